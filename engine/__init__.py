@@ -1,0 +1,1 @@
+"""Training runs that are directories. Importing this package costs nothing; see engine.protocol."""

@@ -1,0 +1,284 @@
+"""Every type that crosses a process: what is asked, what happened, what is commanded.
+
+This module must import nothing but msgspec and the standard library (:mod:`engine.spec` keeps the same
+rule), so that the screen, the engine and a user's script can all read a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from engine.spec import RunSpec
+
+PROTOCOL_VERSION = 1
+
+Outcome = Literal["finished", "stopped", "diverged"]
+"""How a run that ended by its own will ended. A crash is :class:`Failed`, never an outcome."""
+
+
+# --- events: past tense, one a line of events.jsonl ---------------------------------------------------
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """Something that happened in a run. Always the last word: viewers draw events and nothing else."""
+
+
+class Started(Event, frozen=True, kw_only=True):
+    """The job is built and the first step is about to be taken."""
+
+    time: float
+    """Unix time in seconds."""
+    device: str
+    device_name: str
+    executor: str
+    threads: int
+    rows: int
+    """Training rows."""
+    test_rows: int
+    features: int
+    outputs: int
+    """Units of the last layer: classes, or 1."""
+    parameters: int
+    steps: int
+    """Steps asked for in total."""
+    steps_per_epoch: int
+    loss: str
+    """`cross_entropy`, `binary_cross_entropy` or `mean_squared_error`."""
+    metric: str
+    """Name of the test metric: `accuracy` or `r2`."""
+    torch_version: str
+    notes: tuple[str, ...] = ()
+
+
+class Losses(Event, frozen=True, kw_only=True):
+    """A window of losses: every step from `first_step` on, without a gap to the window before."""
+
+    first_step: int
+    seconds: float
+    """Training time in seconds, pauses left out, at the end of the window."""
+    values: bytes
+    """Little-endian float32, 4 bytes a step."""
+    reads: int
+    """Device reads so far, this one included."""
+    waited: float
+    """Seconds the loop has waited for the device so far."""
+
+
+class Evaluated(Event, frozen=True, kw_only=True):
+    """Test loss and metric with the weights before `step` was taken."""
+
+    step: int
+    seconds: float
+    loss: float | None
+    """None where it is not a finite number."""
+    metric: float | None
+
+
+class Saved(Event, frozen=True, kw_only=True):
+    """A complete checkpoint lies in `checkpoints/<kind>`."""
+
+    step: int
+    kind: Literal["last", "best"]
+
+
+class Paused(Event, frozen=True, kw_only=True):
+    """The loop waits; steps 0 … `step`−1 are recorded."""
+
+    step: int
+    by: str = ""
+
+
+class Resumed(Event, frozen=True, kw_only=True):
+    """The loop goes on with `step`."""
+
+    step: int
+    by: str = ""
+
+
+class Changed(Event, frozen=True, kw_only=True):
+    """A live setting has a new value from `step` on."""
+
+    step: int
+    field: str
+    value: float
+    by: str = ""
+
+
+class Warned(Event, frozen=True, kw_only=True):
+    """Something the user should know that does not end the run."""
+
+    message: str
+
+
+class Measured(Event, frozen=True, kw_only=True):
+    """A row of figures; for experiments."""
+
+    values: dict[str, float | int | str | None]
+
+
+class Finished(Event, frozen=True, kw_only=True):
+    """The one summary of a run that ended by itself, by command, or in NaN."""
+
+    time: float
+    outcome: Outcome
+    reason: str
+    advice: str = ""
+    steps: int
+    epochs: float
+    seconds: float
+    """Of training alone: no set-up, no pauses, evaluations and saving included."""
+    steps_per_second: float
+    final_loss: float | None
+    best_loss: float | None
+    best_step: int | None
+    diverged_step: int | None = None
+    test_loss: float | None = None
+    test_metric: float | None = None
+    best_test_loss: float | None = None
+    device_reads: int
+    waited_seconds: float
+
+
+class Failed(Event, frozen=True, kw_only=True):
+    """The run could not go on: what went wrong, where, and what would help."""
+
+    time: float
+    step: int
+    message: str
+    advice: str = ""
+    traceback: str = ""
+
+
+AnyEvent = Started | Losses | Evaluated | Saved | Paused | Resumed | Changed | Warned | Measured | Finished | Failed
+
+
+# --- commands: imperative, one a line of commands.jsonl ------------------------------------------------
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """Something a viewer asks of a running engine."""
+
+    by: str = ""
+    """Who asks, as `user@host:pid`; comes back in the event that answers."""
+
+
+class Pause(Command, frozen=True, kw_only=True):
+    """Finish the step and wait."""
+
+
+class Resume(Command, frozen=True, kw_only=True):
+    """Go on after a pause."""
+
+
+class Stop(Command, frozen=True, kw_only=True):
+    """Finish the step, evaluate, save, end."""
+
+
+class Save(Command, frozen=True, kw_only=True):
+    """Write a checkpoint now."""
+
+
+class Set(Command, frozen=True, kw_only=True):
+    """Change a live setting."""
+
+    field: Literal["learning_rate", "refresh_ms"]
+    value: float
+
+
+AnyCommand = Pause | Resume | Stop | Save | Set
+
+
+# --- the pipe between a viewer and its standby engine ---------------------------------------------------
+
+
+class Describe(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """Say what a run of `spec` would do; nothing is written."""
+
+    spec: RunSpec
+
+
+class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """Check `spec`, create its run directory under `home`, answer, and train."""
+
+    spec: RunSpec
+    home: str
+
+
+AnyRequest = Describe | Begin
+
+
+class DeviceFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A device torch can train on."""
+
+    device: str
+    name: str
+    memory_bytes: int | None = None
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """The engine has imported torch and waits. No CUDA context exists yet."""
+
+    torch_version: str
+    cuda_version: str | None
+    cudnn_version: int | None
+    devices: tuple[DeviceFact, ...]
+    pid: int
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """What a run would do: the answer to :class:`Describe`."""
+
+    device: str
+    rows: int
+    test_rows: int
+    features: int
+    outputs: int
+    parameters: int
+    steps: int
+    steps_per_epoch: int
+    memory_bytes: int
+    """Weights, gradients, optimizer state and data."""
+    available_bytes: int | None
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """The run directory exists and training begins."""
+
+    run: str
+    """Path of the run directory."""
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """The spec cannot be trained here; nothing was written."""
+
+    message: str
+    field: str = ""
+
+
+AnyReply = Ready | Plan | Accepted | Refused
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Contents of run.json: what was asked, by which versions, on which host, when."""
+
+    spec: RunSpec
+    created: float
+    """Unix time in seconds."""
+    host: str
+    user: str
+    pid: int
+    """Process id of the engine."""
+    versions: dict[str, str]
+    protocol: int = PROTOCOL_VERSION
+
+
+encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
+"""Any of these types to one line of JSON, without the newline."""
+decode_event: Callable[[bytes], AnyEvent] = msgspec.json.Decoder(AnyEvent).decode
+decode_command: Callable[[bytes], AnyCommand] = msgspec.json.Decoder(AnyCommand).decode
+decode_request: Callable[[bytes], AnyRequest] = msgspec.json.Decoder(AnyRequest).decode
+decode_reply: Callable[[bytes], AnyReply] = msgspec.json.Decoder(AnyReply).decode
+decode_record: Callable[[bytes], RunRecord] = msgspec.json.Decoder(RunRecord).decode

@@ -1,0 +1,1 @@
+"""The terminal app. Never imports torch, numpy or scikit-learn."""
