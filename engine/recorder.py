@@ -1,0 +1,127 @@
+"""The thread between the loop and the files: writes what happened, reads what is commanded.
+
+The loop puts items into a queue and never touches a file, so a slow or hanging disk cannot slow the training.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from torch import Tensor
+
+from engine import checkpoint
+from engine.protocol import AnyCommand, AnyEvent, Saved, Warned, encode
+from engine.rundir import EVENTS, Inbox
+from engine.spec import RunSpec
+
+POLL_S = 0.02
+"""How often commands are looked for. One read of an open file; 50 a second cost 0.02 % of a core."""
+PATIENCE_S = 30.0
+"""How long the end of a run waits for a disk that is full."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """A checkpoint to write; tensors on the host that nobody changes any more."""
+
+    kind: checkpoint.Kind
+    step: int
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+class Recorder:
+    """Owns events.jsonl and commands.jsonl of one run while its engine lives.
+
+    `commands` fills with what viewers ask; `on_command` is called from the recorder's thread when one arrives.
+    """
+
+    def __init__(self, run: Path, spec: RunSpec, on_command: Callable[[], None]) -> None:
+        self.commands: SimpleQueue[AnyCommand] = SimpleQueue()
+        self._run, self._spec = run, spec
+        self._on_command = on_command
+        self._items: SimpleQueue[AnyEvent | Save | None] = SimpleQueue()
+        self._log = os.open(run / EVENTS, os.O_WRONLY | os.O_APPEND)
+        self._inbox = Inbox(run)
+        self._unwritten = b""
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+        self._thread.start()
+
+    def put(self, item: AnyEvent | Save) -> None:
+        """Hand over an event or a checkpoint; returns at once."""
+        self._items.put(item)
+
+    def close(self) -> bool:
+        """Write everything out and sync it to the disk. False if the disk would not take it."""
+        self._items.put(None)
+        self._thread.join()
+        os.close(self._log)
+        return not self._unwritten
+
+    def _work(self) -> None:
+        while True:
+            try:
+                item = self._items.get(timeout=POLL_S)
+            except Empty:
+                self._flush()
+            else:
+                if item is None:
+                    self._finish()
+                    return
+                self._take(item)
+            self._read_commands()
+
+    def _take(self, item: AnyEvent | Save) -> None:
+        if isinstance(item, Save):
+            item = self._save(item)
+        self._write(item)
+        if isinstance(item, Saved):
+            self._sync()
+
+    def _save(self, item: Save) -> Saved | Warned:
+        try:
+            checkpoint.write(self._run, item.kind, item.step, self._spec, item.tensors, item.values)
+        except OSError as error:
+            return Warned(message=f"checkpoint {item.kind!r} at step {item.step} was not written: {error}")
+        return Saved(step=item.step, kind=item.kind)
+
+    def _write(self, event: AnyEvent) -> None:
+        self._unwritten += encode(event) + b"\n"
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write what is waiting. A full disk keeps it in memory until there is room again."""
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[os.write(self._log, self._unwritten) :]
+        except OSError as error:
+            sys.stderr.write(f"events.jsonl: {error}; {len(self._unwritten)} bytes wait\n")
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._log)
+        except OSError as error:
+            sys.stderr.write(f"events.jsonl: {error}\n")
+
+    def _finish(self) -> None:
+        patience = time.monotonic() + PATIENCE_S
+        self._flush()
+        while self._unwritten and time.monotonic() < patience:
+            time.sleep(0.5)
+            self._flush()
+        self._sync()
+
+    def _read_commands(self) -> None:
+        commands = self._inbox.read()
+        for command in commands:
+            self.commands.put(command)
+        if commands:
+            self._on_command()

@@ -1,0 +1,228 @@
+"""The engine's process: wait as a standby, serve one run, turn every exception into an event.
+
+A standby has imported torch, has said what it found, and reads requests from its standard input; it ends with
+it. Once it has a run it belongs to nobody: input closed, output in the run's output.log, its own session.
+No CUDA context is created before a run begins.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import signal
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import torch
+
+from engine import rundir
+from engine.data import Split, csv_path
+from engine.failures import explain, failed
+from engine.job import Job, build, describe, load_checked, resolved
+from engine.loop import Loop
+from engine.protocol import (
+    Accepted,
+    AnyReply,
+    Begin,
+    Describe,
+    DeviceFact,
+    Ready,
+    Refused,
+    Started,
+    Stop,
+    decode_request,
+    encode,
+)
+from engine.recorder import Recorder
+from engine.spec import Invalid, RunSpec
+
+
+class Standby:
+    """Answers requests until one of them becomes a run."""
+
+    def __init__(self, requests: IO[bytes], replies: IO[bytes]) -> None:
+        self._requests, self._replies = requests, replies
+        self._splits: dict[tuple[object, ...], Split] = {}
+
+    def serve(self) -> int:
+        """Until the requests end or a run has ended; returns the exit status."""
+        self._reply(found())
+        warm_up()
+        while line := self._requests.readline():
+            try:
+                request = decode_request(line)
+            except msgspec.DecodeError as error:
+                self._reply(Refused(message=f"not a request: {error}"))
+                continue
+            if isinstance(request, Describe):
+                self._describe(request)
+            else:
+                run = self._begin(request)
+                if run is not None:
+                    return run.serve()
+        return 0
+
+    def _describe(self, request: Describe) -> None:
+        try:
+            self._reply(describe(request.spec, self._load(request.spec)))
+        except Exception as error:  # whatever it is, the screen must hear of it
+            self._reply(refusal(error))
+
+    def _begin(self, request: Begin) -> Run | None:
+        try:
+            spec = resolved(request.spec)
+            split = self._load(spec)
+            job = build(spec, split, describe(spec, split))
+            path, lock = rundir.create(Path(request.home), spec, versions(), time.time())
+        except Exception as error:
+            self._reply(refusal(error))
+            return None
+        self._reply(Accepted(run=str(path)))
+        self._requests.close()
+        self._replies.close()
+        return Run(job, path, lock)
+
+    def _load(self, spec: RunSpec) -> Split:
+        """The rows of a spec, kept for the next request about the same file."""
+        path = csv_path(spec)
+        state = (path, path.stat().st_mtime_ns, path.stat().st_size) if path and path.exists() else None
+        key = (spec.dataset, spec.target, spec.test_fraction, spec.scaling, state)
+        if key not in self._splits:
+            self._splits = {key: load_checked(spec)}
+        return self._splits[key]
+
+    def _reply(self, reply: AnyReply) -> None:
+        try:
+            self._replies.write(encode(reply) + b"\n")
+            self._replies.flush()
+        except BrokenPipeError:
+            pass  # the viewer is gone; a run that was asked for goes on
+
+
+class Run:
+    """One run in a process of its own."""
+
+    def __init__(self, job: Job, path: Path, lock: IO[bytes]) -> None:
+        self._job, self._path, self._lock = job, path, lock
+
+    def serve(self) -> int:
+        """Train to the end, whatever the end is. Returns the exit status: 1 for a run that failed."""
+        self._detach()
+        recorder = Recorder(self._path, self._job.spec, on_command=lambda: loop.wake())
+        loop = Loop(self._job, recorder)
+        self._end_on_signals(loop, recorder)
+        recorder.put(self._started())
+        gc.collect()
+        gc.freeze()  # what exists now stays; later collections need not look at it
+        status = 0
+        try:
+            recorder.put(loop.run())
+        except BaseException as error:
+            recorder.put(failed(error, loop.step))
+            status = 1
+        return status if recorder.close() else 1
+
+    def _detach(self) -> None:
+        """Give the terminal and the viewer's pipes back: input from nowhere, output into the run."""
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        output = os.open(self._path / rundir.OUTPUT, os.O_WRONLY | os.O_APPEND)
+        for descriptor, source in ((0, nothing), (1, output), (2, output)):
+            os.dup2(source, descriptor)
+        os.close(nothing)
+        os.close(output)
+
+    def _end_on_signals(self, loop: Loop, recorder: Recorder) -> None:
+        def stop(number: int, _frame: object) -> None:
+            recorder.commands.put(Stop(by=f"signal {signal.Signals(number).name}"))
+            loop.wake()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _started(self) -> Started:
+        job, plan = self._job, self._job.plan
+        name = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else cpu_name()
+        return Started(
+            time=time.time(),
+            device=str(job.device),
+            device_name=name,
+            executor="eager",
+            threads=torch.get_num_threads(),
+            rows=plan.rows,
+            test_rows=plan.test_rows,
+            features=plan.features,
+            outputs=plan.outputs,
+            parameters=plan.parameters,
+            steps=plan.steps,
+            steps_per_epoch=plan.steps_per_epoch,
+            loss=job.split.loss,
+            metric=job.split.metric,
+            torch_version=str(torch.__version__),
+            notes=tuple(job.notes),
+        )
+
+
+def refusal(error: Exception) -> Refused:
+    """The answer to a request that cannot be met."""
+    if isinstance(error, Invalid):
+        return Refused(message=error.message, field=error.field)
+    message, advice = explain(error)
+    return Refused(message=f"{message}; {advice}" if advice else message)
+
+
+def found() -> Ready:
+    """What torch finds on this machine, without creating a CUDA context."""
+    devices = [DeviceFact(device="cpu", name=cpu_name())]
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            facts = torch.cuda.get_device_properties(index)
+            devices.append(DeviceFact(device=f"cuda:{index}", name=facts.name, memory_bytes=facts.total_memory))
+    if torch.backends.mps.is_available():
+        devices.append(DeviceFact(device="mps", name="Apple GPU"))
+    cudnn: Any = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
+    return Ready(
+        torch_version=str(torch.__version__),
+        cuda_version=torch.version.cuda,
+        cudnn_version=cudnn,
+        devices=tuple(devices),
+        pid=os.getpid(),
+    )
+
+
+def cpu_name() -> str:
+    """Model name of the CPU, or the architecture where the system does not tell."""
+    return platform.processor() or platform.machine()
+
+
+def warm_up() -> None:
+    """Pay once, while nobody waits, for what the first step would pay: imports and the autograd engine."""
+    import sklearn.datasets
+    import sklearn.model_selection
+    import sklearn.preprocessing  # noqa: F401
+
+    weight = torch.ones(4, 4, requires_grad=True)
+    torch.autograd.grad(torch.nn.functional.linear(weight, weight).sum(), [weight])
+
+
+def versions() -> dict[str, str]:
+    """Versions that a run was made with."""
+    found_versions = {"python": sys.version.split()[0], "torch": str(torch.__version__)}
+    for name in ("epochtop", "scikit-learn", "numpy"):
+        try:
+            found_versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found_versions
+
+
+def main() -> int:
+    """Entry of `python -m engine`."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a stray print must not end up among the replies
+    return Standby(sys.stdin.buffer, replies).serve()
