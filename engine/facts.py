@@ -52,7 +52,10 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     os: str
     cpu: Cpu
+    runnable_cpus: int
+    """CPUs this process may run on: its affinity, before any quota of time."""
     usable_cpus: int
+    """CPUs this process may keep busy: the smaller of its affinity and its quota."""
     usable_cpus_reason: str = ""
     """Why fewer than all threads are usable; empty when all are."""
     memory_bytes: int

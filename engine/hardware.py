@@ -94,6 +94,7 @@ def identify(roots: Roots = _HERE) -> Machine:
             host=platform.node() or "unnamed",
             os=_system(roots),
             cpu=cpu,
+            runnable_cpus=affinity,
             usable_cpus=_usable(quota, affinity),
             usable_cpus_reason=_why_fewer_cpus(cpu.threads, affinity, quota),
             memory_bytes=memory,

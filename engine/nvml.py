@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 NOT_SUPPORTED = "not supported by this card"
 UNIFIED = "shares the system's memory"
-MIG = "split into MIG instances"
+MIG = "MIG is on"
 MISMATCH = "driver and library differ in version: reboot or reload the driver"
 
 _REASONS = {
