@@ -164,8 +164,10 @@ def blocks(machine: Machine, sample: Sample | None, histories: Histories, width:
     gauges = [_gpu_gauges(gpu, gpus.get(gpu.index), histories, width) for gpu in machine.gpus]
     column = max(gauge.width for gauge in (cpu, memory, *(gauge for pair in gauges for gauge in pair)))
     found = [
-        Block(3, [(Span(cut(_processor(machine), width)),)]),
-        Block(4 if machine.usable_cpus_reason else 6, [(Span(cut(_threads(machine, width), width), "label"),)]),
+        Block(3, [(Span(cut(processor(machine), width)),)]),
+        Block(
+            4 if machine.usable_cpus_reason else 6, [(Span(cut(cores_and_threads(machine, width), width), "label"),)]
+        ),
         Block(0, [cpu.row(width, column)]),
         Block(7, _core_rows(machine, sample, width)),
         Block(1, [memory.row(width, column)]),
@@ -213,12 +215,13 @@ def _text(fact: Fact[str]) -> str:
     return fact.value or UNKNOWN
 
 
-def _processor(machine: Machine) -> str:
+def processor(machine: Machine) -> str:
+    """Model and micro-architecture, unless the one names the other."""
     model, architecture = _text(machine.cpu.model), machine.cpu.microarchitecture.value
     return f"{model} · {architecture}" if architecture and architecture not in model else model
 
 
-def _threads(machine: Machine, width: int) -> str:
+def cores_and_threads(machine: Machine, width: int) -> str:
     """`2 of 168 threads usable (cgroup)`, with the cores where there is room."""
     cpu = machine.cpu
     threads, cores = _plural(cpu.threads, "thread"), _cores(machine)
