@@ -1,0 +1,175 @@
+"""Axes of the chart: ranges in nice steps that rarely move, ticks, and labels of constant width.
+
+A range that moves repaints the whole chart, which over SSH is the most expensive thing a chart can do
+(12 KB instead of 1 KB a frame), so ranges have hysteresis. Pure arithmetic: no widget and no plotext in here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor, isfinite, log10
+
+Tick = tuple[float, str]
+"""Where, in the axis' own numbers, and what is written there."""
+
+KEEP = 0.55
+"""A range is kept as long as a fresh one would need more than this share of it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A range of the y axis in nice steps. With `log` everything is in decimal logarithms."""
+
+    low: float
+    high: float
+    step: float
+    log: bool = False
+
+    def holds(self, fresh: Limits) -> bool:
+        """Whether data that asks for `fresh` still looks well in this range."""
+        inside = self.log == fresh.log and self.low <= fresh.low and fresh.high <= self.high
+        return inside and fresh.high - fresh.low > KEEP * (self.high - self.low)
+
+
+def nice(value: float) -> float:
+    """The smallest of 1, 2, 5 × 10^k that is not below `value` > 0."""
+    power: float = 10.0 ** floor(log10(value))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= value * (1 - 1e-9))
+
+
+def linear_limits(low: float, high: float, rows: int) -> Limits:
+    """A range from 0 that holds `low` … `high`, or around them when they are far from 0 or below it."""
+    if high - low <= 1e-6 * max(abs(low), abs(high)):
+        low, high = (min(0.0, low), max(0.0, high) or (1.0 if low == 0 else 0.0))
+    elif 0 < low < 0.7 * high:
+        low = 0.0
+    elif 0.7 * low < high < 0:
+        high = 0.0
+    step = nice((high - low) / max(2, rows * 0.42))
+    return Limits(_round_down(low, step), _round_up(high, step), step)
+
+
+def log_limits(low: float, high: float, rows: int) -> Limits:
+    """The same for a logarithmic axis; `low` > 0. Ends are 1, 2 or 5 × 10^k."""
+    bottom, top = _below(low), _above(high)
+    if top <= bottom:
+        top = log10(nice(10**bottom * 1.01))
+    return Limits(bottom, top, float(max(1, ceil((top - bottom) / max(2, rows // 3)))), log=True)
+
+
+def _above(value: float) -> float:
+    return log10(nice(value))
+
+
+def _below(value: float) -> float:
+    power: float = 10.0 ** floor(log10(value) + 1e-9)
+    return log10(next(power * factor for factor in (5, 2, 1) if power * factor <= value * (1 + 1e-9) or factor == 1))
+
+
+def _round_down(value: float, step: float) -> float:
+    return floor(value / step + 1e-9) * step
+
+
+def _round_up(value: float, step: float) -> float:
+    return ceil(value / step - 1e-9) * step
+
+
+def y_ticks(limits: Limits, rows: int) -> list[Tick]:
+    """Ticks of the y axis from below to above."""
+    if limits.log:
+        return _log_ticks(limits, rows)
+    count = round((limits.high - limits.low) / limits.step)
+    values = [limits.low + i * limits.step for i in range(count + 1)]
+    return list(zip(values, labels(values, limits.step), strict=True))
+
+
+def _log_ticks(limits: Limits, rows: int) -> list[Tick]:
+    low, high, stride = floor(limits.low + 1e-9), ceil(limits.high - 1e-9), round(limits.step)
+    dense = (high - low) * 3 <= rows * 0.7
+    factors = (1, 2, 5) if dense else (1,)
+    powers = range(low, high + 1, 1 if dense else stride)
+    values = [10.0**power * factor for power in powers for factor in factors]
+    kept = [value for value in values if limits.low - 1e-9 <= log10(value) <= limits.high + 1e-9]
+    return [(log10(value), power_label(value)) for value in kept]
+
+
+def labels(values: list[float], step: float) -> list[str]:
+    """Labels with just the digits that tell neighbors `step` apart: 0.25, 5,000, 1.2e6."""
+    largest = max((abs(value) for value in values), default=0.0)
+    if largest >= 1e6 or largest < 1e-3:
+        digits = max(0, floor(log10(largest)) - floor(log10(step) + 1e-9)) if largest else 0
+        return ["0" if value == 0 else scientific(value, digits) for value in values]
+    decimals = max(0, -floor(log10(step) + 1e-9))
+    return [f"{value + 0.0:,.{decimals}f}" for value in values]
+
+
+def scientific(value: float, digits: int) -> str:
+    """1.2e-5: as `format` does it, without padding the exponent."""
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def power_label(value: float) -> str:
+    """A tick of a logarithmic axis: 0.05, 10, 2e5."""
+    return f"{value:,.10g}" if 1e-3 * 0.99 <= value < 1e5 else scientific(value, 0)
+
+
+def figure(value: float | None) -> str:
+    """A loss in six characters, or a dash: 0.0912, 12.345, 1.23e7."""
+    if value is None or not isfinite(value):
+        return "—".rjust(6)
+    size = abs(value)
+    if size != 0 and (size < 1e-3 or size >= 99_999.5):
+        text = scientific(value, 2)
+        return (text if len(text) <= 6 else scientific(value, max(0, 8 - len(text)))).rjust(6)
+    whole = len(str(int(size))) + (value < 0)
+    return f"{value:.{max(0, min(4, 5 - whole))}f}".rjust(6)
+
+
+# --- the x axis ----------------------------------------------------------------------------------------------
+
+CLOCK = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
+
+
+def nice_seconds(value: float) -> float:
+    """The smallest round time that is not below `value`: 0.5 s, 20 s, 2 min, 6 h."""
+    if value <= 30:
+        return nice(max(value, 1e-3))
+    return next((float(time) for time in CLOCK if time >= value), nice(value / 86_400) * 86_400)
+
+
+def clock_label(seconds: float) -> str:
+    """1:30 is a minute and a half, 2:00:00 two hours."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def x_ticks(low: float, high: float, columns: int, unit: str) -> list[Tick]:
+    """Ticks of the x axis; only whole steps, and times as minutes and seconds where they are long."""
+    step = _x_step(low, high, columns, unit)
+    first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
+    values = [index * step for index in range(first, last + 1)]
+    if unit == "seconds" and high > 60:
+        return [(value, clock_label(value)) for value in values]
+    return list(zip(values, labels(values, step), strict=True))
+
+
+def _x_step(low: float, high: float, columns: int, unit: str) -> float:
+    clock = unit == "seconds" and high > 60
+    length = max(len(clock_label(high)), 4) if clock else len(f"{high:,.0f}") if high < 1e6 else 6
+    rough = (high - low) / max(1, columns // (length + 6))
+    if clock:
+        return nice_seconds(max(rough, 1))
+    return max(1.0, nice(rough)) if unit == "step" else nice(rough)
+
+
+def place_labels(ticks: list[tuple[int, str]], width: int) -> str:
+    """Labels centered under their columns in `width` cells; never cut, and left out where they would touch."""
+    line, end = "", -1
+    for column, label in ticks:
+        start = max(0, min(width - len(label), column - len(label) // 2))
+        if start > end and start + len(label) <= width:
+            line = line.ljust(start) + label
+            end = len(line)
+    return line.ljust(width)

@@ -1,0 +1,380 @@
+"""The loss chart: a widget that redraws when it is told to, and then only the cells that changed.
+
+It has no timer and no clock. The app feeds it events and calls :meth:`LossChart.redraw` at its own pace; a call
+after which nothing new has arrived costs nothing. What is drawn where is decided in :mod:`tui.curves` and
+:mod:`tui.axes`, and plotext is known to :mod:`tui.plot` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, floor
+from typing import ClassVar, Literal
+
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual.widget import Widget
+
+from engine.protocol import Event
+from tui import axes, paint
+from tui.curves import Trace, Unit, View
+from tui.plot import Row, difference, strip
+
+SMOOTHING = (0.0, 0.6, 0.9, 0.97)
+UNITS: tuple[Unit, ...] = ("step", "epoch", "seconds")
+TAIL = 0.1
+SHORTEST = 8
+"""Steps below which zooming in ends."""
+
+Span = Literal["whole run", "last part", "zoomed"]
+
+
+def _key(key: str, action: str, description: str, tooltip: str, name: str, *, show: bool = True) -> Binding:
+    return Binding(key, action, description, tooltip=tooltip, id=f"chart.{name}", show=show)
+
+
+class LossChart(Widget, can_focus=True):
+    """Training and test loss of a run, live, with other runs behind it."""
+
+    BORDER_TITLE = "Loss"
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"loss-chart--{name}" for name in paint.STYLES.values()}
+    DEFAULT_CSS = """
+    LossChart {
+        width: 1fr;
+        height: 1fr;
+        min-height: 6;
+        border: round $border-blurred;
+        border-title-color: $text;
+        color: $foreground;
+        &:focus { border: round $border; }
+        & > .loss-chart--text { color: $foreground; }
+        & > .loss-chart--axis { color: $text-muted; }
+        & > .loss-chart--train { color: $text-primary; }
+        & > .loss-chart--raw { color: $foreground-darken-3; }
+        & > .loss-chart--test { color: $text-warning; }
+        & > .loss-chart--bad { color: $text-error; text-style: bold; }
+        & > .loss-chart--cursor { color: $text-accent; }
+        & > .loss-chart--first { color: $text-secondary; }
+        & > .loss-chart--second { color: $text-success; }
+        & > .loss-chart--third { color: $text-accent; }
+        & > .loss-chart--fourth { color: $foreground-muted; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        _key("l", "toggle_log", "log", "Logarithmic or linear loss axis", "log"),
+        _key("m", "cycle_smoothing", "smooth", "Exponential smoothing: off, 0.6, 0.9, 0.97", "smooth"),
+        _key("x", "cycle_unit", "x axis", "Steps, epochs or seconds of training along the x axis", "unit"),
+        _key("w", "toggle_whole", "whole", "The whole run, or its last tenth as it grows", "whole"),
+        _key("left_square_bracket", "zoom(0.5)", "zoom in", "Half the range, around the cursor or the end", "zoom_in"),
+        _key("right_square_bracket", "zoom(2.0)", "zoom out", "Twice the range", "zoom_out"),
+        _key("c", "toggle_cursor", "cursor", "Read off single steps with the arrow keys", "cursor"),
+        _key("left", "move(-1)", "left", "Move the cursor, or pan", "left", show=False),
+        _key("right", "move(1)", "right", "Move the cursor, or pan", "right", show=False),
+        _key("shift+left", "move(-10)", "far left", "Move the cursor by ten", "far_left", show=False),
+        _key("shift+right", "move(10)", "far right", "Move the cursor by ten", "far_right", show=False),
+        _key("comma", "pan(-1)", "pan left", "Show earlier steps", "pan_left", show=False),
+        _key("full_stop", "pan(1)", "pan right", "Show later steps", "pan_right", show=False),
+    ]
+
+    log_scale: reactive[bool] = reactive(False, repaint=False)
+    smoothing: reactive[float] = reactive(0.0, repaint=False)
+    unit: reactive[Unit] = reactive[Unit]("step", repaint=False)
+    span: reactive[Span] = reactive[Span]("whole run", repaint=False)
+    cursor: reactive[int | None] = reactive[int | None](None, repaint=False)
+    """The step that is read off; None when the cursor is off."""
+
+    def __init__(self, *, empty_text: str = "", id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id, classes=classes)
+        self.empty_text = empty_text
+        self.trace = Trace()
+        """The run that is shown; may be handed to another chart as an overlay."""
+        self.overlays: tuple[Trace, ...] = ()
+        self.total_steps: int | None = None
+        self.marker = "auto"
+        """`auto` is braille, or blocks where the plot is large; or a marker of :mod:`tui.plot`."""
+        self._begun = self._ended = False
+        self._tail = TAIL
+        self._zoom = (0.0, 1.0)
+        self._stale = True
+        self._memory = paint.Memory()
+        self._rows: list[Row] = []
+        self._strips: list[Strip] = []
+
+    # --- what the app calls ------------------------------------------------------------------------------------
+
+    def begin(self, total_steps: int | None, steps_per_epoch: int = 1, title: str = "train") -> None:
+        """Show a new run. `total_steps` None means that nobody knows how long it will be."""
+        self.show(Trace(title, steps_per_epoch=max(1, steps_per_epoch)), total_steps)
+
+    def show(self, trace: Trace, total_steps: int | None) -> None:
+        """Show a run that may have losses already."""
+        self.trace, self.total_steps = trace, total_steps
+        self._begun, self._ended = True, False
+        self.cursor = None
+        self.span = "whole run"
+        self._reset()
+
+    def clear(self) -> None:
+        """Show no run."""
+        self.show(Trace(), None)
+        self._begun = False
+
+    def feed(self, event: Event) -> None:
+        """Take `Started`, `Losses` and `Evaluated`; other events are ignored."""
+        if self.trace.feed(event):
+            self._begun = self._stale = True
+
+    add_losses = add_evaluation = feed
+
+    def finish(self) -> None:
+        """The run has ended: the x axis ends where the run did."""
+        self._ended = True
+        self._reset()
+
+    def set_overlays(self, overlays: Sequence[Trace]) -> None:
+        """Show these runs behind the run."""
+        self.overlays = tuple(overlays)
+        self._reset()
+
+    def redraw(self) -> int:
+        """Draw what is new; returns the number of rows that changed. Call it at the screen's pace."""
+        if not self._stale or not self.size:
+            return 0
+        self._stale = False
+        return self._replace(paint.compose(self._picture(), self._memory))
+
+    # --- drawing -----------------------------------------------------------------------------------------------
+
+    def _replace(self, rows: list[Row]) -> int:
+        """Exchange the rows that differ and have just their changed cells repainted."""
+        styles = self._styles()
+        fresh = len(rows) != len(self._rows) or len(rows[0][0]) != len(self._rows[0][0])
+        if fresh:
+            self._rows, self._strips = rows, [strip(row, styles) for row in rows]
+            self.refresh()
+            return len(rows)
+        changed = [(y, span) for y, row in enumerate(rows) if (span := difference(self._rows[y], row))]
+        for y, (start, stop) in changed:
+            self._rows[y], self._strips[y] = rows[y], strip(rows[y], styles)
+            self.refresh(Region(start, y, stop - start, 1))
+        return len(changed)
+
+    def _styles(self) -> dict[int, Style]:
+        return {
+            role: self.get_component_rich_style(f"loss-chart--{name}", partial=True)
+            for role, name in paint.STYLES.items()
+        }
+
+    def _picture(self) -> paint.Picture:
+        width, height = self.size
+        return paint.Picture(
+            width=width,
+            height=height,
+            trace=self.trace,
+            overlays=self.overlays,
+            bounds=self.bounds(),
+            unit=self.unit,
+            smoothing=self.smoothing,
+            log=self.log_scale,
+            cursor=self.cursor,
+            span=self._span_words(),
+            marker=self.marker,
+            empty_text=self.empty_text if not self._begun and not self.overlays else "",
+        )
+
+    def _span_words(self) -> str:
+        return f"last {self._tail:.0%}".replace("%", " %") if self.span == "last part" else self.span
+
+    def render_line(self, y: int) -> Strip:
+        """A row as it was last drawn; new losses wait for :meth:`redraw`."""
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, Style.null())
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As much as there is."""
+        return container.height
+
+    def _on_resize(self, event: events.Resize) -> None:
+        self._reset()
+
+    def notify_style_update(self) -> None:
+        """The theme changed: the same rows in other colors."""
+        super().notify_style_update()
+        if self._rows and self.is_attached:
+            styles = self._styles()
+            self._strips = [strip(row, styles) for row in self._rows]
+
+    def _reset(self) -> None:
+        """Draw now, with ranges that remember nothing."""
+        self._memory = paint.Memory()
+        self._stale = True
+        if self.is_mounted:
+            self.redraw()
+
+    def watch_log_scale(self) -> None:
+        """A setting is seen at once."""
+        self._reset()
+
+    watch_smoothing = watch_unit = watch_span = watch_log_scale
+
+    def watch_cursor(self) -> None:
+        """The cursor moves at once and changes no range."""
+        self._stale = True
+        if self.is_mounted:
+            self.redraw()
+
+    # --- the visible range ---------------------------------------------------------------------------------------
+
+    @property
+    def view(self) -> View:
+        """What is shown, for an export; one column a cell."""
+        low, high = self.bounds()
+        return View(low, high, self.unit, max(2, self.size.width), self.smoothing, self.log_scale)
+
+    def bounds(self) -> tuple[float, float]:
+        """The ends of the x axis, in its unit."""
+        if self.span == "zoomed":
+            return self._zoom
+        return self._tail_bounds() if self.span == "last part" else (0.0, self._whole())
+
+    def _whole(self) -> float:
+        """The end of the whole run: known, or growing by a factor of about two."""
+        traces = [self.trace, *self.overlays]
+        ends = [trace.from_step(max(trace.losses.steps, 1), self.unit) for trace in traces]
+        total = self.total_steps
+        if self.unit != "seconds" and total and not self._ended:
+            ends[0] = self.trace.from_step(max(total, self.trace.losses.steps), self.unit)
+        elif not self._ended:
+            round_up = axes.nice_seconds if self.unit == "seconds" else axes.nice
+            ends[0] = round_up(max(ends[0], 1.0))
+        return max(*ends, 1e-9) if len(ends) > 1 else max(ends[0], 1e-9)
+
+    def _tail_bounds(self) -> tuple[float, float]:
+        """At least the last part of the run; moves by a quarter of itself, and not at every frame."""
+        end = self.trace.from_step(max(self.trace.losses.steps, SHORTEST), self.unit)
+        stride = axes.nice(max(end, 1e-9) * self._tail) / 4
+        high = ceil(end / stride) * stride
+        return max(0.0, high - 5 * stride), high
+
+    def action_zoom(self, factor: float) -> None:
+        """Change the visible range around the cursor, or around the end of what is seen."""
+        self._zoom_around(factor, None)
+
+    def _zoom_around(self, factor: float, x: float | None) -> None:
+        low, high = self.bounds()
+        end = self.trace.from_step(max(1, self.trace.losses.steps), self.unit)
+        if x is None:
+            cursor = None if self.cursor is None else self.trace.from_step(self.cursor, self.unit)
+            x = cursor if cursor is not None and low <= cursor <= high else min(high, max(low, end))
+        self._set_range(x - (x - low) * factor, x + (high - x) * factor)
+
+    def _set_range(self, low: float, high: float) -> None:
+        """Show this range as far as there is a run; all of it is the whole run again."""
+        whole = self._whole()
+        shortest = min(whole, self.trace.from_step(SHORTEST, self.unit) or whole / 1e6)
+        length = min(whole, max(shortest, high - low))
+        low = min(max(0.0, low), whole - length)
+        if length >= whole * (1 - 1e-9):
+            self.span = "whole run"
+            return
+        self._zoom = (low, low + length)
+        self.span = "zoomed"
+        self._reset()
+
+    def action_pan(self, direction: int) -> None:
+        """Move the visible range by a quarter of itself."""
+        low, high = self.bounds()
+        if self.span == "whole run":
+            return
+        shift = (high - low) / 4 * direction
+        self._set_range(low + shift, high + shift)
+
+    def action_toggle_whole(self) -> None:
+        """The whole run, or its last part."""
+        self._tail = TAIL
+        self.span = "last part" if self.span == "whole run" else "whole run"
+
+    # --- settings --------------------------------------------------------------------------------------------------
+
+    def action_toggle_log(self) -> None:
+        """Logarithmic or linear loss axis."""
+        self.log_scale = not self.log_scale
+
+    def action_cycle_smoothing(self) -> None:
+        """More smoothing, and after the most none."""
+        self.smoothing = SMOOTHING[(SMOOTHING.index(self.smoothing) + 1) % len(SMOOTHING)]
+
+    def action_cycle_unit(self) -> None:
+        """Steps, epochs, seconds. The visible steps stay the same."""
+        low, high = (self.trace.to_step(x, self.unit) for x in self._zoom)
+        unit = UNITS[(UNITS.index(self.unit) + 1) % len(UNITS)]
+        self._zoom = (self.trace.from_step(low, unit), self.trace.from_step(high, unit))
+        if self.span == "zoomed" and self._zoom[1] <= self._zoom[0]:
+            self.span = "whole run"
+        self.unit = unit
+
+    # --- the cursor ------------------------------------------------------------------------------------------------
+
+    def action_toggle_cursor(self) -> None:
+        """Cursor at the last visible step, or off."""
+        if self.cursor is not None:
+            self.cursor = None
+        elif self.trace.losses.steps:
+            self._place(self.bounds()[1])
+
+    def _place(self, x: float) -> None:
+        step = floor(self.trace.to_step(x, self.unit) + 1e-6)
+        self.cursor = max(0, min(step, self.trace.losses.steps - 1)) if self.trace.losses.steps else None
+
+    def action_move(self, cells: int) -> None:
+        """Move the cursor by cells, but at least by a step; without a cursor, pan."""
+        if self.cursor is None:
+            self.action_pan(1 if cells > 0 else -1)
+            return
+        low, high = self.bounds()
+        old = self.cursor
+        width = max(1, self.size.width - self._memory.gutter)
+        here = self.trace.from_step(old, self.unit)
+        self._place(here + (high - low) * cells / width)
+        if self.cursor == old:
+            last = self.trace.losses.steps - 1
+            self.cursor = max(0, min(last, old + (1 if cells > 0 else -1)))
+        self._follow_cursor()
+
+    def _follow_cursor(self) -> None:
+        low, high = self.bounds()
+        if self.cursor is None or self.span != "zoomed":
+            return
+        x = self.trace.from_step(self.cursor, self.unit)
+        if not low <= x <= high:
+            shift = x - low if x < low else x - high
+            self._set_range(low + shift, high + shift)
+
+    def on_click(self, event: events.Click) -> None:
+        """Read off the step under the mouse."""
+        x = self._x_at(event)
+        if x is not None:
+            self._place(x)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Zoom in around the mouse."""
+        self._scroll(event, 0.8)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Zoom out around the mouse."""
+        self._scroll(event, 1.25)
+
+    def _scroll(self, event: events.MouseEvent, factor: float) -> None:
+        event.stop()
+        self._zoom_around(factor, self._x_at(event))
+
+    def _x_at(self, event: events.MouseEvent) -> float | None:
+        offset = event.get_content_offset(self)
+        width = self.size.width - self._memory.gutter
+        if offset is None or offset.x < self._memory.gutter or width < 1:
+            return None
+        low, high = self.bounds()
+        return low + (high - low) * (offset.x - self._memory.gutter + 0.5) / width

@@ -1,0 +1,159 @@
+"""What of a run is seen: a range of the x axis becomes columns, and columns become lines.
+
+The chart and the export draw from the same :class:`Visible`, so a file shows what the screen showed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from math import inf, nan
+from typing import Literal
+
+from engine.protocol import Evaluated, Event, Losses, Started
+from tui.series import Column, LossSeries, PointSeries
+
+Unit = Literal["step", "epoch", "seconds"]
+XY = tuple[float, float]
+
+TEST_SPACING = 3
+"""Cells between test markers, so that they never hide the line of the training loss."""
+
+
+@dataclass
+class Trace:
+    """The losses of one run, as the chart keeps them; feed it the run's events."""
+
+    name: str = ""
+    losses: LossSeries = field(default_factory=LossSeries)
+    tests: PointSeries = field(default_factory=PointSeries)
+    steps_per_epoch: int = 1
+
+    def feed(self, event: Event) -> bool:
+        """Take what belongs in a chart; True if `event` did."""
+        match event:
+            case Losses():
+                self.losses.extend(event.first_step, event.values, event.seconds)
+            case Evaluated():
+                self.tests.add(event.step, event.loss, event.metric)
+            case Started():
+                self.steps_per_epoch = max(1, event.steps_per_epoch)
+            case _:
+                return False
+        return True
+
+    def to_step(self, x: float, unit: Unit) -> float:
+        """The step at `x` of the x axis."""
+        if unit == "seconds":
+            return self.losses.times.step_at(x)
+        return x * self.steps_per_epoch if unit == "epoch" else x
+
+    def from_step(self, step: float, unit: Unit) -> float:
+        """Where `step` is on the x axis."""
+        if unit == "seconds":
+            return self.losses.times.seconds_at(step)
+        return step / self.steps_per_epoch if unit == "epoch" else step
+
+
+@dataclass(frozen=True)
+class View:
+    """The visible part of the x axis and how curves are drawn in it."""
+
+    low: float
+    high: float
+    unit: Unit
+    width: int
+    """Columns."""
+    smoothing: float = 0.0
+    """Weight of the past in the exponential mean; 0 is off."""
+    log: bool = False
+
+    def cell(self, x: float) -> float:
+        """`x` in cells from the left edge."""
+        return (x - self.low) / (self.high - self.low) * self.width
+
+    def x(self, cell: float) -> float:
+        """The x of a cell."""
+        return self.low + (self.high - self.low) * cell / self.width
+
+
+@dataclass(frozen=True)
+class Visible:
+    """A run in a view; x in cells, y in losses."""
+
+    columns: list[Column | None]
+    raw: list[XY]
+    """Up to two points a column: its extremes, in the order that follows the trend."""
+    smooth: list[XY]
+    """The debiased exponential mean; the columns' means when smoothing is off."""
+    tests: list[XY]
+    low: float
+    """The lowest loss that can be drawn; inf when there is none."""
+    high: float
+
+
+def visible(trace: Trace, view: View) -> Visible:
+    """What `view` shows of a run."""
+    edges = [trace.to_step(view.x(i), view.unit) for i in range(view.width + 1)]
+    columns = trace.losses.columns(edges)
+    placed = list(_placed(trace, view, columns))
+    raw = [point for x, column in placed for point in _extremes(x, column, view, trace.losses.width)]
+    tests = _tests(trace, view, edges[0], edges[-1])
+    lows = [y for y in (*_drawable_lows(placed, view.log), *(y for _, y in tests)) if y > 0 or not view.log]
+    highs = [*(column.maximum for _, column in placed if column.finite), *(y for _, y in tests)]
+    return Visible(
+        columns, raw, list(_smooth(placed, view.smoothing)), tests, min(lows, default=inf), max(highs, default=-inf)
+    )
+
+
+def _placed(trace: Trace, view: View, columns: Iterable[Column | None]) -> Iterator[tuple[float, Column]]:
+    """Each column with its place: a cell when it holds several buckets, else where its step is."""
+    for cell, column in enumerate(columns):
+        if column is None:
+            continue
+        if column.stop - column.start > trace.losses.width:
+            yield float(cell), column
+        else:
+            x = view.cell(trace.from_step(column.start, view.unit))
+            yield min(max(x, cell), cell + 0.99), column
+
+
+def _extremes(x: float, column: Column, view: View, width: int) -> list[XY]:
+    if not column.finite:
+        return [(x, nan)]
+    low, high = column.minimum, column.maximum
+    if view.log and low <= 0 < high:
+        low = column.mean if column.mean > 0 else high
+    if low == high:
+        return [(x, low)]
+    right = min(x + 0.5, int(x) + 0.99) if column.stop - column.start > width else x
+    return [(x, low), (right, high)] if column.last >= column.first else [(x, high), (right, low)]
+
+
+def _drawable_lows(placed: Iterable[tuple[float, Column]], log: bool) -> Iterator[float]:
+    for _, column in placed:
+        if column.finite:
+            yield column.minimum if not log or column.minimum > 0 else column.mean
+
+
+def _smooth(placed: Iterable[tuple[float, Column]], factor: float) -> Iterator[XY]:
+    """Exponential mean of the columns' means, divided by the weight so far so that it does not start at 0."""
+    total = weight = 0.0
+    for x, column in placed:
+        if not column.finite:
+            total = weight = 0.0
+            yield x, nan
+            continue
+        total = factor * total + (1 - factor) * column.mean
+        weight = factor * weight + (1 - factor)
+        yield x, total / weight
+
+
+def _tests(trace: Trace, view: View, start: float, stop: float) -> list[XY]:
+    """One point in every few cells: the last of them, at a place that later points do not move."""
+    kept: dict[int, XY] = {}
+    for point in trace.tests.between(start, stop):
+        if point.loss is not None and (point.loss > 0 or not view.log):
+            x = min(view.cell(trace.from_step(point.step, view.unit)), view.width - 0.01)
+            kept[int(x // TEST_SPACING)] = (x, point.loss)
+    return list(kept.values())
