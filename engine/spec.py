@@ -104,7 +104,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ] = 0.5
     save_every: Annotated[
-        float, _field("between checkpoints; 0 saves only at the end", "recording", "s", ge=0, le=1e9)
+        float, _field("between checkpoints; 0 saves only at the end", "recording", "s", ge=0, le=10**9)
     ] = 10.0
     name: Annotated[
         str, _field("a name to find the run by; may be empty", "recording", pattern=r"^[\w .+@:=-]{0,60}$")

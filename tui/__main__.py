@@ -1,0 +1,33 @@
+"""`epochtop`: the app, or one of the commands.
+
+The way to the app's first frame imports as little as possible; everything that takes arguments is in tui.cli.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Entry of the `epochtop` command; exits with its status."""
+    _speak_utf8()
+    arguments = sys.argv[1:]
+    if arguments in ([], ["--start"]) and sys.stdout.isatty() and sys.stdin.isatty():
+        from tui.launch import run_app
+
+        sys.exit(run_app(start=bool(arguments)))
+    from tui.cli import run
+
+    sys.exit(run(arguments))
+
+
+def _speak_utf8() -> None:
+    """A forced other encoding would fill the screen with escapes."""
+    for stream in (sys.stdout, sys.stderr, sys.__stderr__):
+        encoding = getattr(stream, "encoding", None) or ""
+        if encoding.lower().replace("-", "") != "utf8" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What the files of runs say, printed: the list of runs and the losses of one."""
+
+from __future__ import annotations
+
+import array
+import math
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from engine.protocol import Evaluated, Losses
+from engine.rundir import BadLine, Follower
+from engine.runs import Summary, run_paths, summarize
+from tui.words import UNKNOWN, age, number, seconds
+
+HEADINGS = ("run", "name", "state", "loss", "test loss", "device", "time", "age")
+
+
+def cells(summary: Summary, now: float) -> tuple[str, ...]:
+    """One run as texts, in the order of HEADINGS."""
+    return (
+        summary.id,
+        summary.name,
+        summary.state,
+        number(summary.final_loss),
+        number(summary.test_loss),
+        summary.device or UNKNOWN,
+        seconds(summary.seconds),
+        age(now - summary.created),
+    )
+
+
+def print_runs(home: Path, as_json: bool) -> int:
+    """Print all runs, the newest first."""
+    summaries = [summarize(path) for path in run_paths(home)]
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(summaries)).decode() + "\n")
+        return 0
+    if not summaries:
+        sys.stdout.write(f"no runs in {home} yet; `epochtop train` makes one\n")
+        return 0
+    now = time.time()
+    rows = [HEADINGS, *(cells(summary, now) for summary in summaries)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    for place, row in enumerate(rows):
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        note = summaries[place - 1].note if place else ""
+        sys.stdout.write(f"{line}{f'  {note}' if note else ''}\n")
+    return 0
+
+
+def export_losses(run: Path, form: str) -> int:
+    """Print every loss of a run: csv `step,loss`, or jsonl, where test losses come too."""
+    if form == "csv":
+        sys.stdout.write("step,loss\n")
+    follower = Follower(run)
+    for event in follower.read_all():
+        match event:
+            case Losses():
+                sys.stdout.write(_lines(event, form))
+            case Evaluated() if form == "jsonl":
+                row = {"step": event.step, "test_loss": event.loss, "test_metric": event.metric}
+                sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+            case BadLine():
+                sys.stderr.write(f"epochtop: {run / 'events.jsonl'}, line {event.number} is skipped: {event.reason}\n")
+            case _:
+                pass
+    follower.close()
+    sys.stdout.flush()
+    return 0
+
+
+def _lines(event: Losses, form: str) -> str:
+    values = array.array("f", event.values)
+    if sys.byteorder == "big":
+        values.byteswap()
+    numbered = enumerate(values, start=event.first_step)
+    if form == "csv":  # nine digits bring back every float32
+        return "".join(f"{step},{value:.9g}\n" for step, value in numbered)
+    return "".join(
+        f'{{"step":{step},"loss":{f"{value:.9g}" if math.isfinite(value) else "null"}}}\n' for step, value in numbered
+    )
