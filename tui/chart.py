@@ -54,10 +54,10 @@ class LossChart(Widget, can_focus=True):
         & > .loss-chart--text { color: $foreground; }
         & > .loss-chart--axis { color: $text-muted; }
         & > .loss-chart--train { color: $text-primary; }
-        & > .loss-chart--raw { color: $foreground-darken-3; }
+        & > .loss-chart--raw { color: $text-disabled; }
         & > .loss-chart--test { color: $text-warning; }
         & > .loss-chart--bad { color: $text-error; text-style: bold; }
-        & > .loss-chart--cursor { color: $text-accent; }
+        & > .loss-chart--cursor { color: $text; }
         & > .loss-chart--first { color: $text-secondary; }
         & > .loss-chart--second { color: $text-success; }
         & > .loss-chart--third { color: $text-accent; }
@@ -99,7 +99,7 @@ class LossChart(Widget, can_focus=True):
         self._begun = self._ended = False
         self._tail = TAIL
         self._zoom = (0.0, 1.0)
-        self._stale = True
+        self._stale, self._recolor = True, False
         self._memory = paint.Memory()
         self._rows: list[Row] = []
         self._strips: list[Strip] = []
@@ -164,10 +164,7 @@ class LossChart(Widget, can_focus=True):
         return len(changed)
 
     def _styles(self) -> dict[int, Style]:
-        return {
-            role: self.get_component_rich_style(f"loss-chart--{name}", partial=True)
-            for role, name in paint.STYLES.items()
-        }
+        return {role: self.get_component_rich_style(f"loss-chart--{name}") for role, name in paint.STYLES.items()}
 
     def _picture(self) -> paint.Picture:
         width, height = self.size
@@ -191,7 +188,10 @@ class LossChart(Widget, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """A row as it was last drawn; new losses wait for :meth:`redraw`."""
-        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, Style.null())
+        if self._recolor:
+            self._recolor, styles = False, self._styles()
+            self._strips = [strip(row, styles) for row in self._rows]
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As much as there is."""
@@ -201,11 +201,9 @@ class LossChart(Widget, can_focus=True):
         self._reset()
 
     def notify_style_update(self) -> None:
-        """The theme changed: the same rows in other colors."""
+        """The theme or the focus changed: the same rows in other colors."""
         super().notify_style_update()
-        if self._rows and self.is_attached:
-            styles = self._styles()
-            self._strips = [strip(row, styles) for row in self._rows]
+        self._recolor = True
 
     def _reset(self) -> None:
         """Draw now, with ranges that remember nothing."""
@@ -265,10 +263,12 @@ class LossChart(Widget, can_focus=True):
 
     def _zoom_around(self, factor: float, x: float | None) -> None:
         low, high = self.bounds()
-        end = self.trace.from_step(max(1, self.trace.losses.steps), self.unit)
-        if x is None:
-            cursor = None if self.cursor is None else self.trace.from_step(self.cursor, self.unit)
-            x = cursor if cursor is not None and low <= cursor <= high else min(high, max(low, end))
+        if x is None and self.cursor is not None:
+            x = self.trace.from_step(self.cursor, self.unit)
+        if x is None or not low <= x <= high:
+            end = self.trace.from_step(max(1, self.trace.losses.steps), self.unit)
+            low, high = (low - (high - end), end) if low < end < high else (low, high)
+            x = high
         self._set_range(x - (x - low) * factor, x + (high - x) * factor)
 
     def _set_range(self, low: float, high: float) -> None:

@@ -83,7 +83,7 @@ class Visible:
 
     columns: list[Column | None]
     raw: list[XY]
-    """Up to two points a column: its extremes, in the order that follows the trend."""
+    """Up to two points a column: its extremes, rising where the losses rise."""
     smooth: list[XY]
     """The debiased exponential mean; the columns' means when smoothing is off."""
     tests: list[XY]
@@ -98,6 +98,7 @@ def visible(trace: Trace, view: View) -> Visible:
     columns = trace.losses.columns(edges)
     placed = list(_placed(trace, view, columns))
     raw = [point for x, column in placed for point in _extremes(x, column, view, trace.losses.width)]
+    raw = _to_the_edges(raw, placed, trace, view)
     tests = _tests(trace, view, edges[0], edges[-1])
     lows = [y for y in (*_drawable_lows(placed, view.log), *(y for _, y in tests)) if y > 0 or not view.log]
     highs = [*(column.maximum for _, column in placed if column.finite), *(y for _, y in tests)]
@@ -127,7 +128,24 @@ def _extremes(x: float, column: Column, view: View, width: int) -> list[XY]:
     if low == high:
         return [(x, low)]
     right = min(x + 0.5, int(x) + 0.99) if column.stop - column.start > width else x
-    return [(x, low), (right, high)] if column.last >= column.first else [(x, high), (right, low)]
+    rises = column.last - column.first > (high - low) / 2  # noise is drawn as falls, which fill the band evenly
+    return [(x, low), (right, high)] if rises else [(x, high), (right, low)]
+
+
+def _to_the_edges(raw: list[XY], placed: list[tuple[float, Column]], trace: Trace, view: View) -> list[XY]:
+    """Where steps are cells apart, the line goes on to the neighbors that lie outside."""
+    if not raw:
+        return raw
+    before, after = (
+        trace.losses.bucket(step) if step >= 0 else None for step in (placed[0][1].start - 1, placed[-1][1].stop)
+    )
+    edges: tuple[list[XY], list[XY]] = ([], [])
+    for end, bucket, inside, edge in ((0, before, raw[0], 0.0), (1, after, raw[-1], float(view.width))):
+        if bucket is not None and bucket.finite:
+            x = view.cell(trace.from_step(bucket.start, view.unit))
+            if abs(x - inside[0]) > 1:
+                edges[end].append((edge, inside[1] + (bucket.mean - inside[1]) * (edge - inside[0]) / (x - inside[0])))
+    return [*edges[0], *raw, *edges[1]]
 
 
 def _drawable_lows(placed: Iterable[tuple[float, Column]], log: bool) -> Iterator[float]:

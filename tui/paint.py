@@ -65,6 +65,12 @@ class Picture:
     marker: str
     empty_text: str
 
+    def marker_for(self, cells: int) -> str:
+        """The marker of lines in a plot of so many cells."""
+        if self.marker != "auto":
+            return self.marker
+        return BRAILLE if cells <= FINE_CELLS else BLOCKS
+
 
 def compose(picture: Picture, memory: Memory) -> list[Row]:
     """The rows of a frame."""
@@ -134,9 +140,7 @@ def _limits(low: float, high: float, rows: int, log: bool) -> Limits:
 
 
 def _curves(picture: Picture, shown: _Shown, rows: int) -> list[Curve]:
-    marker = picture.marker
-    if marker == "auto":
-        marker = BRAILLE if shown.view.width * rows <= FINE_CELLS else BLOCKS
+    marker = picture.marker_for(shown.view.width * rows)
     run, smoothed = shown.run, picture.smoothing > 0
     curves = [Curve(run.raw, RAW if smoothed else TRAIN, marker)]
     for index, other in enumerate(shown.others):
@@ -189,7 +193,9 @@ def _legend(canvas: Canvas, picture: Picture) -> None:
     width = max(len(text) for _, _, text in lines) + 4
     if width > canvas.width // 2:
         return
-    for row, (sample, role, text) in enumerate(lines[: canvas.height // 2]):
+    blocks = picture.marker_for(canvas.width * canvas.height) == BLOCKS
+    for row, (marker, role, text) in enumerate(lines[: canvas.height // 2]):
+        sample = "▄▄" if role == TRAIN and blocks else marker
         left = canvas.width - width
         canvas.put(left, row, f" {sample} {text.ljust(width - 4)}", TEXT)
         canvas.put(left + 1, row, sample, role)
