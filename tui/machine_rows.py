@@ -138,7 +138,7 @@ class Gauge(NamedTuple):
     def row(self, width: int, numbers_width: int) -> Row:
         """The row with its numbers in a column of `numbers_width`; without graph, then without numbers, if narrow."""
         room = width - LABEL_WIDTH - 1 - numbers_width
-        label = Span(self.label.ljust(LABEL_WIDTH), "label")
+        label = Span(self.label.ljust(LABEL_WIDTH)[:width], "label")
         if room < SMALLEST_GRAPH:
             return (label, Span(_that_fit(self.numbers, width - LABEL_WIDTH)))
         numbers = Span(" " + " ".join(self.numbers))
@@ -208,7 +208,7 @@ def fit(found: Sequence[Block], width: int, height: int) -> list[Row]:
 
 
 def _labelled(label: str, text: str, width: int, style: str = "value") -> Row:
-    return (Span(label.ljust(LABEL_WIDTH), "label"), Span(cut(text, width - LABEL_WIDTH), style))
+    return (Span(label.ljust(LABEL_WIDTH)[:width], "label"), Span(cut(text, width - LABEL_WIDTH), style))
 
 
 def _text(fact: Fact[str]) -> str:
@@ -261,7 +261,7 @@ def _core_rows(machine: Machine, sample: Sample | None, width: int) -> list[Row]
     room = max(1, width - LABEL_WIDTH)
     return [
         (
-            Span(("" if row else "Core").ljust(LABEL_WIDTH), "label"),
+            Span(("" if row else "Core").ljust(LABEL_WIDTH)[: width - 1], "label"),
             Span(loads[row * room : (row + 1) * room], "graph"),
         )
         for row in range(ceil(machine.runnable_cpus / room))
