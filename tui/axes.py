@@ -90,6 +90,8 @@ def _log_ticks(limits: Limits, rows: int) -> list[Tick]:
     powers = range(low, high + 1, 1 if dense else stride)
     values = [10.0**power * factor for power in powers for factor in factors]
     kept = [value for value in values if limits.low - 1e-9 <= log10(value) <= limits.high + 1e-9]
+    if len(kept) < 2:
+        kept = [10**limits.low, 10**limits.high]
     return [(log10(value), power_label(value)) for value in kept]
 
 

@@ -230,7 +230,8 @@ class LossChart(Widget, can_focus=True):
     def view(self) -> View:
         """What is shown, for an export; one column a cell."""
         low, high = self.bounds()
-        return View(low, high, self.unit, max(2, self.size.width), self.smoothing, self.log_scale)
+        width = max(2, self.size.width - self._memory.gutter)
+        return View(low, high, self.unit, width, self.smoothing, self.log_scale)
 
     def bounds(self) -> tuple[float, float]:
         """The ends of the x axis, in its unit."""

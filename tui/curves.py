@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from math import inf, nan
+from math import inf, isnan, nan
 from typing import Literal
 
 from engine.protocol import Evaluated, Event, Losses, Started
@@ -81,7 +81,8 @@ class View:
 class Visible:
     """A run in a view; x in cells, y in losses."""
 
-    columns: list[Column | None]
+    band: list[tuple[float, float, float]]
+    """x, lowest and highest loss of each column; NaN where there is none."""
     raw: list[XY]
     """Up to two points a column: its extremes, rising where the losses rise."""
     smooth: list[XY]
@@ -97,14 +98,14 @@ def visible(trace: Trace, view: View) -> Visible:
     edges = [trace.to_step(view.x(i), view.unit) for i in range(view.width + 1)]
     columns = trace.losses.columns(edges)
     placed = list(_placed(trace, view, columns))
-    raw = [point for x, column in placed for point in _extremes(x, column, view, trace.losses.width)]
+    band = [(x, *_range(column, view.log)) for x, column in placed]
+    raw = [point for (x, column), (_, *ends) in zip(placed, band, strict=True) for point in _stroke(x, column, *ends)]
     raw = _to_the_edges(raw, placed, trace, view)
     tests = _tests(trace, view, edges[0], edges[-1])
-    lows = [y for y in (*_drawable_lows(placed, view.log), *(y for _, y in tests)) if y > 0 or not view.log]
-    highs = [*(column.maximum for _, column in placed if column.finite), *(y for _, y in tests)]
-    return Visible(
-        columns, raw, list(_smooth(placed, view.smoothing)), tests, min(lows, default=inf), max(highs, default=-inf)
-    )
+    values = [*(value for _, *ends in band for value in ends), *(y for _, y in tests)]
+    values = [value for value in values if value > 0 or (not view.log and not isnan(value))]
+    smooth = list(_smooth(placed, view.smoothing))
+    return Visible(band, raw, smooth, tests, min(values, default=inf), max(values, default=-inf))
 
 
 def _placed(trace: Trace, view: View, columns: Iterable[Column | None]) -> Iterator[tuple[float, Column]]:
@@ -119,15 +120,19 @@ def _placed(trace: Trace, view: View, columns: Iterable[Column | None]) -> Itera
             yield min(max(x, cell), cell + 0.99), column
 
 
-def _extremes(x: float, column: Column, view: View, width: int) -> list[XY]:
-    if not column.finite:
-        return [(x, nan)]
+def _range(column: Column, log: bool) -> tuple[float, float]:
+    """The losses of a column that can be drawn: on a logarithmic axis nothing from 0 down."""
     low, high = column.minimum, column.maximum
-    if view.log and low <= 0 < high:
+    if log and low <= 0 < high:
         low = column.mean if column.mean > 0 else high
-    if low == high:
+    return low, high
+
+
+def _stroke(x: float, column: Column, low: float, high: float) -> list[XY]:
+    """Up to two points, half a cell apart in a cell that holds several buckets."""
+    if not low < high:
         return [(x, low)]
-    right = min(x + 0.5, int(x) + 0.99) if column.stop - column.start > width else x
+    right = x + 0.5 if x == int(x) else x
     rises = column.last - column.first > (high - low) / 2  # noise is drawn as falls, which fill the band evenly
     return [(x, low), (right, high)] if rises else [(x, high), (right, low)]
 
@@ -146,12 +151,6 @@ def _to_the_edges(raw: list[XY], placed: list[tuple[float, Column]], trace: Trac
             if abs(x - inside[0]) > 1:
                 edges[end].append((edge, inside[1] + (bucket.mean - inside[1]) * (edge - inside[0]) / (x - inside[0])))
     return [*edges[0], *raw, *edges[1]]
-
-
-def _drawable_lows(placed: Iterable[tuple[float, Column]], log: bool) -> Iterator[float]:
-    for _, column in placed:
-        if column.finite:
-            yield column.minimum if not log or column.minimum > 0 else column.mean
 
 
 def _smooth(placed: Iterable[tuple[float, Column]], factor: float) -> Iterator[XY]:
