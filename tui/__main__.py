@@ -25,8 +25,9 @@ def _speak_utf8() -> None:
     """A forced other encoding would fill the screen with escapes."""
     for stream in (sys.stdout, sys.stderr, sys.__stderr__):
         encoding = getattr(stream, "encoding", None) or ""
-        if encoding.lower().replace("-", "") != "utf8" and hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="replace")
+        reconfigure = getattr(stream, "reconfigure", None)
+        if encoding.lower().replace("-", "") != "utf8" and reconfigure is not None:
+            reconfigure(encoding="utf-8", errors="replace")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,450 @@
+"""The app: regions, keys, and who tells whom. It draws what run directories say and never imports torch.
+
+Threads post messages; the handlers here own every change of state. Nothing is drawn by a run's speed: a timer
+sets the pace of the screen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from engine.protocol import AnyCommand, Pause, Resume, Save, Set, Stop
+from engine.rundir import is_alive, read_record, send, whoami
+from engine.runs import run_paths
+from engine.spec import Invalid, RunSpec, show
+from tui import status
+from tui.dialogs import Entries, Question
+from tui.exports import save_shown
+from tui.form import SpecForm
+from tui.machine import MachinePanel, Source
+from tui.runlist import RunList
+from tui.screen import MainScreen
+from tui.session import Session, Stage
+from tui.standby import Standby
+from tui.starter import Begun, Planned, Rejected, StandbyDied, StandbyReady, Starter
+from tui.terminal import watch_terminal
+
+CHART_S = 0.25
+"""Between two pictures of the chart: 4 a second, a few KB/s over SSH."""
+FAST_S = 0.05
+"""Between two looks for news, and between pictures until the first loss is on the screen."""
+DESCRIBE_S = 0.3
+"""How long typing rests before the standby is asked what a run would do."""
+READY = "Nothing is running · ctrl+s starts what the Run panel says · ? shows all keys"
+
+
+class EpochtopApp(App[int]):
+    """Train, watch, compare. With `live` false no clock, thread or engine runs, and tests call :meth:`beat`."""
+
+    TITLE = "epochtop"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "start", "start", id="app.start", tooltip="Train what the Run panel says"),
+        Binding("space", "pause", "pause", id="app.pause", tooltip="Pause the run, or let it go on"),
+        Binding("ctrl+x", "stop", "stop", id="app.stop", tooltip="Finish the step, evaluate, save, end"),
+        Binding("r", "change", "rate", id="app.change", tooltip="Change learning rate and refresh of the running job"),
+        Binding("s", "save", "save", id="app.save", tooltip="Write a checkpoint now"),
+        Binding("e", "export", "export", id="app.export", tooltip="Write what the chart shows as SVG and CSV"),
+        Binding("question_mark", "help", "help", id="app.help", tooltip="Show or hide all keys"),
+        Binding(
+            "ctrl+z",
+            "suspend_process",
+            "suspend",
+            id="app.suspend",
+            tooltip="Back to the shell; fg returns",
+            show=False,
+        ),
+        Binding("ctrl+q", "quit", "quit", id="app.quit", tooltip="Leave; a run may go on", priority=True),
+    ]
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        spec: RunSpec | None = None,
+        start: bool = False,
+        attach: Path | None = None,
+        live: bool = True,
+        now: Callable[[], float] = time.time,
+        host: str = "",
+        source: Source | None = None,
+        make_standby: Callable[[], Standby] = Standby,
+    ) -> None:
+        super().__init__()
+        self.home, self.live, self.now, self.host = home, live, now, host
+        self.torch = ""
+        self._spec, self._start, self._first_run = spec or RunSpec(), start, attach
+        self._source = source
+        self._make_standby = make_standby
+        self._starter: Starter | None = None
+        self._starting = False
+        self._beats = 0
+        self._drawn = False
+        self._idle = READY
+        self._describing: RunSpec | None = None
+        self.main = MainScreen()
+        self.stage = Stage(self.main.chart)
+        self.furnished = False
+        """Whether the regions that follow the first frame are there."""
+
+    # --- building ----------------------------------------------------------------------------------------
+
+    def get_default_screen(self) -> MainScreen:
+        """The only screen besides questions."""
+        return self.main
+
+    def on_mount(self) -> None:
+        """The lines of figures belong to the first frame."""
+        self.show_lines()
+
+    @on(MainScreen.Drawn)
+    async def _furnish(self) -> None:
+        await self.main.furnish(
+            RunList(self.home, live=self.live, now=self.now, id="runs"),
+            MachinePanel(self._source, live=self.live, id="machine"),
+            SpecForm(self._spec, id="form"),
+        )
+        self.furnished = True
+        if self.live:
+            self._go_live()
+
+    def _go_live(self) -> None:
+        self._starter = Starter(self.post_message, self._make_standby)
+        self.set_interval(FAST_S, self._pulse)
+        watch_terminal(self)
+        if self._first_run is not None:
+            self.open(self._first_run)
+        elif self._start:
+            self.action_start()
+        else:
+            self._starter.warm()
+            self._open_running()
+
+    def _open_running(self) -> None:
+        """A run that goes on, left behind by a lost line perhaps, is what its owner wants to see."""
+        alive = next((path for path in run_paths(self.home)[:50] if is_alive(path)), None)
+        if alive is not None:
+            self.open(alive)
+            self.notify(f"{alive.name} is going on", title="welcome back")
+
+    @property
+    def session(self) -> Session | None:
+        """The run that is shown."""
+        return self.stage.session
+
+    # --- the beat of the screen --------------------------------------------------------------------------
+
+    def _pulse(self) -> None:
+        self._beats += 1
+        hurry = not self._drawn or (self.session is not None and self.session.catching_up)
+        if (hurry or self._beats % round(CHART_S / FAST_S) == 0) and not self._output_waits():
+            self.beat()
+
+    def _output_waits(self) -> bool:
+        """Whether the terminal has not yet taken the frames before; a stalled line must not pile them up."""
+        writer = getattr(self._driver, "_writer_thread", None)
+        queue = getattr(writer, "_queue", None)
+        return queue is not None and not queue.empty()
+
+    def beat(self) -> None:
+        """Take in what has come and draw what is new."""
+        changed = self.stage.take()
+        session = self.session
+        if session is not None:
+            if changed:
+                self._state_changed(session)
+            self._drawn = self._drawn or session.state.step > 0 or session.state.over
+            self._write_log(session)
+        self.main.chart.redraw()
+        self.show_lines()
+
+    def _state_changed(self, session: Session) -> None:
+        state = session.state
+        if state.over:
+            self.main.runs.look()
+        self.main.form.show_state(
+            can_start=not self._starting, running=state.state == "running", paused=state.state == "paused"
+        )
+        self.refresh_bindings()
+
+    def _write_log(self, session: Session) -> None:
+        log = self.main.log_lines
+        for line in session.log[-200:]:
+            log.write(line)
+        session.log.clear()
+
+    def show_lines(self) -> None:
+        """Title and status."""
+        state = self.session.state if self.session else None
+        name = self.session.name if self.session else ""
+        width = self.size.width
+        self.main.title_line.put(status.title(state, name, self.host, self.torch, width))
+        line = self.main.status_line
+        line.put(status.status(state if not self._starting else None, self._idle, width))
+        line.set_classes(f"-{state.state}" if state is not None and not self._starting else "")
+
+    # --- the shown run -----------------------------------------------------------------------------------
+
+    def open(self, run: Path) -> None:
+        """Show a run from its beginning; the one shown before goes on unseen."""
+        try:
+            session = self.stage.open(run, self._starter.exit_code if self._starter else lambda _: None)
+        except Invalid as error:
+            self.notify(error.message, title="cannot open", severity="error")
+            return
+        self._drawn = False
+        self._mark_runs()
+        self.main.chart.empty_text = "…"
+        self.main.log_lines.clear()
+        session.log.append(f"run {run}")
+        self.main.form.show_state(can_start=True, running=False, paused=False)
+        self.beat()
+        self.refresh_bindings()
+
+    def _active(self) -> Session | None:
+        """The shown run while it can still be commanded."""
+        session = self.session
+        return session if session is not None and not session.state.over else None
+
+    def _send(self, command: AnyCommand) -> None:
+        session = self._active()
+        if session is None:
+            return
+        try:
+            send(session.run, command)
+        except OSError as error:
+            self.notify(f"the command cannot be written: {error.strerror}", severity="error")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Grey out what makes no sense now."""
+        if action in ("pause", "stop", "save", "change"):
+            return True if self._active() is not None else None
+        if action == "export":
+            return True if self.session is not None else None
+        return True
+
+    # --- starting ----------------------------------------------------------------------------------------
+
+    def action_start(self) -> None:
+        """Train what the form says."""
+        if self._starting or self._starter is None:
+            return
+        try:
+            spec = self.main.form.spec()
+        except Invalid as error:
+            self.notify(str(error), title="not started", severity="error")
+            return
+        if self._active() is None:
+            self._begin(spec)
+        else:
+            self._ask_beside(spec)
+
+    @work
+    async def _ask_beside(self, spec: RunSpec) -> None:
+        name = self.session.name if self.session else ""
+        text = f"{name} is still running. Start another run beside it? Both then share this machine."
+        if await self.push_screen_wait(Question(text, (("cancel", "Cancel"), ("start", "Start another")))) == "start":
+            self._begin(spec)
+
+    def _begin(self, spec: RunSpec) -> None:
+        assert self._starter is not None
+        self._starting = True
+        self._idle = "starting …" if self.torch else "starting torch …"
+        self._starter.begin(spec, self.home)
+        self.main.form.show_state(can_start=False, running=False, paused=False)
+        self.show_lines()
+
+    @on(Begun)
+    def _begun(self, event: Begun) -> None:
+        self._starting, self._idle = False, READY
+        self.open(event.run)
+        self.main.runs.look()
+
+    @on(Rejected)
+    def _rejected(self, event: Rejected) -> None:
+        self.main.form.complain(event.refused.field, event.refused.message)
+        if event.begun:
+            self._not_started(event.refused.message)
+
+    @on(StandbyDied)
+    def _standby_died(self, event: StandbyDied) -> None:
+        self.main.form.say(event.reason, error=True)
+        if event.begun:
+            self._not_started(event.reason)
+        else:
+            self._idle = event.reason
+            self.show_lines()
+
+    def _not_started(self, reason: str) -> None:
+        self._starting, self._idle = False, f"not started: {reason}"
+        self.notify(reason, title="not started", severity="error", timeout=10)
+        active = self._active()
+        self.main.form.show_state(can_start=True, running=active is not None, paused=False)
+        self.show_lines()
+
+    @on(StandbyReady)
+    def _standby_ready(self, event: StandbyReady) -> None:
+        self.torch = f"torch {event.ready.torch_version}"
+        self.show_lines()
+
+    @on(SpecForm.Edited)
+    def _edited(self, event: SpecForm.Edited) -> None:
+        if event.spec is not None:
+            self._describe(event.spec)
+
+    def _describe(self, spec: RunSpec) -> None:
+        """Ask the standby what a run would do, once typing rests; never beside a run that is going on."""
+        self._describing = spec
+        self.set_timer(DESCRIBE_S, lambda: self._describe_now(spec))
+
+    def _describe_now(self, spec: RunSpec) -> None:
+        if self._describing == spec and self._starter is not None and not self._starting and self._active() is None:
+            self._starter.describe(spec)
+
+    @on(Planned)
+    def _planned(self, event: Planned) -> None:
+        with suppress(Invalid):
+            if self.main.form.spec() == event.spec:
+                self.main.form.show_plan(event.plan)
+
+    @on(SpecForm.Pressed)
+    def _form_pressed(self, event: SpecForm.Pressed) -> None:
+        {"start": self.action_start, "pause": self.action_pause, "stop": self.action_stop}[event.what]()
+
+    # --- commands ----------------------------------------------------------------------------------------
+
+    def action_pause(self) -> None:
+        """Pause, or go on."""
+        session = self._active()
+        if session is not None:
+            paused = session.state.state == "paused"
+            self._send(Resume(by=whoami()) if paused else Pause(by=whoami()))
+
+    def action_stop(self) -> None:
+        """End the run after its step."""
+        self._send(Stop(by=whoami()))
+
+    def action_save(self) -> None:
+        """Write a checkpoint now."""
+        self._send(Save(by=whoami()))
+
+    @work
+    async def action_change(self) -> None:
+        """Ask for the live settings and send what is new."""
+        session = self._active()
+        if session is None:
+            return
+        state = session.state
+        shown = {"learning_rate": show(state.learning_rate), "refresh_ms": show(state.refresh_ms)}
+        answer = await self.push_screen_wait(Entries(f"{session.name}, from the next step on:", shown))
+        for name, text in (answer or {}).items():
+            if text != shown[name]:
+                self._send(Set(field=name, value=float(text), by=whoami()))  # type: ignore[arg-type]
+
+    # --- other runs --------------------------------------------------------------------------------------
+
+    @on(RunList.Chosen)
+    def _chosen(self, event: RunList.Chosen) -> None:
+        run = self.home / event.run_id
+        if event.what == "open":
+            self.open(run)
+        elif event.what == "overlay":
+            self._toggle_overlay(run)
+        else:
+            self._load_settings(run)
+
+    @on(RunList.Deleted)
+    def _deleted(self, event: RunList.Deleted) -> None:
+        run = self.home / event.run_id
+        self.stage.drop_overlay(run)
+        if self.session is not None and self.session.run == run:
+            self.stage.close_run()
+        self._mark_runs()
+
+    def _toggle_overlay(self, run: Path) -> None:
+        if run in self.stage.overlays:
+            self.stage.drop_overlay(run)
+        elif self.session is not None and self.session.run == run:
+            self.notify("this run is the one shown; open another and lay this one behind it")
+        else:
+            summary = self.main.runs.summaries.get(run.name)
+            self.stage.add_overlay(run, (summary.name if summary else "") or run.name)
+        self._mark_runs()
+
+    def _mark_runs(self) -> None:
+        """Tell the list which runs are on the chart."""
+        self.main.runs.mark(self.session.run.name if self.session else "", {run.name for run in self.stage.overlays})
+
+    def _load_settings(self, run: Path) -> None:
+        try:
+            self.main.form.load(read_record(run).spec)
+        except Invalid as error:
+            self.notify(error.message, severity="error")
+            return
+        self.notify(f"the Run panel has the settings of {run.name}")
+
+    # --- leaving and the rest ----------------------------------------------------------------------------
+
+    def action_export(self) -> None:
+        """Write what the chart shows into the folder epochtop was started in."""
+        if self.session is None:
+            return
+        try:
+            written = save_shown(self.main.chart, Path.cwd(), self.session.name)
+        except OSError as error:
+            self.notify(f"{error.filename}: {error.strerror}", title="not exported", severity="error")
+            return
+        self.notify("\n".join(str(path) for path in written), title="exported")
+
+    def action_help(self) -> None:
+        """Show or hide the keys."""
+        if self.main.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    async def action_quit(self) -> None:
+        """Leave; ask first what becomes of a run that goes on."""
+        self._ask_to_leave()
+
+    @work(exclusive=True, group="quit")
+    async def _ask_to_leave(self) -> None:
+        session = self._active()
+        if session is not None and not isinstance(self.screen, Question):
+            text = (
+                f"{session.name} is {session.state.state}. It can go on without this window; `epochtop` shows it again."
+            )
+            answers = (("leave", "Leave it running"), ("stop", "Stop it"), ("cancel", "Cancel"))
+            answer = await self.push_screen_wait(Question(text, answers))
+            if answer == "cancel":
+                return
+            if answer == "stop":
+                self.action_stop()
+        self.exit(0)
+
+    def on_unmount(self) -> None:
+        """Let go of everything; runs go on."""
+        if self._starter is not None:
+            self._starter.close()
+        self.stage.close()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The command palette."""
+        yield from super().get_system_commands(screen)
+        yield SystemCommand("Start", "Train what the Run panel says", self.action_start)
+        yield SystemCommand("Export", "Write what the chart shows as SVG and CSV", self.action_export)
+        if self._active() is not None:
+            yield SystemCommand("Pause or resume", "Let the run wait, or go on", self.action_pause)
+            yield SystemCommand("Stop", "Finish the step, evaluate, save, end", self.action_stop)
+            yield SystemCommand("Save", "Write a checkpoint now", self.action_save)
+            yield SystemCommand("Change", "Learning rate and refresh of the running job", self.action_change)

@@ -1,0 +1,86 @@
+"""A thread that follows a run directory, so that a hanging file system cannot freeze the screen.
+
+It reads ahead by a bounded number of batches and waits when nobody takes them. It is a daemon: the app can
+end while it hangs.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from queue import Empty, Full, Queue
+
+from engine.protocol import AnyEvent, Failed, Finished
+from engine.rundir import BadLine, Follower, is_alive, output_tail
+
+POLL_S = 0.05
+AHEAD = 8
+"""Batches of about 1 MiB that may wait to be taken."""
+
+
+class Death:
+    """The engine is gone and has said no last word; `tail` is the end of what it printed."""
+
+    def __init__(self, tail: str) -> None:
+        self.tail = tail
+
+
+News = AnyEvent | BadLine | Death
+
+
+class Following:
+    """Follows `run` until it is over or `close` is called; take what came with `take`."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self._queue: Queue[list[News]] = Queue(AHEAD)
+        self._stop = threading.Event()
+        self._over = False
+        threading.Thread(target=self._work, name=f"follow {run.name}", daemon=True).start()
+
+    def take(self) -> list[News]:
+        """The next batch; empty when nothing waits."""
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            return []
+
+    @property
+    def behind(self) -> bool:
+        """Whether something waits to be taken."""
+        return not self._queue.empty()
+
+    @property
+    def done(self) -> bool:
+        """Whether everything has been taken and nothing will come."""
+        return self._over and self._queue.empty()
+
+    def close(self) -> None:
+        """Stop following."""
+        self._stop.set()
+
+    def _work(self) -> None:
+        follower = Follower(self.run)
+        ended = False
+        while not self._stop.is_set():
+            alive = is_alive(self.run)  # asked before reading: an end written meanwhile is read below
+            events = follower.read()
+            ended = ended or any(isinstance(event, Finished | Failed) for event in events)
+            if events:
+                self._hand_over(list(events))
+            elif alive:
+                self._stop.wait(POLL_S)
+            else:
+                if not ended:
+                    self._hand_over([Death(output_tail(self.run))])
+                break
+        follower.close()
+        self._over = True
+
+    def _hand_over(self, batch: list[News]) -> None:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(batch, timeout=0.2)
+            except Full:
+                continue
+            return

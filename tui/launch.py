@@ -1,0 +1,32 @@
+"""From the command to the first frame, with as little as possible on the way."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+
+from engine.spec import RunSpec
+
+
+def run_app(start: bool = False, spec: RunSpec | None = None, attach: Path | None = None) -> int:
+    """Open the app and return its exit status once it is closed. Raises Invalid if the home cannot be written."""
+    gc.disable()  # a collection on the way to the first frame finds nothing; see _settle
+    from engine.rundir import home, make_home
+    from tui.app import EpochtopApp
+
+    folder = home()
+    make_home(folder)
+    app = EpochtopApp(folder, spec=spec, start=start, attach=attach)
+    app.call_later(_settle)
+    status = app.run()
+    if app.return_code:
+        return app.return_code
+    if status is None:
+        sys.stderr.write("epochtop: the screen ended unexpectedly; a run goes on, `epochtop` shows it\n")
+    return status or 0
+
+
+def _settle() -> None:
+    gc.freeze()
+    gc.enable()

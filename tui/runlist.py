@@ -1,0 +1,250 @@
+"""The list of runs: a table that changes only the cells that are different."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import DataTable
+
+from engine.rundir import EVENTS, RECORD, is_alive
+from engine.runs import Summary, delete, rename, run_paths, summarize
+from engine.spec import Invalid
+from tui.dialogs import Entries, Question
+from tui.status import MARKS
+from tui.words import UNKNOWN, age, number, seconds
+
+LIST_S = 1.0
+"""Between two looks at the home folder."""
+MOST = 500
+"""Rows: a table of Textual costs the event loop 0.13 ms a row."""
+
+COLUMNS: tuple[tuple[str, int], ...] = (
+    ("", 1),
+    ("run", 20),
+    ("state", 8),
+    ("loss", 9),
+    ("device", 6),
+    ("time", 11),
+    ("age", 11),
+    ("", 10),
+)
+
+
+class Lister:
+    """Summaries of all runs; a run that is over and unchanged is not read again. For a thread."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._known: dict[Path, tuple[object, Summary]] = {}
+
+    def list(self) -> list[Summary]:
+        """The newest first, at most MOST."""
+        paths = run_paths(self._home)[:MOST]
+        self._known = {path: self._look(path) for path in paths}
+        return [summary for _, summary in self._known.values()]
+
+    def _look(self, path: Path) -> tuple[object, Summary]:
+        key = self._key(path)
+        known = self._known.get(path)
+        return known if known is not None and known[0] == key else (key, summarize(path))
+
+    @staticmethod
+    def _key(path: Path) -> object:
+        try:
+            log, record = (path / EVENTS).stat(), (path / RECORD).stat()
+        except OSError:
+            return object()
+        return log.st_size, log.st_mtime_ns, record.st_mtime_ns, is_alive(path)
+
+
+def _row(summary: Summary, now: float, overlaid: bool, shown: bool) -> tuple[str, ...]:
+    name = summary.name or summary.id
+    return (
+        MARKS[summary.state],
+        name if len(name) <= 20 else name[:19] + "…",
+        summary.state,
+        number(summary.final_loss),
+        summary.device or UNKNOWN,
+        seconds(summary.seconds),
+        age(now - summary.created),
+        "shown" if shown else "overlaid ▪" if overlaid else "",
+    )
+
+
+class RunList(DataTable[str]):
+    """All runs of the home folder; renames and deletes them itself, after a question.
+
+    With `live` false nothing is read by itself and :meth:`show` is called by hand. `now` gives Unix seconds.
+    """
+
+    BORDER_TITLE = "Runs"
+    DEFAULT_CSS = """
+    RunList { height: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "open", id="runs.open", tooltip="Show this run; a live one keeps going"),
+        Binding("o", "choose('overlay')", "overlay", id="runs.overlay", tooltip="Draw this run behind the shown one"),
+        Binding("f", "choose('load')", "settings", id="runs.load", tooltip="Put this run's settings into the form"),
+        Binding("n", "rename", "rename", id="runs.rename", tooltip="Give this run a name"),
+        Binding("delete,d", "delete", "delete", id="runs.delete", tooltip="Delete this run, after a question"),
+    ]
+
+    @dataclass
+    class Chosen(Message):
+        """Open, overlay or load the settings of a run."""
+
+        what: str
+        run_id: str
+
+    @dataclass
+    class Listed(Message):
+        """What the home folder holds now."""
+
+        summaries: list[Summary]
+
+        def can_replace(self, message: Message) -> bool:
+            """A level: only the newest counts."""
+            return isinstance(message, RunList.Listed)
+
+    @dataclass
+    class Deleted(Message):
+        """A run is gone."""
+
+        run_id: str
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        live: bool = True,
+        now: Callable[[], float] = time.time,
+        id: str | None = None,  # noqa: A002 - Textual's name
+    ) -> None:
+        super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
+        self._home, self._live, self._now = home, live, now
+        self._lister = Lister(home)
+        self._listing = threading.Lock()
+        self._rows: dict[str, tuple[str, ...]] = {}
+        self.summaries: dict[str, Summary] = {}
+        self._shown = ""
+        self._overlaid: set[str] = set()
+
+    def on_mount(self) -> None:
+        """Columns of fixed widths, so that nothing jumps."""
+        for place, (label, width) in enumerate(COLUMNS):
+            self.add_column(label, width=width, key=str(place))
+        if self._live:
+            self.set_interval(LIST_S, self.look)
+            self.look()
+
+    def mark(self, shown: str, overlaid: set[str]) -> None:
+        """Say which run the chart shows and which are behind it, by their ids."""
+        self._shown, self._overlaid = shown, overlaid
+        self.show(list(self.summaries.values()))
+
+    def look(self) -> None:
+        """Read the home folder, in a thread: it may lie on a slow disk."""
+        if self._listing.acquire(blocking=False):
+            threading.Thread(target=self._read, name="list runs", daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            self.post_message(self.Listed(self._lister.list()))
+        finally:
+            self._listing.release()
+
+    def on_run_list_listed(self, event: Listed) -> None:
+        """Show what was read."""
+        self.show(event.summaries)
+
+    def show(self, summaries: list[Summary]) -> None:
+        """Show these runs."""
+        now = self._now()
+        rows = {run.id: _row(run, now, run.id in self._overlaid, run.id == self._shown) for run in summaries}
+        self.summaries = {run.id: run for run in summaries}
+        if list(rows) == list(self._rows):
+            self._update(rows)
+        elif rows != self._rows:
+            self._rebuild(rows)
+        self._rows = rows
+        self._explain()
+
+    def _update(self, rows: dict[str, tuple[str, ...]]) -> None:
+        for run_id, row in rows.items():
+            for place, (old, new) in enumerate(zip(self._rows[run_id], row, strict=True)):
+                if old != new:
+                    self.update_cell(run_id, str(place), new)
+
+    def _rebuild(self, rows: dict[str, tuple[str, ...]]) -> None:
+        chosen = self.chosen
+        self.clear()
+        for run_id, row in rows.items():
+            self.add_row(*row, key=run_id)
+        if chosen in rows:
+            self.move_cursor(row=list(rows).index(chosen))
+
+    @property
+    def chosen(self) -> str:
+        """Id of the run under the cursor; empty when there is none."""
+        ids = list(self._rows)
+        return ids[self.cursor_row] if 0 <= self.cursor_row < len(ids) else ""
+
+    def _explain(self) -> None:
+        summary = self.summaries.get(self.chosen)
+        note = summary.note if summary else "none yet"
+        subtitle = note if len(note) <= 90 else note[:89] + "…"
+        if self.border_subtitle != subtitle:
+            self.border_subtitle = subtitle
+
+    def on_data_table_row_highlighted(self) -> None:
+        """Say why the run under the cursor ended as it did."""
+        self._explain()
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Enter or a click."""
+        event.stop()
+        self.action_choose("open")
+
+    def action_choose(self, what: str) -> None:
+        """Ask for something to be done with the run under the cursor."""
+        if self.chosen:
+            self.post_message(self.Chosen(what, self.chosen))
+
+    @work
+    async def action_rename(self) -> None:
+        """Ask for a name."""
+        chosen = self.chosen
+        if not chosen:
+            return
+        answer = await self.app.push_screen_wait(
+            Entries(f"A name for {chosen}; its id stays.", {"name": self.summaries[chosen].name})
+        )
+        if answer is not None:
+            self._try(lambda: rename(self._home / chosen, answer["name"]))
+
+    @work
+    async def action_delete(self) -> None:
+        """Delete, after a question."""
+        chosen = self.chosen
+        if not chosen:
+            return
+        text = f"Delete {chosen} with its losses and checkpoints? It cannot be brought back."
+        if await self.app.push_screen_wait(Question(text, (("cancel", "Keep"), ("delete", "Delete")))) == "delete":
+            self._try(lambda: delete(self._home / chosen))
+            if not (self._home / chosen).exists():
+                self.post_message(self.Deleted(chosen))
+
+    def _try(self, change: Callable[[], None]) -> None:
+        try:
+            change()
+        except (Invalid, OSError) as error:
+            self.notify(str(error), severity="error")
+        self.look()

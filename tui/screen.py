@@ -1,0 +1,140 @@
+"""The one screen: its regions, the three sizes it is laid out for, and the keys that move between regions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Footer, Label, RichLog, Static
+
+from tui import status
+from tui.chart import LossChart
+from tui.form import SpecForm
+from tui.machine import MachinePanel
+from tui.runlist import RunList
+
+SMALLEST = (60, 15)
+COMPACT = (100, 28)
+"""Below either: the chart, and one other region under it."""
+WIDE = (160, 45)
+"""From both: everything at once."""
+PAGES = {"form": "1 Train", "runs": "2 Runs", "machine": "3 Machine", "log": "4 Log"}
+EMPTY = "No runs yet.\n\nctrl+s trains scikit-learn's Iris on this machine, a few seconds.\nKey 1 leads to all its settings."
+
+
+class Tab(Label):
+    """A region's name; a click shows the region."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(PAGES[page], id=f"tab-{page}")
+        self._page = page
+
+    async def on_click(self) -> None:
+        """Go there."""
+        await self.run_action(f"screen.page('{self._page}')")
+
+
+class MainScreen(Screen[None]):
+    """Title, chart, runs, log, machine, form, status, keys."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "page('form')", "train", id="screen.form", tooltip="The settings of the next run", show=False),
+        Binding("2", "page('runs')", "runs", id="screen.runs", tooltip="The list of runs", show=False),
+        Binding("3", "page('machine')", "machine", id="screen.machine", tooltip="This machine", show=False),
+        Binding("4", "page('log')", "log", id="screen.log", tooltip="What happened, line by line", show=False),
+        Binding("0", "focus_chart", "chart", id="screen.chart", tooltip="Back to the chart", show=False),
+    ]
+
+    class Drawn(Message):
+        """The first frame is out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._page = "runs"
+        self.title_line = status.Line("title")
+        self.chart = LossChart(empty_text=EMPTY, id="chart")
+        self.status_line = status.Line("status")
+
+    # --- building ----------------------------------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        """The skeleton: what the first frame shows."""
+        yield self.title_line
+        with Horizontal(id="tabs"):
+            for page in PAGES:
+                yield Tab(page)
+        with Horizontal(id="body"), Vertical(id="left"):
+            yield self.chart
+        yield Static(f"epochtop needs {SMALLEST[0]} × {SMALLEST[1]} characters", id="tiny")
+        yield self.status_line
+
+    def on_mount(self) -> None:
+        """Draw first, tell then."""
+        self.lay_out()
+        self.chart.focus()
+        self.call_after_refresh(self.post_message, self.Drawn())
+
+    async def furnish(self, runs: RunList, machine: MachinePanel, form: SpecForm) -> None:
+        """What the first frame does not need."""
+        log = RichLog(id="log", max_lines=1000, wrap=True, min_width=20, markup=False)
+        log.border_title = "Log"
+        await self.query_one("#left").mount(runs, log)
+        await self.query_one("#body").mount(Vertical(machine, form, id="right"))
+        await self.mount(Footer(show_command_palette=False, compact=True))
+        self.lay_out()
+
+    @property
+    def form(self) -> SpecForm:
+        """The form of a run."""
+        return self.query_one("#form", SpecForm)
+
+    @property
+    def runs(self) -> RunList:
+        """The list of runs."""
+        return self.query_one("#runs", RunList)
+
+    @property
+    def log_lines(self) -> RichLog:
+        """What happened."""
+        return self.query_one("#log", RichLog)
+
+    # --- layout ------------------------------------------------------------------------------------------
+
+    def lay_out(self) -> None:
+        """Choose the layout for the present size."""
+        width, height = self.app.size
+        tiny = width < SMALLEST[0] or height < SMALLEST[1]
+        compact = not tiny and (width < COMPACT[0] or height < COMPACT[1])
+        self.set_class(tiny, "-tiny")
+        self.set_class(compact, "-compact")
+        self.set_class(width >= WIDE[0] and height >= WIDE[1], "-wide")
+        for page in PAGES:
+            self.set_class(page == self._page, f"-page-{page}")
+            self.query_one(f"#tab-{page}").set_class(page == self._page, "-on")
+
+    @on(events.Resize)
+    def _resized(self) -> None:
+        self.lay_out()
+
+    def action_page(self, page: str) -> None:
+        """Show a region and put the focus there; the log goes again when it is asked for twice."""
+        again = page == "log" and self._page == "log" and not self.has_class("-compact")
+        self._page = "runs" if again else page
+        self.set_class(self._page == "log", "-log")
+        self.lay_out()
+        self._focus(self._page if not again else "chart")
+
+    def _focus(self, region: str) -> None:
+        if region == "form":
+            self.form.focus_first()
+        else:
+            self.query_one(f"#{region}").focus()
+
+    def action_focus_chart(self) -> None:
+        """Back to the chart."""
+        self.chart.focus()

@@ -1,0 +1,82 @@
+"""The two lines of figures: what is on the screen and how it goes. Fixed widths, repainted when they change."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.widgets import Static
+
+from tui.runstate import RunState
+from tui.words import UNKNOWN, rate, seconds
+
+MARKS = {
+    "starting": "○",
+    "running": "●",
+    "paused": "‖",
+    "finished": "✓",
+    "stopped": "■",
+    "diverged": "✗",
+    "failed": "✗",
+    "died": "✗",
+}
+
+
+class Line(Static):
+    """One row that is repainted only when its text changes."""
+
+    DEFAULT_CSS = """
+    Line { height: 1; width: 1fr; }
+    """
+
+    def __init__(self, id: str) -> None:  # noqa: A002 - Textual's name
+        super().__init__("", id=id, markup=False)
+        self._shown = ""
+
+    def put(self, text: Text | str) -> None:
+        """Show `text` if it is another one."""
+        key = text.markup if isinstance(text, Text) else text
+        if key != self._shown:
+            self._shown = key
+            self.update(text)
+
+
+def title(state: RunState | None, run: str, host: str, torch: str, width: int) -> Text:
+    """The top row: program, run and state on the left, host and torch on the right."""
+    left = Text(" epochtop", style="bold")
+    if state is not None:
+        left.append(f" · {run} · ", style="not bold").append(f"{state.state} {MARKS[state.state]}", style="bold")
+    right = f"{host} · {torch} " if torch else f"{host} "
+    space = width - left.cell_len - len(right)
+    if space < 1:
+        left.truncate(max(0, width - len(right) - 1), overflow="ellipsis")
+        space = width - left.cell_len - len(right)
+    return left.append(" " * max(0, space)).append(right, style="not bold dim")
+
+
+def status(state: RunState | None, idle: str, width: int) -> str:
+    """The bottom row: progress, speed, time left, device reads, refresh."""
+    if state is None:
+        return f" {idle}"
+    if state.over:
+        return f" {state.verdict()}"[:width]
+    total = state.total_steps
+    share = state.step / total if total else 0.0
+    digits = len(f"{total:,}")
+    parts = [f" step {state.step:>{digits},} of {total:,}" if total else " preparing the data"]
+    bar = _bar(share, max(0, min(24, width - 96)))
+    parts.append(f"{bar} {share:4.0%}".strip())
+    if state.started and state.started.steps_per_epoch > 1 and width >= 100:
+        parts.append(f"epoch {state.step / state.started.steps_per_epoch:,.1f}")
+    parts.append("paused" if state.state == "paused" else f"{rate(state.steps_per_second):>13}")
+    parts.append(f"{seconds(state.left_s):>7} left" if state.left_s is not None else f"{UNKNOWN} left")
+    line = "  ".join(parts)
+    reads = f"reads {state.reads:,} · waited {1000 * state.waited_s:.1f} ms · every {state.refresh_ms:g} ms"
+    short = f"reads {state.reads:,} · {1000 * state.waited_s:.1f} ms"
+    for tail in (reads, short):
+        if len(line) + len(tail) + 2 <= width:
+            return f"{line}  {tail}"
+    return line[:width]
+
+
+def _bar(share: float, width: int) -> str:
+    full = round(share * width)
+    return "█" * full + "░" * (width - full)
