@@ -275,6 +275,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int = PROTOCOL_VERSION
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a line can raise: not JSON or not of the type, not UTF-8, nested without end."""
+
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 """Any of these types to one line of JSON, without the newline."""
 decode_event: Callable[[bytes], AnyEvent] = msgspec.json.Decoder(AnyEvent).decode

@@ -21,6 +21,7 @@ from typing import IO
 import msgspec
 
 from engine.protocol import (
+    UNREADABLE,
     AnyCommand,
     AnyEvent,
     RunRecord,
@@ -152,9 +153,13 @@ class Inbox:
         *lines, self._rest = (self._rest + new).split(b"\n")
         commands: list[AnyCommand] = []
         for line in lines:
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(*UNREADABLE):
                 commands.append(decode_command(line))
         return commands
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
 
 
 # --- reading: viewers ------------------------------------------------------------------------------------
@@ -198,7 +203,7 @@ class Follower:
         self._line += 1
         try:
             return decode_event(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             return BadLine(self._line, str(error))
 
     def read_all(self) -> Iterator[AnyEvent | BadLine]:
@@ -242,5 +247,5 @@ def read_record(run: Path) -> RunRecord:
         return decode_record((run / RECORD).read_bytes())
     except FileNotFoundError:
         raise Invalid("", f"{run} is not a run: it has no {RECORD}") from None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise Invalid("", f"{run / RECORD} cannot be read: {error}") from None

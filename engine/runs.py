@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from engine.protocol import (
+    UNREADABLE,
     AnyEvent,
     Evaluated,
     Failed,
@@ -158,7 +159,7 @@ def _readable(lines: list[bytes]) -> list[AnyEvent]:
     for line in lines:
         try:
             events.append(decode_event(line))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             continue
     return events
 
