@@ -5,6 +5,7 @@ The loop puts items into a queue and never touches a file, so a slow or hanging 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -41,18 +42,23 @@ class Save:
 class Recorder:
     """Owns events.jsonl and commands.jsonl of one run while its engine lives.
 
-    `commands` fills with what viewers ask; `on_command` is called from the recorder's thread when one arrives.
+    `commands` fills with what viewers ask. What is put before :meth:`start` is kept.
     """
 
-    def __init__(self, run: Path, spec: RunSpec, on_command: Callable[[], None]) -> None:
+    def __init__(self, run: Path, spec: RunSpec) -> None:
         self.commands: SimpleQueue[AnyCommand] = SimpleQueue()
         self._run, self._spec = run, spec
-        self._on_command = on_command
+        self._on_command: Callable[[], None] = lambda: None
         self._items: SimpleQueue[AnyEvent | Save | None] = SimpleQueue()
         self._log = os.open(run / EVENTS, os.O_WRONLY | os.O_APPEND)
         self._inbox = Inbox(run)
         self._unwritten = b""
+        self._refused_by_disk = False
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+
+    def start(self, on_command: Callable[[], None]) -> None:
+        """Begin to write and to listen; `on_command` is called from the recorder's thread when a command arrives."""
+        self._on_command = on_command
         self._thread.start()
 
     def put(self, item: AnyEvent | Save) -> None:
@@ -64,6 +70,7 @@ class Recorder:
         self._items.put(None)
         self._thread.join()
         os.close(self._log)
+        self._inbox.close()
         return not self._unwritten
 
     def _work(self) -> None:
@@ -102,14 +109,17 @@ class Recorder:
         try:
             while self._unwritten:
                 self._unwritten = self._unwritten[os.write(self._log, self._unwritten) :]
+            self._refused_by_disk = False
         except OSError as error:
-            sys.stderr.write(f"events.jsonl: {error}; {len(self._unwritten)} bytes wait\n")
+            if not self._refused_by_disk:
+                _complain(f"{error}; losses wait in memory until there is room")
+            self._refused_by_disk = True
 
     def _sync(self) -> None:
         try:
             os.fsync(self._log)
         except OSError as error:
-            sys.stderr.write(f"events.jsonl: {error}\n")
+            _complain(str(error))
 
     def _finish(self) -> None:
         patience = time.monotonic() + PATIENCE_S
@@ -120,8 +130,17 @@ class Recorder:
         self._sync()
 
     def _read_commands(self) -> None:
-        commands = self._inbox.read()
+        try:
+            commands = self._inbox.read()
+        except OSError:  # a stale handle of a network disk; the next look may find it again
+            return
         for command in commands:
             self.commands.put(command)
         if commands:
             self._on_command()
+
+
+def _complain(message: str) -> None:
+    """Tell output.log. It lies on the same disk, so that it may be full as well."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{EVENTS}: {message}\n")

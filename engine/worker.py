@@ -7,9 +7,11 @@ No CUDA context is created before a run begins.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import platform
+import re
 import signal
 import sys
 import time
@@ -17,7 +19,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
-import msgspec
 import torch
 
 from engine import rundir
@@ -26,6 +27,7 @@ from engine.failures import explain, failed
 from engine.job import Job, build, describe, load_checked, resolved
 from engine.loop import Loop
 from engine.protocol import (
+    UNREADABLE,
     Accepted,
     AnyReply,
     Begin,
@@ -39,7 +41,7 @@ from engine.protocol import (
     encode,
 )
 from engine.recorder import Recorder
-from engine.spec import Invalid, RunSpec
+from engine.spec import Invalid, RunSpec, field
 
 
 class Standby:
@@ -56,8 +58,8 @@ class Standby:
         while line := self._requests.readline():
             try:
                 request = decode_request(line)
-            except msgspec.DecodeError as error:
-                self._reply(Refused(message=f"not a request: {error}"))
+            except UNREADABLE as error:
+                self._reply(misread(error))
                 continue
             if isinstance(request, Describe):
                 self._describe(request)
@@ -84,7 +86,8 @@ class Standby:
             return None
         self._reply(Accepted(run=str(path)))
         self._requests.close()
-        self._replies.close()
+        with contextlib.suppress(BrokenPipeError):  # closing tries once more what a viewer that is gone did not take
+            self._replies.close()
         return Run(job, path, lock)
 
     def _load(self, spec: RunSpec) -> Split:
@@ -113,8 +116,9 @@ class Run:
     def serve(self) -> int:
         """Train to the end, whatever the end is. Returns the exit status: 1 for a run that failed."""
         self._detach()
-        recorder = Recorder(self._path, self._job.spec, on_command=lambda: loop.wake())
+        recorder = Recorder(self._path, self._job.spec)
         loop = Loop(self._job, recorder)
+        recorder.start(on_command=loop.wake)
         self._end_on_signals(loop, recorder)
         recorder.put(self._started())
         gc.collect()
@@ -174,6 +178,15 @@ def refusal(error: Exception) -> Refused:
         return Refused(message=error.message, field=error.field)
     message, advice = explain(error)
     return Refused(message=f"{message}; {advice}" if advice else message)
+
+
+def misread(error: Exception) -> Refused:
+    """The answer to a line that is no request; a spec with a value out of bounds is told its field."""
+    place = re.search(r"\$\.spec\.(\w+)", str(error))
+    if place is None:
+        return Refused(message=f"not a request: {error}")
+    about = field(place[1])
+    return Refused(field=about.name, message=f"needs {about.expects}{f' ({about.unit})' if about.unit else ''}")
 
 
 def found() -> Ready:
