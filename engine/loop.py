@@ -30,9 +30,11 @@ from engine.protocol import (
     Resumed,
     Set,
     Stop,
+    Warned,
 )
 from engine.protocol import Save as SaveNow
 from engine.recorder import Recorder, Save
+from engine.spec import Invalid, parse
 from engine.tally import Best, Clock, Totals
 from engine.window import LossWindow, Reading
 
@@ -163,6 +165,11 @@ class Loop:
                 pass  # nothing is paused
 
     def _set(self, command: Set) -> None:
+        try:
+            parse(command.field, repr(command.value))
+        except Invalid as error:
+            self.recorder.put(Warned(message=f"not changed: {error}"))
+            return
         if command.field == "learning_rate":
             self.job.update.learning_rate = command.value
         else:
