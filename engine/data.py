@@ -99,7 +99,7 @@ def _csv_table(path: Path, target: str) -> Table:
     columns, x, labels = read_csv(path, target)
     numbers = _as_numbers(labels)
     if numbers is not None and not _are_classes(numbers):
-        return Table(x=x, y=numbers.astype(np.float32), loss="mean_squared_error", classes=(), columns=columns)
+        return Table(x=x, y=numbers, loss="mean_squared_error", classes=(), columns=columns)
     names, codes = np.unique(np.array(labels) if numbers is None else numbers, return_inverse=True)
     if len(names) < 2:
         raise Invalid("target", f"{path}: column {target!r} has one class only ({labels[0]!r}); two are needed")
