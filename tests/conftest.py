@@ -1,0 +1,52 @@
+"""What every test stands on: an environment of its own, no process left behind, an engine at hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from engine import runs
+from engine.rundir import is_alive, read_record
+from engine.spec import Invalid, RunSpec
+from tests.engines import Engine
+
+# The machine may be busy: no example fails for being slow, and every run of the tests tries the same examples.
+settings.register_profile("epochtop", deadline=None, derandomize=True, database=None)
+settings.load_profile("epochtop")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home folder of runs; engines that still train in it afterwards are killed."""
+    for name in ("NO_COLOR", "TEXTUAL_THEME"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "runs"
+    monkeypatch.setenv("EPOCHTOP_HOME", str(folder))
+    yield folder
+    for run in runs.run_paths(folder):
+        with suppress(Invalid, ProcessLookupError):
+            if is_alive(run):
+                os.kill(read_record(run).pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """A standby engine, ready; killed afterwards."""
+    with Engine() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def iris_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The default run, 20,000 epochs of Iris, finished. Mark its tests `xdist_group("iris")`: it is trained once."""
+    folder = tmp_path_factory.mktemp("iris")
+    with Engine() as started:
+        run = started.train(RunSpec(threads=1, device="cpu"), folder)
+        assert started.wait() == 0
+        yield run

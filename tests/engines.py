@@ -1,0 +1,194 @@
+"""A small client of `python -m engine`, and readers of what a run recorded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.protocol import (
+    Accepted,
+    AnyCommand,
+    AnyEvent,
+    AnyReply,
+    AnyRequest,
+    Begin,
+    Describe,
+    Failed,
+    Finished,
+    Losses,
+    Plan,
+    Ready,
+    Refused,
+    decode_reply,
+    encode,
+)
+from engine.rundir import BadLine, Follower, create, is_alive, send
+from engine.spec import RunSpec
+
+HANGING_S = 120.0
+"""A wait this long means that something hangs. It is no measure of speed."""
+
+Kind = TypeVar("Kind")
+
+
+class Engine:
+    """An engine process in a session of its own. Ready after `with`; killed when left."""
+
+    def __init__(self, program: tuple[str, ...] = ("-m", "engine")) -> None:
+        self._program = program
+
+    def __enter__(self) -> Engine:
+        self.process = subprocess.Popen(
+            [sys.executable, *self._program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+        self.ready = self.reply()
+        assert isinstance(self.ready, Ready)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.hang_up()
+
+    def describe(self, spec: RunSpec) -> Plan | Refused:
+        """What a run of `spec` would do."""
+        reply = self.ask(Describe(spec=spec))
+        assert isinstance(reply, Plan | Refused)
+        return reply
+
+    def begin(self, spec: RunSpec, home: Path) -> Accepted | Refused:
+        """Ask for a run."""
+        reply = self.ask(Begin(spec=spec, home=str(home)))
+        assert isinstance(reply, Accepted | Refused)
+        return reply
+
+    def train(self, spec: RunSpec, home: Path) -> Path:
+        """Begin a run that must be accepted; returns its directory."""
+        reply = self.begin(spec, home)
+        assert isinstance(reply, Accepted), reply
+        return Path(reply.run)
+
+    def wait(self) -> int:
+        """Until the process has ended; its exit status."""
+        return self.process.wait(HANGING_S)
+
+    def ask(self, request: AnyRequest) -> AnyReply:
+        """Send a request and wait for the reply."""
+        self.tell(encode(request))
+        return self.reply()
+
+    def tell(self, line: bytes) -> None:
+        """Send a line and do not wait."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + b"\n")
+
+    def reply(self) -> AnyReply:
+        """The next reply."""
+        assert self.process.stdout is not None
+        return decode_reply(self.process.stdout.readline())
+
+    def hang_up(self) -> None:
+        """Close both pipes, as a viewer that ends does."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def train_here(spec: RunSpec, home: Path) -> Path:
+    """The same run in this process, for tests about numbers: they need no process of its own, which takes seconds."""
+    from engine import job, loop, recorder  # they import torch, which a test of the screen has no use for
+
+    split = job.load_checked(spec)
+    built = job.build(spec, split, job.describe(spec, split))
+    run, lock = create(home, spec, {}, time.time())
+    with lock:
+        writing = recorder.Recorder(run, spec)
+        training = loop.Loop(built, writing)
+        writing.start(on_command=training.wake)
+        writing.put(training.run())
+        assert writing.close()
+    return run
+
+
+class Watch:
+    """A viewer that remembers all it saw of a run."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.seen: list[AnyEvent | BadLine] = []
+        self._follower = Follower(run)
+
+    def catch_up(self) -> None:
+        """Read what is there by now."""
+        self.seen += self._follower.read_all()
+
+    def until(self, kind: type[Kind], wanted: Callable[[Kind], bool] = lambda _: True, start: int = 0) -> Kind:
+        """Wait for an event; those before number `start` do not count."""
+        patience = time.monotonic() + HANGING_S
+        while True:
+            alive = is_alive(self.run)
+            self.catch_up()
+            for event in self.seen[start:]:
+                if isinstance(event, kind) and wanted(event):
+                    return event
+            assert alive, f"the run ended without {kind.__name__}: {self.seen[-3:]}"
+            assert time.monotonic() < patience, f"no {kind.__name__} came: {self.seen[-3:]}"
+            time.sleep(0.002)
+
+    def windows(self, count: int = 1) -> None:
+        """Wait for that many more windows of losses."""
+        for _ in range(count):
+            self.until(Losses, start=len(self.seen))
+
+    def command(self, command: AnyCommand, answer: type[Kind]) -> tuple[Kind, int]:
+        """Send a command and wait for its answer; returns it and the number of windows that came before it."""
+        self.catch_up()
+        start = len(self.seen)
+        send(self.run, command)
+        event = self.until(answer, start=start)
+        before = self.seen[start : self.seen.index(event, start)]  # type: ignore[arg-type]
+        return event, sum(isinstance(item, Losses) for item in before)
+
+    def end(self) -> Finished | Failed:
+        """Wait for the last event; fails if the run ended without one."""
+        return self.until(Finished | Failed)  # type: ignore[arg-type]
+
+
+def events(run: Path) -> list[AnyEvent | BadLine]:
+    """All events of a run."""
+    follower = Follower(run)
+    try:
+        return list(follower.read_all())
+    finally:
+        follower.close()
+
+
+def losses(run: Path) -> npt.NDArray[np.float32]:
+    """The recorded losses of a run, float32 (steps,). Fails where a step is missing or comes twice."""
+    windows = [event for event in events(run) if isinstance(event, Losses)]
+    values = np.frombuffer(b"".join(event.values for event in windows), dtype="<f4")
+    counts = [len(event.values) // 4 for event in windows]
+    assert [event.first_step for event in windows] == [sum(counts[:place]) for place in range(len(counts))]
+    return values
+
+
+def finished(run: Path) -> Finished:
+    """The summary of a run; fails if its last event is another one."""
+    last = events(run)[-1]
+    assert isinstance(last, Finished), last
+    return last
