@@ -45,7 +45,7 @@ def linear_limits(low: float, high: float, rows: int) -> Limits:
         low = 0.0
     elif 0.7 * low < high < 0:
         high = 0.0
-    step = nice((high - low) / max(2, rows * 0.42))
+    step = nice((high - low) / min(12, max(2, rows * 0.42)))
     return Limits(_round_down(low, step), _round_up(high, step), step)
 
 

@@ -8,8 +8,8 @@ after which nothing new has arrived costs nothing. What is drawn where is decide
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, floor
-from typing import ClassVar, Literal
+from math import floor
+from typing import ClassVar
 
 from rich.style import Style
 from textual import events
@@ -19,18 +19,14 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from engine.protocol import Event
-from tui import axes, paint
+from engine.protocol import Event, Failed, Finished, Started
+from tui import paint
 from tui.curves import Trace, Unit, View
 from tui.plot import Row, difference, strip
+from tui.span import TAIL, Span, scaled, tail_ends, whole_end, within
 
 SMOOTHING = (0.0, 0.6, 0.9, 0.97)
 UNITS: tuple[Unit, ...] = ("step", "epoch", "seconds")
-TAIL = 0.1
-SHORTEST = 8
-"""Steps below which zooming in ends."""
-
-Span = Literal["whole run", "last part", "zoomed"]
 
 
 def _key(key: str, action: str, description: str, tooltip: str, name: str, *, show: bool = True) -> Binding:
@@ -86,10 +82,12 @@ class LossChart(Widget, can_focus=True):
     span: reactive[Span] = reactive[Span]("whole run", repaint=False)
     cursor: reactive[int | None] = reactive[int | None](None, repaint=False)
     """The step that is read off; None when the cursor is off."""
+    empty_text: reactive[str] = reactive("", repaint=False)
+    """What stands here while there is no run."""
 
     def __init__(self, *, empty_text: str = "", id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
-        self.empty_text = empty_text
+        self.set_reactive(LossChart.empty_text, empty_text)
         self.trace = Trace()
         """The run that is shown; may be handed to another chart as an overlay."""
         self.overlays: tuple[Trace, ...] = ()
@@ -97,7 +95,6 @@ class LossChart(Widget, can_focus=True):
         self.marker = "auto"
         """`auto` is braille, or blocks where the plot is large; or a marker of :mod:`tui.plot`."""
         self._begun = self._ended = False
-        self._tail = TAIL
         self._zoom = (0.0, 1.0)
         self._stale, self._recolor = True, False
         self._memory = paint.Memory()
@@ -112,21 +109,28 @@ class LossChart(Widget, can_focus=True):
 
     def show(self, trace: Trace, total_steps: int | None) -> None:
         """Show a run that may have losses already."""
-        self.trace, self.total_steps = trace, total_steps
-        self._begun, self._ended = True, False
+        self._begun = True
+        self._exchange(trace, total_steps)
+
+    def _exchange(self, trace: Trace, total_steps: int | None) -> None:
+        self.trace, self.total_steps, self._ended = trace, total_steps, False
         self.cursor = None
         self.span = "whole run"
         self._reset()
 
     def clear(self) -> None:
         """Show no run."""
-        self.show(Trace(), None)
         self._begun = False
+        self._exchange(Trace(), None)
 
     def feed(self, event: Event) -> None:
-        """Take `Started`, `Losses` and `Evaluated`; other events are ignored."""
+        """Take any event of the run; what does not belong in a chart is ignored."""
+        if isinstance(event, Started):
+            self.total_steps = event.steps
         if self.trace.feed(event):
             self._begun = self._stale = True
+        elif isinstance(event, Finished | Failed):
+            self.finish()
 
     add_losses = add_evaluation = feed
 
@@ -184,7 +188,7 @@ class LossChart(Widget, can_focus=True):
         )
 
     def _span_words(self) -> str:
-        return f"last {self._tail:.0%}".replace("%", " %") if self.span == "last part" else self.span
+        return f"last {100 * TAIL:g} %" if self.span == "last part" else self.span
 
     def render_line(self, y: int) -> Strip:
         """A row as it was last drawn; new losses wait for :meth:`redraw`."""
@@ -197,7 +201,8 @@ class LossChart(Widget, can_focus=True):
         """As much as there is."""
         return container.height
 
-    def _on_resize(self, event: events.Resize) -> None:
+    def on_resize(self) -> None:
+        """Another size is another chart."""
         self._reset()
 
     def notify_style_update(self) -> None:
@@ -216,7 +221,7 @@ class LossChart(Widget, can_focus=True):
         """A setting is seen at once."""
         self._reset()
 
-    watch_smoothing = watch_unit = watch_span = watch_log_scale
+    watch_smoothing = watch_unit = watch_span = watch_empty_text = watch_log_scale
 
     def watch_cursor(self) -> None:
         """The cursor moves at once and changes no range."""
@@ -237,53 +242,27 @@ class LossChart(Widget, can_focus=True):
         """The ends of the x axis, in its unit."""
         if self.span == "zoomed":
             return self._zoom
-        return self._tail_bounds() if self.span == "last part" else (0.0, self._whole())
+        return tail_ends(self.trace, self.unit) if self.span == "last part" else (0.0, self._whole())
 
     def _whole(self) -> float:
-        """The end of the whole run: known, or growing by a factor of about two."""
-        traces = [self.trace, *self.overlays]
-        ends = [trace.from_step(max(trace.losses.steps, 1), self.unit) for trace in traces]
-        total = self.total_steps
-        if self.unit != "seconds" and total and not self._ended:
-            ends[0] = self.trace.from_step(max(total, self.trace.losses.steps), self.unit)
-        elif not self._ended:
-            round_up = axes.nice_seconds if self.unit == "seconds" else axes.nice
-            ends[0] = round_up(max(ends[0], 1.0))
-        return max(*ends, 1e-9) if len(ends) > 1 else max(ends[0], 1e-9)
-
-    def _tail_bounds(self) -> tuple[float, float]:
-        """At least the last part of the run; moves by a quarter of itself, and not at every frame."""
-        end = self.trace.from_step(max(self.trace.losses.steps, SHORTEST), self.unit)
-        stride = axes.nice(max(end, 1e-9) * self._tail) / 4
-        high = ceil(end / stride) * stride
-        return max(0.0, high - 5 * stride), high
+        return whole_end(self.trace, self.overlays, self.total_steps, self.unit, self._ended)
 
     def action_zoom(self, factor: float) -> None:
         """Change the visible range around the cursor, or around the end of what is seen."""
-        self._zoom_around(factor, None)
+        self._zoom_around(factor, None if self.cursor is None else self.trace.from_step(self.cursor, self.unit))
 
     def _zoom_around(self, factor: float, x: float | None) -> None:
-        low, high = self.bounds()
-        if x is None and self.cursor is not None:
-            x = self.trace.from_step(self.cursor, self.unit)
-        if x is None or not low <= x <= high:
-            end = self.trace.from_step(max(1, self.trace.losses.steps), self.unit)
-            low, high = (low - (high - end), end) if low < end < high else (low, high)
-            x = high
-        self._set_range(x - (x - low) * factor, x + (high - x) * factor)
+        last = self.trace.from_step(max(1, self.trace.losses.steps), self.unit)
+        self._set_range(*scaled(self.bounds(), factor, x, last))
 
     def _set_range(self, low: float, high: float) -> None:
         """Show this range as far as there is a run; all of it is the whole run again."""
         whole = self._whole()
-        shortest = min(whole, self.trace.from_step(SHORTEST, self.unit) or whole / 1e6)
-        length = min(whole, max(shortest, high - low))
-        low = min(max(0.0, low), whole - length)
-        if length >= whole * (1 - 1e-9):
-            self.span = "whole run"
-            return
-        self._zoom = (low, low + length)
-        self.span = "zoomed"
-        self._reset()
+        self._zoom = within(low, high, self.trace, self.unit, whole)
+        before = self.span
+        self.span = "whole run" if self._zoom[1] - self._zoom[0] >= whole * (1 - 1e-9) else "zoomed"
+        if before == self.span == "zoomed":
+            self._reset()
 
     def action_pan(self, direction: int) -> None:
         """Move the visible range by a quarter of itself."""
@@ -295,7 +274,6 @@ class LossChart(Widget, can_focus=True):
 
     def action_toggle_whole(self) -> None:
         """The whole run, or its last part."""
-        self._tail = TAIL
         self.span = "last part" if self.span == "whole run" else "whole run"
 
     # --- settings --------------------------------------------------------------------------------------------------

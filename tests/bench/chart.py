@@ -1,0 +1,126 @@
+"""Figures of the chart: what a frame costs, what it sends, how fast losses are taken in, and the memory they need.
+
+Prints a table and asserts nothing. Run with `python -c "from tests.bench.chart import main; main()"`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from array import array
+from collections.abc import Iterator
+from math import exp
+from random import Random
+from time import perf_counter
+
+from textual._compositor import CompositorUpdate
+from textual.app import App, ComposeResult
+from textual.screen import Screen
+
+from engine.protocol import Losses
+from tui.chart import LossChart
+from tui.series import LossSeries
+
+LAYOUTS = {"120×40": (120, 40, 85, 24), "200×60": (200, 60, 150, 48)}
+"""Terminal width and height, chart width and height with its border, as in the app."""
+FRAMES = 31
+
+
+class Host(App[None]):
+    """A chart of a given size, and a count of the bytes a terminal would get."""
+
+    def __init__(self, width: int, height: int) -> None:
+        super().__init__()
+        self.chart = LossChart()
+        self.chart.styles.width, self.chart.styles.height = width, height
+        self.sent = 0
+
+    def compose(self) -> ComposeResult:
+        yield self.chart
+
+    def _display(self, screen: Screen[object], renderable: object) -> None:
+        if isinstance(renderable, CompositorUpdate):
+            self.sent += len(renderable.render_segments(self.console).encode())
+
+
+def curve(steps: int, noise: float = 0.1, block: int = 4000) -> Iterator[Losses]:
+    """A run of `steps` losses in windows, with the same shape at any length."""
+    random, first = Random(1), 0
+    while first < steps:
+        count = min(block, steps - first)
+        level = [0.05 + exp(-6 * step / steps) for step in range(first, first + count)]
+        values = array("f", [value * (1 + noise * random.gauss(0, 1)) for value in level])
+        first += count
+        yield Losses(first_step=first - count, seconds=first / 5000, values=values.tobytes(), reads=1, waited=0.0)
+
+
+async def _frame(layout: str, steps: int, smoothing: float) -> tuple[float, float]:
+    columns, lines, width, height = LAYOUTS[layout]
+    app = Host(width, height)
+    async with app.run_test(size=(columns, lines)):
+        app.chart.begin(steps)
+        for window in curve(steps):
+            app.chart.feed(window)
+        app.chart.smoothing = smoothing
+        taken = []
+        for _ in range(FRAMES):
+            app.chart._stale = True
+            start = perf_counter()
+            app.chart.redraw()
+            taken.append(perf_counter() - start)
+    return statistics.median(taken) * 1e3, max(taken) * 1e3
+
+
+def chart_frame() -> None:
+    """Time of a frame: it must not depend on the number of steps."""
+    print("frame              steps  smooth  median ms   worst ms")
+    for layout in LAYOUTS:
+        for steps in (1_000, 10_000_000):
+            for smoothing in (0.0, 0.9):
+                median, worst = asyncio.run(_frame(layout, steps, smoothing))
+                print(f"{layout:12} {steps:11,} {smoothing:7} {median:10.1f} {worst:10.1f}")
+
+
+async def _bytes(noise: float) -> list[int]:
+    columns, lines, width, height = LAYOUTS["120×40"]
+    app, sent = Host(width, height), []
+    async with app.run_test(size=(columns, lines)) as pilot:
+        app.chart.begin(100_000)
+        for window in curve(100_000, noise, block=500):
+            before = app.sent
+            app.chart.feed(window)
+            app.chart.redraw()
+            await pilot.pause()
+            sent.append(app.sent - before)
+    return sent
+
+
+def chart_bytes() -> None:
+    """Bytes a terminal gets for a frame of a growing run, 200 frames a run."""
+    print("bytes a frame   median     mean      most")
+    for name, noise in (("smooth", 0.0), ("noisy", 0.1)):
+        sent = asyncio.run(_bytes(noise))
+        print(f"{name:12} {statistics.median(sent):9,.0f} {statistics.mean(sent):8,.0f} {max(sent):9,}")
+
+
+def series_ingest() -> None:
+    """Time to take in 10^7 losses, and the memory of their series."""
+    million = array("f", [0.5 + 0.1 * (step % 97) / 97 for step in range(1_000_000)]).tobytes()
+    data = memoryview(million * 10)
+    print("ingest of 10^7 losses   window     s   memory KiB")
+    for window in (500, 4000, 10_000_000):
+        series, start = LossSeries(), perf_counter()
+        for first in range(0, 10_000_000, window):
+            series.extend(first, data[4 * first : 4 * (first + window)], first / 5000 + 1)
+        print(f"{window:32,} {perf_counter() - start:5.2f} {series.memory_bytes / 1024:12.0f}")
+
+
+def main() -> None:
+    """All figures."""
+    chart_frame()
+    chart_bytes()
+    series_ingest()
+
+
+if __name__ == "__main__":
+    main()
