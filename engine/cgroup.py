@@ -99,9 +99,8 @@ def _groups(roots: Roots, controller: str) -> tuple[int, list[Path]]:
         return version, []
     root, point = mount
     inside = path.removeprefix(root.rstrip("/")).strip("/") if _is_under(path, root) else ""
-    folder = point / inside
-    if ".." in inside or not folder.is_dir():
-        folder = point  # a group seen from another namespace: what is mounted is what counts
+    # A path that leads out of the mount, or to nothing, is one of another namespace: what is mounted counts.
+    folder = point if ".." in inside else point / inside
     return version, [folder, *(parent for parent in folder.parents if parent.is_relative_to(point))]
 
 

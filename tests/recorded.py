@@ -1,5 +1,6 @@
 """Machines as their kernels describe them: /proc and /sys trees, each kept as one text file in fixtures/machines.
 
+They are shortened and written after real ones: what the code reads is there, in the kernel's own format.
 A file has lines `=== path`, each followed by the contents of that path.
 """
 

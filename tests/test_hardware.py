@@ -1,4 +1,4 @@
-"""What the machine is said to be, on machines of which the kernel's trees are recorded."""
+"""What the machine is said to be, on machines as their kernels describe them."""
 
 from __future__ import annotations
 
@@ -46,6 +46,30 @@ def test_quota_of_the_mounted_group_counts_in_cgroup_v1(tmp_path: Path, affinity
     assert (
         usable_cpus(unpack("xeon-docker-cgroup-v1", tmp_path)) == 1
     )  # 1.5 rounds down: two threads would be throttled
+
+
+def test_a_group_below_the_mounted_one_counts(tmp_path: Path, affinity: Callable[[int], None]) -> None:
+    affinity(4)
+    roots = unpack("xeon-docker-cgroup-v1", tmp_path)
+    rewrite(roots.proc / "self/cgroup", "cpu,cpuacct:/docker/4f1c", "cpu,cpuacct:/docker/4f1c/step")
+    own = roots.sys / "fs/cgroup/cpu,cpuacct/step"
+    own.mkdir()
+    (own / "cpu.cfs_quota_us").write_text("300000\n")
+    (own / "cpu.cfs_period_us").write_text("100000\n")
+    (roots.sys / "fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us").write_text("-1\n")
+    assert usable_cpus(roots) == 3
+
+
+def test_a_group_named_from_outside_the_namespace_is_the_mounted_one(
+    tmp_path: Path, affinity: Callable[[int], None]
+) -> None:
+    affinity(4)
+    roots = unpack("epyc-masked-cgroup-v2", tmp_path)
+    (roots.proc / "self/cgroup").write_text("0::/not/mounted/here\n")
+    (roots.sys / "fs/cgroup/cpu.max").write_text("300000 100000\n")
+    assert usable_cpus(roots) == 3
+    (roots.proc / "self/cgroup").write_text("0::/../jobs.slice\n")
+    assert usable_cpus(roots) == 3
 
 
 def test_a_quota_below_one_cpu_still_leaves_one(tmp_path: Path, affinity: Callable[[int], None]) -> None:

@@ -255,6 +255,8 @@ def test_numbers_stay_where_they_are(samples: list[tuple[float, int]]) -> None:
 async def test_the_widget_shows_the_rows_padded_to_its_width(width: int) -> None:
     panel = MachinePanel(live=False)
     async with Stage(panel).run_test(size=(width + 2, 24)) as pilot:
+        await pilot.pause()
+        assert shown(panel)[0].rstrip() == "reading the machine …"
         panel.show_machine(a_machine(1))
         panel.show_sample(a_sample(1))
         await pilot.pause()
