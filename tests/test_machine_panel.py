@@ -1,4 +1,4 @@
-"""The machine panel as rows of characters: what is shown at which size, and that nothing jumps, jams or hangs."""
+"""The machine panel as a widget: it paints what changed, marks what is old, and no sensor holds it up."""
 
 from __future__ import annotations
 
@@ -9,80 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 
-from engine.facts import CoreLoad, Cpu, Fact, Gpu, GpuSample, Machine, Sample
+from engine.hardware import Fact, Machine, Sample
+from tests.machines import a_load, a_machine, a_sample, rows
 from tui.machine import MachinePanel
-from tui.machine_rows import Histories, blocks, cut, fit, graph
-
-GIB = 1 << 30
-WIDTHS = (37, 60, 76)
-
-
-def a_machine(gpus: int | tuple[Gpu, ...] = 0, **changes: Any) -> Machine:
-    cards = tuple(a_gpu(index) for index in range(gpus)) if isinstance(gpus, int) else gpus
-    facts: dict[str, Any] = {
-        "host": "cpu-box-3",
-        "os": "Linux 6.8.0",
-        "cpu": Cpu(
-            model=Fact("AMD EPYC 9634"),
-            vendor=Fact("AMD"),
-            microarchitecture=Fact("Zen 4"),
-            cores=Fact(84),
-            threads=168,
-        ),
-        "runnable_cpus": 168,
-        "usable_cpus": 2,
-        "usable_cpus_reason": "cgroup",
-        "memory_bytes": 188 * GIB,
-        "usable_memory_bytes": 24 * GIB,
-        "usable_memory_reason": "cgroup",
-        "gpus": cards,
-        "no_gpu_reason": "" if cards else "no NVIDIA driver found",
-    }
-    if cards:
-        facts |= {"driver_version": Fact("550.54.14"), "cuda_version": Fact("12.4")}
-    return Machine(**(facts | changes))
-
-
-def a_gpu(index: int, **changes: Any) -> Gpu:
-    facts: dict[str, Any] = {"name": Fact("NVIDIA H200"), "uuid": Fact(f"GPU-{index}"), "memory_bytes": Fact(140 * GIB)}
-    return Gpu(index=index, **(facts | changes))
-
-
-def a_load(index: int, **changes: Any) -> GpuSample:
-    facts: dict[str, Any] = {
-        "utilization_percent": Fact(97.0),
-        "memory_used_bytes": Fact(12 * GIB),
-        "memory_total_bytes": Fact(140 * GIB),
-        "temperature_c": Fact(61.0),
-        "power_w": Fact(412.3),
-        "power_limit_w": Fact(700.0),
-    }
-    return GpuSample(index=index, **(facts | changes))
-
-
-def a_sample(gpus: int | tuple[GpuSample, ...] = 0, **changes: Any) -> Sample:
-    loads = tuple(a_load(index) for index in range(gpus)) if isinstance(gpus, int) else gpus
-    facts: dict[str, Any] = {
-        "cpu_percent": Fact(97.0),
-        "core_percents": tuple(CoreLoad(cpu, 50.0) for cpu in range(168)),
-        "memory_used_bytes": int(1.2 * GIB),
-        "memory_usable_bytes": 24 * GIB,
-        "gpus": loads,
-    }
-    return Sample(**(facts | changes))
-
-
-def rows(machine: Machine, sample: Sample | None, width: int, height: int = 6) -> list[str]:
-    """The rows after one sample, as text."""
-    histories = Histories()
-    if sample:
-        histories.add(sample)
-    return ["".join(span.text for span in row) for row in fit(blocks(machine, sample, histories, width), width, height)]
 
 
 class Stage(App[None]):
@@ -111,147 +43,7 @@ class Clock:
         return self.seconds
 
 
-# --- rows -------------------------------------------------------------------------------------------------
-
-
-def test_the_panel_of_a_machine_without_gpu() -> None:
-    assert rows(a_machine(), a_sample(), 37) == [
-        "AMD EPYC 9634 · Zen 4",
-        "2 of 168 threads usable (cgroup)",
-        "CPU                 █  97 %  2 CPUs",
-        "Mem                 ▁  1.2 / 24.0 GiB",
-        "GPU  — no NVIDIA driver found",
-        "cpu-box-3 · Linux 6.8.0",
-    ]
-
-
-def test_the_panel_of_a_machine_with_a_gpu() -> None:
-    assert rows(a_machine(1), a_sample(1), 37, 7) == [
-        "AMD EPYC 9634 · Zen 4",
-        "2 of 168 threads usable (cgroup)",
-        "CPU             █  97 %  2 CPUs",
-        "Mem             ▁  1.2 / 24.0 GiB",
-        "GPU0 NVIDIA H200",
-        "GPU0            █  97 %  61 °C  412 W",
-        "                ▁  12 / 140 GiB",
-    ]
-
-
-def test_a_wide_and_tall_panel_shows_cores_limits_and_versions() -> None:
-    text = rows(a_machine(1), a_sample(1), 76, 30)
-    assert "84 cores · 2 of 168 threads usable (cgroup)" in text
-    assert "driver 550.54.14 · up to CUDA 12.4" in text
-    assert any(row.endswith("412/700 W") for row in text)
-    assert "".join(row[5:] for row in text[3:6]) == "▅" * 168
-    assert text[3].startswith("Core ")
-
-
-def test_the_least_important_rows_go_first() -> None:
-    assert [row[:4] for row in rows(a_machine(1), a_sample(1), 37, 3)] == ["CPU ", "Mem ", "GPU0"]
-    assert [row[:3] for row in rows(a_machine(), a_sample(), 37, 2)] == ["CPU", "Mem"]
-
-
-def test_gpus_that_do_not_fit_are_counted() -> None:
-    text = rows(a_machine(8), a_sample(8), 37, 6)
-    assert [row[:4] for row in text[:-1]] == ["CPU ", "Mem ", "GPU0", "GPU1", "GPU2"]
-    assert text[-1] == "… 5 more GPUs"
-
-
-def test_a_hybrid_processor_shows_both_kinds() -> None:
-    cpu = Cpu(
-        model=Fact("Intel Core i7-12800HX"),
-        vendor=Fact("Intel"),
-        microarchitecture=Fact("Alder Lake"),
-        cores=Fact(16),
-        threads=24,
-        performance_cores=8,
-        efficiency_cores=8,
-    )
-    machine = a_machine(cpu=cpu, runnable_cpus=24, usable_cpus=24, usable_cpus_reason="")
-    assert "8 P + 8 E cores · 24 threads" in rows(machine, a_sample(), 37)
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_unknown_figures_are_dashes_of_the_same_width(width: int) -> None:
-    known = rows(a_machine(1), a_sample(1), width, 7)
-    blank = a_load(0, temperature_c=Fact(reason="no permission"), power_w=Fact(reason="no permission"))
-    unknown = rows(a_machine(1), a_sample((blank,), cpu_percent=Fact(reason="first")), width, 7)
-    assert [len(row) for row in unknown] == [len(row) for row in known]
-    assert "—" in unknown[2]
-    assert unknown[5].count("—") == 2
-
-
-def test_a_gpu_without_utilization_says_why_in_its_row() -> None:
-    text = rows(a_machine(1), a_sample((a_load(0, utilization_percent=Fact(reason="MIG is on")),)), 37, 7)
-    assert text[5] == "GPU0 — MIG is on    —    61 °C  412 W"
-
-
-def test_a_lost_gpu_has_its_row_for_the_reason() -> None:
-    lost = Fact[Any](reason="GPU is lost: it needs a reset or a reboot")
-    load = GpuSample(
-        index=0,
-        utilization_percent=lost,
-        memory_used_bytes=lost,
-        memory_total_bytes=lost,
-        temperature_c=lost,
-        power_w=lost,
-        power_limit_w=lost,
-    )
-    text = rows(a_machine((a_gpu(0, name=lost, memory_bytes=lost),)), a_sample((load,)), 37, 7)
-    assert text[5] == "GPU0 — GPU is lost: it needs a reset…"
-    assert all(len(row) <= 37 for row in text)
-
-
-def test_a_gpu_that_shares_memory_says_so() -> None:
-    shared = Fact[int](reason="shares the system's memory")
-    load = a_load(0, memory_used_bytes=shared, memory_total_bytes=shared)
-    text = rows(a_machine((a_gpu(0, memory_bytes=shared),)), a_sample((load,)), 60, 7)
-    assert text[6].strip() == "— shares the system's memory"
-
-
-def test_graphs_have_eight_levels_and_blanks() -> None:
-    assert graph([0, 12.4, 12.5, 50, 99, 100, None]) == "▁▁▂▅██ "
-
-
-def test_words_are_cut_with_a_mark() -> None:
-    assert cut("NVIDIA GeForce RTX 4070", 10) == "NVIDIA Ge…"
-    assert cut("NVIDIA", 0) == ""
-
-
-@given(
-    width=st.integers(1, 200),
-    height=st.integers(1, 40),
-    gpus=st.integers(0, 9),
-    percent=st.floats(0, 100),
-    used=st.integers(0, 24 * GIB),
-)
-def test_rows_fit_and_keep_their_numbers_whole(width: int, height: int, gpus: int, percent: float, used: int) -> None:
-    sample = a_sample(gpus, cpu_percent=Fact(percent), memory_used_bytes=used)
-    text = rows(a_machine(gpus), sample, width, height)
-    assert len(text) <= height
-    assert all(len(row) <= width for row in text)
-    numbers = f"{used / GIB:.1f} / 24.0 GiB"
-    for row in text:
-        if row.startswith("Mem"):
-            assert numbers in row or "GiB" not in row
-
-
-@given(samples=st.lists(st.tuples(st.floats(0, 100), st.integers(0, 24 * GIB)), min_size=2, max_size=5))
-def test_numbers_stay_where_they_are(samples: list[tuple[float, int]]) -> None:
-    histories, ends = Histories(), set()
-    for percent, used in samples:
-        sample = a_sample(1, cpu_percent=Fact(percent), memory_used_bytes=used)
-        histories.add(sample)
-        found = fit(blocks(a_machine(1), sample, histories, 37), 37, 7)
-        text = ["".join(span.text for span in row) for row in found]
-        ends.add((text[2].index("%"), text[3].index("GiB"), text[3].index("/"), *(len(row) for row in text)))
-    assert len(ends) == 1
-
-
-# --- the widget -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [37, 60, 76])
 async def test_the_widget_shows_the_rows_padded_to_its_width(width: int) -> None:
     panel = MachinePanel(live=False)
     async with Stage(panel).run_test(size=(width + 2, 24)) as pilot:
@@ -421,7 +213,8 @@ def test_no_color_paints_every_segment_with_a_style() -> None:
     code = """
 import asyncio, os
 os.environ["NO_COLOR"] = "1"
-from tests.test_machine_panel import MachinePanel, Stage, a_machine, a_sample
+from tests.machines import a_machine, a_sample
+from tests.test_machine_panel import MachinePanel, Stage
 
 async def main():
     panel = MachinePanel(live=False)
