@@ -11,7 +11,8 @@ from math import exp, inf, nan
 
 import pytest
 from textual.app import App, ComposeResult
-from textual.geometry import Region
+from textual.events import MouseScrollDown, MouseScrollUp
+from textual.geometry import Offset, Region
 from textual.pilot import Pilot
 
 from engine.protocol import Evaluated, Finished, Losses
@@ -207,6 +208,17 @@ async def test_overlays_have_markers_and_names_of_their_own() -> None:
             assert sum(marker in row for row in plot(chart)[5:]) == 1
         chart.set_overlays([])
         assert not any("•" in row for row in text(chart))
+
+
+async def test_the_legend_moves_off_the_curve() -> None:
+    async with Host().run_test(size=(80, 24)) as pilot:
+        chart = await started(pilot)
+        assert plot(chart)[0].endswith("train 0.1358")
+        chart.begin(100)
+        chart.add_losses(losses(0, [float(step) for step in range(100)]))
+        chart.redraw()
+        assert plot(chart)[0].startswith(" ⠒⠒ train 99.000 ")
+        assert plot(chart)[0].rstrip()[-1] not in "0123456789"
 
 
 async def test_large_plots_are_drawn_in_blocks() -> None:
@@ -433,8 +445,15 @@ async def test_a_click_sets_the_cursor_and_the_wheel_zooms() -> None:
 async def test_the_wheel_zooms_around_the_mouse() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
-        chart._zoom_around(0.5, 400)
-        assert chart.bounds() == (200, 1200)
+        place = chart.content_region.offset + Offset(7 + 14, 8)
+        for wheel in (MouseScrollUp, MouseScrollUp, MouseScrollDown):
+            before = chart.bounds()
+            chart.post_message(wheel(chart, place.x, place.y, 0, 0, 0, False, False, False, place.x, place.y))
+            await pilot.pause()
+            after = chart.bounds()
+            under = [low + (high - low) * 14.5 / (chart.size.width - 7) for low, high in (before, after)]
+            assert under[0] == pytest.approx(under[1])
+            assert (after[1] - after[0] < before[1] - before[0]) == (wheel is MouseScrollUp)
 
 
 # --- what it repaints ----------------------------------------------------------------------------------------------

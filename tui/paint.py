@@ -46,6 +46,7 @@ class Memory:
 
     limits: Limits | None = None
     gutter: int = 0
+    legend_at_left: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _chart(sheet: Canvas, picture: Picture, memory: Memory, rows: int) -> None:
         memory.gutter = gutter
         shown = _look(picture, picture.width - gutter, rows, memory)
     canvas = draw(_curves(picture, shown, rows), shown.view.width, rows, shown.limits)
-    _marks(canvas, picture, shown)
+    _marks(canvas, picture, shown, memory)
     for row in range(rows):
         sheet.cells[row][gutter:] = canvas.cells[row]
         sheet.roles[row][gutter:] = canvas.roles[row]
@@ -155,13 +156,13 @@ def _curves(picture: Picture, shown: _Shown, rows: int) -> list[Curve]:
 # --- marks inside the plot -----------------------------------------------------------------------------------------
 
 
-def _marks(canvas: Canvas, picture: Picture, shown: _Shown) -> None:
+def _marks(canvas: Canvas, picture: Picture, shown: _Shown, memory: Memory) -> None:
     cell = _cell_of(picture.trace, shown.view)
     if picture.cursor is not None and (column := cell(picture.cursor)) is not None:
         for row in range(canvas.height):
             canvas.put(column, row, "│", CURSOR, over=False)
     _bad_mark(canvas, picture.trace, shown, cell)
-    _legend(canvas, picture)
+    _legend(canvas, picture, memory)
 
 
 def _cell_of(trace: Trace, view: View) -> Callable[[float], int | None]:
@@ -187,18 +188,27 @@ def _bad_mark(canvas: Canvas, trace: Trace, shown: _Shown, cell: Callable[[float
     canvas.put(max(0, start), min(canvas.height - 1, max(row, 3)), text, BAD)
 
 
-def _legend(canvas: Canvas, picture: Picture) -> None:
-    """Markers, names and last values at the top right, in fixed widths; what does not fit is left out."""
-    lines = legend(picture.trace, picture.overlays)
+def _legend(canvas: Canvas, picture: Picture, memory: Memory) -> None:
+    """Markers, names and last values at the top right, in fixed widths; at the left where that is the free side."""
+    lines = legend(picture.trace, picture.overlays)[: canvas.height // 2]
     width = max(len(text) for _, _, text in lines) + 4
     if width > canvas.width // 2:
         return
+    places = {False: canvas.width - width, True: 0}
+    hidden = {left: _inked(canvas, start, width, len(lines)) for left, start in places.items()}
+    if hidden[memory.legend_at_left] and not hidden[not memory.legend_at_left]:
+        memory.legend_at_left = not memory.legend_at_left
+    start = places[memory.legend_at_left]
     blocks = picture.marker_for(canvas.width * canvas.height) == BLOCKS
-    for row, (marker, role, text) in enumerate(lines[: canvas.height // 2]):
+    for row, (marker, role, text) in enumerate(lines):
         sample = "▄▄" if role == TRAIN and blocks else marker
-        left = canvas.width - width
-        canvas.put(left, row, f" {sample} {text.ljust(width - 4)}", TEXT)
-        canvas.put(left + 1, row, sample, role)
+        canvas.put(start, row, f" {sample} {text.ljust(width - 4)}", TEXT)
+        canvas.put(start + 1, row, sample, role)
+
+
+def _inked(canvas: Canvas, start: int, width: int, rows: int) -> bool:
+    """Whether a legend there would hide a part of a curve."""
+    return any(role not in (BLANK, CURSOR) for row in canvas.roles[:rows] for role in row[start : start + width])
 
 
 def legend(trace: Trace, overlays: tuple[Trace, ...]) -> list[tuple[str, int, str]]:

@@ -115,7 +115,7 @@ class LossSeries:
     def extend(self, first_step: int, values: bytes | memoryview, seconds: float) -> None:
         """Take a window of little-endian float32. Steps already seen are ignored; skipped ones stay empty."""
         window = array("f")
-        window.frombytes(values)
+        window.frombytes(values[: len(values) // 4 * 4])
         if sys.byteorder == "big":
             window.byteswap()
         stop = first_step + len(window)
