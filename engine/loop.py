@@ -6,6 +6,7 @@ checkpoints happen at the boundary, once per refresh. Nothing on the step path m
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -87,6 +88,11 @@ class Loop:
                 self._boundary()
                 if self.ending:
                     return
+
+    def rescue(self) -> None:
+        """After an exception: read the losses of the steps before it, if the device still answers."""
+        with contextlib.suppress(Exception):
+            self._read_all()
 
     def wake(self) -> None:
         """Let the next step be followed by a boundary; may be called from another thread."""

@@ -127,6 +127,7 @@ class Run:
         try:
             recorder.put(loop.run())
         except BaseException as error:
+            loop.rescue()
             recorder.put(failed(error, loop.step))
             status = 1
         return status if recorder.close() else 1
