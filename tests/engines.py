@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -132,6 +133,7 @@ class Watch:
         self.run = run
         self.seen: list[AnyEvent | BadLine] = []
         self._follower = Follower(run)
+        weakref.finalize(self, self._follower.close)
 
     def catch_up(self) -> None:
         """Read what is there by now."""
