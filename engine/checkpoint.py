@@ -53,8 +53,17 @@ def read(run: Path, kind: Kind) -> tuple[CheckpointInfo, dict[str, torch.Tensor]
     """The checkpoint of a run, tensors on the host. Raises Invalid when there is none or it is damaged."""
     path = run / CHECKPOINTS / f"{kind}.json"
     try:
-        info = _decode(path.read_bytes())
-        return info, load_file(path.with_name(Path(info.file).name))
+        while True:
+            content = path.read_bytes()
+            info = _decode(content)
+            try:
+                return info, load_file(path.with_name(Path(info.file).name))
+            except FileNotFoundError:
+                if path.read_bytes() == content:
+                    raise Invalid("", f"checkpoint {kind!r} of {run.name} has lost its file {info.file}") from None
+                # a newer one took its place meanwhile
+    except Invalid:
+        raise
     except FileNotFoundError:
         raise Invalid("", f"{run.name} has no checkpoint {kind!r}") from None
     except Exception as error:  # safetensors raises its own kinds
