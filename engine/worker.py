@@ -22,8 +22,10 @@ from typing import IO, Any
 import torch
 
 from engine import rundir
+from engine.cpu import identify_cpu
 from engine.data import Split, csv_path
 from engine.failures import explain, failed
+from engine.hardware import Roots
 from engine.job import Job, build, describe, load_checked, resolved
 from engine.loop import Loop
 from engine.protocol import (
@@ -211,7 +213,7 @@ def found() -> Ready:
 
 def cpu_name() -> str:
     """Model name of the CPU, or the architecture where the system does not tell."""
-    return platform.processor() or platform.machine()
+    return identify_cpu(Roots()).model.value or platform.machine()
 
 
 def warm_up() -> None:

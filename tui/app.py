@@ -6,6 +6,7 @@ sets the pace of the screen.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -27,7 +28,7 @@ from tui.exports import save_shown
 from tui.form import SpecForm
 from tui.machine import MachinePanel, Source
 from tui.runlist import RunList
-from tui.screen import MainScreen
+from tui.screen import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from tui.session import Session, Stage
 from tui.standby import Standby
 from tui.starter import Begun, Planned, Rejected, StandbyDied, StandbyReady, Starter
@@ -46,6 +47,7 @@ class EpochtopApp(App[int]):
     """Train, watch, compare. With `live` false no clock, thread or engine runs, and tests call :meth:`beat`."""
 
     TITLE = "epochtop"
+    BINDING_GROUP_TITLE = "epochtop"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -81,7 +83,8 @@ class EpochtopApp(App[int]):
         make_standby: Callable[[], Standby] = Standby,
     ) -> None:
         super().__init__()
-        self.home, self.live, self.now, self.host = home, live, now, host
+        self.home, self.live, self.now = home, live, now
+        self.host = host or socket.gethostname()
         self.torch = ""
         self._spec, self._start, self._first_run = spec or RunSpec(), start, attach
         self._source = source
@@ -115,6 +118,7 @@ class EpochtopApp(App[int]):
             SpecForm(self._spec, id="form"),
         )
         self.furnished = True
+        self.main.refresh_bindings()  # the footer came after the signal it waits for
         if self.live:
             self._go_live()
 
@@ -128,6 +132,7 @@ class EpochtopApp(App[int]):
             self.action_start()
         else:
             self._starter.warm()
+            self._describe(self._spec)
             self._open_running()
 
     def _open_running(self) -> None:
@@ -170,6 +175,8 @@ class EpochtopApp(App[int]):
 
     def _state_changed(self, session: Session) -> None:
         state = session.state
+        if state.started is not None:
+            self.main.form.show_plan(state.started)
         if state.over:
             self.main.runs.look()
         self.main.form.show_state(
@@ -180,7 +187,7 @@ class EpochtopApp(App[int]):
     def _write_log(self, session: Session) -> None:
         log = self.main.log_lines
         for line in session.log[-200:]:
-            log.write(line)
+            log.write(line, expand=True)
         session.log.clear()
 
     def show_lines(self) -> None:
@@ -204,9 +211,8 @@ class EpochtopApp(App[int]):
             return
         self._drawn = False
         self._mark_runs()
-        self.main.chart.empty_text = "…"
         self.main.log_lines.clear()
-        session.log.append(f"run {run}")
+        session.log.append(f"run {run.name}")
         self.main.form.show_state(can_start=True, running=False, paused=False)
         self.beat()
         self.refresh_bindings()
@@ -260,6 +266,8 @@ class EpochtopApp(App[int]):
         assert self._starter is not None
         self._starting = True
         self._idle = "starting …" if self.torch else "starting torch …"
+        if self.session is None:
+            self.main.chart.empty_text = self._idle
         self._starter.begin(spec, self.home)
         self.main.form.show_state(can_start=False, running=False, paused=False)
         self.show_lines()
@@ -370,6 +378,12 @@ class EpochtopApp(App[int]):
         if self.session is not None and self.session.run == run:
             self.stage.close_run()
         self._mark_runs()
+
+    @on(RunList.Listed)
+    def _listed(self, event: RunList.Listed) -> None:
+        """The empty chart says what can be done here."""
+        if self.session is None and not self._starting:
+            self.main.chart.empty_text = EMPTY_AMONG_RUNS if event.summaries else EMPTY
 
     def _toggle_overlay(self, run: Path) -> None:
         if run in self.stage.overlays:

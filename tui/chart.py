@@ -136,13 +136,16 @@ class LossChart(Widget, can_focus=True):
 
     def finish(self) -> None:
         """The run has ended: the x axis ends where the run did."""
-        self._ended = True
-        self._reset()
+        if not self._ended:
+            self._ended = True
+            self._reset()
 
     def set_overlays(self, overlays: Sequence[Trace]) -> None:
-        """Show these runs behind the run."""
-        self.overlays = tuple(overlays)
-        self._reset()
+        """Show these runs behind the run. The same runs again: they have grown, and :meth:`redraw` shows it."""
+        same = [id(trace) for trace in overlays] == [id(trace) for trace in self.overlays]
+        self.overlays, self._stale = tuple(overlays), True
+        if not same:
+            self._reset()
 
     def redraw(self) -> int:
         """Draw what is new; returns the number of rows that changed. Call it at the screen's pace."""

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.suggester import SuggestFromList
 from textual.widgets import Button, Input, Label, Select, Static
 
-from engine.protocol import Plan
+from engine.protocol import Plan, Started
 from engine.spec import Field, Invalid, RunSpec, Value, field, fields, parse, show, spec_from
 from tui.words import bytes_, count
 
@@ -54,7 +54,8 @@ class FieldRow(Vertical):
     def compose(self) -> ComposeResult:
         """Caption and entry in one line, the error below."""
         about = self.about
-        caption = about.name.replace("_", " ").capitalize() + (f" ({about.unit})" if about.unit else "")
+        unit = f" ({about.unit})" if about.unit in ("s", "ms") else ""
+        caption = about.name.removesuffix("_ms").replace("_", " ").capitalize() + unit
         with Horizontal():
             yield Label(caption, classes="caption")
             yield self._entry()
@@ -195,16 +196,16 @@ class SpecForm(Vertical):
                 return
         self.say(message, error=True)
 
-    def show_plan(self, plan: Plan) -> None:
-        """What Start would do."""
-        needs = f"needs {bytes_(plan.memory_bytes)}"
-        free = f" of {bytes_(plan.available_bytes)}" if plan.available_bytes is not None else ""
-        parts = (
+    def show_plan(self, plan: Plan | Started) -> None:
+        """What Start would do, or what is being done."""
+        parts = [
             f"{count(plan.steps, 'step')} on {plan.device}",
             count(plan.rows, "row"),
             count(plan.parameters, "parameter"),
-            needs + free,
-        )
+        ]
+        if isinstance(plan, Plan):
+            free = f" of {bytes_(plan.available_bytes)}" if plan.available_bytes is not None else ""
+            parts.append(f"needs {bytes_(plan.memory_bytes)}{free}")
         self.say(" · ".join(parts))
 
     def say(self, text: str, error: bool = False) -> None:

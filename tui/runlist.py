@@ -26,16 +26,10 @@ LIST_S = 1.0
 MOST = 500
 """Rows: a table of Textual costs the event loop 0.13 ms a row."""
 
-COLUMNS: tuple[tuple[str, int], ...] = (
-    ("", 1),
-    ("run", 20),
-    ("state", 8),
-    ("loss", 9),
-    ("device", 6),
-    ("time", 11),
-    ("age", 11),
-    ("", 10),
-)
+HEADINGS = ("", "run", "state", "loss", "device", "time", "age", "")
+WIDTHS = (1, 0, 8, 8, 6, 12, 6, 1)
+"""Cells a column; the name of the run takes what is left, within NAME."""
+NAME = (12, 44)
 
 
 class Lister:
@@ -65,17 +59,16 @@ class Lister:
         return log.st_size, log.st_mtime_ns, record.st_mtime_ns, is_alive(path)
 
 
-def _row(summary: Summary, now: float, overlaid: bool, shown: bool) -> tuple[str, ...]:
-    name = summary.name or summary.id
+def _row(summary: Summary, now: float, mark: str) -> tuple[str, ...]:
     return (
         MARKS[summary.state],
-        name if len(name) <= 20 else name[:19] + "…",
+        summary.name or summary.id,
         summary.state,
         number(summary.final_loss),
         summary.device or UNKNOWN,
         seconds(summary.seconds),
         age(now - summary.created),
-        "shown" if shown else "overlaid ▪" if overlaid else "",
+        mark,
     )
 
 
@@ -86,6 +79,7 @@ class RunList(DataTable[str]):
     """
 
     BORDER_TITLE = "Runs"
+    BINDING_GROUP_TITLE = "Runs"
     DEFAULT_CSS = """
     RunList { height: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
     """
@@ -138,12 +132,26 @@ class RunList(DataTable[str]):
         self._overlaid: set[str] = set()
 
     def on_mount(self) -> None:
-        """Columns of fixed widths, so that nothing jumps."""
-        for place, (label, width) in enumerate(COLUMNS):
-            self.add_column(label, width=width, key=str(place))
+        """Begin to look."""
         if self._live:
             self.set_interval(LIST_S, self.look)
             self.look()
+
+    def on_resize(self) -> None:
+        """Columns of fixed widths, so that nothing jumps; the name gets what is left."""
+        used = sum(WIDTHS) + 2 * self.cell_padding * len(WIDTHS) + 1
+        name = max(NAME[0], min(NAME[1], self.size.width - used))
+        if self.ordered_columns and self.ordered_columns[1].width == name:
+            return
+        rows, chosen, self._rows = self._rows, self.chosen, {}
+        self.clear(columns=True)
+        for place, (label, width) in enumerate(zip(HEADINGS, WIDTHS, strict=True)):
+            self.add_column(label, width=width or name, key=str(place))
+        self._rebuild(rows, chosen)
+        self._rows = rows
+
+    def _mark_of(self, run_id: str) -> str:
+        return "◂" if run_id == self._shown else "▪" if run_id in self._overlaid else ""
 
     def mark(self, shown: str, overlaid: set[str]) -> None:
         """Say which run the chart shows and which are behind it, by their ids."""
@@ -168,12 +176,12 @@ class RunList(DataTable[str]):
     def show(self, summaries: list[Summary]) -> None:
         """Show these runs."""
         now = self._now()
-        rows = {run.id: _row(run, now, run.id in self._overlaid, run.id == self._shown) for run in summaries}
+        rows = {run.id: _row(run, now, self._mark_of(run.id)) for run in summaries}
         self.summaries = {run.id: run for run in summaries}
         if list(rows) == list(self._rows):
             self._update(rows)
         elif rows != self._rows:
-            self._rebuild(rows)
+            self._rebuild(rows, self.chosen)
         self._rows = rows
         self._explain()
 
@@ -183,8 +191,7 @@ class RunList(DataTable[str]):
                 if old != new:
                     self.update_cell(run_id, str(place), new)
 
-    def _rebuild(self, rows: dict[str, tuple[str, ...]]) -> None:
-        chosen = self.chosen
+    def _rebuild(self, rows: dict[str, tuple[str, ...]], chosen: str) -> None:
         self.clear()
         for run_id, row in rows.items():
             self.add_row(*row, key=run_id)

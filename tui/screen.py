@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import Screen
@@ -25,6 +25,14 @@ WIDE = (160, 45)
 """From both: everything at once."""
 PAGES = {"form": "1 Train", "runs": "2 Runs", "machine": "3 Machine", "log": "4 Log"}
 EMPTY = "No runs yet.\n\nctrl+s trains scikit-learn's Iris on this machine, a few seconds.\nKey 1 leads to all its settings."
+
+EMPTY_AMONG_RUNS = (
+    "No run is shown.\n\nctrl+s trains what the Run panel says (key 1).\nKey 2 leads to the runs: enter shows one."
+)
+
+
+FIRST_KEYS = ("app.start", "app.pause", "app.stop", "app.help", "app.quit")
+"""What a narrow footer must not lose; the app's other keys follow, then those of the focused region."""
 
 
 class Tab(Label):
@@ -72,6 +80,12 @@ class MainScreen(Screen[None]):
             yield self.chart
         yield Static(f"epochtop needs {SMALLEST[0]} × {SMALLEST[1]} characters", id="tiny")
         yield self.status_line
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """What the footer and the help show, the most important first."""
+        bindings = super().active_bindings
+        return dict(sorted(bindings.items(), key=lambda item: _rank(item[1].binding)))
 
     def on_mount(self) -> None:
         """Draw first, tell then."""
@@ -138,3 +152,10 @@ class MainScreen(Screen[None]):
     def action_focus_chart(self) -> None:
         """Back to the chart."""
         self.chart.focus()
+
+
+def _rank(binding: Binding) -> int:
+    name = binding.id or ""
+    if name in FIRST_KEYS:
+        return FIRST_KEYS.index(name)
+    return len(FIRST_KEYS) if name.startswith("app.") else len(FIRST_KEYS) + 1

@@ -59,24 +59,27 @@ def status(state: RunState | None, idle: str, width: int) -> str:
     if state.over:
         return f" {state.verdict()}"[:width]
     total = state.total_steps
-    share = state.step / total if total else 0.0
-    digits = len(f"{total:,}")
-    parts = [f" step {state.step:>{digits},} of {total:,}" if total else " preparing the data"]
-    bar = _bar(share, max(0, min(24, width - 96)))
-    parts.append(f"{bar} {share:4.0%}".strip())
-    if state.started and state.started.steps_per_epoch > 1 and width >= 100:
-        parts.append(f"epoch {state.step / state.started.steps_per_epoch:,.1f}")
-    parts.append("paused" if state.state == "paused" else f"{rate(state.steps_per_second):>13}")
-    parts.append(f"{seconds(state.left_s):>7} left" if state.left_s is not None else f"{UNKNOWN} left")
-    line = "  ".join(parts)
-    reads = f"reads {state.reads:,} · waited {1000 * state.waited_s:.1f} ms · every {state.refresh_ms:g} ms"
-    short = f"reads {state.reads:,} · {1000 * state.waited_s:.1f} ms"
-    for tail in (reads, short):
-        if len(line) + len(tail) + 2 <= width:
-            return f"{line}  {tail}"
-    return line[:width]
+    if not total:
+        return " preparing the data ..."
+    share = state.step / total
+    progress = f" step {state.step:>{len(f'{total:,}')},} of {total:,}"
+    speed = "paused" if state.state == "paused" else rate(state.steps_per_second)
+    left = f"{seconds(state.left_s)} left" if state.left_s is not None else f"{UNKNOWN} left"
+    parts = [f"{share:4.0%}", f"{speed:>13}", f"{left:>12}"]
+    if state.started and state.started.steps_per_epoch > 1:
+        parts.insert(1, f"epoch {state.step / state.started.steps_per_epoch:,.1f}")
+    waited = f"{1000 * state.waited_s:.1f} ms"
+    long, short = (
+        f"reads {state.reads:,} · waited {waited} · every {state.refresh_ms:g} ms",
+        f"reads {state.reads:,} · {waited}",
+    )
+    tail = next((text for text in (long, short, "") if len("  ".join([progress, *parts, text])) <= width), "")
+    line = "  ".join([progress, *parts, tail])
+    bar = _bar(share, min(24, width - len(line) - 2))
+    return "  ".join([progress, bar, *parts, tail] if len(bar) >= 4 else [progress, *parts, tail])[:width]
 
 
 def _bar(share: float, width: int) -> str:
+    width = max(0, width)
     full = round(share * width)
     return "█" * full + "░" * (width - full)

@@ -36,14 +36,14 @@ def seconds(value: float | None) -> str:
 
 
 def age(value: float) -> str:
-    """How long ago, coarse enough not to move all the time."""
+    """How long ago, in at most six characters, and coarse enough not to move all the time."""
     if value < 60:
-        return "now" if value < 5 else "< 1 min ago"
+        return "now" if value < 5 else "<1 min"
     if value < 3600:
-        return f"{int(value // 60)} min ago"
+        return f"{int(value // 60)} min"
     if value < 86_400:
-        return f"{int(value // 3600)} h ago"
-    return f"{int(value // 86_400)} d ago"
+        return f"{int(value // 3600)} h"
+    return f"{int(value // 86_400)} d"
 
 
 def count(value: int, noun: str) -> str:
