@@ -210,6 +210,18 @@ async def test_overlays_have_markers_and_names_of_their_own() -> None:
         assert not any("•" in row for row in text(chart))
 
 
+async def test_an_overlay_that_grows_is_drawn_with_the_next_frame() -> None:
+    async with Host().run_test(size=(80, 24)) as pilot:
+        chart = await started(pilot)
+        other = Trace("other")
+        chart.set_overlays([other])
+        other.feed(losses(0, [0.5] * 500))
+        chart.set_overlays([other])
+        assert not any("•" in row for row in plot(chart)[4:])
+        chart.redraw()
+        assert any("•" in row for row in plot(chart)[4:])
+
+
 async def test_the_legend_moves_off_the_curve() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)

@@ -44,12 +44,12 @@ class Host(App[None]):
 
 
 def curve(steps: int, noise: float = 0.1, block: int = 4000) -> Iterator[Losses]:
-    """A run of `steps` losses in windows, with the same shape at any length."""
+    """A run of `steps` losses in windows: the same shape, and with bounded noise the same ink, at any length."""
     random, first = Random(1), 0
     while first < steps:
         count = min(block, steps - first)
         level = [0.05 + exp(-6 * step / steps) for step in range(first, first + count)]
-        values = array("f", [value * (1 + noise * random.gauss(0, 1)) for value in level])
+        values = array("f", [value * (1 + noise * random.uniform(-2, 2)) for value in level])
         first += count
         yield Losses(first_step=first - count, seconds=first / 5000, values=values.tobytes(), reads=1, waited=0.0)
 
