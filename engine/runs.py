@@ -177,9 +177,11 @@ def find(folder: Path, wanted: str) -> Path:
     for path in paths:
         if path.name == wanted:
             return path
-    matches = [path for path in paths if _name_of(path) == wanted] or [
-        path for path in paths if wanted and path.name.startswith(wanted)
-    ]
+    if wanted:  # many runs have no name, and nothing is the beginning of every id
+        matches = [path for path in paths if _name_of(path) == wanted]
+        matches = matches or [path for path in paths if path.name.startswith(wanted)]
+    else:
+        matches = []
     if len(matches) == 1:
         return matches[0]
     if matches:
