@@ -1,0 +1,76 @@
+"""Who may import what, seen in fresh interpreters: what is in `sys.modules` afterwards."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+LOADED = (
+    "import json, sys; before = {{*sys.modules}}; {statements}; print(json.dumps(sorted({{*sys.modules}} - before)))"
+)
+
+HEAVY = {"torch", "numpy", "sklearn", "scipy", "safetensors"}
+SCREEN = {"textual", "plotext", "rich", "tui", "tyro"}
+
+
+def loaded(statements: str) -> set[str]:
+    """Every package that these statements load in a fresh interpreter."""
+    code = LOADED.format(statements=statements)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+
+def third_parties(names: set[str]) -> set[str]:
+    """Those that come neither with Python nor from here."""
+    return {name for name in names if name not in sys.stdlib_module_names and not name.startswith("_")} - {"engine"}
+
+
+@pytest.mark.parametrize("package", ["numpy", "msgspec"])
+def test_an_import_is_seen(package: str) -> None:
+    """Else the tests below would prove nothing."""
+    assert package in third_parties(loaded(f"import {package}"))
+    assert package in third_parties(loaded(f"import importlib; importlib.import_module('{package}')"))
+    assert package not in loaded("import json")
+
+
+def test_the_package_itself_costs_nothing() -> None:
+    assert third_parties(loaded("import engine")) == set()
+
+
+@pytest.mark.parametrize("module", ["engine.protocol", "engine.spec"])
+def test_the_protocol_needs_msgspec_alone(module: str) -> None:
+    alone = third_parties(loaded("import msgspec"))
+    assert third_parties(loaded(f"import {module}")) == alone <= {"msgspec", "typing_extensions"}
+
+
+@pytest.mark.parametrize("module", ["engine.rundir", "engine.runs", "engine.hardware"])
+def test_what_the_screen_uses_of_the_engine_is_light(module: str) -> None:
+    assert not loaded(f"import {module}") & (HEAVY | SCREEN)
+
+
+def test_using_a_run_stays_light() -> None:
+    """What is imported only when it is called counts too."""
+    use = "import pathlib, engine.runs, engine.rundir; engine.runs.run_paths(engine.rundir.home()); engine.rundir.whoami()"
+    assert not loaded(use) & (HEAVY | SCREEN)
+
+
+def test_the_engine_knows_nothing_of_a_screen() -> None:
+    """Rich is not looked for: scikit-learn loads it, where it is installed, for a progress bar of its own."""
+    found = loaded("import engine.worker; engine.worker.warm_up()")
+    assert not found & (SCREEN - {"rich"})
+    assert {"torch", "sklearn"} <= found
+
+
+def test_no_module_of_the_screen_loads_what_trains() -> None:
+    every = (
+        "import importlib, pkgutil, tui; "
+        "names = ['tui', *(found.name for found in pkgutil.walk_packages(tui.__path__, 'tui.'))]; "
+        "[importlib.import_module(name) for name in names]"
+    )
+    found = loaded(every)
+    assert not found & HEAVY
+    assert "textual" in found
