@@ -1,0 +1,163 @@
+"""On a GPU the hot loop never waits for the device, and trains what a plain loop trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.optim import SGD, Adam
+
+from engine import checkpoint, job
+from engine.protocol import Changed, Finished, Pause, Paused, Resume, Resumed, Save, Saved, Set, Stop
+from engine.spec import RunSpec
+from engine.window import LossWindow
+from tests import plain
+from tests.engines import Engine, Watch, finished, losses
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.xdist_group("gpu"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype"),
+]
+
+
+@contextmanager
+def waiting_forbidden() -> Iterator[None]:
+    """Every operation that makes the host wait for the device raises."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def asked(**fields: object) -> RunSpec:
+    """A run on the first GPU."""
+    return RunSpec(**({"device": "cuda:0", "epochs": 10**6, "refresh_ms": 50} | fields))  # type: ignore[arg-type]
+
+
+def built(spec: RunSpec) -> job.Job:
+    """What the loop trains."""
+    split = job.load_checked(spec)
+    return job.build(spec, split, job.describe(spec, split))
+
+
+def test_a_wait_is_seen() -> None:
+    """Else the tests below would prove nothing."""
+    loss = torch.ones((), device="cuda")
+    with waiting_forbidden(), pytest.raises(RuntimeError):
+        loss.item()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"momentum": 0.9, "weight_decay": 0.1},
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "weight_decay": 0.1},
+        {"batch_size": 32},
+        {"batch_size": 64, "dataset": "sums", "optimizer": "adam"},
+    ],
+    ids=str,
+)
+def test_no_step_waits_for_the_device(fields: dict[str, object]) -> None:
+    training = built(asked(**fields))
+    take_step, window = training.step, LossWindow(training.device)
+    for _ in range(10):  # the first steps load kernels and reserve memory
+        window.record(take_step())
+    with waiting_forbidden():
+        for _ in range(5_000):
+            window.record(take_step())
+    assert window.turn(0.0) is None  # the window behind: there is none yet
+    reading = window.drain()
+    assert reading is not None
+    assert len(reading.losses) == 5_010
+    assert bool(torch.isfinite(reading.losses).all())
+
+
+def test_an_evaluation_and_a_copy_of_the_weights_are_only_enqueued() -> None:
+    training = built(asked())
+    job.evaluate(training, training.x_test, training.y_test)
+    with waiting_forbidden():
+        job.evaluate(training, training.x_test, training.y_test)
+        [tensor.detach().clone() for tensor in training.model.state_dict().values()]
+
+
+@pytest.mark.parametrize(
+    ("fields", "optimizer"),
+    [
+        ({}, partial(SGD, lr=0.01)),
+        ({"momentum": 0.9}, partial(SGD, lr=0.01, momentum=0.9)),
+        ({"optimizer": "adam"}, partial(Adam, lr=0.01)),
+        ({"batch_size": 32}, partial(SGD, lr=0.01)),
+    ],
+    ids=str,
+)
+def test_losses_equal_a_plain_loop_on_the_same_device(
+    engine: Engine, home: Path, fields: dict[str, object], optimizer: plain.Optimizer
+) -> None:
+    data = plain.rows("iris")
+    run = engine.train(asked(epochs=300, **fields), home)
+    assert engine.wait() == 0
+    recorded = losses(run)
+    batch_size = int(str(fields.get("batch_size", 0)))
+    expected = plain.Plain(data.x.cuda(), data.y.cuda(), (4, 10, 3), optimizer, batch_size=batch_size)
+    wanted, model = expected.train(len(recorded))
+    np.testing.assert_allclose(recorded, wanted, rtol=1e-4, atol=1e-5)
+    info, tensors = checkpoint.read(run, "last")
+    assert info.step == len(recorded)
+    for name, weight in model.state_dict().items():
+        assert tensors[f"model.{name}"].device.type == "cpu"
+        torch.testing.assert_close(tensors[f"model.{name}"], weight.cpu(), rtol=1e-3, atol=1e-4)
+
+
+def test_no_step_is_missing_across_commands(engine: Engine, home: Path) -> None:
+    watch = Watch(engine.train(asked(save_every=0.2, eval_every=0.1), home))
+    watch.windows(3)
+    watch.command(Set(field="learning_rate", value=0.05), Changed)
+    paused, _ = watch.command(Pause(), Paused)
+    assert len(losses(watch.run)) == paused.step
+    watch.command(Save(), Saved)
+    resumed, _ = watch.command(Resume(), Resumed)
+    assert resumed.step == paused.step
+    watch.windows(3)
+    for command, answer in (
+        (Set(field="learning_rate", value=0.01), Changed),
+        (Save(), Saved),
+        (Stop(), Finished),
+    ):
+        _, windows = watch.command(command, answer)
+        assert windows <= 4, command  # two refreshes, the window behind, and one on its way
+    assert engine.wait() == 0
+    end = finished(watch.run)
+    assert (end.outcome, len(losses(watch.run))) == ("stopped", end.steps)
+    assert checkpoint.read(watch.run, "last")[0].step == end.steps
+
+
+@pytest.mark.parametrize("refresh_ms", [20, 100, 500])
+def test_the_device_is_read_no_more_often_than_the_refresh(engine: Engine, home: Path, refresh_ms: int) -> None:
+    run = engine.train(asked(epochs=10_000, refresh_ms=refresh_ms), home)
+    assert engine.wait() == 0
+    end = finished(run)
+    assert end.device_reads <= end.seconds / (refresh_ms / 1000) + 2
+    assert len(losses(run)) == 10_000
+
+
+def test_a_standby_creates_no_context_before_there_is_a_run(engine: Engine) -> None:
+    pynvml = pytest.importorskip("pynvml")
+    engine.describe(asked())
+    pynvml.nvmlInit()
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        users = {process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)}
+    finally:
+        pynvml.nvmlShutdown()
+    assert engine.process.pid not in users
