@@ -65,7 +65,13 @@ class Table:
 
 def load(spec: RunSpec) -> Split:
     """Load, split and scale the dataset of `spec`. Raises Invalid with file, row and field."""
-    return _split(_table(spec), spec)
+    table, path = _table(spec), csv_path(spec)
+    try:
+        return _split(table, spec)
+    except Invalid as error:
+        if path is None:
+            raise
+        raise Invalid(error.field, f"{path}: {error.message}") from None
 
 
 def csv_path(spec: RunSpec) -> Path | None:

@@ -96,6 +96,7 @@ def test_a_table_that_cannot_be_trained_on(standby: Engine, home: Path, tmp_path
     assert reply.field == bad.field
     for words in bad.says:
         assert words in reply.message
+    assert str(file) in reply.message
     if bad.says[0].startswith("row"):
         assert reply.message.startswith(f"{file}, row ")
 
