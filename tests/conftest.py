@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import settings
 
 from engine import runs
-from engine.rundir import is_alive, read_record
+from engine.rundir import create, is_alive, read_record
 from engine.spec import Invalid, RunSpec
 from tests.engines import Engine
 
@@ -31,8 +33,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield folder
     for run in runs.run_paths(folder):
         with suppress(Invalid, ProcessLookupError):
-            if is_alive(run):
-                os.kill(read_record(run).pid, signal.SIGKILL)
+            pid = read_record(run).pid
+            if is_alive(run) and pid != os.getpid():
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def live(home: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A run whose engine is this process, and its lock; it dies when the lock is closed."""
+    run, lock = create(home, RunSpec(name="night run"), {"torch": "2.13.0"}, time.time())
+    with lock:
+        yield run, lock
 
 
 @pytest.fixture
