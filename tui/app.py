@@ -87,7 +87,6 @@ class EpochtopApp(App[int]):
         self.host = host or socket.gethostname()
         self.torch = ""
         self._spec, self._start, self._first_run = spec or RunSpec(), start, attach
-        self._source = source
         self._make_standby = make_standby
         self._starter: Starter | None = None
         self._starting = False
@@ -95,7 +94,11 @@ class EpochtopApp(App[int]):
         self._drawn = False
         self._idle = READY
         self._describing: RunSpec | None = None
-        self.main = MainScreen()
+        self.main = MainScreen(
+            RunList(home, live=live, now=now, id="runs"),
+            MachinePanel(source, live=live, id="machine"),
+            SpecForm(spec or RunSpec(), id="form"),
+        )
         self.stage = Stage(self.main.chart)
         self.furnished = False
         """Whether the regions that follow the first frame are there."""
@@ -112,11 +115,7 @@ class EpochtopApp(App[int]):
 
     @on(MainScreen.Drawn)
     async def _furnish(self) -> None:
-        await self.main.furnish(
-            RunList(self.home, live=self.live, now=self.now, id="runs"),
-            MachinePanel(self._source, live=self.live, id="machine"),
-            SpecForm(self._spec, id="form"),
-        )
+        await self.main.furnish()
         self.furnished = True
         self.main.refresh_bindings()  # the footer came after the signal it waits for
         if self.live:
@@ -150,6 +149,8 @@ class EpochtopApp(App[int]):
     # --- the beat of the screen --------------------------------------------------------------------------
 
     def _pulse(self) -> None:
+        if not self.main.is_attached:  # the app is closing
+            return
         self._beats += 1
         hurry = not self._drawn or (self.session is not None and self.session.catching_up)
         if (hurry or self._beats % round(CHART_S / FAST_S) == 0) and not self._output_waits():

@@ -29,8 +29,10 @@ SMOOTHING = (0.0, 0.6, 0.9, 0.97)
 UNITS: tuple[Unit, ...] = ("step", "epoch", "seconds")
 
 
-def _key(key: str, action: str, description: str, tooltip: str, name: str, *, show: bool = True) -> Binding:
-    return Binding(key, action, description, tooltip=tooltip, id=f"chart.{name}", show=show)
+def _key(
+    key: str, action: str, description: str, tooltip: str, name: str, *, show: bool = True, display: str | None = None
+) -> Binding:
+    return Binding(key, action, description, show, display, tooltip=tooltip, id=f"chart.{name}")
 
 
 class LossChart(Widget, can_focus=True):
@@ -65,8 +67,15 @@ class LossChart(Widget, can_focus=True):
         _key("m", "cycle_smoothing", "smooth", "Exponential smoothing: off, 0.6, 0.9, 0.97", "smooth"),
         _key("x", "cycle_unit", "x axis", "Steps, epochs or seconds of training along the x axis", "unit"),
         _key("w", "toggle_whole", "whole", "The whole run, or its last tenth as it grows", "whole"),
-        _key("left_square_bracket", "zoom(0.5)", "zoom in", "Half the range, around the cursor or the end", "zoom_in"),
-        _key("right_square_bracket", "zoom(2.0)", "zoom out", "Twice the range", "zoom_out"),
+        _key(
+            "left_square_bracket",
+            "zoom(0.5)",
+            "zoom",
+            "Half the range, around the cursor or the end",
+            "zoom_in",
+            display="[ ]",
+        ),
+        _key("right_square_bracket", "zoom(2.0)", "zoom out", "Twice the range", "zoom_out", show=False),
         _key("c", "toggle_cursor", "cursor", "Read off single steps with the arrow keys", "cursor"),
         _key("left", "move(-1)", "left", "Move the cursor, or pan", "left", show=False),
         _key("right", "move(1)", "right", "Move the cursor, or pan", "right", show=False),

@@ -132,23 +132,28 @@ class RunList(DataTable[str]):
         self._overlaid: set[str] = set()
 
     def on_mount(self) -> None:
-        """Begin to look."""
+        """Begin to look; runs may be listed before the size is known."""
+        self._add_columns(NAME[0])
         if self._live:
             self.set_interval(LIST_S, self.look)
             self.look()
 
     def on_resize(self) -> None:
-        """Columns of fixed widths, so that nothing jumps; the name gets what is left."""
+        """The name of a run gets what the other columns leave."""
         used = sum(WIDTHS) + 2 * self.cell_padding * len(WIDTHS) + 1
         name = max(NAME[0], min(NAME[1], self.size.width - used))
-        if self.ordered_columns and self.ordered_columns[1].width == name:
+        if self.ordered_columns[1].width == name:
             return
         rows, chosen, self._rows = self._rows, self.chosen, {}
         self.clear(columns=True)
-        for place, (label, width) in enumerate(zip(HEADINGS, WIDTHS, strict=True)):
-            self.add_column(label, width=width or name, key=str(place))
+        self._add_columns(name)
         self._rebuild(rows, chosen)
         self._rows = rows
+
+    def _add_columns(self, name: int) -> None:
+        """Columns of fixed widths, so that nothing jumps."""
+        for place, (label, width) in enumerate(zip(HEADINGS, WIDTHS, strict=True)):
+            self.add_column(label, width=width or name, key=str(place))
 
     def _mark_of(self, run_id: str) -> str:
         return "◂" if run_id == self._shown else "▪" if run_id in self._overlaid else ""

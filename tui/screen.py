@@ -61,12 +61,15 @@ class MainScreen(Screen[None]):
     class Drawn(Message):
         """The first frame is out."""
 
-    def __init__(self) -> None:
+    def __init__(self, runs: RunList, machine: MachinePanel, form: SpecForm) -> None:
         super().__init__()
         self._page = "runs"
         self.title_line = status.Line("title")
         self.chart = LossChart(empty_text=EMPTY, id="chart")
         self.status_line = status.Line("status")
+        self.runs, self.machine, self.form = runs, machine, form
+        self.log_lines = RichLog(id="log", max_lines=1000, wrap=True, min_width=20, markup=False)
+        self.log_lines.border_title = "Log"
 
     # --- building ----------------------------------------------------------------------------------------
 
@@ -93,29 +96,12 @@ class MainScreen(Screen[None]):
         self.chart.focus()
         self.call_after_refresh(self.post_message, self.Drawn())
 
-    async def furnish(self, runs: RunList, machine: MachinePanel, form: SpecForm) -> None:
+    async def furnish(self) -> None:
         """What the first frame does not need."""
-        log = RichLog(id="log", max_lines=1000, wrap=True, min_width=20, markup=False)
-        log.border_title = "Log"
-        await self.query_one("#left").mount(runs, log)
-        await self.query_one("#body").mount(Vertical(machine, form, id="right"))
+        await self.query_one("#left").mount(self.runs, self.log_lines)
+        await self.query_one("#body").mount(Vertical(self.machine, self.form, id="right"))
         await self.mount(Footer(show_command_palette=False, compact=True))
         self.lay_out()
-
-    @property
-    def form(self) -> SpecForm:
-        """The form of a run."""
-        return self.query_one("#form", SpecForm)
-
-    @property
-    def runs(self) -> RunList:
-        """The list of runs."""
-        return self.query_one("#runs", RunList)
-
-    @property
-    def log_lines(self) -> RichLog:
-        """What happened."""
-        return self.query_one("#log", RichLog)
 
     # --- layout ------------------------------------------------------------------------------------------
 

@@ -140,11 +140,8 @@ class Stage:
             return False
         before = session.state.state
         session.take()
-        total = session.state.total_steps or None
-        if self._chart.total_steps != total:
-            self._chart.show(session.trace, total)
-        if session.state.over and session.state.state != before:
-            self._chart.finish()
+        if session.state.state == "died" != before:
+            self._chart.finish()  # for every other end there is an event, which the chart has seen
         return session.state.state != before
 
     def close(self) -> None:

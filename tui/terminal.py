@@ -22,7 +22,9 @@ PATIENCE_S = 3.0
 
 
 def watch_terminal(app: App[Any]) -> None:
-    """End `app` on SIGTERM and SIGHUP and when its terminal is gone."""
+    """End `app` on SIGTERM and SIGHUP and when its terminal is gone; an app without one is left alone."""
+    if app.is_headless:
+        return
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, _leave, app, 128 + number)

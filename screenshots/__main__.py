@@ -1,0 +1,91 @@
+"""`make screenshots`: pictures of the app, made from real runs on the machine that makes them.
+
+Every curve is trained while this runs; nothing is drawn by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+from engine.spec import RunSpec
+from tests.engines import Engine
+from tui.app import EpochtopApp
+
+FOLDER = Path(__file__).parent
+SMALL, COMFORTABLE, WIDE = (80, 24), (120, 40), (200, 60)
+RIVAL = RunSpec(threads=1, device="cpu", hidden=(16,), learning_rate=0.05, momentum=0.5, name="momentum-16")
+IRIS = RunSpec(threads=1, device="cpu", save_every=2.0)
+DIVERGING = RunSpec(
+    threads=1, device="cpu", learning_rate=3, momentum=0.98, weight_decay=0.5, epochs=2000, name="too-hot"
+)
+
+
+def app_on(home: Path) -> EpochtopApp:
+    """The app as a user has it, on a machine called box."""
+    return EpochtopApp(home, host="box")
+
+
+async def take(
+    name: str,
+    home: Path,
+    size: tuple[int, int],
+    run: Path,
+    step: int,
+    keys: tuple[str, ...] = (),
+    overlay: str = "",
+    live: bool = False,
+) -> None:
+    """Open a run, wait until `step` is on the screen, press keys, save the picture."""
+    app = app_on(home)
+    async with app.run_test(size=size) as pilot:
+        while not app.furnished or not (app.torch or live):
+            await pilot.pause(0.05)
+        if app.session is None or app.session.run != run:
+            app.open(run)
+        while app.session is None or (app.session.state.step < step and not app.session.state.over):
+            await pilot.pause(0.05)
+        if overlay:
+            await pilot.press("2", *["down"] * list(app.main.runs.summaries).index(overlay), "o", "0")
+        await pilot.press(*keys)
+        await pilot.pause(0.3 if live else 2.0)  # the second reading of the machine is the first with a load
+        app.clear_notifications()
+        await pilot.pause(0.2)
+        app.save_screenshot(f"{name}.svg", str(FOLDER))
+    print(f"{name}.svg", flush=True)
+
+
+def pictures(home: Path) -> None:
+    """All of them."""
+    rival, diverged, finished = (trained(spec, home) for spec in (RIVAL, DIVERGING, IRIS))
+    asyncio.run(take("finished-120x40", home, COMFORTABLE, finished, 20_000))
+    asyncio.run(take("finished-80x24", home, SMALL, finished, 20_000))
+    asyncio.run(take("overlay-120x40", home, COMFORTABLE, finished, 20_000, ("l",), overlay=rival.name))
+    asyncio.run(take("diverged-120x40", home, COMFORTABLE, diverged, 1, ("l",)))
+    for name, size in (("running-120x40", COMFORTABLE), ("running-80x24", SMALL), ("running-200x60", WIDE)):
+        with Engine() as engine:
+            running = engine.train(IRIS, home)
+            asyncio.run(take(name, home, size, running, 6_000, live=True))
+            engine.wait()
+
+
+def trained(spec: RunSpec, home: Path) -> Path:
+    """A run that an engine has trained to its end."""
+    with Engine() as engine:
+        run = engine.train(spec, home)
+        engine.wait()
+    return run
+
+
+def main() -> None:
+    """Make the pictures in a home folder of their own."""
+    for name in ("NO_COLOR", "TEXTUAL_THEME"):
+        os.environ.pop(name, None)
+    with tempfile.TemporaryDirectory() as folder:
+        pictures(Path(folder))
+
+
+if __name__ == "__main__":
+    main()

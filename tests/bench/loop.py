@@ -1,0 +1,129 @@
+"""The training loop: against the plain loop with `loss.item()`, and with the app attached against without.
+
+Each pair is measured back to back and the order alternates, so that a busy neighbor hits both.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import nn
+
+from engine.protocol import Accepted, Finished
+from engine.spec import RunSpec
+from engine.window import LossWindow
+from tests.bench.tables import Figure, show, spread
+from tests.engines import Engine, finished, train_here
+from tests.plain import rows
+
+EPOCHS = 20_000
+PAIRS = 5
+ATTACHED_EPOCHS = 60_000
+
+
+def plain_seconds(epochs: int = EPOCHS) -> float:
+    """The loop that everybody writes; the loss is read on the host every epoch."""
+    data = rows("iris")
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 3))
+    criterion, optimizer = nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.01)
+    losses = []
+    begun = perf_counter()
+    for _ in range(epochs):
+        loss = criterion(model(data.x), data.y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return perf_counter() - begun
+
+
+def recorded_run(home: Path, epochs: int = EPOCHS) -> Finished:
+    """The same job in this process with everything that belongs to a run: recording, evaluation, checkpoints."""
+    return finished(train_here(RunSpec(threads=1, device="cpu", epochs=epochs), home))
+
+
+def alternating(pairs: int, first: Callable[[], float], second: Callable[[], float]) -> list[tuple[float, float]]:
+    """Pairs of measurements, measured back to back in changing order."""
+    both = []
+    for pair in range(pairs):
+        if pair % 2:
+            right = second()
+            both.append((first(), right))
+        else:
+            left = first()
+            both.append((left, second()))
+    return both
+
+
+def against_the_plain_loop() -> list[Figure]:
+    """The default run against the plain loop."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        last: list[Finished] = []
+
+        def ours() -> float:
+            last[:] = [recorded_run(Path(folder))]
+            return last[0].seconds
+
+        ours(), plain_seconds(1_000)  # warm-up
+        both = alternating(PAIRS, ours, plain_seconds)
+        log = sum(path.stat().st_size for path in Path(folder).glob("*/events.jsonl"))
+        runs = len(list(Path(folder).glob("*/events.jsonl")))
+    end = last[0]
+    return [
+        Figure("epochtop, seconds in the loop", spread([mine for mine, _ in both], "{:.2f}")),
+        Figure("plain loop with loss.item() each epoch, seconds", spread([plain for _, plain in both], "{:.2f}")),
+        Figure("ratio", spread([mine / plain for mine, plain in both]), "≤ 1.0"),
+        Figure("device reads", f"{end.device_reads}", f"≤ {end.seconds / 0.1 + 2:.1f}"),
+        Figure("seconds waited for the device", f"{end.waited_seconds:.4f}"),
+        Figure("bytes in events.jsonl a loss", f"{log / runs / EPOCHS:.2f}", "≤ 6"),
+    ]
+
+
+def recording() -> list[Figure]:
+    """What keeping one loss costs the loop, beside an empty call of the same shape."""
+    torch.set_num_threads(1)
+    loss, count = torch.tensor(0.5), 50_000
+    costs = []
+    for _ in range(7):
+        window = LossWindow(torch.device("cpu"))
+        begun = perf_counter()
+        for _ in range(count):
+            window.record(loss)
+        costs.append((perf_counter() - begun) / count * 1e6)
+        window.turn(0.0)
+    return [Figure("µs to record one loss", spread(costs, "{:.2f}"), "≤ 3")]
+
+
+def with_the_app(attach: Callable[[Path, Path], Callable[[], None]]) -> list[Figure]:
+    """Steps per second with the app attached against without. `attach(home, run)` opens it, its result closes it."""
+    speeds: list[float] = []
+
+    def speed(watched: bool) -> float:
+        with tempfile.TemporaryDirectory() as folder, Engine() as engine:
+            home = Path(folder)
+            reply = engine.begin(RunSpec(threads=1, device="cpu", epochs=ATTACHED_EPOCHS), home)
+            assert isinstance(reply, Accepted)
+            close = attach(home, Path(reply.run)) if watched else lambda: None
+            engine.process.wait()
+            close()
+            return finished(Path(reply.run)).steps_per_second
+
+    both = alternating(4, lambda: speed(True), lambda: speed(False))
+    speeds = [watched / alone for watched, alone in both]
+    return [
+        Figure("steps/s headless", spread([alone for _, alone in both], "{:.0f}")),
+        Figure("steps/s with the app attached", spread([watched for watched, _ in both], "{:.0f}")),
+        Figure("ratio", spread(speeds), "≥ 0.98"),
+    ]
+
+
+def main() -> None:
+    """Print the tables that need no terminal."""
+    show("The default run (Iris, 20,000 epochs) against a plain loop, one process", against_the_plain_loop())
+    show("Recording", recording())

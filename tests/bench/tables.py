@@ -1,0 +1,50 @@
+"""Tables of figures, and the machine they were measured on."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.hardware import identify
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure. `target` is what it must reach, in words."""
+
+    what: str
+    value: str
+    target: str = ""
+
+
+def show(title: str, figures: Sequence[Figure]) -> None:
+    """Print one table."""
+    width = max(len(figure.what) for figure in figures)
+    wide = max(len(figure.value) for figure in figures)
+    print(f"\n## {title}\n")
+    for figure in figures:
+        target = f"  (must be {figure.target})" if figure.target else ""
+        print(f"  {figure.what:<{width}}  {figure.value:>{wide}}{target}", flush=True)
+
+
+def spread(values: Sequence[float], form: str = "{:.3f}") -> str:
+    """Median with the least and the greatest: `0.62 (0.60 … 0.66)`."""
+    low, high = form.format(min(values)), form.format(max(values))
+    return f"{form.format(statistics.median(values))} ({low} … {high})"
+
+
+def machine() -> str:
+    """The machine in one paragraph."""
+    here = identify()
+    gpus = ", ".join(gpu.name.value or "?" for gpu in here.gpus) or here.no_gpu_reason
+    from importlib.metadata import version
+
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "textual", "plotext"))
+    return (
+        f"{here.cpu.model.value or platform.machine()} ({here.cpu.microarchitecture.value or '?'}), "
+        f"{here.usable_cpus} of {here.cpu.threads} threads usable, {here.os}, "
+        f"Python {sys.version.split()[0]}, {packages}; GPU: {gpus}"
+    )
