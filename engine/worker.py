@@ -45,6 +45,8 @@ from engine.protocol import (
 from engine.recorder import Recorder
 from engine.spec import Invalid, RunSpec, field
 
+RUN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 class Standby:
     """Answers requests until one of them becomes a run."""
@@ -82,8 +84,11 @@ class Standby:
             spec = resolved(request.spec)
             split = self._load(spec)
             job = build(spec, split, describe(spec, split))
+            # A signal to a run that exists is answered by the run: it waits until the run can hear it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
             path, lock = rundir.create(Path(request.home), spec, versions(), time.time())
         except Exception as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
             self._reply(refusal(error))
             return None
         self._reply(Accepted(run=str(path)))
@@ -151,6 +156,7 @@ class Run:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
 
     def _started(self) -> Started:
         job, plan = self._job, self._job.plan

@@ -53,7 +53,7 @@ async def show_run(pilot: Pilot[int], run: Path, step: int) -> None:
     app = pilot.app
     assert isinstance(app, EpochtopApp)
     app.open(run)
-    while app.session is not None and not (app.session.state.step >= step and not app.session.following.behind):
+    while app.session is not None and not (app.session.state.step >= step and app.session.following.waiting == 0):
         await asyncio.sleep(0.01)
         app.beat()
     if app.session is not None and app.session.state.state not in ("running", "paused"):

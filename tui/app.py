@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.app import App, SystemCommand
@@ -23,19 +23,18 @@ from engine.rundir import is_alive, read_record, send, whoami
 from engine.runs import run_paths
 from engine.spec import Invalid, RunSpec, show
 from tui import status
-from tui.dialogs import Entries, Question
-from tui.exports import save_shown
-from tui.form import SpecForm
-from tui.machine import MachinePanel, Source
-from tui.runlist import RunList
 from tui.screen import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from tui.session import Session, Stage
-from tui.standby import Standby
-from tui.starter import Begun, Planned, Rejected, StandbyDied, StandbyReady, Starter
-from tui.terminal import watch_terminal
 
-CHART_S = 0.25
-"""Between two pictures of the chart: 4 a second, a few KB/s over SSH."""
+if TYPE_CHECKING:  # what the first frame does not need is imported by _furnish and by the actions
+    from tui.form import SpecForm
+    from tui.machine import Source
+    from tui.runlist import RunList
+    from tui.standby import Standby
+    from tui.starter import Begun, Planned, Rejected, StandbyDied, StandbyReady, Starter
+
+CHART_S = 0.35
+"""Between two pictures of the chart: 3 a second, a few KB/s over SSH."""
 FAST_S = 0.05
 """Between two looks for news, and between pictures until the first loss is on the screen."""
 DESCRIBE_S = 0.3
@@ -80,25 +79,20 @@ class EpochtopApp(App[int]):
         now: Callable[[], float] = time.time,
         host: str = "",
         source: Source | None = None,
-        make_standby: Callable[[], Standby] = Standby,
+        make_standby: Callable[[], Standby] | None = None,
     ) -> None:
         super().__init__()
         self.home, self.live, self.now = home, live, now
         self.host = host or socket.gethostname()
         self.torch = ""
         self._spec, self._start, self._first_run = spec or RunSpec(), start, attach
-        self._make_standby = make_standby
+        self._source, self._make_standby = source, make_standby
         self._starter: Starter | None = None
         self._starting = False
         self._beats = 0
         self._drawn = False
         self._idle = READY
-        self._describing: RunSpec | None = None
-        self.main = MainScreen(
-            RunList(home, live=live, now=now, id="runs"),
-            MachinePanel(source, live=live, id="machine"),
-            SpecForm(spec or RunSpec(), id="form"),
-        )
+        self.main = MainScreen()
         self.stage = Stage(self.main.chart)
         self.furnished = False
         """Whether the regions that follow the first frame are there."""
@@ -115,31 +109,41 @@ class EpochtopApp(App[int]):
 
     @on(MainScreen.Drawn)
     async def _furnish(self) -> None:
-        await self.main.furnish()
+        from tui.form import SpecForm
+        from tui.machine import MachinePanel
+        from tui.runlist import RunList
+
+        await self.main.furnish(
+            RunList(self.home, live=self.live, now=self.now, id="runs"),
+            MachinePanel(self._source, live=self.live, id="machine"),
+            SpecForm(self._spec, id="form"),
+        )
         self.furnished = True
         self.main.refresh_bindings()  # the footer came after the signal it waits for
         if self.live:
             self._go_live()
 
     def _go_live(self) -> None:
-        self._starter = Starter(self.post_message, self._make_standby)
+        from tui.starter import Starter
+        from tui.terminal import watch_terminal
+
+        self._starter = Starter(self.post_message, *filter(None, [self._make_standby]))
         self.set_interval(FAST_S, self._pulse)
         watch_terminal(self)
-        if self._first_run is not None:
-            self.open(self._first_run)
-        elif self._start:
+        if self._start:
             self.action_start()
+            return
+        run = self._first_run or next((path for path in run_paths(self.home)[:50] if is_alive(path)), None)
+        if run is not None:  # one that goes on, left behind by a lost line perhaps, is what its owner wants to see
+            self.open(run)
         else:
+            self._warm()
+
+    def _warm(self) -> None:
+        """Have an engine ready for the next run. Never beside a run: importing torch would slow it."""
+        if self._starter is not None:
             self._starter.warm()
             self._describe(self._spec)
-            self._open_running()
-
-    def _open_running(self) -> None:
-        """A run that goes on, left behind by a lost line perhaps, is what its owner wants to see."""
-        alive = next((path for path in run_paths(self.home)[:50] if is_alive(path)), None)
-        if alive is not None:
-            self.open(alive)
-            self.notify(f"{alive.name} is going on", title="welcome back")
 
     @property
     def session(self) -> Session | None:
@@ -180,6 +184,7 @@ class EpochtopApp(App[int]):
             self.main.form.show_plan(state.started)
         if state.over:
             self.main.runs.look()
+            self._warm()
         self.main.form.show_state(
             can_start=not self._starting, running=state.state == "running", paused=state.state == "paused"
         )
@@ -196,7 +201,8 @@ class EpochtopApp(App[int]):
         state = self.session.state if self.session else None
         name = self.session.name if self.session else ""
         width = self.size.width
-        self.main.title_line.put(status.title(state, name, self.host, self.torch, width))
+        torch = f"torch {state.started.torch_version}" if state and state.started else self.torch
+        self.main.title_line.put(status.title(state, name, self.host, torch, width))
         line = self.main.status_line
         line.put(status.status(state if not self._starting else None, self._idle, width))
         line.set_classes(f"-{state.state}" if state is not None and not self._starting else "")
@@ -258,6 +264,8 @@ class EpochtopApp(App[int]):
 
     @work
     async def _ask_beside(self, spec: RunSpec) -> None:
+        from tui.dialogs import Question
+
         name = self.session.name if self.session else ""
         text = f"{name} is still running. Start another run beside it? Both then share this machine."
         if await self.push_screen_wait(Question(text, (("cancel", "Cancel"), ("start", "Start another")))) == "start":
@@ -273,20 +281,17 @@ class EpochtopApp(App[int]):
         self.main.form.show_state(can_start=False, running=False, paused=False)
         self.show_lines()
 
-    @on(Begun)
-    def _begun(self, event: Begun) -> None:
+    def on_begun(self, event: Begun) -> None:
         self._starting, self._idle = False, READY
         self.open(event.run)
         self.main.runs.look()
 
-    @on(Rejected)
-    def _rejected(self, event: Rejected) -> None:
+    def on_rejected(self, event: Rejected) -> None:
         self.main.form.complain(event.refused.field, event.refused.message)
         if event.begun:
             self._not_started(event.refused.message)
 
-    @on(StandbyDied)
-    def _standby_died(self, event: StandbyDied) -> None:
+    def on_standby_died(self, event: StandbyDied) -> None:
         self.main.form.say(event.reason, error=True)
         if event.begun:
             self._not_started(event.reason)
@@ -301,33 +306,29 @@ class EpochtopApp(App[int]):
         self.main.form.show_state(can_start=True, running=active is not None, paused=False)
         self.show_lines()
 
-    @on(StandbyReady)
-    def _standby_ready(self, event: StandbyReady) -> None:
+    def on_standby_ready(self, event: StandbyReady) -> None:
         self.torch = f"torch {event.ready.torch_version}"
         self.show_lines()
 
-    @on(SpecForm.Edited)
-    def _edited(self, event: SpecForm.Edited) -> None:
+    def on_spec_form_edited(self, event: SpecForm.Edited) -> None:
         if event.spec is not None:
             self._describe(event.spec)
 
     def _describe(self, spec: RunSpec) -> None:
         """Ask the standby what a run would do, once typing rests; never beside a run that is going on."""
-        self._describing = spec
+        self._spec = spec
         self.set_timer(DESCRIBE_S, lambda: self._describe_now(spec))
 
     def _describe_now(self, spec: RunSpec) -> None:
-        if self._describing == spec and self._starter is not None and not self._starting and self._active() is None:
+        if self._spec == spec and self._starter is not None and not self._starting and self._active() is None:
             self._starter.describe(spec)
 
-    @on(Planned)
-    def _planned(self, event: Planned) -> None:
+    def on_planned(self, event: Planned) -> None:
         with suppress(Invalid):
             if self.main.form.spec() == event.spec:
                 self.main.form.show_plan(event.plan)
 
-    @on(SpecForm.Pressed)
-    def _form_pressed(self, event: SpecForm.Pressed) -> None:
+    def on_spec_form_pressed(self, event: SpecForm.Pressed) -> None:
         {"start": self.action_start, "pause": self.action_pause, "stop": self.action_stop}[event.what]()
 
     # --- commands ----------------------------------------------------------------------------------------
@@ -350,6 +351,8 @@ class EpochtopApp(App[int]):
     @work
     async def action_change(self) -> None:
         """Ask for the live settings and send what is new."""
+        from tui.dialogs import Entries
+
         session = self._active()
         if session is None:
             return
@@ -362,8 +365,7 @@ class EpochtopApp(App[int]):
 
     # --- other runs --------------------------------------------------------------------------------------
 
-    @on(RunList.Chosen)
-    def _chosen(self, event: RunList.Chosen) -> None:
+    def on_run_list_chosen(self, event: RunList.Chosen) -> None:
         run = self.home / event.run_id
         if event.what == "open":
             self.open(run)
@@ -372,16 +374,14 @@ class EpochtopApp(App[int]):
         else:
             self._load_settings(run)
 
-    @on(RunList.Deleted)
-    def _deleted(self, event: RunList.Deleted) -> None:
+    def on_run_list_deleted(self, event: RunList.Deleted) -> None:
         run = self.home / event.run_id
         self.stage.drop_overlay(run)
         if self.session is not None and self.session.run == run:
             self.stage.close_run()
         self._mark_runs()
 
-    @on(RunList.Listed)
-    def _listed(self, event: RunList.Listed) -> None:
+    def on_run_list_listed(self, event: RunList.Listed) -> None:
         """The empty chart says what can be done here."""
         if self.session is None and not self._starting:
             self.main.chart.empty_text = EMPTY_AMONG_RUNS if event.summaries else EMPTY
@@ -414,6 +414,8 @@ class EpochtopApp(App[int]):
         """Write what the chart shows into the folder epochtop was started in."""
         if self.session is None:
             return
+        from tui.exports import save_shown
+
         try:
             written = save_shown(self.main.chart, Path.cwd(), self.session.name)
         except OSError as error:
@@ -434,6 +436,8 @@ class EpochtopApp(App[int]):
 
     @work(exclusive=True, group="quit")
     async def _ask_to_leave(self) -> None:
+        from tui.dialogs import Question
+
         session = self._active()
         if session is not None and not isinstance(self.screen, Question):
             text = (

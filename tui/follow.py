@@ -46,9 +46,9 @@ class Following:
             return []
 
     @property
-    def behind(self) -> bool:
-        """Whether something waits to be taken."""
-        return not self._queue.empty()
+    def waiting(self) -> int:
+        """Batches that wait to be taken: one or two from a live run, more while its history is read."""
+        return self._queue.qsize()
 
     @property
     def done(self) -> bool:

@@ -23,6 +23,8 @@ from tui.words import UNKNOWN, age, number, seconds
 
 LIST_S = 1.0
 """Between two looks at the home folder."""
+LIVE_S = 5.0
+"""Between two figures of a run that goes on: a table of Textual sends itself whole when a cell changes."""
 MOST = 500
 """Rows: a table of Textual costs the event loop 0.13 ms a row."""
 
@@ -128,6 +130,7 @@ class RunList(DataTable[str]):
         self._listing = threading.Lock()
         self._rows: dict[str, tuple[str, ...]] = {}
         self.summaries: dict[str, Summary] = {}
+        self._figures_until = 0.0
         self._shown = ""
         self._overlaid: set[str] = set()
 
@@ -155,6 +158,19 @@ class RunList(DataTable[str]):
         for place, (label, width) in enumerate(zip(HEADINGS, WIDTHS, strict=True)):
             self.add_column(label, width=width or name, key=str(place))
 
+    def _row(self, run: Summary, now: float) -> tuple[str, ...]:
+        new, old = _row(run, now, self._mark_of(run.id)), self._rows.get(run.id)
+        if (
+            run.state == "running"
+            and old is not None
+            and now < self._figures_until
+            and (old[2], old[-1]) == (new[2], new[-1])
+        ):
+            return old
+        if run.state == "running":
+            self._figures_until = now + LIVE_S
+        return new
+
     def _mark_of(self, run_id: str) -> str:
         return "◂" if run_id == self._shown else "▪" if run_id in self._overlaid else ""
 
@@ -181,7 +197,7 @@ class RunList(DataTable[str]):
     def show(self, summaries: list[Summary]) -> None:
         """Show these runs."""
         now = self._now()
-        rows = {run.id: _row(run, now, self._mark_of(run.id)) for run in summaries}
+        rows = {run.id: self._row(run, now) for run in summaries}
         self.summaries = {run.id: run for run in summaries}
         if list(rows) == list(self._rows):
             self._update(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -10,13 +10,17 @@ from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, Label, RichLog, Static
+from textual.widgets import Label, Static
 
 from tui import status
 from tui.chart import LossChart
-from tui.form import SpecForm
-from tui.machine import MachinePanel
-from tui.runlist import RunList
+
+if TYPE_CHECKING:
+    from textual.widgets import RichLog
+
+    from tui.form import SpecForm
+    from tui.machine import MachinePanel
+    from tui.runlist import RunList
 
 SMALLEST = (60, 15)
 COMPACT = (100, 28)
@@ -61,15 +65,17 @@ class MainScreen(Screen[None]):
     class Drawn(Message):
         """The first frame is out."""
 
-    def __init__(self, runs: RunList, machine: MachinePanel, form: SpecForm) -> None:
+    runs: RunList
+    machine: MachinePanel
+    form: SpecForm
+    log_lines: RichLog
+
+    def __init__(self) -> None:
         super().__init__()
         self._page = "runs"
         self.title_line = status.Line("title")
         self.chart = LossChart(empty_text=EMPTY, id="chart")
         self.status_line = status.Line("status")
-        self.runs, self.machine, self.form = runs, machine, form
-        self.log_lines = RichLog(id="log", max_lines=1000, wrap=True, min_width=20, markup=False)
-        self.log_lines.border_title = "Log"
 
     # --- building ----------------------------------------------------------------------------------------
 
@@ -96,8 +102,13 @@ class MainScreen(Screen[None]):
         self.chart.focus()
         self.call_after_refresh(self.post_message, self.Drawn())
 
-    async def furnish(self) -> None:
+    async def furnish(self, runs: RunList, machine: MachinePanel, form: SpecForm) -> None:
         """What the first frame does not need."""
+        from textual.widgets import Footer, RichLog
+
+        self.runs, self.machine, self.form = runs, machine, form
+        self.log_lines = RichLog(id="log", max_lines=1000, wrap=True, min_width=20, markup=False)
+        self.log_lines.border_title = "Log"
         await self.query_one("#left").mount(self.runs, self.log_lines)
         await self.query_one("#body").mount(Vertical(self.machine, self.form, id="right"))
         await self.mount(Footer(show_command_palette=False, compact=True))

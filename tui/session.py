@@ -10,11 +10,11 @@ from engine.protocol import Event
 from engine.rundir import read_record
 from tui.chart import LossChart
 from tui.curves import Trace
-from tui.follow import Death, Following, News
+from tui.follow import AHEAD, Death, Following, News
 from tui.runstate import RunState
 from tui.standby import how_it_ended
 
-BUDGET_S = 0.03
+BUDGET_S = 0.1
 """Seconds of the event loop that one beat of the screen may spend on taking in events."""
 
 
@@ -49,8 +49,8 @@ class Session:
 
     @property
     def catching_up(self) -> bool:
-        """Whether more than the newest window waits to be taken in."""
-        return self.following.behind
+        """Whether history waits to be taken in, which should not be left to the screen's leisurely pace."""
+        return self.following.waiting >= AHEAD // 2
 
     def take(self) -> bool:
         """Take in what has come. True if there was anything."""

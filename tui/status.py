@@ -36,7 +36,7 @@ class Line(Static):
         key = text.markup if isinstance(text, Text) else text
         if key != self._shown:
             self._shown = key
-            self.update(text)
+            self.update(text, layout=False)
 
 
 def title(state: RunState | None, run: str, host: str, torch: str, width: int) -> Text:

@@ -1,0 +1,20 @@
+"""`make bench`: every figure, on this machine. Asserts nothing; a figure beside what it must reach is for readers."""
+
+from __future__ import annotations
+
+import datetime
+
+from tests.bench import app, chart, loop
+from tests.bench.tables import machine
+
+
+def main() -> None:
+    """Print all tables."""
+    print(f"# epochtop, {datetime.date.today()}\n\n{machine()}")
+    loop.main()
+    chart.main()
+    app.main()
+
+
+if __name__ == "__main__":
+    main()

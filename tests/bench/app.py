@@ -1,0 +1,146 @@
+"""The app as its users have it, through a pseudo-terminal: first frame, key to loss, bytes, memory, long runs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import psutil
+
+from engine.protocol import Losses, encode
+from engine.runs import run_paths
+from tests.bench.loop import ATTACHED_EPOCHS, SETTLE_S, with_the_app
+from tests.bench.tables import Figure, show, spread
+from tests.engines import finished as finished_run
+from tests.made_runs import finished, started, write_run
+from tests.terminals import APP, CTRL_Q, CTRL_S, Terminal
+
+STARTS = 7
+LONG_STEPS = 10_000_000
+
+
+def app(home: Path, *arguments: str) -> Terminal:
+    """The app at 120×40."""
+    return Terminal(*APP, *arguments, environment={"EPOCHTOP_HOME": str(home)})
+
+
+def until(happened: Callable[[], bool], limit_s: float = 60.0) -> None:
+    """Look every 2 ms."""
+    end = perf_counter() + limit_s
+    while not happened():
+        assert perf_counter() < end, "nothing came"
+        time.sleep(0.002)
+
+
+def seen(terminal: Terminal, text: str) -> Callable[[], bool]:
+    """Whether these bytes have come; looking at the bytes costs less than drawing them."""
+    return lambda: text.encode() in terminal.output
+
+
+def first_frame() -> list[Figure]:
+    """From the command to the chart's frame on the terminal."""
+    times, whole = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(STARTS):
+            begun = perf_counter()
+            with app(Path(folder)) as terminal:
+                until(seen(terminal, "Loss"))
+                times.append(perf_counter() - begun)
+                until(seen(terminal, "Learning rate"))
+                whole.append(perf_counter() - begun)
+    return [
+        Figure("first frame after the command, s", spread(times[1:], "{:.2f}"), "≤ 0.4"),
+        Figure("everything on the screen, s", spread(whole[1:], "{:.2f}")),
+    ]
+
+
+def start_to_loss() -> list[Figure]:
+    """From ctrl+s, with the standby ready, to a loss on the screen; and what the app needs while it trains."""
+    times, memory, rates = [], [], []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder, app(Path(folder)) as terminal:
+            until(seen(terminal, "torch "))
+            time.sleep(SETTLE_S)
+            begun = perf_counter()
+            terminal.press(CTRL_S)
+            until(seen(terminal, "train "))
+            times.append(perf_counter() - begun)
+            time.sleep(0.5)
+            before, sent = perf_counter(), len(terminal.output)
+            time.sleep(1.5)
+            rates.append((len(terminal.output) - sent) / (perf_counter() - before) / 1000)
+            memory.append(psutil.Process(terminal.process.pid).memory_info().rss / 2**20)
+    return [
+        Figure("ctrl+s to the first loss on the screen, s", spread(times, "{:.2f}"), "≤ 0.5"),
+        Figure("KB/s to the terminal while training", spread(rates, "{:.1f}"), "≤ 5"),
+        Figure("memory of the app's process while training, MB", spread(memory, "{:.0f}"), "≤ 80"),
+    ]
+
+
+def long_bytes() -> list[Figure]:
+    """Bytes a second over ten seconds of a longer run."""
+    with tempfile.TemporaryDirectory() as folder, app(Path(folder), "--start", "--epochs", "200000") as terminal:
+        until(seen(terminal, "train "))
+        time.sleep(1.0)
+        before, sent = perf_counter(), len(terminal.output)
+        time.sleep(10.0)
+        rate = (len(terminal.output) - sent) / (perf_counter() - before) / 1000
+    return [Figure("KB/s to the terminal, ten seconds of a run of 200,000 epochs", f"{rate:.1f}", "≤ 5")]
+
+
+def long_run() -> list[Figure]:
+    """Opening a finished run of 10⁷ steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        run = write_long(home)
+        size = (run / "events.jsonl").stat().st_size
+        begun = perf_counter()
+        with app(home, "attach", run.name) as terminal:
+            until(seen(terminal, "finished: 10,000,000"))
+            took = perf_counter() - begun
+            memory = psutil.Process(terminal.process.pid).memory_info().rss / 2**20
+            terminal.press(CTRL_Q)
+    return [
+        Figure("size of the log, MB", f"{size / 1e6:.1f}"),
+        Figure("from `epochtop attach` to the whole run on the screen, s", f"{took:.2f}", "≤ 3"),
+        Figure("memory of the app's process, MB", f"{memory:.0f}", "≤ 150"),
+    ]
+
+
+def write_long(home: Path) -> Path:
+    """A finished run of LONG_STEPS steps as an engine would have written it."""
+    run = write_run(home, "long", [started(LONG_STEPS)])
+    part = 4_000
+    with open(run / "events.jsonl", "ab") as log:
+        for first in range(0, LONG_STEPS, part):
+            steps = range(first, first + part)
+            values = array("f", [1.1 / (1 + step / 5e5) + 1e-4 * (step * 7919 % 100) for step in steps])
+            seconds = (first + part) / 5000
+            window = Losses(first_step=first, seconds=seconds, values=values.tobytes(), reads=1, waited=0.0)
+            log.write(encode(window) + b"\n")
+        log.write(encode(finished("finished", [0.05], steps=LONG_STEPS)) + b"\n")
+    return run
+
+
+def watched(home: Path) -> float:
+    """Steps per second of the same job started and shown by the app."""
+    flags = ("--epochs", str(ATTACHED_EPOCHS), "--threads", "1", "--device", "cpu")
+    with app(home, *flags) as terminal:
+        until(seen(terminal, "torch "))
+        time.sleep(SETTLE_S)
+        terminal.press(CTRL_S)
+        until(seen(terminal, "finished: "))
+    return finished_run(run_paths(home)[0]).steps_per_second
+
+
+def main() -> None:
+    """Print the tables."""
+    os.environ.pop("NO_COLOR", None)
+    show("The app through a pseudo-terminal, 120×40", [*first_frame(), *start_to_loss(), *long_bytes()])
+    show("A finished run of 10⁷ steps", long_run())
+    show("The default job (60,000 epochs) with the app attached and without", with_the_app(watched))
