@@ -6,7 +6,6 @@ sets the pace of the screen.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -14,35 +13,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from engine.protocol import AnyCommand, Pause, Resume, Save, Set, Stop
-from engine.rundir import is_alive, read_record, send, whoami
+from engine.rundir import is_alive, send, whoami
 from engine.runs import run_paths
 from engine.spec import Invalid, RunSpec, show
-from tui import status
-from tui.screen import EMPTY, EMPTY_AMONG_RUNS, MainScreen
-from tui.session import Session, Stage
+from tui.screen import MainScreen
+from tui.viewer import FAST_S, READY, Viewer
 
 if TYPE_CHECKING:  # what the first frame does not need is imported by _furnish and by the actions
     from tui.form import SpecForm
     from tui.machine import Source
-    from tui.runlist import RunList
     from tui.standby import Standby
     from tui.starter import Begun, Planned, Rejected, StandbyDied, StandbyReady, Starter
 
-CHART_S = 0.35
-"""Between two pictures of the chart: 3 a second, a few KB/s over SSH."""
-FAST_S = 0.05
-"""Between two looks for news, and between pictures until the first loss is on the screen."""
 DESCRIBE_S = 0.3
 """How long typing rests before the standby is asked what a run would do."""
-READY = "Nothing is running · ctrl+s starts what the Run panel says · ? shows all keys"
 
 
-class EpochtopApp(App[int]):
+class EpochtopApp(Viewer):
     """Train, watch, compare. With `live` false no clock, thread or engine runs, and tests call :meth:`beat`."""
 
     TITLE = "epochtop"
@@ -81,31 +73,15 @@ class EpochtopApp(App[int]):
         source: Source | None = None,
         make_standby: Callable[[], Standby] | None = None,
     ) -> None:
-        super().__init__()
-        self.home, self.live, self.now = home, live, now
-        self.host = host or socket.gethostname()
-        self.torch = ""
+        super().__init__(home, now, host)
+        self.live = live
         self._spec, self._start, self._first_run = spec or RunSpec(), start, attach
         self._source, self._make_standby = source, make_standby
         self._starter: Starter | None = None
-        self._starting = False
-        self._beats = 0
-        self._drawn = False
-        self._idle = READY
-        self.main = MainScreen()
-        self.stage = Stage(self.main.chart)
         self.furnished = False
         """Whether the regions that follow the first frame are there."""
 
     # --- building ----------------------------------------------------------------------------------------
-
-    def get_default_screen(self) -> MainScreen:
-        """The only screen besides questions."""
-        return self.main
-
-    def on_mount(self) -> None:
-        """The lines of figures belong to the first frame."""
-        self.show_lines()
 
     @on(MainScreen.Drawn)
     async def _furnish(self) -> None:
@@ -139,125 +115,32 @@ class EpochtopApp(App[int]):
         else:
             self._warm()
 
+    def exit_code(self, run: Path) -> int | None:
+        """How the engine of a run that was started here ended."""
+        return self._starter.exit_code(run) if self._starter is not None else None
+
+    def run_ended(self) -> None:
+        """The machine is free for the next engine."""
+        self._warm()
+
     def _warm(self) -> None:
         """Have an engine ready for the next run. Never beside a run: importing torch would slow it."""
         if self._starter is not None:
             self._starter.warm()
             self._describe(self._spec)
 
-    @property
-    def session(self) -> Session | None:
-        """The run that is shown."""
-        return self.stage.session
-
-    # --- the beat of the screen --------------------------------------------------------------------------
-
-    def _pulse(self) -> None:
-        if not self.main.is_attached:  # the app is closing
-            return
-        self._beats += 1
-        hurry = not self._drawn or (self.session is not None and self.session.catching_up)
-        if (hurry or self._beats % round(CHART_S / FAST_S) == 0) and not self._output_waits():
-            self.beat()
-
-    def _output_waits(self) -> bool:
-        """Whether the terminal has not yet taken the frames before; a stalled line must not pile them up."""
-        writer = getattr(self._driver, "_writer_thread", None)
-        queue = getattr(writer, "_queue", None)
-        return queue is not None and not queue.empty()
-
-    def beat(self) -> None:
-        """Take in what has come and draw what is new."""
-        changed = self.stage.take()
-        session = self.session
-        if session is not None:
-            if changed:
-                self._state_changed(session)
-            self._drawn = self._drawn or session.state.step > 0 or session.state.over
-            self._write_log(session)
-        self.main.chart.redraw()
-        self.show_lines()
-
-    def _state_changed(self, session: Session) -> None:
-        state = session.state
-        if state.started is not None:
-            self.main.form.show_plan(state.started)
-        if state.over:
-            self.main.runs.look()
-            self._warm()
-        self.main.form.show_state(
-            can_start=not self._starting, running=state.state == "running", paused=state.state == "paused"
-        )
-        self.refresh_bindings()
-
-    def _write_log(self, session: Session) -> None:
-        log = self.main.log_lines
-        for line in session.log[-200:]:
-            log.write(line, expand=True)
-        session.log.clear()
-
-    def show_lines(self) -> None:
-        """Title and status."""
-        state = self.session.state if self.session else None
-        name = self.session.name if self.session else ""
-        width = self.size.width
-        torch = f"torch {state.started.torch_version}" if state and state.started else self.torch
-        self.main.title_line.put(status.title(state, name, self.host, torch, width))
-        line = self.main.status_line
-        line.put(status.status(state if not self._starting else None, self._idle, width))
-        line.set_classes(f"-{state.state}" if state is not None and not self._starting else "")
-
-    # --- the shown run -----------------------------------------------------------------------------------
-
-    def open(self, run: Path) -> None:
-        """Show a run from its beginning; the one shown before goes on unseen."""
-        try:
-            session = self.stage.open(run, self._starter.exit_code if self._starter else lambda _: None)
-        except Invalid as error:
-            self.notify(error.message, title="cannot open", severity="error")
-            return
-        self._drawn = False
-        self._mark_runs()
-        self.main.log_lines.clear()
-        session.log.append(f"run {run.name}")
-        self.main.form.show_state(can_start=True, running=False, paused=False)
-        self.beat()
-        self.refresh_bindings()
-
-    def _active(self) -> Session | None:
-        """The shown run while it can still be commanded."""
-        session = self.session
-        return session if session is not None and not session.state.over else None
-
-    def _send(self, command: AnyCommand) -> None:
-        session = self._active()
-        if session is None:
-            return
-        try:
-            send(session.run, command)
-        except OSError as error:
-            self.notify(f"the command cannot be written: {error.strerror}", severity="error")
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Grey out what makes no sense now."""
-        if action in ("pause", "stop", "save", "change"):
-            return True if self._active() is not None else None
-        if action == "export":
-            return True if self.session is not None else None
-        return True
-
     # --- starting ----------------------------------------------------------------------------------------
 
     def action_start(self) -> None:
         """Train what the form says."""
-        if self._starting or self._starter is None:
+        if self.starting or self._starter is None:
             return
         try:
             spec = self.main.form.spec()
         except Invalid as error:
             self.notify(str(error), title="not started", severity="error")
             return
-        if self._active() is None:
+        if self.active() is None:
             self._begin(spec)
         else:
             self._ask_beside(spec)
@@ -273,16 +156,16 @@ class EpochtopApp(App[int]):
 
     def _begin(self, spec: RunSpec) -> None:
         assert self._starter is not None
-        self._starting = True
-        self._idle = "starting …" if self.torch else "starting torch …"
+        self.starting = True
+        self.idle = "starting …" if self.torch else "starting torch …"
         if self.session is None:
-            self.main.chart.empty_text = self._idle
+            self.main.chart.empty_text = self.idle
         self._starter.begin(spec, self.home)
         self.main.form.show_state(can_start=False, running=False, paused=False)
         self.show_lines()
 
     def on_begun(self, event: Begun) -> None:
-        self._starting, self._idle = False, READY
+        self.starting, self.idle = False, READY
         self.open(event.run)
         self.main.runs.look()
 
@@ -296,13 +179,13 @@ class EpochtopApp(App[int]):
         if event.begun:
             self._not_started(event.reason)
         else:
-            self._idle = event.reason
+            self.idle = event.reason
             self.show_lines()
 
     def _not_started(self, reason: str) -> None:
-        self._starting, self._idle = False, f"not started: {reason}"
+        self.starting, self.idle = False, f"not started: {reason}"
         self.notify(reason, title="not started", severity="error", timeout=10)
-        active = self._active()
+        active = self.active()
         self.main.form.show_state(can_start=True, running=active is not None, paused=False)
         self.show_lines()
 
@@ -320,7 +203,7 @@ class EpochtopApp(App[int]):
         self.set_timer(DESCRIBE_S, lambda: self._describe_now(spec))
 
     def _describe_now(self, spec: RunSpec) -> None:
-        if self._spec == spec and self._starter is not None and not self._starting and self._active() is None:
+        if self._spec == spec and self._starter is not None and not self.starting and self.active() is None:
             self._starter.describe(spec)
 
     def on_planned(self, event: Planned) -> None:
@@ -333,9 +216,26 @@ class EpochtopApp(App[int]):
 
     # --- commands ----------------------------------------------------------------------------------------
 
+    def _send(self, command: AnyCommand) -> None:
+        session = self.active()
+        if session is None:
+            return
+        try:
+            send(session.run, command)
+        except OSError as error:
+            self.notify(f"the command cannot be written: {error.strerror}", severity="error")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Grey out what makes no sense now."""
+        if action in ("pause", "stop", "save", "change"):
+            return True if self.active() is not None else None
+        if action == "export":
+            return True if self.session is not None else None
+        return True
+
     def action_pause(self) -> None:
         """Pause, or go on."""
-        session = self._active()
+        session = self.active()
         if session is not None:
             paused = session.state.state == "paused"
             self._send(Resume(by=whoami()) if paused else Pause(by=whoami()))
@@ -353,7 +253,7 @@ class EpochtopApp(App[int]):
         """Ask for the live settings and send what is new."""
         from tui.dialogs import Entries
 
-        session = self._active()
+        session = self.active()
         if session is None:
             return
         state = session.state
@@ -363,72 +263,7 @@ class EpochtopApp(App[int]):
             if text != shown[name]:
                 self._send(Set(field=name, value=float(text), by=whoami()))  # type: ignore[arg-type]
 
-    # --- other runs --------------------------------------------------------------------------------------
-
-    def on_run_list_chosen(self, event: RunList.Chosen) -> None:
-        run = self.home / event.run_id
-        if event.what == "open":
-            self.open(run)
-        elif event.what == "overlay":
-            self._toggle_overlay(run)
-        else:
-            self._load_settings(run)
-
-    def on_run_list_deleted(self, event: RunList.Deleted) -> None:
-        run = self.home / event.run_id
-        self.stage.drop_overlay(run)
-        if self.session is not None and self.session.run == run:
-            self.stage.close_run()
-        self._mark_runs()
-
-    def on_run_list_listed(self, event: RunList.Listed) -> None:
-        """The empty chart says what can be done here."""
-        if self.session is None and not self._starting:
-            self.main.chart.empty_text = EMPTY_AMONG_RUNS if event.summaries else EMPTY
-
-    def _toggle_overlay(self, run: Path) -> None:
-        if run in self.stage.overlays:
-            self.stage.drop_overlay(run)
-        elif self.session is not None and self.session.run == run:
-            self.notify("this run is the one shown; open another and lay this one behind it")
-        else:
-            summary = self.main.runs.summaries.get(run.name)
-            self.stage.add_overlay(run, (summary.name if summary else "") or run.name)
-        self._mark_runs()
-
-    def _mark_runs(self) -> None:
-        """Tell the list which runs are on the chart."""
-        self.main.runs.mark(self.session.run.name if self.session else "", {run.name for run in self.stage.overlays})
-
-    def _load_settings(self, run: Path) -> None:
-        try:
-            self.main.form.load(read_record(run).spec)
-        except Invalid as error:
-            self.notify(error.message, severity="error")
-            return
-        self.notify(f"the Run panel has the settings of {run.name}")
-
     # --- leaving and the rest ----------------------------------------------------------------------------
-
-    def action_export(self) -> None:
-        """Write what the chart shows into the folder epochtop was started in."""
-        if self.session is None:
-            return
-        from tui.exports import save_shown
-
-        try:
-            written = save_shown(self.main.chart, Path.cwd(), self.session.name)
-        except OSError as error:
-            self.notify(f"{error.filename}: {error.strerror}", title="not exported", severity="error")
-            return
-        self.notify("\n".join(str(path) for path in written), title="exported")
-
-    def action_help(self) -> None:
-        """Show or hide the keys."""
-        if self.main.query("HelpPanel"):
-            self.action_hide_help_panel()
-        else:
-            self.action_show_help_panel()
 
     async def action_quit(self) -> None:
         """Leave; ask first what becomes of a run that goes on."""
@@ -438,7 +273,7 @@ class EpochtopApp(App[int]):
     async def _ask_to_leave(self) -> None:
         from tui.dialogs import Question
 
-        session = self._active()
+        session = self.active()
         if session is not None and not isinstance(self.screen, Question):
             text = (
                 f"{session.name} is {session.state.state}. It can go on without this window; `epochtop` shows it again."
@@ -462,7 +297,7 @@ class EpochtopApp(App[int]):
         yield from super().get_system_commands(screen)
         yield SystemCommand("Start", "Train what the Run panel says", self.action_start)
         yield SystemCommand("Export", "Write what the chart shows as SVG and CSV", self.action_export)
-        if self._active() is not None:
+        if self.active() is not None:
             yield SystemCommand("Pause or resume", "Let the run wait, or go on", self.action_pause)
             yield SystemCommand("Stop", "Finish the step, evaluate, save, end", self.action_stop)
             yield SystemCommand("Save", "Write a checkpoint now", self.action_save)
