@@ -160,12 +160,8 @@ class RunList(DataTable[str]):
 
     def _row(self, run: Summary, now: float) -> tuple[str, ...]:
         new, old = _row(run, now, self._mark_of(run.id)), self._rows.get(run.id)
-        if (
-            run.state == "running"
-            and old is not None
-            and now < self._figures_until
-            and (old[2], old[-1]) == (new[2], new[-1])
-        ):
+        same = old is not None and (old[2], old[4], old[-1]) == (new[2], new[4], new[-1])
+        if old is not None and same and run.state == "running" and now < self._figures_until:
             return old
         if run.state == "running":
             self._figures_until = now + LIVE_S
