@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
 from engine.spec import Invalid, parse, show
+from tui.entry import Entry
 
 _BOX = """
     align: center middle;
@@ -83,9 +84,7 @@ class Entries(ModalScreen[dict[str, str] | None]):
             for name, value in self._values.items():
                 with Horizontal():
                     yield Label(name.replace("_", " ").capitalize(), classes="caption")
-                    entry = Input(value, id=name, compact=True)
-                    entry.cursor_blink = False
-                    yield entry
+                    yield Entry(value, id=name)
             yield Static("", classes="error", markup=False)
             with Horizontal():
                 yield Button("Apply", id="apply", variant="success", compact=True)

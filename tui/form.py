@@ -15,6 +15,7 @@ from textual.widgets import Button, Input, Label, Select, Static
 
 from engine.protocol import Plan, Started
 from engine.spec import Field, Invalid, RunSpec, Value, field, fields, parse, show, spec_from
+from tui.entry import Entry
 from tui.words import bytes_, count
 
 MAIN = ("dataset", "target", "hidden", "epochs", "batch_size", "optimizer", "learning_rate", "device", "name")
@@ -68,16 +69,13 @@ class FieldRow(Vertical):
             value, name = str(self._value), f"field-{about.name}"
             return Select(options, value=value, allow_blank=False, compact=True, id=name, tooltip=tip)
         known = SUGGESTIONS.get(about.name)
-        entry = Input(
+        return Entry(
             show(self._value),
-            compact=True,
             id=f"field-{about.name}",
             suggester=SuggestFromList(known) if known else None,
             tooltip=tip,
             select_on_focus=False,
         )
-        entry.cursor_blink = False  # a blinking cursor costs 2.3 KB/s over SSH
-        return entry
 
     @property
     def text(self) -> str:
@@ -193,6 +191,7 @@ class SpecForm(Vertical):
         for row in self.rows:
             if row.about.name == name:
                 row.complain(message)
+                self.say("")  # what stood there was told of other settings
                 return
         self.say(message, error=True)
 
@@ -242,6 +241,7 @@ class SpecForm(Vertical):
         try:
             spec = self.spec()
         except Invalid:
+            self.say("")
             self.post_message(self.Edited(None))
         else:
             self.post_message(self.Edited(spec))
