@@ -194,6 +194,9 @@ class EpochtopApp(Viewer):
         self.show_lines()
 
     def on_spec_form_edited(self, event: SpecForm.Edited) -> None:
+        active = self.active()
+        if active is not None and active.state.record is not None and event.spec != active.state.record.spec:
+            self.main.form.say("")  # what stands there is the plan of the run that is going on
         if event.spec is not None:
             self._describe(event.spec)
 

@@ -57,7 +57,8 @@ def status(state: RunState | None, idle: str, width: int) -> str:
     if state is None:
         return f" {idle}"
     if state.over:
-        return f" {state.verdict()}"[:width]
+        line = f" {state.verdict()}"
+        return line if len(line) <= width else line[: width - 1] + "…"
     total = state.total_steps
     if not total:
         return " preparing the data ..."
