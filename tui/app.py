@@ -7,6 +7,7 @@ sets the pace of the screen.
 from __future__ import annotations
 
 import time
+from asyncio import sleep
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from tui.screen import MainScreen
 from tui.viewer import FAST_S, READY, Viewer
 
 if TYPE_CHECKING:  # what the first frame does not need is imported by _furnish and by the actions
+    from tui.dialogs import Question
     from tui.form import SpecForm
     from tui.machine import Source
     from tui.standby import Standby
@@ -78,6 +80,7 @@ class EpochtopApp(Viewer):
         self._spec, self._start, self._first_run = spec or RunSpec(), start, attach
         self._source, self._make_standby = source, make_standby
         self._starter: Starter | None = None
+        self._farewell: Question | None = None
         self.furnished = False
         """Whether the regions that follow the first frame are there."""
 
@@ -276,13 +279,16 @@ class EpochtopApp(Viewer):
     async def _ask_to_leave(self) -> None:
         from tui.dialogs import Question
 
+        while self.starting:  # the engine has been asked and may have begun: what becomes of it is the question
+            await sleep(FAST_S)
         session = self.active()
-        if session is not None and not isinstance(self.screen, Question):
+        if session is not None and self.screen is not self._farewell:  # who asks twice means it
             text = (
                 f"{session.name} is {session.state.state}. It can go on without this window; `epochtop` shows it again."
             )
             answers = (("leave", "Leave it running"), ("stop", "Stop it"), ("cancel", "Cancel"))
-            answer = await self.push_screen_wait(Question(text, answers))
+            self._farewell = Question(text, answers)
+            answer = await self.push_screen_wait(self._farewell)
             if answer == "cancel":
                 return
             if answer == "stop":
