@@ -61,10 +61,10 @@ class Lister:
         return log.st_size, log.st_mtime_ns, record.st_mtime_ns, is_alive(path)
 
 
-def _row(summary: Summary, now: float, mark: str) -> tuple[str, ...]:
+def _row(summary: Summary, now: float, mark: str, width: int) -> tuple[str, ...]:
     return (
         MARKS[summary.state],
-        summary.name or summary.id,
+        _fit(summary.name or summary.id, width),
         summary.state,
         number(summary.final_loss),
         summary.device or UNKNOWN,
@@ -72,6 +72,11 @@ def _row(summary: Summary, now: float, mark: str) -> tuple[str, ...]:
         age(now - summary.created),
         mark,
     )
+
+
+def _fit(name: str, width: int) -> str:
+    """A name in its column; what tells ids of one dataset apart is their end."""
+    return name if len(name) <= width else f"{name[: width - 5]}…{name[-4:]}"
 
 
 class RunList(DataTable[str]):
@@ -147,9 +152,11 @@ class RunList(DataTable[str]):
         name = max(NAME[0], min(NAME[1], self.size.width - used))
         if self.ordered_columns[1].width == name:
             return
-        rows, chosen, self._rows = self._rows, self.chosen, {}
+        chosen, self._rows = self.chosen, {}
         self.clear(columns=True)
         self._add_columns(name)
+        now = self._now()
+        rows = {run.id: self._row(run, now) for run in self.summaries.values()}
         self._rebuild(rows, chosen)
         self._rows = rows
 
@@ -159,7 +166,8 @@ class RunList(DataTable[str]):
             self.add_column(label, width=width or name, key=str(place))
 
     def _row(self, run: Summary, now: float) -> tuple[str, ...]:
-        new, old = _row(run, now, self._mark_of(run.id)), self._rows.get(run.id)
+        new = _row(run, now, self._mark_of(run.id), self.ordered_columns[1].width)
+        old = self._rows.get(run.id)
         same = old is not None and (old[2], old[4], old[-1]) == (new[2], new[4], new[-1])
         if old is not None and same and run.state == "running" and now < self._figures_until:
             return old
@@ -192,9 +200,9 @@ class RunList(DataTable[str]):
 
     def show(self, summaries: list[Summary]) -> None:
         """Show these runs."""
+        self.summaries = {run.id: run for run in summaries}
         now = self._now()
         rows = {run.id: self._row(run, now) for run in summaries}
-        self.summaries = {run.id: run for run in summaries}
         if list(rows) == list(self._rows):
             self._update(rows)
         elif rows != self._rows:
