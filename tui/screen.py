@@ -28,7 +28,7 @@ COMPACT = (100, 28)
 WIDE = (160, 45)
 """From both: everything at once."""
 PAGES = {"form": "1 Train", "runs": "2 Runs", "machine": "3 Machine", "log": "4 Log"}
-EMPTY = "No runs yet.\n\nctrl+s trains scikit-learn's Iris on this machine, a few seconds.\nKey 1 leads to all its settings."
+EMPTY = "No runs yet.\n\nctrl+s trains scikit-learn's Iris here, in a few seconds.\nKey 1 leads to all its settings."
 
 EMPTY_AMONG_RUNS = (
     "No run is shown.\n\nctrl+s trains what the Run panel says (key 1).\nKey 2 leads to the runs: enter shows one."
