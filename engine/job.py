@@ -25,6 +25,9 @@ from engine.step import Batches, Step, Update, eager_step, make_update
 EVALUATION_ROWS = 8192
 """Rows evaluated at once, so that a large test set needs no more memory than a batch."""
 
+CLEARLY_FASTER = 0.8
+"""Share of one thread's time that all threads must stay below."""
+
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -178,7 +181,10 @@ def build(spec: RunSpec, split: Split, made: Plan) -> Job:
 
 
 def _choose_threads(job: Job) -> None:
-    """Time a few steps of a copy with one thread and with all, and keep the faster."""
+    """Time a few steps of a copy with one thread and with all; all must be clearly faster to be taken.
+
+    The stakes are not even: on a machine that gets busy later, many threads make tiny operators 30 times slower.
+    """
     every = usable_cpus()
     torch.set_num_threads(1)
     if every < 2:
@@ -186,7 +192,9 @@ def _choose_threads(job: Job) -> None:
     one_s = _step_seconds(job)
     torch.set_num_threads(every)
     all_s = _step_seconds(job)
-    threads = every if all_s < one_s else 1
+    torch.set_num_threads(1)
+    one_s = min(one_s, _step_seconds(job))
+    threads = every if all_s < CLEARLY_FASTER * one_s else 1
     torch.set_num_threads(threads)
     job.notes.append(
         f"threads {threads}: a step takes {one_s * 1e3:.3g} ms with 1 thread, {all_s * 1e3:.3g} ms with {every}"

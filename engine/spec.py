@@ -84,7 +84,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     threads: Annotated[
         int,
         _field(
-            "CPU threads of an operator; 0 times one against all and keeps the faster",
+            "CPU threads of an operator; 0 takes all only where a few timed steps are clearly faster with them",
             "machine",
             ge=0,
             le=4096,

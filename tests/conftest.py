@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +16,9 @@ from hypothesis import settings
 from engine import runs
 from engine.rundir import create, is_alive, read_record
 from engine.spec import Invalid, RunSpec
+from tests.apps import Open
 from tests.engines import Engine
+from tests.terminals import APP, Terminal
 
 # The machine may be busy: no example fails for being slow, and every run of the tests tries the same examples.
 settings.register_profile("epochtop", deadline=None, derandomize=True, database=None)
@@ -61,3 +63,22 @@ def iris_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         run = started.train(RunSpec(threads=1, device="cpu"), folder)
         assert started.wait() == 0
         yield run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder the app is started in."""
+    made = tmp_path / "here"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def app(folder: Path) -> Iterator[Open]:
+    """Starts the app in a terminal of its own; ended afterwards."""
+    with ExitStack() as stack:
+
+        def start(*arguments: str, size: tuple[int, int] = (120, 40), **environment: str) -> Terminal:
+            return stack.enter_context(Terminal(*APP, *arguments, size=size, folder=folder, environment=environment))
+
+        yield start

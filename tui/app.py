@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # what the first frame does not need is imported by _furnish 
     from tui.standby import Standby
     from tui.starter import Begun, Planned, Rejected, StandbyDied, StandbyReady, Starter
 
+LEAVING_S = 5.0
+"""How long leaving waits for the answer of an engine that has been asked for a run."""
 DESCRIBE_S = 0.3
 """How long typing rests before the standby is asked what a run would do."""
 
@@ -279,7 +281,8 @@ class EpochtopApp(Viewer):
     async def _ask_to_leave(self) -> None:
         from tui.dialogs import Question
 
-        while self.starting:  # the engine has been asked and may have begun: what becomes of it is the question
+        patience = time.monotonic() + LEAVING_S
+        while self.starting and time.monotonic() < patience:  # the run may have begun: what becomes of it?
             await sleep(FAST_S)
         session = self.active()
         if session is not None and self.screen is not self._farewell:  # who asks twice means it
