@@ -24,6 +24,8 @@ from tui.standby import EngineDied, Standby, how_it_ended
 from tui.words import number, rate, seconds
 
 POLL_S = 0.05
+BAR = 24
+"""Characters of the progress bar."""
 STATUS = {"finished": 0, "stopped": 0, "failed": 1, "died": 1, "diverged": 3}
 
 
@@ -171,15 +173,16 @@ class Lines:
         self.news(f"{seconds(state.seconds):>8}  {figures(state)}")
 
 
-def figures(state: RunState) -> str:
-    """Progress in one line of nearly fixed widths."""
+def figures(state: RunState, brief: bool = False) -> str:
+    """Progress in one line of nearly fixed widths; `brief` leaves out test loss and speed."""
     total = state.total_steps
     share = state.step / total if total else 0.0
+    steps = f"{state.step:>{len(f'{total:,}')},} of {total:,}  {share:4.0%}  loss {number(state.loss)}"
+    left = f"{seconds(state.left_s)} left"
+    if brief:
+        return f"{steps}  {left}"
     test = f"  test {number(state.test_loss)}" if state.test_loss is not None else ""
-    return (
-        f"{state.step:>{len(f'{total:,}')},} of {total:,}  {share:4.0%}  loss {number(state.loss)}{test}  "
-        f"{rate(state.steps_per_second)}  {seconds(state.left_s)} left"
-    )
+    return f"{steps}{test}  {rate(state.steps_per_second)}  {left}"
 
 
 class Bar:
@@ -188,7 +191,7 @@ class Bar:
     def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self.bar = Progress(BarColumn(bar_width=24), TextColumn("{task.description}"), refresh_per_second=5)
+        self.bar = Progress(BarColumn(bar_width=BAR), TextColumn("{task.description}"), refresh_per_second=5)
         self._task = self.bar.add_task("starting ...", total=None)
 
     def news(self, line: str) -> None:
@@ -199,7 +202,10 @@ class Bar:
     def progress(self, state: RunState) -> None:
         """Move the bar."""
         if state.total_steps:
-            self.bar.update(self._task, description=figures(state), completed=state.step, total=state.total_steps)
+            text = figures(state)
+            if len(text) + BAR >= self.bar.console.width:
+                text = figures(state, brief=True)
+            self.bar.update(self._task, description=text, completed=state.step, total=state.total_steps)
 
 
 # --- stop --------------------------------------------------------------------------------------------------
