@@ -171,7 +171,7 @@ def test_the_question_can_be_cancelled_and_asking_twice_leaves(app: Open, home: 
 
 def test_leaving_while_a_run_begins_asks_what_becomes_of_it(app: Open, home: Path) -> None:
     terminal = app("--start", *ENDLESS)
-    terminal.wait_for("starting torch …")
+    terminal.wait_for("· torch 2")  # and now it begins
     terminal.press(CTRL_Q)
     terminal.wait_for("Leave it running")
     terminal.click_on("Stop it")
