@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine import models
+from engine import devices, models
 from engine.data import Split, csv_path, load
-from engine.hardware import available_memory_bytes, usable_cpus
+from engine.hardware import usable_cpus
 from engine.protocol import Plan
 from engine.spec import Invalid, RunSpec, check
 from engine.step import Batches, Step, Update, eager_step, make_update
@@ -117,7 +117,7 @@ def plan(spec: RunSpec, split: Split, device: torch.device) -> Plan:
         steps=spec.epochs * steps_per_epoch,
         steps_per_epoch=steps_per_epoch,
         memory_bytes=needed,
-        available_bytes=available_memory_bytes() if device.type == "cpu" else None,
+        available_bytes=devices.available_bytes(device),
     )
 
 

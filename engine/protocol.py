@@ -119,6 +119,29 @@ class Measured(Event, frozen=True, kw_only=True):
     values: dict[str, float | int | str | None]
 
 
+class Telemetry(Event, frozen=True, kw_only=True):
+    """How busy the device in use was, every few seconds. None is unknown."""
+
+    time: float
+    """Unix time in seconds."""
+    engine_cpu_percent: float | None = None
+    """Of the engine's process; 100 is one CPU kept busy."""
+    engine_memory_bytes: int | None = None
+    """Resident."""
+    gpu_percent: float | None = None
+    """Share of the time in which some kernel ran on the device."""
+    sm_percent: float | None = None
+    """Share of the multiprocessors that were busy."""
+    gpu_memory_bytes: int | None = None
+    """Used on the device, by everybody."""
+    temperature_c: float | None = None
+    power_w: float | None = None
+    slowed_by: tuple[str, ...] = ()
+    """What held the device's clocks back."""
+    reason: str = ""
+    """Why the device's figures are unknown; empty when they are known, or the device is the CPU."""
+
+
 class Finished(Event, frozen=True, kw_only=True):
     """The one summary of a run that ended by itself, by command, or in NaN."""
 
@@ -140,6 +163,10 @@ class Finished(Event, frozen=True, kw_only=True):
     best_test_loss: float | None = None
     device_reads: int
     waited_seconds: float
+    planned_memory_bytes: int | None = None
+    """What the plan said the run needs."""
+    peak_memory_bytes: int | None = None
+    """The most it really held: what torch allocated on the device; on the CPU by how much the process grew."""
 
 
 class Failed(Event, frozen=True, kw_only=True):
@@ -152,7 +179,20 @@ class Failed(Event, frozen=True, kw_only=True):
     traceback: str = ""
 
 
-AnyEvent = Started | Losses | Evaluated | Saved | Paused | Resumed | Changed | Warned | Measured | Finished | Failed
+AnyEvent = (
+    Started
+    | Losses
+    | Evaluated
+    | Saved
+    | Paused
+    | Resumed
+    | Changed
+    | Warned
+    | Measured
+    | Telemetry
+    | Finished
+    | Failed
+)
 
 
 # --- commands: imperative, one a line of commands.jsonl ------------------------------------------------
@@ -216,6 +256,9 @@ class DeviceFact(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     name: str
     memory_bytes: int | None = None
+    uuid: str = ""
+    """As NVML writes it; empty where torch does not tell."""
+    multiprocessors: int | None = None
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
@@ -226,6 +269,17 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type
     cudnn_version: int | None
     devices: tuple[DeviceFact, ...]
     pid: int
+    python: str = ""
+    """Path of the interpreter."""
+    python_version: str = ""
+    hip_version: str | None = None
+    """The ROCm that torch was built for."""
+    architectures: tuple[str, ...] = ()
+    """GPU architectures that torch has kernels for, as `sm_90`."""
+    accelerator: str = ""
+    """torch's name for the kind of accelerator it can use here; empty without one."""
+    cuda_reason: str = ""
+    """Why a torch built for CUDA finds no device, in torch's words."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):

@@ -10,32 +10,30 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import platform
 import re
 import signal
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+import msgspec
 import torch
 
-from engine import rundir
-from engine.cpu import identify_cpu
+from engine import devices, rundir
 from engine.data import Split, csv_path
 from engine.failures import explain, failed
-from engine.hardware import Roots
 from engine.job import Job, build, describe, load_checked, resolved
 from engine.loop import Loop
+from engine.peak import Peak, resident_bytes
 from engine.protocol import (
     UNREADABLE,
     Accepted,
     AnyReply,
     Begin,
     Describe,
-    DeviceFact,
-    Ready,
+    Finished,
     Refused,
     Started,
     Stop,
@@ -44,6 +42,7 @@ from engine.protocol import (
 )
 from engine.recorder import Recorder
 from engine.spec import Invalid, RunSpec, field
+from engine.telemetry import Telemetry
 
 RUN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -54,11 +53,13 @@ class Standby:
     def __init__(self, requests: IO[bytes], replies: IO[bytes]) -> None:
         self._requests, self._replies = requests, replies
         self._splits: dict[tuple[object, ...], Split] = {}
+        self._base_bytes = 0
 
     def serve(self) -> int:
         """Until the requests end or a run has ended; returns the exit status."""
-        self._reply(found())
+        self._reply(devices.found())
         warm_up()
+        self._base_bytes = resident_bytes()
         while line := self._requests.readline():
             try:
                 request = decode_request(line)
@@ -83,6 +84,7 @@ class Standby:
         try:
             spec = resolved(request.spec)
             split = self._load(spec)
+            peak = Peak(devices.chosen(spec), self._base_bytes)
             job = build(spec, split, describe(spec, split))
             # A signal to a run that exists is answered by the run: it waits until the run can hear it.
             signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
@@ -95,7 +97,7 @@ class Standby:
         self._requests.close()
         with contextlib.suppress(BrokenPipeError):  # closing tries once more what a viewer that is gone did not take
             self._replies.close()
-        return Run(job, path, lock)
+        return Run(job, path, lock, peak)
 
     def _load(self, spec: RunSpec) -> Split:
         """The rows of a spec, kept for the next request about the same file."""
@@ -117,8 +119,8 @@ class Standby:
 class Run:
     """One run in a process of its own."""
 
-    def __init__(self, job: Job, path: Path, lock: IO[bytes]) -> None:
-        self._job, self._path, self._lock = job, path, lock
+    def __init__(self, job: Job, path: Path, lock: IO[bytes], peak: Peak) -> None:
+        self._job, self._path, self._lock, self._peak = job, path, lock, peak
 
     def serve(self) -> int:
         """Train to the end, whatever the end is. Returns the exit status: 1 for a run that failed."""
@@ -130,14 +132,24 @@ class Run:
         recorder.put(self._started())
         gc.collect()
         gc.freeze()  # what exists now stays; later collections need not look at it
+        telemetry = Telemetry(recorder.put, devices.uuid(self._job.device))
+        telemetry.start()
         status = 0
         try:
-            recorder.put(loop.run())
+            end = loop.run()
+            telemetry.close()
+            recorder.put(self._weighed(end))
         except BaseException as error:
+            telemetry.close()
             loop.rescue()
             recorder.put(failed(error, loop.step))
             status = 1
         return status if recorder.close() else 1
+
+    def _weighed(self, end: Finished) -> Finished:
+        """The summary, with the memory that was planned and the memory that was held."""
+        planned, peak = self._job.plan.memory_bytes, self._peak.bytes()
+        return msgspec.structs.replace(end, planned_memory_bytes=planned, peak_memory_bytes=peak)
 
     def _detach(self) -> None:
         """Give the terminal and the viewer's pipes back: input from nowhere, output into the run."""
@@ -160,7 +172,7 @@ class Run:
 
     def _started(self) -> Started:
         job, plan = self._job, self._job.plan
-        name = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else cpu_name()
+        name = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else devices.cpu_name()
         return Started(
             time=time.time(),
             device=str(job.device),
@@ -196,30 +208,6 @@ def misread(error: Exception) -> Refused:
         return Refused(message=f"not a request: {error}")
     about = field(place[1])
     return Refused(field=about.name, message=f"needs {about.expects}{f' ({about.unit})' if about.unit else ''}")
-
-
-def found() -> Ready:
-    """What torch finds on this machine, without creating a CUDA context."""
-    devices = [DeviceFact(device="cpu", name=cpu_name())]
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            facts = torch.cuda.get_device_properties(index)
-            devices.append(DeviceFact(device=f"cuda:{index}", name=facts.name, memory_bytes=facts.total_memory))
-    if torch.backends.mps.is_available():
-        devices.append(DeviceFact(device="mps", name="Apple GPU"))
-    cudnn: Any = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
-    return Ready(
-        torch_version=str(torch.__version__),
-        cuda_version=torch.version.cuda,
-        cudnn_version=cudnn,
-        devices=tuple(devices),
-        pid=os.getpid(),
-    )
-
-
-def cpu_name() -> str:
-    """Model name of the CPU, or the architecture where the system does not tell."""
-    return identify_cpu(Roots()).model.value or platform.machine()
 
 
 def warm_up() -> None:

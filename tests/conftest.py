@@ -16,6 +16,7 @@ from hypothesis import settings
 from engine import runs
 from engine.rundir import create, is_alive, read_record
 from engine.spec import Invalid, RunSpec
+from tests import fake_nvml
 from tests.apps import Open
 from tests.engines import Engine
 from tests.terminals import APP, Terminal
@@ -63,6 +64,12 @@ def iris_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         run = started.train(RunSpec(threads=1, device="cpu"), folder)
         assert started.wait() == 0
         yield run
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the fake driver library."""
+    return fake_nvml.build(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@
  * FAKE_NVML_MIG    number of a card that is split into MIG instances; the others do not support it
  * FAKE_NVML_UNIFIED  number of a card with 0 bytes of its own
  * FAKE_NVML_LOG    a file that gets a line "function card" for every call
- * FAKE_NVML_HANG   a function that never returns
+ * FAKE_NVML_HANG   a function that does not return while the variable is set
+ * FAKE_NVML_NAME   the name of every card
+ * FAKE_NVML_PID    a process on every card, with 5 GiB
  *
  * Compiled with -DOLD it lacks what an old driver lacks.
  */
@@ -19,7 +21,7 @@ typedef struct { bytes total, free, used; } memory_v1;
 typedef struct { unsigned version; bytes total, reserved, free, used; } memory_v2;
 typedef struct { unsigned gpu, memory; } utilization;
 
-static char cards[16];
+static char cards[32]; /* cards 0 to 15, then the slices of a card that is split */
 #define GIB (1ULL << 30)
 
 static int card_of(void *device) { return device ? (int)((char *)device - cards) : -1; }
@@ -30,14 +32,14 @@ static int number(const char *name, int otherwise) {
 }
 
 static int outcome(const char *function, int card) {
-    const char *log = getenv("FAKE_NVML_LOG"), *hang = getenv("FAKE_NVML_HANG"), *fail = getenv("FAKE_NVML_FAIL");
+    const char *log = getenv("FAKE_NVML_LOG"), *hang, *fail = getenv("FAKE_NVML_FAIL");
     if (log) {
         FILE *file = fopen(log, "a");
         fprintf(file, "%s %d\n", function, card);
         fclose(file);
     }
-    while (hang && !strcmp(hang, function)) sleep(1);
-    char rules[4096], *rest = rules, *rule;
+    while ((hang = getenv("FAKE_NVML_HANG")) && !strcmp(hang, function)) usleep(10000);
+    char rules[8192], *rest = rules, *rule;
     snprintf(rules, sizeof rules, "%s", fail ? fail : "");
     while ((rule = strsep(&rest, " ")) != NULL) {
         char *name = strsep(&rule, ":"), *which = strsep(&rule, ":");
@@ -65,13 +67,15 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
 int nvmlDeviceGetName(void *device, char *text, unsigned length) {
     ANSWER(card_of(device));
     if (getenv("FAKE_NVML_GARBAGE")) snprintf(text, length, "\xff\xfe");
+    else if (getenv("FAKE_NVML_NAME")) snprintf(text, length, "%s", getenv("FAKE_NVML_NAME"));
+    else if (card_of(device) >= 16) snprintf(text, length, "NVIDIA Fake MIG 3g.40gb");
     else snprintf(text, length, "NVIDIA Fake %d", card_of(device));
     return 0;
 }
 
 int nvmlDeviceGetUUID(void *device, char *text, unsigned length) {
     ANSWER(card_of(device));
-    snprintf(text, length, "GPU-0000000%d", card_of(device));
+    snprintf(text, length, card_of(device) < 16 ? "GPU-0000000%d" : "MIG-000000%d", card_of(device));
     return 0;
 }
 
@@ -100,13 +104,147 @@ int nvmlDeviceGetUtilizationRates(void *device, utilization *rates) {
 int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts) { ANSWER(card_of(device)); *milliwatts = 412300; return 0; }
 int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned *milliwatts) { ANSWER(card_of(device)); *milliwatts = 700000; return 0; }
 
+/* --- what a card is --- */
+
+#define NUMBER(function, value) \
+    int function(void *device, unsigned *number) { ANSWER(card_of(device)); *number = (value); return 0; }
+
+NUMBER(nvmlDeviceGetNumGpuCores, 16896)
+NUMBER(nvmlDeviceGetMemoryBusWidth, 5120)
+NUMBER(nvmlDeviceGetArchitecture, 9)
+NUMBER(nvmlDeviceGetMaxPcieLinkGeneration, 5)
+NUMBER(nvmlDeviceGetMaxPcieLinkWidth, 16)
+NUMBER(nvmlDeviceGetCurrPcieLinkGeneration, 4)
+NUMBER(nvmlDeviceGetCurrPcieLinkWidth, 8)
+NUMBER(nvmlDeviceGetPowerManagementDefaultLimit, 650000)
+NUMBER(nvmlDeviceGetPersistenceMode, 1)
+NUMBER(nvmlDeviceGetComputeMode, 3)
+NUMBER(nvmlDeviceGetFanSpeed, 33)
+NUMBER(nvmlDeviceGetMaxMigDeviceCount, 7)
+
+int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) {
+    ANSWER(card_of(device));
+    *major = 9, *minor = 0;
+    return 0;
+}
+
+int nvmlDeviceGetMaxClockInfo(void *device, unsigned type, unsigned *megahertz) {
+    ANSWER(card_of(device));
+    *megahertz = type == 2 ? 2619 : 1980;
+    return 0;
+}
+
+int nvmlDeviceGetClockInfo(void *device, unsigned type, unsigned *megahertz) {
+    ANSWER(card_of(device));
+    *megahertz = type == 2 ? 2600 : 1755;
+    return 0;
+}
+
+int nvmlDeviceGetTemperatureThreshold(void *device, unsigned kind, unsigned *celsius) {
+    ANSWER(card_of(device));
+    *celsius = kind == 1 ? 87 : 92;
+    return 0;
+}
+
+int nvmlDeviceGetPowerManagementLimitConstraints(void *device, unsigned *least, unsigned *most) {
+    ANSWER(card_of(device));
+    *least = 200000, *most = 720000;
+    return 0;
+}
+
+int nvmlDeviceGetEccMode(void *device, unsigned *current, unsigned *pending) {
+    ANSWER(card_of(device));
+    *current = 1, *pending = 0;
+    return 0;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned slot, void **slice) {
+    ANSWER(card_of(device));
+    if (slot == 1 || slot > 2) return 6; /* NVML_ERROR_NOT_FOUND: an empty slot */
+    *slice = &cards[16 + slot];
+    return 0;
+}
+
+typedef struct { unsigned multiprocessors, copy, decoder, encoder, jpeg, ofa, gpu_slices, compute_slices; bytes megabytes; } attributes;
+int nvmlDeviceGetAttributes_v2(void *device, attributes *found) {
+    ANSWER(card_of(device));
+    *found = (attributes){.multiprocessors = 60, .megabytes = 40 * 1024};
+    return 0;
+}
+
+/* --- how busy it is --- */
+
+int nvmlDeviceGetPcieThroughput(void *device, unsigned counter, unsigned *kilobytes) {
+    ANSWER(card_of(device));
+    *kilobytes = counter ? 2000 : 1000; /* received, sent */
+    return 0;
+}
+
+int nvmlDeviceGetTotalEccErrors(void *device, unsigned kind, unsigned counter, bytes *errors) {
+    ANSWER(card_of(device));
+    *errors = kind ? 0 : 7;
+    return 0;
+}
+
+typedef struct { unsigned field, scope; long long time, latency; unsigned type; int outcome; bytes value; } field_value;
+int nvmlDeviceGetFieldValues(void *device, int count, field_value *fields) {
+    static bytes sent_by[32]; /* 1024 KiB more with every call */
+    ANSWER(card_of(device));
+    bytes sent = sent_by[card_of(device)] += 1024;
+    for (int i = 0; i < count; i++) {
+        fields[i].outcome = 0, fields[i].type = 3;
+        fields[i].value = fields[i].field == 138 ? sent : 2 * sent;
+    }
+    return 0;
+}
+
+typedef struct { unsigned pid; bytes used; unsigned instance, compute; } process;
+int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, process *found) {
+    ANSWER(card_of(device));
+    unsigned room = *count;
+    *count = getenv("FAKE_NVML_PID") ? 1 : 0;
+    if (room < *count) return 7; /* NVML_ERROR_INSUFFICIENT_SIZE */
+    if (*count) *found = (process){number("FAKE_NVML_PID", 0), 5 * GIB, 0, 0};
+    return 0;
+}
+int nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, unsigned *count, process *found) {
+    (void)found;
+    ANSWER(card_of(device));
+    *count = 0;
+    return 0;
+}
+
+/* --- GPM --- */
+
+typedef struct { unsigned version, supported; } gpm_support;
+int nvmlGpmQueryDeviceSupport(void *device, gpm_support *support) { ANSWER(card_of(device)); support->supported = !getenv("FAKE_NVML_NO_GPM"); return 0; }
+int nvmlGpmSampleAlloc(void **sample) { ANSWER(-1); *sample = malloc(16); return 0; }
+int nvmlGpmSampleFree(void *sample) { ANSWER(-1); free(sample); return 0; }
+int nvmlGpmSampleGet(void *device, void *sample) { (void)sample; ANSWER(card_of(device)); return 0; }
+
+typedef struct { unsigned id; int outcome; double value; char *names[3]; } gpm_metric;
+typedef struct { unsigned version, count; void *first, *second; gpm_metric metrics[]; } gpm_metrics;
+int nvmlGpmMetricsGet(gpm_metrics *asked) {
+    ANSWER(-1);
+    for (unsigned i = 0; i < asked->count; i++) {
+        gpm_metric *metric = &asked->metrics[i];
+        metric->outcome = asked->first == asked->second;
+        metric->value = metric->id == 2 ? 41.5 : metric->id == 5 ? 12.25 : 30;
+    }
+    return 0;
+}
+
 #ifndef OLD
 int nvmlDeviceGetMemoryInfo_v2(void *device, memory_v2 *memory) {
     ANSWER(card_of(device));
     *memory = (memory_v2){memory->version, total_of(device), 1 * GIB, 67 * GIB, 12 * GIB};
     return 0;
 }
+#define CLOCKS nvmlDeviceGetCurrentClocksEventReasons
+#else
+#define CLOCKS nvmlDeviceGetCurrentClocksThrottleReasons
 #endif
+int CLOCKS(void *device, bytes *reasons) { ANSWER(card_of(device)); *reasons = 0x24; return 0; }
 
 #ifdef NEWER /* without what CUDA 14 is to remove */
 typedef struct { unsigned version, sensor; int celsius; } temperature_v1;

@@ -19,13 +19,21 @@ SOURCE = Path(__file__).with_name("fake_nvml.c")
 LIBRARY = "libnvidia-ml.so.1"
 
 # NVML's error codes, from nvml.h
-NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED, LOST, RM_MISMATCH, UNKNOWN = 3, 4, 9, 15, 18, 999
+NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED, FUNCTION_NOT_FOUND, LOST, RM_MISMATCH, UNKNOWN = (
+    3,
+    4,
+    9,
+    13,
+    15,
+    18,
+    999,
+)
 
 _ASK = """
 import json, msgspec
 from engine.hardware import Sampler, identify
-machine, sampler = identify(), Sampler()
-samples = [sampler.sample() for _ in range(2)]
+machine, sampler = identify(patience_s=60), Sampler()
+samples = [sampler.sample(patience_s=60) for _ in range(2)]
 sampler.close()
 print(json.dumps(msgspec.to_builtins([machine, samples[-1]])))
 """
@@ -41,10 +49,12 @@ def build(folder: Path, *flags: str) -> Path:
     return folder
 
 
-def run(library: Path, code: str, **environment: str) -> str:
+def run(library: Path, code: str, stdin: str = "", **environment: str) -> str:
     """Standard output of `code` in a fresh interpreter that finds the library of `library`; it must succeed."""
     env = {**os.environ, "LD_LIBRARY_PATH": str(library), **environment}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, input=stdin, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     return done.stdout

@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from engine import hardware
-from engine.cpu import clean_name, identify_by_sysctl, identify_cpu
-from engine.hardware import Roots, Sampler, available_memory_bytes, identify, usable_cpus, usable_memory_bytes
+from engine.hardware import (
+    Roots,
+    Sampler,
+    available_memory_bytes,
+    identify,
+    usable,
+    usable_cpus,
+    usable_memory_bytes,
+)
+from engine.hardware.cpu import clean_name, identify_cpu
+from engine.hardware.cpu_mac import identify_by_sysctl
 from tests.recorded import unpack
 
 GIB = 1 << 30
@@ -22,7 +30,7 @@ def affinity(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Sets the number of CPUs this process may run on."""
 
     def allow(count: int) -> None:
-        monkeypatch.setattr(hardware, "affinity_cpus", lambda: tuple(range(count)))
+        monkeypatch.setattr(usable, "affinity_cpus", lambda: tuple(range(count)))
 
     return allow
 

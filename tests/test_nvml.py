@@ -15,12 +15,6 @@ from tests.fake_nvml import DRIVER_NOT_LOADED, LOST, NO_PERMISSION, NOT_SUPPORTE
 GIB = 1 << 30
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the fake driver library."""
-    return fake_nvml.build(tmp_path_factory.mktemp("nvml"))
-
-
 def test_two_plain_cards(library: Path) -> None:
     machine, sample = fake_nvml.ask(library)
     assert (machine["driver_version"]["value"], machine["cuda_version"]["value"]) == ("550.54.14", "12.4")

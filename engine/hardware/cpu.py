@@ -7,61 +7,21 @@ feature sets. Never py-cpuinfo, whose call costs a second. Must not need a GPU, 
 from __future__ import annotations
 
 import contextlib
-import platform
 import re
-import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
-from engine.cgroup import Roots
-from engine.facts import Cpu, Fact
-
-_VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel", "HygonGenuine": "Hygon", "CentaurHauls": "Zhaoxin"}
-
-_AMD_MODELS = (
-    (0x17, "Zen", ((0x00, 0x2F), (0x50, 0x5F))),
-    (0x17, "Zen 2", ((0x30, 0x4F), (0x60, 0x7F), (0x90, 0x91), (0xA0, 0xAF))),
-    (0x18, "Zen", ((0x00, 0xFF),)),  # Hygon
-    (0x19, "Zen 3", ((0x00, 0x0F), (0x20, 0x5F))),
-    (0x19, "Zen 4", ((0x10, 0x1F), (0x60, 0xAF))),
-    (0x1A, "Zen 5", ((0x00, 0x2F), (0x40, 0x4F), (0x60, 0x7F))),
-    (0x1A, "Zen 6", ((0x50, 0x5F), (0x80, 0xAF), (0xC0, 0xCF))),
-)
-"""Family, name, ranges of models: as in Linux, arch/x86/kernel/cpu/amd.c."""
-
-_INTEL_MODELS = {
-    "Sandy Bridge": (0x2A, 0x2D),
-    "Ivy Bridge": (0x3A, 0x3E),
-    "Haswell": (0x3C, 0x3F, 0x45, 0x46),
-    "Broadwell": (0x3D, 0x47, 0x4F, 0x56),
-    "Skylake": (0x4E, 0x5E),
-    "Kaby Lake": (0x8E, 0x9E),
-    "Comet Lake": (0xA5, 0xA6),
-    "Ice Lake": (0x6A, 0x6C, 0x7D, 0x7E),
-    "Tiger Lake": (0x8C, 0x8D),
-    "Rocket Lake": (0xA7,),
-    "Alder Lake": (0x97, 0x9A),
-    "Alder Lake-N": (0xBE,),
-    "Raptor Lake": (0xB7, 0xBA, 0xBF),
-    "Meteor Lake": (0xAA, 0xAC),
-    "Lunar Lake": (0xBD,),
-    "Arrow Lake": (0xB5, 0xC5, 0xC6),
-    "Panther Lake": (0xCC,),
-    "Knights Landing": (0x57,),
-    "Sapphire Rapids": (0x8F,),
-    "Emerald Rapids": (0xCF,),
-    "Granite Rapids": (0xAD, 0xAE),
-    "Sierra Forest": (0xAF,),
-}
-"""Models of family 6, as in Linux, arch/x86/include/asm/intel-family.h. Skylake-X is told by its stepping."""
-
-_SPELLED = {"sapphirerapids": "Sapphire Rapids", "cascadelake": "Cascade Lake", "alderlake": "Alder Lake"}
+from engine.hardware.cgroup import Roots
+from engine.hardware.cpu_tables import AMD_MODELS, INTEL_MODELS, SPELLED, VENDORS, generation, vector_instructions
+from engine.hardware.facts import Cache, Cpu, Fact
 
 
 def identify_cpu(roots: Roots = Roots()) -> Cpu:  # noqa: B008 - frozen
     """The processor. Reads /proc/cpuinfo and /sys (under `roots`), or asks sysctl where there is no /proc."""
     blocks = _blocks(roots)
     if not blocks:
+        from engine.hardware.cpu_mac import identify_by_sysctl
+
         return identify_by_sysctl()
     first = blocks[0]
     cores = _core_sets(roots)
@@ -70,14 +30,23 @@ def identify_cpu(roots: Roots = Roots()) -> Cpu:  # noqa: B008 - frozen
     architecture = _microarchitecture(first, vendor)
     performance, efficiency = (_kind_cores(roots, name, cores) for name in ("cpu_core", "cpu_atom"))
     both = performance is not None and efficiency is not None
+    model = _model(first, vendor, architecture)
+    line = generation(model.value or "", vendor.value, architecture.value)
+    base, highest = _clocks(roots, first)
     return Cpu(
-        model=_model(first, vendor, architecture),
+        model=model,
         vendor=vendor,
         microarchitecture=architecture,
+        generation=Fact(line) if line else Fact(reason="neither name nor design tells"),
+        sockets=_sockets(roots, blocks),
         cores=count,
         threads=len(blocks),
         performance_cores=performance if both else None,
         efficiency_cores=efficiency if both else None,
+        base_clock_mhz=base,
+        max_clock_mhz=highest,
+        vector_instructions=_vectors(first),
+        caches=_caches(roots),
     )
 
 
@@ -100,7 +69,7 @@ def _blocks(roots: Roots) -> list[dict[str, str]]:
 
 def _vendor(block: dict[str, str]) -> Fact[str]:
     if name := block.get("vendor_id"):
-        return Fact(_VENDORS.get(name, name))
+        return Fact(VENDORS.get(name, name))
     if code := block.get("CPU implementer"):
         from archspec.cpu.schema import TARGETS_JSON
 
@@ -140,9 +109,9 @@ def _by_model(vendor: str | None, family: int, model: int, stepping: int) -> str
     if vendor == "Intel" and family == 6:
         if model == 0x55:
             return "Skylake" if stepping < 5 else "Cascade Lake" if stepping < 10 else "Cooper Lake"
-        return next((name for name, models in _INTEL_MODELS.items() if model in models), None)
+        return next((name for name, models in INTEL_MODELS.items() if model in models), None)
     if vendor in ("AMD", "Hygon"):
-        for known, name, ranges in _AMD_MODELS:
+        for known, name, ranges in AMD_MODELS:
             if known == family and any(low <= model <= high for low, high in ranges):
                 return name
     return None
@@ -166,8 +135,8 @@ def _by_features(block: dict[str, str]) -> Fact[str]:
 
 def spell(name: str) -> str:
     """archspec's name as its maker writes it: `zen4` is `Zen 4`."""
-    if name in _SPELLED:
-        return _SPELLED[name]
+    if name in SPELLED:
+        return SPELLED[name]
     words = re.sub(r"^(zen|power|ampere)(?=\d)", r"\1 ", name.replace("_", " ")).split()
     return " ".join(word.upper() if re.fullmatch(r"[a-z]{1,2}\d\w*|a64fx", word) else word.title() for word in words)
 
@@ -204,32 +173,69 @@ def _cpu_list(path: Path) -> frozenset[int]:
     return frozenset(numbers)
 
 
-# --- macOS ------------------------------------------------------------------------------------------------
+# --- clocks, caches, instructions -------------------------------------------------------------------------
+
+_CPU = "devices/system/cpu"
+_NO_CLOCK = "the kernel does not tell"
+_VIRTUAL = "not shown inside a virtual machine"
 
 
-def _sysctl(name: str) -> str:
+def _sockets(roots: Roots, blocks: list[dict[str, str]]) -> Fact[int]:
+    """Packages by /sys; by /proc/cpuinfo where that is silent. Arm's kernels number them -1 where firmware is silent."""
+    texts = {_text(path) for path in roots.sys.glob(f"{_CPU}/cpu[0-9]*/topology/physical_package_id")}
+    texts = texts or {block.get("physical id", "") for block in blocks}
+    numbers = {text for text in texts if text.isdigit()}
+    return Fact(len(numbers)) if numbers else Fact(reason="the kernel does not tell")
+
+
+def _clocks(roots: Roots, block: dict[str, str]) -> tuple[Fact[float], Fact[float]]:
+    """Base and highest clock in MHz, of the fastest core."""
+    untold = _VIRTUAL if "hypervisor" in block.get("flags", "").split() else _NO_CLOCK
+    base, highest = (
+        _largest(roots, f"{_CPU}/cpu[0-9]*/cpufreq/{name}") for name in ("base_frequency", "cpuinfo_max_freq")
+    )
+    nominal = _largest(roots, f"{_CPU}/cpu[0-9]*/acpi_cppc/nominal_freq")
+    named = re.search(r"@ *([\d.]+) *GHz", block.get("model name", ""))
+    if base is not None:
+        lowest = Fact(base / 1000)
+    elif nominal:  # in MHz; AMD's drivers have it here
+        lowest = Fact(nominal)
+    else:
+        lowest = Fact(float(named[1]) * 1000) if named else Fact[float](reason=untold)
+    return lowest, Fact(highest / 1000) if highest is not None else Fact(reason=untold)
+
+
+def _largest(roots: Roots, pattern: str) -> float | None:
+    return max((float(text) for path in roots.sys.glob(pattern) if (text := _text(path)).isdigit()), default=None)
+
+
+def _text(path: Path) -> str:
     try:
-        return subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, timeout=2).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
+        return path.read_text().strip()
+    except OSError:
         return ""
 
 
-def identify_by_sysctl(ask: Callable[[str], str] = _sysctl) -> Cpu:
-    """The processor of a system without /proc; `ask` answers a sysctl name, empty when unknown."""
+def _vectors(block: dict[str, str]) -> Fact[tuple[str, ...]]:
+    text = block.get("flags") or block.get("Features")
+    return Fact(vector_instructions(set(text.split()))) if text else Fact(reason="/proc/cpuinfo lists no features")
 
-    def number(name: str) -> int | None:
-        text = ask(name)
-        return int(text) if text.isdigit() else None
 
-    name, cores = clean_name(ask("machdep.cpu.brand_string")), number("hw.physicalcpu")
-    apple = name.startswith("Apple ")
-    hybrid = apple and number("hw.nperflevels") == 2
-    return Cpu(
-        model=Fact(name) if name else Fact(platform.machine() or None, "the system names no model"),
-        vendor=Fact("Apple") if apple else Fact(reason="the system names no vendor"),
-        microarchitecture=Fact(name.removeprefix("Apple ")) if apple else Fact(reason="not told by the system"),
-        cores=Fact(cores) if cores else Fact(reason="not told by the system"),
-        threads=number("hw.logicalcpu") or 1,
-        performance_cores=number("hw.perflevel0.physicalcpu") if hybrid else None,
-        efficiency_cores=number("hw.perflevel1.physicalcpu") if hybrid else None,
-    )
+def _caches(roots: Roots) -> Fact[tuple[Cache, ...]]:
+    """Every cache once, however many CPUs share it."""
+    seen: dict[tuple[int, str], dict[str, int]] = {}
+    for folder in roots.sys.glob(f"{_CPU}/cpu[0-9]*/cache/index[0-9]*"):
+        level, kind, size = _text(folder / "level"), _text(folder / "type").lower(), _size(_text(folder / "size"))
+        if level.isdigit() and size:
+            seen.setdefault((int(level), kind), {})[_text(folder / "shared_cpu_list") or str(folder)] = size
+    if seen:
+        return Fact(
+            tuple(Cache(level, kind, max(each.values()), len(each)) for (level, kind), each in sorted(seen.items()))
+        )
+    return Fact(reason="the kernel does not tell")
+
+
+def _size(text: str) -> int:
+    """Bytes of a size like `48K` or `32768K`."""
+    found = re.fullmatch(r"(\d+)([KMG]?)", text)
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]] if found else 0

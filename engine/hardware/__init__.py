@@ -1,0 +1,58 @@
+"""What this machine is and how busy it is.
+
+Torch-free and importable at no cost: psutil, pynvml and archspec are imported by the calls that need them.
+A figure that cannot be had is None with a reason; nothing here raises because a sensor is missing.
+"""
+
+from __future__ import annotations
+
+from engine.hardware.cgroup import Roots
+from engine.hardware.facts import (
+    NOT_ASKED,
+    Cache,
+    CoreLoad,
+    Cpu,
+    EngineLoad,
+    Fact,
+    Gpu,
+    GpuName,
+    GpuProcess,
+    GpuSample,
+    Machine,
+    MigDevice,
+    OtherGpu,
+    Sample,
+)
+from engine.hardware.fit import Finding, software_fit
+from engine.hardware.load import Sampler
+from engine.hardware.machine import identify
+from engine.hardware.meaning import cpu_meaning, gpu_meaning, training_bytes
+from engine.hardware.usable import available_memory_bytes, usable_cpus, usable_memory_bytes
+
+__all__ = [
+    "NOT_ASKED",
+    "Cache",
+    "CoreLoad",
+    "Cpu",
+    "EngineLoad",
+    "Fact",
+    "Finding",
+    "Gpu",
+    "GpuName",
+    "GpuProcess",
+    "GpuSample",
+    "Machine",
+    "MigDevice",
+    "OtherGpu",
+    "Roots",
+    "Sample",
+    "Sampler",
+    "available_memory_bytes",
+    "cpu_meaning",
+    "gpu_meaning",
+    "identify",
+    "software_fit",
+    "training_bytes",
+    "usable_cpus",
+    "usable_memory_bytes",
+]
