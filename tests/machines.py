@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from engine.hardware import CoreLoad, Cpu, Fact, Gpu, GpuSample, Machine, Sample
-from tui.machine_rows import Histories, blocks, fit
+from tui.gauges import Histories
+from tui.machine_rows import blocks, fit
 
 GIB = 1 << 30
 

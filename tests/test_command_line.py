@@ -22,7 +22,7 @@ from tests.made_runs import events_of, write_run
 
 KEYS = {
     "run", "outcome", "device", "steps", "epochs", "seconds", "steps_per_second", "final_loss", "test_loss",
-    "test_metric", "device_reads", "waited_seconds", "parameters",
+    "test_metric", "device_reads", "waited_seconds", "parameters", "planned_memory_bytes", "peak_memory_bytes",
 }  # fmt: skip
 QUICK = ("--threads", "1", "--device", "cpu", "--epochs", "300")
 LONG = ("--threads", "1", "--device", "cpu", "--epochs", "100000000")

@@ -14,6 +14,7 @@ from textual.geometry import Region
 
 from engine.hardware import Fact, Machine, Sample
 from tests.machines import a_load, a_machine, a_sample, rows
+from tui.gauges import HISTORY_LENGTH
 from tui.machine import MachinePanel
 
 
@@ -53,7 +54,7 @@ async def test_the_widget_shows_the_rows_padded_to_its_width(width: int) -> None
         panel.show_sample(a_sample(1))
         await pilot.pause()
         assert panel.size.width == width
-        assert shown(panel) == [row.ljust(width) for row in rows(a_machine(1), a_sample(1), width, 7)]
+        assert shown(panel) == [row.ljust(width) for row in rows(a_machine(1), a_sample(1), width, 8)]
         assert panel.border_title == "Machine"
         assert panel.can_focus
 
@@ -65,14 +66,14 @@ async def test_a_new_size_is_a_new_layout() -> None:
         panel.show_sample(a_sample(1))
         await pilot.resize_terminal(78, 24)
         await pilot.pause()
-        assert shown(panel) == [row.ljust(76) for row in rows(a_machine(1), a_sample(1), 76, 7)]
+        assert shown(panel) == [row.ljust(76) for row in rows(a_machine(1), a_sample(1), 76, 8)]
 
 
 async def test_only_rows_that_changed_are_painted_again(monkeypatch: pytest.MonkeyPatch) -> None:
     panel = MachinePanel(live=False)
     async with Stage(panel).run_test(size=(39, 24)) as pilot:
         panel.show_machine(a_machine())
-        for _ in range(40):  # until the graphs are full of the same
+        for _ in range(2 * HISTORY_LENGTH):  # until the graphs are full of the same
             panel.show_sample(a_sample())
         await pilot.pause()
         painted: list[Region] = []
@@ -80,7 +81,7 @@ async def test_only_rows_that_changed_are_painted_again(monkeypatch: pytest.Monk
         panel.show_sample(a_sample())
         assert painted == []
         panel.show_sample(a_sample(cpu_percent=Fact(96.0)))
-        assert painted == [Region(0, 2, 37, 1)]
+        assert painted == [Region(24, 2, 1, 1)]  # the 7 of 97 %
 
 
 async def test_the_screen_has_what_the_rows_say_after_a_partial_paint() -> None:
@@ -93,7 +94,7 @@ async def test_the_screen_has_what_the_rows_say_after_a_partial_paint() -> None:
         panel.show_sample(a_sample(cpu_percent=Fact(5.0)))
         await pilot.pause()
         strips = app.screen._compositor.render_strips()
-        assert "▁   5 %  2 CPUs" in strips[3].text
+        assert "▅   5 %  2 CPUs" in strips[3].text
 
 
 async def test_the_tooltip_gives_every_reason() -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from engine.hardware import Cpu, Fact, GpuSample
 from tests.machines import GIB, a_gpu, a_load, a_machine, a_sample, rows
-from tui.machine_rows import Histories, blocks, cut, fit, graph
+from tui.gauges import Histories, cut, graph
+from tui.machine_rows import blocks, fit
 
 
 def test_the_panel_of_a_machine_without_gpu() -> None:

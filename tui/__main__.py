@@ -16,6 +16,10 @@ def main() -> None:
         from tui.launch import run_app
 
         sys.exit(run_app(start=bool(arguments)))
+    if arguments[:1] == ["hardware"] and set(arguments[1:]) <= {"--json", "--torch"}:
+        from tui.hardware_text import run_hardware  # a question of a moment, without what parses arguments
+
+        sys.exit(run_hardware("--json" in arguments, "--torch" in arguments))
     from tui.cli import run
 
     sys.exit(run(arguments))

@@ -28,7 +28,7 @@ from tui.viewer import FAST_S, READY, Viewer
 if TYPE_CHECKING:  # what the first frame does not need is imported by _furnish and by the actions
     from tui.dialogs import Question
     from tui.form import SpecForm
-    from tui.machine import Source
+    from tui.machine_source import Source
     from tui.standby import Standby
     from tui.starter import Begun, Planned, Rejected, StandbyDied, StandbyReady, Starter
 
@@ -196,6 +196,7 @@ class EpochtopApp(Viewer):
 
     def on_standby_ready(self, event: StandbyReady) -> None:
         self.torch = f"torch {event.ready.torch_version}"
+        self.main.machine.show_software(event.ready)
         self.show_lines()
 
     def on_spec_form_edited(self, event: SpecForm.Edited) -> None:

@@ -28,7 +28,7 @@ epochtop trains PyTorch models on this machine and shows them live in the termin
   epochtop attach RUN                  the app, with a run that goes on or is over
   epochtop stop RUN                    finish the step, evaluate, save, end
   epochtop export RUN --format csv     every step's loss, to standard output
-  epochtop hardware [--json]           what this machine has
+  epochtop hardware [--json] [--torch] what this machine has and is good for
 
 RUN is an id, the beginning of one, a name, or `last`. FIELDS say what to train; without any it is
 scikit-learn's Iris. `epochtop train --help` lists them all.
@@ -79,6 +79,10 @@ class Hardware:
     """Say what this machine has and how busy it is."""
 
     json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="one JSON object")] = False
+    torch: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool],
+        tyro.conf.arg(help="ask an engine what torch finds, and whether it all fits"),
+    ] = False
 
 
 def run(arguments: list[str]) -> int:
@@ -168,7 +172,7 @@ def _hardware(arguments: list[str]) -> int:
     parsed = _parse(Hardware, "hardware", arguments)
     from tui.hardware_text import print_hardware
 
-    return print_hardware(parsed.json)
+    return print_hardware(parsed.json, parsed.torch)
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {

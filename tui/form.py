@@ -203,8 +203,8 @@ class SpecForm(Vertical):
             count(plan.parameters, "parameter"),
         ]
         if isinstance(plan, Plan):
-            free = f" of {bytes_(plan.available_bytes)}" if plan.available_bytes is not None else ""
-            parts.append(f"needs {bytes_(plan.memory_bytes)}{free}")
+            free = f" of {bytes_(plan.available_bytes)} free" if plan.available_bytes is not None else ""
+            parts.append(f"needs about {bytes_(plan.memory_bytes)}{free}")
         self.say(" · ".join(parts))
 
     def say(self, text: str, error: bool = False) -> None:

@@ -1,21 +1,4 @@
-"""`epochtop hardware`: the machine as text or JSON, without a screen.
-
-Schema of `--json`, version 1. A *figure* is `{"value": 8.0, "unit": "GiB"}`, a *word* is `{"value": "Zen 4"}`;
-what is unknown has the value null and a `reason`: `{"value": null, "unit": "W", "reason": "no permission"}`.
-
-    schema              1
-    host, os            words
-    cpu                 model, vendor, microarchitecture: words
-                        cores, performance_cores, efficiency_cores: figures in cores (the last two only on hybrids)
-                        threads, runnable (affinity), usable (affinity and quota): figures in threads
-                        limit: why fewer than all threads are usable, "" when all are
-                        load: figure in %, over the usable CPUs; each: loads in % by CPU number
-    memory              total, usable, used: figures in GiB (used is of the usable); limit: as for the CPU
-    driver, cuda        words: NVIDIA driver, newest CUDA it supports
-    gpus                list of: index, mig (true or false); name, uuid: words; memory, memory_used in GiB,
-                        utilization in %, temperature in °C, power and power_limit in W
-    no_gpu              why `gpus` is empty, "" when it is not
-"""
+"""`epochtop hardware`: the machine as text or JSON, without a screen. Imports neither Textual nor torch."""
 
 from __future__ import annotations
 
@@ -25,141 +8,150 @@ import sys
 import time
 from typing import Any
 
-from engine.hardware import Fact, Gpu, GpuSample, Machine, Sample, Sampler, identify
-from tui.machine_rows import GIB, UNKNOWN, cores_and_threads, gib, processor
+from engine.hardware import Fact, GpuSample, Machine, Sample, Sampler, cpu_meaning, gpu_meaning, identify, software_fit
+from engine.protocol import Ready
+from engine.spec import Invalid
+from tui.fact_rows import told
+from tui.gauges import UNKNOWN, gib
+from tui.gpu_sheet import NOT_READ, identity_words, process_line
+from tui.hardware_json import figure, to_json
+from tui.machine_rows import cores_and_threads, place_of, processor
+from tui.machine_sheet import caches, clocks, limits_note, software
+from tui.reasons import spoken
+from tui.words import bytes_
 
-SCHEMA = 1
 INTERVAL_S = 0.1
-"""Between the two readings that a load needs."""
+"""Between the two readings that a load needs; the machine is identified meanwhile."""
+PATIENCE_S = 2.0
+"""How long the driver is waited for; what it has not told by then is said to be unknown."""
+_LABEL = 14
+_APART = ("index", "slowed_by", "processes", "memory_total_bytes")
+"""Fields of a sample that are not figures in a row."""
 
 
-def print_hardware(as_json: bool) -> int:
-    """Write what this machine is and how busy it is to stdout; the exit code."""
-    machine = identify()
+def print_hardware(as_json: bool, with_torch: bool = False) -> int:
+    """Write what this machine is and how busy it is to stdout; the exit code. Raises Invalid if no engine starts."""
+    ready = _ask_engine() if with_torch else None
     with contextlib.closing(Sampler()) as sampler:
-        sampler.sample()
-        time.sleep(INTERVAL_S)
-        sample = sampler.sample()
-    text = json.dumps(to_json(machine, sample), indent=2, ensure_ascii=False) if as_json else to_text(machine, sample)
+        begun = time.monotonic()
+        sampler.sample(0)
+        machine = identify(watch=sampler.gpus, patience_s=PATIENCE_S)
+        sampler.gpus.sample(PATIENCE_S)
+        time.sleep(max(0.0, begun + INTERVAL_S - time.monotonic()))
+        sample = sampler.sample(PATIENCE_S)
+    if as_json:
+        text = json.dumps(to_json(machine, sample, ready), indent=2, ensure_ascii=False)
+    else:
+        text = to_text(machine, sample, ready)
     sys.stdout.write(text + "\n")
     return 0
 
 
-# --- JSON -------------------------------------------------------------------------------------------------
+def run_hardware(as_json: bool, with_torch: bool) -> int:
+    """The command as a whole: :func:`print_hardware` with what goes wrong in one line."""
+    import os
+
+    try:
+        return print_hardware(as_json, with_torch)
+    except Invalid as error:
+        sys.stderr.write(f"epochtop: {error}\n")
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone; nothing is left to flush
+        return 0
 
 
-def to_json(machine: Machine, sample: Sample) -> dict[str, Any]:
-    """The schema in the module's docstring."""
-    loads = {gpu.index: gpu for gpu in sample.gpus}
-    return {
-        "schema": SCHEMA,
-        "host": {"value": machine.host},
-        "os": {"value": machine.os},
-        "cpu": _cpu_json(machine, sample),
-        "memory": {
-            "total": _size(Fact(machine.memory_bytes)),
-            "usable": _size(Fact(machine.usable_memory_bytes)),
-            "used": _size(Fact(sample.memory_used_bytes)),
-            "limit": machine.usable_memory_reason,
-        },
-        "driver": _word(machine.driver_version),
-        "cuda": _word(machine.cuda_version),
-        "gpus": [_gpu_json(gpu, loads.get(gpu.index)) for gpu in machine.gpus],
-        "no_gpu": machine.no_gpu_reason,
-    }
+def _ask_engine() -> Ready:
+    from tui.standby import EngineDied, Standby
 
-
-def _cpu_json(machine: Machine, sample: Sample) -> dict[str, Any]:
-    cpu = machine.cpu
-    kinds = {"performance_cores": cpu.performance_cores, "efficiency_cores": cpu.efficiency_cores}
-    return {
-        "model": _word(cpu.model),
-        "vendor": _word(cpu.vendor),
-        "microarchitecture": _word(cpu.microarchitecture),
-        "cores": _figure(cpu.cores, "cores"),
-        **{name: _figure(Fact(count), "cores") for name, count in kinds.items() if count is not None},
-        "threads": _figure(Fact(cpu.threads), "threads"),
-        "runnable": _figure(Fact(machine.runnable_cpus), "threads"),
-        "usable": _figure(Fact(machine.usable_cpus), "threads"),
-        "limit": machine.usable_cpus_reason,
-        "load": _figure(sample.cpu_percent, "%"),
-        "each": {str(core.cpu): _figure(Fact(core.percent), "%") for core in sample.core_percents},
-    }
-
-
-def _gpu_json(gpu: Gpu, load: GpuSample | None) -> dict[str, Any]:
-    nothing = Fact[float](reason="not sampled")
-    return {
-        "index": gpu.index,
-        "mig": gpu.mig,
-        "name": _word(gpu.name),
-        "uuid": _word(gpu.uuid),
-        "memory": _size(gpu.memory_bytes),
-        "memory_used": _size(load.memory_used_bytes if load else Fact(reason=nothing.reason)),
-        "utilization": _figure(load.utilization_percent if load else nothing, "%"),
-        "temperature": _figure(load.temperature_c if load else nothing, "°C"),
-        "power": _figure(load.power_w if load else nothing, "W"),
-        "power_limit": _figure(load.power_limit_w if load else nothing, "W"),
-    }
-
-
-def _word(fact: Fact[str]) -> dict[str, Any]:
-    return {"value": fact.value} if fact.value is not None else {"value": None, "reason": fact.reason}
-
-
-def _figure(fact: Fact[float] | Fact[int], unit: str) -> dict[str, Any]:
-    if fact.value is None:
-        return {"value": None, "unit": unit, "reason": fact.reason}
-    return {"value": round(fact.value, 3), "unit": unit}
-
-
-def _size(fact: Fact[int]) -> dict[str, Any]:
-    return _figure(Fact(fact.value / GIB) if fact.value is not None else Fact[float](reason=fact.reason), "GiB")
+    standby = Standby()
+    try:
+        return standby.ready()
+    except EngineDied as error:
+        raise Invalid("", f"torch could not be asked: {error}") from None
+    finally:
+        standby.close()
 
 
 # --- text -------------------------------------------------------------------------------------------------
 
 
-def to_text(machine: Machine, sample: Sample) -> str:
+def to_text(machine: Machine, sample: Sample, ready: Ready | None = None) -> str:
     """Lines for people; an unknown figure is "—" with its reason."""
-    loads = {gpu.index: gpu for gpu in sample.gpus}
-    lines = [
-        ("Host", f"{machine.host} · {machine.os}"),
-        ("CPU", processor(machine)),
-        ("", cores_and_threads(machine, 200)),
-        ("", f"load {_said(sample.cpu_percent, '%')} of {machine.usable_cpus} usable"),
-        ("Memory", _memory_text(machine, sample)),
-    ]
+    lines = [("Host", place_of(machine)), *_host(machine, sample)]
     for gpu in machine.gpus:
-        lines += _gpu_text(gpu, loads.get(gpu.index))
-    if machine.gpus:
-        driver, cuda = _said(machine.driver_version), _said(machine.cuda_version)
-        lines.append(("Driver", f"{driver} · up to CUDA {cuda}"))
-    else:
+        lines += [("", ""), (f"GPU {gpu.index}", gpu_meaning(gpu, machine.usable_memory_bytes))]
+        lines += identity_words(gpu, machine)
+        load = next((one for one in sample.gpus if one.index == gpu.index), None)
+        lines += _gpu_load(load) if load else [("Load", f"{UNKNOWN} the driver did not answer in time")]
+    lines.append(("", ""))
+    if not machine.gpus:
         lines.append(("GPU", f"{UNKNOWN} {machine.no_gpu_reason}"))
-    return "\n".join(f"{label:<8}{text}" for label, text in lines)
+    lines += [("GPU", f"{other.vendor}, at {other.address}: {NOT_READ}") for other in machine.other_gpus]
+    lines += _software(machine, ready)
+    return "\n".join(f"{label:<{_LABEL}}{text}".rstrip() for label, text in lines)
 
 
-def _memory_text(machine: Machine, sample: Sample) -> str:
-    text = f"{gib(sample.memory_used_bytes)} of {gib(machine.usable_memory_bytes)} GiB used"
-    why = machine.usable_memory_reason
-    return f"{text} ({why}; the host has {gib(machine.memory_bytes)} GiB)" if why else text
+def _host(machine: Machine, sample: Sample) -> list[tuple[str, str]]:
+    cpu = machine.cpu
+    vectors = ", ".join(cpu.vector_instructions.value or ()) or f"{UNKNOWN} {cpu.vector_instructions.reason}"
+    limits = limits_note(machine)
+    used = f"{gib(sample.memory_used_bytes)} of {gib(machine.usable_memory_bytes)} GiB used"
+    swap = sample.swap_total_bytes
+    return [
+        ("CPU", processor(machine)),
+        ("Generation", told(cpu.generation)),
+        ("Cores", cores_and_threads(machine, 200)),
+        *([("Limits", limits)] if limits else []),
+        ("Clock", clocks(machine)),
+        ("Instructions", vectors),
+        ("Caches", caches(machine)),
+        ("Load", f"{told(sample.cpu_percent, '%')} of {machine.usable_cpus} usable"),
+        ("Memory", used),
+        ("Swap", f"{bytes_(sample.swap_used_bytes.value)} of {bytes_(swap.value)} used" if swap.value else told(swap)),
+        ("Good for", cpu_meaning(machine)),
+    ]
 
 
-def _gpu_text(gpu: Gpu, load: GpuSample | None) -> list[tuple[str, str]]:
-    size = f"{gib(gpu.memory_bytes.value)} GiB" if gpu.memory_bytes.value is not None else _said(gpu.memory_bytes)
-    lines = [(f"GPU {gpu.index}", f"{_said(gpu.name)}{' · MIG' * gpu.mig}"), ("", f"memory {size}")]
-    if load is not None:
-        used = load.memory_used_bytes
-        if used.value is not None:
-            lines[-1] = ("", f"memory {gib(used.value)} of {size} used")
-        lines.append(("", f"utilization {_said(load.utilization_percent, '%')}"))
-        lines.append(("", f"temperature {_said(load.temperature_c, '°C')}"))
-        lines.append(("", f"power {_said(load.power_w, 'W')}, limit {_said(load.power_limit_w, 'W')}"))
-    return [*lines, ("", _said(gpu.uuid))]
+def _gpu_load(load: GpuSample) -> list[tuple[str, str]]:
+    """What is known of one GPU, five figures a line; then what is unknown, by reason."""
+    named = {spoken(name): (name, getattr(load, name)) for name in load.__struct_fields__ if name not in _APART}
+    known = [f"{said} {_number(name, fact)}" for said, (name, fact) in named.items() if fact.value is not None]
+    lines = [("Now" * (not place), " · ".join(known[place : place + 5])) for place in range(0, len(known), 5)]
+    if load.slowed_by.value is not None:
+        lines.append(("Slowed by", ", ".join(load.slowed_by.value) or "nothing"))
+    if load.sm_percent.value is None and load.utilization_percent.value is not None:
+        lines.append(
+            ("", "utilization is the share of time in which some kernel ran, however little of the card it used")
+        )
+    unknown: dict[str, list[str]] = {}
+    for said, fact in [*((said, fact) for said, (_, fact) in named.items()), ("what slows it", load.slowed_by)]:
+        if fact.value is None:
+            unknown.setdefault(fact.reason, []).append(said)
+    lines += [("Unknown", f"{', '.join(names)}: {reason}") for reason, names in unknown.items()]
+    return lines + _processes(load)
 
 
-def _said(fact: Fact[str] | Fact[float] | Fact[int], unit: str = "") -> str:
-    if fact.value is None:
-        return f"{UNKNOWN} ({fact.reason})"
-    return fact.value if isinstance(fact.value, str) else f"{fact.value:.0f} {unit}"
+def _number(name: str, fact: Fact[Any]) -> str:
+    said = figure(name, fact)
+    return f"{said['value']:,g} {said['unit']}".rstrip()
+
+
+def _processes(load: GpuSample) -> list[tuple[str, str]]:
+    if not load.processes.value:
+        return [("Processes", told(Fact[str](reason=load.processes.reason)) if load.processes.reason else "none")]
+    lines = [" ".join(process_line(process).split()) for process in load.processes.value]
+    return [("Processes" * (not place), line) for place, line in enumerate(lines)]
+
+
+def _software(machine: Machine, ready: Ready | None) -> list[tuple[str, str]]:
+    lines = []
+    if machine.driver_version.value or machine.gpus:
+        lines.append(("Driver", f"{told(machine.driver_version)} · runs CUDA up to {told(machine.cuda_version)}"))
+    if ready is None:
+        return [*lines, ("torch", "not asked; --torch asks it (some seconds)")]
+    lines += list(software(ready))
+    found = software_fit(ready, machine)
+    for finding in found:
+        lines += [("Does not fit", finding.text), *([("mend it with", finding.command)] if finding.command else [])]
+    return lines if found else [*lines, ("Fit", "all of it fits together")]

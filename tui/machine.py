@@ -1,7 +1,7 @@
 """The machine panel: what this machine is, once, and how busy it is, every second.
 
 Sensors are read in a thread of their own, which imports what it needs after the first paint; the panel
-repaints only rows whose text changed. It must never read a sensor on the event loop: a sick GPU can hang.
+repaints only cells whose text changed. It must never read a sensor on the event loop: a sick GPU can hang.
 """
 
 from __future__ import annotations
@@ -9,53 +9,34 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from rich.segment import Segment
-from rich.style import Style
+from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
+from textual.signal import Signal
 from textual.strip import Strip
 from textual.widget import Widget
 
-from engine.hardware import Machine, Sample, Sampler, identify
-from tui.machine_rows import Histories, Row, Span, blocks, compact_height, cut, fit, reasons
+from engine.hardware import Machine, Sample
+from engine.protocol import Ready
+from tui.gauges import Row, Span, cut
+from tui.machine_rows import blocks, compact_height, fit, gpus_are_old
+from tui.machine_source import Source, ThisMachine
+from tui.machine_view import MachineView
+from tui.reasons import reasons
+from tui.telemetry import RunTelemetry
 
 INTERVAL_S = 1.0
 STALE_AFTER_S = 3.0
 
 _WAITING: Row = (Span("reading the machine …", "unknown"),)
-
-
-class Source(Protocol):
-    """Where the facts come from. Called from one thread only; may be slow, may hang."""
-
-    def identify(self) -> Machine:
-        """What the machine is."""
-
-    def sample(self) -> Sample:
-        """How busy it is now."""
-
-
-class ThisMachine:
-    """The machine that the app runs on."""
-
-    def __init__(self) -> None:
-        self._sampler: Sampler | None = None
-
-    def identify(self) -> Machine:
-        """What the machine is."""
-        return identify()
-
-    def sample(self) -> Sample:
-        """How busy it is now."""
-        if self._sampler is None:
-            self._sampler = Sampler()
-        return self._sampler.sample()
+STYLES = ("value", "label", "graph", "unknown", "stale", "heading", "bad", "good")
 
 
 class MachinePanel(Widget, can_focus=True):
-    """Identity lines and gauges of one machine.
+    """Identity lines and gauges of one machine; enter opens all there is to know.
 
     With `live` false nothing is read and :meth:`show_machine` and :meth:`show_sample` are called by hand.
     `clock` gives seconds.
@@ -70,15 +51,17 @@ class MachinePanel(Widget, can_focus=True):
         & > .machine--graph { color: $text-primary; }
         & > .machine--unknown { color: $text-muted; }
         & > .machine--stale { color: $text-disabled; }
+        & > .machine--heading { color: $text-muted; text-style: bold; }
+        & > .machine--bad { color: $text-error; }
+        & > .machine--good { color: $text; text-style: bold; }
     }
     """
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "machine--value",
-        "machine--label",
-        "machine--graph",
-        "machine--unknown",
-        "machine--stale",
-    }
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"machine--{style}" for style in STYLES}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open_page", "all of it", id="machine.page", tooltip="Everything about this machine"),
+        Binding("left", "select(-1)", "GPU before", id="machine.before", tooltip="Show the GPU before", show=False),
+        Binding("right", "select(1)", "next GPU", id="machine.next", tooltip="Show the next GPU", show=False),
+    ]
 
     class Identified(Message):
         """The machine is known."""
@@ -116,15 +99,14 @@ class MachinePanel(Widget, can_focus=True):
     ) -> None:
         super().__init__(id=id, classes=classes)
         self.border_title = "Machine"
-        self._source: Source = source or ThisMachine()
+        self.source: Source = source or ThisMachine()
+        self.view = MachineView()
+        self.changed: Signal[MachineView] = Signal(self, "machine changed")
         self._live = live
         self._clock = clock
         self._stop = threading.Event()
-        self._machine: Machine | None = None
-        self._sample: Sample | None = None
         self._sampled_s: float | None = None
         self._refusal = ""
-        self._histories = Histories()
         self._rows: list[Row] = []
 
     # --- reading, in a thread -----------------------------------------------------------------------------
@@ -138,7 +120,7 @@ class MachinePanel(Widget, can_focus=True):
     def _start(self) -> None:
         self._sampled_s = self._clock()
         # A daemon, not a Textual worker: a worker's thread that hangs in a driver would keep the app from exiting.
-        threading.Thread(target=self._read, args=(self._source, self._stop), name="sensors", daemon=True).start()
+        threading.Thread(target=self._read, args=(self.source, self._stop), name="sensors", daemon=True).start()
 
     def on_unmount(self) -> None:
         """Stop reading."""
@@ -146,9 +128,14 @@ class MachinePanel(Widget, can_focus=True):
 
     def _read(self, source: Source, stop: threading.Event) -> None:
         try:
-            self._post(self.Identified(source.identify()))
+            machine = source.identify()
+            self._post(self.Identified(machine))
             while not stop.is_set():
-                self._post(self.Sampled(source.sample()))
+                sample = source.sample()
+                if sample.gpu_count != len(machine.gpus):  # the driver woke late, or lost a card
+                    machine = source.identify()
+                    self._post(self.Identified(machine))
+                self._post(self.Sampled(sample))
                 stop.wait(INTERVAL_S)
         except Exception as error:  # whatever a driver does, the app lives and says so
             self._post(self.Refused(f"{type(error).__name__}: {error}"))
@@ -182,16 +169,38 @@ class MachinePanel(Widget, can_focus=True):
 
     def show_machine(self, machine: Machine) -> None:
         """Show what the machine is."""
-        self._machine = machine
+        self.view.machine = machine
+        self.view.select(0)
         self._update()
         self.refresh(layout=True)
 
     def show_sample(self, sample: Sample) -> None:
         """Show how busy it is and add it to the graphs."""
-        self._sample = sample
         self._sampled_s = self._clock()
-        self._histories.add(sample)
+        self.view.add(sample)
         self._update()
+
+    def show_software(self, ready: Ready) -> None:
+        """What a standby engine has told of torch and its devices."""
+        self.view.ready = ready
+        self._update()
+
+    def show_run(self, telemetry: RunTelemetry | None, memory: str, engine_pid: int | None) -> None:
+        """The run that is on the screen: how busy it was, the memory it held, and its engine while it lives here."""
+        self.view.run, self.view.run_memory = telemetry, memory
+        self.source.watch_engine(engine_pid)
+
+    def action_select(self, by: int) -> None:
+        """Move over the GPUs."""
+        self.view.select(by)
+        self._update()
+
+    def action_open_page(self) -> None:
+        """Show everything about the machine."""
+        from tui.machine_page import MachinePage
+
+        if not isinstance(self.app.screen, MachinePage):
+            self.app.push_screen(MachinePage(self))
 
     def check_age(self) -> None:
         """Mark values that are no longer fresh."""
@@ -202,30 +211,44 @@ class MachinePanel(Widget, can_focus=True):
         """Lay the rows out for the new size."""
         self._update()
 
+    def on_focus(self) -> None:
+        """Mark the selected GPU."""
+        self._update()
+
+    def on_blur(self) -> None:
+        """Take the mark away."""
+        self._update()
+
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Rows of identity and gauges; a taller panel shows more."""
-        return compact_height(self._machine) if self._machine else 6
+        return compact_height(self.view.machine, width) if self.view.machine else 6
 
     def _update(self) -> None:
         stale = self.is_stale
         if stale != self.has_class("-stale"):
             self.set_class(stale, "-stale")
-            self.border_subtitle = "stale" if stale else None
             self.refresh()
+        subtitle = "stale" if stale else "GPU: no answer" if gpus_are_old(self.view.sample) else None
+        if subtitle != (self.border_subtitle or None):
+            self.border_subtitle = subtitle
         self._explain(stale)
         old, self._rows = self._rows, self._lay_out(self.size)
         for y in range(max(len(old), len(self._rows))):
-            if old[y : y + 1] != self._rows[y : y + 1]:
-                self.refresh(Region(0, y, self.size.width, 1))
+            if cells := changed_cells(old[y] if y < len(old) else (), self._rows[y] if y < len(self._rows) else ()):
+                self.refresh(Region(cells[0], y, cells[1] - cells[0], 1))
+        self.view.stale = stale
+        self.changed.publish(self.view)
 
     def _lay_out(self, size: Size) -> list[Row]:
-        if self._machine is None:
+        view = self.view
+        if view.machine is None:
             reason = self._refusal or "no answer from the sensors"
             return [(Span(cut(f"— {reason}", size.width), "unknown"),)] if self.is_stale else [_WAITING]
-        return fit(blocks(self._machine, self._sample, self._histories, size.width), size.width, size.height)
+        found = blocks(view.machine, view.sample, view.histories, size.width, view.selected, self.has_focus)
+        return fit(found, size.width, size.height)
 
     def _explain(self, stale: bool) -> None:
-        lines = reasons(self._machine, self._sample)
+        lines = reasons(self.view.machine, self.view.sample)
         if stale:
             lines.insert(0, self._refusal or f"no answer from the sensors for over {STALE_AFTER_S:.0f} s")
         text = "\n".join(lines) or None
@@ -236,9 +259,23 @@ class MachinePanel(Widget, can_focus=True):
         """One row, padded to the width of the panel."""
         base = self.visual_style.rich_style
         row = self._rows[y] if y < len(self._rows) else ()
-        segments = [Segment(span.text, self._style(span)) for span in row if span.text]
-        return Strip(segments).adjust_cell_length(self.size.width, base)
+        return Strip(segments(self, row, self.has_class("-stale"))).adjust_cell_length(self.size.width, base)
 
-    def _style(self, span: Span) -> Style:
-        stale = self.has_class("-stale") and span.style in ("value", "graph")
-        return self.get_visual_style("machine--stale" if stale else f"machine--{span.style}").rich_style
+
+def segments(widget: Widget, row: Row, stale: bool) -> list[Segment]:
+    """The spans of a row in the widget's styles; values of a machine that does not answer in one of their own."""
+    found = []
+    for span in row:
+        style = "stale" if stale and span.style in ("value", "graph") else span.style
+        if span.text:
+            found.append(Segment(span.text, widget.get_visual_style(f"machine--{style}").rich_style))
+    return found
+
+
+def changed_cells(old: Row, new: Row) -> tuple[int, int] | None:
+    """First and last cell (exclusive) that differ between two rows; None where none does."""
+    before, after = ([(letter, span.style) for span in row for letter in span.text] for row in (old, new))
+    width = max(len(before), len(after))
+    before, after = ([*row, *[(" ", "")] * (width - len(row))] for row in (before, after))
+    places = [place for place in range(width) if before[place] != after[place]]
+    return (places[0], places[-1] + 1) if places else None

@@ -6,188 +6,141 @@ cut with "…". Must not import Textual.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
 
-from engine.hardware import Fact, Gpu, GpuSample, Machine, Sample
+from engine.hardware import EngineLoad, Fact, Gpu, GpuSample, Machine, Sample, cpu_use, gpu_use
+from tui.gauges import (
+    GIB,
+    LABEL_WIDTH,
+    UNKNOWN,
+    WIDE,
+    Gauge,
+    Histories,
+    Row,
+    Span,
+    celsius,
+    cut,
+    graph,
+    percent,
+    used_of,
+    watts,
+    wrapped,
+)
 
-BLOCKS = "▁▂▃▄▅▆▇█"
-UNKNOWN = "—"
-LABEL_WIDTH = 5
-SMALLEST_GRAPH = 4
-WIDE = 48
-"""From this width on there is room for limits beside values."""
-HISTORY_LENGTH = 240
-"""Samples that are kept: more than a graph is ever wide."""
-
-GIB = 1 << 30
-
-
-class Span(NamedTuple):
-    """A piece of a row. `style` is `label`, `value`, `graph` or `unknown`."""
-
-    text: str
-    style: str = "value"
-
-
-Row = tuple[Span, ...]
+GPU_STALE_S = 3.0
+"""From this age on the GPUs' figures are marked: their driver does not answer."""
 
 
 class Block(NamedTuple):
     """Rows that are shown together or not at all. Less important ones go first when room is short."""
 
-    importance: int
+    importance: float
     """0 is the last to go."""
     rows: Sequence[Row]
     gpu: bool = False
     """Whether this is the only row that a GPU is sure to have."""
 
 
-class Histories:
-    """The last percentages of every figure, None where one was unknown."""
+def blocks(
+    machine: Machine, sample: Sample | None, histories: Histories, width: int, selected: int = 0, marked: bool = False
+) -> list[Block]:
+    """Everything there is to show at `width`, from top to bottom.
 
-    def __init__(self) -> None:
-        self._values: defaultdict[Hashable, deque[float | None]] = defaultdict(lambda: deque(maxlen=HISTORY_LENGTH))
-
-    def add(self, sample: Sample) -> None:
-        """Take in one sample of everything."""
-        self._values["cpu"].append(sample.cpu_percent.value)
-        self._values["memory"].append(_share(sample.memory_used_bytes, sample.memory_usable_bytes))
-        for gpu in sample.gpus:
-            self._values["gpu", gpu.index].append(gpu.utilization_percent.value)
-            share = _share(gpu.memory_used_bytes.value, gpu.memory_total_bytes.value)
-            self._values["gpu memory", gpu.index].append(share)
-
-    def graph(self, name: Hashable, width: int) -> str:
-        """The last `width` values, newest at the right; blank where there is none."""
-        return graph(list(self._values[name])[-width:]).rjust(width)
-
-
-def graph(percents: Iterable[float | None]) -> str:
-    """One block a value: `▁` for 0, `█` for 100 percent, blank for unknown."""
-    return "".join(" " if percent is None else BLOCKS[_level(percent)] for percent in percents)
-
-
-def _level(percent: float) -> int:
-    return min(7, max(0, int(percent * 8 / 100)))
-
-
-def _share(used: float | None, total: float | None) -> float | None:
-    return 100 * used / total if used is not None and total else None
-
-
-# --- numbers of fixed width -------------------------------------------------------------------------------
-
-
-def percent(fact: Fact[float]) -> str:
-    """` 97 %`, five wide."""
-    return f"{UNKNOWN:>3}  " if fact.value is None else f"{fact.value:>3.0f} %"
-
-
-def celsius(fact: Fact[float]) -> str:
-    """` 61 °C`, six wide."""
-    return f"{UNKNOWN:>3}   " if fact.value is None else f"{fact.value:>3.0f} °C"
-
-
-def watts(power: Fact[float], limit: Fact[float], with_limit: bool) -> str:
-    """` 412 W`, or ` 412/700 W` with the limit."""
-    number = f"{UNKNOWN:>4}" if power.value is None else f"{power.value:>4.0f}"
-    return f"{number}{f'/{limit.value:<4.0f}'.rstrip() if with_limit and limit.value is not None else ''} W"
-
-
-def used_of(used_bytes: float | None, total_bytes: float) -> str:
-    """` 1.2 / 23.5 GiB`; as wide as its total for any value up to it."""
-    total = gib(total_bytes)
-    used = UNKNOWN if used_bytes is None else f"{used_bytes / GIB:.{_decimals(total_bytes)}f}"
-    return f"{used:>{len(total)}} / {total} GiB"
-
-
-def gib(size_bytes: float) -> str:
-    """`23.5`, `140`: gibibytes as they are said."""
-    return f"{size_bytes / GIB:.{_decimals(size_bytes)}f}"
-
-
-def _decimals(total_bytes: float) -> int:
-    return 1 if total_bytes < 99.95 * GIB else 0
-
-
-def cut(text: str, width: int) -> str:
-    """Words in at most `width` cells."""
-    return text if len(text) <= width else text[: max(0, width - 1)].rstrip() + "…" * (width > 0)
-
-
-# --- rows -------------------------------------------------------------------------------------------------
-
-
-class Gauge(NamedTuple):
-    """One row of a label, a graph over time and numbers, each of constant width."""
-
-    label: str
-    graph: Callable[[int], str]
-    numbers: tuple[str, ...]
-    reason: str = ""
-    """Stands where the graph is when the graphed value is unknown."""
-
-    @property
-    def width(self) -> int:
-        """Cells of the numbers."""
-        return len(" ".join(self.numbers))
-
-    def row(self, width: int, numbers_width: int) -> Row:
-        """The row with its numbers in a column of `numbers_width`; without graph, then without numbers, if narrow."""
-        room = width - LABEL_WIDTH - 1 - numbers_width
-        label = Span(self.label.ljust(LABEL_WIDTH)[:width], "label")
-        if room < SMALLEST_GRAPH:
-            return (label, Span(_that_fit(self.numbers, width - LABEL_WIDTH)))
-        numbers = Span(" " + " ".join(self.numbers))
-        if self.reason:
-            return (label, Span(cut(f"{UNKNOWN} {self.reason}", room).ljust(room), "unknown"), numbers)
-        return (label, Span(self.graph(room), "graph"), numbers)
-
-
-def _that_fit(numbers: Sequence[str], width: int) -> str:
-    text = ""
-    for number in numbers:
-        longer = f"{text} {number}" if text else number
-        if len(longer) > width:
-            break
-        text = longer
-    return text
-
-
-def blocks(machine: Machine, sample: Sample | None, histories: Histories, width: int) -> list[Block]:
-    """Everything there is to show at `width`, from top to bottom."""
+    `marked` puts a sign before the GPU at `selected`, where there are several, and shows most of it.
+    """
     gpus = {gpu.index: gpu for gpu in sample.gpus} if sample else {}
+    old = gpus_are_old(sample)
     cpu, memory = _cpu_gauge(machine, sample, histories), _memory_gauge(machine, sample, histories)
-    gauges = [_gpu_gauges(gpu, gpus.get(gpu.index), histories, width) for gpu in machine.gpus]
+    gauges = [_gpu_gauges(gpu, gpus.get(gpu.index), histories, width, old) for gpu in machine.gpus]
     column = max(gauge.width for gauge in (cpu, memory, *(gauge for pair in gauges for gauge in pair)))
-    found = [
-        Block(3, [(Span(cut(processor(machine), width)),)]),
-        Block(
-            4 if machine.usable_cpus_reason else 6, [(Span(cut(cores_and_threads(machine, width), width), "label"),)]
-        ),
-        Block(0, [cpu.row(width, column)]),
-        Block(7, _core_rows(machine, sample, width)),
-        Block(1, [memory.row(width, column)]),
-    ]
-    if not machine.gpus:
-        found.append(Block(2, [_labelled("GPU", f"{UNKNOWN} {machine.no_gpu_reason}", width, "unknown")]))
-    for gpu, (load, used) in zip(machine.gpus, gauges, strict=True):
-        found.append(Block(5, [_labelled(_gpu_label(gpu), _gpu_name(gpu, width - LABEL_WIDTH), width)]))
-        found.append(Block(2, [_gpu_load(gpu, gpus.get(gpu.index), load, width, column)], gpu=True))
-        found.append(Block(4, [used.row(width, column)]))
+    found = _host_blocks(machine, sample, width, cpu.row(width, column), memory.row(width, column))
+    for place, (gpu, (load, used)) in enumerate(zip(machine.gpus, gauges, strict=True)):
+        first = place == selected and (marked or len(gauges) == 1)
+        sign = "▸ " if first and len(gauges) > 1 else ""
+        name = _labelled(gpu_label(gpu), sign + _gpu_name(gpu, width - LABEL_WIDTH - len(sign)), width)
+        found.append(Block(1.5 if first else 5, [name]))
+        row = _gpu_load(gpu, gpus.get(gpu.index), load, width, column)
+        found.append(Block(1 if first else 2, [row], gpu=True))
+        found.append(Block(1.8 if first else 4, [used.row(width, column)]))
+        if first:
+            found += _more_of(gpu, gpus.get(gpu.index), machine, width)
     if machine.driver_version.value or machine.cuda_version.value:
-        versions = f"driver {_text(machine.driver_version)} · up to CUDA {_text(machine.cuda_version)}"
+        versions = f"driver {said(machine.driver_version)} · up to CUDA {said(machine.cuda_version)}"
         found.append(Block(8, [(Span(cut(versions, width), "label"),)]))
-    found.append(Block(9, [(Span(cut(f"{machine.host} · {machine.os}", width), "label"),)]))
+    found.append(Block(9, [(Span(cut(place_of(machine), width), "label"),)]))
     return found
 
 
-def compact_height(machine: Machine) -> int:
-    """Rows that the panel asks for: identity and gauges, without per-core loads, versions and host."""
-    return 4 + (3 * len(machine.gpus) or 1)
+def _host_blocks(machine: Machine, sample: Sample | None, width: int, cpu: Row, memory: Row) -> list[Block]:
+    found = [
+        Block(3, [(Span(cut(processor(machine), width)),)]),
+        Block(
+            4 if machine.usable_cpus_reason else 4.2, [(Span(cut(cores_and_threads(machine, width), width), "label"),)]
+        ),
+        Block(0, [cpu]),
+        Block(7, _core_rows(machine, sample, width)),
+        Block(1, [memory]),
+    ]
+    if sample is not None and sample.engine is not None:
+        found.append(Block(6.5, [_labelled("Eng", engine_text(sample.engine), width)]))
+    if not machine.gpus:
+        room = width - LABEL_WIDTH
+        why = wrapped(f"{UNKNOWN} {machine.no_gpu_reason}", room, 3)
+        found.append(
+            Block(2, [_labelled("GPU" * (not place), line, width, "unknown") for place, line in enumerate(why)])
+        )
+        use = wrapped(cpu_use(machine), room, 2)
+        found.append(Block(4.5, [_labelled("", line, width, "label") for line in use]))
+    return found
+
+
+def _more_of(gpu: Gpu, sample: GpuSample | None, machine: Machine, width: int) -> list[Block]:
+    """Of the selected GPU: its real use and what it is good for."""
+    found = []
+    if sample is not None and (sample.sm_percent.value is not None or sample.utilization_percent.value is not None):
+        found.append(Block(4.4, [_labelled("", real_use(sample, width - LABEL_WIDTH), width, "label")]))
+    if sample is not None and sample.slowed_by.value:
+        why = wrapped(f"slowed by {', '.join(sample.slowed_by.value)}", width - LABEL_WIDTH, 2)
+        found.append(Block(2.5, [_labelled("", line, width, "bad") for line in why]))
+    use = wrapped(gpu_use(gpu, machine.usable_memory_bytes), width - LABEL_WIDTH, 2)
+    found.append(Block(5.5, [_labelled("", line, width, "label") for line in use]))
+    return found
+
+
+def real_use(sample: GpuSample, width: int) -> str:
+    """How much of the card works, where it can tell; else what its "utilization" means."""
+    real = (("SM", sample.sm_percent), ("tensor", sample.tensor_percent), ("DRAM", sample.dram_percent))
+    if sample.sm_percent.value is None:
+        return cut("% of the time in which some kernel ran", width)
+    each = [f"{name} {UNKNOWN if fact.value is None else f'{fact.value:.0f}':>2} %" for name, fact in real]
+    return cut(" ".join(each), width)
+
+
+def engine_text(engine: EngineLoad) -> str:
+    """`engine 101 %, 0.3 GiB`: 100 % is one CPU kept busy."""
+    load = UNKNOWN if engine.cpu_percent.value is None else f"{engine.cpu_percent.value:.0f}"
+    memory = UNKNOWN if engine.memory_bytes.value is None else f"{engine.memory_bytes.value / GIB:.1f}"
+    return f"{load:>3} %  {memory} GiB  process {engine.pid}"
+
+
+def gpus_are_old(sample: Sample | None) -> bool:
+    """Whether the driver has not answered for some seconds."""
+    return sample is not None and sample.gpu_age_s > GPU_STALE_S
+
+
+def place_of(machine: Machine) -> str:
+    """`cpu-box-3 · Linux 6.8.0 · docker`."""
+    return " · ".join(filter(None, (machine.host, machine.os, machine.container)))
+
+
+def compact_height(machine: Machine, width: int) -> int:
+    """Rows that the panel asks for: identity, gauges and what it is good for."""
+    if not machine.gpus:
+        room = width - LABEL_WIDTH
+        return 4 + len(wrapped(f"{UNKNOWN} {machine.no_gpu_reason}", room, 3)) + len(wrapped(cpu_use(machine), room, 2))
+    return 5 + 3 * len(machine.gpus)
 
 
 def fit(found: Sequence[Block], width: int, height: int) -> list[Row]:
@@ -211,13 +164,14 @@ def _labelled(label: str, text: str, width: int, style: str = "value") -> Row:
     return (Span(label.ljust(LABEL_WIDTH)[:width], "label"), Span(cut(text, width - LABEL_WIDTH), style))
 
 
-def _text(fact: Fact[str]) -> str:
+def said(fact: Fact[str]) -> str:
+    """A word, or a dash."""
     return fact.value or UNKNOWN
 
 
 def processor(machine: Machine) -> str:
     """Model and micro-architecture, unless the one names the other."""
-    model, architecture = _text(machine.cpu.model), machine.cpu.microarchitecture.value
+    model, architecture = said(machine.cpu.model), machine.cpu.microarchitecture.value
     return f"{model} · {architecture}" if architecture and architecture not in model else model
 
 
@@ -268,7 +222,8 @@ def _core_rows(machine: Machine, sample: Sample | None, width: int) -> list[Row]
     ]
 
 
-def _gpu_label(gpu: Gpu) -> str:
+def gpu_label(gpu: Gpu) -> str:
+    """`GPU0`."""
     return f"GPU{gpu.index}"
 
 
@@ -279,7 +234,7 @@ def _gpu_name(gpu: Gpu, width: int) -> str:
     return name if len(name) <= width else name.removeprefix("NVIDIA ")
 
 
-def _gpu_gauges(gpu: Gpu, sample: GpuSample | None, histories: Histories, width: int) -> tuple[Gauge, Gauge]:
+def _gpu_gauges(gpu: Gpu, sample: GpuSample | None, histories: Histories, width: int, old: bool) -> tuple[Gauge, Gauge]:
     empty = Fact[float]()
     load, temperature, power, limit = (
         (sample.utilization_percent, sample.temperature_c, sample.power_w, sample.power_limit_w)
@@ -291,9 +246,13 @@ def _gpu_gauges(gpu: Gpu, sample: GpuSample | None, histories: Histories, width:
     total = gpu.memory_bytes
     memory = used_of(used.value, total.value) if total.value else ""
     return (
-        Gauge(_gpu_label(gpu), lambda room: histories.graph(("gpu", gpu.index), room), numbers, load.reason),
+        Gauge(gpu_label(gpu), lambda room: histories.graph(("gpu", gpu.index), room), numbers, load.reason, old),
         Gauge(
-            "", lambda room: histories.graph(("gpu memory", gpu.index), room), (memory,), total.reason or used.reason
+            "",
+            lambda room: histories.graph(("gpu memory", gpu.index), room),
+            (memory,),
+            total.reason or used.reason,
+            old,
         ),
     )
 
@@ -303,30 +262,5 @@ def _gpu_load(gpu: Gpu, sample: GpuSample | None, gauge: Gauge, width: int, colu
     if sample and all(
         fact.value is None for fact in (sample.utilization_percent, sample.temperature_c, sample.power_w)
     ):
-        return _labelled(_gpu_label(gpu), f"{UNKNOWN} {sample.utilization_percent.reason}", width, "unknown")
+        return _labelled(gpu_label(gpu), f"{UNKNOWN} {sample.utilization_percent.reason}", width, "unknown")
     return gauge.row(width, column)
-
-
-def reasons(machine: Machine | None, sample: Sample | None) -> list[str]:
-    """Why each unknown figure is unknown, one line each."""
-    if machine is None:
-        return []
-    named: list[tuple[str, Fact[str] | Fact[int] | Fact[float]]] = [
-        ("CPU model", machine.cpu.model),
-        ("CPU micro-architecture", machine.cpu.microarchitecture),
-        ("CPU cores", machine.cpu.cores),
-    ]
-    for gpu in machine.gpus:
-        named += [(f"GPU {gpu.index} name", gpu.name), (f"GPU {gpu.index} memory", gpu.memory_bytes)]
-    for load in sample.gpus if sample else ():
-        named += [
-            (f"GPU {load.index} utilization", load.utilization_percent),
-            (f"GPU {load.index} memory", load.memory_used_bytes),
-            (f"GPU {load.index} temperature", load.temperature_c),
-            (f"GPU {load.index} power", load.power_w),
-            (f"GPU {load.index} power limit", load.power_limit_w),
-        ]
-    lines = [f"{name}: {fact.reason}" for name, fact in named if fact.value is None and fact.reason]
-    if not machine.gpus and machine.no_gpu_reason:
-        lines.append(f"GPU: {machine.no_gpu_reason}")
-    return list(dict.fromkeys(lines))

@@ -21,10 +21,12 @@ from engine.protocol import (
     RunRecord,
     Saved,
     Started,
+    Telemetry,
     Warned,
 )
 from engine.rundir import BadLine
 from engine.runs import last_loss
+from tui.telemetry import RunTelemetry, compared
 from tui.words import count, number, seconds
 
 State = Literal["starting", "running", "paused", "finished", "stopped", "diverged", "failed", "died"]
@@ -52,6 +54,7 @@ class RunState:
         self.learning_rate = record.spec.learning_rate if record else 0.0
         self.refresh_ms = float(record.spec.refresh_ms) if record else 0.0
         self.death = ""
+        self.telemetry = RunTelemetry()
         self._recent: deque[tuple[float, int]] = deque(maxlen=512)
 
     @property
@@ -123,6 +126,12 @@ class RunState:
             return self.state
         return self._summary(self.finished)
 
+    def afterwards(self) -> list[str]:
+        """What a run that ended tells of its device: how busy it was, and the memory it held."""
+        end, busy = self.finished, self.telemetry.summary()
+        memory = compared(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
+        return list(filter(None, (f"device: {busy}" if busy else "", memory)))
+
     def _take_losses(self, event: Losses) -> None:
         self.step = event.first_step + len(event.values) // 4
         self.seconds, self.reads, self.waited_s = event.seconds, event.reads, event.waited
@@ -158,6 +167,9 @@ class RunState:
 
     def _small_news(self, event: AnyEvent | BadLine) -> str | None:
         match event:
+            case Telemetry():
+                self.telemetry.add(event)
+                return None
             case Paused():
                 self.state = "paused"
                 return f"paused before step {event.step:,}{_by(event.by)}"

@@ -133,7 +133,10 @@ class MainScreen(Screen[None]):
         self.lay_out()
 
     def action_page(self, page: str) -> None:
-        """Show a region and put the focus there; the log goes again when it is asked for twice."""
+        """Show a region and put the focus there; asked for twice, the log goes again and the machine fills the page."""
+        if page == "machine" and self.machine.has_focus:
+            self.machine.action_open_page()
+            return
         again = page == "log" and self._page == "log" and not self.has_class("-compact")
         self._page = "runs" if again else page
         self.set_class(self._page == "log", "-log")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-from engine.protocol import Event
+from engine.protocol import Event, Finished
 from engine.rundir import read_record
 from tui.chart import LossChart
 from tui.curves import Trace
@@ -65,6 +65,8 @@ class Session:
             line = self.state.apply(event)
             if isinstance(event, Event):
                 self._feed(event)
+        if isinstance(event, Finished):
+            self.log += self.state.afterwards()
         if line:
             self.log += line.splitlines()
 

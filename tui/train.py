@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from engine import rundir, runs
-from engine.protocol import Refused, Stop
+from engine.protocol import Finished, Refused, Stop
 from engine.rundir import Follower, is_alive, output_tail, send, whoami
 from engine.spec import Invalid, RunSpec
 from tui.runstate import RunState
@@ -76,6 +76,8 @@ def _follow(run: Path, standby: Standby, as_json: bool) -> RunState:
             events = follower.read()
             for event in events:
                 line = state.apply(event)
+                for more in state.afterwards() if isinstance(event, Finished) else ():
+                    display.news(more)
                 if line:
                     display.news(line)
             display.progress(state)
@@ -124,6 +126,8 @@ def _result(run: Path, state: RunState) -> dict[str, Any]:
         "device_reads": state.reads,
         "waited_seconds": state.waited_s,
         "parameters": state.started.parameters if state.started else None,
+        "planned_memory_bytes": end.planned_memory_bytes if end else None,
+        "peak_memory_bytes": end.peak_memory_bytes if end else None,
         **({"message": state.verdict()} if state.state in ("failed", "died", "diverged") else {}),
     }
 

@@ -19,6 +19,7 @@ from engine.spec import Invalid
 from tui import status
 from tui.screen import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from tui.session import Session, Stage
+from tui.telemetry import compared
 
 if TYPE_CHECKING:
     from tui.runlist import RunList
@@ -112,6 +113,16 @@ class Viewer(App[int]):
             can_start=not self.starting, running=state.state == "running", paused=state.state == "paused"
         )
         self.refresh_bindings()
+        self._tell_machine(session)
+
+    def _tell_machine(self, session: Session) -> None:
+        """Show the run's telemetry on the machine page, and what its engine takes while it lives on this host."""
+        state = session.state
+        here = state.record is not None and state.record.host == socket.gethostname() and not state.over
+        end = state.finished
+        memory = compared(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
+        pid = state.record.pid if here and state.record else None
+        self.main.machine.show_run(state.telemetry, memory, pid)
 
     def _write_log(self, session: Session) -> None:
         log = self.main.log_lines
@@ -143,6 +154,7 @@ class Viewer(App[int]):
         self._mark_runs()
         self.main.log_lines.clear()
         session.log.append(f"run {run.name}")
+        self._tell_machine(session)
         self.main.form.show_state(can_start=True, running=False, paused=False)
         self.beat()
         self.refresh_bindings()

@@ -26,7 +26,7 @@ from engine.hardware.facts import (
 from engine.hardware.fit import Finding, software_fit
 from engine.hardware.load import Sampler
 from engine.hardware.machine import identify
-from engine.hardware.meaning import cpu_meaning, gpu_meaning, training_bytes
+from engine.hardware.meaning import cpu_meaning, cpu_use, gpu_meaning, gpu_use, said_generation, training_bytes
 from engine.hardware.usable import available_memory_bytes, usable_cpus, usable_memory_bytes
 
 __all__ = [
@@ -49,8 +49,11 @@ __all__ = [
     "Sampler",
     "available_memory_bytes",
     "cpu_meaning",
+    "cpu_use",
     "gpu_meaning",
+    "gpu_use",
     "identify",
+    "said_generation",
     "software_fit",
     "training_bytes",
     "usable_cpus",

@@ -69,8 +69,14 @@ def gpu_meaning(gpu: Gpu, system_memory_bytes: int | None = None) -> str:
     size = [_gib(memory) + (" shared with the system" if gpu.memory_bytes.value is None else "")] if memory else []
     facts = [*_place(gpu), *size]
     text = f"{short_name(gpu.name.value)}: {', '.join(facts)}" if gpu.name.value else ", ".join(facts)
+    return f"{text}: {gpu_use(gpu, system_memory_bytes)}"
+
+
+def gpu_use(gpu: Gpu, system_memory_bytes: int | None = None) -> str:
+    """The second half of :func:`gpu_meaning`: what the card is good for."""
+    memory = gpu.memory_bytes.value or system_memory_bytes
     caveat = "; no tensor cores" if has_tensor_cores(gpu) is False else ""
-    return f"{text}: {kinds_of_jobs(memory)}{caveat}" if memory else f"{text}: its memory is unknown{caveat}"
+    return (kinds_of_jobs(memory) if memory else "its memory is unknown") + caveat
 
 
 def _place(gpu: Gpu) -> list[str]:
@@ -119,13 +125,16 @@ def cpu_meaning(machine: Machine) -> str:
     cpus = machine.usable_cpus
     memory = machine.usable_memory_bytes
     parts = f"{cpus} CPU{'s' * (cpus != 1)}{_with(machine.cpu)}, {_gib(memory)}"
-    if cpus < 4:
-        use = "good for tables and small networks; CNNs are slow"
-    elif cpus < 16:
-        use = "good for tables, small networks and small CNNs; transformers are slow"
-    else:
-        use = "good for tables, networks and small CNNs; a GPU is many times faster on larger ones"
-    return f"{parts}: {use}; {_seven_b(memory)}"
+    return f"{parts}: {cpu_use(machine)}; {_seven_b(memory)}"
+
+
+def cpu_use(machine: Machine) -> str:
+    """What the usable CPUs are good for without a GPU."""
+    if machine.usable_cpus < 4:
+        return "good for tables and small networks; CNNs are slow"
+    if machine.usable_cpus < 16:
+        return "good for tables, small networks and small CNNs; transformers are slow"
+    return "good for tables, networks and small CNNs; a GPU is many times faster on larger ones"
 
 
 def _with(cpu: Cpu) -> str:
