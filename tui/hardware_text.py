@@ -13,11 +13,11 @@ from engine.protocol import Ready
 from engine.spec import Invalid
 from tui.fact_rows import told
 from tui.gauges import UNKNOWN, gib
-from tui.gpu_sheet import NOT_READ, identity_words, process_line
+from tui.gpu_rows import NOT_READ, identity_words, process_line
 from tui.hardware_json import figure, to_json
 from tui.machine_rows import cores_and_threads, place_of, processor
-from tui.machine_sheet import caches, clocks, limits_note, software
 from tui.reasons import spoken
+from tui.sheet_rows import caches, clocks, limits_note, software
 from tui.words import bytes_
 
 INTERVAL_S = 0.1

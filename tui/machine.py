@@ -88,6 +88,9 @@ class MachinePanel(Widget, can_focus=True):
             super().__init__()
             self.reason = reason
 
+    class Opened(Message):
+        """All there is to know is wanted."""
+
     def __init__(
         self,
         source: Source | None = None,
@@ -196,11 +199,8 @@ class MachinePanel(Widget, can_focus=True):
         self._update()
 
     def action_open_page(self) -> None:
-        """Show everything about the machine."""
-        from tui.machine_page import MachinePage
-
-        if not isinstance(self.app.screen, MachinePage):
-            self.app.push_screen(MachinePage(self))
+        """Ask for everything about the machine."""
+        self.post_message(self.Opened())
 
     def check_age(self) -> None:
         """Mark values that are no longer fresh."""

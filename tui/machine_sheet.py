@@ -1,225 +1,106 @@
-"""The rows of the full page about a machine: everything, with its meaning and with the reason for what is unknown.
-
-Pure functions of facts, so a test reads characters. Must not import Textual.
-"""
+"""Everything about the machine over the whole screen, drawn from what the panel reads. Keys move over the GPUs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import zip_longest
+from typing import ClassVar
 
-from engine.hardware import Fact, Machine, cpu_meaning, software_fit
-from engine.protocol import Ready
-from tui.fact_rows import LABEL, fact_rows, heading, told
-from tui.gauges import UNKNOWN, Gauge, Row, Span, gib, graph, percent, used_of
-from tui.gpu_sheet import gpu_rows
-from tui.machine_rows import cores_and_threads, processor
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui.gauges import Row
+from tui.machine import STYLES, MachinePanel, changed_cells, segments
+from tui.machine_rows import place_of
 from tui.machine_view import MachineView
-from tui.telemetry import RunTelemetry
-from tui.words import bytes_
-
-TWO_COLUMNS = 110
-"""From this width on processor and GPU stand side by side."""
-GAP = 3
+from tui.sheet_rows import sheet
 
 
-def sheet(view: MachineView, width: int) -> list[Row]:
-    """Every row at `width`."""
-    if view.machine is None:
-        return [(Span("reading the machine …", "unknown"),)]
-    if width < TWO_COLUMNS:
-        return [
-            *host_rows(view, width),
-            (),
-            *gpu_rows(view, width),
-            (),
-            *software_rows(view, width),
-            *run_rows(view, width),
-        ]
-    left_width = (width - GAP) // 2
-    left = [*host_rows(view, left_width), (), *software_rows(view, left_width), *run_rows(view, left_width)]
-    right = gpu_rows(view, width - GAP - left_width)
-    return [_side_by_side(one, other, left_width) for one, other in zip_longest(left, right, fillvalue=())]
+class MachineSheet(ScrollView, can_focus=True):
+    """All rows about the machine of `panel`. Only cells that changed are painted again, and none while it is hidden."""
 
-
-def _side_by_side(left: Row, right: Row, width: int) -> Row:
-    room = width + GAP - sum(len(span.text) for span in left)
-    return (*left, Span(" " * room, "label"), *right) if right else left
-
-
-# --- host -------------------------------------------------------------------------------------------------
-
-
-def host_rows(view: MachineView, width: int) -> list[Row]:
-    """Processor, memory and the engine."""
-    machine, cpu = view.machine, view.machine.cpu if view.machine else None
-    assert machine is not None
-    assert cpu is not None
-    rows = [heading("Processor", width), *fact_rows("Model", processor(machine), width)]
-    rows += fact_rows("Generation", told(cpu.generation), width, _style(cpu.generation))
-    sockets = f"{cpu.sockets.value} socket{'s' * (cpu.sockets.value != 1)} · " if cpu.sockets.value else ""
-    rows += fact_rows("Cores", sockets + cores_and_threads(machine, 999), width)
-    if note := limits_note(machine):
-        rows += fact_rows("Limits", note, width, "bad")
-    rows += fact_rows("Clock", clocks(machine), width)
-    vectors = cpu.vector_instructions
-    rows += fact_rows(
-        "Instructions", ", ".join(vectors.value) if vectors.value else told(Fact[str](reason=vectors.reason)), width
-    )
-    rows += fact_rows("Caches", caches(machine), width)
-    rows += fact_rows("Good for", cpu_meaning(machine), width, "good")
-    return [*rows, *host_gauges(view, machine, width)]
-
-
-def limits_note(machine: Machine) -> str:
-    """A plain word where a container or a batch system lends less than the host has; empty where it does not."""
-    lent = []
-    if machine.usable_cpus_reason:
-        lent.append(f"{machine.usable_cpus} of {machine.cpu.threads} threads ({machine.usable_cpus_reason})")
-    if machine.usable_memory_reason:
-        total, usable = gib(machine.memory_bytes), gib(machine.usable_memory_bytes)
-        lent.append(f"{usable} of {total} GiB memory ({machine.usable_memory_reason})")
-    if not lent:
-        return ""
-    kind = machine.container
-    return f"this {f'{kind} container' if kind not in ('', 'container') else 'container or job'} may use {' and '.join(lent)}"
-
-
-def clocks(machine: Machine) -> str:
-    """`2.5 GHz base · 3.9 GHz at most`."""
-    base, most = machine.cpu.base_clock_mhz, machine.cpu.max_clock_mhz
-    if base.value is None and most.value is None:
-        return f"{UNKNOWN} {base.reason}"
-    said = [f"{fact.value / 1000:.1f} GHz {name}" for name, fact in (("base", base), ("at most", most)) if fact.value]
-    return " · ".join(said)
-
-
-def caches(machine: Machine) -> str:
-    """`L1 2 × 32 KiB data, 2 × 32 KiB instruction · L3 35.8 MiB`."""
-    known = machine.cpu.caches
-    if not known.value:
-        return f"{UNKNOWN} {known.reason}"
-    levels: dict[int, list[str]] = {}
-    for cache in known.value:
-        times = f"{cache.count} × " if cache.count > 1 else ""
-        kind = "" if cache.kind == "unified" else f" {cache.kind}"
-        levels.setdefault(cache.level, []).append(f"{times}{bytes_(cache.size_bytes)}{kind}")
-    return " · ".join(f"L{level} {', '.join(each)}" for level, each in levels.items())
-
-
-def host_gauges(view: MachineView, machine: Machine, width: int) -> list[Row]:
-    """Two minutes of CPUs, memory, swap and the engine's process."""
-    sample, histories = view.sample, view.histories
-    load = sample.cpu_percent if sample else Fact[float](reason="")
-    used = sample.memory_used_bytes if sample else None
-    gauges = [
-        Gauge("CPU", lambda room: histories.graph("cpu", room), (percent(load), f" {machine.usable_cpus} CPUs")),
-        Gauge("Memory", lambda room: histories.graph("memory", room), (used_of(used, machine.usable_memory_bytes),)),
-    ]
-    if sample and sample.swap_total_bytes.value:
-        swap = used_of(sample.swap_used_bytes.value, sample.swap_total_bytes.value)
-        gauges.append(Gauge("Swap", lambda room: histories.graph("swap", room), (swap,)))
-    if sample and sample.engine:
-        engine = sample.engine
-        memory = bytes_(engine.memory_bytes.value) if engine.memory_bytes.value is not None else ""
-        numbers = (percent(engine.cpu_percent), f"{memory:>9}")
-        reason = engine.memory_bytes.reason
-        gauges.append(Gauge("Engine", lambda room: histories.graph("engine", room), numbers, reason))
-    column = max(gauge.width for gauge in gauges)
-    rows = [gauge.row(width, column, LABEL) for gauge in gauges]
-    rows[1:1] = core_rows(view, width)
-    if sample and sample.swap_total_bytes.value is None:
-        rows += fact_rows("Swap", told(sample.swap_total_bytes), width, "unknown")
-    return rows
-
-
-def core_rows(view: MachineView, width: int) -> list[Row]:
-    """One block a CPU that this process may run on."""
-    loads = graph(core.percent for core in view.sample.core_percents) if view.sample else ""
-    room = max(1, width - LABEL)
-    return [
-        (Span(("" if start else "Each CPU").ljust(LABEL), "label"), Span(loads[start : start + room], "graph"))
-        for start in range(0, len(loads), room)
+    DEFAULT_CSS = """
+    MachineSheet {
+        overflow-y: scroll;
+        scrollbar-size-vertical: 1;
+        padding: 0 1;
+        & > .machine--value { color: $text; }
+        & > .machine--label { color: $text-muted; }
+        & > .machine--graph { color: $text-primary; }
+        & > .machine--unknown { color: $text-muted; }
+        & > .machine--stale { color: $text-disabled; }
+        & > .machine--heading { color: $text-muted; text-style: bold; }
+        & > .machine--bad { color: $text-error; }
+        & > .machine--good { color: $text; text-style: bold; }
+    }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"machine--{style}" for style in STYLES}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter", "leave", "back", id="sheet.leave", tooltip="Back to the chart"),
+        Binding("left", "select(-1)", "GPU before", id="sheet.before", tooltip="Show the GPU before"),
+        Binding("right", "select(1)", "next GPU", id="sheet.next", tooltip="Show the next GPU"),
     ]
 
+    class Left(Message):
+        """Enough has been seen."""
 
-def _style(fact: Fact[str] | Fact[int] | Fact[float]) -> str:
-    return "value" if fact.value is not None else "unknown"
+    def __init__(self, panel: MachinePanel, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
+        self.border_title = "Machine"
+        self._panel = panel
+        self._rows: list[Row] = []
 
+    def on_mount(self) -> None:
+        """Follow what the panel reads."""
+        self._panel.changed.subscribe(self, self._changed)
 
-# --- software ---------------------------------------------------------------------------------------------
+    def _changed(self, _view: MachineView) -> None:
+        self.draw()
 
+    def on_show(self) -> None:
+        """Take in what has come while it was hidden."""
+        self.draw()
 
-def software_rows(view: MachineView, width: int) -> list[Row]:
-    """Python, torch, CUDA, cuDNN and driver, and what of it does not fit."""
-    rows = [heading("Software", width)]
-    machine, ready = view.machine, view.ready
-    assert machine is not None
-    if ready is None:
-        rows += fact_rows("torch", f"{UNKNOWN} the engine has not told yet", width, "unknown")
-    else:
-        for label, text in software(ready):
-            rows += fact_rows(label, text, width)
-    if machine.gpus or machine.driver_version.value:
-        rows += fact_rows(
-            "Driver", f"{told(machine.driver_version)} · runs CUDA up to {told(machine.cuda_version)}", width
-        )
-    return [*rows, *_findings(machine, ready, width)] if ready else rows
+    def on_resize(self, event: events.Resize) -> None:
+        """Lay out anew."""
+        self.draw()
 
+    def draw(self) -> None:
+        """Take in what has changed."""
+        width, machine = self.scrollable_content_region.width, self._panel.view.machine
+        if not width or not self.is_on_screen:
+            return
+        title = f"Machine · {place_of(machine)}" if machine else "Machine"
+        if title != self.border_title:
+            self.border_title = title
+        old, self._rows = self._rows, sheet(self._panel.view, width)
+        if len(old) != len(self._rows):
+            self.virtual_size = Size(width, len(self._rows))
+            self.refresh()
+            return
+        top = self.scroll_offset.y
+        for y, (before, after) in enumerate(zip(old, self._rows, strict=True)):
+            if 0 <= y - top < self.size.height and (cells := changed_cells(before, after)):
+                self.refresh(Region(cells[0], y - top, cells[1] - cells[0], 1))
 
-def software(ready: Ready) -> Iterable[tuple[str, str]]:
-    """Label and words of each program that a standby has told of."""
-    yield "Python", ready.python_version or UNKNOWN
-    built = (
-        f"CUDA {ready.cuda_version}"
-        if ready.cuda_version
-        else f"ROCm {ready.hip_version}"
-        if ready.hip_version
-        else "the CPU only"
-    )
-    yield "torch", f"{ready.torch_version}, built for {built}"
-    yield "cuDNN", cudnn(ready.cudnn_version) if ready.cudnn_version else f"{UNKNOWN} this torch has none"
-    yield "Devices", ", ".join(f"{device.device} ({device.name})" for device in ready.devices)
+    def render_line(self, y: int) -> Strip:
+        """One visible row."""
+        place = y + self.scroll_offset.y
+        row = self._rows[place] if place < len(self._rows) else ()
+        found = segments(self, row, self._panel.view.stale)
+        return Strip(found).adjust_cell_length(self.size.width, self.visual_style.rich_style)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys for other GPUs only where there are some."""
+        machine = self._panel.view.machine
+        return action != "select" or bool(machine and len(machine.gpus) > 1)
 
-def cudnn(version: int) -> str:
-    """`9.1.0` of 90100, `8.0.5` of 8005."""
-    major = version // 10_000 if version >= 10_000 else version // 1000
-    rest = version - major * (10_000 if version >= 10_000 else 1000)
-    return f"{major}.{rest // 100}.{rest % 100}"
+    def action_select(self, by: int) -> None:
+        """Look at another GPU."""
+        self._panel.action_select(by)
 
-
-def _findings(machine: Machine, ready: Ready, width: int) -> list[Row]:
-    found = software_fit(ready, machine)
-    if not found:
-        return fact_rows("Fit", "all of it fits together", width, "good")
-    rows = []
-    for finding in found:
-        rows += fact_rows("Does not fit", finding.text, width, "bad")
-        rows += fact_rows("mend it with", finding.command, width) if finding.command else []
-    return rows
-
-
-# --- run --------------------------------------------------------------------------------------------------
-
-
-def run_rows(view: MachineView, width: int) -> list[Row]:
-    """How busy the device was during the run on the screen."""
-    if view.run is None or not view.run.count:
-        return []
-    rows = [(), heading("The run on the screen", width)]
-    room = width - LABEL
-    for label, name, most in (("GPU load", "gpu_percent", 100.0), ("Engine CPU", "engine_cpu_percent", _cpus(view))):
-        if view.run.figures[name].mean is not None:
-            rows.append((Span(label.ljust(LABEL), "label"), Span(run_graph(view.run, name, most, room), "graph")))
-    rows += fact_rows("In all", view.run.summary(), width)
-    return [*rows, *(fact_rows("Memory", view.run_memory.removeprefix("memory: "), width) if view.run_memory else [])]
-
-
-def _cpus(view: MachineView) -> float:
-    return 100.0 * (view.machine.usable_cpus if view.machine else 1)
-
-
-def run_graph(run: RunTelemetry, name: str, most: float, room: int) -> str:
-    """The whole run, from its beginning on the left."""
-    return graph(None if value is None else 100 * value / most for value in run.history(name, room))
+    def action_leave(self) -> None:
+        """Back to what was there before."""
+        self.post_message(self.Left())

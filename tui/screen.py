@@ -106,11 +106,14 @@ class MainScreen(Screen[None]):
         """What the first frame does not need."""
         from textual.widgets import Footer, RichLog
 
+        from tui.machine_sheet import MachineSheet
+
         self.runs, self.machine, self.form = runs, machine, form
         self.log_lines = RichLog(id="log", max_lines=1000, wrap=True, min_width=20, markup=False)
         self.log_lines.border_title = "Log"
         await self.query_one("#left").mount(self.runs, self.log_lines)
         await self.query_one("#body").mount(Vertical(self.machine, self.form, id="right"))
+        await self.mount(MachineSheet(self.machine, id="sheet"), before="#status")
         await self.mount(Footer(show_command_palette=False, compact=True))
         self.lay_out()
 
@@ -134,14 +137,28 @@ class MainScreen(Screen[None]):
 
     def action_page(self, page: str) -> None:
         """Show a region and put the focus there; asked for twice, the log goes again and the machine fills the page."""
-        if page == "machine" and self.machine.has_focus:
-            self.machine.action_open_page()
+        if page == "machine" and (self.machine.has_focus or self.has_class("-sheet")):
+            self.show_sheet(not self.has_class("-sheet"))
             return
+        self.remove_class("-sheet")
         again = page == "log" and self._page == "log" and not self.has_class("-compact")
         self._page = "runs" if again else page
         self.set_class(self._page == "log", "-log")
         self.lay_out()
         self._focus(self._page if not again else "chart")
+
+    def on_machine_panel_opened(self) -> None:
+        """Show it."""
+        self.show_sheet(True)
+
+    def on_machine_sheet_left(self) -> None:
+        """Show the regions again."""
+        self.show_sheet(False)
+
+    def show_sheet(self, shown: bool) -> None:
+        """Everything about the machine instead of the regions, or the regions again."""
+        self.set_class(shown, "-sheet")
+        self.query_one("#sheet" if shown else "#machine").focus()
 
     def _focus(self, region: str) -> None:
         if region == "form":
@@ -151,6 +168,7 @@ class MainScreen(Screen[None]):
 
     def action_focus_chart(self) -> None:
         """Back to the chart."""
+        self.remove_class("-sheet")
         self.chart.focus()
 
 

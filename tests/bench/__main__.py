@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 
-from tests.bench import app, chart, loop
+from tests.bench import app, chart, hardware, loop
 from tests.bench.tables import machine
 
 
@@ -14,6 +14,7 @@ def main() -> None:
     loop.main()
     chart.main()
     app.main()
+    hardware.main()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""What watching the machine costs: a sample, the commands, bytes to the terminal, a reading in the engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from time import perf_counter
+
+from engine.hardware import Sampler
+from engine.telemetry import Telemetry
+from tests.bench.tables import Figure, show, spread
+from tests.terminals import APP, Terminal
+
+SAMPLES = 200
+
+
+def sample() -> list[Figure]:
+    """CPU time of this process, all of its threads, for one sample."""
+    sampler = Sampler()
+    sampler.engine_pid = os.getpid()
+    sampler.sample()
+    begun = time.process_time()
+    for _ in range(SAMPLES):
+        sampler.sample()
+    each_ms = (time.process_time() - begun) / SAMPLES * 1000
+    said: list[object] = []
+    telemetry = Telemetry(said.append, None)
+    begun = time.process_time()
+    for _ in range(SAMPLES):
+        telemetry._say()
+    reading_ms = (time.process_time() - begun) / SAMPLES * 1000
+    return [
+        Figure("CPU of one sample of the panel, ms", f"{each_ms:.2f}", "≤ 5 without a GPU"),
+        Figure("CPU of one reading in the engine (every 5 s), ms", f"{reading_ms:.2f}"),
+    ]
+
+
+def commands() -> list[Figure]:
+    """From the command to its end."""
+    found = []
+    for words, target, times in ((["hardware"], "≤ 0.3", 9), (["hardware", "--torch"], "≤ 3", 3)):
+        seconds = []
+        for _ in range(times + 1):
+            begun = perf_counter()
+            subprocess.run([sys.executable, "-P", "-m", "tui", *words], stdout=subprocess.DEVNULL, check=True)
+            seconds.append(perf_counter() - begun)
+        found.append(Figure(f"`epochtop {' '.join(words)}`, s", spread(seconds[1:], "{:.2f}"), target))
+    return found
+
+
+def panel_bytes(size: tuple[int, int], keys: tuple[str, ...] = ()) -> float:
+    """KB/s to the terminal of an app in which nothing runs, over twenty seconds: the machine alone moves."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {"EPOCHTOP_HOME": str(Path(folder))}
+        with Terminal(*APP, size=size, environment=environment) as terminal:
+            terminal.wait_for("torch 2")
+            terminal.press(*keys)
+            time.sleep(3)
+            before, sent = perf_counter(), len(terminal.output)
+            time.sleep(20)
+            return (len(terminal.output) - sent) / (perf_counter() - before) / 1000
+
+
+def main() -> None:
+    """Print the tables."""
+    show("Watching the machine", [*sample(), *commands()])
+    show(
+        "KB/s to the terminal, nothing running",
+        [
+            Figure("panel at 80×24", f"{panel_bytes((80, 24), ('3',)):.2f}", "≤ 2"),
+            Figure("panel at 120×40", f"{panel_bytes((120, 40)):.2f}", "≤ 2"),
+            Figure("panel at 200×60", f"{panel_bytes((200, 60)):.2f}", "≤ 2"),
+            Figure("the full page at 120×40", f"{panel_bytes((120, 40), ('3', '3')):.2f}"),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
