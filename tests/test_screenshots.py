@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from engine.hardware import EngineLoad, Fact
+from tests.machines import a_full_load, a_full_machine, a_ready, a_sample
 from tests.made_runs import engine_alive, events_of, finished, losses_like_iris, started, windows, write_run
 from tests.screens import furnished, show_run, still_app
 from tui.dialogs import Question
@@ -93,3 +95,24 @@ def test_an_overlay_on_a_log_axis(snap_compare: Compare, home: Path) -> None:
 
 def test_a_terminal_that_is_too_small(snap_compare: Compare, home: Path) -> None:
     assert picture(snap_compare, home, "idle", (58, 14))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("gpus", [0, 1, 8])
+def test_the_machine(snap_compare: Compare, home: Path, gpus: int, size: str) -> None:
+    """The panel with several GPUs, the page without any and with one."""
+
+    async def then(pilot: Pilot[Any]) -> None:
+        panel = pilot.app.main.machine  # type: ignore[attr-defined]
+        panel.show_machine(a_full_machine(gpus))
+        for percent in (12.0, 30.0, 55.0, 97.0) * 10:
+            loads = tuple(a_full_load(index, utilization_percent=Fact(percent)) for index in range(gpus))
+            engine = EngineLoad(pid=4711, cpu_percent=Fact(percent), memory_bytes=Fact(320 << 20))
+            panel.show_sample(
+                a_sample(loads, cpu_percent=Fact(percent), engine=engine, swap_total_bytes=Fact(reason="none"))
+            )
+        panel.show_software(a_ready("12.8" if gpus else None))
+        await pilot.press(*(("3", "right") if gpus > 1 else ("3", "3")))
+        await pilot.pause()
+
+    assert picture(snap_compare, home, "finished", SIZES[size], then)

@@ -154,10 +154,15 @@ def gauges(view: MachineView, gpu: Gpu, sample: GpuSample, width: int) -> list[R
         one("NVLink recv.", "link received", megabytes_a_second(sample.nvlink_received_kbs), sample.nvlink_received_kbs.reason),
     ]  # fmt: skip
     column = max(gauge.width for gauge in found)
-    rows = [gauge.row(width, column, LABEL) for gauge in found]
-    if sample.sm_percent.value is None:
-        note = "load is the share of time in which some kernel ran, however little of the card it used"
-        rows[1:1] = fact_rows("", note, width, "label")
+    rows = []
+    for gauge in found:
+        if gauge.reason:  # words need the room of a graph and its numbers
+            rows += fact_rows(gauge.label, f"{UNKNOWN} {gauge.reason}", width, "unknown")
+        else:
+            rows.append(gauge.row(width, column, LABEL))
+        if gauge.label == "Load" and sample.sm_percent.value is None:
+            note = "load is the share of time in which some kernel ran, however little of the card it used"
+            rows += fact_rows("", note, width, "label")
     return rows
 
 

@@ -60,7 +60,7 @@ def host_rows(view: MachineView, width: int) -> list[Row]:
     sockets = f"{cpu.sockets.value} socket{'s' * (cpu.sockets.value != 1)} · " if cpu.sockets.value else ""
     rows += fact_rows("Cores", sockets + cores_and_threads(machine, 999), width)
     if note := limits_note(machine):
-        rows += fact_rows("Limits", note, width, "bad")
+        rows += fact_rows("Limits", note, width)
     rows += fact_rows("Clock", clocks(machine), width)
     vectors = cpu.vector_instructions
     rows += fact_rows(
