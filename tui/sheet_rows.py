@@ -37,8 +37,12 @@ def sheet(view: MachineView, width: int) -> list[Row]:
             *run_rows(view, width),
         ]
     left_width = (width - GAP) // 2
-    left = [*host_rows(view, left_width), (), *software_rows(view, left_width), *run_rows(view, left_width)]
-    right = gpu_rows(view, width - GAP - left_width)
+    right_width = width - GAP - left_width
+    left, right = host_rows(view, left_width), gpu_rows(view, right_width)
+    if view.gpu is None:  # there is room beside the processor
+        right += [(), *software_rows(view, right_width), *run_rows(view, right_width)]
+    else:
+        left += [(), *software_rows(view, left_width), *run_rows(view, left_width)]
     return [_side_by_side(one, other, left_width) for one, other in zip_longest(left, right, fillvalue=())]
 
 
