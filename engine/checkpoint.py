@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from engine.rundir import CHECKPOINTS, write_whole
 from engine.spec import Invalid, RunSpec
 
-Kind = Literal["last", "best"]
+Kind = str
+"""`last`, `best`, or `epoch-N` for those that are kept."""
 
 
 class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     """Name of the safetensors file beside it."""
     values: dict[str, float | int | None]
-    """Plain state: position in the epoch, learning rate, test loss."""
+    """Plain state: position in the epoch, learning rate, schedule, test loss."""
 
 
 _decode = msgspec.json.Decoder(CheckpointInfo).decode
@@ -49,22 +49,31 @@ def write(run: Path, kind: Kind, step: int, spec: RunSpec, tensors: dict[str, Te
                 old.unlink()
 
 
-def read(run: Path, kind: Kind) -> tuple[CheckpointInfo, dict[str, torch.Tensor]]:
-    """The checkpoint of a run, tensors on the host. Raises Invalid when there is none or it is damaged."""
-    path = run / CHECKPOINTS / f"{kind}.json"
+def exists(run: Path, kind: Kind) -> bool:
+    """Whether a checkpoint of this kind was written."""
+    return (run / CHECKPOINTS / f"{kind}.json").exists()
+
+
+def read_info(run: Path, kind: Kind) -> CheckpointInfo:
+    """The json of a checkpoint. Raises Invalid when there is none or it is damaged."""
     try:
-        while True:
-            content = path.read_bytes()
-            info = _decode(content)
-            try:
-                return info, load_file(path.with_name(Path(info.file).name))
-            except FileNotFoundError:
-                if path.read_bytes() == content:
-                    raise Invalid("", f"checkpoint {kind!r} of {run.name} has lost its file {info.file}") from None
-                # a newer one took its place meanwhile
-    except Invalid:
-        raise
+        return _decode((run / CHECKPOINTS / f"{kind}.json").read_bytes())
     except FileNotFoundError:
         raise Invalid("", f"{run.name} has no checkpoint {kind!r}") from None
-    except Exception as error:  # safetensors raises its own kinds
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid("", f"checkpoint {kind!r} of {run.name} cannot be read: {error}") from None
+
+
+def read(run: Path, kind: Kind) -> tuple[CheckpointInfo, dict[str, Tensor]]:
+    """The checkpoint of a run, tensors on the host. Raises Invalid when there is none or it is damaged."""
+    info = read_info(run, kind)
+    while True:
+        try:
+            return info, load_file(run / CHECKPOINTS / Path(info.file).name)
+        except FileNotFoundError:
+            newer = read_info(run, kind)
+            if newer == info:
+                raise Invalid("", f"checkpoint {kind!r} of {run.name} has lost its file {info.file}") from None
+            info = newer  # it took the other's place meanwhile
+        except Exception as error:  # safetensors raises its own kinds
+            raise Invalid("", f"checkpoint {kind!r} of {run.name} cannot be read: {error}") from None

@@ -1,185 +1,207 @@
-"""The rows a run trains on: loaded, split, scaled, checked; still on the host.
+"""The rows a run trains on: read, split, scaled, checked; still on the host.
 
-Scaling is fitted on the training rows only, and the split does not depend on the run's seed, so that runs
-with different seeds are measured on the same test rows.
+Everything that is fitted is fitted on the training rows only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.csvfile import read_csv
-from engine.spec import Invalid, RunSpec
+from engine.holdout import Parts, parts_of
+from engine.raw import Raw
+from engine.scaling import Index, Scaling, blocks, fit, scaled
+from engine.spec import FILES, GENERATED, IMAGES, Invalid, RunSpec
+from engine.split import Preparation, Rows, Split
 
-Floats = npt.NDArray[np.float32]
-LossName = Literal["cross_entropy", "binary_cross_entropy", "mean_squared_error"]
-
-SPLIT_SEED = 42
-"""`random_state` of the test split; the published Iris runs use it."""
-
-SUMS_ROWS, SUMS_FEATURES = 10_000, 20
-MOST_CLASSES = 100
-"""Whole-number labels with more distinct values than this are a regression target."""
+Say = Callable[[str], None]
+"""Takes a line about how far the reading is."""
 
 
-@dataclass(frozen=True)
-class Split:
-    """Rows ready for a device: `x` float32 (rows, features), `y` int64 (rows,) or float32 (rows,)."""
-
-    x: Floats
-    y: npt.NDArray[Any]
-    x_test: Floats
-    y_test: npt.NDArray[Any]
-    outputs: int
-    """Units of the model's last layer."""
-    loss: LossName
-    classes: tuple[str, ...]
-    """Names of the classes; empty for a regression."""
-
-    @property
-    def metric(self) -> str:
-        """`accuracy` for classes, `r2` for numbers."""
-        return "r2" if self.loss == "mean_squared_error" else "accuracy"
-
-    @property
-    def bytes(self) -> int:
-        """Memory of all rows."""
-        return sum(array.nbytes for array in (self.x, self.y, self.x_test, self.y_test))
+def quiet(_: str) -> None:
+    """Says nothing."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """A dataset before it is split: `x` float64 (rows, features), `y` (rows,)."""
-
-    x: npt.NDArray[np.float64]
-    y: npt.NDArray[Any]
-    loss: LossName
-    classes: tuple[str, ...]
-    columns: tuple[str, ...] = ()
-
-
-def load(spec: RunSpec) -> Split:
-    """Load, split and scale the dataset of `spec`. Raises Invalid with file, row and field."""
-    table, path = _table(spec), csv_path(spec)
+def load(spec: RunSpec, say: Say = quiet) -> Split:
+    """Read, split and scale the dataset of `spec`. Raises Invalid with file, row and field."""
+    path = file_of(spec)
     try:
-        return _split(table, spec)
+        return split(_read(spec, path, say), spec)
+    except MemoryError:
+        raise Invalid("dataset", f"{path or spec.dataset} does not fit into the free memory") from None
     except Invalid as error:
-        if path is None:
+        if path is None or str(path) in error.message:
             raise
         raise Invalid(error.field, f"{path}: {error.message}") from None
 
 
-def csv_path(spec: RunSpec) -> Path | None:
-    """The file of a `csv:PATH` dataset, absolute; None for the others."""
-    if not spec.dataset.startswith("csv:"):
+def file_of(spec: RunSpec) -> Path | None:
+    """The user's own file or folder of a dataset, absolute; None for the others."""
+    if spec.source not in FILES:
         return None
-    return Path(spec.dataset.removeprefix("csv:")).expanduser().absolute()
+    return Path(spec.dataset.partition(":")[2]).expanduser().absolute()
 
 
-def _table(spec: RunSpec) -> Table:
-    path = csv_path(spec)
+def _read(spec: RunSpec, path: Path | None, say: Say) -> Raw:
+    """Each source is imported where it is asked for: none of them should cost the others' start."""
     if path is not None:
-        return _csv_table(path, spec.target)
-    if spec.dataset == "sums":
-        return _sums()
+        return _read_file(spec, path, say)
+    if spec.dataset == "sums" or spec.dataset in GENERATED:
+        from engine.generated import generated
+
+        return generated(spec)
+    if spec.dataset in IMAGES or spec.source:
+        from engine.fetch import fetched
+
+        return fetched(spec, say)
+    return _built_in(spec.dataset)
+
+
+def _read_file(spec: RunSpec, path: Path, say: Say) -> Raw:
+    if spec.source == "csv":
+        from engine.csvfile import read_csv
+
+        return read_csv(path, spec.target, say)
+    if spec.source == "parquet":
+        from engine.parquetfile import read_parquet
+
+        return read_parquet(path, spec.target)
+    if spec.source in ("npz", "npy"):
+        from engine.arrayfile import read_npy, read_npz
+
+        return (read_npz if spec.source == "npz" else read_npy)(path)
+    if spec.source == "images":
+        from engine.data_images import images
+
+        return images(spec, say)
+    from engine.data_text import text
+
+    return text(spec)
+
+
+def _built_in(name: str) -> Raw:
     from sklearn import datasets
 
-    bunch = getattr(datasets, f"load_{spec.dataset}")()
-    names = tuple(str(name) for name in bunch.target_names)
-    return Table(x=bunch.data, y=bunch.target.astype(np.int64), loss="cross_entropy", classes=names)
-
-
-def _sums() -> Table:
-    """10,000 rows of 20 normal features; the label says whether they add up to more than 0."""
-    x = np.random.default_rng(SPLIT_SEED).standard_normal((SUMS_ROWS, SUMS_FEATURES))
-    y = (x.sum(axis=1) > 0).astype(np.float32)
-    return Table(x=x, y=y, loss="binary_cross_entropy", classes=("sum ≤ 0", "sum > 0"))
-
-
-def _csv_table(path: Path, target: str) -> Table:
-    columns, x, labels = read_csv(path, target)
-    numbers = _as_numbers(labels)
-    if numbers is not None and not _are_classes(numbers):
-        return Table(x=x, y=numbers, loss="mean_squared_error", classes=(), columns=columns)
-    names, codes = np.unique(np.array(labels) if numbers is None else numbers, return_inverse=True)
-    if len(names) < 2:
-        raise Invalid("target", f"{path}: column {target!r} has one class only ({labels[0]!r}); two are needed")
-    shown = tuple(str(name) if numbers is None else f"{name:g}" for name in names)
-    return Table(x=x, y=codes.astype(np.int64), loss="cross_entropy", classes=shown, columns=columns)
-
-
-def _as_numbers(labels: list[str]) -> npt.NDArray[np.float64] | None:
-    try:
-        numbers = np.array(labels, dtype=np.float64)
-    except ValueError:
-        return None
-    return numbers if bool(np.isfinite(numbers).all()) else None
-
-
-def _are_classes(numbers: npt.NDArray[np.float64]) -> bool:
-    return bool((numbers == np.round(numbers)).all()) and len(np.unique(numbers)) <= MOST_CLASSES
-
-
-def _split(table: Table, spec: RunSpec) -> Split:
-    x, x_test, y, y_test = _hold_out(table, spec.test_fraction)
-    if len(table.classes) > len(y):
-        raise Invalid(
-            "dataset", f"{len(y)} training rows are fewer than the {len(table.classes)} classes of the label column"
-        )
-    x, x_test = _scale(x, x_test, spec.scaling)
-    if table.loss == "mean_squared_error":
-        center, spread = float(y.mean()), float(y.std())
-        if spread == 0.0:
-            raise Invalid("target", f"every training row has the same value ({center:g}); there is nothing to learn")
-        y, y_test = (y - center) / spread, (y_test - center) / spread
-    floats, floats_test = _to_float32(x, table.columns), _to_float32(x_test, table.columns)
-    dtype = np.int64 if table.loss == "cross_entropy" else np.float32
-    return Split(
-        x=floats,
-        y=np.ascontiguousarray(y, dtype=dtype),
-        x_test=floats_test,
-        y_test=np.ascontiguousarray(y_test, dtype=dtype),
-        outputs=len(table.classes) if table.loss == "cross_entropy" else 1,
-        loss=table.loss,
-        classes=table.classes,
+    bunch = getattr(datasets, f"load_{name}")()
+    return Raw(
+        kind="table",
+        x=bunch.data,
+        y=bunch.target.astype(np.int64),
+        loss="cross_entropy",
+        classes=tuple(str(name) for name in bunch.target_names),
+        columns=tuple(str(name) for name in bunch.feature_names),
+        target="target",
+        image=(1, 8, 8) if name == "digits" else None,
     )
 
 
-def _hold_out(table: Table, fraction: float) -> tuple[Any, Any, Any, Any]:
-    if fraction == 0.0:
-        return table.x, table.x[:0], table.y, table.y[:0]
-    from sklearn.model_selection import train_test_split
+# --- the split ---------------------------------------------------------------------------------------------
 
-    try:
-        return cast(
-            tuple[Any, Any, Any, Any],
-            train_test_split(table.x, table.y, test_size=fraction, random_state=SPLIT_SEED),
-        )
-    except ValueError:
+
+def split(raw: Raw, spec: RunSpec) -> Split:
+    """Cut and scale what was read. Raises Invalid."""
+    parts = parts_of(raw, spec)
+    labels = raw.y[parts.train]
+    if len(raw.classes) > len(labels):
         raise Invalid(
-            "test_fraction", f"{fraction:g} of {len(table.y)} rows leaves no row on one side; use a value nearer to 0.2"
-        ) from None
+            "dataset", f"{len(labels)} training rows are fewer than the {len(raw.classes)} classes of the label column"
+        )
+    weights, weight_notes = _class_weights(raw, labels, spec)
+    center, spread = _standard(labels) if raw.loss == "mean_squared_error" else (0.0, 1.0)
+    train, validation, test, fitted = _inputs(raw, parts, spec)
+    preparation = Preparation(
+        kind=raw.kind,
+        loss=raw.loss,
+        classes=raw.classes,
+        columns=raw.columns,
+        target=raw.target,
+        target_center=center,
+        target_spread=spread,
+        image=raw.x.shape[1:] if raw.kind == "image" else raw.image,
+        vocabulary=raw.vocabulary,
+        **fitted,
+    )
+    own_y = raw.y if raw.test is None else raw.test[1]
+    return Split(
+        train=Rows(train, _outcomes(labels, preparation)),
+        validation=Rows(validation, _outcomes(raw.y[parts.validation], preparation)),
+        test=Rows(test, _outcomes(own_y[parts.test], preparation)),
+        outputs={"cross_entropy": len(raw.classes), "next_character": len(raw.vocabulary)}.get(raw.loss, 1),
+        preparation=preparation,
+        class_weights=weights,
+        notes=(*raw.notes, *parts.notes, *weight_notes),
+    )
 
 
-def _scale(x: Any, x_test: Any, scaling: str) -> tuple[Any, Any]:
-    if scaling == "none":
-        return x, x_test
-    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+def _inputs(raw: Raw, parts: Parts, spec: RunSpec) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Inputs of the three parts, and what was fitted for them, as fields of Preparation."""
+    own = raw.x if raw.test is None else raw.test[0]
+    if raw.kind != "table":
+        fitted = _pixels(raw.x, parts.train) if raw.kind == "image" else {}
+        return raw.x[parts.train], raw.x[parts.validation], own[parts.test], fitted
+    scaling = fit(raw.x, parts.train, spec.scaling)
+    pieces = ((raw.x, parts.train), (raw.x, parts.validation), (own, parts.test))
+    train, validation, test = (scaled(x, index, scaling, raw.columns) for x, index in pieces)
+    return train, validation, test, _kept(scaling)
 
-    scaler = (MinMaxScaler() if scaling == "minmax" else StandardScaler()).fit(x)
-    return scaler.transform(x), (scaler.transform(x_test) if len(x_test) else x_test)
+
+def _kept(scaling: Scaling) -> dict[str, Any]:
+    offset, factor = (tuple(array.tolist()) for array in (scaling.offset, scaling.factor))
+    return {"scaling": scaling.kind, "offset": offset, "factor": factor, "rounded": scaling.rounded}
 
 
-def _to_float32(x: Any, columns: tuple[str, ...]) -> Floats:
+def _pixels(x: npt.NDArray[Any], index: Index) -> dict[str, Any]:
+    """Mean and standard deviation of each channel, from whole numbers, so that blocks cost no precision."""
+    channels = x.shape[1]
+    count, total, squares = 0, np.zeros(channels, np.int64), np.zeros(channels, np.int64)
+    for block in blocks(x, index):
+        pixels = block.astype(np.uint32)
+        count += pixels.size // channels
+        total += pixels.sum(axis=(0, 2, 3), dtype=np.int64)
+        squares += (pixels * pixels).sum(axis=(0, 2, 3), dtype=np.int64)
+    variance = [int(square) * count - int(sum_) ** 2 for square, sum_ in zip(squares, total, strict=True)]
+    std = [(part**0.5 / count / 255) or 1.0 for part in variance]
+    return {"pixel_mean": tuple((total / count / 255).tolist()), "pixel_std": tuple(std)}
+
+
+def _outcomes(y: npt.NDArray[Any], preparation: Preparation) -> npt.NDArray[Any]:
+    """Labels as the loss takes them."""
+    if preparation.loss == "next_character":
+        return y
+    if preparation.loss != "mean_squared_error":
+        return np.ascontiguousarray(y, dtype=np.int64 if preparation.loss == "cross_entropy" else np.float32)
     with np.errstate(over="ignore"):
-        floats = np.ascontiguousarray(x, dtype=np.float32)
-    if not np.isfinite(floats).all():
-        column = int(np.argwhere(~np.isfinite(floats))[0][1])
-        name = columns[column] if columns else str(column)
-        raise Invalid("scaling", f"column {name!r} has values that float32 cannot hold; scale the features")
-    return floats
+        numbers = ((y - preparation.target_center) / preparation.target_spread).astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise Invalid("target", "it has a value so far from the others that float32 cannot hold it")
+    return numbers
+
+
+def _standard(y: npt.NDArray[Any]) -> tuple[float, float]:
+    """Center and spread of the training rows' target."""
+    with np.errstate(all="ignore"):
+        center, spread = float(y.mean()), float(y.std())
+    if not np.isfinite((center, spread)).all():
+        raise Invalid("target", "its values are too large to be standardized; divide them by a power of ten")
+    if spread == 0.0:
+        raise Invalid("target", f"every training row has the same value ({center:g}); there is nothing to learn")
+    return center, spread
+
+
+def _class_weights(raw: Raw, labels: npt.NDArray[Any], spec: RunSpec) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Inverse frequencies, whose mean over the training rows is 1; a class without training rows weighs 1."""
+    if not spec.class_weights:
+        return (), ()
+    if not raw.classes:
+        what = "a text" if raw.kind == "text" else f"the target {raw.target!r} is a number and"
+        raise Invalid("class_weights", f"{what} has no classes; turn it off")
+    counts = np.bincount(labels.astype(np.int64), minlength=len(raw.classes))
+    present = int((counts > 0).sum())
+    weights = tuple(len(labels) / (present * int(count)) if count else 1.0 for count in counts)
+    absent = [name for name, count in zip(raw.classes, counts, strict=True) if not count]
+    notes = (f"no training row is of {', '.join(map(repr, absent[:12]))}",) if absent else ()
+    return weights, notes

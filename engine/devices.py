@@ -17,7 +17,6 @@ from engine.hardware.cpu import identify_cpu
 from engine.hardware.gpu_processes import Processes
 from engine.hardware.watch import GpuWatch
 from engine.protocol import DeviceFact, Ready
-from engine.spec import RunSpec
 
 PATIENCE_S = 1.0
 """How long a plan waits for the driver's word on free memory."""
@@ -95,13 +94,6 @@ def _further(known: bool) -> list[DeviceFact]:
 
 
 # --- one device -------------------------------------------------------------------------------------------
-
-
-def chosen(spec: RunSpec) -> torch.device:
-    """The device a run of `spec` uses. Raises Invalid where this machine does not have it."""
-    from engine.job import choose_device
-
-    return choose_device(spec.device)
 
 
 def uuid(device: torch.device) -> str | None:

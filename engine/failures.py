@@ -5,15 +5,24 @@ from __future__ import annotations
 import re
 import time
 import traceback
+from pathlib import Path
 
-import torch
-
+from engine import outofmemory
+from engine.job import Job
+from engine.outofmemory import is_out_of_memory
 from engine.protocol import Failed
+from engine.usererrors import user_line
 
 
-def failed(error: BaseException, step: int) -> Failed:
-    """The event for an exception that ended a run before `step` was done."""
+def failed(error: BaseException, step: int, job: Job | None = None, task: str = "") -> Failed:
+    """The event for an exception that ended the run of `job`, if there was one yet, before `step` was done."""
     message, advice = explain(error)
+    if job is not None and is_out_of_memory(error):
+        message, advice = outofmemory.message(error, job.device), outofmemory.advice(job)
+    task = job.spec.task if job is not None else task
+    if task:
+        where = user_line(error, Path(task.rpartition(":")[0]))
+        message = f"{where}: {message}" if where else message
     text = "".join(traceback.format_exception(error))
     return Failed(time=time.time(), step=step, message=message, advice=advice, traceback=text)
 
@@ -22,10 +31,8 @@ def explain(error: BaseException) -> tuple[str, str]:
     """What happened and what would help. The advice is empty for what nobody has explained yet."""
     text = str(error).strip()
     first = text.splitlines()[0] if text else type(error).__name__
-    if isinstance(error, torch.OutOfMemoryError):
-        return f"out of memory on the GPU: {first}", "use a smaller batch_size, smaller hidden layers, or device cpu"
-    if isinstance(error, MemoryError) or "can't allocate memory" in text:
-        return f"out of memory: {first}", "use a smaller batch_size or smaller hidden layers"
+    if is_out_of_memory(error):
+        return f"out of memory: {first}", "use a smaller batch_size or a smaller model; `epochtop find-batch` finds one"
     if "device-side assert" in text:
         return f"a CUDA kernel stopped: {first}", "run it with device cpu to see which value is wrong"
     if "same device" in text or re.search(r"is on cpu.*expected.*(gpu|cuda)", text, re.IGNORECASE | re.DOTALL):

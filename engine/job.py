@@ -1,254 +1,235 @@
-"""A spec turned into something that can be trained: device, model, rows on the device, loss and metric.
+"""A spec turned into something that can be trained: device, model, rows on the device, loss, update, step.
 
 Everything that can be wrong with a spec is found here, before a run directory exists.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass
-from time import perf_counter
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from engine import devices, models
-from engine.data import Split, csv_path, load
-from engine.hardware import usable_cpus
+from engine import memory, threads
+from engine.batches import Batches, Loaded, Resident, Share, Streamed, Whole
+from engine.boundary import Boundary, boundary_of
+from engine.data import file_of
+from engine.device import choose_device, free_bytes
+from engine.evaluation import Judge, Pieces, pieces
+from engine.material import Material
+from engine.optimizers import make_update
 from engine.protocol import Plan
+from engine.schedule import Schedule
 from engine.spec import Invalid, RunSpec, check
-from engine.step import Batches, Step, Update, eager_step, make_update
+from engine.split import Rows
+from engine.step import Average, Parts, Step, make_step
+from engine.update import Update
 
-EVALUATION_ROWS = 8192
-"""Rows evaluated at once, so that a large test set needs no more memory than a batch."""
-
-CLEARLY_FASTER = 0.8
-"""Share of one thread's time that all threads must stay below."""
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
-
-
-def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return functional.binary_cross_entropy_with_logits(logits.squeeze(1), labels)
-
-
-def _mean_squared_error(output: Tensor, target: Tensor) -> Tensor:
-    return functional.mse_loss(output.squeeze(1), target)
-
-
-CRITERIA: dict[str, Criterion] = {
-    "cross_entropy": functional.cross_entropy,
-    "binary_cross_entropy": _binary_cross_entropy,
-    "mean_squared_error": _mean_squared_error,
-}
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
 class Job:
-    """What the loop trains. `x` is float32 (rows, features) and `y` (rows,), on `device`."""
+    """What the loop trains, on `device`."""
 
     spec: RunSpec
     device: torch.device
     model: nn.Module
-    criterion: Criterion
-    x: Tensor
-    y: Tensor
-    x_test: Tensor
-    y_test: Tensor
+    names: Sequence[str]
+    """Of the parameters that are trained, in the order of the update's."""
     update: Update
-    batches: Batches | None
+    batches: Batches
+    average: Average | None
+    schedule: Schedule
+    parts: Parts
+    """What a step is made of."""
+    step: Step
+    """Taken again and again."""
+    judge: Judge
+    judged: Pieces
+    """What the best weights are judged by: validation rows, else test rows, else the training rows."""
+    judged_on: str
+    """`validation`, `test` or `train`."""
+    test: Pieces
     plan: Plan
-    split: Split
-    notes: list[str]
-
-    @property
-    def step(self) -> Step:
-        """The step to take again and again."""
-        whole = (self.x, self.y)
-        return eager_step(self.model, self.criterion, self.update, self.batches or (lambda: whole))
+    material: Material
+    boundary: Boundary | None = None
+    """Where it can be drawn: two features, a few classes."""
+    notes: list[str] = field(default_factory=list)
 
 
 # --- checking ----------------------------------------------------------------------------------------------
 
 
-def choose_device(name: str) -> torch.device:
-    """The device a spec names. Raises Invalid when this machine does not have it."""
-    cuda = torch.cuda.is_available()
-    mps = torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device("cuda:0" if cuda else "mps" if mps else "cpu")
-    if name.startswith("cuda"):
-        count = torch.cuda.device_count() if cuda else 0
-        index = int(name.partition(":")[2] or 0)
-        if index >= count:
-            raise Invalid("device", f"{name} is not on this machine: {_why_no_cuda(count)}; use cpu or auto")
-        return torch.device("cuda", index)
-    if name == "mps" and not mps:
-        raise Invalid("device", "mps is not on this machine; use cpu or auto")
-    return torch.device(name)
+def resolved(spec: RunSpec) -> RunSpec:
+    """The spec with the paths of files made absolute, so that it means the same from any folder."""
+    path = file_of(spec)
+    if path is not None:
+        spec = msgspec.structs.replace(spec, dataset=f"{spec.source}:{path}")
+    if spec.task:
+        file, _, function = spec.task.rpartition(":")
+        spec = msgspec.structs.replace(spec, task=f"{Path(file).expanduser().absolute()}:{function}")
+    return spec
 
 
-def _why_no_cuda(count: int) -> str:
-    if count:
-        return f"torch sees {count} CUDA device{'s' * (count > 1)}, cuda:0" + (
-            f" to cuda:{count - 1}" if count > 1 else ""
-        )
-    if torch.version.cuda is None:
-        return f"torch {torch.__version__} is built without CUDA"
-    return "torch sees no CUDA device"
-
-
-def plan(spec: RunSpec, split: Split, device: torch.device) -> Plan:
+def plan(spec: RunSpec, stuff: Material, device: torch.device) -> Plan:
     """What a run of `spec` would do, computed without building it."""
-    rows, features = split.x.shape
-    batch = min(spec.batch_size or rows, rows)
-    steps_per_epoch = -(-rows // batch)
-    needed = models.memory_bytes(spec, features, split.outputs, batch) + split.bytes
+    rows = len(stuff.train)  # type: ignore[arg-type]
+    each = min(spec.batch_size or rows, rows)
+    batches = -(-rows // (each * spec.processes)) if spec.batch_size else 1
+    steps_per_epoch = -(-batches // spec.accumulate)
+    steps = spec.epochs * steps_per_epoch
+    summary = memory.summary_of(spec, stuff, each)
     return Plan(
         device=str(device),
         rows=rows,
-        test_rows=len(split.x_test),
-        features=features,
-        outputs=split.outputs,
-        parameters=models.parameter_count(features, spec.hidden, split.outputs),
-        steps=spec.epochs * steps_per_epoch,
+        test_rows=len(stuff.test),  # type: ignore[arg-type]
+        validation_rows=len(stuff.validation),  # type: ignore[arg-type]
+        features=int(np.prod(stuff.shape, dtype=np.int64)),
+        outputs=stuff.outputs,
+        parameters=summary.parameters,
+        steps=min(steps, spec.max_steps) if spec.max_steps else steps,
         steps_per_epoch=steps_per_epoch,
-        memory_bytes=needed,
-        available_bytes=devices.available_bytes(device),
+        memory_bytes=memory.memory_bytes(spec, summary) + stuff.bytes,
+        available_bytes=free_bytes(device),
+        summary=summary,
     )
 
 
-def describe(spec: RunSpec, split: Split) -> Plan:
+def describe(spec: RunSpec, stuff: Material) -> Plan:
     """Check everything about a spec that can be checked without training. Raises Invalid."""
     check(spec)
     device = choose_device(spec.device)
-    made = plan(spec, split, device)
-    _check_memory(made.memory_bytes, made.available_bytes, made, spec)
+    _check_rules(spec, stuff, device)
+    made = plan(spec, stuff, device)
+    memory.check(made, spec)
     return made
 
 
-def _check_memory(needed: int, available: int | None, made: Plan, spec: RunSpec) -> None:
-    if available is None or needed <= available:
-        return
-    raise Invalid(
-        "hidden",
-        f"{', '.join(map(str, spec.hidden)) or 'none'}: {made.parameters:,} parameters and batches of "
-        f"{spec.batch_size or made.rows:,} rows need about {_gib(needed)}, {made.device} has {_gib(available)} free; "
-        "use smaller layers or a smaller batch",
-    )
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
+def _check_rules(spec: RunSpec, stuff: Material, device: torch.device) -> None:
+    if spec.precision == "tf32" and device.type != "cuda":
+        raise Invalid("precision", f"tf32 is an arithmetic of NVIDIA GPUs; use fp32 or bf16 on {device}")
+    if len(stuff.train) < spec.processes:  # type: ignore[arg-type]
+        raise Invalid("processes", f"{spec.processes} cannot share {len(stuff.train):,} training rows; use fewer")  # type: ignore[arg-type]
+    here = min(spec.processes, int(os.environ.get("LOCAL_WORLD_SIZE", spec.processes)))  # torchrun's, on this machine
+    if device.type == "cuda" and here > torch.cuda.device_count():
+        raise Invalid(
+            "processes", f"one a GPU: this machine has {torch.cuda.device_count()}; use at most as many, or device cpu"
+        )
+    if device.type == "mps" and spec.processes > 1:
+        raise Invalid("processes", "are for the CPU and for CUDA; use device cpu, or 1 process")
+    if spec.accumulate > 1 and not spec.batch_size:
+        raise Invalid("accumulate", "needs batches: set batch_size, for example to 64")
+    classes = stuff.loss in ("cross_entropy", "next_character", "binary_cross_entropy")
+    if stuff.task is None and not classes:
+        for name in ("label_smoothing", "class_weights"):
+            if getattr(spec, name):
+                raise Invalid(name, f"is for classes; the target of {spec.dataset} is a number")
 
 
 # --- building ----------------------------------------------------------------------------------------------
 
 
-def build(spec: RunSpec, split: Split, made: Plan) -> Job:
-    """Build the model and move the rows. On a GPU this creates its context. Raises Invalid."""
+def build(
+    spec: RunSpec,
+    stuff: Material,
+    made: Plan,
+    share: Share = Share(),  # noqa: B008 - frozen
+    checked: bool = True,
+) -> Job:
+    """Build the model and move the rows. On a GPU this creates its context. Raises Invalid.
+
+    Only where it is `checked`, a job that is estimated not to fit is refused.
+    """
     device = torch.device(made.device)
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        _check_memory(made.memory_bytes, free, made, spec)
-    if spec.threads:
-        torch.set_num_threads(spec.threads)
+    _set_up(spec, device)
+    if checked:
+        memory.check(msgspec.structs.replace(made, available_bytes=free_bytes(device, exact=True)), spec)
     torch.manual_seed(spec.seed)  # nothing may draw from the default generator between here and the model
-    model = models.mlp(made.features, spec.hidden, made.outputs, spec.activation).to(device)
-    x, y = torch.from_numpy(split.x).to(device), torch.from_numpy(split.y).to(device)
-    full_batch = spec.batch_size == 0 or spec.batch_size >= made.rows
-    job = Job(
-        spec=spec,
-        device=device,
-        model=model,
-        criterion=CRITERIA[split.loss],
-        x=x,
-        y=y,
-        x_test=torch.from_numpy(split.x_test).to(device),
-        y_test=torch.from_numpy(split.y_test).to(device),
-        update=make_update(spec, list(model.parameters())),
-        batches=None if full_batch else Batches(x, y, spec.batch_size, spec.seed),
-        plan=made,
-        split=split,
-        notes=[],
-    )
-    if not spec.threads and device.type == "cpu":
-        _choose_threads(job)
+    model = stuff.model(spec).to(device)
+    if spec.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.train()
+    notes = list(stuff.notes)
+    resident = memory.resident(spec, stuff, device, notes)
+    job = _assemble(spec, stuff, made, model, resident, share)
+    job.notes = notes + threads.choose(job)
     return job
 
 
-def _choose_threads(job: Job) -> None:
-    """Time a few steps of a copy with one thread and with all; all must be clearly faster to be taken.
+def _set_up(spec: RunSpec, device: torch.device) -> None:
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    torch.use_deterministic_algorithms(spec.deterministic)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"
 
-    The stakes are not even: on a machine that gets busy later, many threads make tiny operators 30 times slower.
-    """
-    every = usable_cpus()
-    torch.set_num_threads(1)
-    if every < 2:
-        return
-    one_s = _step_seconds(job)
-    torch.set_num_threads(every)
-    all_s = _step_seconds(job)
-    torch.set_num_threads(1)
-    one_s = min(one_s, _step_seconds(job))
-    threads = every if all_s < CLEARLY_FASTER * one_s else 1
-    torch.set_num_threads(threads)
-    job.notes.append(
-        f"threads {threads}: a step takes {one_s * 1e3:.3g} ms with 1 thread, {all_s * 1e3:.3g} ms with {every}"
+
+def _assemble(spec: RunSpec, stuff: Material, made: Plan, model: nn.Module, resident: bool, share: Share) -> Job:
+    device = torch.device(made.device)
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if not trained:
+        raise Invalid("task" if spec.task else "model", "has no parameter that can be trained")
+    loss = stuff.criterion(spec, device)
+    autocast = AUTOCAST.get(spec.precision)
+    average = Average(model, spec.ema) if spec.ema else None
+    update = make_update(spec, list(trained.values()))
+    batches = _batches(spec, stuff, device, resident, share)
+    parts = Parts(
+        model=model,
+        criterion=loss,
+        update=update,
+        batches=batches,
+        parameters=list(trained.values()),
+        accumulate=spec.accumulate,
+        clip_norm=spec.clip_norm,
+        autocast=autocast,
+        average=average,
+        processes=share.of,
+    )
+    rows = min(spec.batch_size or made.rows, made.rows)
+    careful = bool(spec.task) or spec.oom_retry
+    test = pieces(stuff.test, device, resident, rows, careful)
+    judged, judged_on = test, "test"
+    if made.validation_rows:
+        judged, judged_on = pieces(stuff.validation, device, resident, rows, careful), "validation"
+    elif not made.test_rows:
+        judged, judged_on = pieces(stuff.train, device, resident, rows, careful), "train"
+    return Job(
+        spec=spec,
+        device=device,
+        model=model,
+        names=list(trained),
+        update=update,
+        batches=batches,
+        average=average,
+        schedule=Schedule(spec, made.steps),
+        parts=parts,
+        step=make_step(parts),
+        judge=Judge(stuff.judging, stuff.metrics, device, autocast),
+        judged=judged,
+        judged_on=judged_on,
+        test=test,
+        plan=made,
+        material=stuff,
+        boundary=boundary_of(stuff, device),
     )
 
 
-def _step_seconds(job: Job, most_steps: int = 20, most_s: float = 0.05) -> float:
-    """Median seconds of a step on a copy of the model; the job itself and its generators are left alone."""
-    model = copy.deepcopy(job.model)
-    rows = min(job.spec.batch_size or len(job.x), len(job.x))
-    batch = (job.x[:rows], job.y[:rows])
-    step = eager_step(model, job.criterion, make_update(job.spec, list(model.parameters())), lambda: batch)
-    step()
-    times: list[float] = []
-    while len(times) < most_steps and sum(times) < most_s:
-        begun = perf_counter()
-        step()
-        times.append(perf_counter() - begun)
-    return sorted(times)[len(times) // 2]
-
-
-def resolved(spec: RunSpec) -> RunSpec:
-    """The spec with a file's path made absolute, so that it means the same from any folder."""
-    path = csv_path(spec)
-    return spec if path is None else msgspec.structs.replace(spec, dataset=f"csv:{path}")
-
-
-def load_checked(spec: RunSpec) -> Split:
-    """The rows of a spec. Raises Invalid."""
-    check(spec)
-    return load(spec)
-
-
-# --- evaluation --------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def evaluate(job: Job, x: Tensor, y: Tensor) -> Tensor:
-    """Loss and metric over all rows as a tensor (2,) on the device; enqueued, not read."""
-    total = torch.zeros((), device=job.device)
-    hits = torch.zeros((), device=job.device)
-    for rows, labels in zip(torch.split(x, EVALUATION_ROWS), torch.split(y, EVALUATION_ROWS), strict=True):
-        output = job.model(rows)
-        total += job.criterion(output, labels) * len(rows)
-        hits += _hits(output, labels, job.split.loss)
-    if job.split.loss != "mean_squared_error":
-        return torch.stack((total, hits)) / len(x)
-    return torch.stack((total / len(x), 1 - hits / (y - y.mean()).square().sum()))
-
-
-def _hits(output: Tensor, labels: Tensor, loss: str) -> Tensor:
-    """Right answers of a classifier; the squared error of a regression."""
-    if loss == "cross_entropy":
-        return (output.argmax(1) == labels).sum()
-    if loss == "binary_cross_entropy":
-        return ((output.squeeze(1) > 0) == (labels > 0.5)).sum()
-    return (output.squeeze(1) - labels).square().sum()
+def _batches(spec: RunSpec, stuff: Material, device: torch.device, resident: bool, share: Share) -> Batches:
+    train = stuff.train
+    if not isinstance(train, Rows):
+        return Loaded(train, spec.batch_size or len(train), spec.seed, share, device, spec.workers)  # type: ignore[arg-type]
+    whole = spec.batch_size == 0 or spec.batch_size * share.of >= len(train)
+    if not resident and not whole:
+        return Streamed(train, spec.batch_size, spec.seed, share, device)
+    x, y = torch.from_numpy(train.x).to(device), torch.from_numpy(train.y).to(device)
+    if spec.channels_last and x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    return Whole(x, y, share) if whole else Resident(x, y, spec.batch_size, spec.seed, share)

@@ -1,6 +1,6 @@
 """The hot loop, and what happens between two windows.
 
-:meth:`Loop._train` takes steps and looks at the clock; that is all. Reading losses, commands, evaluation and
+:meth:`Loop._run_to` takes steps and looks at the clock; that is all. Reading losses, commands, evaluation and
 checkpoints happen at the boundary, once per refresh. Nothing on the step path may read the device.
 """
 
@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from engine.job import Job, evaluate
+from engine import snapshot
+from engine.appraisal import Appraisal, Evaluation
+from engine.boundary import MapLabel
+from engine.fields import parse
+from engine.finish import summary
+from engine.job import Job
 from engine.protocol import (
     AnyCommand,
     Changed,
-    Evaluated,
     Finished,
-    Losses,
     Outcome,
     Pause,
     Paused,
@@ -34,45 +34,49 @@ from engine.protocol import (
     Warned,
 )
 from engine.protocol import Save as SaveNow
+from engine.publish import Publisher
+from engine.ranks import take
 from engine.recorder import Recorder, Save
-from engine.spec import Invalid, parse
-from engine.tally import Best, Clock, Totals
+from engine.resume import Origin
+from engine.spec import Invalid
+from engine.tally import Clock
+from engine.team import Pace, Team
 from engine.window import LossWindow, Reading
 
 FIRST_WINDOW_S = 0.02
 """The first window is short, so that a curve is on the screen at once."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """An evaluation under way, and a copy of the weights it was made with."""
-
-    step: int
-    seconds: float
-    weights: dict[str, Tensor]
-
-
 class Loop:
     """Trains one job to its end. All state that changes while training is here."""
 
-    def __init__(self, job: Job, recorder: Recorder) -> None:
+    def __init__(self, job: Job, recorder: Recorder, origin: Origin | None = None, team: Team | None = None) -> None:
+        """`team` is for a job that several processes train together; this one leads."""
         self.job, self.recorder, self.spec = job, recorder, job.spec
-        self.step = 0
+        origin = origin or Origin()
+        self.step = origin.step
         self.deadline = 0.0
-        self.window = LossWindow(job.device)
+        self.team, self._pace = team, Pace()
+        self.window = LossWindow(job.device, origin.step, team.average if team else None)
         self.refresh_s = job.spec.refresh_ms / 1000
         self.commands: SimpleQueue[AnyCommand] = recorder.commands
         self.ending: tuple[Outcome, str] | None = None
-        self.clock = Clock()
-        self.best = Best()
-        self.totals = Totals()
+        self.clock = Clock(origin.seconds)
+        self.rate = origin.learning_rate or job.spec.learning_rate
+        self.publisher = Publisher(job, recorder, self.window, origin)
+        self.appraisal = Appraisal(job, self.window)
+        self._changes = list(origin.changes)
         self._next_evaluation = self._next_save = math.inf
+        if origin.values is not None:
+            self.appraisal.recall(origin.values, origin.best, origin.best_step)
 
     def run(self) -> Finished:
         """Take every step; returns the summary. The last events before it are already handed over."""
         self.clock.start()
-        self._next_evaluation = self.spec.eval_every or math.inf
-        self._next_save = self.spec.save_every or math.inf
+        now = self.clock.seconds()
+        by_clock = 0.0 if self.spec.eval_epochs else self.spec.eval_every
+        self._next_evaluation = now + by_clock if by_clock else math.inf
+        self._next_save = now + self.spec.save_every if self.spec.save_every else math.inf
         self.deadline = perf_counter() + min(FIRST_WINDOW_S, self.refresh_s)
         self._train()
         self._read_all()
@@ -80,8 +84,21 @@ class Loop:
         return self._finish()
 
     def _train(self) -> None:
-        total, take_step, record = self.job.plan.steps, self.job.step, self.window.record
-        while self.step < total:
+        self._set_rate()
+        while self.ending is None:
+            self._arrive()
+            if self.ending or self.step >= self.job.plan.steps:
+                return
+            if self.team is None:
+                self._run_to(self._milestone())
+            else:
+                self._run_together(self.team, self._milestone())
+
+    def _run_to(self, milestone: int) -> None:
+        record, take_step = self.window.record, self.job.step
+        if not self.job.schedule.constant:
+            take_step = self._scheduled_step
+        while self.step < milestone:
             record(take_step())
             self.step += 1
             if perf_counter() >= self.deadline:
@@ -89,14 +106,72 @@ class Loop:
                 if self.ending:
                     return
 
+    def _run_together(self, team: Team, milestone: int) -> None:
+        """Like :meth:`_run_to`, but the clock is asked only after as many steps as all ranks were told to take."""
+        while self.step < milestone and self.ending is None:
+            begun, count = perf_counter(), min(self._pace.steps, milestone - self.step)
+            team.take_steps(count, self.rate, self.job.schedule.memory())
+            take(self.job, self.window, self.step, count, self.rate)
+            self.step += count
+            now = perf_counter()
+            self._pace.took(count, now - begun, self.refresh_s)
+            if now >= self.deadline:
+                self._boundary()
+
+    def _scheduled_step(self) -> Tensor:
+        self._set_rate()
+        return self.job.step()
+
+    def _set_rate(self) -> None:
+        self.job.update.learning_rate = self.rate * self.job.schedule.factor(self.step)
+
     def rescue(self) -> None:
         """After an exception: read the losses of the steps before it, if the device still answers."""
         with contextlib.suppress(Exception):
-            self._read_all()
+            if self.team is None:
+                self._read_all()
+            else:  # what the other ranks made of the last steps is not known any more
+                self._publish(self.window.drain())
 
     def wake(self) -> None:
         """Let the next step be followed by a boundary; may be called from another thread."""
         self.deadline = 0.0
+
+    # --- at steps that were fixed beforehand ------------------------------------------------------------
+
+    def _milestone(self) -> int:
+        """The next step at which something is due, whatever the clock says."""
+        ends = [self.job.plan.steps, *(change.step for change in self._changes[:1])]
+        for epochs in (self.spec.eval_epochs, self.spec.keep_epochs):
+            if epochs:
+                every = epochs * self.job.plan.steps_per_epoch
+                ends.append((self.step // every + 1) * every)
+        return min(ends)
+
+    def _arrive(self) -> None:
+        while self._changes and self._changes[0].step <= self.step:
+            self.rate = self._changes.pop(0).value
+            self._set_rate()
+        if self.step and self._due(self.spec.eval_epochs):
+            self._evaluate()
+            if self.appraisal.decides:
+                self._read_all()  # the one wait that an evaluation may cost: the next step depends on it
+                self._decide()
+        if self.step and self._due(self.spec.keep_epochs):
+            kind = f"epoch-{self.step // self.job.plan.steps_per_epoch}"
+            self._attach_save(Save(kind, self.step, snapshot.weights(self.job), {}))
+
+    def _due(self, epochs: int) -> bool:
+        return epochs > 0 and self.step % (epochs * self.job.plan.steps_per_epoch) == 0
+
+    def _decide(self) -> None:
+        if self.appraisal.lowered:
+            self._set_rate()
+            self.publisher.warn(
+                f"the loss has stopped to fall: learning rate {self.job.update.learning_rate:g}", self.step
+            )
+        if self.appraisal.patience.over:
+            self.ending = ("finished", f"no better loss in {self.spec.patience} evaluations")
 
     # --- once per refresh ------------------------------------------------------------------------------
 
@@ -105,11 +180,13 @@ class Loop:
         self._obey()
         seconds = self.clock.seconds()
         if seconds >= self._next_evaluation:
-            self._evaluate(seconds)
+            self._evaluate()
             self._next_evaluation = self.clock.seconds() + self.spec.eval_every
         if seconds >= self._next_save:
             self._save()
             self._next_save = self.clock.seconds() + self.spec.save_every
+        if self.spec.max_seconds and seconds >= self.spec.max_seconds and not self.ending:
+            self.ending = ("finished", f"the {self.spec.max_seconds:g} s of training time are over")
         self.deadline = perf_counter() + self.refresh_s
 
     def _read_all(self) -> None:
@@ -120,29 +197,18 @@ class Loop:
     def _publish(self, reading: Reading | None) -> None:
         if reading is None:
             return
-        values = reading.losses.numpy()
-        if len(values):
-            self.recorder.put(
-                Losses(
-                    first_step=reading.first_step,
-                    seconds=round(reading.seconds, 6),
-                    values=values.astype("<f4", copy=False).tobytes(),
-                    reads=self.window.reads,
-                    waited=round(self.window.waited_s, 6),
-                )
-            )
-        if self.totals.add(reading.first_step, values):
-            self.ending = ("diverged", f"the loss became {self.totals.bad_value} at step {self.totals.bad_step:,}")
+        if not self.job.schedule.constant:
+            self.publisher.learning_rate = self.job.update.learning_rate
+        self.ending = self.publisher.losses(reading) or self.ending
         for label, tensors in reading.attached:
             self._arrived(label, tensors)
 
     def _arrived(self, label: Any, tensors: tuple[Tensor, ...]) -> None:
         match label:
             case Evaluation():
-                loss, metric = (_finite(value) for value in tensors[0].tolist())  # on the host already
-                self.best.judge(label.step, label.weights, loss, metric)
-                if len(self.job.x_test):
-                    self.recorder.put(Evaluated(step=label.step, seconds=label.seconds, loss=loss, metric=metric))
+                self.publisher.evaluated(self.appraisal.arrived(label, tensors[0]))
+            case MapLabel():
+                self.publisher.evaluated(self.appraisal.mapped(label, tensors[0]))
             case Save():
                 names = label.tensors
                 self.recorder.put(Save(label.kind, label.step, dict(zip(names, tensors, strict=True)), label.values))
@@ -176,8 +242,12 @@ class Loop:
         except Invalid as error:
             self.recorder.put(Warned(message=f"not changed: {error}"))
             return
+        if command.field == "learning_rate" and self.spec.schedule == "range_test":
+            self.recorder.put(Warned(message="not changed: range_test goes through the learning rates by itself"))
+            return
         if command.field == "learning_rate":
-            self.job.update.learning_rate = command.value
+            self.rate = command.value
+            self._set_rate()
         else:
             self.refresh_s = command.value / 1000
         self.recorder.put(Changed(step=self.step, field=command.field, value=command.value, by=command.by))
@@ -199,86 +269,48 @@ class Loop:
                     self.recorder.put(Resumed(step=self.step, by=command.by))
                 return
 
-    # --- evaluation and checkpoints --------------------------------------------------------------------
+    # --- evaluation, checkpoints, the end --------------------------------------------------------------
 
-    def _evaluate(self, seconds: float) -> None:
-        """Enqueue an evaluation and a copy of the weights; the numbers come with the next window."""
-        tested = len(self.job.x_test) > 0
-        rows = (self.job.x_test, self.job.y_test) if tested else (self.job.x, self.job.y)
-        label = Evaluation(self.step, round(seconds, 6), self._weights())
-        self.window.attach(label, (evaluate(self.job, *rows),))
+    def _evaluate(self) -> None:
+        self.appraisal.enqueue(self.step, self.clock.seconds())
 
     def _save(self) -> None:
-        """Enqueue copies of the state; they are written when they have reached the host."""
-        self._save_last()
+        """Enqueue copies of the state; they are written, the best first, when they have reached the host."""
         self._save_best()
+        self._save_last()
 
     def _save_last(self) -> None:
-        values: dict[str, float | int | None]
-        values = {"learning_rate": self.job.update.learning_rate, "test_loss": self.best.newest_loss}
-        if self.job.batches is not None:
-            values["rows_taken_of_epoch"] = self.job.batches.position
-        self._attach_save(Save("last", self.step, self._state(), values))
+        state, values = snapshot.take(self.job)
+        if self.team is not None:
+            state |= self.team.state()
+        values |= self.appraisal.memory()
+        values |= {
+            "learning_rate": self.rate,
+            "test_loss": self.appraisal.best.newest_loss,
+            "seconds": round(self.clock.seconds(), 6),
+        }
+        self._attach_save(Save("last", self.step, state, values))
 
     def _save_best(self) -> None:
-        if self.best.weights is not None and self.best.unsaved:
-            self.best.unsaved = False
-            values: dict[str, float | int | None] = {"test_loss": self.best.loss, "test_metric": self.best.metric}
-            self._attach_save(Save("best", self.best.step, self.best.weights, values))
+        best = self.appraisal.best
+        if best.weights is not None and best.unsaved:
+            best.unsaved = False
+            values: snapshot.Values = {"test_loss": best.loss, "test_metric": best.metric}
+            self._attach_save(Save("best", best.step, best.weights, values))
 
     def _attach_save(self, save: Save) -> None:
         self.window.attach(save, tuple(save.tensors.values()))
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {f"model.{name}": tensor.detach().clone() for name, tensor in self.job.model.state_dict().items()}
-
-    def _state(self) -> dict[str, Tensor]:
-        state = self._weights()
-        names = [name for name, _ in self.job.model.named_parameters()]
-        for key, tensors in self.job.update.state().items():
-            state |= {f"optimizer.{key}.{name}": tensor.clone() for name, tensor in zip(names, tensors, strict=True)}
-        if self.job.batches is not None:
-            state |= {f"batches.{key}": tensor.clone() for key, tensor in self.job.batches.state().items()}
-        state["rng.cpu"] = torch.get_rng_state()
-        return state
-
-    # --- the end ---------------------------------------------------------------------------------------
 
     def _finish(self) -> Finished:
         outcome, reason = self.ending or ("finished", f"all {self.job.plan.steps:,} steps are done")
         seconds, reads, waited = self.clock.seconds(), self.window.reads, self.window.waited_s
         if outcome != "diverged":
-            self._evaluate(seconds)
+            if self.appraisal.newest_step != self.step:
+                self._evaluate()
+            self.appraisal.enqueue_test(self.step, seconds)
             self._read_all()  # so that the best weights are known before they are saved
-            self._save_last()
         self._save_best()
+        if outcome != "diverged":
+            self._save_last()
         self._read_all()
-        tested = len(self.job.x_test) > 0
-        rate = self.step / seconds if seconds > 0 else 0.0
-        return Finished(
-            time=time.time(),
-            outcome=outcome,
-            reason=reason,
-            advice=_advice(self.job.update.learning_rate) if outcome == "diverged" else "",
-            steps=self.step,
-            epochs=self.step / self.job.plan.steps_per_epoch,
-            seconds=round(seconds, 6),
-            steps_per_second=round(rate, 3),
-            final_loss=self.totals.final,
-            best_loss=_finite(self.totals.best),
-            best_step=self.totals.best_step,
-            diverged_step=self.totals.bad_step,
-            test_loss=self.best.newest_loss if tested else None,
-            test_metric=self.best.newest_metric if tested else None,
-            best_test_loss=self.best.loss if tested else None,
-            device_reads=reads,
-            waited_seconds=round(waited, 6),
-        )
-
-
-def _advice(learning_rate: float) -> str:
-    return f"lower the learning rate: {learning_rate:g} is too high, try {learning_rate / 10:g}"
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+        return summary(self, outcome, reason, seconds, reads, waited)

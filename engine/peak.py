@@ -1,68 +1,87 @@
-"""How much memory a run really held, to be laid beside what its plan said.
-
-On a CUDA device torch counts what it has allocated. On the CPU the kernel keeps the highest resident size of the
-process; a run's part is what that is above the size of the engine that waited, so it holds the data, what the
-allocator keeps and what torch loads with the first step as well.
-"""
+"""How much memory something takes at its peak: of the process on the CPU, of torch's allocator on CUDA."""
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import ctypes
+import gc
+import re
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 
-_SELF = Path("/proc/self")
-
-
-def resident_bytes() -> int:
-    """Resident size of this process now."""
-    try:
-        return int((_SELF / "statm").read_text().split()[1]) * _page_size()
-    except OSError:
-        import psutil
-
-        return psutil.Process().memory_info().rss
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+LOOK_S = 0.002
+"""Between two looks at the memory, where the kernel does not remember its peak."""
 
 
 class Peak:
-    """Measures from its making on; `base_bytes` is the resident size of the engine before it had data."""
+    """Bytes taken at the peak, beyond what was in use before; known when :func:`measured` has ended."""
 
-    def __init__(self, device: torch.device, base_bytes: int) -> None:
-        self._device, self._base_bytes = device, base_bytes
-        self._before_bytes = 0 if _forget() else _highest()
-
-    def bytes(self) -> int | None:
-        """The most that was held so far; None where it cannot be told. Does not wait for the device."""
-        if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device)
-        if self._device.type != "cpu":
-            return None
-        highest = _highest()
-        # Where the kernel cannot be made to forget, a peak before the run hides all lower ones in it.
-        return max(0, highest - self._base_bytes) if highest > self._before_bytes else None
+    bytes = 0
 
 
-def _forget() -> bool:
-    """Let the kernel start anew with the highest resident size (proc(5), clear_refs)."""
+def release(device: torch.device) -> None:
+    """Give back what nobody uses any more, so that the next measurement begins low."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+@contextlib.contextmanager
+def measured(device: torch.device) -> Iterator[Peak]:
+    """The peak while it is entered."""
+    peak = Peak()
+    release(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_reserved(device)
+        yield peak
+        peak.bytes = torch.cuda.max_memory_reserved(device) - before
+    elif _reset():
+        before = _from_kernel()
+        yield peak
+        peak.bytes = _from_kernel() - before
+    else:
+        with _watched(peak):
+            yield peak
+
+
+def _reset() -> bool:
+    """Whether the kernel could be told to begin anew with the highest memory (proc(5), clear_refs)."""
     try:
-        (_SELF / "clear_refs").write_text("5")
+        CLEAR.write_text("5")
     except OSError:
         return False
-    return True
+    return STATUS.exists()
 
 
-def _highest() -> int:
+def _from_kernel() -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+    return int(found[1]) * 1024 if found else 0
+
+
+@contextlib.contextmanager
+def _watched(peak: Peak) -> Iterator[None]:
+    """A thread that looks again and again; what lasts for less than LOOK_S is not seen."""
+    process, stop = psutil.Process(), threading.Event()
+    before = highest = process.memory_info().rss
+
+    def look() -> None:
+        nonlocal highest
+        while not stop.wait(LOOK_S):
+            highest = max(highest, process.memory_info().rss)
+
+    thread = threading.Thread(target=look, name="peak", daemon=True)
+    thread.start()
     try:
-        lines = (_SELF / "status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _page_size() -> int:
-    import resource
-
-    return resource.getpagesize()
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        peak.bytes = max(highest, process.memory_info().rss) - before

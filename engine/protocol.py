@@ -35,6 +35,8 @@ class Started(Event, frozen=True, kw_only=True):
     device_name: str
     executor: str
     threads: int
+    processes: int = 1
+    """Those that train together, each with `threads` threads."""
     rows: int
     """Training rows."""
     test_rows: int
@@ -48,7 +50,11 @@ class Started(Event, frozen=True, kw_only=True):
     loss: str
     """`cross_entropy`, `binary_cross_entropy` or `mean_squared_error`."""
     metric: str
-    """Name of the test metric: `accuracy` or `r2`."""
+    """Name of the headline metric: `accuracy`, `r2`, `bits_per_character`, or an own task's."""
+    judged_on: str = "test"
+    """Rows that evaluations are made on: `test`, `validation`, or `train` where no row is held out."""
+    classes: tuple[str, ...] = ()
+    precision: str = "fp32"
     torch_version: str
     notes: tuple[str, ...] = ()
 
@@ -65,23 +71,47 @@ class Losses(Event, frozen=True, kw_only=True):
     """Device reads so far, this one included."""
     waited: float
     """Seconds the loop has waited for the device so far."""
+    learning_rate: float | None = None
+    """Of the last step of the window, where a schedule moves it."""
 
 
 class Evaluated(Event, frozen=True, kw_only=True):
-    """Test loss and metric with the weights before `step` was taken."""
+    """Loss and metrics on held-out rows with the weights before `step` was taken."""
 
     step: int
     seconds: float
     loss: float | None
     """None where it is not a finite number."""
     metric: float | None
+    """The headline metric."""
+    metrics: dict[str, float | None] = {}
+    """All of them by name."""
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    """Rows by true class and predicted class; None for a regression and for too many classes."""
+
+
+class Mapped(Event, frozen=True, kw_only=True):
+    """What a classifier of two features answers all over their plane, with the weights before `step` was taken."""
+
+    step: int
+    columns: int
+    rows: int
+    low: tuple[float, float]
+    """Least value of both features, scaled as the model sees them."""
+    high: tuple[float, float]
+    cells: bytes
+    """Class of each cell, a byte each, row by row from the top."""
+    classes: tuple[str, ...]
+    points: tuple[tuple[float, float, int], ...]
+    """Some training rows: both features and the class."""
 
 
 class Saved(Event, frozen=True, kw_only=True):
     """A complete checkpoint lies in `checkpoints/<kind>`."""
 
     step: int
-    kind: Literal["last", "best"]
+    kind: str
+    """`last`, `best` or `epoch-N`."""
 
 
 class Paused(Event, frozen=True, kw_only=True):
@@ -96,6 +126,23 @@ class Resumed(Event, frozen=True, kw_only=True):
 
     step: int
     by: str = ""
+
+
+class Continued(Event, frozen=True, kw_only=True):
+    """An engine goes on with a run that had ended or died, from its checkpoint of `step`.
+
+    Steps up to `recorded` are taken again and recorded once: what ended the run before counts no more.
+    """
+
+    time: float
+    step: int
+    recorded: int
+    """Steps whose losses were in the log already."""
+    device: str
+    why: str = ""
+    batch_size: int | None = None
+    """Rows in a batch from here on, where they are others than asked for; `accumulate` of them make the same steps."""
+    accumulate: int = 1
 
 
 class Changed(Event, frozen=True, kw_only=True):
@@ -117,6 +164,22 @@ class Measured(Event, frozen=True, kw_only=True):
     """A row of figures; for experiments."""
 
     values: dict[str, float | int | str | None]
+
+
+class Suggestion(msgspec.Struct, frozen=True, kw_only=True):
+    """A learning rate that a run with the schedule `range_test` found, and what speaks for it."""
+
+    learning_rate: float
+    """The one to try: `steepest_rate` in two digits."""
+    steepest_rate: float
+    """Where the smoothed loss fell fastest over the logarithm of the rate."""
+    lowest_rate: float
+    """Where the smoothed loss was lowest."""
+    tenth_of_lowest: float
+    """A tenth of that, the other usual rule."""
+    first_loss: float
+    """Smoothed, at the beginning."""
+    lowest_loss: float
 
 
 class Telemetry(Event, frozen=True, kw_only=True):
@@ -161,8 +224,12 @@ class Finished(Event, frozen=True, kw_only=True):
     test_loss: float | None = None
     test_metric: float | None = None
     best_test_loss: float | None = None
+    metrics: dict[str, float | None] = {}
+    """Of the test rows with the last weights."""
     device_reads: int
     waited_seconds: float
+    suggestion: Suggestion | None = None
+    """Of a range test whose loss fell."""
     planned_memory_bytes: int | None = None
     """What the plan said the run needs."""
     peak_memory_bytes: int | None = None
@@ -183,9 +250,11 @@ AnyEvent = (
     Started
     | Losses
     | Evaluated
+    | Mapped
     | Saved
     | Paused
     | Resumed
+    | Continued
     | Changed
     | Warned
     | Measured
@@ -231,6 +300,34 @@ class Set(Command, frozen=True, kw_only=True):
 AnyCommand = Pause | Resume | Stop | Save | Set
 
 
+# --- what a model is made of ------------------------------------------------------------------------------
+
+
+class LayerFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A layer of a model, as one row of its table."""
+
+    name: str
+    """Where it is in the model: `blocks.0.conv1`."""
+    kind: str
+    output: tuple[int, ...] | None
+    """Shape of what it gives, rows first; None where it is not called or gives no tensor."""
+    parameters: int
+    output_bytes: int | None
+
+
+class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's layers and what they need in float32 for a batch."""
+
+    rows: int
+    """Of the batch."""
+    layers: tuple[LayerFact, ...]
+    parameters: int
+    trained: int
+    """Parameters that are not frozen."""
+    activation_bytes: int
+    """Kept from the forward pass for the backward pass, the batch and the loss included."""
+
+
 # --- the pipe between a viewer and its standby engine ---------------------------------------------------
 
 
@@ -247,7 +344,22 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type
     home: str
 
 
-AnyRequest = Describe | Begin
+class Continue(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """Go on with a run that has ended before its last step, answer, and train."""
+
+    run: str
+    """Path of the run directory."""
+
+
+class FindBatch(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """Try which batch of `spec` is the largest that fits, answer, and end: what was tried has used up memory."""
+
+    spec: RunSpec
+    margin: float = 0.8
+    """Share of the free memory that a step may take."""
+
+
+AnyRequest = Describe | Begin | Continue | FindBatch
 
 
 class DeviceFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -288,14 +400,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"
     device: str
     rows: int
     test_rows: int
+    validation_rows: int = 0
     features: int
     outputs: int
     parameters: int
     steps: int
     steps_per_epoch: int
     memory_bytes: int
-    """Weights, gradients, optimizer state and data."""
+    """Weights, gradients, optimizer state, activations of a batch, and data."""
     available_bytes: int | None
+    summary: ModelSummary | None = None
+    """The model's layers."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
@@ -305,6 +420,29 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="t
     """Path of the run directory."""
 
 
+class BatchFound(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """The answer to :class:`FindBatch`; every figure of memory is measured."""
+
+    batch_size: int
+    """A power of two, or all training rows. A full step was taken with it."""
+    rows: int
+    """Training rows."""
+    device: str
+    row_bytes: int
+    """Memory that one more row in the batch takes."""
+    needed_bytes: int
+    """Of a step with this batch, beyond what was in use before: model, optimizer, activations, copies to save."""
+    budget_bytes: int
+    """What a step may take: `margin` of `available_bytes`."""
+    available_bytes: int
+    """Free before the first try."""
+    margin: float
+    tries: tuple[tuple[int, int | None], ...]
+    """Batches that were tried, with what they needed; None for what did not fit."""
+    ended: str
+    """Why no larger batch was tried."""
+
+
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
     """The spec cannot be trained here; nothing was written."""
 
@@ -312,7 +450,13 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="ty
     field: str = ""
 
 
-AnyReply = Ready | Plan | Accepted | Refused
+class Progress(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """What a request that takes long is doing; the answer is still to come."""
+
+    message: str
+
+
+AnyReply = Ready | Plan | Accepted | BatchFound | Refused | Progress
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,13 +45,14 @@ class Recorder:
     `commands` fills with what viewers ask. What is put before :meth:`start` is kept.
     """
 
-    def __init__(self, run: Path, spec: RunSpec) -> None:
+    def __init__(self, run: Path, spec: RunSpec, goes_on: bool = False) -> None:
+        """`goes_on` is for a run that had ended: what was commanded then is not obeyed now."""
         self.commands: SimpleQueue[AnyCommand] = SimpleQueue()
         self._run, self._spec = run, spec
         self._on_command: Callable[[], None] = lambda: None
-        self._items: SimpleQueue[AnyEvent | Save | None] = SimpleQueue()
+        self._items: SimpleQueue[AnyEvent | Save | threading.Event | None] = SimpleQueue()
         self._log = os.open(run / EVENTS, os.O_WRONLY | os.O_APPEND)
-        self._inbox = Inbox(run)
+        self._inbox = Inbox(run, from_now=goes_on)
         self._unwritten = b""
         self._refused_by_disk = False
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -64,6 +65,14 @@ class Recorder:
     def put(self, item: AnyEvent | Save) -> None:
         """Hand over an event or a checkpoint; returns at once."""
         self._items.put(item)
+
+    def begin_again(self, spec: RunSpec, patience_s: float = PATIENCE_S) -> bool:
+        """Write out everything that was put; checkpoints are of `spec` from now on. False if the disk would not take it."""
+        written = threading.Event()
+        self._items.put(written)
+        done = written.wait(patience_s) and not self._unwritten
+        self._spec = spec
+        return done
 
     def close(self) -> bool:
         """Write everything out and sync it to the disk. False if the disk would not take it."""
@@ -83,7 +92,12 @@ class Recorder:
                 if item is None:
                     self._finish()
                     return
-                self._take(item)
+                if isinstance(item, threading.Event):
+                    self._flush()
+                    self._sync()
+                    item.set()
+                else:
+                    self._take(item)
             self._read_commands()
 
     def _take(self, item: AnyEvent | Save) -> None:
@@ -94,6 +108,10 @@ class Recorder:
             self._sync()
 
     def _save(self, item: Save) -> Saved | Warned:
+        self._flush()
+        if self._unwritten:  # a checkpoint must never be ahead of the log: a run that goes on needs both
+            return Warned(message=f"checkpoint {item.kind!r} at step {item.step} waits for room on the disk")
+        self._sync()
         try:
             checkpoint.write(self._run, item.kind, item.step, self._spec, item.tensors, item.values)
         except OSError as error:

@@ -34,6 +34,7 @@ from engine.spec import Invalid, RunSpec
 
 RECORD, EVENTS, COMMANDS, LOCK, OUTPUT = "run.json", "events.jsonl", "commands.jsonl", "lock", "output.log"
 CHECKPOINTS = "checkpoints"
+PREPARATION = "preparation.json"
 
 READ_BYTES = 1 << 20
 """A reader takes at most this much of a log at once, so that memory is bounded for any length."""
@@ -86,8 +87,6 @@ def create(folder: Path, spec: RunSpec, versions: dict[str, str], created: float
     cannot be written.
     """
     make_home(folder)
-    stem = Path(spec.dataset.removeprefix("csv:")).stem
-    stem = "".join(letter if letter.isalnum() else "-" for letter in stem)[:24].strip("-").lower() or "run"
     aside = folder / f".new-{secrets.token_hex(8)}"
     try:
         aside.mkdir(mode=0o700)
@@ -106,7 +105,7 @@ def create(folder: Path, spec: RunSpec, versions: dict[str, str], created: float
         )
         write_whole(aside / RECORD, encode(record))
         while True:
-            path = folder / f"{stem}-mlp-{secrets.token_hex(2)}"
+            path = folder / f"{stem(spec)}-{secrets.token_hex(2)}"
             if not path.exists():
                 with contextlib.suppress(FileExistsError):
                     aside.rename(path)
@@ -114,6 +113,37 @@ def create(folder: Path, spec: RunSpec, versions: dict[str, str], created: float
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise Invalid("", f"cannot create a run in {folder}: {error.strerror}") from None
+
+
+def stem(spec: RunSpec) -> str:
+    """How the id of a run begins: what is trained on, and which model."""
+    file, _, _ = spec.task.rpartition(":")
+    what = file or spec.dataset.removeprefix(f"{spec.source}:")
+    words = "".join(letter if letter.isalnum() else "-" for letter in Path(what).stem)[:24].strip("-").lower()
+    return f"{words or 'run'}-{'own' if file else spec.model}"
+
+
+def reopen(run: Path) -> IO[bytes]:
+    """Take the lock of a run whose engine is gone, make it ours, and end a line that was cut off.
+
+    Returns the open lock file, which the caller keeps open as long as it lives. Raises Invalid while another
+    engine holds it, or if the run cannot be written.
+    """
+    record = read_record(run)
+    try:
+        lock = open(run / LOCK, "r+b")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise Invalid("", f"{run.name} is still running; `epochtop attach {run.name}` shows it") from None
+        with open(run / EVENTS, "r+b") as log:
+            if log.seek(0, os.SEEK_END) and log.seek(-1, os.SEEK_END) >= 0 and log.read(1) != b"\n":
+                log.write(b"\n")
+        write_whole(run / RECORD, encode(msgspec.structs.replace(record, pid=os.getpid(), host=socket.gethostname())))
+    except OSError as error:
+        raise Invalid("", f"cannot go on with {run}: {error.strerror}") from None
+    return lock
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -124,6 +154,11 @@ def write_whole(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # else a power cut may bring the old file back
+    finally:
+        os.close(folder)
 
 
 # --- commands: viewers to the engine ---------------------------------------------------------------------
@@ -141,8 +176,11 @@ def send(run: Path, command: AnyCommand) -> None:
 class Inbox:
     """Reads the commands of one run as they come; for the engine. An unreadable line is skipped."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, from_now: bool = False) -> None:
+        """`from_now` leaves out what was commanded before, for a run that goes on."""
         self._file = open(run / COMMANDS, "rb", buffering=0)
+        if from_now:
+            self._file.seek(0, os.SEEK_END)
         self._rest = b""
 
     def read(self) -> list[AnyCommand]:

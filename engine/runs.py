@@ -15,9 +15,11 @@ from typing import Literal
 
 import msgspec
 
+from engine.fields import parse
 from engine.protocol import (
     UNREADABLE,
     AnyEvent,
+    Continued,
     Evaluated,
     Failed,
     Finished,
@@ -29,7 +31,7 @@ from engine.protocol import (
     encode,
 )
 from engine.rundir import EVENTS, LOCK, RECORD, is_alive, read_record, write_whole
-from engine.spec import Invalid, parse
+from engine.spec import Invalid
 
 State = Literal["running", "paused", "finished", "stopped", "diverged", "failed", "died"]
 
@@ -108,6 +110,8 @@ def _after(summary: Summary, event: AnyEvent, alive: bool) -> Summary:
             return change(summary, state="paused")
         case Resumed() if alive:
             return change(summary, state="running")
+        case Continued():
+            return change(summary, state="running" if alive else "died", note="" if alive else summary.note)
         case Finished():
             return change(
                 summary,
@@ -203,6 +207,17 @@ def rename(run: Path, name: str) -> None:
     record = read_record(run)
     spec = msgspec.structs.replace(record.spec, name=checked)
     write_whole(run / RECORD, encode(msgspec.structs.replace(record, spec=spec)))
+
+
+def check_can_go_on(run: Path) -> None:
+    """Raises Invalid for a run with nothing left to do."""
+    summary = summarize(run)
+    if is_alive(run):
+        raise Invalid("", f"{run.name} is still running; `epochtop attach {run.name}` shows it")
+    if summary.state == "finished":
+        raise Invalid("", f"{run.name} has finished; nothing is left to do. Start a new run with more epochs")
+    if summary.state == "diverged":
+        raise Invalid("", f"{run.name} has diverged; start a new run with a lower learning rate")
 
 
 def delete(run: Path) -> None:

@@ -1,19 +1,17 @@
 """What a run is asked to do: one declaration for the form, the flags, the file format and the errors.
 
-Every field of :class:`RunSpec` carries its bounds, unit and description; everything that shows or reads a
-field asks :func:`fields` and :func:`parse`. Imports msgspec and the standard library only.
+Every field of :class:`RunSpec` carries its bounds, unit and description; :mod:`engine.fields` reads them.
+Imports msgspec and the standard library only.
 """
 
 from __future__ import annotations
 
-import math
-from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-Value = str | int | float | tuple[int, ...]
+Value = str | int | float | bool | tuple[int, ...]
 """What a field of a spec can hold."""
 
 
@@ -26,48 +24,179 @@ class Invalid(ValueError):  # noqa: N818 - reads as a statement: the field is in
         self.message = message
 
 
-def _field(description: str, group: str, unit: str = "", **bounds: Any) -> Meta:
-    return Meta(description=description, extra={"group": group, "unit": unit}, **bounds)
+def _field(description: str, group: str, unit: str = "", expects: str = "", **bounds: Any) -> Meta:
+    return Meta(description=description, extra={"group": group, "unit": unit, "expects": expects}, **bounds)
+
+
+BUILT_IN = ("iris", "wine", "breast_cancer", "digits", "sums")
+GENERATED = ("moons", "circles", "blobs", "spirals", "regression")
+IMAGES = ("mnist", "fashion_mnist", "cifar10")
+SOURCES = ("csv", "parquet", "npz", "npy", "images", "text", "openml")
+"""Kinds of datasets that are written `KIND:WHERE`."""
+FILES = ("csv", "parquet", "npz", "npy", "images", "text")
+"""Those of them that are files of the user's."""
+_WRITTEN = tuple(f"{kind}:{'FOLDER' if kind == 'images' else 'PATH'}" for kind in FILES)
+WITH_TARGET = ("csv", "parquet", "openml")
+
+Steps = Annotated[int, Meta(ge=0, le=10**12)]
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is asked of a run. The defaults are the Iris job: 4-10-3 MLP, SGD 0.01, full batch, 20,000 epochs."""
 
+    # --- data ----------------------------------------------------------------------------------------------
+
     dataset: Annotated[
         str,
         _field(
-            "iris, wine, breast_cancer, digits (scikit-learn), sums (synthetic), or csv:PATH",
+            "iris, wine, breast_cancer, digits (scikit-learn); sums, moons, circles, blobs, spirals, regression "
+            "(generated); mnist, fashion_mnist, cifar10, openml:NAME or openml:ID (fetched once, then cached); "
+            "csv:PATH, parquet:PATH, npz:PATH, npy:PATH, images:FOLDER, text:PATH",
             "data",
-            pattern=r"^(iris|wine|breast_cancer|digits|sums|csv:.+)$",
+            expects=f"{', '.join((*BUILT_IN, *GENERATED, *IMAGES))}, {', '.join(_WRITTEN)} or openml:NAME",
+            pattern=rf"^({'|'.join((*BUILT_IN, *GENERATED, *IMAGES))}|({'|'.join(SOURCES)}):.+)$",
         ),
     ] = "iris"
-    target: Annotated[str, _field("label column of a CSV file; empty for the built-in datasets", "data")] = ""
+    target: Annotated[str, _field("label column of a table (csv, parquet, openml)", "data")] = ""
+    samples: Annotated[
+        int, _field("rows of a generated dataset (moons to regression)", "data", "rows", ge=10, le=10**8)
+    ] = 1000
+    noise: Annotated[float, _field("noise of a generated dataset", "data", ge=0, le=100)] = 0.2
     test_fraction: Annotated[
         float,
         _field("share of the rows held out for the test loss; 0 trains on every row", "data", ge=0, lt=1),
     ] = 0.2
+    validation_fraction: Annotated[
+        float,
+        _field(
+            "share of the remaining rows by which the best weights, plateau and patience are judged; "
+            "0 takes the test rows for that",
+            "data",
+            ge=0,
+            lt=1,
+        ),
+    ] = 0.0
     scaling: Annotated[
         Literal["minmax", "standard", "none"],
         _field("feature scaling, fitted on the training rows only", "data"),
     ] = "minmax"
+    class_weights: Annotated[bool, _field("weigh each class by the inverse of its frequency", "data")] = False
+    placement: Annotated[
+        Literal["auto", "device", "stream"],
+        _field(
+            "where the rows lie: all on the device, or streamed from the host one batch ahead; "
+            "auto keeps them on the device while they need at most half of its free memory",
+            "data",
+        ),
+    ] = "auto"
+    workers: Annotated[
+        int, _field("processes that load an own task's Dataset; 0 loads in the training process", "data", ge=0, le=256)
+    ] = 0
+
+    # --- model ---------------------------------------------------------------------------------------------
+
+    model: Annotated[
+        Literal["mlp", "cnn", "resnet", "transformer"],
+        _field("mlp for tables and images, cnn and resnet for images, transformer for text", "model"),
+    ] = "mlp"
+    task: Annotated[
+        str,
+        _field(
+            "your own model and data: PATH.py:FUNCTION, a function that returns an engine.Task; it takes the place "
+            "of dataset and model",
+            "model",
+            expects="PATH.py:FUNCTION, for example train_me.py:make_task, or nothing",
+            pattern=r"^$|^.+\.py:[A-Za-z_]\w*$",
+        ),
+    ] = ""
     hidden: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=10**12)], ...],
-        _field("units of each hidden layer, separated by commas; empty is a linear model", "model", max_length=64),
+        _field(
+            "units of each hidden layer of an mlp, separated by commas; empty is a linear model", "model", max_length=64
+        ),
     ] = (10,)
-    activation: Annotated[Literal["relu", "tanh", "sigmoid", "gelu", "silu"], _field("between the layers", "model")] = (
-        "relu"
-    )
+    activation: Annotated[
+        Literal["relu", "tanh", "sigmoid", "gelu", "silu", "none"], _field("between the layers", "model")
+    ] = "relu"
+    dropout: Annotated[float, _field("share of units left out at random while training", "model", ge=0, lt=1)] = 0.0
+    width: Annotated[
+        int,
+        _field("channels of a cnn's or resnet's first layer, embedding size of a transformer", "model", ge=1, le=65536),
+    ] = 32
+    layers: Annotated[int, _field("blocks of a transformer, or of each stage of a resnet", "model", ge=1, le=1000)] = 2
+    heads: Annotated[int, _field("attention heads of a transformer; they divide its width", "model", ge=1, le=1024)] = 4
+    context: Annotated[int, _field("characters a transformer sees", "model", "characters", ge=2, le=65536)] = 64
+
+    # --- training ------------------------------------------------------------------------------------------
+
     epochs: Annotated[int, _field("passes over the training rows", "training", ge=1, le=10**12)] = 20_000
+    max_steps: Annotated[
+        Steps, _field("end after this many steps, whatever the epochs say; 0 is no limit", "training", "steps")
+    ] = 0
+    max_seconds: Annotated[
+        float, _field("end after this much training time; 0 is no limit", "training", "s", ge=0, le=1e9)
+    ] = 0.0
     batch_size: Annotated[
         int,
         _field("rows in a batch, shuffled every epoch; 0 takes all rows at once", "training", "rows", ge=0),
     ] = 0
-    optimizer: Annotated[Literal["sgd", "adam", "adamw"], _field("update rule", "training")] = "sgd"
+    accumulate: Annotated[
+        int,
+        _field("batches whose gradients are averaged before a step is taken", "training", "batches", ge=1, le=10**6),
+    ] = 1
+    optimizer: Annotated[
+        Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "muon"], _field("update rule", "training")
+    ] = "sgd"
     learning_rate: Annotated[float, _field("step size of the optimizer", "training", gt=0, le=1e6)] = 0.01
-    momentum: Annotated[float, _field("momentum of sgd; 0 is plain SGD", "training", ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[
-        float, _field("L2 penalty (sgd, adam) or decoupled decay (adamw)", "training", ge=0, le=1e6)
+    momentum: Annotated[float, _field("momentum of sgd and rmsprop; 0 is plain SGD", "training", ge=0, lt=1)] = 0.0
+    nesterov: Annotated[bool, _field("Nesterov momentum (sgd)", "training")] = False
+    weight_decay: Annotated[float, _field("L2 penalty, or decoupled decay (adamw, muon)", "training", ge=0, le=1e6)] = (
+        0.0
+    )
+    schedule: Annotated[
+        Literal["constant", "cosine", "one_cycle", "step", "linear", "plateau", "range_test"],
+        _field(
+            "of the learning rate: constant; cosine or linear down to 0; one_cycle up and down; step a tenth after "
+            "each third; plateau a tenth where evaluations stop to improve; range_test from 1e-7 of it up to find a good one",
+            "training",
+        ),
+    ] = "constant"
+    warmup: Annotated[
+        Steps, _field("steps in which the learning rate grows from 0 to its value", "training", "steps")
+    ] = 0
+    clip_norm: Annotated[
+        float,
+        _field("scale gradients down to this norm where theirs is larger; 0 leaves them", "training", ge=0, le=1e9),
     ] = 0.0
+    label_smoothing: Annotated[float, _field("share of certainty taken from each label", "training", ge=0, lt=1)] = 0.0
+    patience: Annotated[
+        int,
+        _field(
+            "end after so many evaluations without a better loss; 0 never does (needs eval_epochs)",
+            "training",
+            "evaluations",
+            ge=0,
+            le=10**9,
+        ),
+    ] = 0
+    ema: Annotated[
+        float,
+        _field(
+            "evaluate and save a moving average of the weights with this decay, such as 0.999", "training", ge=0, lt=1
+        ),
+    ] = 0.0
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16", "fp16"],
+        _field("of the arithmetic; weights stay float32 (tf32 needs a GPU, fp16 scales the loss)", "training"),
+    ] = "fp32"
+    channels_last: Annotated[bool, _field("memory layout that convolutions prefer on many devices", "training")] = False
+    checkpoint_activations: Annotated[
+        bool, _field("recompute activations in the backward pass: less memory, more time", "training")
+    ] = False
+    deterministic: Annotated[bool, _field("only algorithms that give the same result again; slower", "training")] = (
+        False
+    )
+    oom_retry: Annotated[bool, _field("after out of memory, begin again with half the batch", "training")] = False
     seed: Annotated[
         int,
         _field(
@@ -77,9 +206,17 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             le=2**63 - 1,
         ),
     ] = 1
+
+    # --- machine -------------------------------------------------------------------------------------------
+
     device: Annotated[
         str,
-        _field("auto, cpu, cuda, cuda:N or mps", "machine", pattern=r"^(auto|cpu|cuda(:\d{1,3})?|mps)$"),
+        _field(
+            "auto, cpu, cuda, cuda:N or mps",
+            "machine",
+            expects="auto, cpu, cuda, cuda:N or mps",
+            pattern=r"^(auto|cpu|cuda(:\d{1,3})?|mps)$",
+        ),
     ] = "auto"
     threads: Annotated[
         int,
@@ -90,6 +227,21 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             le=4096,
         ),
     ] = 0
+    processes: Annotated[
+        int,
+        _field(
+            "training processes on this machine, one a GPU; each takes its share of every batch",
+            "machine",
+            ge=1,
+            le=1024,
+        ),
+    ] = 1
+    shard: Annotated[
+        bool, _field("split weights, gradients and optimizer state over the processes (FSDP)", "machine")
+    ] = False
+
+    # --- recording -----------------------------------------------------------------------------------------
+
     refresh_ms: Annotated[
         int, _field("how often losses are read from the device", "recording", "ms", ge=10, le=60_000)
     ] = 100
@@ -103,148 +255,119 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             le=1e9,
         ),
     ] = 0.5
+    eval_epochs: Annotated[
+        int,
+        _field(
+            "evaluate after every so many epochs instead of by the clock; 0 goes by the clock",
+            "recording",
+            "epochs",
+            ge=0,
+            le=10**12,
+        ),
+    ] = 0
     save_every: Annotated[
         float, _field("between checkpoints; 0 saves only at the end", "recording", "s", ge=0, le=10**9)
     ] = 10.0
+    keep_epochs: Annotated[
+        int,
+        _field(
+            "keep a checkpoint after every so many epochs; 0 keeps the last and the best",
+            "recording",
+            "epochs",
+            ge=0,
+            le=10**12,
+        ),
+    ] = 0
     name: Annotated[
-        str, _field("a name to find the run by; may be empty", "recording", pattern=r"^[\w .+@:=-]{0,60}$")
+        str,
+        _field(
+            "a name to find the run by; may be empty",
+            "recording",
+            expects="up to 60 letters, digits, spaces and . _ + @ : = -",
+            pattern=r"^[\w .+@:=-]{0,60}$",
+        ),
     ] = ""
 
-
-class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """One field of :class:`RunSpec`, as a form or a command line shows it."""
-
-    name: str
-    kind: Literal["text", "integer", "number", "integers", "choice"]
-    default: Value
-    description: str
-    group: str
-    unit: str
-    choices: tuple[str, ...] = ()
-    expects: str
-    """What a right value is, in words: "a number above 0"."""
-
-
-def _bounds(kind: Any) -> str:
-    low = f"above {_plain(kind.gt)}" if kind.gt is not None else f"from {_plain(kind.ge)}"
-    if kind.lt is not None:
-        return f"{low} to below {_plain(kind.lt)}"
-    return f"{low} to {_plain(kind.le)}" if kind.le is not None else low
-
-
-def _plain(bound: float) -> str:
-    return f"{int(bound):,}" if float(bound).is_integer() else f"{bound:g}"
-
-
-_TEXT_EXPECTS = {
-    "dataset": "iris, wine, breast_cancer, digits, sums or csv:PATH",
-    "device": "auto, cpu, cuda, cuda:N or mps",
-    "name": "up to 60 letters, digits, spaces and . _ + @ : = -",
-}
-
-
-@cache
-def fields() -> tuple[Field, ...]:
-    """Every field of :class:`RunSpec`, in order."""
-    info = msgspec.inspect.type_info(RunSpec)
-    assert isinstance(info, msgspec.inspect.StructType)
-    return tuple(_describe(field) for field in info.fields)
-
-
-def _describe(field: msgspec.inspect.Field) -> Field:
-    meta = field.type
-    assert isinstance(meta, msgspec.inspect.Metadata)
-    extra, kind = meta.extra or {}, meta.type
-    description = (meta.extra_json_schema or {}).get("description", "")
-    choices: tuple[str, ...] = ()
-    match kind:
-        case msgspec.inspect.IntType():
-            name, expects = "integer", f"a whole number {_bounds(kind)}"
-        case msgspec.inspect.FloatType():
-            name, expects = "number", f"a number {_bounds(kind)}"
-        case msgspec.inspect.LiteralType():
-            choices = get_args(get_type_hints(RunSpec)[field.name])  # msgspec sorts them
-            name, expects = "choice", "one of " + ", ".join(choices)
-        case msgspec.inspect.VarTupleType():
-            name, expects = "integers", "whole numbers from 1, separated by commas"
-        case _:
-            name, expects = "text", _TEXT_EXPECTS.get(field.name, "text")
-    return Field(
-        name=field.name,
-        kind=name,  # type: ignore[arg-type]
-        default=field.default,
-        description=description,
-        group=extra["group"],
-        unit=extra["unit"],
-        choices=choices,
-        expects=expects,
-    )
-
-
-@cache
-def field(name: str) -> Field:
-    """The field called `name`; Invalid if there is none."""
-    for candidate in fields():
-        if candidate.name == name:
-            return candidate
-    raise Invalid("", f"there is no field {name!r}; the fields are {', '.join(f.name for f in fields())}")
-
-
-def show(value: Value) -> str:
-    """A value as one types it: `(10, 5)` is `10, 5`."""
-    if isinstance(value, tuple):
-        return ", ".join(str(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
-
-
-def parse(name: str, text: str) -> Value:
-    """The value of field `name` written as `text`. Raises Invalid with what would be right."""
-    about = field(name)
-    text = text.strip()
-    try:
-        value = _convert(about, text)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError
-        msgspec.convert({name: value}, RunSpec)
-    except (ValueError, msgspec.ValidationError):
-        shown = f"{text!r} is not" if text else "needs"
-        raise Invalid(name, f"{shown} {about.expects}{f' ({about.unit})' if about.unit else ''}") from None
-    return value
-
-
-def _convert(about: Field, text: str) -> Value:
-    match about.kind:
-        case "integer":
-            return _integer(text)
-        case "number":
-            return float(text)
-        case "integers":
-            return tuple(_integer(part) for part in text.replace(",", " ").split())
-        case _:
-            return text
-
-
-def _integer(text: str) -> int:
-    plain = text.replace("_", "").replace(",", "")
-    if plain.lstrip("+-").isdigit() and len(plain) < 40:
-        return int(plain)
-    number = float(plain)  # 1e4 is a whole number too
-    if not number.is_integer():
-        raise ValueError(text)
-    return int(number)
-
-
-def spec_from(texts: dict[str, str]) -> RunSpec:
-    """A checked spec from what was typed, field by field. Raises Invalid for the first wrong field."""
-    spec = RunSpec(**{name: parse(name, text) for name, text in texts.items()})  # type: ignore[arg-type]
-    check(spec)
-    return spec
+    @property
+    def source(self) -> str:
+        """Kind of a `KIND:WHERE` dataset: csv, text, openml …; empty for one with a name of its own."""
+        kind, colon, _ = self.dataset.partition(":")
+        return kind if colon else ""
 
 
 def check(spec: RunSpec) -> None:
     """The rules between fields; bounds of single fields are checked where a spec is read. Raises Invalid."""
-    from_csv = spec.dataset.startswith("csv:")
-    if spec.target and not from_csv:
-        raise Invalid("target", f"is for csv:PATH; the dataset {spec.dataset} has its own labels")
-    if spec.momentum and spec.optimizer != "sgd":
-        raise Invalid("momentum", f"is used by sgd only; leave it at 0 for {spec.optimizer}")
+    for wrong in (_wrong_data, _wrong_model, _wrong_training, _wrong_machine):
+        wrong(spec)
+
+
+def _wrong_data(spec: RunSpec) -> None:
+    if spec.target and spec.source not in WITH_TARGET and not spec.task:
+        raise Invalid(
+            "target", f"is for csv:PATH, parquet:PATH and openml:NAME; the dataset {spec.dataset} has its own labels"
+        )
+    if spec.class_weights and spec.dataset in ("regression",):
+        raise Invalid("class_weights", "regression has no classes; turn it off")
+
+
+def _wrong_model(spec: RunSpec) -> None:
+    if spec.task:
+        return
+    text = spec.source == "text"
+    if text != (spec.model == "transformer"):
+        raise Invalid(
+            "model",
+            f"text:PATH is for the transformer, not for {spec.model}"
+            if text
+            else f"the transformer reads text:PATH; use mlp, cnn or resnet for {spec.dataset}",
+        )
+    if spec.model == "transformer" and spec.width % spec.heads:
+        raise Invalid(
+            "heads",
+            f"{spec.heads} heads do not divide a width of {spec.width}; {spec.width} can be split into {_divisors(spec.width)}",
+        )
+    if spec.checkpoint_activations and spec.model == "mlp" and len(spec.hidden) < 2:
+        raise Invalid(
+            "checkpoint_activations", "saves memory in models with several blocks; this mlp has one hidden layer"
+        )
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(part) for part in range(1, 65) if number % part == 0)
+
+
+def _wrong_training(spec: RunSpec) -> None:
+    if spec.momentum and spec.optimizer not in ("sgd", "rmsprop"):
+        raise Invalid("momentum", f"is used by sgd and rmsprop only; leave it at 0 for {spec.optimizer}")
+    if spec.nesterov and not (spec.optimizer == "sgd" and spec.momentum):
+        raise Invalid("nesterov", "needs sgd with a momentum above 0, such as 0.9")
+    if spec.precision == "fp16" and spec.optimizer not in ("sgd", "adam", "adamw", "adagrad"):
+        raise Invalid(
+            "precision",
+            f"fp16 needs sgd, adam, adamw or adagrad: torch has no fused {spec.optimizer} that can skip a step without a read",
+        )
+    if spec.schedule == "range_test" and spec.warmup:
+        raise Invalid("warmup", "range_test has its own course; leave it at 0")
+    if (spec.patience or spec.schedule == "plateau") and not spec.eval_epochs:
+        what = "patience" if spec.patience else "plateau"
+        raise Invalid(
+            "eval_epochs",
+            f"{what} counts evaluations, and those by the clock come at other steps every time; use 1 or more",
+        )
+    if spec.label_smoothing and spec.dataset in ("sums", "regression") and not spec.task:
+        raise Invalid("label_smoothing", f"is for classes with cross entropy; {spec.dataset} has another loss")
+
+
+def _wrong_machine(spec: RunSpec) -> None:
+    if spec.processes > 1 and (spec.device == "mps" or spec.device.startswith("cuda:")):
+        raise Invalid(
+            "device", f"{spec.processes} processes do not share {spec.device}; use cuda (one GPU each) or cpu"
+        )
+    if spec.shard:
+        raise Invalid(
+            "shard",
+            "is not supported: each process holds the whole model; where that does not fit, use a smaller batch, "
+            "accumulate, checkpoint_activations or bf16",
+        )
+    if spec.precision == "tf32" and spec.device in ("cpu", "mps"):
+        raise Invalid("precision", f"tf32 is an arithmetic of NVIDIA GPUs; use fp32 or bf16 on {spec.device}")

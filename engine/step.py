@@ -1,155 +1,88 @@
-"""How one training step is executed: the update rules and the eager step.
+"""How one training step is executed: forward, loss, gradients, update.
 
-A step enqueues work and returns the loss as a 0-d tensor on its device. It must never read a value back.
-The arithmetic is that of :mod:`torch.optim`, operator for operator, so that the losses are the same bit for
-bit; only the wrappers around it (hooks, zero_grad, grouping by device and dtype) are left out.
+A step enqueues work and returns the loss as a 0-d tensor on its device. It must never read a value back. The
+ordinary step is kept bare, since on small models every wrapper around the operators costs more than they do;
+what a run does not ask for is not in its step.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from engine.spec import RunSpec
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
+from engine.batches import Batches
+from engine.optimizers import Scaled
+from engine.update import Tensors, Update
 
 Step = Callable[[], Tensor]
 """Takes one training step; returns its loss, 0-d, detached, still on the device."""
+Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
-class Update(ABC):
-    """Changes parameters in place from their gradients. `learning_rate` may be set at any time."""
+class Average:
+    """A moving average of a model's weights: `average = decay * average + (1 - decay) * weights` after every step."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> None:
-        # Detached aliases share the memory and need no `no_grad` around the in-place update.
-        self._parameters = [parameter.detach() for parameter in parameters]
-        self.learning_rate = learning_rate
-        self._weight_decay = weight_decay
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        state = model.state_dict(keep_vars=True)
+        names = [name for name, tensor in state.items() if tensor.is_floating_point()]
+        self._weights = [state[name].detach() for name in names]
+        self._share = 1 - decay
+        self.tensors = {name: tensor.detach().clone() for name, tensor in state.items()}
+        self._averages = [self.tensors[name] for name in names]
+        self._others = [(self.tensors[name], state[name]) for name in state if name not in set(names)]
 
-    @abstractmethod
-    def __call__(self, gradients: Tensors) -> None:
-        """Take one step down."""
-
-    @abstractmethod
-    def state(self) -> dict[str, list[Tensor]]:
-        """What it remembers between steps: for each name one tensor a parameter; empty before the first."""
-
-
-class SGD(Update):
-    """:class:`torch.optim.SGD` without dampening and Nesterov."""
-
-    def __init__(
-        self, parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float, momentum: float
-    ) -> None:
-        super().__init__(parameters, learning_rate, weight_decay)
-        self._momentum = momentum
-        self._velocity: list[Tensor] = []
-
-    def __call__(self, gradients: Tensors) -> None:
-        down: Tensors = gradients
-        if self._weight_decay:
-            down = torch._foreach_add(down, self._parameters, alpha=self._weight_decay)
-        if self._momentum:
-            down = self._accelerate(down)
-        torch._foreach_add_(self._parameters, down, alpha=-self.learning_rate)
-
-    def _accelerate(self, down: Tensors) -> list[Tensor]:
-        if self._velocity:
-            torch._foreach_mul_(self._velocity, self._momentum)
-            torch._foreach_add_(self._velocity, down)
-        else:
-            self._velocity = [gradient.clone() for gradient in down]
-        return self._velocity
-
-    def state(self) -> dict[str, list[Tensor]]:
-        return {"momentum_buffer": self._velocity} if self._velocity else {}
+    def __call__(self) -> None:
+        """Take in the weights as they are now."""
+        torch._foreach_lerp_(self._averages, self._weights, self._share)
+        for copy, original in self._others:
+            copy.copy_(original)
 
 
-class Adam(Update):
-    """:class:`torch.optim.Adam`, or AdamW with `decoupled` weight decay; betas 0.9 and 0.999, eps 1e-8."""
+@dataclass(frozen=True)
+class Parts:
+    """What a step is made of."""
 
-    BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
-
-    def __init__(
-        self, parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float, decoupled: bool
-    ) -> None:
-        super().__init__(parameters, learning_rate, weight_decay)
-        self._decoupled = decoupled
-        self._steps = 0
-        self._mean = [torch.zeros_like(parameter) for parameter in self._parameters]
-        self._square = [torch.zeros_like(parameter) for parameter in self._parameters]
-
-    def __call__(self, gradients: Tensors) -> None:
-        self._steps += 1
-        down: Tensors = gradients
-        if self._weight_decay and self._decoupled:
-            torch._foreach_mul_(self._parameters, 1 - self.learning_rate * self._weight_decay)
-        elif self._weight_decay:
-            down = torch._foreach_add(down, self._parameters, alpha=self._weight_decay)
-        torch._foreach_lerp_(self._mean, down, 1 - self.BETA1)
-        torch._foreach_mul_(self._square, self.BETA2)
-        torch._foreach_addcmul_(self._square, down, down, 1 - self.BETA2)
-        spread = torch._foreach_sqrt(self._square)
-        torch._foreach_div_(spread, (1 - self.BETA2**self._steps) ** 0.5)
-        torch._foreach_add_(spread, self.EPS)
-        size = self.learning_rate / (1 - self.BETA1**self._steps)
-        torch._foreach_addcdiv_(self._parameters, self._mean, spread, -size)
-
-    def state(self) -> dict[str, list[Tensor]]:
-        return {"exp_avg": self._mean, "exp_avg_sq": self._square}
+    model: nn.Module
+    """What is called: the model itself, or a wrapper that exchanges gradients between processes."""
+    criterion: Criterion
+    update: Update
+    batches: Batches
+    parameters: Sequence[nn.Parameter]
+    """Those that are trained."""
+    accumulate: int = 1
+    clip_norm: float = 0.0
+    autocast: torch.dtype | None = None
+    average: Average | None = None
+    processes: int = 1
+    backward: bool = False
+    """Whether gradients come from `loss.backward()`, whose hooks exchange them, instead of `autograd.grad`."""
+    silence: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
+    """Around backward passes after which gradients are not exchanged yet."""
 
 
-def make_update(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> Update:
-    """The update rule that `spec` asks for."""
-    if spec.optimizer == "sgd":
-        return SGD(parameters, spec.learning_rate, spec.weight_decay, spec.momentum)
-    return Adam(parameters, spec.learning_rate, spec.weight_decay, decoupled=spec.optimizer == "adamw")
-
-
-class Batches:
-    """Index selections of rows that lie on the device, in a new order every epoch.
-
-    The order is drawn on the device by a generator of its own: the default generator is not touched.
-    """
-
-    def __init__(self, x: Tensor, y: Tensor, batch_size: int, seed: int) -> None:
-        self._x, self._y, self._size = x, y, batch_size
-        self._generator = torch.Generator(x.device).manual_seed(seed)
-        self._order = torch.empty(0, dtype=torch.int64, device=x.device)
-        self._next = len(x)
-
-    def __call__(self) -> tuple[Tensor, Tensor]:
-        """The next batch; the last one of an epoch may be smaller."""
-        if self._next >= len(self._x):
-            self._order = torch.randperm(len(self._x), generator=self._generator, device=self._x.device)
-            self._next = 0
-        chosen = self._order[self._next : self._next + self._size]
-        self._next += self._size
-        return self._x.index_select(0, chosen), self._y.index_select(0, chosen)
-
-    def state(self) -> dict[str, Tensor]:
-        """The order of the current epoch and the generator's state (uint8, on the host)."""
-        return {"order": self._order, "generator": self._generator.get_state()}
-
-    @property
-    def position(self) -> int:
-        """Rows of the current epoch already taken."""
-        return self._next
+def make_step(parts: Parts) -> Step:
+    """The step to take again and again."""
+    alone = parts.accumulate == 1 and parts.processes == 1 and not parts.backward
+    extras = (parts.clip_norm, parts.autocast, parts.average, isinstance(parts.update, Scaled))
+    if alone and not any(extras):
+        return eager_step(parts.model, parts.criterion, parts.update, parts.batches, parts.parameters)
+    return _updating(parts, _one(parts) if alone else _several(parts))
 
 
 def eager_step(
     model: nn.Module,
-    criterion: Callable[[Tensor, Tensor], Tensor],
+    criterion: Criterion,
     update: Update,
     batch: Callable[[], tuple[Tensor, Tensor]],
+    parameters: Sequence[nn.Parameter],
 ) -> Step:
-    """One ordinary step: forward, loss, gradients, update; one operator after the other."""
-    parameters = list(model.parameters())
+    """The bare step: one batch, forward, loss, gradients, update; one operator after the other."""
     gradients = torch.autograd.grad
+    parameters = list(parameters)
 
     def step() -> Tensor:
         x, y = batch()
@@ -158,3 +91,111 @@ def eager_step(
         return loss.detach()
 
     return step
+
+
+def _updating(parts: Parts, losses: Callable[[], tuple[Tensor, Tensors]]) -> Step:
+    update, average, norm = parts.update, parts.average, parts.clip_norm
+    if isinstance(update, Scaled):
+        norm = 0.0  # clips by itself, after it has taken the scale away
+
+    def step() -> Tensor:
+        loss, gradients = losses()
+        if norm:
+            clip(gradients, norm)
+        update(gradients)
+        if average is not None:
+            average()
+        return loss.detach()
+
+    return step
+
+
+def _forward(parts: Parts) -> Callable[[object, object], Tensor]:
+    """The loss of a batch, in the precision that is asked for."""
+    model, criterion, dtype = parts.model, parts.criterion, parts.autocast
+    if dtype is None:
+        return lambda x, y: criterion(model(x), y)  # type: ignore[arg-type]
+    kind = parts.parameters[0].device.type
+
+    def forward(x: object, y: object) -> Tensor:
+        with torch.autocast(kind, dtype):
+            return criterion(model(x), y)  # type: ignore[arg-type]
+
+    return forward
+
+
+def _one(parts: Parts) -> Callable[[], tuple[Tensor, Tensors]]:
+    batch, forward, parameters = parts.batches, _forward(parts), list(parts.parameters)
+    scale = parts.update.scale if isinstance(parts.update, Scaled) else None
+
+    def losses() -> tuple[Tensor, Tensors]:
+        loss = forward(*batch())
+        return loss, torch.autograd.grad(loss if scale is None else scale(loss), parameters)
+
+    return losses
+
+
+def _several(parts: Parts) -> Callable[[], tuple[Tensor, Tensors]]:
+    """Several batches a step, or several processes: every loss counts as much as its rows."""
+    forward = _forward(parts)
+    scale = parts.update.scale if isinstance(parts.update, Scaled) else None
+    gather = ByBackward(parts) if parts.backward else ByGrad(parts)
+
+    def losses() -> tuple[Tensor, Tensors]:
+        total: Tensor | None = None
+        batches = parts.batches.take(parts.accumulate)
+        for number, batch in enumerate(batches):
+            last = number == len(batches) - 1
+            with nullcontext() if last else parts.silence():
+                loss = forward(batch.x, batch.y) * batch.weight
+                gather(loss if scale is None else scale(loss), number == 0)
+            total = loss.detach() if total is None else total + loss.detach()
+        assert total is not None
+        return total, gather.gradients()
+
+    return losses
+
+
+class ByGrad:
+    """Adds up gradients that `autograd.grad` gives."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parameters = list(parts.parameters)
+        self._sum: list[Tensor] = []
+
+    def __call__(self, loss: Tensor, first: bool) -> None:
+        """Take in the gradients of a loss; the `first` one of a step begins anew."""
+        gradients = torch.autograd.grad(loss, self._parameters)
+        if first:
+            self._sum = list(gradients)
+        else:
+            torch._foreach_add_(self._sum, gradients)
+
+    def gradients(self) -> list[Tensor]:
+        """Their sum, one a parameter."""
+        return self._sum
+
+
+class ByBackward:
+    """Lets `backward` add them up in the parameters, where hooks exchange them between processes."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parameters = list(parts.parameters)
+
+    def __call__(self, loss: Tensor, first: bool) -> None:
+        """Take in the gradients of a loss; the `first` one of a step begins anew."""
+        if first:
+            for parameter in self._parameters:
+                parameter.grad = None
+        loss.backward()
+
+    def gradients(self) -> list[Tensor]:
+        """Their sum over batches and mean over processes, one a parameter."""
+        # a parameter that this batch did not use has no gradient
+        return [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+
+
+def clip(gradients: Tensors, norm: float) -> None:
+    """Scale gradients in place so that their norm is at most `norm`: :func:`torch.nn.utils.clip_grad_norm_` without a read."""
+    total = torch.nn.utils.get_total_norm(gradients)
+    torch._foreach_mul_(list(gradients), torch.clamp(norm / (total + 1e-6), max=1.0))

@@ -1,4 +1,4 @@
-"""What the loop keeps count of: training time, losses so far, the best weights. Host values only."""
+"""What the loop keeps count of: training time, losses so far, the best weights, patience. Host values only."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 class Clock:
     """Seconds of training: runs between `start` and `stop`, so that a pause does not count."""
 
-    def __init__(self) -> None:
-        self._before = 0.0
+    def __init__(self, before_s: float = 0.0) -> None:
+        self._before = before_s
         self._since: float | None = None
 
     def start(self) -> None:
@@ -77,3 +77,33 @@ class Best:
         if loss is not None and (self.loss is None or loss < self.loss):
             self.weights, self.step, self.loss, self.metric = weights, step, loss, metric
             self.unsaved = True
+
+
+class Patience:
+    """Counts evaluations without a better loss than before."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._best = math.inf
+        self.bad = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether there were `limit` of them; never for a limit of 0."""
+        return 0 < self._limit <= self.bad
+
+    def judge(self, loss: float | None) -> None:
+        """The loss of an evaluation."""
+        if loss is not None and loss < self._best:
+            self._best, self.bad = loss, 0
+        else:
+            self.bad += 1
+
+    def memory(self) -> dict[str, float | int | None]:
+        """What it remembers, as plain values."""
+        return {"patience_best": self._best if math.isfinite(self._best) else None, "patience_bad": self.bad}
+
+    def recall(self, values: dict[str, float | int | None]) -> None:
+        """Take up what :meth:`memory` gave."""
+        best = values.get("patience_best")
+        self._best, self.bad = math.inf if best is None else float(best), int(values.get("patience_bad") or 0)

@@ -6,6 +6,7 @@ the device, and it waits for a window whose successor is already queued, so the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -43,7 +44,10 @@ class LossWindow:
     `reads` counts the windows that were read, `waited_s` the seconds the host stood still for them.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(
+        self, device: torch.device, first_step: int = 0, average: Callable[[Tensor], None] | None = None
+    ) -> None:
+        """`average` is given a window's losses on the device before they are sent off, to change them in place."""
         self._device = device
         self._cuda = device.type == "cuda"
         self._late = device.type != "cpu"
@@ -51,7 +55,8 @@ class LossWindow:
         self._slots = self._buffer.unbind()
         self._chunks: list[Tensor] = []
         self._count = 0
-        self._first_step = 0
+        self._first_step = first_step
+        self._average = average
         self._attached: list[tuple[Any, tuple[Tensor, ...]]] = []
         self._behind: _Turned | None = None
         self.reads = 0
@@ -87,6 +92,8 @@ class LossWindow:
 
     def _send(self, seconds: float) -> _Turned:
         losses = torch.cat([*self._chunks, self._buffer[: self._count]])
+        if self._average is not None and len(losses):
+            self._average(losses)
         first = self._first_step
         self._first_step += len(losses)
         self._chunks, self._count = [], 0

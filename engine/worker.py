@@ -8,7 +8,6 @@ No CUDA context is created before a run begins.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import re
 import signal
@@ -18,33 +17,33 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
-import msgspec
 import torch
 
 from engine import devices, rundir
-from engine.data import Split, csv_path
-from engine.failures import explain, failed
-from engine.job import Job, build, describe, load_checked, resolved
-from engine.loop import Loop
-from engine.peak import Peak, resident_bytes
+from engine.batches import Share
+from engine.data import file_of
+from engine.device import choose_device
+from engine.failures import explain
+from engine.fields import field, fields
+from engine.footprint import Footprint, resident_bytes
+from engine.job import build, describe, resolved
+from engine.material import Material, material
 from engine.protocol import (
     UNREADABLE,
     Accepted,
     AnyReply,
     Begin,
+    Continue,
     Describe,
-    Finished,
+    FindBatch,
+    Progress,
     Refused,
-    Started,
-    Stop,
     decode_request,
     encode,
 )
-from engine.recorder import Recorder
-from engine.spec import Invalid, RunSpec, field
-from engine.telemetry import Telemetry
-
-RUN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+from engine.resume import remains
+from engine.serve import RUN_SIGNALS, Run
+from engine.spec import Invalid, RunSpec, check
 
 
 class Standby:
@@ -52,7 +51,7 @@ class Standby:
 
     def __init__(self, requests: IO[bytes], replies: IO[bytes]) -> None:
         self._requests, self._replies = requests, replies
-        self._splits: dict[tuple[object, ...], Split] = {}
+        self._known: dict[tuple[object, ...], Material] = {}
         self._base_bytes = 0
 
     def serve(self) -> int:
@@ -68,10 +67,13 @@ class Standby:
                 continue
             if isinstance(request, Describe):
                 self._describe(request)
-            else:
-                run = self._begin(request)
-                if run is not None:
-                    return run.serve()
+                continue
+            if isinstance(request, FindBatch):
+                self._find_batch(request)
+                return 0
+            run = self._start(request)
+            if run is not None:
+                return run.serve()
         return 0
 
     def _describe(self, request: Describe) -> None:
@@ -80,33 +82,69 @@ class Standby:
         except Exception as error:  # whatever it is, the screen must hear of it
             self._reply(refusal(error))
 
-    def _begin(self, request: Begin) -> Run | None:
+    def _find_batch(self, request: FindBatch) -> None:
+        from engine.batchfinder import find
+
         try:
+            check(request.spec)
             spec = resolved(request.spec)
-            split = self._load(spec)
-            peak = Peak(devices.chosen(spec), self._base_bytes)
-            job = build(spec, split, describe(spec, split))
-            # A signal to a run that exists is answered by the run: it waits until the run can hear it.
-            signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
-            path, lock = rundir.create(Path(request.home), spec, versions(), time.time())
+            self._reply(find(spec, self._take(spec), request.margin))
+        except Exception as error:
+            self._reply(refusal(error))
+
+    def _start(self, request: Begin | Continue) -> Run | None:
+        try:
+            run = self._begin(request) if isinstance(request, Begin) else self._continue(request)
         except Exception as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
             self._reply(refusal(error))
             return None
-        self._reply(Accepted(run=str(path)))
+        self._reply(Accepted(run=str(run.path)))
         self._requests.close()
         with contextlib.suppress(BrokenPipeError):  # closing tries once more what a viewer that is gone did not take
             self._replies.close()
-        return Run(job, path, lock, peak)
+        return run
 
-    def _load(self, spec: RunSpec) -> Split:
-        """The rows of a spec, kept for the next request about the same file."""
-        path = csv_path(spec)
-        state = (path, path.stat().st_mtime_ns, path.stat().st_size) if path and path.exists() else None
-        key = (spec.dataset, spec.target, spec.test_fraction, spec.scaling, state)
-        if key not in self._splits:
-            self._splits = {key: load_checked(spec)}
-        return self._splits[key]
+    def _begin(self, request: Begin) -> Run:
+        check(request.spec)
+        spec = resolved(request.spec)
+        stuff = self._take(spec)
+        footprint = self._footprint(spec)
+        job = build(spec, stuff, describe(spec, stuff), Share(0, spec.processes))
+        # A signal to a run that exists is answered by the run: it waits until the run can hear it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
+        path, lock = rundir.create(Path(request.home), spec, versions(), time.time())
+        return Run(job, path, lock, footprint=footprint)
+
+    def _continue(self, request: Continue) -> Run:
+        path = Path(request.run)
+        left = remains(path)
+        stuff = self._take(left.spec)
+        footprint = self._footprint(left.spec)
+        job = build(left.spec, stuff, describe(left.spec, stuff), Share(0, left.spec.processes))
+        origin = left.restore(job)
+        signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
+        return Run(job, path, rundir.reopen(path), origin, left.tensors, footprint=footprint)
+
+    def _footprint(self, spec: RunSpec) -> Footprint:
+        return Footprint(choose_device(spec.device), self._base_bytes)
+
+    def _load(self, spec: RunSpec) -> Material:
+        """What a spec trains, kept for the next request about the same file."""
+        key = _data_key(spec)
+        if key not in self._known:
+            check(spec)
+            self._known = {key: material(spec, self._say)}
+        return self._known[key]
+
+    def _take(self, spec: RunSpec) -> Material:
+        """What a run trains. A task's model is used by one run only, so it is made anew."""
+        if spec.task:
+            return material(spec)
+        return self._load(spec)
+
+    def _say(self, message: str) -> None:
+        self._reply(Progress(message=message))
 
     def _reply(self, reply: AnyReply) -> None:
         try:
@@ -116,81 +154,14 @@ class Standby:
             pass  # the viewer is gone; a run that was asked for goes on
 
 
-class Run:
-    """One run in a process of its own."""
+DATA_FIELDS = (*(about.name for about in fields() if about.group == "data"), "model", "task", "context", "seed")
 
-    def __init__(self, job: Job, path: Path, lock: IO[bytes], peak: Peak) -> None:
-        self._job, self._path, self._lock, self._peak = job, path, lock, peak
 
-    def serve(self) -> int:
-        """Train to the end, whatever the end is. Returns the exit status: 1 for a run that failed."""
-        self._detach()
-        recorder = Recorder(self._path, self._job.spec)
-        loop = Loop(self._job, recorder)
-        recorder.start(on_command=loop.wake)
-        self._end_on_signals(loop, recorder)
-        recorder.put(self._started())
-        gc.collect()
-        gc.freeze()  # what exists now stays; later collections need not look at it
-        telemetry = Telemetry(recorder.put, devices.uuid(self._job.device))
-        telemetry.start()
-        status = 0
-        try:
-            end = loop.run()
-            telemetry.close()
-            recorder.put(self._weighed(end))
-        except BaseException as error:
-            telemetry.close()
-            loop.rescue()
-            recorder.put(failed(error, loop.step))
-            status = 1
-        return status if recorder.close() else 1
-
-    def _weighed(self, end: Finished) -> Finished:
-        """The summary, with the memory that was planned and the memory that was held."""
-        planned, peak = self._job.plan.memory_bytes, self._peak.bytes()
-        return msgspec.structs.replace(end, planned_memory_bytes=planned, peak_memory_bytes=peak)
-
-    def _detach(self) -> None:
-        """Give the terminal and the viewer's pipes back: input from nowhere, output into the run."""
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        output = os.open(self._path / rundir.OUTPUT, os.O_WRONLY | os.O_APPEND)
-        for descriptor, source in ((0, nothing), (1, output), (2, output)):
-            os.dup2(source, descriptor)
-        os.close(nothing)
-        os.close(output)
-
-    def _end_on_signals(self, loop: Loop, recorder: Recorder) -> None:
-        def stop(number: int, _frame: object) -> None:
-            recorder.commands.put(Stop(by=f"signal {signal.Signals(number).name}"))
-            loop.wake()
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
-
-    def _started(self) -> Started:
-        job, plan = self._job, self._job.plan
-        name = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else devices.cpu_name()
-        return Started(
-            time=time.time(),
-            device=str(job.device),
-            device_name=name,
-            executor="eager",
-            threads=torch.get_num_threads(),
-            rows=plan.rows,
-            test_rows=plan.test_rows,
-            features=plan.features,
-            outputs=plan.outputs,
-            parameters=plan.parameters,
-            steps=plan.steps,
-            steps_per_epoch=plan.steps_per_epoch,
-            loss=job.split.loss,
-            metric=job.split.metric,
-            torch_version=str(torch.__version__),
-            notes=tuple(job.notes),
-        )
+def _data_key(spec: RunSpec) -> tuple[object, ...]:
+    """What the rows of a spec depend on: some fields, and the state of the user's file."""
+    file = Path(spec.task.rpartition(":")[0]) if spec.task else file_of(spec)
+    state = (file.stat().st_mtime_ns, file.stat().st_size) if file and file.exists() else None
+    return (*(getattr(spec, name) for name in DATA_FIELDS), state)
 
 
 def refusal(error: Exception) -> Refused:

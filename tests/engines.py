@@ -21,6 +21,7 @@ from engine.protocol import (
     AnyReply,
     AnyRequest,
     Begin,
+    Continue,
     Describe,
     Failed,
     Finished,
@@ -83,6 +84,15 @@ class Engine:
         assert isinstance(reply, Accepted), reply
         return Path(reply.run)
 
+    def resume(self, run: Path) -> AnyReply:
+        """Ask the engine to go on with a run."""
+        return self.ask(Continue(run=str(run)))
+
+    def kill(self) -> None:
+        """End it without a warning, as the kernel does when memory runs out."""
+        self.process.kill()
+        self.process.wait(HANGING_S)
+
     def wait(self) -> int:
         """Until the process has ended; its exit status."""
         return self.process.wait(HANGING_S)
@@ -112,10 +122,10 @@ class Engine:
 
 def train_here(spec: RunSpec, home: Path) -> Path:
     """The same run in this process, for tests about numbers: they need no process of its own, which takes seconds."""
-    from engine import job, loop, recorder  # they import torch, which a test of the screen has no use for
+    from engine import job, loop, material, recorder  # they import torch, which a test of the screen has no use for
 
-    split = job.load_checked(spec)
-    built = job.build(spec, split, job.describe(spec, split))
+    stuff = material.material(spec)
+    built = job.build(spec, stuff, job.describe(spec, stuff))
     run, lock = create(home, spec, {}, time.time())
     with lock:
         writing = recorder.Recorder(run, spec)
@@ -132,6 +142,7 @@ class Watch:
     def __init__(self, run: Path) -> None:
         self.run = run
         self.seen: list[AnyEvent | BadLine] = []
+        self._looked = 0
         self._follower = Follower(run)
         weakref.finalize(self, self._follower.close)
 
@@ -156,6 +167,20 @@ class Watch:
         """Wait for that many more windows of losses."""
         for _ in range(count):
             self.until(Losses, start=len(self.seen))
+
+    def until_step(self, step: int) -> None:
+        """Wait until the losses of so many steps are there, or the run has ended."""
+        patience = time.monotonic() + HANGING_S
+        while time.monotonic() < patience:
+            self.catch_up()
+            for event in self.seen[self._looked :]:
+                if isinstance(event, Losses) and event.first_step + len(event.values) // 4 >= step:
+                    return
+                if isinstance(event, Finished | Failed):
+                    return
+            self._looked = len(self.seen)
+            time.sleep(0.002)
+        raise AssertionError(f"step {step} did not come")
 
     def command(self, command: AnyCommand, answer: type[Kind]) -> tuple[Kind, int]:
         """Send a command and wait for its answer; returns it and the number of windows that came before it."""

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from engine.fields import spec_from
 from engine.protocol import Accepted, Begin, Plan, Refused, decode_reply, encode
-from engine.spec import Invalid, RunSpec, spec_from
+from engine.spec import Invalid, RunSpec
 from tests.engines import Engine
 
 IRIS_LINES = "\n".join(f"{row},{row % 7},{'ab'[row % 2]}" for row in range(20))
@@ -179,7 +180,7 @@ TYPED = {
     ("save_every", "nan"): "from 0",
     ("threads", "-1"): "from 0",
     ("seed", "-1"): "from 0",
-    ("dataset", "flowers"): "iris, wine, breast_cancer, digits, sums or csv:PATH",
+    ("dataset", "flowers"): "text:PATH or openml:NAME",
     ("dataset", "csv:"): "csv:PATH",
     ("device", "gpu"): "auto, cpu, cuda, cuda:N or mps",
     ("device", "cuda:x"): "cuda:N",

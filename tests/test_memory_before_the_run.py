@@ -63,7 +63,7 @@ async def test_what_does_not_fit_is_red_with_advice(home: Path, engine: Engine) 
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)
-        app.post_message(Rejected(spec, refused, begun=False))
+        app.post_message(Rejected(refused, begun=False))
         await pilot.pause()
         row = app.main.form.query_one("#row-hidden")
         assert row.has_class("-invalid")

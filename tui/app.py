@@ -18,10 +18,11 @@ from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from engine.fields import show
 from engine.protocol import AnyCommand, Pause, Resume, Save, Set, Stop
 from engine.rundir import is_alive, send, whoami
 from engine.runs import run_paths
-from engine.spec import Invalid, RunSpec, show
+from engine.spec import Invalid, RunSpec
 from tui.screen import MainScreen
 from tui.viewer import FAST_S, READY, Viewer
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:  # what the first frame does not need is imported by _furnish 
     from tui.form import SpecForm
     from tui.machine_source import Source
     from tui.standby import Standby
-    from tui.starter import Begun, Planned, Rejected, StandbyDied, StandbyReady, Starter
+    from tui.starter import Begun, Planned, Rejected, Said, StandbyDied, StandbyReady, Starter
 
 LEAVING_S = 5.0
 """How long leaving waits for the answer of an engine that has been asked for a run."""
@@ -47,10 +48,30 @@ class EpochtopApp(Viewer):
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "start", "start", id="app.start", tooltip="Train what the Run panel says"),
-        Binding("space", "pause", "pause", id="app.pause", tooltip="Pause the run, or let it go on"),
+        Binding(
+            "space",
+            "pause",
+            "pause",
+            id="app.pause",
+            tooltip="Pause the run, or let it go on, even after a stop or a kill",
+        ),
         Binding("ctrl+x", "stop", "stop", id="app.stop", tooltip="Finish the step, evaluate, save, end"),
         Binding("r", "change", "rate", id="app.change", tooltip="Change learning rate and refresh of the running job"),
         Binding("s", "save", "save", id="app.save", tooltip="Write a checkpoint now"),
+        Binding(
+            "b",
+            "look('boundary')",
+            "boundary",
+            id="app.boundary",
+            tooltip="The plane of two features, as the model sees it",
+        ),
+        Binding(
+            "v",
+            "look('metrics')",
+            "metrics",
+            id="app.metrics",
+            tooltip="All metrics of the last evaluation, and which class is taken for which",
+        ),
         Binding("e", "export", "export", id="app.export", tooltip="Write what the chart shows as SVG and CSV"),
         Binding("question_mark", "help", "help", id="app.help", tooltip="Show or hide all keys"),
         Binding(
@@ -83,6 +104,8 @@ class EpochtopApp(Viewer):
         self._source, self._make_standby = source, make_standby
         self._starter: Starter | None = None
         self._farewell: Question | None = None
+        self._to_look_at = (False, False)
+        """Whether there is an evaluation, and a decision boundary."""
         self.furnished = False
         """Whether the regions that follow the first frame are there."""
 
@@ -108,7 +131,7 @@ class EpochtopApp(Viewer):
         from tui.starter import Starter
         from tui.terminal import watch_terminal
 
-        self._starter = Starter(self.post_message, *filter(None, [self._make_standby]))
+        self._starter = Starter(self.post_message, self._make_standby)
         self.set_interval(FAST_S, self._pulse)
         watch_terminal(self)
         if self._start:
@@ -119,6 +142,19 @@ class EpochtopApp(Viewer):
             self.open(run)
         else:
             self._warm()
+
+    def beaten(self) -> None:
+        """What is open over the screen follows the run."""
+        if self.session is None:
+            return
+        state = self.session.state
+        if (state.evaluated is not None, state.mapped is not None) != self._to_look_at:
+            self._to_look_at = (state.evaluated is not None, state.mapped is not None)
+            self.refresh_bindings()
+        if len(self.screen_stack) > 1:
+            from tui import insights
+
+            insights.follow(self.screen, state)
 
     def exit_code(self, run: Path) -> int | None:
         """How the engine of a run that was started here ended."""
@@ -169,10 +205,21 @@ class EpochtopApp(Viewer):
         self.main.form.show_state(can_start=False, running=False, paused=False)
         self.show_lines()
 
+    def _resume(self, run: Path) -> None:
+        assert self._starter is not None
+        self.starting, self.idle = True, f"{run.name} goes on …"
+        self._starter.resume(run)
+        self.show_lines()
+
     def on_begun(self, event: Begun) -> None:
         self.starting, self.idle = False, READY
         self.open(event.run)
         self.main.runs.look()
+
+    def on_said(self, event: Said) -> None:
+        self.idle = event.message
+        self.main.form.say(event.message)
+        self.show_lines()
 
     def on_rejected(self, event: Rejected) -> None:
         self.main.form.complain(event.refused.field, event.refused.message)
@@ -216,6 +263,8 @@ class EpochtopApp(Viewer):
             self._starter.describe(spec)
 
     def on_planned(self, event: Planned) -> None:
+        if not self.starting:
+            self.idle = READY
         with suppress(Invalid):
             if self.main.form.spec() == event.spec:
                 self.main.form.show_plan(event.plan)
@@ -236,18 +285,34 @@ class EpochtopApp(Viewer):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Grey out what makes no sense now."""
-        if action in ("pause", "stop", "save", "change"):
+        if action == "pause":
+            return True if self.active() is not None or self._to_resume() is not None else None
+        if action in ("stop", "save", "change"):
             return True if self.active() is not None else None
         if action == "export":
             return True if self.session is not None else None
+        if action == "look":
+            state = self.session.state if self.session else None
+            known = state and (state.evaluated if parameters == ("metrics",) else state.mapped)
+            return True if known is not None else (None if parameters == ("metrics",) else False)
         return True
 
     def action_pause(self) -> None:
-        """Pause, or go on."""
+        """Pause, or go on, also with a run that was stopped or has died."""
+        ended = self._to_resume()
+        if ended is not None:
+            self._resume(ended)
+            return
         session = self.active()
         if session is not None:
             paused = session.state.state == "paused"
             self._send(Resume(by=whoami()) if paused else Pause(by=whoami()))
+
+    def _to_resume(self) -> Path | None:
+        """The shown run, if it has ended before its last step and nothing else is being started."""
+        session = self.session
+        free = session is not None and session.state.can_go_on and not self.starting and self._starter is not None
+        return session.run if free and session is not None else None
 
     def action_stop(self) -> None:
         """End the run after its step."""
@@ -256,6 +321,16 @@ class EpochtopApp(Viewer):
     def action_save(self) -> None:
         """Write a checkpoint now."""
         self._send(Save(by=whoami()))
+
+    def action_look(self, what: str) -> None:
+        """Show the last evaluation in full (`metrics`), or what the model answers all over the plane (`boundary`)."""
+        from tui import insights
+
+        if self.session is not None:
+            make = insights.metrics if what == "metrics" else insights.boundary
+            screen = make(self.session.state)
+            if screen is not None:
+                self.push_screen(screen)
 
     @work
     async def action_change(self) -> None:

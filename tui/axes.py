@@ -149,12 +149,28 @@ def clock_label(seconds: float) -> str:
 
 def x_ticks(low: float, high: float, columns: int, unit: str) -> list[Tick]:
     """Ticks of the x axis; only whole steps, and times as minutes and seconds where they are long."""
+    if unit == "rate":
+        return _rate_ticks(low, high, columns)
     step = _x_step(low, high, columns, unit)
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     values = [index * step for index in range(first, last + 1)]
     if unit == "seconds" and high > 60:
         return [(value, clock_label(value)) for value in values]
     return list(zip(values, labels(values, step), strict=True))
+
+
+def _rate_ticks(low: float, high: float, columns: int) -> list[Tick]:
+    """Powers of ten between decimal logarithms, with 2 and 5 times them where there is room."""
+    dense = (high - low) * 3 * RATE_CELLS <= columns
+    powers = range(floor(low), ceil(high) + 1)
+    rates = [10.0**power * factor for power in powers for factor in ((1, 2, 5) if dense else (1,))]
+    inside = [rate for rate in rates if low - 1e-9 <= log10(rate) <= high + 1e-9]
+    every = 1 if dense else max(1, ceil(len(inside) * RATE_CELLS / max(1, columns)))
+    return [(log10(rate), power_label(rate)) for rate in inside[::every]]
+
+
+RATE_CELLS = 8
+"""What the label of a learning rate needs, with the space around it."""
 
 
 def _x_step(low: float, high: float, columns: int, unit: str) -> float:

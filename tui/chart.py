@@ -23,10 +23,11 @@ from engine.protocol import Event, Failed, Finished, Started
 from tui import paint
 from tui.curves import Trace, Unit, View
 from tui.plot import Row, difference, strip
-from tui.span import TAIL, Span, scaled, tail_ends, whole_end, within
+from tui.span import TAIL, Span, scaled, tail_ends, whole_end, whole_start, within
 
 SMOOTHING = (0.0, 0.6, 0.9, 0.97)
 UNITS: tuple[Unit, ...] = ("step", "epoch", "seconds")
+UNITS_OF_A_SWEEP: tuple[Unit, ...] = ("rate", *UNITS)
 
 
 def _key(
@@ -65,7 +66,13 @@ class LossChart(Widget, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         _key("l", "toggle_log", "log", "Logarithmic or linear loss axis", "log"),
         _key("m", "cycle_smoothing", "smooth", "Exponential smoothing: off, 0.6, 0.9, 0.97", "smooth"),
-        _key("x", "cycle_unit", "x axis", "Steps, epochs or seconds of training along the x axis", "unit"),
+        _key(
+            "x",
+            "cycle_unit",
+            "x axis",
+            "Steps, epochs or seconds of training along the x axis; a range test has learning rates too",
+            "unit",
+        ),
         _key("w", "toggle_whole", "whole", "The whole run, or its last tenth as it grows", "whole"),
         _key(
             "left_square_bracket",
@@ -125,6 +132,10 @@ class LossChart(Widget, can_focus=True):
         self.trace, self.total_steps, self._ended = trace, total_steps, False
         self.cursor = None
         self.span = "whole run"
+        if trace.sweep is not None:
+            self.unit = "rate"
+        elif self.unit == "rate":
+            self.unit = "step"
         self._reset()
 
     def clear(self) -> None:
@@ -254,7 +265,9 @@ class LossChart(Widget, can_focus=True):
         """The ends of the x axis, in its unit."""
         if self.span == "zoomed":
             return self._zoom
-        return tail_ends(self.trace, self.unit) if self.span == "last part" else (0.0, self._whole())
+        if self.span == "last part":
+            return tail_ends(self.trace, self.unit)
+        return whole_start(self.trace, self.unit), self._whole()
 
     def _whole(self) -> float:
         return whole_end(self.trace, self.overlays, self.total_steps, self.unit, self._ended)
@@ -272,7 +285,8 @@ class LossChart(Widget, can_focus=True):
         whole = self._whole()
         self._zoom = within(low, high, self.trace, self.unit, whole)
         before = self.span
-        self.span = "whole run" if self._zoom[1] - self._zoom[0] >= whole * (1 - 1e-9) else "zoomed"
+        length = whole - whole_start(self.trace, self.unit)
+        self.span = "whole run" if self._zoom[1] - self._zoom[0] >= length * (1 - 1e-9) else "zoomed"
         if before == self.span == "zoomed":
             self._reset()
 
@@ -301,7 +315,8 @@ class LossChart(Widget, can_focus=True):
     def action_cycle_unit(self) -> None:
         """Steps, epochs, seconds. The visible steps stay the same."""
         low, high = (self.trace.to_step(x, self.unit) for x in self._zoom)
-        unit = UNITS[(UNITS.index(self.unit) + 1) % len(UNITS)]
+        units = UNITS_OF_A_SWEEP if self.trace.sweep else UNITS
+        unit = units[(units.index(self.unit) + 1) % len(units)]
         self._zoom = (self.trace.from_step(low, unit), self.trace.from_step(high, unit))
         if self.span == "zoomed" and self._zoom[1] <= self._zoom[0]:
             self.span = "whole run"

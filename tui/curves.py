@@ -7,17 +7,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from math import inf, isnan, nan
+from math import inf, isnan, log10, nan
 from typing import Literal
 
-from engine.protocol import Evaluated, Event, Losses, Started
+from engine.protocol import Evaluated, Event, Finished, Losses, Started
+from engine.schedule import RANGE, range_rate
+from engine.spec import RunSpec
 from tui.series import Column, LossSeries, PointSeries
 
-Unit = Literal["step", "epoch", "seconds"]
+Unit = Literal["step", "epoch", "seconds", "rate"]
+"""`rate` is the decimal logarithm of the learning rate, for runs that go through many (`range_test`)."""
 XY = tuple[float, float]
 
 TEST_SPACING = 3
 """Cells between test markers, so that they never hide the line of the training loss."""
+
+
+@dataclass
+class Sweep:
+    """The learning rates that a range test goes through, up to `top`; a straight line over its steps in logarithms."""
+
+    top: float
+    steps: int = 2
+    suggested: float | None = None
+    """What the test found."""
+
+    def rate(self, step: float) -> float:
+        """The learning rate of a step."""
+        return range_rate(self.top, step, self.steps)
+
+    def level(self, step: float) -> float:
+        """Its decimal logarithm."""
+        return log10(self.top) + log10(RANGE) * (1 - step / max(1, self.steps - 1))
+
+    def step(self, level: float) -> float:
+        """The step that is taken with the rate of this decimal logarithm."""
+        return (1 - (level - log10(self.top)) / log10(RANGE)) * max(1, self.steps - 1)
+
+
+def sweep_of(spec: RunSpec | None) -> Sweep | None:
+    """The sweep of a run; None for one that is not a range test."""
+    return Sweep(spec.learning_rate) if spec is not None and spec.schedule == "range_test" else None
 
 
 @dataclass
@@ -28,6 +58,9 @@ class Trace:
     losses: LossSeries = field(default_factory=LossSeries)
     tests: PointSeries = field(default_factory=PointSeries)
     steps_per_epoch: int = 1
+    held_out: str = "test"
+    """What the evaluated rows are called: `test`, `validation`."""
+    sweep: Sweep | None = None
 
     def feed(self, event: Event) -> bool:
         """Take what belongs in a chart; True if `event` did."""
@@ -37,19 +70,28 @@ class Trace:
             case Evaluated():
                 self.tests.add(event.step, event.loss, event.metric)
             case Started():
-                self.steps_per_epoch = max(1, event.steps_per_epoch)
+                self.steps_per_epoch, self.held_out = max(1, event.steps_per_epoch), event.judged_on
+                if self.sweep is not None:
+                    self.sweep.steps = event.steps
+            case Finished(suggestion=found) if found is not None and self.sweep is not None:
+                self.sweep.suggested = found.learning_rate
+                return False
             case _:
                 return False
         return True
 
     def to_step(self, x: float, unit: Unit) -> float:
-        """The step at `x` of the x axis."""
+        """The step at `x` of the x axis; -1 for the rates of a run that goes through none."""
+        if unit == "rate":
+            return self.sweep.step(x) if self.sweep else -1.0
         if unit == "seconds":
             return self.losses.times.step_at(x)
         return x * self.steps_per_epoch if unit == "epoch" else x
 
     def from_step(self, step: float, unit: Unit) -> float:
         """Where `step` is on the x axis."""
+        if unit == "rate":
+            return self.sweep.level(step) if self.sweep else -inf
         if unit == "seconds":
             return self.losses.times.seconds_at(step)
         return step / self.steps_per_epoch if unit == "epoch" else step

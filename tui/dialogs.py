@@ -11,7 +11,8 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
-from engine.spec import Invalid, parse, show
+from engine.fields import parse, show
+from engine.spec import Invalid
 from tui.entry import Entry
 
 _BOX = """

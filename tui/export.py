@@ -33,7 +33,7 @@ def export_csv(trace: Trace, view: View, overlays: Sequence[Trace] = ()) -> str:
         for bucket in run.losses.buckets(start, stop):
             values = (bucket.minimum, bucket.mean, bucket.maximum, bucket.last)
             lines.append(",".join((quoted, str(bucket.start), *map(_single, values))))
-        tests = "test" if run is trace else f"{name} test"
+        tests = run.held_out if run is trace else f"{name} {run.held_out}"
         for point in run.tests.between(start, stop):
             lines.append(f"{_csv(tests)},{point.step},,,,{_single(point.loss or 0.0)}")
     return "\n".join(lines) + "\n"
@@ -58,7 +58,7 @@ def export_svg(trace: Trace, view: View, overlays: Sequence[Trace] = (), title: 
     parts = [*_frame(view, limits), *_run(seen[0], view, limits)]
     for index, other in enumerate(seen[1:]):
         parts.append(_polyline(_place(other.smooth, view, limits), COLORS[2 + index % 4], DASHES[index % 4]))
-    parts += _bad_mark(trace, view)
+    parts += _bad_mark(trace, view) + _suggestion_mark(trace, view)
     parts += _legend(trace, overlays, title)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
@@ -124,6 +124,18 @@ def _bad_mark(trace: Trace, view: View) -> list[str]:
     return [line, _text(x, HEIGHT - BOTTOM - 8, f"✗ {trace.losses.bad_kind} at step {step:,}", anchor)]
 
 
+def _suggestion_mark(trace: Trace, view: View) -> list[str]:
+    sweep = trace.sweep
+    if sweep is None or sweep.suggested is None:
+        return []
+    cell = view.cell(trace.from_step(sweep.step(log10(sweep.suggested)), view.unit))
+    if not 0 <= cell <= view.width:
+        return []
+    x, anchor = _x(cell, view), "start" if cell < view.width * 0.8 else "end"
+    line = f'<path d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#404040" stroke-dasharray="2 4"/>'
+    return [line, _text(x + (6 if anchor == "start" else -6), HEIGHT - BOTTOM - 8, f"try {sweep.suggested:g}", anchor)]
+
+
 def _polyline(points: list[XY | None], color: str, dash: str, width: float = 2, opacity: float = 1) -> str:
     path, pen = [], "M"
     for point in points:
@@ -152,14 +164,15 @@ def _frame(view: View, limits: Limits) -> list[str]:
         parts.append(f'<path d="M{place:.1f} {bottom}v5" stroke="#404040"/>')
         parts.append(_text(min(place, right - 4 * len(label)), bottom + 20, label, "middle"))
     parts.append(f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="#404040"/>')
-    parts.append(_text((LEFT + right) / 2, HEIGHT - 12, view.unit, "middle"))
+    name = "learning rate" if view.unit == "rate" else view.unit
+    parts.append(_text((LEFT + right) / 2, HEIGHT - 12, name, "middle"))
     return parts
 
 
 def _legend(trace: Trace, overlays: Sequence[Trace], title: str) -> list[str]:
     entries = [(COLORS[0], "train", trace.losses.last)]
     if trace.tests.last is not None:
-        entries.append((COLORS[1], "test", trace.tests.last.loss))
+        entries.append((COLORS[1], trace.held_out, trace.tests.last.loss))
     entries += [(COLORS[2 + i % 4], run.name, run.losses.last) for i, run in enumerate(overlays)]
     parts = [_text(LEFT + 12, TOP + 16, title, "start")] if title else []
     for row, (color, name, value) in enumerate(entries):

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from queue import Empty, Full, Queue
 
-from engine.protocol import AnyEvent, Failed, Finished
+from engine.protocol import AnyEvent, Continued, Failed, Finished
 from engine.rundir import BadLine, Follower, is_alive, output_tail
 
 POLL_S = 0.05
@@ -65,7 +65,9 @@ class Following:
         while not self._stop.is_set():
             alive = is_alive(self.run)  # asked before reading: an end written meanwhile is read below
             events = follower.read()
-            ended = ended or any(isinstance(event, Finished | Failed) for event in events)
+            for event in events:
+                if isinstance(event, Finished | Failed | Continued):
+                    ended = not isinstance(event, Continued)
             if events:
                 self._hand_over(list(events))
             elif alive:

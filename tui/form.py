@@ -10,21 +10,32 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
-from textual.suggester import SuggestFromList
 from textual.widgets import Button, Input, Label, Select, Static
 
+from engine.fields import Field, field, fields, parse, show, spec_from
 from engine.protocol import Plan, Started
-from engine.spec import Field, Invalid, RunSpec, Value, field, fields, parse, show, spec_from
-from tui.entry import Entry
+from engine.recipes import CHOOSERS, recipe
+from engine.relevance import applies
+from engine.spec import Invalid, RunSpec
+from tui.fieldrow import FieldRow
 from tui.words import bytes_, count
 
-MAIN = ("dataset", "target", "hidden", "epochs", "batch_size", "optimizer", "learning_rate", "device", "name")
-"""Fields shown first; the rest follows under "more"."""
-
-SUGGESTIONS = {
-    "dataset": ("iris", "wine", "breast_cancer", "digits", "sums", "csv:"),
-    "device": ("auto", "cpu", "cuda", "cuda:0", "mps"),
-}
+MAIN = (
+    "dataset",
+    "target",
+    "model",
+    "hidden",
+    "width",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "schedule",
+    "device",
+    "task",
+    "name",
+)
+"""Fields shown first; the rest follows, group by group."""
 
 
 def _in_order() -> list[Field]:
@@ -32,68 +43,10 @@ def _in_order() -> list[Field]:
     return first + [other for other in fields() if other.name not in MAIN]
 
 
-class FieldRow(Vertical):
-    """Label, entry and error of one field."""
-
-    DEFAULT_CSS = """
-    FieldRow {
-        height: auto;
-        & > Horizontal { height: 1; }
-        & Label.caption { width: 15; color: $text-muted; }
-        & Input, & Select { width: 1fr; }
-        & Input.-bad { color: $text-error; }
-        & > .error { display: none; color: $text-error; width: 1fr; padding: 0 0 0 1; }
-        &.-invalid > .error { display: block; }
-        &.-invalid Label.caption { color: $text-error; }
-    }
-    """
-
-    def __init__(self, about: Field, value: Value) -> None:
-        super().__init__(id=f"row-{about.name}")
-        self.about, self._value = about, value
-
-    def compose(self) -> ComposeResult:
-        """Caption and entry in one line, the error below."""
-        about = self.about
-        unit = f" ({about.unit})" if about.unit in ("s", "ms") else ""
-        caption = about.name.removesuffix("_ms").replace("_", " ").capitalize() + unit
-        with Horizontal():
-            yield Label(caption, classes="caption")
-            yield self._entry()
-        yield Static("", classes="error", markup=False)
-
-    def _entry(self) -> Input | Select[str]:
-        about, tip = self.about, f"{self.about.description}. {self.about.expects.capitalize()}."
-        if about.choices:
-            options = [(choice, choice) for choice in about.choices]
-            value, name = str(self._value), f"field-{about.name}"
-            return Select(options, value=value, allow_blank=False, compact=True, id=name, tooltip=tip)
-        known = SUGGESTIONS.get(about.name)
-        return Entry(
-            show(self._value),
-            id=f"field-{about.name}",
-            suggester=SuggestFromList(known) if known else None,
-            tooltip=tip,
-            select_on_focus=False,
-        )
-
-    @property
-    def text(self) -> str:
-        """What the entry holds."""
-        entry = self.query_one(f"#field-{self.about.name}")
-        return entry.value if isinstance(entry, Input) else str(entry.value)  # type: ignore[attr-defined]
-
-    def put(self, value: Value) -> None:
-        """Show another value."""
-        entry = self.query_one(f"#field-{self.about.name}")
-        if isinstance(entry, Input | Select):
-            entry.value = show(value)
-
-    def complain(self, message: str) -> None:
-        """Show an error; an empty one takes it away."""
-        if message != (self.query_one(".error", Static).content if self.has_class("-invalid") else ""):
-            self.query_one(".error", Static).update(message)
-        self.set_class(bool(message), "-invalid")
+def _suggested(spec: RunSpec) -> dict[str, str]:
+    """What suits the dataset and the model of `spec`, for every field."""
+    suits = recipe(spec.dataset, spec.model, spec.task)
+    return {about.name: show(suits.get(about.name, about.default)) for about in fields()}
 
 
 class SpecForm(Vertical):
@@ -104,7 +57,7 @@ class SpecForm(Vertical):
     SpecForm {
         height: 1fr;
         & > #fields { height: 1fr; scrollbar-size-vertical: 1; }
-        & .more { color: $text-muted; margin-top: 1; }
+        & .group { color: $text-muted; margin-top: 1; }
         & > #plan { height: auto; max-height: 5; min-height: 2; color: $text-muted; margin-top: 1; }
         & > #plan.-error { color: $text-error; }
         & > #buttons { height: 1; }
@@ -132,14 +85,17 @@ class SpecForm(Vertical):
     def __init__(self, spec: RunSpec, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self._initial = spec
-        self._refused: tuple[RunSpec, str] | None = None
+        self._put = _suggested(spec)
+        """What the form itself would put into each entry: whatever else stands there was typed."""
 
     def compose(self) -> ComposeResult:
         """Rows, plan, buttons."""
         with VerticalScroll(id="fields", can_focus=False):
+            group = ""
             for about in _in_order():
-                if about.name == next(other.name for other in fields() if other.name not in MAIN):
-                    yield Label("more", classes="more")
+                if about.name not in MAIN and about.group != group:
+                    group = about.group
+                    yield Label(f"more: {group}", classes="group")
                 yield FieldRow(about, getattr(self._initial, about.name))
         yield Static("", id="plan", markup=False)
         with Horizontal(id="buttons"):
@@ -151,7 +107,7 @@ class SpecForm(Vertical):
 
     def on_mount(self) -> None:
         """Hide what does not apply."""
-        self._show_target()
+        self._show_what_applies()
 
     # --- reading ---------------------------------------------------------------------------------------
 
@@ -183,6 +139,7 @@ class SpecForm(Vertical):
 
     def load(self, spec: RunSpec) -> None:
         """Put a run's settings into the fields."""
+        self._put = _suggested(spec)
         for row in self.rows:
             row.put(getattr(spec, row.about.name))
 
@@ -227,17 +184,38 @@ class SpecForm(Vertical):
         """Put the focus on the first entry."""
         self.query_one(f"#field-{MAIN[0]}").focus()
 
-    def _show_target(self) -> None:
-        rows = {row.about.name: row for row in self.rows}
-        rows["target"].display = rows["dataset"].text.strip().startswith("csv:") or bool(rows["target"].text)
+    def _show_what_applies(self) -> None:
+        """Fields that change nothing are hidden, unless somebody has set them."""
+        texts = self._texts()
+        for row in self.rows:
+            name = row.about.name
+            row.display = applies(name, texts) or texts[name] != show(row.about.default)
+
+    def _texts(self) -> dict[str, str]:
+        return {row.about.name: row.text.strip() for row in self.rows}
+
+    def _suggest(self) -> None:
+        """Give fields that nobody has typed into what suits the dataset and the model."""
+        texts = self._texts()
+        suits = recipe(*(texts[name] for name in CHOOSERS))
+        for row in self.rows:
+            name = row.about.name
+            value = show(suits.get(name, row.about.default))
+            typed = texts[name] != self._put[name]
+            if name not in ("dataset", "task", "name") and not typed and value != texts[name]:
+                self._put[name] = value
+                row.put(suits.get(name, row.about.default))
 
     # --- events ----------------------------------------------------------------------------------------
 
     @on(Input.Changed)
     @on(Select.Changed)
-    def _changed(self, event: Message) -> None:
+    def _changed(self, event: Input.Changed | Select.Changed) -> None:
         event.stop()
-        self._show_target()
+        entry = event.control.id if event.control else ""
+        if entry and entry.removeprefix("field-") in CHOOSERS:
+            self._suggest()
+        self._show_what_applies()
         try:
             spec = self.spec()
         except Invalid:

@@ -7,12 +7,14 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
 from engine.protocol import Evaluated, Losses
 from engine.rundir import BadLine, Follower
 from engine.runs import Summary, run_paths, summarize
+from engine.spec import Invalid
 from tui.words import UNKNOWN, age, number, seconds
 
 HEADINGS = ("run", "name", "state", "loss", "test loss", "device", "time", "age")
@@ -51,25 +53,39 @@ def print_runs(home: Path, as_json: bool) -> int:
     return 0
 
 
-def export_losses(run: Path, form: str) -> int:
-    """Print every loss of a run: csv `step,loss`, or jsonl, where test losses come too."""
+def export_losses(run: Path, form: str, output: str = "") -> int:
+    """Every loss of a run to a file or standard output: csv `step,loss`, or jsonl, where test losses come too.
+
+    Raises Invalid where the file cannot be written.
+    """
+    if not output:
+        _write_losses(run, form, sys.stdout)
+        return 0
+    try:
+        with open(output, "w", encoding="utf-8") as file:
+            _write_losses(run, form, file)
+    except OSError as error:
+        raise Invalid("", f"cannot write {output}: {error.strerror}") from None
+    return 0
+
+
+def _write_losses(run: Path, form: str, file: TextIO) -> None:
     if form == "csv":
-        sys.stdout.write("step,loss\n")
+        file.write("step,loss\n")
     follower = Follower(run)
     for event in follower.read_all():
         match event:
             case Losses():
-                sys.stdout.write(_lines(event, form))
+                file.write(_lines(event, form))
             case Evaluated() if form == "jsonl":
                 row = {"step": event.step, "test_loss": event.loss, "test_metric": event.metric}
-                sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+                file.write(msgspec.json.encode(row).decode() + "\n")
             case BadLine():
                 sys.stderr.write(f"epochtop: {run / 'events.jsonl'}, line {event.number} is skipped: {event.reason}\n")
             case _:
                 pass
     follower.close()
-    sys.stdout.flush()
-    return 0
+    file.flush()
 
 
 def _lines(event: Losses, form: str) -> str:

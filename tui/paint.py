@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, log10
 
 from rich.cells import cell_len
 
 from tui import axes
 from tui.axes import Limits, figure
-from tui.curves import Trace, Unit, View, Visible, visible
+from tui.curves import Sweep, Trace, Unit, View, Visible, visible
 from tui.plot import BLANK, BLOCKS, BRAILLE, Canvas, Curve, Row, draw, row_of
 
 TEXT, AXIS, TRAIN, RAW, TEST, BAD, CURSOR, OVERLAY = range(1, 9)
@@ -162,6 +162,7 @@ def _marks(canvas: Canvas, picture: Picture, shown: _Shown, memory: Memory) -> N
         for row in range(canvas.height):
             canvas.put(column, row, "│", CURSOR, over=False)
     _bad_mark(canvas, picture.trace, shown, cell)
+    _suggestion_mark(canvas, picture.trace.sweep, cell)
     _legend(canvas, picture, memory)
 
 
@@ -188,6 +189,20 @@ def _bad_mark(canvas: Canvas, trace: Trace, shown: _Shown, cell: Callable[[float
     canvas.put(max(0, start), min(canvas.height - 1, max(row, 3)), text, BAD)
 
 
+def _suggestion_mark(canvas: Canvas, sweep: Sweep | None, cell: Callable[[float], int | None]) -> None:
+    """The learning rate that a range test suggests, with a line from top to bottom."""
+    if sweep is None or sweep.suggested is None:
+        return
+    column = cell(sweep.step(log10(sweep.suggested)))
+    if column is None:
+        return
+    for row in range(canvas.height):
+        canvas.put(column, row, "┊", CURSOR, over=False)
+    note = f"try {sweep.suggested:g}"
+    fits = column + 2 + len(note) <= canvas.width
+    canvas.put(column + 2 if fits else max(0, column - 1 - len(note)), canvas.height - 1, note, CURSOR)
+
+
 def _legend(canvas: Canvas, picture: Picture, memory: Memory) -> None:
     """Markers, names and last values at the top right, in fixed widths; at the left where that is the free side."""
     lines = legend(picture.trace, picture.overlays)[: canvas.height // 2]
@@ -211,11 +226,15 @@ def _inked(canvas: Canvas, start: int, width: int, rows: int) -> bool:
     return any(role not in (BLANK, CURSOR) for row in canvas.roles[:rows] for role in row[start : start + width])
 
 
+HELD_OUT = {"validation": "valid"}
+"""Short names for the legend."""
+
+
 def legend(trace: Trace, overlays: tuple[Trace, ...]) -> list[tuple[str, int, str]]:
     """Marker (two cells), role and text of each curve."""
     lines = [("⠒⠒", TRAIN, "train", trace.losses.last)]
     if trace.tests.last is not None:
-        lines.append((f" {TEST_MARKER}", TEST, "test", trace.tests.last.loss))
+        lines.append((f" {TEST_MARKER}", TEST, HELD_OUT.get(trace.held_out, trace.held_out), trace.tests.last.loss))
     for index, other in enumerate(overlays):
         style = index % len(OVERLAY_MARKERS)
         name = "".join(char for char in other.name if cell_len(char) == 1)
@@ -246,7 +265,8 @@ def _x_axis(sheet: Canvas, view: View, gutter: int, row: int) -> None:
         sheet.put(gutter + column, row, "┬", AXIS)
     name = "time" if view.unit == "seconds" and view.high > 60 else "s" if view.unit == "seconds" else view.unit
     sheet.put(0, row + 1, axes.place_labels(placed, sheet.width), AXIS)
-    sheet.put(0, row + 1, name.rjust(gutter - 2), AXIS, over=False)
+    room = gutter - (3 if view.unit == "rate" else 2)  # the first power of ten stands at the very left
+    sheet.put(0, row + 1, name.rjust(room), AXIS, over=False)
 
 
 def settings(picture: Picture) -> str:
@@ -276,7 +296,9 @@ def readout(trace: Trace, step: int) -> str:
     else:
         parts.append(f"train {figure(bucket.minimum).strip()}…{figure(bucket.maximum).strip()}")
     if (point := trace.tests.at(step)) is not None:
-        parts.append(f"test {figure(point.loss).strip()}")
+        parts.append(f"{trace.held_out} {figure(point.loss).strip()}")
+    if trace.sweep is not None:
+        parts.append(f"learning rate {trace.sweep.rate(step):.2g}")
     if trace.steps_per_epoch > 1:
         parts.append(f"epoch {step / trace.steps_per_epoch:,.1f}")
     parts.append(f"{trace.losses.times.seconds_at(step):,.1f} s")

@@ -11,10 +11,12 @@ from typing import Literal
 from engine.protocol import (
     AnyEvent,
     Changed,
+    Continued,
     Evaluated,
     Failed,
     Finished,
     Losses,
+    Mapped,
     Measured,
     Paused,
     Resumed,
@@ -49,6 +51,10 @@ class RunState:
         self.loss: float | None = None
         self.test_loss: float | None = None
         self.test_metric: float | None = None
+        self.evaluated: Evaluated | None = None
+        """The newest evaluation."""
+        self.mapped: Mapped | None = None
+        """The newest decision boundary, of a classifier of two features."""
         self.reads = 0
         self.waited_s = 0.0
         self.learning_rate = record.spec.learning_rate if record else 0.0
@@ -63,14 +69,25 @@ class RunState:
         return self.state in ("finished", "stopped", "diverged", "failed", "died")
 
     @property
+    def can_go_on(self) -> bool:
+        """Whether it ended before its last step and an engine may take it up again."""
+        return self.state in ("stopped", "failed", "died")
+
+    @property
     def total_steps(self) -> int:
         """Steps asked for; 0 while unknown."""
         return self.started.steps if self.started else 0
 
     @property
     def metric_name(self) -> str:
-        """`accuracy` or `R²`."""
-        return "R²" if self.started and self.started.metric == "r2" else "accuracy"
+        """The headline metric as people call it: `accuracy`, `R²`, `bits per character`, or a task's own."""
+        name = self.started.metric if self.started else "accuracy"
+        return "R²" if name == "r2" else name.replace("_", " ")
+
+    @property
+    def held_out(self) -> str:
+        """What the evaluated rows are called."""
+        return self.started.judged_on if self.started else "test"
 
     @property
     def steps_per_second(self) -> float | None:
@@ -96,7 +113,11 @@ class RunState:
                 return None
             case Evaluated():
                 self.test_loss, self.test_metric = event.loss, event.metric
-                return f"step {event.step:,}: test loss {number(event.loss)}, {self.metric_name} {number(event.metric)}"
+                self.evaluated = event
+                return f"step {event.step:,}: {self.held_out} loss {number(event.loss)}{self._figures(event)}"
+            case Mapped():
+                self.mapped = event
+                return None
             case Started():
                 self.started, self.state = event, "running"
                 return self._beginning(event)
@@ -106,6 +127,8 @@ class RunState:
             case Failed():
                 self.failed, self.state = event, "failed"
                 return self.verdict()
+            case Continued():
+                return self._go_on(event)
             case _:
                 return self._small_news(event)
 
@@ -154,15 +177,34 @@ class RunState:
         self.reads, self.waited_s = event.device_reads, event.waited_seconds
         self.test_loss, self.test_metric = event.test_loss, event.test_metric
 
+    def _go_on(self, event: Continued) -> str:
+        self.finished, self.failed, self.death, self.state = None, None, "", "running"
+        self._recent.clear()
+        again = event.recorded - event.step
+        repeated = f", repeating {count(again, 'step')} that were not in a checkpoint" if again else ""
+        why = f" ({event.why})" if event.why else ""
+        return f"goes on from step {event.step:,} on {event.device}{repeated}{why}"
+
+    def _figures(self, event: Evaluated) -> str:
+        """All metrics of an evaluation, the headline first."""
+        main = self.started.metric if self.started else "accuracy"
+        metrics = event.metrics or {main: event.metric}  # logs of older versions have the headline alone
+        names = sorted(metrics, key=lambda name: name != main)
+        shown = ("R²" if name == "r2" else name.replace("_", " ") for name in names)
+        return "".join(f", {title} {number(metrics[name])}" for title, name in zip(shown, names, strict=True))
+
     def _summary(self, end: Finished) -> str:
         took = f"{count(end.steps, 'step')} in {seconds(end.seconds)}"
         if end.outcome == "diverged":
             return f"diverged: {end.reason} · {end.advice}"
         parts = [f"{end.outcome}: {took}", f"loss {number(end.final_loss)}"]
         if end.test_loss is not None:
-            parts += [f"test {number(end.test_loss)}", f"{self.metric_name} {number(end.test_metric)}"]
+            parts.append(f"test {number(end.test_loss)}")
+            parts += [f"{self.metric_name} {number(end.test_metric)}"] if self.metric_name else []
         if end.outcome == "stopped":
             parts.append(end.reason)
+        if end.advice:
+            parts.append(end.advice)
         return " · ".join(parts)
 
     def _small_news(self, event: AnyEvent | BadLine) -> str | None:

@@ -39,6 +39,10 @@ FIRST_KEYS = ("app.start", "app.pause", "app.stop", "app.help", "app.quit")
 """What a narrow footer must not lose; the app's other keys follow, then those of the focused region."""
 
 
+LAST_KEYS = ("app.metrics", "app.boundary")
+"""What comes after the keys of the focused region."""
+
+
 class Tab(Label):
     """A region's name; a click shows the region."""
 
@@ -176,4 +180,6 @@ def _rank(binding: Binding) -> int:
     name = binding.id or ""
     if name in FIRST_KEYS:
         return FIRST_KEYS.index(name)
+    if name in LAST_KEYS:
+        return len(FIRST_KEYS) + 2
     return len(FIRST_KEYS) if name.startswith("app.") else len(FIRST_KEYS) + 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
 from engine.protocol import Event, Finished
 from engine.rundir import read_record
+from engine.spec import Invalid
 from tui.chart import LossChart
-from tui.curves import Trace
+from tui.curves import Trace, sweep_of
 from tui.follow import AHEAD, Death, Following, News
 from tui.runstate import RunState
 from tui.standby import how_it_ended
@@ -35,7 +37,7 @@ class Session:
     def __init__(self, run: Path, exit_code: Callable[[Path], int | None], feed: Callable[[Event], object]) -> None:
         self.run = run
         self.state = RunState(read_record(run))
-        self.trace = Trace(self.name)
+        self.trace = Trace(self.name, sweep=sweep_of(self.state.record.spec if self.state.record else None))
         self.following = Following(run)
         self._exit_code, self._feed = exit_code, feed
         self.log: list[str] = []
@@ -81,6 +83,8 @@ class Overlay:
     def __init__(self, run: Path, name: str) -> None:
         self.run = run
         self.trace = Trace(name)
+        with suppress(Invalid):  # a record that cannot be read has no sweep
+            self.trace.sweep = sweep_of(read_record(run).spec)
         self.following = Following(run)
 
     def take(self) -> bool:

@@ -11,14 +11,20 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.protocol import (
     Accepted,
+    AnyReply,
     AnyRequest,
+    BatchFound,
     Begin,
+    Continue,
     Describe,
+    FindBatch,
     Plan,
+    Progress,
     Ready,
     Refused,
     decode_reply,
@@ -34,7 +40,9 @@ class EngineDied(Exception):  # noqa: N818 - an event, in the project's words
 class Standby:
     """One engine process that has no run yet. Threads may share it; requests wait for each other."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], object] = lambda _: None) -> None:
+        """`say` hears what a request that takes long is doing; it is called in the thread that asked."""
+        self._say = say
         # Descriptors are given explicitly: inside a running Textual app sys.stderr has none.
         self._errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
@@ -67,6 +75,19 @@ class Standby:
         self.taken = isinstance(reply, Accepted)
         return reply
 
+    def resume(self, run: Path) -> Accepted | Refused:
+        """Let the engine go on with a run that had ended. Raises EngineDied."""
+        reply = self._ask(Continue(run=str(run)))
+        assert isinstance(reply, Accepted | Refused)
+        self.taken = isinstance(reply, Accepted)
+        return reply
+
+    def find_batch(self, spec: RunSpec, margin: float) -> BatchFound | Refused:
+        """The largest batch that fits; takes as long as it takes. Raises EngineDied."""
+        reply = self._ask(FindBatch(spec=spec, margin=margin))
+        assert isinstance(reply, BatchFound | Refused)
+        return reply
+
     def close(self) -> None:
         """Let a waiting engine end; one that has a run is left alone."""
         with contextlib.suppress(OSError):
@@ -82,7 +103,7 @@ class Standby:
             self._ready = reply
         return self._ready
 
-    def _ask(self, request: AnyRequest) -> Ready | Plan | Accepted | Refused:
+    def _ask(self, request: AnyRequest) -> AnyReply:
         with self._turn:
             self._hello()
             assert self.process.stdin is not None
@@ -93,7 +114,12 @@ class Standby:
                 raise EngineDied(self._last_words()) from None
             return self._read()
 
-    def _read(self) -> Ready | Plan | Accepted | Refused:
+    def _read(self) -> AnyReply:
+        while isinstance(reply := self._next(), Progress):
+            self._say(reply.message)
+        return reply
+
+    def _next(self) -> AnyReply:
         assert self.process.stdout is not None
         try:
             line = self.process.stdout.readline()

@@ -36,18 +36,24 @@ class Planned(Message):
 
 @dataclass
 class Rejected(Message):
-    """`spec` cannot be trained here; `begun` tells whether it was meant to start."""
+    """What was asked for cannot be trained here; `begun` tells whether it was meant to start."""
 
-    spec: RunSpec
     refused: Refused
     begun: bool
 
 
 @dataclass
 class Begun(Message):
-    """A run directory exists and training begins."""
+    """A run directory exists and training begins, or goes on."""
 
     run: Path
+
+
+@dataclass
+class Said(Message):
+    """What a request that takes long is doing."""
+
+    message: str
 
 
 @dataclass
@@ -60,15 +66,23 @@ class StandbyDied(Message):
 
 @dataclass(frozen=True)
 class _Wish:
-    spec: RunSpec | None
+    """Have an engine ready; describe `spec`; begin it under `home`; or go on with `run`."""
+
+    spec: RunSpec | None = None
     home: Path | None = None
+    run: Path | None = None
+
+    @property
+    def begins(self) -> bool:
+        return self.home is not None or self.run is not None
 
 
 class Starter:
     """Asks a standby from a thread of its own. `post` takes messages from any thread."""
 
-    def __init__(self, post: Callable[[Message], object], make: Callable[[], Standby] = Standby) -> None:
-        self._post, self._make = post, make
+    def __init__(self, post: Callable[[Message], object], make: Callable[[], Standby] | None = None) -> None:
+        self._post = post
+        self._make = make or (lambda: Standby(lambda message: post(Said(message))))
         self._wishes: SimpleQueue[_Wish | None] = SimpleQueue()
         self._standby: Standby | None = None
         self._engines: dict[Path, Standby] = {}
@@ -76,7 +90,7 @@ class Starter:
 
     def warm(self) -> None:
         """Have a standby ready."""
-        self._wishes.put(_Wish(None))
+        self._wishes.put(_Wish())
 
     def describe(self, spec: RunSpec) -> None:
         """Ask what a run would do; an older question that still waits is dropped."""
@@ -85,6 +99,10 @@ class Starter:
     def begin(self, spec: RunSpec, home: Path) -> None:
         """Start a run."""
         self._wishes.put(_Wish(spec, home))
+
+    def resume(self, run: Path) -> None:
+        """Go on with a run that had ended."""
+        self._wishes.put(_Wish(run=run))
 
     def exit_code(self, run: Path) -> int | None:
         """How the engine of a run that was started here ended; None if it lives or is not ours."""
@@ -99,26 +117,26 @@ class Starter:
 
     def _work(self) -> None:
         while (wish := self._wishes.get()) is not None:
-            if wish.home is None and not self._wishes.empty():
+            if not wish.begins and not self._wishes.empty():
                 continue  # a newer wish makes this one stale
             try:
                 self._grant(wish)
             except EngineDied as error:
                 self._standby = None
-                self._post(StandbyDied(str(error), begun=wish.home is not None))
+                self._post(StandbyDied(str(error), begun=wish.begins))
             except OSError as error:
                 self._standby = None
-                self._post(StandbyDied(f"no engine could be started: {error.strerror}", begun=wish.home is not None))
+                self._post(StandbyDied(f"no engine could be started: {error.strerror}", begun=wish.begins))
 
     def _grant(self, wish: _Wish) -> None:
         standby = self._fresh()
-        if wish.spec is None:
-            return
-        if wish.home is None:
-            reply: Plan | Accepted | Refused = standby.describe(wish.spec)
-        else:
-            reply = standby.begin(wish.spec, wish.home)
-        self._answer(wish, wish.spec, reply)
+        if wish.run is not None:
+            self._answer_begin(standby.resume(wish.run))
+        elif wish.spec is not None and wish.home is not None:
+            self._answer_begin(standby.begin(wish.spec, wish.home))
+        elif wish.spec is not None:
+            plan = standby.describe(wish.spec)
+            self._post(Rejected(plan, False) if isinstance(plan, Refused) else Planned(wish.spec, plan))
 
     def _fresh(self) -> Standby:
         if self._standby is None:
@@ -126,13 +144,10 @@ class Starter:
             self._post(StandbyReady(self._standby.ready()))
         return self._standby
 
-    def _answer(self, wish: _Wish, spec: RunSpec, reply: Plan | Accepted | Refused) -> None:
-        match reply:
-            case Plan():
-                self._post(Planned(spec, reply))
-            case Refused():
-                self._post(Rejected(spec, reply, begun=wish.home is not None))
-            case Accepted():
-                assert self._standby is not None
-                self._engines[Path(reply.run)], self._standby = self._standby, None
-                self._post(Begun(Path(reply.run)))
+    def _answer_begin(self, reply: Accepted | Refused) -> None:
+        if isinstance(reply, Refused):
+            self._post(Rejected(reply, begun=True))
+            return
+        assert self._standby is not None
+        self._engines[Path(reply.run)], self._standby = self._standby, None
+        self._post(Begun(Path(reply.run)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from engine import rundir, runs
-from engine.protocol import Finished, Refused, Stop
+from engine.protocol import Accepted, Continued, Finished, Refused, Stop
 from engine.rundir import Follower, is_alive, output_tail, send, whoami
 from engine.spec import Invalid, RunSpec
 from tui.runstate import RunState
@@ -42,9 +43,71 @@ class Display(Protocol):
 def train(spec: RunSpec, home: Path, as_json: bool, detach: bool) -> int:
     """Train `spec` until it ends. Returns 0 finished or stopped, 1 failed, 3 diverged. Raises Invalid."""
     rundir.make_home(home)
-    standby = Standby()
+    return _serve(lambda standby: standby.begin(spec, home), as_json, detach, resumed=False)
+
+
+def summarize(spec: RunSpec) -> int:
+    """Print what a run of `spec` would train: its layers, and what they need. Raises Invalid."""
+    from tui.summary_text import summary_lines
+    from tui.words import bytes_, count
+
+    standby = Standby(lambda message: sys.stderr.write(f"{message}\n"))
     try:
-        reply = standby.begin(spec, home)
+        plan = standby.describe(spec)
+    except EngineDied as error:
+        sys.stderr.write(f"epochtop: {error}\n")
+        return 1
+    finally:
+        standby.close()
+    if isinstance(plan, Refused):
+        raise Invalid(plan.field, plan.message)
+    assert plan.summary is not None
+    free = f" of {bytes_(plan.available_bytes)} free" if plan.available_bytes is not None else ""
+    held_out = f", {plan.validation_rows:,} for validation" if plan.validation_rows else ""
+    lines = (
+        *summary_lines(plan.summary),
+        f"{count(plan.rows, 'training row')}{held_out}, {plan.test_rows:,} for the test",
+        f"{count(plan.steps, 'step')} on {plan.device}, about {bytes_(plan.memory_bytes)}{free}, data included",
+    )
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def resume(run: Path, as_json: bool, detach: bool) -> int:
+    """Go on with a run that ended before its last step, until it ends. Returns what :func:`train` does."""
+    runs.check_can_go_on(run)
+    return _serve(lambda standby: standby.resume(run), as_json, detach, resumed=True)
+
+
+def _serve(ask: Callable[[Standby], Accepted | Refused], as_json: bool, detach: bool, resumed: bool) -> int:
+    begun = _begin(ask)
+    if isinstance(begun, int):
+        return begun
+    run, standby = begun
+    if detach:
+        sys.stdout.write(f"{run.name}\n")
+        return 0
+    state = _follow(run, standby, as_json, resumed)
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(_result(run, state)).decode() + "\n")
+    return STATUS[state.state]
+
+
+def train_to_the_end(spec: RunSpec, home: Path, quiet: bool) -> tuple[Path, RunState] | int:
+    """Train `spec` and give the run and how it ended; an exit status if it never began. Raises Invalid."""
+    rundir.make_home(home)
+    begun = _begin(lambda standby: standby.begin(spec, home))
+    if isinstance(begun, int):
+        return begun
+    run, standby = begun
+    return run, _follow(run, standby, as_json=quiet, resumed=False)
+
+
+def _begin(ask: Callable[[Standby], Accepted | Refused]) -> tuple[Path, Standby] | int:
+    """The run that an engine has begun, or the exit status if there is none. Raises Invalid."""
+    standby = Standby(lambda message: sys.stderr.write(f"{message}\n"))
+    try:
+        reply = ask(standby)
     except EngineDied as error:
         sys.stderr.write(f"epochtop: {error}\n")
         return 1
@@ -54,23 +117,18 @@ def train(spec: RunSpec, home: Path, as_json: bool, detach: bool) -> int:
     if isinstance(reply, Refused):
         standby.close()
         raise Invalid(reply.field, reply.message)
-    run = Path(reply.run)
-    if detach:
-        sys.stdout.write(f"{run.name}\n")
-        return 0
-    state = _follow(run, standby, as_json)
-    if as_json:
-        sys.stdout.write(msgspec.json.encode(_result(run, state)).decode() + "\n")
-    return STATUS[state.state]
+    return Path(reply.run), standby
 
 
-def _follow(run: Path, standby: Standby, as_json: bool) -> RunState:
+def _follow(run: Path, standby: Standby, as_json: bool, resumed: bool) -> RunState:
     display = _display(as_json)
     state = RunState(rundir.read_record(run))
     follower = Follower(run)
     _stop_on_signals(run, display)
     with _shown(display):
         display.news(f"run {run.name} · Ctrl-C stops it and saves")
+        if resumed:
+            _skip_to_the_present(follower, state, run, display)
         while not state.over:
             alive = is_alive(run)
             events = follower.read()
@@ -86,6 +144,19 @@ def _follow(run: Path, standby: Standby, as_json: bool) -> RunState:
             elif not events:
                 time.sleep(POLL_S)
     return state
+
+
+def _skip_to_the_present(follower: Follower, state: RunState, run: Path, display: Display) -> None:
+    """Take in what happened before the engine went on; only its last word is news."""
+    while True:
+        alive = is_alive(run)
+        for event in follower.read_all():
+            line = state.apply(event)
+            if line and isinstance(event, Continued):
+                display.news(line)
+        if not state.over or not alive:
+            return
+        time.sleep(POLL_S)
 
 
 def _how(run: Path, standby: Standby) -> str:

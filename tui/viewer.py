@@ -65,6 +65,9 @@ class Viewer(App[int]):
     def exit_code(self, run: Path) -> int | None:
         """How the engine of a run ended; None where nobody saw it."""
 
+    def beaten(self) -> None:
+        """Everything that came is taken in."""
+
     @abstractmethod
     def run_ended(self) -> None:
         """The shown run is over."""
@@ -101,6 +104,7 @@ class Viewer(App[int]):
             self._write_log(session)
         self.main.chart.redraw()
         self.show_lines()
+        self.beaten()
 
     def _state_changed(self, session: Session) -> None:
         state = session.state

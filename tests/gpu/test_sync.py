@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.optim import SGD, Adam
 
-from engine import checkpoint, job
+from engine import checkpoint, job, material
 from engine.protocol import Changed, Finished, Pause, Paused, Resume, Resumed, Save, Saved, Set, Stop
 from engine.spec import RunSpec
 from engine.window import LossWindow
@@ -45,8 +45,8 @@ def asked(**fields: object) -> RunSpec:
 
 def built(spec: RunSpec) -> job.Job:
     """What the loop trains."""
-    split = job.load_checked(spec)
-    return job.build(spec, split, job.describe(spec, split))
+    stuff = material.material(spec)
+    return job.build(spec, stuff, job.describe(spec, stuff))
 
 
 def test_a_wait_is_seen() -> None:
@@ -85,9 +85,9 @@ def test_no_step_waits_for_the_device(fields: dict[str, object]) -> None:
 
 def test_an_evaluation_and_a_copy_of_the_weights_are_only_enqueued() -> None:
     training = built(asked())
-    job.evaluate(training, training.x_test, training.y_test)
+    training.judge.evaluate(training.model, training.test)
     with waiting_forbidden():
-        job.evaluate(training, training.x_test, training.y_test)
+        training.judge.evaluate(training.model, training.test)
         [tensor.detach().clone() for tensor in training.model.state_dict().values()]
 
 

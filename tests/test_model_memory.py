@@ -1,0 +1,73 @@
+"""The estimate of a step's memory against what torch takes on the CPU, and what each option adds by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engine.models import build_model
+from engine.spec import RunSpec
+from engine.split import Preparation
+from engine.summary import memory_bytes, perceptron, summary_of, working_bytes
+from tests.allocations import allocated
+from tests.prepared import CIFAR, TEXT, codes, images, pixels, table
+
+CASES: dict[str, tuple[RunSpec, Preparation, Tensor]] = {
+    "mlp": (RunSpec(hidden=(512,) * 6), table(*map(str, range(64))), torch.rand(2048, 64)),
+    "cnn": (RunSpec(model="cnn"), images(CIFAR), pixels(64, CIFAR)),
+    "resnet": (RunSpec(model="resnet", width=16), images(CIFAR), pixels(32, CIFAR)),
+    "resnet recomputed": (
+        RunSpec(model="resnet", width=16, checkpoint_activations=True),
+        images(CIFAR),
+        pixels(32, CIFAR),
+    ),
+    "transformer": (
+        RunSpec(model="transformer", dataset="text:a", layers=4, context=128),
+        TEXT,
+        codes(16, 128, 60),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_estimate_is_near_what_a_step_takes(case: str) -> None:
+    """Gradients and activations; weights and optimizer are there before."""
+    spec, preparation, x = CASES[case]
+    model = build_model(spec, preparation, 60)
+    weights = list(model.parameters())
+
+    def step() -> object:
+        batch = x.clone()
+        output = model(batch).flatten(0, -2)
+        return torch.autograd.grad(functional.cross_entropy(output, torch.arange(len(output)) % 60), weights)
+
+    summary = summary_of(spec, preparation, 60, len(x))
+    estimate = working_bytes(spec, summary) + 4 * summary.parameters
+    assert 0.9 * allocated(step).peak < estimate < 1.4 * allocated(step).peak
+
+
+# Tensors of the parameters' size beside the activations: weights and gradients, then what is said.
+COPIES = {
+    "sgd": (RunSpec(), 2),
+    "momentum": (RunSpec(momentum=0.9), 3),
+    "adam: two moments and a work space": (RunSpec(optimizer="adam"), 5),
+    "accumulated gradients": (RunSpec(accumulate=2, batch_size=10), 3),
+    "averaged weights": (RunSpec(ema=0.99), 3),
+    "shared by two processes": (RunSpec(shard=True, processes=2), 1),
+    "half precision copies": (RunSpec(precision="bf16"), 2.5),
+}
+
+
+@pytest.mark.parametrize("case", COPIES)
+def test_optimizer_and_options_add_their_copies(case: str) -> None:
+    spec, copies = COPIES[case]
+    summary = perceptron(spec, 1000, 1000, 1)
+    assert memory_bytes(spec, summary) - working_bytes(spec, summary) == copies * 4 * summary.parameters
+
+
+def test_half_precision_needs_less_for_activations() -> None:
+    full, half = RunSpec(), RunSpec(precision="bf16")
+    summary = perceptron(full, 10, 3, 1000)
+    assert working_bytes(half, summary) < working_bytes(full, summary)
