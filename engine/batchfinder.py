@@ -21,7 +21,7 @@ from engine.job import build, plan
 from engine.material import Material
 from engine.outofmemory import is_out_of_memory
 from engine.peak import measured, release
-from engine.protocol import BatchFound
+from engine.pipe import BatchFound
 from engine.spec import Invalid, RunSpec
 
 

@@ -16,7 +16,7 @@ from engine.hardware.cgroup import Roots
 from engine.hardware.cpu import identify_cpu
 from engine.hardware.gpu_processes import Processes
 from engine.hardware.watch import GpuWatch
-from engine.protocol import DeviceFact, Ready
+from engine.pipe import DeviceFact, Ready
 
 PATIENCE_S = 1.0
 """How long a plan waits for the driver's word on free memory."""

@@ -23,7 +23,7 @@ from engine.device import choose_device, free_bytes
 from engine.evaluation import Judge, Pieces, pieces
 from engine.material import Material
 from engine.optimizers import make_update
-from engine.protocol import Plan
+from engine.pipe import Plan
 from engine.schedule import Schedule
 from engine.spec import Invalid, RunSpec, check
 from engine.split import Rows

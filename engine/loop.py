@@ -20,19 +20,7 @@ from engine.boundary import MapLabel
 from engine.fields import parse
 from engine.finish import summary
 from engine.job import Job
-from engine.protocol import (
-    AnyCommand,
-    Changed,
-    Finished,
-    Outcome,
-    Pause,
-    Paused,
-    Resume,
-    Resumed,
-    Set,
-    Stop,
-    Warned,
-)
+from engine.protocol import AnyCommand, Changed, Finished, Outcome, Pause, Paused, Resume, Resumed, Set, Stop, Warned
 from engine.protocol import Save as SaveNow
 from engine.publish import Publisher
 from engine.ranks import take

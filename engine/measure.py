@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from engine.layers import Recomputed
-from engine.protocol import LayerFact, ModelSummary
+from engine.pipe import LayerFact, ModelSummary
 
 MAP = Callable[[Tensor], Tensor]
 

@@ -8,7 +8,7 @@ from engine import summary
 from engine.device import free_bytes
 from engine.material import Material
 from engine.measure import measure
-from engine.protocol import ModelSummary, Plan
+from engine.pipe import ModelSummary, Plan
 from engine.spec import Invalid, RunSpec
 from engine.summary import memory_bytes, scaled
 

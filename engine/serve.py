@@ -30,14 +30,7 @@ from engine.loop import Loop
 from engine.material import material
 from engine.outofmemory import batch_words, is_out_of_memory, smaller
 from engine.peak import release
-from engine.protocol import (
-    Continued,
-    Failed,
-    Finished,
-    Started,
-    Stop,
-    encode,
-)
+from engine.protocol import Continued, Failed, Finished, Started, Stop, encode
 from engine.ranks import Report
 from engine.recorder import Recorder
 from engine.resume import Origin, left_of

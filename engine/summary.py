@@ -15,7 +15,7 @@ import torch
 
 from engine.measure import measure
 from engine.models import build_model, features_of, layers_a_part, parameter_count
-from engine.protocol import LayerFact, ModelSummary
+from engine.pipe import LayerFact, ModelSummary
 from engine.spec import RunSpec
 from engine.split import Preparation
 

@@ -28,19 +28,8 @@ from engine.fields import field, fields
 from engine.footprint import Footprint, resident_bytes
 from engine.job import build, describe, resolved
 from engine.material import Material, material
-from engine.protocol import (
-    UNREADABLE,
-    Accepted,
-    AnyReply,
-    Begin,
-    Continue,
-    Describe,
-    FindBatch,
-    Progress,
-    Refused,
-    decode_request,
-    encode,
-)
+from engine.pipe import Accepted, AnyReply, Begin, Continue, Describe, FindBatch, Progress, Refused, decode_request
+from engine.protocol import UNREADABLE, encode
 from engine.resume import remains
 from engine.serve import RUN_SIGNALS, Run
 from engine.spec import Invalid, RunSpec, check

@@ -14,24 +14,20 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from engine.protocol import (
+from engine.pipe import (
     Accepted,
-    AnyCommand,
-    AnyEvent,
     AnyReply,
     AnyRequest,
     Begin,
     Continue,
     Describe,
-    Failed,
-    Finished,
-    Losses,
     Plan,
+    Progress,
     Ready,
     Refused,
     decode_reply,
-    encode,
 )
+from engine.protocol import AnyCommand, AnyEvent, Failed, Finished, Losses, encode
 from engine.rundir import BadLine, Follower, create, is_alive, send
 from engine.spec import RunSpec
 
@@ -108,9 +104,11 @@ class Engine:
         self.process.stdin.write(line + b"\n")
 
     def reply(self) -> AnyReply:
-        """The next reply."""
+        """The next reply; what is said about progress is passed over."""
         assert self.process.stdout is not None
-        return decode_reply(self.process.stdout.readline())
+        while isinstance(reply := decode_reply(self.process.stdout.readline()), Progress):
+            pass
+        return reply
 
     def hang_up(self) -> None:
         """Close both pipes, as a viewer that ends does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.hardware import Cache, CoreLoad, Cpu, Fact, Gpu, GpuName, GpuProcess, GpuSample, Machine, Sample
-from engine.protocol import DeviceFact, Ready
+from engine.pipe import DeviceFact, Ready
 from tui.gauges import Histories
 from tui.machine_rows import blocks, fit
 

@@ -10,18 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.protocol import (
-    AnyEvent,
-    Evaluated,
-    Failed,
-    Finished,
-    Losses,
-    Paused,
-    RunRecord,
-    Saved,
-    Started,
-    encode,
-)
+from engine.protocol import AnyEvent, Evaluated, Failed, Finished, Losses, Paused, RunRecord, Saved, Started, encode
 from engine.rundir import CHECKPOINTS, COMMANDS, EVENTS, LOCK, OUTPUT, RECORD
 from engine.spec import RunSpec
 

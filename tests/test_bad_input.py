@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from engine.fields import spec_from
-from engine.protocol import Accepted, Begin, Plan, Refused, decode_reply, encode
+from engine.pipe import Accepted, Begin, Plan, Refused, decode_reply
+from engine.protocol import encode
 from engine.spec import Invalid, RunSpec
 from tests.engines import Engine
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.hardware import EngineLoad, Fact, GpuName, GpuProcess, MigDevice, OtherGpu
-from engine.protocol import DeviceFact, Ready, Telemetry
+from engine.pipe import DeviceFact, Ready
+from engine.protocol import Telemetry
 from tests.machines import GIB, a_gpu, a_load, a_machine, a_sample
 from tests.screens import furnished, still_app
 from tui.machine_sheet import MachineSheet

@@ -9,7 +9,7 @@ from textual.widgets import Static
 
 from engine.hardware import training_bytes
 from engine.hardware.meaning import SEVEN_B, running_bytes
-from engine.protocol import Plan, Refused
+from engine.pipe import Plan, Refused
 from engine.spec import RunSpec
 from tests.engines import Engine
 from tests.screens import furnished, still_app

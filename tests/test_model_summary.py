@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from engine.measure import measure
 from engine.models import build_model
-from engine.protocol import ModelSummary, encode
+from engine.pipe import ModelSummary
+from engine.protocol import encode
 from engine.spec import RunSpec
 from engine.split import Preparation
 from engine.summary import memory_bytes, perceptron, scaled, summary_of

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.outofmemory import asked, is_out_of_memory, smaller, was_free
-from engine.protocol import Accepted, Continued, Failed, Finished, Warned
+from engine.pipe import Accepted
+from engine.protocol import Continued, Failed, Finished, Warned
 from engine.rundir import read_record
 from engine.spec import RunSpec
 from tests.engines import Engine, events, finished, losses

@@ -23,8 +23,8 @@ from engine.batches import Batches, Loaded, Resident, Share, Streamed, Whole
 from engine.fields import spec_from
 from engine.job import describe
 from engine.material import material
+from engine.pipe import Accepted
 from engine.protocol import (
-    Accepted,
     Changed,
     Continued,
     Failed,

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from engine import checkpoint
-from engine.protocol import Accepted, Warned
+from engine.pipe import Accepted
+from engine.protocol import Warned
 from engine.rundir import BadLine
 from engine.spec import RunSpec
 from tests.engines import Engine, Watch, events, finished, losses, train_here

@@ -18,8 +18,8 @@ from torch import nn
 from torch.optim import SGD
 
 from engine import checkpoint
+from engine.pipe import Begin
 from engine.protocol import (
-    Begin,
     Changed,
     Evaluated,
     Failed,

@@ -15,16 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import rundir
-from engine.protocol import (
-    AnyEvent,
-    Evaluated,
-    Losses,
-    Paused,
-    Set,
-    Warned,
-    decode_command,
-    encode,
-)
+from engine.protocol import AnyEvent, Evaluated, Losses, Paused, Set, Warned, decode_command, encode
 from engine.rundir import BadLine, Follower, Inbox, is_alive, output_tail, read_record
 from engine.runs import find, summarize
 from engine.spec import Invalid

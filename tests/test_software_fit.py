@@ -9,7 +9,7 @@ import pytest
 from engine.hardware import Fact, OtherGpu, software_fit
 from engine.hardware.fit import has_kernels
 from engine.hardware.nvml import MISMATCH
-from engine.protocol import DeviceFact, Ready
+from engine.pipe import DeviceFact, Ready
 from tests.machines import a_gpu, a_machine
 
 CPU = DeviceFact(device="cpu", name="AMD EPYC")

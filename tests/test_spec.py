@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.fields import field, fields, parse, show, spec_from
-from engine.protocol import Begin, decode_request, encode
+from engine.pipe import Begin, decode_request
+from engine.protocol import encode
 from engine.spec import Invalid, RunSpec, check
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine import protocol
-from engine.protocol import Finished, Stop, Telemetry
+from engine.pipe import Plan
+from engine.protocol import Finished, Started, Stop, Telemetry
 from engine.rundir import send
 from engine.spec import RunSpec
 from tests import fake_nvml
@@ -40,7 +40,7 @@ def test_a_run_says_how_busy_its_engine_was(engine: Engine, home: Path) -> None:
 def test_a_run_compares_planned_and_held_memory(engine: Engine, home: Path) -> None:
     spec = RunSpec(threads=1, device="cpu", dataset="digits", hidden=(3000, 3000), epochs=2, save_every=0)
     plan = engine.describe(spec)
-    assert isinstance(plan, protocol.Plan)
+    assert isinstance(plan, Plan)
     end = Watch(engine.train(spec, home)).end()
     assert isinstance(end, Finished)
     assert end.planned_memory_bytes == plan.memory_bytes
@@ -159,7 +159,7 @@ def test_a_finished_run_tells_of_its_device() -> None:
     state = RunState()
     values = losses_like_iris(100)
     for event in [*events_of("running")[:1], reading(gpu_percent=50.0)]:
-        assert state.apply(event) is None or isinstance(event, protocol.Started)
+        assert state.apply(event) is None or isinstance(event, Started)
     verdict = state.apply(finished("finished", values, planned_memory_bytes=1024, peak_memory_bytes=2048))
     assert verdict is not None
     assert verdict.startswith("finished: ")

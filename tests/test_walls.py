@@ -41,7 +41,7 @@ def test_the_package_itself_costs_nothing() -> None:
     assert third_parties(loaded("import engine")) == set()
 
 
-@pytest.mark.parametrize("module", ["engine.protocol", "engine.spec"])
+@pytest.mark.parametrize("module", ["engine.protocol", "engine.pipe", "engine.spec"])
 def test_the_protocol_needs_msgspec_alone(module: str) -> None:
     alone = third_parties(loaded("import msgspec"))
     assert third_parties(loaded(f"import {module}")) == alone <= {"msgspec", "typing_extensions"}

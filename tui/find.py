@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from engine.protocol import BatchFound, Refused
+from engine.pipe import BatchFound, Refused
 from engine.spec import Invalid, RunSpec
 from tui.runstate import RunState
 from tui.standby import EngineDied, Standby

@@ -13,7 +13,8 @@ from textual.message import Message
 from textual.widgets import Button, Input, Label, Select, Static
 
 from engine.fields import Field, field, fields, parse, show, spec_from
-from engine.protocol import Plan, Started
+from engine.pipe import Plan
+from engine.protocol import Started
 from engine.recipes import CHOOSERS, recipe
 from engine.relevance import applies
 from engine.spec import Invalid, RunSpec

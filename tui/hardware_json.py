@@ -24,7 +24,7 @@ from engine.hardware import (
     gpu_meaning,
     software_fit,
 )
-from engine.protocol import Ready
+from engine.pipe import Ready
 
 SCHEMA = 1
 GIB = 1 << 30

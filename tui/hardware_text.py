@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from engine.hardware import Fact, GpuSample, Machine, Sample, Sampler, cpu_meaning, gpu_meaning, identify, software_fit
-from engine.protocol import Ready
+from engine.pipe import Ready
 from engine.spec import Invalid
 from tui.fact_rows import told
 from tui.gauges import UNKNOWN, gib

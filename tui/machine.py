@@ -20,7 +20,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from engine.hardware import Machine, Sample
-from engine.protocol import Ready
+from engine.pipe import Ready
 from tui.gauges import Row, Span, cut
 from tui.machine_rows import blocks, compact_height, fit, gpus_are_old
 from tui.machine_source import Source, ThisMachine

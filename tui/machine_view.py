@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from engine.hardware import Gpu, Machine, Sample
-from engine.protocol import Ready
+from engine.pipe import Ready
 from tui.gauges import Histories, Limits
 from tui.telemetry import RunTelemetry
 

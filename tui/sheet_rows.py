@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import zip_longest
 
 from engine.hardware import Fact, Machine, cpu_meaning, software_fit
-from engine.protocol import Ready
+from engine.pipe import Ready
 from tui.fact_rows import LABEL, fact_rows, heading, told
 from tui.gauges import UNKNOWN, Gauge, Row, Span, gib, graph, percent, used_of
 from tui.gpu_rows import gpu_rows

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.protocol import (
+from engine.pipe import (
     Accepted,
     AnyReply,
     AnyRequest,
@@ -28,8 +28,8 @@ from engine.protocol import (
     Ready,
     Refused,
     decode_reply,
-    encode,
 )
+from engine.protocol import encode
 from engine.spec import RunSpec
 
 

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 
 from textual.message import Message
 
-from engine.protocol import Accepted, Plan, Ready, Refused
+from engine.pipe import Accepted, Plan, Ready, Refused
 from engine.spec import RunSpec
 from tui.standby import EngineDied, Standby
 

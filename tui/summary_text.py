@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.protocol import LayerFact, ModelSummary
+from engine.pipe import LayerFact, ModelSummary
 from tui.words import UNKNOWN
 
 HEADING = ("layer", "kind", "output", "parameters", "output size")

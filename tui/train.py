@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import msgspec
 
 from engine import rundir, runs
-from engine.protocol import Accepted, Continued, Finished, Refused, Stop
+from engine.pipe import Accepted, Refused
+from engine.protocol import Continued, Finished, Stop
 from engine.rundir import Follower, is_alive, output_tail, send, whoami
 from engine.spec import Invalid, RunSpec
 from tui.runstate import RunState

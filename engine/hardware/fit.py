@@ -1,6 +1,6 @@
 """Whether Python, torch, its CUDA, cuDNN and the driver fit each other, and the command that mends what does not.
 
-Judges what a standby engine has told (:class:`engine.protocol.Ready`) beside what the driver tells. Never imports torch.
+Judges what a standby engine has told (:class:`engine.pipe.Ready`) beside what the driver tells. Never imports torch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from engine.hardware.facts import Gpu, Machine
 from engine.hardware.nvml import MISMATCH
-from engine.protocol import Ready
+from engine.pipe import Ready
 
 DRIVER_OF_CUDA = {11: "450", 12: "525", 13: "580"}
 """The first driver that runs programs of a CUDA major version: NVIDIA, CUDA Compatibility, "minor version compatibility"."""

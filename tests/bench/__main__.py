@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 
-from tests.bench import app, chart, hardware, loop
+from tests.bench import app, chart, hardware, jobs, loop
 from tests.bench.tables import machine
 
 
@@ -12,6 +12,7 @@ def main() -> None:
     """Print all tables."""
     print(f"# epochtop, {datetime.date.today()}\n\n{machine()}")
     loop.main()
+    jobs.main()
     chart.main()
     app.main()
     hardware.main()

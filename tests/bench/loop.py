@@ -14,7 +14,8 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from engine.protocol import Accepted, Finished
+from engine.pipe import Accepted
+from engine.protocol import Finished
 from engine.spec import RunSpec
 from engine.window import LossWindow
 from tests.bench.tables import Figure, show, spread

@@ -1,0 +1,174 @@
+"""Larger jobs: a CNN against a hand-written loop, and a large table from its file to the first step.
+
+Speed: blocks of steps of both in turn, in one process with the same threads; evaluation apart. Memory: each in a process
+of its own, at its peak, above what the imports take.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import nn
+
+from tests.bench.tables import Figure, show, spread
+
+BATCH, IMAGES = 64, 1024
+BLOCK, PAIRS = 10, 12
+ROWS, COLUMNS = 1_000_000, 50
+
+
+def images() -> tuple[np.ndarray, np.ndarray]:
+    """Random pictures of CIFAR-10's shape, and labels."""
+    chance = np.random.default_rng(0)
+    return chance.integers(0, 256, (IMAGES, 3, 32, 32), dtype=np.uint8), chance.integers(0, 10, IMAGES)
+
+
+def plain_steps() -> Callable[[], object]:
+    """The loop that everybody writes: float pictures in memory, torch.optim, a loss read every 100 steps."""
+    raw, labels = images()
+    x = torch.from_numpy(raw).float() / 255
+    x = (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)
+    y = torch.from_numpy(labels)
+    torch.manual_seed(1)
+    pool, relu = nn.MaxPool2d(2), nn.ReLU()
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 32, 5, padding=2), relu, pool, nn.Conv2d(32, 32, 5, padding=2), relu, pool),
+        *(nn.Conv2d(32, 64, 5, padding=2), relu, pool, nn.Flatten(), nn.Linear(1024, 64), relu, nn.Linear(64, 10)),
+    )
+    optimizer, criterion = torch.optim.SGD(model.parameters(), lr=0.01), nn.CrossEntropyLoss()
+    taken = 0
+    order = torch.randperm(IMAGES)
+
+    def step() -> None:
+        nonlocal taken
+        chosen = order[taken * BATCH % IMAGES :][:BATCH]
+        optimizer.zero_grad()
+        loss = criterion(model(x[chosen]), y[chosen])
+        loss.backward()
+        optimizer.step()
+        taken += 1
+        if taken % 100 == 0:
+            loss.item()
+
+    return step
+
+
+def engine_steps(folder: Path) -> Callable[[], object]:
+    """The engine's step on the same pictures, recorded."""
+    from engine import job, material
+    from engine.spec import RunSpec
+    from engine.window import LossWindow
+
+    raw, labels = images()
+    np.savez(folder / "pictures.npz", x_train=raw, y_train=labels, x_test=raw[:64], y_test=labels[:64])
+    spec = RunSpec(dataset=f"npz:{folder / 'pictures.npz'}", model="cnn", batch_size=BATCH, threads=1, device="cpu")
+    stuff = material.material(spec)
+    training = job.build(spec, stuff, job.describe(spec, stuff))
+    window = LossWindow(training.device)
+    return lambda: window.record(training.step())
+
+
+def seconds(step: Callable[[], object]) -> float:
+    """Of a block of steps."""
+    begun = perf_counter()
+    for _ in range(BLOCK):
+        step()
+    return perf_counter() - begun
+
+
+def speed() -> list[float]:
+    """Steps per second of the engine as shares of the plain loop's, block by block."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        plain, ours = plain_steps(), engine_steps(Path(folder))
+        for step in (plain, ours):
+            seconds(step)
+        return [seconds(plain) / seconds(ours) for _ in range(PAIRS)]
+
+
+def peak(which: str) -> int:
+    """Bytes at the peak of a few steps in a process of its own, above its imports."""
+    code = f"from tests.bench import jobs; jobs.weigh({which!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(json.loads(done.stdout.splitlines()[-1]))
+
+
+def weigh(which: str) -> None:
+    """The measured process of :func:`peak`."""
+    import sklearn.model_selection  # noqa: F401
+
+    import engine.job
+
+    del engine
+    torch.set_num_threads(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as folder:
+        step = plain_steps() if which == "plain" else engine_steps(Path(folder))
+        for _ in range(2 * BLOCK):
+            step()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def large_table() -> tuple[float, float]:
+    """Seconds from asking a ready engine for a run to its first loss, and the memory of its rows' loading, per data."""
+    from engine.protocol import Losses
+    from engine.spec import RunSpec
+    from tests.engines import Engine, Watch
+
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "large.csv"
+        chance = np.random.default_rng(0)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(",".join([*(f"x{number}" for number in range(COLUMNS)), "label"]) + "\n")
+            for _ in range(100):
+                rows = chance.standard_normal((ROWS // 100, COLUMNS))
+                labels = rows[:, 0] > 0
+                file.writelines(
+                    ",".join(f"{value:.6f}" for value in row) + (",yes\n" if label else ",no\n")
+                    for row, label in zip(rows.tolist(), labels.tolist(), strict=True)
+                )
+        spec = RunSpec(dataset=f"csv:{path}", target="label", batch_size=256, threads=1, device="cpu", max_steps=20)
+        with Engine() as engine:
+            status = Path(f"/proc/{engine.process.pid}/status")
+            before = _highest(status)
+            begun = perf_counter()
+            watch = Watch(engine.train(spec, Path(name) / "runs"))
+            watch.until(Losses)
+            took = perf_counter() - begun
+            grown = _highest(status) - before
+            engine.wait()
+        return took, grown / (ROWS * COLUMNS * 8)
+
+
+def _highest(status: Path) -> int:
+    lines = status.read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def main() -> None:
+    """Print the table."""
+    shares = speed()
+    plain, ours = peak("plain"), peak("engine")
+    took, memory = large_table()
+    show(
+        "Larger jobs",
+        [
+            Figure("CIFAR-10-shaped CNN, batch 64, 1 thread: steps/s against a plain loop", spread(shares), "≥ 0.98"),
+            Figure("  its peak memory against the plain loop's", f"{ours / plain:.2f}", "≤ 1.1"),
+            Figure(f"a CSV file of {ROWS:,} × {COLUMNS} numbers: to the first loss", f"{took:.1f} s", "≤ 10 s"),
+            Figure("  memory taken, against the numbers as float64", f"{memory:.2f}", "≤ 2.5"),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
