@@ -54,8 +54,7 @@ class Appraisal:
         label = Evaluation(step, round(seconds, 6), snapshot.weights(self._job))
         self._window.attach(label, (self._evaluate(self._job.judged),))
         if self._job.boundary is not None:
-            average = self._job.average.tensors if self._job.average else None
-            self._window.attach(MapLabel(step), (self._job.boundary.enqueue(self._job.model, average),))
+            self._window.attach(MapLabel(step), (self._job.boundary.enqueue(self._job.model, self._averaged),))
 
     def mapped(self, label: MapLabel, answer: Tensor) -> Mapped | None:
         """The decision boundary, once its figures have reached the host."""
@@ -68,8 +67,12 @@ class Appraisal:
             self._window.attach(Evaluation(step, round(seconds, 6), None), (self._evaluate(self._job.test),))
 
     def _evaluate(self, rows: Pieces) -> Tensor:
-        average = self._job.average.tensors if self._job.average else None
-        return self._job.judge.evaluate(self._job.model, rows, average)
+        return self._job.judge.evaluate(self._job.model, rows, self._averaged)
+
+    @property
+    def _averaged(self) -> dict[str, Tensor] | None:
+        """The moving average, where there is one: it is evaluated in place of the model's own weights."""
+        return self._job.average.tensors if self._job.average else None
 
     def arrived(self, label: Evaluation, values: Tensor) -> Evaluated | None:
         """Take in figures that reached the host; returns what there is to tell."""

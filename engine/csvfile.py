@@ -119,10 +119,15 @@ def _bad_byte(path: Path) -> str:
     return f"{path} is not UTF-8"
 
 
+def delimiter_of(header: str) -> str:
+    """The one of `, ; tab |` that a header has most of."""
+    return max(_DELIMITERS, key=header.count)
+
+
 def _header(path: Path, first: str) -> Header:
     if not first.strip():
         raise Invalid("dataset", f"{path} is empty; a header row and at least two rows are needed")
-    delimiter = max(_DELIMITERS, key=first.count)
+    delimiter = delimiter_of(first)
     try:
         names = tuple(name.strip() for name in next(csv.reader([first], delimiter=delimiter)))
     except csv.Error as error:

@@ -5,7 +5,6 @@ Everything that is fitted is fitted on the training rows only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.holdout import Parts, parts_of
-from engine.raw import Raw
+from engine.raw import Raw, Say, quiet
 from engine.scaling import Index, Scaling, blocks, fit, scaled
 from engine.spec import FILES, GENERATED, IMAGES, Invalid, RunSpec
 from engine.split import Preparation, Rows, Split
-
-Say = Callable[[str], None]
-"""Takes a line about how far the reading is."""
-
-
-def quiet(_: str) -> None:
-    """Says nothing."""
 
 
 def load(spec: RunSpec, say: Say = quiet) -> Split:

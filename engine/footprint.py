@@ -30,7 +30,7 @@ class Footprint:
 
     def __init__(self, device: torch.device, base_bytes: int) -> None:
         self._device, self._base_bytes = device, base_bytes
-        self._before_bytes = 0 if _forget() else _highest()
+        self._before_bytes = 0 if forget() else highest()
 
     def bytes(self) -> int | None:
         """The most that was held so far; None where it cannot be told. Does not wait for the device."""
@@ -38,13 +38,13 @@ class Footprint:
             return torch.cuda.max_memory_allocated(self._device)
         if self._device.type != "cpu":
             return None
-        highest = _highest()
+        most = highest()
         # Where the kernel cannot be made to forget, a peak before the run hides all lower ones in it.
-        return max(0, highest - self._base_bytes) if highest > self._before_bytes else None
+        return max(0, most - self._base_bytes) if most > self._before_bytes else None
 
 
-def _forget() -> bool:
-    """Let the kernel start anew with the highest resident size (proc(5), clear_refs)."""
+def forget() -> bool:
+    """Let the kernel start anew with the highest resident size (proc(5), clear_refs); False where it cannot be told."""
     try:
         (_SELF / "clear_refs").write_text("5")
     except OSError:
@@ -52,7 +52,8 @@ def _forget() -> bool:
     return True
 
 
-def _highest() -> int:
+def highest() -> int:
+    """The highest resident size so far, in bytes."""
     try:
         lines = (_SELF / "status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

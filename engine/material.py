@@ -20,6 +20,7 @@ from engine.batches import Share, Whole, move
 from engine.evaluation import OwnMetrics
 from engine.measure import tensors_of
 from engine.metrics import Metrics
+from engine.raw import Say, quiet
 from engine.spec import RunSpec
 from engine.split import Preparation, Rows, Split
 from engine.step import Criterion
@@ -84,7 +85,7 @@ class Material:
         return criterion(self.loss, weights, spec.label_smoothing)
 
 
-def material(spec: RunSpec, say: data.Say = data.quiet) -> Material:
+def material(spec: RunSpec, say: Say = quiet) -> Material:
     """Load what `spec` asks for; `say` hears what takes long. Raises Invalid."""
     if spec.task:
         torch.manual_seed(spec.seed)  # the user's function builds the model

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import torch
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+from engine.footprint import forget, highest
+
 LOOK_S = 0.002
 """Between two looks at the memory, where the kernel does not remember its peak."""
 
@@ -43,39 +42,25 @@ def measured(device: torch.device) -> Iterator[Peak]:
         before = torch.cuda.memory_reserved(device)
         yield peak
         peak.bytes = torch.cuda.max_memory_reserved(device) - before
-    elif _reset():
-        before = _from_kernel()
+    elif forget():
+        before = highest()
         yield peak
-        peak.bytes = _from_kernel() - before
+        peak.bytes = highest() - before
     else:
         with _watched(peak):
             yield peak
-
-
-def _reset() -> bool:
-    """Whether the kernel could be told to begin anew with the highest memory (proc(5), clear_refs)."""
-    try:
-        CLEAR.write_text("5")
-    except OSError:
-        return False
-    return STATUS.exists()
-
-
-def _from_kernel() -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
-    return int(found[1]) * 1024 if found else 0
 
 
 @contextlib.contextmanager
 def _watched(peak: Peak) -> Iterator[None]:
     """A thread that looks again and again; what lasts for less than LOOK_S is not seen."""
     process, stop = psutil.Process(), threading.Event()
-    before = highest = process.memory_info().rss
+    before = most = process.memory_info().rss
 
     def look() -> None:
-        nonlocal highest
+        nonlocal most
         while not stop.wait(LOOK_S):
-            highest = max(highest, process.memory_info().rss)
+            most = max(most, process.memory_info().rss)
 
     thread = threading.Thread(target=look, name="peak", daemon=True)
     thread.start()
@@ -84,4 +69,4 @@ def _watched(peak: Peak) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        peak.bytes = max(highest, process.memory_info().rss) - before
+        peak.bytes = max(most, process.memory_info().rss) - before

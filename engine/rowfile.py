@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from engine.csvfile import delimiter_of
 from engine.spec import Invalid
-
-_DELIMITERS = ",;\t|"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def open_rows(path: Path) -> RowFile:
             first = file.readline()
         if not first.strip():
             raise Invalid("", f"{path} is empty; a header row with the names of the columns is needed")
-        delimiter = max(_DELIMITERS, key=first.count)
+        delimiter = delimiter_of(first)
         return RowFile(path, delimiter, tuple(name.strip() for name in next(csv.reader([first], delimiter=delimiter))))
     except FileNotFoundError:
         raise Invalid("", f"there is no file {path}") from None

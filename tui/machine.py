@@ -33,6 +33,17 @@ STALE_AFTER_S = 3.0
 
 _WAITING: Row = (Span("reading the machine …", "unknown"),)
 STYLES = ("value", "label", "graph", "unknown", "stale", "heading", "bad", "good")
+STYLE_RULES = """
+        & > .machine--value { color: $text; }
+        & > .machine--label { color: $text-muted; }
+        & > .machine--graph { color: $text-primary; }
+        & > .machine--unknown { color: $text-muted; }
+        & > .machine--stale { color: $text-disabled; }
+        & > .machine--heading { color: $text-muted; text-style: bold; }
+        & > .machine--bad { color: $text-error; }
+        & > .machine--good { color: $text; text-style: bold; }
+"""
+"""Colors of a row's parts, for every widget that paints rows about the machine."""
 
 
 class MachinePanel(Widget, can_focus=True):
@@ -42,19 +53,12 @@ class MachinePanel(Widget, can_focus=True):
     `clock` gives seconds.
     """
 
-    DEFAULT_CSS = """
-    MachinePanel {
+    DEFAULT_CSS = f"""
+    MachinePanel {{
         height: auto;
         min-height: 6;
-        & > .machine--value { color: $text; }
-        & > .machine--label { color: $text-muted; }
-        & > .machine--graph { color: $text-primary; }
-        & > .machine--unknown { color: $text-muted; }
-        & > .machine--stale { color: $text-disabled; }
-        & > .machine--heading { color: $text-muted; text-style: bold; }
-        & > .machine--bad { color: $text-error; }
-        & > .machine--good { color: $text; text-style: bold; }
-    }
+        {STYLE_RULES}
+    }}
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"machine--{style}" for style in STYLES}
     BINDINGS: ClassVar[list[BindingType]] = [

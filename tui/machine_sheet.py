@@ -12,7 +12,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.gauges import Row
-from tui.machine import STYLES, MachinePanel, changed_cells, segments
+from tui.machine import STYLE_RULES, STYLES, MachinePanel, changed_cells, segments
 from tui.machine_rows import place_of
 from tui.machine_view import MachineView
 from tui.sheet_rows import sheet
@@ -21,20 +21,13 @@ from tui.sheet_rows import sheet
 class MachineSheet(ScrollView, can_focus=True):
     """All rows about the machine of `panel`. Only cells that changed are painted again, and none while it is hidden."""
 
-    DEFAULT_CSS = """
-    MachineSheet {
+    DEFAULT_CSS = f"""
+    MachineSheet {{
         overflow-y: scroll;
         scrollbar-size-vertical: 1;
         padding: 0 1;
-        & > .machine--value { color: $text; }
-        & > .machine--label { color: $text-muted; }
-        & > .machine--graph { color: $text-primary; }
-        & > .machine--unknown { color: $text-muted; }
-        & > .machine--stale { color: $text-disabled; }
-        & > .machine--heading { color: $text-muted; text-style: bold; }
-        & > .machine--bad { color: $text-error; }
-        & > .machine--good { color: $text; text-style: bold; }
-    }
+        {STYLE_RULES}
+    }}
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"machine--{style}" for style in STYLES}
     BINDINGS: ClassVar[list[BindingType]] = [
