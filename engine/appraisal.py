@@ -6,19 +6,23 @@ them (patience, plateau) the loop waits, so that it takes the same course again 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from engine import snapshot
 from engine.boundary import MapLabel
-from engine.evaluation import Pieces
 from engine.job import Job
 from engine.metrics import Scores
 from engine.protocol import Evaluated, Mapped
 from engine.snapshot import Values
 from engine.tally import Best, Patience
 from engine.window import LossWindow
+
+if TYPE_CHECKING:
+    from engine.team import Team
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,27 @@ class Evaluation:
     weights: dict[str, Tensor] | None
 
 
+def enqueue(job: Job, test: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Figures of the rows that are judged by, or of the `test` rows; and the decision boundary, where it is drawn.
+
+    The moving average, where there is one, is evaluated in place of the weights. Of shards all ranks must call it.
+    """
+    average = job.average.tensors if job.average and job.shards is None else None
+    with job.shards.evaluating(job.average) if job.shards else nullcontext():
+        figures = job.judge.evaluate(job.model, job.test if test else job.judged, average)
+        boundary = None if test else job.boundary
+        mapped = boundary.enqueue(job.model, average) if boundary is not None else None
+    return figures, mapped
+
+
 class Appraisal:
     """Evaluates one job; remembers the newest and the best figures."""
 
-    def __init__(self, job: Job, window: LossWindow) -> None:
-        self._job, self._window = job, window
+    def __init__(self, job: Job, window: LossWindow, team: Team | None = None) -> None:
+        """`team` is for a job whose other ranks have to take part."""
+        self._job, self._window, self._team = job, window, team
+        self._judged = -1
+        """Step of the last evaluation whose figures have come."""
         self.best = Best()
         self.patience = Patience(job.spec.patience)
         self.newest_step = -1
@@ -51,10 +71,16 @@ class Appraisal:
     def enqueue(self, step: int, seconds: float) -> None:
         """Evaluate with the weights as they are; the figures come with the next window."""
         self.newest_step = step
+        self._order(step, test=False)
         label = Evaluation(step, round(seconds, 6), snapshot.weights(self._job))
-        self._window.attach(label, (self._evaluate(self._job.judged),))
-        if self._job.boundary is not None:
-            self._window.attach(MapLabel(step), (self._job.boundary.enqueue(self._job.model, self._averaged),))
+        figures, mapped = enqueue(self._job)
+        self._window.attach(label, (figures,))
+        if mapped is not None:
+            self._window.attach(MapLabel(step), (mapped,))
+
+    def _order(self, step: int, test: bool) -> None:
+        if self._team is not None and self._job.shards is not None:
+            self._team.evaluate(step, test, self.best.step, self._judged)
 
     def mapped(self, label: MapLabel, answer: Tensor) -> Mapped | None:
         """The decision boundary, once its figures have reached the host."""
@@ -64,15 +90,8 @@ class Appraisal:
     def enqueue_test(self, step: int, seconds: float) -> None:
         """Evaluate the test rows, where others are judged by."""
         if self._job.judged_on == "validation" and len(self._job.test):
-            self._window.attach(Evaluation(step, round(seconds, 6), None), (self._evaluate(self._job.test),))
-
-    def _evaluate(self, rows: Pieces) -> Tensor:
-        return self._job.judge.evaluate(self._job.model, rows, self._averaged)
-
-    @property
-    def _averaged(self) -> dict[str, Tensor] | None:
-        """The moving average, where there is one: it is evaluated in place of the model's own weights."""
-        return self._job.average.tensors if self._job.average else None
+            self._order(step, test=True)
+            self._window.attach(Evaluation(step, round(seconds, 6), None), (enqueue(self._job, test=True)[0],))
 
     def arrived(self, label: Evaluation, values: Tensor) -> Evaluated | None:
         """Take in figures that reached the host; returns what there is to tell."""
@@ -80,6 +99,7 @@ class Appraisal:
         if label.weights is None:
             self.test_loss, self.test = loss, scores
             return None
+        self._judged = label.step
         main = scores.values.get(self._job.judge.metrics.main)
         self.best.judge(label.step, label.weights, loss, main)
         self.patience.judge(loss)

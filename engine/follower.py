@@ -52,7 +52,7 @@ def serve(store: Any, rank: int, of: int, local_rank: int) -> int:
         task = setup.spec.task
         job = _build(setup, tensors, rank, of, local_rank)
         store.set(f"built/{rank}", "1")
-        group.join(job)
+        group.join(job, setup.step)
         follow(job, group, setup.step)
         group.close()
     except BaseException as error:
@@ -88,6 +88,8 @@ def _build(setup: Setup, tensors: dict[str, torch.Tensor], rank: int, of: int, l
     job = build(spec, stuff, made, Share(rank, of))
     if setup.values is None:
         torch.manual_seed((setup.spec.seed + rank) % SEEDS)  # so that dropout differs from rank to rank
+    elif setup.spec.shard:
+        snapshot.restore_course(job, tensors, setup.values, rank)
     else:
         snapshot.restore(job, tensors, setup.values, setup.step, rank)
     return job

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine import memory, threads
+from engine import memory, threads, units
 from engine.batches import Batches, Loaded, Resident, Share, Streamed, Whole
 from engine.boundary import Boundary, boundary_of
 from engine.data import file_of
@@ -25,6 +25,7 @@ from engine.material import Material
 from engine.optimizers import make_update
 from engine.pipe import Plan
 from engine.schedule import Schedule
+from engine.sharding import Shards, stand_ins
 from engine.spec import Invalid, RunSpec, check
 from engine.split import Rows
 from engine.step import Average, Parts, Step, make_step
@@ -60,6 +61,8 @@ class Job:
     material: Material
     boundary: Boundary | None = None
     """Where it can be drawn: two features, a few classes."""
+    shards: Shards | None = None
+    """Where the weights are spread over several processes, once these have met; the model lies on the host until then."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -123,6 +126,8 @@ def _check_rules(spec: RunSpec, stuff: Material, device: torch.device) -> None:
         )
     if device.type == "mps" and spec.processes > 1:
         raise Invalid("processes", "are for the CPU and for CUDA; use device cpu, or 1 process")
+    if spec.shard and stuff.task is not None:
+        units.check(stuff.task.model)
     if spec.accumulate > 1 and not spec.batch_size:
         raise Invalid("accumulate", "needs batches: set batch_size, for example to 64")
     classes = stuff.loss in ("cross_entropy", "next_character", "binary_cross_entropy")
@@ -151,7 +156,9 @@ def build(
     if checked:
         memory.check(msgspec.structs.replace(made, available_bytes=free_bytes(device, exact=True)), spec)
     torch.manual_seed(spec.seed)  # nothing may draw from the default generator between here and the model
-    model = stuff.model(spec).to(device)
+    model = stuff.model(spec)
+    if not spec.shard:
+        model = model.to(device)
     if spec.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
@@ -178,8 +185,8 @@ def _assemble(spec: RunSpec, stuff: Material, made: Plan, model: nn.Module, resi
         raise Invalid("task" if spec.task else "model", "has no parameter that can be trained")
     loss = stuff.criterion(spec, device)
     autocast = AUTOCAST.get(spec.precision)
-    average = Average(model, spec.ema) if spec.ema else None
-    update = make_update(spec, list(trained.values()))
+    average = Average(model.state_dict(keep_vars=True), spec.ema) if spec.ema else None
+    update = make_update(spec, stand_ins(trained.values()) if spec.shard else list(trained.values()))
     batches = _batches(spec, stuff, device, resident, share)
     parts = Parts(
         model=model,

@@ -52,7 +52,7 @@ class Loop:
         self.clock = Clock(origin.seconds)
         self.rate = origin.learning_rate or job.spec.learning_rate
         self.publisher = Publisher(job, recorder, self.window, origin)
-        self.appraisal = Appraisal(job, self.window)
+        self.appraisal = Appraisal(job, self.window, team)
         self._changes = list(origin.changes)
         self._next_evaluation = self._next_save = math.inf
         if origin.values is not None:
@@ -147,7 +147,7 @@ class Loop:
                 self._decide()
         if self.step and self._due(self.spec.keep_epochs):
             kind = f"epoch-{self.step // self.job.plan.steps_per_epoch}"
-            self._attach_save(Save(kind, self.step, snapshot.weights(self.job), {}))
+            self._attach_save(Save(kind, self.step, self._whole(snapshot.weights(self.job)), {}))
 
     def _due(self, epochs: int) -> bool:
         return epochs > 0 and self.step % (epochs * self.job.plan.steps_per_epoch) == 0
@@ -268,9 +268,7 @@ class Loop:
         self._save_last()
 
     def _save_last(self) -> None:
-        state, values = snapshot.take(self.job)
-        if self.team is not None:
-            state |= self.team.state()
+        state, values = snapshot.take(self.job) if self.team is None else self.team.state(self.job)
         values |= self.appraisal.memory()
         values |= {
             "learning_rate": self.rate,
@@ -284,7 +282,11 @@ class Loop:
         if best.weights is not None and best.unsaved:
             best.unsaved = False
             values: snapshot.Values = {"test_loss": best.loss, "test_metric": best.metric}
-            self._attach_save(Save("best", best.step, best.weights, values))
+            self._attach_save(Save("best", best.step, self._whole(best.weights, best.step), values))
+
+    def _whole(self, weights: dict[str, Tensor], step: int | None = None) -> dict[str, Tensor]:
+        """Copies of the weights, of the evaluation before `step` or of now: of shards, those of all ranks together."""
+        return weights if self.team is None else self.team.whole(self.job, weights, step)
 
     def _attach_save(self, save: Save) -> None:
         self.window.attach(save, tuple(save.tensors.values()))

@@ -81,12 +81,15 @@ class Scaled(Wrapped):
     def __call__(self, gradients: Tensors) -> None:
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
+        self._step()
+        self._scaler.update()
+
+    def _step(self) -> None:
         optimizer = self._optimizers[0]
         if self._clip_norm:
             self._scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         self._scaler.step(optimizer)
-        self._scaler.update()
 
     def memory(self) -> Memory:
         scale, growth = self._scaler._scale, self._scaler._growth_tracker
@@ -110,7 +113,14 @@ class Muon(Update):
     Muon's rate is adjusted to the size of AdamW's steps, so that both share one.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        learning_rate: float,
+        weight_decay: float,
+        rule: Callable[[Sequence[nn.Parameter]], Update] | None = None,
+    ) -> None:
+        """`rule` updates the matrices in place of torch's."""
         self._numbers = [
             [number for number, parameter in enumerate(parameters) if parameter.ndim == 2],
             [number for number, parameter in enumerate(parameters) if parameter.ndim != 2],
@@ -118,8 +128,7 @@ class Muon(Update):
         matrices, others = ([parameters[number] for number in numbers] for numbers in self._numbers)
         self._parts: list[Update] = [Adam(others, learning_rate, weight_decay, decoupled=True)]
         if matrices:
-            muon = torch.optim.Muon(matrices, learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-            self._parts.insert(0, Wrapped(matrices, [muon]))
+            self._parts.insert(0, rule(matrices) if rule else _muon(matrices, learning_rate, weight_decay))
         else:
             self._numbers = self._numbers[1:]
 
@@ -154,12 +163,18 @@ class Muon(Update):
             part.recall({name: tensors for name, tensors in own.items() if tensors}, steps)
 
 
+def _muon(matrices: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> Update:
+    muon = torch.optim.Muon(matrices, learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    return Wrapped(matrices, [muon])
+
+
 # --- from a spec -------------------------------------------------------------------------------------------
 
 Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
-def _torch_optimizer(spec: RunSpec, fused: bool) -> Make:
+def torch_optimizer(spec: RunSpec, fused: bool) -> Make:
+    """Torch's optimizer that `spec` asks for, still without parameters."""
     rate, decay = spec.learning_rate, spec.weight_decay
     optim = torch.optim
     makers: dict[str, Make] = {
@@ -179,11 +194,11 @@ def make_update(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> Update:
     """The update rule that `spec` asks for."""
     cuda = parameters[0].device.type == "cuda"
     if spec.precision == "fp16":
-        return Scaled(parameters, _torch_optimizer(spec, fused=True)(parameters), spec.clip_norm)
+        return Scaled(parameters, torch_optimizer(spec, fused=True)(parameters), spec.clip_norm)
     if spec.optimizer == "sgd":
         return SGD(parameters, spec.learning_rate, spec.weight_decay, spec.momentum, spec.nesterov)
     if spec.optimizer in ("adam", "adamw") and not cuda:
         return Adam(parameters, spec.learning_rate, spec.weight_decay, decoupled=spec.optimizer == "adamw")
     if spec.optimizer == "muon":
         return Muon(parameters, spec.learning_rate, spec.weight_decay)
-    return Wrapped(parameters, [_torch_optimizer(spec, fused=cuda)(parameters)])
+    return Wrapped(parameters, [torch_optimizer(spec, fused=cuda)(parameters)])

@@ -3,7 +3,8 @@
 Rank 0 leads. It alone looks at the clock, reads commands, evaluates and writes; the others take as many steps as
 it orders and wait for the next order. So all agree on every boundary without an exchange a step. Orders travel
 over gloo, on the host; gradients and losses over NCCL between GPUs. DistributedDataParallel averages the
-gradients, and the losses of a window are averaged once, before they leave the device.
+gradients, and the losses of a window are averaged once, before they leave the device. Where the weights are sharded
+(:mod:`engine.sharding`) no rank can evaluate or save alone: the others are ordered to take part.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from engine import snapshot
+from engine import appraisal, sharding, snapshot
 from engine.job import Job
 from engine.protocol import UNREADABLE, Failed
 from engine.snapshot import Values
@@ -57,11 +58,28 @@ class ShareState(Order, frozen=True, kw_only=True):
     """Send what a checkpoint needs of every rank."""
 
 
+class Evaluate(Order, frozen=True, kw_only=True):
+    """Evaluate sharded weights with rank 0, as they are before `step`; keep a copy of them, unless for the final `test`."""
+
+    step: int
+    test: bool
+    best: int
+    """Copies of evaluations up to `judged` are not wanted any more, except that of this step."""
+    judged: int
+
+
+class ShareWeights(Order, frozen=True, kw_only=True):
+    """Send the sharded weights that were evaluated before `step`, or those there are now."""
+
+    step: int | None
+
+
 class End(Order, frozen=True, kw_only=True):
     """The run is over."""
 
 
-_decode = msgspec.json.Decoder(TakeSteps | AverageLosses | ShareState | End).decode
+AnyOrder = TakeSteps | AverageLosses | ShareState | Evaluate | ShareWeights | End
+_decode = msgspec.json.Decoder(AnyOrder).decode
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,11 +165,11 @@ class Group:
         text = msgspec.json.encode(order)
         dist.broadcast(torch.tensor(bytearray(text.ljust(ORDER_BYTES)), dtype=torch.uint8), 0)
 
-    def receive(self) -> TakeSteps | AverageLosses | ShareState | End:
+    def receive(self) -> AnyOrder:
         """The others: wait for an order."""
         buffer = torch.empty(ORDER_BYTES, dtype=torch.uint8)
         dist.broadcast(buffer, 0)
-        order: TakeSteps | AverageLosses | ShareState | End = _decode(bytes(buffer.tolist()))
+        order: AnyOrder = _decode(bytes(buffer.tolist()))
         return order
 
     def hand_out(self, setup: Setup | None, tensors: Mapping[str, Tensor]) -> tuple[Setup, dict[str, Tensor]]:
@@ -178,8 +196,11 @@ class Group:
         dist.all_reduce(losses)
         losses /= self.of
 
-    def join(self, job: Job) -> None:
-        """Let `job` take its steps together with the others. Weights and buffers become those of rank 0."""
+    def join(self, job: Job, step: int) -> None:
+        """Let `job` take its steps from `step` on together with the others. Weights and buffers become those of rank 0."""
+        if job.spec.shard:
+            sharding.share(job, step)
+            return
         ids = [self._device] if self._device.type == "cuda" else None
         together = torch.nn.parallel.DistributedDataParallel(job.model, device_ids=ids, gradient_as_bucket_view=True)
         job.parts = replace(job.parts, model=together, backward=True, silence=together.no_sync)
@@ -192,6 +213,7 @@ class Group:
 def follow(job: Job, group: Group, step: int) -> None:
     """Do what rank 0 orders, from `step` on, until it says that the run is over."""
     window = LossWindow(job.device, step, average=group.average)
+    kept: dict[int, dict[str, Tensor]] = {}
     while True:
         match group.receive():
             case TakeSteps() as order:
@@ -201,7 +223,17 @@ def follow(job: Job, group: Group, step: int) -> None:
             case AverageLosses():
                 window.turn(0.0)
             case ShareState():
+                if job.shards is not None:
+                    snapshot.take(job)
                 group.generators()
+            case Evaluate() as order:
+                kept = {at: copy for at, copy in kept.items() if at == order.best or at > order.judged}
+                if not order.test:
+                    kept[order.step] = snapshot.weights(job)
+                appraisal.enqueue(job, order.test)
+            case ShareWeights() as order:
+                assert job.shards is not None
+                job.shards.assemble(snapshot.weights(job) if order.step is None else kept[order.step])
             case End():
                 return
 

@@ -7,12 +7,15 @@ the CPU: weights and buffers, optimizer, average, order of the epoch, and what d
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from engine.job import Job
 from engine.spec import Invalid
+
+if TYPE_CHECKING:
+    from engine.job import Job
 
 MODEL, OPTIMIZER, BATCHES, AVERAGE = "model.", "optimizer.", "batches.", "average."
 HOST_RNG, DEVICE_RNG = "rng.cpu", "rng.cuda"
@@ -21,21 +24,34 @@ Values = dict[str, float | int | None]
 
 
 def weights(job: Job) -> dict[str, Tensor]:
-    """Copies of the weights that are evaluated: the moving average where there is one."""
-    source: Mapping[str, Tensor] = job.average.tensors if job.average else job.model.state_dict()
+    """Copies of the weights that are evaluated: the moving average where there is one. Of shards, this process's rows."""
+    source = job.average.tensors if job.average else _state(job)
     return {f"{MODEL}{name}": tensor.detach().clone() for name, tensor in source.items()}
 
 
 def take(job: Job) -> tuple[dict[str, Tensor], Values]:
-    """Everything that changes from step to step, except what the loop keeps count of."""
-    state = {f"{MODEL}{name}": tensor.detach().clone() for name, tensor in job.model.state_dict().items()}
+    """Everything that changes from step to step, except what the loop keeps count of.
+
+    Where weights are sharded all ranks must call it; the first one gets them whole.
+    """
+    copy = job.shards.whole if job.shards else _copy
+    state = {f"{MODEL}{name}": copy(name, tensor) for name, tensor in _state(job).items()}
     if job.average:
-        state |= {f"{AVERAGE}{name}": tensor.clone() for name, tensor in job.average.tensors.items()}
+        state |= {f"{AVERAGE}{name}": copy(name, tensor) for name, tensor in job.average.tensors.items()}
     for key, tensors in job.update.memory().items():
-        state |= {f"{OPTIMIZER}{key}.{job.names[number]}": tensor.clone() for number, tensor in tensors.items()}
+        named = ((job.names[number], tensor) for number, tensor in tensors.items())
+        state |= {f"{OPTIMIZER}{key}.{name}": copy(name, tensor) for name, tensor in named}
     state |= {f"{BATCHES}{key}": tensor.clone() for key, tensor in job.batches.memory().items()}
     state |= generators(job.device)
     return state, {"rows_taken_of_epoch": job.batches.position, **job.schedule.memory()}
+
+
+def _state(job: Job) -> Mapping[str, Tensor]:
+    return job.shards.own if job.shards else job.model.state_dict()
+
+
+def _copy(_name: str, tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()
 
 
 def generators(device: torch.device) -> dict[str, Tensor]:
@@ -60,9 +76,19 @@ def restore(job: Job, tensors: Mapping[str, Tensor], values: Values, steps: int,
         for name, tensor in _part(tensors, AVERAGE).items():
             job.average.tensors[name].copy_(tensor)
     _restore_update(job, _part(tensors, OPTIMIZER), steps)
+    restore_course(job, tensors, values, rank)
+
+
+def restore_course(job: Job, tensors: Mapping[str, Tensor], values: Values, rank: int = 0) -> None:
+    """The part of it that does not grow with the model: order of the epoch, schedule, generators."""
     job.batches.recall(_part(tensors, BATCHES), int(values["rows_taken_of_epoch"] or 0))
     job.schedule.recall(values)
     _restore_rng(job, tensors, f".{rank}" if rank else "")
+
+
+def is_of_course(name: str) -> bool:
+    """Whether :func:`restore_course` takes this tensor."""
+    return not name.startswith((MODEL, OPTIMIZER, AVERAGE))
 
 
 def _restore_update(job: Job, tensors: Mapping[str, Tensor], steps: int) -> None:
@@ -71,7 +97,7 @@ def _restore_update(job: Job, tensors: Mapping[str, Tensor], steps: int) -> None
         for key in (key for key in tensors if key.endswith(f".{name}")):
             what = key.removesuffix(f".{name}")
             if "." not in what:  # else the parameter `b` would take what belongs to `a.b`
-                memory.setdefault(what, {})[number] = tensors[key].to(job.device)
+                memory.setdefault(what, {})[number] = tensors[key].to(job.parts.parameters[number].device)
     if memory or steps:
         job.update.recall(memory, steps)
 

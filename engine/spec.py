@@ -237,7 +237,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ] = 1
     shard: Annotated[
-        bool, _field("split weights, gradients and optimizer state over the processes (FSDP)", "machine")
+        bool, _field("split weights, gradients and optimizer state over 2 or more processes (FSDP)", "machine")
     ] = False
 
     # --- recording -----------------------------------------------------------------------------------------
@@ -363,11 +363,7 @@ def _wrong_machine(spec: RunSpec) -> None:
         raise Invalid(
             "device", f"{spec.processes} processes do not share {spec.device}; use cuda (one GPU each) or cpu"
         )
-    if spec.shard:
-        raise Invalid(
-            "shard",
-            "is not supported: each process holds the whole model; where that does not fit, use a smaller batch, "
-            "accumulate, checkpoint_activations or bf16",
-        )
+    if spec.shard and spec.processes < 2:
+        raise Invalid("shard", "needs at least 2 processes that share the weights; set processes, or turn it off")
     if spec.precision == "tf32" and spec.device in ("cpu", "mps"):
         raise Invalid("precision", f"tf32 is an arithmetic of NVIDIA GPUs; use fp32 or bf16 on {spec.device}")

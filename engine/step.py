@@ -7,7 +7,7 @@ what a run does not ask for is not in its step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -26,8 +26,8 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 class Average:
     """A moving average of a model's weights: `average = decay * average + (1 - decay) * weights` after every step."""
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        state = model.state_dict(keep_vars=True)
+    def __init__(self, state: Mapping[str, Tensor], decay: float) -> None:
+        """`state` are the tensors that training changes in place: weights and buffers by name."""
         names = [name for name, tensor in state.items() if tensor.is_floating_point()]
         self._weights = [state[name].detach() for name in names]
         self._share = 1 - decay
@@ -62,6 +62,10 @@ class Parts:
     """Whether gradients come from `loss.backward()`, whose hooks exchange them, instead of `autograd.grad`."""
     silence: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
     """Around backward passes after which gradients are not exchanged yet."""
+    own: Callable[[list[Tensor]], list[Tensor]] | None = None
+    """From the gradients of the parameters to those that the update takes, where it has rows of them only."""
+    total_norm: Callable[[Tensors], Tensor] = torch.nn.utils.get_total_norm
+    """Norm of all gradients together."""
 
 
 def make_step(parts: Parts) -> Step:
@@ -101,7 +105,7 @@ def _updating(parts: Parts, losses: Callable[[], tuple[Tensor, Tensors]]) -> Ste
     def step() -> Tensor:
         loss, gradients = losses()
         if norm:
-            clip(gradients, norm)
+            clip(gradients, norm, parts.total_norm)
         update(gradients)
         if average is not None:
             average()
@@ -181,6 +185,7 @@ class ByBackward:
 
     def __init__(self, parts: Parts) -> None:
         self._parameters = list(parts.parameters)
+        self._own = parts.own
 
     def __call__(self, loss: Tensor, first: bool) -> None:
         """Take in the gradients of a loss; the `first` one of a step begins anew."""
@@ -192,10 +197,13 @@ class ByBackward:
     def gradients(self) -> list[Tensor]:
         """Their sum over batches and mean over processes, one a parameter."""
         # a parameter that this batch did not use has no gradient
-        return [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        return found if self._own is None else self._own(found)
 
 
-def clip(gradients: Tensors, norm: float) -> None:
+def clip(
+    gradients: Tensors, norm: float, total_norm: Callable[[Tensors], Tensor] = torch.nn.utils.get_total_norm
+) -> None:
     """Scale gradients in place so that their norm is at most `norm`: :func:`torch.nn.utils.clip_grad_norm_` without a read."""
-    total = torch.nn.utils.get_total_norm(gradients)
+    total = total_norm(gradients)
     torch._foreach_mul_(list(gradients), torch.clamp(norm / (total + 1e-6), max=1.0))

@@ -12,8 +12,21 @@ import msgspec
 import torch
 from torch import Tensor
 
+from engine import snapshot
 from engine.job import Job
-from engine.ranks import AverageLosses, End, Group, RankError, Report, Setup, ShareState, TakeSteps, is_loss_of_others
+from engine.ranks import (
+    AverageLosses,
+    End,
+    Evaluate,
+    Group,
+    RankError,
+    Report,
+    Setup,
+    ShareState,
+    ShareWeights,
+    TakeSteps,
+    is_loss_of_others,
+)
 from engine.snapshot import Values
 
 POLL_S = 0.02
@@ -72,9 +85,11 @@ class Team:
         self._group = Group(self._store, 0, self._members.of, job.device)
         # sums depend on the number of threads: all ranks take rank 0's
         threads = torch.get_num_threads() if job.device.type == "cpu" else job.spec.threads
+        if job.spec.shard:  # what a model can be too large for is dealt out in rows, tensor by tensor
+            tensors = {name: tensor for name, tensor in tensors.items() if snapshot.is_of_course(name)}
         self._group.hand_out(setup_of(job, threads, step, values), tensors)
         self._wait_for("built")
-        self._group.join(job)
+        self._group.join(job, step)
 
     def _wait_for(self, stage: str) -> None:
         keys = [f"{stage}/{rank}" for rank in range(1, self._members.of)]
@@ -94,10 +109,25 @@ class Team:
         self.group.send(AverageLosses())
         self.group.average(losses)
 
-    def state(self) -> dict[str, Tensor]:
-        """What a checkpoint needs of the other ranks."""
+    def state(self, job: Job) -> tuple[dict[str, Tensor], Values]:
+        """What :func:`engine.snapshot.take` gives, and what a checkpoint needs of the other ranks beside it."""
         self.group.send(ShareState())
-        return self.group.generators()
+        state, values = snapshot.take(job)
+        return state | self.group.generators(), values
+
+    def evaluate(self, step: int, test: bool, best: int, judged: int) -> None:
+        """The others take part in an evaluation of sharded weights, as the caller is about to do.
+
+        They keep copies of the weights of the `best` evaluation and of all after `judged`.
+        """
+        self.group.send(Evaluate(step=step, test=test, best=best, judged=judged))
+
+    def whole(self, job: Job, weights: dict[str, Tensor], step: int | None) -> dict[str, Tensor]:
+        """Of copies that :func:`engine.snapshot.weights` made before `step`, or just now, those of all ranks together."""
+        if job.shards is None:
+            return weights
+        self.group.send(ShareWeights(step=step))
+        return job.shards.assemble(weights)
 
     # --- the end -----------------------------------------------------------------------------------------
 

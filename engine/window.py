@@ -107,7 +107,7 @@ class LossWindow:
         return _Turned(Reading(first, seconds, host, carried), event)
 
     def _to_host(self, tensor: Tensor) -> Tensor:
-        if not self._cuda:
+        if not tensor.is_cuda:
             return tensor
         pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         return pinned.copy_(tensor, non_blocking=True)
