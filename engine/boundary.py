@@ -49,7 +49,11 @@ class Boundary:
         """Classes all over the plane, uint8 (ROWS * COLUMNS,), the top row first; enqueued, not read."""
         training = model.training
         model.eval()
-        output = model(self._grid) if weights is None else torch.func.functional_call(model, weights, (self._grid,))
+        output = (
+            model(self._grid)
+            if weights is None
+            else torch.func.functional_call(model, weights, (self._grid,), tie_weights=False)
+        )
         model.train(training)
         answer: Tensor = output.argmax(1) if output.shape[1] > 1 else (output[:, 0] > 0)
         return answer.to(torch.uint8)

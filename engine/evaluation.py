@@ -129,7 +129,11 @@ class Judge:
         try:
             with nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast):
                 for x, y in rows:
-                    output = model(x) if weights is None else torch.func.functional_call(model, weights, (x,))
+                    output = (
+                        model(x)
+                        if weights is None
+                        else torch.func.functional_call(model, weights, (x,), tie_weights=False)
+                    )
                     total += self.criterion(output, y) * len(y)
                     self.metrics.add(state, output, y)
         finally:

@@ -93,6 +93,8 @@ def changes(job: Job) -> list[tuple[str, RunSpec]]:
         found.append((f"batch_size {same.batch_size} with accumulate {same.accumulate}, the same steps", same))
     if spec.precision in ("fp32", "tf32"):
         found.append(("precision bf16", msgspec.structs.replace(spec, precision="bf16")))
+    if spec.processes > 1 and not spec.shard:
+        found.append(("shard", msgspec.structs.replace(spec, shard=True)))
     blocks = spec.model != "mlp" or len(spec.hidden) > 1
     if not spec.checkpoint_activations and not spec.task and blocks:
         found.append(("checkpoint_activations", msgspec.structs.replace(spec, checkpoint_activations=True)))

@@ -100,6 +100,7 @@ class Run:
             if team is not None:
                 origin = self._origin or Origin()
                 team.gather(job, origin.step, origin.values, self._tensors)
+                self._tensors = {}  # as large as the model and what the optimizer remembers
             recorder.put(self._started())
             gc.collect()
             gc.freeze()  # what exists now stays; later collections need not look at it

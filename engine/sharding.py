@@ -106,7 +106,7 @@ class Shards:
         assert shape is not None
         part = self._padded(tensor, shape)
         full = part.new_empty((len(part) * self.of, *shape[1:]))
-        dist.all_gather_into_tensor(full, part)
+        dist.all_gather(list(full.split(len(part))), part)
         return full[: shape[0]]
 
     def mine(self, name: str, whole: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class Shards:
         buffers = self._buffers
         if not buffers:
             return step
-        group = dist.group.WORLD
+        group = _everyone()
 
         def shared() -> Tensor:
             dist._broadcast_coalesced(group, buffers, BUCKET_BYTES, 0)  # type: ignore[attr-defined]
@@ -165,6 +165,12 @@ class Shards:
             self.model.reshard()  # else what the model as a whole has gathered would stay for the next step
             if average is not None:
                 _copy(own, kept)
+
+
+def _everyone() -> dist.ProcessGroup:
+    group = dist.group.WORLD
+    assert group is not None
+    return group
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -205,16 +211,18 @@ def share(job: Job, step: int) -> None:
 
     Weights, buffers, average and optimizer state become those of rank 0, where `step` steps were taken. All must call it.
     """
-    whole = {name: tensor.detach() for name, tensor in job.model.state_dict(keep_vars=True).items()}
-    averages, memory = dict(job.average.tensors) if job.average else {}, job.update.memory()
-    shards = Shards(_sharded(job), {name: tensor.shape for name, tensor in whole.items()}, job.device)
-    first = shards.rank == 0
+    first = dist.get_rank() == 0
+    state = job.model.state_dict()
+    whole, shapes = dict(state) if first else {}, {name: tensor.shape for name, tensor in state.items()}
+    averages = dict(job.average.tensors) if job.average and first else {}
+    memory = job.update.memory() if step else {}
+    del state
+    shards = Shards(_sharded(job), shapes, job.device)
     for name, own in shards.own.items():
-        shards.deal(name, own, whole[name] if first else None)
-    del whole
+        shards.deal(name, own, whole.pop(name, None))
     average = Average(shards.own, job.spec.ema) if job.average else None
     for name, own in (average.tensors if average else {}).items():
-        shards.deal(name, own, averages[name] if first else None)
+        shards.deal(name, own, averages.pop(name, None))
     trained = {name: weight for name, weight in job.model.named_parameters() if weight.requires_grad}
     own_weights = [nn.Parameter(shards.own[name]) for name in job.names]
     replicated = [number for number, name in enumerate(job.names) if not is_sharded(trained[name])]
@@ -249,7 +257,7 @@ def _sharded(job: Job) -> nn.Module:
         weight.data = weight.detach().contiguous()
     for weight in whole_ones:
         weight.data = weight.detach().to(job.device)
-    mesh = DeviceMesh.from_group(dist.group.WORLD, job.device.type)
+    mesh = DeviceMesh.from_group(_everyone(), job.device.type)
     for part in (*parts, model):
         sharded = fully_shard(part, mesh=mesh, ignored_params=whole_ones)
         sharded.unshard()  # torch may move the shards at the first gathering: from here on they stay

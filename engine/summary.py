@@ -6,6 +6,7 @@ from a formula, so that absurd sizes are answered too. See tests/test_model_memo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
@@ -18,6 +19,7 @@ from engine.models import build_model, features_of, layers_a_part, parameter_cou
 from engine.pipe import LayerFact, ModelSummary
 from engine.spec import RunSpec
 from engine.split import Preparation
+from engine.units import AS_ONE
 
 FLOAT_BYTES = 4
 PIECE = {"relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "GELU", "silu": "SiLU"}
@@ -47,12 +49,31 @@ def summary_of(
 
 def memory_bytes(spec: RunSpec, summary: ModelSummary) -> int:
     """Bytes of weights, gradients, optimizer state, averaged weights and activations of one step of `spec`."""
-    copies = 1 + OPTIMIZER_COPIES[spec.optimizer] + bool(spec.momentum) + bool(spec.accumulate > 1)
-    halved = spec.precision in ("bf16", "fp16")
+    copies = 1 + OPTIMIZER_COPIES[spec.optimizer] + bool(spec.momentum)
     trained = FLOAT_BYTES * copies * summary.trained
-    every = FLOAT_BYTES * (1 + bool(spec.ema)) * summary.parameters + 2 * halved * summary.parameters
-    share = spec.processes if spec.shard else 1
-    return (trained + every) // share + working_bytes(spec, summary)
+    every = FLOAT_BYTES * (1 + bool(spec.ema)) * summary.parameters
+    added_up = FLOAT_BYTES * bool(spec.accumulate > 1) * summary.trained
+    halved = 2 * (spec.precision in ("bf16", "fp16")) * summary.parameters
+    whole = added_up + halved + working_bytes(spec, summary)
+    if not spec.shard:
+        return trained + every + whole
+    return (trained + every) // spec.processes + FLOAT_BYTES * GATHERED * largest_part(summary) + whole
+
+
+GATHERED = 3
+"""Tensors of the size of the largest part that sharding needs: the part at work, the next one, and gradients."""
+
+
+def largest_part(summary: ModelSummary) -> int:
+    """Parameters of the largest block or layer, or of a small model: those gathered at a time (:mod:`engine.units`)."""
+    if summary.parameters <= AS_ONE:
+        return summary.parameters
+    sizes: Counter[str] = Counter()
+    for layer in summary.layers:
+        names = layer.name.split(".")
+        number = next((at for at, name in enumerate(names) if name.isdigit()), 0)
+        sizes[".".join(names[: number + 1])] += layer.parameters
+    return max(sizes.values(), default=0)
 
 
 def working_bytes(spec: RunSpec, summary: ModelSummary) -> int:

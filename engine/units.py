@@ -19,6 +19,8 @@ from engine.spec import Invalid
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 WORTH = 1e-3
 """Share of all weights below which a part is not worth an exchange of its own."""
+AS_ONE = 2**20
+"""A model of at most so many weights (4 MiB) is gathered as a whole: more exchanges would cost time and save nothing."""
 
 
 def check(model: nn.Module) -> None:
@@ -31,21 +33,27 @@ def check(model: nn.Module) -> None:
 def units(model: nn.Module, example: Any = None) -> list[nn.Module]:
     """The parts, inner ones before those that hold them.
 
-    With an `example` batch the model is run once on it, without a gradient, to see which weights are used while
+    There are none in a small model. With an `example` batch the model is run once on it, without a gradient, to see which weights are used while
     their module is not at work: such a module is no part. Without one, none is expected.
     """
-    least = WORTH * sum(weight.numel() for weight in model.parameters())
-    found = list(dict.fromkeys(_parts(model)))
-    large = [part for part in found if part is not model and _size(part) >= least]
-    alone = [part for part in large if not _shares_weights(model, part)]
+    every = sum(weight.numel() for weight in model.parameters())
+    if every <= AS_ONE:
+        return []
+    alone = [part for part in _large(model, WORTH * every) if not _shares_weights(model, part)]
     if example is None:
         return alone
     strays = _strays(model, alone, example)
     return [part for part in alone if part not in strays]
 
 
-def _size(part: nn.Module) -> int:
-    return sum(weight.numel() for weight in part.parameters() if weight.ndim)
+def _large(model: nn.Module, least: float) -> Iterator[nn.Module]:
+    """Parts with so many weights besides those of parts in them."""
+    taken: set[nn.Parameter] = set()
+    for part in dict.fromkeys(_parts(model)):
+        own = [weight for weight in part.parameters() if weight.ndim and weight not in taken]
+        if own and sum(weight.numel() for weight in own) >= least:
+            taken.update(own)
+            yield part
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from engine.pipe import (
     Accepted,
@@ -132,6 +134,23 @@ def train_here(spec: RunSpec, home: Path) -> Path:
         writing.put(training.run())
         assert writing.close()
     return run
+
+
+def ranks() -> list[psutil.Process]:
+    """Every rank but the first, of any engine that pytest started."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        line = process.info["cmdline"] or []
+        mine = (process.info["environ"] or {}).get("EPOCHTOP_HOME") == os.environ["EPOCHTOP_HOME"]
+        if mine and line[1:4] == ["-m", "engine", "rank"] and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def rank_of(engine: Engine, rank: int) -> psutil.Process:
+    """A rank that this engine started."""
+    (found,) = (child for child in psutil.Process(engine.process.pid).children() if child.cmdline()[4] == str(rank))
+    return found
 
 
 class Watch:

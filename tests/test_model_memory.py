@@ -55,7 +55,6 @@ COPIES = {
     "adam: two moments and a work space": (RunSpec(optimizer="adam"), 5),
     "accumulated gradients": (RunSpec(accumulate=2, batch_size=10), 3),
     "averaged weights": (RunSpec(ema=0.99), 3),
-    "shared by two processes": (RunSpec(shard=True, processes=2), 1),
     "half precision copies": (RunSpec(precision="bf16"), 2.5),
 }
 
@@ -65,6 +64,26 @@ def test_optimizer_and_options_add_their_copies(case: str) -> None:
     spec, copies = COPIES[case]
     summary = perceptron(spec, 1000, 1000, 1)
     assert memory_bytes(spec, summary) - working_bytes(spec, summary) == copies * 4 * summary.parameters
+
+
+def test_sharded_weights_are_divided_but_for_the_largest_layer_at_work() -> None:
+    """It is whole while it is at work, the next one is fetched meanwhile, and so are its gradients."""
+    spec = RunSpec(shard=True, processes=4, optimizer="adam", hidden=(2000,))
+    summary = perceptron(spec, 1000, 10, 1)
+    largest = 1000 * 2000 + 2000
+    needed = memory_bytes(spec, summary) - working_bytes(spec, summary)
+    assert needed == 5 * 4 * summary.parameters // 4 + 3 * 4 * largest
+
+
+@pytest.mark.parametrize("option", [{"accumulate": 2, "batch_size": 10}, {"precision": "bf16"}])
+def test_what_sharding_does_not_divide(option: dict[str, object]) -> None:
+    """Gradients that are added up before they are exchanged, and 16-bit copies kept for the backward pass."""
+    spec = RunSpec(shard=True, processes=4, **option)  # type: ignore[arg-type]
+    plain = RunSpec(shard=True, processes=4)
+    summary = perceptron(spec, 1000, 1000, 1)
+    more = memory_bytes(spec, summary) - working_bytes(spec, summary)
+    less = memory_bytes(plain, summary) - working_bytes(plain, summary)
+    assert more - less == (2 if "precision" in option else 4) * summary.parameters
 
 
 def test_half_precision_needs_less_for_activations() -> None:

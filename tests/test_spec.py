@@ -231,7 +231,7 @@ def test_the_first_wrong_field_is_the_one_that_is_told() -> None:
         (RunSpec(schedule="plateau"), "eval_epochs"),
         (RunSpec(patience=3), "eval_epochs"),
         (RunSpec(dataset="regression", label_smoothing=0.1), "label_smoothing"),
-        (RunSpec(shard=True, processes=2), "shard"),
+        (RunSpec(shard=True), "shard"),
     ],
 )
 def test_rules_between_fields_are_checked(spec: RunSpec, wrong: str) -> None:
