@@ -25,7 +25,7 @@ from engine.material import Material
 from engine.optimizers import make_update
 from engine.pipe import Plan
 from engine.schedule import Schedule
-from engine.sharding import Shards, stand_ins
+from engine.sharding import Carried, Shards
 from engine.spec import Invalid, RunSpec, check
 from engine.split import Rows
 from engine.step import Average, Parts, Step, make_step
@@ -186,7 +186,7 @@ def _assemble(spec: RunSpec, stuff: Material, made: Plan, model: nn.Module, resi
     loss = stuff.criterion(spec, device)
     autocast = AUTOCAST.get(spec.precision)
     average = Average(model.state_dict(keep_vars=True), spec.ema) if spec.ema else None
-    update = make_update(spec, stand_ins(trained.values()) if spec.shard else list(trained.values()))
+    update = Carried(spec.learning_rate) if spec.shard else make_update(spec, list(trained.values()))
     batches = _batches(spec, stuff, device, resident, share)
     parts = Parts(
         model=model,

@@ -8,7 +8,7 @@ one at a time on its way into a checkpoint, and on the host of rank 0. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from engine import shardrules, snapshot, units
 from engine.step import Average, Step, make_step
+from engine.update import Memory, Tensors, Update
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -32,10 +33,10 @@ BUCKET_BYTES = 2**28
 class Shards:
     """The weights of one model, of which this process holds its rows. Every method is to be called by all ranks."""
 
-    def __init__(self, model: nn.Module, whole: Mapping[str, torch.Size], device: torch.device) -> None:
+    def __init__(self, model: nn.Module, whole: Mapping[str, torch.Size]) -> None:
         """`model` is sharded already; `whole` has the shapes of its weights and buffers by name, before it was."""
         self.rank, self.of = dist.get_rank(), dist.get_world_size()
-        self.model, self._device = cast("FSDPModule", model), device
+        self.model = cast("FSDPModule", model)
         self.own: dict[str, Tensor] = {}
         """Rows of weights that lie here, and whole buffers: the memory that the model trains."""
         self._whole: dict[str, torch.Size] = {}
@@ -43,8 +44,7 @@ class Shards:
             self.own[name] = local(tensor)
             if is_sharded(tensor):
                 self._whole[name] = whole[name]
-        buffers = [buffer for buffer in model.buffers() if not is_sharded(buffer)]
-        self._buffers = buffers
+        self._buffers = list(model.buffers())
 
     # --- between the device and a checkpoint ---------------------------------------------------------------
 
@@ -201,9 +201,21 @@ def _to_host(tensor: Tensor) -> Tensor:
 # --- from a job that one process could train to one of many -----------------------------------------------------
 
 
-def stand_ins(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Parameters without a row, for an update that only carries what a checkpoint has until there are shards."""
-    return [nn.Parameter(weight.detach().new_empty((0,) * weight.ndim)) for weight in parameters]
+class Carried(Update):
+    """Stands for the update until there are shards: carries what a checkpoint has of it, and no memory of its own."""
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
+        self._memory: Memory = {}
+
+    def __call__(self, gradients: Tensors) -> None:
+        raise AssertionError("the weights are not sharded yet")
+
+    def memory(self) -> Memory:
+        return self._memory
+
+    def recall(self, memory: Memory, steps: int) -> None:
+        self._memory = memory
 
 
 def share(job: Job, step: int) -> None:
@@ -211,23 +223,13 @@ def share(job: Job, step: int) -> None:
 
     Weights, buffers, average and optimizer state become those of rank 0, where `step` steps were taken. All must call it.
     """
-    first = dist.get_rank() == 0
-    state = job.model.state_dict()
-    whole, shapes = dict(state) if first else {}, {name: tensor.shape for name, tensor in state.items()}
-    averages = dict(job.average.tensors) if job.average and first else {}
     memory = job.update.memory() if step else {}
-    del state
-    shards = Shards(_sharded(job), shapes, job.device)
-    for name, own in shards.own.items():
-        shards.deal(name, own, whole.pop(name, None))
-    average = Average(shards.own, job.spec.ema) if job.average else None
-    for name, own in (average.tensors if average else {}).items():
-        shards.deal(name, own, averages.pop(name, None))
+    shards, average = _dealt_weights(job)
     trained = {name: weight for name, weight in job.model.named_parameters() if weight.requires_grad}
-    own_weights = [nn.Parameter(shards.own[name]) for name in job.names]
     replicated = [number for number, name in enumerate(job.names) if not is_sharded(trained[name])]
-    update = shardrules.make_update(job.spec, shards, job.names, own_weights, replicated)
-    dealt = _dealt(shards, job.names, own_weights, memory)
+    own = [nn.Parameter(shards.own[name]) for name in job.names]
+    update = shardrules.make_update(job.spec, shards, job.names, own, replicated)
+    dealt = _dealt_memory(shards, job.names, own, memory)
     if dealt or step:
         update.recall(dealt, step)
     job.shards, job.update, job.average = shards, update, average
@@ -243,6 +245,21 @@ def share(job: Job, step: int) -> None:
     )
     job.step = shards.with_buffers(make_step(job.parts))
     job.notes.append(_note(job, shards))
+
+
+def _dealt_weights(job: Job) -> tuple[Shards, Average | None]:
+    """Each process's rows of rank 0's weights and moving average; only rank 0 keeps whole ones until they are dealt."""
+    first, state = dist.get_rank() == 0, job.model.state_dict()
+    whole, shapes = dict(state) if first else {}, {name: tensor.shape for name, tensor in state.items()}
+    averages = dict(job.average.tensors) if job.average and first else {}
+    del state
+    shards = Shards(_sharded(job), shapes)
+    for name, own in shards.own.items():
+        shards.deal(name, own, whole.pop(name, None))
+    average = Average(shards.own, job.spec.ema) if job.average else None
+    for name, own in (average.tensors if average else {}).items():
+        shards.deal(name, own, averages.pop(name, None))
+    return shards, average
 
 
 def _sharded(job: Job) -> nn.Module:
@@ -265,7 +282,7 @@ def _sharded(job: Job) -> nn.Module:
     return model
 
 
-def _dealt(
+def _dealt_memory(
     shards: Shards, names: Sequence[str], weights: Sequence[Tensor], memory: Mapping[str, Mapping[int, Tensor]]
 ) -> dict[str, dict[int, Tensor]]:
     """What the optimizer of rank 0 remembers, each process's rows of it."""

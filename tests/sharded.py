@@ -1,28 +1,32 @@
-"""Two ranks, each in a process of its own, that take a few steps of many jobs: with whole weights and with sharded ones.
+"""Ranks, each in a process of its own, that take a few steps of many jobs: with whole weights and with sharded ones.
 
-`python -m tests.sharded RANK PORT FOLDER` is one of them; tests/test_sharding.py starts both and compares what they leave.
+`python -m tests.sharded RANK OF DEVICE PORT FOLDER` is one of them; tests/test_sharding.py compares what they leave.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from engine import appraisal, snapshot, units
 from engine.batches import Share
-from engine.children import reach_store
+from engine.children import open_store, reach_store
 from engine.job import Job, build, describe
 from engine.material import material
 from engine.ranks import Group, Setup
 from engine.spec import RunSpec
 from engine.window import LossWindow
+from tests.engines import HANGING_S
 from tests.test_no_reads import Operators
 
 STEPS = 6
@@ -62,9 +66,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "odd, clipped": RULES["momentum"] | {"task": "{folder}/odd.py:make_task", "clip_norm": 0.1, "ema": 0.8, "accumulate": 2},
 }  # fmt: skip
 CASES = CROSS | OPTIONS
-RESUMED = ("cnn adam", "muon", "everything", "odd, clipped")
+RESUMED = ("cnn adam", "adagrad", "muon", "everything", "odd, clipped")
 """Cases of which others go on from a checkpoint."""
 DDP, FSDP = "whole", "sharded"
+THEN = {DDP: (FSDP,), FSDP: (DDP, FSDP)}
 
 ODD = '''
 import torch
@@ -104,12 +109,6 @@ def make_task():
 '''
 
 
-def prepare(folder: Path) -> None:
-    """Files that some jobs read."""
-    (folder / "odd.py").write_text(ODD)
-    (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 60)
-
-
 def spec_of(case: str, folder: Path, **more: Any) -> RunSpec:
     """The spec of one rank's job."""
     fields = COMMON | CASES[case] | more
@@ -119,7 +118,10 @@ def spec_of(case: str, folder: Path, **more: Any) -> RunSpec:
 def job_of(spec: RunSpec, share: Share = Share()) -> Job:  # noqa: B008 - frozen
     """As the engine builds it."""
     stuff = material(spec)
-    job = build(spec, stuff, describe(spec, stuff), share)
+    made = describe(spec, stuff)
+    if made.device.startswith("cuda"):
+        made = msgspec.structs.replace(made, device=f"cuda:{share.rank}")
+    job = build(spec, stuff, made, share)
     if share.rank:
         torch.manual_seed(spec.seed + share.rank)  # as engine.follower has it
     return job
@@ -131,23 +133,27 @@ def take(job: Job, first: int, last: int, group: Group | None = None) -> Tensor:
     for step in range(first, last):
         job.update.learning_rate = job.spec.learning_rate * job.schedule.factor(step)
         window.record(job.step())
-    reading = window.turn(0.0)
+    reading = window.turn(0.0) or window.drain()
     assert reading is not None
     return reading.losses
 
 
 class Rank:
-    """One of the two."""
+    """One of `of`, on the CPU or each on a GPU of its own."""
 
-    def __init__(self, rank: int, port: int, folder: Path) -> None:
+    def __init__(self, rank: int, of: int, device: str, store: Any, folder: Path) -> None:
         units.AS_ONE = 0  # small models in parts, too
-        self.group = Group(reach_store(port), rank, 2, torch.device("cpu"))
-        self.rank, self.folder = rank, folder
+        self.device = torch.device(device, rank if device == "cuda" else None)
+        if device == "cuda":
+            torch.cuda.set_device(self.device)
+        self.group = Group(store, rank, of, self.device)
+        self.rank, self.of, self.folder = rank, of, folder
 
     def joined(self, case: str, layout: str, checkpoint: tuple[dict[str, Tensor], Any] | None = None) -> Job:
-        """A job that both ranks train; from step `AT` on where rank 0 gives the checkpoint of it."""
+        """A job that all ranks train; from step `AT` on where there is a checkpoint, which rank 0 has."""
         shard = layout == FSDP
-        job = job_of(spec_of(case, self.folder, processes=2, shard=shard), Share(self.rank, 2))
+        spec = spec_of(case, self.folder, processes=2, shard=shard, device=self.device.type)
+        job = job_of(spec, Share(self.rank, self.of))
         step, values = (AT, checkpoint[1]) if checkpoint else (0, None)
         state = {name: tensor.clone() for name, tensor in checkpoint[0].items()} if checkpoint else {}
         if checkpoint and self.rank == 0:
@@ -163,22 +169,30 @@ class Rank:
         return job
 
     def whole(self, job: Job) -> tuple[dict[str, Tensor], Any]:
-        """A checkpoint, as rank 0 would write it."""
+        """A checkpoint on the host, as rank 0 would write it."""
         state, values = snapshot.take(job)
-        return state | self.group.generators(), values
+        state |= self.group.generators()
+        self.wait()
+        return {name: tensor.cpu() for name, tensor in state.items()}, values
+
+    def wait(self) -> None:
+        """Until everything is done that was enqueued."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def leave(self, name: str, job: Job, losses: Tensor) -> None:
         """What the test compares, in a file of rank 0; what each rank holds, in one of each."""
         operators = Operators()
+        self.wait()
         with operators if name.endswith(f" {FSDP}") and " then " not in name else nullcontext():
             figures, _ = appraisal.enqueue(job)
             again = take(job, STEPS, STEPS + 1, self.group)  # an evaluation must leave no trace
             state, _ = snapshot.take(job)
+        self.wait()
         if self.rank == 0:
             state |= {"losses": torch.cat((losses, again)), "figures": figures}
-            save_file(
-                {key: tensor.contiguous().clone() for key, tensor in state.items()}, self.folder / f"{name}.safetensors"
-            )
+            kept = {key: tensor.cpu().contiguous().clone() for key, tensor in state.items()}
+            save_file(kept, self.folder / f"{name}.safetensors")
         if job.shards is not None:
             memory = sum(kept.numel() for kepts in job.update.memory().values() for kept in kepts.values())
             held = {"weights": {k: v.numel() for k, v in job.shards.own.items()}, "memory": memory}
@@ -186,7 +200,7 @@ class Rank:
             (self.folder / f"{name}.{self.rank}.json").write_text(json.dumps(held))
 
     def train(self) -> None:
-        """Every case both ways; and from the checkpoint of each way on, the other way."""
+        """Every case both ways; and from the checkpoint of each way on, either way."""
         for case in CASES:
             for layout in (DDP, FSDP):
                 job = self.joined(case, layout)
@@ -194,14 +208,32 @@ class Rank:
                 kept = self.whole(job)
                 after = take(job, AT, STEPS, self.group)
                 self.leave(f"{case} {layout}", job, torch.cat((before, after)))
-                for other in (DDP, FSDP) if case in RESUMED else ():
-                    job = self.joined(case, other, kept)
-                    self.leave(
-                        f"{case} {layout} then {other}", job, torch.cat((before, take(job, AT, STEPS, self.group)))
-                    )
+                for then in THEN[layout] if case in RESUMED else ():
+                    job = self.joined(case, then, kept)
+                    after = take(job, AT, STEPS, self.group)
+                    self.leave(f"{case} {layout} then {then}", job, torch.cat((before, after)))
+
+
+def train_all(of: int, device: str, folder: Path) -> None:
+    """Every case by `of` ranks; what they leave lies in `folder`. Fails with what they said."""
+    (folder / "odd.py").write_text(ODD)
+    (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 60)
+    store, port = open_store()
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.sharded", str(rank), str(of), device, str(port), str(folder)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"LOCAL_WORLD_SIZE": str(of), "GLOO_SOCKET_IFNAME": "lo"},
+        )
+        for rank in range(of)
+    ]
+    said = [rank.communicate(timeout=4 * HANGING_S)[1] for rank in ranks]
+    assert all(rank.returncode == 0 for rank in ranks), "\n".join(said)
+    del store
 
 
 if __name__ == "__main__":
-    rank = Rank(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
-    rank.train()
-    rank.group.close()
+    me = Rank(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], reach_store(int(sys.argv[4])), Path(sys.argv[5]))
+    me.train()
+    me.group.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine import checkpoint, command, sharding, shardrules
-from engine.children import open_store
 from engine.job import describe
 from engine.material import material
 from engine.pipe import Accepted
@@ -25,8 +22,8 @@ from engine.rundir import BadLine
 from engine.spec import Invalid, RunSpec, check
 from engine.units import units
 from tests import sharded
-from tests.engines import HANGING_S, Engine, Watch, events, finished, losses, rank_of
-from tests.sharded import CASES, CROSS, DDP, FSDP, RESUMED, STEPS, job_of, spec_of, take
+from tests.engines import Engine, Watch, events, finished, losses, rank_of
+from tests.sharded import CASES, CROSS, DDP, FSDP, RESUMED, STEPS, THEN, job_of, spec_of, take
 from tests.test_no_reads import FORBIDDEN, calls
 from tests.trained_runs import FLOWERS, floats, flowers, read_table, write_table
 
@@ -43,19 +40,7 @@ def _one_thread() -> None:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two ranks left of every case."""
     folder = tmp_path_factory.mktemp("pair")
-    sharded.prepare(folder)
-    store, port = open_store()
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.sharded", str(rank), str(port), str(folder)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [rank.communicate(timeout=2 * HANGING_S)[1] for rank in both]
-    assert [rank.returncode for rank in both] == [0, 0], said
-    del store
+    sharded.train_all(2, "cpu", folder)
     return folder
 
 
@@ -91,8 +76,7 @@ def test_two_sharded_processes_take_the_steps_of_one_with_the_double_batch(case:
             torch.testing.assert_close(found[f"model.{name}"], tensor, rtol=1e-3, atol=2e-5, msg=name)
 
 
-@pytest.mark.parametrize("then", [DDP, FSDP])
-@pytest.mark.parametrize("first", [DDP, FSDP])
+@pytest.mark.parametrize(("first", "then"), [(first, then) for first in THEN for then in THEN[first]])
 @pytest.mark.parametrize("case", RESUMED)
 def test_a_checkpoint_of_either_goes_on_as_either(case: str, first: str, then: str, pair: Path) -> None:
     found, expected = left(pair, f"{case} {first} then {then}"), left(pair, f"{case} {first}")

@@ -1,0 +1,44 @@
+"""On GPUs sharded weights take the steps of whole ones, over NCCL; with one GPU, one rank goes the same way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests import sharded
+from tests.sharded import CASES, DDP, FSDP, RESUMED
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.xdist_group("gpu"),
+]
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What so many ranks left of every case."""
+    if request.param > torch.cuda.device_count():
+        pytest.skip(f"needs {request.param} GPUs")
+    folder = tmp_path_factory.mktemp("ranks")
+    sharded.train_all(request.param, "cuda", folder)
+    return folder
+
+
+def names(case: str) -> list[str]:
+    """Files to compare with that of whole weights."""
+    return [FSDP, *(f"{first} then {FSDP}" for first in (DDP, FSDP) if case in RESUMED)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sharded_weights_take_the_steps_of_whole_ones(case: str, trained: Path) -> None:
+    """Nearly: sums on a GPU may have another order each time, and few bits in bf16 and fp16."""
+    expected = load_file(trained / f"{case} {DDP}.safetensors")
+    tolerance = 3e-2 if case in ("bf16", "fp16", "muon") else 1e-3
+    for name in names(case):
+        found = load_file(trained / f"{case} {name}.safetensors")
+        assert found.keys() == expected.keys()
+        torch.testing.assert_close(found["losses"], expected["losses"], rtol=tolerance, atol=tolerance)
