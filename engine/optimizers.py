@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.spec import RunSpec
-from engine.update import SGD, Adam, Memory, Tensors, Update
+from engine.update import SGD, Adam, Memory, RMSprop, Tensors, Update
 
 
 class Wrapped(Update):
@@ -26,16 +26,53 @@ class Wrapped(Update):
             for parameter in group["params"]
         }
 
+        self._learning_rate = float(optimizers[0].param_groups[0]["lr"])
+        self._live: Tensor | None = None
+
     @property
     def learning_rate(self) -> float:
         """Of all of them."""
-        return float(self._optimizers[0].param_groups[0]["lr"])
+        return self._learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
+        self._learning_rate = value
+        if self._live is not None:
+            self._live.fill_(value)
+            return
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = value
+
+    @property
+    def can_be_captured(self) -> bool:
+        """Whether torch can take the steps inside a CUDA graph."""
+        return all(
+            "capturable" in optimizer.defaults or optimizer.defaults.get("fused") for optimizer in self._optimizers
+        )
+
+    def begin(self) -> None:
+        """Make what torch makes with an optimizer's first step: tensors of zeros. The parameters may move meanwhile."""
+        for optimizer in self._optimizers:
+            if all(optimizer.state.values()) and optimizer.state:
+                continue
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.zeros_like(parameter)
+            optimizer.step()
+            for state in optimizer.state.values():
+                for value in state.values():
+                    if isinstance(value, Tensor):
+                        value.zero_()
+
+    def take_rate_from(self, tensor: Tensor) -> None:
+        """From now on the learning rate lies in this tensor (0-d, on the device), so that steps can be captured."""
+        self._live = tensor.fill_(self._learning_rate)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = tensor
+                if "capturable" in group:
+                    group["capturable"] = True
 
     def __call__(self, gradients: Tensors) -> None:
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
@@ -185,7 +222,6 @@ def torch_optimizer(spec: RunSpec, fused: bool) -> Make:
         "adamw": lambda parameters: optim.AdamW(parameters, rate, weight_decay=decay, fused=fused),
         # unfused, it reads its step count, which lies on the host but costs as much
         "adagrad": lambda parameters: optim.Adagrad(parameters, rate, weight_decay=decay, fused=True),
-        "rmsprop": lambda parameters: optim.RMSprop(parameters, rate, weight_decay=decay, momentum=spec.momentum),
     }
     return makers[spec.optimizer]
 
@@ -197,8 +233,10 @@ def make_update(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> Update:
         return Scaled(parameters, torch_optimizer(spec, fused=True)(parameters), spec.clip_norm)
     if spec.optimizer == "sgd":
         return SGD(parameters, spec.learning_rate, spec.weight_decay, spec.momentum, spec.nesterov)
-    if spec.optimizer in ("adam", "adamw") and not cuda:
+    if spec.optimizer in ("adam", "adamw") and (not cuda or spec.executor == "compile"):
         return Adam(parameters, spec.learning_rate, spec.weight_decay, decoupled=spec.optimizer == "adamw")
+    if spec.optimizer == "rmsprop":
+        return RMSprop(parameters, spec.learning_rate, spec.weight_decay, spec.momentum)
     if spec.optimizer == "muon":
         return Muon(parameters, spec.learning_rate, spec.weight_decay)
     return Wrapped(parameters, [torch_optimizer(spec, fused=cuda)(parameters)])

@@ -7,6 +7,7 @@ what a run does not ask for is not in its step.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from engine.bare import bare, differentiate
 from engine.batches import Batches
 from engine.optimizers import Scaled
-from engine.update import Tensors, Update
+from engine.update import Tensors
 
 Step = Callable[[], Tensor]
 """Takes one training step; returns its loss, 0-d, detached, still on the device."""
@@ -35,11 +37,18 @@ class Average:
         self._averages = [self.tensors[name] for name in names]
         self._others = [(self.tensors[name], state[name]) for name in state if name not in set(names)]
 
+    def on(self, swap: Callable[[Tensor], Tensor]) -> Average:
+        """The same average of other tensors: `swap` gives one for each that it changes, for its weights and buffers."""
+        twin = copy.copy(self)
+        twin._weights, twin._averages = [list(map(swap, tensors)) for tensors in (self._weights, self._averages)]
+        twin._others = [(swap(copied), swap(original)) for copied, original in self._others]
+        return twin
+
     def __call__(self) -> None:
         """Take in the weights as they are now."""
         torch._foreach_lerp_(self._averages, self._weights, self._share)
-        for copy, original in self._others:
-            copy.copy_(original)
+        for average, original in self._others:
+            average.copy_(original)
 
 
 @dataclass(frozen=True)
@@ -49,9 +58,10 @@ class Parts:
     model: nn.Module
     """What is called: the model itself, or a wrapper that exchanges gradients between processes."""
     criterion: Criterion
-    update: Update
+    update: Callable[[Tensors], None]
+    """Changes the parameters in place from their gradients."""
     batches: Batches
-    parameters: Sequence[nn.Parameter]
+    parameters: Sequence[Tensor]
     """Those that are trained."""
     accumulate: int = 1
     clip_norm: float = 0.0
@@ -80,18 +90,17 @@ def make_step(parts: Parts) -> Step:
 def eager_step(
     model: nn.Module,
     criterion: Criterion,
-    update: Update,
+    update: Callable[[Tensors], None],
     batch: Callable[[], tuple[Tensor, Tensor]],
-    parameters: Sequence[nn.Parameter],
+    parameters: Sequence[Tensor],
 ) -> Step:
     """The bare step: one batch, forward, loss, gradients, update; one operator after the other."""
-    gradients = torch.autograd.grad
-    parameters = list(parameters)
+    forward, gradients = bare(model), differentiate(parameters)
 
     def step() -> Tensor:
         x, y = batch()
-        loss = criterion(model(x), y)
-        update(gradients(loss, parameters))
+        loss = criterion(forward(x), y)
+        update(gradients(loss))
         return loss.detach()
 
     return step
@@ -116,7 +125,7 @@ def _updating(parts: Parts, losses: Callable[[], tuple[Tensor, Tensors]]) -> Ste
 
 def _forward(parts: Parts) -> Callable[[object, object], Tensor]:
     """The loss of a batch, in the precision that is asked for."""
-    model, criterion, dtype = parts.model, parts.criterion, parts.autocast
+    model, criterion, dtype = bare(parts.model), parts.criterion, parts.autocast
     if dtype is None:
         return lambda x, y: criterion(model(x), y)  # type: ignore[arg-type]
     kind = parts.parameters[0].device.type
@@ -129,12 +138,12 @@ def _forward(parts: Parts) -> Callable[[object, object], Tensor]:
 
 
 def _one(parts: Parts) -> Callable[[], tuple[Tensor, Tensors]]:
-    batch, forward, parameters = parts.batches, _forward(parts), list(parts.parameters)
+    batch, forward, gradients = parts.batches, _forward(parts), differentiate(parts.parameters)
     scale = parts.update.scale if isinstance(parts.update, Scaled) else None
 
     def losses() -> tuple[Tensor, Tensors]:
         loss = forward(*batch())
-        return loss, torch.autograd.grad(loss if scale is None else scale(loss), parameters)
+        return loss, gradients(loss if scale is None else scale(loss))
 
     return losses
 
@@ -164,12 +173,12 @@ class ByGrad:
     """Adds up gradients that `autograd.grad` gives."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parameters = list(parts.parameters)
+        self._differentiate = differentiate(parts.parameters)
         self._sum: list[Tensor] = []
 
     def __call__(self, loss: Tensor, first: bool) -> None:
         """Take in the gradients of a loss; the `first` one of a step begins anew."""
-        gradients = torch.autograd.grad(loss, self._parameters)
+        gradients = self._differentiate(loss)
         if first:
             self._sum = list(gradients)
         else:
