@@ -49,7 +49,8 @@ class LossWindow:
     ) -> None:
         """`average` is given a window's losses on the device before they are sent off, to change them in place."""
         self._device = device
-        self._cuda = device.type == "cuda"
+        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
+        """Where copies to the host run, so that the steps do not stand in line behind them."""
         self._late = device.type != "cpu"
         self._buffer = torch.zeros(SLOTS, dtype=torch.float32, device=device)
         self._slots = self._buffer.unbind()
@@ -69,8 +70,14 @@ class LossWindow:
         if self._count == SLOTS:
             self._fold()
 
+    def extend(self, losses: Tensor) -> None:
+        """Keep the losses of several steps (steps,), a tensor of the window's device that nobody changes any more."""
+        if self._count:
+            self._fold()
+        self._chunks.append(losses)
+
     def _fold(self) -> None:
-        self._chunks.append(self._buffer.clone())
+        self._chunks.append(self._buffer[: self._count].clone())
         self._count = 0
 
     def attach(self, label: Any, tensors: tuple[Tensor, ...]) -> None:
@@ -98,19 +105,24 @@ class LossWindow:
         self._first_step += len(losses)
         self._chunks, self._count = [], 0
         attached, self._attached = self._attached, []
+        if self._side is not None:
+            self._side.wait_stream(torch.cuda.current_stream(self._device))
         host = self._to_host(losses)
         carried = tuple((label, tuple(self._to_host(tensor) for tensor in tensors)) for label, tensors in attached)
         event = None
-        if self._cuda:
+        if self._side is not None:
             event = torch.cuda.Event()
-            event.record(torch.cuda.current_stream(self._device))
+            event.record(self._side)
         return _Turned(Reading(first, seconds, host, carried), event)
 
     def _to_host(self, tensor: Tensor) -> Tensor:
-        if not tensor.is_cuda:
+        if self._side is None or not tensor.is_cuda:
             return tensor
-        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        return pinned.copy_(tensor, non_blocking=True)
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)  # the same few again and again
+        with torch.cuda.stream(self._side):
+            pinned.copy_(tensor, non_blocking=True)
+        tensor.record_stream(self._side)  # its memory is given to nobody before it has been copied
+        return pinned
 
     def _arrive(self, turned: _Turned | None) -> Reading | None:
         if turned is None:
