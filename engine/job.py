@@ -172,7 +172,8 @@ def build(
 def _set_up(spec: RunSpec, device: torch.device) -> None:
     if spec.threads:
         torch.set_num_threads(spec.threads)
-    torch.use_deterministic_algorithms(spec.deterministic)
+    if spec.deterministic != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(spec.deterministic)  # imports torch's compilers, 2 s and 100 MB
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"

@@ -65,6 +65,19 @@ def test_the_engine_knows_nothing_of_a_screen() -> None:
     assert {"torch", "sklearn"} <= found
 
 
+@pytest.mark.parametrize("executor", ["eager", "graph"])
+def test_a_run_that_is_not_compiled_does_not_load_what_compiles(executor: str) -> None:
+    """It would take two seconds between the key and the first loss, and 100 MB; sympy comes with torch's compilers."""
+    begin = (
+        "from engine import job, material; from engine.spec import RunSpec; from engine.execution.choice import make; "
+        f"spec = RunSpec(device='cpu', threads=1, executor='{executor}'); stuff = material.material(spec); "
+        f"executor = make(job.build(spec, stuff, job.describe(spec, stuff)), '{executor}')"
+    )
+    found = loaded(begin)
+    assert "sympy" not in found
+    assert "torch" in found
+
+
 def test_no_module_of_the_screen_loads_what_trains() -> None:
     every = (
         "import importlib, pkgutil, tui; "
