@@ -44,10 +44,11 @@ class FieldRow(Vertical):
         caption = about.name.removesuffix("_ms").replace("_", " ").capitalize() + unit
         with Horizontal():
             yield Label(caption, classes="caption")
-            yield self._entry()
+            self._entry = self._made()
+            yield self._entry
         yield Static("", classes="error", markup=False)
 
-    def _entry(self) -> Input | Select[str]:
+    def _made(self) -> Input | Select[str]:
         about, tip = self.about, f"{self.about.description}. {self.about.expects.capitalize()}."
         choices = ("no", "yes") if about.kind == "switch" else about.choices
         if choices:
@@ -66,14 +67,11 @@ class FieldRow(Vertical):
     @property
     def text(self) -> str:
         """What the entry holds."""
-        entry = self.query_one(f"#field-{self.about.name}")
-        return entry.value if isinstance(entry, Input) else str(entry.value)  # type: ignore[attr-defined]
+        return str(self._entry.value)
 
     def put(self, value: Value) -> None:
         """Show another value."""
-        entry = self.query_one(f"#field-{self.about.name}")
-        if isinstance(entry, Input | Select):
-            entry.value = show(value)
+        self._entry.value = show(value)
 
     def complain(self, message: str) -> None:
         """Show an error; an empty one takes it away."""

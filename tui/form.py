@@ -33,6 +33,7 @@ MAIN = (
     "learning_rate",
     "schedule",
     "device",
+    "executor",
     "task",
     "name",
 )
@@ -88,6 +89,10 @@ class SpecForm(Vertical):
         self._initial = spec
         self._put = _suggested(spec)
         """What the form itself would put into each entry: whatever else stands there was typed."""
+        self.rows: list[FieldRow] = []
+        """One a field, once they are there."""
+        self._answered: dict[str, str] = {}
+        """What stood in the entries when they were last looked at."""
 
     def compose(self) -> ComposeResult:
         """Rows, plan, buttons."""
@@ -97,7 +102,8 @@ class SpecForm(Vertical):
                 if about.name not in MAIN and about.group != group:
                     group = about.group
                     yield Label(f"more: {group}", classes="group")
-                yield FieldRow(about, getattr(self._initial, about.name))
+                self.rows.append(FieldRow(about, getattr(self._initial, about.name)))
+                yield self.rows[-1]
         yield Static("", id="plan", markup=False)
         with Horizontal(id="buttons"):
             yield Button("Start", id="start", variant="success", compact=True, tooltip="Train this (ctrl+s)")
@@ -109,13 +115,9 @@ class SpecForm(Vertical):
     def on_mount(self) -> None:
         """Hide what does not apply."""
         self._show_what_applies()
+        self._answered = self._texts()
 
     # --- reading ---------------------------------------------------------------------------------------
-
-    @property
-    def rows(self) -> list[FieldRow]:
-        """One a field."""
-        return list(self.query(FieldRow))
 
     def spec(self) -> RunSpec:
         """What the fields say. Raises Invalid, after marking each wrong field."""
@@ -213,9 +215,12 @@ class SpecForm(Vertical):
     @on(Select.Changed)
     def _changed(self, event: Input.Changed | Select.Changed) -> None:
         event.stop()
-        entry = event.control.id if event.control else ""
-        if entry and entry.removeprefix("field-") in CHOOSERS:
+        before, now = self._answered, self._texts()
+        if now == before:  # every entry tells once what it began with, and all are looked at together
+            return
+        if any(now[name] != before[name] for name in CHOOSERS):
             self._suggest()
+        self._answered = self._texts()
         self._show_what_applies()
         try:
             spec = self.spec()
