@@ -92,6 +92,7 @@ class Shuffled(Batches):
 
     def __init__(self, rows: int, size: int, seed: int, share: Share, device: torch.device) -> None:
         self._rows, self._size, self._share = rows, size * share.of, share
+        self.size = size
         self._device = device
         self._generator = torch.Generator(device).manual_seed(seed)
         self._order = torch.empty(0, dtype=torch.int64, device=device)
@@ -124,6 +125,19 @@ class Shuffled(Batches):
         self.position += count * self._size
         return batches
 
+    def sizes(self, count: int) -> tuple[int, ...]:
+        """Rows of each of the next `count` batches, fewer at the end of an epoch."""
+        if self.position >= self._rows:
+            self._begin()
+        cuts = range(self.position, min(self.position + count * self._size, self._rows), self._size)
+        return tuple(min(self._size, self._rows - cut) for cut in cuts)
+
+    def ahead(self, sizes: tuple[int, ...], most: int) -> Tensor:
+        """Row numbers of the next steps, at most `most`, that take batches of these sizes: (steps * rows,)."""
+        each = sum(sizes)
+        steps = max(1, min(most, (self._rows - self.position) // each))
+        return self._order[self.position : self.position + steps * each]
+
     def _begin(self) -> None:
         self._order = torch.randperm(self._rows, generator=self._generator, device=self._device)
         self.position = 0
@@ -148,10 +162,10 @@ class Resident(Shuffled):
 
     def __init__(self, x: Tensor, y: Tensor, size: int, seed: int, share: Share) -> None:
         super().__init__(len(x), size, seed, share, x.device)
-        self._x, self._y = x, y
+        self.x, self.y = x, y
 
     def _pick(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        return self._x.index_select(0, chosen), self._y.index_select(0, chosen)
+        return self.x.index_select(0, chosen), self.y.index_select(0, chosen)
 
 
 class Streamed(Shuffled):

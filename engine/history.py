@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from engine.protocol import Changed, Continued, Evaluated, Losses, Started
+from engine.protocol import Changed, Continued, Evaluated, Losses, Started, Switched
 from engine.rundir import Follower
 
 
@@ -29,6 +29,8 @@ class History:
     changes: Sequence[Changed]
     evaluated: int
     """Step of the last evaluation; -1 if there is none."""
+    switched: Sequence[Switched] = ()
+    """Other executors than the first, by their first step."""
     smaller: tuple[int, int] | None = None
     """Batch size and accumulation that took the place of those asked for, after the run was out of memory."""
 
@@ -43,6 +45,7 @@ def read(run: Path) -> History:
     started: Started | None = None
     pieces: list[npt.NDArray[np.float32]] = []
     changes: list[Changed] = []
+    switched: list[Switched] = []
     seconds, steps, evaluated = 0.0, 0, -1
     smaller: tuple[int, int] | None = None
     follower = Follower(run)
@@ -54,6 +57,8 @@ def read(run: Path) -> History:
                 case Losses() if event.first_step == steps:  # behind a gap nothing can be compared
                     pieces.append(np.frombuffer(event.values, dtype="<f4"))
                     steps, seconds = steps + len(pieces[-1]), event.seconds
+                case Switched():
+                    switched.append(event)
                 case Changed():
                     changes.append(event)
                 case Continued(batch_size=size) if size is not None:
@@ -65,4 +70,4 @@ def read(run: Path) -> History:
     finally:
         follower.close()
     losses = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.float32)
-    return History(started, losses, seconds, changes, evaluated, smaller)
+    return History(started, losses, seconds, changes, evaluated, switched, smaller)

@@ -17,10 +17,24 @@ from torch import Tensor
 from engine import snapshot
 from engine.appraisal import Appraisal, Evaluation
 from engine.boundary import MapLabel
+from engine.execution.choice import Choice
+from engine.execution.contract import Executor
 from engine.fields import parse
 from engine.finish import summary
 from engine.job import Job
-from engine.protocol import AnyCommand, Changed, Finished, Outcome, Pause, Paused, Resume, Resumed, Set, Stop, Warned
+from engine.protocol import (
+    AnyCommand,
+    Changed,
+    Finished,
+    Outcome,
+    Pause,
+    Paused,
+    Resume,
+    Resumed,
+    Set,
+    Stop,
+    Warned,
+)
 from engine.protocol import Save as SaveNow
 from engine.publish import Publisher
 from engine.ranks import take
@@ -33,6 +47,7 @@ from engine.window import LossWindow, Reading
 
 FIRST_WINDOW_S = 0.02
 """The first window is short, so that a curve is on the screen at once."""
+POLL_S = 0.01
 
 
 class Loop:
@@ -50,17 +65,32 @@ class Loop:
         self.commands: SimpleQueue[AnyCommand] = recorder.commands
         self.ending: tuple[Outcome, str] | None = None
         self.clock = Clock(origin.seconds)
+        self._begun, self._begun_s = origin.step, origin.seconds
         self.rate = origin.learning_rate or job.spec.learning_rate
         self.publisher = Publisher(job, recorder, self.window, origin)
         self.appraisal = Appraisal(job, self.window, team)
         self._changes = list(origin.changes)
+        self.choice = Choice(job, origin.executors, self._rate_at)
+        self.executor: Executor | None = None
+        self._budget: float = math.inf
+        """Step at which enough is enqueued for a refresh, whatever the clock says."""
         self._next_evaluation = self._next_save = math.inf
         if origin.values is not None:
             self.appraisal.recall(origin.values, origin.best, origin.best_step)
 
+    def prepare(self) -> Executor:
+        """Make ready what the first step needs; a program that is compiled may take a minute."""
+        if self.executor is None:
+            self._set_rate()
+            self.executor = self.choice.begin(self.step)
+        return self.executor
+
     def run(self) -> Finished:
         """Take every step; returns the summary. The last events before it are already handed over."""
+        self._begun = self.step
+        self._fit(self.prepare())
         self.clock.start()
+        self._begun_s = self.clock.seconds()
         now = self.clock.seconds()
         by_clock = 0.0 if self.spec.eval_epochs else self.spec.eval_every
         self._next_evaluation = now + by_clock if by_clock else math.inf
@@ -83,14 +113,12 @@ class Loop:
                 self._run_together(self.team, self._milestone())
 
     def _run_to(self, milestone: int) -> None:
-        record, take_step = self.window.record, self.job.step
-        if not self.job.schedule.constant:
-            take_step = self._scheduled_step
+        window, rate, executor = self.window, self._rate_at, self.prepare()
         while self.step < milestone:
-            record(take_step())
-            self.step += 1
-            if perf_counter() >= self.deadline:
+            self.step += executor.take(window, self.step, milestone - self.step, rate)
+            if perf_counter() >= self.deadline or self.step >= self._budget:
                 self._boundary()
+                executor = self.prepare()
                 if self.ending:
                     return
 
@@ -106,12 +134,11 @@ class Loop:
             if now >= self.deadline:
                 self._boundary()
 
-    def _scheduled_step(self) -> Tensor:
-        self._set_rate()
-        return self.job.step()
+    def _rate_at(self, step: int) -> float:
+        return self.rate * self.job.schedule.factor(step)
 
     def _set_rate(self) -> None:
-        self.job.update.learning_rate = self.rate * self.job.schedule.factor(self.step)
+        self.job.update.learning_rate = self._rate_at(self.step)
 
     def rescue(self) -> None:
         """After an exception: read the losses of the steps before it, if the device still answers."""
@@ -130,6 +157,8 @@ class Loop:
     def _milestone(self) -> int:
         """The next step at which something is due, whatever the clock says."""
         ends = [self.job.plan.steps, *(change.step for change in self._changes[:1])]
+        if self.choice.due is not None and self.team is None:
+            ends.append(self.choice.due)
         for epochs in (self.spec.eval_epochs, self.spec.keep_epochs):
             if epochs:
                 every = epochs * self.job.plan.steps_per_epoch
@@ -140,6 +169,8 @@ class Loop:
         while self._changes and self._changes[0].step <= self.step:
             self.rate = self._changes.pop(0).value
             self._set_rate()
+        while self.ending is None and self.choice.due is not None and self.choice.due <= self.step:
+            self._switch()
         if self.step and self._due(self.spec.eval_epochs):
             self._evaluate()
             if self.appraisal.decides:
@@ -176,6 +207,24 @@ class Loop:
         if self.spec.max_seconds and seconds >= self.spec.max_seconds and not self.ending:
             self.ending = ("finished", f"the {self.spec.max_seconds:g} s of training time are over")
         self.deadline = perf_counter() + self.refresh_s
+        self._fit(self.prepare())
+
+    def _switch(self) -> None:
+        """Let another executor take over; where it is being built, commands are heard meanwhile."""
+        while self.ending is None and not self.choice.wait(POLL_S):
+            if perf_counter() >= self.deadline:
+                self._boundary()
+        if self.ending is not None:
+            return
+        taken = max(1, self.step - self._begun)
+        executor, told = self.choice.take_up(self.step, (self.clock.seconds() - self._begun_s) / taken)
+        self._fit(executor or self.prepare())
+        if told is not None:
+            self.recorder.put(told)
+
+    def _fit(self, executor: Executor) -> None:
+        self.executor = executor
+        self._budget = self.step + executor.fitting(self.refresh_s)
 
     def _read_all(self) -> None:
         """Read everything that was enqueued; the device is idle afterwards."""

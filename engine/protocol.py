@@ -145,6 +145,14 @@ class Continued(Event, frozen=True, kw_only=True):
     accumulate: int = 1
 
 
+class Switched(Event, frozen=True, kw_only=True):
+    """Steps are executed in another way from `step` on."""
+
+    step: int
+    executor: str
+    why: str = ""
+
+
 class Changed(Event, frozen=True, kw_only=True):
     """A live setting has a new value from `step` on."""
 
@@ -152,6 +160,12 @@ class Changed(Event, frozen=True, kw_only=True):
     field: str
     value: float
     by: str = ""
+
+
+class Noted(Event, frozen=True, kw_only=True):
+    """What was decided or measured, for whoever wants to know why."""
+
+    message: str
 
 
 class Warned(Event, frozen=True, kw_only=True):
@@ -255,7 +269,9 @@ AnyEvent = (
     | Paused
     | Resumed
     | Continued
+    | Switched
     | Changed
+    | Noted
     | Warned
     | Measured
     | Telemetry

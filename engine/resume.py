@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from engine import checkpoint, history, snapshot
+from engine.execution.choice import Executors
 from engine.job import Job
 from engine.protocol import Changed
 from engine.rundir import read_record
@@ -42,6 +43,8 @@ class Origin:
     """Step of the last evaluation in the log."""
     changes: Sequence[Changed] = ()
     """Live changes of the learning rate at steps that are taken again."""
+    executors: Executors | None = None
+    """How steps were executed before; None for a new run."""
     values: Values | None = None
     """Plain values of the checkpoint; None at the very beginning."""
     best: Values | None = None
@@ -73,6 +76,7 @@ class Remains:
             "recorded": self.log.losses,
             "recorded_seconds": self.log.seconds,
             "evaluated": self.log.evaluated,
+            "executors": Executors(self.log.started.executor, self.log.switched) if self.log.started else None,
             "changes": [change for change in changes if change.step >= self.step],
             "regrouped": self.log.smaller is not None or job.spec.batch_size != self.spec.batch_size,
         }

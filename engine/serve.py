@@ -216,7 +216,7 @@ class Run:
             time=time.time(),
             device=str(job.device),
             device_name=name,
-            executor="eager",
+            executor=self._loop.prepare().name,
             threads=torch.get_num_threads(),
             processes=job.spec.processes,
             rows=plan.rows,
@@ -232,5 +232,5 @@ class Run:
             classes=job.material.classes,
             precision=job.spec.precision,
             torch_version=str(torch.__version__),
-            notes=tuple(job.notes),
+            notes=(*job.notes, *self._loop.choice.notes),
         )

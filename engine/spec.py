@@ -227,6 +227,14 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             le=4096,
         ),
     ] = 0
+    executor: Annotated[
+        Literal["auto", "eager", "graph", "compile"],
+        _field(
+            "how steps are executed: eager operator by operator, graph recorded once and replayed (C on the CPU, CUDA "
+            "graphs), compile by torch.compile; auto begins eagerly and changes to graph where that pays",
+            "machine",
+        ),
+    ] = "auto"
     processes: Annotated[
         int,
         _field(

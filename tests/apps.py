@@ -18,15 +18,15 @@ from tests.terminals import (
     Terminal,
 )
 
-ENDLESS = ("--epochs", "1000000000", "--threads", "1", "--device", "cpu", "--refresh-ms", "50")
+ENDLESS = ("--epochs", "1000000000", "--threads", "1", "--device", "cpu", "--refresh-ms", "50", "--executor", "eager")
 """An Iris run that goes on until it is stopped."""
 
 Open = Callable[..., Terminal]
 
 
 def begun(terminal: Terminal, home: Path) -> Watch:
-    """Wait for the first loss on the screen; returns a second pair of eyes on the run."""
-    terminal.wait_for(lambda shown: step_of(shown) > 0)
+    """Wait for the first loss on the screen, or the last one of a short run; returns a second pair of eyes on the run."""
+    terminal.wait_for(lambda shown: step_of(shown) > 0 or "finished:" in shown)
     return Watch(run_paths(home)[0])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.protocol import Changed, Finished, Paused, Resumed, Saved
+from engine.protocol import Changed, Finished, Paused, Resumed, Saved, Switched
 from engine.rundir import is_alive, read_record
 from engine.runs import run_paths
 from tests.apps import ENDLESS, Open, begun, change_rate, end_of, ended, goes_on
@@ -44,6 +44,7 @@ def test_the_default_run_from_the_command_to_the_verdict(app: Open, home: Path) 
     shown = terminal.wait_for(f"✓  {watch.run.name}")
     assert "20,000 steps on cpu" in shown
     assert any("⠒" in row or "⠤" in row for row in shown.splitlines()), "no curve"
+    assert any(isinstance(event, Switched) and event.executor == "graph" for event in events(watch.run))
     terminal.press(CTRL_Q)
     assert terminal.wait() == 0
     ended(terminal)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine import appraisal, batches, evaluation, job, loop, material, optimizers, snapshot, step, update, window
+from engine.execution import compiled, cuda, eager, native
 from engine.protocol import Losses, Paused, Resume, Resumed, Set, Stop
 from engine.protocol import Pause as PauseNow
 from engine.spec import RunSpec
@@ -163,7 +164,11 @@ def test_a_forbidden_call_is_seen() -> None:
 
 PATH = [
     loop.Loop._run_to,
-    loop.Loop._scheduled_step,
+    eager.Eager.take,
+    native.Graph.take,
+    cuda.CudaGraph.take,
+    cuda.CudaGraph._fill,
+    compiled.Compiled.take,
     LossWindow.record,
     LossWindow._fold,
     LossWindow.attach,

@@ -53,7 +53,9 @@ def _one_thread() -> None:
 
 def asked(**fields: object) -> RunSpec:
     """An Iris run on one thread that goes on until it is stopped."""
-    return RunSpec(**({"epochs": ENDLESS, "threads": 1, "device": "cpu", "refresh_ms": 20} | fields))  # type: ignore[arg-type]
+    return RunSpec(
+        **({"epochs": ENDLESS, "threads": 1, "device": "cpu", "refresh_ms": 20, "executor": "eager"} | fields)
+    )  # type: ignore[arg-type]
 
 
 def iris_loop(**fields: object) -> plain.Plain:

@@ -52,6 +52,7 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "checkpoint_activations": st.booleans(),
     "deterministic": st.booleans(),
     "oom_retry": st.booleans(),
+    "executor": st.sampled_from(["auto", "eager", "graph", "compile"]),
     "processes": st.integers(1, 1024),
     "shard": st.booleans(),
     "eval_epochs": st.integers(0, 10**12),

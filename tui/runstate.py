@@ -18,11 +18,13 @@ from engine.protocol import (
     Losses,
     Mapped,
     Measured,
+    Noted,
     Paused,
     Resumed,
     RunRecord,
     Saved,
     Started,
+    Switched,
     Telemetry,
     Warned,
 )
@@ -44,6 +46,8 @@ class RunState:
         self.record = record
         self.state: State = "starting"
         self.started: Started | None = None
+        self.executor = ""
+        """How steps are executed now."""
         self.finished: Finished | None = None
         self.failed: Failed | None = None
         self.step = 0
@@ -119,7 +123,7 @@ class RunState:
                 self.mapped = event
                 return None
             case Started():
-                self.started, self.state = event, "running"
+                self.started, self.state, self.executor = event, "running", event.executor
                 return self._beginning(event)
             case Finished():
                 self._end(event)
@@ -222,6 +226,11 @@ class RunState:
                 return self._changed(event)
             case Saved():
                 return f"saved checkpoint {event.kind!r} of step {event.step:,}"
+            case Switched():
+                self.executor = event.executor
+                return f"{event.executor} takes the steps from {event.step:,} on: {event.why}"
+            case Noted():
+                return event.message
             case Warned():
                 return f"warning: {event.message}"
             case BadLine():

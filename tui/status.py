@@ -70,9 +70,10 @@ def status(state: RunState | None, idle: str, width: int) -> str:
     if state.started and state.started.steps_per_epoch > 1:
         parts.insert(1, f"epoch {state.step / state.started.steps_per_epoch:,.1f}")
     waited = f"{1000 * state.waited_s:.1f} ms"
+    how = f" · {state.executor}" if state.executor not in ("", "eager") else ""
     long, short = (
-        f"reads {state.reads:,} · waited {waited} · every {state.refresh_ms:g} ms",
-        f"reads {state.reads:,} · {waited}",
+        f"reads {state.reads:,} · waited {waited} · every {state.refresh_ms:g} ms{how}",
+        f"reads {state.reads:,} · {waited}{how}",
     )
     tail = next((text for text in (long, short, "") if len("  ".join([progress, *parts, text])) <= width), "")
     line = "  ".join([progress, *parts, tail])

@@ -1,0 +1,107 @@
+"""Which executor takes the steps of a run: the one that was asked for, or what `auto` finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from engine.execution.contract import Executor, Rate, Unfit
+from engine.execution.eager import Eager
+from engine.execution.native import Graph
+from engine.execution.search import Search
+from engine.job import Job
+from engine.protocol import Noted, Switched
+
+
+@dataclass(frozen=True)
+class Executors:
+    """How the steps of a run were executed until it ended: at first, and from which steps on otherwise."""
+
+    first: str
+    switched: Sequence[Switched] = ()
+
+    def at(self, step: int) -> str:
+        """The executor of the step after `step` steps."""
+        return next((each.executor for each in reversed(self.switched) if each.step <= step), self.first)
+
+
+class Choice:
+    """Of one run. A run that goes on takes every step as it was, or would have been, taken the first time."""
+
+    def __init__(self, job: Job, before: Executors | None, rate: Rate) -> None:
+        self._job, self._rate, self._before = job, rate, before
+        self._planned: list[Switched] = []
+        self._search: Search | None = None
+        self.notes: list[str] = []
+
+    def begin(self, step: int) -> Executor:
+        """The executor for the next step. This is where a graph that was asked for is made."""
+        asked: str = self._job.spec.executor
+        if self._before is not None:
+            asked = self._before.at(step)
+            self._planned = [each for each in self._before.switched if each.step > step]
+        if self._job.spec.executor == "auto" and asked in ("auto", "eager"):
+            asked = "eager"
+            if self._before is None or not self._before.switched:
+                self._search = Search(self._job, step, self._rate)
+                if self._search.why:
+                    self.notes.append(f"auto stays with eager: {self._search.why}")
+        return self._made(asked)
+
+    @property
+    def due(self) -> int | None:
+        """The step at which another executor is due; None if none is."""
+        if self._planned:
+            return self._planned[0].step
+        return self._search.at if self._search else None
+
+    def wait(self, seconds: float) -> bool:
+        """What is due may not be ready yet: wait so long for it. Whether it is ready."""
+        return self._search is None or bool(self._planned) or self._search.wait(seconds)
+
+    def take_up(self, step: int, seconds: float) -> tuple[Executor | None, Switched | Noted | None]:
+        """What is due, and what to tell of it. `seconds` is what a step has taken so far."""
+        if self._planned:
+            return self._made(self._planned.pop(0).executor), None
+        assert self._search is not None
+        found = self._search.result(step, seconds)
+        if found is None:
+            return None, Noted(message=f"auto stays with eager: {self._search.why}")
+        return found.executor, Switched(step=step, executor=found.executor.name, why=found.why)
+
+    def _made(self, name: str) -> Executor:
+        """An executor by its name; eager, with a note, where it does not fit the job."""
+        begun = perf_counter()
+        try:
+            made = make(self._job, name)
+        except Unfit as unfit:
+            self.notes.append(f"eager instead of {name}: {unfit}")
+            return Eager(self._job)
+        if name != "eager":
+            self.notes.append(f"{name} was ready after {perf_counter() - begun:.2g} s")
+        return made
+
+
+def make(job: Job, name: str) -> Executor:
+    """An executor by its name, ready. Raises Unfit."""
+    cuda = job.device.type == "cuda"
+    match name:
+        case "eager":
+            return Eager(job)
+        case "compile":
+            from engine.execution.compiled import Compiled, compiled_step
+
+            if not cuda:
+                return Compiled(job)
+            from engine.execution.cuda import CudaGraph
+
+            return CudaGraph(job, make=compiled_step)
+        case _:
+            if cuda:
+                from engine.execution.cuda import CudaGraph
+
+                return CudaGraph(job)
+            graph = Graph(job)
+            graph.build()
+            return graph

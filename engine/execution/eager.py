@@ -1,0 +1,22 @@
+"""`eager`: one step after the other, operator by operator, as torch executes them."""
+
+from __future__ import annotations
+
+from engine.execution.contract import Executor, Rate
+from engine.job import Job
+from engine.window import LossWindow
+
+
+class Eager(Executor):
+    """The bare step of :mod:`engine.step`; on the CPU its losses are those of a plain loop, bit for bit."""
+
+    name = "eager"
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._constant = job, job.schedule.constant
+
+    def take(self, window: LossWindow, step: int, most: int, rate: Rate) -> int:
+        if not self._constant:
+            self._job.update.learning_rate = rate(step)
+        window.record(self._job.step())
+        return 1

@@ -1,0 +1,89 @@
+"""On a GPU no executor waits for the device between two windows, and none trains anything else than eager steps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from engine import loop, recorder
+from engine.execution.choice import make
+from engine.rundir import create
+from engine.window import LossWindow
+from tests.engines import finished, losses
+from tests.executing import asked, built, train
+from tests.gpu.test_sync import waiting_forbidden
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.xdist_group("gpu"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype"),
+]
+
+EXECUTORS = ("eager", "graph", "compile")
+JOBS: dict[str, dict[str, Any]] = {
+    "full batch": {},
+    "batches": {"batch_size": 32, "optimizer": "adam"},
+    "schedule": {"schedule": "cosine", "momentum": 0.9},
+    "dropout": {"dropout": 0.2},
+    "bf16": {"precision": "bf16", "dataset": "digits", "batch_size": 128},
+    "fp16": {"precision": "fp16", "dataset": "digits", "batch_size": 128, "optimizer": "adam", "clip_norm": 1.0},
+}
+WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaMemcpy")
+
+
+@pytest.mark.parametrize("kind", JOBS)
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_no_executor_waits_for_the_device(executor: str, kind: str) -> None:
+    training = built(asked(executor, device="cuda:0", epochs=10**6, **JOBS[kind]))
+    if executor == "compile" and kind == "fp16":
+        pytest.skip("fp16 is not compiled")
+    takes, window, step = make(training, executor), LossWindow(training.device), 0
+    while step < 200:  # the first steps load kernels and reserve memory
+        step += takes.take(window, step, 200 - step, lambda _: 0.01)
+    with waiting_forbidden():
+        while step < 3_000:
+            step += takes.take(window, step, 3_000 - step, lambda _: 0.01)
+    window.turn(0.0)
+    reading = window.drain()
+    assert reading is not None
+    assert len(reading.losses) == 3_000
+    assert bool(torch.isfinite(reading.losses).all())
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_trace_of_a_run_has_no_more_waits_than_reads(executor: str, home: Path) -> None:
+    spec = asked(executor, device="cuda:0", epochs=20_000, refresh_ms=100, eval_every=0, save_every=0)
+    run, lock = create(home, spec, {}, 0.0)
+    with lock:
+        writing = recorder.Recorder(run, spec)
+        training = loop.Loop(built(spec), writing)
+        training.prepare()
+        writing.start(on_command=training.wake)
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as trace:
+            writing.put(training.run())
+        assert writing.close()
+    counted = Counter(event.name for event in trace.events())
+    assert sum(counted[name] for name in WAITS) <= finished(run).device_reads, counted
+
+
+def test_the_graph_is_as_fast_as_the_device_and_records_every_loss(home: Path) -> None:
+    """No absolute time: against eager steps on the same device."""
+    spec = asked("graph", device="cuda:0", epochs=20_000, refresh_ms=100)
+    graph, eager = finished(train(spec, home)), finished(train(asked("eager", device="cuda:0", epochs=20_000), home))
+    assert graph.steps_per_second > eager.steps_per_second
+
+
+def test_the_host_is_at_most_a_window_ahead(home: Path) -> None:
+    """A queue of replays could hold minutes of work: Stop must not wait for it."""
+    run = train(asked("graph", device="cuda:0", epochs=10**9, max_seconds=2.0, refresh_ms=100), home)
+    end = finished(run)
+    assert len(losses(run)) == end.steps
+    assert np.isfinite(losses(run)).all()
+    assert end.seconds < 4.0
