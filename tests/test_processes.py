@@ -16,10 +16,8 @@ import psutil
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
 from engine import checkpoint
-from engine.batches import Batches, Loaded, Resident, Share, Streamed, Whole
 from engine.fields import spec_from
 from engine.job import describe
 from engine.material import material
@@ -42,12 +40,10 @@ from engine.protocol import Save as SaveNow
 from engine.rundir import BadLine, send
 from engine.runs import run_paths
 from engine.spec import Invalid, RunSpec
-from engine.split import Rows
 from engine.team import Pace
 from engine.torchrun import Launch, launch_in, read_flags, spec_of
 from tests.engines import HANGING_S, Engine, Watch, events, finished, losses, rank_of, ranks, train_here
 
-CPU = torch.device("cpu")
 COMMON = {"device": "cpu", "threads": 1, "refresh_ms": 20, "eval_every": 0.05, "seed": 3}
 LONG = COMMON | {"epochs": 10**6, "processes": 2}
 
@@ -66,49 +62,6 @@ def _none_left_behind() -> Iterator[None]:
     while left := [process for process in ranks() if process.pid not in before]:
         assert time.monotonic() < patience, left
         time.sleep(0.05)
-
-
-# --- rows ------------------------------------------------------------------------------------------------
-
-ROWS = 53
-
-
-def batches_of(kind: str, share: Share) -> Batches:
-    """Batches of 10 rows a process, out of 53, each row labelled with its number."""
-    x, y = torch.arange(ROWS, dtype=torch.float32).reshape(ROWS, 1), torch.arange(ROWS)
-    match kind:
-        case "whole":
-            return Whole(x, y, share)
-        case "resident":
-            return Resident(x, y, 10, 4, share)
-        case "streamed":
-            return Streamed(Rows(x.numpy(), y.numpy()), 10, 4, share, CPU)
-        case _:
-            return Loaded(TensorDataset(x, y), 10, 4, share, CPU, 0)
-
-
-@pytest.mark.parametrize("of", [1, 2, 3])
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("kind", ["whole", "resident", "streamed", "loaded"])
-def test_each_row_comes_once_an_epoch_and_counts_as_much_as_every_other(kind: str, accumulate: int, of: int) -> None:
-    everyone = [batches_of(kind, Share(rank, of)) for rank in range(of)]
-    for _ in range(2):
-        seen: list[Tensor] = []
-        weight = torch.zeros(ROWS, dtype=torch.float64)
-        steps = -(-everyone[0].per_epoch // accumulate)
-        for _ in range(steps):
-            rows_of_step = []
-            for batches in everyone:
-                for batch in batches.take(accumulate):
-                    if batch.weight:
-                        rows_of_step.append(batch.y)
-                        # the loss of a batch is a mean over its rows, and the ranks' losses are averaged
-                        weight[batch.y] += batch.weight / len(batch.y) / of
-                    assert len(batch.y) > 0
-            together = torch.cat(rows_of_step)
-            torch.testing.assert_close(weight[together], torch.full((len(together),), 1 / len(together)).double())
-            seen.append(together)
-        assert torch.cat(seen).sort().values.tolist() == list(range(ROWS))
 
 
 # --- the same as one process ----------------------------------------------------------------------------
