@@ -54,6 +54,10 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         self.output = bytearray()
         """All bytes that came."""
+        self._arrivals: list[tuple[float, int]] = []
+        """When each part of them came (perf_counter), and where it ends."""
+        self._drawn = 0
+        """Bytes that are on the screen: drawing takes longer than the app does, so it is left until somebody looks."""
         self._reading = threading.Event()
         self._reading.set()
         self._stop = False
@@ -92,6 +96,7 @@ class Terminal:
     def rows(self) -> list[str]:
         """The screen, row by row."""
         with self._lock:
+            self._draw(len(self.output))
             return [row.rstrip() for row in self._screen.display]
 
     @property
@@ -102,6 +107,7 @@ class Terminal:
     def colors(self) -> set[str]:
         """Every foreground color that is on the screen, blanks left out."""
         with self._lock:
+            self._draw(len(self.output))
             return {cell.fg for row in self._screen.buffer.values() for cell in row.values() if cell.data.strip()}
 
     def wait_for(self, wanted: Wanted) -> str:
@@ -117,6 +123,16 @@ class Terminal:
     def wait_without(self, unwanted: str) -> str:
         """Wait until a text has left the screen."""
         return self.wait_for(lambda shown: unwanted not in shown)
+
+    def arrival_of(self, wanted: str) -> float | None:
+        """When (perf_counter) the bytes came with which the screen first showed a text, among those not looked at yet."""
+        with self._lock:
+            for moment, end in self._arrivals:
+                if end > self._drawn:
+                    self._draw(end)
+                    if wanted in "\n".join(self._screen.display):
+                        return moment
+        return None
 
     # --- what is done to it ----------------------------------------------------------------------------
 
@@ -141,6 +157,7 @@ class Terminal:
     def resize(self, width: int, height: int) -> None:
         """Give the window another size."""
         with self._lock:
+            self._draw(len(self.output))
             self._screen.resize(height, width)
             self._tell_size(width, height)
 
@@ -200,7 +217,11 @@ class Terminal:
                 return
             with self._lock:
                 self.output += new
-                self._stream.feed(new)
+                self._arrivals.append((time.perf_counter(), len(self.output)))
+
+    def _draw(self, end: int) -> None:
+        self._stream.feed(bytes(self.output[self._drawn : end]))
+        self._drawn = end
 
 
 def _environment() -> dict[str, str]:

@@ -1,22 +1,41 @@
-"""`make bench`: every figure, on this machine. Asserts nothing; a figure beside what it must reach is for readers."""
+"""`make bench`: every figure, on this machine; with names, those alone (`python -m tests.bench chart app`).
+
+Asserts nothing; a figure beside what it must reach is for readers.
+"""
 
 from __future__ import annotations
 
 import datetime
+import sys
+from collections.abc import Callable, Sequence
 
-from tests.bench import app, chart, hardware, jobs, loop
+from tests.bench import app, chart, growth, hardware, iris, jobs, larger, loop, watching
 from tests.bench.tables import machine
 
+PARTS: dict[str, Callable[[], None]] = {
+    "iris": iris.main,
+    "loop": loop.main,
+    "larger": larger.main,
+    "jobs": jobs.main,
+    "watching": watching.main,
+    "growth": growth.main,
+    "chart": chart.main,
+    "app": app.main,
+    "hardware": hardware.main,
+}
 
-def main() -> None:
-    """Print all tables."""
-    print(f"# epochtop, {datetime.date.today()}\n\n{machine()}")
-    loop.main()
-    jobs.main()
-    chart.main()
-    app.main()
-    hardware.main()
+
+def main(names: Sequence[str] = ()) -> int:
+    """Print all tables, or those of `names`. Returns the exit status."""
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        sys.stderr.write(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}\n")
+        return 2
+    print(f"# epochtop, {datetime.date.today()}\n\n{machine()}", flush=True)
+    for name in names or PARTS:
+        PARTS[name]()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

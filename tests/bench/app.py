@@ -1,7 +1,8 @@
-"""The app as its users have it, through a pseudo-terminal: first frame, key to loss, bytes, memory, long runs."""
+"""The app as its users have it, through a pseudo-terminal: first frame, key to loss, bytes, memory, sizes, long runs."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 import time
@@ -17,16 +18,23 @@ from engine.runs import run_paths
 from tests.bench.loop import ATTACHED_EPOCHS, SETTLE_S, with_the_app
 from tests.bench.tables import Figure, show, spread
 from tests.engines import finished as finished_run
-from tests.made_runs import finished, started, write_run
+from tests.made_runs import events_of, finished, started, write_run
+from tests.screens import furnished, show_run, still_app
 from tests.terminals import APP, CTRL_Q, CTRL_S, Terminal
 
 STARTS = 7
 LONG_STEPS = 10_000_000
+SIZES = ((80, 24), (120, 40), (200, 60))
+KEYS = {"l": ("log on", "log off"), "m": ("smooth 0.6", "smooth 0.9", "smooth 0.97", "smooth off")}
+"""Keys of the chart that repaint it, and what stands below it after each time."""
+KEY_S = 0.7
+"""How long the effect of a key is waited for."""
+FRAMES = 21
 
 
-def app(home: Path, *arguments: str) -> Terminal:
-    """The app at 120×40."""
-    return Terminal(*APP, *arguments, environment={"EPOCHTOP_HOME": str(home)})
+def app(home: Path, *arguments: str, size: tuple[int, int] = (120, 40)) -> Terminal:
+    """The app; at 120×40 where nothing else is asked for."""
+    return Terminal(*APP, *arguments, size=size, environment={"EPOCHTOP_HOME": str(home)})
 
 
 def until(happened: Callable[[], bool], limit_s: float = 60.0) -> None:
@@ -82,6 +90,88 @@ def start_to_loss() -> list[Figure]:
     ]
 
 
+# --- sizes -------------------------------------------------------------------------------------------------
+
+
+def start_to_frame(size: tuple[int, int]) -> list[float]:
+    """Seconds from the command to the first frame; the first start, which reads from the disk, is left out."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(4):
+            begun = perf_counter()
+            with app(Path(folder), size=size) as terminal:
+                until(seen(terminal, "Loss"))
+                times.append(perf_counter() - begun)
+    return times[1:]
+
+
+def key_to_paint(size: tuple[int, int]) -> list[float]:
+    """Milliseconds from a key to the bytes with which the screen shows its effect, with a finished run on it."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_run(Path(folder), "shown", events_of("finished"))
+        with app(Path(folder), "attach", "shown", size=size) as terminal:
+            until(seen(terminal, "finished: 20,000 steps"))
+            until(seen(terminal, "torch 2"))
+            time.sleep(SETTLE_S)
+            for key, effects in KEYS.items():
+                for effect in effects:
+                    assert effect not in terminal.text
+                    begun = perf_counter()
+                    terminal.press(key)
+                    time.sleep(KEY_S)
+                    came = terminal.arrival_of(effect)
+                    assert came is not None, f"{key}: {effect!r} did not come:\n{terminal.text}"
+                    times.append(1000 * (came - begun))
+    return times
+
+
+def chart_frame(size: tuple[int, int]) -> list[float]:
+    """Milliseconds in which the app's chart is drawn anew, as large as it is in a terminal of this size."""
+
+    async def frames() -> list[float]:
+        with tempfile.TemporaryDirectory() as folder:
+            run, taken = write_run(Path(folder), "shown", events_of("running")), []
+            async with still_app(Path(folder)).run_test(size=size) as pilot:
+                shown = await furnished(pilot)
+                await show_run(pilot, run, 9_500)
+                for _ in range(FRAMES):
+                    shown.main.chart._stale = True
+                    begun = perf_counter()
+                    shown.main.chart.redraw()
+                    taken.append(1000 * (perf_counter() - begun))
+        return taken
+
+    return asyncio.run(frames())
+
+
+def training_bytes(size: tuple[int, int]) -> float:
+    """KB a second to the terminal over eight seconds of a run."""
+    flags = ("--start", "--epochs", "200000", "--executor", "eager")
+    with tempfile.TemporaryDirectory() as folder, app(Path(folder), *flags, size=size) as terminal:
+        until(seen(terminal, "train "))
+        time.sleep(1.0)
+        before, sent = perf_counter(), len(terminal.output)
+        time.sleep(8.0)
+        return (len(terminal.output) - sent) / (perf_counter() - before) / 1000
+
+
+def at_size(size: tuple[int, int]) -> list[Figure]:
+    """What depends on how much is on the screen."""
+    name = f"{size[0]}×{size[1]}"
+    return [
+        Figure(f"{name}: first frame after the command, s", spread(start_to_frame(size), "{:.2f}"), "≤ 0.4"),
+        Figure("  from a key to its effect on the terminal, ms", spread(key_to_paint(size), "{:.0f}"), "≤ 100"),
+        Figure("  chart drawn anew, ms", spread(chart_frame(size), "{:.1f}"), "≤ 30"),
+        Figure(
+            "  KB/s to the terminal while training", f"{training_bytes(size):.1f}", "≤ 5" if size < (200, 60) else ""
+        ),
+    ]
+
+
+# --- long runs ---------------------------------------------------------------------------------------------
+
+
 def long_bytes() -> list[Figure]:
     """Bytes a second over ten seconds of a longer run."""
     with tempfile.TemporaryDirectory() as folder, app(Path(folder), "--start", "--epochs", "200000") as terminal:
@@ -129,7 +219,7 @@ def write_long(home: Path) -> Path:
 
 def watched(home: Path) -> float:
     """Steps per second of the same job started and shown by the app."""
-    flags = ("--epochs", str(ATTACHED_EPOCHS), "--threads", "1", "--device", "cpu")
+    flags = ("--epochs", str(ATTACHED_EPOCHS), "--threads", "1", "--device", "cpu", "--executor", "eager")
     with app(home, *flags) as terminal:
         until(seen(terminal, "torch "))
         time.sleep(SETTLE_S)
@@ -142,5 +232,10 @@ def main() -> None:
     """Print the tables."""
     os.environ.pop("NO_COLOR", None)
     show("The app through a pseudo-terminal, 120×40", [*first_frame(), *start_to_loss(), *long_bytes()])
+    show("The app in terminals of three sizes", [figure for size in SIZES for figure in at_size(size)])
     show("A finished run of 10⁷ steps", long_run())
     show("The default job (60,000 epochs) with the app attached and without", with_the_app(watched))
+
+
+if __name__ == "__main__":
+    main()

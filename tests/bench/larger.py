@@ -1,0 +1,218 @@
+"""Larger jobs: steps per second against the loop that everybody writes, and against it under torch.compile.
+
+Blocks of steps of all of them in turn, in one process with the same threads, rows and sizes; evaluation apart. The
+plain loop compiles its model; the optimizer's step is torch's. Ratios are block against block.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine import job, material
+from engine.execution.choice import make
+from engine.execution.contract import Unfit
+from engine.spec import RunSpec
+from engine.window import LossWindow
+from tests.bench.tables import Figure, show, spread
+
+BLOCK_S, PAIRS = 0.4, 9
+Block = Callable[[int], None]
+"""Takes so many steps."""
+
+
+@dataclass(frozen=True)
+class Large:
+    """A job, and its model written out."""
+
+    name: str
+    spec: RunSpec
+    model: Callable[[], nn.Module]
+    optimizer: Callable[[Any], torch.optim.Optimizer]
+
+
+def cifar(folder: Path, images: int = 2048) -> Path:
+    """Random pictures of CIFAR-10's shape."""
+    path, chance = folder / "pictures.npz", np.random.default_rng(0)
+    if not path.exists():
+        x, y = chance.integers(0, 256, (images, 3, 32, 32), dtype=np.uint8), chance.integers(0, 10, images)
+        np.savez(path, x_train=x, y_train=y, x_test=x[:64], y_test=y[:64])
+    return path
+
+
+def characters(folder: Path) -> Path:
+    """A text of 65 characters, as Shakespeare's works have."""
+    path, chance = folder / "text.txt", np.random.default_rng(0)
+    if not path.exists():
+        alphabet = np.array([chr(33 + number) for number in range(65)])
+        path.write_text("".join(alphabet[chance.integers(0, 65, 200_000)]), encoding="utf-8")
+    return path
+
+
+def jobs(folder: Path) -> list[Large]:
+    """What is measured."""
+
+    def asked(**fields: Any) -> RunSpec:
+        return RunSpec(**{"threads": 1, "device": "cpu", "epochs": 10**6, **fields})
+
+    def sgd(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=0.01)
+
+    def adam(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=0.01)
+
+    pictures, text = f"npz:{cifar(folder)}", f"text:{characters(folder)}"
+    return [
+        Large("CIFAR-10 CNN, batch 64", asked(dataset=pictures, model="cnn", batch_size=64), plain_cnn, sgd),
+        Large("CIFAR-10 CNN, batch 1024", asked(dataset=pictures, model="cnn", batch_size=1024), plain_cnn, sgd),
+        Large(
+            "digits MLP 64-64-10, batch 64",
+            asked(dataset="digits", hidden=(64,), batch_size=64, optimizer="adam"),
+            lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)),
+            adam,
+        ),
+        Large(
+            "transformer 2 × 64, context 64, batch 16",
+            asked(dataset=text, model="transformer", width=64, batch_size=16, optimizer="adam"),
+            Characters,
+            adam,
+        ),
+    ]
+
+
+def plain_cnn() -> nn.Module:
+    """The network of the textbooks for CIFAR-10."""
+    pool, relu = nn.MaxPool2d(2), nn.ReLU()
+    return nn.Sequential(
+        *(nn.Conv2d(3, 32, 5, padding=2), relu, pool, nn.Conv2d(32, 32, 5, padding=2), relu, pool),
+        *(nn.Conv2d(32, 64, 5, padding=2), relu, pool, nn.Flatten(), nn.Linear(1024, 64), relu, nn.Linear(64, 10)),
+    )
+
+
+class Characters(nn.Module):
+    """A small causal transformer of torch's own blocks: pre-norm, learned positions."""
+
+    def __init__(self, width: int = 64, context: int = 64, vocabulary: int = 65) -> None:
+        super().__init__()
+        self.token, self.place = nn.Embedding(vocabulary, width), nn.Parameter(torch.randn(context, width) * 0.02)
+        block = nn.TransformerEncoderLayer(
+            width, 4, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(block, 2, enable_nested_tensor=False)
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(context))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.token(x) + self.place[: x.shape[1]]
+        return self.head(self.norm(self.blocks(x, mask=self.mask, is_causal=True)))
+
+
+def ours(large: Large, executor: str) -> tuple[Block, job.Job]:
+    """The engine's steps, recorded in a window. Raises Unfit."""
+    stuff = material.material(large.spec)
+    training = job.build(large.spec, stuff, job.describe(large.spec, stuff))
+    takes, window, rate = make(training, executor), LossWindow(training.device), large.spec.learning_rate
+
+    def block(steps: int) -> None:
+        taken = 0
+        while taken < steps:
+            taken += takes.take(window, taken, steps - taken, lambda _: rate)
+        window.turn(0.0)
+
+    return block, training
+
+
+def plain(large: Large, training: job.Job, compiled: bool) -> Block:
+    """The plain loop on the same rows, resident and picked by an order; the loss is read every 100 steps."""
+    torch.manual_seed(1)
+    x, y = training.batches.x, training.batches.y  # type: ignore[attr-defined]
+    model = large.model()
+    if large.spec.model == "cnn":
+        x = x.float() / 255
+        x = (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)
+    elif large.spec.model == "transformer":
+        x, y = x.long()[:, :64], y.long()
+    optimizer, criterion = large.optimizer(model.parameters()), nn.CrossEntropyLoss()
+    called: Any = torch.compile(model) if compiled else model
+    size, order, taken = large.spec.batch_size, torch.randperm(len(x)), 0
+
+    def block(steps: int) -> None:
+        nonlocal taken
+        for _ in range(steps):
+            chosen = order[taken * size % (len(x) - size) :][:size]
+            optimizer.zero_grad()
+            loss = criterion(called(x[chosen]).flatten(0, -2), y[chosen].flatten())
+            loss.backward()
+            optimizer.step()
+            taken += 1
+            if taken % 100 == 0:
+                loss.item()
+
+    return block
+
+
+def seconds(block: Block, steps: int) -> float:
+    """Of a step."""
+    begun = perf_counter()
+    block(steps)
+    return (perf_counter() - begun) / steps
+
+
+def compared(large: Large, pairs: int) -> list[Figure]:
+    """A row an executor."""
+    eager, training = ours(large, "eager")
+    blocks = {"plain": plain(large, training, compiled=False), "eager": eager}
+    lacking = {}
+    for name, build in (
+        ("plain compiled", lambda: plain(large, training, compiled=True)),
+        ("compile", lambda: ours(large, "compile")[0]),
+        ("graph", lambda: ours(large, "graph")[0]),
+    ):
+        try:
+            blocks[name] = build()
+        except Unfit as unfit:
+            lacking[name] = str(unfit)
+    begun = perf_counter()
+    steps = {name: max(1, int(BLOCK_S / seconds(block, 4))) for name, block in blocks.items()}
+    print(f"  ({large.name}: the first steps took {perf_counter() - begun:.0f} s, compilers included)", flush=True)
+    steps = {name: max(1, int(BLOCK_S / seconds(block, steps[name]))) for name, block in blocks.items()}
+    rounds = []
+    for turn in range(pairs):
+        names = list(blocks) if turn % 2 else list(reversed(blocks))
+        rounds.append({name: seconds(blocks[name], steps[name]) for name in names})
+    rows = []
+    for name, other, target in (
+        ("eager", "plain", "≥ 1.00"),
+        ("compile", "plain compiled", "≥ 1.00"),
+        ("compile", "plain", ""),
+        ("graph", "plain", ""),
+    ):
+        what = f"{large.name}: {name} against {other}"
+        if name in lacking:
+            rows.append(Figure(what, f"not executed: {lacking[name]}"))
+        else:
+            value = spread([each[other] / each[name] for each in rounds])
+            rows.append(
+                Figure(what, f"{value} at {spread([1e3 * each[name] for each in rounds], '{:.2f}')} ms", target)
+            )
+    return rows
+
+
+def main(pairs: int = PAIRS) -> None:
+    """Print the table."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        for large in jobs(Path(folder)):
+            show(f"Steps/s, one thread: {large.name}", compared(large, pairs))
+
+
+if __name__ == "__main__":
+    main()
