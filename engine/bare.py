@@ -46,8 +46,11 @@ def _layer(part: nn.Module) -> Callable[[Any], Any]:
     return bare(part) if type(part) is nn.Sequential else part.forward
 
 
-def differentiate(parameters: Sequence[Tensor]) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """A function from a loss to its gradients, one a parameter: :func:`torch.autograd.grad` without its checks."""
+def differentiate(parameters: Sequence[Tensor], fresh: bool = True) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """A function from a loss to its gradients, one a parameter: :func:`torch.autograd.grad` without its checks.
+
+    Unless they are `fresh`, they may share memory with those of other steps and must not be changed in place.
+    """
     wanted = tuple(parameters)
     run: Any = getattr(getattr(torch.autograd.Variable, "_execution_engine", None), "run_backward", None)
     if run is None:  # a torch that keeps it elsewhere
@@ -56,7 +59,7 @@ def differentiate(parameters: Sequence[Tensor]) -> Callable[[Tensor], tuple[Tens
 
     def gradients(loss: Tensor) -> tuple[Tensor, ...]:
         key = loss.dtype, loss.device
-        one = ones.get(key)
+        one = None if fresh else ones.get(key)
         if one is None:
             one = ones[key] = torch.ones_like(loss)
         found: tuple[Tensor, ...] = run((loss,), (one,), False, False, wanted, False, accumulate_grad=False)

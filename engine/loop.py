@@ -65,7 +65,6 @@ class Loop:
         self.commands: SimpleQueue[AnyCommand] = recorder.commands
         self.ending: tuple[Outcome, str] | None = None
         self.clock = Clock(origin.seconds)
-        self._begun, self._begun_s = origin.step, origin.seconds
         self.rate = origin.learning_rate or job.spec.learning_rate
         self.publisher = Publisher(job, recorder, self.window, origin)
         self.appraisal = Appraisal(job, self.window, team)
@@ -87,10 +86,8 @@ class Loop:
 
     def run(self) -> Finished:
         """Take every step; returns the summary. The last events before it are already handed over."""
-        self._begun = self.step
         self._fit(self.prepare())
         self.clock.start()
-        self._begun_s = self.clock.seconds()
         now = self.clock.seconds()
         by_clock = 0.0 if self.spec.eval_epochs else self.spec.eval_every
         self._next_evaluation = now + by_clock if by_clock else math.inf
@@ -216,8 +213,7 @@ class Loop:
                 self._boundary()
         if self.ending is not None:
             return
-        taken = max(1, self.step - self._begun)
-        executor, told = self.choice.take_up(self.step, (self.clock.seconds() - self._begun_s) / taken)
+        executor, told = self.choice.take_up(self.step)
         self._fit(executor or self.prepare())
         if told is not None:
             self.recorder.put(told)

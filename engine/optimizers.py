@@ -69,6 +69,7 @@ class Wrapped(Update):
         """From now on the learning rate lies in this tensor (0-d, on the device), so that steps can be captured."""
         self._live = tensor.fill_(self._learning_rate)
         for optimizer in self._optimizers:
+            optimizer._warned_capturable_if_run_uncaptured = True  # some steps are taken one by one
             for group in optimizer.param_groups:
                 group["lr"] = tensor
                 if "capturable" in group:

@@ -139,6 +139,8 @@ class Continued(Event, frozen=True, kw_only=True):
     recorded: int
     """Steps whose losses were in the log already."""
     device: str
+    executor: str = ""
+    """How steps are executed from here on; empty in logs of older versions."""
     why: str = ""
     batch_size: int | None = None
     """Rows in a batch from here on, where they are others than asked for; `accumulate` of them make the same steps."""

@@ -30,7 +30,7 @@ from engine.loop import Loop
 from engine.material import material
 from engine.outofmemory import batch_words, is_out_of_memory, smaller
 from engine.peak import release
-from engine.protocol import Continued, Failed, Finished, Started, Stop, encode
+from engine.protocol import Continued, Failed, Finished, Noted, Started, Stop, encode
 from engine.ranks import Report
 from engine.recorder import Recorder
 from engine.resume import Origin, left_of
@@ -101,7 +101,10 @@ class Run:
                 origin = self._origin or Origin()
                 team.gather(job, origin.step, origin.values, self._tensors)
                 self._tensors = {}  # as large as the model and what the optimizer remembers
-            recorder.put(self._started())
+            began = self._started()
+            recorder.put(began)
+            for note in self._loop.choice.notes if isinstance(began, Continued) else ():
+                recorder.put(Noted(message=note))
             gc.collect()
             gc.freeze()  # what exists now stays; later collections need not look at it
             with self._telemetry(recorder):
@@ -207,6 +210,7 @@ class Run:
                 step=self._origin.step,
                 recorded=len(self._origin.recorded),
                 device=str(job.device),
+                executor=self._loop.prepare().name,
                 why=self._why,
                 batch_size=job.spec.batch_size if self._why else None,
                 accumulate=job.spec.accumulate if self._why else 1,

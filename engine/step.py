@@ -95,7 +95,7 @@ def eager_step(
     parameters: Sequence[Tensor],
 ) -> Step:
     """The bare step: one batch, forward, loss, gradients, update; one operator after the other."""
-    forward, gradients = bare(model), differentiate(parameters)
+    forward, gradients = bare(model), differentiate(parameters, fresh=False)
 
     def step() -> Tensor:
         x, y = batch()

@@ -15,7 +15,7 @@ from engine.execution.contract import Unfit
 from engine.execution.creductions import OPERATORS
 from engine.execution.native import Graph
 from engine.pipe import Accepted
-from engine.protocol import Losses, Noted, Started, Stop, Switched, Warned
+from engine.protocol import Losses, Started, Stop, Switched, Warned
 from engine.spec import RunSpec
 from tests.engines import Engine, Watch, events, finished, losses
 from tests.executing import asked, built, go_on, taken, train
@@ -37,8 +37,13 @@ def _one_thread() -> None:
 
 def never_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time measured on a busy machine decides nothing in a test."""
-    monkeypatch.setattr(search, "step_seconds", lambda *_: 1e-9)
+    monkeypatch.setattr(search, "step_seconds", lambda job, executor, *_: 1e-3 if executor.name == "eager" else 1e-9)
     monkeypatch.setattr(search, "LEAST_S", {"cpu": 0.0})
+
+
+def changed(run: Path) -> list[Switched]:
+    """From eager steps to others."""
+    return [event for event in news(run, Switched) if event.executor != "eager"]
 
 
 def news(run: Path, kind: type[Any]) -> list[Any]:
@@ -48,7 +53,7 @@ def news(run: Path, kind: type[Any]) -> list[Any]:
 def said(run: Path) -> str:
     """All that was told beside figures."""
     notes = [note for event in news(run, Started) for note in event.notes]
-    return "\n".join([*notes, *(event.message for event in news(run, Noted))])
+    return "\n".join([*notes, *(event.why for event in news(run, Switched))])
 
 
 def test_the_default_job_changes_to_a_graph_while_it_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +110,7 @@ def test_two_runs_have_the_same_losses(home: Path) -> None:
         ({"dataset": "digits", "model": "cnn", "width": 1, "batch_size": 16}, "the operator convolution is not"),
         ({"precision": "bf16"}, "its values are bfloat16"),
         ({"optimizer": "muon"}, "muon is torch's own optimizer"),
+        ({"hidden": (8, 8), "dropout": 0.5, "checkpoint_activations": True}, "what dropout draws is drawn again"),
     ],
     ids=str,
 )
@@ -113,7 +119,7 @@ def test_it_stays_eager_for_a_reason(
 ) -> None:
     never_slow(monkeypatch)
     run = train(asked("auto", **{"epochs": 3000, **fields}, max_seconds=2.0), home)
-    assert not news(run, Switched)
+    assert not changed(run)
     assert f"auto stays with eager: {why}" in said(run)
 
 
@@ -122,7 +128,7 @@ def test_an_own_task_is_left_to_eager_steps(home: Path, tmp_path: Path, monkeypa
     file = tmp_path / "own.py"
     file.write_text(TASK)
     run = train(asked("auto", task=f"{file}:make_task", epochs=2_000), home)
-    assert not news(run, Switched)
+    assert not changed(run)
     assert "your own code" in said(run)
     asked_for = train(asked("graph", task=f"{file}:make_task", epochs=300), home)
     assert finished(asked_for).steps == 300
@@ -130,9 +136,9 @@ def test_an_own_task_is_left_to_eager_steps(home: Path, tmp_path: Path, monkeypa
 
 def test_a_slower_graph_is_not_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     never_slow(monkeypatch)
-    monkeypatch.setattr(search, "step_seconds", lambda *_: 10.0)
+    monkeypatch.setattr(search, "step_seconds", lambda job, executor, *_: 1e-3 if executor.name == "eager" else 1.0)
     run = train(asked("auto", epochs=5_000), home)
-    assert not news(run, Switched)
+    assert not changed(run)
     assert "as a graph a step takes" in said(run)
 
 
@@ -146,15 +152,47 @@ def test_a_graph_with_other_losses_is_not_taken(home: Path, monkeypatch: pytest.
 
     monkeypatch.setitem(OPERATORS, "relu.default", leaky)
     run = train(asked("auto", epochs=10**9, max_seconds=4.0), home)
-    assert not news(run, Switched)
+    assert not changed(run)
     assert "its losses are others" in said(run)
+
+
+def test_a_decision_against_the_graph_is_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on does not look again, whatever it would find now."""
+    never_slow(monkeypatch)
+    decided = search.step_seconds
+    monkeypatch.setattr(search, "step_seconds", lambda *_: 1.0)
+    run = train(asked("auto", epochs=5_000), home, [(3_000, Stop())])
+    monkeypatch.setattr(search, "step_seconds", decided)
+    go_on(run)
+    assert not changed(run)
+    np.testing.assert_array_equal(losses(run), losses(train(asked("eager", epochs=5_000), home)))
+
+
+def test_a_run_stopped_where_the_graph_is_due_changes_when_it_goes_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_slow(monkeypatch)
+    spec = asked("auto", epochs=5_000)
+    due = search.Search(built(spec), 0, lambda _: 0.01).at
+    assert due is not None
+    straight, run = train(spec, home), go_on(train(spec, home, [(due, Stop())]))
+    assert [event.step for event in changed(run)] == [event.step for event in changed(straight)] == [due]
+    np.testing.assert_array_equal(losses(run), losses(straight))
+
+
+def test_labels_that_are_no_classes_are_left_to_torch(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(TASK.replace("% 3", "% 3 - 100 * (torch.arange(100) == 50)"))
+    training = built(asked("graph", task=f"{file}:make_task", epochs=300))
+    with pytest.raises(Unfit, match="its labels are"):
+        Graph(training)
 
 
 def test_a_short_run_is_not_searched(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "Graph", None)  # a call would fail
     run = train(asked("auto", epochs=50), home)
     assert finished(run).steps == 50
-    assert not news(run, Switched)
+    assert not changed(run)
 
 
 def test_a_run_that_changed_goes_on_with_the_same_steps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

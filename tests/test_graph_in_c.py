@@ -155,6 +155,12 @@ def test_sums_over_any_axes(cases: list[tuple[list[int], st.DataObject]]) -> Non
 def test_rows_are_picked_and_norms_are_taken() -> None:
     chosen = torch.tensor([6, 0, 0, 3])
     same(
+        lambda: (X > 0).sum() / 7,
+        lambda: 1 / (X > 0).sum(),
+        lambda: (X > 0) + (Y > 0),
+        lambda: (X * 0.4).bool(),
+        lambda: torch.stack([X[0], Y[0]], dim=-1),
+        lambda: ~(X > 0),
         lambda: X.index_select(0, chosen),
         lambda: torch.linalg.vector_norm(X),
         lambda: torch.stack(torch._foreach_norm([X, Y, X[0]])),
@@ -168,11 +174,14 @@ def test_rows_are_picked_and_norms_are_taken() -> None:
     [
         (lambda: torch.fft.fft(X).abs().sum(), "fft"),
         (lambda: (X.bfloat16() + 1).float().sum(), "bfloat16"),
-        (lambda: (X.double() @ Y.double().t()).sum().float(), "float32"),
+        (lambda: (X.double() @ Y.double().t()).sum().float(), "float64"),
         (lambda: functional.conv1d(X[None], FILTER).sum(), "convolution"),
         (lambda: functional.gelu(X, approximate="tanh").sum(), "tanh"),
+        (lambda: torch.linalg.vector_norm(X, dim=1).sum(), "norm"),
+        (lambda: (~LABELS).sum().float(), "bits"),
+        (lambda: X.clamp(Y).sum(), "tensor"),
     ],
-    ids=["fft", "bf16", "float64", "convolution", "gelu"],
+    ids=["fft", "bf16", "float64", "convolution", "gelu", "norm", "bits", "clamp"],
 )
 def test_what_cannot_be_written_is_said(step: Callable[[], Tensor], why: str) -> None:
     with pytest.raises(Unfit, match=why):

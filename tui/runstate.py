@@ -183,6 +183,7 @@ class RunState:
 
     def _go_on(self, event: Continued) -> str:
         self.finished, self.failed, self.death, self.state = None, None, "", "running"
+        self.executor = event.executor or self.executor
         self._recent.clear()
         again = event.recorded - event.step
         repeated = f", repeating {count(again, 'step')} that were not in a checkpoint" if again else ""
@@ -228,6 +229,8 @@ class RunState:
                 return f"saved checkpoint {event.kind!r} of step {event.step:,}"
             case Switched():
                 self.executor = event.executor
+                if event.executor == "eager":
+                    return event.why
                 return f"{event.executor} takes the steps from {event.step:,} on: {event.why}"
             case Noted():
                 return event.message

@@ -74,7 +74,7 @@ def _run(source: str, made: Path, further: tuple[str, ...]) -> str:
     try:
         done = subprocess.run(command, input=source, capture_output=True, text=True, timeout=BUILD_S, check=False)
     except subprocess.TimeoutExpired:
-        return f"it takes more than {BUILD_S:.0f} s"
+        raise Unfit(f"{_compiler()} takes more than {BUILD_S:.0f} s for it") from None
     lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no reason"]
     return "" if done.returncode == 0 else lines[0]
 

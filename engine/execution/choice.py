@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
+
+import torch
 
 from engine.execution.contract import Executor, Rate, Unfit
 from engine.execution.eager import Eager
 from engine.execution.native import Graph
-from engine.execution.search import Search
+from engine.execution.search import Search, difference
 from engine.job import Job
-from engine.protocol import Noted, Switched
+from engine.protocol import Switched
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,14 @@ class Choice:
         """What is due may not be ready yet: wait so long for it. Whether it is ready."""
         return self._search is None or bool(self._planned) or self._search.wait(seconds)
 
-    def take_up(self, step: int, seconds: float) -> tuple[Executor | None, Switched | Noted | None]:
-        """What is due, and what to tell of it. `seconds` is what a step has taken so far."""
+    def take_up(self, step: int) -> tuple[Executor | None, Switched | None]:
+        """What is due, None for what there is already, and what to tell of it."""
         if self._planned:
             return self._made(self._planned.pop(0).executor), None
         assert self._search is not None
-        found = self._search.result(step, seconds)
-        if found is None:
-            return None, Noted(message=f"auto stays with eager: {self._search.why}")
+        found = self._search.result(step)
+        if found is None:  # said so, that a run that goes on does not look again
+            return None, Switched(step=step, executor="eager", why=f"auto stays with eager: {self._search.why}")
         return found.executor, Switched(step=step, executor=found.executor.name, why=found.why)
 
     def _made(self, name: str) -> Executor:
@@ -90,18 +93,23 @@ def make(job: Job, name: str) -> Executor:
         case "eager":
             return Eager(job)
         case "compile":
-            from engine.execution.compiled import Compiled, compiled_step
+            from engine.execution.compiled import Compiled, CompiledSteps
 
-            if not cuda:
-                return Compiled(job)
-            from engine.execution.cuda import CudaGraph
-
-            return CudaGraph(job, make=compiled_step)
+            return _captured(job, make=CompiledSteps(job), name="compile") if cuda else Compiled(job)
         case _:
             if cuda:
-                from engine.execution.cuda import CudaGraph
-
-                return CudaGraph(job)
+                return _captured(job)
             graph = Graph(job)
             graph.build()
+            if wrong := difference(job, graph, 0, lambda _: job.update.learning_rate):
+                raise Unfit(wrong)
             return graph
+
+
+def _captured(job: Job, **more: Any) -> Executor:
+    from engine.execution.cuda import CudaGraph
+
+    try:
+        return CudaGraph(job, **more)
+    except torch.OutOfMemoryError:
+        raise Unfit("the copies that trial steps need do not fit into the device's memory") from None

@@ -155,19 +155,27 @@ class _Called(nn.Module):
         return torch.func.functional_call(self._called[0], self._weights, (x,))
 
 
-def compiled_step(job: Job, rows: Tensor, sizes: Sizes, factors: Sequence[Tensor], rate: Tensor) -> Step:
-    """A compiled step for the rows and factors that these tensors hold when it is taken, to be captured. Raises Unfit."""
-    use_own_cache()
-    held = state(job)
-    program = compiled(job, held, sizes, 1)
-    width = torch.stack(tuple(factors)).unsqueeze(0)
+class CompiledSteps:
+    """Compiled steps to be captured, from one program for each number of rows that a step can take."""
 
-    def step() -> Tensor:
-        torch.stack(tuple(factors), out=width[0])
-        with torch.no_grad():
-            return program(held, rows.unsqueeze(0), width)[0]
+    def __init__(self, job: Job) -> None:
+        """Raises Unfit."""
+        lean(job)
+        use_own_cache()
+        self._state = state(job)
+        self._programs: dict[Sizes, Flat] = {}
 
-    return step
+    def __call__(self, job: Job, rows: Tensor, sizes: Sizes, factors: Sequence[Tensor], rate: Tensor) -> Step:
+        """The step for the rows and factors that these tensors hold when it is taken. Raises Unfit."""
+        if sizes not in self._programs:
+            self._programs[sizes] = compiled(job, self._state, sizes, 1)
+        program, held, each = self._programs[sizes], self._state, tuple(factors)
+
+        def step() -> Tensor:
+            with torch.no_grad():
+                return program(held, rows.unsqueeze(0), torch.stack(each).unsqueeze(0))[0]
+
+        return step
 
 
 def use_own_cache() -> None:

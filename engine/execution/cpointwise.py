@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from engine.execution.contract import Unfit
 from engine.execution.cprogram import TYPES, Program
 from engine.execution.tape import Call, View
@@ -14,6 +16,8 @@ Emit = Callable[[Program, Call], None]
 
 def number(value: Any) -> str:
     """A constant as C writes it, a float where it is one."""
+    if isinstance(value, View):
+        raise Unfit("a bound or a factor is a tensor")
     if isinstance(value, bool | int):
         return str(int(value))
     text = repr(float(value))
@@ -62,7 +66,6 @@ FORMULAS: dict[str, Callable[..., str]] = {
     "abs": lambda x: f"fabsf({x})",
     "reciprocal": lambda x: f"(1 / {x})",
     "square": lambda x: f"({x} * {x})",
-    "bitwise_not": lambda x: f"(!{x})",
     "mul": lambda x, y: f"({x} * {y})",
     "div": lambda x, y: f"({x} / {y})",
     "maximum": lambda x, y: f"({x} > {y} || {x} != {x} ? {x} : {y})",
@@ -152,6 +155,12 @@ def _clamp(program: Program, call: Call) -> None:
     combine(program, call.results[0], (x,), written)
 
 
+def _not(program: Program, call: Call) -> None:
+    if call.results[0].dtype is not torch.bool:
+        raise Unfit("bits of whole numbers are turned over")
+    combine(program, call.results[0], (call.arguments[0],), lambda x: f"(!{x})")
+
+
 def _power(program: Program, call: Call) -> None:
     x, exponent = call.arguments
     known = {2: lambda x: f"({x} * {x})", 1: lambda x: x, 0.5: lambda x: f"sqrtf({x})", -1: lambda x: f"(1 / {x})"}
@@ -170,7 +179,8 @@ def _converted(program: Program, call: Call) -> None:
 def _cast(out: View) -> Callable[[str], str]:
     if out.dtype not in TYPES:
         raise Unfit(f"its values are {str(out.dtype).removeprefix('torch.')}")
-    return lambda x: f"({TYPES[out.dtype]}){x}"
+    # of a bool only whether it is 0 counts, which pointwise sees to
+    return lambda x: x if out.dtype is torch.bool else f"({TYPES[out.dtype]})({x})"
 
 
 def _filled(value: Any) -> Emit:
@@ -236,7 +246,12 @@ def _table() -> dict[str, Emit]:
                 emit = _each_add
             table[f"_foreach_{name}.{overload}"] = _each(emit, in_place=False)
             table[f"_foreach_{name}_.{overload}"] = _each(emit, in_place=True)
-    table |= {"pow.Tensor_Scalar": _power, "gelu.default": _gelu, "gelu_backward.default": _gelu_backward}
+    table |= {
+        "bitwise_not.default": _not,
+        "pow.Tensor_Scalar": _power,
+        "gelu.default": _gelu,
+        "gelu_backward.default": _gelu_backward,
+    }
     table |= {"copy_.default": _copy, "clone.default": _converted, "_to_copy.default": _converted}
     table |= {"ones_like.default": _filled(1.0), "zeros_like.default": _filled(0.0), "zero_.default": _filled(0.0)}
     table |= {"zeros.default": _filled(0.0), "ones.default": _filled(1.0), "fill_.Scalar": _full}
@@ -247,7 +262,9 @@ def _table() -> dict[str, Emit]:
 
 def _each_add(program: Program, call: Call) -> None:
     """`_foreach_add` with a number or one tensor for all."""
-    first, second = call.arguments[:2]
+    first, second, *alpha = call.arguments
+    if alpha and alpha[0] != 1:
+        raise Unfit("a sum of lists is scaled")
     combine(program, call.results[0], (first, second), lambda x, y: f"({x} + {y})")
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from engine.execution.contract import Unfit
 from engine.execution.tape import Call, Tape, View
 
-TYPES = {torch.float32: "float", torch.float64: "double", torch.int64: "int64_t", torch.bool: "uint8_t"}
+TYPES = {torch.float32: "float", torch.int64: "int64_t", torch.bool: "uint8_t"}
 ALIGNMENT = 64
 
 PREAMBLE = """\
@@ -168,14 +168,18 @@ class Program:
         for place, view in enumerate(spread):
             if all(stride == 0 for stride, size in zip(view.strides, view.sizes, strict=True) if size != 1):
                 fixed[place] = self.name()
-                self.line(f"const {TYPES[view.dtype]} {fixed[place]} = *{self.pointer(view)};")
+                pointer = self.pointer(view)
+                self.line(f"const {TYPES[view.dtype]} {fixed[place]} = *{pointer};")
         varying = [view for place, view in enumerate(spread) if place not in fixed]
         with_index = self.loops(out.sizes, [out, *varying])
         places = iter(with_index.indices[1:])
         for place, view in enumerate(spread):
-            names.append(fixed[place] if place in fixed else f"{self.pointer(view)}[{next(places)}]")
-        target = f"{self.pointer(out)}[{with_index.indices[0]}]"
-        self.line(f"{with_index.head} {target} = {value(*names)}; {with_index.tail}")
+            name = fixed[place] if place in fixed else f"{self.pointer(view)}[{next(places)}]"
+            # torch converts whole numbers before it calculates with them
+            names.append(f"(float){name}" if out.dtype is torch.float32 and view.dtype is not torch.float32 else name)
+        target, result = f"{self.pointer(out)}[{with_index.indices[0]}]", value(*names)
+        result = f"({result}) != 0" if out.dtype is torch.bool else result
+        self.line(f"{with_index.head} {target} = {result}; {with_index.tail}")
 
     def loops(self, sizes: Sequence[int], over: Sequence[View]) -> Loops:
         """Loops over all values of views of one shape, as one loop where all of them are dense."""

@@ -72,8 +72,8 @@ def _kept_place(out: View, x: View, kept: list[int], names: list[str]) -> str:
 def _norm(program: Program, call: Call) -> None:
     """Euclidean norm of all values."""
     x, order = call.arguments[:2]
-    if order not in (2, 2.0):
-        raise Unfit("a norm is not the Euclidean one")
+    if order not in (2, 2.0) or call.results[0].count != 1:
+        raise Unfit("a norm is not the Euclidean one of all values")
     names = [program.name() for _ in x.sizes]
     loops = " ".join(f"for (long {n} = 0; {n} < {size}; {n}++) {{" for n, size in zip(names, x.sizes, strict=True))
     value = f"{program.pointer(x)}[{index(x.strides, names)}]"
@@ -89,8 +89,8 @@ def _each_norm(program: Program, call: Call) -> None:
 
 
 def _stack(program: Program, call: Call) -> None:
-    parts, axis = call.arguments
-    out = call.results[0]
+    parts, out = call.arguments[0], call.results[0]
+    axis = call.arguments[1] % len(out.sizes)
     for place, part in enumerate(parts):
         sizes = tuple(size for at, size in enumerate(out.sizes) if at != axis)
         strides = tuple(stride for at, stride in enumerate(out.strides) if at != axis)

@@ -7,13 +7,15 @@ for the device but the pace that is taken once, before the first replay that cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from engine.batches import Resident
+from engine.batches import Resident, Whole
 from engine.execution.contract import Executor, Rate, Unfit
 from engine.execution.live import PickedRows, Sizes, factors_of, kinds, sizes_of, untouched
 from engine.job import Job
@@ -40,12 +42,27 @@ def capture(enqueue: Callable[[], None]) -> Callable[[], None]:
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):
             enqueue()
+        with _waiting_forbidden():  # a step that waits would break a capture for good
+            enqueue()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         enqueue()
     replay: Callable[[], None] = graph.replay
     return replay
+
+
+@contextmanager
+def _waiting_forbidden() -> Iterator[None]:
+    """What makes the host wait for the device raises RuntimeError."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is called a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 @dataclass(frozen=True)
@@ -56,21 +73,27 @@ class _Captured:
     rows: Tensor
     factors: Tensor
     losses: Tensor
+    steps: list[Step]
+    """What was captured: it holds tensors that replays read."""
 
 
 class CudaGraph(Executor):
     """Captures graphs of many steps and of one, for each number of rows that a step can take."""
 
-    name = "graph"
-
     def __init__(
-        self, job: Job, capture: Capture = capture, steps: int | None = None, make: Callable[..., Step] | None = None
+        self,
+        job: Job,
+        capture: Capture = capture,
+        steps: int | None = None,
+        make: Callable[..., Step] | None = None,
+        name: str = "graph",
     ) -> None:
         """Captures one step. `steps` a graph are found by timing it, unless they are given. Raises Unfit.
 
         `make` makes the step that is captured, from the same arguments as :func:`tensor_step`.
         """
         _check(job)
+        self.name = name
         self._job, self._capture, self._make = job, capture, make or tensor_step
         self._captured: dict[tuple[Sizes, int], _Captured] = {}
         self._rate = torch.zeros((), device=job.device)
@@ -141,7 +164,7 @@ class CudaGraph(Executor):
             torch.stack([step() for step in each], out=losses)
 
         try:
-            return _Captured(self._capture(enqueue), rows, factors, losses)
+            return _Captured(self._capture(enqueue), rows, factors, losses, each)
         except RuntimeError as error:
             raise Unfit(f"CUDA does not capture it: {str(error).splitlines()[0][:200]}") from error
 
@@ -176,7 +199,7 @@ def steps_an_epoch(job: Job) -> int:
 def _check(job: Job) -> None:
     if job.spec.processes > 1:
         raise Unfit("several processes exchange gradients in its steps")
-    if not isinstance(job.batches, Resident) and job.batches.per_epoch != 1:
+    if not isinstance(job.batches, Whole | Resident):
         raise Unfit("its rows are streamed or loaded")
     if isinstance(job.update, Wrapped):
         if not job.update.can_be_captured:

@@ -47,6 +47,8 @@ def lean(job: Job) -> Lean:
     """The update of a job whose steps can be recorded. Raises Unfit for any other job."""
     if job.spec.processes > 1:
         raise Unfit("several processes exchange gradients in its steps")
+    if job.spec.dropout and job.spec.checkpoint_activations:
+        raise Unfit("what dropout draws is drawn again for the backward pass")
     if not isinstance(job.batches, Whole | Resident):
         raise Unfit("its rows are streamed or loaded")
     if not isinstance(job.update, Lean):

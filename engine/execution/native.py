@@ -21,6 +21,7 @@ from engine.execution.creductions import OPERATORS
 from engine.execution.live import Sizes, factors_of, kinds, lean, live_step, sizes_of, untouched
 from engine.execution.tape import record
 from engine.job import Job
+from engine.split import Rows
 from engine.window import LossWindow
 
 CALL_S = 0.005
@@ -53,6 +54,7 @@ class Graph(Executor):
     def __init__(self, job: Job) -> None:
         """Records a step and writes it down, in some milliseconds. Raises Unfit."""
         self._job, self._update = job, lean(job)
+        _check_labels(job)
         if job.device.type != "cpu":
             raise Unfit(f"programs in C run on the CPU, not on {job.device}")
         self._programs = {sizes: written(job, sizes) for sizes in kinds(job)}
@@ -75,8 +77,8 @@ class Graph(Executor):
         rows = batches.ahead(sizes, most) if isinstance(batches, Resident) else None
         count = most if rows is None else len(rows) // sum(sizes)
         losses = torch.empty(count)
-        factors = factors_of(job, step, count, rate)
         begun = perf_counter()
+        factors = factors_of(job, step, count, rate)
         self._functions[sizes](count, factors, rows, losses)
         self._pace(count, perf_counter() - begun)
         if rows is not None:
@@ -89,6 +91,15 @@ class Graph(Executor):
         """As many steps a call as last a few milliseconds; grows fourfold at most, since the first ones tell little."""
         fitting = int(count * CALL_S / max(seconds, 1e-9))
         self._chunk = max(1, min(fitting, 4 * count, MOST_STEPS))
+
+
+def _check_labels(job: Job) -> None:
+    """What torch would refuse with an error is memory of somebody else's in C."""
+    train = job.material.train
+    if job.spec.task and isinstance(train, Rows) and train.y.dtype.kind in "iu" and train.y.size:
+        low, high = int(train.y.min()), int(train.y.max())
+        if low < 0 or high >= job.plan.outputs:
+            raise Unfit(f"its labels are {low} to {high}, its outputs {job.plan.outputs}")
 
 
 def written(job: Job, sizes: Sizes) -> Program:

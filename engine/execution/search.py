@@ -1,12 +1,14 @@
 """`auto`: whether the steps of a run become a graph, from which step on, and whether it is as fast as it should be.
 
-Whether it is tried and from which step on it is used is computed from the job alone, so that a run that is repeated,
-or goes on after a kill, has the same losses bit for bit. The run begins eagerly at once; the graph is built beside
-it. Before it is used, a few steps are taken both ways and undone: a graph that is slower or wrong is not used.
+Whether it is tried and from which step on it is used is computed from the job alone, so that runs that are repeated
+have the same losses bit for bit. The run begins eagerly at once; the graph is built beside it. Before it is used, a
+few steps are taken both ways and undone: one that is wrong or clearly not faster is not used, which the log keeps, so
+that a run that goes on after a kill decides alike.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Thread
@@ -57,7 +59,7 @@ class Search:
         self._job, self._rate = job, rate
         self._graph: Graph | None = None
         self._building: Thread | None = None
-        self._wrong = ""
+        self._error: Exception | None = None
         self.at: int | None = None
         self.why = ""
         try:
@@ -89,8 +91,8 @@ class Search:
     def _build(self, build: Callable[[], None]) -> None:
         try:
             build()
-        except Unfit as unfit:
-            self._wrong = str(unfit)
+        except Exception as error:  # raised again where the graph is due
+            self._error = error
 
     def wait(self, seconds: float) -> bool:
         """Give the compiler so much time. Whether it is done."""
@@ -98,13 +100,13 @@ class Search:
             self._building.join(seconds)
         return self._building is None or not self._building.is_alive()
 
-    def result(self, step: int, seconds: float) -> Found | None:
-        """The graph, if it is right and faster than the `seconds` of an eager step. Ends the search."""
+    def result(self, step: int) -> Found | None:
+        """The graph, if it is right and faster than eager steps. Ends the search."""
         self.at = None
         try:
-            if self._wrong:
-                raise Unfit(self._wrong)
-            return self._judged(self._graph or self._captured(), step, seconds)
+            if self._error is not None:
+                raise self._error
+            return self._judged(self._graph or self._captured(), step)
         except Unfit as unfit:
             self.why = str(unfit)
             return None
@@ -112,12 +114,15 @@ class Search:
     def _captured(self) -> Executor:
         from engine.execution.cuda import CudaGraph
 
-        return CudaGraph(self._job)
+        try:
+            return CudaGraph(self._job)
+        except torch.OutOfMemoryError:
+            raise Unfit("the copies that trial steps need do not fit into the device's memory") from None
 
-    def _judged(self, executor: Executor, step: int, seconds: float) -> Found:
+    def _judged(self, executor: Executor, step: int) -> Found:
         if wrong := difference(self._job, executor, step, self._rate):
             raise Unfit(wrong)
-        fast = step_seconds(self._job, executor, step, self._rate)
+        seconds, fast = (step_seconds(self._job, each, step, self._rate) for each in (Eager(self._job), executor))
         told = f"a step takes {fast * 1e6:,.3g} µs instead of {seconds * 1e6:,.3g} µs"
         if fast > CLEARLY_FASTER * seconds:
             raise Unfit(f"as a graph {told}")
@@ -127,7 +132,7 @@ class Search:
 def _due(calls: int, step: int, job: Job) -> int | None:
     """The step at which so many operators a step have been taken; None where a run is past it, or over before."""
     at = max(1, EAGER_CALLS // calls)
-    return at if step < at < job.plan.steps else None
+    return at if step <= at < job.plan.steps else None
 
 
 def operations(job: Job) -> float:
@@ -149,13 +154,13 @@ def difference(job: Job, executor: Executor, step: int, rate: Rate) -> str:
 def step_seconds(job: Job, executor: Executor, step: int, rate: Rate) -> float:
     """Median seconds of a step."""
     times: list[float] = []
-    while len(times) < 5 and sum(times) < TRIAL_S:
+    while len(times) < 5:
         times.append(_trial(job, executor, step, rate, MANY, TRIAL_S / 5)[1])
     return sorted(times)[len(times) // 2]
 
 
 def _trial(
-    job: Job, executor: Executor, step: int, rate: Rate, steps: int = JUDGED, most_s: float = 1.0
+    job: Job, executor: Executor, step: int, rate: Rate, steps: int = JUDGED, most_s: float = math.inf
 ) -> tuple[Tensor, float]:
     """Losses of some steps that are undone, on the host, and the seconds of one."""
     steps = min(steps, max(1, job.plan.steps - step))
