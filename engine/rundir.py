@@ -225,16 +225,18 @@ class Follower:
         self._line = 0
 
     def read(self) -> list[AnyEvent | BadLine]:
-        """Events that became complete, at most about 1 MiB of them; an empty list when there are none."""
+        """Events that became complete, about 1 MiB of them or one that is longer; an empty list when there are none."""
         if self._file is None:
             try:
                 self._file = open(self.path / EVENTS, "rb", buffering=0)
             except FileNotFoundError:
                 return []
-        new = self._file.read(READ_BYTES)
-        if not new:
-            return []
-        *lines, self._rest = (self._rest + new).split(b"\n")
+        lines: list[bytes] = []
+        while not lines:
+            new = self._file.read(READ_BYTES)
+            if not new:
+                return []
+            *lines, self._rest = (self._rest + new).split(b"\n")
         return [self._decode(line) for line in lines]
 
     def _decode(self, line: bytes) -> AnyEvent | BadLine:

@@ -217,3 +217,17 @@ def test_the_tail_of_the_output_is_its_last_lines(live: tuple[Path, IO[bytes]]) 
     (run / rundir.OUTPUT).write_bytes(b"x" * 50_000 + b"\n" + b"".join(b"line %d \xff\n" % n for n in range(40)))
     assert output_tail(run, lines=2) == "line 38 �\nline 39 �"
     assert output_tail(run.parent / "no run") == ""
+
+
+def test_a_line_longer_than_what_is_read_at_once_hides_nothing_behind_it(live: tuple[Path, IO[bytes]]) -> None:
+    """A graph can take half a million steps in a refresh."""
+    values = packed(*([0.5] * 600_000))
+    long = Losses(first_step=0, seconds=1.0, values=values, reads=1, waited=0.0)
+    run = end(live, STARTED, long, FINISHED)
+    follower = Follower(run)
+    try:
+        seen = list(follower.read_all())
+    finally:
+        follower.close()
+    assert [type(event) for event in seen] == [type(STARTED), Losses, type(FINISHED)]
+    assert seen[1] == long
