@@ -18,6 +18,8 @@ FOLDER = Path(__file__).parent
 SMALL, COMFORTABLE, WIDE = (80, 24), (120, 40), (200, 60)
 RIVAL = RunSpec(threads=1, device="cpu", hidden=(16,), learning_rate=0.05, momentum=0.5, name="momentum-16")
 IRIS = RunSpec(threads=1, device="cpu", save_every=2.0)
+RUNNING = RunSpec(threads=1, device="cpu", save_every=2.0, executor="eager")
+"""Long enough for a picture of it; a graph is done before one is taken."""
 DIVERGING = RunSpec(
     threads=1, device="cpu", learning_rate=3, momentum=0.98, weight_decay=0.5, epochs=2000, name="too-hot"
 )
@@ -66,7 +68,7 @@ def pictures(home: Path) -> None:
     asyncio.run(take("diverged-120x40", home, COMFORTABLE, diverged, 1, ("l",)))
     for name, size in (("running-120x40", COMFORTABLE), ("running-80x24", SMALL), ("running-200x60", WIDE)):
         with Engine() as engine:
-            running = engine.train(IRIS, home)
+            running = engine.train(RUNNING, home)
             asyncio.run(take(name, home, size, running, 6_000, live=True))
             engine.wait()
 
