@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
-
-import torch
 
 from engine.execution.contract import Executor, Rate, Unfit
 from engine.execution.eager import Eager
@@ -95,21 +92,18 @@ def make(job: Job, name: str) -> Executor:
         case "compile":
             from engine.execution.compiled import Compiled, CompiledSteps
 
-            return _captured(job, make=CompiledSteps(job), name="compile") if cuda else Compiled(job)
+            if not cuda:
+                return Compiled(job)
+            from engine.execution.cuda import captured
+
+            return captured(job, make=CompiledSteps(job), name="compile")
         case _:
             if cuda:
-                return _captured(job)
+                from engine.execution.cuda import captured
+
+                return captured(job)
             graph = Graph(job)
             graph.build()
             if wrong := difference(job, graph, 0, lambda _: job.update.learning_rate):
                 raise Unfit(wrong)
             return graph
-
-
-def _captured(job: Job, **more: Any) -> Executor:
-    from engine.execution.cuda import CudaGraph
-
-    try:
-        return CudaGraph(job, **more)
-    except torch.OutOfMemoryError:
-        raise Unfit("the copies that trial steps need do not fit into the device's memory") from None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from engine.batches import Resident
 from engine.data_cache import cache_folder
 from engine.execution.contract import Executor, Rate, Unfit
-from engine.execution.live import PickedRows, Sizes, factors_of, kinds, lean, sizes_of, untouched
+from engine.execution.live import PickedRows, Sizes, factors_of, kinds, lean, rows_a_step, sizes_of, untouched
 from engine.job import Job
 from engine.step import Step, make_step
 from engine.window import LossWindow
@@ -67,7 +67,7 @@ class Compiled(Executor):
         batches, begun = self._job.batches, step
         left = most
         if isinstance(batches, Resident):
-            each = batches.size * self._job.parts.accumulate
+            each = rows_a_step(self._job)
             begun = batches.position // each
             left = min(most, (len(batches.x) - batches.position) // each if sum(sizes) == each else 1)
         return self._steps if begun % self._steps == 0 and left >= self._steps else 1
@@ -75,9 +75,7 @@ class Compiled(Executor):
 
 def steps_a_program(job: Job) -> int:
     """Steps that are compiled together; a property of the job, not of the moment."""
-    batches = job.batches
-    rows = batches.size * job.parts.accumulate if isinstance(batches, Resident) else job.plan.rows
-    return STEPS if job.plan.parameters * rows <= SMALL else 1
+    return STEPS if job.plan.parameters * rows_a_step(job) <= SMALL else 1
 
 
 def state(job: Job) -> list[Tensor]:

@@ -26,13 +26,6 @@ def number(value: Any) -> str:
     return "NAN" if text == "nan" else f"{text}f"
 
 
-def operand(value: Any) -> tuple[list[View], Callable[..., str]]:
-    """A tensor or a number as inputs and an expression of them."""
-    if isinstance(value, View):
-        return [value], lambda name: name
-    return [], lambda: number(value)
-
-
 def combine(program: Program, out: View, values: Sequence[Any], expression: Callable[..., str]) -> None:
     """`out = expression(values …)`, each a tensor or a number."""
     inputs: list[View] = []
@@ -52,7 +45,7 @@ def combine(program: Program, out: View, values: Sequence[Any], expression: Call
 
 # --- one tensor in, one tensor out ---------------------------------------------------------------------------
 
-ROOT_HALF, ROOT_2_BY_PI = "0.70710678118654752f", "0.79788456080286536f"
+ROOT_HALF = "0.70710678118654752f"
 
 FORMULAS: dict[str, Callable[..., str]] = {
     "relu": lambda x: f"({x} < 0 ? 0 : {x})",

@@ -11,13 +11,14 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.batches import Resident, Whole
 from engine.execution.contract import Executor, Rate, Unfit
-from engine.execution.live import PickedRows, Sizes, factors_of, kinds, sizes_of, untouched
+from engine.execution.live import PickedRows, Sizes, factors_of, kinds, rows_a_step, sizes_of, untouched
 from engine.job import Job
 from engine.optimizers import Wrapped
 from engine.step import Step, make_step
@@ -169,6 +170,14 @@ class CudaGraph(Executor):
             raise Unfit(f"CUDA does not capture it: {str(error).splitlines()[0][:200]}") from error
 
 
+def captured(job: Job, **more: Any) -> CudaGraph:
+    """The executor of a job, whose trial steps may need more memory than there is. Raises Unfit."""
+    try:
+        return CudaGraph(job, **more)
+    except torch.OutOfMemoryError:
+        raise Unfit("the copies that trial steps need do not fit into the device's memory") from None
+
+
 def tensor_step(job: Job, rows: Tensor, sizes: Sizes, factors: Sequence[Tensor], rate: Tensor) -> Step:
     """The step for the rows and factors that these tensors hold when it is taken; `rate` is torch's own optimizers'."""
     update = job.update
@@ -193,7 +202,7 @@ def steps_an_epoch(job: Job) -> int:
     batches = job.batches
     if not isinstance(batches, Resident):
         return MOST_STEPS
-    return max(1, len(batches.x) // (batches.size * job.parts.accumulate))
+    return max(1, len(batches.x) // rows_a_step(job))
 
 
 def _check(job: Job) -> None:

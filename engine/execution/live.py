@@ -107,14 +107,19 @@ def factors_of(job: Job, step: int, count: int, rate: Rate) -> Tensor:
     return torch.tensor(values, dtype=torch.float32)
 
 
+def rows_a_step(job: Job) -> int:
+    """Rows that a step takes, except the last one of an epoch."""
+    batches = job.batches
+    return batches.size * job.parts.accumulate if isinstance(batches, Resident) else job.plan.rows
+
+
 def kinds(job: Job) -> Iterator[Sizes]:
     """What steps can take: full batches first, then what is left at the end of an epoch."""
     batches = job.batches
     if not isinstance(batches, Resident):
         yield ()
         return
-    each, rows = batches.size, len(batches.x)
-    whole = job.parts.accumulate * each
+    each, rows, whole = batches.size, len(batches.x), rows_a_step(job)
     if rows >= whole:
         yield (each,) * job.parts.accumulate
     if left := rows % whole:

@@ -17,10 +17,9 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from engine.batches import Resident
 from engine.execution.contract import Executor, Rate, Unfit
 from engine.execution.eager import Eager
-from engine.execution.live import untouched
+from engine.execution.live import rows_a_step, untouched
 from engine.execution.native import Graph
 from engine.job import Job
 from engine.window import LossWindow
@@ -112,12 +111,9 @@ class Search:
             return None
 
     def _captured(self) -> Executor:
-        from engine.execution.cuda import CudaGraph
+        from engine.execution.cuda import captured
 
-        try:
-            return CudaGraph(self._job)
-        except torch.OutOfMemoryError:
-            raise Unfit("the copies that trial steps need do not fit into the device's memory") from None
+        return captured(self._job)
 
     def _judged(self, executor: Executor, step: int) -> Found:
         if wrong := difference(self._job, executor, step, self._rate):
@@ -137,9 +133,7 @@ def _due(calls: int, step: int, job: Job) -> int | None:
 
 def operations(job: Job) -> float:
     """Floating-point operations of a step, about: forward and twice that backward, for each parameter and row."""
-    batches = job.batches
-    rows = batches.size * job.parts.accumulate if isinstance(batches, Resident) else job.plan.rows
-    return 6.0 * job.plan.parameters * rows
+    return 6.0 * job.plan.parameters * rows_a_step(job)
 
 
 def difference(job: Job, executor: Executor, step: int, rate: Rate) -> str:

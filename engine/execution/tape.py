@@ -79,7 +79,6 @@ class _Recorder(TorchDispatchMode):
         self.tape = Tape()
         self._alive: list[Tensor] = []  # else another tensor could get the same memory
         self._numbers: dict[int, int] = {}
-        self._made: set[int] = set()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
