@@ -16,7 +16,7 @@ from engine.spec import Invalid, RunSpec, Value, check
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """One field of :class:`RunSpec`, as a form or a command line shows it."""
+    """One field of :class:`RunSpec`, or of another declaration, as a form or a command line shows it."""
 
     name: str
     kind: Literal["text", "integer", "number", "integers", "choice", "switch"]
@@ -44,14 +44,14 @@ SWITCH = {"yes": True, "on": True, "true": True, "1": True, "no": False, "off": 
 
 
 @cache
-def fields() -> tuple[Field, ...]:
-    """Every field of :class:`RunSpec`, in order."""
-    info = msgspec.inspect.type_info(RunSpec)
+def fields(kind: type[msgspec.Struct] = RunSpec) -> tuple[Field, ...]:
+    """Every field of :class:`RunSpec`, or of another `kind` that is declared as it is, in order."""
+    info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
-    return tuple(_describe(field) for field in info.fields)
+    return tuple(_describe(field, kind) for field in info.fields)
 
 
-def _describe(field: msgspec.inspect.Field) -> Field:
+def _describe(field: msgspec.inspect.Field, declared: type[msgspec.Struct]) -> Field:
     meta = field.type
     assert isinstance(meta, msgspec.inspect.Metadata)
     extra, kind = meta.extra or {}, meta.type
@@ -63,7 +63,7 @@ def _describe(field: msgspec.inspect.Field) -> Field:
         case msgspec.inspect.FloatType():
             name, expects = "number", f"a number {_bounds(kind)}"
         case msgspec.inspect.LiteralType():
-            choices = get_args(get_type_hints(RunSpec)[field.name])  # msgspec sorts them
+            choices = get_args(get_type_hints(declared)[field.name])  # msgspec sorts them
             name, expects = "choice", "one of " + ", ".join(choices)
         case msgspec.inspect.VarTupleType():
             name, expects = "integers", "whole numbers from 1, separated by commas"
@@ -84,12 +84,13 @@ def _describe(field: msgspec.inspect.Field) -> Field:
 
 
 @cache
-def field(name: str) -> Field:
+def field(name: str, kind: type[msgspec.Struct] = RunSpec) -> Field:
     """The field called `name`; Invalid if there is none."""
-    for candidate in fields():
+    for candidate in fields(kind):
         if candidate.name == name:
             return candidate
-    raise Invalid("", f"there is no field {name!r}; the fields are {', '.join(f.name for f in fields())}")
+    names = ", ".join(f.name for f in fields(kind))
+    raise Invalid("", f"there is no field {name!r}; {f'the fields are {names}' if names else 'there are no fields'}")
 
 
 def show(value: Value) -> str:
@@ -101,15 +102,15 @@ def show(value: Value) -> str:
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
-def parse(name: str, text: str) -> Value:
+def parse(name: str, text: str, kind: type[msgspec.Struct] = RunSpec) -> Value:
     """The value of field `name` written as `text`. Raises Invalid with what would be right."""
-    about = field(name)
+    about = field(name, kind)
     text = text.strip()
     try:
         value = _convert(about, text)
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError
-        msgspec.convert({name: value}, RunSpec)
+        msgspec.convert({name: value}, kind)
     except (ValueError, msgspec.ValidationError):
         shown = f"{text!r} is not" if text else "needs"
         raise Invalid(name, f"{shown} {about.expects}{f' ({about.unit})' if about.unit else ''}") from None

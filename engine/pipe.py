@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from engine.protocol import Asked
 from engine.spec import RunSpec
 
 # --- what a model is made of ------------------------------------------------------------------------------
@@ -70,7 +71,16 @@ class FindBatch(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="
     """Share of the free memory that a step may take."""
 
 
-AnyRequest = Describe | Begin | Continue | FindBatch
+class Measure(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """Check an experiment, create its run directory under `home`, answer, and measure."""
+
+    experiment: Asked
+    spec: RunSpec
+    """The job to measure, where the experiment measures one."""
+    home: str
+
+
+AnyRequest = Describe | Begin | Continue | FindBatch | Measure
 
 
 class DeviceFact(msgspec.Struct, frozen=True, kw_only=True):

@@ -176,10 +176,62 @@ class Warned(Event, frozen=True, kw_only=True):
     message: str
 
 
-class Measured(Event, frozen=True, kw_only=True):
-    """A row of figures; for experiments."""
+Cell = float | int | str | None
+"""A value in a row of figures."""
 
-    values: dict[str, float | int | str | None]
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What an experiment concludes from its rows."""
+
+    finding: str
+    """The answer, in one sentence."""
+    evidence: tuple[str, ...]
+    """The figures it follows from."""
+    next_step: str
+    """What to do with it."""
+    uncertainty: str
+    """What could make it wrong, and what was not seen."""
+    setting: dict[str, str] = {}
+    """Fields of a run that would help, with values as one types them; to be tried with a key."""
+    lines: tuple[Line, ...] = ()
+    """Curves to draw with the rows, such as a fit."""
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """A computed curve in the first picture of an experiment."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    """x and y, in the units of the columns."""
+
+
+class Prepared(Event, frozen=True, kw_only=True):
+    """An experiment is about to measure."""
+
+    time: float
+    """Unix time in seconds."""
+    budget_s: float
+    devices: tuple[str, ...]
+    machine: dict[str, Cell]
+    """What it is measured on: processor, threads, memory, GPU, versions."""
+    cannot_see: tuple[str, ...] = ()
+    """What this machine cannot show, a sentence each."""
+
+
+class Measured(Event, frozen=True, kw_only=True):
+    """A row of figures of an experiment."""
+
+    values: dict[str, Cell]
+
+
+class Concluded(Event, frozen=True, kw_only=True):
+    """An experiment has ended, by itself or by command; the last event of its run."""
+
+    time: float
+    seconds: float
+    outcome: Literal["finished", "stopped"]
+    verdict: Verdict
+    cannot_see: tuple[str, ...] = ()
 
 
 class Suggestion(msgspec.Struct, frozen=True, kw_only=True):
@@ -275,7 +327,9 @@ AnyEvent = (
     | Changed
     | Noted
     | Warned
+    | Prepared
     | Measured
+    | Concluded
     | Telemetry
     | Finished
     | Failed
@@ -318,10 +372,22 @@ class Set(Command, frozen=True, kw_only=True):
 AnyCommand = Pause | Resume | Stop | Save | Set
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """An experiment, as somebody asked for it."""
+
+    name: str
+    fields: dict[str, str] = {}
+    """Its own fields, as one types them; those left out have their defaults."""
+    quick: bool = False
+
+
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Contents of run.json: what was asked, by which versions, on which host, when."""
 
     spec: RunSpec
+    """Of an experiment: the job it measures."""
+    experiment: Asked | None = None
+    """None for a run that trains."""
     created: float
     """Unix time in seconds."""
     host: str

@@ -24,6 +24,7 @@ from engine.protocol import (
     UNREADABLE,
     AnyCommand,
     AnyEvent,
+    Asked,
     RunRecord,
     decode_command,
     decode_event,
@@ -50,6 +51,14 @@ def home() -> Path:
     return Path(platformdirs.user_data_dir("epochtop", appauthor=False)) / "runs"
 
 
+LAB = "lab"
+
+
+def lab_home(folder: Path) -> Path:
+    """The folder of all experiments beside the runs in `folder`: they are run directories too, but nothing is trained."""
+    return folder / LAB
+
+
 def whoami() -> str:
     """The sender of a command, as `user@host:pid`."""
     return f"{_user()}@{socket.gethostname()}:{os.getpid()}"
@@ -68,6 +77,8 @@ def _user() -> str:
 def make_home(folder: Path) -> None:
     """Make the folder of runs, private to the user. Raises Invalid if runs cannot be written there."""
     try:
+        if folder.name == LAB:  # parents that mkdir makes have the mode that everybody has
+            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe = folder / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
         probe.touch()
@@ -79,7 +90,9 @@ def make_home(folder: Path) -> None:
         ) from None
 
 
-def create(folder: Path, spec: RunSpec, versions: dict[str, str], created: float) -> tuple[Path, IO[bytes]]:
+def create(
+    folder: Path, spec: RunSpec, versions: dict[str, str], created: float, experiment: Asked | None = None
+) -> tuple[Path, IO[bytes]]:
     """Create a run directory and take its lock.
 
     Returns its path and the open lock file, which the caller keeps open as long as it lives. The directory
@@ -97,6 +110,7 @@ def create(folder: Path, spec: RunSpec, versions: dict[str, str], created: float
             (aside / name).touch()
         record = RunRecord(
             spec=spec,
+            experiment=experiment,
             created=created,
             host=socket.gethostname(),
             user=_user(),
@@ -105,7 +119,7 @@ def create(folder: Path, spec: RunSpec, versions: dict[str, str], created: float
         )
         write_whole(aside / RECORD, encode(record))
         while True:
-            path = folder / f"{stem(spec)}-{secrets.token_hex(2)}"
+            path = folder / f"{experiment.name if experiment else stem(spec)}-{secrets.token_hex(2)}"
             if not path.exists():
                 with contextlib.suppress(FileExistsError):
                     aside.rename(path)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from engine import devices, rundir
 from engine.children import Children
+from engine.detach import detach
 from engine.device import choose_device
 from engine.failures import explain, failed
 from engine.footprint import Footprint
@@ -77,7 +78,7 @@ class Run:
     def serve(self) -> int:
         """Train to the end, whatever the end is. Returns the exit status: 1 for a run that failed."""
         if not self._attached:
-            self._detach()
+            detach(self.path)
         self._write_preparation()
         recorder = Recorder(self.path, self._job.spec, goes_on=self._origin is not None)
         self._team = self._gathered(recorder)
@@ -182,15 +183,6 @@ class Run:
         if preparation is not None:
             with contextlib.suppress(OSError):  # the recorder tells of a full disk
                 rundir.write_whole(self.path / rundir.PREPARATION, encode(preparation))
-
-    def _detach(self) -> None:
-        """Give the terminal and the viewer's pipes back: input from nowhere, output into the run."""
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        output = os.open(self.path / rundir.OUTPUT, os.O_WRONLY | os.O_APPEND)
-        for descriptor, source in ((0, nothing), (1, output), (2, output)):
-            os.dup2(source, descriptor)
-        os.close(nothing)
-        os.close(output)
 
     def _end_on_signals(self, recorder: Recorder) -> None:
         def stop(number: int, _frame: object) -> None:

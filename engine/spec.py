@@ -24,7 +24,8 @@ class Invalid(ValueError):  # noqa: N818 - reads as a statement: the field is in
         self.message = message
 
 
-def _field(description: str, group: str, unit: str = "", expects: str = "", **bounds: Any) -> Meta:
+def declared(description: str, group: str, unit: str = "", expects: str = "", **bounds: Any) -> Meta:
+    """What a field is annotated with. `expects` is what a right text is, in words; msgspec knows the `bounds`."""
     return Meta(description=description, extra={"group": group, "unit": unit, "expects": expects}, **bounds)
 
 
@@ -48,7 +49,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     dataset: Annotated[
         str,
-        _field(
+        declared(
             "iris, wine, breast_cancer, digits (scikit-learn); sums, moons, circles, blobs, spirals, regression "
             "(generated); mnist, fashion_mnist, cifar10, openml:NAME or openml:ID (fetched once, then cached); "
             "csv:PATH, parquet:PATH, npz:PATH, npy:PATH, images:FOLDER, text:PATH",
@@ -57,18 +58,18 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             pattern=rf"^({'|'.join((*BUILT_IN, *GENERATED, *IMAGES))}|({'|'.join(SOURCES)}):.+)$",
         ),
     ] = "iris"
-    target: Annotated[str, _field("label column of a table (csv, parquet, openml)", "data")] = ""
+    target: Annotated[str, declared("label column of a table (csv, parquet, openml)", "data")] = ""
     samples: Annotated[
-        int, _field("rows of a generated dataset (moons to regression)", "data", "rows", ge=10, le=10**8)
+        int, declared("rows of a generated dataset (moons to regression)", "data", "rows", ge=10, le=10**8)
     ] = 1000
-    noise: Annotated[float, _field("noise of a generated dataset", "data", ge=0, le=100)] = 0.2
+    noise: Annotated[float, declared("noise of a generated dataset", "data", ge=0, le=100)] = 0.2
     test_fraction: Annotated[
         float,
-        _field("share of the rows held out for the test loss; 0 trains on every row", "data", ge=0, lt=1),
+        declared("share of the rows held out for the test loss; 0 trains on every row", "data", ge=0, lt=1),
     ] = 0.2
     validation_fraction: Annotated[
         float,
-        _field(
+        declared(
             "share of the remaining rows by which the best weights, plateau and patience are judged; "
             "0 takes the test rows for that",
             "data",
@@ -78,30 +79,31 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = 0.0
     scaling: Annotated[
         Literal["minmax", "standard", "none"],
-        _field("feature scaling, fitted on the training rows only", "data"),
+        declared("feature scaling, fitted on the training rows only", "data"),
     ] = "minmax"
-    class_weights: Annotated[bool, _field("weigh each class by the inverse of its frequency", "data")] = False
+    class_weights: Annotated[bool, declared("weigh each class by the inverse of its frequency", "data")] = False
     placement: Annotated[
         Literal["auto", "device", "stream"],
-        _field(
+        declared(
             "where the rows lie: all on the device, or streamed from the host one batch ahead; "
             "auto keeps them on the device while they need at most half of its free memory",
             "data",
         ),
     ] = "auto"
     workers: Annotated[
-        int, _field("processes that load an own task's Dataset; 0 loads in the training process", "data", ge=0, le=256)
+        int,
+        declared("processes that load an own task's Dataset; 0 loads in the training process", "data", ge=0, le=256),
     ] = 0
 
     # --- model ---------------------------------------------------------------------------------------------
 
     model: Annotated[
         Literal["mlp", "cnn", "resnet", "transformer"],
-        _field("mlp for tables and images, cnn and resnet for images, transformer for text", "model"),
+        declared("mlp for tables and images, cnn and resnet for images, transformer for text", "model"),
     ] = "mlp"
     task: Annotated[
         str,
-        _field(
+        declared(
             "your own model and data: PATH.py:FUNCTION, a function that returns an engine.Task; it takes the place "
             "of dataset and model",
             "model",
@@ -111,67 +113,75 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = ""
     hidden: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=10**12)], ...],
-        _field(
+        declared(
             "units of each hidden layer of an mlp, separated by commas; empty is a linear model", "model", max_length=64
         ),
     ] = (10,)
     activation: Annotated[
-        Literal["relu", "tanh", "sigmoid", "gelu", "silu", "none"], _field("between the layers", "model")
+        Literal["relu", "tanh", "sigmoid", "gelu", "silu", "none"], declared("between the layers", "model")
     ] = "relu"
-    dropout: Annotated[float, _field("share of units left out at random while training", "model", ge=0, lt=1)] = 0.0
+    dropout: Annotated[float, declared("share of units left out at random while training", "model", ge=0, lt=1)] = 0.0
     width: Annotated[
         int,
-        _field("channels of a cnn's or resnet's first layer, embedding size of a transformer", "model", ge=1, le=65536),
+        declared(
+            "channels of a cnn's or resnet's first layer, embedding size of a transformer", "model", ge=1, le=65536
+        ),
     ] = 32
-    layers: Annotated[int, _field("blocks of a transformer, or of each stage of a resnet", "model", ge=1, le=1000)] = 2
-    heads: Annotated[int, _field("attention heads of a transformer; they divide its width", "model", ge=1, le=1024)] = 4
-    context: Annotated[int, _field("characters a transformer sees", "model", "characters", ge=2, le=65536)] = 64
+    layers: Annotated[
+        int, declared("blocks of a transformer, or of each stage of a resnet", "model", ge=1, le=1000)
+    ] = 2
+    heads: Annotated[
+        int, declared("attention heads of a transformer; they divide its width", "model", ge=1, le=1024)
+    ] = 4
+    context: Annotated[int, declared("characters a transformer sees", "model", "characters", ge=2, le=65536)] = 64
 
     # --- training ------------------------------------------------------------------------------------------
 
-    epochs: Annotated[int, _field("passes over the training rows", "training", ge=1, le=10**12)] = 20_000
+    epochs: Annotated[int, declared("passes over the training rows", "training", ge=1, le=10**12)] = 20_000
     max_steps: Annotated[
-        Steps, _field("end after this many steps, whatever the epochs say; 0 is no limit", "training", "steps")
+        Steps, declared("end after this many steps, whatever the epochs say; 0 is no limit", "training", "steps")
     ] = 0
     max_seconds: Annotated[
-        float, _field("end after this much training time; 0 is no limit", "training", "s", ge=0, le=1e9)
+        float, declared("end after this much training time; 0 is no limit", "training", "s", ge=0, le=1e9)
     ] = 0.0
     batch_size: Annotated[
         int,
-        _field("rows in a batch, shuffled every epoch; 0 takes all rows at once", "training", "rows", ge=0),
+        declared("rows in a batch, shuffled every epoch; 0 takes all rows at once", "training", "rows", ge=0),
     ] = 0
     accumulate: Annotated[
         int,
-        _field("batches whose gradients are averaged before a step is taken", "training", "batches", ge=1, le=10**6),
+        declared("batches whose gradients are averaged before a step is taken", "training", "batches", ge=1, le=10**6),
     ] = 1
     optimizer: Annotated[
-        Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "muon"], _field("update rule", "training")
+        Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "muon"], declared("update rule", "training")
     ] = "sgd"
-    learning_rate: Annotated[float, _field("step size of the optimizer", "training", gt=0, le=1e6)] = 0.01
-    momentum: Annotated[float, _field("momentum of sgd and rmsprop; 0 is plain SGD", "training", ge=0, lt=1)] = 0.0
-    nesterov: Annotated[bool, _field("Nesterov momentum (sgd)", "training")] = False
-    weight_decay: Annotated[float, _field("L2 penalty, or decoupled decay (adamw, muon)", "training", ge=0, le=1e6)] = (
-        0.0
-    )
+    learning_rate: Annotated[float, declared("step size of the optimizer", "training", gt=0, le=1e6)] = 0.01
+    momentum: Annotated[float, declared("momentum of sgd and rmsprop; 0 is plain SGD", "training", ge=0, lt=1)] = 0.0
+    nesterov: Annotated[bool, declared("Nesterov momentum (sgd)", "training")] = False
+    weight_decay: Annotated[
+        float, declared("L2 penalty, or decoupled decay (adamw, muon)", "training", ge=0, le=1e6)
+    ] = 0.0
     schedule: Annotated[
         Literal["constant", "cosine", "one_cycle", "step", "linear", "plateau", "range_test"],
-        _field(
+        declared(
             "of the learning rate: constant; cosine or linear down to 0; one_cycle up and down; step a tenth after "
             "each third; plateau a tenth where evaluations stop to improve; range_test from 1e-7 of it up to find a good one",
             "training",
         ),
     ] = "constant"
     warmup: Annotated[
-        Steps, _field("steps in which the learning rate grows from 0 to its value", "training", "steps")
+        Steps, declared("steps in which the learning rate grows from 0 to its value", "training", "steps")
     ] = 0
     clip_norm: Annotated[
         float,
-        _field("scale gradients down to this norm where theirs is larger; 0 leaves them", "training", ge=0, le=1e9),
+        declared("scale gradients down to this norm where theirs is larger; 0 leaves them", "training", ge=0, le=1e9),
     ] = 0.0
-    label_smoothing: Annotated[float, _field("share of certainty taken from each label", "training", ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, declared("share of certainty taken from each label", "training", ge=0, lt=1)] = (
+        0.0
+    )
     patience: Annotated[
         int,
-        _field(
+        declared(
             "end after so many evaluations without a better loss; 0 never does (needs eval_epochs)",
             "training",
             "evaluations",
@@ -181,25 +191,27 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = 0
     ema: Annotated[
         float,
-        _field(
+        declared(
             "evaluate and save a moving average of the weights with this decay, such as 0.999", "training", ge=0, lt=1
         ),
     ] = 0.0
     precision: Annotated[
         Literal["fp32", "tf32", "bf16", "fp16"],
-        _field("of the arithmetic; weights stay float32 (tf32 needs a GPU, fp16 scales the loss)", "training"),
+        declared("of the arithmetic; weights stay float32 (tf32 needs a GPU, fp16 scales the loss)", "training"),
     ] = "fp32"
-    channels_last: Annotated[bool, _field("memory layout that convolutions prefer on many devices", "training")] = False
-    checkpoint_activations: Annotated[
-        bool, _field("recompute activations in the backward pass: less memory, more time", "training")
-    ] = False
-    deterministic: Annotated[bool, _field("only algorithms that give the same result again; slower", "training")] = (
+    channels_last: Annotated[bool, declared("memory layout that convolutions prefer on many devices", "training")] = (
         False
     )
-    oom_retry: Annotated[bool, _field("after out of memory, begin again with half the batch", "training")] = False
+    checkpoint_activations: Annotated[
+        bool, declared("recompute activations in the backward pass: less memory, more time", "training")
+    ] = False
+    deterministic: Annotated[bool, declared("only algorithms that give the same result again; slower", "training")] = (
+        False
+    )
+    oom_retry: Annotated[bool, declared("after out of memory, begin again with half the batch", "training")] = False
     seed: Annotated[
         int,
-        _field(
+        declared(
             "of the initial weights and of shuffling; the test split stays the same",
             "training",
             ge=0,
@@ -211,7 +223,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     device: Annotated[
         str,
-        _field(
+        declared(
             "auto, cpu, cuda, cuda:N or mps",
             "machine",
             expects="auto, cpu, cuda, cuda:N or mps",
@@ -220,7 +232,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = "auto"
     threads: Annotated[
         int,
-        _field(
+        declared(
             "CPU threads of an operator; 0 takes all only where a few timed steps are clearly faster with them",
             "machine",
             ge=0,
@@ -229,7 +241,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = 0
     executor: Annotated[
         Literal["auto", "eager", "graph", "compile"],
-        _field(
+        declared(
             "how steps are executed: eager operator by operator, graph recorded once and replayed (C on the CPU, CUDA "
             "graphs), compile by torch.compile; auto begins eagerly and changes to graph where that pays",
             "machine",
@@ -237,7 +249,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = "auto"
     processes: Annotated[
         int,
-        _field(
+        declared(
             "training processes on this machine, one a GPU; each takes its share of every batch",
             "machine",
             ge=1,
@@ -245,17 +257,17 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ] = 1
     shard: Annotated[
-        bool, _field("split weights, gradients and optimizer state over 2 or more processes (FSDP)", "machine")
+        bool, declared("split weights, gradients and optimizer state over 2 or more processes (FSDP)", "machine")
     ] = False
 
     # --- recording -----------------------------------------------------------------------------------------
 
     refresh_ms: Annotated[
-        int, _field("how often losses are read from the device", "recording", "ms", ge=10, le=60_000)
+        int, declared("how often losses are read from the device", "recording", "ms", ge=10, le=60_000)
     ] = 100
     eval_every: Annotated[
         float,
-        _field(
+        declared(
             "between evaluations on the test rows; 0 evaluates only at the end",
             "recording",
             "s",
@@ -265,7 +277,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = 0.5
     eval_epochs: Annotated[
         int,
-        _field(
+        declared(
             "evaluate after every so many epochs instead of by the clock; 0 goes by the clock",
             "recording",
             "epochs",
@@ -274,11 +286,11 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ] = 0
     save_every: Annotated[
-        float, _field("between checkpoints; 0 saves only at the end", "recording", "s", ge=0, le=10**9)
+        float, declared("between checkpoints; 0 saves only at the end", "recording", "s", ge=0, le=10**9)
     ] = 10.0
     keep_epochs: Annotated[
         int,
-        _field(
+        declared(
             "keep a checkpoint after every so many epochs; 0 keeps the last and the best",
             "recording",
             "epochs",
@@ -288,7 +300,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = 0
     name: Annotated[
         str,
-        _field(
+        declared(
             "a name to find the run by; may be empty",
             "recording",
             expects="up to 60 letters, digits, spaces and . _ + @ : = -",

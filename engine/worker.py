@@ -27,8 +27,20 @@ from engine.failures import explain
 from engine.fields import field, fields
 from engine.footprint import Footprint, resident_bytes
 from engine.job import build, describe, resolved
+from engine.lab.serve import Experimenting, prepared
 from engine.material import Material, material
-from engine.pipe import Accepted, AnyReply, Begin, Continue, Describe, FindBatch, Progress, Refused, decode_request
+from engine.pipe import (
+    Accepted,
+    AnyReply,
+    Begin,
+    Continue,
+    Describe,
+    FindBatch,
+    Measure,
+    Progress,
+    Refused,
+    decode_request,
+)
 from engine.protocol import UNREADABLE, encode
 from engine.resume import remains
 from engine.serve import RUN_SIGNALS, Run
@@ -81,9 +93,9 @@ class Standby:
         except Exception as error:
             self._reply(refusal(error))
 
-    def _start(self, request: Begin | Continue) -> Run | None:
+    def _start(self, request: Begin | Continue | Measure) -> Run | Experimenting | None:
         try:
-            run = self._begin(request) if isinstance(request, Begin) else self._continue(request)
+            run = self._made(request)
         except Exception as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
             self._reply(refusal(error))
@@ -93,6 +105,23 @@ class Standby:
         with contextlib.suppress(BrokenPipeError):  # closing tries once more what a viewer that is gone did not take
             self._replies.close()
         return run
+
+    def _made(self, request: Begin | Continue | Measure) -> Run | Experimenting:
+        match request:
+            case Begin():
+                return self._begin(request)
+            case Continue():
+                return self._continue(request)
+            case Measure():
+                return self._experiment(request)
+
+    def _experiment(self, request: Measure) -> Experimenting:
+        spec, folder = resolved(request.spec), rundir.lab_home(Path(request.home))
+        experiment, bench = prepared(request.experiment, spec, folder)
+        signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
+        path, lock = rundir.create(folder, spec, versions(), time.time(), request.experiment)
+        bench.folder = path
+        return Experimenting(experiment, bench, path, lock)
 
     def _begin(self, request: Begin) -> Run:
         check(request.spec)

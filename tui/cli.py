@@ -32,6 +32,7 @@ epochtop trains PyTorch models on this machine and shows them live in the termin
   epochtop export RUN --format FORMAT  losses (csv, jsonl, tensorboard), weights (safetensors, torch), model (onnx)
   epochtop find-lr [FIELDS]            which learning rate to train with, by trying them all
   epochtop find-batch [FIELDS]         the largest batch that fits, tried in full steps
+  epochtop lab [NAME] [FIELDS]         where the time goes on this machine, measured; without a name it lists them
   epochtop hardware [--json] [--torch] what this machine has and is good for
 
 RUN is an id, the beginning of one, a name, or `last`. FIELDS say what to train; without any it is
@@ -265,6 +266,12 @@ def _export(arguments: list[str]) -> int:
     return ask_engine(["export", f"--format={parsed.format}", *options, "--", str(path)])
 
 
+def _lab(arguments: list[str]) -> int:
+    from tui.lab_command import lab
+
+    return lab(arguments)
+
+
 def _hardware(arguments: list[str]) -> int:
     parsed = _parse(Hardware, "hardware", arguments)
     from tui.hardware_text import print_hardware
@@ -282,5 +289,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "export": _export,
     "find-lr": _find_lr,
     "find-batch": _find_batch,
+    "lab": _lab,
     "hardware": _hardware,
 }

@@ -19,7 +19,8 @@ from engine.spec import RunSpec, Value
 _METAVARS = {"text": "TEXT", "integer": "INT", "number": "NUMBER", "integers": "INT"}
 
 
-def _flag(field: Field, default: Value) -> tuple[str, Any, Any]:
+def flag(field: Field, default: Value) -> tuple[str, Any, Any]:
+    """The flag of a field."""
     if field.kind == "switch":
         return switch(field.name, field.description)
     metavar = "{" + ",".join(field.choices) + "}" if field.choices else _METAVARS[field.kind]
@@ -40,7 +41,7 @@ def spec_flags(
 ) -> type:
     """A dataclass with `options` and a flag for each field of RunSpec, save those `without`, for tyro."""
     start = defaults or RunSpec()
-    flags = [_flag(field, getattr(start, field.name)) for field in fields() if field.name not in without]
+    flags = [flag(field, getattr(start, field.name)) for field in fields() if field.name not in without]
     made = dataclasses.make_dataclass(name, [*options, *flags], kw_only=True, frozen=True)
     made.__doc__ = doc
     return made

@@ -23,13 +23,14 @@ from engine.pipe import (
     Continue,
     Describe,
     FindBatch,
+    Measure,
     Plan,
     Progress,
     Ready,
     Refused,
     decode_reply,
 )
-from engine.protocol import encode
+from engine.protocol import Asked, encode
 from engine.spec import RunSpec
 
 
@@ -78,6 +79,13 @@ class Standby:
     def resume(self, run: Path) -> Accepted | Refused:
         """Let the engine go on with a run that had ended. Raises EngineDied."""
         reply = self._ask(Continue(run=str(run)))
+        assert isinstance(reply, Accepted | Refused)
+        self.taken = isinstance(reply, Accepted)
+        return reply
+
+    def measure(self, experiment: Asked, spec: RunSpec, home: Path) -> Accepted | Refused:
+        """Hand over an experiment. After Accepted the engine belongs to nobody. Raises EngineDied."""
+        reply = self._ask(Measure(experiment=experiment, spec=spec, home=str(home)))
         assert isinstance(reply, Accepted | Refused)
         self.taken = isinstance(reply, Accepted)
         return reply

@@ -1,0 +1,27 @@
+"""All experiments, in the order in which they are listed."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from engine.lab.contract import Experiment
+from engine.spec import Invalid
+
+NAMES = ("reads",)
+"""Each is a module of this package."""
+
+
+@cache
+def experiments() -> tuple[Experiment, ...]:
+    """All of them."""
+    # by name, so that who lists them has not imported, for a linter, what they measure with
+    return tuple(import_module(f"engine.lab.{name}").EXPERIMENT for name in NAMES)
+
+
+def find(name: str) -> Experiment:
+    """The experiment called `name`. Raises Invalid if there is none."""
+    for experiment in experiments():
+        if experiment.name == name:
+            return experiment
+    raise Invalid("", f"there is no experiment {name!r}; there are {', '.join(NAMES)}")
