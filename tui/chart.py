@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from math import floor
 from typing import ClassVar
 
+from rich.markup import escape
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
@@ -111,6 +112,7 @@ class LossChart(Widget, can_focus=True):
         self.marker = "auto"
         """`auto` is braille, or blocks where the plot is large; or a marker of :mod:`tui.plot`."""
         self._begun = self._ended = False
+        self._told = ""
         self._zoom = (0.0, 1.0)
         self._stale, self._recolor = True, False
         self._memory = paint.Memory()
@@ -159,6 +161,14 @@ class LossChart(Widget, can_focus=True):
         if not self._ended:
             self._ended = True
             self._reset()
+
+    def tell(self, line: str) -> None:
+        """A line at the foot of the frame, as long as it fits; repainted when it changes."""
+        room = max(1, self.size.width - 4)
+        shown = line if len(line) <= room else f"{line[: room - 1]}…"
+        if shown != self._told:
+            self._told = shown
+            self.border_subtitle = escape(shown)
 
     def set_overlays(self, overlays: Sequence[Trace]) -> None:
         """Show these runs behind the run. The same runs again: they have grown, and :meth:`redraw` shows it."""

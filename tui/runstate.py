@@ -48,6 +48,8 @@ class RunState:
         self.started: Started | None = None
         self.executor = ""
         """How steps are executed now."""
+        self.switched: Switched | None = None
+        """When that changed last, and why."""
         self.finished: Finished | None = None
         self.failed: Failed | None = None
         self.step = 0
@@ -228,7 +230,7 @@ class RunState:
             case Saved():
                 return f"saved checkpoint {event.kind!r} of step {event.step:,}"
             case Switched():
-                self.executor = event.executor
+                self.executor, self.switched = event.executor, event
                 if event.executor == "eager":
                     return event.why
                 return f"{event.executor} takes the steps from {event.step:,} on: {event.why}"

@@ -17,6 +17,7 @@ from textual.app import App
 from engine.rundir import read_record
 from engine.spec import Invalid
 from tui import status
+from tui.pace import pace
 from tui.screen import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from tui.session import Session, Stage
 from tui.telemetry import compared
@@ -102,6 +103,7 @@ class Viewer(App[int]):
                 self._state_changed(session)
             self._drawn = self._drawn or session.state.step > 0 or session.state.over
             self._write_log(session)
+        self.main.chart.tell(pace(session.state) if session is not None else "")
         self.main.chart.redraw()
         self.show_lines()
         self.beaten()
