@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 EVERY = (1, 10, 100, 200, 1000, 2000, 0)
 """Steps between two reads; 0 is never."""
-ROUNDS = 5
+ROUNDS = 4
 """Times that every interval should be measured; steps that take long are fewer, and so are intervals then."""
 NEGLIGIBLE = 0.01
 """Share of the time below which reads matter no more."""
+MUCH = 0.3
+"""Share of a step from which launching is worth taking away."""
 
 
 class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,7 +69,7 @@ def _block(bench: Bench, device: str, loop: PlainLoop) -> int:
     run = repeated(torch.device(device), loop.step)
     run(1)
     step_s = run(5) / 5
-    each_s = bench.budget_s * 0.9 / (len(bench.devices) * (len(EVERY) + 1) * (ROUNDS + 1))
+    each_s = bench.budget_s * 0.95 / (len(bench.devices) * (len(EVERY) + 1) * (ROUNDS + 0.5))
     return max(1, min(max(EVERY), round(each_s / step_s)))
 
 
@@ -202,7 +204,7 @@ def conclude(found: Findings) -> Verdict:
         evidence=tuple(line for costs in told for line in costs.evidence()),
         next_step=main.next_step(),
         uncertainty=main.uncertainty(),
-        setting={"executor": "graph"} if main.launching > 0.5 else {},
+        setting={"executor": "graph"} if main.launching > MUCH else {},
         lines=tuple(costs.line() for costs in told),
     )
 
@@ -263,6 +265,10 @@ class _Costs:
             + ", ".join(f"{left:+.1%}" for left in self._fit.residuals)
             + ")"
         ]
+        lines.append(
+            f"{self._device}: without any read {quantity(self._steps * self._step, 's')} remain, the same at every interval: "
+            "that is why what remains does not follow the number of reads"
+        )
         if every is not None:
             lines.append(f"{self._device}: " + every.words("reading every loss", "reading none"))
         if ours is not None:
@@ -275,10 +281,10 @@ class _Costs:
         return lines
 
     def next_step(self) -> str:
-        if self.launching > 0.5:
+        if self.launching > MUCH:
             return (
-                "reading less often does not touch the steps themselves, and most of a step is launching small "
-                "operators: executor=graph takes that away"
+                "reading less often does not touch the steps, and much of a step is launching small operators, which "
+                "executor=graph is there to take away: `epochtop lab executors` measures how much it does"
             )
         return "keep every loss; what remains is the step itself: `epochtop lab anatomy` takes it apart"
 
@@ -286,7 +292,7 @@ class _Costs:
         spread = max((figure(times).spread / figure(times).median for times in self._times()), default=0.0)
         return (
             f"times of one interval differ by up to {spread:.0%} between their quartiles, and differences below that are "
-            "called none; this is why remaining times look unrelated to the number of reads when each is measured once"
+            "called none; an interval that is measured once can be off by as much"
         )
 
     def _times(self) -> list[list[float]]:
