@@ -118,6 +118,8 @@ class Standby:
     def _experiment(self, request: Measure) -> Experimenting:
         spec, folder = resolved(request.spec), rundir.lab_home(Path(request.home))
         experiment, bench = prepared(request.experiment, spec, folder)
+        if experiment.job is not None:
+            describe(spec, self._load(spec))  # what is wrong with the job is said before a run exists
         signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
         path, lock = rundir.create(folder, spec, versions(), time.time(), request.experiment)
         bench.folder = path
