@@ -98,7 +98,7 @@ def plan(spec: RunSpec, stuff: Material, device: torch.device) -> Plan:
         parameters=summary.parameters,
         steps=min(steps, spec.max_steps) if spec.max_steps else steps,
         steps_per_epoch=steps_per_epoch,
-        memory_bytes=memory.memory_bytes(spec, summary) + stuff.bytes,
+        memory_bytes=memory.held_bytes(spec, summary, on_host=device.type == "cpu") + stuff.bytes,
         available_bytes=free_bytes(device),
         summary=summary,
     )

@@ -10,7 +10,7 @@ from engine.material import Material
 from engine.measure import measure
 from engine.pipe import ModelSummary, Plan
 from engine.spec import Invalid, RunSpec
-from engine.summary import memory_bytes, scaled
+from engine.summary import held_bytes, memory_bytes, scaled
 
 SHARE = 0.5
 """Rows lie on the device while they need at most this share of its free memory."""
@@ -47,7 +47,7 @@ def _size_field(spec: RunSpec) -> tuple[str, str]:
     return "width", str(spec.width)
 
 
-__all__ = ["check", "gib", "memory_bytes", "resident", "summary_of"]
+__all__ = ["check", "gib", "held_bytes", "memory_bytes", "resident", "summary_of"]
 
 
 def gib(size: int) -> str:

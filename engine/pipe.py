@@ -128,7 +128,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"
     steps: int
     steps_per_epoch: int
     memory_bytes: int
-    """Weights, gradients, optimizer state, activations of a batch, and data."""
+    """Weights, gradients, optimizer state, activations of a batch, copies of weights that are kept, and data."""
     available_bytes: int | None
     summary: ModelSummary | None = None
     """The model's layers."""

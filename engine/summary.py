@@ -60,6 +60,25 @@ def memory_bytes(spec: RunSpec, summary: ModelSummary) -> int:
     return (trained + every) // spec.processes + FLOAT_BYTES * GATHERED * largest_part(summary) + whole
 
 
+REMEMBERED = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1, "adagrad": 1, "muon": 1}
+"""Tensors of the parameters' size that an optimizer keeps from step to step, momentum of sgd apart."""
+
+
+def held_bytes(spec: RunSpec, summary: ModelSummary, on_host: bool = False) -> int:
+    """Bytes that a run of `spec` holds at its peak, its rows apart: in a step, or while a checkpoint is copied.
+
+    Beside either lie the best weights so far; a checkpoint is a copy of weights, average and what the optimizer keeps.
+    Where the host is the device (`on_host`), a tensor that is being written lies there once more.
+    """
+    best = FLOAT_BYTES * summary.parameters
+    step = memory_bytes(spec, summary)
+    if spec.shard:  # whole checkpoints go to the host, tensor by tensor
+        return step + best // spec.processes
+    written = FLOAT_BYTES * largest_part(summary) if on_host else 0
+    kept = (REMEMBERED[spec.optimizer] + bool(spec.momentum and spec.optimizer == "sgd")) * summary.trained
+    return max(step, 2 * FLOAT_BYTES * ((1 + bool(spec.ema)) * summary.parameters + kept) + written) + best
+
+
 GATHERED = 3
 """Tensors of the size of the largest part that sharding needs: the part at work, the next one, and gradients."""
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from engine.models import build_model
 from engine.spec import RunSpec
 from engine.split import Preparation
-from engine.summary import memory_bytes, perceptron, summary_of, working_bytes
+from engine.summary import held_bytes, memory_bytes, perceptron, summary_of, working_bytes
 from tests.allocations import allocated
 from tests.prepared import CIFAR, TEXT, codes, images, pixels, table
 
@@ -64,6 +64,23 @@ def test_optimizer_and_options_add_their_copies(case: str) -> None:
     spec, copies = COPIES[case]
     summary = perceptron(spec, 1000, 1000, 1)
     assert memory_bytes(spec, summary) - working_bytes(spec, summary) == copies * 4 * summary.parameters
+
+
+# What lies there at the peak, in tensors of the parameters' size: see how a step and a checkpoint are taken.
+HELD = {
+    "sgd: weights, gradients, best": (RunSpec(), 3),
+    "adam: weights, two moments, copies of these three, best": (RunSpec(optimizer="adam"), 7),
+    "momentum: weights, velocity, copies of these two, best": (RunSpec(momentum=0.9), 5),
+    "averaged weights: both, copies of both, best": (RunSpec(ema=0.99), 5),
+}
+
+
+@pytest.mark.parametrize("case", HELD)
+def test_a_run_holds_copies_for_its_checkpoints_too(case: str) -> None:
+    spec, copies = HELD[case]
+    summary = perceptron(spec, 1000, 1000, 1)
+    least = copies * 4 * summary.parameters
+    assert least <= held_bytes(spec, summary) <= least + working_bytes(spec, summary)
 
 
 def test_sharded_weights_are_divided_but_for_the_largest_layer_at_work() -> None:
