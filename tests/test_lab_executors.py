@@ -120,6 +120,16 @@ def test_a_set_up_from_the_cache_has_a_break_even_of_its_own() -> None:
     assert any(value == pytest.approx(0.9 / (0.9 * EAGER_S), rel=0.05) for value in even)
 
 
+def test_a_job_too_short_for_a_first_set_up_gains_from_one_that_is_kept() -> None:
+    rows = planted(9.0, EAGER_S / 10, 50_000)  # even after 100,000 steps
+    assert conclude(Findings(rows)).setting == {}
+    rows += [setting_up("graph", 0.9, turn, "kept") for turn in range(3)]  # even after 10,000
+    verdict = conclude(Findings(rows))
+    assert verdict.finding.startswith("eager is best")
+    assert verdict.setting == {"executor": "graph"}
+    assert "kept from this measurement" in verdict.next_step
+
+
 def test_the_drawn_lines_cross_at_the_break_even() -> None:
     rows = planted(2.0, EAGER_S / 2, 10**5, noise=0.0)
     eager, graph = (dict(line.points) for line in conclude(Findings(rows)).lines)

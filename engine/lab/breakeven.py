@@ -39,9 +39,14 @@ class Cost:
         """Steps after which a set-up is made up for; None if it never is."""
         return setup_s / self.saved_s.median if self.faster and self.saved_s.median > 0 else None
 
-    def gain_s(self, steps: float, eager: Cost) -> float:
-        """What is saved in so many steps, less what setting up takes longer."""
-        return steps * self.saved_s.median - (self.first.median - eager.first.median)
+    @property
+    def again(self) -> Figure:
+        """Set-up with the most kept that was seen: what a run of the same job pays from now on."""
+        return list(self.setups.values())[-1]
+
+    def gain_s(self, steps: float, setup_s: float) -> float:
+        """What is saved in so many steps, less a set-up; below 0 also where steps are not faster."""
+        return steps * self.saved_s.median - setup_s if self.faster else -setup_s
 
     def total_s(self, steps: float) -> float:
         """A whole run, the first of its kind."""

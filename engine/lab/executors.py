@@ -195,14 +195,12 @@ def conclude(found: Findings) -> Verdict:
     if not told:
         return too_few("steps of eager and of another executor, or why there is none")
     main = told[-1]
-    best = main.best().name
-    other = best != found.spec.executor and (best != "eager" or found.spec.executor != "auto")
     return Verdict(
         finding=main.finding(),
         evidence=tuple(line for each in told for line in each.evidence()),
         next_step=main.next_step(),
         uncertainty=main.uncertainty(),
-        setting={"executor": best} if other and main.matters else {},
+        setting={"executor": main.now().name} if main.helps else {},
         lines=tuple(line for each in told for line in each.lines()),
     )
 
@@ -226,18 +224,27 @@ class _Told:
         return cls(device, steps[0], measured, left_out, found.spec.executor)
 
     def best(self) -> Cost:
-        """The one that gains most; eager unless another one's steps are faster by more than the spread, and pay."""
-        gains = {cost.name: cost.gain_s(self._steps, self._eager) for cost in self._others if cost.faster}
+        """The one that gains most in a first run; eager unless steps of another are faster by more than the spread."""
+        return self._most({cost.name: cost.gain_s(self._steps, self._longer_s(cost.first)) for cost in self._others})
+
+    def now(self) -> Cost:
+        """The same for a run from now on, which finds in the cache what this experiment has left there."""
+        return self._most({cost.name: cost.gain_s(self._steps, self._longer_s(cost.again)) for cost in self._others})
+
+    def _most(self, gains: dict[str, float]) -> Cost:
         name = max(gains, key=gains.__getitem__, default="eager")
         return self._costs[name] if gains.get(name, 0.0) > 0 else self._eager
 
+    def _longer_s(self, setup: Figure) -> float:
+        return setup.median - self._eager.first.median
+
     @property
-    def matters(self) -> bool:
-        """Whether the best one is known to be faster than what was asked for."""
-        best, asked = self.best(), self._costs.get(self._asked)
-        if best.faster:
-            return True
-        return asked is not None and asked.against is not None and asked.against.distinct
+    def helps(self) -> bool:
+        """Whether another executor than the one asked for is known to be better; `auto` begins with eager anyway."""
+        best, asked = self.now(), self._costs.get(self._asked)
+        if best.name == self._asked:
+            return False
+        return best.faster or (asked is not None and asked.against is not None and asked.against.distinct)
 
     def finding(self) -> str:
         best, many = self.best(), f"this job's {self._steps:,.0f} steps on {self._device}"
@@ -253,7 +260,7 @@ class _Told:
         faster = [cost for cost in self._others if cost.faster]
         if faster:
             told = ", ".join(f"{cost.name} pays from {self._even(cost)} on" for cost in faster)
-            return f"eager is best for {many}, {eager_s}: {told}"
+            return f"eager is best for {many} the first time, {eager_s}: {told}"
         slower = [cost.name for cost in self._others if cost.against is not None and cost.against.distinct]
         if len(slower) == len(self._others):
             return f"eager is best for {many}: steps of {' and of '.join(slower)} are slower"
@@ -261,7 +268,7 @@ class _Told:
         return f"no difference between steps of eager and of {' or '.join(alike)} for {many}; a set-up would not pay"
 
     def _even(self, cost: Cost, setup: Figure | None = None) -> str:
-        steps = cost.pays_from((setup or cost.first).median - self._eager.first.median)
+        steps = cost.pays_from(self._longer_s(setup or cost.first))
         return "no number of steps" if steps is None else f"{max(1, round(steps)):,} steps"
 
     def evidence(self) -> list[str]:
@@ -285,17 +292,20 @@ class _Told:
         return f"setting up {cost.name} takes {'; '.join(told)}{never}"
 
     def next_step(self) -> str:
-        best = self.best()
-        if best is self._eager:
+        now = self.now()
+        if now is self._eager:
             return "stay with executor=eager, or auto, which begins eagerly"
+        told = f"start the run with executor={now.name}"
+        if now is not self.best():
+            return f"{told} all the same: what it needs is kept from this measurement, so it pays from {self._even(now, now.again)} on"
         auto = " (auto begins eagerly and changes to graph by itself where it judges that this pays)"
-        return f"start the run with executor={best.name}{auto if best.name == 'graph' else ''}"
+        return told + (auto if now.name == "graph" else "")
 
     def uncertainty(self) -> str:
         spread = max(cost.step.spread / cost.step.median for cost in self._costs.values() if cost.step.median)
         lines = [f"times of a step differ by up to {spread:.0%} between their quartiles"]
         for cost in self._others:
-            even = cost.pays_from(cost.first.median - self._eager.first.median)
+            even = cost.pays_from(self._longer_s(cost.first))
             if even is not None and even / 1.5 < self._steps < even * 1.5:
                 lines.append(f"the job has about as many steps as {cost.name} needs to be even, which may tip over")
         if self._left_out:
