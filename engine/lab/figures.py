@@ -75,8 +75,9 @@ class Difference:
 
     @property
     def distinct(self) -> bool:
-        """Whether it is larger than the spread, and was seen more than twice."""
-        return self.ratio.count > 2 and abs(self.ratio.median - 1) > self.ratio.spread
+        """Whether it is larger than the spread, and was seen more than twice. The same whichever side comes first."""
+        found = self.ratio
+        return found.count > 2 and found.low > 0 and abs(math.log(found.median)) > math.log(found.high / found.low)
 
     def words(self, first: str, second: str, what: str = "takes") -> str:
         """In a sentence: `a takes 2.1 × (1.9 … 2.3) what b takes`."""
