@@ -8,7 +8,12 @@ from importlib import import_module
 from engine.lab.contract import Experiment
 from engine.spec import Invalid
 
-NAMES = ("reads", "threads", "executors")
+NAMES = (
+    "reads",
+    "loader",
+    "threads",
+    "executors",
+)
 """Each is a module of this package."""
 
 
