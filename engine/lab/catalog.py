@@ -10,6 +10,10 @@ from engine.spec import Invalid
 
 NAMES = (
     "reads",
+    "precision",
+    "memory",
+    "accumulation",
+    "checkpointing",
     "loader",
     "threads",
     "executors",

@@ -1,0 +1,110 @@
+"""Activations computed again in the backward pass instead of kept: memory saved against time paid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from engine.lab import ways
+from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
+from engine.lab.figures import select, values
+from engine.protocol import Verdict
+from engine.spec import RunSpec
+
+if TYPE_CHECKING:
+    from engine.job import Job
+
+KEPT, AGAIN = "kept", "again"
+WAYS: dict[str, ways.Changes] = {KEPT: {"checkpoint_activations": False}, AGAIN: {"checkpoint_activations": True}}
+TOLERANCE = 1e-5
+"""Share of the largest gradient of a parameter by which others may differ."""
+
+
+def measure(bench: Bench) -> Iterator[Row]:
+    """Rows of `kind` gradients, memory and step. Raises Invalid for a model without blocks."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        for device in bench.devices:
+            these, left_out = ways.built(bench, device, WAYS)
+            yield from left_out
+            if len(these.jobs) < len(WAYS):
+                continue
+            kept, again = these.jobs.values()
+            yield {"kind": "gradients", "device": device, "deviation": _deviation(kept, again)}
+            yield from ways.memory(bench, these, WAYS)
+            yield from ways.steps(bench, these, bench.left_s() / (len(bench.devices) - bench.devices.index(device)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _deviation(kept: Job, again: Job) -> float:
+    """Between gradients of the same rows and weights; what dropout draws is the same as well."""
+    import torch
+
+    from engine.bare import differentiate
+
+    batch = kept.batches.take(1)[0]
+    found = []
+    for job in (again, kept):
+        torch.manual_seed(0)
+        found.append(differentiate(job.parts.parameters)(job.parts.criterion(job.parts.model(batch.x), batch.y)))
+    return ways.deviation(*found)
+
+
+def conclude(found: Findings) -> Verdict:
+    """What is saved and what it costs; a setting where memory is saved."""
+    pairs = [ways.pair(found.rows, device, AGAIN, KEPT) for device in found.devices]
+    pairs = [each for each in pairs if each.time is not None and each.memory is not None]
+    if not pairs:
+        return too_few("; ".join(ways.left_out(found.rows)) or "steps and memory of both ways")
+    main = pairs[-1]
+    largest = max(values(select(found.rows, kind="gradients", device=main.device), "deviation"), default=float("nan"))
+    return Verdict(
+        finding=f"on {main.device}, with activations computed {AGAIN}: {main.memory_words()}; {main.time_words()}",
+        evidence=(
+            *filter(None, (ways.step_words(found.rows, each.device, way) for each in pairs for way in WAYS)),
+            *(f"{each.device}: {each.memory_words()}" for each in pairs),
+            f"{main.device}: gradients differ by at most {largest:.1e} of a parameter's largest"
+            + ("" if largest <= TOLERANCE else f", more than {TOLERANCE:.0e}"),
+            *ways.left_out(found.rows),
+        ),
+        next_step=(
+            "set checkpoint_activations where the batch that you want does not fit; where it fits, it only costs time"
+            if main.saves
+            else "leave checkpoint_activations off: there is nothing to save for this job"
+        ),
+        uncertainty=(
+            f"times of one way differ by up to {ways.widest(found.rows):.0%} between their quartiles; what is saved grows "
+            "with batch and depth, and weights, gradients and optimizer stay as they are"
+        ),
+        setting={"checkpoint_activations": "yes"} if main.saves else {},
+    )
+
+
+EXPERIMENT = Experiment(
+    name="checkpointing",
+    title="Compute activations again, or keep them",
+    measures="peak memory and time of a step with all activations kept for the backward pass, and with those of each block "
+    "computed again when they are needed",
+    why="in deep models most of the memory of a step is activations that wait for the backward pass. Computing them again "
+    "costs about one more forward pass",
+    reading="the shorter bar of memory is what is saved, the longer bar of time what it costs",
+    pictures=(
+        Picture(
+            title="Memory at its peak",
+            kind="bars",
+            y="bytes",
+            series=("device", "way"),
+            unit="B",
+            where={"kind": "memory"},
+        ),
+        Picture(
+            title="Time of a step", kind="bars", y="seconds", series=("device", "way"), unit="s", where={"kind": "step"}
+        ),
+    ),
+    measure=measure,
+    conclude=conclude,
+    job=RunSpec(dataset="digits", hidden=(128,) * 12, batch_size=1024, optimizer="sgd", learning_rate=0.05, epochs=40),
+)

@@ -1,0 +1,222 @@
+"""Accumulation, checkpointing, precision and memory: planted figures give the verdicts that follow from them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.lab import accumulation, checkpointing, memory, precision
+from engine.lab.allocation import peak_bytes
+from engine.lab.contract import Bench, Experiment, Findings, Row
+from engine.lab.jobs import job_of
+from engine.spec import RunSpec
+
+SMALL = RunSpec(dataset="digits", hidden=(16, 16), batch_size=64, threads=1, device="cpu", epochs=1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def planted(ways: dict[str, tuple[float, float]], noise: float = 0.005, seed: int = 0) -> list[Row]:
+    """Rows of ways that take so many seconds a step and bytes at the peak."""
+    chance = random.Random(seed)
+    rows: list[Row] = []
+    for turn in range(9):
+        for way, (seconds, size) in ways.items():
+            labels: Row = {"device": "cpu", "way": way, "round": turn}
+            rows.append({**labels, "kind": "step", "seconds": seconds * (1 + noise * chance.uniform(-1, 1))})
+            rows.append({**labels, "kind": "memory", "bytes": size})
+    return rows
+
+
+def scored(rows: list[Row], scores: dict[str, float]) -> list[Row]:
+    more: list[Row] = [
+        {
+            "kind": "accuracy",
+            "device": "cpu",
+            "way": way,
+            "round": turn,
+            "metric": "accuracy",
+            "score": score,
+            "epochs": 3,
+        }
+        for way, score in scores.items()
+        for turn in range(3)
+    ]
+    return rows + more
+
+
+# --- precision ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("speed_up", "less", "told"),
+    [
+        (1.8, 0.45, "bf16 is 1.8 × as fast as fp32, as claimed, and needs 45% less memory, as claimed"),
+        (
+            1.2,
+            0.1,
+            "bf16 is 1.2 × as fast as fp32, less than the claimed 1.5 ×, and needs 10% less memory, not the claimed 40%",
+        ),
+        (0.5, 0.0, "bf16 is 2 × slower than fp32, and needs 1 × its memory"),
+    ],
+)
+def test_the_claim_is_held_against_what_was_measured(speed_up: float, less: float, told: str) -> None:
+    rows = planted({"fp32": (1e-3, 1e6), "bf16": (1e-3 / speed_up, (1 - less) * 1e6)}, noise=0)
+    said = precision.conclude(Findings(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields()))
+    assert told in said.finding
+    assert said.setting == ({"precision": "bf16"} if speed_up > 1 else {})
+
+
+def test_what_is_faster_and_worse_is_not_proposed() -> None:
+    rows = planted({"fp32": (1e-3, 1e6), "fp16": (4e-4, 5e5)})
+    said = precision.conclude(Findings(scored(rows, {"fp32": 0.97, "fp16": 0.90}), precision.Fields()))
+    assert said.setting == {}
+    assert said.next_step.startswith("stay with fp32")
+
+
+def test_noise_larger_than_the_gain_is_no_difference_in_speed() -> None:
+    rows = planted({"fp32": (1e-3, 1e6), "bf16": (0.98e-3, 1e6)}, noise=0.4, seed=5)
+    said = precision.conclude(Findings(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields()))
+    assert "no difference in speed between bf16 and fp32" in said.finding
+    assert said.setting == {}
+
+
+# --- checkpointing and accumulation ------------------------------------------------------------------------------
+
+
+def test_memory_that_is_saved_is_proposed_with_what_it_costs() -> None:
+    rows = planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 2e6)}, noise=0)
+    said = checkpointing.conclude(Findings(rows))
+    assert "holds 0.25 × the memory of kept" in said.finding
+    assert "again takes 1.3 ×" in said.finding
+    assert said.setting == {"checkpoint_activations": "yes"}
+    nothing = checkpointing.conclude(Findings(planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 8e6)})))
+    assert nothing.setting == {}
+
+
+def gradients(deviation: float) -> Row:
+    return {"kind": "gradients", "device": "cpu", "rows": 64, "deviation": deviation, "tolerance": 1e-4}
+
+
+def test_gradients_beyond_the_tolerance_are_called_different() -> None:
+    rows = planted({"1 × 64": (1e-3, 8e6), "4 × 16": (2e-3, 3e6)})
+    same = accumulation.conclude(Findings([*rows, gradients(1e-6)], accumulation.Fields(), RunSpec(batch_size=64)))
+    assert "4 × 16 rows give the same gradients as 1 × 64" in same.finding
+    assert "accumulate where the batch" in same.next_step
+    other = accumulation.conclude(Findings([*rows, gradients(1e-2)], accumulation.Fields(), RunSpec(batch_size=64)))
+    assert "NOT the same gradients" in other.finding
+
+
+def test_accumulated_gradients_are_those_of_plain_torch() -> None:
+    """The number in the row, found again without the engine's accumulation."""
+    spec = RunSpec(dataset="digits", hidden=(16,), batch_size=16, accumulate=4, threads=1, device="cpu")
+    found = accumulation._compared(job_of(spec, batch_size=64, accumulate=1), job_of(spec))
+    job = job_of(spec)
+    batches = job.batches.take(4)
+    whole = torch.nn.functional.cross_entropy(
+        job.model(torch.cat([b.x for b in batches])), torch.cat([b.y for b in batches])
+    )
+    wanted = torch.autograd.grad(whole, job.parts.parameters)
+    for batch in batches:
+        (torch.nn.functional.cross_entropy(job.model(batch.x), batch.y) / 4).backward()
+    worst = max(
+        float((weight.grad - gradient).abs().max() / gradient.abs().max())
+        for weight, gradient in zip(job.parts.parameters, wanted, strict=True)
+        if weight.grad is not None
+    )
+    assert worst < accumulation.TOLERANCE
+    assert found["deviation"] == pytest.approx(worst, abs=1e-6)
+    assert found["rows"] == 64
+
+
+# --- memory ------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50)
+@given(fixed=st.floats(1e5, 1e9), row=st.floats(1e3, 1e7))
+def test_what_was_planted_is_fitted_back_and_checked(fixed: float, row: float) -> None:
+    sizes = (8, 16, 32, 64, 128, 256)
+    rows: list[Row] = [
+        {"kind": "peak", "device": "cpu", "batch": size, "round": turn, "peak_bytes": fixed + size * row}
+        for size in sizes
+        for turn in range(3)
+    ]
+    fitted = memory.line(rows)
+    assert fitted is not None
+    at = 512
+    assert fitted.coefficients[0] + at * fitted.coefficients[1] == pytest.approx(fixed + at * row, rel=0.05)
+    assert fitted.coefficients == pytest.approx((fixed, row), rel=0.05, abs=0.01 * (fixed + row))
+
+
+def line_rows(off: float) -> list[Row]:
+    rows: list[Row] = [{"kind": "job", "device": "cpu", "rows": 1000, "free_bytes": 10_000_000}]
+    rows += [
+        {"kind": "peak", "device": "cpu", "batch": size, "round": 0, "peak_bytes": 1_000_000 + 20_000 * size}
+        for size in (10, 50, 100, 200)
+    ]
+    rows.append({"kind": "check", "device": "cpu", "batch": 300, "round": 0, "peak_bytes": 7_000_000 * (1 + off)})
+    return rows
+
+
+def test_the_largest_batch_follows_from_the_line() -> None:
+    said = memory.conclude(Findings(line_rows(0.0)))
+    assert "350 rows are the largest batch that fits" in said.finding  # (0.8 · 10 MB - 1 MB) / 20 kB
+    assert any("as the line says" in line for line in said.evidence)
+
+
+def test_a_batch_off_the_line_makes_the_largest_one_a_guess() -> None:
+    said = memory.conclude(Findings(line_rows(0.5)))
+    assert any("+50% of what the line says" in line for line in said.evidence)
+    assert "guess" in said.uncertainty
+
+
+def test_the_peak_is_that_of_the_tensors_that_are_held_at_once() -> None:
+    def work() -> object:
+        first = torch.zeros(1000)
+        second = torch.zeros(3000)
+        del first
+        third = torch.zeros(500)
+        return second, third
+
+    assert peak_bytes(torch.device("cpu"), work) == 4 * 4000
+
+
+# --- real measurements -------------------------------------------------------------------------------------------
+
+REAL: list[tuple[Experiment, RunSpec]] = [
+    (accumulation.EXPERIMENT, SMALL),
+    (
+        checkpointing.EXPERIMENT,
+        RunSpec(dataset="digits", hidden=(64,) * 8, batch_size=512, threads=1, device="cpu", epochs=1),
+    ),
+    (precision.EXPERIMENT, SMALL),
+    (memory.EXPERIMENT, SMALL),
+]
+
+
+@pytest.mark.parametrize(("experiment", "spec"), REAL, ids=lambda value: getattr(value, "name", "") or "job")
+def test_a_real_measurement_has_a_verdict_at_any_point(experiment: Experiment, spec: RunSpec, tmp_path: Path) -> None:
+    bench = Bench(experiment.fields(), spec, ("cpu",), 1.0, tmp_path, quick=True)
+    rows = list(experiment.measure(bench))
+    conclude: Callable[[Findings], object] = experiment.conclude
+    for length in range(len(rows) + 1):
+        assert conclude(Findings(rows[:length], bench.fields, spec, ("cpu",)))
+    kinds = {row["kind"] for row in rows}
+    wanted = {"memory": {"job", "peak", "check", "held"}, "precision": {"step", "memory", "accuracy", "left_out"}}
+    assert kinds == wanted.get(experiment.name, {"gradients", "memory", "step"})
+    if experiment.name == "checkpointing":
+        peaks = {row["way"]: row["bytes"] for row in rows if row["kind"] == "memory"}
+        assert int(peaks["again"] or 0) < int(peaks["kept"] or 0)
+        assert next(row["deviation"] for row in rows if row["kind"] == "gradients") == 0.0
