@@ -8,7 +8,7 @@ from importlib import import_module
 from engine.lab.contract import Experiment
 from engine.spec import Invalid
 
-NAMES = ("reads", "threads", "executors")
+NAMES = ("reads", "call", "threads", "executors")
 """Each is a module of this package."""
 
 
