@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.lab.contract import Row
-from engine.lab.figures import Difference, Figure, difference, figure, select, values
+from engine.lab.figures import Difference, Figure, difference, figure, gap, select, values
 
 CACHES = {"new": "", "part": " with a part kept from before", "kept": " with all of it kept from before"}
 """What a set-up found in a cache, in words."""
@@ -66,12 +66,5 @@ def costs(rows: Sequence[Row]) -> dict[str, Cost]:
         if not taken or not seen:
             continue
         against = None if name == "eager" else difference(mine, eager)
-        found[name] = Cost(name, figure(taken), seen, against, figure(_saved(mine, eager) or [0.0]))
+        found[name] = Cost(name, figure(taken), seen, against, gap(eager, mine) or figure([0.0]))
     return found
-
-
-def _saved(mine: Sequence[Row], eager: Sequence[Row]) -> list[float]:
-    """Seconds a step, a value for each round that has both."""
-    theirs = {row.get("round"): took for row in eager for took in values([row], "seconds")}
-    pairs = [(theirs.get(row.get("round")), took) for row in mine for took in values([row], "seconds")]
-    return [other - took for other, took in pairs if other is not None]

@@ -15,6 +15,7 @@ NAMES = (
     "accumulation",
     "checkpointing",
     "loader",
+    "call",
     "threads",
     "executors",
 )

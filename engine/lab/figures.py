@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.lab.contract import Row
@@ -90,9 +90,19 @@ class Difference:
 
 def difference(first: Iterable[Row], second: Iterable[Row], column: str = "seconds") -> Difference | None:
     """Of two sides measured in the same rounds, a ratio a round; None where no round has both."""
-    sides = [{row.get("round"): value for row in side if (value := value_of(row, column))} for side in (first, second)]
-    ratios = [value / sides[1][turn] for turn, value in sides[0].items() if turn in sides[1]]
+    ratios = [value / other for value, other in _paired(first, second, column)]
     return Difference(figure(ratios)) if ratios else None
+
+
+def gap(first: Iterable[Row], second: Iterable[Row], column: str = "seconds") -> Figure | None:
+    """What one side takes more than another, a value for each round that has both; None where no round has."""
+    pairs = list(_paired(first, second, column))
+    return figure([value - other for value, other in pairs]) if pairs else None
+
+
+def _paired(first: Iterable[Row], second: Iterable[Row], column: str) -> Iterator[tuple[float, float]]:
+    sides = [{row.get("round"): value for row in side if (value := value_of(row, column))} for side in (first, second)]
+    return ((value, sides[1][turn]) for turn, value in sides[0].items() if turn in sides[1])
 
 
 # --- fits --------------------------------------------------------------------------------------------------------
