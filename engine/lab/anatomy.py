@@ -8,9 +8,8 @@ shown as unexplained. On the CPU, parts are told apart by the clock and by repla
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.lab.bound import conclude
 from engine.lab.contract import Bench, Experiment, Picture, Row
@@ -20,11 +19,15 @@ from engine.spec import RunSpec
 if TYPE_CHECKING:
     from engine.job import Job
 
-SAMPLE_S, TURNS = 0.002, 8
-"""A measurement of short steps is the median of so many that last so long: what else the machine does is seldom in most."""
-ROUNDS, QUICK_ROUNDS = 60, 25
-OPERATOR_S, MOST_REPLAYS = 4e-6, 200
-"""About what launching takes, to see how many replays are a measurement; with more, what operators change may overflow."""
+SAMPLE_S = 0.002
+"""How long short steps are taken in a row."""
+TURNS, TURNS_S = 8, 0.05
+"""A measurement is the fastest of so many such rows, where they last less: one that nothing else on the machine disturbed."""
+ROUNDS, QUICK_ROUNDS = 60, 12
+OPERATOR_S, MOST_TIMES = 4e-6, 200
+"""About what launching takes, to see how many replays last so long; with more of them, what operators change may overflow."""
+MOST_PROFILED = 50
+"""Steps of a profile: reading it takes longer than taking them."""
 LEAST_ROUNDS = 9
 """That whole epochs must leave time for."""
 
@@ -64,7 +67,7 @@ def _measured(bench: Bench) -> Iterator[Row]:
 
 
 class _Apart:
-    """A job on one device: its cases, and the parts that follow from one round of them."""
+    """A job on one device: its cases, and the parts that follow from what they measure."""
 
     def __init__(self, job: Job, bench: Bench) -> None:
         from engine.lab.parts import Steps
@@ -73,15 +76,14 @@ class _Apart:
         self.job, self.steps = job, Steps(job)
         self.device = str(job.device)
         self._bench = bench
-        # batches that workers have ready when a measurement begins were not made in its time
-        self._ahead = 2 * bench.spec.workers
         self._turn: dict[str, float] = {}
         self._turns: list[dict[str, float]] = []
-        self._number = 0
+        self._number, self._wanted = 0, 1
+        self.inner: dict[str, float] = {}
+        """What a case has measured besides its seconds, of one step."""
         self.steps.plain(2)
         self.steps.watched(2)
         self.reads = Reads(bench.spec.task, self.steps.marks)
-        self._step_s = self._least()
 
     def facts(self) -> Iterator[Row]:
         """What is known once: the job, its operators, the lines that read."""
@@ -92,49 +94,53 @@ class _Apart:
         yield {"kind": "operators", "device": self.device, "operators": len(self.found.calls)}
         yield from self.reads.rows(self.job.device)
 
+    # --- measuring -----------------------------------------------------------------------------------------------
+
+    def cases(self) -> list[Case]:
+        """The whole step, and what tells its parts."""
+        self._step_s = self._least()
+        short = _short(self._step_s)
+        times = self._times(short)
+        # short steps are slow where something else was done just before, and workers have made batches ready meanwhile
+        self._lead = max(2 * self._bench.spec.workers, short if short > 1 else 0)
+        self._wanted = max(1, min(TURNS, round(TURNS_S / (times * self._step_s))))
+        whole = Case({"kind": "step", "device": self.device}, self._plain, most=times, least=times)
+        made = [whole, *self.more(times)]
+        self._kinds = {str(case.labels["kind"]) for case in made}
+        return made
+
+    def more(self, times: int) -> list[Case]:
+        """Cases beside the whole, for which so many steps are taken in a row."""
+        raise NotImplementedError
+
     def _least(self, most_s: float = 0.02) -> float:
-        """Seconds of a step while nothing else disturbs it, about."""
+        """Seconds of a step that nothing else disturbs, about."""
         took = [self.steps.seconds(1)]
         while sum(took) < most_s:
             took.append(self.steps.seconds(1))
         return min(took)
 
-    def _times(self) -> int:
-        """Steps of one measurement: whole epochs where there is time for them, since an epoch begins with work of its own."""
-        epoch, short = self.job.batches.per_epoch, max(1, round(SAMPLE_S / max(self._step_s, 1e-9)))
+    def _times(self, short: int) -> int:
+        """Steps in a row: whole epochs where there is time for them, since an epoch begins with work of its own."""
+        epoch = self.job.batches.per_epoch
         most_s = self._bench.left_s() / (LEAST_ROUNDS * 4 * len(self._bench.devices))
-        if epoch * self._step_s > most_s:
-            return min(short, epoch)
-        return -(-short // epoch) * epoch
-
-    def _case(self, kind: str, run: Any, most: int) -> Case:
-        return Case({"kind": kind, "device": self.device}, run, most=most)
-
-    def cases(self) -> list[Case]:
-        """The whole step first; subclasses add what tells its parts."""
-        self._step_s = min(self._step_s, self._least())
-        times = self._times()
-        return [Case({"kind": "step", "device": self.device}, self._plain, most=times, least=times)]
-
-    def _lead(self, times: int) -> int:
-        """Steps before those that are timed: short ones are slow where something else was done just before."""
-        return max(self._ahead, times if times > 1 else 0)
+        return -(-short // epoch) * epoch if epoch * self._step_s <= most_s else short
 
     def _plain(self, times: int) -> float:
-        self.steps.plain(self._lead(times))
+        self.steps.plain(self._lead)
         return self.steps.seconds(times)
 
+    # --- rows ----------------------------------------------------------------------------------------------------
+
     def take(self, row: Row) -> Iterator[Row]:
-        """A measurement; the rows that are known with it."""
+        """A measurement of a case; the rows that are known with it."""
         assert isinstance(row["seconds"], float)
         self._turn[str(row["kind"])] = row["seconds"]
-        parts = self.parts(self._turn)
-        if parts is None:
-            return
-        step, self._turn = self._turn["step"], {}
-        self._turns.append({**parts, "step": step})
-        if len(self._turns) >= (TURNS if self._step_s * 2 < SAMPLE_S else 1):
-            yield from self._rows()
+        if self._kinds <= self._turn.keys():
+            self._turns.append({**self._turn, **self.inner})
+            self._turn = {}
+            if len(self._turns) >= self._wanted:
+                yield from self._rows()
 
     def left(self) -> Iterator[Row]:
         """At the end, if there was no time for one whole round."""
@@ -142,54 +148,55 @@ class _Apart:
             yield from self._rows()
 
     def _rows(self) -> Iterator[Row]:
+        of = {name: min(turn[name] for turn in self._turns) for name in self._turns[0]}
         labels: Row = {"device": self.device, "round": self._number}
-        medians = {name: statistics.median(turn[name] for turn in self._turns) for name in self._turns[0]}
-        step = medians.pop("step")
-        medians["unexplained"] = step - sum(medians.values())
-        yield {"kind": "step", **labels, "seconds": step}
-        for part, took in medians.items():
+        parts = self.parts(of)
+        yield {"kind": "step", **labels, "seconds": of["step"]}
+        if "launch" in of:
+            yield {"kind": "launch", **labels, "seconds": of["launch"]}
+        for part, took in {**parts, "unexplained": of["step"] - sum(parts.values())}.items():
             yield {"kind": "part", **labels, "part": part, "seconds": took}
         self._turns, self._number = [], self._number + 1
 
-    def parts(self, of: dict[str, float]) -> dict[str, float] | None:
-        """Seconds of each part from the measurements of a turn; None as long as some are missing."""
+    def parts(self, of: dict[str, float]) -> dict[str, float]:
+        """Seconds of each part from what was measured in a round."""
         raise NotImplementedError
 
 
 class _OnCpu(_Apart):
     """Where the host is the device: every moment is one thing, and operators can be done without the rest."""
 
-    def cases(self) -> list[Case]:
+    def more(self, times: int) -> list[Case]:
         from engine.lab.parts import emptied, replayed
 
-        whole = super().cases()
-        times, calls, device = whole[0].most, self.found.calls, self.job.device
-        replays = _short(self._step_s)
-        launches, reading = (_short(len(each) * OPERATOR_S) for each in (calls, self.found.reading))
-        self._phases: dict[str, float] = {}
+        calls, reading, device = self.found.calls, self.found.reading, self.job.device
+        empty = emptied(calls, device)
+        todo = (
+            ("operators", calls, self._step_s),
+            ("launches", empty, len(calls) * OPERATOR_S),
+            ("reading", reading, len(reading) * OPERATOR_S),
+        )
         return [
-            *whole,
             Case({"kind": "marked", "device": self.device}, self._marked, most=times, least=times),
-            self._case("operators", replayed(calls, device), replays),
-            self._case("launches", replayed(emptied(calls, device), device), launches),
-            self._case("reading", replayed(self.found.reading, device), reading),
+            *(
+                Case({"kind": kind, "device": self.device}, replayed(each, device), most=_short(seconds))
+                for kind, each, seconds in todo
+            ),
         ]
 
     def _marked(self, times: int) -> float:
-        self.steps.watched(self._lead(times))
+        self.steps.watched(self._lead)
         phases = self.steps.marks.measured(lambda: self.steps.watched(times))
-        self._phases = {name: took / times for name, took in phases.items()}
+        self.inner = {f"in {name}": took / times for name, took in phases.items()}
         return sum(phases.values())
 
-    def parts(self, of: dict[str, float]) -> dict[str, float] | None:
-        if len(of) < 5:
-            return None
+    def parts(self, of: dict[str, float]) -> dict[str, float]:
         return {
-            "input": self._phases["input"],
-            "host": self._phases["work"] - of["operators"] - of["reading"],
+            "input": of["in input"],
+            "host": of["in work"] - of["operators"] - of["reading"],
             "launches": of["launches"],
             "compute": of["operators"] - of["launches"],
-            "reads": self._phases["read"] + of["reading"],
+            "reads": of["in read"] + of["reading"],
         }
 
 
@@ -200,47 +207,39 @@ class _OnGpu(_Apart):
         from engine.lab.timeline import event_seconds, profile
 
         yield from super().facts()
-        self._event_s = event_seconds(self.job.device)
         profile(self.steps, 2)
-        made = profile(self.steps, 3)
-        yield {
-            "kind": "kernels",
-            "device": self.device,
-            "kernels": made.kernels / 3,
-            "launches": made.launches / 3,
-            "event_seconds": self._event_s,
-        }
+        self._event_s = event_seconds(self.job.device)
+        made = profile(self.steps, 4)
+        labels: Row = {"kind": "kernels", "device": self.device, "event_seconds": self._event_s}
+        yield {**labels, "kernels": made.kernels / 4, "launches": made.launches / 4}
 
-    def cases(self) -> list[Case]:
+    def more(self, times: int) -> list[Case]:
         import torch
 
         from engine.lab.timing import repeated
 
-        whole = super().cases()
         one = torch.ones(1, device=self.job.device)
-        self._shares: dict[str, float] = {}
+        self._wanted = 1  # of two rows the fastest parts need not belong together
         return [
-            *whole,
-            # profiles of many steps are long to read
-            self._case("profile", self._profiled, min(whole[0].most, 50)),
-            self._case("launch", repeated(self.job.device, lambda: one.mul_(one)), 2000),
+            Case({"kind": "profile", "device": self.device}, self._profiled, most=min(times, MOST_PROFILED)),
+            Case({"kind": "launch", "device": self.device}, repeated(self.job.device, lambda: one.mul_(one)), 2000),
         ]
 
     def _profiled(self, times: int) -> float:
         from engine.lab.timeline import profile, shares
 
-        self.steps.plain(max(1, self._ahead))
+        self.steps.plain(max(1, self._lead))
         found = shares(profile(self.steps, times).events, self._event_s)
-        self._shares = {name: took / times for name, took in found.items()}
+        self.inner = {f"in {name}": took / times for name, took in found.items()}
         return sum(found.values())
 
-    def parts(self, of: dict[str, float]) -> dict[str, float] | None:
-        return self._shares if len(of) == 3 else None
+    def parts(self, of: dict[str, float]) -> dict[str, float]:
+        return {name.removeprefix("in "): took for name, took in of.items() if name.startswith("in ")}
 
 
 def _short(seconds: float) -> int:
-    """Replays in one measurement, where each takes so long."""
-    return max(1, min(MOST_REPLAYS, round(SAMPLE_S / max(seconds, 1e-9))))
+    """Times in a row, where one takes so long."""
+    return max(1, min(MOST_TIMES, round(SAMPLE_S / max(seconds, 1e-9))))
 
 
 def _job_row(job: Job) -> Row:
