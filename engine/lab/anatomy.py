@@ -98,12 +98,15 @@ class _Apart:
 
     def cases(self) -> list[Case]:
         """The whole step, and what tells its parts."""
-        self._step_s = self._least()
-        short = _short(self._step_s)
+        workers = self._bench.spec.workers
+        self._step_s = self._often(6 * workers) if workers else self._least()
+        short = max(_short(self._step_s), 6 * workers)
         times = self._times(short)
         # short steps are slow where something else was done just before, and workers have made batches ready meanwhile
-        self._lead = max(2 * self._bench.spec.workers, short if short > 1 else 0)
-        self._wanted = max(1, min(TURNS, round(TURNS_S / (times * self._step_s))))
+        self._lead = max(2 * workers, short if _short(self._step_s) > 1 else 0)
+        turn_s = (2 * (self._lead + times) + short) * self._step_s
+        fitting = self._bench.left_s() / len(self._bench.devices) / (LEAST_ROUNDS * turn_s)
+        self._wanted = max(1, min(TURNS, round(TURNS_S / (times * self._step_s)), int(fitting)))
         whole = Case({"kind": "step", "device": self.device}, self._plain, most=times, least=times)
         made = [whole, *self.more(times)]
         self._kinds = {str(case.labels["kind"]) for case in made}
@@ -119,6 +122,11 @@ class _Apart:
         while sum(took) < most_s:
             took.append(self.steps.seconds(1))
         return min(took)
+
+    def _often(self, steps: int) -> float:
+        """Seconds of a step where batches come in bursts."""
+        self.steps.plain(steps)
+        return self.steps.seconds(steps) / steps
 
     def _times(self, short: int) -> int:
         """Steps in a row: whole epochs where there is time for them, since an epoch begins with work of its own."""

@@ -116,7 +116,7 @@ class Anatomy:
             called = f"{called.removesuffix('bound')} and {PARTS[self.rival][0]} alike"
         return (
             f"on {self.device} this job is {called}: {words} takes {self._of_step(self.bound)} of a step's "
-            f"{quantity(self.step.median, 's')}, and without it steps are at most {_times(self.ceiling(self.bound))} as fast"
+            f"{quantity(self.step.median, 's')}, and without it steps are {_most(self.ceiling(self.bound))} as fast"
         )
 
     def _of_step(self, part: str) -> str:
@@ -185,7 +185,12 @@ class Anatomy:
     def uncertainty(self, executor: str) -> str:
         """What could make it wrong."""
         spread = self.step.spread / self.step.median
-        told = f"steps differ by {spread:.0%} between their quartiles; " + (
+        rounds = (
+            f"steps differ by {spread:.0%} between their quartiles"
+            if self.step.count > 2
+            else "it was measured too seldom"
+        )
+        told = f"{rounds}; " + (
             "operators are replayed by themselves, with what they need still in the cache"
             if self.device == "cpu"
             else "the profiler's own cost is measured on empty operators and taken away"
@@ -208,6 +213,10 @@ def _rest(rows: Sequence[Row]) -> float | None:
 
 def _times(ratio: float) -> str:
     return f"more than {MOST:.0f} ×" if ratio >= MOST else f"{ratio:.2f} ×"
+
+
+def _most(ratio: float) -> str:
+    return _times(ratio) if ratio >= MOST else f"at most {_times(ratio)}"
 
 
 def _faster_device(told: Sequence[Anatomy]) -> Remedy | None:
