@@ -10,6 +10,7 @@ from engine.spec import Invalid
 
 NAMES = (
     "reads",
+    "anatomy",
     "precision",
     "memory",
     "accumulation",

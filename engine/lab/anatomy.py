@@ -1,0 +1,312 @@
+"""One job's step taken apart: input, host work, launches, device compute, transfers, reads.
+
+The whole is measured without any instrument; the parts are measured beside it, in turn, and what they do not add up to is
+shown as unexplained. On the CPU, parts are told apart by the clock and by replaying the step's operators
+(:mod:`engine.lab.parts`); on a GPU from a profile of what the device did and what the host did while it was idle
+(:mod:`engine.lab.timeline`). The verdict is in :mod:`engine.lab.bound`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from engine.lab.bound import conclude
+from engine.lab.contract import Bench, Experiment, Picture, Row
+from engine.lab.sampling import Case, interleave
+from engine.spec import RunSpec
+
+if TYPE_CHECKING:
+    from engine.job import Job
+
+SAMPLE_S = 0.002
+"""How long short steps are taken in a row."""
+TURNS, TURNS_S = 8, 0.05
+"""A measurement is the fastest of so many such rows, where they last less: one that nothing else on the machine disturbed."""
+ROUNDS, QUICK_ROUNDS = 60, 12
+OPERATOR_S, MOST_TIMES = 4e-6, 200
+"""About what launching takes, to see how many replays last so long; with more of them, what operators change may overflow."""
+MOST_PROFILED = 50
+"""Steps of a profile: reading it takes longer than taking them."""
+LEAST_ROUNDS = 9
+"""That whole epochs must leave time for."""
+
+
+def measure(bench: Bench) -> Iterator[Row]:
+    """Rows of `kind` job, operators, read (a line of the user's), step (the whole, a round) and part (a round each)."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        yield from _measured(bench)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measured(bench: Bench) -> Iterator[Row]:
+    taken: dict[str, _Apart] = {}
+    job: Job | None = None
+    for device in bench.devices:
+        bench.check()
+        bench.say(f"taking a step on {device} apart")
+        from engine.lab.jobs import job_of
+
+        job = job_of(bench.spec, device, job.material if job is not None else None)
+        apart: _Apart = _OnGpu(job, bench) if device.startswith("cuda") else _OnCpu(job, bench)
+        if job.device.type in ("cpu", "cuda"):
+            taken[device] = apart
+            yield from apart.facts()
+        else:
+            bench.cannot_see.append(f"a step on {device} was not taken apart: its profiler is not read here")
+    cases = [case for apart in taken.values() for case in apart.cases()]
+    turns = TURNS * (QUICK_ROUNDS if bench.quick else ROUNDS)
+    for row in interleave(bench, cases, bench.left_s() * 0.9, turns, turns):
+        yield from taken[str(row["device"])].take(row)
+    for apart in taken.values():
+        yield from apart.left()
+
+
+class _Apart:
+    """A job on one device: its cases, and the parts that follow from what they measure."""
+
+    def __init__(self, job: Job, bench: Bench) -> None:
+        from engine.lab.parts import Steps
+        from engine.lab.reading import Reads
+
+        self.job, self.steps = job, Steps(job)
+        self.device = str(job.device)
+        self._bench = bench
+        self._turn: dict[str, float] = {}
+        self._turns: list[dict[str, float]] = []
+        self._number, self._wanted = 0, 1
+        self.inner: dict[str, float] = {}
+        """What a case has measured besides its seconds, of one step."""
+        self.steps.plain(2)
+        self.steps.watched(2)
+        self.reads = Reads(bench.spec.task, self.steps.marks)
+
+    def facts(self) -> Iterator[Row]:
+        """What is known once: the job, its operators, the lines that read."""
+        from engine.lab.parts import operators
+
+        self.found = operators(self.steps, self.reads)
+        yield _job_row(self.job)
+        yield {"kind": "operators", "device": self.device, "operators": len(self.found.calls)}
+        yield from self.reads.rows(self.job.device)
+
+    # --- measuring -----------------------------------------------------------------------------------------------
+
+    def cases(self) -> list[Case]:
+        """The whole step, and what tells its parts."""
+        workers = self._bench.spec.workers
+        self._step_s = self._often(6 * workers) if workers else self._least()
+        short = max(_short(self._step_s), 6 * workers)
+        times = self._times(short)
+        # short steps are slow where something else was done just before, and workers have made batches ready meanwhile
+        self._lead = max(2 * workers, short if _short(self._step_s) > 1 else 0)
+        turn_s = (2 * (self._lead + times) + short) * self._step_s
+        fitting = self._bench.left_s() / len(self._bench.devices) / (LEAST_ROUNDS * turn_s)
+        self._wanted = max(1, min(TURNS, round(TURNS_S / (times * self._step_s)), int(fitting)))
+        whole = Case({"kind": "step", "device": self.device}, self._plain, most=times, least=times)
+        made = [whole, *self.more(times)]
+        self._kinds = {str(case.labels["kind"]) for case in made}
+        return made
+
+    def more(self, times: int) -> list[Case]:
+        """Cases beside the whole, for which so many steps are taken in a row."""
+        raise NotImplementedError
+
+    def _least(self, most_s: float = 0.02) -> float:
+        """Seconds of a step that nothing else disturbs, about."""
+        took = [self.steps.seconds(1)]
+        while sum(took) < most_s:
+            took.append(self.steps.seconds(1))
+        return min(took)
+
+    def _often(self, steps: int) -> float:
+        """Seconds of a step where batches come in bursts."""
+        self.steps.plain(steps)
+        return self.steps.seconds(steps) / steps
+
+    def _times(self, short: int) -> int:
+        """Steps in a row: whole epochs where there is time for them, since an epoch begins with work of its own."""
+        epoch = self.job.batches.per_epoch
+        most_s = self._bench.left_s() / (LEAST_ROUNDS * 4 * len(self._bench.devices))
+        return -(-short // epoch) * epoch if epoch * self._step_s <= most_s else short
+
+    def _plain(self, times: int) -> float:
+        self.steps.plain(self._lead)
+        return self.steps.seconds(times)
+
+    # --- rows ----------------------------------------------------------------------------------------------------
+
+    def take(self, row: Row) -> Iterator[Row]:
+        """A measurement of a case; the rows that are known with it."""
+        assert isinstance(row["seconds"], float)
+        self._turn[str(row["kind"])] = row["seconds"]
+        if self._kinds <= self._turn.keys():
+            self._turns.append({**self._turn, **self.inner})
+            self._turn = {}
+            if len(self._turns) >= self._wanted:
+                yield from self._rows()
+
+    def left(self) -> Iterator[Row]:
+        """At the end, if there was no time for one whole round."""
+        if not self._number and self._turns:
+            yield from self._rows()
+
+    def _rows(self) -> Iterator[Row]:
+        of = {name: min(turn[name] for turn in self._turns) for name in self._turns[0]}
+        labels: Row = {"device": self.device, "round": self._number}
+        parts = self.parts(of)
+        yield {"kind": "step", **labels, "seconds": of["step"]}
+        if "launch" in of:
+            yield {"kind": "launch", **labels, "seconds": of["launch"]}
+        for part, took in {**parts, "unexplained": of["step"] - sum(parts.values())}.items():
+            yield {"kind": "part", **labels, "part": part, "seconds": took}
+        self._turns, self._number = [], self._number + 1
+
+    def parts(self, of: dict[str, float]) -> dict[str, float]:
+        """Seconds of each part from what was measured in a round."""
+        raise NotImplementedError
+
+
+class _OnCpu(_Apart):
+    """Where the host is the device: every moment is one thing, and operators can be done without the rest."""
+
+    def more(self, times: int) -> list[Case]:
+        from engine.lab.parts import emptied, replayed
+
+        calls, reading, device = self.found.calls, self.found.reading, self.job.device
+        empty = emptied(calls, device)
+        todo = (
+            ("operators", calls, self._step_s),
+            ("launches", empty, len(calls) * OPERATOR_S),
+            ("reading", reading, len(reading) * OPERATOR_S),
+        )
+        return [
+            Case({"kind": "marked", "device": self.device}, self._marked, most=times, least=times),
+            *(
+                Case({"kind": kind, "device": self.device}, replayed(each, device), most=_short(seconds))
+                for kind, each, seconds in todo
+            ),
+        ]
+
+    def _marked(self, times: int) -> float:
+        self.steps.watched(self._lead)
+        phases = self.steps.marks.measured(lambda: self.steps.watched(times))
+        self.inner = {f"in {name}": took / times for name, took in phases.items()}
+        return sum(phases.values())
+
+    def parts(self, of: dict[str, float]) -> dict[str, float]:
+        return {
+            "input": of["in input"],
+            "host": of["in work"] - of["operators"] - of["reading"],
+            "launches": of["launches"],
+            "compute": of["operators"] - of["launches"],
+            "reads": of["in read"] + of["reading"],
+        }
+
+
+class _OnGpu(_Apart):
+    """Where the device works by itself: what it does is profiled, and what the host does while it is idle."""
+
+    def facts(self) -> Iterator[Row]:
+        from engine.lab.timeline import event_seconds, profile
+
+        yield from super().facts()
+        profile(self.steps, 2)
+        self._event_s = event_seconds(self.job.device)
+        made = profile(self.steps, 4)
+        labels: Row = {"kind": "kernels", "device": self.device, "event_seconds": self._event_s}
+        yield {**labels, "kernels": made.kernels / 4, "launches": made.launches / 4}
+
+    def more(self, times: int) -> list[Case]:
+        import torch
+
+        from engine.lab.timing import repeated
+
+        one = torch.ones(1, device=self.job.device)
+        self._wanted = 1  # of two rows the fastest parts need not belong together
+        return [
+            Case({"kind": "profile", "device": self.device}, self._profiled, most=min(times, MOST_PROFILED)),
+            Case({"kind": "launch", "device": self.device}, repeated(self.job.device, lambda: one.mul_(one)), 2000),
+        ]
+
+    def _profiled(self, times: int) -> float:
+        from engine.lab.timeline import profile, shares
+
+        self.steps.plain(max(1, self._lead))
+        found = shares(profile(self.steps, times).events, self._event_s)
+        self.inner = {f"in {name}": took / times for name, took in found.items()}
+        return sum(found.values())
+
+    def parts(self, of: dict[str, float]) -> dict[str, float]:
+        return {name.removeprefix("in "): took for name, took in of.items() if name.startswith("in ")}
+
+
+def _short(seconds: float) -> int:
+    """Times in a row, where one takes so long."""
+    return max(1, min(MOST_TIMES, round(SAMPLE_S / max(seconds, 1e-9))))
+
+
+def _job_row(job: Job) -> Row:
+    import torch
+
+    from engine.hardware import usable_cpus
+
+    rows = len(job.material.train)  # type: ignore[arg-type]
+    return {
+        "kind": "job",
+        "device": str(job.device),
+        "batches": type(job.batches).__name__.lower(),
+        "rows": rows,
+        "batch": min(job.spec.batch_size or rows, rows),
+        "threads": torch.get_num_threads(),
+        "cpus": usable_cpus(),
+        "unfit": _unfit(job),
+    }
+
+
+def _unfit(job: Job) -> str:
+    """Why the job's steps cannot become a graph; empty if they can."""
+    from engine.execution.contract import Unfit
+    from engine.execution.native import Graph
+    from engine.lab.jobs import job_of
+
+    try:
+        if job.device.type == "cuda":
+            from engine.execution.cuda import captured
+
+            captured(job_of(job.spec, str(job.device), job.material))  # a job of its own: a capture changes its update
+        else:
+            Graph(job)
+    except Unfit as unfit:
+        return str(unfit)
+    return ""
+
+
+EXPERIMENT = Experiment(
+    name="anatomy",
+    title="Where the time of a step goes",
+    measures="the whole step, and beside it its parts: getting a batch, Python and autograd, launching operators, "
+    "computing, copying to and from the device, reading values",
+    why="a step can be made faster only where its time goes, and by no more than what that part takes; the same setting "
+    "that helps a job whose time goes into launches does nothing for one that computes",
+    reading="each bar is a part of one step, and together they make the step; on a GPU the bars besides compute and transfers "
+    "are what the host did while the device was idle. What they do not add up to is the bar unexplained",
+    pictures=(
+        Picture(
+            title="Parts of a step",
+            kind="bars",
+            y="seconds",
+            series=("device", "part"),
+            unit="s",
+            y_title="seconds a step",
+            where={"kind": "part"},
+        ),
+    ),
+    measure=measure,
+    conclude=conclude,
+    job=RunSpec(),
+)
