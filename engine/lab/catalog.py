@@ -8,7 +8,7 @@ from importlib import import_module
 from engine.lab.contract import Experiment
 from engine.spec import Invalid
 
-NAMES = ("reads", "loader")
+NAMES = ("reads", "loader", "parallel")
 """Each is a module of this package."""
 
 
