@@ -16,6 +16,8 @@ NAMES = (
     "accumulation",
     "checkpointing",
     "loader",
+    "parallel",
+    "profile",
     "call",
     "threads",
     "executors",
