@@ -60,7 +60,7 @@ def _measured(bench: Bench) -> Iterator[Row]:
             bench.cannot_see.append(f"a step on {device} was not taken apart: its profiler is not read here")
     cases = [case for apart in taken.values() for case in apart.cases()]
     turns = TURNS * (QUICK_ROUNDS if bench.quick else ROUNDS)
-    for row in interleave(bench, cases, bench.left_s() * 0.9, turns, turns):
+    for row in interleave(bench, cases, bench.left_s() * 0.85, turns, turns):
         yield from taken[str(row["device"])].take(row)
     for apart in taken.values():
         yield from apart.left()
