@@ -16,6 +16,7 @@ from engine.lab.figures import select
 from engine.lab.jobs import job_of
 from engine.lab.parts import Marks, Steps, emptied, operators, replayed
 from engine.lab.reading import Reads
+from engine.lab.sampling import interleave
 from engine.spec import RunSpec
 
 JOB: Row = {"kind": "job", "batches": "whole", "rows": 120, "batch": 120, "threads": 1, "cpus": 2, "unfit": ""}
@@ -32,6 +33,7 @@ def planted(parts: dict[str, float], device: str = "cpu", rest: float = 0.0, rou
     for turn in range(rounds):
         labels: Row = {"device": device, "round": turn}
         found.append({"kind": "step", **labels, "seconds": sum(parts.values()) + rest})
+        found.append({"kind": "launches", **labels, "seconds": parts.get("launches", 0.0)})
         found += [
             {"kind": "part", **labels, "part": part, "seconds": took}
             for part, took in (parts | {"unexplained": rest}).items()
@@ -318,6 +320,20 @@ def test_it_stops_when_it_is_asked_to_and_keeps_what_it_has(tmp_path: Path) -> N
     with pytest.raises(Stopped):
         until_a_part_is_known()
     assert "a step takes" in conclude(Findings(found)).evidence[0]
+
+
+def test_the_way_of_a_gpu_tells_all_time_as_the_hosts_where_no_device_works(tmp_path: Path) -> None:
+    bench = Bench(fields=NoFields(), spec=spec(), devices=("cpu",), budget_s=3, folder=tmp_path)
+    apart = anatomy._OnGpu(job_of(spec()), bench)
+    found = list(apart.facts())
+    for row in interleave(bench, apart.cases(), 1.0, 5, 5):
+        found += apart.take(row)
+    assert [row["kernels"] for row in select(found, kind="kernels")] == [0]
+    made = Anatomy.of(found, "cpu")
+    assert made is not None
+    assert made.seconds("compute") == made.seconds("transfers") == 0
+    assert made.seconds("launches") > 0
+    assert made.seconds("host") > 0
 
 
 # --- operators -----------------------------------------------------------------------------------------------------
