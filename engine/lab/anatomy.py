@@ -18,6 +18,7 @@ from engine.spec import RunSpec
 
 if TYPE_CHECKING:
     from engine.job import Job
+    from engine.lab.parts import Call
 
 SAMPLE_S = 0.002
 """How long short steps are taken in a row."""
@@ -60,7 +61,7 @@ def _measured(bench: Bench) -> Iterator[Row]:
             bench.cannot_see.append(f"a step on {device} was not taken apart: its profiler is not read here")
     cases = [case for apart in taken.values() for case in apart.cases()]
     turns = TURNS * (QUICK_ROUNDS if bench.quick else ROUNDS)
-    for row in interleave(bench, cases, bench.left_s() * 0.9, turns, turns):
+    for row in interleave(bench, cases, bench.left_s() * 0.85, turns, turns):
         yield from taken[str(row["device"])].take(row)
     for apart in taken.values():
         yield from apart.left()
@@ -138,6 +139,30 @@ class _Apart:
         self.steps.plain(self._lead)
         return self.steps.seconds(times)
 
+    def marked(self, times: int) -> Case:
+        """Steps with the phases told apart."""
+
+        def run(times: int) -> float:
+            self.steps.watched(self._lead)
+            phases = self.steps.marks.measured(lambda: self.steps.watched(times))
+            self.inner |= {f"in {name}": took / times for name, took in phases.items()}
+            return sum(phases.values())
+
+        return Case({"kind": "marked", "device": self.device}, run, most=times, least=times)
+
+    def replayed(self, kind: str, calls: list[Call], seconds: float) -> Case:
+        """Operators alone, all of which take about so long."""
+        from engine.lab.parts import replayed
+
+        return Case({"kind": kind, "device": self.device}, replayed(calls, self.job.device), most=_short(seconds))
+
+    def launches(self) -> Case:
+        """The operators with nothing to compute."""
+        from engine.lab.parts import emptied
+
+        calls = self.found.calls
+        return self.replayed("launches", emptied(calls, self.job.device), len(calls) * OPERATOR_S)
+
     # --- rows ----------------------------------------------------------------------------------------------------
 
     def take(self, row: Row) -> Iterator[Row]:
@@ -160,8 +185,7 @@ class _Apart:
         labels: Row = {"device": self.device, "round": self._number}
         parts = self.parts(of)
         yield {"kind": "step", **labels, "seconds": of["step"]}
-        if "launch" in of:
-            yield {"kind": "launch", **labels, "seconds": of["launch"]}
+        yield {"kind": "launches", **labels, "seconds": of["launches"]}
         for part, took in {**parts, "unexplained": of["step"] - sum(parts.values())}.items():
             yield {"kind": "part", **labels, "part": part, "seconds": took}
         self._turns, self._number = [], self._number + 1
@@ -175,28 +199,13 @@ class _OnCpu(_Apart):
     """Where the host is the device: every moment is one thing, and operators can be done without the rest."""
 
     def more(self, times: int) -> list[Case]:
-        from engine.lab.parts import emptied, replayed
-
-        calls, reading, device = self.found.calls, self.found.reading, self.job.device
-        empty = emptied(calls, device)
-        todo = (
-            ("operators", calls, self._step_s),
-            ("launches", empty, len(calls) * OPERATOR_S),
-            ("reading", reading, len(reading) * OPERATOR_S),
-        )
+        calls, reading = self.found.calls, self.found.reading
         return [
-            Case({"kind": "marked", "device": self.device}, self._marked, most=times, least=times),
-            *(
-                Case({"kind": kind, "device": self.device}, replayed(each, device), most=_short(seconds))
-                for kind, each, seconds in todo
-            ),
+            self.marked(times),
+            self.replayed("operators", calls, self._step_s),
+            self.launches(),
+            self.replayed("reading", reading, len(reading) * OPERATOR_S),
         ]
-
-    def _marked(self, times: int) -> float:
-        self.steps.watched(self._lead)
-        phases = self.steps.marks.measured(lambda: self.steps.watched(times))
-        self.inner = {f"in {name}": took / times for name, took in phases.items()}
-        return sum(phases.values())
 
     def parts(self, of: dict[str, float]) -> dict[str, float]:
         return {
@@ -209,40 +218,37 @@ class _OnCpu(_Apart):
 
 
 class _OnGpu(_Apart):
-    """Where the device works by itself: what it does is profiled, and what the host does while it is idle."""
+    """Where the device works by itself: what it does is profiled, and what of the host's time that covers."""
 
     def facts(self) -> Iterator[Row]:
-        from engine.lab.timeline import event_seconds, profile
+        from engine.lab.timeline import profile
 
         yield from super().facts()
         profile(self.steps, 2)
-        self._event_s = event_seconds(self.job.device)
-        made = profile(self.steps, 4)
-        labels: Row = {"kind": "kernels", "device": self.device, "event_seconds": self._event_s}
-        yield {**labels, "kernels": made.kernels / 4, "launches": made.launches / 4}
+        yield {"kind": "kernels", "device": self.device, "kernels": profile(self.steps, 4).kernels / 4}
 
     def more(self, times: int) -> list[Case]:
-        import torch
-
-        from engine.lab.timing import repeated
-
-        one = torch.ones(1, device=self.job.device)
-        self._wanted = 1  # of two rows the fastest parts need not belong together
-        return [
-            Case({"kind": "profile", "device": self.device}, self._profiled, most=min(times, MOST_PROFILED)),
-            Case({"kind": "launch", "device": self.device}, repeated(self.job.device, lambda: one.mul_(one)), 2000),
-        ]
+        self._wanted = 1  # of several rows the fastest parts need not belong together
+        profiled = Case({"kind": "profile", "device": self.device}, self._profiled, most=min(times, MOST_PROFILED))
+        return [self.marked(times), self.launches(), profiled]
 
     def _profiled(self, times: int) -> float:
         from engine.lab.timeline import profile, shares
 
         self.steps.plain(max(1, self._lead))
-        found = shares(profile(self.steps, times).events, self._event_s)
-        self.inner = {f"in {name}": took / times for name, took in found.items()}
-        return sum(found.values())
+        found = shares(profile(self.steps, times).events)
+        sides = (("device", found.device), ("idle", found.idle), ("covered", found.covered))
+        self.inner |= {f"{side} {name}": took / times for side, those in sides for name, took in those.items()}
+        return sum(found.device.values())
 
     def parts(self, of: dict[str, float]) -> dict[str, float]:
-        return {name.removeprefix("in "): took for name, took in of.items() if name.startswith("in ")}
+        from engine.lab.timeline import Shares, exposed
+
+        def side(name: str) -> dict[str, float]:
+            return {key.removeprefix(f"{name} "): took for key, took in of.items() if key.startswith(f"{name} ")}
+
+        found = Shares(side("device"), side("idle"), side("covered"))
+        return exposed(found, of["in input"], of["in read"], of["in work"], of["launches"])
 
 
 def _short(seconds: float) -> int:

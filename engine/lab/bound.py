@@ -142,18 +142,15 @@ class Anatomy:
 
     def _counted(self) -> list[str]:
         operators = values(select(self.rows, kind="operators"), "operators")
-        kernels = values(select(self.rows, kind="kernels"), "launches")
-        launch = values(select(self.rows, kind="launch"), "seconds")
-        lines = []
-        if operators and operators[0] and not kernels:
-            each = self.seconds("launches") / operators[0]
-            lines.append(f"{operators[0]:,.0f} operators at {quantity(each, 's')} each, with nothing to compute")
-        if kernels and launch:
-            idle = 1 - self.share("compute") - self.share("transfers")
-            lines.append(
-                f"{operators[0] if operators else 0:,.0f} operators launch {kernels[0]:,.0f} kernels; one with nothing to "
-                f"compute takes the host {with_spread(figure(launch))}; the device is idle {max(0.0, idle):.0%} of the step"
-            )
+        launches = values(select(self.rows, kind="launches"), "seconds")
+        kernels = values(select(self.rows, kind="kernels"), "kernels")
+        if not operators or not operators[0] or not launches:
+            return []
+        each = quantity(figure(launches).median / operators[0], "s")
+        lines = [f"{operators[0]:,.0f} operators at {each} each, with nothing to compute"]
+        if kernels:
+            idle = max(0.0, 1 - self.share("compute") - self.share("transfers"))
+            lines.append(f"they launch {kernels[0]:,.0f} kernels, and the device is idle {idle:.0%} of the step")
         return lines
 
     def _ceilings(self) -> str:
@@ -165,9 +162,12 @@ class Anatomy:
         if cure is None or len(cure.removes) < 2:
             return []
         setting = ", ".join(f"{name}={value}" for name, value in cure.setting.items())
-        return [
-            f"{setting} takes away {' and '.join(cure.removes)}: at most {_times(self.ceiling(*cure.removes))} as fast"
-        ]
+        parts, gain = " and ".join(cure.removes), self.ceiling(*cure.removes)
+        if self.device == "cpu":
+            return [
+                f"without {parts} together {_times(gain)}; {setting} also computes anew, in C, which can bring more"
+            ]
+        return [f"{setting} takes away {parts}: steps are {_most(gain)} as fast"]
 
     def _lines(self) -> list[str]:
         lines = []
@@ -193,7 +193,7 @@ class Anatomy:
         told = f"{rounds}; " + (
             "operators are replayed by themselves, with what they need still in the cache"
             if self.device == "cpu"
-            else "the profiler's own cost is measured on empty operators and taken away"
+            else "kernels are timed by the profiler, the host without it; waits of the user's own reads count as the host's"
         )
         if executor in ("graph", "compile"):
             told += f"; eager steps were taken apart, which executor={executor} replaces"

@@ -1,8 +1,8 @@
 """What a GPU and its host did meanwhile, from a profile of some steps: every moment counts once.
 
-While the device computes or copies, the moment is the device's. While it is idle, the moment belongs to what the host did
-then: waiting for a value, getting a batch, launching operators, or other work. The profiler makes the host slower but not
-the kernels; what it costs an event is measured and taken away from where the events lie.
+While the device computes or copies, the moment is the device's. While it is idle, it belongs to what the host did then:
+waiting for a value, getting a batch, launching operators, or other work. The profiler makes the host slower but not the
+kernels: only seconds of the device, and how many of them passed under each of the host's doings, are taken from here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,15 +19,16 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 """Begin and end in nanoseconds."""
-CAUSES = ("compute", "transfers", "reads", "input", "launches", "host")
-"""The earlier ones have a moment that several could claim."""
+DEVICE = ("compute", "transfers")
+HOST = ("waits", "reads", "input", "launches", "host")
+"""What either can do. The earlier ones have a moment that several could claim; `host` has what nothing claims."""
 OURS = "epochtop:"
 """Beginning of the names of our own ranges in a profile."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something in a profile: `cause` is one of CAUSES, `steps` for the whole, or empty for what tells nothing."""
+    """Something in a profile: `cause` is one of DEVICE or HOST, `steps` for the whole, or empty for what tells nothing."""
 
     cause: str
     span: Span
@@ -68,49 +68,58 @@ def within(spans: Sequence[Span], limits: Sequence[Span]) -> list[Span]:
     return without(spans, without(spans, limits))
 
 
-def shares(events: Sequence[Event], event_s: float = 0.0) -> dict[str, float]:
-    """Seconds of every cause; `event_s` is what the profiler takes of the host for an event.
+@dataclass(frozen=True)
+class Shares:
+    """Seconds of the device by what it did, and of the host by what it did: while the device was idle, and while not."""
 
-    The whole is what is marked `steps`, and what the device does after it.
-    """
-    whole = [event.span for event in events if event.cause == "steps"]
-    if not whole:
-        return {}
-    begin = min(span[0] for span in whole)
-    end = max(span[1] for span in (*whole, *(event.span for event in events if not event.host)))
-    left, found = [(begin, end)], {}
-    for cause in CAUSES:
-        # what is left is the host's own work
-        mine = left if cause == "host" else within(left, merged(event.span for event in events if event.cause == cause))
+    device: dict[str, float]
+    idle: dict[str, float]
+    covered: dict[str, float]
+
+
+def shares(events: Sequence[Event]) -> Shares:
+    """Of the host while `steps` are taken, of the device until it is done."""
+    whole = merged(event.span for event in events if event.cause == "steps")
+    device = {name: _spans(events, name) for name in DEVICE}
+    device["transfers"] = without(device["transfers"], device["compute"])
+    busy, left = merged(span for spans in device.values() for span in spans), whole
+    idle, covered = {}, {}
+    for name in HOST:
+        mine = left if name == "host" else within(left, _spans(events, name))
         left = without(left, mine)
-        seconds = sum(stop - start for start, stop in mine) / 1e9
-        if cause not in ("compute", "transfers"):
-            seconds = max(0.0, seconds - event_s * _begun_in(mine, events))
-        found[cause] = seconds
-    return found
+        idle[name], covered[name] = _seconds(without(mine, busy)), _seconds(within(mine, busy))
+    return Shares({name: _seconds(spans) for name, spans in device.items()}, idle, covered)
 
 
-def _begun_in(spans: Sequence[Span], events: Sequence[Event]) -> int:
-    """Events of the host that begin in these moments."""
-    begins = sorted(event.span[0] for event in events if event.host and event.cause != "steps")
-    count, place = 0, 0
-    for begin, end in spans:
-        while place < len(begins) and begins[place] < begin:
-            place += 1
-        while place < len(begins) and begins[place] < end:
-            place, count = place + 1, count + 1
-    return count
+def _spans(events: Sequence[Event], cause: str) -> list[Span]:
+    return merged(event.span for event in events if event.cause == cause)
+
+
+def _seconds(spans: Sequence[Span]) -> float:
+    return sum(end - begin for begin, end in spans) / 1e9
+
+
+def exposed(of: Shares, input_s: float, read_s: float, work_s: float, launches_s: float) -> dict[str, float]:
+    """Parts of a step: the device's, and what of the host's it does not cover.
+
+    The host's seconds are those without the profiler: in its phases, and of launching its operators.
+    """
+    waits_s = of.idle["waits"] + of.covered["waits"]
+    host = {"input": input_s, "reads": read_s, "launches": launches_s, "host": work_s - launches_s - waits_s}
+    parts = {name: max(0.0, took - of.covered[name]) for name, took in host.items()}
+    parts["reads"] += of.idle["waits"]
+    return {**of.device, **parts}
 
 
 def cause(kind: str, name: str) -> tuple[str, bool]:
-    """Of a profiled event, by the profiler's kind of it and its name: one of CAUSES, and whether it is the host's."""
+    """Of a profiled event, by the profiler's kind of it and its name: one of DEVICE or HOST, and whether it is the host's."""
     match kind:
         case "kernel" | "gpu_memset":
             return "compute", False
         case "gpu_memcpy":
             return ("compute" if "DtoD" in name else "transfers"), False
         case "cuda_runtime" | "cuda_driver":
-            return ("reads" if "Synchronize" in name else "launches"), True
+            return ("waits" if "Synchronize" in name else "launches"), True
         case "user_annotation" if name.startswith(OURS):
             what = name.removeprefix(OURS)
             return {"input": "input", "read": "reads", "steps": "steps"}.get(what, ""), True
@@ -129,10 +138,6 @@ class Profile:
 
     events: list[Event]
     kernels: int
-    launches: int
-    """Calls of the host that launch a kernel."""
-    launch_s: float
-    """Seconds of such a call, the profiler's cost included."""
 
 
 def profile(steps: Steps, times: int) -> Profile:
@@ -184,42 +189,10 @@ def _profiled(device: torch.device, work: Callable[[], object]) -> Profile:
 
 
 def _read(raw: Iterable[Any]) -> Profile:
-    events, kernels, launched = [], 0, []
+    events, kernels = [], 0
     for each in raw:
-        kind, name = each.activity_type(), each.name()
-        what, host = cause(kind, name)
+        kind = each.activity_type()
+        what, host = cause(kind, each.name())
         events.append(Event(what, (each.start_ns(), each.start_ns() + each.duration_ns()), host))
         kernels += kind == "kernel"
-        if kind in ("cuda_runtime", "cuda_driver") and "LaunchKernel" in name:
-            launched.append(each.duration_ns() / 1e9)
-    return Profile(events, kernels, len(launched), sum(launched) / len(launched) if launched else 0.0)
-
-
-def event_seconds(device: torch.device, times: int = 300) -> float:
-    """What the profiler costs the host for an event, on operators with nothing to compute."""
-    import torch
-
-    one = torch.ones(1, device=device)
-
-    def work() -> None:
-        for _ in range(times):
-            one.mul_(one)
-
-    costs = []
-    for _ in range(5):
-        work()
-        begun = perf_counter()
-        work()
-        plain_s = perf_counter() - begun
-        profiled_s = 0.0
-
-        def timed() -> None:
-            nonlocal profiled_s
-            begun = perf_counter()
-            work()
-            profiled_s = perf_counter() - begun
-
-        made = _profiled(device, timed)
-        host = sum(event.host for event in made.events)
-        costs.append(max(0.0, profiled_s - plain_s) / max(1, host))
-    return sorted(costs)[len(costs) // 2]
+    return Profile(events, kernels)
