@@ -205,6 +205,6 @@ def _uncertainty(rows: Sequence[Row], curves: Sequence[Curve]) -> str:
     used = f"{threads[0]:.0f} CPU thread{'s' * (threads[0] != 1)}" if threads else "torch's CPU threads"
     rounds = figure([told.count for curve in curves for told in curve.points.values()]).median
     return (
-        f"speeds of one size differ by up to {spread:.0%} between their quartiles ({rounds:.0f} rounds, {used}); the best "
+        f"speeds of one size differ by up to {spread:.0%} between their quartiles ({rounds:.0f} round{'s' * (rounds != 1)}, {used}); the best "
         "is the best seen here, not what the hardware could do, and square products in a row are the easiest work there is"
     )
