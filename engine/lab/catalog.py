@@ -11,6 +11,8 @@ from engine.spec import Invalid
 NAMES = (
     "reads",
     "anatomy",
+    "matmul",
+    "transfer",
     "precision",
     "memory",
     "accumulation",

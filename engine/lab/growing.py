@@ -1,0 +1,64 @@
+"""Cases of growing size, up to the one that would take too long or cannot be done.
+
+What is expected to be too slow is not even tried: an operator cannot be stopped half way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from engine.lab.contract import Bench
+from engine.lab.sampling import Case
+
+TRIES = 2
+"""Times that each is done here: once for set-up, once for time."""
+SETTING_UP = 4
+"""Runs that making a case may take as long as, before it ends the growth as runs themselves would."""
+
+
+@dataclass
+class Grown:
+    """Cases that can be measured, and why there are no larger ones."""
+
+    cases: list[Case] = field(default_factory=list)
+    expected_s: float | None = None
+    """What the first one that was left out for its time, or a SETTING_UP-th of making it, would take; None where none was."""
+    error: RuntimeError | MemoryError | None = None
+    """What torch said where the next one could not be made or done."""
+
+
+def grow(bench: Bench, candidates: Iterable[tuple[float, Callable[[], Case]]], most_s: float) -> Grown:
+    """The first of `candidates` (their work, how to make them) that are expected to take at most `most_s` seconds.
+
+    Expected is the time of the one before, times how much more work there is; making it may take as long as SETTING_UP
+    runs. The first is always tried.
+    """
+    grown = Grown()
+    before: tuple[float, float] | None = None
+    for work, make in candidates:
+        bench.check()
+        if before is not None and (expected := before[1] * work / before[0]) > most_s:
+            grown.expected_s = expected
+            break
+        try:
+            began = perf_counter()
+            case = make()
+            made_s = perf_counter() - began
+            took = min(case.run(1) for _ in range(TRIES))
+        except (RuntimeError, MemoryError) as error:
+            grown.error = error
+            break
+        before = (work, max(took, made_s / SETTING_UP))
+        grown.cases.append(case)
+    return grown
+
+
+def longest_s(seconds: float, growth: float, rounds: int) -> float:
+    """What the largest case may take, so that trying, warming up and `rounds` rounds of it and all smaller ones fit.
+
+    Each case is `growth` times as long as the one before.
+    """
+    every = growth / (growth - 1)
+    return seconds / (every * (rounds + TRIES + 2))
