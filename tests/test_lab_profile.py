@@ -206,6 +206,11 @@ def test_the_next_step_tells_the_most_that_one_operator_can_gain(share: float, w
     assert words in concluded(planted({"aten::addmm": share, "aten::mul": 1.0}, 10.0)).next_step
 
 
+def test_a_step_that_consists_of_loading_rows_leads_to_the_loader() -> None:
+    name = "enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__"
+    assert "`epochtop lab loader`" in concluded(planted({name: 90.0, "aten::addmm": 2.0}, 2.0)).next_step
+
+
 def test_the_cost_of_the_profiler_is_told() -> None:
     said = concluded(planted({"aten::addmm": 50.0}, 10.0, profiler=2.5))
     assert any("a step under the profiler takes 2.5 ×" in line for line in said.evidence)

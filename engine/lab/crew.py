@@ -1,6 +1,6 @@
 """Several processes that take steps of one job together, as the engine's runs with `processes` do, to be timed.
 
-On the CPU they are forked from this process, which has everything imported; GPUs need processes of their own making.
+Where there is no GPU they are forked from this process, which has everything imported; else each is started anew.
 They end with the `with` around them, and when this process does.
 """
 
@@ -65,7 +65,7 @@ def crew(spec: RunSpec, stuff: Material) -> Iterator[Crew]:
     """`spec.processes` processes with the job of `spec`, ready to take steps. Raises RankError where one of them fails."""
     before = os.environ.get(INTERFACE)
     job = build(spec, stuff, describe(spec, stuff), Share(0, spec.processes))
-    members: Members = Forked(spec.processes) if job.device.type == "cpu" else Children(spec.processes, give_up)
+    members: Members = Forked(spec.processes) if may_fork() else Children(spec.processes, give_up)
     team = Team(members)
     try:
         team.gather(job, 0, None, {})
@@ -86,6 +86,11 @@ def crew(spec: RunSpec, stuff: Material) -> Iterator[Crew]:
         _restore(before)
 
 
+def may_fork() -> bool:
+    """Whether a copy of this process can train: not beside a GPU, for which gradients have threads that a copy lacks."""
+    return sys.platform == "linux" and not torch.cuda.is_available()
+
+
 def _restore(before: str | None) -> None:
     if before is None:
         os.environ.pop(INTERFACE, None)
@@ -100,7 +105,7 @@ def give_up(report: Report) -> None:
 
 
 class Forked(Children):
-    """Ranks that are copies of this process, which has no threads of torch that a copy would miss, on the CPU."""
+    """Ranks that are copies of this process, where :func:`may_fork` allows it."""
 
     def __init__(self, of: int) -> None:
         super().__init__(of, give_up)

@@ -67,13 +67,20 @@ def _measured(bench: Bench) -> Iterator[Row]:
         bench.cannot_see.append("threads and DataParallel, and more than 2 processes: there was no time for them")
     stuff = material(spec)
     counts = _counts(bench, device, len(stuff.train))  # type: ignore[arg-type]
+    starting_s = 0.0
     for number, count in enumerate(counts):
         bench.check()
+        if number and bench.left_s() < starting_s:
+            bench.cannot_see.append(f"{count} processes and more: starting them takes {starting_s:.0f} s a number")
+            return
         bench.say(f"starting {count} processes on {device}")
         stuff = material(spec) if spec.task else stuff  # a task's model is trained by one job only
+        left_s = bench.left_s()
         with crew(_share(spec, count), stuff) as ranks:
+            starting_s = left_s - bench.left_s()
             cases = _cases(spec, stuff, ranks, device, count)[: 2 if bench.quick else None]
-            seconds = bench.left_s() / (len(counts) - number)
+            more = len(counts) - number - 1
+            seconds = (bench.left_s() - more * starting_s) / (more + 1)
             for row in _with_speed_up(interleave(_with_time(bench), cases, seconds=max(seconds, LEAST_S))):
                 yield {**row, "round": count * ROUNDS_APART + int(value_of(row, "round") or 0)}
 

@@ -193,6 +193,8 @@ class _Profiled:
             return "executor=graph records the step once and replays it without Python in between"
         top = self.top()[0]
         share = figure(values(self._of[top], "share")).median
+        if "DataLoader" in top:
+            return "most of the step is making its rows: `epochtop lab loader` tells which way of loading is faster"
         if share < WORTH_A_THOUGHT:
             return f"no operator alone is worth a thought: without any {top} a step would be {quantity(share, '%')} shorter"
         return (

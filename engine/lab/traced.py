@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.autograd.profiler import profile, record_function
 
 from engine.job import Job
 from engine.lab.timing import wait_for
@@ -61,15 +61,15 @@ def trace(job: Job, steps: int, file: Path | None = None) -> Traced:
     """Take `steps` steps of `job` under the profiler, and write them to `file` as a Chrome trace, if there is one."""
     gpu = job.device.type == "cuda"
     wait_for(job.device)
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
-    with profile(activities=activities, acc_events=True) as profiler:
+    # what torch.profiler.profile wraps; the wrapper imports torch's compilers, which takes seconds
+    with profile(use_kineto=True, use_device="cuda" if gpu else None, acc_events=True) as profiler:
         begun = perf_counter()
         for _ in range(steps):
             with record_function(STEP):
                 job.step()
         wait_for(job.device)
         seconds = (perf_counter() - begun) / steps
-    events: Sequence[Any] = profiler.events() or ()
+    events: Sequence[Any] = profiler.function_events or ()
     if file is not None:
         profiler.export_chrome_trace(str(file))
     return _read(events, steps, seconds, gpu)
