@@ -9,7 +9,7 @@ from engine.lab.catalog import NAMES, find
 from engine.lab.contract import Experiment
 from engine.protocol import Cell, Verdict
 from tui.lab_picture import figures, picture_rows
-from tui.lab_rows import BAD, GOOD, QUIET, STRONG, TEXT, row, wrapped
+from tui.lab_rows import BAD, GOOD, QUIET, STRONG, TEXT, cut, row, wrapped
 from tui.lab_state import LabState
 from tui.plot import Row
 from tui.words import bytes_, count, seconds
@@ -17,6 +17,12 @@ from tui.words import bytes_, count, seconds
 LABEL = 11
 """Cells of the words that say what a sentence is."""
 EMPTY: Row = ("", ())
+BAR = 20
+"""Cells of the bar of what is measured."""
+PLOT_ROWS = (11, 26)
+"""Of a plot with its title and legend on a page: at least, at most."""
+REST_ROWS = 6
+"""That a plot leaves for what follows from it."""
 
 
 def known(state: LabState) -> Experiment | None:
@@ -134,6 +140,30 @@ def labelled(label: str, sentences: Iterable[str], width: int, role: int = TEXT)
     return rows
 
 
-def progress(state: LabState, width: int) -> list[Row]:
-    """What it is doing, while it measures."""
-    return [] if state.over else wrapped(state.progress(), width, GOOD, "● measuring  ")
+def progress(state: LabState, width: int, now: float) -> list[Row]:
+    """How far it is, while it measures; `now` in Unix seconds."""
+    if state.over:
+        return []
+    if state.prepared is None:
+        return [row(("● preparing …", GOOD))]
+    budget = state.prepared.budget_s
+    spent = max(0, int(now - state.prepared.time))
+    share = min(1.0, spent / budget) if budget else 1.0
+    full = round(share * BAR)
+    line = f"● measuring {'█' * full}{'░' * (BAR - full)} {spent} s of about {budget:.0f} s"
+    return [row((cut(line, width), GOOD)), *wrapped(state.progress(), width, QUIET, "  ")]
+
+
+def page(state: LabState, width: int, height: int, now: float, gained: str = "") -> list[Row]:
+    """All of it for a space of this size: the answer first, the plot in what is left of the first `height` rows."""
+    head = [*progress(state, width, now), *finding(state, width)]
+    least, most = PLOT_ROWS
+    plot = max(least, min(most, height - len(head) - REST_ROWS))
+    blocks = [
+        head,
+        pictures(state, width, plot),
+        [*reasons(state, width), *labelled("Gained", [gained] if gained else [], width, GOOD)],
+        medians(state, width),
+        circumstances(state, width),
+    ]
+    return [found for block in blocks if block for found in (*block, EMPTY)][:-1]
