@@ -43,13 +43,13 @@ def rows_of_reads(rounds: int = 5, devices: tuple[str, ...] = ("cpu",), seed: in
     return rows
 
 
-def prepared(devices: tuple[str, ...] = ("cpu",)) -> Prepared:
-    """The experiment has begun ten seconds after its directory was made."""
+def prepared(devices: tuple[str, ...] = ("cpu",), after_s: float = 10.0) -> Prepared:
+    """The experiment has begun so many seconds after its directory was made."""
     machine = {"host": "box", "cpu": "AMD EPYC 9634", "usable_cpus": 2, "memory_bytes": 24 << 30, "load": 0.1,
                "os": "Linux", "python": "3.11.7", "torch": "2.13.0",
                "gpu": "NVIDIA RTX 4070" if len(devices) > 1 else None}  # fmt: skip
     unseen = () if len(devices) > 1 else (NO_GPU,)
-    return Prepared(time=CREATED + 10, budget_s=45.0, devices=devices, machine=machine, cannot_see=unseen)  # type: ignore[arg-type]
+    return Prepared(time=CREATED + after_s, budget_s=45.0, devices=devices, machine=machine, cannot_see=unseen)  # type: ignore[arg-type]
 
 
 def concluded(rows: list[Row], devices: tuple[str, ...] = ("cpu",), outcome: str = "finished") -> Concluded:
@@ -69,9 +69,12 @@ def events_of(state: str, devices: tuple[str, ...] = ("cpu",)) -> list[AnyEvent]
     begun: list[AnyEvent] = [prepared(devices), *(Noted(message=f"building the job on {device}") for device in devices)]
     match state:
         case "running":
+            begun[0] = prepared(devices, 107)  # eighteen seconds before the screens of tests
             return [*begun, *(Measured(values=row) for row in rows[: len(rows) // 2])]
         case "failed":
-            failed = Failed(time=CREATED + 12, step=0, message="out of memory on the GPU", advice="use a smaller batch_size")
+            failed = Failed(
+                time=CREATED + 12, step=0, message="out of memory on the GPU", advice="use a smaller batch_size"
+            )
             return [*begun, failed]
         case "stopped":
             rows = rows[: len(rows) // 2]

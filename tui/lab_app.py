@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from tui.session import Session
     from tui.starter import Begun, Measuring, NotMeasured, Starter
 
-LAB_READY = "Nothing is measured · ctrl+s measures the experiment under the cursor · ? shows all keys"
+LAB_READY = "Nothing is measured · ctrl+s measures what the cursor is on · ? shows all keys"
+MEASURING = "is measuring · ctrl+x ends it and keeps what was measured · leaving the page ends nothing"
 
 
 class LabApp(Viewer):
@@ -257,11 +258,14 @@ class LabApp(Viewer):
         super().show_lines()
         if self._lab is None or not self._lab.is_mounted:
             return
-        session = self.measuring or self._lab.stage.shown
+        measuring = self.measuring
+        session = measuring or self._lab.stage.shown
         self._lab.title_line.put(
             status.lab_title(session.state if session else None, self.host, self.torch, self.size.width)
         )
         state = self.session.state if self.session else None
         busy = state is not None and not state.over and not self.starting
         idle = LAB_READY if self.idle == READY else self.idle
+        if measuring is not None:
+            idle = f"{measuring.state.name} {MEASURING}"
         self._lab.status_line.put(status.status(state if busy else None, idle, self.size.width))

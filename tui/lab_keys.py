@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from textual.binding import Binding
+from dataclasses import replace
+
+from textual.binding import ActiveBinding, Binding
 
 BINDINGS = (
     Binding("ctrl+s", "measure", "measure", id="lab.measure", tooltip="Measure the experiment under the cursor"),
     Binding("ctrl+x", "stop", "stop", id="lab.stop", tooltip="End the measurement; its rows so far are kept"),
     Binding("q", "quick", "quick", id="lab.quick", tooltip="Measure in ten seconds, or thoroughly again"),
-    Binding("a", "turn", "about/result", id="lab.turn", tooltip="What the experiment is, or its result"),
+    Binding("a", "turn", "result", id="lab.turn", tooltip="What the experiment is, or its result"),
     Binding("x", "try", "try it", id="lab.try", tooltip="Train with the setting of the verdict, and see what it gains"),
     Binding(
         "g,f1",
@@ -27,8 +29,17 @@ BINDINGS = (
     Binding("5", "leave('log')", "log", id="lab.log", tooltip="What happened, line by line", show=False),
     Binding("0", "leave('')", "chart", id="lab.chart", tooltip="Back to the chart", show=False),
 )
-FIRST = ("lab.measure", "lab.stop", "lab.quick", "lab.turn", "lab.try", "lab.guide", "lab.back")
+FIRST = (
+    *("lab.measure", "lab.stop", "lab.quick", "lab.turn", "lab.try", "lab.guide", "lab.back", "app.help", "app.quit"),
+)
 """The focused list's keys follow, then the others, and last those of the app."""
+
+
+def named(active: ActiveBinding, on_result: bool) -> ActiveBinding:
+    """The key that turns says where it leads."""
+    if active.binding.id != "lab.turn" or not on_result:
+        return active
+    return active._replace(binding=replace(active.binding, description="about"))
 
 
 def rank(binding: Binding) -> int:

@@ -180,7 +180,7 @@ class KeptList(_Table):
             self.border_subtitle = subtitle
 
     def lines(self, cells: int) -> dict[str, str]:
-        """`✓ reads-7f3a  finished  quick  2 min ◂`."""
+        """`✓ reads-7f3a  finished  2 min ◂`."""
         return {each.id: cut(self._line(each, cells), cells) for each in self._kept}
 
     def _line(self, each: Kept, cells: int) -> str:
@@ -188,8 +188,8 @@ class KeptList(_Table):
         open_ = "◂" if each.id == self._shown else ""
         if cells < NARROW:
             return f"{mark} {each.id.removeprefix(f'{each.experiment}-'):<5} {old:>{AGE}} {open_}"
-        quick = "quick" if each.quick else ""
-        return f"{mark} {each.id:<{NAME + 5}} {each.state:<8} {quick:<5} {old:>{AGE}} {open_}"
+        how = "quick" if each.quick and each.state == "finished" else each.state
+        return f"{mark} {each.id:<{NAME + 5}} {how:<8} {old:>{AGE}} {open_}"
 
     def action_delete(self) -> None:
         """Ask for it to be deleted."""

@@ -21,7 +21,7 @@ from textual.widgets import DataTable, Footer, Static
 
 from engine.lab.catalog import find
 from engine.protocol import Asked
-from engine.rundir import lab_home
+from engine.rundir import is_alive, lab_home
 from engine.runs import delete
 from engine.spec import Invalid, RunSpec
 from tui import lab_keys, lab_result, status
@@ -106,7 +106,8 @@ class LabScreen(Screen[None]):
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:
         """What the footer and the help show, the most important first."""
-        return dict(sorted(super().active_bindings.items(), key=lambda item: lab_keys.rank(item[1].binding)))
+        bindings = sorted(super().active_bindings.items(), key=lambda item: lab_keys.rank(item[1].binding))
+        return {key: lab_keys.named(active, self.has_class("-result")) for key, active in bindings}
 
     def on_mount(self) -> None:
         """Begin with the list."""
@@ -146,6 +147,7 @@ class LabScreen(Screen[None]):
         """Show what the experiment is, or its result; a wide screen shows both."""
         self.set_class(side == "about", "-about")
         self.set_class(side == "result", "-result")
+        self.refresh_bindings()
         self.result.draw()
 
     # --- what is shown -----------------------------------------------------------------------------------
@@ -188,6 +190,8 @@ class LabScreen(Screen[None]):
         if turn:
             self._turn("result")
             self.experiments.choose(session.state.asked.name)
+            if self.has_class("-compact") or self.about.has_focus_within:
+                self.result.focus()
         self._show_kept()
         self.draw()
 
@@ -361,6 +365,9 @@ class LabScreen(Screen[None]):
     async def _unwanted(self, event: KeptList.Unwanted) -> None:
         from tui.dialogs import Question
 
+        if is_alive(lab_home(self.home) / event.run_id):
+            self.notify(f"{event.run_id} is still measuring; ctrl+x ends it", severity="warning")
+            return
         text = f"Delete {event.run_id} with its rows and its verdict? It cannot be brought back."
         if await self.app.push_screen_wait(Question(text, (("cancel", "Keep"), ("delete", "Delete")))) != "delete":
             return

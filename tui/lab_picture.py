@@ -10,7 +10,7 @@ from engine.protocol import Line
 from tui.lab_bars import bars
 from tui.lab_lines import lines
 from tui.lab_points import selected, series, subject
-from tui.lab_rows import QUIET, STRONG, cut, row
+from tui.lab_rows import QUIET, STRONG, cleaned, cut, row
 from tui.lab_tables import medians, table
 from tui.lab_timeline import timeline
 from tui.plot import Row
@@ -29,7 +29,8 @@ def picture_rows(
     if not drawn:
         return [title, row(("nothing measured yet", QUIET))]
     left_out = len(drawn) - MOST
-    return [title, *drawn[:MOST], *([row((f"… {left_out} more", QUIET))] if left_out > 0 else [])]
+    shown = [(cleaned(text[:width]), roles[:width]) for text, roles in drawn[:MOST]]
+    return [title, *shown, *([row((f"… {left_out} more", QUIET))] if left_out > 0 else [])]
 
 
 def _drawn(picture: Picture, rows: Sequence[Measured], computed: Sequence[Line], width: int, height: int) -> list[Row]:

@@ -21,6 +21,7 @@ BAR = 20
 """Cells of the bar of what is measured."""
 PLOT_ROWS = (11, 26)
 """Of a plot with its title and legend on a page: at least, at most."""
+TRY = ": key x trains the job with it, and tells what it really gains"
 REST_ROWS = 6
 """That a plot leaves for what follows from it."""
 
@@ -66,15 +67,15 @@ def finding(state: LabState, width: int) -> list[Row]:
     return []
 
 
-def reasons(state: LabState, width: int) -> list[Row]:
-    """Evidence, next step, setting, uncertainty, what was not seen."""
+def reasons(state: LabState, width: int, hint: str = "") -> list[Row]:
+    """Evidence, next step, setting and a hint about it, uncertainty, what was not seen."""
     if state.concluded is None:
         return labelled("Not seen", state.prepared.cannot_see if state.prepared else (), width)
     said = state.concluded.verdict
     return [
         *labelled("Evidence", said.evidence, width),
         *labelled("Next", [said.next_step], width),
-        *labelled("Setting", [setting(said)] if said.setting else [], width, GOOD),
+        *labelled("Setting", [setting(said) + hint] if said.setting else [], width, GOOD),
         *labelled("Uncertain", [said.uncertainty], width),
         *labelled("Not seen", state.concluded.cannot_see, width),
     ]
@@ -150,7 +151,8 @@ def progress(state: LabState, width: int, now: float) -> list[Row]:
     spent = max(0, int(now - state.prepared.time))
     share = min(1.0, spent / budget) if budget else 1.0
     full = round(share * BAR)
-    line = f"● measuring {'█' * full}{'░' * (BAR - full)} {spent} s of about {budget:.0f} s"
+    of = f" of about {budget:.0f} s" if spent <= budget else ""
+    line = f"● measuring {'█' * full}{'░' * (BAR - full)} {spent} s{of}"
     return [row((cut(line, width), GOOD)), *wrapped(state.progress(), width, QUIET, "  ")]
 
 
@@ -162,7 +164,7 @@ def page(state: LabState, width: int, height: int, now: float, gained: str = "")
     blocks = [
         head,
         pictures(state, width, plot),
-        [*reasons(state, width), *labelled("Gained", [gained] if gained else [], width, GOOD)],
+        [*reasons(state, width, TRY), *labelled("Gained", [gained] if gained else [], width, GOOD)],
         medians(state, width),
         circumstances(state, width),
     ]

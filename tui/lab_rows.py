@@ -42,8 +42,14 @@ def role_of(place: int) -> int:
 
 def row(*parts: tuple[str, int]) -> Row:
     """A row of texts in their roles, from the left. A character that is not one cell wide becomes `?`."""
-    text = "".join(char if char.isprintable() and cell_len(char) == 1 else "?" for part, _ in parts for char in part)
-    return text, tuple(role for part, role in parts for _ in part)
+    return cleaned("".join(part for part, _ in parts)), tuple(role for part, role in parts for _ in part)
+
+
+def cleaned(text: str) -> str:
+    """Nothing that moves the cursor, and one cell a character; what is left out is a `?`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if char.isprintable() and cell_len(char) == 1 else "?" for char in text)
 
 
 def cut(text: str, width: int) -> str:
@@ -83,7 +89,8 @@ def side_by_side(parts: Iterable[tuple[str, str, int]], width: int, most: int) -
     every = list(parts)
     for sample, name, role in every:
         cells = len(sample) + 1 + len(name) + (3 if used else 0)
-        if used and used + cells > width:
+        spare = MORE_CELLS if len(rows) == most and shown + 1 < len(every) else 0
+        if used and used + cells + spare > width:
             if len(rows) == most:
                 break
             rows.append([])
@@ -92,7 +99,11 @@ def side_by_side(parts: Iterable[tuple[str, str, int]], width: int, most: int) -
         used, shown = used + cells, shown + 1
     if shown < len(every):
         rows[-1].append((cut(f"   … {len(every) - shown} more", max(0, width - used)), QUIET))
-    return [row(*parts) for parts in rows]
+    return [row(*parts) for parts in rows if parts]
+
+
+MORE_CELLS = 12
+"""That the number of those that are left out needs."""
 
 
 def plain(found: Row) -> str:

@@ -118,6 +118,7 @@ class Page(ScrollView, can_focus=True):
     def draw(self) -> None:
         """Take in what is new; only cells that changed are painted."""
         width, height = self.scrollable_content_region.size
+        width -= 1  # the scroll bar touches nothing
         if width < 10 or height < 2:
             return
         old, self._rows = self._rows, [fitted(found, width) for found in self._make(width, height)]
