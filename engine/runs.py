@@ -30,7 +30,7 @@ from engine.protocol import (
     decode_event,
     encode,
 )
-from engine.rundir import EVENTS, LOCK, RECORD, is_alive, read_record, write_whole
+from engine.rundir import EVENTS, LOCK, RECORD, is_alive, lab_home, read_record, write_whole
 from engine.spec import Invalid
 
 State = Literal["running", "paused", "finished", "stopped", "diverged", "failed", "died"]
@@ -192,6 +192,26 @@ def find(folder: Path, wanted: str) -> Path:
         ids = ", ".join(path.name for path in matches[:5]) + (", …" if len(matches) > 5 else "")
         raise Invalid("", f"{wanted!r} means {len(matches)} runs: {ids}; give the whole id")
     raise Invalid("", f"there is no run {wanted!r} in {folder}; `epochtop runs` lists them")
+
+
+def find_any(folder: Path, wanted: str) -> Path:
+    """The directory that `wanted` means: a run, as :func:`find` finds it, else an experiment by its id or a prefix of it.
+
+    Raises Invalid when there is none or more than one.
+    """
+    try:
+        return find(folder, wanted)
+    except Invalid as error:
+        experiments = [path for path in run_paths(lab_home(folder)) if wanted and path.name.startswith(wanted)]
+        exact = [path for path in experiments if path.name == wanted]
+        if exact:
+            return exact[0]
+        if len(experiments) > 1:
+            ids = ", ".join(path.name for path in experiments[:5]) + (", …" if len(experiments) > 5 else "")
+            raise Invalid("", f"{wanted!r} means {len(experiments)} experiments: {ids}; give the whole id") from None
+        if experiments:
+            return experiments[0]
+        raise error from None
 
 
 def _name_of(path: Path) -> str:

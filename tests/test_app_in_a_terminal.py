@@ -75,7 +75,7 @@ def test_start_pause_change_resume_save_and_stop_by_keys(app: Open, home: Path) 
     assert str(os.getpid()) not in first.by
     assert str(terminal.process.pid) in first.by
 
-    terminal.press("4")
+    terminal.press("5")
     terminal.wait_for(f"learning_rate is 0.02 from step {second.step:,}")
     watch.catch_up()
     before = len(watch.seen)
@@ -224,7 +224,7 @@ def test_an_engine_killed_from_outside_is_shown_as_died_with_its_signal_and_last
     assert "died ✗" in shown.splitlines()[0]
     watch.catch_up()
     assert f"after step {len(losses(watch.run)):,}:" in shown
-    terminal.press("4")
+    terminal.press("5")
     terminal.wait_for("output.log | a library printed this")
     terminal.wait_for(f"✗  {watch.run.name}  ")
     terminal.press(CTRL_Q)
@@ -279,7 +279,7 @@ def test_a_terminal_that_stalls_slows_neither_run_nor_app(app: Open, home: Path)
     assert end.steps == 20_000
     terminal.go_on()
     terminal.wait_for("finished: 20,000 steps")
-    terminal.press("4")
+    terminal.press("5")
     terminal.wait_for("Log")
     terminal.press(CTRL_Q)
     assert terminal.wait() == 0

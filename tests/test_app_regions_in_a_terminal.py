@@ -68,7 +68,7 @@ def test_every_size_shows_the_run_its_verdict_and_the_keys(app: Open, size: tupl
         terminal.wait_for("Batch size")
         terminal.click_on("3 Machine")
         terminal.wait_for("CPUs")
-        terminal.click_on("4 Log")
+        terminal.click_on("5 Log")
         terminal.wait_for("saved checkpoint")
 
 

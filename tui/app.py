@@ -23,15 +23,16 @@ from engine.protocol import AnyCommand, Pause, Resume, Save, Set, Stop
 from engine.rundir import is_alive, send, whoami
 from engine.runs import run_paths
 from engine.spec import Invalid, RunSpec
+from tui.lab_app import LabApp
 from tui.screen import MainScreen
-from tui.viewer import FAST_S, READY, Viewer
+from tui.viewer import FAST_S, READY
 
 if TYPE_CHECKING:  # what the first frame does not need is imported by _furnish and by the actions
     from tui.dialogs import Question
     from tui.form import SpecForm
     from tui.machine_source import Source
     from tui.standby import Standby
-    from tui.starter import Begun, Planned, Rejected, Said, StandbyDied, StandbyReady, Starter
+    from tui.starter import Begun, Planned, Rejected, Said, StandbyDied, StandbyReady
 
 LEAVING_S = 5.0
 """How long leaving waits for the answer of an engine that has been asked for a run."""
@@ -39,7 +40,7 @@ DESCRIBE_S = 0.3
 """How long typing rests before the standby is asked what a run would do."""
 
 
-class EpochtopApp(Viewer):
+class EpochtopApp(LabApp):
     """Train, watch, compare. With `live` false no clock, thread or engine runs, and tests call :meth:`beat`."""
 
     TITLE = "epochtop"
@@ -102,7 +103,6 @@ class EpochtopApp(Viewer):
         self.live = live
         self._spec, self._start, self._first_run = spec or RunSpec(), start, attach
         self._source, self._make_standby = source, make_standby
-        self._starter: Starter | None = None
         self._farewell: Question | None = None
         self._to_look_at = (False, False)
         """Whether there is an evaluation, and a decision boundary."""
@@ -137,6 +137,9 @@ class EpochtopApp(Viewer):
         if self._start:
             self.action_start()
             return
+        if self.began_in_lab(self._first_run):
+            self._warm()
+            return
         run = self._first_run or next((path for path in run_paths(self.home)[:50] if is_alive(path)), None)
         if run is not None:  # one that goes on, left behind by a lost line perhaps, is what its owner wants to see
             self.open(run)
@@ -156,17 +159,15 @@ class EpochtopApp(Viewer):
 
             insights.follow(self.screen, state)
 
-    def exit_code(self, run: Path) -> int | None:
-        """How the engine of a run that was started here ended."""
-        return self._starter.exit_code(run) if self._starter is not None else None
-
     def run_ended(self) -> None:
         """The machine is free for the next engine."""
+        if self.session is not None and self.session.state.over:
+            self.tell_gain(self.session)
         self._warm()
 
     def _warm(self) -> None:
         """Have an engine ready for the next run. Never beside a run: importing torch would slow it."""
-        if self._starter is not None:
+        if self._starter is not None and not self.going_on():
             self._starter.warm()
             self._describe(self._spec)
 
@@ -181,7 +182,11 @@ class EpochtopApp(Viewer):
         except Invalid as error:
             self.notify(str(error), title="not started", severity="error")
             return
-        if self.active() is None:
+        self.train(spec)
+
+    def train(self, spec: RunSpec) -> None:
+        """Begin a run, after a question where something else goes on."""
+        if not self.going_on():
             self._begin(spec)
         else:
             self._ask_beside(spec)
@@ -190,13 +195,13 @@ class EpochtopApp(Viewer):
     async def _ask_beside(self, spec: RunSpec) -> None:
         from tui.dialogs import Question
 
-        name = self.session.name if self.session else ""
-        text = f"{name} is still running. Start another run beside it? Both then share this machine."
+        text = f"{self.going_on()} is still running. Start another run beside it? Both then share this machine."
         if await self.push_screen_wait(Question(text, (("cancel", "Cancel"), ("start", "Start another")))) == "start":
             self._begin(spec)
 
     def _begin(self, spec: RunSpec) -> None:
         assert self._starter is not None
+        self.will_begin(spec)
         self.starting = True
         self.idle = "starting …" if self.torch else "starting torch …"
         if self.session is None:
@@ -207,6 +212,7 @@ class EpochtopApp(Viewer):
 
     def _resume(self, run: Path) -> None:
         assert self._starter is not None
+        self.will_begin(None)
         self.starting, self.idle = True, f"{run.name} goes on …"
         self._starter.resume(run)
         self.show_lines()
@@ -237,8 +243,7 @@ class EpochtopApp(Viewer):
     def _not_started(self, reason: str) -> None:
         self.starting, self.idle = False, f"not started: {reason}"
         self.notify(reason, title="not started", severity="error", timeout=10)
-        active = self.active()
-        self.main.form.show_state(can_start=True, running=active is not None, paused=False)
+        self.main.form.show_state(can_start=True, running=self.active() is not None, paused=False)
         self.show_lines()
 
     def on_standby_ready(self, event: StandbyReady) -> None:
@@ -259,7 +264,7 @@ class EpochtopApp(Viewer):
         self.set_timer(DESCRIBE_S, lambda: self._describe_now(spec))
 
     def _describe_now(self, spec: RunSpec) -> None:
-        if self._spec == spec and self._starter is not None and not self.starting and self.active() is None:
+        if self._spec == spec and self._starter is not None and not (self.starting or self.going_on()):
             self._starter.describe(spec)
 
     def on_planned(self, event: Planned) -> None:
@@ -284,7 +289,9 @@ class EpochtopApp(Viewer):
             self.notify(f"the command cannot be written: {error.strerror}", severity="error")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Grey out what makes no sense now."""
+        """Grey out what makes no sense now, and hide what is not of the page that is shown."""
+        if self.in_lab and action in ("start", "pause", "stop", "save", "change", "export", "look", "lab"):
+            return False
         if action == "pause":
             return True if self.active() is not None or self._to_resume() is not None else None
         if action in ("stop", "save", "change"):
@@ -379,6 +386,7 @@ class EpochtopApp(Viewer):
         if self._starter is not None:
             self._starter.close()
         self.stage.close()
+        self.close_lab()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The command palette."""

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -33,6 +34,7 @@ epochtop trains PyTorch models on this machine and shows them live in the termin
   epochtop find-lr [FIELDS]            which learning rate to train with, by trying them all
   epochtop find-batch [FIELDS]         the largest batch that fits, tried in full steps
   epochtop lab [NAME] [FIELDS]         where the time goes on this machine, measured; without a name it lists them
+  epochtop lab --results               results that are kept; attach and export take their ids too
   epochtop hardware [--json] [--torch] what this machine has and is good for
 
 RUN is an id, the beginning of one, a name, or `last`. FIELDS say what to train; without any it is
@@ -58,7 +60,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Attach:
-    """Open the app with a run: live if it goes on, whole if it is over."""
+    """Open the app with a run: live if it goes on, whole if it is over. An experiment's id opens the lab with it."""
 
     run: Run
 
@@ -103,7 +105,7 @@ Format = Literal["csv", "jsonl", "tensorboard", "safetensors", "torch", "onnx"]
 
 @dataclass(frozen=True)
 class Export:
-    """Write a run for other programs: its losses, its weights, or its model."""
+    """Write a run for other programs: its losses, its weights, or its model; of an experiment its rows (csv, jsonl)."""
 
     run: Run
     format: Annotated[
@@ -226,7 +228,7 @@ def _runs(arguments: list[str]) -> int:
 
 
 def _attach(arguments: list[str]) -> int:
-    path = runs.find(rundir.home(), _parse(Attach, "attach", arguments).run)
+    path = runs.find_any(rundir.home(), _parse(Attach, "attach", arguments).run)
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise Invalid("", "attach needs a terminal; `epochtop runs` and `epochtop export` work without one")
     from tui.launch import run_app
@@ -242,9 +244,18 @@ def _resume(arguments: list[str]) -> int:
 
 
 def _stop(arguments: list[str]) -> int:
+    path = runs.find_any(rundir.home(), _parse(Stop, "stop", arguments).run)
+    if _is_experiment(path):
+        from tui.lab_command import stop as stop_experiment
+
+        return stop_experiment(path)
     from tui.train import stop
 
-    return stop(runs.find(rundir.home(), _parse(Stop, "stop", arguments).run))
+    return stop(path)
+
+
+def _is_experiment(path: Path) -> bool:
+    return path.parent == rundir.lab_home(rundir.home())
 
 
 def _predict(arguments: list[str]) -> int:
@@ -257,7 +268,11 @@ def _predict(arguments: list[str]) -> int:
 
 def _export(arguments: list[str]) -> int:
     parsed = _parse(Export, "export", arguments)
-    path = runs.find(rundir.home(), parsed.run)
+    path = runs.find_any(rundir.home(), parsed.run)
+    if _is_experiment(path):
+        from tui.lab_kept import export_rows
+
+        return export_rows(path, parsed.format, parsed.output)
     if parsed.format in ("csv", "jsonl"):
         return listing.export_losses(path, parsed.format, parsed.output)
     from tui.engine_command import ask_engine

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from queue import Empty, Full, Queue
 
-from engine.protocol import AnyEvent, Continued, Failed, Finished
+from engine.protocol import AnyEvent, Concluded, Continued, Failed, Finished
 from engine.rundir import BadLine, Follower, is_alive, output_tail
 
 POLL_S = 0.05
@@ -66,7 +66,7 @@ class Following:
             alive = is_alive(self.run)  # asked before reading: an end written meanwhile is read below
             events = follower.read()
             for event in events:
-                if isinstance(event, Finished | Failed | Continued):
+                if isinstance(event, Finished | Failed | Concluded | Continued):
                     ended = not isinstance(event, Continued)
             if events:
                 self._hand_over(list(events))

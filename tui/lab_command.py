@@ -5,6 +5,7 @@ The engine is a process of its own here too: if this one is killed or its termin
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ from engine.protocol import Asked, Stop
 from engine.rundir import Follower, is_alive, output_tail, send, whoami
 from engine.spec import Invalid, RunSpec
 from tui.flags import flag, spec_flags, spec_of, switch
+from tui.lab_kept import look, print_kept
 from tui.lab_state import LabState
 from tui.lab_text import report
 from tui.standby import EngineDied, Standby, how_it_ended
@@ -36,6 +38,9 @@ def lab(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_listing())
         return 0
+    if "--results" in arguments and set(arguments) <= {"--results", "--json"}:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+        return print_kept(rundir.home(), "--json" in arguments, width)
     experiment = find(arguments[0])
     parsed: Any = tyro.cli(_flags(experiment), prog=f"epochtop lab {experiment.name}", args=arguments[1:])
     spec = spec_of(parsed, arguments[1:], experiment.job) if experiment.job is not None else RunSpec()
@@ -53,7 +58,7 @@ def _listing() -> str:
         "Where the time goes on this machine, and what would help: measured here, in under a minute each.\n\n"
         + "".join(lines)
         + "\nepochtop lab NAME [FIELDS] [--quick] [--json] measures one; epochtop lab NAME --help tells its fields.\n"
-        "Results are kept: key 4 of the app shows them again.\n"
+        "Results are kept: epochtop lab --results lists them, and key 4 of the app shows them again.\n"
     )
 
 
@@ -99,6 +104,17 @@ def measure(asked: Asked, spec: RunSpec, home: Path, as_json: bool) -> int:
     else:
         sys.stdout.write("\n".join(report(state, sys.stdout.isatty())) + "\n")
     return 0 if state.concluded is not None else 1
+
+
+def stop(run: Path) -> int:
+    """Ask an experiment to end and wait until it has. Returns 0, or 1 if its engine died instead."""
+    if is_alive(run):
+        send(run, Stop(by=whoami()))
+        while is_alive(run):
+            time.sleep(POLL_S)
+    kept = look(run)
+    sys.stdout.write(f"{run.name}: {kept.state if kept else 'unreadable'}\n")
+    return int(kept is None or kept.state == "died")
 
 
 def _follow(run: Path, standby: Standby, quiet: bool) -> LabState:

@@ -20,6 +20,8 @@ class LabState:
         self.rows: list[Row] = []
         self.failure = ""
         """Why it failed, or how its engine died."""
+        self.dead = False
+        """Whether its engine is gone without a word."""
         self.doing = ""
         """What it is doing, in its own words."""
 
@@ -27,6 +29,13 @@ class LabState:
     def over(self) -> bool:
         """Whether nothing will come any more."""
         return self.concluded is not None or bool(self.failure)
+
+    @property
+    def outcome(self) -> str:
+        """`running`, or how it ended: `finished`, `stopped`, `failed`, `died`."""
+        if self.concluded is not None:
+            return self.concluded.outcome
+        return ("died" if self.dead else "failed") if self.failure else "running"
 
     def apply(self, event: Event | BadLine) -> str | None:
         """Take in an event. Returns a line for a log, if there is something to say."""
@@ -51,6 +60,7 @@ class LabState:
     def died(self, how: str, tail: str = "") -> None:
         """The engine is gone and has not said why."""
         said = f"; output.log ends with:\n{tail}" if tail else ""
+        self.dead = True
         self.failure = f"the engine ended before the experiment did ({how}){said}"
 
     def progress(self) -> str:

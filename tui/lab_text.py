@@ -1,50 +1,35 @@
-"""An experiment's result as lines of text: its rows as medians, and the verdict."""
+"""An experiment's result on the command line: pictures, the figures behind them, and last what follows from them."""
 
 from __future__ import annotations
 
-from engine.lab.catalog import find
-from engine.lab.contract import Picture, Row
-from engine.lab.figures import grouped, quantity, with_spread
+import os
+import shutil
+
+from tui import lab_result
+from tui.lab_rows import colored, plain
 from tui.lab_state import LabState
+from tui.plot import Row
+
+PLOT_ROWS = (12, 20)
+"""Of a plot: at least, at most; between them half of the terminal."""
+WIDEST = 120
+"""Cells beyond which sentences are not easier to read."""
 
 
 def report(state: LabState, color: bool) -> list[str]:
-    """Everything there is to say at its end."""
-    lines = []
-    for picture in find(state.asked.name).pictures:
-        lines += ["", picture.title, *table(picture, state.rows)]
-    return [*lines, *verdict(state)]
+    """Everything there is to say at its end, as wide as the terminal; 80 cells where there is none."""
+    size = shutil.get_terminal_size((80, 24))
+    paint = colored if color and not os.environ.get("NO_COLOR") else plain
+    return [paint(found) for found in rows(state, min(WIDEST, size.columns), size.lines)]
 
 
-def table(picture: Picture, rows: list[Row]) -> list[str]:
-    """The points of a picture, one a line: median and spread."""
-    mine = [row for row in rows if all(row.get(name) == value for name, value in picture.where.items())]
-    names = (*picture.series, *filter(None, (picture.x,)))
-    found = grouped(mine, names, picture.y)
-    cells = [
-        tuple(quantity(value, picture.x_unit) if isinstance(value, int | float) else str(value or "") for value in key)
-        for key in found
+def rows(state: LabState, width: int, lines: int) -> list[Row]:
+    """The report for a terminal of this size."""
+    least, most = PLOT_ROWS
+    drawn = lab_result.pictures(state, width, max(least, min(most, lines // 2)))
+    blocks = [
+        drawn,
+        lab_result.medians(state, width),
+        [*lab_result.finding(state, width), *lab_result.reasons(state, width), *lab_result.circumstances(state, width)],
     ]
-    widths = [max(map(len, column), default=0) for column in zip(*cells, strict=True)]
-    return [
-        "  "
-        + "  ".join(text.rjust(width) for text, width in zip(cell, widths, strict=True))
-        + "  "
-        + with_spread(figure, picture.unit)
-        for cell, figure in zip(cells, found.values(), strict=True)
-    ]
-
-
-def verdict(state: LabState) -> list[str]:
-    """The verdict in sentences."""
-    if state.concluded is None:
-        return []
-    said = state.concluded.verdict
-    return [
-        "",
-        said.finding,
-        *(f"  · {line}" for line in said.evidence),
-        f"Next: {said.next_step}",
-        f"Uncertain: {said.uncertainty}",
-        *(f"Not seen: {line}" for line in state.concluded.cannot_see),
-    ]
+    return [found for block in blocks if block for found in (lab_result.EMPTY, *block)]

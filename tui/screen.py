@@ -27,7 +27,9 @@ COMPACT = (100, 28)
 """Below either: the chart, and one other region under it."""
 WIDE = (160, 45)
 """From both: everything at once."""
-PAGES = {"form": "1 Train", "runs": "2 Runs", "machine": "3 Machine", "log": "4 Log"}
+PAGES = {"form": "1 Train", "runs": "2 Runs", "machine": "3 Machine", "log": "5 Log"}
+TABS = {"form": PAGES["form"], "runs": PAGES["runs"], "machine": PAGES["machine"], "lab": "4 Lab", "log": PAGES["log"]}
+"""Regions, and the page that is a screen of its own."""
 EMPTY = "No runs yet.\n\nctrl+s trains scikit-learn's Iris here, in a few seconds.\nKey 1 leads to all its settings."
 
 EMPTY_AMONG_RUNS = (
@@ -35,7 +37,7 @@ EMPTY_AMONG_RUNS = (
 )
 
 
-FIRST_KEYS = ("app.start", "app.pause", "app.stop", "app.help", "app.quit")
+FIRST_KEYS = ("app.start", "app.pause", "app.stop", "app.lab", "app.help", "app.quit")
 """What a narrow footer must not lose; the app's other keys follow, then those of the focused region."""
 
 
@@ -47,12 +49,12 @@ class Tab(Label):
     """A region's name; a click shows the region."""
 
     def __init__(self, page: str) -> None:
-        super().__init__(PAGES[page], id=f"tab-{page}")
+        super().__init__(TABS[page], id=f"tab-{page}")
         self._page = page
 
     async def on_click(self) -> None:
         """Go there."""
-        await self.run_action(f"screen.page('{self._page}')")
+        await self.run_action("app.lab" if self._page == "lab" else f"screen.page('{self._page}')")
 
 
 class MainScreen(Screen[None]):
@@ -62,7 +64,7 @@ class MainScreen(Screen[None]):
         Binding("1", "page('form')", "train", id="screen.form", tooltip="The settings of the next run", show=False),
         Binding("2", "page('runs')", "runs", id="screen.runs", tooltip="The list of runs", show=False),
         Binding("3", "page('machine')", "machine", id="screen.machine", tooltip="This machine", show=False),
-        Binding("4", "page('log')", "log", id="screen.log", tooltip="What happened, line by line", show=False),
+        Binding("5", "page('log')", "log", id="screen.log", tooltip="What happened, line by line", show=False),
         Binding("0", "focus_chart", "chart", id="screen.chart", tooltip="Back to the chart", show=False),
     ]
 
@@ -87,7 +89,7 @@ class MainScreen(Screen[None]):
         """The skeleton: what the first frame shows."""
         yield self.title_line
         with Horizontal(id="tabs"):
-            for page in PAGES:
+            for page in TABS:
                 yield Tab(page)
         with Horizontal(id="body"), Vertical(id="left"):
             yield self.chart

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from textual.message import Message
 
 from engine.pipe import Accepted, Plan, Ready, Refused
+from engine.protocol import Asked
 from engine.spec import RunSpec
 from tui.standby import EngineDied, Standby
 
@@ -50,6 +51,21 @@ class Begun(Message):
 
 
 @dataclass
+class Measuring(Message):
+    """The run directory of an experiment exists and it measures."""
+
+    run: Path
+
+
+@dataclass
+class NotMeasured(Message):
+    """An experiment was asked for and has not begun; `field` is what was wrong, if it was one."""
+
+    reason: str
+    field: str = ""
+
+
+@dataclass
 class Said(Message):
     """What a request that takes long is doing."""
 
@@ -66,11 +82,12 @@ class StandbyDied(Message):
 
 @dataclass(frozen=True)
 class _Wish:
-    """Have an engine ready; describe `spec`; begin it under `home`; or go on with `run`."""
+    """Have an engine ready; describe `spec`; begin it under `home`, or measure it; or go on with `run`."""
 
     spec: RunSpec | None = None
     home: Path | None = None
     run: Path | None = None
+    experiment: Asked | None = None
 
     @property
     def begins(self) -> bool:
@@ -100,6 +117,10 @@ class Starter:
         """Start a run."""
         self._wishes.put(_Wish(spec, home))
 
+    def measure(self, experiment: Asked, spec: RunSpec, home: Path) -> None:
+        """Start an experiment."""
+        self._wishes.put(_Wish(spec, home, experiment=experiment))
+
     def resume(self, run: Path) -> None:
         """Go on with a run that had ended."""
         self._wishes.put(_Wish(run=run))
@@ -123,15 +144,20 @@ class Starter:
                 self._grant(wish)
             except EngineDied as error:
                 self._standby = None
-                self._post(StandbyDied(str(error), begun=wish.begins))
+                self._lament(str(error), wish)
             except OSError as error:
                 self._standby = None
-                self._post(StandbyDied(f"no engine could be started: {error.strerror}", begun=wish.begins))
+                self._lament(f"no engine could be started: {error.strerror}", wish)
+
+    def _lament(self, reason: str, wish: _Wish) -> None:
+        self._post(NotMeasured(reason) if wish.experiment else StandbyDied(reason, begun=wish.begins))
 
     def _grant(self, wish: _Wish) -> None:
         standby = self._fresh()
         if wish.run is not None:
             self._answer_begin(standby.resume(wish.run))
+        elif wish.experiment is not None and wish.spec is not None and wish.home is not None:
+            self._answer_begin(standby.measure(wish.experiment, wish.spec, wish.home), experiment=True)
         elif wish.spec is not None and wish.home is not None:
             self._answer_begin(standby.begin(wish.spec, wish.home))
         elif wish.spec is not None:
@@ -144,10 +170,11 @@ class Starter:
             self._post(StandbyReady(self._standby.ready()))
         return self._standby
 
-    def _answer_begin(self, reply: Accepted | Refused) -> None:
+    def _answer_begin(self, reply: Accepted | Refused, experiment: bool = False) -> None:
         if isinstance(reply, Refused):
-            self._post(Rejected(reply, begun=True))
+            self._post(NotMeasured(reply.message, reply.field) if experiment else Rejected(reply, begun=True))
             return
         assert self._standby is not None
-        self._engines[Path(reply.run)], self._standby = self._standby, None
-        self._post(Begun(Path(reply.run)))
+        run = Path(reply.run)
+        self._engines[run], self._standby = self._standby, None
+        self._post(Measuring(run) if experiment else Begun(run))

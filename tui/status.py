@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.text import Text
 from textual.widgets import Static
 
 from tui.runstate import RunState
 from tui.words import UNKNOWN, rate, seconds
+
+if TYPE_CHECKING:
+    from tui.lab_state import LabState
 
 MARKS = {
     "starting": "○",
@@ -44,12 +49,26 @@ def title(state: RunState | None, run: str, host: str, torch: str, width: int) -
     left = Text(" epochtop", style="bold")
     if state is not None:
         left.append(f" · {run} · ", style="not bold").append(f"{state.state} {MARKS[state.state]}", style="bold")
+    return _across(left, host, torch, width)
+
+
+def _across(left: Text, host: str, torch: str, width: int) -> Text:
     right = f"{host} · {torch} " if torch else f"{host} "
     space = width - left.cell_len - len(right)
     if space < 1:
         left.truncate(max(0, width - len(right) - 1), overflow="ellipsis")
         space = width - left.cell_len - len(right)
     return left.append(" " * max(0, space)).append(right, style="not bold dim")
+
+
+def lab_title(state: LabState | None, host: str, torch: str, width: int) -> Text:
+    """The top row of the Lab page."""
+    left = Text(" epochtop · lab", style="bold")
+    if state is not None:
+        left.append(f" · {state.name} · ", style="not bold").append(
+            f"{state.outcome} {MARKS[state.outcome]}", style="bold"
+        )
+    return _across(left, host, torch, width)
 
 
 def status(state: RunState | None, idle: str, width: int) -> str:

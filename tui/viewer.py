@@ -225,7 +225,7 @@ class Viewer(App[int]):
 
     def action_help(self) -> None:
         """Show or hide the keys."""
-        if self.main.query("HelpPanel"):
+        if self.screen.query("HelpPanel"):
             self.action_hide_help_panel()
         else:
             self.action_show_help_panel()

@@ -1,0 +1,56 @@
+"""The Lab page without clocks, threads or engines: what it shows is what a test gave it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from tests.screens import furnished
+from tui.app import EpochtopApp
+from tui.lab_kept import Keeping
+from tui.lab_page import LabScreen
+
+
+async def in_the_lab(pilot: Pilot[int]) -> LabScreen:
+    """Press the key, and have the lists show what the home folder holds."""
+    app = await furnished(pilot)
+    await pilot.press("4")
+    await pilot.pause()
+    await list_kept(pilot)
+    return app.lab
+
+
+async def list_kept(pilot: Pilot[int]) -> None:
+    """Have the lists show what the home folder holds; a result that is open is read to its end."""
+    app = pilot.app
+    assert isinstance(app, EpochtopApp)
+    app.lab.list_kept(Keeping(app.home).list())
+    await settled(pilot)
+
+
+async def show_result(pilot: Pilot[int], run: Path) -> None:
+    """Open a result and read it to its end, or as far as it has come."""
+    app = pilot.app
+    assert isinstance(app, EpochtopApp)
+    app.lab.open(run)
+    await settled(pilot)
+
+
+async def settled(pilot: Pilot[int]) -> None:
+    """Everything that is written by now is taken in and drawn."""
+    app = pilot.app
+    assert isinstance(app, EpochtopApp)
+    shown = app.lab.stage.shown
+    while shown is not None and not (shown.following.done or (len(shown.state.rows) and shown.following.waiting == 0)):
+        await asyncio.sleep(0.01)
+        app.beat()
+    app.beat()
+    await pilot.pause()
+    await pilot.pause()
+
+
+def text_of(app: EpochtopApp) -> str:
+    """The characters of the screen."""
+    return "\n".join("".join(segment.text for segment in line) for line in app.screen._compositor.render_strips())

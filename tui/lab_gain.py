@@ -1,0 +1,65 @@
+"""What a verdict's setting really gained: the step that an experiment measured against the steps of a run with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from engine.fields import fields, show, spec_from
+from engine.lab.contract import Row
+from engine.lab.figures import Figure, figure, quantity, select, value_of, with_spread
+from engine.spec import RunSpec
+from tui.lab_state import LabState
+from tui.runstate import RunState
+
+
+def with_setting(spec: RunSpec, setting: dict[str, str]) -> RunSpec:
+    """The job with these fields changed. Raises Invalid."""
+    return spec_from({about.name: show(getattr(spec, about.name)) for about in fields()} | setting)
+
+
+def measured_step(rows: Sequence[Row], device: str, executor: str = "") -> Figure | None:
+    """Seconds of a step as the experiment measured it on `device`, without the setting; None where it measured none.
+
+    Rows of the kind `step` have them as `seconds`, of `executor` where several were measured; rows of the kind `run` as
+    `seconds` of so many `steps`, of which those count that read no loss.
+    """
+    here = [row for row in rows if row.get("device") in (None, device)]
+    steps = select(here, kind="step")
+    mine = [row for row in steps if not executor or row.get("executor") in (None, executor)] or steps
+    found = [value for row in mine if (value := value_of(row, "seconds")) is not None] or list(_of_runs(here))
+    return figure(found) if found else None
+
+
+def _of_runs(rows: Sequence[Row]) -> Iterator[float]:
+    for row in select(rows, kind="run", loop="plain", every=0):
+        steps, seconds = value_of(row, "steps"), value_of(row, "seconds")
+        if steps and seconds is not None:
+            yield seconds / steps
+
+
+def gained(lab: LabState, run: RunState) -> str:
+    """A sentence about a run that has ended, with the setting of the verdict of `lab`."""
+    what = ", ".join(f"{name}={value}" for name, value in _setting(lab).items())
+    end = run.finished
+    if end is None or not end.steps_per_second:
+        return f"{what}: the run did not come to its end, so nothing can be said"
+    step_s = 1 / end.steps_per_second
+    taken = f"{what}: a step of the run took {quantity(step_s, 's')}, evaluations and saving included"
+    before = measured_step(lab.rows, run.started.device if run.started else "cpu", _before(lab))
+    if before is None:
+        return f"{taken}; the experiment measured no single steps to compare it with"
+    compared = f"{taken}; {lab.name} measured {with_spread(before)} without it"
+    if before.low <= step_s <= before.high:
+        return f"{compared}: no difference"
+    ratio = before.median / step_s
+    return f"{compared}: {ratio:.3g} × as fast" if ratio > 1 else f"{compared}: it takes {1 / ratio:.3g} × as long"
+
+
+def _before(lab: LabState) -> str:
+    """The executor that the experiment's job has itself."""
+    executor = lab.record.spec.executor
+    return "eager" if executor == "auto" else executor
+
+
+def _setting(lab: LabState) -> dict[str, str]:
+    return lab.concluded.verdict.setting if lab.concluded else {}

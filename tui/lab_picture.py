@@ -1,0 +1,53 @@
+"""An experiment's picture as rows of characters: whatever its kind, from whatever rows there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.lab.contract import Picture
+from engine.lab.contract import Row as Measured
+from engine.protocol import Line
+from tui.lab_bars import bars
+from tui.lab_lines import lines
+from tui.lab_points import selected, series, subject
+from tui.lab_rows import QUIET, STRONG, cleaned, cut, row
+from tui.lab_tables import medians, table
+from tui.lab_timeline import timeline
+from tui.plot import Row
+
+MOST = 60
+"""Rows of a picture that is as high as it has lines."""
+
+
+def picture_rows(
+    picture: Picture, rows: Sequence[Measured], computed: Sequence[Line], width: int, height: int
+) -> list[Row]:
+    """Title and drawing in `width` cells. A plot takes `height` rows with its title, the other kinds what they need."""
+    about = subject(picture, rows)
+    title = row((cut(f"{picture.title}{f' · {about}' if about else ''}", width), STRONG))
+    drawn = _drawn(picture, rows, computed, width, height - 1)
+    if not drawn:
+        return [title, row(("nothing measured yet", QUIET))]
+    left_out = len(drawn) - MOST
+    shown = [(cleaned(text[:width]), roles[:width]) for text, roles in drawn[:MOST]]
+    return [title, *shown, *([row((f"… {left_out} more", QUIET))] if left_out > 0 else [])]
+
+
+def _drawn(picture: Picture, rows: Sequence[Measured], computed: Sequence[Line], width: int, height: int) -> list[Row]:
+    mine = selected(picture, rows)
+    match picture.kind:
+        case _ if not mine:
+            return []
+        case "lines":
+            return lines(picture, series(picture, rows), computed, width, height)
+        case "bars":
+            return bars(picture, series(picture, rows), width)
+        case "timeline":
+            return timeline(picture, mine, width)
+        case "table":
+            return table(picture, rows, width)
+
+
+def figures(picture: Picture, rows: Sequence[Measured], width: int) -> list[Row]:
+    """The medians and spreads behind a plot; the other kinds of pictures have them in themselves."""
+    return medians(picture, series(picture, rows), width) if picture.kind == "lines" and rows else []
