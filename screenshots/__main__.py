@@ -1,5 +1,6 @@
-"""`make screenshots`: pictures of the app, made from real runs on the machine that makes them.
+"""`make screenshots`: pictures of the app, made from real runs and measurements on the machine that makes them.
 
+`python -m screenshots NAME…` makes those of some experiments of the lab alone.
 Every curve is trained while this runs; nothing is drawn by hand.
 """
 
@@ -7,12 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import tempfile
 from pathlib import Path
 
+from engine.lab.catalog import NAMES, find
+from engine.pipe import Accepted
+from engine.protocol import Asked
 from engine.spec import RunSpec
 from tests.engines import Engine
 from tui.app import EpochtopApp
+from tui.standby import Standby
 
 FOLDER = Path(__file__).parent
 SMALL, COMFORTABLE, WIDE = (80, 24), (120, 40), (200, 60)
@@ -73,6 +79,32 @@ def pictures(home: Path) -> None:
             engine.wait()
 
 
+async def take_result(name: str, home: Path, size: tuple[int, int], run: Path) -> None:
+    """Open what an experiment has measured, save the picture."""
+    app = app_on(home)
+    async with app.run_test(size=size) as pilot:
+        while not app.furnished or not app.torch:
+            await pilot.pause(0.05)
+        app.attach_lab(run)
+        while not (app.lab.stage.shown and app.lab.stage.shown.state.over):
+            await pilot.pause(0.05)
+        await pilot.pause(1.0)
+        app.clear_notifications()
+        await pilot.pause(0.2)
+        app.save_screenshot(f"{name}.svg", str(FOLDER))
+    print(f"{name}.svg", flush=True)
+
+
+def lab_pictures(home: Path, names: tuple[str, ...]) -> None:
+    """What experiments find on this machine; each takes up to a minute."""
+    for name in names:
+        standby = Standby()
+        reply = standby.measure(Asked(name=name), find(name).job or RunSpec(), home)
+        assert isinstance(reply, Accepted), reply
+        standby.process.wait()
+        asyncio.run(take_result(f"lab-{name}-120x40", home, COMFORTABLE, Path(reply.run)))
+
+
 def trained(spec: RunSpec, home: Path) -> Path:
     """A run that an engine has trained to its end."""
     with Engine() as engine:
@@ -81,13 +113,15 @@ def trained(spec: RunSpec, home: Path) -> Path:
     return run
 
 
-def main() -> None:
-    """Make the pictures in a home folder of their own."""
+def main(names: list[str]) -> None:
+    """Make the pictures in a home folder of their own: all of them, or those of the experiments `names`."""
     for name in ("NO_COLOR", "TEXTUAL_THEME"):
         os.environ.pop(name, None)
     with tempfile.TemporaryDirectory() as folder:
-        pictures(Path(folder))
+        if not names:
+            pictures(Path(folder))
+        lab_pictures(Path(folder), tuple(names) or NAMES)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

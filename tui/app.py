@@ -296,7 +296,7 @@ class EpochtopApp(LabApp):
             return True if self.active() is not None or self._to_resume() is not None else None
         if action in ("stop", "save", "change"):
             return True if self.active() is not None else None
-        if action == "export":
+        if action in ("export", "anatomy"):
             return True if self.session is not None else None
         if action == "look":
             state = self.session.state if self.session else None

@@ -38,6 +38,9 @@ class LabApp(Viewer):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("4", "lab", "lab", id="app.lab", tooltip="Measure where the time goes on this machine"),
+        Binding(
+            "a", "anatomy", "anatomy", id="app.anatomy", tooltip="Measure where a step of the shown run spends its time"
+        ),
     ]
     live: bool
     _starter: Starter | None = None
@@ -87,6 +90,15 @@ class LabApp(Viewer):
         if not self.in_lab:
             self.push_screen(self.lab)
             self.show_lines()
+
+    def action_anatomy(self) -> None:
+        """Take a step of the shown run's job apart; the Lab page shows it."""
+        from tui.lab_page import LabScreen
+
+        record = self.session.state.record if self.session is not None else None
+        if record is not None:
+            self.action_lab()
+            self.on_lab_screen_wanted(LabScreen.Wanted(Asked(name="anatomy"), record.spec))
 
     def action_guide(self) -> None:
         """Three overheads, names of GPUs, calling a module."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from engine.fields import fields, show, spec_from
 from engine.lab.contract import Row
-from engine.lab.figures import Figure, figure, quantity, select, value_of, with_spread
+from engine.lab.figures import Figure, figure, quantity, select, value_of
+from engine.lab.gained import gained as gain_of
 from engine.spec import RunSpec
 from tui.lab_state import LabState
 from tui.runstate import RunState
@@ -39,27 +40,26 @@ def _of_runs(rows: Sequence[Row]) -> Iterator[float]:
 
 def gained(lab: LabState, run: RunState) -> str:
     """A sentence about a run that has ended, with the setting of the verdict of `lab`."""
-    what = ", ".join(f"{name}={value}" for name, value in _setting(lab).items())
-    end = run.finished
-    if end is None or not end.steps_per_second:
+    setting = lab.concluded.verdict.setting if lab.concluded else {}
+    what = ", ".join(f"{name}={value}" for name, value in setting.items())
+    end, started = run.finished, run.started
+    if end is None or started is None or not end.steps_per_second:
         return f"{what}: the run did not come to its end, so nothing can be said"
-    step_s = 1 / end.steps_per_second
-    taken = f"{what}: a step of the run took {quantity(step_s, 's')}, evaluations and saving included"
-    before = measured_step(lab.rows, run.started.device if run.started else "cpu", _before(lab))
+    before = measured_step(lab.rows, started.device, _before(lab))
     if before is None:
-        return f"{taken}; the experiment measured no single steps to compare it with"
-    compared = f"{taken}; {lab.name} measured {with_spread(before)} without it"
-    if before.low <= step_s <= before.high:
-        return f"{compared}: no difference"
-    ratio = before.median / step_s
-    return f"{compared}: {ratio:.3g} × as fast" if ratio > 1 else f"{compared}: it takes {1 / ratio:.3g} × as long"
+        took = quantity(1 / end.steps_per_second, "s")
+        return f"{what}: a step of the run took {took}; {lab.name} measured no single steps to compare it with"
+    specs = lab.record.spec, run.record.spec if run.record else lab.record.spec
+    gain = gain_of(before, end.steps_per_second, *(_rows_a_step(spec, started.rows) for spec in specs))
+    assert gain is not None
+    return f"{gain.words(setting)}; before is {lab.name}'s, now the whole run, evaluations and saving included"
+
+
+def _rows_a_step(spec: RunSpec, rows: int) -> int:
+    return min(rows, (spec.batch_size or rows) * spec.accumulate * spec.processes)
 
 
 def _before(lab: LabState) -> str:
     """The executor that the experiment's job has itself."""
     executor = lab.record.spec.executor
     return "eager" if executor == "auto" else executor
-
-
-def _setting(lab: LabState) -> dict[str, str]:
-    return lab.concluded.verdict.setting if lab.concluded else {}

@@ -41,7 +41,7 @@ FIRST_KEYS = ("app.start", "app.pause", "app.stop", "app.lab", "app.help", "app.
 """What a narrow footer must not lose; the app's other keys follow, then those of the focused region."""
 
 
-LAST_KEYS = ("app.metrics", "app.boundary")
+LAST_KEYS = ("app.anatomy", "app.metrics", "app.boundary")
 """What comes after the keys of the focused region."""
 
 

@@ -83,8 +83,10 @@ class Difference:
         """In a sentence: `a takes 2.1 × (1.9 … 2.3) what b takes`."""
         spread = f"{self.ratio.low:.3g} … {self.ratio.high:.3g}"
         if not self.distinct:
-            few = "" if self.ratio.count > 2 else f", seen {self.ratio.count} times only"
-            return f"no difference between {first} and {second}: {self.ratio.median:.3g} × ({spread}{few})"
+            if self.ratio.count <= 2:
+                seen = "once" if self.ratio.count == 1 else "twice"
+                return f"{first} and {second} were compared {seen} only, too seldom to tell: {self.ratio.median:.3g} ×"
+            return f"no difference between {first} and {second}: {self.ratio.median:.3g} × ({spread})"
         return f"{first} {what} {self.ratio.median:.3g} × ({spread}) what {second} {what}"
 
 

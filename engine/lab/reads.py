@@ -241,6 +241,11 @@ class _Costs:
 
     def finding(self) -> str:
         every = self._ends(1)
+        if every is not None and every.ratio.count <= 2:
+            return (
+                f"on {self._device} a read seems to cost {quantity(self._read, 's')} and a step {quantity(self._step, 's')}, "
+                "measured too seldom to be sure"
+            )
         if every is None or not every.distinct:
             return (
                 f"on {self._device} reading every loss costs nothing that can be seen here: a step takes "
