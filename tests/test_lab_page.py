@@ -448,10 +448,8 @@ async def test_x_trains_with_the_setting_and_tells_what_it_gained(home: Path) ->
         await pilot.pause()
         await show_run(pilot, run, 2_000)
         assert "10.1 × as fast" in lab.gains["reads-7f3a"]
-        await pilot.press("4")
+        await pilot.press("4", "a")
         await settled(pilot)
-        lab.result.scroll_end(animate=False)
-        await pilot.pause()
         assert any("Gained     executor=graph: a step of the run took 15.0 µs" in text for text, _ in lab.result.rows)
 
 
