@@ -249,7 +249,7 @@ def test_a_long_table_says_how_much_is_left_out() -> None:
 
 @pytest.mark.parametrize("picture", KINDS, ids=lambda picture: picture.kind)
 def test_without_rows_the_picture_says_so(picture: Picture) -> None:
-    assert drawn(picture, []) == [picture.title, "nothing measured yet"]
+    assert drawn(picture, []) == [picture.title, "nothing was measured"]
 
 
 cells = st.one_of(

@@ -78,6 +78,20 @@ def test_a_run_that_is_not_compiled_does_not_load_what_compiles(executor: str) -
     assert "torch" in found
 
 
+def test_the_lab_is_listed_and_shown_without_what_measures() -> None:
+    """Every experiment is imported by name, its page is made, its rows are drawn and its verdict is drawn from them."""
+    use = (
+        "import tui.lab_page, tui.lab_text, tui.lab_gain, tui.guide_page; "
+        "from engine.lab.catalog import experiments; from engine.lab.contract import Findings; "
+        "from tui.lab_picture import picture_rows; "
+        "[each.conclude(Findings([])) for each in experiments()]; "
+        "[picture_rows(picture, [], (), 80, 12) for each in experiments() for picture in each.pictures]"
+    )
+    found = loaded(use)
+    assert not found & HEAVY
+    assert "textual" in found
+
+
 def test_no_module_of_the_screen_loads_what_trains() -> None:
     every = (
         "import importlib, pkgutil, tui; "

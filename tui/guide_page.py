@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
+from textual.screen import ModalScreen
 from textual.widgets import Footer
 
 from engine.lab.catalog import NAMES
@@ -42,12 +42,12 @@ def _block(block: str, width: int) -> list[Row]:
     return wrapped(meaning, width, TEXT, term.ljust(TERM)) if bar else wrapped(text, width)
 
 
-class GuideScreen(Screen[None]):
+class GuideScreen(ModalScreen[None]):
     """Over the whole screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,g,f1", "dismiss", "back", id="guide.back", tooltip="Back to where you were"),
-        Binding("q", "dismiss", show=False, id="guide.quit"),
+        Binding("ctrl+q", "app.quit", "quit", id="guide.quit"),
     ]
 
     def compose(self) -> ComposeResult:

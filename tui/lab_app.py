@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tui.starter import Begun, Measuring, NotMeasured, Starter
 
 LAB_READY = "Nothing is measured · ctrl+s measures what the cursor is on · ? shows all keys"
-MEASURING = "is measuring · ctrl+x ends it and keeps what was measured · leaving the page ends nothing"
+MEASURING = "is measuring · ctrl+x ends it, and its rows are kept"
 
 
 class LabApp(Viewer):

@@ -15,7 +15,7 @@ from tui.lab_points import Series
 from tui.lab_rows import FIT, QUIET, TEXT, cut, role_of, side_by_side
 from tui.plot import BLOCKS, BRAILLE, Canvas, Curve, Row
 
-MARKERS = ("●", "×", "+", "◦", "▲", "□")
+MARKERS = ("●", "×", "+", "◆", "▲", "□")
 FIT_MARKERS = ("·", "-", "~", "=")
 LEGEND_ROWS = 3
 FINE_CELLS = 4500

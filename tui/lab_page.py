@@ -19,7 +19,7 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
-from engine.lab.catalog import find
+from engine.lab.catalog import experiments, find
 from engine.protocol import Asked
 from engine.rundir import is_alive, lab_home
 from engine.runs import delete
@@ -34,6 +34,8 @@ from tui.lab_view import Page
 from tui.plot import Row
 from tui.screen import COMPACT, SMALLEST, WIDE
 
+BAR_ROWS, KEPT_ROWS = 3, 4
+"""Of title, status and keys; and of the list of results at least."""
 LIST_S = 2.0
 """Between two looks at the folder of results."""
 
@@ -142,6 +144,7 @@ class LabScreen(Screen[None]):
         self.set_class(tiny, "-tiny")
         self.set_class(not tiny and (width < COMPACT[0] or height < COMPACT[1]), "-compact")
         self.set_class(width >= WIDE[0] and height >= WIDE[1], "-wide")
+        self.experiments.styles.height = max(3, min(len(experiments()) + 2, height - BAR_ROWS - KEPT_ROWS))
 
     def _turn(self, side: str) -> None:
         """Show what the experiment is, or its result; a wide screen shows both."""

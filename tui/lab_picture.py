@@ -27,7 +27,7 @@ def picture_rows(
     title = row((cut(f"{picture.title}{f' · {about}' if about else ''}", width), STRONG))
     drawn = _drawn(picture, rows, computed, width, height - 1)
     if not drawn:
-        return [title, row(("nothing measured yet", QUIET))]
+        return [title, row(("nothing was measured", QUIET))]
     left_out = len(drawn) - MOST
     shown = [(cleaned(text[:width]), roles[:width]) for text, roles in drawn[:MOST]]
     return [title, *shown, *([row((f"… {left_out} more", QUIET))] if left_out > 0 else [])]

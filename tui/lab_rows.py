@@ -113,7 +113,7 @@ def plain(found: Row) -> str:
 
 def colored(found: Row) -> str:
     """A row for a terminal: runs of characters of one role, with its color."""
-    text, roles = found
+    text, roles = found[0].rstrip(), found[1]
     parts, start = [], 0
     for place in range(1, len(text) + 1):
         if place == len(text) or roles[place] != roles[start]:
@@ -121,4 +121,4 @@ def colored(found: Row) -> str:
             piece = text[start:place]
             parts.append(f"\x1b[{code}m{piece}\x1b[0m" if code and piece.strip() else piece)
             start = place
-    return "".join(parts).rstrip()
+    return "".join(parts)

@@ -50,6 +50,7 @@ class Words(Widget):
     DEFAULT_CSS = f"""
     Words {{
         height: auto;
+        padding-right: 1;
         {STYLE_RULES}
     }}
     """

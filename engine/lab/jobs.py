@@ -25,7 +25,7 @@ def job_of(spec: RunSpec, device: str = "", stuff: Material | None = None, **cha
 
     `stuff` is the material of the same data, where there is one already; a task's model is always made anew.
     """
-    spec = msgspec.structs.replace(spec, **changes, device=device or spec.device, processes=1)
+    spec = msgspec.structs.replace(spec, **changes, device=device or spec.device, processes=1, shard=False)
     check(spec)
     loaded = material(spec) if stuff is None or spec.task else stuff
     return build(spec, loaded, describe(spec, loaded))

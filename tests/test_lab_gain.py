@@ -1,0 +1,93 @@
+"""What a setting gained: a planted step of the experiment against a planted speed of the run."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.lab.contract import Row
+from engine.protocol import Asked, RunRecord, Verdict
+from engine.spec import Invalid, RunSpec
+from tests.lab_runs import STEP_S, ended, rows_of_reads
+from tests.made_runs import CREATED, finished, losses_like_iris, started
+from tui.lab_gain import gained, measured_step, with_setting
+from tui.lab_state import LabState
+from tui.runstate import RunState
+
+
+def lab_of(rows: list[Row], setting: dict[str, str], **spec: str) -> LabState:
+    record = RunRecord(
+        spec=RunSpec(**spec),  # type: ignore[arg-type]
+        experiment=Asked(name="reads"), created=CREATED, host="box", user="ada", pid=1, versions={},
+    )  # fmt: skip
+    state = LabState(record, "reads-7f3a")
+    state.rows = rows
+    state.apply(ended(Verdict(finding="f", evidence=(), next_step="n", uncertainty="u", setting=setting)))
+    return state
+
+
+def run_of(steps_per_second: float) -> RunState:
+    state = RunState()
+    state.apply(started(2_000))
+    state.apply(finished("finished", losses_like_iris(2_000), steps_per_second=steps_per_second))
+    return state
+
+
+def steps(*seconds: float, **labels: str) -> list[Row]:
+    return [
+        {"kind": "step", "device": "cpu", "round": turn, "seconds": value, **labels}
+        for turn, value in enumerate(seconds)
+    ]
+
+
+def test_rows_of_steps_are_compared_with_the_run() -> None:
+    lab = lab_of(steps(1e-3, 1.1e-3, 0.9e-3), {"executor": "graph"})
+    said = gained(lab, run_of(10_000))
+    assert said.startswith("executor=graph: a step of the run took 100 µs")
+    assert said.endswith("10 × as fast")
+
+
+def test_a_step_within_the_spread_is_no_difference() -> None:
+    lab = lab_of(steps(0.9e-3, 1e-3, 1.2e-3), {"executor": "graph"})
+    assert gained(lab, run_of(1 / 1.05e-3)).endswith("no difference")
+
+
+def test_what_became_slower_is_said_too() -> None:
+    assert gained(lab_of(steps(1e-3, 1e-3), {"threads": "8"}), run_of(500)).endswith("it takes 2 × as long")
+
+
+def test_the_executor_that_the_job_had_is_compared() -> None:
+    rows = steps(1e-3, 1e-3, executor="eager") + steps(1e-4, 1e-4, executor="graph")
+    assert gained(lab_of(rows, {"executor": "graph"}), run_of(10_000)).endswith("10 × as fast")
+    found = measured_step(rows, "cpu", "graph")
+    assert found is not None
+    assert found.median == 1e-4
+
+
+def test_steps_of_another_device_do_not_count() -> None:
+    rows = [{**row, "device": "cuda:0"} for row in steps(1e-3)]
+    assert measured_step(rows, "cpu") is None
+    assert "measured no single steps" in gained(lab_of(rows, {"executor": "graph"}), run_of(10_000))
+
+
+@given(st.integers(0, 50))
+def test_a_run_without_reads_tells_the_step_too(seed: int) -> None:
+    found = measured_step(rows_of_reads(seed=seed), "cpu")
+    assert found is not None
+    assert found.median == pytest.approx(STEP_S * 1.01, rel=0.02)
+
+
+def test_a_run_that_failed_gained_nothing_that_can_be_told() -> None:
+    state = RunState()
+    assert "nothing can be said" in gained(lab_of([], {"executor": "graph"}), state)
+
+
+def test_a_setting_changes_its_fields_alone() -> None:
+    spec = RunSpec(hidden=(64, 32), learning_rate=0.05, name="mine", nesterov=True, momentum=0.9)
+    changed = with_setting(spec, {"executor": "graph", "threads": "2"})
+    assert changed == RunSpec(
+        hidden=(64, 32), learning_rate=0.05, name="mine", nesterov=True, momentum=0.9, executor="graph", threads=2
+    )
+    with pytest.raises(Invalid):
+        with_setting(spec, {"threads": "many"})
