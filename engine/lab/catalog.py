@@ -8,7 +8,7 @@ from importlib import import_module
 from engine.lab.contract import Experiment
 from engine.spec import Invalid
 
-NAMES = ("reads", "matmul", "transfer")
+NAMES = ("reads", "crossover", "matmul", "transfer")
 """Each is a module of this package."""
 
 
