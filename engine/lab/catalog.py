@@ -11,6 +11,7 @@ from engine.spec import Invalid
 NAMES = (
     "reads",
     "anatomy",
+    "crossover",
     "matmul",
     "transfer",
     "precision",

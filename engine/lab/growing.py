@@ -14,8 +14,6 @@ from engine.lab.sampling import Case
 
 TRIES = 2
 """Times that each is done here: once for set-up, once for time."""
-SETTING_UP = 4
-"""Runs that making a case may take as long as, before it ends the growth as runs themselves would."""
 
 
 @dataclass
@@ -24,16 +22,18 @@ class Grown:
 
     cases: list[Case] = field(default_factory=list)
     expected_s: float | None = None
-    """What the first one that was left out for its time, or a SETTING_UP-th of making it, would take; None where none was."""
+    """What the first one that was left out for its time would take; None where none was."""
     error: RuntimeError | MemoryError | None = None
     """What torch said where the next one could not be made or done."""
 
 
-def grow(bench: Bench, candidates: Iterable[tuple[float, Callable[[], Case]]], most_s: float) -> Grown:
+def grow(
+    bench: Bench, candidates: Iterable[tuple[float, Callable[[], Case]]], most_s: float, making: float = 0.0
+) -> Grown:
     """The first of `candidates` (their work, how to make them) that are expected to take at most `most_s` seconds.
 
-    Expected is the time of the one before, times how much more work there is; making it may take as long as SETTING_UP
-    runs. The first is always tried.
+    Expected is the time of the one before, times how much more work there is; or a share `making` of the time that it
+    took to make it, where that is longer and grows with the work too. The first is always tried.
     """
     grown = Grown()
     before: tuple[float, float] | None = None
@@ -50,7 +50,7 @@ def grow(bench: Bench, candidates: Iterable[tuple[float, Callable[[], Case]]], m
         except (RuntimeError, MemoryError) as error:
             grown.error = error
             break
-        before = (work, max(took, made_s / SETTING_UP))
+        before = (work, max(took, making * made_s))
         grown.cases.append(case)
     return grown
 

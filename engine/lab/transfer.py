@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 GROWTH = 4
 SMALLEST_BYTES, LARGEST_MIB = 1 << 10, 1 << 10
 ROUNDS = 5
+MAKING = 0.25
+"""Of the time to write to memory for the first time, which may be that much longer than a copy."""
 PINNED_AT_ONCE = 20
 """Times that memory is pinned in one measurement."""
 
@@ -53,7 +55,7 @@ def measure(bench: Bench) -> Iterator[Row]:
         sizes = _sizes(bench.fields.largest_mib)
         fitting = [size for size in sizes if _fits(device, size)]
         labeled = [(size, partial(_case, {**labels, "device": device, "bytes": size}, make, size)) for size in fitting]
-        grown = grow(bench, labeled, most_s)
+        grown = grow(bench, labeled, most_s, MAKING)
         cases += grown.cases
         if len(grown.cases) < len(sizes):
             yield {
