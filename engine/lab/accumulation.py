@@ -35,8 +35,8 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def _ways(found: Bench | Findings) -> dict[str, ways.Changes]:
-    assert isinstance(found.fields, Fields)
-    rows, pieces = found.spec.batch_size or 64, found.fields.pieces
+    fields = found.fields if isinstance(found.fields, Fields) else Fields()
+    rows, pieces = found.spec.batch_size or 64, fields.pieces
     small = max(1, rows // pieces)
     return {
         f"1 × {small * pieces}": {"batch_size": small * pieces, "accumulate": 1},
