@@ -101,6 +101,14 @@ def test_parts_that_differ_by_less_than_their_spread_are_called_alike(noise: lis
     assert "alike" in verdict.finding or "unexplained" in verdict.finding
 
 
+@given(st.floats(0.06, 0.45), st.integers(1, 9))
+def test_a_part_many_times_larger_is_told_alone_however_often_it_was_measured(small: float, rounds: int) -> None:
+    verdict = conclude(Findings(planted({"compute": 1e-3, "host": small * 1e-3}, rounds=rounds)))
+    assert "compute-bound" in verdict.finding
+    assert "alike" not in verdict.finding
+    assert ("too seldom" in verdict.uncertainty) == (rounds < 3)
+
+
 def test_every_prefix_of_rows_has_a_verdict() -> None:
     every = rows(launches=50e-6, host=30e-6, compute=10e-6)
     for count in range(len(every) + 1):

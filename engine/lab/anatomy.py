@@ -82,8 +82,8 @@ class _Apart:
         self._number, self._wanted = 0, 1
         self.inner: dict[str, float] = {}
         """What a case has measured besides its seconds, of one step."""
-        self.steps.plain(2)
-        self.steps.watched(2)
+        self.steps.plain(1)
+        self.steps.watched(1)
         self.reads = Reads(bench.spec.task, self.steps.marks)
 
     def facts(self) -> Iterator[Row]:

@@ -23,6 +23,8 @@ TOLERANCE = 0.05
 """Share of the step by which the parts may miss it."""
 EXPLAINED = 0.75
 """Share of the step that has to be explained for a verdict."""
+CLEARLY_SMALLER = 0.5
+"""Ratio that counts as a difference where it was not measured often enough to have a spread."""
 WORTH_TELLING = 0.02
 """Share of the step from which a part's ceiling is told."""
 MOST = 20.0
@@ -94,11 +96,14 @@ class Anatomy:
             return ""
         second = max(others, key=self.seconds)
         parts = select(self.rows, kind="part")
-        apart = difference(select(parts, part=self.bound), select(parts, part=second))
-        sure = self.seconds(self.bound) - self.seconds(second) > abs(self.rest)
-        if apart is None or (sure and apart.distinct) or self.share(second) < TOLERANCE:
+        # the smaller to the larger: the other way round, a part near 0 makes ratios of any size
+        apart = difference(select(parts, part=second), select(parts, part=self.bound))
+        if apart is None or self.share(second) < TOLERANCE:
             return ""
-        return second
+        seldom = apart.ratio.count < 3
+        clear = apart.ratio.median < CLEARLY_SMALLER if seldom else apart.distinct and apart.ratio.median < 1
+        sure = self.seconds(self.bound) - self.seconds(second) > abs(self.rest)
+        return "" if clear and sure else second
 
     def ceiling(self, *parts: str) -> float:
         """How many times faster steps can become at most without these parts."""
