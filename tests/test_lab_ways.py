@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -210,9 +210,9 @@ REAL: list[tuple[Experiment, RunSpec]] = [
 def test_a_real_measurement_has_a_verdict_at_any_point(experiment: Experiment, spec: RunSpec, tmp_path: Path) -> None:
     bench = Bench(experiment.fields(), spec, ("cpu",), 1.0, tmp_path, quick=True)
     rows = list(experiment.measure(bench))
-    conclude: Callable[[Findings], object] = experiment.conclude
     for length in range(len(rows) + 1):
-        assert conclude(Findings(rows[:length], bench.fields, spec, ("cpu",)))
+        said = experiment.conclude(Findings(rows[:length], bench.fields, spec, ("cpu",)))
+        assert said.finding.startswith("on cpu") == (length == len(rows)) or 0 < length < len(rows)
     kinds = {row["kind"] for row in rows}
     wanted = {"memory": {"job", "peak", "check", "held"}, "precision": {"step", "memory", "accuracy", "left_out"}}
     assert kinds == wanted.get(experiment.name, {"gradients", "memory", "step"})

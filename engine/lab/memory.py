@@ -72,7 +72,7 @@ def _on(bench: Bench, name: str) -> Iterator[Row]:
                 "device": name,
                 "batch": size,
                 "round": turn,
-                "bytes": _peak(bench, device, stuff, size),
+                "peak_bytes": _peak(bench, device, stuff, size),
             }
     yield from _held(bench, device, stuff, rows)
 

@@ -116,6 +116,8 @@ class _Arithmetic:
         return self.told.distinct and self.told.ratio.median > SLOW
 
     def words(self) -> str:
+        if self.told.ratio.count <= 2:
+            return f"{self.dtype} was compared too seldom at {self.size:,}"
         if not self.told.distinct:
             return f"{self.dtype} makes no difference at {self.size:,}"
         ratio = self.told.ratio.median

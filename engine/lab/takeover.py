@@ -184,6 +184,8 @@ def _stands(own: Sequence[_Own], sides: Difference | None) -> str:
         return f"{said} and is mostly {what}: its work takes {_percent(share)} of it"
     there, ratio = own[-1], sides.ratio.median
     times = f"{quantity(here.told.median, 's')} on the CPU and {quantity(there.told.median, 's')} on {there.device}"
+    if sides.ratio.count <= 2:
+        return f"your job was measured too seldom on both to tell them apart: a step takes {times}"
     if not sides.distinct:
         return f"for your job it makes no difference: a step takes {times}"
     if ratio < 1:
