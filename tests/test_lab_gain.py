@@ -16,7 +16,7 @@ from tui.lab_state import LabState
 from tui.runstate import RunState
 
 
-def lab_of(rows: list[Row], setting: dict[str, str], **spec: str) -> LabState:
+def lab_of(rows: list[Row], setting: dict[str, str], **spec: object) -> LabState:
     record = RunRecord(
         spec=RunSpec(**spec),  # type: ignore[arg-type]
         experiment=Asked(name="reads"), created=CREATED, host="box", user="ada", pid=1, versions={},
@@ -60,20 +60,36 @@ def test_what_became_slower_is_said_too() -> None:
 def test_the_executor_that_the_job_had_is_compared() -> None:
     rows = steps(1e-3, 1e-3, executor="eager") + steps(1e-4, 1e-4, executor="graph")
     assert gained(lab_of(rows, {"executor": "graph"}), run_of(10_000)).endswith("10 × as fast")
-    found = measured_step(rows, "cpu", "graph")
+    assert gained(lab_of(rows, {"executor": "eager"}, executor="graph"), run_of(1_000)).endswith(
+        "it takes 10 × as long"
+    )
+
+
+def test_all_threads_are_compared_with_fewer_where_the_job_says_none() -> None:
+    rows = [{**row, "threads": number} for number in (1, 2, 4) for row in steps(1e-3 * number, 1e-3 * number)]
+    found = measured_step(rows, "cpu", RunSpec(), {"threads": "1"})
     assert found is not None
-    assert found.median == 1e-4
+    assert found.median == 4e-3
+    found = measured_step(rows, "cpu", RunSpec(threads=2), {"threads": "1"})
+    assert found is not None
+    assert found.median == 2e-3
+
+
+def test_a_larger_batch_gains_by_the_row() -> None:
+    lab = lab_of(steps(1e-3, 1e-3), {"batch_size": "0"}, batch_size=30)
+    said = gained(lab, run_of(500))
+    assert "now has 4 × the rows: 2 × as fast" in said
 
 
 def test_steps_of_another_device_do_not_count() -> None:
     rows = [{**row, "device": "cuda:0"} for row in steps(1e-3)]
-    assert measured_step(rows, "cpu") is None
+    assert measured_step(rows, "cpu", RunSpec(), {}) is None
     assert "measured no single steps" in gained(lab_of(rows, {"executor": "graph"}), run_of(10_000))
 
 
 @given(st.integers(0, 50))
 def test_a_run_without_reads_tells_the_step_too(seed: int) -> None:
-    found = measured_step(rows_of_reads(seed=seed), "cpu")
+    found = measured_step(rows_of_reads(seed=seed), "cpu", RunSpec(), {"executor": "graph"})
     assert found is not None
     assert found.median == pytest.approx(STEP_S * 1.01, rel=0.02)
 
