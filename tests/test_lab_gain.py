@@ -16,7 +16,7 @@ from tui.lab_state import LabState
 from tui.runstate import RunState
 
 
-def lab_of(rows: list[Row], setting: dict[str, str], **spec: str) -> LabState:
+def lab_of(rows: list[Row], setting: dict[str, str], **spec: object) -> LabState:
     record = RunRecord(
         spec=RunSpec(**spec),  # type: ignore[arg-type]
         experiment=Asked(name="reads"), created=CREATED, host="box", user="ada", pid=1, versions={},
@@ -27,8 +27,8 @@ def lab_of(rows: list[Row], setting: dict[str, str], **spec: str) -> LabState:
     return state
 
 
-def run_of(steps_per_second: float) -> RunState:
-    state = RunState()
+def run_of(steps_per_second: float, **spec: object) -> RunState:
+    state = RunState(lab_of([], {}, **spec).record)
     state.apply(started(2_000))
     state.apply(finished("finished", losses_like_iris(2_000), steps_per_second=steps_per_second))
     return state
@@ -44,36 +44,58 @@ def steps(*seconds: float, **labels: str) -> list[Row]:
 def test_rows_of_steps_are_compared_with_the_run() -> None:
     lab = lab_of(steps(1e-3, 1.1e-3, 0.9e-3), {"executor": "graph"})
     said = gained(lab, run_of(10_000))
-    assert said.startswith("executor=graph: a step of the run took 100 µs")
-    assert said.endswith("10 × as fast")
+    assert said.startswith("executor=graph really gained 10 × (1.00 ms a step before, 100 µs now)")
+    assert said.endswith("before is reads-7f3a's, now the whole run, evaluations and saving included")
 
 
 def test_a_step_within_the_spread_is_no_difference() -> None:
     lab = lab_of(steps(0.9e-3, 1e-3, 1.2e-3), {"executor": "graph"})
-    assert gained(lab, run_of(1 / 1.05e-3)).endswith("no difference")
+    assert "made no difference that can be seen" in gained(lab, run_of(1 / 1.05e-3))
 
 
 def test_what_became_slower_is_said_too() -> None:
-    assert gained(lab_of(steps(1e-3, 1e-3), {"threads": "8"}), run_of(500)).endswith("it takes 2 × as long")
+    assert "made it slower: 2 × the time" in gained(lab_of(steps(*[1e-3] * 3), {"threads": "8"}), run_of(500))
 
 
 def test_the_executor_that_the_job_had_is_compared() -> None:
-    rows = steps(1e-3, 1e-3, executor="eager") + steps(1e-4, 1e-4, executor="graph")
-    assert gained(lab_of(rows, {"executor": "graph"}), run_of(10_000)).endswith("10 × as fast")
-    found = measured_step(rows, "cpu", "graph")
+    rows = steps(*[1e-3] * 3, executor="eager") + steps(*[1e-4] * 3, executor="graph")
+    assert "really gained 10 ×" in gained(lab_of(rows, {"executor": "graph"}), run_of(10_000))
+    lab = lab_of(rows, {"executor": "eager"}, executor="graph")
+    assert "made it slower: 10 × the time" in gained(lab, run_of(1_000))
+
+
+def test_of_several_ways_the_job_s_own_is_compared() -> None:
+    rows = [{**row, "own": 1} for row in steps(*[1e-3] * 3, way="fp32")]
+    rows += [{**row, "own": 0} for row in steps(*[5e-3] * 3, way="fp16")]
+    assert "really gained 2 ×" in gained(lab_of(rows, {"precision": "bf16"}), run_of(2_000))
+
+
+def test_all_threads_are_compared_with_fewer_where_the_job_says_none() -> None:
+    rows = [{**row, "threads": number} for number in (1, 2, 4) for row in steps(1e-3 * number, 1e-3 * number)]
+    found = measured_step(rows, "cpu", RunSpec(), {"threads": "1"})
     assert found is not None
-    assert found.median == 1e-4
+    assert found.median == 4e-3
+    found = measured_step(rows, "cpu", RunSpec(threads=2), {"threads": "1"})
+    assert found is not None
+    assert found.median == 2e-3
+
+
+def test_a_larger_batch_gains_by_the_row() -> None:
+    lab = lab_of(steps(*[1e-3] * 3), {"batch_size": "0"}, batch_size=30)
+    said = gained(lab, run_of(500))
+    assert "really gained 2 ×" in said  # 120 rows in 2 ms after 30 in 1 ms
+    assert "a row before" in said
 
 
 def test_steps_of_another_device_do_not_count() -> None:
     rows = [{**row, "device": "cuda:0"} for row in steps(1e-3)]
-    assert measured_step(rows, "cpu") is None
+    assert measured_step(rows, "cpu", RunSpec(), {}) is None
     assert "measured no single steps" in gained(lab_of(rows, {"executor": "graph"}), run_of(10_000))
 
 
 @given(st.integers(0, 50))
 def test_a_run_without_reads_tells_the_step_too(seed: int) -> None:
-    found = measured_step(rows_of_reads(seed=seed), "cpu")
+    found = measured_step(rows_of_reads(seed=seed), "cpu", RunSpec(), {"executor": "graph"})
     assert found is not None
     assert found.median == pytest.approx(STEP_S * 1.01, rel=0.02)
 

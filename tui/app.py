@@ -296,6 +296,8 @@ class EpochtopApp(LabApp):
             return True if self.active() is not None or self._to_resume() is not None else None
         if action in ("stop", "save", "change"):
             return True if self.active() is not None else None
+        if action == "anatomy" and self.in_lab:
+            return False  # the same key does another thing there
         if action in ("export", "anatomy"):
             return True if self.session is not None else None
         if action == "look":

@@ -113,7 +113,8 @@ def across(values: Sequence[Cell], unit: str, log: bool, cells: int) -> Axis:
     levels = [limits.low + place * limits.step for place in range(count + 1)]
     whole = all(float(number / factor).is_integer() for number in numbers)
     kept = [level for level in levels if not whole or abs(level - round(level)) < 1e-9]
-    return Axis(limits, tuple(zip(kept, axes.labels(kept, limits.step), strict=True)), factor, name)
+    step = max(1.0, limits.step) if whole else limits.step
+    return Axis(limits, tuple(zip(kept, axes.labels(kept, step), strict=True)), factor, name)
 
 
 def _logarithmic(positive: Sequence[float], with_zero: bool, unit: str, cells: int) -> Axis:
@@ -122,7 +123,7 @@ def _logarithmic(positive: Sequence[float], with_zero: bool, unit: str, cells: i
         low, high = low - 0.5, high + 0.5
     room = max(2, cells // LABEL)
     ticks: list[Tick] = [(log10(number), short(number, unit)) for number in positive]
-    if len(ticks) > room:
+    if len(ticks) > room or not all(number.is_integer() for number in positive):
         ticks = _powers(Limits(low, high, 1.0, log=True), unit, room)
     if not with_zero:
         return Axis(Limits(low, high, 1.0, log=True), tuple(ticks), unit=_said(unit))

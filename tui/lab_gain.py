@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from engine.fields import fields, show, spec_from
 from engine.lab.contract import Row
@@ -18,17 +18,32 @@ def with_setting(spec: RunSpec, setting: dict[str, str]) -> RunSpec:
     return spec_from({about.name: show(getattr(spec, about.name)) for about in fields()} | setting)
 
 
-def measured_step(rows: Sequence[Row], device: str, executor: str = "") -> Figure | None:
-    """Seconds of a step as the experiment measured it on `device`, without the setting; None where it measured none.
+def measured_step(rows: Sequence[Row], device: str, spec: RunSpec, setting: Mapping[str, str]) -> Figure | None:
+    """Seconds of a step of `spec` as the experiment measured it on `device`, without the setting; None without such rows.
 
-    Rows of the kind `step` have them as `seconds`, of `executor` where several were measured; rows of the kind `run` as
-    `seconds` of so many `steps`, of which those count that read no loss.
+    Rows of the kind `step` have them as `seconds`; where some are marked as the job's `own`, only these count. Where those were measured with several values of a field of the
+    setting, what the job itself has counts. Rows of the kind `run` have `seconds` of so many `steps`; those count that
+    read no loss.
     """
     here = [row for row in rows if row.get("device") in (None, device)]
     steps = select(here, kind="step")
-    mine = [row for row in steps if not executor or row.get("executor") in (None, executor)] or steps
-    found = [value for row in mine if (value := value_of(row, "seconds")) is not None] or list(_of_runs(here))
+    if any("own" in row for row in steps):
+        steps = select(steps, own=1)
+    for name in setting:
+        steps = _without(steps, name, spec)
+    found = [value for row in steps if (value := value_of(row, "seconds")) is not None] or list(_of_runs(here))
     return figure(found) if found else None
+
+
+def _without(rows: list[Row], name: str, spec: RunSpec) -> list[Row]:
+    """Those with the job's own value; `auto` is eager at first, and 0 threads are all of them."""
+    values = {row[name] for row in rows if name in row}
+    if len(values) < 2:
+        return rows
+    own = getattr(spec, name)
+    numbers = [value for value in values if isinstance(value, int | float)]
+    own = "eager" if own == "auto" else max(numbers) if own == 0 and numbers else own
+    return [row for row in rows if str(row.get(name)) == str(own)]
 
 
 def _of_runs(rows: Sequence[Row]) -> Iterator[float]:
@@ -45,7 +60,7 @@ def gained(lab: LabState, run: RunState) -> str:
     end, started = run.finished, run.started
     if end is None or started is None or not end.steps_per_second:
         return f"{what}: the run did not come to its end, so nothing can be said"
-    before = measured_step(lab.rows, started.device, _before(lab))
+    before = measured_step(lab.rows, started.device, lab.record.spec, setting)
     if before is None:
         took = quantity(1 / end.steps_per_second, "s")
         return f"{what}: a step of the run took {took}; {lab.name} measured no single steps to compare it with"
@@ -57,9 +72,3 @@ def gained(lab: LabState, run: RunState) -> str:
 
 def _rows_a_step(spec: RunSpec, rows: int) -> int:
     return min(rows, (spec.batch_size or rows) * spec.accumulate * spec.processes)
-
-
-def _before(lab: LabState) -> str:
-    """The executor that the experiment's job has itself."""
-    executor = lab.record.spec.executor
-    return "eager" if executor == "auto" else executor

@@ -192,10 +192,11 @@ def _x_title(sheet: Canvas, title: str, gutter: int, row: int) -> None:
 
 
 _NAMES = {"seconds": "time", "bytes": "size"}
-"""Of columns that are called after their unit."""
+"""Of titles that begin with a unit, which is another one where values are small or large."""
 
 
 def titled(title: str, unit: str) -> str:
     """The name of an axis with the unit of its numbers, where its words do not say it."""
-    title = _NAMES.get(title, title.replace("_", " "))
+    first, space, rest = title.replace("_", " ").partition(" ")
+    title = f"{_NAMES.get(first, first)}{space}{rest}"
     return f"{title} ({unit})" if unit and unit != title and f"({unit})" not in title else title

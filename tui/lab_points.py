@@ -13,8 +13,8 @@ from engine.lab.contract import Picture, Row
 from engine.lab.figures import Figure, figure, quantity, value_of
 from engine.protocol import Cell
 
-_UNITS = {"seconds": "s", "s": "s", "bytes": "B", "percent": "%"}
-"""Of columns, by the last word of their names."""
+_UNITS = {"seconds": "s", "s": "s", "bytes": "B", "percent": "%", "share": "%"}
+"""Of columns, by the last word of their names; a share is told in percent."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,6 @@ def cell(value: Cell, unit: str) -> str:
     """A value of a row as text."""
     if isinstance(value, str):
         return value
-    if isinstance(value, int) and not unit:
-        return f"{value:,}"
+    if value is not None and not unit and float(value).is_integer() and abs(value) < 1e15:
+        return f"{value:,.0f}"
     return quantity(value, unit)

@@ -58,7 +58,9 @@ def measure(bench: Bench) -> Iterator[Row]:
                 raise Invalid("batch_size", f"{large.spec.batch_size} is more than the {large.plan.rows} training rows")
             yield {"kind": "gradients", "device": device, **_compared(large, small)}
             yield from ways.memory(bench, these, _ways(bench))
-            yield from ways.steps(bench, these, bench.left_s() / (len(bench.devices) - bench.devices.index(device)))
+            yield from ways.steps(
+                bench, these, _ways(bench), bench.left_s() / (len(bench.devices) - bench.devices.index(device))
+            )
     finally:
         torch.set_num_threads(threads)
 

@@ -34,7 +34,9 @@ def measure(bench: Bench) -> Iterator[Row]:
             kept, again = these.jobs.values()
             yield {"kind": "gradients", "device": device, "deviation": _deviation(kept, again)}
             yield from ways.memory(bench, these, WAYS)
-            yield from ways.steps(bench, these, bench.left_s() / (len(bench.devices) - bench.devices.index(device)))
+            yield from ways.steps(
+                bench, these, WAYS, bench.left_s() / (len(bench.devices) - bench.devices.index(device))
+            )
     finally:
         torch.set_num_threads(threads)
 

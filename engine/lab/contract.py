@@ -18,7 +18,10 @@ from engine.protocol import Cell, Verdict
 from engine.spec import RunSpec
 
 Row = dict[str, Cell]
-"""One measurement: the columns that tell it apart, `round`, and what was measured, mostly `seconds`."""
+"""One measurement: the columns that tell it apart, `round`, and what was measured, mostly `seconds`.
+
+Of several ways to take a step (rows of the `kind` step), `own` is 1 for the one that the job takes without a change.
+"""
 
 
 class NoFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

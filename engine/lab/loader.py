@@ -151,7 +151,8 @@ def _case(kind: str, job: Job, feed: Feed, work: Callable[[Batch], Callable[[], 
 
     from engine.lab.timing import repeated, wait_for
 
-    labels: Row = {"kind": kind, "device": str(job.device), **feed.labels}
+    own = int(feed.labels["way"] == _now(job)["way"])
+    labels: Row = {"kind": kind, "device": str(job.device), **feed.labels, "own": own}
 
     def run(times: int) -> float:
         opened = perf_counter()

@@ -134,7 +134,7 @@ def _cases(spec: RunSpec, stuff: Material, ranks: Crew, device: str, count: int)
         return min(batch * many, every) if batch else every
 
     def labels(way: str, parts: int, rows: int) -> Row:
-        return {"kind": "step", "device": device, "way": way, "parts": parts, "rows": rows}
+        return {"kind": "step", "device": device, "way": way, "parts": parts, "rows": rows, "own": int(parts == 1)}
 
     whole, alone = rows_of(spec.batch_size, 1), job_of(spec, device, stuff)
     together = rows_of(ranks.job.spec.batch_size, count)

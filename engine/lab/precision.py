@@ -50,7 +50,7 @@ def measure(bench: Bench) -> Iterator[Row]:
             yield from left_out
             yield from ways.memory(bench, these, WAYS)
             took: list[Row] = []
-            for row in ways.steps(bench, these, share_s * STEPPING):
+            for row in ways.steps(bench, these, WAYS, share_s * STEPPING):
                 took.append(row)
                 yield row
             yield from _trained(bench, these, took, ends_s)

@@ -92,18 +92,25 @@ def memory(bench: Bench, these: Built, ways: Mapping[str, Changes]) -> Iterator[
             }
 
 
-def steps(bench: Bench, these: Built, seconds: float | None = None) -> Iterator[Row]:
-    """Seconds of a step of each way, in turn."""
+def steps(bench: Bench, these: Built, ways: Mapping[str, Changes], seconds: float | None = None) -> Iterator[Row]:
+    """Seconds of a step of each way, in turn; `own` marks the way that the job takes without a change."""
     import torch
 
     from engine.lab.timing import repeated
 
     device = torch.device(these.device)
     cases = [
-        Case({"kind": "step", "device": these.device, "way": name}, repeated(device, job.step))
+        Case(
+            {"kind": "step", "device": these.device, "way": name, "own": _own(bench, ways[name])},
+            repeated(device, job.step),
+        )
         for name, job in these.jobs.items()
     ]
     yield from interleave(bench, cases, seconds)
+
+
+def _own(bench: Bench, changes: Changes) -> int:
+    return int(all(getattr(bench.spec, name) == value for name, value in changes.items()))
 
 
 def deviation(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
