@@ -414,9 +414,8 @@ async def test_what_was_not_seen_is_told(home: Path) -> None:
     app = still_app(home)
     async with app.run_test(size=(200, 60)) as pilot:
         lab = await in_the_lab(pilot)
-        await pilot.press("a")
-        await settled(pilot)
-        assert any(f"Not seen   {NO_GPU}"[:60] in text for text, _ in lab.result.rows)
+        words = " ".join(" ".join(text for text, _ in lab.result.rows).split())
+        assert f"Not seen {NO_GPU}" in words
 
 
 async def test_results_of_an_experiment_nobody_knows_are_passed_over(home: Path) -> None:

@@ -19,10 +19,10 @@ LABEL = 11
 EMPTY: Row = ("", ())
 BAR = 20
 """Cells of the bar of what is measured."""
-PLOT_ROWS = (11, 26)
+PLOT_ROWS = (15, 26)
 """Of a plot with its title and legend on a page: at least, at most."""
 TRY = ": key x trains the job with it, and tells what it really gains"
-REST_ROWS = 6
+REST_ROWS = 4
 """That a plot leaves for what follows from it."""
 
 

@@ -10,7 +10,7 @@ from tui.lab_rows import colored, plain
 from tui.lab_state import LabState
 from tui.plot import Row
 
-PLOT_ROWS = (12, 20)
+PLOT_ROWS = (16, 22)
 """Of a plot: at least, at most; between them half of the terminal."""
 WIDEST = 120
 """Cells beyond which sentences are not easier to read."""
