@@ -233,7 +233,7 @@ class LabApp(Viewer):
             sentence = gained(trial.state, session.state)
             self.lab.gains[trial.state.name] = sentence
             session.log.append(sentence)
-            self.notify(sentence, title=f"what {trial.state.name} promised", timeout=20)
+            self.notify(sentence, title=f"tried after {trial.state.name}", timeout=20)
 
     def on_lab_screen_job_wanted(self, _event: LabScreen.JobWanted) -> None:
         """Measure what the Run panel says."""
