@@ -17,7 +17,6 @@ from textual.app import App
 from engine.rundir import read_record
 from engine.spec import Invalid
 from tui import status
-from tui.pace import pace
 from tui.screen import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from tui.session import Session, Stage
 from tui.telemetry import compared
@@ -103,10 +102,15 @@ class Viewer(App[int]):
                 self._state_changed(session)
             self._drawn = self._drawn or session.state.step > 0 or session.state.over
             self._write_log(session)
-        self.main.chart.tell(pace(session.state) if session is not None else "")
+        self.main.chart.tell(self._pace())
         self.main.chart.redraw()
         self.show_lines()
         self.beaten()
+
+    def _pace(self) -> str:
+        from tui.pace import pace  # not needed for the first frame
+
+        return pace(self.session.state) if self.session is not None else ""
 
     def _state_changed(self, session: Session) -> None:
         state = session.state
