@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.protocol import Asked
+from engine.experiment import Asked
 from engine.spec import RunSpec
 
 # --- what a model is made of ------------------------------------------------------------------------------

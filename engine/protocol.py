@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.experiment import Asked, Cell, Verdict
 from engine.spec import RunSpec
 
 PROTOCOL_VERSION = 1
@@ -174,35 +175,6 @@ class Warned(Event, frozen=True, kw_only=True):
     """Something the user should know that does not end the run."""
 
     message: str
-
-
-Cell = float | int | str | None
-"""A value in a row of figures."""
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What an experiment concludes from its rows."""
-
-    finding: str
-    """The answer, in one sentence."""
-    evidence: tuple[str, ...]
-    """The figures it follows from."""
-    next_step: str
-    """What to do with it."""
-    uncertainty: str
-    """What could make it wrong, and what was not seen."""
-    setting: dict[str, str] = {}
-    """Fields of a run that would help, with values as one types them; to be tried with a key."""
-    lines: tuple[Line, ...] = ()
-    """Curves to draw with the rows, such as a fit."""
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """A computed curve in the first picture of an experiment."""
-
-    name: str
-    points: tuple[tuple[float, float], ...]
-    """x and y, in the units of the columns."""
 
 
 class Prepared(Event, frozen=True, kw_only=True):
@@ -370,15 +342,6 @@ class Set(Command, frozen=True, kw_only=True):
 
 
 AnyCommand = Pause | Resume | Stop | Save | Set
-
-
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """An experiment, as somebody asked for it."""
-
-    name: str
-    fields: dict[str, str] = {}
-    """Its own fields, as one types them; those left out have their defaults."""
-    quick: bool = False
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,11 +20,11 @@ from typing import IO
 
 import msgspec
 
+from engine.experiment import Asked
 from engine.protocol import (
     UNREADABLE,
     AnyCommand,
     AnyEvent,
-    Asked,
     RunRecord,
     decode_command,
     decode_event,

@@ -12,9 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from engine.experiment import Asked
 from engine.lab.catalog import NAMES, find
 from engine.pipe import Accepted
-from engine.protocol import Asked
 from engine.spec import RunSpec
 from tests.engines import Engine
 from tui.app import EpochtopApp

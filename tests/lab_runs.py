@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from engine.experiment import Asked, Verdict
 from engine.lab.catalog import find
 from engine.lab.contract import Findings, Row
-from engine.protocol import AnyEvent, Asked, Concluded, Failed, Measured, Noted, Prepared, RunRecord, Verdict, encode
+from engine.protocol import AnyEvent, Concluded, Failed, Measured, Noted, Prepared, RunRecord, encode
 from engine.rundir import COMMANDS, EVENTS, LOCK, OUTPUT, RECORD, lab_home
 from engine.spec import RunSpec
 from tests.made_runs import CREATED

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from textual.pilot import Pilot
 
-from tests.screens import furnished
+from engine.experiment import Asked
+from engine.spec import RunSpec
+from tests.screens import furnished, still_app
 from tui.app import EpochtopApp
 from tui.lab_kept import Keeping
 from tui.lab_page import LabScreen
@@ -54,3 +57,43 @@ async def settled(pilot: Pilot[int]) -> None:
 def text_of(app: EpochtopApp) -> str:
     """The characters of the screen."""
     return "\n".join("".join(segment.text for segment in line) for line in app.screen._compositor.render_strips())
+
+
+class Remembering:
+    """In the place of the thread that asks engines: remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.measured: list[tuple[Asked, RunSpec, Path]] = []
+        self.begun: list[RunSpec] = []
+        self.warmed = 0
+
+    def measure(self, asked: Asked, spec: RunSpec, home: Path) -> None:
+        self.measured.append((asked, spec, home))
+
+    def begin(self, spec: RunSpec, home: Path) -> None:
+        self.begun.append(spec)
+
+    def warm(self) -> None:
+        self.warmed += 1
+
+    def describe(self, spec: RunSpec) -> None:
+        pass
+
+    def exit_code(self, run: Path) -> int | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def app_with(home: Path) -> tuple[EpochtopApp, Remembering]:
+    """A still app that believes it can start engines."""
+    app, starter = still_app(home), Remembering()
+    app._starter = starter  # type: ignore[assignment]
+    return app, starter
+
+
+async def choose(pilot: Pilot[Any], app: EpochtopApp, name: str, value: str) -> None:
+    """Put a value into a field of the page."""
+    app.lab.query_one(f"#field-{name}").value = value  # type: ignore[attr-defined]
+    await pilot.pause()

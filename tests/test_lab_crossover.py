@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.experiment import Verdict
 from engine.lab.contract import Bench, Findings, NoFields, Row, Stopped
 from engine.lab.crossover import EXPERIMENT, measure
 from engine.lab.takeover import crossing_mflop, laws_of
-from engine.protocol import Verdict
 from engine.spec import Invalid, RunSpec
 
 WIDTHS, BATCHES = (16, 64, 256, 1024), (16, 64, 256, 1024)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.experiment import Asked, Verdict
 from engine.lab.contract import Row
-from engine.protocol import Asked, RunRecord, Verdict
+from engine.protocol import RunRecord
 from engine.spec import Invalid, RunSpec
 from tests.lab_runs import STEP_S, ended, rows_of_reads
 from tests.made_runs import CREATED, finished, losses_like_iris, started

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.experiment import Verdict
 from engine.lab.contract import Bench, Findings, Row, Stopped
 from engine.lab.matmul import EXPERIMENT, Fields, measure
 from engine.lab.products import curves_of
-from engine.protocol import Verdict
 from engine.spec import RunSpec
 
 SIZES = (16, 64, 256, 1024)

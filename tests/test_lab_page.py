@@ -2,69 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.pilot import Pilot
 
-from engine.protocol import Asked, Stop
-from engine.rundir import Inbox, lab_home
+from engine.experiment import Asked
+from engine.protocol import Stop
+from engine.rundir import Inbox
 from engine.spec import RunSpec
-from tests.lab_runs import CREATED, NO_GPU, events_of, rows_of_reads, write_experiment
-from tests.lab_screens import in_the_lab, list_kept, settled, text_of
-from tests.made_runs import engine_alive, finished, losses_like_iris, started, windows, write_run
+from tests.lab_runs import CREATED, events_of, write_experiment
+from tests.lab_screens import app_with, choose, in_the_lab, list_kept, settled, text_of
+from tests.made_runs import engine_alive, write_run
 from tests.made_runs import events_of as run_events
 from tests.screens import show_run, still_app
-from tui.app import EpochtopApp
 from tui.dialogs import Question
 from tui.guide_page import GuideScreen
 from tui.lab_page import LabScreen
-from tui.starter import Begun, Measuring, NotMeasured
+from tui.starter import Measuring, NotMeasured
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
-
-
-class Remembering:
-    """In the place of the thread that asks engines: remembers what it was asked for."""
-
-    def __init__(self) -> None:
-        self.measured: list[tuple[Asked, RunSpec, Path]] = []
-        self.begun: list[RunSpec] = []
-        self.warmed = 0
-
-    def measure(self, asked: Asked, spec: RunSpec, home: Path) -> None:
-        self.measured.append((asked, spec, home))
-
-    def begin(self, spec: RunSpec, home: Path) -> None:
-        self.begun.append(spec)
-
-    def warm(self) -> None:
-        self.warmed += 1
-
-    def describe(self, spec: RunSpec) -> None:
-        pass
-
-    def exit_code(self, run: Path) -> int | None:
-        return None
-
-    def close(self) -> None:
-        pass
-
-
-def app_with(home: Path) -> tuple[EpochtopApp, Remembering]:
-    """A still app that believes it can start engines."""
-    app, starter = still_app(home), Remembering()
-    app._starter = starter  # type: ignore[assignment]
-    return app, starter
-
-
-async def choose(pilot: Pilot[Any], app: EpochtopApp, name: str, value: str) -> None:
-    """Put a value into a field of the page."""
-    app.lab.query_one(f"#field-{name}").value = value  # type: ignore[attr-defined]
-    await pilot.pause()
 
 
 # --- the list --------------------------------------------------------------------------------------------------------
@@ -293,202 +251,6 @@ async def test_a_run_is_not_started_beside_an_experiment_without_asking(home: Pa
             assert isinstance(app.screen, Question)
             assert "reads-7f3a is still running" in text_of(app)
             assert not starter.begun
-
-
-# --- what is kept ----------------------------------------------------------------------------------------------------
-
-
-async def test_a_kept_result_is_opened_again(home: Path) -> None:
-    write_experiment(home, "reads-11c0", events_of("stopped"), age_s=600)
-    write_experiment(home, "reads-7f3a", events_of("finished"))
-    app = still_app(home)
-    async with app.run_test(size=(80, 24)) as pilot:
-        lab = await in_the_lab(pilot)
-        lab.kept.focus()
-        await pilot.press("down", "enter")
-        await settled(pilot)
-        assert lab.stage.shown is not None
-        assert lab.stage.shown.run.name == "reads-11c0"
-        assert "Result · reads-11c0" in text_of(app)
-        assert "stopped ■" in text_of(app)
-        await pilot.press("escape")
-        assert lab.experiments.has_focus
-        assert "Measures" in text_of(app)
-
-
-async def test_one_that_goes_on_is_shown_again_after_the_app_was_closed(home: Path) -> None:
-    run = write_experiment(home, "reads-7f3a", events_of("running"))
-    with engine_alive(run):
-        app = still_app(home)
-        async with app.run_test(size=(80, 24)) as pilot:
-            await pilot.pause()
-            assert not app.began_in_lab(None)
-            assert app.going_on() == "reads-7f3a"
-            await pilot.press("4")
-            await settled(pilot)
-            assert "● measuring" in text_of(app)
-
-
-async def test_the_app_can_be_opened_with_a_result(home: Path) -> None:
-    run = write_experiment(home, "reads-7f3a", events_of("finished"))
-    app = still_app(home)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.pause()
-        assert app.began_in_lab(run)
-        await pilot.pause()
-        await settled(pilot)
-        assert "Finding    on cpu" in text_of(app)
-
-
-@pytest.mark.parametrize(
-    ("state", "words"), [("failed", "out of memory on the GPU"), ("died", "the engine ended before")]
-)
-async def test_a_bad_end_says_why_and_keeps_the_rows(home: Path, state: str, words: str) -> None:
-    write_experiment(home, "reads-7f3a", events_of(state))
-    app = still_app(home)
-    async with app.run_test(size=(120, 40)) as pilot:
-        lab = await in_the_lab(pilot)
-        await pilot.press("a")
-        await settled(pilot)
-        assert words in text_of(app)
-        assert "✗ reads" in text_of(app)
-        assert lab.stage.shown is not None
-        assert bool(lab.stage.shown.state.rows) == (state == "died")
-
-
-async def test_a_result_is_deleted_after_a_question(home: Path) -> None:
-    older = write_experiment(home, "reads-11c0", events_of("stopped"), age_s=600)
-    newer = write_experiment(home, "reads-7f3a", events_of("finished"))
-    app = still_app(home)
-    async with app.run_test(size=(120, 40)) as pilot:
-        lab = await in_the_lab(pilot)
-        lab.kept.focus()
-        await pilot.press("d")
-        await pilot.pause()
-        assert isinstance(app.screen, Question)
-        await pilot.press("escape")
-        await pilot.pause()
-        assert newer.exists()
-        await pilot.press("delete")
-        await pilot.pause()
-        await pilot.press("right", "enter")
-        await pilot.pause()
-        await settled(pilot)
-        assert not newer.exists()
-        assert older.exists()
-        assert "reads-7f3a" not in text_of(app)
-        assert lab.stage.shown is not None
-        assert lab.stage.shown.run == older
-
-
-async def test_one_that_goes_on_is_not_deleted(home: Path) -> None:
-    run = write_experiment(home, "reads-7f3a", events_of("running"))
-    app = still_app(home)
-    with engine_alive(run):
-        async with app.run_test(size=(120, 40)) as pilot:
-            lab = await in_the_lab(pilot)
-            lab.kept.focus()
-            await pilot.press("d")
-            await pilot.pause()
-            assert app.screen is lab
-            assert run.exists()
-            assert "ctrl+x ends it" in text_of(app)
-
-
-async def test_the_rows_of_a_result_are_exported(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_experiment(home, "reads-7f3a", events_of("finished"))
-    monkeypatch.chdir(tmp_path)
-    app = still_app(home)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await in_the_lab(pilot)
-        await pilot.press("e")
-        await pilot.pause()
-    with open(tmp_path / "reads-7f3a.csv", encoding="utf-8") as file:
-        found = list(csv.DictReader(file))
-    assert len(found) == len(rows_of_reads())
-    assert {row["kind"] for row in found} == {"operators", "run", "launch"}
-
-
-async def test_what_was_not_seen_is_told(home: Path) -> None:
-    write_experiment(home, "reads-7f3a", events_of("finished"))
-    app = still_app(home)
-    async with app.run_test(size=(200, 60)) as pilot:
-        lab = await in_the_lab(pilot)
-        words = " ".join(" ".join(text for text, _ in lab.result.rows).split())
-        assert f"Not seen {NO_GPU}" in words
-
-
-async def test_results_of_an_experiment_nobody_knows_are_passed_over(home: Path) -> None:
-    write_experiment(home, "later-7f3a", events_of("finished"))
-    (lab_home(home) / "reads-0000").mkdir()
-    app = still_app(home)
-    async with app.run_test(size=(120, 40)) as pilot:
-        lab = await in_the_lab(pilot)
-        assert lab.stage.shown is None
-        await pilot.press("a")
-        await pilot.pause()
-        assert "Nothing is kept of this experiment yet" in text_of(app)
-
-
-# --- the setting of a verdict ----------------------------------------------------------------------------------------
-
-
-async def test_x_trains_with_the_setting_and_tells_what_it_gained(home: Path) -> None:
-    write_experiment(home, "reads-7f3a", events_of("finished"))
-    app, starter = app_with(home)
-    async with app.run_test(size=(120, 40)) as pilot:
-        lab = await in_the_lab(pilot)
-        await pilot.press("x")
-        await pilot.pause()
-        assert app.screen is app.main
-        assert starter.begun == [RunSpec(executor="graph")]
-        values = losses_like_iris(2_000)
-        end = finished("finished", values, steps_per_second=1 / 15e-6)
-        run = write_run(home, "iris-mlp-7f3a", [started(2_000), *windows(values), end], executor="graph")
-        app.post_message(Begun(run))
-        await pilot.pause()
-        await show_run(pilot, run, 2_000)
-        assert "really gained 10.1 ×" in lab.gains["reads-7f3a"]
-        await pilot.press("4", "a")
-        await settled(pilot)
-        assert any("Gained     executor=graph really gained 10.1 ×" in text for text, _ in lab.result.rows)
-
-
-async def test_a_run_that_tries_nothing_is_compared_with_nothing(home: Path) -> None:
-    write_experiment(home, "reads-7f3a", events_of("finished"))
-    app, starter = app_with(home)
-    async with app.run_test(size=(120, 40)) as pilot:
-        lab = await in_the_lab(pilot)
-        await pilot.press("x")
-        await pilot.pause()
-        app.on_standby_died(_died())
-        await pilot.press("ctrl+s")
-        await pilot.pause()
-        assert len(starter.begun) == 2
-        run = write_run(home, "iris-mlp-7f3a", run_events("finished"))
-        app.post_message(Begun(run))
-        await pilot.pause()
-        await show_run(pilot, run, 20_000)
-        assert lab.gains == {}
-
-
-def _died() -> Any:
-    from tui.starter import StandbyDied
-
-    return StandbyDied("the engine ended (exit status 1)", begun=True)
-
-
-async def test_without_a_setting_there_is_nothing_to_try(home: Path) -> None:
-    write_experiment(home, "reads-7f3a", events_of("stopped"))
-    app, starter = app_with(home)
-    async with app.run_test(size=(120, 40)) as pilot:
-        lab = await in_the_lab(pilot)
-        assert lab.stage.shown is not None
-        assert lab.stage.shown.state.concluded is not None
-        setting = lab.stage.shown.state.concluded.verdict.setting
-        assert lab.check_action("try", ()) is (True if setting else None)
-        await pilot.press("x")
-        assert len(starter.begun) == bool(setting)
 
 
 # --- the guide -------------------------------------------------------------------------------------------------------

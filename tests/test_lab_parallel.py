@@ -15,12 +15,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.experiment import Verdict
 from engine.lab import parallel
 from engine.lab.contract import Bench, Findings, Row, Stopped
 from engine.lab.crew import crew
 from engine.lab.jobs import job_of
 from engine.material import material
-from engine.protocol import Verdict
 from engine.ranks import RankError
 from engine.spec import RunSpec
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.experiment import Line
 from engine.lab.contract import Picture, Row
-from engine.protocol import Line
 from tui.lab_axes import across, scale, short, upright
 from tui.lab_bars import bar
 from tui.lab_lines import MARKERS

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from engine.experiment import Verdict
 from engine.lab import profile, traced
 from engine.lab.contract import Bench, Findings, NoFields, Row, Stopped
 from engine.lab.jobs import job_of
-from engine.protocol import Verdict
 from engine.spec import RunSpec
 
 JOB = RunSpec(threads=1, device="cpu")

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.experiment import Verdict
 from engine.lab.contract import Bench, Findings, Row, Stopped
 from engine.lab.copies import routes_of
 from engine.lab.transfer import EXPERIMENT, Fields, measure
-from engine.protocol import Verdict
 from engine.spec import RunSpec
 
 SIZES = tuple(1 << power for power in range(10, 31, 2))

@@ -296,15 +296,13 @@ class EpochtopApp(LabApp):
             return True if self.active() is not None or self._to_resume() is not None else None
         if action in ("stop", "save", "change"):
             return True if self.active() is not None else None
-        if action == "anatomy" and self.in_lab:
-            return False  # the same key does another thing there
-        if action in ("export", "anatomy"):
+        if action == "export":
             return True if self.session is not None else None
         if action == "look":
             state = self.session.state if self.session else None
             known = state and (state.evaluated if parameters == ("metrics",) else state.mapped)
             return True if known is not None else (None if parameters == ("metrics",) else False)
-        return True
+        return super().check_action(action, parameters)
 
     def action_pause(self) -> None:
         """Pause, or go on, also with a run that was stopped or has died."""

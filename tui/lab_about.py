@@ -13,10 +13,10 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
 from textual.widgets import Button, Input, Select, Static
 
+from engine.experiment import Asked
 from engine.fields import Field, field, fields, parse, show, spec_from
 from engine.lab.catalog import experiments
 from engine.lab.contract import Experiment
-from engine.protocol import Asked
 from engine.recipes import CHOOSERS, recipe
 from engine.relevance import applies
 from engine.spec import Invalid, RunSpec

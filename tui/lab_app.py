@@ -16,7 +16,8 @@ from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from engine.protocol import Asked, Stop
+from engine.experiment import Asked
+from engine.protocol import Stop
 from engine.rundir import is_alive, lab_home, send, whoami
 from engine.runs import run_paths
 from engine.spec import Invalid, RunSpec
@@ -90,6 +91,12 @@ class LabApp(Viewer):
         if not self.in_lab:
             self.push_screen(self.lab)
             self.show_lines()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only a run that is shown can be taken apart; on the Lab page the key does another thing."""
+        if action == "anatomy":
+            return False if self.in_lab else True if self.session is not None else None
+        return True
 
     def action_anatomy(self) -> None:
         """Take a step of the shown run's job apart; the Lab page shows it."""

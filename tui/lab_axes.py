@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log2, log10
 
-from engine.protocol import Cell
+from engine.experiment import Cell
 from tui import axes
 from tui.axes import Limits, Tick
 

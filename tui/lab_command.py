@@ -17,11 +17,12 @@ import msgspec
 import tyro
 
 from engine import rundir
+from engine.experiment import Asked
 from engine.fields import fields, parse, show
 from engine.lab.catalog import experiments, find
 from engine.lab.contract import Experiment
 from engine.pipe import Refused
-from engine.protocol import Asked, Stop
+from engine.protocol import Stop
 from engine.rundir import Follower, is_alive, output_tail, send, whoami
 from engine.spec import Invalid, RunSpec
 from tui.flags import flag, spec_flags, spec_of, switch

@@ -11,7 +11,8 @@ from typing import Literal, TextIO
 
 import msgspec
 
-from engine.protocol import UNREADABLE, AnyEvent, Cell, Concluded, Failed, Measured, decode_event
+from engine.experiment import Cell
+from engine.protocol import UNREADABLE, AnyEvent, Concluded, Failed, Measured, decode_event
 from engine.rundir import EVENTS, RECORD, BadLine, Follower, is_alive, lab_home, read_record
 from engine.runs import run_paths
 from engine.spec import Invalid

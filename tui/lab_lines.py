@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+from engine.experiment import Line
 from engine.lab.contract import Picture
-from engine.protocol import Line
 from tui import axes, plot
 from tui.lab_axes import Axis, across, upright
 from tui.lab_points import Series

@@ -19,8 +19,8 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
+from engine.experiment import Asked
 from engine.lab.catalog import experiments, find
-from engine.protocol import Asked
 from engine.rundir import is_alive, lab_home
 from engine.runs import delete
 from engine.spec import Invalid, RunSpec

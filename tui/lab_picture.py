@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.experiment import Line
 from engine.lab.contract import Picture
 from engine.lab.contract import Row as Measured
-from engine.protocol import Line
 from tui.lab_bars import bars
 from tui.lab_lines import lines
 from tui.lab_points import selected, series, subject

@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from engine.experiment import Cell
 from engine.lab.contract import Picture, Row
 from engine.lab.figures import Figure, figure, quantity, value_of
-from engine.protocol import Cell
 
 _UNITS = {"seconds": "s", "s": "s", "bytes": "B", "percent": "%", "share": "%"}
 """Of columns, by the last word of their names; a share is told in percent."""

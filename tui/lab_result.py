@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from engine.experiment import Cell, Verdict
 from engine.fields import show
 from engine.lab.catalog import NAMES, find
 from engine.lab.contract import Experiment
-from engine.protocol import Cell, Verdict
 from tui.lab_picture import figures, picture_rows
 from tui.lab_rows import BAD, GOOD, QUIET, STRONG, TEXT, cut, row, wrapped
 from tui.lab_state import LabState

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from engine.experiment import Cell
 from engine.lab.contract import Picture
 from engine.lab.contract import Row as Measured
 from engine.lab.figures import value_of
-from engine.protocol import Cell
 from tui.lab_bars import spread
 from tui.lab_points import Series, cell, heading, selected, unit_of
 from tui.lab_rows import QUIET, TEXT, cut, row, shortened

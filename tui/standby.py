@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.experiment import Asked
 from engine.pipe import (
     Accepted,
     AnyReply,
@@ -30,7 +31,7 @@ from engine.pipe import (
     Refused,
     decode_reply,
 )
-from engine.protocol import Asked, encode
+from engine.protocol import encode
 from engine.spec import RunSpec
 
 

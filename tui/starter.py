@@ -14,8 +14,8 @@ from queue import SimpleQueue
 
 from textual.message import Message
 
+from engine.experiment import Asked
 from engine.pipe import Accepted, Plan, Ready, Refused
-from engine.protocol import Asked
 from engine.spec import RunSpec
 from tui.standby import EngineDied, Standby
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from engine.experiment import Verdict
 from engine.lab import ways
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import select, values
-from engine.protocol import Verdict
 from engine.spec import Invalid, RunSpec, declared
 
 if TYPE_CHECKING:

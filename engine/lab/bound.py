@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.experiment import Cell, Verdict
 from engine.lab.contract import Findings, Row, too_few
 from engine.lab.figures import Figure, difference, figure, grouped, quantity, select, values, with_spread
 from engine.lab.remedy import Remedy, remedy
-from engine.protocol import Cell, Verdict
 
 PARTS = {
     "input": ("input-bound", "getting its batch"),

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from engine.experiment import Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Difference, Figure, difference, gap, grouped, quantity, select, values, with_spread
 from engine.lab.sampling import Case, interleave
-from engine.protocol import Verdict
 from engine.spec import RunSpec
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from engine.experiment import Verdict
 from engine.lab import ways
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import select, values
-from engine.protocol import Verdict
 from engine.spec import RunSpec
 
 if TYPE_CHECKING:

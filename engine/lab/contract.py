@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.protocol import Cell, Verdict
+from engine.experiment import Cell, Verdict
 from engine.spec import RunSpec
 
 Row = dict[str, Cell]

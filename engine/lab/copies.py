@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from engine.experiment import Line, Verdict
 from engine.lab.contract import Findings, Row, too_few
 from engine.lab.crossing import Crossing, compared, crossing
 from engine.lab.figures import Figure, Fit, difference, figure, fit, grouped, quantity, select, values
-from engine.protocol import Line, Verdict
 
 PLAIN = 0.25
 """What a fit may miss of any size for one latency and one bandwidth to describe all of them."""

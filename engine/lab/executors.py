@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from engine.experiment import Line, Verdict
 from engine.lab.breakeven import CACHES, Cost, costs
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Figure, quantity, select, values, with_spread
 from engine.lab.sampling import Case, interleave
-from engine.protocol import Line, Verdict
 from engine.spec import RunSpec, declared
 
 if TYPE_CHECKING:

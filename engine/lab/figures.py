@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from engine.experiment import Cell
 from engine.lab.contract import Row
-from engine.protocol import Cell
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from engine.experiment import Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Difference, Figure, difference, figure, quantity, select, value_of, values, with_spread
 from engine.lab.sampling import Case, interleave
-from engine.protocol import Verdict
 from engine.spec import Invalid, RunSpec, declared
 
 if TYPE_CHECKING:

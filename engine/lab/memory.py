@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from engine.experiment import Line, Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Fit, figure, fit, quantity, select, values
-from engine.protocol import Line, Verdict
 from engine.spec import RunSpec
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import Annotated
 
 import msgspec
 
+from engine.experiment import Verdict
 from engine.lab import ways
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Figure, figure, select, values
-from engine.protocol import Verdict
 from engine.spec import RunSpec, declared
 
 FULL = "fp32"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from engine.experiment import Verdict
 from engine.lab.contract import Findings, Row, too_few
 from engine.lab.crossing import crossing
 from engine.lab.figures import Difference, Figure, difference, figure, grouped, quantity, select, values, with_spread
-from engine.protocol import Verdict
 
 BF16_INSTRUCTIONS = ("AVX-512 BF16", "AMX", "BF16")
 """Any of them multiplies bfloat16."""

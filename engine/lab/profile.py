@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from engine.experiment import Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Difference, Figure, difference, figure, quantity, select, values, with_spread
-from engine.protocol import Verdict
 from engine.spec import RunSpec
 
 if TYPE_CHECKING:

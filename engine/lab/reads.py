@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from engine.experiment import Line, Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Fit, difference, figure, fit, quantity, select, values, with_spread
 from engine.lab.sampling import Case, interleave
-from engine.protocol import Line, Verdict
 from engine.spec import RunSpec, declared
 
 if TYPE_CHECKING:

@@ -21,12 +21,13 @@ import torch
 from engine import devices
 from engine.detach import detach
 from engine.device import choose_device
+from engine.experiment import Asked, Cell
 from engine.failures import explain
 from engine.fields import parse
 from engine.hardware import usable_cpus, usable_memory_bytes
 from engine.lab.catalog import find
 from engine.lab.contract import Bench, Experiment, Findings, Row, Stopped
-from engine.protocol import Asked, Cell, Concluded, Failed, Measured, Noted, Prepared, Stop
+from engine.protocol import Concluded, Failed, Measured, Noted, Prepared, Stop
 from engine.recorder import Recorder
 from engine.spec import Invalid, RunSpec, check
 

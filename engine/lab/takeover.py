@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from engine.experiment import Line, Verdict
 from engine.lab.contract import Findings, Row, too_few
 from engine.lab.crossing import crossing
 from engine.lab.figures import Difference, Figure, Fit, difference, figure, fit, grouped, quantity, select, values
 from engine.lab.figures import with_spread as spread_of
-from engine.protocol import Line, Verdict
 
 LIKE = {"resnet": "cnn"}
 """The model of the grid that computes as the job's does, where that is not the mlp or the job's own."""

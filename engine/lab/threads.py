@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from engine.experiment import Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Difference, Figure, difference, grouped, quantity, select, values, with_spread
 from engine.lab.sampling import Case, interleave
-from engine.protocol import Verdict
 from engine.spec import Invalid, RunSpec
 
 ALL = 8

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from engine.experiment import Cell
 from engine.lab.contract import Bench, Experiment, Picture, Row
 from engine.lab.copies import conclude
 from engine.lab.figures import quantity, values
 from engine.lab.growing import grow, longest_s
 from engine.lab.sampling import Case, interleave
-from engine.protocol import Cell
 from engine.spec import declared
 
 if TYPE_CHECKING:
