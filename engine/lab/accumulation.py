@@ -95,17 +95,15 @@ def conclude(found: Findings) -> Verdict:
         return too_few("steps and memory of both ways")
     main = pairs[-1]
     gradients = select(found.rows, kind="gradients", device=main.device)[0]
-    largest, tolerance = values([gradients], "deviation")[0], values([gradients], "tolerance")[0]
-    same = largest <= tolerance
+    largest, tolerance = values([gradients], "deviation"), values([gradients], "tolerance")[0]
+    same = bool(largest) and largest[0] <= tolerance
     return Verdict(
         finding=(
             f"on {main.device} {pieces} rows give {'the same' if same else 'NOT the same'} gradients as {whole}; "
             f"{main.memory_words()}; {main.time_words()}"
         ),
         evidence=(
-            f"{main.device}: gradients differ by at most {largest:.1e} of a parameter's largest, within {tolerance:.0e}"
-            if same
-            else f"{main.device}: gradients differ by {largest:.1e} of a parameter's largest, more than {tolerance:.0e}",
+            f"{main.device}: {_gradient_words(largest, tolerance)}",
             *filter(None, (ways.step_words(found.rows, each.device, way) for each in pairs for way in (whole, pieces))),
             *(f"{each.device}: {each.memory_words()}" for each in pairs),
         ),
@@ -117,9 +115,17 @@ def conclude(found: Findings) -> Verdict:
     )
 
 
+def _gradient_words(largest: list[float], tolerance: float) -> str:
+    if not largest:
+        return "gradients are not finite, or some are not 0 that should be"
+    if largest[0] <= tolerance:
+        return f"gradients differ by at most {largest[0]:.1e} of a parameter's largest, within {tolerance:.0e}"
+    return f"gradients differ by {largest[0]:.1e} of a parameter's largest, more than {tolerance:.0e}"
+
+
 def _next(main: ways.Pair, same: bool) -> str:
     if not same:
-        return "do not use accumulation for this model: its loss is no mean over rows"
+        return "do not use accumulation for this job before it is known why: a loss that is no mean over rows does this"
     if not main.saves:
         return "there is nothing to save here: stay with the large batch"
     return "accumulate where the batch that you want does not fit; where it fits, the large batch is the same step " + (

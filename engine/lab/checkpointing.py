@@ -18,6 +18,8 @@ KEPT, AGAIN = "kept", "again"
 WAYS: dict[str, ways.Changes] = {KEPT: {"checkpoint_activations": False}, AGAIN: {"checkpoint_activations": True}}
 TOLERANCE = 1e-5
 """Share of the largest gradient of a parameter by which others may differ."""
+CLEAR = 0.95
+"""Of the memory at most, for a saving to be worth its time."""
 
 
 def measure(bench: Bench) -> Iterator[Row]:
@@ -62,27 +64,37 @@ def conclude(found: Findings) -> Verdict:
     if not pairs:
         return too_few("; ".join(ways.left_out(found.rows)) or "steps and memory of both ways")
     main = pairs[-1]
-    largest = max(values(select(found.rows, kind="gradients", device=main.device), "deviation"), default=float("nan"))
+    largest = values(select(found.rows, kind="gradients", device=main.device), "deviation")
+    same = bool(largest) and max(largest) <= TOLERANCE
+    clear = main.saves and (main.memory_ratio or 1.0) <= CLEAR
     return Verdict(
         finding=f"on {main.device}, with activations computed {AGAIN}: {main.memory_words()}; {main.time_words()}",
         evidence=(
             *filter(None, (ways.step_words(found.rows, each.device, way) for each in pairs for way in WAYS)),
             *(f"{each.device}: {each.memory_words()}" for each in pairs),
-            f"{main.device}: gradients differ by at most {largest:.1e} of a parameter's largest"
-            + ("" if largest <= TOLERANCE else f", more than {TOLERANCE:.0e}"),
+            f"{main.device}: {_gradient_words(largest)}",
             *ways.left_out(found.rows),
         ),
         next_step=(
             "set checkpoint_activations where the batch that you want does not fit; where it fits, it only costs time"
-            if main.saves
-            else "leave checkpoint_activations off: there is nothing to save for this job"
+            if clear and same
+            else "leave checkpoint_activations off: the gradients are not known to be the same"
+            if clear
+            else "leave checkpoint_activations off: there is nothing to save for this job that is worth the time"
         ),
         uncertainty=(
             f"times of one way differ by up to {ways.widest(found.rows):.0%} between their quartiles; what is saved grows "
             "with batch and depth, and weights, gradients and optimizer stay as they are"
         ),
-        setting={"checkpoint_activations": "yes"} if main.saves else {},
+        setting={"checkpoint_activations": "yes"} if clear and same else {},
     )
+
+
+def _gradient_words(largest: list[float]) -> str:
+    if not largest:
+        return "gradients were not compared, or are not finite"
+    more = "" if max(largest) <= TOLERANCE else f", more than {TOLERANCE:.0e}"
+    return f"gradients differ by at most {max(largest):.1e} of a parameter's largest{more}"
 
 
 EXPERIMENT = Experiment(

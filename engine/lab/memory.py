@@ -6,13 +6,14 @@ line is fitted to what torch really took, and held against a batch that was left
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from engine.experiment import Line, Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Fit, figure, fit, quantity, select, values
-from engine.spec import RunSpec
+from engine.spec import Invalid, RunSpec
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from engine.material import Material
 
 SIZES = 7
-"""Batches that are tried, each half of the one before."""
+"""Batches that the line is fitted to, each half of the one after; the largest is half of all rows."""
+QUICK_SIZES = 5
 ROUNDS = 3
 SHARE = 0.8
 """Of the free memory that a batch may take."""
@@ -35,7 +37,7 @@ CLOSE = 0.05
 
 
 def measure(bench: Bench) -> Iterator[Row]:
-    """Rows of `kind` job, peak (a batch), check (the largest one, left out of the fit) and held (what comes back)."""
+    """Rows of `kind` job, peak (a batch), check (left out of the fit), left_out (why one was not tried) and held."""
     import torch
 
     threads = torch.get_num_threads()
@@ -60,21 +62,61 @@ def _on(bench: Bench, name: str) -> Iterator[Row]:
     del first
     free = free_bytes(device, exact=True)
     yield {"kind": "job", "device": name, "rows": rows, "free_bytes": free}
-    sizes = sorted({max(1, rows >> halved) for halved in range(SIZES + 1)})
-    for turn in range(1 if bench.quick else ROUNDS):
-        for size in sizes:
-            bench.check()
-            if turn and bench.left_s() <= 0:
-                break
-            kind = "check" if size == rows else "peak"
-            yield {
-                "kind": kind,
-                "device": name,
-                "batch": size,
-                "round": turn,
-                "peak_bytes": _peak(bench, device, stuff, size),
-            }
-    yield from _held(bench, device, stuff, rows)
+    trial = _Trial(bench, device, stuff)
+    for size in sorted({max(1, rows >> halved) for halved in range(1, (QUICK_SIZES if bench.quick else SIZES) + 1)}):
+        yield from trial.of("peak", size)
+    check = _to_check(trial.rows, rows, free)
+    if check is not None:
+        yield from trial.of("check", check)
+    for turn in range(1, 1 if bench.quick else ROUNDS):
+        for row in list(trial.rows):
+            if row["round"] == 0 and bench.left_s() > 0:
+                yield from trial.of(str(row["kind"]), int(row["batch"] or 0), turn)
+    largest = max((int(row["batch"] or 0) for row in trial.rows), default=1)
+    yield from _held(bench, device, stuff, largest)
+
+
+def _to_check(measured: Sequence[Row], rows: int, free: int | None) -> int | None:
+    """The largest batch that the line says to fit, but not all rows: these are taken as they lie, without a copy."""
+    fitted, most = line(measured), rows - rows // 8
+    if fitted is None:
+        return None
+    fits = largest_batch(fitted, free)
+    size = most if fits is None else min(most, fits)
+    return size if size > 0 and size not in {row["batch"] for row in measured} else None
+
+
+class _Trial:
+    """Batches that are tried, one after the other, while they fit into memory and time."""
+
+    def __init__(self, bench: Bench, device: torch.device, stuff: Material) -> None:
+        self._bench, self._device, self._stuff = bench, device, stuff
+        self._took: list[tuple[int, float]] = []
+        self.rows: list[Row] = []
+
+    def of(self, kind: str, size: int, turn: int = 0) -> Iterator[Row]:
+        """A row of the peak, or one that says why it was not measured."""
+        import torch
+
+        self._bench.check()
+        labels: Row = {"device": str(self._device), "batch": size, "round": turn}
+        if len(self.rows) > 1 and self._expected_s(size) > self._bench.left_s():
+            yield {**labels, "kind": "left_out", "why": "it would have taken more than the time that was left"}
+            return
+        begun = time.perf_counter()
+        try:
+            taken = _peak(self._bench, self._device, self._stuff, size)
+        except (Invalid, torch.OutOfMemoryError) as error:
+            yield {**labels, "kind": "left_out", "why": str(error).splitlines()[0]}
+            return
+        self._took.append((size, time.perf_counter() - begun))
+        self.rows.append({**labels, "kind": kind, "peak_bytes": taken})
+        yield self.rows[-1]
+
+    def _expected_s(self, size: int) -> float:
+        """From the batches so far: building a job takes as long for all of them, steps do not."""
+        fitted = fit([(1, rows) for rows, _ in self._took], [took for _, took in self._took])
+        return fitted.coefficients[0] + size * fitted.coefficients[1] if fitted is not None else self._took[-1][1]
 
 
 def _peak(bench: Bench, device: torch.device, stuff: Material, size: int) -> int:
@@ -147,6 +189,12 @@ def line(rows: Sequence[Row]) -> Fit | None:
     return fit([(1, size) for size, _ in used], [taken for _, taken in used]) if len(used) > 1 else None
 
 
+def largest_batch(fitted: Fit, free_bytes: float | None) -> int | None:
+    """Rows of the largest batch that the line says to fit; None where free memory or the slope is unknown."""
+    fixed, row = fitted.coefficients
+    return None if free_bytes is None or row <= 0 else max(0, int((SHARE * free_bytes - fixed) // row))
+
+
 def _medians(rows: Sequence[Row], kind: str) -> list[tuple[float, float]]:
     found: dict[float, list[float]] = {}
     for row in select(rows, kind=kind):
@@ -190,10 +238,13 @@ class _Told:
 
     @property
     def largest(self) -> int | None:
-        """Rows of the largest batch that the line says to fit; None where free memory or the slope is unknown."""
-        if self._free is None or self._row <= 0:
-            return None
-        return max(0, int((SHARE * self._free - self._fixed) // self._row))
+        """Rows of the largest batch that the line says to fit."""
+        return largest_batch(self._fit, self._free)
+
+    @property
+    def _tried(self) -> float:
+        """Rows of the largest batch that a real step was taken with."""
+        return max((size for size, _ in (*self._peaks, *self._checks)), default=0.0)
 
     @property
     def off(self) -> float | None:
@@ -211,6 +262,10 @@ class _Told:
             return f"{told}; how much of it fits is not known"
         if self.largest >= self._most:
             return f"{told}: all {self._most:,.0f} training rows fit in one batch, and {self.largest:,} would"
+        if self._tried < 0.9 * self.largest:
+            return (
+                f"{told}: by the line, {self.largest:,} rows would be the largest batch that fits; no step has tried it"
+            )
         return f"{told}: {self.largest:,} rows are the largest batch that fits"
 
     def evidence(self) -> list[str]:
@@ -226,11 +281,15 @@ class _Told:
             for row in select(self._rows, kind="held")
             if values([row], "bytes")
         ]
+        lines += [
+            f"{where}: {row.get('batch')} rows were not tried: {row.get('why')}"
+            for row in select(self._rows, kind="left_out")
+        ]
         return lines + ([f"{where}: {', '.join(held)}"] if held else [])
 
     def _checked(self) -> str:
         if self.off is None:
-            return "no batch was kept to check the line with"
+            return "the line was not checked with a batch that it had not seen"
         size, taken = self._checks[-1]
         well = "as the line says" if abs(self.off) <= CLOSE else f"{self.off:+.0%} of what the line says"
         return f"a real step with {size:,.0f} rows, which the line had not seen, took {quantity(taken, 'B')}: {well}"
@@ -241,6 +300,8 @@ class _Told:
         return "choose the batch by what trains best: memory does not limit it here"
 
     def uncertainty(self) -> str:
+        if self.off is None:
+            return "no real step has checked the line: `epochtop find-batch` tries the largest batch in full steps"
         if self.off is not None and abs(self.off) > CLOSE:
             return "the checked batch is off the line, so that the largest batch is a guess: `epochtop find-batch` tries it"
         if self.largest is not None and self._checks and self.largest > self._checks[-1][0]:
@@ -260,8 +321,8 @@ class _Told:
 EXPERIMENT = Experiment(
     name="memory",
     title="Memory over the batch size",
-    measures="what torch takes at the peak of a step for batches of ever more rows, up to all of them; what is held before, "
-    "with and after a job, and after memory was given back",
+    measures="what torch takes at the peak of a step for batches of ever more rows, as far as they fit; what is held "
+    "before, with and after a job, and after memory was given back",
     why="memory bounds the batch, and a line tells the largest one without trying: what is there anyway, and what each row "
     "adds",
     reading="the line meets the left edge at what weights, gradients and optimizer take; its slope is what one row adds in "

@@ -134,7 +134,9 @@ def _claim(each: ways.Pair) -> str:
     """Both halves of the published claim against what was measured of one precision."""
     assert each.time is not None
     ratio, memory = each.time.ratio.median, each.memory_ratio or 1.0
-    if not each.time.distinct:
+    if not each.compared:
+        fast = f"{each.way} and {each.other} were compared too seldom to tell which is faster"
+    elif not each.time.distinct:
         fast = f"no difference in speed between {each.way} and {each.other}"
     elif ratio >= 1:
         fast = f"{each.way} is {ratio:.3g} × slower than {each.other}"
@@ -175,8 +177,11 @@ def _best(pairs: Sequence[ways.Pair], rows: Sequence[Row]) -> ways.Pair | None:
 
 
 def _as_accurate(rows: Sequence[Row], each: ways.Pair) -> bool:
+    """Whether it is not worse by more than the spread over seeds, which one seed does not have."""
     ours, full = (_scores(rows, each.device, way) for way in (each.way, FULL))
-    return ours is not None and full is not None and full.median - ours.median <= max(ours.spread, full.spread, 0.005)
+    if ours is None or full is None or min(ours.count, full.count) < 2:
+        return False
+    return full.median - ours.median <= max(ours.spread, full.spread)
 
 
 EXPERIMENT = Experiment(

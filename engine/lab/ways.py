@@ -5,6 +5,7 @@ A way is a set of changes to the fields of a run. Imports no torch before it mea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -114,12 +115,18 @@ def _own(bench: Bench, changes: Changes) -> int:
 
 
 def deviation(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The largest difference between two sets of gradients, as a share of the largest gradient of its parameter."""
-    worst = 0.0
-    for one, other in zip(found, wanted, strict=True):
-        largest = float(other.abs().max())
-        worst = max(worst, float((one - other).abs().max()) / largest if largest else 0.0)
-    return worst
+    """The largest difference between two sets of gradients, as a share of the largest gradient of its parameter.
+
+    Infinite where a gradient is not finite, and where one is that should be 0.
+    """
+    return max((_apart(one, other) for one, other in zip(found, wanted, strict=True)), default=0.0)
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    apart, largest = float((one - other).abs().max()), float(other.abs().max())
+    if not math.isfinite(apart):
+        return math.inf
+    return apart / largest if largest else math.inf if apart else 0.0
 
 
 # --- concluding --------------------------------------------------------------------------------------------------
@@ -149,6 +156,11 @@ class Pair:
         if self.memory is None or self.other_memory is None:
             return False
         return self.other_memory.median - self.memory.median > self.other_memory.spread + self.memory.spread
+
+    @property
+    def compared(self) -> bool:
+        """Whether times were compared often enough to tell them apart."""
+        return self.time is not None and self.time.ratio.count > 2
 
     def memory_words(self) -> str:
         """In a sentence."""
