@@ -5,6 +5,7 @@ It is a run directory like any other: viewers come and go, a lost line loses not
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import platform
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from queue import Empty
 from typing import IO, Any
 
 import msgspec
@@ -130,9 +132,10 @@ class Experimenting:
 
     def _hear(self) -> None:
         """Stop is the only command that an experiment obeys."""
-        while not self._recorder.commands.empty():
-            if isinstance(self._recorder.commands.get(), Stop):
-                self._bench.stop.set()
+        with contextlib.suppress(Empty):  # heard from two threads, so that what is not empty may be by now
+            while True:
+                if isinstance(self._recorder.commands.get_nowait(), Stop):
+                    self._bench.stop.set()
 
     def _end_on_signals(self) -> None:
         def stop(_number: int, _frame: object) -> None:
