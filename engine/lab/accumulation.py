@@ -15,6 +15,7 @@ from engine.experiment import Verdict
 from engine.lab import ways
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import select, values
+from engine.lab.sampling import threads_kept
 from engine.spec import Invalid, RunSpec, declared
 
 if TYPE_CHECKING:
@@ -44,25 +45,20 @@ def _ways(found: Bench | Findings) -> dict[str, ways.Changes]:
     }
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` gradients, memory and step."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        for device in bench.devices:
-            these, left_out = ways.built(bench, device, _ways(bench))
-            yield from left_out
-            large, small = list(these.jobs.values())
-            if large.plan.rows < large.spec.batch_size:
-                raise Invalid("batch_size", f"{large.spec.batch_size} is more than the {large.plan.rows} training rows")
-            yield {"kind": "gradients", "device": device, **_compared(large, small)}
-            yield from ways.memory(bench, these, _ways(bench))
-            yield from ways.steps(
-                bench, these, _ways(bench), bench.left_s() / (len(bench.devices) - bench.devices.index(device))
-            )
-    finally:
-        torch.set_num_threads(threads)
+    for device in bench.devices:
+        these, left_out = ways.built(bench, device, _ways(bench))
+        yield from left_out
+        large, small = list(these.jobs.values())
+        if large.plan.rows < large.spec.batch_size:
+            raise Invalid("batch_size", f"{large.spec.batch_size} is more than the {large.plan.rows} training rows")
+        yield {"kind": "gradients", "device": device, **_compared(large, small)}
+        yield from ways.memory(bench, these, _ways(bench))
+        yield from ways.steps(
+            bench, these, _ways(bench), bench.left_s() / (len(bench.devices) - bench.devices.index(device))
+        )
 
 
 def _compared(large: Job, small: Job) -> Row:

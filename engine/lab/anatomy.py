@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from engine.lab.bound import conclude
 from engine.lab.contract import Bench, Experiment, Picture, Row
-from engine.lab.sampling import Case, interleave
+from engine.lab.sampling import Case, interleave, threads_kept
 from engine.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -33,18 +33,9 @@ LEAST_ROUNDS = 9
 """That whole epochs must leave time for."""
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` job, operators, read (a line of the user's), step (the whole, a round) and part (a round each)."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        yield from _measured(bench)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _measured(bench: Bench) -> Iterator[Row]:
     taken: dict[str, _Apart] = {}
     job: Job | None = None
     for device in bench.devices:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engine.experiment import Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Difference, Figure, difference, gap, grouped, quantity, select, values, with_spread
-from engine.lab.sampling import Case, interleave
+from engine.lab.sampling import Case, interleave, threads_kept
 from engine.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -38,20 +38,15 @@ MUCH = 0.05
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` hooks (counted), modules (calls a step, counted), call and step (timed)."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        yield from _hooks()
-        cases = list(_calls())
-        for device in bench.devices:
-            yield from _job(bench, device, cases)
-        bench.say("calling modules")
-        yield from interleave(bench, cases)
-    finally:
-        torch.set_num_threads(threads)
+    yield from _hooks()
+    cases = list(_calls())
+    for device in bench.devices:
+        yield from _job(bench, device, cases)
+    bench.say("calling modules")
+    yield from interleave(bench, cases)
 
 
 def _hooks() -> Iterator[Row]:

@@ -9,6 +9,7 @@ from engine.experiment import Verdict
 from engine.lab import ways
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import select, values
+from engine.lab.sampling import threads_kept
 from engine.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -22,25 +23,18 @@ CLEAR = 0.95
 """Of the memory at most, for a saving to be worth its time."""
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` gradients, memory and step. Raises Invalid for a model without blocks."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        for device in bench.devices:
-            these, left_out = ways.built(bench, device, WAYS)
-            yield from left_out
-            if len(these.jobs) < len(WAYS):
-                continue
-            kept, again = these.jobs.values()
-            yield {"kind": "gradients", "device": device, "deviation": _deviation(kept, again)}
-            yield from ways.memory(bench, these, WAYS)
-            yield from ways.steps(
-                bench, these, WAYS, bench.left_s() / (len(bench.devices) - bench.devices.index(device))
-            )
-    finally:
-        torch.set_num_threads(threads)
+    for device in bench.devices:
+        these, left_out = ways.built(bench, device, WAYS)
+        yield from left_out
+        if len(these.jobs) < len(WAYS):
+            continue
+        kept, again = these.jobs.values()
+        yield {"kind": "gradients", "device": device, "deviation": _deviation(kept, again)}
+        yield from ways.memory(bench, these, WAYS)
+        yield from ways.steps(bench, these, WAYS, bench.left_s() / (len(bench.devices) - bench.devices.index(device)))
 
 
 def _deviation(kept: Job, again: Job) -> float:

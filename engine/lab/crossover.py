@@ -17,7 +17,7 @@ import msgspec
 from engine.lab.contract import Bench, Experiment, Picture, Row
 from engine.lab.figures import values
 from engine.lab.growing import grow, longest_s
-from engine.lab.sampling import Case, interleave
+from engine.lab.sampling import Case, interleave, threads_kept
 from engine.lab.takeover import conclude
 from engine.spec import Invalid, RunSpec
 
@@ -36,17 +36,12 @@ SPREAD_S = 0.005
 """Of a step on the CPU with one thread, from which on it may be worth more threads."""
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` job (the user's), grid (width × batch of each model), and limit (where the grid ended)."""
-    import torch
-
     if bench.devices == ("cpu",) and bench.spec.device == "auto":
         bench.cannot_see.append("from which width and batch on a GPU would take over")
-    threads = torch.get_num_threads()
-    try:
-        yield from _measure(bench)
-    finally:
-        torch.set_num_threads(threads)
+    yield from _measure(bench)
 
 
 def _measure(bench: Bench) -> Iterator[Row]:

@@ -17,7 +17,7 @@ from engine.experiment import Line, Verdict
 from engine.lab.breakeven import CACHES, Cost, costs
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Figure, quantity, select, values, with_spread
-from engine.lab.sampling import Case, interleave
+from engine.lab.sampling import Case, interleave, threads_kept
 from engine.spec import RunSpec, declared
 
 if TYPE_CHECKING:
@@ -52,19 +52,14 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` job, setup, step, and left_out, which has a reason."""
-    import torch
-
-    threads = torch.get_num_threads()
     if bench.spec.processes > 1:
         bench.cannot_see.append(f"measured with 1 process, not with {bench.spec.processes}")
-    try:
-        for number, device in enumerate(bench.devices):
-            share_s = bench.left_s() / (len(bench.devices) - number)
-            yield from _OneDevice(bench, device, perf_counter() + share_s).rows()
-    finally:
-        torch.set_num_threads(threads)
+    for number, device in enumerate(bench.devices):
+        share_s = bench.left_s() / (len(bench.devices) - number)
+        yield from _OneDevice(bench, device, perf_counter() + share_s).rows()
 
 
 class _OneDevice:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.experiment import Cell
@@ -216,8 +216,6 @@ def with_spread(found: Figure, unit: str = "s") -> str:
     return f"{quantity(found.median, unit)} ({quantity(found.low, unit)} … {quantity(found.high, unit)})"
 
 
-def least(
-    groups: dict[tuple[Cell, ...], Figure], key: Callable[[Figure], float] = lambda f: f.median
-) -> tuple[Cell, ...]:
-    """The group with the least median."""
-    return min(groups, key=lambda name: key(groups[name]))
+def percent(share: float) -> str:
+    """A share of one in percent."""
+    return quantity(100 * share, "%")

@@ -14,7 +14,7 @@ import msgspec
 from engine.experiment import Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Difference, Figure, difference, figure, quantity, select, value_of, values, with_spread
-from engine.lab.sampling import Case, interleave
+from engine.lab.sampling import Case, interleave, threads_kept
 from engine.spec import Invalid, RunSpec, declared
 
 if TYPE_CHECKING:
@@ -39,18 +39,9 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` job (what it does now), batch (a batch alone), step (fed by it) and start (of its workers)."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        yield from _measured(bench)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _measured(bench: Bench) -> Iterator[Row]:
     from engine.lab.jobs import job_of
     from engine.material import material
 

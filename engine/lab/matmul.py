@@ -19,7 +19,6 @@ from engine.lab.products import conclude, curves_of
 from engine.lab.sampling import Case, interleave
 from engine.spec import declared
 
-SMALLEST = 16
 GROWTH = 8
 """Of the work, when the size doubles."""
 ROUNDS = 5

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from engine.experiment import Line, Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Fit, figure, fit, quantity, select, values
+from engine.lab.sampling import threads_kept
 from engine.spec import Invalid, RunSpec
 
 if TYPE_CHECKING:
@@ -36,16 +37,11 @@ CLOSE = 0.05
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` job, peak (a batch), check (left out of the fit), left_out (why one was not tried) and held."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        for device in bench.devices:
-            yield from _on(bench, device)
-    finally:
-        torch.set_num_threads(threads)
+    for device in bench.devices:
+        yield from _on(bench, device)
 
 
 def _on(bench: Bench, name: str) -> Iterator[Row]:

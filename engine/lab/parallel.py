@@ -15,7 +15,7 @@ import msgspec
 from engine.experiment import Line, Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Difference, difference, figure, quantity, select, value_of, values
-from engine.lab.sampling import Case, interleave
+from engine.lab.sampling import Case, interleave, threads_kept
 from engine.spec import RunSpec, declared
 
 if TYPE_CHECKING:
@@ -44,18 +44,9 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` step, by `way` and `parts`, and of `kind` speed_up, one for each of them and round."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        yield from _measured(bench)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _measured(bench: Bench) -> Iterator[Row]:
     from engine.lab.crew import crew
     from engine.material import material
 

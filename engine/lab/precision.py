@@ -15,6 +15,7 @@ from engine.experiment import Verdict
 from engine.lab import ways
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Figure, figure, select, values
+from engine.lab.sampling import threads_kept
 from engine.spec import RunSpec, declared
 
 FULL = "fp32"
@@ -37,25 +38,20 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` memory, step, accuracy, and left_out, which has a reason."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        for number, device in enumerate(bench.devices):
-            share_s = bench.left_s() / (len(bench.devices) - number)
-            ends_s = bench.left_s() - share_s
-            these, left_out = ways.built(bench, device, WAYS)
-            yield from left_out
-            yield from ways.memory(bench, these, WAYS)
-            took: list[Row] = []
-            for row in ways.steps(bench, these, WAYS, share_s * STEPPING):
-                took.append(row)
-                yield row
-            yield from _trained(bench, these, took, ends_s)
-    finally:
-        torch.set_num_threads(threads)
+    for number, device in enumerate(bench.devices):
+        share_s = bench.left_s() / (len(bench.devices) - number)
+        ends_s = bench.left_s() - share_s
+        these, left_out = ways.built(bench, device, WAYS)
+        yield from left_out
+        yield from ways.memory(bench, these, WAYS)
+        took: list[Row] = []
+        for row in ways.steps(bench, these, WAYS, share_s * STEPPING):
+            took.append(row)
+            yield row
+        yield from _trained(bench, these, took, ends_s)
 
 
 def _trained(bench: Bench, these: ways.Built, took: list[Row], ends_s: float) -> Iterator[Row]:

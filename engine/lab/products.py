@@ -8,7 +8,18 @@ from typing import Any
 from engine.experiment import Verdict
 from engine.lab.contract import Findings, Row, too_few
 from engine.lab.crossing import crossing
-from engine.lab.figures import Difference, Figure, difference, figure, grouped, quantity, select, values, with_spread
+from engine.lab.figures import (
+    Difference,
+    Figure,
+    difference,
+    figure,
+    grouped,
+    percent,
+    quantity,
+    select,
+    values,
+    with_spread,
+)
 
 BF16_INSTRUCTIONS = ("AVX-512 BF16", "AMX", "BF16")
 """Any of them multiplies bfloat16."""
@@ -44,14 +55,10 @@ class Curve:
         growing = ", the largest that was measured: larger ones may be faster" if len(self.points) > 1 else ""
         return (
             f"{self.name}: {with_spread(self.best, 'GFLOP/s')} at {self.best_size:,}"
-            f"{growing if self.best_size == max(self.points) else ''}; {_percent(self.best.median / best)} of this "
+            f"{growing if self.best_size == max(self.points) else ''}; {percent(self.best.median / best)} of this "
             f"machine's best; half of its own best from {self.half_size:,} on, and at {smallest:,} "
-            f"{_percent(self.points[smallest].median / self.best.median)} of it"
+            f"{percent(self.points[smallest].median / self.best.median)} of it"
         )
-
-
-def _percent(share: float) -> str:
-    return quantity(100 * share, "%")
 
 
 def curves_of(rows: Sequence[Row]) -> list[Curve]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from engine.experiment import Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Difference, Figure, difference, figure, quantity, select, values, with_spread
+from engine.lab.sampling import threads_kept
 from engine.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -35,18 +36,9 @@ TRACE = "trace.json"
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` operator, step (with and without the profiler), gap, span (of one step) and trace."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        yield from _measured(bench)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _measured(bench: Bench) -> Iterator[Row]:
     from engine.lab.jobs import job_of
     from engine.lab.timing import repeated
     from engine.lab.traced import trace

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import wraps
 
 from engine.lab.contract import Bench, Row
 
@@ -15,6 +16,22 @@ ROUNDS = 7
 """That a median and its quartiles should come from."""
 SAMPLE_S = 0.05
 """A measurement should last so long, or a clock and a scheduler tell more than the work."""
+
+
+def threads_kept(measure: Callable[[Bench], Iterator[Row]]) -> Callable[[Bench], Iterator[Row]]:
+    """An experiment's `measure` that leaves the process with as many intra-op threads as it found, however it ends."""
+
+    @wraps(measure)
+    def measured(bench: Bench) -> Iterator[Row]:
+        import torch
+
+        threads = torch.get_num_threads()
+        try:
+            yield from measure(bench)
+        finally:
+            torch.set_num_threads(threads)
+
+    return measured
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,19 @@ from typing import Any
 from engine.experiment import Line, Verdict
 from engine.lab.contract import Findings, Row, too_few
 from engine.lab.crossing import crossing
-from engine.lab.figures import Difference, Figure, Fit, difference, figure, fit, grouped, quantity, select, values
+from engine.lab.figures import (
+    Difference,
+    Figure,
+    Fit,
+    difference,
+    figure,
+    fit,
+    grouped,
+    percent,
+    quantity,
+    select,
+    values,
+)
 from engine.lab.figures import with_spread as spread_of
 
 LIKE = {"resnet": "cnn"}
@@ -115,12 +127,8 @@ class _Own:
             return f"{said}; how much of it is computing is not known"
         return (
             f"{said}; at the {quantity(self.law.gflops, 'GFLOP/s')} of the {self.law.model}s its work would take "
-            f"{quantity(self.mflop * self.law.mflop_s, 's')}, {_percent(self.computing)} of the step"
+            f"{quantity(self.mflop * self.law.mflop_s, 's')}, {percent(self.computing)} of the step"
         )
-
-
-def _percent(share: float) -> str:
-    return quantity(100 * share, "%")
 
 
 def conclude(found: Findings) -> Verdict:
@@ -181,7 +189,7 @@ def _stands(own: Sequence[_Own], sides: Difference | None) -> str:
         if share is None:
             return said
         what = "computing" if share >= 0.5 else "overhead"
-        return f"{said} and is mostly {what}: its work takes {_percent(share)} of it"
+        return f"{said} and is mostly {what}: its work takes {percent(share)} of it"
     there, ratio = own[-1], sides.ratio.median
     times = f"{quantity(here.told.median, 's')} on the CPU and {quantity(there.told.median, 's')} on {there.device}"
     if sides.ratio.count <= 2:

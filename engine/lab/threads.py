@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from engine.experiment import Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
 from engine.lab.figures import Difference, Figure, difference, grouped, quantity, select, values, with_spread
-from engine.lab.sampling import Case, interleave
+from engine.lab.sampling import Case, interleave, threads_kept
 from engine.spec import Invalid, RunSpec
 
 ALL = 8
@@ -21,22 +21,18 @@ ALL = 8
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` cpus (how many may be used) and step. Raises Invalid where the CPU is not to be measured."""
-    import torch
-
     from engine.hardware import usable_cpus
 
     if "cpu" not in bench.devices:
         raise Invalid("device", f"threads are the CPU's, and {', '.join(bench.devices)} was asked for; use cpu or auto")
-    usable, before = usable_cpus(), torch.get_num_threads()
+    usable = usable_cpus()
     yield {"kind": "cpus", "usable": usable}
     if usable == 1:
         bench.cannot_see.append("only 1 CPU may be used here, so that more threads than 1 were not measured")
-    try:
-        yield from interleave(bench, _cases(bench, counts(usable)))
-    finally:
-        torch.set_num_threads(before)
+    yield from interleave(bench, _cases(bench, counts(usable)))
 
 
 def counts(usable: int) -> list[int]:
