@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import msgspec
 
@@ -173,25 +173,7 @@ def find(folder: Path, wanted: str) -> Path:
 
     Raises Invalid when there is none or more than one.
     """
-    paths = run_paths(folder)
-    if not paths:
-        raise Invalid("", f"there are no runs in {folder} yet; `epochtop train` makes one")
-    if wanted == "last":
-        return paths[0]
-    for path in paths:
-        if path.name == wanted:
-            return path
-    if wanted:  # many runs have no name, and nothing is the beginning of every id
-        matches = [path for path in paths if _name_of(path) == wanted]
-        matches = matches or [path for path in paths if path.name.startswith(wanted)]
-    else:
-        matches = []
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        ids = ", ".join(path.name for path in matches[:5]) + (", …" if len(matches) > 5 else "")
-        raise Invalid("", f"{wanted!r} means {len(matches)} runs: {ids}; give the whole id")
-    raise Invalid("", f"there is no run {wanted!r} in {folder}; `epochtop runs` lists them")
+    return _only(_runs(folder, wanted), wanted, "runs") or _none(folder, wanted)
 
 
 def find_any(folder: Path, wanted: str) -> Path:
@@ -199,19 +181,41 @@ def find_any(folder: Path, wanted: str) -> Path:
 
     Raises Invalid when there is none or more than one.
     """
-    try:
-        return find(folder, wanted)
-    except Invalid as error:
-        experiments = [path for path in run_paths(lab_home(folder)) if wanted and path.name.startswith(wanted)]
-        exact = [path for path in experiments if path.name == wanted]
-        if exact:
-            return exact[0]
-        if len(experiments) > 1:
-            ids = ", ".join(path.name for path in experiments[:5]) + (", …" if len(experiments) > 5 else "")
-            raise Invalid("", f"{wanted!r} means {len(experiments)} experiments: {ids}; give the whole id") from None
-        if experiments:
-            return experiments[0]
-        raise error from None
+    experiments = _begins(run_paths(lab_home(folder)), wanted)
+    if experiments and experiments[0].name == wanted:
+        return experiments[0]
+    found = _only(_runs(folder, wanted), wanted, "runs") or _only(experiments, wanted, "experiments")
+    return found or _none(folder, wanted)
+
+
+def _runs(folder: Path, wanted: str) -> list[Path]:
+    """Those that `wanted` may mean: the one of that id, else those of that name, else those whose id begins so."""
+    paths = run_paths(folder)
+    if wanted == "last":
+        return paths[:1]
+    exact = [path for path in paths if path.name == wanted]
+    named = [] if exact or not wanted else [path for path in paths if _name_of(path) == wanted]
+    return exact or named or _begins(paths, wanted)
+
+
+def _begins(paths: list[Path], wanted: str) -> list[Path]:
+    """Those whose id is `wanted`, else those whose id begins so; nothing is the beginning of none."""
+    matches = [path for path in paths if path.name.startswith(wanted)] if wanted else []
+    return [path for path in matches if path.name == wanted] or matches
+
+
+def _only(matches: list[Path], wanted: str, kind: str) -> Path | None:
+    """The only one; None where there is none. Raises Invalid where there are more."""
+    if len(matches) > 1:
+        ids = ", ".join(path.name for path in matches[:5]) + (", …" if len(matches) > 5 else "")
+        raise Invalid("", f"{wanted!r} means {len(matches)} {kind}: {ids}; give the whole id")
+    return matches[0] if matches else None
+
+
+def _none(folder: Path, wanted: str) -> NoReturn:
+    if not run_paths(folder):
+        raise Invalid("", f"there are no runs in {folder} yet; `epochtop train` makes one")
+    raise Invalid("", f"there is no run {wanted!r} in {folder}; `epochtop runs` lists them")
 
 
 def _name_of(path: Path) -> str:

@@ -85,11 +85,15 @@ def test_an_experiment_is_found_by_its_id_or_its_beginning(home: Path) -> None:
     second = write_experiment(home, "reads-11c0", events_of("finished"))
     assert runs.find_any(home, "reads-7f3a") == first
     assert runs.find_any(home, "reads-1") == second
+    write_run(home, "iris-mlp-7f3a", run_events("finished"))
+    write_run(home, "iris-mlp-90ee", run_events("finished"))
+    with pytest.raises(Invalid, match="'iris' means 2 runs"):
+        runs.find_any(home, "iris")
     with pytest.raises(Invalid, match="'reads' means 2 experiments"):
         runs.find_any(home, "reads")
-    with pytest.raises(Invalid, match="no runs"):
+    with pytest.raises(Invalid, match="no run 'nothing'"):
         runs.find_any(home, "nothing")
-    with pytest.raises(Invalid, match="no runs"):
+    with pytest.raises(Invalid, match="no run ''"):
         runs.find_any(home, "")
 
 
