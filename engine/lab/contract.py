@@ -118,8 +118,6 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     fields: type[msgspec.Struct] = NoFields
     job: RunSpec | None = None
     """The job that it measures unless another is asked for; None where it measures none."""
-    needs: str = ""
-    """What it cannot do without, for the list: `2 GPUs`; empty where any machine will do."""
 
 
 def too_few(what: str) -> Verdict:
