@@ -211,8 +211,8 @@ def _muon(matrices: Sequence[nn.Parameter], learning_rate: float, weight_decay: 
 Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
-def torch_optimizer(spec: RunSpec, fused: bool) -> Make:
-    """Torch's optimizer that `spec` asks for, still without parameters."""
+def torch_optimizer(spec: RunSpec, fused: bool | None) -> Make:
+    """Torch's optimizer that `spec` asks for, still without parameters. Where `fused` is None, torch chooses."""
     rate, decay = spec.learning_rate, spec.weight_decay
     optim = torch.optim
     makers: dict[str, Make] = {

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.execution.contract import Unfit
-from engine.lab.beside import Beside, Late, Wanted
+from engine.lab import beside, executors
+from engine.lab.beside import Beside, Late, Ready, Wanted
 from engine.lab.breakeven import costs
 from engine.lab.contract import Bench, Findings, Row, Stopped
 from engine.lab.executors import Fields, conclude, measure
@@ -171,6 +172,40 @@ def test_eager_and_graph_are_measured_in_turn_and_compile_is_left_to_those_who_h
     assert torch.get_num_threads() == threads
     verdict = conclude(Findings(rows, measured.fields, measured.spec))
     assert any("compile was not measured" in line for line in verdict.evidence)
+
+
+class SlowCompiler:
+    """A process that is ready when the budget of the experiment is used up, and then takes steps."""
+
+    def __init__(self, bench: Bench, _wanted: Wanted) -> None:
+        self._bench = bench
+
+    def __enter__(self) -> SlowCompiler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def ready(self, _within_s: float) -> Ready:
+        time.sleep(self._bench.left_s() + 0.3)
+        return Ready(seconds=1.0)
+
+    def __call__(self, times: int) -> float:
+        time.sleep(1e-4 * times)
+        return 1e-4 * times
+
+
+def test_a_compiler_that_uses_up_the_budget_is_measured_more_than_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "Beside", SlowCompiler)
+    monkeypatch.setattr(executors, "LAST_S", 0.5)
+    measured = bench(tmp_path, budget_s=1.0, compile="yes")
+    measured.devices = ("cpu", "cpu")  # the second one after the budget, too
+    rows = list(measure(measured))
+    first, second = (place for place, row in enumerate(rows) if row["kind"] == "job")
+    for of_one in (rows[first:second], rows[second:]):
+        assert len({row["round"] for row in select(of_one, kind="step", executor="compile")}) > 2
 
 
 def test_a_job_that_no_graph_takes_leaves_a_reason(tmp_path: Path) -> None:

@@ -71,14 +71,22 @@ def test_of_several_ways_the_job_s_own_is_compared() -> None:
     assert "really gained 2 ×" in gained(lab_of(rows, {"precision": "bf16"}), run_of(2_000))
 
 
-def test_all_threads_are_compared_with_fewer_where_the_job_says_none() -> None:
+def test_of_several_numbers_of_threads_the_job_s_own_is_compared() -> None:
     rows = [{**row, "threads": number} for number in (1, 2, 4) for row in steps(1e-3 * number, 1e-3 * number)]
-    found = measured_step(rows, "cpu", RunSpec(), {"threads": "1"})
-    assert found is not None
-    assert found.median == 4e-3
     found = measured_step(rows, "cpu", RunSpec(threads=2), {"threads": "1"})
     assert found is not None
     assert found.median == 2e-3
+    marked = [{**row, "own": int(row["threads"] == 4)} for row in rows]
+    found = measured_step(marked, "cpu", RunSpec(), {"threads": "1"})
+    assert found is not None
+    assert found.median == 4e-3
+
+
+def test_no_worker_is_not_taken_for_all_of_them() -> None:
+    rows = [{**row, "workers": number} for number in (0, 4) for row in steps(1e-3 * (1 + number))]
+    found = measured_step(rows, "cpu", RunSpec(workers=0), {"workers": "4"})
+    assert found is not None
+    assert found.median == 1e-3
 
 
 def test_a_larger_batch_gains_by_the_row() -> None:

@@ -12,17 +12,22 @@ from hypothesis import strategies as st
 from engine.lab.contract import Bench, NoFields, Stopped
 from engine.lab.growing import grow, longest_s
 from engine.lab.sampling import Case
-from engine.spec import RunSpec
+from engine.spec import Invalid, RunSpec
 
 
 def bench() -> Bench:
     return Bench(fields=NoFields(), spec=RunSpec(), devices=("cpu",), budget_s=1.0, folder=Path())
 
 
-def candidates(works: list[int], tried: list[int], fails_at: int = -1) -> list[tuple[float, Callable[[], Case]]]:
+def candidates(
+    works: list[int], tried: list[int], fails_at: int = -1, refused_at: int = -1
+) -> list[tuple[float, Callable[[], Case]]]:
     """Cases that take a second for every unit of work."""
 
     def make(work: int) -> Case:
+        if work == refused_at:
+            raise Invalid("batch_size", f"no {work}")
+
         def run(times: int) -> float:
             tried.append(work)
             if work == fails_at:
@@ -52,6 +57,12 @@ def test_a_case_that_fails_ends_them_and_is_left_out() -> None:
     assert [case.labels["work"] for case in grown.cases] == [1]
     assert str(grown.error) == "no 2"
     assert grown.expected_s is None
+
+
+def test_a_case_that_is_refused_ends_them_with_the_reason() -> None:
+    grown = grow(bench(), candidates([1, 2, 4], [], refused_at=2), 100.0)
+    assert [case.labels["work"] for case in grown.cases] == [1]
+    assert str(grown.error) == "batch_size: no 2"
 
 
 def test_growing_ends_when_it_is_asked_to() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.experiment import Verdict
+from engine.lab import matmul
 from engine.lab.contract import Bench, Findings, Row, Stopped
-from engine.lab.matmul import EXPERIMENT, Fields, measure
+from engine.lab.matmul import EXPERIMENT, Fields, _Threads, measure
 from engine.lab.products import curves_of
 from engine.spec import RunSpec
 
@@ -153,13 +154,86 @@ def test_any_prefix_of_rows_is_concluded_from() -> None:
 # --- measured ----------------------------------------------------------------------------------------------------
 
 
-def test_products_are_measured_in_every_arithmetic_and_size(tmp_path: Path) -> None:
+class Machine:
+    """Products that take what is planted for a number of threads, times `busy` for more than one while that is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, one: float, every: float) -> None:
+        self.speeds, self.threads, self.busy = {1: one, 8: every}, 1, 1.0
+        self.tried: list[int] = []
+        monkeypatch.setattr(torch, "set_num_threads", self._set)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: self.threads)
+
+    def _set(self, number: int) -> None:
+        self.threads = number
+
+    def product(self, size: int) -> Callable[[int], float]:
+        def run(times: int) -> float:
+            self.tried.append(self.threads)
+            return times * size**3 / self.speeds[self.threads] * (self.busy if self.threads > 1 else 1.0)
+
+        return run
+
+    def best(self, threads: _Threads, size: int) -> int:
+        self.tried.clear()
+        return threads.best(self.product(size), size**3)
+
+
+@pytest.mark.parametrize(("one", "every", "best"), [(1e9, 7e9, 8), (1e9, 0.5e9, 1), (1e9, 1.1e9, 8)])
+def test_products_get_the_faster_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, one: float, every: float, best: int
+) -> None:
+    machine, threads = Machine(monkeypatch, one, every), _Threads(8)
+    assert [machine.best(threads, size) for size in (16, 32, 64, 128)] == [best] * 4
+
+
+def test_one_thread_is_tried_no_more_once_it_was_clearly_slower_until_something_disturbs_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine, threads = Machine(monkeypatch, 1e9, 7e9), _Threads(8)
+    assert machine.best(threads, 64) == 8
+    assert set(machine.tried) == {1, 8}
+    assert machine.best(threads, 128) == 8
+    assert set(machine.tried) == {8}
+    machine.busy = 20.0
+    assert machine.best(threads, 256) == 1
+    machine.busy = 1.0
+    assert machine.best(threads, 512) == 8
+    assert set(machine.tried) == {1, 8}
+
+
+def test_with_one_cpu_there_is_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 1e9, 7e9)
+    assert machine.best(_Threads(1), 64) == 1
+    assert set(machine.tried) == {1}
+
+
+def test_a_number_of_threads_is_there_before_the_clock_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 1e9, 7e9)
+    run = matmul._with_threads(8, machine.product(64))
+    assert run(3) == pytest.approx(3 * 64**3 / 7e9)
+    assert machine.tried == [8, 8]
+    run(3)
+    assert machine.tried == [8, 8, 8]
+
+
+def test_the_threads_of_the_best_product_are_told() -> None:
+    rows = [{**row, "threads": 1 if row["size"] == 64 else 2} for row in products("cpu", "fp32", {64: 50, 256: 170})]
+    told = verdict(rows)
+    assert "at 256 with 2 threads" in told.evidence[0]
+    assert "on the CPU 1 or 2 threads, whichever was faster at a size" in told.uncertainty
+
+
+def test_products_are_measured_in_every_arithmetic_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.hardware.usable_cpus", lambda: 2)
+    before = torch.get_num_threads()
     rows = list(measure(bench(tmp_path)))
+    assert torch.get_num_threads() == before
     (about,) = [row for row in rows if row["kind"] == "cpu"]
-    assert about["threads"] == 1
+    assert about["threads"] == 2
     found = [row for row in rows if row["kind"] == "product"]
     assert {row["dtype"] for row in found} == {"fp32", "bf16", "fp16"}
     assert {row["size"] for row in found if row["dtype"] == "fp32"} == {16, 32, 64}
+    assert {row["threads"] for row in found} <= {1, 2}
     for row in found:
         assert row["gflops"] * row["seconds"] * 1e9 == pytest.approx(2 * row["size"] ** 3)  # type: ignore[operator]
     shares = [row["share"] for row in rows if row["kind"] == "share"]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,6 +102,7 @@ def test_rows_of_a_job_and_its_trace(tmp_path: Path) -> None:
     assert names["aten::addmm"] == 2 * told["steps"]  # type: ignore[operator]
     calls = {row["calls"] for row in rows if row.get("operator") == "aten::addmm"}
     assert calls == {2}
+    assert {(row["profiler"], row["own"]) for row in rows if row["kind"] == "step"} == {("without", 1), ("with", 0)}
     shares = [row["share"] for row in rows if row["kind"] in ("operator", "gap") and row["round"] == 0]
     assert sum(shares) == pytest.approx(100, rel=0.02)  # type: ignore[arg-type]
     said = profile.conclude(Findings(rows))
@@ -132,16 +134,45 @@ def test_a_stop_keeps_the_rounds_before_it(tmp_path: Path) -> None:
     assert profile.conclude(Findings(rows)).finding.startswith("on cpu ")
 
 
-INTERVALS = st.lists(st.tuples(st.floats(0, 10), st.floats(0, 3)).map(lambda pair: (pair[0], pair[0] + pair[1])))
+def event(name: str, start: float, end: float, gpu: bool = False, mine: bool = False, **more: Any) -> Any:
+    """As the profiler has it, in microseconds; `mine` is a range that somebody named, as torch's optimizers name theirs."""
+    return SimpleNamespace(
+        name=name,
+        device_type=SimpleNamespace(name="CUDA" if gpu else "CPU"),
+        is_user_annotation=mine,
+        time_range=SimpleNamespace(start=start, end=end),
+        cpu_parent=None,
+        **{"self_device_time_total": 0.0, "self_cpu_time_total": end - start, **more},
+    )
 
 
-@given(intervals=INTERVALS)
-def test_gaps_and_what_they_lie_between_fill_a_window(intervals: list[tuple[float, float]]) -> None:
-    left = traced.gaps(intervals, (2.0, 8.0))
-    busy = [(max(start, 2.0), min(end, 8.0)) for start, end in traced.merged(intervals) if end > 2.0 and start < 8.0]
-    assert sum(end - start for start, end in (*left, *busy)) == pytest.approx(6.0)
-    for start, end in left:
-        assert all(other_end <= start or other_start >= end for other_start, other_end in intervals)
+def test_on_a_gpu_a_named_range_is_no_operator_and_hides_no_gap() -> None:
+    """The range lies on the GPU's line from its first kernel to its last, idle time between them included."""
+    events = [
+        event("step", 0, 100, mine=True, self_device_time_total=100.0),
+        event("aten::mm", 0, 20, self_device_time_total=10.0),
+        event("Optimizer.step#Adam.step", 30, 90, mine=True, self_device_time_total=60.0),
+        event("aten::add_", 40, 50, self_device_time_total=10.0),
+        event("gemm", 10, 20, gpu=True),
+        event("add", 80, 90, gpu=True),
+        event("step", 10, 90, gpu=True, mine=True),
+        event("Optimizer.step#Adam.step", 20, 90, gpu=True, mine=True),
+    ]
+    found = traced._read(events, 1, 1e-4, gpu=True)
+    assert {operator.name: round(operator.seconds * 1e6) for operator in found.operators} == {
+        "aten::mm": 10,
+        "aten::add_": 10,
+    }
+    assert found.idle_s == pytest.approx(80e-6)
+
+
+def test_on_the_host_a_named_range_keeps_its_own_time() -> None:
+    """Rows that a DataLoader makes are Python in a range of its own, and no operator's."""
+    name = "enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__"
+    events = [event("step", 0, 100, mine=True), event(name, 0, 60, mine=True), event("aten::mm", 60, 90)]
+    found = traced._read(events, 1, 1e-4, gpu=False)
+    assert {operator.name: round(operator.seconds * 1e6) for operator in found.operators} == {name: 60, "aten::mm": 30}
+    assert found.idle_s == pytest.approx(10e-6)
 
 
 # --- concluding ----------------------------------------------------------------------------------------------

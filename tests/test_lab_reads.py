@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from engine.lab import reads
 from engine.lab.contract import Bench, Findings, Row
+from engine.lab.figures import quantity
 from engine.spec import RunSpec
 
 
@@ -59,6 +61,45 @@ def test_noise_larger_than_the_reads_is_no_difference() -> None:
     assert any("no difference between reading every loss and reading none" in line for line in said.evidence)
 
 
+def test_a_read_that_costs_nothing_is_too_small_to_be_seen_and_not_0_ns() -> None:
+    said = reads.conclude(Findings(planted(1e-4, 0.0, launch=1e-6, noise=0.1, seed=2), devices=("cpu",)))
+    told = " ".join((said.finding, *said.evidence))
+    assert "reads stop mattering at every step already" in said.finding
+    assert "a read is too small to be seen beside" in told
+    assert not re.search(r"\b0(\.0+)? ns", told)
+    apart_s = max(
+        reads.figure(
+            [
+                float(row["seconds"] or 0)
+                for row in planted(1e-4, 0.0, launch=1e-6, noise=0.1, seed=2)
+                if row.get("every") == every
+            ]
+        ).spread
+        for every in reads.EVERY
+    )
+    assert f"beside {quantity(apart_s / 20_000, 's')} of spread in a step" in said.finding
+
+
+def test_the_interval_is_named_for_every_device() -> None:
+    rows = planted(1e-4, 1e-9, noise=0.1) + planted(1e-4, 5e-5, device="cuda:0")
+    said = reads.conclude(Findings(rows, devices=("cpu", "cuda:0")))
+    assert "from one read in 50 steps on" in said.finding
+    assert "cpu: reads stop mattering at every step already" in said.evidence
+    both = reads.conclude(
+        Findings(planted(1e-4, 5e-5) + planted(1e-4, 5e-5, device="cuda:0"), devices=("cpu", "cuda:0"))
+    )
+    assert "cpu: from one read in 50 steps on, reads are below 1 %" in both.evidence
+
+
+def test_threads_are_what_they_were_however_it_ends(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    measuring = reads.measure(Bench(reads.Fields(), RunSpec(threads=before + 1, device="cpu"), ("cpu",), 1.0, tmp_path))
+    next(measuring)
+    assert torch.get_num_threads() == before + 1
+    measuring.close()  # type: ignore[attr-defined]
+    assert torch.get_num_threads() == before
+
+
 def test_each_device_has_a_line_and_the_last_one_the_finding() -> None:
     rows = planted(1e-4, 1e-8) + planted(3e-4, 2e-5, launch=6e-6, device="cuda:0")
     said = reads.conclude(Findings(rows, devices=("cpu", "cuda:0")))
@@ -83,8 +124,9 @@ def test_a_real_measurement_reads_as_often_as_it_says(tmp_path: Path, monkeypatc
         return original(self)
 
     monkeypatch.setattr(torch.Tensor, "item", counted)
-    run = reads._reading(lambda: torch.zeros(()), 10)
-    run(95)
+    stepped = reads._reading(lambda: torch.zeros(()), 10)
+    for _ in range(95):
+        stepped()
     assert count == 9
     bench = Bench(reads.Fields(steps=1000), RunSpec(threads=1, device="cpu"), ("cpu",), 1.0, tmp_path)
     rows = list(reads.measure(bench))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.job import Job
 from engine.lab import threads
 from engine.lab.contract import Bench, Findings, NoFields, Row
 from engine.lab.figures import select
@@ -30,6 +32,11 @@ def planted(seconds_of: Callable[[int], float], usable: int, noise: float = 0.02
             factor = (1 + 0.2 * neighbor[turn]) * (1 + noise * alone[number][turn])
             rows.append({"kind": "step", "threads": number, "round": turn, "seconds": seconds_of(number) * factor})
     return rows
+
+
+def owned(rows: list[Row], own: int) -> list[Row]:
+    """The same where a run of the job takes `own` threads."""
+    return [{**row, "own": int(row["threads"] == own)} if row["kind"] == "step" else row for row in rows]
 
 
 def bench(folder: Path, devices: tuple[str, ...] = ("cpu",)) -> Bench:
@@ -68,6 +75,32 @@ def test_what_a_run_has_already_is_no_setting_to_try() -> None:
     rows = planted(lambda number: 1 / number, 4)
     assert conclude(Findings(rows, spec=RunSpec(threads=4))).setting == {}
     assert conclude(Findings(rows, spec=RunSpec(threads=2))).setting == {"threads": "4"}
+
+
+def test_what_a_run_chooses_by_itself_is_no_setting_to_try_either() -> None:
+    rows = planted(lambda number: 1 / number, 4)
+    chosen = conclude(Findings(owned(rows, 4)))
+    assert chosen.setting == {}
+    assert chosen.next_step.startswith("keep threads=0, which chose 4 here")
+    other = conclude(Findings(owned(rows, 1)))
+    assert other.setting == {"threads": "4"}
+    assert "chose 1 here" in other.next_step
+
+
+@pytest.mark.parametrize("asked", [0, 3])
+def test_the_number_that_a_run_takes_is_measured_and_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int
+) -> None:
+    monkeypatch.setattr("engine.hardware.usable_cpus", lambda: 2)
+
+    def choose(job: Job) -> list[str]:
+        torch.set_num_threads(job.spec.threads or 2)
+        return []
+
+    monkeypatch.setattr("engine.threads.choose", choose)
+    rows = list(measure(replace(bench(tmp_path), spec=RunSpec(device="cpu", threads=asked))))
+    marks = {(row["threads"], row["own"]) for row in select(rows, kind="step")}
+    assert marks == ({(1, 0), (2, 1)} if asked == 0 else {(1, 0), (2, 0), (3, 1)})
 
 
 def test_one_usable_cpu_is_said_to_be_one() -> None:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.lab.intervals import merged
 from engine.lab.jobs import job_of
 from engine.lab.parts import Steps
-from engine.lab.timeline import DEVICE, HOST, Event, Shares, cause, exposed, merged, profile, shares, within, without
+from engine.lab.timeline import DEVICE, HOST, Event, Shares, cause, exposed, profile, shares, within, without
 from engine.spec import RunSpec
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)).map(lambda pair: (pair[0], sum(pair))), max_size=8)

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -13,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import devices
+from engine.experiment import Verdict
 from engine.lab import accumulation, checkpointing, memory, precision, ways
 from engine.lab.allocation import peak_bytes
 from engine.lab.contract import Bench, Experiment, Findings, Row
 from engine.lab.jobs import job_of
+from engine.metrics import Metrics
 from engine.spec import RunSpec
+from engine.split import LossName
 
 SMALL = RunSpec(dataset="digits", hidden=(16, 16), batch_size=64, threads=1, device="cpu", epochs=1)
 
@@ -107,6 +111,58 @@ def test_only_what_is_as_accurate_within_a_spread_is_proposed(score: float, seed
     rows = scored(planted({"fp32": (1e-3, 1e6), "bf16": (5e-4, 5e5)}), {"fp32": 0.97, "bf16": score})
     rows = [row for row in rows if row["kind"] != "accuracy" or int(row["round"] or 0) < seeds]
     assert precision.conclude(Findings(rows, precision.Fields())).setting == {}
+
+
+def judged(metric: str, full: float, half: float, column: str = "score", steps: tuple[int, int] = (69, 69)) -> Verdict:
+    """Of bf16, twice as fast as fp32, with these figures of a metric or of the loss of held-out rows."""
+    rows = planted({"fp32": (1e-3, 1e6), "bf16": (5e-4, 5e5)})
+    other = {"score": "loss", "loss": "score"}[column]
+    for way, value, many in (("fp32", full, steps[0]), ("bf16", half, steps[1])):
+        labels: Row = {"kind": "accuracy", "device": "cpu", "way": way, "steps": many, "epochs": many / 23}
+        rows += [{**labels, "round": turn, "metric": metric, column: value, other: 1.0} for turn in range(3)]
+    return precision.conclude(Findings(rows, precision.Fields()))
+
+
+@pytest.mark.parametrize(
+    ("metric", "column", "full", "half", "good"),
+    [
+        ("accuracy", "score", 0.9, 0.95, True),
+        ("accuracy", "score", 0.95, 0.9, False),
+        ("r2", "score", 0.95, 0.9, False),
+        ("bits_per_character", "loss", 1.5, 1.2, True),
+        ("bits_per_character", "loss", 1.2, 1.5, False),
+        ("mse", "loss", 1.2, 1.5, False),
+        ("", "loss", 1.5, 1.2, True),
+    ],
+)
+def test_what_is_better_is_higher_for_some_metrics_and_the_lower_loss_for_others(
+    metric: str, column: str, full: float, half: float, good: bool
+) -> None:
+    said = judged(metric, full, half, column)
+    assert said.setting == ({"precision": "bf16"} if good else {})
+    assert any(f"of bf16 after 69 steps, 3 epochs: {half:.4f}" in line for line in said.evidence)
+
+
+@pytest.mark.parametrize("loss", get_args(LossName))
+def test_every_metric_of_the_engine_has_a_known_direction(loss: LossName) -> None:
+    """The one that is not in the list is the loss itself, in other units."""
+    assert Metrics(loss, 3).main in (*precision.HIGHER, "bits_per_character")
+
+
+def test_trainings_of_different_lengths_are_not_compared() -> None:
+    assert judged("accuracy", 0.9, 0.95, steps=(69, 23)).setting == {}
+
+
+def test_less_than_an_epoch_does_not_tell_what_is_as_accurate() -> None:
+    said = judged("accuracy", 0.9, 0.95, steps=(22, 22))
+    assert said.setting == {}
+    assert said.next_step.startswith("train a run with precision=bf16 and one with fp32")
+    assert judged("accuracy", 0.9, 0.95, steps=(23, 23)).setting == {"precision": "bf16"}
+
+
+def test_how_far_was_trained_is_told_where_it_is_less_than_was_asked() -> None:
+    assert "after 0.304 epochs of the 10 asked for" in judged("accuracy", 0.9, 0.95, steps=(7, 7)).uncertainty
+    assert "asked for" not in judged("accuracy", 0.9, 0.95, steps=(230, 230)).uncertainty
 
 
 # --- checkpointing and accumulation ------------------------------------------------------------------------------

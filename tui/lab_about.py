@@ -119,7 +119,6 @@ class About(Vertical):
                 *labelled("Measures", [sentence(each.measures)], width),
                 *labelled("Why", [sentence(each.why)], width),
                 *labelled("Reading it", [sentence(each.reading)], width),
-                *labelled("Needs", [each.needs] if each.needs else [], width),
                 *labelled("Newest", [_newest(newest, now)] if newest else [], width, TEXT if newest else QUIET),
             ]
 

@@ -51,10 +51,7 @@ def lab(arguments: list[str]) -> int:
 
 def _listing() -> str:
     width = max(len(experiment.name) for experiment in experiments())
-    lines = [
-        f"  {experiment.name:<{width}}  {experiment.title}{f' ({experiment.needs})' if experiment.needs else ''}\n"
-        for experiment in experiments()
-    ]
+    lines = [f"  {experiment.name:<{width}}  {experiment.title}\n" for experiment in experiments()]
     return (
         "Where the time goes on this machine, and what would help: measured here, in under a minute each.\n\n"
         + "".join(lines)

@@ -36,13 +36,12 @@ def measured_step(rows: Sequence[Row], device: str, spec: RunSpec, setting: Mapp
 
 
 def _without(rows: list[Row], name: str, spec: RunSpec) -> list[Row]:
-    """Those with the job's own value; `auto` is eager at first, and 0 threads are all of them."""
+    """Those with the job's own value; `auto` is eager at first."""
     values = {row[name] for row in rows if name in row}
     if len(values) < 2:
         return rows
     own = getattr(spec, name)
-    numbers = [value for value in values if isinstance(value, int | float)]
-    own = "eager" if own == "auto" else max(numbers) if own == 0 and numbers else own
+    own = "eager" if own == "auto" else own
     return [row for row in rows if str(row.get(name)) == str(own)]
 
 

@@ -117,7 +117,7 @@ class ExperimentList(_Table):
         mark = MARKS[newest.state] if newest else " "
         if cells < NARROW:
             return f"{mark} {each.name}"
-        return f"{mark} {each.name:<{NAME}} {each.title}{f' · {each.needs}' if each.needs else ''}"
+        return f"{mark} {each.name:<{NAME}} {each.title}"
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """Tell it once."""

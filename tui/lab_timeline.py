@@ -8,6 +8,7 @@ from dataclasses import replace
 from engine.lab.contract import Picture
 from engine.lab.contract import Row as Measured
 from engine.lab.figures import quantity, value_of
+from engine.lab.intervals import covered
 from tui.axes import Limits
 from tui.lab_axes import across
 from tui.lab_lines import x_axis
@@ -32,7 +33,7 @@ def timeline(picture: Picture, rows: Sequence[Measured], width: int) -> list[Row
     if not spans:
         return []
     low, high = min(start for start, _ in spans), max(stop for _, stop in spans)
-    busy = [quantity(_covered(lane), picture.x_unit or picture.unit) for lane in lanes.values()]
+    busy = [quantity(covered(lane), picture.x_unit or picture.unit) for lane in lanes.values()]
     label_cells = min(max(map(len, lanes)), max(8, width // 4))
     busy_cells = max(map(len, busy))
     cells = max(4, width - label_cells - busy_cells - 4)
@@ -57,15 +58,6 @@ def _lane(spans: Sequence[tuple[float, float]], low: float, high: float, cells: 
             left, right = low + place * length, low + (place + 1) * length
             shares[place] += max(0.02, (min(stop, right) - max(start, left)) / length)
     return "".join(SHADES[min(4, max(1, round(share * 4)))] if share >= 0.02 else BLANK_LANE for share in shares)
-
-
-def _covered(spans: Sequence[tuple[float, float]]) -> float:
-    """The time in which at least one span goes on."""
-    total, until = 0.0, float("-inf")
-    for start, stop in sorted(spans):
-        total += max(0.0, stop - max(start, until))
-        until = max(until, stop)
-    return total
 
 
 def _axis(picture: Picture, low: float, high: float, gutter: int, cells: int) -> list[Row]:

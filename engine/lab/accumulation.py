@@ -13,7 +13,7 @@ import msgspec
 
 from engine.experiment import Verdict
 from engine.lab import ways
-from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
+from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, refused, too_few
 from engine.lab.figures import select, values
 from engine.lab.sampling import threads_kept
 from engine.spec import Invalid, RunSpec, declared
@@ -47,10 +47,12 @@ def _ways(found: Bench | Findings) -> dict[str, ways.Changes]:
 
 @threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
-    """Rows of `kind` gradients, memory and step."""
+    """Rows of `kind` gradients, memory, step, and left_out, which has a reason."""
     for device in bench.devices:
         these, left_out = ways.built(bench, device, _ways(bench))
         yield from left_out
+        if left_out:
+            continue
         large, small = list(these.jobs.values())
         if large.plan.rows < large.spec.batch_size:
             raise Invalid("batch_size", f"{large.spec.batch_size} is more than the {large.plan.rows} training rows")
@@ -86,9 +88,10 @@ def conclude(found: Findings) -> Verdict:
     whole, pieces = _ways(found)
     told = [device for device in found.devices if select(found.rows, kind="gradients", device=device)]
     pairs = [ways.pair(found.rows, device, pieces, whole) for device in told]
-    pairs = [each for each in pairs if each.time is not None and each.memory is not None]
+    pairs = [each for each in pairs if each.time is not None]
     if not pairs:
-        return too_few("steps and memory of both ways")
+        why = ways.refused(found.rows, found.devices, [pieces])
+        return refused(why) if why else too_few("steps of both ways")
     main = pairs[-1]
     gradients = select(found.rows, kind="gradients", device=main.device)[0]
     largest, tolerance = values([gradients], "deviation"), values([gradients], "tolerance")[0]
@@ -99,29 +102,24 @@ def conclude(found: Findings) -> Verdict:
             f"{main.memory_words()}; {main.time_words()}"
         ),
         evidence=(
-            f"{main.device}: {_gradient_words(largest, tolerance)}",
+            f"{main.device}: {ways.gradient_words(largest, tolerance)}",
             *filter(None, (ways.step_words(found.rows, each.device, way) for each in pairs for way in (whole, pieces))),
             *(f"{each.device}: {each.memory_words()}" for each in pairs),
+            *ways.left_out(found.rows),
         ),
         next_step=_next(main, same),
         uncertainty=(
-            f"times of one way differ by up to {ways.widest(found.rows):.0%} between their quartiles; batch norm sees the "
-            "rows of one piece only, and dropout draws for each piece, so that models with them do not take the same steps"
+            f"{ways.quartiles_apart(found.rows)}; batch norm sees the rows of one piece only, and dropout draws for each "
+            "piece, so that models with them do not take the same steps"
         ),
     )
-
-
-def _gradient_words(largest: list[float], tolerance: float) -> str:
-    if not largest:
-        return "gradients are not finite, or some are not 0 that should be"
-    if largest[0] <= tolerance:
-        return f"gradients differ by at most {largest[0]:.1e} of a parameter's largest, within {tolerance:.0e}"
-    return f"gradients differ by {largest[0]:.1e} of a parameter's largest, more than {tolerance:.0e}"
 
 
 def _next(main: ways.Pair, same: bool) -> str:
     if not same:
         return "do not use accumulation for this job before it is known why: a loss that is no mean over rows does this"
+    if main.memory is None:
+        return "accumulate where the batch that you want does not fit: what that saves was not measured here"
     if not main.saves:
         return "there is nothing to save here: stay with the large batch"
     return "accumulate where the batch that you want does not fit; where it fits, the large batch is the same step " + (

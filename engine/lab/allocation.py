@@ -8,7 +8,16 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from engine.lab.contract import Bench
 from engine.lab.timing import wait_for
+
+
+def peak_is_seen(bench: Bench, device: torch.device) -> bool:
+    """Whether :func:`peak_bytes` sees the memory of `device`; else that is said once."""
+    if device.type in ("cpu", "cuda"):
+        return True
+    bench.cannot_see.append(f"memory at its peak on {device}: torch tells it of the CPU and of CUDA devices only")
+    return False
 
 
 def peak_bytes(device: torch.device, work: Callable[[], object]) -> int:

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from engine.experiment import Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
-from engine.lab.figures import Difference, Figure, difference, gap, grouped, quantity, select, values, with_spread
+from engine.lab.figures import (
+    Difference,
+    Figure,
+    difference,
+    gap,
+    grouped,
+    quantity,
+    quartiles_apart,
+    select,
+    values,
+    with_spread,
+)
 from engine.lab.sampling import Case, interleave, threads_kept
 from engine.spec import RunSpec
 
@@ -41,6 +52,9 @@ MUCH = 0.05
 @threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` hooks (counted), modules (calls a step, counted), call and step (timed)."""
+    from engine.lab.jobs import not_plain
+
+    bench.cannot_see += not_plain(bench.spec)
     yield from _hooks()
     cases = list(_calls())
     for device in bench.devices:
@@ -263,11 +277,10 @@ class _Calls:
 
     def uncertainty(self) -> str:
         times = grouped(self._calls, ("module", "way"), "seconds").values()
-        spread = max((taken.spread / taken.median for taken in times if taken.median), default=0.0)
         return (
-            f"times of one way differ by up to {spread:.0%} between their quartiles; the cost is Python's, so that another "
-            "version of it or of torch has another one; within a step a call may take longer than in a loop of nothing else, "
-            "and what a hook itself does comes on top"
+            f"{quartiles_apart('times of one way', times)}; the cost is Python's, so that another version of it or of torch "
+            "has another one; within a step a call may take longer than in a loop of nothing else, and what a hook itself "
+            "does comes on top"
         )
 
 

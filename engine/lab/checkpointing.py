@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from engine.experiment import Verdict
 from engine.lab import ways
-from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
+from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, refused, too_few
 from engine.lab.figures import select, values
 from engine.lab.sampling import threads_kept
-from engine.spec import RunSpec
+from engine.spec import Invalid, RunSpec, check
 
 if TYPE_CHECKING:
     from engine.job import Job
@@ -25,7 +27,10 @@ CLEAR = 0.95
 
 @threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
-    """Rows of `kind` gradients, memory and step. Raises Invalid for a model without blocks."""
+    """Rows of `kind` gradients, memory, step, and left_out, which has a reason. Raises Invalid for a model without blocks."""
+    if bench.spec.task:
+        raise Invalid("task", "computes its own model as it is written; there is nothing that could be computed again")
+    check(msgspec.structs.replace(bench.spec, **WAYS[AGAIN]))
     for device in bench.devices:
         these, left_out = ways.built(bench, device, WAYS)
         yield from left_out
@@ -54,9 +59,10 @@ def _deviation(kept: Job, again: Job) -> float:
 def conclude(found: Findings) -> Verdict:
     """What is saved and what it costs; a setting where memory is saved."""
     pairs = [ways.pair(found.rows, device, AGAIN, KEPT) for device in found.devices]
-    pairs = [each for each in pairs if each.time is not None and each.memory is not None]
+    pairs = [each for each in pairs if each.time is not None]
     if not pairs:
-        return too_few("; ".join(ways.left_out(found.rows)) or "steps and memory of both ways")
+        why = ways.refused(found.rows, found.devices, [AGAIN])
+        return refused(why) if why else too_few("steps of both ways")
     main = pairs[-1]
     largest = values(select(found.rows, kind="gradients", device=main.device), "deviation")
     same = bool(largest) and max(largest) <= TOLERANCE
@@ -66,7 +72,7 @@ def conclude(found: Findings) -> Verdict:
         evidence=(
             *filter(None, (ways.step_words(found.rows, each.device, way) for each in pairs for way in WAYS)),
             *(f"{each.device}: {each.memory_words()}" for each in pairs),
-            f"{main.device}: {_gradient_words(largest)}",
+            f"{main.device}: {ways.gradient_words(largest, TOLERANCE)}",
             *ways.left_out(found.rows),
         ),
         next_step=(
@@ -74,21 +80,16 @@ def conclude(found: Findings) -> Verdict:
             if clear and same
             else "leave checkpoint_activations off: the gradients are not known to be the same"
             if clear
+            else "set checkpoint_activations where the batch that you want does not fit: what that saves was not measured here"
+            if main.memory is None
             else "leave checkpoint_activations off: there is nothing to save for this job that is worth the time"
         ),
         uncertainty=(
-            f"times of one way differ by up to {ways.widest(found.rows):.0%} between their quartiles; what is saved grows "
-            "with batch and depth, and weights, gradients and optimizer stay as they are"
+            f"{ways.quartiles_apart(found.rows)}; what is saved grows with batch and depth, and weights, gradients and "
+            "optimizer stay as they are"
         ),
         setting={"checkpoint_activations": "yes"} if clear and same else {},
     )
-
-
-def _gradient_words(largest: list[float]) -> str:
-    if not largest:
-        return "gradients were not compared, or are not finite"
-    more = "" if max(largest) <= TOLERANCE else f", more than {TOLERANCE:.0e}"
-    return f"gradients differ by at most {max(largest):.1e} of a parameter's largest{more}"
 
 
 EXPERIMENT = Experiment(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -83,6 +83,11 @@ class Bench:
         """What is left of the budget; not below 0."""
         return max(0.0, self.begun + self.budget_s - time.perf_counter())
 
+    def with_time(self, seconds: float) -> Bench:
+        """The same with at least `seconds` left, however much of the budget is used up."""
+        passed_s = time.perf_counter() - self.begun
+        return replace(self, budget_s=max(self.budget_s, passed_s + seconds))
+
     def check(self) -> None:
         """Raises Stopped if the experiment has been asked to end. To be called between measurements."""
         if self.stop.is_set():
@@ -118,8 +123,6 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     fields: type[msgspec.Struct] = NoFields
     job: RunSpec | None = None
     """The job that it measures unless another is asked for; None where it measures none."""
-    needs: str = ""
-    """What it cannot do without, for the list: `2 GPUs`; empty where any machine will do."""
 
 
 def too_few(what: str) -> Verdict:
@@ -129,4 +132,14 @@ def too_few(what: str) -> Verdict:
         evidence=(f"not measured: {what}",),
         next_step="let it run to its end",
         uncertainty="it was stopped before enough was measured",
+    )
+
+
+def refused(why: Sequence[str]) -> Verdict:
+    """The verdict where the job was refused in every way but one. `why`, a sentence each."""
+    return Verdict(
+        finding=f"this job cannot be measured: {'; '.join(why)}",
+        evidence=tuple(why),
+        next_step="measure another job, or change what it was refused for",
+        uncertainty="nothing was measured, so nothing is known of the ways that were refused",
     )

@@ -8,7 +8,7 @@ from typing import Any
 from engine.experiment import Line, Verdict
 from engine.lab.contract import Findings, Row, too_few
 from engine.lab.crossing import Crossing, compared, crossing
-from engine.lab.figures import Figure, Fit, difference, figure, fit, grouped, quantity, select, values
+from engine.lab.figures import Figure, Fit, difference, figure, fit, grouped, quantity, quartiles_apart, select, values
 
 PLAIN = 0.25
 """What a fit may miss of any size for one latency and one bandwidth to describe all of them."""
@@ -242,9 +242,8 @@ def _advice(told: Crossing | None, anew: Crossing | None, fast: Route) -> str:
 
 def _uncertainty(routes: dict[tuple[Any, Any], Route]) -> str:
     told = [point for route in routes.values() for point in route.points.values()]
-    spread = max(point.spread / point.median for point in told)
     rounds = figure([float(point.count) for point in told]).median
     return (
-        f"times of one size differ by up to {spread:.0%} between their quartiles, in {rounds:.0f} round{'s' * (rounds != 1)}; the same memory is "
-        "copied again and again, so small copies find it in the processor's caches, which rows of a training may not be"
+        f"{quartiles_apart('times of one size', told)}, in {rounds:.0f} round{'s' * (rounds != 1)}; the same memory is copied "
+        "again and again, so small copies find it in the processor's caches, which rows of a training may not be"
     )

@@ -29,11 +29,6 @@ class Crossing:
         """Whether the second side is faster at every size."""
         return self.below is None
 
-    @property
-    def nowhere(self) -> bool:
-        """Whether there is no size from which on it is faster."""
-        return self.since is None
-
 
 def crossing(first: Sequence[Row], second: Sequence[Row], x: str, column: str = "seconds") -> Crossing | None:
     """Of two sides measured at the sizes `x` in the same rounds; None where they have no size in common."""

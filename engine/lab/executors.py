@@ -16,7 +16,7 @@ import msgspec
 from engine.experiment import Line, Verdict
 from engine.lab.breakeven import CACHES, Cost, costs
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
-from engine.lab.figures import Figure, quantity, select, values, with_spread
+from engine.lab.figures import Figure, quantity, quartiles_apart, select, values, with_spread
 from engine.lab.sampling import Case, interleave, threads_kept
 from engine.spec import RunSpec, declared
 
@@ -57,9 +57,12 @@ def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` job, setup, step, and left_out, which has a reason."""
     if bench.spec.processes > 1:
         bench.cannot_see.append(f"measured with 1 process, not with {bench.spec.processes}")
+    assert isinstance(bench.fields, Fields)
+    # whoever waits for the compiler of one device has as much time for the next one
+    least_s = bench.left_s() / len(bench.devices) if bench.fields.compile == "yes" else 0.0
     for number, device in enumerate(bench.devices):
-        share_s = bench.left_s() / (len(bench.devices) - number)
-        yield from _OneDevice(bench, device, perf_counter() + share_s).rows()
+        share_s = max(least_s, bench.left_s() / (len(bench.devices) - number))
+        yield from _OneDevice(bench.with_time(share_s), device, perf_counter() + share_s).rows()
 
 
 class _OneDevice:
@@ -140,7 +143,7 @@ class _OneDevice:
         if not self._cases:
             return
         self._bench.say(f"taking steps on {self._device}")
-        for row in interleave(self._bench, self._cases, seconds):
+        for row in interleave(self._bench.with_time(seconds), self._cases, seconds):
             took, turn = row["seconds"], row["round"]
             assert isinstance(took, float)
             assert isinstance(turn, int)
@@ -297,8 +300,7 @@ class _Told:
         return told + (auto if now.name == "graph" else "")
 
     def uncertainty(self) -> str:
-        spread = max(cost.step.spread / cost.step.median for cost in self._costs.values() if cost.step.median)
-        lines = [f"times of a step differ by up to {spread:.0%} between their quartiles"]
+        lines = [quartiles_apart("times of a step", (cost.step for cost in self._costs.values()))]
         for cost in self._others:
             even = cost.pays_from(self._longer_s(cost.first))
             if even is not None and even / 1.5 < self._steps < even * 1.5:

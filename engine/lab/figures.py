@@ -216,6 +216,12 @@ def with_spread(found: Figure, unit: str = "s") -> str:
     return f"{quantity(found.median, unit)} ({quantity(found.low, unit)} … {quantity(found.high, unit)})"
 
 
+def quartiles_apart(what: str, found: Iterable[Figure]) -> str:
+    """In a sentence: `times of one way differ by up to 4% between their quartiles`, from the widest of these figures."""
+    widest = max((each.spread / each.median for each in found if each.median), default=0.0)
+    return f"{what} differ by up to {widest:.0%} between their quartiles"
+
+
 def percent(share: float) -> str:
     """A share of one in percent."""
     return quantity(100 * share, "%")

@@ -11,6 +11,7 @@ from time import perf_counter
 
 from engine.lab.contract import Bench
 from engine.lab.sampling import Case
+from engine.spec import Invalid
 
 TRIES = 2
 """Times that each is done here: once for set-up, once for time."""
@@ -23,8 +24,8 @@ class Grown:
     cases: list[Case] = field(default_factory=list)
     expected_s: float | None = None
     """What the first one that was left out for its time would take; None where none was."""
-    error: RuntimeError | MemoryError | None = None
-    """What torch said where the next one could not be made or done."""
+    error: RuntimeError | MemoryError | Invalid | None = None
+    """What was said where the next one could not be made or done: torch's words, or the engine's where it refused it."""
 
 
 def grow(
@@ -47,7 +48,7 @@ def grow(
             case = make()
             made_s = perf_counter() - began
             took = min(case.run(1) for _ in range(TRIES))
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, Invalid) as error:
             grown.error = error
             break
         before = (work, max(took, making * made_s))

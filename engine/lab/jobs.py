@@ -5,7 +5,8 @@ Each is built anew, so that what one measurement trains another does not see.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.batches import Batches
-from engine.job import Job, build, describe
+from engine.job import AUTOCAST, Job, build, describe
 from engine.material import Material, material
+from engine.optimizers import torch_optimizer
 from engine.spec import RunSpec, check
-
-OPTIMIZERS: dict[str, Any] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 def job_of(spec: RunSpec, device: str = "", stuff: Material | None = None, **changes: Any) -> Job:
@@ -32,24 +32,72 @@ def job_of(spec: RunSpec, device: str = "", stuff: Material | None = None, **cha
 
 
 class PlainLoop:
-    """The loop of any tutorial, over the job's model, loss and batches: what ours is compared with."""
+    """The loop of any tutorial, over the job's model, loss and batches: what ours is compared with.
+
+    With torch's own optimizers, autocast and loss scale, as the job asks for them; see :func:`not_plain`.
+    """
 
     def __init__(self, job: Job) -> None:
-        spec = job.spec
         self.model: nn.Module = job.model
         self.batches: Batches = job.batches
         self.criterion: Callable[[Tensor, Tensor], Tensor] = job.parts.criterion
-        more = {"momentum": spec.momentum, "nesterov": spec.nesterov} if spec.optimizer == "sgd" else {}
-        kind = OPTIMIZERS.get(spec.optimizer, torch.optim.SGD)
-        self.optimizer: torch.optim.Optimizer = kind(
-            self.model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay, **more
-        )
+        self._parameters = [weight for weight in job.model.parameters() if weight.requires_grad]
+        self.optimizers = torch_optimizers(job.spec, self._parameters)
+        self._accumulate, self._clip_norm = job.spec.accumulate, job.spec.clip_norm
+        self._kind, self._dtype = job.device.type, AUTOCAST.get(job.spec.precision)
+        self._scaler = torch.amp.GradScaler(self._kind) if job.spec.precision == "fp16" else None
 
     def step(self) -> Tensor:
         """Take a step; its loss is still on the device."""
-        x, y = self.batches()
-        loss = self.criterion(self.model(x), y)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        if self._accumulate == 1:
+            loss = self._backward(*self.batches())
+        else:
+            batches = self.batches.take(self._accumulate)
+            loss = torch.stack([self._backward(batch.x, batch.y, batch.weight) for batch in batches]).sum()
+        self._update()
+        return loss
+
+    def _backward(self, x: Any, y: Any, weight: float = 1.0) -> Tensor:
+        if self._dtype is None:
+            loss = self.criterion(self.model(x), y)
+        else:
+            with torch.autocast(self._kind, self._dtype):
+                loss = self.criterion(self.model(x), y)
+        loss = loss if weight == 1.0 else loss * weight
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
         return loss.detach()
+
+    def _update(self) -> None:
+        scaler = self._scaler
+        if self._clip_norm:
+            if scaler is not None:
+                scaler.unscale_(self.optimizers[0])
+            nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        if scaler is not None:
+            scaler.step(self.optimizers[0])
+            scaler.update()
+            return
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+def torch_optimizers(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> list[torch.optim.Optimizer]:
+    """What `spec` asks for of :mod:`torch.optim`, with the engine's options: one, or Muon and what takes the rest."""
+    rate, decay = spec.learning_rate, spec.weight_decay
+    if spec.optimizer == "rmsprop":
+        return [torch.optim.RMSprop(parameters, rate, weight_decay=decay, momentum=spec.momentum)]
+    if spec.optimizer == "muon":
+        matrices = [weight for weight in parameters if weight.ndim == 2]
+        others = [weight for weight in parameters if weight.ndim != 2]
+        muon = partial(torch.optim.Muon, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+        adamw = partial(torch.optim.AdamW, lr=rate, weight_decay=decay)
+        return [make(mine) for make, mine in ((muon, matrices), (adamw, others)) if mine]
+    # fused, a scaled step is skipped without a read
+    return [torch_optimizer(spec, fused=True if spec.precision == "fp16" else None)(parameters)]
+
+
+def not_plain(spec: RunSpec) -> list[str]:
+    """What a job of `spec` has and its plain loop does not, a sentence each."""
+    return ["the moving average of the weights (ema), which the plain loop does not keep"] if spec.ema else []

@@ -13,7 +13,18 @@ import msgspec
 
 from engine.experiment import Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
-from engine.lab.figures import Difference, Figure, difference, figure, quantity, select, value_of, values, with_spread
+from engine.lab.figures import (
+    Difference,
+    Figure,
+    difference,
+    figure,
+    quantity,
+    quartiles_apart,
+    select,
+    value_of,
+    values,
+    with_spread,
+)
 from engine.lab.sampling import Case, interleave, threads_kept
 from engine.spec import Invalid, RunSpec, declared
 
@@ -293,11 +304,10 @@ class _Feeding:
         return "leave the loader as it is: `epochtop lab anatomy` tells what the step itself consists of"
 
     def uncertainty(self) -> str:
-        wide = max(found.spread / found.median for found in self._times.values())
         rounds = min(found.count for found in self._times.values())
         return (
-            f"{rounds} rounds; times of one way differ by up to {wide:.0%} between their quartiles. Workers need CPUs of "
-            "their own: where others use these too, more of them help less. Rows were in memory when they were read again"
+            f"{rounds} rounds; {quartiles_apart('times of one way', self._times.values())}. Workers need CPUs of their own: "
+            "where others use these too, more of them help less. Rows were in memory when they were read again"
         )
 
 

@@ -16,12 +16,16 @@ from engine.lab.contract import Bench, Experiment, Picture, Row
 from engine.lab.figures import select, values
 from engine.lab.growing import Grown, grow, longest_s
 from engine.lab.products import conclude, curves_of
-from engine.lab.sampling import Case, interleave
+from engine.lab.sampling import Case, interleave, threads_kept
 from engine.spec import declared
 
 GROWTH = 8
 """Of the work, when the size doubles."""
-ROUNDS = 5
+ROUNDS, QUICK_ROUNDS = 5, 3
+CLEAR = 0.8
+"""Share of one thread's time below which all threads are clearly faster."""
+SAMPLE_S = 0.001
+"""How long products last by which threads are chosen, at least."""
 ITEM_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 
 
@@ -36,38 +40,40 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` cpu (what it has), limit (where sizes ended, and why), product, and share (of the best)."""
+    from engine.hardware import usable_cpus
+
     assert isinstance(bench.fields, Fields)
-    yield _cpu()
+    every = usable_cpus()
+    yield _cpu(every)
     stacks = [(device, dtype) for device in bench.devices for dtype in _dtypes(device)]
-    most_s = longest_s(0.85 * bench.left_s() / len(stacks), GROWTH, ROUNDS)
+    rounds = QUICK_ROUNDS if bench.quick else ROUNDS
+    most_s = longest_s(0.85 * bench.left_s() / len(stacks), GROWTH, rounds + 1)  # one more to choose threads
     cases: list[Case] = []
-    with _own_settings():
-        for device, dtype in stacks:
-            bench.say(f"finding sizes for {dtype} on {device}")
-            grown, ended = _grown(bench, device, dtype, most_s)
-            cases += grown
-            if ended is not None:
-                yield {"kind": "limit", "device": device, "dtype": dtype, **ended}
-        bench.say("multiplying")
-        rows: list[Row] = []
-        for row in interleave(bench, cases, rounds=ROUNDS):
-            rows.append(_with_speed(row))
-            yield rows[-1]
+    for device, dtype in stacks:
+        bench.say(f"finding sizes for {dtype} on {device}")
+        grown, ended = _grown(bench, device, dtype, _Threads(every), most_s)
+        cases += grown
+        if ended is not None:
+            yield {"kind": "limit", "device": device, "dtype": dtype, **ended}
+    bench.say("multiplying")
+    rows: list[Row] = []
+    for row in interleave(bench, cases, rounds=rounds):
+        rows.append(_with_speed(row))
+        yield rows[-1]
     yield from _shares(rows)
 
 
-def _cpu() -> Row:
-    import torch
-
+def _cpu(threads: int) -> Row:
     from engine.hardware.cgroup import Roots
     from engine.hardware.cpu import identify_cpu
 
     known = identify_cpu(Roots()).vector_instructions.value
     return {
         "kind": "cpu",
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "instructions": ", ".join(known) if known is not None else None,
     }
 
@@ -80,31 +86,43 @@ def _dtypes(device: str) -> tuple[str, ...]:
     return ("fp32", "bf16", "fp16")
 
 
-class _own_settings:  # noqa: N801 - reads as a statement
-    """Whatever was set of torch's products is set again afterwards."""
+class _Threads:
+    """Whether products of growing size are to have 1 or all CPU threads: measured, as a run measures it for its steps."""
 
-    def __enter__(self) -> None:
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._sure = every == 1
+        """Whether all were clearly faster than 1 at a smaller size, and nothing has disturbed them since."""
+        self._speed = 0.0
+
+    def best(self, run: Callable[[int], float], work: float) -> int:
+        """The faster number. One thread is left out once it was clearly slower, since larger products are shared better."""
+        all_s = self._seconds(run, self._every)
+        if self._sure and work / all_s >= CLEAR * self._speed:
+            self._speed = max(self._speed, work / all_s)
+            return self._every
+        one_s = self._seconds(run, 1)
+        self._sure = self._every == 1 or all_s < CLEAR * one_s
+        self._speed = max(self._speed, work / min(one_s, all_s))
+        return self._every if all_s < one_s else 1
+
+    def _seconds(self, run: Callable[[int], float], threads: int) -> float:
         import torch
 
-        self._tf32 = torch.backends.cuda.matmul.allow_tf32
-
-    def __exit__(self, *_: object) -> None:
-        _allow_tf32(self._tf32)
-
-
-def _allow_tf32(allowed: bool) -> None:
-    import torch
-
-    if torch.backends.cuda.matmul.allow_tf32 != allowed:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.set_num_threads(threads)
+        took = run(1)
+        if took >= SAMPLE_S:
+            return took
+        times = max(1, round(SAMPLE_S / max(took, 1e-7)))
+        return run(times) / times
 
 
-def _grown(bench: Bench, device: str, dtype: str, most_s: float) -> tuple[list[Case], Row | None]:
+def _grown(bench: Bench, device: str, dtype: str, threads: _Threads, most_s: float) -> tuple[list[Case], Row | None]:
     """Cases of one arithmetic on one device, and what kept larger ones out; None where nothing did."""
     assert isinstance(bench.fields, Fields)
     sizes = _sizes(bench.fields.largest)
     fitting = [size for size in sizes if _fits(device, dtype, size)]
-    grown = grow(bench, [(size**3, partial(_case, device, dtype, size)) for size in fitting], most_s)
+    grown = grow(bench, [(size**3, partial(_case, device, dtype, size, threads)) for size in fitting], most_s)
     if len(grown.cases) == len(sizes):
         return grown.cases, None
     return grown.cases, {"size": sizes[len(grown.cases)], **_why_not(grown)}
@@ -134,10 +152,11 @@ def _fits(device: str, dtype: str, size: int) -> bool:
     return free is None or 4 * size**2 * ITEM_BYTES[dtype] < free / 2
 
 
-def _case(device: str, dtype: str, size: int) -> Case:
+def _case(device: str, dtype: str, size: int, threads: _Threads) -> Case:
     """Products in a row into the same matrix; the device is waited for after the last."""
     import torch
 
+    from engine.lab.arithmetic import with_tf32
     from engine.lab.timing import repeated
 
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -146,15 +165,25 @@ def _case(device: str, dtype: str, size: int) -> Case:
     product = torch.empty_like(first)
     run = repeated(where, lambda: torch.mm(first, second, out=product))
     labels: Row = {"kind": "product", "device": device, "dtype": dtype, "size": size}
-    return Case(labels, _with_tf32(run, dtype == "tf32") if where.type == "cuda" else run)
+    if where.type == "cuda":
+        return Case(labels, with_tf32(dtype == "tf32", run))
+    if where.type != "cpu":
+        return Case(labels, run)
+    number = threads.best(run, size**3)
+    return Case({**labels, "threads": number}, _with_threads(number, run))
 
 
-def _with_tf32(run: Callable[[int], float], allowed: bool) -> Callable[[int], float]:
-    def set_and_run(times: int) -> float:
-        _allow_tf32(allowed)
+def _with_threads(number: int, run: Callable[[int], float]) -> Callable[[int], float]:
+    """`run` on so many threads, which are there before its clock begins."""
+    import torch
+
+    def threaded(times: int) -> float:
+        if torch.get_num_threads() != number:
+            torch.set_num_threads(number)
+            run(1)
         return run(times)
 
-    return set_and_run
+    return threaded
 
 
 def _with_speed(row: Row) -> Row:

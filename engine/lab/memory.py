@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SIZES = 7
 """Batches that the line is fitted to, each half of the one after; the largest is half of all rows."""
 QUICK_SIZES = 5
+LEAST = 2
+"""Rows of the smallest batch: batch norm has no spread to divide by in one of a single row."""
 ROUNDS = 3
 SHARE = 0.8
 """Of the free memory that a batch may take."""
@@ -40,26 +42,33 @@ CLOSE = 0.05
 @threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` job, peak (a batch), check (left out of the fit), left_out (why one was not tried) and held."""
-    for device in bench.devices:
+    import torch
+
+    from engine.lab.allocation import peak_is_seen
+
+    seen = [device for device in map(torch.device, bench.devices) if peak_is_seen(bench, device)]
+    if not seen:
+        raise Invalid("device", f"{bench.cannot_see[-1]}; use cpu")
+    for device in seen:
         yield from _on(bench, device)
 
 
-def _on(bench: Bench, name: str) -> Iterator[Row]:
-    import torch
-
+def _on(bench: Bench, device: torch.device) -> Iterator[Row]:
     from engine.device import free_bytes
     from engine.lab.jobs import job_of
 
-    device = torch.device(name)
+    name = str(device)
     bench.say(f"building the job on {name}")
-    first = job_of(bench.spec, name, batch_size=1, accumulate=1)
+    first = job_of(bench.spec, name, batch_size=LEAST, accumulate=1)
     stuff, rows = first.material, first.plan.rows
     first.step()
     del first
     free = free_bytes(device, exact=True)
     yield {"kind": "job", "device": name, "rows": rows, "free_bytes": free}
     trial = _Trial(bench, device, stuff)
-    for size in sorted({max(1, rows >> halved) for halved in range(1, (QUICK_SIZES if bench.quick else SIZES) + 1)}):
+    for size in sorted(
+        {max(LEAST, rows >> halved) for halved in range(1, (QUICK_SIZES if bench.quick else SIZES) + 1)}
+    ):
         yield from trial.of("peak", size)
     check = _to_check(trial.rows, rows, free)
     if check is not None:
@@ -68,7 +77,7 @@ def _on(bench: Bench, name: str) -> Iterator[Row]:
         for row in list(trial.rows):
             if row["round"] == 0 and bench.left_s() > 0:
                 yield from trial.of(str(row["kind"]), int(row["batch"] or 0), turn)
-    largest = max((int(row["batch"] or 0) for row in trial.rows), default=1)
+    largest = max((int(row["batch"] or 0) for row in trial.rows), default=LEAST)
     yield from _held(bench, device, stuff, largest)
 
 
@@ -79,7 +88,7 @@ def _to_check(measured: Sequence[Row], rows: int, free: int | None) -> int | Non
         return None
     fits = largest_batch(fitted, free)
     size = most if fits is None else min(most, fits)
-    return size if size > 0 and size not in {row["batch"] for row in measured} else None
+    return size if size >= LEAST and size not in {row["batch"] for row in measured} else None
 
 
 class _Trial:
@@ -92,7 +101,7 @@ class _Trial:
 
     def of(self, kind: str, size: int, turn: int = 0) -> Iterator[Row]:
         """A row of the peak, or one that says why it was not measured."""
-        import torch
+        from engine.outofmemory import is_out_of_memory
 
         self._bench.check()
         labels: Row = {"device": str(self._device), "batch": size, "round": turn}
@@ -102,8 +111,10 @@ class _Trial:
         begun = time.perf_counter()
         try:
             taken = _peak(self._bench, self._device, self._stuff, size)
-        except (Invalid, torch.OutOfMemoryError) as error:
-            yield {**labels, "kind": "left_out", "why": str(error).splitlines()[0]}
+        except (Invalid, RuntimeError, MemoryError) as error:
+            if not (isinstance(error, Invalid) or is_out_of_memory(error)):
+                raise
+            yield {**labels, "kind": "left_out", "why": (str(error) or "out of memory").splitlines()[0]}
             return
         self._took.append((size, time.perf_counter() - begun))
         self.rows.append({**labels, "kind": kind, "peak_bytes": taken})

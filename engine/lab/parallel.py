@@ -72,13 +72,8 @@ def measure(bench: Bench) -> Iterator[Row]:
             cases = _cases(spec, stuff, ranks, device, count)[: 2 if bench.quick else None]
             more = len(counts) - number - 1
             seconds = (bench.left_s() - more * starting_s) / (more + 1)
-            for row in _with_speed_up(interleave(_with_time(bench), cases, seconds=max(seconds, LEAST_S))):
+            for row in _with_speed_up(interleave(bench.with_time(LEAST_S), cases, seconds=max(seconds, LEAST_S))):
                 yield {**row, "round": count * ROUNDS_APART + int(value_of(row, "round") or 0)}
-
-
-def _with_time(bench: Bench) -> Bench:
-    """The bench with at least LEAST_S left: where processes start slowly, steps are still seen a few times."""
-    return replace(bench, budget_s=bench.budget_s + max(0.0, LEAST_S - bench.left_s()))
 
 
 def _device(bench: Bench) -> str:

@@ -16,6 +16,7 @@ from engine.lab.figures import (
     grouped,
     percent,
     quantity,
+    quartiles_apart,
     select,
     values,
     with_spread,
@@ -28,10 +29,10 @@ SLOW = 2.0
 
 
 class Curve:
-    """The speed of one arithmetic on one device over the size."""
+    """The speed of one arithmetic on one device over the size, on the CPU with as many `threads` as each size had."""
 
-    def __init__(self, device: str, dtype: str, points: dict[int, Figure]) -> None:
-        self.device, self.dtype, self.points = device, dtype, points
+    def __init__(self, device: str, dtype: str, points: dict[int, Figure], threads: dict[int, int]) -> None:
+        self.device, self.dtype, self.points, self.threads = device, dtype, points, threads
         self.best_size = max(points, key=lambda size: points[size].median)
         self.best = points[self.best_size]
 
@@ -52,9 +53,11 @@ class Curve:
     def evidence(self, best: float) -> str:
         """In a sentence; `best` is the best of all curves, in GFLOP/s."""
         smallest = min(self.points)
+        threads = self.threads.get(self.best_size)
+        used = f" with {_threads([threads])}" if threads is not None else ""
         growing = ", the largest that was measured: larger ones may be faster" if len(self.points) > 1 else ""
         return (
-            f"{self.name}: {with_spread(self.best, 'GFLOP/s')} at {self.best_size:,}"
+            f"{self.name}: {with_spread(self.best, 'GFLOP/s')} at {self.best_size:,}{used}"
             f"{growing if self.best_size == max(self.points) else ''}; {percent(self.best.median / best)} of this "
             f"machine's best; half of its own best from {self.half_size:,} on, and at {smallest:,} "
             f"{percent(self.points[smallest].median / self.best.median)} of it"
@@ -64,11 +67,19 @@ class Curve:
 def curves_of(rows: Sequence[Row]) -> list[Curve]:
     """A curve for each arithmetic on each device that has a product, in the order of the rows."""
     found: dict[tuple[Any, Any], dict[int, Figure]] = {}
+    threads: dict[tuple[Any, Any], dict[int, int]] = {}
     products = select(rows, kind="product")
+    for (device, dtype, size), told in grouped(products, ("device", "dtype", "size"), "threads").items():
+        threads.setdefault((device, dtype), {})[int(size or 0)] = round(told.median)
     for (device, dtype, size), told in grouped(products, ("device", "dtype", "size"), "gflops").items():
         assert isinstance(size, int)
         found.setdefault((device, dtype), {})[size] = told
-    return [Curve(*key, points) for key, points in found.items()]
+    return [Curve(*key, points, threads.get(key, {})) for key, points in found.items()]
+
+
+def _threads(numbers: Sequence[int]) -> str:
+    """`1 thread`, `1 or 2 threads`."""
+    return f"{' or '.join(map(str, numbers))} thread{'s' * (list(numbers) != [1])}"
 
 
 def conclude(found: Findings) -> Verdict:
@@ -90,7 +101,7 @@ def conclude(found: Findings) -> Verdict:
             *_limits(found.rows),
         ),
         next_step=_next_step(best, gain),
-        uncertainty=_uncertainty(found.rows, curves),
+        uncertainty=_uncertainty(curves),
         setting={"precision": gain.dtype} if gain is not None else {},
     )
 
@@ -208,12 +219,14 @@ def _next_step(best: Curve, gain: _Arithmetic | None) -> str:
     )
 
 
-def _uncertainty(rows: Sequence[Row], curves: Sequence[Curve]) -> str:
-    spread = max(told.spread / told.median for curve in curves for told in curve.points.values())
-    threads = values(select(rows, kind="cpu"), "threads")
-    used = f"{threads[0]:.0f} CPU thread{'s' * (threads[0] != 1)}" if threads else "torch's CPU threads"
-    rounds = figure([told.count for curve in curves for told in curve.points.values()]).median
+def _uncertainty(curves: Sequence[Curve]) -> str:
+    points = [told for curve in curves for told in curve.points.values()]
+    threads = sorted({number for curve in curves for number in curve.threads.values()})
+    used = (
+        f"; on the CPU {_threads(threads)}{', whichever was faster at a size' * (len(threads) > 1)}" if threads else ""
+    )
+    rounds = figure([told.count for told in points]).median
     return (
-        f"speeds of one size differ by up to {spread:.0%} between their quartiles ({rounds:.0f} round{'s' * (rounds != 1)}, {used}); the best "
-        "is the best seen here, not what the hardware could do, and square products in a row are the easiest work there is"
+        f"{quartiles_apart('speeds of one size', points)} ({rounds:.0f} round{'s' * (rounds != 1)}{used}); the best is the best "
+        "seen here, not what the hardware could do, and square products in a row are the easiest work there is"
     )

@@ -70,8 +70,8 @@ def measure(bench: Bench) -> Iterator[Row]:
 
 def _rows(job: Job, traced: Traced, names: Sequence[str], turn: int, steps: int, plain_s: float) -> Iterator[Row]:
     labels: Row = {"device": str(job.device), "round": turn}
-    yield {"kind": "step", **labels, "profiler": "without", "repeats": steps, "seconds": plain_s}
-    yield {"kind": "step", **labels, "profiler": "with", "repeats": steps, "seconds": traced.seconds}
+    yield {"kind": "step", **labels, "profiler": "without", "own": 1, "repeats": steps, "seconds": plain_s}
+    yield {"kind": "step", **labels, "profiler": "with", "own": 0, "repeats": steps, "seconds": traced.seconds}
     idle = 100 * traced.idle_s / traced.length_s
     yield {"kind": "gap", **labels, "seconds": traced.idle_s, "share": idle}
     found = {operator.name: (operator.calls, operator.seconds) for operator in traced.operators}

@@ -14,8 +14,21 @@ import msgspec
 
 from engine.experiment import Line, Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
-from engine.lab.figures import Fit, difference, figure, fit, quantity, select, values, with_spread
-from engine.lab.sampling import Case, interleave
+from engine.lab.figures import (
+    Difference,
+    Figure,
+    Fit,
+    difference,
+    figure,
+    fit,
+    grouped,
+    quantity,
+    quartiles_apart,
+    select,
+    values,
+    with_spread,
+)
+from engine.lab.sampling import Case, interleave, threads_kept
 from engine.spec import RunSpec, declared
 
 if TYPE_CHECKING:
@@ -44,10 +57,12 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
+@threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` run (a whole run, by reading interval) and launch (one small operator)."""
-    from engine.lab.jobs import PlainLoop, job_of
+    from engine.lab.jobs import PlainLoop, job_of, not_plain
 
+    bench.cannot_see += not_plain(bench.spec)
     cases: list[Case] = []
     for device in bench.devices:
         bench.say(f"building the job on {device}")
@@ -91,18 +106,17 @@ def _plain(device: str, loop: PlainLoop, every: int, block: int) -> Case:
     return _case(device, "plain", every, _reading(loop.step, every), block)
 
 
-def _reading(step: Callable[[], torch.Tensor], every: int) -> Callable[[int], object]:
+def _reading(step: Callable[[], torch.Tensor], every: int) -> Callable[[], object]:
     count = 0
 
-    def steps(times: int) -> None:
+    def stepped() -> None:
         nonlocal count
-        for _ in range(times):
-            loss = step()
-            count += 1
-            if every and count % every == 0:
-                loss.item()
+        loss = step()
+        count += 1
+        if every and count % every == 0:
+            loss.item()
 
-    return steps
+    return stepped
 
 
 def _windowed(bench: Bench, device: str, loop: PlainLoop, block: int) -> Case:
@@ -117,33 +131,22 @@ def _windowed(bench: Bench, device: str, loop: PlainLoop, block: int) -> Case:
     refresh_s = bench.spec.refresh_ms / 1000
     due = perf_counter() + refresh_s
 
-    def steps(times: int) -> None:
+    def stepped() -> None:
         nonlocal due
-        for number in range(times):
-            window.record(step())
-            if perf_counter() >= due:
-                window.turn(float(number))
-                due = perf_counter() + refresh_s
+        window.record(step())
+        if perf_counter() >= due:
+            window.turn(0.0)
+            due = perf_counter() + refresh_s
 
-    return _case(device, "epochtop", 0, steps, block)
+    return _case(device, "epochtop", 0, stepped, block)
 
 
-def _case(device: str, loop: str, every: int, steps: Callable[[int], object], block: int) -> Case:
-    from time import perf_counter
-
+def _case(device: str, loop: str, every: int, stepped: Callable[[], object], block: int) -> Case:
     import torch
 
-    from engine.lab.timing import wait_for
+    from engine.lab.timing import repeated
 
-    where = torch.device(device)
-
-    def run(times: int) -> float:
-        wait_for(where)
-        begun = perf_counter()
-        steps(times)
-        wait_for(where)
-        return perf_counter() - begun
-
+    run = repeated(torch.device(device), stepped)
     return Case({"kind": "run", "device": device, "loop": loop, "every": every}, run, most=block, least=block)
 
 
@@ -194,14 +197,17 @@ def _medians(rows: Sequence[Row]) -> list[tuple[float, float, float]]:
 
 
 def conclude(found: Findings) -> Verdict:
-    """The fitted costs on the slowest device for reads, and the interval from which reads stop to matter."""
+    """The fitted costs on the device that the job would be trained on, and from which interval on reads stop mattering."""
     told = [said for device in found.devices if (said := _Costs.of(found.rows, device)) is not None]
     if not told:
         return too_few("runs at two reading intervals or more")
     main = told[-1]
     return Verdict(
         finding=main.finding(),
-        evidence=tuple(line for costs in told for line in costs.evidence()),
+        evidence=(
+            *(line for costs in told for line in costs.evidence()),
+            *(costs.interval() for costs in told[:-1]),
+        ),
         next_step=main.next_step(),
         uncertainty=main.uncertainty(),
         setting={"executor": "graph"} if main.launching > MUCH else {},
@@ -239,6 +245,23 @@ class _Costs:
         """Steps between reads from which these take less than NEGLIGIBLE of the time."""
         return max(1, round(self._read / (NEGLIGIBLE * self._step))) if self._step else 1
 
+    @property
+    def _too_small(self) -> float | None:
+        """Seconds that steps differ by, where a read takes less and cannot be told from that; else None."""
+        apart_s = max((each.spread for each in self._times()), default=0.0) / self._steps
+        return apart_s if not self._seen and self._read < apart_s else None
+
+    def _a_read(self) -> str:
+        if self._too_small is None:
+            return f"a read takes {quantity(self._read, 's')}"
+        return f"a read is too small to be seen beside {quantity(self._too_small, 's')} of spread in a step"
+
+    @property
+    def _seen(self) -> bool:
+        """Whether reading every loss takes longer, by more than the spread."""
+        every = self._ends(1)
+        return every is not None and every.distinct and every.ratio.median > 1
+
     def finding(self) -> str:
         every = self._ends(1)
         if every is not None and every.ratio.count <= 2:
@@ -246,29 +269,34 @@ class _Costs:
                 f"on {self._device} a read seems to cost {quantity(self._read, 's')} and a step {quantity(self._step, 's')}, "
                 "measured too seldom to be sure"
             )
-        if every is None or not every.distinct:
+        if not self._seen:
             return (
-                f"on {self._device} reading every loss costs nothing that can be seen here: a step takes "
-                f"{quantity(self._step, 's')}, a read {quantity(self._read, 's')}"
+                f"on {self._device} reading every loss costs nothing that can be seen here, so that reads stop mattering at "
+                f"every step already: a step takes {quantity(self._step, 's')}, and {self._a_read()}"
             )
         return (
             f"on {self._device} a read costs {quantity(self._read, 's')} and a step {quantity(self._step, 's')}; from one "
             f"read in {self.stops_mattering:,} steps on, reads are below 1 % and only steps are left"
         )
 
-    def _ends(self, every: int) -> Any:
+    def interval(self) -> str:
+        """From which interval on reads stop mattering."""
+        if not self._seen:
+            return f"{self._device}: reads stop mattering at every step already"
+        return f"{self._device}: from one read in {self.stops_mattering:,} steps on, reads are below 1 %"
+
+    def _ends(self, every: int) -> Difference | None:
         runs = select(self._rows, kind="run", loop="plain")
         return difference(select(runs, every=every), select(runs, every=0))
 
     def evidence(self) -> list[str]:
         ours = difference(select(self._rows, loop="epochtop"), select(self._rows, kind="run", loop="plain", every=0))
         every = self._ends(1)
+        a_read = f"{quantity(self._read, 's')} a read" if self._too_small is None else self._a_read()
         lines = [
             f"{self._device}: {self._steps:,.0f} steps × {quantity(self._step, 's')} = "
-            f"{quantity(self._steps * self._step, 's')}, and {quantity(self._read, 's')} a read; the fit misses no "
-            f"interval by more than {self._fit.worst:.1%} (residuals "
-            + ", ".join(f"{left:+.1%}" for left in self._fit.residuals)
-            + ")"
+            f"{quantity(self._steps * self._step, 's')}, and {a_read}; the fit misses no interval by more"
+            f" than {self._fit.worst:.1%} (residuals " + ", ".join(f"{left:+.1%}" for left in self._fit.residuals) + ")"
         ]
         lines.append(
             f"{self._device}: without any read {quantity(self._steps * self._step, 's')} remain, the same at every interval: "
@@ -294,16 +322,13 @@ class _Costs:
         return "keep every loss; what remains is the step itself: `epochtop lab anatomy` takes it apart"
 
     def uncertainty(self) -> str:
-        spread = max((figure(times).spread / figure(times).median for times in self._times()), default=0.0)
         return (
-            f"times of one interval differ by up to {spread:.0%} between their quartiles, and differences below that are "
-            "called none; an interval that is measured once can be off by as much"
+            f"{quartiles_apart('times of one interval', self._times())}, and differences below that are called none; an "
+            "interval that is measured once can be off by as much"
         )
 
-    def _times(self) -> list[list[float]]:
-        runs = select(self._rows, kind="run", loop="plain")
-        every = {row.get("every") for row in runs}
-        return [values(select(runs, every=each), "seconds") for each in every]
+    def _times(self) -> list[Figure]:
+        return list(grouped(select(self._rows, kind="run", loop="plain"), ("every",), "seconds").values())
 
     def line(self) -> Line:
         reads = sorted({reads for _, reads, _ in self._medians})

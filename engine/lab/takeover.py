@@ -18,6 +18,7 @@ from engine.lab.figures import (
     grouped,
     percent,
     quantity,
+    quartiles_apart,
     select,
     values,
 )
@@ -273,7 +274,7 @@ def crossing_mflop(cpu: Law, other: Law) -> float | None:
 def _limits(rows: Sequence[Row]) -> list[str]:
     return [
         f"{row['model']} on {row['device']}: width {row['width']} at batch {row['batch']} and more work was left out, "
-        + ("for the time it takes" if row["why"] == "time" else f"since torch said: {row['why']}")
+        + ("for the time it takes" if row["why"] == "time" else f"since it could not be done: {row['why']}")
         for row in select(rows, kind="limit")
     ]
 
@@ -304,10 +305,8 @@ def _next_step(own: Sequence[_Own], sides: Difference | None) -> str:
 
 def _uncertainty(rows: Sequence[Row]) -> str:
     points = grouped(rows, ("kind", "device", "model", "width", "batch"), "seconds").values()
-    spread = max(told.spread / told.median for told in points)
     rounds = figure([float(told.count) for told in points]).median
     return (
-        f"times of one point differ by up to {spread:.0%} between their quartiles, in {rounds:.0f} "
-        f"round{'s' * (rounds != 1)}; speed grows with size, so one overhead and one speed describe steps only roughly. Steps "
+        f"{quartiles_apart('times of one point', points)}, in {rounds:.0f} round{'s' * (rounds != 1)}; speed grows with size, so one overhead and one speed describe steps only roughly. Steps "
         "are eager ones: executor=graph has less overhead"
     )

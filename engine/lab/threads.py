@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 from engine.experiment import Verdict
 from engine.lab.contract import Bench, Experiment, Findings, Picture, Row, too_few
-from engine.lab.figures import Difference, Figure, difference, grouped, quantity, select, values, with_spread
+from engine.lab.figures import (
+    Difference,
+    Figure,
+    difference,
+    grouped,
+    quantity,
+    quartiles_apart,
+    select,
+    values,
+    with_spread,
+)
 from engine.lab.sampling import Case, interleave, threads_kept
 from engine.spec import Invalid, RunSpec
 
@@ -32,7 +42,7 @@ def measure(bench: Bench) -> Iterator[Row]:
     yield {"kind": "cpus", "usable": usable}
     if usable == 1:
         bench.cannot_see.append("only 1 CPU may be used here, so that more threads than 1 were not measured")
-    yield from interleave(bench, _cases(bench, counts(usable)))
+    yield from interleave(bench, _cases(bench, usable))
 
 
 def counts(usable: int) -> list[int]:
@@ -42,13 +52,21 @@ def counts(usable: int) -> list[int]:
     return [*(1 << power for power in range((usable - 1).bit_length())), usable]
 
 
-def _cases(bench: Bench, numbers: Sequence[int]) -> list[Case]:
+def _cases(bench: Bench, usable: int) -> list[Case]:
+    """Steps with every number of threads, and with the one that a run of the job takes, which is its `own`."""
+    import torch
+
     from engine.lab.jobs import job_of
 
     bench.say("building the job on cpu")
-    job = job_of(bench.spec, "cpu", threads=1)
+    job = job_of(bench.spec, "cpu")
+    own = torch.get_num_threads()
+    numbers = sorted({*counts(usable), own})
     bench.say(f"taking steps with {', '.join(map(str, numbers))} threads")
-    return [Case({"kind": "step", "threads": number}, _with_threads(number, job.step)) for number in numbers]
+    return [
+        Case({"kind": "step", "threads": number, "own": int(number == own)}, _with_threads(number, job.step))
+        for number in numbers
+    ]
 
 
 def _with_threads(number: int, step: Callable[[], object]) -> Callable[[int], float]:
@@ -79,6 +97,8 @@ class _Counts:
             int(key[0]): found for key, found in grouped(steps, ("threads",), "seconds").items() if key[0] is not None
         }
         self._rows = steps
+        self.own = next((int(number) for number in values(select(steps, own=1), "threads")), None)
+        """The number that a run of the job takes; None where rows do not say."""
         self.numbers = sorted(self.times)
 
     def against(self, number: int, other: int) -> Difference | None:
@@ -118,9 +138,9 @@ def conclude(found: Findings) -> Verdict:
     return Verdict(
         finding=_finding(seen, best, matters),
         evidence=_evidence(seen),
-        next_step=_next_step(best, matters, found.spec.threads),
+        next_step=_next_step(seen, best, matters, found.spec.threads),
         uncertainty=_uncertainty(seen),
-        setting={"threads": str(best)} if matters and found.spec.threads != best else {},
+        setting={"threads": str(best)} if matters and best not in (found.spec.threads, seen.own) else {},
     )
 
 
@@ -159,21 +179,23 @@ def _evidence(seen: _Counts) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _next_step(best: int, matters: bool, asked: int) -> str:
+def _next_step(seen: _Counts, best: int, matters: bool, asked: int) -> str:
     if not matters:
         return "leave threads alone; fewer of them leave CPUs to others"
     if asked == best:
         return f"keep threads={best}"
-    own = " (threads=0, as now, chooses by itself between 1 and all when a run begins)" if asked == 0 else ""
+    if best == seen.own:
+        return f"keep threads=0, which chose {best} here; it chooses between 1 and all anew when a run begins"
+    chose = f" and chose {seen.own} here" if seen.own is not None else ""
+    own = f" (threads=0, as now, chooses by itself between 1 and all when a run begins{chose})" if asked == 0 else ""
     return f"start the run with threads={best}{own}"
 
 
 def _uncertainty(seen: _Counts) -> str:
-    spread = max((found.spread / found.median for found in seen.times.values() if found.median), default=0.0)
     return (
-        f"times with one number of threads differ by up to {spread:.0%} between their quartiles; what else runs on this "
-        "machine decides too, since all threads wait for the slowest. Measured with eager steps: executor=graph on the "
-        "CPU runs on 1 thread whatever the number"
+        f"{quartiles_apart('times with one number of threads', seen.times.values())}; what else runs on this machine "
+        "decides too, since all threads wait for the slowest. Measured with eager steps: executor=graph on the CPU runs "
+        "on 1 thread whatever the number"
     )
 
 

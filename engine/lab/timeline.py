@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.lab.intervals import merged
+
 if TYPE_CHECKING:
     import torch
 
@@ -33,17 +35,6 @@ class Event:
     cause: str
     span: Span
     host: bool = True
-
-
-def merged(spans: Iterable[Span]) -> list[Span]:
-    """The same moments without overlaps, in order."""
-    found: list[Span] = []
-    for begin, end in sorted(spans):
-        if found and begin <= found[-1][1]:
-            found[-1] = found[-1][0], max(found[-1][1], end)
-        else:
-            found.append((begin, end))
-    return found
 
 
 def without(spans: Sequence[Span], taken: Sequence[Span]) -> list[Span]:

@@ -11,6 +11,7 @@ from typing import Any
 from torch.autograd.profiler import profile, record_function
 
 from engine.job import Job
+from engine.lab.intervals import gaps, merged
 from engine.lab.timing import wait_for
 
 STEP = "step"
@@ -81,7 +82,10 @@ def _read(events: Sequence[Any], steps: int, seconds: float, gpu: bool) -> Trace
     tops = [
         event for event in host if event.name != STEP and (event.cpu_parent is None or event.cpu_parent.name == STEP)
     ]
-    kernels = [_interval(event) for event in events if event.device_type.name == "CUDA" and event.name != STEP]
+    # a range of the user's spans the gaps between its kernels, and lies on the GPU's line too
+    kernels = [
+        _interval(event) for event in events if event.device_type.name == "CUDA" and not event.is_user_annotation
+    ]
     end = max([stop for _, stop in (*begins, *kernels)])
     busy = kernels if gpu else [_interval(event) for event in tops]
     # a step lasts to the next one's begin
@@ -107,33 +111,14 @@ def _operators(host: Iterable[Any], steps: int, gpu: bool) -> tuple[Operator, ..
     calls: dict[str, int] = {}
     times: dict[str, float] = {}
     for event in host:
+        if gpu and event.is_user_annotation:
+            continue  # what it took there are kernels of the operators in it, which have them already
         took = event.self_device_time_total if gpu else event.self_cpu_time_total
         if event.name != STEP and (took or not gpu):
             calls[event.name] = calls.get(event.name, 0) + 1
             times[event.name] = times.get(event.name, 0.0) + took * 1e-6
     found = [Operator(name, calls[name] / steps, times[name] / steps) for name in calls]
     return tuple(sorted(found, key=lambda one: -one.seconds))
-
-
-def merged(intervals: Iterable[Interval], near: float = 0.0) -> list[Interval]:
-    """Their union, in order; those that are not further than `near` apart are one."""
-    found: list[Interval] = []
-    for start, end in sorted(intervals):
-        if found and start <= found[-1][1] + near:
-            found[-1] = (found[-1][0], max(found[-1][1], end))
-        else:
-            found.append((start, end))
-    return found
-
-
-def gaps(intervals: Iterable[Interval], window: Interval) -> list[Interval]:
-    """What is left of `window`, in order."""
-    found, at = [], window[0]
-    for start, end in merged(intervals):
-        if start > at and at < window[1]:
-            found.append((at, min(start, window[1])))
-        at = max(at, end)
-    return [*found, (at, window[1])] if at < window[1] else found
 
 
 def _spans(tops: Sequence[Any], kernels: Sequence[Interval], step: Interval, gpu: bool) -> tuple[Span, ...]:

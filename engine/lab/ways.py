@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.lab import figures
 from engine.lab.contract import Bench, Row
-from engine.lab.figures import Difference, Figure, difference, figure, select, values, with_spread
+from engine.lab.figures import Difference, Figure, difference, figure, grouped, select, values, with_spread
 from engine.lab.sampling import Case, interleave
 from engine.spec import Invalid
 
@@ -70,10 +71,12 @@ def memory(bench: Bench, these: Built, ways: Mapping[str, Changes]) -> Iterator[
     """Bytes at the peak of building the job and taking two steps: weights, gradients, optimizer, activations."""
     import torch
 
-    from engine.lab.allocation import peak_bytes
+    from engine.lab.allocation import peak_bytes, peak_is_seen
     from engine.lab.jobs import job_of
 
     device, threads = torch.device(these.device), torch.get_num_threads()
+    if not peak_is_seen(bench, device):
+        return
     for turn in range(1 if bench.quick else ROUNDS):
         for name in these.jobs:
             bench.check()
@@ -97,13 +100,14 @@ def steps(bench: Bench, these: Built, ways: Mapping[str, Changes], seconds: floa
     """Seconds of a step of each way, in turn; `own` marks the way that the job takes without a change."""
     import torch
 
+    from engine.lab.arithmetic import with_tf32
     from engine.lab.timing import repeated
 
     device = torch.device(these.device)
     cases = [
         Case(
             {"kind": "step", "device": these.device, "way": name, "own": _own(bench, ways[name])},
-            repeated(device, job.step),
+            with_tf32(job.spec.precision == "tf32", repeated(device, job.step)),
         )
         for name, job in these.jobs.items()
     ]
@@ -201,10 +205,21 @@ def left_out(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def widest(rows: Sequence[Row]) -> float:
-    """The largest spread of step times of one way, as a share of its median."""
-    shares = [0.0]
-    for device, way in {(row.get("device"), row.get("way")) for row in select(rows, kind="step")}:
-        took = figure(values(select(rows, kind="step", device=device, way=way), "seconds") or [0.0])
-        shares.append(took.spread / took.median if took.median else 0.0)
-    return max(shares)
+def refused(rows: Sequence[Row], devices: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Why, where every device refused all of these ways; empty where one of them can be measured, or was not tried."""
+    every = all(select(rows, kind="left_out", device=device, way=way) for device in devices for way in names)
+    return left_out(rows) if every else []
+
+
+def gradient_words(largest: Sequence[float], tolerance: float) -> str:
+    """How far gradients are apart, in a sentence; `largest` is empty where that is no number."""
+    if not largest:
+        return "gradients are not finite, or some are not 0 that should be"
+    if max(largest) <= tolerance:
+        return f"gradients differ by at most {max(largest):.1e} of a parameter's largest, within {tolerance:.0e}"
+    return f"gradients differ by {max(largest):.1e} of a parameter's largest, more than {tolerance:.0e}"
+
+
+def quartiles_apart(rows: Sequence[Row], what: str = "times of one way") -> str:
+    """How far step times of one way differ, in a sentence."""
+    return figures.quartiles_apart(what, grouped(select(rows, kind="step"), ("device", "way"), "seconds").values())
