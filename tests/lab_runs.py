@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import msgspec
+
 from engine.experiment import Asked, Verdict
 from engine.lab.catalog import find
 from engine.lab.contract import Findings, Row
@@ -107,3 +109,20 @@ def write_experiment(
     for name in (COMMANDS, LOCK, OUTPUT):
         (run / name).touch()
     return run
+
+
+def slower(rows: list[Row], times: float, **labels: object) -> list[Row]:
+    """The same rows, those with these labels so many times as long."""
+    return [
+        {**row, "seconds": times * float(row["seconds"])}  # type: ignore[arg-type]
+        if "seconds" in row and all(row.get(name) == value for name, value in labels.items())
+        else row
+        for row in rows
+    ]
+
+
+def events_with(rows: list[Row], devices: tuple[str, ...] = ("cpu",), **machine: object) -> list[AnyEvent]:
+    """The events of `reads` that has measured these rows to its end, on a machine that differs in these facts."""
+    begun = prepared(devices)
+    begun = msgspec.structs.replace(begun, machine={**begun.machine, **machine})
+    return [begun, *(Measured(values=row) for row in rows), concluded(rows, devices)]

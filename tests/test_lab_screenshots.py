@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.lab_runs import events_of, write_experiment
+from tests.lab_runs import CREATED, events_of, events_with, rows_of_reads, slower, write_experiment
 from tests.lab_screens import in_the_lab, settled, show_result
 from tests.made_runs import engine_alive
 from tests.screens import still_app
@@ -74,6 +75,26 @@ def test_the_fields_of_an_experiment(snap_compare: Compare, home: Path) -> None:
         await pilot.pause()
 
     assert picture(snap_compare, home, "list", "80x24", ("cpu",), then)
+
+
+@pytest.mark.parametrize("size", ["80x24", "120x40"])
+def test_two_results_compared(snap_compare: Compare, home: Path, size: str) -> None:
+    older = events_with(slower(rows_of_reads(9, BOTH, seed=2), 1 / 1.6, device="cuda:0", every=1), BOTH)
+    write_experiment(home, "reads-0a41", older, age_s=4000, hidden=(64,))
+
+    async def run_before(pilot: Pilot[Any]) -> None:
+        lab = await in_the_lab(pilot)
+        lab.kept.focus()
+        await pilot.press("home", "o")
+        await settled(pilot)
+        while lab.stage.against is None or not lab.stage.against.following.done:
+            await pilot.pause(0.01)
+        await settled(pilot)
+
+    rows = rows_of_reads(9, BOTH)
+    write_experiment(home, "reads-7f3a", events_with(rows, BOTH, torch="2.14.0", load=1.7))
+    os.utime(home / "lab" / "reads-0a41" / "lock", (CREATED - 4000, CREATED - 4000))
+    assert snap_compare(still_app(home), run_before=run_before, terminal_size=SIZES[size])
 
 
 @pytest.mark.parametrize("size", ["80x24", "120x40"])

@@ -35,6 +35,7 @@ epochtop trains PyTorch models on this machine and shows them live in the termin
   epochtop find-batch [FIELDS]         the largest batch that fits, tried in full steps
   epochtop lab [NAME] [FIELDS]         where the time goes on this machine, measured; without a name it lists them
   epochtop lab --results               results that are kept; attach and export take their ids too
+  epochtop lab --compare ID [ID]       two results of one experiment, point by point; of one ID, with the newest other
   epochtop hardware [--json] [--torch] what this machine has and is good for
 
 RUN is an id, the beginning of one, a name, or `last`. FIELDS say what to train; without any it is

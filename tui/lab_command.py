@@ -26,6 +26,7 @@ from engine.protocol import Stop
 from engine.rundir import Follower, is_alive, output_tail, send, whoami
 from engine.spec import Invalid, RunSpec
 from tui.flags import flag, spec_flags, spec_of, switch
+from tui.lab_compare import compare
 from tui.lab_kept import look, print_kept
 from tui.lab_state import LabState
 from tui.lab_text import report
@@ -42,6 +43,8 @@ def lab(arguments: list[str]) -> int:
     if "--results" in arguments and set(arguments) <= {"--results", "--json"}:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
         return print_kept(rundir.home(), "--json" in arguments, width)
+    if [argument for argument in arguments if argument != "--json"][:1] == ["--compare"]:
+        return compare(arguments, rundir.home())
     experiment = find(arguments[0])
     parsed: Any = tyro.cli(_flags(experiment), prog=f"epochtop lab {experiment.name}", args=arguments[1:])
     spec = spec_of(parsed, arguments[1:], experiment.job) if experiment.job is not None else RunSpec()
@@ -57,6 +60,7 @@ def _listing() -> str:
         + "".join(lines)
         + "\nepochtop lab NAME [FIELDS] [--quick] [--json] measures one; epochtop lab NAME --help tells its fields.\n"
         "Results are kept: epochtop lab --results lists them, and key 4 of the app shows them again.\n"
+        "epochtop lab --compare ID [ID] holds two of one experiment against each other.\n"
     )
 
 

@@ -134,6 +134,13 @@ class KeptList(_Table):
     BINDING_GROUP_TITLE = "Results"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "open", id="kept.open", tooltip="Show this result; a live one keeps going"),
+        Binding(
+            "o",
+            "compare",
+            "compare",
+            id="kept.compare",
+            tooltip="Compare this result with the shown one, or the shown one with the newest other",
+        ),
         Binding("delete,d", "delete", "delete", id="kept.delete", tooltip="Delete this result, after a question"),
     ]
 
@@ -148,6 +155,12 @@ class KeptList(_Table):
             return isinstance(message, KeptList.Listed)
 
     @dataclass
+    class CompareWanted(Message):
+        """A result is to be held against the shown one."""
+
+        run_id: str
+
+    @dataclass
     class Unwanted(Message):
         """A result is to be deleted."""
 
@@ -158,7 +171,7 @@ class KeptList(_Table):
         self._live, self._now = live, now
         self._keeping, self._reading = Keeping(home), threading.Lock()
         self._kept: list[Kept] = []
-        self._shown = ""
+        self._shown = self._against = ""
 
     def look(self) -> None:
         """Read the folder, in a thread: it may lie on a slow disk."""
@@ -171,9 +184,9 @@ class KeptList(_Table):
         finally:
             self._reading.release()
 
-    def show(self, kept: Sequence[Kept], shown: str) -> None:
-        """Show these, all of one experiment; `shown` is the id of the one that is open."""
-        self._kept, self._shown = list(kept), shown
+    def show(self, kept: Sequence[Kept], shown: str, against: str = "") -> None:
+        """Show these, all of one experiment; `shown` is the id of the one that is open, `against` of one it is compared with."""
+        self._kept, self._shown, self._against = list(kept), shown, against
         self.fill()
         subtitle = "" if kept else "none yet"
         if self.border_subtitle != subtitle:
@@ -185,11 +198,16 @@ class KeptList(_Table):
 
     def _line(self, each: Kept, cells: int) -> str:
         mark, old = MARKS[each.state], age(self._now() - each.created)
-        open_ = "◂" if each.id == self._shown else ""
+        open_ = "◂" if each.id == self._shown else "▪" if each.id == self._against else ""
         if cells < NARROW:
             return f"{mark} {each.id.removeprefix(f'{each.experiment}-'):<5} {old:>{AGE}} {open_}"
         how = "quick" if each.quick and each.state == "finished" else each.state
         return f"{mark} {each.id:<{NAME + 5}} {how:<8} {old:>{AGE}} {open_}"
+
+    def action_compare(self) -> None:
+        """Ask for it to be compared."""
+        if self.chosen:
+            self.post_message(self.CompareWanted(self.chosen))
 
     def action_delete(self) -> None:
         """Ask for it to be deleted."""

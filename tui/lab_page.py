@@ -11,23 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from textual import events, on, work
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
 from engine.experiment import Asked
 from engine.lab.catalog import experiments, find
-from engine.rundir import is_alive, lab_home
-from engine.runs import delete
+from engine.rundir import lab_home
 from engine.spec import Invalid, RunSpec
 from tui import lab_keys, lab_result, status
 from tui.lab_about import About
 from tui.lab_kept import Kept
 from tui.lab_lists import ExperimentList, KeptList
+from tui.lab_results import ResultsScreen
 from tui.lab_rows import QUIET, wrapped
 from tui.lab_session import LabSession, LabStage
 from tui.lab_view import Page
@@ -40,8 +39,8 @@ LIST_S = 2.0
 """Between two looks at the folder of results."""
 
 
-class LabScreen(Screen[None]):
-    """List, explain, measure, draw, keep. `exit_code` tells how an engine ended that was started here."""
+class LabScreen(ResultsScreen):
+    """List, explain, measure, draw, keep, compare. `exit_code` tells how an engine ended that was started here."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*lab_keys.BINDINGS]
 
@@ -86,7 +85,6 @@ class LabScreen(Screen[None]):
         self.gains: dict[str, str] = {}
         """What runs with a verdict's setting gained, by the id of the result."""
         self.every: list[Kept] = []
-        """All that is kept, as it was last listed."""
         self._drawn: tuple[object, ...] = ()
         """What the buttons and the footer were last made for."""
 
@@ -168,7 +166,7 @@ class LabScreen(Screen[None]):
             return
         self.result.draw()
         shown, running = self.stage.shown, self.stage.running
-        title = f"Result · {shown.state.name}" if shown else "Result"
+        title = self.heading()
         if self.result.border_title != title:
             self.result.border_title = title
         state = (running, shown, shown is not None and shown.state.over)
@@ -178,7 +176,9 @@ class LabScreen(Screen[None]):
             self.refresh_bindings()
 
     def _rows(self, width: int, height: int) -> list[Row]:
-        shown = self.stage.shown
+        shown, comparison = self.stage.shown, self.stage.comparison
+        if comparison is not None:
+            return self.comparison_rows(comparison, width, height, self._now())
         if shown is None:
             words = "Nothing is kept of this experiment yet. ctrl+s measures it; q chooses ten seconds or a minute."
             return wrapped(words, width, QUIET)
@@ -189,10 +189,15 @@ class LabScreen(Screen[None]):
         session = self.stage.open(run)
         if not self.is_mounted:
             return
+        if turn:
+            self.experiments.choose(session.state.asked.name)
+        self.show_stage(turn=turn)
+
+    def show_stage(self, *, turn: bool) -> None:
+        """Draw what is on the stage now, from its beginning; `turn` shows that side of the page."""
         self.result.show(self._rows)
         if turn:
             self._turn("result")
-            self.experiments.choose(session.state.asked.name)
             if self.has_class("-compact") or self.about.has_focus_within:
                 self.result.focus()
         self._show_kept()
@@ -204,7 +209,8 @@ class LabScreen(Screen[None]):
         self.open(run)
         self.kept.look()
 
-    def _show_nothing(self) -> None:
+    def show_nothing(self) -> None:
+        """No result is shown."""
         self.stage.close_shown()
         self.result.show(self._rows)
         self.draw()
@@ -223,12 +229,13 @@ class LabScreen(Screen[None]):
             self._open_newest()
 
     def _show_kept(self) -> None:
-        shown = self.stage.shown
+        shown, against = self.stage.shown, self.stage.against
         name = self.experiments.chosen
         title = f"Results · {name}"
         if self.kept.border_title != title:
             self.kept.border_title = title
-        self.kept.show([each for each in self.every if each.experiment == name], shown.run.name if shown else "")
+        mine = [each for each in self.every if each.experiment == name]
+        self.kept.show(mine, shown.run.name if shown else "", against.run.name if against else "")
 
     def _newest(self) -> Kept | None:
         return next((each for each in self.every if each.experiment == self.experiments.chosen), None)
@@ -240,7 +247,7 @@ class LabScreen(Screen[None]):
             if newest is not None:
                 self.open(lab_home(self.home) / newest.id, turn=False)
             elif self.stage.shown is not None:
-                self._show_nothing()
+                self.show_nothing()
         except Invalid as error:
             self.notify(error.message, severity="error")
 
@@ -328,20 +335,6 @@ class LabScreen(Screen[None]):
         """Measure what the Run panel says."""
         self.post_message(self.JobWanted())
 
-    def action_export(self) -> None:
-        """Write the rows into the folder epochtop was started in."""
-        from tui.lab_kept import export_rows
-
-        if self.stage.shown is None:
-            return
-        path = Path.cwd() / f"{self.stage.shown.run.name}.csv"
-        try:
-            export_rows(self.stage.shown.run, "csv", str(path))
-        except Invalid as error:
-            self.notify(str(error), title="not exported", severity="error")
-            return
-        self.notify(str(path), title="exported")
-
     def action_to_list(self) -> None:
         """To the list of experiments."""
         if self.has_class("-compact"):
@@ -349,7 +342,9 @@ class LabScreen(Screen[None]):
         self.experiments.focus()
 
     def action_back(self) -> None:
-        """To the list, and from there to the chart."""
+        """From two results to one, to the list, and from there to the chart."""
+        if self.stop_comparing():
+            return
         if self.focused is self.experiments:
             self.action_leave("")
         else:
@@ -362,28 +357,3 @@ class LabScreen(Screen[None]):
     @on(About.Pressed)
     def _pressed(self, event: About.Pressed) -> None:
         {"measure": self.action_measure, "stop": self.action_stop}[event.what]()
-
-    @on(KeptList.Unwanted)
-    @work
-    async def _unwanted(self, event: KeptList.Unwanted) -> None:
-        from tui.dialogs import Question
-
-        if is_alive(lab_home(self.home) / event.run_id):
-            self.notify(f"{event.run_id} is still measuring; ctrl+x ends it", severity="warning")
-            return
-        text = f"Delete {event.run_id} with its rows and its verdict? It cannot be brought back."
-        if await self.app.push_screen_wait(Question(text, (("cancel", "Keep"), ("delete", "Delete")))) != "delete":
-            return
-        try:
-            delete(lab_home(self.home) / event.run_id)
-        except Invalid as error:
-            self.notify(error.message, title="not deleted", severity="error")
-            return
-        self.forget(event.run_id)
-
-    def forget(self, run_id: str) -> None:
-        """A result is gone."""
-        if self.stage.shown is not None and self.stage.shown.run.name == run_id:
-            self._show_nothing()
-        self.list_kept([each for each in self.every if each.id != run_id])
-        self.kept.look()

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from engine.experiment import Line
 from engine.lab.contract import Picture
 from engine.lab.contract import Row as Measured
+from engine.lab.figures import of_picture
 from tui.lab_bars import bars
 from tui.lab_lines import lines
-from tui.lab_points import selected, series, subject
+from tui.lab_points import series, subject
 from tui.lab_rows import QUIET, STRONG, cleaned, cut, row
 from tui.lab_tables import medians, table
 from tui.lab_timeline import timeline
@@ -34,7 +35,7 @@ def picture_rows(
 
 
 def _drawn(picture: Picture, rows: Sequence[Measured], computed: Sequence[Line], width: int, height: int) -> list[Row]:
-    mine = selected(picture, rows)
+    mine = of_picture(picture, rows)
     match picture.kind:
         case _ if not mine:
             return []

@@ -6,12 +6,12 @@ Pure functions of rows, for all kinds of pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.experiment import Cell
 from engine.lab.contract import Picture, Row
-from engine.lab.figures import Figure, figure, quantity, value_of
+from engine.lab.figures import Figure, figure, of_picture, quantity, value_of
 
 _UNITS = {"seconds": "s", "s": "s", "bytes": "B", "percent": "%", "share": "%"}
 """Of columns, by the last word of their names; a share is told in percent."""
@@ -33,13 +33,6 @@ class Series:
     points: tuple[Point, ...]
 
 
-def selected(picture: Picture, rows: Iterable[Row]) -> list[Row]:
-    """The rows that a picture shows."""
-    wanted = picture.where.items()
-    mine = [row for row in rows if all(name in row and str(row[name]) == value for name, value in wanted)]
-    return [row for row in mine if value_of(row, picture.y) is not None] if picture.y else mine
-
-
 def constant(picture: Picture, rows: Sequence[Row]) -> tuple[str, ...]:
     """Columns of series in which all rows agree; none if that are all of them."""
     same = tuple(name for name in picture.series if len({str(row.get(name)) for row in rows}) < 2)
@@ -48,7 +41,7 @@ def constant(picture: Picture, rows: Sequence[Row]) -> tuple[str, ...]:
 
 def subject(picture: Picture, rows: Sequence[Row]) -> str:
     """What all rows agree in, for a title: `cpu`."""
-    mine = selected(picture, rows)
+    mine = of_picture(picture, rows)
     return label(mine[0], constant(picture, mine)) if mine else ""
 
 
@@ -65,7 +58,7 @@ def _word(name: str, value: Cell) -> str:
 
 def series(picture: Picture, rows: Sequence[Row]) -> list[Series]:
     """All series of a picture in the order in which they appear, their points in the order of x."""
-    mine = selected(picture, rows)
+    mine = of_picture(picture, rows)
     names = [name for name in picture.series if name not in constant(picture, mine)]
     found: dict[str, dict[Cell, list[float]]] = {}
     for row in mine:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.lab.compared import Comparison
 from engine.protocol import Event
 from engine.rundir import BadLine, is_alive, read_record
 from engine.spec import Invalid
 from tui.follow import Death, Following, News
+from tui.lab_compared import between
 from tui.lab_state import LabState
 from tui.session import take_in
 from tui.standby import how_it_ended
@@ -42,23 +44,53 @@ class LabSession:
 
 
 class LabStage:
-    """What the lab shows: one result, and the experiment that measures, which may be another."""
+    """What the lab shows: one result, another that it is compared with, and the experiment that measures, maybe a third."""
 
     def __init__(self, exit_code: Callable[[Path], int | None]) -> None:
         self._exit_code = exit_code
         self.shown: LabSession | None = None
+        self.against: LabSession | None = None
+        """What the shown one is compared with."""
         self.running: LabSession | None = None
         """The one that measures now, wherever it was started from."""
+        self._compared: tuple[object, Comparison] | None = None
 
     def open(self, run: Path) -> LabSession:
         """Show a result from its beginning; a live one goes on. Raises Invalid for what is none."""
-        running = self.running is not None and self.running.run == run
-        session = self.running if running and self.running is not None else LabSession(run, self._exit_code)
+        session = self._session(run)
         self.close_shown()
         self.shown = session
+        return session
+
+    def compare(self, run: Path) -> None:
+        """Hold the shown result against this one. Raises Invalid where they cannot be compared."""
+        assert self.shown is not None
+        session = self._session(run)
+        try:
+            between(self.shown.state, session.state)
+        except Invalid:
+            self._let_go(session)
+            raise
+        self.close_against()
+        self.against = session
+
+    def _session(self, run: Path) -> LabSession:
+        running = self.running is not None and self.running.run == run
+        session = self.running if running and self.running is not None else LabSession(run, self._exit_code)
         if self.running is None and is_alive(run):
             self.running = session
         return session
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """Of the two results that are shown, made anew when rows have come; None where there is one."""
+        if self.shown is None or self.against is None:
+            return None
+        first, second = self.shown.state, self.against.state
+        key = [(one.name, len(one.rows), one.outcome, one.prepared is None) for one in (first, second)]
+        if self._compared is None or self._compared[0] != key:
+            self._compared = key, between(first, second)
+        return self._compared[1]
 
     def follow(self, run: Path) -> None:
         """This one measures now. Raises Invalid for what is no experiment."""
@@ -66,25 +98,35 @@ class LabStage:
 
     def close_shown(self) -> None:
         """Show nothing; what measures goes on being followed."""
-        if self.shown is not None and self.shown is not self.running:
-            self.shown.close()
+        self.close_against()
+        self._let_go(self.shown)
         self.shown = None
+
+    def close_against(self) -> None:
+        """Compare no longer; what measures goes on being followed."""
+        self._let_go(self.against)
+        self.against = self._compared = None
+
+    def _let_go(self, session: LabSession | None) -> None:
+        if session is not None and session is not self.running:
+            session.close()
 
     def take(self) -> bool:
         """Take in what has come. True if the experiment that measured has ended."""
-        for session in {self.running, self.shown} - {None}:
-            assert session is not None
+        for session in self._every():
             session.take()
         ended = self.running
         if ended is None or not ended.state.over:
             return False
         self.running = None
-        if ended is not self.shown:
+        if ended not in (self.shown, self.against):
             ended.close()
         return True
 
     def close(self) -> None:
         """Stop following everything."""
-        for session in {self.running, self.shown} - {None}:
-            assert session is not None
+        for session in self._every():
             session.close()
+
+    def _every(self) -> set[LabSession]:
+        return {session for session in (self.running, self.shown, self.against) if session is not None}

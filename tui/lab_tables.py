@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from engine.experiment import Cell
 from engine.lab.contract import Picture
 from engine.lab.contract import Row as Measured
-from engine.lab.figures import value_of
+from engine.lab.figures import of_picture, value_of
 from tui.lab_bars import spread
-from tui.lab_points import Series, cell, heading, selected, unit_of
+from tui.lab_points import Series, cell, heading, unit_of
 from tui.lab_rows import QUIET, TEXT, cut, row, shortened
 from tui.plot import Row
 
@@ -21,7 +21,7 @@ NARROWEST = 8
 
 def table(picture: Picture, rows: Sequence[Measured], width: int) -> list[Row]:
     """The picture's columns with a heading, as many as there is room for."""
-    mine = selected(picture, rows)
+    mine = of_picture(picture, rows)
     columns = picture.columns or tuple(dict.fromkeys(name for found in mine for name in found))
     keys = [name for name in (*picture.series, picture.x) if name]
     lines = _merged(mine, keys) if keys else mine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 
 from tui import lab_result
 from tui.lab_rows import colored, plain
@@ -18,9 +19,20 @@ WIDEST = 120
 
 def report(state: LabState, color: bool) -> list[str]:
     """Everything there is to say at its end, as wide as the terminal; 80 cells where there is none."""
+    width, lines = room()
+    return painted(rows(state, width, lines), color)
+
+
+def room() -> tuple[int, int]:
+    """Cells for a sentence and lines of the terminal; as of 80 × 24 where there is none."""
     size = shutil.get_terminal_size((80, 24))
+    return min(WIDEST, size.columns), size.lines
+
+
+def painted(rows: Iterable[Row], color: bool) -> list[str]:
+    """Rows as lines, in color where that is wanted."""
     paint = colored if color and not os.environ.get("NO_COLOR") else plain
-    return [paint(found) for found in rows(state, min(WIDEST, size.columns), size.lines)]
+    return [paint(found) for found in rows]
 
 
 def rows(state: LabState, width: int, lines: int) -> list[Row]:

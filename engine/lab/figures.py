@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.experiment import Cell
-from engine.lab.contract import Row
+from engine.lab.contract import Picture, Row
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,13 @@ def select(rows: Iterable[Row], **labels: Cell) -> list[Row]:
     return [row for row in rows if all(row.get(name) == value for name, value in labels.items())]
 
 
+def of_picture(picture: Picture, rows: Iterable[Row]) -> list[Row]:
+    """The rows that a picture shows."""
+    wanted = picture.where.items()
+    mine = [row for row in rows if all(name in row and str(row[name]) == value for name, value in wanted)]
+    return [row for row in mine if value_of(row, picture.y) is not None] if picture.y else mine
+
+
 def values(rows: Iterable[Row], column: str) -> list[float]:
     """All numbers of a column."""
     return [value for row in rows if (value := value_of(row, column)) is not None]
@@ -55,12 +62,17 @@ def values(rows: Iterable[Row], column: str) -> list[float]:
 
 def grouped(rows: Iterable[Row], by: Sequence[str], column: str) -> dict[tuple[Cell, ...], Figure]:
     """The figure of every group of rows that agree in the columns `by`, in the order in which they appear."""
+    return {key: figure(found) for key, found in gathered(rows, by, column).items()}
+
+
+def gathered(rows: Iterable[Row], by: Sequence[str], column: str) -> dict[tuple[Cell, ...], list[float]]:
+    """The numbers of every such group."""
     groups: dict[tuple[Cell, ...], list[float]] = {}
     for row in rows:
         value = value_of(row, column)
         if value is not None:
             groups.setdefault(tuple(row.get(name) for name in by), []).append(value)
-    return {key: figure(found) for key, found in groups.items()}
+    return groups
 
 
 # --- differences -------------------------------------------------------------------------------------------------
