@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.experiment import Asked, Verdict
 from engine.lab.contract import Row
-from engine.protocol import RunRecord
+from engine.protocol import Prepared, RunRecord
 from engine.spec import Invalid, RunSpec
 from tests.lab_runs import STEP_S, ended, rows_of_reads
 from tests.made_runs import CREATED, finished, losses_like_iris, started
@@ -43,7 +43,7 @@ def steps(*seconds: float, **labels: str) -> list[Row]:
 
 
 def test_rows_of_steps_are_compared_with_the_run() -> None:
-    lab = lab_of(steps(1e-3, 1.1e-3, 0.9e-3), {"executor": "graph"})
+    lab = lab_of(steps(1e-3, 1.1e-3, 0.9e-3), {"executor": "graph"}, executor="eager")
     said = gained(lab, run_of(10_000))
     assert said.startswith("executor=graph really gained 10 × (1.00 ms a step before, 100 µs now)")
     assert said.endswith("before is reads-7f3a's, now the whole run, evaluations and saving included")
@@ -87,6 +87,25 @@ def test_no_worker_is_not_taken_for_all_of_them() -> None:
     found = measured_step(rows, "cpu", RunSpec(workers=0), {"workers": "4"})
     assert found is not None
     assert found.median == 1e-3
+
+
+def test_another_device_is_compared_with_the_one_that_the_job_would_take() -> None:
+    rows = [{**row, "kind": "job", "device": "cuda:0"} for row in steps(*[1e-3] * 3)]
+    rows += [{**row, "kind": "job"} for row in steps(*[1e-4] * 3)]
+    lab = lab_of(rows, {"device": "cpu"})
+    lab.apply(Prepared(time=CREATED, budget_s=45, devices=("cpu", "cuda:0"), machine={}, cannot_see=()))
+    assert "really gained 10 ×" in gained(lab, run_of(10_000))
+
+
+def test_against_auto_it_is_the_eager_steps_that_are_compared_and_that_is_said() -> None:
+    rows = steps(*[1e-3] * 3, executor="eager") + steps(*[1e-4] * 3, executor="graph")
+    assert "in eager steps, with which auto begins" in gained(lab_of(rows, {"executor": "graph"}), run_of(10_000))
+    assert "auto" not in gained(lab_of(rows, {"executor": "graph"}, executor="eager"), run_of(10_000))
+
+
+def test_experiments_measure_one_process_of_several() -> None:
+    lab = lab_of(steps(*[1e-3] * 3), {"processes": "1"}, batch_size=30, processes=2)
+    assert "made no difference" in gained(lab, run_of(1_000, batch_size=30))
 
 
 def test_a_larger_batch_gains_by_the_row() -> None:

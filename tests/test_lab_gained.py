@@ -8,9 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from engine.lab.contract import Row
 from engine.lab.figures import Figure, figure
-from engine.lab.gained import gained, step_before
+from engine.lab.gained import gained
 
 BEFORE = Figure(64e-6, 62e-6, 66e-6, 9)
 
@@ -64,12 +63,3 @@ def test_a_step_that_was_measured_once_is_not_held_against() -> None:
     assert found is not None
     assert not found.distinct
     assert "too seldom" in found.words({})
-
-
-def test_the_step_before_is_that_of_the_device() -> None:
-    rows: list[Row] = [{"kind": "step", "device": "cpu", "seconds": took} for took in (1.0, 2.0, 3.0)]
-    rows.append({"kind": "step", "device": "cuda:0", "seconds": 9.0})
-    found = step_before(rows, "cpu")
-    assert found is not None
-    assert found.median == 2
-    assert step_before(rows, "mps") is None

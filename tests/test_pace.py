@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
-from engine.protocol import Losses, Switched
-from tests.made_runs import started
+from engine.protocol import Losses, RunRecord, Switched
+from engine.spec import RunSpec
+from tests.made_runs import CREATED, started
 from tui.pace import pace
 from tui.runstate import RunState
 
 
-def run(device: str, seconds: float, waited_s: float, steps: int = 1000) -> RunState:
-    told = RunState()
-    told.apply(msgspec.structs.replace(started(), device=device))
+def run(
+    device: str, seconds: float, waited_s: float, steps: int = 1000, notes: tuple[str, ...] = (), **fields: Any
+) -> RunState:
+    spec = RunSpec(**fields)
+    told = RunState(RunRecord(spec=spec, created=CREATED, host="box", user="ada", pid=1, versions={}))
+    told.apply(msgspec.structs.replace(started(), device=device, notes=notes))
     told.apply(Losses(first_step=0, seconds=seconds, values=bytes(4 * steps), reads=1, waited=waited_s))
     return told
 
 
 @pytest.mark.parametrize(
-    ("waited_s", "begins"),
+    ("waited_s", "said"),
     [
-        (0.05, "the device waits for the host: 2.00 ms a step, of which the loop waited 2%"),
-        (1.8, "the device sets the pace: the loop waited for it 90% of the time, 2.00 ms a step"),
-        (0.6, "host and device are about even"),
+        (0.05, "host-bound: 2.00 ms a step, 2% waited · executor=graph may help: press a"),
+        (1.8, "device-bound: 2.00 ms a step, 90% waited for it · precision=bf16 may help: press a"),
+        (0.6, "host and device about even: 2.00 ms a step, 30% waited · press a to see where it goes"),
     ],
 )
-def test_on_a_gpu_it_is_the_waiting_that_tells_who_is_behind(waited_s: float, begins: str) -> None:
-    assert pace(run("cuda:0", 2.0, waited_s)).startswith(begins)
+def test_on_a_gpu_it_is_the_waiting_that_tells_who_is_behind(waited_s: float, said: str) -> None:
+    assert pace(run("cuda:0", 2.0, waited_s)) == said
+
+
+def test_what_the_run_has_already_is_not_offered() -> None:
+    graph = run("cuda:0", 2.0, 0.05)
+    graph.executor = "graph"
+    assert pace(graph) == "host-bound: 2.00 ms a step, 2% waited · press a to see where it goes"
+    assert "precision" not in pace(run("cuda:0", 2.0, 1.8, precision="bf16"))
 
 
 def test_a_switch_is_told_with_both_figures_that_were_measured() -> None:
@@ -36,10 +49,13 @@ def test_a_switch_is_told_with_both_figures_that_were_measured() -> None:
     assert pace(told) == "graph: a step takes 5.1 µs instead of 64 µs"
 
 
-def test_a_refused_graph_is_no_gain() -> None:
+def test_a_refused_graph_is_told_with_its_reason_and_not_offered() -> None:
     told = run("cpu", 2.0, 0.0)
     told.apply(Switched(step=625, executor="eager", why="auto stays with eager: no compiler"))
-    assert pace(told) == ""
+    line = "2.00 ms a step, eager · press a to see where it goes · auto stays with eager: no compiler"
+    assert pace(told) == line
+    noted = run("cpu", 2.0, 0.0, notes=("auto stays with eager: no compiler",))
+    assert pace(noted) == line
 
 
 def test_nothing_is_said_before_enough_was_measured() -> None:
@@ -47,8 +63,12 @@ def test_nothing_is_said_before_enough_was_measured() -> None:
     assert pace(run("cuda:0", 0.5, 0.0)) == ""
 
 
-def test_on_the_cpu_there_is_no_waiting_to_tell_from() -> None:
-    told = run("cpu", 2.0, 0.0)
-    assert pace(told) == ""
+def test_on_the_cpu_the_step_is_told_and_what_may_help_while_it_goes_on_and_after() -> None:
+    told = run("cpu", 2.0, 0.0, executor="eager")
+    assert pace(told) == "2.00 ms a step, eager · executor=graph may help: press a"
     told.died("killed")
-    assert pace(told) == "a step takes 2.00 ms (eager) · a measures where it goes"
+    assert pace(told) == "2.00 ms a step, eager · executor=graph may help: press a"
+
+
+def test_while_auto_still_looks_for_a_graph_none_is_offered() -> None:
+    assert pace(run("cpu", 2.0, 0.0)) == "2.00 ms a step, eager until auto has timed a graph"

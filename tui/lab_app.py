@@ -126,7 +126,10 @@ class LabApp(Viewer):
         """Open the page if the app was asked for one of its results; an experiment that goes on is followed anyway."""
         live = next((path for path in run_paths(lab_home(self.home))[:20] if is_alive(path)), None)
         if live is not None:  # left behind by a lost line, perhaps
-            self.lab.open(live)
+            try:
+                self.lab.open(live)
+            except Invalid as error:
+                self.notify(error.message, title="cannot open", severity="error")
         if first is None or first.parent != lab_home(self.home):
             return False
         self.attach_lab(first)
@@ -206,13 +209,15 @@ class LabApp(Viewer):
     # --- trying a setting --------------------------------------------------------------------------------
 
     def on_lab_screen_try_wanted(self, event: LabScreen.TryWanted) -> None:
-        """Train the job with the setting of the verdict."""
+        """Train the job with the setting of the verdict; that of the Run panel where the experiment measured none."""
+        from engine.lab.catalog import find
         from tui.lab_gain import with_setting
 
         state = event.session.state
         assert state.concluded is not None
         try:
-            spec = with_setting(state.record.spec, state.concluded.verdict.setting)
+            job = state.record.spec if find(state.asked.name).job is not None else self.main.form.spec()
+            spec = with_setting(job, state.concluded.verdict.setting)
         except Invalid as error:
             self.notify(str(error), title="not started", severity="error")
             return

@@ -152,7 +152,10 @@ def _stop_on_signals(run: Path) -> None:
         asked += 1
         if asked > 1:
             raise SystemExit(130)
-        send(run, Stop(by=whoami()))
+        try:
+            send(run, Stop(by=whoami()))
+        except OSError as error:
+            sys.stderr.write(f"epochtop: it cannot be told to end: {error.strerror}; Ctrl-C once more leaves it\n")
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)

@@ -21,15 +21,15 @@ def with_setting(spec: RunSpec, setting: dict[str, str]) -> RunSpec:
 def measured_step(rows: Sequence[Row], device: str, spec: RunSpec, setting: Mapping[str, str]) -> Figure | None:
     """Seconds of a step of `spec` as the experiment measured it on `device`, without the setting; None without such rows.
 
-    Rows of the kind `step` have them as `seconds`; where some are marked as the job's `own`, only these count. Where those were measured with several values of a field of the
-    setting, what the job itself has counts. Rows of the kind `run` have `seconds` of so many `steps`; those count that
-    read no loss.
+    Rows of the kind `step`, or `job`, have them as `seconds`. Those count that are marked as the job's `own`, and that
+    were measured with what the job has in the fields of the setting. Rows of the kind `run` have `seconds` of so many
+    `steps`; those count that read no loss.
     """
     here = [row for row in rows if row.get("device") in (None, device)]
-    steps = select(here, kind="step")
+    steps = select(here, kind="step") or select(here, kind="job")
     if any("own" in row for row in steps):
         steps = select(steps, own=1)
-    for name in setting:
+    for name in setting.keys() - {"device"}:
         steps = _without(steps, name, spec)
     found = [value for row in steps if (value := value_of(row, "seconds")) is not None] or list(_of_runs(here))
     return figure(found) if found else None
@@ -59,15 +59,19 @@ def gained(lab: LabState, run: RunState) -> str:
     end, started = run.finished, run.started
     if end is None or started is None or not end.steps_per_second:
         return f"{what}: the run did not come to its end, so nothing can be said"
-    before = measured_step(lab.rows, started.device, lab.record.spec, setting)
+    device = lab.prepared.devices[-1] if "device" in setting and lab.prepared else started.device
+    before = measured_step(lab.rows, device, lab.record.spec, setting)
     if before is None:
         took = quantity(1 / end.steps_per_second, "s")
         return f"{what}: a step of the run took {took}; {lab.name} measured no single steps to compare it with"
-    specs = lab.record.spec, run.record.spec if run.record else lab.record.spec
-    gain = gain_of(before, end.steps_per_second, *(_rows_a_step(spec, started.rows) for spec in specs))
+    job, tried = lab.record.spec, run.record.spec if run.record else lab.record.spec
+    rows = _rows_a_step(job, started.rows, processes=1), _rows_a_step(tried, started.rows, tried.processes)
+    gain = gain_of(before, end.steps_per_second, *rows)
     assert gain is not None
-    return f"{gain.words(setting)}; before is {lab.name}'s, now the whole run, evaluations and saving included"
+    eager = " in eager steps, with which auto begins" if "executor" in setting and job.executor == "auto" else ""
+    return f"{gain.words(setting)}; before is {lab.name}'s{eager}, now the whole run, evaluations and saving included"
 
 
-def _rows_a_step(spec: RunSpec, rows: int) -> int:
-    return min(rows, (spec.batch_size or rows) * spec.accumulate * spec.processes)
+def _rows_a_step(spec: RunSpec, rows: int, processes: int) -> int:
+    """Experiments measure the steps of one process."""
+    return min(rows, (spec.batch_size or rows) * spec.accumulate * processes)

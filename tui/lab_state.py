@@ -72,6 +72,7 @@ class LabState:
         verdict = self.concluded.verdict if self.concluded else None
         names = ("finding", "evidence", "next_step", "uncertainty", "setting")
         end = self.concluded
+        seen = end or self.prepared
         return {
             "experiment": self.asked.name,
             "fields": self.asked.fields,
@@ -81,7 +82,7 @@ class LabState:
             "seconds": end.seconds if end else None,
             "outcome": end.outcome if end else "failed",
             "failure": self.failure or None,
-            "cannot_see": end.cannot_see if end else (),
+            "cannot_see": seen.cannot_see if seen else (),
             "rows": self.rows,
             "verdict": {name: getattr(verdict, name) for name in names} if verdict else None,
         }

@@ -20,12 +20,38 @@ def pace(state: RunState) -> str:
         return f"{state.executor}: {state.switched.why}"
     if state.seconds < LEAST_S:
         return ""
-    took = quantity(state.seconds / state.step, "s")
+    took = f"{quantity(state.seconds / state.step, 's')} a step"
     if not state.started.device.startswith("cuda"):
-        return f"a step takes {took} ({state.executor}) · a measures where it goes" if state.over else ""
+        return _on_cpu(state, took)
     share = state.waited_s / state.seconds
     if share >= MOSTLY:
-        return f"the device sets the pace: the loop waited for it {share:.0%} of the time, {took} a step"
+        fp32 = state.record is None or state.record.spec.precision == "fp32"
+        return f"device-bound: {took}, {share:.0%} waited for it · {_help('precision=bf16' if fp32 else '')}"
     if share <= HARDLY:
-        return f"the device waits for the host: {took} a step, of which the loop waited {share:.0%} · a measures what would help"
-    return f"host and device are about even: the loop waited {share:.0%} of the time, {took} a step"
+        eager = state.executor == "eager"
+        return f"host-bound: {took}, {share:.0%} waited · {_help('executor=graph' if eager else '')}"
+    return f"host and device about even: {took}, {share:.0%} waited · {_help('')}"
+
+
+def _on_cpu(state: RunState, took: str) -> str:
+    """There is no device to wait for: the time of a step, and what its executor has said."""
+    if state.executor != "eager":
+        return f"{state.executor}: {took} · {_help('')}"
+    if refused := _refused(state):
+        return f"{took}, eager · {_help('')} · {refused}"
+    if state.record is not None and state.record.spec.executor == "auto" and not state.over:
+        return f"{took}, eager until auto has timed a graph"
+    return f"{took}, eager · {_help('executor=graph')}"
+
+
+def _refused(state: RunState) -> str:
+    """Why the run takes eager steps although another executor was wanted; empty where none was refused."""
+    if state.switched is not None:
+        return state.switched.why
+    notes = state.started.notes if state.started is not None else ()
+    return next((note for note in notes if note.startswith(("auto stays with eager", "eager instead of"))), "")
+
+
+def _help(setting: str) -> str:
+    """What might help is named and not promised: the key measures it."""
+    return f"{setting} may help: press a" if setting else "press a to see where it goes"

@@ -123,6 +123,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     fields: type[msgspec.Struct] = NoFields
     job: RunSpec | None = None
     """The job that it measures unless another is asked for; None where it measures none."""
+    crew: bool = False
+    """Whether it measures several processes; others measure the steps of one, whatever the job says."""
 
 
 def too_few(what: str) -> Verdict:

@@ -55,8 +55,6 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 @threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` job, setup, step, and left_out, which has a reason."""
-    if bench.spec.processes > 1:
-        bench.cannot_see.append(f"measured with 1 process, not with {bench.spec.processes}")
     assert isinstance(bench.fields, Fields)
     # whoever waits for the compiler of one device has as much time for the next one
     least_s = bench.left_s() / len(bench.devices) if bench.fields.compile == "yes" else 0.0

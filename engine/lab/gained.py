@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.lab.contract import Row
-from engine.lab.figures import Figure, figure, quantity, select, values
+from engine.lab.figures import Figure, quantity
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,6 @@ class Gain:
         if self.ratio.median < 1:
             return f"{what} made it slower: {1 / self.ratio.median:.3g} × the time ({times})"
         return f"{what} really gained {self.ratio.median:.3g} × ({times})"
-
-
-def step_before(rows: Sequence[Row], device: str) -> Figure | None:
-    """The whole step of an anatomy's rows on `device`; None where there is none."""
-    found = values(select(rows, kind="step", device=device), "seconds")
-    return figure(found) if found else None
 
 
 def gained(before: Figure, steps_per_second: float, rows_before: int = 1, rows_after: int = 1) -> Gain | None:

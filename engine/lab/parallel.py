@@ -366,5 +366,6 @@ EXPERIMENT = Experiment(
     measure=measure,
     conclude=conclude,
     fields=Fields,
+    crew=True,
     job=RunSpec(dataset="sums", hidden=(256, 256), batch_size=2048),
 )

@@ -29,6 +29,7 @@ from engine.fields import parse
 from engine.hardware import usable_cpus, usable_memory_bytes
 from engine.lab.catalog import find
 from engine.lab.contract import Bench, Experiment, Findings, Row, Stopped
+from engine.lab.setting import changing
 from engine.protocol import Concluded, Failed, Measured, Noted, Prepared, Stop
 from engine.recorder import Recorder
 from engine.spec import Invalid, RunSpec, check
@@ -44,6 +45,8 @@ def prepared(asked: Asked, spec: RunSpec, folder: Path) -> tuple[Experiment, Ben
     fields = msgspec.convert(values, experiment.fields)
     check(spec)
     seen, cannot_see = reachable(spec.device)
+    if experiment.job is not None and spec.processes > 1 and not experiment.crew:
+        cannot_see.append(f"measured with 1 process, not with {spec.processes}")
     bench = Bench(
         fields=fields,
         spec=spec,
@@ -84,15 +87,6 @@ class Experimenting:
         self._end_on_signals()
         bench.say = lambda message: recorder.put(Noted(message=message))
         bench.begun = time.perf_counter()
-        recorder.put(
-            Prepared(
-                time=time.time(),
-                budget_s=bench.budget_s,
-                devices=bench.devices,
-                machine=machine(bench.devices),
-                cannot_see=tuple(bench.cannot_see),
-            )
-        )
         end = self._measure()
         recorder.put(end)
         return int(not recorder.close() or isinstance(end, Failed))
@@ -103,18 +97,29 @@ class Experimenting:
         gc.collect()
         gc.freeze()
         try:
+            self._recorder.put(
+                Prepared(
+                    time=time.time(),
+                    budget_s=bench.budget_s,
+                    devices=bench.devices,
+                    machine=machine(bench.devices),
+                    cannot_see=tuple(bench.cannot_see),
+                )
+            )
             try:
                 for row in experiment.measure(bench):
                     self._rows.append(row)
                     self._recorder.put(Measured(values=row))
             except Stopped:
                 outcome = "stopped"
-            found = Findings(self._rows, bench.fields, bench.spec, bench.devices)
+            verdict = experiment.conclude(Findings(self._rows, bench.fields, bench.spec, bench.devices))
+            if experiment.job is not None:
+                verdict = msgspec.structs.replace(verdict, setting=changing(verdict.setting, bench.spec))
             return Concluded(
                 time=time.time(),
                 seconds=time.perf_counter() - bench.begun,
                 outcome=outcome,
-                verdict=experiment.conclude(found),
+                verdict=verdict,
                 cannot_see=tuple(bench.cannot_see),
             )
         except BaseException as error:

@@ -1,0 +1,24 @@
+"""The setting that a verdict offers: what the job has already, or cannot take, is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engine.device import choose_device
+from engine.fields import fields, show, spec_from
+from engine.spec import Invalid, RunSpec
+
+
+def changing(setting: Mapping[str, str], spec: RunSpec) -> dict[str, str]:
+    """The fields of `setting` that change the job of `spec`; nothing where the job cannot be with them."""
+    now = {about.name: show(getattr(spec, about.name)) for about in fields()}
+    try:
+        changed = spec_from(now | dict(setting))
+        same_device = choose_device(changed.device) == choose_device(spec.device)
+    except Invalid:
+        return {}
+    return {
+        name: value
+        for name, value in setting.items()
+        if getattr(changed, name) != getattr(spec, name) and not (name == "device" and same_device)
+    }
