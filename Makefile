@@ -22,7 +22,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Some twenty minutes on two cores; `make bench TABLES="iris loop"` prints some of the tables.
+# Some forty minutes on two cores; `make bench TABLES="iris loop"` prints some of the tables.
 bench: $(VENV)/.bench
 	$(BIN)/python -m tests.bench $(TABLES)
 
