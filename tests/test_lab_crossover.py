@@ -16,6 +16,7 @@ from engine.lab.contract import Bench, Findings, NoFields, Row, Stopped
 from engine.lab.crossover import EXPERIMENT, measure
 from engine.lab.takeover import crossing_mflop, laws_of
 from engine.spec import Invalid, RunSpec
+from tui.lab_picture import picture_rows
 
 WIDTHS, BATCHES = (16, 64, 256, 1024), (16, 64, 256, 1024)
 NOISE = (0.6, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7)
@@ -163,6 +164,75 @@ def test_a_fit_that_misses_is_told_as_such_and_not_drawn() -> None:
     assert "does not describe all points" in words(told)
     assert told.lines == ()
     assert len(verdict(grid("cpu", 1e-4, 20)).lines) == 1
+
+
+# --- drawn -------------------------------------------------------------------------------------------------------
+
+
+def upright(told: Verdict) -> dict[str, tuple[tuple[float, float], ...]]:
+    """The lines at one value of x, by name."""
+    return {line.name: line.points for line in told.lines if len({x for x, _ in line.points}) == 1}
+
+
+@given(st.floats(2e-4, 2e-3), st.floats(200, 5000), st.floats(10, 100))
+def test_a_line_stands_at_the_least_work_beyond_the_planted_crossing(
+    overhead_s: float, gflops: float, cpu_gflops: float
+) -> None:
+    told = verdict(grid("cpu", 1e-4, cpu_gflops) + grid("cuda:0", overhead_s, gflops))
+    crossed = (overhead_s - 1e-4) / (1 / cpu_gflops - 1 / gflops) * 1e3
+    works = {work_mflop(width, batch) for width in WIDTHS for batch in BATCHES}
+    beyond = [work for work in works if work > crossed * 1.0001]
+    if not beyond or min(beyond) == min(works):  # slower everywhere, or faster everywhere
+        assert upright(told) == {}
+        return
+    ((x, low), (_, high)) = upright(told)["cuda:0 takes over (mlp)"]
+    assert x == min(beyond)
+    largest = work_mflop(1024, 1024) / 1e3
+    assert low == pytest.approx(1e-4 + work_mflop(16, 16) / 1e3 / cpu_gflops)
+    assert high == pytest.approx(max(1e-4 + largest / cpu_gflops, overhead_s + largest / gflops))
+
+
+def test_each_model_has_a_line_of_its_own_and_its_work_is_told() -> None:
+    rows = grid("cpu", 1e-4, 20) + grid("cuda:0", 3e-4, 2000)
+    rows += grid("cpu", 1e-4, 20, model="cnn") + grid("cuda:0", 3e-3, 2000, model="cnn")
+    told = verdict(rows)
+    # 200 µs and 2.9 ms at 1 / (1 / 20 - 1 / 2,000) GFLOP/s: 4.04 and 58.6 MFLOP; points are 1.29 MFLOP × 4, 16, …
+    mlp, cnn = (upright(told)[f"cuda:0 takes over ({name})"][0][0] for name in ("mlp", "cnn"))
+    assert (mlp, cnn) == (work_mflop(1024, 16), work_mflop(1024, 256))
+    assert "mlp: at any width and batch measured cuda:0 is faster from 5.18 MFLOP a step on" in told.evidence
+    assert "cnn: at any width and batch measured cuda:0 is faster from 82.8 MFLOP a step on" in told.evidence
+
+
+def test_one_width_at_which_the_cpu_is_as_fast_puts_the_line_beyond_it() -> None:
+    rows = grid("cpu", 1e-4, 20) + grid("cuda:0", 3e-4, 2000)
+    slow = {"device": "cuda:0", "width": 64, "batch": 1024}
+    rows = [{**row, "seconds": 1.0} if slow.items() <= row.items() else row for row in rows]
+    # 256 at 256 and 1,024 at 64 have the same work, and are faster
+    assert upright(verdict(rows))["cuda:0 takes over (mlp)"][0][0] == work_mflop(256, 1024)
+
+
+def test_no_line_stands_without_a_gpu_or_before_it_takes_over() -> None:
+    assert upright(verdict(job("cpu", 1e-4) + grid("cpu", 1e-4, 20))) == {}
+    assert upright(verdict(grid("cuda:0", 1e-4, 20))) == {}
+    assert upright(verdict(grid("cpu", 1e-4, 2000) + grid("cuda:0", 3e-4, 20))) == {}
+    assert upright(verdict(grid("cpu", 3e-4, 20) + grid("cuda:0", 1e-4, 2000))) == {}
+
+
+def test_the_picture_shows_where_the_gpu_takes_over_and_where_the_job_stands() -> None:
+    # the job stands where a point of the mlp does, and is seen all the same
+    rows = job("cpu", 1e-4 + work_mflop(64, 64) / 2e4, mflop=work_mflop(64, 64))
+    rows += job("cuda:0", 3e-3, mflop=work_mflop(64, 64)) + grid("cpu", 1e-4, 20) + grid("cuda:0", 3e-4, 2000)
+    found = [text for text, _ in picture_rows(EXPERIMENT.pictures[0], rows, verdict(rows).lines, 90, 26)]
+    legend = " ".join(found[-3:])
+    assert "● cpu yours   × cuda:0 yours" in legend
+    assert "┊ cuda:0 takes over (mlp)" in legend
+    plot = found[2:-5]
+    assert [sum(line.count(mark) for line in plot) for mark in ("●", "×")] == [1, 1]
+    (column,) = {line.index("┊") for line in plot if "┊" in line}
+    # of the logarithm of all works, 16 × 16 to 1,024 × 1,024, that of 1,024 × 16 is the half
+    left = plot[0].index("│") if "│" in plot[0] else plot[0].index("┤")
+    assert column - left == pytest.approx((90 - left) / 2, abs=1)
+    assert sum("┊" in line for line in plot) > len(plot) / 2
 
 
 # --- any rows ----------------------------------------------------------------------------------------------------

@@ -114,6 +114,25 @@ def test_a_computed_line_beyond_the_points_widens_the_axes() -> None:
     assert "100" in found[2]
 
 
+def test_computed_lines_at_one_x_stand_and_have_markers_of_their_own() -> None:
+    first, second = (Line(name=f"at {x:.0f}", points=((x, 1.0), (x, 16.0))) for x in (3.0, 6.0))
+    leaning = Line(name="fitted", points=((1.0, 1.0), (16.0, 16.0)))
+    for log in (False, True):
+        picture = msgspec.structs.replace(LINES, x_log=log, y_log=log)
+        found = drawn(picture, sizes("cpu", 1.0), first, leaning, second)
+        assert found[-1] == "● cpu   ┊ at 3   ·· fitted   ╏ at 6"
+        columns = [{line.index(mark) for line in found[2:-3] if mark in line} for mark in ("┊", "╏")]
+        assert [len(each) for each in columns] == [1, 1]
+        assert max(columns[0]) < max(columns[1])
+        assert all(sum(mark in line for line in found[2:-3]) >= 5 for mark in ("┊", "╏"))
+
+
+def test_a_single_point_is_seen_before_a_point_of_a_curve() -> None:
+    rows: list[Row] = [{"device": "yours", "size": 4, "seconds": 4.0}, *sizes("cpu", 1.0)]
+    plot = "".join(drawn(LINES, rows)[2:-3])
+    assert (plot.count(MARKERS[0]), plot.count(MARKERS[1])) == (1, 4)
+
+
 def test_a_spread_of_more_than_a_row_is_drawn() -> None:
     rows: list[Row] = [{"device": "cpu", "size": size, "round": turn, "seconds": value}
                        for size in (1, 2) for turn, value in enumerate((1.0, 5.0, 10.0))]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from math import isfinite
 
 from engine.experiment import Line
@@ -17,6 +18,8 @@ from tui.plot import BLOCKS, BRAILLE, Canvas, Curve, Row
 
 MARKERS = ("●", "×", "+", "◆", "▲", "□")
 FIT_MARKERS = ("·", "-", "~", "=")
+UPRIGHT_MARKERS = ("┊", "╏")
+"""Of computed lines at one value of x."""
 LEGEND_ROWS = 3
 FINE_CELLS = 4500
 """A braille plot of more cells takes over 25 ms; blocks take half of that."""
@@ -71,7 +74,19 @@ def _legend(series: Sequence[Series], computed: Sequence[Line]) -> list[tuple[st
     if len(series) == 1 and not computed and not series[0].name:
         return []
     shown = [(marker, name or "measured", role) for marker, name, role in shown]
-    return shown + [(FIT_MARKERS[place % len(FIT_MARKERS)] * 2, line.name, FIT) for place, line in enumerate(computed)]
+    marked = zip(_computed_markers(computed), computed, strict=True)
+    return shown + [(marker if _stands(line) else marker * 2, line.name, FIT) for marker, line in marked]
+
+
+def _stands(line: Line) -> bool:
+    """Whether it is a line at one value of x, from the bottom to the top."""
+    return len(line.points) > 1 and len({x for x, _ in line.points}) == 1
+
+
+def _computed_markers(computed: Sequence[Line]) -> list[str]:
+    """One for each line; those that stand have markers of their own."""
+    leaning, standing = cycle(FIT_MARKERS), cycle(UPRIGHT_MARKERS)
+    return [next(standing if _stands(line) else leaning) for line in computed]
 
 
 # --- inside the plot -----------------------------------------------------------------------------------------------
@@ -83,9 +98,10 @@ def _drawn(where: _Plot, series: Sequence[Series], computed: Sequence[Line]) -> 
     canvas = plot.draw(curves, where.width, where.height, where.upright.limits)
     for place, one in enumerate(series):
         _spreads(canvas, where, one, role_of(place))
-    for place, line in enumerate(computed):
-        _computed(canvas, where, line, FIT_MARKERS[place % len(FIT_MARKERS)])
-    for place, one in enumerate(series):
+    for marker, line in zip(_computed_markers(computed), computed, strict=True):
+        _computed(canvas, where, line, marker)
+    # a single point has no curve that leads to it: nothing may hide it
+    for place, one in sorted(enumerate(series), key=lambda placed: len(placed[1].points) == 1):
         _markers(canvas, where, one, MARKERS[place % len(MARKERS)], role_of(place))
     return canvas
 
@@ -113,7 +129,7 @@ def _computed(canvas: Canvas, where: _Plot, line: Line, marker: str) -> None:
         if start is None or stop is None:
             continue
         if int(start) == int(stop):
-            _upright(canvas, where, int(start), (first, second))
+            _upright(canvas, where, int(start), (first, second), marker if _stands(line) else UPRIGHT_MARKERS[0])
             continue
         for column in range(int(min(start, stop)), int(max(start, stop)) + 1):
             share = min(1.0, max(0.0, (_x(where, column + 0.5) - left) / (right - left)))
@@ -122,11 +138,11 @@ def _computed(canvas: Canvas, where: _Plot, line: Line, marker: str) -> None:
                 canvas.put(column, row, marker, FIT)
 
 
-def _upright(canvas: Canvas, where: _Plot, column: int, ends: tuple[float, float]) -> None:
+def _upright(canvas: Canvas, where: _Plot, column: int, ends: tuple[float, float], marker: str) -> None:
     rows = [row for value in ends if (row := where.row(value)) is not None]
     if len(rows) == 2 and rows[0] != rows[1]:
         for row in range(min(rows), max(rows) + 1):
-            canvas.put(column, row, "┊", FIT, over=False)
+            canvas.put(column, row, marker, FIT, over=False)
 
 
 def _x(where: _Plot, cell: float) -> float:

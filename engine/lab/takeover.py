@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.experiment import Line, Verdict
 from engine.lab.contract import Findings, Row, too_few
-from engine.lab.crossing import crossing
+from engine.lab.crossing import crossing, faster
 from engine.lab.figures import (
     Difference,
     Figure,
@@ -146,13 +146,14 @@ def conclude(found: Findings) -> Verdict:
             *(mine.evidence() for mine in own),
             *(law.evidence() for law in laws),
             *_lines_of_takeover(found.rows),
+            *_everywhere_from(found.rows),
             *_by_the_fits(laws),
             *_limits(found.rows),
         ),
         next_step=_next_step(own, sides),
         uncertainty=_uncertainty(found.rows),
         setting={"device": own[0].device} if sides is not None and _cpu_wins(sides) else {},
-        lines=tuple(law.line() for law in laws if law.plain),
+        lines=(*_lines_upright(found.rows), *(law.line() for law in laws if law.plain)),
     )
 
 
@@ -247,6 +248,45 @@ def _since(since: float | None, everywhere: bool) -> str:
 
 def _lines_of_takeover(rows: Sequence[Row]) -> list[str]:
     return [f"{name}: {said}" for name, said in _takeovers(rows).items()]
+
+
+def takeover_mflop(rows: Sequence[Row], device: str, name: str) -> float | None:
+    """The least work measured from which on `device` is faster than the CPU at every width and batch of a model.
+
+    None where there is none, and where it is faster from the least work on: then it has not been seen to take over.
+    """
+    grid = select(rows, kind="grid", model=name)
+    won: dict[float, bool] = {}
+    for width, batch, work in grouped(select(grid, device=device), ("width", "batch", "mflop"), "seconds"):
+        cpu, other = (select(grid, device=side, width=width, batch=batch) for side in ("cpu", device))
+        told = difference(cpu, other)
+        if told is not None and isinstance(work, int | float):
+            won[work] = won.get(work, True) and faster(told)
+    lost = max((work for work, wins in won.items() if not wins), default=None)
+    return None if lost is None else min((work for work in won if work > lost), default=None)
+
+
+def _works_of_takeover(rows: Sequence[Row]) -> list[tuple[Any, Any, float]]:
+    """Device, model and work of each that has been seen to take over."""
+    pairs = [(device, row["model"]) for device in _others(rows) for row in select(rows, kind="grid", device=device)]
+    works = ((*pair, takeover_mflop(rows, *map(str, pair))) for pair in dict.fromkeys(pairs))
+    return [(device, name, work) for device, name, work in works if work is not None]
+
+
+def _everywhere_from(rows: Sequence[Row]) -> list[str]:
+    return [
+        f"{name}: at any width and batch measured {device} is faster from {quantity(work, 'MFLOP')} a step on"
+        for device, name, work in _works_of_takeover(rows)
+    ]
+
+
+def _lines_upright(rows: Sequence[Row]) -> list[Line]:
+    """A line at the work from which on another device is faster, from the shortest to the longest step."""
+    times = [told.median for told in grouped(rows, ("kind", "device", "model", "mflop"), "seconds").values()]
+    return [
+        Line(name=f"{device} takes over ({name})", points=((work, min(times)), (work, max(times))))
+        for device, name, work in _works_of_takeover(rows)
+    ]
 
 
 def _by_the_fits(laws: Sequence[Law]) -> list[str]:
