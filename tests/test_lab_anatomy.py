@@ -303,6 +303,7 @@ def test_a_dataset_that_reads_its_own_rows_is_not_blamed(tmp_path: Path) -> None
 def test_rows_are_what_conclude_takes_and_their_parts_add_up(tmp_path: Path) -> None:
     found = measured(spec(), tmp_path, budget_s=1.0)
     assert [row["kind"] for row in found[:2]] == ["job", "operators"]
+    assert select(found, kind="idle") == []
     for step in select(found, kind="step"):
         parts = select(found, kind="part", round=step["round"])
         assert [row["part"] for row in parts] == ["input", "host", "launches", "compute", "reads", "unexplained"]

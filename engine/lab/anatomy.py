@@ -35,7 +35,7 @@ LEAST_ROUNDS = 9
 
 @threads_kept
 def measure(bench: Bench) -> Iterator[Row]:
-    """Rows of `kind` job, operators, read (a line of the user's), step (the whole, a round) and part (a round each)."""
+    """Rows of `kind` job, operators, read (a line of the user's), step (the whole, a round), part and idle (a round each)."""
     taken: dict[str, _Apart] = {}
     job: Job | None = None
     for device in bench.devices:
@@ -179,10 +179,16 @@ class _Apart:
         yield {"kind": "launches", **labels, "seconds": of["launches"]}
         for part, took in {**parts, "unexplained": of["step"] - sum(parts.values())}.items():
             yield {"kind": "part", **labels, "part": part, "seconds": took}
+        if (idle_s := self.idle_s(of["step"], parts)) is not None:
+            yield {"kind": "idle", **labels, "seconds": idle_s}
         self._turns, self._number = [], self._number + 1
 
     def parts(self, of: dict[str, float]) -> dict[str, float]:
         """Seconds of each part from what was measured in a round."""
+        raise NotImplementedError
+
+    def idle_s(self, step_s: float, parts: dict[str, float]) -> float | None:
+        """Of that step, while the device had nothing to do: in other parts already. None where the host is the device."""
         raise NotImplementedError
 
 
@@ -206,6 +212,9 @@ class _OnCpu(_Apart):
             "compute": of["operators"] - of["launches"],
             "reads": of["in read"] + of["reading"],
         }
+
+    def idle_s(self, step_s: float, parts: dict[str, float]) -> float | None:
+        return None
 
 
 class _OnGpu(_Apart):
@@ -240,6 +249,11 @@ class _OnGpu(_Apart):
 
         found = Shares(side("device"), side("idle"), side("covered"))
         return exposed(found, of["in input"], of["in read"], of["in work"], of["launches"])
+
+    def idle_s(self, step_s: float, parts: dict[str, float]) -> float | None:
+        from engine.lab.timeline import idle_s
+
+        return idle_s(step_s, parts)
 
 
 def _short(seconds: float) -> int:
@@ -287,11 +301,11 @@ EXPERIMENT = Experiment(
     name="anatomy",
     title="Where the time of a step goes",
     measures="the whole step, and beside it its parts: getting a batch, Python and autograd, launching operators, "
-    "computing, copying to and from the device, reading values",
+    "computing, copying to and from the device, reading values; of a GPU also how much of the step it is idle",
     why="a step can be made faster only where its time goes, and by no more than what that part takes; the same setting "
     "that helps a job whose time goes into launches does nothing for one that computes",
     reading="each bar is a part of one step, and together they make the step; on a GPU the bars besides compute and transfers "
-    "are what the host did while the device was idle. What they do not add up to is the bar unexplained",
+    "are what the host did while the device was idle, which the evidence sums up. What they do not add up to is the bar unexplained",
     pictures=(
         Picture(
             title="Parts of a step",

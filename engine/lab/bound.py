@@ -9,6 +9,7 @@ from engine.experiment import Cell, Verdict
 from engine.lab.contract import Findings, Row, too_few
 from engine.lab.figures import Figure, difference, figure, grouped, quantity, select, values, with_spread
 from engine.lab.remedy import Remedy, remedy
+from engine.lab.timeline import DEVICE
 
 PARTS = {
     "input": ("input-bound", "getting its batch"),
@@ -27,6 +28,8 @@ CLEARLY_SMALLER = 0.5
 """Ratio that counts as a difference where it was not measured often enough to have a spread."""
 WORTH_TELLING = 0.02
 """Share of the step from which a part's ceiling is told."""
+LEAST_TOLD = 0.005
+"""Share of the step that is not rounded to nothing."""
 MOST = 20.0
 """Gains above that are not told apart."""
 
@@ -133,7 +136,14 @@ class Anatomy:
         """Sentences with figures; `cure` is what would help, where this is the device it is for."""
         return [
             f"{self.device}: {line}"
-            for line in (self._sum(), *self._counted(), self._ceilings(), *self._cured(cure), *self._lines())
+            for line in (
+                self._sum(),
+                *self._idle(),
+                *self._counted(),
+                self._ceilings(),
+                *self._cured(cure),
+                *self._lines(),
+            )
         ]
 
     def _sum(self) -> str:
@@ -145,6 +155,19 @@ class Anatomy:
         )
         return f"a step takes {with_spread(self.step)}: {parts}; unexplained {quantity(self.rest, 's')} ({share:.1%}): {adds}"
 
+    def _idle(self) -> list[str]:
+        """How much of the step the device has nothing to do, and what the host does then."""
+        found = difference(select(self.rows, kind="idle"), select(self.rows, kind="step"))
+        if found is None:
+            alone = "a CPU is its own host: there is no device to be idle"
+            return [alone] if self.device == "cpu" else []
+        shares = {part: self.share(part) for part in self.figures if part not in DEVICE}
+        order = sorted(shares, key=shares.__getitem__, reverse=True)
+        told = {part: shares[part] for part in order} | {"unexplained": self.rest / self.step.median}
+        during = ", ".join(f"{name} {share:.0%}" for name, share in told.items() if abs(share) >= LEAST_TOLD)
+        idle = f"the device is idle {_shares(found.ratio)} of the step"
+        return [f"{idle}: during {during}" if during and found.ratio.median > 0 else idle]
+
     def _counted(self) -> list[str]:
         operators = values(select(self.rows, kind="operators"), "operators")
         launches = values(select(self.rows, kind="launches"), "seconds")
@@ -154,8 +177,7 @@ class Anatomy:
         each = quantity(figure(launches).median / operators[0], "s")
         lines = [f"{operators[0]:,.0f} operators at {each} each, with nothing to compute"]
         if kernels:
-            idle = max(0.0, 1 - self.share("compute") - self.share("transfers"))
-            lines.append(f"they launch {kernels[0]:,.0f} kernels, and the device is idle {idle:.0%} of the step")
+            lines.append(f"they launch {kernels[0]:,.0f} kernels")
         return lines
 
     def _ceilings(self) -> str:
@@ -198,7 +220,8 @@ class Anatomy:
         told = f"{rounds}; " + (
             "operators are replayed by themselves, with what they need still in the cache"
             if self.device == "cpu"
-            else "kernels are timed by the profiler, the host without it; waits of the user's own reads count as the host's"
+            else "kernels are timed by the profiler, the step and its host without it, and the device's idle time is what "
+            "one leaves of the other; waits of the user's own reads count as the host's"
         )
         if executor in ("graph", "compile"):
             told += f"; eager steps were taken apart, which executor={executor} replaces"
@@ -214,6 +237,12 @@ def _rest(rows: Sequence[Row]) -> float | None:
         if row.get("part") in PARTS and row.get("round") in steps and found:
             sums[row.get("round")] = sums.get(row.get("round"), 0.0) + found[0]
     return figure([steps[turn] - total for turn, total in sums.items()]).median if sums else None
+
+
+def _shares(found: Figure) -> str:
+    """`63% (61% … 65%)`; a share that was measured as less than nothing is nothing."""
+    median, low, high = (max(0.0, share) for share in (found.median, found.low, found.high))
+    return f"{median:.0%} ({low:.0%} … {high:.0%})" if found.count > 1 else f"{median:.0%} (once)"
 
 
 def _times(ratio: float) -> str:

@@ -7,7 +7,7 @@ kernels: only seconds of the device, and how many of them passed under each of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -100,6 +100,11 @@ def exposed(of: Shares, input_s: float, read_s: float, work_s: float, launches_s
     parts = {name: max(0.0, took - of.covered[name]) for name, took in host.items()}
     parts["reads"] += of.idle["waits"]
     return {**of.device, **parts}
+
+
+def idle_s(step_s: float, parts: Mapping[str, float]) -> float:
+    """What the device's busy moments leave of a step: it had nothing to do. Below 0 where they are longer than the step."""
+    return step_s - sum(parts[name] for name in DEVICE)
 
 
 def cause(kind: str, name: str) -> tuple[str, bool]:
