@@ -276,11 +276,13 @@ def _job_row(job: Job) -> Row:
         "threads": torch.get_num_threads(),
         "cpus": usable_cpus(),
         "unfit": _unfit(job),
+        "bf16": int(job.device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)),
     }
 
 
 def _unfit(job: Job) -> str:
     """Why the job's steps cannot become a graph; empty if they can."""
+    from engine.execution import cbuild
     from engine.execution.contract import Unfit
     from engine.execution.native import Graph
     from engine.lab.jobs import job_of
@@ -292,6 +294,7 @@ def _unfit(job: Job) -> str:
             captured(job_of(job.spec, str(job.device), job.material))  # a job of its own: a capture changes its update
         else:
             Graph(job)
+            cbuild.compiler()
     except Unfit as unfit:
         return str(unfit)
     return ""
