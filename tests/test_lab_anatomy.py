@@ -17,7 +17,7 @@ from engine.lab.jobs import job_of
 from engine.lab.parts import Marks, Steps, emptied, operators, replayed
 from engine.lab.reading import Reads
 from engine.lab.sampling import interleave
-from engine.spec import RunSpec
+from engine.spec import Invalid, RunSpec
 from tests.planted_steps import planted, rows
 
 # --- the verdict ---------------------------------------------------------------------------------------------------
@@ -222,6 +222,25 @@ def test_rows_are_what_conclude_takes_and_their_parts_add_up(tmp_path: Path) -> 
         parts = select(found, kind="part", round=step["round"])
         assert [row["part"] for row in parts] == ["input", "host", "launches", "compute", "reads", "unexplained"]
         assert sum(float(row["seconds"] or 0) for row in parts) == pytest.approx(float(step["seconds"] or 0))
+
+
+def test_a_device_that_refuses_the_job_leaves_the_others_to_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(asked: RunSpec, device: str, stuff: object = None, **changes: object) -> object:
+        if device == "mps":
+            raise Invalid("precision", "tf32 is an arithmetic of NVIDIA GPUs")
+        return job_of(asked, device, stuff, **changes)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("engine.lab.jobs.job_of", refusing)
+    for devices in (("mps", "cpu"), ("cpu", "mps")):
+        bench = Bench(fields=NoFields(), spec=spec(), devices=devices, budget_s=0.5, folder=tmp_path, quick=True)
+        found = list(anatomy.measure(bench))
+        assert {row["device"] for row in select(found, kind="step")} == {"cpu"}
+        assert bench.cannot_see == ["the job on mps: precision: tf32 is an arithmetic of NVIDIA GPUs"]
+    alone = Bench(fields=NoFields(), spec=spec(), devices=("mps",), budget_s=0.5, folder=tmp_path, quick=True)
+    with pytest.raises(Invalid, match="tf32"):
+        list(anatomy.measure(alone))
 
 
 def test_threads_are_as_they_were(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from engine.lab.bound import conclude
 from engine.lab.contract import Bench, Experiment, Picture, Row
 from engine.lab.sampling import Case, interleave, threads_kept
-from engine.spec import RunSpec
+from engine.spec import Invalid, RunSpec
 
 if TYPE_CHECKING:
     from engine.job import Job
@@ -43,7 +43,13 @@ def measure(bench: Bench) -> Iterator[Row]:
         bench.say(f"taking a step on {device} apart")
         from engine.lab.jobs import job_of
 
-        job = job_of(bench.spec, device, job.material if job is not None else None)
+        try:
+            job = job_of(bench.spec, device, job.material if job is not None else None)
+        except Invalid as error:  # tf32 on the CPU, a model too large for one of them
+            if device == bench.devices[-1] and not taken:
+                raise
+            bench.cannot_see.append(f"the job on {device}: {error}")
+            continue
         apart: _Apart = _OnGpu(job, bench) if device.startswith("cuda") else _OnCpu(job, bench)
         if job.device.type in ("cpu", "cuda"):
             taken[device] = apart
