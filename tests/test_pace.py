@@ -70,5 +70,20 @@ def test_on_the_cpu_the_step_is_told_and_what_may_help_while_it_goes_on_and_afte
     assert pace(told) == "2.00 ms a step, eager · executor=graph may help: press a"
 
 
-def test_while_auto_still_looks_for_a_graph_none_is_offered() -> None:
-    assert pace(run("cpu", 2.0, 0.0)) == "2.00 ms a step, eager until auto has timed a graph"
+def test_as_long_as_auto_has_timed_no_graph_none_is_offered_and_none_is_promised() -> None:
+    """In a run of few steps it never does."""
+    assert pace(run("cpu", 2.0, 0.0)) == "2.00 ms a step, eager: auto has timed no graph so far"
+
+
+@pytest.mark.parametrize("executor", ["auto", "eager"])
+def test_several_processes_are_offered_no_graph(executor: str) -> None:
+    cpu = run("cpu", 2.0, 0.0, processes=2, executor=executor)
+    assert pace(cpu) == "2.00 ms a step, eager · press a to see where it goes"
+    gpu = run("cuda:0", 2.0, 0.05, processes=2, executor=executor)
+    assert pace(gpu) == "host-bound: 2.00 ms a step, 2% waited · press a to see where it goes"
+
+
+def test_a_graph_that_a_gpu_refused_is_not_offered_either() -> None:
+    why = "auto stays with eager: its rows are streamed or loaded"
+    line = f"host-bound: 2.00 ms a step, 2% waited · press a to see where it goes · {why}"
+    assert pace(run("cuda:0", 2.0, 0.05, notes=(why,))) == line
