@@ -1,4 +1,4 @@
-"""One line on where a run's time goes: from what the run itself has measured, and nothing else."""
+"""One line on where a run's time goes: from what was measured, by the run itself or in the lab, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ MOSTLY, HARDLY = 0.5, 0.1
 host does. A loop that is behind never waits; one that is ahead waits once a refresh until it is only one window ahead."""
 
 
-def pace(state: RunState) -> str:
-    """The verdict; empty while there is nothing to tell."""
+def pace(state: RunState, known: str = "") -> str:
+    """The verdict; empty while there is nothing to tell. `known` is what the lab found of the same job on the same host."""
     if state.started is None or state.step == 0:
         return ""
     if state.switched is not None and state.executor == state.switched.executor != "eager":
         return f"{state.executor}: {state.switched.why}"
+    if known:
+        return known
     if state.seconds < LEAST_S:
         return ""
     took = f"{quantity(state.seconds / state.step, 's')} a step"
