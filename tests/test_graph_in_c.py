@@ -221,10 +221,10 @@ def test_a_compiler_that_fails_is_named(
         cbuild.shutil, "which", lambda name: f"/bin/{name}" if name == compiler != "no-such-compiler" else None
     )
     monkeypatch.setenv("CC", compiler)
-    cbuild._compiler.cache_clear()
+    cbuild.compiler.cache_clear()
     try:
         with pytest.raises(Unfit, match=why):
             Graph(built(asked("graph"))).build()
         assert not list(tmp_path.rglob("*.part"))
     finally:
-        cbuild._compiler.cache_clear()
+        cbuild.compiler.cache_clear()

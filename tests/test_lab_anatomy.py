@@ -17,29 +17,8 @@ from engine.lab.jobs import job_of
 from engine.lab.parts import Marks, Steps, emptied, operators, replayed
 from engine.lab.reading import Reads
 from engine.lab.sampling import interleave
-from engine.spec import RunSpec
-
-JOB: Row = {"kind": "job", "batches": "whole", "rows": 120, "batch": 120, "threads": 1, "cpus": 2, "unfit": ""}
-
-
-def rows(device: str = "cpu", rest: float = 0.0, rounds: int = 9, **parts: float) -> list[Row]:
-    """Rounds in which the parts take so many seconds, the step those and `rest`."""
-    return planted(parts, device, rest, rounds)
-
-
-def planted(parts: dict[str, float], device: str = "cpu", rest: float = 0.0, rounds: int = 9) -> list[Row]:
-    """The same with the parts in a dictionary."""
-    found: list[Row] = [JOB | {"device": device}, {"kind": "operators", "device": device, "operators": 30}]
-    for turn in range(rounds):
-        labels: Row = {"device": device, "round": turn}
-        found.append({"kind": "step", **labels, "seconds": sum(parts.values()) + rest})
-        found.append({"kind": "launches", **labels, "seconds": parts.get("launches", 0.0)})
-        found += [
-            {"kind": "part", **labels, "part": part, "seconds": took}
-            for part, took in (parts | {"unexplained": rest}).items()
-        ]
-    return found
-
+from engine.spec import Invalid, RunSpec
+from tests.planted_steps import planted, rows
 
 # --- the verdict ---------------------------------------------------------------------------------------------------
 
@@ -121,71 +100,6 @@ def test_every_prefix_of_rows_has_a_verdict() -> None:
 def test_operators_are_counted_with_what_launching_one_takes() -> None:
     verdict = conclude(Findings(rows(launches=60e-6, host=20e-6)))
     assert any("30 operators at 2.00 µs each" in line for line in verdict.evidence)
-
-
-# --- what would help -----------------------------------------------------------------------------------------------
-
-
-def setting(bound: str, spec: RunSpec = RunSpec(), device: str = "cpu", **job: int | str) -> dict[str, str]:  # noqa: B008 - frozen
-    """What is proposed where a part takes nearly everything."""
-    found = planted({bound: 1e-3, "host" if bound != "host" else "compute": 1e-6}, device)
-    found[0] |= job
-    return conclude(Findings(found, spec=spec, devices=(device,))).setting
-
-
-@pytest.mark.parametrize("bound", ["launches", "host"])
-def test_overhead_is_what_a_graph_takes_away_where_it_fits(bound: str) -> None:
-    assert setting(bound) == {"executor": "graph"}
-    assert setting(bound, unfit="its rows are streamed or loaded", batch=10) == {"batch_size": "40"}
-    assert setting(bound, RunSpec(executor="graph")) == {}
-
-
-def test_input_is_loaded_by_workers_or_kept_on_the_device() -> None:
-    assert setting("input", batches="loaded") == {"workers": "2"}
-    assert setting("input", RunSpec(workers=2), batches="loaded") == {}
-    assert setting("input", RunSpec(workers=2), batches="loaded", cpus=16) == {"workers": "8"}
-    assert setting("input", batches="streamed") == {"placement": "device"}
-
-
-def test_arithmetic_is_lowered_in_precision_on_a_gpu_only() -> None:
-    assert setting("compute") == {}
-    assert setting("compute", device="cuda:0") == {"precision": "bf16"}
-    assert setting("compute", RunSpec(precision="bf16"), device="cuda:0") == {}
-    assert setting("transfers", device="cuda:0", batches="streamed") == {"placement": "device"}
-
-
-def test_no_more_is_promised_than_the_parts_that_a_setting_takes_away() -> None:
-    parts = {"launches": 60e-6, "host": 20e-6, "compute": 20e-6}
-    gpu = conclude(Findings(planted(parts, "cuda:0"), devices=("cuda:0",)))
-    assert any(
-        "executor=graph takes away launches and host: steps are at most 5.00 × as fast" in line for line in gpu.evidence
-    )
-    # in C the arithmetic is another one: how fast is not known from torch's
-    cpu = conclude(Findings(planted(parts)))
-    assert any("without launches and host together 5.00 ×" in line and "in C" in line for line in cpu.evidence)
-
-
-def test_a_line_that_reads_is_named_and_no_graph_is_proposed() -> None:
-    read: Row = {
-        "kind": "read",
-        "device": "cpu",
-        "place": "mine.py:12",
-        "function": "loss",
-        "source": "x.item()",
-        "reads": 1,
-    }
-    verdict = conclude(Findings([*rows(launches=1e-3, host=1e-4), read]))
-    assert "mine.py:12" in verdict.next_step
-    assert any("mine.py:12 (in loss: x.item())" in line for line in verdict.evidence)
-    assert verdict.setting == {}
-
-
-def test_the_cpu_is_proposed_where_its_steps_are_shorter_than_the_gpus() -> None:
-    both = [*rows("cpu", launches=60e-6, host=20e-6), *rows("cuda:0", launches=300e-6, compute=50e-6)]
-    verdict = conclude(Findings(both, devices=("cpu", "cuda:0")))
-    assert verdict.setting == {"device": "cpu"}
-    assert "4.38 ×" in verdict.next_step
-    assert conclude(Findings(both[: len(both) // 2], devices=("cpu", "cuda:0"))).setting == {"executor": "graph"}
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------
@@ -308,6 +222,25 @@ def test_rows_are_what_conclude_takes_and_their_parts_add_up(tmp_path: Path) -> 
         parts = select(found, kind="part", round=step["round"])
         assert [row["part"] for row in parts] == ["input", "host", "launches", "compute", "reads", "unexplained"]
         assert sum(float(row["seconds"] or 0) for row in parts) == pytest.approx(float(step["seconds"] or 0))
+
+
+def test_a_device_that_refuses_the_job_leaves_the_others_to_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(asked: RunSpec, device: str, stuff: object = None, **changes: object) -> object:
+        if device == "mps":
+            raise Invalid("precision", "tf32 is an arithmetic of NVIDIA GPUs")
+        return job_of(asked, device, stuff, **changes)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("engine.lab.jobs.job_of", refusing)
+    for devices in (("mps", "cpu"), ("cpu", "mps")):
+        bench = Bench(fields=NoFields(), spec=spec(), devices=devices, budget_s=0.5, folder=tmp_path, quick=True)
+        found = list(anatomy.measure(bench))
+        assert {row["device"] for row in select(found, kind="step")} == {"cpu"}
+        assert bench.cannot_see == ["the job on mps: precision: tf32 is an arithmetic of NVIDIA GPUs"]
+    alone = Bench(fields=NoFields(), spec=spec(), devices=("mps",), budget_s=0.5, folder=tmp_path, quick=True)
+    with pytest.raises(Invalid, match="tf32"):
+        list(anatomy.measure(alone))
 
 
 def test_threads_are_as_they_were(tmp_path: Path) -> None:

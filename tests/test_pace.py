@@ -1,15 +1,20 @@
-"""The line on where a run's time goes: only what the run itself has measured."""
+"""The line on where a run's time goes: only what was measured, by the run itself or of its job in the lab."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from engine.protocol import Losses, RunRecord, Switched
+from engine.experiment import Verdict
+from engine.protocol import AnyEvent, Losses, RunRecord, Switched
 from engine.spec import RunSpec
-from tests.made_runs import CREATED, started
+from tests.lab_runs import ended, prepared, write_experiment
+from tests.made_runs import CREATED, engine_alive, events_of, started, write_run
+from tests.screens import furnished, show_run, still_app
+from tui.lab_known import found_of
 from tui.pace import pace
 from tui.runstate import RunState
 
@@ -70,5 +75,66 @@ def test_on_the_cpu_the_step_is_told_and_what_may_help_while_it_goes_on_and_afte
     assert pace(told) == "2.00 ms a step, eager · executor=graph may help: press a"
 
 
-def test_while_auto_still_looks_for_a_graph_none_is_offered() -> None:
-    assert pace(run("cpu", 2.0, 0.0)) == "2.00 ms a step, eager until auto has timed a graph"
+def test_as_long_as_auto_has_timed_no_graph_none_is_offered_and_none_is_promised() -> None:
+    """In a run of few steps it never does."""
+    assert pace(run("cpu", 2.0, 0.0)) == "2.00 ms a step, eager: auto has timed no graph so far"
+
+
+@pytest.mark.parametrize("executor", ["auto", "eager"])
+def test_several_processes_are_offered_no_graph(executor: str) -> None:
+    cpu = run("cpu", 2.0, 0.0, processes=2, executor=executor)
+    assert pace(cpu) == "2.00 ms a step, eager · press a to see where it goes"
+    gpu = run("cuda:0", 2.0, 0.05, processes=2, executor=executor)
+    assert pace(gpu) == "host-bound: 2.00 ms a step, 2% waited · press a to see where it goes"
+
+
+def test_a_graph_that_a_gpu_refused_is_not_offered_either() -> None:
+    why = "auto stays with eager: its rows are streamed or loaded"
+    line = f"host-bound: 2.00 ms a step, 2% waited · press a to see where it goes · {why}"
+    assert pace(run("cuda:0", 2.0, 0.05, notes=(why,))) == line
+
+
+# --- what the lab has found ----------------------------------------------------------------------------------------
+
+
+def found(finding: str) -> list[AnyEvent]:
+    """The events of an experiment that found this."""
+    return [prepared(), ended(Verdict(finding=finding, evidence=(), next_step="n", uncertainty="u"))]
+
+
+def test_what_the_lab_found_of_the_same_job_is_told_instead_of_a_hint() -> None:
+    known = "anatomy: on cpu this job is launch-bound"
+    assert pace(run("cpu", 0.1, 0.0), known) == known
+    switched = run("cpu", 2.0, 0.0)
+    switched.apply(Switched(step=625, executor="graph", why="a step takes 5.1 µs instead of 64 µs"))
+    assert pace(switched, known) == "graph: a step takes 5.1 µs instead of 64 µs"
+
+
+def test_only_a_finished_result_of_the_same_job_on_the_same_host_counts(tmp_path: Path) -> None:
+    spec = RunSpec(hidden=(32,), name="mine")
+    wanted = RunRecord(spec=spec, created=CREATED, host="box", user="ada", pid=1, versions={})
+    assert found_of(tmp_path, wanted) == ""
+    write_experiment(tmp_path, "anatomy-0001", found("of another job"), hidden=(64,))
+    write_experiment(tmp_path, "reads-0002", found("of another kind"), hidden=(32,))
+    write_experiment(tmp_path, "executors-0003", [prepared()], hidden=(32,))
+    assert found_of(tmp_path, wanted) == ""
+    write_experiment(tmp_path, "executors-0004", found("graph is best"), hidden=(32,))
+    assert found_of(tmp_path, wanted) == "executors: graph is best"
+    assert found_of(tmp_path, msgspec.structs.replace(wanted, host="elsewhere")) == ""
+
+
+async def test_the_finding_stands_under_the_chart_as_soon_as_the_experiment_ends(home: Path) -> None:
+    path = write_run(home, "iris-mlp-20260921-143305-7f3a", events_of("finished"))
+    app = still_app(home)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await furnished(pilot)
+        await show_run(pilot, path, 1)
+        assert app.main.chart.border_subtitle == "200 µs a step, eager · executor=graph may help: press a"
+        measured = write_experiment(home, "anatomy-11c0", found("this job is launch-bound"))
+        with engine_alive(measured):
+            app.lab.follow(measured)
+        while app.measuring is not None:
+            await pilot.pause(0.01)
+            app.beat()
+        app.beat()
+        assert app.main.chart.border_subtitle == "anatomy: this job is launch-bound"

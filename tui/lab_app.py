@@ -53,6 +53,8 @@ class LabApp(Viewer):
         super().__init__(home, now, host)
         self._trials: dict[Path, LabSession] = {}
         """What the runs that try a setting are to be compared with."""
+        self._known: tuple[Session, str] | None = None
+        """The shown run, and what the lab has found of its job."""
 
     # --- what the app has to do --------------------------------------------------------------------------
 
@@ -106,6 +108,17 @@ class LabApp(Viewer):
         if record is not None:
             self.action_lab()
             self.on_lab_screen_wanted(LabScreen.Wanted(Asked(name="anatomy"), record.spec))
+
+    def known(self) -> str:
+        """What the lab has found of the shown run's job, looked up when that is opened and when an experiment ends."""
+        from tui.lab_known import found_of  # not needed for the first frame
+
+        session = self.session
+        if session is None or session.state.record is None:
+            return ""
+        if self._known is None or self._known[0] is not session:
+            self._known = session, found_of(self.home, session.state.record)
+        return self._known[1]
 
     def action_guide(self) -> None:
         """Three overheads, names of GPUs, calling a module."""
@@ -267,6 +280,7 @@ class LabApp(Viewer):
         if self._lab is None:
             return
         if self._lab.take():
+            self._known = None
             self.run_ended()
         if self.in_lab:
             self._lab.draw()

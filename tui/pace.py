@@ -1,4 +1,4 @@
-"""One line on where a run's time goes: from what the run itself has measured, and nothing else."""
+"""One line on where a run's time goes: from what was measured, by the run itself or in the lab, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ MOSTLY, HARDLY = 0.5, 0.1
 host does. A loop that is behind never waits; one that is ahead waits once a refresh until it is only one window ahead."""
 
 
-def pace(state: RunState) -> str:
-    """The verdict; empty while there is nothing to tell."""
+def pace(state: RunState, known: str = "") -> str:
+    """The verdict; empty while there is nothing to tell. `known` is what the lab found of the same job on the same host."""
     if state.started is None or state.step == 0:
         return ""
     if state.switched is not None and state.executor == state.switched.executor != "eager":
         return f"{state.executor}: {state.switched.why}"
+    if known:
+        return known
     if state.seconds < LEAST_S:
         return ""
     took = f"{quantity(state.seconds / state.step, 's')} a step"
@@ -28,8 +30,8 @@ def pace(state: RunState) -> str:
         fp32 = state.record is None or state.record.spec.precision == "fp32"
         return f"device-bound: {took}, {share:.0%} waited for it · {_help('precision=bf16' if fp32 else '')}"
     if share <= HARDLY:
-        eager = state.executor == "eager"
-        return f"host-bound: {took}, {share:.0%} waited · {_help('executor=graph' if eager else '')}"
+        refused = f" · {_refused(state)}" if state.executor == "eager" and _refused(state) else ""
+        return f"host-bound: {took}, {share:.0%} waited · {_help(_graph(state))}{refused}"
     return f"host and device about even: {took}, {share:.0%} waited · {_help('')}"
 
 
@@ -39,9 +41,16 @@ def _on_cpu(state: RunState, took: str) -> str:
         return f"{state.executor}: {took} · {_help('')}"
     if refused := _refused(state):
         return f"{took}, eager · {_help('')} · {refused}"
-    if state.record is not None and state.record.spec.executor == "auto" and not state.over:
-        return f"{took}, eager until auto has timed a graph"
-    return f"{took}, eager · {_help('executor=graph')}"
+    spec = state.record.spec if state.record is not None else None
+    if spec is not None and spec.executor == "auto" and spec.processes == 1 and not state.over:
+        return f"{took}, eager: auto has timed no graph so far"
+    return f"{took}, eager · {_help(_graph(state))}"
+
+
+def _graph(state: RunState) -> str:
+    """The setting, where steps are eager, no graph was refused, and there is one process, which a graph needs."""
+    several = state.record is not None and state.record.spec.processes > 1
+    return "" if state.executor != "eager" or several or _refused(state) else "executor=graph"
 
 
 def _refused(state: RunState) -> str:

@@ -110,7 +110,11 @@ class Viewer(App[int]):
     def _pace(self) -> str:
         from tui.pace import pace  # not needed for the first frame
 
-        return pace(self.session.state) if self.session is not None else ""
+        return pace(self.session.state, self.known()) if self.session is not None else ""
+
+    def known(self) -> str:
+        """What was found out before of the shown run's job; empty where nothing is known."""
+        return ""
 
     def _state_changed(self, session: Session) -> None:
         state = session.state

@@ -46,7 +46,7 @@ def folder() -> Path:
 
 
 def _place(source: str) -> Path:
-    key = "\n".join((source, _version(_compiler()), *FLAGS, _cpu()))
+    key = "\n".join((source, _version(compiler()), *FLAGS, _cpu()))
     return folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
 
 
@@ -60,7 +60,7 @@ def _build(source: str, path: Path) -> None:
             if not wrong:
                 break
         if wrong:
-            raise Unfit(f"{_compiler()} does not build it: {wrong}")
+            raise Unfit(f"{compiler()} does not build it: {wrong}")
         made.replace(path)
     except OSError as error:
         raise Unfit(f"it cannot be kept in {path.parent}: {error.strerror or error}") from None
@@ -70,17 +70,18 @@ def _build(source: str, path: Path) -> None:
 
 def _run(source: str, made: Path, further: tuple[str, ...]) -> str:
     """Empty if it went well, else what the compiler says first."""
-    command = [_compiler(), *FLAGS, "-x", "c", "-", "-o", str(made), *further, "-lm"]
+    command = [compiler(), *FLAGS, "-x", "c", "-", "-o", str(made), *further, "-lm"]
     try:
         done = subprocess.run(command, input=source, capture_output=True, text=True, timeout=BUILD_S, check=False)
     except subprocess.TimeoutExpired:
-        raise Unfit(f"{_compiler()} takes more than {BUILD_S:.0f} s for it") from None
+        raise Unfit(f"{compiler()} takes more than {BUILD_S:.0f} s for it") from None
     lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no reason"]
     return "" if done.returncode == 0 else lines[0]
 
 
 @cache
-def _compiler() -> str:
+def compiler() -> str:
+    """Where it is. Raises Unfit where there is none."""
     for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
         found = shutil.which(name) if name else None
         if found:
@@ -89,10 +90,10 @@ def _compiler() -> str:
 
 
 @cache
-def _version(compiler: str) -> str:
+def _version(path: str) -> str:
     try:
         done = subprocess.run(
-            [compiler, "--version"],
+            [path, "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -100,7 +101,7 @@ def _version(compiler: str) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unfit(f"{compiler} does not answer: {error}") from None
+        raise Unfit(f"{path} does not answer: {error}") from None
     return done.stdout
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from engine.lab.bound import conclude
 from engine.lab.contract import Bench, Experiment, Picture, Row
 from engine.lab.sampling import Case, interleave, threads_kept
-from engine.spec import RunSpec
+from engine.spec import Invalid, RunSpec
 
 if TYPE_CHECKING:
     from engine.job import Job
@@ -43,7 +43,13 @@ def measure(bench: Bench) -> Iterator[Row]:
         bench.say(f"taking a step on {device} apart")
         from engine.lab.jobs import job_of
 
-        job = job_of(bench.spec, device, job.material if job is not None else None)
+        try:
+            job = job_of(bench.spec, device, job.material if job is not None else None)
+        except Invalid as error:  # tf32 on the CPU, a model too large for one of them
+            if device == bench.devices[-1] and not taken:
+                raise
+            bench.cannot_see.append(f"the job on {device}: {error}")
+            continue
         apart: _Apart = _OnGpu(job, bench) if device.startswith("cuda") else _OnCpu(job, bench)
         if job.device.type in ("cpu", "cuda"):
             taken[device] = apart
@@ -276,11 +282,13 @@ def _job_row(job: Job) -> Row:
         "threads": torch.get_num_threads(),
         "cpus": usable_cpus(),
         "unfit": _unfit(job),
+        "bf16": int(job.device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)),
     }
 
 
 def _unfit(job: Job) -> str:
     """Why the job's steps cannot become a graph; empty if they can."""
+    from engine.execution import cbuild
     from engine.execution.contract import Unfit
     from engine.execution.native import Graph
     from engine.lab.jobs import job_of
@@ -292,6 +300,7 @@ def _unfit(job: Job) -> str:
             captured(job_of(job.spec, str(job.device), job.material))  # a job of its own: a capture changes its update
         else:
             Graph(job)
+            cbuild.compiler()
     except Unfit as unfit:
         return str(unfit)
     return ""

@@ -1,4 +1,7 @@
-"""What would change a step that is bound by one of its parts: a setting of the run, where there is one."""
+"""What would change a step that is bound by one of its parts: a setting of the run, where there is one.
+
+Only a setting that the job has not already and can take: what an executor or a device refuses is told instead.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def remedy(bound: str, rows: Sequence[Row], spec: RunSpec) -> Remedy:
         case "compute":
             return _compute(job, spec)
         case "transfers":
-            return _transfers(job)
+            return _transfers(job, spec)
         case "reads":
             return _reads(spec, lines)
         case _:
@@ -55,9 +58,7 @@ def _input(job: Row, spec: RunSpec) -> Remedy:
                 {}, f"{spec.workers} workers load already and {cpus} CPUs are there: make the Dataset's items cheaper"
             )
         case "streamed":
-            return Remedy(
-                {"placement": "device"}, "placement=device: rows that lie on the device do not travel", ("input",)
-            )
+            return _resident(spec, "input")
         case _:
             return _more_rows(job, "picking rows takes most of so small a step")
 
@@ -67,15 +68,19 @@ def _overhead(job: Row, spec: RunSpec, lines: Sequence[str]) -> Remedy:
         return Remedy(
             {}, f"do not read values in a step ({', '.join(lines)}): such a step cannot be recorded as a graph"
         )
-    if job.get("unfit") == "" and spec.executor != "graph":
+    unfit = job.get("unfit", "that was not tried")
+    if spec.processes > 1:  # steps are taken apart in one process
+        unfit = "several processes exchange gradients in its steps"
+    if unfit == "" and spec.executor not in ("graph", "compile"):
         words = "executor=graph: the operators are recorded once and replayed without Python and without launching each"
         if spec.task:
             words += "; what your code does beside its operators is not repeated then"
         elif spec.executor == "auto":
             words += "; auto does so by itself in runs long enough for it"
         return Remedy({"executor": "graph"}, words, ("launches", "host"))
-    why = f"executor=graph does not fit: {job['unfit']}" if job.get("unfit") else "executor=graph is asked for already"
-    return _more_rows(job, why)
+    return _more_rows(
+        job, f"executor=graph does not fit: {unfit}" if unfit else f"executor={spec.executor} is asked for already"
+    )
 
 
 def _more_rows(job: Row, why: str) -> Remedy:
@@ -91,7 +96,7 @@ def _more_rows(job: Row, why: str) -> Remedy:
 
 
 def _compute(job: Row, spec: RunSpec) -> Remedy:
-    if str(job.get("device", "cpu")).startswith("cuda") and spec.precision == "fp32":
+    if str(job.get("device", "cpu")).startswith("cuda") and spec.precision == "fp32" and job.get("bf16") != 0:
         return Remedy(
             {"precision": "bf16"},
             "precision=bf16: less to compute and to move; `epochtop lab precision` measures it",
@@ -104,11 +109,16 @@ def _compute(job: Row, spec: RunSpec) -> Remedy:
     )
 
 
-def _transfers(job: Row) -> Remedy:
+def _resident(spec: RunSpec, part: str) -> Remedy:
+    words = "placement=device: rows that lie on the device do not travel"
+    if spec.placement == "auto":
+        words += "; auto streams them since they need more than half of its free memory"
+    return Remedy({"placement": "device"}, words, (part,))
+
+
+def _transfers(job: Row, spec: RunSpec) -> Remedy:
     if job.get("batches") == "streamed":
-        return Remedy(
-            {"placement": "device"}, "placement=device: rows that lie on the device do not travel", ("transfers",)
-        )
+        return _resident(spec, "transfers")
     return Remedy(
         {}, "move less: smaller types, or rows that stay on the device; `epochtop lab transfer` has the rates"
     )
