@@ -6,6 +6,7 @@ The form, the flags and the errors are made from this. Imports msgspec and the s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -145,6 +146,16 @@ def _integer(text: str) -> int:
     if not number.is_integer():
         raise ValueError(text)
     return int(number)
+
+
+def texts_of(spec: RunSpec) -> dict[str, str]:
+    """Every field of `spec` as one types it."""
+    return {about.name: show(getattr(spec, about.name)) for about in fields()}
+
+
+def with_setting(spec: RunSpec, setting: Mapping[str, str]) -> RunSpec:
+    """The job with these fields changed. Raises Invalid."""
+    return spec_from(texts_of(spec) | dict(setting))
 
 
 def spec_from(texts: dict[str, str]) -> RunSpec:

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.experiment import Asked, Verdict
+from engine.fields import with_setting
 from engine.lab.contract import Row
 from engine.protocol import Prepared, RunRecord
 from engine.spec import Invalid, RunSpec
 from tests.lab_runs import STEP_S, ended, rows_of_reads
 from tests.made_runs import CREATED, finished, losses_like_iris, started
-from tui.lab_gain import gained, measured_step, with_setting
+from tui.lab_gain import gained, measured_step
 from tui.lab_state import LabState
 from tui.runstate import RunState
 

@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.widgets import Button, Input, Select, Static
 
 from engine.experiment import Asked
-from engine.fields import Field, field, fields, parse, show, spec_from
+from engine.fields import Field, field, fields, parse, show, spec_from, texts_of
 from engine.lab.catalog import experiments
 from engine.lab.contract import Experiment
 from engine.recipes import CHOOSERS, recipe
@@ -205,7 +205,7 @@ class About(Vertical):
 
     def _all_texts(self, base: RunSpec) -> dict[str, str]:
         """Every field of a run: what is typed, else what the job says, else what suits the data and the model."""
-        texts = {about.name: show(getattr(base, about.name)) for about in fields()} | self._texts()
+        texts = texts_of(base) | self._texts()
         if all(texts[name] == show(getattr(base, name)) for name in CHOOSERS):
             return texts
         suits = recipe(*(texts[name].strip() for name in CHOOSERS))

@@ -223,8 +223,8 @@ class LabApp(Viewer):
 
     def on_lab_screen_try_wanted(self, event: LabScreen.TryWanted) -> None:
         """Train the job with the setting of the verdict; that of the Run panel where the experiment measured none."""
+        from engine.fields import with_setting
         from engine.lab.catalog import find
-        from tui.lab_gain import with_setting
 
         state = event.session.state
         assert state.concluded is not None

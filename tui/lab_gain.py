@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from engine.fields import fields, show, spec_from
 from engine.lab.contract import Row
 from engine.lab.figures import Figure, figure, quantity, select, value_of
 from engine.lab.gained import gained as gain_of
 from engine.spec import RunSpec
 from tui.lab_state import LabState
 from tui.runstate import RunState
-
-
-def with_setting(spec: RunSpec, setting: dict[str, str]) -> RunSpec:
-    """The job with these fields changed. Raises Invalid."""
-    return spec_from({about.name: show(getattr(spec, about.name)) for about in fields()} | setting)
 
 
 def measured_step(rows: Sequence[Row], device: str, spec: RunSpec, setting: Mapping[str, str]) -> Figure | None:
@@ -29,7 +23,7 @@ def measured_step(rows: Sequence[Row], device: str, spec: RunSpec, setting: Mapp
     steps = select(here, kind="step") or select(here, kind="job")
     if any("own" in row for row in steps):
         steps = select(steps, own=1)
-    for name in setting.keys() - {"device"}:
+    for name in setting:
         steps = _without(steps, name, spec)
     found = [value for row in steps if (value := value_of(row, "seconds")) is not None] or list(_of_runs(here))
     return figure(found) if found else None

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from engine.experiment import Asked, Cell
-from engine.fields import fields, parse, show
+from engine.fields import fields, parse, show, texts_of
 from engine.lab.contract import Experiment, Picture, Row
 from engine.lab.figures import Difference, Figure, figure, gathered, of_picture, percent, quantity
 from engine.spec import Invalid, RunSpec
@@ -272,7 +272,7 @@ def _asked(experiment: Experiment, result: Result) -> dict[str, Cell]:
     """Fields of the experiment and of its job as one types them; a run's name changes nothing."""
     kind, said = experiment.fields, result.asked.fields
     own = {about.name: _plain(about.name, said.get(about.name, show(about.default)), kind) for about in fields(kind)}
-    job = {about.name: show(getattr(result.spec, about.name)) for about in fields() if about.name != "name"}
+    job = {name: text for name, text in texts_of(result.spec).items() if name != "name"}
     return {"quick": show(result.asked.quick), **own, **(job if experiment.job is not None else {})}
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.device import choose_device
-from engine.fields import fields, show, spec_from
+from engine.fields import with_setting
 from engine.spec import Invalid, RunSpec
 
 
 def changing(setting: Mapping[str, str], spec: RunSpec) -> dict[str, str]:
     """The fields of `setting` that change the job of `spec`; nothing where the job cannot be with them."""
-    now = {about.name: show(getattr(spec, about.name)) for about in fields()}
     try:
-        changed = spec_from(now | dict(setting))
+        changed = with_setting(spec, setting)
         same_device = choose_device(changed.device) == choose_device(spec.device)
     except Invalid:
         return {}
