@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,6 +106,16 @@ async def test_the_tooltip_gives_every_reason() -> None:
         assert panel.tooltip == "GPU 0 power: not supported by this card"
         panel.show_sample(a_sample(1))
         assert panel.tooltip is None
+
+
+async def test_what_is_shown_by_hand_never_goes_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = MachinePanel(live=False)
+    async with Stage(panel).run_test(size=(39, 24)):
+        panel.show_sample(a_sample())
+        now = time.monotonic()
+        monkeypatch.setattr("tui.machine.time.monotonic", lambda: now + 60)
+        panel.check_age()
+        assert not panel.has_class("-stale")
 
 
 async def test_values_go_stale_after_three_seconds_and_fresh_again() -> None:

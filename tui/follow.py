@@ -33,7 +33,8 @@ class Following:
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self._queue: Queue[list[News]] = Queue(AHEAD)
+        self._queue: Queue[tuple[list[News], bool]] = Queue(AHEAD)
+        """Batches, and whether each was there already when the one before it had been read."""
         self._stop = threading.Event()
         self._over = False
         threading.Thread(target=self._work, name=f"follow {run.name}", daemon=True).start()
@@ -41,14 +42,20 @@ class Following:
     def take(self) -> list[News]:
         """The next batch; empty when nothing waits."""
         try:
-            return self._queue.get_nowait()
+            return self._queue.get_nowait()[0]
         except Empty:
             return []
 
     @property
     def waiting(self) -> int:
-        """Batches that wait to be taken: one or two from a live run, more while its history is read."""
+        """Batches that wait to be taken."""
         return self._queue.qsize()
+
+    @property
+    def behind(self) -> bool:
+        """Whether what waits is history. What a live run writes comes after a pause."""
+        with self._queue.mutex:
+            return any(at_once for _, at_once in self._queue.queue)
 
     @property
     def done(self) -> bool:
@@ -61,7 +68,7 @@ class Following:
 
     def _work(self) -> None:
         follower = Follower(self.run)
-        ended = False
+        ended, at_once = False, False
         while not self._stop.is_set():
             alive = is_alive(self.run)  # asked before reading: an end written meanwhile is read below
             events = follower.read()
@@ -69,20 +76,22 @@ class Following:
                 if isinstance(event, Finished | Failed | Concluded | Continued):
                     ended = not isinstance(event, Continued)
             if events:
-                self._hand_over(list(events))
+                self._hand_over(list(events), at_once)
+                at_once = True
             elif alive:
                 self._stop.wait(POLL_S)
+                at_once = False
             else:
                 if not ended:
-                    self._hand_over([Death(output_tail(self.run))])
+                    self._hand_over([Death(output_tail(self.run))], at_once)
                 break
         follower.close()
         self._over = True
 
-    def _hand_over(self, batch: list[News]) -> None:
+    def _hand_over(self, batch: list[News], at_once: bool) -> None:
         while not self._stop.is_set():
             try:
-                self._queue.put(batch, timeout=0.2)
+                self._queue.put((batch, at_once), timeout=0.2)
             except Full:
                 continue
             return

@@ -274,9 +274,9 @@ class LabApp(Viewer):
 
     # --- the beat ----------------------------------------------------------------------------------------
 
-    def beat(self) -> None:
+    def advance(self) -> None:
         """Take in what has come from experiments too."""
-        super().beat()
+        super().advance()
         if self._lab is None:
             return
         if self._lab.take():

@@ -50,7 +50,7 @@ class MachinePanel(Widget, can_focus=True):
     """Identity lines and gauges of one machine; enter opens all there is to know.
 
     With `live` false nothing is read and :meth:`show_machine` and :meth:`show_sample` are called by hand.
-    `clock` gives seconds.
+    `clock` gives seconds; one that is not live has none that goes, so that nothing it shows ages.
     """
 
     DEFAULT_CSS = f"""
@@ -100,7 +100,7 @@ class MachinePanel(Widget, can_focus=True):
         source: Source | None = None,
         *,
         live: bool = True,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
         id: str | None = None,  # noqa: A002 - Textual's name
         classes: str | None = None,
     ) -> None:
@@ -110,7 +110,7 @@ class MachinePanel(Widget, can_focus=True):
         self.view = MachineView()
         self.changed: Signal[MachineView] = Signal(self, "machine changed")
         self._live = live
-        self._clock = clock
+        self._clock = clock or (time.monotonic if live else lambda: 0.0)
         self._stop = threading.Event()
         self._sampled_s: float | None = None
         self._refusal = ""

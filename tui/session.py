@@ -12,7 +12,7 @@ from engine.rundir import read_record
 from engine.spec import Invalid
 from tui.chart import LossChart
 from tui.curves import Trace, sweep_of
-from tui.follow import AHEAD, Death, Following, News
+from tui.follow import Death, Following, News
 from tui.runstate import RunState
 from tui.standby import how_it_ended
 
@@ -52,7 +52,7 @@ class Session:
     @property
     def catching_up(self) -> bool:
         """Whether history waits to be taken in, which should not be left to the screen's leisurely pace."""
-        return self.following.waiting >= AHEAD // 2
+        return self.following.behind
 
     def take(self) -> bool:
         """Take in what has come. True if there was anything."""

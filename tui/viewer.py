@@ -28,6 +28,8 @@ CHART_S = 0.35
 """Between two pictures of the chart: 3 a second, a few KB/s over SSH."""
 FAST_S = 0.05
 """Between two looks for news, and between pictures until the first loss is on the screen."""
+PULSES = round(CHART_S / FAST_S)
+"""From picture to picture."""
 READY = "Nothing is running · ctrl+s starts what the Run panel says · ? shows all keys"
 
 
@@ -83,9 +85,14 @@ class Viewer(App[int]):
         if not self.main.is_attached:  # the app is closing
             return
         self._beats += 1
-        hurry = not self._drawn or (self.session is not None and self.session.catching_up)
-        if (hurry or self._beats % round(CHART_S / FAST_S) == 0) and not self._output_waits():
+        if self._output_waits():
+            return
+        if not self._drawn or (self.session is not None and self.session.catching_up):
             self.beat()
+        elif self._beats % PULSES == 0:
+            self.advance()
+        elif self._beats % PULSES == PULSES // 2:
+            self.show_lines()  # by themselves: Textual renders every widget that lies between two that have changed
 
     def _output_waits(self) -> bool:
         """Whether the terminal has not yet taken the frames before; a stalled line must not pile them up."""
@@ -94,7 +101,12 @@ class Viewer(App[int]):
         return queue is not None and not queue.empty()
 
     def beat(self) -> None:
-        """Take in what has come and draw what is new."""
+        """Take in what has come and draw all that is new."""
+        self.advance()
+        self.show_lines()
+
+    def advance(self) -> None:
+        """Take in what has come and draw it; the lines of figures only where the run's state is another one."""
         changed = self.stage.take()
         session = self.session
         if session is not None:
@@ -104,7 +116,6 @@ class Viewer(App[int]):
             self._write_log(session)
         self.main.chart.tell(self._pace())
         self.main.chart.redraw()
-        self.show_lines()
         self.beaten()
 
     def _pace(self) -> str:
@@ -128,6 +139,7 @@ class Viewer(App[int]):
         )
         self.refresh_bindings()
         self._tell_machine(session)
+        self.show_lines()
 
     def _tell_machine(self, session: Session) -> None:
         """Show the run's telemetry on the machine page, and what its engine takes while it lives on this host."""
