@@ -148,6 +148,11 @@ def test_without_time_not_even_an_epoch_is_trained_and_that_is_said(tmp_path: Pa
     assert {row["epochs"] for row in rows} == {1 / STEPS_PER_EPOCH}
 
 
+def test_a_budget_that_is_used_up_before_training_ends_it_after_a_step(tmp_path: Path) -> None:
+    rows = list(precision.measure(bench(tmp_path, budget_s=0.01, trained=10_000)))
+    assert {row["steps"] for row in select(rows, kind="accuracy")} == {1}
+
+
 def test_what_would_take_too_long_to_evaluate_is_left_out_and_told(tmp_path: Path) -> None:
     slow, fast = Training(job_of(SMALL)), Training(job_of(SMALL))
     fast.seconds, slow.seconds = 1.0, 1e9

@@ -55,8 +55,9 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def measure(bench: Bench) -> Iterator[Row]:
     """Rows of `kind` memory, step, accuracy, and left_out, which has a reason."""
     for number, device in enumerate(bench.devices):
-        share_s = bench.left_s() / (len(bench.devices) - number)
-        ends_s = bench.left_s() - share_s
+        left_s = bench.left_s()
+        share_s = left_s / (len(bench.devices) - number)
+        ends_s = left_s - share_s
         these, left_out = ways.built(bench, device, WAYS)
         yield from left_out
         yield from ways.memory(bench, these, WAYS)
