@@ -17,6 +17,7 @@ from engine.protocol import Concluded, Event, Measured, Prepared
 from engine.rundir import is_alive, lab_home, read_record
 from tests.engines import HANGING_S, events
 from tests.test_command_line import command, epochtop
+from tui.lab_command import _stop_on_signals
 
 KEYS = {
     "experiment", "fields", "run", "machine", "devices", "seconds", "outcome", "failure", "cannot_see", "rows", "verdict",
@@ -92,6 +93,24 @@ def test_ctrl_c_keeps_the_rows_so_far(home: Path) -> None:
     assert len(said["rows"]) > 2
     assert said["verdict"]["finding"]
     assert said["seconds"] < 45
+
+
+def test_a_stop_that_cannot_be_written_is_said_and_the_next_one_leaves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        _stop_on_signals(tmp_path / "gone")
+        signal.raise_signal(signal.SIGINT)
+        assert capsys.readouterr().err == (
+            "epochtop: it cannot be told to end: No such file or directory; Ctrl-C once more leaves it\n"
+        )
+        with pytest.raises(SystemExit) as left:
+            signal.raise_signal(signal.SIGTERM)
+        assert left.value.code == 130
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_a_killed_viewer_leaves_the_experiment_alone(home: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.rundir import lab_home
-from tests.lab_runs import NO_GPU, events_of, rows_of_reads, write_experiment
-from tests.lab_screens import in_the_lab, settled, text_of
+from engine.experiment import Verdict
+from engine.rundir import RECORD, lab_home
+from engine.spec import RunSpec
+from tests.lab_runs import NO_GPU, ended, events_of, prepared, rows_of_reads, write_experiment
+from tests.lab_screens import app_with, in_the_lab, settled, show_result, text_of
 from tests.made_runs import engine_alive
 from tests.screens import still_app
 from tui.dialogs import Question
@@ -44,6 +46,37 @@ async def test_one_that_goes_on_is_shown_again_after_the_app_was_closed(home: Pa
             await pilot.press("4")
             await settled(pilot)
             assert "● measuring" in text_of(app)
+
+
+async def test_one_that_goes_on_and_cannot_be_read_is_told_and_the_app_begins(home: Path) -> None:
+    run = write_experiment(home, "reads-7f3a", events_of("running"))
+    (run / RECORD).write_bytes(b"{")
+    with engine_alive(run):
+        app = still_app(home)
+        async with app.run_test(size=(80, 24), notifications=True) as pilot:
+            await pilot.pause()
+            assert not app.began_in_lab(None)
+            assert not app.going_on()
+            await pilot.pause()
+            assert "cannot open" in text_of(app)
+
+
+async def test_the_setting_of_a_result_without_a_job_goes_into_the_job_of_the_run_panel(home: Path) -> None:
+    verdict = Verdict(
+        finding="bf16 is faster", evidence=(), next_step="train with it", uncertainty="", setting={"precision": "bf16"}
+    )
+    run = write_experiment(home, "matmul-7f3a", [prepared(), ended(verdict)], dataset="wine")
+    app, starter = app_with(home)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await in_the_lab(pilot)
+        await show_result(pilot, run)
+        app.main.form.load(RunSpec(dataset="digits", hidden=(30, 20)))
+        await pilot.pause()
+        await pilot.press("x")
+        await pilot.pause()
+        (spec,) = starter.begun
+        assert (spec.dataset, spec.hidden, spec.precision) == ("digits", (30, 20), "bf16")
+        assert app.main.form.spec() == spec
 
 
 async def test_the_app_can_be_opened_with_a_result(home: Path) -> None:
