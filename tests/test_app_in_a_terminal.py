@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -28,6 +29,7 @@ from tests.terminals import (
     ESCAPE,
     HOME,
     TAB,
+    Terminal,
 )
 
 # --- the main job ------------------------------------------------------------------------------------------
@@ -49,6 +51,15 @@ def test_the_default_run_from_the_command_to_the_verdict(app: Open, home: Path) 
     assert terminal.wait() == 0
     ended(terminal)
     assert "Traceback" not in terminal.output.decode()
+
+
+def test_it_is_seen_where_errors_go_into_a_file(home: Path, tmp_path: Path) -> None:
+    command = f"exec {shlex.join(APP)} 2>{shlex.quote(str(tmp_path / 'errors.txt'))}"
+    with Terminal("sh", "-c", command, environment={"EPOCHTOP_HOME": str(home)}) as terminal:
+        terminal.wait_for("steps on cpu")
+        terminal.press(CTRL_Q)
+        assert terminal.wait() == 0
+    assert (tmp_path / "errors.txt").read_text() == ""
 
 
 def test_start_pause_change_resume_save_and_stop_by_keys(app: Open, home: Path) -> None:

@@ -15,6 +15,7 @@ def run_app(start: bool = False, spec: RunSpec | None = None, attach: Path | Non
     from engine.rundir import home, make_home
     from tui.app import EpochtopApp
 
+    _draw_on_the_terminal()
     folder = home()
     make_home(folder)
     app = EpochtopApp(folder, spec=spec, start=start, attach=attach)
@@ -25,6 +26,13 @@ def run_app(start: bool = False, spec: RunSpec | None = None, attach: Path | Non
     if status is None:
         sys.stderr.write("epochtop: the screen ended unexpectedly; a run goes on, `epochtop` shows it\n")
     return status or 0
+
+
+def _draw_on_the_terminal() -> None:
+    """Textual draws on standard error; where that goes into a file (`2>errors.txt`), on standard output."""
+    out, error = sys.__stdout__, sys.__stderr__
+    if out is not None and out.isatty() and (error is None or not error.isatty()):
+        sys.__stderr__ = out  # type: ignore[misc]
 
 
 def _settle() -> None:

@@ -119,7 +119,7 @@ class Search:
         if wrong := difference(self._job, executor, step, self._rate):
             raise Unfit(wrong)
         seconds, fast = (step_seconds(self._job, each, step, self._rate) for each in (Eager(self._job), executor))
-        told = f"a step takes {fast * 1e6:,.3g} µs instead of {seconds * 1e6:,.3g} µs"
+        told = f"a step takes {_microseconds(fast)} instead of {_microseconds(seconds)}"
         if fast > CLEARLY_FASTER * seconds:
             raise Unfit(f"as a graph {told}")
         return Found(executor, told)
@@ -169,3 +169,8 @@ def _trial(
         reading = window.turn(0.0) or window.drain()
     assert reading is not None
     return reading.losses.cpu(), took / taken
+
+
+def _microseconds(seconds: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{seconds * 1e6:,.0f} µs" if seconds >= 1e-4 else f"{seconds * 1e6:.3g} µs"
