@@ -39,6 +39,14 @@ HANGING_S = 120.0
 Kind = TypeVar("Kind")
 
 
+def wait_until(true: Callable[[], object]) -> None:
+    """Wait for something that must come."""
+    patience = time.monotonic() + HANGING_S
+    while not true():
+        assert time.monotonic() < patience
+        time.sleep(0.02)
+
+
 class Engine:
     """An engine process in a session of its own. Ready after `with`; killed when left."""
 

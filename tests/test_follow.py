@@ -10,28 +10,22 @@ from pathlib import Path
 
 import pytest
 from textual.geometry import Region
+from textual.widget import Widget
 
 from engine.protocol import encode
 from engine.rundir import EVENTS, READ_BYTES
-from tests.engines import HANGING_S
+from tests.engines import wait_until
 from tests.made_runs import STEPS, engine_alive, finished, losses_like_iris, started, windows, write_run
 from tests.screens import furnished, show_run, still_app
 from tui.follow import AHEAD, POLL_S, Following
 from tui.viewer import PULSES
 
 
-def _until(happened: Callable[[], bool]) -> None:
-    patience = time.monotonic() + HANGING_S
-    while not happened():
-        assert time.monotonic() < patience
-        time.sleep(0.002)
-
-
 def test_history_is_told_from_news(tmp_path: Path) -> None:
     values = [1.0] * (READ_BYTES // 2)
     run = write_run(tmp_path, "iris-mlp-0001", [started(len(values)), *windows(values), finished("finished", values)])
     with closing(Following(run)) as following:
-        _until(lambda: following.waiting > 1)
+        wait_until(lambda: following.waiting > 1)
         assert following.behind
         taken = []
         while not following.done:
@@ -45,11 +39,11 @@ def test_windows_of_a_live_run_are_no_history_however_many_wait(tmp_path: Path) 
     run = write_run(tmp_path, "iris-mlp-0001", [started(), news[0]])
     with engine_alive(run), closing(Following(run)) as following:
         for count, window in enumerate(news[1 : AHEAD - 1], 1):
-            _until(lambda count=count: following.waiting == count)
+            wait_until(lambda count=count: following.waiting == count)
             time.sleep(5 * POLL_S)  # as an engine does, between its windows
             with open(run / EVENTS, "ab") as log:
                 log.write(encode(window) + b"\n")
-        _until(lambda: following.waiting == AHEAD - 1)
+        wait_until(lambda: following.waiting == AHEAD - 1)
         assert not following.behind
 
 
@@ -69,23 +63,25 @@ async def test_the_chart_and_the_lines_of_figures_are_painted_apart(
             assert session is not None
             while not session.following.waiting:
                 await asyncio.sleep(0.01)
-            painted: dict[str, list[Region]] = {"chart": [], "status": []}
-            for name, widget in (("chart", app.main.chart), ("status", app.main.status_line)):
-                monkeypatch.setattr(widget, "refresh", _noting(painted[name], widget.refresh))
+            painted: set[Widget] = set()
+            chart, line = app.main.chart, app.main.status_line
+            for widget in (chart, line):
+                monkeypatch.setattr(widget, "refresh", _noting(widget, painted))
             seen = []
             for _ in range(2 * PULSES):
                 app._pulse()
-                seen.append((bool(painted["chart"]), bool(painted["status"])))
-                for regions in painted.values():
-                    regions.clear()
+                seen.append((chart in painted, line in painted))
+                painted.clear()
             assert (True, True) not in seen
             assert (True, False) in seen
             assert (False, True) in seen
 
 
-def _noting(notes: list[Region], refresh: Callable[..., object]) -> Callable[..., object]:
+def _noting(widget: Widget, painted: set[Widget]) -> Callable[..., object]:
+    refresh = widget.refresh
+
     def noted(*regions: Region, **how: bool) -> object:
-        notes.append(Region.from_union(regions) if regions else Region())
+        painted.add(widget)
         return refresh(*regions, **how)
 
     return noted

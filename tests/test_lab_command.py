@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 from engine.lab.catalog import NAMES, experiments
 from engine.protocol import Concluded, Event, Measured, Prepared
 from engine.rundir import is_alive, lab_home, read_record
-from tests.engines import HANGING_S, events
+from tests.engines import HANGING_S, events, wait_until
 from tests.test_command_line import command, epochtop
 from tui.lab_command import _stop_on_signals
 
@@ -34,13 +32,6 @@ def told(home: Path, kind: type[Event]) -> int:
     if not lab_home(home).exists() or not kept(home):
         return 0
     return sum(isinstance(event, kind) for event in events(kept(home)[0]))
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + HANGING_S
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_without_a_name_it_lists_every_experiment() -> None:

@@ -20,7 +20,7 @@ from engine.protocol import Pause, Saved, Stop, Warned
 from engine.recorder import Recorder, Save
 from engine.rundir import CHECKPOINTS, EVENTS, create, send
 from engine.spec import Invalid, RunSpec
-from tests.engines import HANGING_S, events
+from tests.engines import HANGING_S, events, wait_until
 
 
 @pytest.fixture
@@ -56,14 +56,6 @@ class FullOutput:
         """Nothing is kept."""
 
 
-def until(true: Any) -> None:
-    """Wait for something that must come."""
-    patience = time.monotonic() + HANGING_S
-    while not true():
-        assert time.monotonic() < patience
-        time.sleep(0.002)
-
-
 def test_a_disk_that_is_full_for_a_while_loses_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(run / EVENTS)
     monkeypatch.setattr(recorder.os, "write", disk.write)
@@ -73,11 +65,11 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(run: Path, monkeypatch: p
     writing.start(on_command=lambda: None)
     for event in written[:20]:
         writing.put(event)
-    until(lambda: events(run) == written[:20])
+    wait_until(lambda: events(run) == written[:20])
     disk.full = True
     for event in written[20:40]:
         writing.put(event)
-    until(lambda: disk.refused > 30)
+    wait_until(lambda: disk.refused > 30)
     assert events(run) == written[:20]
     disk.full = False
     for event in written[40:]:
@@ -121,7 +113,7 @@ def test_commands_and_events_from_before_the_start_are_kept(run: Path) -> None:
     assert writing.commands.get(timeout=HANGING_S) == Pause(by="early")
     send(run, Stop())
     assert writing.commands.get(timeout=HANGING_S) == Stop()
-    until(lambda: len(woken) == 2)
+    wait_until(lambda: len(woken) == 2)
     assert writing.close()
     assert events(run) == [Warned(message="early")]
 

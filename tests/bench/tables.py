@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import statistics
 import sys
@@ -34,6 +35,14 @@ def spread(values: Sequence[float], form: str = "{:.3f}") -> str:
     """Median with the least and the greatest: `0.62 (0.60 … 0.66)`."""
     low, high = form.format(min(values)), form.format(max(values))
     return f"{form.format(statistics.median(values))} ({low} … {high})"
+
+
+def middle(values: Sequence[float]) -> str:
+    """The median with its 95 % interval, which is between two ranks (binomial), and how many values there are."""
+    ordered, half = sorted(values), 0.98 * math.sqrt(len(values))
+    low = ordered[max(0, math.floor(len(values) / 2 - half))]
+    high = ordered[min(len(values) - 1, math.ceil(len(values) / 2 + half) - 1)]
+    return f"{statistics.median(values):.3f} ({low:.3f} … {high:.3f}, {len(values)} rounds)"
 
 
 def machine() -> str:

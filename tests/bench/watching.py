@@ -11,13 +11,12 @@ from the training thread is therefore counted as well: the time that it was read
 
 from __future__ import annotations
 
-import math
 import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from engine.protocol import Changed, Losses, Set
 from engine.rundir import Follower
 from engine.spec import RunSpec
 from tests.bench.app import app, seen, until
-from tests.bench.tables import Figure, show
+from tests.bench.tables import Figure, middle, show
 from tests.engines import Engine, Watch
 from tests.terminals import Terminal
 
@@ -210,14 +209,6 @@ def costs(effort: Effort) -> dict[tuple[str, int], Found]:
                     trained.refresh(interval_ms)
                     found[name, interval_ms] = look(trained, viewers, rounds, max(PHASE_S, 2e-3 * interval_ms))
     return found
-
-
-def middle(values: Sequence[float]) -> str:
-    """The median with its 95 % interval, which is between two ranks (binomial), and how many values there are."""
-    ordered, half = sorted(values), 0.98 * math.sqrt(len(values))
-    low = ordered[max(0, math.floor(len(values) / 2 - half))]
-    high = ordered[min(len(values) - 1, math.ceil(len(values) / 2 + half) - 1)]
-    return f"{statistics.median(values):.3f} ({low:.3f} … {high:.3f}, {len(values)} rounds)"
 
 
 def rows(found: dict[tuple[str, int], Found]) -> list[Figure]:
