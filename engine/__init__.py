@@ -1,21 +1,4 @@
-"""Training runs that are directories. Importing this package costs nothing; see engine.protocol.
+"""The engine: trains models, measures machines and writes what happens into run directories.
 
-`engine.Task` is for scripts of one's own; it is imported when it is asked for.
+Never imports Textual, plotext or anything of the screen (`epochtop.tui`). Importing this package itself costs nothing.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from engine.task import Task as Task
-
-__all__ = ["Task"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "Task":
-        from engine.task import Task
-
-        return Task
-    raise AttributeError(f"module 'engine' has no attribute {name!r}")

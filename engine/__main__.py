@@ -1,8 +1,8 @@
-"""`python -m engine`: a standby engine on standard input and output; see :mod:`engine.worker`.
+"""`python -m epochtop.engine`: a standby engine on standard input and output; see :mod:`epochtop.engine.process.standby`.
 
-`python -m engine train` trains from the command line, also under torchrun (:mod:`engine.torchrun`);
-`python -m engine rank` is started by an engine that trains with several processes (:mod:`engine.follower`). Other
-commands are asked of runs that have weights (:mod:`engine.command`).
+`python -m epochtop.engine train` trains from the command line, also under torchrun (:mod:`epochtop.engine.process.torchrun`);
+`python -m epochtop.engine rank` is started by an engine that trains with several processes (:mod:`epochtop.engine.distributed.rank`). Other
+commands are asked of runs that have weights (:mod:`epochtop.engine.process.commands`).
 """
 
 import sys
@@ -12,21 +12,21 @@ def main(arguments: list[str]) -> int:
     """Each kind of process imports only what it needs."""
     match arguments:
         case ["rank", *rest]:
-            from engine import follower
+            from epochtop.engine.distributed import rank
 
-            return follower.main(rest)
+            return rank.main(rest)
         case ["train", *rest]:
-            from engine import torchrun
+            from epochtop.engine.process import torchrun
 
             return torchrun.main(rest)
         case [_, *_]:
-            from engine import command
+            from epochtop.engine.process import commands
 
-            return command.main(arguments)
+            return commands.main(arguments)
         case _:
-            from engine import worker
+            from epochtop.engine.process import standby
 
-            return worker.main()
+            return standby.main()
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from engine.experiment import Asked
-from engine.lab.catalog import NAMES, find
-from engine.pipe import Accepted
-from engine.spec import RunSpec
-from tests.engines import Engine
-from tui.app import EpochtopApp
-from tui.standby import Standby
+from epochtop.engine.lab.catalog import NAMES, find
+from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.requests import Accepted
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.tui.app.app import EpochtopApp
+from epochtop.tui.client.standby import Standby
+from tests.support.engines import Engine
 
 FOLDER = Path(__file__).parent
 SMALL, COMFORTABLE, WIDE = (80, 24), (120, 40), (200, 60)

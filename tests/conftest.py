@@ -13,13 +13,13 @@ from typing import IO
 import pytest
 from hypothesis import settings
 
-from engine import runs
-from engine.rundir import create, is_alive, read_record
-from engine.spec import Invalid, RunSpec
-from tests import fake_nvml
-from tests.apps import Open
-from tests.engines import Engine
-from tests.terminals import APP, Terminal
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs import index
+from epochtop.engine.runs.directory import create, is_alive, read_record
+from tests.support.engines import Engine
+from tests.support.fakes import fake_nvml
+from tests.support.ui.apps import Open
+from tests.support.ui.terminals import APP, Terminal
 
 # The machine may be busy: no example fails for being slow, and every run of the tests tries the same examples.
 settings.register_profile("epochtop", deadline=None, derandomize=True, database=None)
@@ -43,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "runs"
     monkeypatch.setenv("EPOCHTOP_HOME", str(folder))
     yield folder
-    for run in runs.run_paths(folder):
+    for run in index.run_paths(folder):
         with suppress(Invalid, ProcessLookupError):
             pid = read_record(run).pid
             if is_alive(run) and pid != os.getpid():

@@ -1,6 +1,6 @@
 """`epochtop`: the app, or one of the commands.
 
-The way to the app's first frame imports as little as possible; everything that takes arguments is in tui.cli.
+The way to the app's first frame imports as little as possible; everything that takes arguments is in epochtop.tui.cli.main.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ def main() -> None:
     _speak_utf8()
     arguments = sys.argv[1:]
     if arguments in ([], ["--start"]) and sys.stdout.isatty() and sys.stdin.isatty():
-        from tui.launch import run_app
+        from epochtop.tui.app.launch import run_app
 
         sys.exit(run_app(start=bool(arguments)))
     if arguments[:1] == ["hardware"] and set(arguments[1:]) <= {"--json", "--torch"}:
-        from tui.hardware_text import run_hardware  # a question of a moment, without what parses arguments
+        from epochtop.tui.cli.hardware import run_hardware  # a question of a moment, without what parses arguments
 
         sys.exit(run_hardware("--json" in arguments, "--torch" in arguments))
-    from tui.cli import run
+    from epochtop.tui.cli.main import run
 
     sys.exit(run(arguments))
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from engine.execution.contract import Executor, Rate, Unfit
-from engine.execution.eager import Eager
-from engine.execution.native import Graph
-from engine.execution.search import Search, difference
-from engine.job import Job
-from engine.protocol import Switched
+from epochtop.engine.execution.auto import Search, difference
+from epochtop.engine.execution.c.graph import Graph
+from epochtop.engine.execution.eager import Eager
+from epochtop.engine.execution.executor import Executor, Rate, Unfit
+from epochtop.engine.job.job import Job
+from epochtop.engine.protocol.events import Switched
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,16 @@ def make(job: Job, name: str) -> Executor:
         case "eager":
             return Eager(job)
         case "compile":
-            from engine.execution.compiled import Compiled, CompiledSteps
+            from epochtop.engine.execution.compiled import Compiled, CompiledSteps
 
             if not cuda:
                 return Compiled(job)
-            from engine.execution.cuda import captured
+            from epochtop.engine.execution.cuda_graph import captured
 
             return captured(job, make=CompiledSteps(job), name="compile")
         case _:
             if cuda:
-                from engine.execution.cuda import captured
+                from epochtop.engine.execution.cuda_graph import captured
 
                 return captured(job)
             graph = Graph(job)

@@ -15,13 +15,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.batches import Resident
-from engine.data_cache import cache_folder
-from engine.execution.contract import Executor, Rate, Unfit
-from engine.execution.live import PickedRows, Sizes, factors_of, kinds, lean, rows_a_step, sizes_of, untouched
-from engine.job import Job
-from engine.step import Step, make_step
-from engine.window import LossWindow
+from epochtop.engine.data.downloads.cache import cache_folder
+from epochtop.engine.execution.executor import Executor, Rate, Unfit
+from epochtop.engine.execution.inputs import (
+    PickedRows,
+    Sizes,
+    factors_of,
+    kinds,
+    lean,
+    rows_a_step,
+    sizes_of,
+    untouched,
+)
+from epochtop.engine.job.job import Job
+from epochtop.engine.step.batches import Resident
+from epochtop.engine.step.step import Step, make_step
+from epochtop.engine.step.window import LossWindow
 
 SMALL = 10_000_000
 """Multiplications of a step (parameters × rows) below which several steps are worth one program."""

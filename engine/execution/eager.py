@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from engine.execution.contract import Executor, Rate
-from engine.job import Job
-from engine.window import LossWindow
+from epochtop.engine.execution.executor import Executor, Rate
+from epochtop.engine.job.job import Job
+from epochtop.engine.step.window import LossWindow
 
 
 class Eager(Executor):
-    """The bare step of :mod:`engine.step`; on the CPU its losses are those of a plain loop, bit for bit."""
+    """The bare step of :mod:`epochtop.engine.step.step`; on the CPU its losses are those of a plain loop, bit for bit."""
 
     name = "eager"
 

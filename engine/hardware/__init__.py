@@ -6,8 +6,9 @@ A figure that cannot be had is None with a reason; nothing here raises because a
 
 from __future__ import annotations
 
-from engine.hardware.cgroup import Roots
-from engine.hardware.facts import (
+from epochtop.engine.hardware.cgroups import Roots
+from epochtop.engine.hardware.compatibility import Finding, software_fit
+from epochtop.engine.hardware.facts import (
     NOT_ASKED,
     Cache,
     CoreLoad,
@@ -23,11 +24,10 @@ from engine.hardware.facts import (
     OtherGpu,
     Sample,
 )
-from engine.hardware.fit import Finding, software_fit
-from engine.hardware.load import Sampler
-from engine.hardware.machine import identify
-from engine.hardware.meaning import cpu_meaning, cpu_use, gpu_meaning, gpu_use, said_generation, training_bytes
-from engine.hardware.usable import available_memory_bytes, usable_cpus, usable_memory_bytes
+from epochtop.engine.hardware.limits import available_memory_bytes, usable_cpus, usable_memory_bytes
+from epochtop.engine.hardware.machine import identify
+from epochtop.engine.hardware.meaning import cpu_meaning, cpu_use, gpu_meaning, gpu_use, said_generation, training_bytes
+from epochtop.engine.hardware.sampler import Sampler
 
 __all__ = [
     "NOT_ASKED",

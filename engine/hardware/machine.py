@@ -8,15 +8,15 @@ from collections.abc import Mapping
 
 import msgspec
 
-from engine.hardware import usable
-from engine.hardware.cgroup import Roots, cpu_quota, memory_limits
-from engine.hardware.cpu import identify_cpu
-from engine.hardware.facts import Gpu, Machine, OtherGpu
-from engine.hardware.gpu_processes import Processes
-from engine.hardware.nvml import NO_DRIVER
-from engine.hardware.surroundings import container, display_devices, system
-from engine.hardware.visible import VARIABLE, cuda_indices
-from engine.hardware.watch import GpuWatch
+from epochtop.engine.hardware import limits as usable
+from epochtop.engine.hardware.cgroups import Roots, cpu_quota, memory_limits
+from epochtop.engine.hardware.cpu.identify import identify_cpu
+from epochtop.engine.hardware.environment import container, display_devices, system
+from epochtop.engine.hardware.facts import Gpu, Machine, OtherGpu
+from epochtop.engine.hardware.gpu.nvml import NO_DRIVER
+from epochtop.engine.hardware.gpu.processes import Processes
+from epochtop.engine.hardware.gpu.visibility import VARIABLE, cuda_indices
+from epochtop.engine.hardware.gpu.watchdog import GpuWatch
 
 PATIENCE_S = 2.0
 """How long a driver that has to wake its GPUs is waited for."""

@@ -7,7 +7,7 @@ again. Sizes of known networks stand for kinds of jobs.
 
 from __future__ import annotations
 
-from engine.hardware.facts import Cpu, Gpu, GpuName, Machine
+from epochtop.engine.hardware.facts import Cpu, Gpu, GpuName, Machine
 
 GIB = 1 << 30
 

@@ -1,1 +1,1 @@
-"""Where the time goes on this machine, and what would help: one file an experiment, one contract (:mod:`engine.lab.contract`)."""
+"""Where the time goes on this machine, and what would help: one file an experiment, one contract (:mod:`epochtop.engine.lab.experiment`)."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-from engine.lab.contract import Experiment
-from engine.spec import Invalid
+from epochtop.engine.lab.experiment import Experiment
+from epochtop.engine.protocol.spec import Invalid
 
 NAMES = (
     "reads",
@@ -25,14 +25,14 @@ NAMES = (
     "threads",
     "executors",
 )
-"""Each is a module of this package."""
+"""Each is a package in :mod:`epochtop.engine.lab.experiments`."""
 
 
 @cache
 def experiments() -> tuple[Experiment, ...]:
     """All of them."""
     # by name, so that who lists them has not imported, for a linter, what they measure with
-    return tuple(import_module(f"engine.lab.{name}").EXPERIMENT for name in NAMES)
+    return tuple(import_module(f"epochtop.engine.lab.experiments.{name}").EXPERIMENT for name in NAMES)
 
 
 def find(name: str) -> Experiment:

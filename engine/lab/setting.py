@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engine.device import choose_device
-from engine.fields import with_setting
-from engine.spec import Invalid, RunSpec
+from epochtop.engine.device.select import choose_device
+from epochtop.engine.protocol.fields import with_setting
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
 def changing(setting: Mapping[str, str], spec: RunSpec) -> dict[str, str]:

@@ -13,14 +13,14 @@ from time import perf_counter
 
 import psutil
 
-from engine.protocol import Losses, encode
-from engine.runs import run_paths
+from epochtop.engine.protocol.events import Losses, encode
+from epochtop.engine.runs.index import run_paths
 from tests.bench.loop import ATTACHED_EPOCHS, SETTLE_S, with_the_app
 from tests.bench.tables import Figure, show, spread
-from tests.engines import finished as finished_run
-from tests.made_runs import events_of, finished, started, write_run
-from tests.screens import furnished, show_run, still_app
-from tests.terminals import APP, CTRL_Q, CTRL_S, Terminal
+from tests.support.engines import finished as finished_run
+from tests.support.runs import events_of, finished, started, write_run
+from tests.support.ui.screens import furnished, show_run, still_app
+from tests.support.ui.terminals import APP, CTRL_Q, CTRL_S, Terminal
 
 STARTS = 7
 LONG_STEPS = 10_000_000

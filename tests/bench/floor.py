@@ -73,7 +73,7 @@ def _library() -> Any:
 
 def train(epochs: int) -> tuple[float, float, float]:
     """Seconds of all, of the loop, and the last loss."""
-    from tests.plain import rows
+    from tests.support.plain_loop import rows
 
     library, data, chance = _library(), rows("iris"), np.random.default_rng(1)
     x, y = np.ascontiguousarray(data.x.numpy()), np.ascontiguousarray(data.y.numpy())

@@ -18,14 +18,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from engine.pipe import Plan, Refused
-from engine.protocol import Finished, Losses
-from engine.rundir import EVENTS
-from engine.spec import RunSpec
+from epochtop.engine.protocol.events import Finished, Losses
+from epochtop.engine.protocol.requests import Plan, Refused
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.runs.directory import EVENTS
 from tests.bench.app import app, seen, until
 from tests.bench.tables import Figure, show
-from tests.engines import Engine, Watch, events
-from tests.terminals import CTRL_Q
+from tests.support.engines import Engine, Watch, events
+from tests.support.ui.terminals import CTRL_Q
 
 STEPS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 LONGEST_S = 120.0

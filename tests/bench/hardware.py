@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from time import perf_counter
 
-from engine.hardware import Sampler
-from engine.telemetry import Telemetry
+from epochtop.engine.hardware import Sampler
+from epochtop.engine.training.telemetry import Telemetry
 from tests.bench.tables import Figure, show, spread
-from tests.terminals import APP, Terminal
+from tests.support.ui.terminals import APP, Terminal
 
 SAMPLES = 200
 
@@ -46,7 +46,7 @@ def commands() -> list[Figure]:
         seconds = []
         for _ in range(times + 1):
             begun = perf_counter()
-            subprocess.run([sys.executable, "-P", "-m", "tui", *words], stdout=subprocess.DEVNULL, check=True)
+            subprocess.run([sys.executable, "-P", "-m", "epochtop", *words], stdout=subprocess.DEVNULL, check=True)
             seconds.append(perf_counter() - begun)
         found.append(Figure(f"`epochtop {' '.join(words)}`, s", spread(seconds[1:], "{:.2f}"), target))
     return found

@@ -117,7 +117,7 @@ def on_the_screen(rounds: int = 3) -> list[Figure]:
     """From ctrl+s to the run's last loss on the screen, the standby being ready."""
     from tests.bench.app import app, seen, until
     from tests.bench.loop import SETTLE_S
-    from tests.terminals import CTRL_S
+    from tests.support.ui.terminals import CTRL_S
 
     rows = []
     for executor in ("eager", "auto"):

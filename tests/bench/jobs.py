@@ -63,14 +63,14 @@ def plain_steps() -> Callable[[], object]:
 
 def engine_steps(folder: Path) -> Callable[[], object]:
     """The engine's step on the same pictures, recorded."""
-    from engine import job, material
-    from engine.spec import RunSpec
-    from engine.window import LossWindow
+    from epochtop.engine.job import job, workload
+    from epochtop.engine.protocol.spec import RunSpec
+    from epochtop.engine.step.window import LossWindow
 
     raw, labels = images()
     np.savez(folder / "pictures.npz", x_train=raw, y_train=labels, x_test=raw[:64], y_test=labels[:64])
     spec = RunSpec(dataset=f"npz:{folder / 'pictures.npz'}", model="cnn", batch_size=BATCH, threads=1, device="cpu")
-    stuff = material.material(spec)
+    stuff = workload.material(spec)
     training = job.build(spec, stuff, job.describe(spec, stuff))
     window = LossWindow(training.device)
     return lambda: window.record(training.step())
@@ -105,9 +105,9 @@ def weigh(which: str) -> None:
     """The measured process of :func:`peak`."""
     import sklearn.model_selection  # noqa: F401
 
-    import engine.job
+    import epochtop.engine.job.job
 
-    del engine
+    del epochtop
     torch.set_num_threads(1)
     here = Path("/proc/self/status")  # getrusage counts what the parent held before exec, too
     before = _highest(here)
@@ -120,9 +120,9 @@ def weigh(which: str) -> None:
 
 def large_table() -> tuple[float, float]:
     """Seconds from asking a ready engine for a run to its first loss, and the memory of its rows' loading, per data."""
-    from engine.protocol import Losses
-    from engine.spec import RunSpec
-    from tests.engines import Engine, Watch
+    from epochtop.engine.protocol.events import Losses
+    from epochtop.engine.protocol.spec import RunSpec
+    from tests.support.engines import Engine, Watch
 
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "large.csv"

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine import job, material
-from engine.execution.choice import make
-from engine.execution.contract import Unfit
-from engine.spec import RunSpec
-from engine.window import LossWindow
+from epochtop.engine.execution.choice import make
+from epochtop.engine.execution.executor import Unfit
+from epochtop.engine.job import job, workload
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.step.window import LossWindow
 from tests.bench.tables import Figure, show, spread
 
 BLOCK_S, PAIRS = 0.4, 9
@@ -117,7 +117,7 @@ class Characters(nn.Module):
 
 def ours(large: Large, executor: str) -> tuple[Block, job.Job]:
     """The engine's steps, recorded in a window. Raises Unfit."""
-    stuff = material.material(large.spec)
+    stuff = workload.material(large.spec)
     training = job.build(large.spec, stuff, job.describe(large.spec, stuff))
     takes, window, rate = make(training, executor), LossWindow(training.device), large.spec.learning_rate
 

@@ -16,15 +16,15 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from engine import job, material
-from engine.execution import eager
-from engine.pipe import Accepted
-from engine.protocol import Finished
-from engine.spec import RunSpec
-from engine.window import LossWindow
+from epochtop.engine.execution import eager
+from epochtop.engine.job import job, workload
+from epochtop.engine.protocol.events import Finished
+from epochtop.engine.protocol.requests import Accepted
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.step.window import LossWindow
 from tests.bench.tables import Figure, show, spread
-from tests.engines import Engine, finished, train_here
-from tests.plain import rows
+from tests.support.engines import Engine, finished, train_here
+from tests.support.plain_loop import rows
 
 EPOCHS = 20_000
 PAIRS = 5
@@ -143,7 +143,7 @@ def jitter() -> list[Figure]:
     """Eager steps one by one: how much longer the slowest are, with Python's garbage collection and with it frozen."""
     torch.set_num_threads(1)
     spec = RunSpec(threads=1, device="cpu", executor="eager")
-    stuff = material.material(spec)
+    stuff = workload.material(spec)
     training = job.build(spec, stuff, job.describe(spec, stuff))
     takes, window, rows = eager.Eager(training), LossWindow(training.device), []
     for name, prepare in (("as Python starts", gc.unfreeze), ("frozen, as a run does", gc.freeze)):

@@ -29,7 +29,7 @@ def _plain(every: int) -> Train:
     import torch
     from torch import nn
 
-    from tests.plain import rows
+    from tests.support.plain_loop import rows
 
     torch.set_num_threads(1)
     data = rows("iris")
@@ -60,8 +60,8 @@ def _epochtop(executor: str, fresh: bool = False) -> Train:
     """A whole run of the engine: rows, model, losses recorded on disk, evaluation, checkpoints."""
     import torch
 
-    from engine.spec import RunSpec
-    from tests.engines import finished, train_here
+    from epochtop.engine.protocol.spec import RunSpec
+    from tests.support.engines import finished, train_here
 
     torch.set_num_threads(1)
 
@@ -83,7 +83,7 @@ def _scikit_learn() -> Train:
     """`MLPClassifier`; its curve is kept too."""
     from sklearn.neural_network import MLPClassifier
 
-    from tests.plain import rows
+    from tests.support.plain_loop import rows
 
     data = rows("iris")
     x, y = data.x.numpy(), data.y.numpy()
@@ -107,7 +107,7 @@ def _jax() -> Train:
     import jax.numpy as jnp
     import numpy as np
 
-    from tests.plain import rows
+    from tests.support.plain_loop import rows
 
     data = rows("iris")
     x, y = jnp.asarray(data.x.numpy()), jnp.asarray(data.y.numpy())
@@ -151,7 +151,7 @@ def _keras() -> Train:
     import keras
     import torch
 
-    from tests.plain import rows
+    from tests.support.plain_loop import rows
 
     torch.set_num_threads(1)
     data = rows("iris")
@@ -177,7 +177,7 @@ def _lightning() -> Train:
     import torch
     from torch import nn
 
-    from tests.plain import rows
+    from tests.support.plain_loop import rows
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -220,7 +220,7 @@ def _skorch() -> Train:
     import torch
     from torch import nn
 
-    from tests.plain import rows
+    from tests.support.plain_loop import rows
 
     torch.set_num_threads(1)
     data = rows("iris")

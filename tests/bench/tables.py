@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.hardware import identify
+from epochtop.engine.hardware import identify
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ from typing import Any
 
 import psutil
 
-from engine.protocol import Changed, Losses, Set
-from engine.rundir import Follower
-from engine.spec import RunSpec
+from epochtop.engine.protocol.events import Changed, Losses, Set
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.runs.directory import Follower
 from tests.bench.app import app, seen, until
 from tests.bench.tables import Figure, middle, show
-from tests.engines import Engine, Watch
-from tests.terminals import Terminal
+from tests.support.engines import Engine, Watch
+from tests.support.ui.terminals import Terminal
 
 JOBS: dict[str, dict[str, Any]] = {
     "20 µs": {"dataset": "iris", "hidden": (50,), "executor": "graph"},

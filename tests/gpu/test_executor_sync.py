@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from engine import loop, recorder
-from engine.execution.choice import make
-from engine.rundir import create
-from engine.window import LossWindow
-from tests.engines import finished, losses
-from tests.executing import asked, built, train
+from epochtop.engine.execution.choice import make
+from epochtop.engine.runs.directory import create
+from epochtop.engine.step.window import LossWindow
+from epochtop.engine.training import loop, recorder
 from tests.gpu.test_sync import waiting_forbidden
+from tests.support.engines import finished, losses
+from tests.support.executors import asked, built, train
 
 pytestmark = [
     pytest.mark.gpu,

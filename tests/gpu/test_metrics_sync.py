@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.metrics import Metrics
+from epochtop.engine.step.metrics import Metrics
 from tests.gpu.test_sync import waiting_forbidden
 
 pytestmark = [

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests import sharded
-from tests.sharded import CASES, DDP, FSDP, RESUMED
+from tests.support import sharded
+from tests.support.sharded import CASES, DDP, FSDP, RESUMED
 
 pytestmark = [
     pytest.mark.gpu,

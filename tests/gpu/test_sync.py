@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch.optim import SGD, Adam
 
-from engine import checkpoint, job, material
-from engine.protocol import Changed, Finished, Pause, Paused, Resume, Resumed, Save, Saved, Set, Stop
-from engine.spec import RunSpec
-from engine.window import LossWindow
-from tests import plain
-from tests.engines import Engine, Watch, finished, losses
+from epochtop.engine.job import job, workload
+from epochtop.engine.protocol.events import Changed, Finished, Pause, Paused, Resume, Resumed, Save, Saved, Set, Stop
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.step.window import LossWindow
+from epochtop.engine.training import checkpoint
+from tests.support import plain_loop
+from tests.support.engines import Engine, Watch, finished, losses
 
 pytestmark = [
     pytest.mark.gpu,
@@ -45,7 +46,7 @@ def asked(**fields: object) -> RunSpec:
 
 def built(spec: RunSpec) -> job.Job:
     """What the loop trains."""
-    stuff = material.material(spec)
+    stuff = workload.material(spec)
     return job.build(spec, stuff, job.describe(spec, stuff))
 
 
@@ -102,14 +103,14 @@ def test_an_evaluation_and_a_copy_of_the_weights_are_only_enqueued() -> None:
     ids=str,
 )
 def test_losses_equal_a_plain_loop_on_the_same_device(
-    engine: Engine, home: Path, fields: dict[str, object], optimizer: plain.Optimizer
+    engine: Engine, home: Path, fields: dict[str, object], optimizer: plain_loop.Optimizer
 ) -> None:
-    data = plain.rows("iris")
+    data = plain_loop.rows("iris")
     run = engine.train(asked(epochs=300, **fields), home)
     assert engine.wait() == 0
     recorded = losses(run)
     batch_size = int(str(fields.get("batch_size", 0)))
-    expected = plain.Plain(data.x.cuda(), data.y.cuda(), (4, 10, 3), optimizer, batch_size=batch_size)
+    expected = plain_loop.Plain(data.x.cuda(), data.y.cuda(), (4, 10, 3), optimizer, batch_size=batch_size)
     wanted, model = expected.train(len(recorded))
     np.testing.assert_allclose(recorded, wanted, rtol=1e-4, atol=1e-5)
     info, tensors = checkpoint.read(run, "last")

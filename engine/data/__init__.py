@@ -1,0 +1,4 @@
+"""From a name or a file to arrays that a model trains on.
+
+Never imports torch.
+"""

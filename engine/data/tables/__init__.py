@@ -1,0 +1,4 @@
+"""Readers of tables: CSV, Parquet and NumPy files.
+
+Never imports torch.
+"""

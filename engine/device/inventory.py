@@ -1,0 +1,126 @@
+"""What torch finds on this machine, told to whoever may not import torch. Creates no CUDA context."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import warnings
+from functools import cache
+from typing import Any
+
+import torch
+
+from epochtop.engine.hardware import available_memory_bytes
+from epochtop.engine.hardware.cgroups import Roots
+from epochtop.engine.hardware.cpu.identify import identify_cpu
+from epochtop.engine.hardware.gpu.processes import Processes
+from epochtop.engine.hardware.gpu.watchdog import GpuWatch
+from epochtop.engine.protocol.requests import DeviceFact, Ready
+
+PATIENCE_S = 1.0
+"""How long a plan waits for the driver's word on free memory."""
+
+
+def found() -> Ready:
+    """Versions and devices, for the greeting of a standby."""
+    available, reason = _cuda_available()
+    devices = [DeviceFact(device="cpu", name=cpu_name())]
+    if available:
+        devices += [_cuda_fact(index) for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append(DeviceFact(device="mps", name="Apple GPU", memory_bytes=torch.mps.recommended_max_memory()))
+    devices += _further(bool(available or torch.backends.mps.is_available()))
+    cudnn: Any = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
+    return Ready(
+        torch_version=str(torch.__version__),
+        cuda_version=torch.version.cuda,
+        cudnn_version=cudnn,
+        devices=tuple(devices),
+        pid=os.getpid(),
+        python=sys.executable,
+        python_version=platform.python_version(),
+        hip_version=torch.version.hip,
+        architectures=tuple(torch.cuda.get_arch_list()) if available else (),
+        accelerator=_accelerator(),
+        cuda_reason=reason,
+    )
+
+
+def cpu_name() -> str:
+    """Model name of the CPU, or the architecture where the system does not tell."""
+    return identify_cpu(Roots()).model.value or platform.machine()
+
+
+def _cuda_available() -> tuple[bool, str]:
+    """Whether torch can use CUDA (or ROCm), and its own words where it was built for it and cannot."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    if available or torch.version.cuda is None:
+        return available, ""
+    return False, " ".join(str(said[-1].message).split()) if said else "it sees no device"
+
+
+def _cuda_fact(index: int) -> DeviceFact:
+    facts = torch.cuda.get_device_properties(index)
+    return DeviceFact(
+        device=f"cuda:{index}",
+        name=facts.name,
+        memory_bytes=facts.total_memory,
+        uuid=_uuid(facts),
+        multiprocessors=facts.multi_processor_count,
+    )
+
+
+def _uuid(facts: Any) -> str:
+    """As NVML writes it. ROCm's mean nothing to NVML."""
+    return f"GPU-{facts.uuid}" if torch.version.hip is None and hasattr(facts, "uuid") else ""
+
+
+def _accelerator() -> str:
+    """torch's one name for what is here, whoever made it: `cuda` (ROCm's too), `mps`, `xpu` …"""
+    if not torch.accelerator.is_available():
+        return ""
+    device = torch.accelerator.current_accelerator()
+    return device.type if device is not None else ""
+
+
+def _further(known: bool) -> list[DeviceFact]:
+    """Accelerators of other makers, of which torch tells the number alone."""
+    kind = "" if known else _accelerator()
+    count = torch.accelerator.device_count() if kind else 0
+    return [DeviceFact(device=f"{kind}:{index}", name=f"{kind} accelerator") for index in range(count)]
+
+
+# --- one device -------------------------------------------------------------------------------------------
+
+
+def uuid(device: torch.device) -> str | None:
+    """The name NVML has for a CUDA device; None for any other device."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return None
+    return _uuid(torch.cuda.get_device_properties(device)) or None
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Memory that a run on `device` can still take; None where that is unknown before it has begun."""
+    if device.type == "cpu":
+        return available_memory_bytes()
+    name = uuid(device)
+    return _free_by_nvml(name) if name else None
+
+
+def _free_by_nvml(name: str) -> int | None:
+    samples, age_s = _watch(name).sample(PATIENCE_S)
+    if age_s > 0 or not samples:
+        return None
+    total, used = samples[0].memory_total_bytes.value, samples[0].memory_used_bytes.value
+    if total is None or used is None:
+        return None
+    return total - used - (samples[0].memory_reserved_bytes.value or 0)
+
+
+@cache
+def _watch(name: str) -> GpuWatch:
+    return GpuWatch(Processes(Roots(), ""), uuid=name)

@@ -1,0 +1,45 @@
+"""The device a run trains on: chosen by name, refused with the reason, and its free memory."""
+
+from __future__ import annotations
+
+import torch
+
+from epochtop.engine.device import inventory
+from epochtop.engine.protocol.spec import Invalid
+
+
+def choose_device(name: str) -> torch.device:
+    """The device a spec names. Raises Invalid when this machine does not have it."""
+    cuda = torch.cuda.is_available()
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda:0" if cuda else "mps" if mps else "cpu")
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if cuda else 0
+        index = int(name.partition(":")[2] or 0)
+        if index >= count:
+            raise Invalid("device", f"{name} is not on this machine: {_why_no_cuda(count)}; use cpu or auto")
+        return torch.device("cuda", index)
+    if name == "mps" and not mps:
+        raise Invalid("device", "mps is not on this machine; use cpu or auto")
+    return torch.device(name)
+
+
+def _why_no_cuda(count: int) -> str:
+    if count:
+        return f"torch sees {count} CUDA device{'s' * (count > 1)}, cuda:0" + (
+            f" to cuda:{count - 1}" if count > 1 else ""
+        )
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    return "torch sees no CUDA device"
+
+
+def free_bytes(device: torch.device, exact: bool = False) -> int | None:
+    """Memory that can still be taken on `device`; None where it is not known.
+
+    On CUDA an `exact` answer creates the context, which nothing may do before there is a run; else the driver is asked.
+    """
+    if device.type == "cuda" and exact:
+        return int(torch.cuda.mem_get_info(device)[0])
+    return inventory.available_bytes(device)

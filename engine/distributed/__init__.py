@@ -1,0 +1,4 @@
+"""Several processes that train one model: DDP and FSDP.
+
+Never imports training.
+"""

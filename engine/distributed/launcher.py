@@ -1,0 +1,136 @@
+"""The other ranks as processes of ours on this machine: started, watched, never left behind.
+
+A child that ends before its time ends the run, also while rank 0 stands in an exchange that will never be
+completed. A child ends when rank 0 does: it reads a pipe that only rank 0 holds open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch.distributed as dist
+
+from epochtop.engine.distributed.group import Report, reports
+from epochtop.engine.distributed.leader import Members
+
+HERE = "127.0.0.1"
+WATCH_S = 0.05
+TOGETHER_S = 0.3
+"""Ranks that fail because another one did end within about this time."""
+GRACE_S = 4.0
+"""How long rank 0 may take to notice by itself that a rank is gone."""
+FAREWELL_S = 10.0
+
+
+class Children(Members):
+    """`of - 1` processes; `on_hang` ends this one when it does not notice that a child is gone."""
+
+    def __init__(self, of: int, on_hang: Callable[[Report], None]) -> None:
+        self.of = of
+        self._on_hang = on_hang
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._reports: Any = None
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._noticed = threading.Event()
+
+    def start(self) -> Any:
+        _stay_on_this_machine()
+        store, port = open_store()
+        self._reports = reach_store(port)
+        for rank in range(1, self.of):
+            arguments = ("-P", "-m", "epochtop.engine", "rank", str(rank), str(self.of), str(port))
+            # a signal to the terminal's processes is rank 0's to answer
+            child = subprocess.Popen([sys.executable, *arguments], stdin=subprocess.PIPE, start_new_session=True)
+            self._children.append(child)
+        threading.Thread(target=self._watch, name="ranks", daemon=True).start()
+        return store
+
+    def _watch(self) -> None:
+        while not self._over.wait(WATCH_S):
+            report = self.culprit()
+            if report is None:
+                continue
+            if self._noticed.wait(GRACE_S) or self._over.is_set():
+                return
+            self.close()
+            self._on_hang(report)
+            return
+
+    def culprit(self, patience_s: float = 0.0) -> Report | None:
+        if patience_s:
+            self._noticed.set()
+        until = time.monotonic() + patience_s
+        while self._all_live():
+            if time.monotonic() >= until:
+                return None
+            time.sleep(WATCH_S)
+        time.sleep(TOGETHER_S)
+        with self._lock:
+            return self._blame()
+
+    def _all_live(self) -> bool:
+        return self._over.is_set() or all(child.poll() is None for child in self._children)
+
+    def _blame(self) -> Report | None:
+        """A rank that was killed; else the first to report a cause; else one that is gone without a word."""
+        gone = {rank: child.returncode for rank, child in enumerate(self._children, 1) if child.poll() is not None}
+        killed = [rank for rank, status in gone.items() if status < 0]
+        if killed:
+            name = signal.Signals(-gone[killed[0]]).name
+            advice = "the system kills a process when memory runs out; `dmesg` tells" if name == "SIGKILL" else ""
+            return Report(rank=killed[0], message=f"rank {killed[0]} was killed by {name}", advice=advice)
+        left = reports(self._reports)
+        causes = [report for report in left if not report.lost]
+        silent = [rank for rank in gone if rank not in {report.rank for report in left}]
+        if causes or not silent:
+            return next(iter(causes or left), None)
+        rank = silent[0]
+        return Report(rank=rank, message=f"rank {rank} ended before its time, with status {gone[rank]}; see output.log")
+
+    def dismiss(self) -> None:
+        self._over.set()
+
+    def close(self) -> None:
+        dismissed = self._over.is_set()
+        self._over.set()
+        until = time.monotonic() + (FAREWELL_S if dismissed else 0.0)
+        for child in self._children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, until - time.monotonic()))
+            child.kill()
+            child.wait()
+            if child.stdin is not None:
+                child.stdin.close()
+
+
+def open_store() -> tuple[Any, int]:
+    """A store that only this machine can reach, and its port."""
+    listener = socket.socket()
+    listener.bind((HERE, 0))
+    listener.listen(128)
+    port = listener.getsockname()[1]
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        HERE, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach(), use_libuv=True
+    )
+    return store, port
+
+
+def reach_store(port: int) -> Any:
+    """The store that rank 0 opened; every thread needs a connection of its own."""
+    return dist.TCPStore(HERE, port, is_master=False, wait_for_workers=False)  # type: ignore[attr-defined]
+
+
+def _stay_on_this_machine() -> None:
+    """Gloo would look up the name of the host, which fails where there is no network."""
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")

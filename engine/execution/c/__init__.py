@@ -1,0 +1,4 @@
+"""A training step as a generated C program.
+
+Never imports training.
+"""

@@ -1,0 +1,4 @@
+"""Which processor this is.
+
+Never imports torch or numpy.
+"""

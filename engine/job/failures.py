@@ -1,0 +1,42 @@
+"""What went wrong in a run, in words: message and advice for :class:`epochtop.engine.protocol.events.Failed`."""
+
+from __future__ import annotations
+
+import re
+import time
+import traceback
+from pathlib import Path
+
+from epochtop.engine.job import oom_advice
+from epochtop.engine.job.job import Job
+from epochtop.engine.job.oom_advice import is_out_of_memory
+from epochtop.engine.protocol.events import Failed
+from epochtop.engine.tasks.tracebacks import user_line
+
+
+def failed(error: BaseException, step: int, job: Job | None = None, task: str = "") -> Failed:
+    """The event for an exception that ended the run of `job`, if there was one yet, before `step` was done."""
+    message, advice = explain(error)
+    if job is not None and is_out_of_memory(error):
+        message, advice = oom_advice.message(error, job.device), oom_advice.advice(job)
+    task = job.spec.task if job is not None else task
+    if task:
+        where = user_line(error, Path(task.rpartition(":")[0]))
+        message = f"{where}: {message}" if where else message
+    text = "".join(traceback.format_exception(error))
+    return Failed(time=time.time(), step=step, message=message, advice=advice, traceback=text)
+
+
+def explain(error: BaseException) -> tuple[str, str]:
+    """What happened and what would help. The advice is empty for what nobody has explained yet."""
+    text = str(error).strip()
+    first = text.splitlines()[0] if text else type(error).__name__
+    if is_out_of_memory(error):
+        return f"out of memory: {first}", "use a smaller batch_size or a smaller model; `epochtop find-batch` finds one"
+    if "device-side assert" in text:
+        return f"a CUDA kernel stopped: {first}", "run it with device cpu to see which value is wrong"
+    if "same device" in text or re.search(r"is on cpu.*expected.*(gpu|cuda)", text, re.IGNORECASE | re.DOTALL):
+        return first, "model, inputs and labels must be on one device: move each with .to(device)"
+    if re.search(r"CUDA error|cuDNN|CUBLAS", text):
+        return first, "the GPU or its driver failed; look at `nvidia-smi`, or run with device cpu"
+    return f"{type(error).__name__}: {first}", ""

@@ -1,0 +1,75 @@
+"""What a run will need, against what the device has: said before it begins."""
+
+from __future__ import annotations
+
+import torch
+
+from epochtop.engine.device.select import free_bytes
+from epochtop.engine.job.workload import Material
+from epochtop.engine.models import summary
+from epochtop.engine.models.summary import held_bytes, memory_bytes, scaled
+from epochtop.engine.models.trace import measure
+from epochtop.engine.protocol.requests import ModelSummary, Plan
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+
+SHARE = 0.5
+"""Rows lie on the device while they need at most this share of its free memory."""
+
+
+def summary_of(spec: RunSpec, stuff: Material, rows: int) -> ModelSummary:
+    """The model of a run and what it keeps for a batch of `rows`. Raises Invalid where the rows do not fit it."""
+    if stuff.task is not None:
+        few = stuff.task.batch(2)[0]
+        return scaled(measure(stuff.task.model, few), rows)
+    assert stuff.preparation is not None
+    return summary.summary_of(spec, stuff.preparation, stuff.outputs, rows, stuff.shape)
+
+
+def check(made: Plan, spec: RunSpec) -> None:
+    """Raises Invalid for a run that does not fit."""
+    needed, available = made.memory_bytes, made.available_bytes
+    if available is None or needed <= available:
+        return
+    name, shown = _size_field(spec)
+    raise Invalid(
+        name,
+        f"{shown}: {made.parameters:,} parameters and batches of {spec.batch_size or made.rows:,} rows need about "
+        f"{gib(needed)}, {made.device} has {gib(available)} free; use smaller layers or a smaller batch",
+    )
+
+
+def _size_field(spec: RunSpec) -> tuple[str, str]:
+    """The field that says how large the model is, and its value."""
+    if spec.task:
+        return "task", spec.task
+    if spec.model == "mlp":
+        return "hidden", ", ".join(map(str, spec.hidden)) or "none"
+    return "width", str(spec.width)
+
+
+__all__ = ["check", "gib", "held_bytes", "memory_bytes", "resident", "summary_of"]
+
+
+def gib(size: int) -> str:
+    """A size in binary units that fit."""
+    if size < 2**20:
+        return f"{size / 2**10:,.1f} KiB"
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
+
+
+def resident(spec: RunSpec, stuff: Material, device: torch.device, notes: list[str]) -> bool:
+    """Whether the rows are to lie on `device`; says why."""
+    if device.type == "cpu" and spec.placement != "stream":
+        return True  # the host's memory is the device's
+    free = free_bytes(device, exact=True)
+    if spec.placement == "auto":
+        fits = free is None or stuff.bytes <= SHARE * free
+        if not fits:
+            notes.append(
+                f"rows are streamed: {gib(stuff.bytes)} is more than half of the {gib(free or 0)} free on {device}"
+            )
+        return fits
+    notes.append(
+        f"rows are {'streamed from the host' if spec.placement == 'stream' else f'kept on {device}'}, as asked"
+    )
+    return spec.placement == "device"

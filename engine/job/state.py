@@ -1,0 +1,112 @@
+"""All state of a training run as named tensors and plain values, and back: what a checkpoint holds.
+
+Taking a snapshot only enqueues copies. A run that is restored from one takes the same steps again, bit for bit on
+the CPU: weights and buffers, optimizer, average, order of the epoch, and what dropout draws from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from epochtop.engine.protocol.spec import Invalid
+
+if TYPE_CHECKING:
+    from epochtop.engine.job.job import Job
+
+MODEL, OPTIMIZER, BATCHES, AVERAGE = "model.", "optimizer.", "batches.", "average."
+HOST_RNG, DEVICE_RNG = "rng.cpu", "rng.cuda"
+
+Values = dict[str, float | int | None]
+
+
+def weights(job: Job) -> dict[str, Tensor]:
+    """Copies of the weights that are evaluated: the moving average where there is one. Of shards, this process's rows."""
+    source = job.average.tensors if job.average else _state(job)
+    return {f"{MODEL}{name}": tensor.detach().clone() for name, tensor in source.items()}
+
+
+def take(job: Job) -> tuple[dict[str, Tensor], Values]:
+    """Everything that changes from step to step, except what the loop keeps count of.
+
+    Where weights are sharded all ranks must call it; the first one gets them whole.
+    """
+    copy = job.shards.whole if job.shards else _copy
+    state = {f"{MODEL}{name}": copy(name, tensor) for name, tensor in _state(job).items()}
+    if job.average:
+        state |= {f"{AVERAGE}{name}": copy(name, tensor) for name, tensor in job.average.tensors.items()}
+    for key, tensors in job.update.memory().items():
+        named = ((job.names[number], tensor) for number, tensor in tensors.items())
+        state |= {f"{OPTIMIZER}{key}.{name}": copy(name, tensor) for name, tensor in named}
+    state |= {f"{BATCHES}{key}": tensor.clone() for key, tensor in job.batches.memory().items()}
+    state |= generators(job.device)
+    return state, {"rows_taken_of_epoch": job.batches.position, **job.schedule.memory()}
+
+
+def _state(job: Job) -> Mapping[str, Tensor]:
+    return job.shards.own if job.shards else job.model.state_dict()
+
+
+def _copy(_name: str, tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()
+
+
+def generators(device: torch.device) -> dict[str, Tensor]:
+    """States of the generators that a model draws from; on the host: no read of the device."""
+    states = {HOST_RNG: torch.get_rng_state()}
+    if device.type == "cuda":
+        states[DEVICE_RNG] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore(job: Job, tensors: Mapping[str, Tensor], values: Values, steps: int, rank: int = 0) -> None:
+    """Put a job where :func:`take` was called, `steps` steps from the beginning. Raises Invalid.
+
+    The generators are those of process `rank`, whose state lies beside the first one's with its number.
+    """
+    try:
+        job.model.load_state_dict(_part(tensors, MODEL))
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise Invalid("", f"the checkpoint does not fit the model: {first}") from None
+    if job.average:
+        for name, tensor in _part(tensors, AVERAGE).items():
+            job.average.tensors[name].copy_(tensor)
+    _restore_update(job, _part(tensors, OPTIMIZER), steps)
+    restore_course(job, tensors, values, rank)
+
+
+def restore_course(job: Job, tensors: Mapping[str, Tensor], values: Values, rank: int = 0) -> None:
+    """The part of it that does not grow with the model: order of the epoch, schedule, generators."""
+    job.batches.recall(_part(tensors, BATCHES), int(values["rows_taken_of_epoch"] or 0))
+    job.schedule.recall(values)
+    _restore_rng(job, tensors, f".{rank}" if rank else "")
+
+
+def is_of_course(name: str) -> bool:
+    """Whether :func:`restore_course` takes this tensor."""
+    return not name.startswith((MODEL, OPTIMIZER, AVERAGE))
+
+
+def _restore_update(job: Job, tensors: Mapping[str, Tensor], steps: int) -> None:
+    memory: dict[str, dict[int, Tensor]] = {}
+    for number, name in enumerate(job.names):
+        for key in (key for key in tensors if key.endswith(f".{name}")):
+            what = key.removesuffix(f".{name}")
+            if "." not in what:  # else the parameter `b` would take what belongs to `a.b`
+                memory.setdefault(what, {})[number] = tensors[key].to(job.parts.parameters[number].device)
+    if memory or steps:
+        job.update.recall(memory, steps)
+
+
+def _restore_rng(job: Job, tensors: Mapping[str, Tensor], of_rank: str) -> None:
+    torch.set_rng_state(tensors[HOST_RNG + of_rank])
+    if DEVICE_RNG in tensors and job.device.type == "cuda":
+        torch.cuda.set_rng_state(tensors[DEVICE_RNG + of_rank], job.device)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

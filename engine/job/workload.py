@@ -1,0 +1,175 @@
+"""What a run trains: rows, a model, a loss and metrics, from a dataset by name or from a task of the user's.
+
+Built on the host; the job moves it to its device. A material is used by one run only: its model has weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from epochtop.engine.data import load
+from epochtop.engine.data.dataset import Preparation, Rows, Split
+from epochtop.engine.data.raw import Say, quiet
+from epochtop.engine.models import build
+from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.step.batches import Share, Whole, move
+from epochtop.engine.step.evaluation import OwnMetrics
+from epochtop.engine.step.metrics import Metrics
+from epochtop.engine.step.step import Criterion
+from epochtop.engine.tasks.task import Task, load_task
+
+Examples = Rows | Dataset[Any]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything but the device and the optimizer."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    loss: str
+    """Name of the loss."""
+    judging: Criterion
+    """The loss as it is reported for rows that are held out: no smoothing, no weights."""
+    metrics: Metrics | OwnMetrics
+    outputs: int
+    shape: tuple[int, ...]
+    """Of a row."""
+    classes: tuple[str, ...]
+    split: Split | None = None
+    """Where the rows come from a dataset."""
+    task: Task | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How the rows were made ready; None for a task, which does that itself."""
+        return self.split.preparation if self.split else None
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all rows; a Dataset's are not known."""
+        return sum(part.bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))
+
+    def first(self, rows: int, device: torch.device) -> Whole:
+        """The first `rows` examples (0 for all) as a batch that is taken again and again, for measuring."""
+        if isinstance(self.train, Rows):
+            x, y = (torch.from_numpy(array[: rows or None]) for array in (self.train.x, self.train.y))
+        else:
+            assert self.task is not None
+            x, y = self.task.batch(rows or len(self.train))  # type: ignore[arg-type]
+        return Whole(move(x, device), move(y, device), Share())
+
+    def model(self, spec: RunSpec) -> nn.Module:
+        """The model with fresh weights, drawn from the default generator; a task brings its own."""
+        if self.task is not None:
+            return self.task.model
+        assert self.split is not None
+        return build.build_model(spec, self.split.preparation, self.outputs, self.shape)
+
+    def criterion(self, spec: RunSpec, device: torch.device) -> Criterion:
+        """The loss that is trained."""
+        if self.task is not None:
+            return self.task.loss
+        assert self.split is not None
+        weights = torch.tensor(self.split.class_weights, device=device) if self.split.class_weights else None
+        return criterion(self.loss, weights, spec.label_smoothing)
+
+
+def material(spec: RunSpec, say: Say = quiet) -> Material:
+    """Load what `spec` asks for; `say` hears what takes long. Raises Invalid."""
+    if spec.task:
+        torch.manual_seed(spec.seed)  # the user's function builds the model
+        return _of_task(load_task(spec.task))
+    split = load.load(spec, say)
+    return Material(
+        train=split.train,
+        validation=split.validation,
+        test=split.test,
+        loss=split.preparation.loss,
+        judging=criterion(split.preparation.loss),
+        metrics=Metrics(split.preparation.loss, split.outputs, split.preparation.target_spread),
+        outputs=split.outputs,
+        shape=tuple(split.train.x.shape[1:]),
+        classes=split.preparation.classes,
+        split=split,
+        notes=split.notes,
+    )
+
+
+def _of_task(task: Task) -> Material:
+    train = task.examples("train")
+    output = _try(task)
+    own_loss = task.loss is not functional.cross_entropy
+    metrics: Metrics | OwnMetrics = OwnMetrics(task.metrics)
+    if not task.metrics and not own_loss and output.ndim == 2:
+        metrics = Metrics("cross_entropy", output.shape[1])
+    return Material(
+        train=train,
+        validation=task.examples("validation"),
+        test=task.examples("test"),
+        loss=_name(task.loss),
+        judging=task.loss,
+        metrics=metrics,
+        outputs=output.shape[-1] if output.ndim > 1 else 1,
+        shape=tuple(train.x.shape[1:]) if isinstance(train, Rows) else _shape(task),
+        classes=tuple(task.classes),
+        task=task,
+    )
+
+
+def _try(task: Task) -> Tensor:
+    """A copy of the model's output for two rows; a tensor without rows if it gives none."""
+    with torch.random.fork_rng(), torch.no_grad():
+        output = copy.deepcopy(task.model).eval()(task.batch(2)[0])
+    return next(tensors_of(output), torch.empty(0))
+
+
+def _shape(task: Task) -> tuple[int, ...]:
+    first = next(tensors_of(task.batch(1)[0]), torch.empty(1))
+    return tuple(first.shape[1:])
+
+
+def _name(loss: object) -> str:
+    return str(getattr(loss, "__name__", type(loss).__name__))
+
+
+# --- losses ------------------------------------------------------------------------------------------------
+
+
+def criterion(name: str, weights: Tensor | None = None, smoothing: float = 0.0) -> Criterion:
+    """A loss by name: outputs and labels to a mean, 0-d. `weights` has one figure a class."""
+    if name == "cross_entropy":
+        if weights is None and not smoothing:
+            return functional.cross_entropy
+        return partial(functional.cross_entropy, weight=weights, label_smoothing=smoothing)
+    if name == "next_character":
+        return partial(_next_character, smoothing=smoothing)
+    if name == "binary_cross_entropy":
+        return partial(_binary_cross_entropy, weights=weights, smoothing=smoothing)
+    return _mean_squared_error
+
+
+def _next_character(logits: Tensor, following: Tensor, smoothing: float) -> Tensor:
+    """Over every character of every row: logits (rows, context, characters), following (rows, context)."""
+    return functional.cross_entropy(logits.flatten(0, 1), following.flatten().long(), label_smoothing=smoothing)
+
+
+def _binary_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    weight = None if weights is None else torch.where(labels > 0.5, weights[1], weights[0])
+    wanted = labels * (1 - smoothing) + smoothing / 2 if smoothing else labels
+    return functional.binary_cross_entropy_with_logits(logits.squeeze(1), wanted, weight)
+
+
+def _mean_squared_error(output: Tensor, target: Tensor) -> Tensor:
+    return functional.mse_loss(output.squeeze(1), target)

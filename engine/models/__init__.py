@@ -1,0 +1,4 @@
+"""The built-in networks and their description.
+
+Never imports data or tasks.
+"""

@@ -1,0 +1,82 @@
+"""`python -m epochtop.engine predict` and `export`: what is asked of a run that has weights, done by a process of its own.
+
+The screen starts it, since it must not import torch itself, and hands its output and exit status on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from epochtop.engine.protocol.spec import Invalid
+
+FORMATS = ("tensorboard", "safetensors", "onnx", "torch")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what `arguments` say. Returns 0, 2 for bad input, 1 for everything else that went wrong; one line says what."""
+    parsed = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    work: Callable[[argparse.Namespace], None] = parsed.work
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # packages' news for programmers
+            work(parsed)
+        sys.stdout.flush()
+    except Invalid as error:
+        return _complain(str(error), 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone; nothing is left to flush
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        from epochtop.engine.job.failures import explain
+
+        return _complain(" · ".join(filter(None, explain(error))), 1)
+    return 0
+
+
+def _complain(message: str, status: int) -> int:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"epochtop: {' '.join(message.split())}\n")
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m epochtop.engine", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    predict = commands.add_parser("predict")
+    predict.add_argument("run", type=Path)
+    predict.add_argument("file", type=Path)
+    predict.add_argument("--output", type=Path)
+    predict.add_argument("--columns", default="", help="separated by commas")
+    predict.set_defaults(work=_predict)
+    export = commands.add_parser("export")
+    export.add_argument("run", type=Path)
+    export.add_argument("--format", choices=FORMATS, required=True)
+    export.add_argument("--output", type=Path)
+    export.set_defaults(work=_export)
+    return parser
+
+
+def _predict(parsed: argparse.Namespace) -> None:
+    from epochtop.engine.inference.predict import predict
+
+    columns = [name.strip() for name in parsed.columns.split(",") if name.strip()]
+    predict(parsed.run, parsed.file, parsed.output, columns)
+
+
+def _export(parsed: argparse.Namespace) -> None:
+    from epochtop.engine.inference import export as exports
+
+    for line in exports.FORMATS[parsed.format](parsed.run, parsed.output):
+        sys.stdout.write(f"{line}\n")

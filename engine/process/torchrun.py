@@ -1,0 +1,278 @@
+"""`python -m epochtop.engine train`: train from a command line, without a screen; alone, or as one of torchrun's processes.
+
+    torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:PORT \\
+        -m epochtop.engine train --dataset digits --batch-size 64
+
+Rank 0 makes the run and writes it; each of the others finds the data at the same paths on its own machine. After
+a restart by torchrun the run goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch.distributed as dist
+
+from epochtop.engine.distributed import rank as follower
+from epochtop.engine.distributed.group import Report, reports
+from epochtop.engine.distributed.leader import DEVICE, NOTHING_TO_DO, Members
+from epochtop.engine.job.job import build, describe, resolved
+from epochtop.engine.job.workload import material
+from epochtop.engine.process.run import RUN_SIGNALS, Run
+from epochtop.engine.process.standby import versions
+from epochtop.engine.protocol.events import Failed
+from epochtop.engine.protocol.fields import field, fields, show, spec_from
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs import directory, index
+from epochtop.engine.runs.directory import Follower
+from epochtop.engine.step.batches import Share
+from epochtop.engine.training.resume import remains
+
+LAUNCH = "launch"
+"""File in a run directory: which launch of torchrun made it."""
+
+
+# --- what torchrun says --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process among those that were launched together."""
+
+    rank: int = 0
+    of: int = 1
+    local_rank: int = 0
+    restarts: int = 0
+    key: str = ""
+    """The same for all attempts of one launch, and for no other; empty without torchrun."""
+
+
+def launch_in(environment: Mapping[str, str]) -> Launch:
+    """What the variables say that torchrun sets. Raises Invalid where some of them are missing."""
+    if "RANK" not in environment:
+        return Launch()
+    try:
+        name = environment.get("TORCHELASTIC_RUN_ID", "none")
+        # without an id of its own, a launch is known by the agent that started us
+        own = name if name != "none" else f"{socket.gethostname()}:{os.getppid()}"
+        return Launch(
+            rank=int(environment["RANK"]),
+            of=int(environment["WORLD_SIZE"]),
+            local_rank=int(environment["LOCAL_RANK"]),
+            restarts=int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)),
+            key=own,
+        )
+    except (KeyError, ValueError) as error:
+        raise Invalid("", f"RANK is set as torchrun does it, but not everything else: {error}") from None
+
+
+class Launched(Members):
+    """Ranks that torchrun started and ends."""
+
+    def __init__(self, of: int, store: Any) -> None:
+        self.of, self._store = of, store
+
+    def start(self) -> Any:
+        return self._store
+
+    def culprit(self, patience_s: float = 0.0) -> Report | None:
+        until = time.monotonic() + patience_s
+        while True:
+            found = reports(self._store)
+            causes = [report for report in found if not report.lost]
+            if causes or time.monotonic() >= until:
+                break
+            time.sleep(0.05)
+        if causes or not patience_s:
+            return causes[0] if causes else None
+        silent = sorted(set(range(1, self.of)) - {report.rank for report in found})
+        if not silent:
+            return None
+        which = f"rank {silent[0]}" if len(silent) == 1 else f"one of the ranks {', '.join(map(str, silent))}"
+        return Report(
+            rank=silent[0],
+            message=f"{which} ended without a word, as a process that is killed does",
+            advice="torchrun says how its processes ended; the system kills one when memory runs out",
+        )
+
+    def dismiss(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+# --- what the command line says ------------------------------------------------------------------------------
+
+
+def read_flags(arguments: list[str]) -> dict[str, str]:
+    """`--name value`, `--name=value`, `--switch`, `--no-switch` as texts by field, and `resume`. Raises Invalid."""
+    texts: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--"):
+            raise Invalid("", f"{flag!r} is no flag; write --FIELD VALUE, as in --epochs 100")
+        name, equals, value = flag[2:].partition("=")
+        name = name.replace("-", "_")
+        values = [value] if equals else []
+        if name.startswith("no_") and not equals:
+            name, values = name.removeprefix("no_"), ["no"]
+        while rest and not rest[0].startswith("--"):
+            values.append(rest.pop(0))
+        texts[name] = _joined(name, values)
+    return texts
+
+
+def _joined(name: str, values: list[str]) -> str:
+    kind = "text" if name == "resume" else field(name).kind
+    if kind == "switch" and not values:
+        return "yes"
+    if len(values) > 1 and kind != "integers":
+        raise Invalid(name, f"takes one value, not {' '.join(values)!r}")
+    return ",".join(values)
+
+
+def usage() -> str:
+    """Every flag with its default."""
+    lines = [
+        "usage: python -m epochtop.engine train [--FIELD VALUE ...]",
+        "       python -m epochtop.engine train --resume RUN",
+        "       torchrun --nnodes N --nproc-per-node M -m epochtop.engine train [--FIELD VALUE ...]",
+        "",
+    ]
+    for about in fields():
+        unit = f" {about.unit}" if about.unit else ""
+        lines.append(f"  --{about.name.replace('_', '-')} [{show(about.default)}{unit}]  {about.description}")
+    return "\n".join(lines) + "\n"
+
+
+def spec_of(texts: dict[str, str], launch: Launch) -> RunSpec:
+    """The checked spec; its processes are those that were launched. Raises Invalid."""
+    if not launch.key:
+        return spec_from(texts)
+    spec = spec_from({**texts, "processes": texts.get("processes", str(launch.of))})
+    if spec.processes != launch.of:
+        raise Invalid("processes", f"torchrun has started {launch.of}, not {spec.processes}; leave it out")
+    return spec
+
+
+# --- one process ---------------------------------------------------------------------------------------------
+
+
+def main(arguments: list[str]) -> int:
+    """Entry of `python -m epochtop.engine train`. Exit status: 0, 1 for a run that failed, 2 for a wrong request."""
+    if {"-h", "--help"} & {*arguments}:
+        sys.stdout.write(usage())
+        return 0
+    try:
+        launch = launch_in(os.environ)
+        store = _store(launch) if launch.of > 1 else None
+        if launch.rank:
+            return follower.serve(store, launch.rank, launch.of, launch.local_rank)
+        return _lead(read_flags(arguments), launch, store)
+    except Invalid as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+
+
+def _store(launch: Launch) -> Any:
+    """What all processes of this attempt share, at MASTER_ADDR and MASTER_PORT.
+
+    torchrun keeps its store over restarts, so each attempt needs keys of its own: those of the attempt before
+    would send a rank to peers that are gone.
+    """
+    store, _, _ = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+    return dist.PrefixStore(f"epochtop/{launch.restarts}/{launch.of}", store)  # type: ignore[attr-defined]
+
+
+def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
+    launched = Launched(launch.of, store) if launch.of > 1 else None
+    before = _before(texts, launch)
+    if before is not None and launch.restarts and index.summarize(before).state == "finished":
+        if store is not None:
+            store.set(DEVICE, NOTHING_TO_DO)
+        return 0
+    try:
+        run = _begin(spec_of(texts, launch), launch, launched) if before is None else _go_on(before, launch, launched)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
+    _say(f"{run.path.name}\n")
+    status = run.serve()
+    _say_end(run.path)
+    return status
+
+
+def _before(texts: dict[str, str], launch: Launch) -> Path | None:
+    """The run to go on with: the one that is named, or that of an earlier attempt; None for a new one."""
+    home = directory.home()
+    wanted = texts.pop("resume", None)
+    if wanted is not None:
+        if texts:
+            raise Invalid(next(iter(texts)), "cannot be changed in a run that goes on; leave it out")
+        if not launch.restarts:
+            return index.find(home, wanted)
+    if launch.restarts and launch.key:
+        return next((path for path in index.run_paths(home) if _launch_of(path) == launch.key), None)
+    return None
+
+
+def _launch_of(run: Path) -> str:
+    try:
+        return (run / LAUNCH).read_text()
+    except OSError:
+        return ""
+
+
+def _begin(spec: RunSpec, launch: Launch, launched: Members | None) -> Run:
+    spec = resolved(spec)
+    stuff = material(spec)
+    job = build(spec, stuff, describe(spec, stuff), Share(0, spec.processes))
+    signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)  # from now on they are the run's to answer
+    path, lock = directory.create(directory.home(), spec, versions(), time.time())
+    directory.write_whole(path / LAUNCH, launch.key.encode())
+    return Run(job, path, lock, launched=launched, attached=True)
+
+
+def _go_on(path: Path, launch: Launch, launched: Members | None) -> Run:
+    left = remains(path)
+    if launch.key and left.spec.processes != launch.of:
+        raise Invalid("processes", f"{path.name} is trained by {left.spec.processes}, torchrun has started {launch.of}")
+    stuff = material(left.spec)
+    job = build(left.spec, stuff, describe(left.spec, stuff), Share(0, left.spec.processes))
+    origin = left.restore(job)
+    signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
+    lock = directory.reopen(path)
+    directory.write_whole(path / LAUNCH, launch.key.encode())
+    return Run(job, path, lock, origin, left.tensors, launched=launched, attached=True)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _say_end(run: Path) -> None:
+    events = Follower(run)
+    try:
+        last = [event for event in events.read_all() if not isinstance(event, directory.BadLine)][-1:]
+    finally:
+        events.close()
+    if last and isinstance(last[0], Failed):
+        sys.stderr.write(f"{last[0].traceback}\n{run.name} failed: {last[0].message}\n{last[0].advice}\n")
+        return
+    summary = index.summarize(run)
+    facts = msgspec.structs.asdict(summary)
+    shown = ", ".join(
+        f"{name} {facts[name]:g}" for name in ("steps", "final_loss", "test_loss") if facts[name] is not None
+    )
+    _say(f"{run.name} {summary.state}: {shown}\n")

@@ -1,0 +1,305 @@
+"""The run directory: create, append, follow, lock.
+
+The directory is the whole protocol between an engine and its viewers: the engine appends events, viewers
+append commands, everybody else reads. This module must never import torch, numpy or Textual, and a reader
+must never fail on a line that is torn, corrupt or from a newer version.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from epochtop.engine.protocol.events import (
+    UNREADABLE,
+    AnyCommand,
+    AnyEvent,
+    RunRecord,
+    decode_command,
+    decode_event,
+    decode_record,
+    encode,
+)
+from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+
+RECORD, EVENTS, COMMANDS, LOCK, OUTPUT = "run.json", "events.jsonl", "commands.jsonl", "lock", "output.log"
+CHECKPOINTS = "checkpoints"
+PREPARATION = "preparation.json"
+
+READ_BYTES = 1 << 20
+"""A reader takes at most this much of a log at once, so that memory is bounded for any length."""
+
+
+def home() -> Path:
+    """The folder of all runs: $EPOCHTOP_HOME, else `runs` in the user's data folder."""
+    chosen = os.environ.get("EPOCHTOP_HOME")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("epochtop", appauthor=False)) / "runs"
+
+
+LAB = "lab"
+
+
+def lab_home(folder: Path) -> Path:
+    """The folder of all experiments beside the runs in `folder`: they are run directories too, but nothing is trained."""
+    return folder / LAB
+
+
+def whoami() -> str:
+    """The sender of a command, as `user@host:pid`."""
+    return f"{_user()}@{socket.gethostname()}:{os.getpid()}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user id in this container
+        return str(os.getuid())
+
+
+# --- writing: the engine ---------------------------------------------------------------------------------
+
+
+def make_home(folder: Path) -> None:
+    """Make the folder of runs, private to the user. Raises Invalid if runs cannot be written there."""
+    try:
+        if folder.name == LAB:  # parents that mkdir makes have the mode that everybody has
+            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = folder / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Invalid(
+            "",
+            f"cannot write runs to {folder}: {error.strerror}; set EPOCHTOP_HOME to a folder you may write to",
+        ) from None
+
+
+def create(
+    folder: Path, spec: RunSpec, versions: dict[str, str], created: float, experiment: Asked | None = None
+) -> tuple[Path, IO[bytes]]:
+    """Create a run directory and take its lock.
+
+    Returns its path and the open lock file, which the caller keeps open as long as it lives. The directory
+    is filled aside and renamed, so that no viewer ever sees half of one. Raises Invalid if the home folder
+    cannot be written.
+    """
+    make_home(folder)
+    aside = folder / f".new-{secrets.token_hex(8)}"
+    try:
+        aside.mkdir(mode=0o700)
+        (aside / CHECKPOINTS).mkdir()
+        lock = open(aside / LOCK, "wb")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for name in (EVENTS, COMMANDS, OUTPUT):
+            (aside / name).touch()
+        record = RunRecord(
+            spec=spec,
+            experiment=experiment,
+            created=created,
+            host=socket.gethostname(),
+            user=_user(),
+            pid=os.getpid(),
+            versions=versions,
+        )
+        write_whole(aside / RECORD, encode(record))
+        while True:
+            path = folder / f"{experiment.name if experiment else stem(spec)}-{secrets.token_hex(2)}"
+            if not path.exists():
+                with contextlib.suppress(FileExistsError):
+                    aside.rename(path)
+                    return path, lock
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise Invalid("", f"cannot create a run in {folder}: {error.strerror}") from None
+
+
+def stem(spec: RunSpec) -> str:
+    """How the id of a run begins: what is trained on, and which model."""
+    file, _, _ = spec.task.rpartition(":")
+    what = file or spec.dataset.removeprefix(f"{spec.source}:")
+    words = "".join(letter if letter.isalnum() else "-" for letter in Path(what).stem)[:24].strip("-").lower()
+    return f"{words or 'run'}-{'own' if file else spec.model}"
+
+
+def reopen(run: Path) -> IO[bytes]:
+    """Take the lock of a run whose engine is gone, make it ours, and end a line that was cut off.
+
+    Returns the open lock file, which the caller keeps open as long as it lives. Raises Invalid while another
+    engine holds it, or if the run cannot be written.
+    """
+    record = read_record(run)
+    try:
+        lock = open(run / LOCK, "r+b")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise Invalid("", f"{run.name} is still running; `epochtop attach {run.name}` shows it") from None
+        with open(run / EVENTS, "r+b") as log:
+            if log.seek(0, os.SEEK_END) and log.seek(-1, os.SEEK_END) >= 0 and log.read(1) != b"\n":
+                log.write(b"\n")
+        write_whole(run / RECORD, encode(msgspec.structs.replace(record, pid=os.getpid(), host=socket.gethostname())))
+    except OSError as error:
+        raise Invalid("", f"cannot go on with {run}: {error.strerror}") from None
+    return lock
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file complete or not at all: aside, fsync, rename."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(aside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # else a power cut may bring the old file back
+    finally:
+        os.close(folder)
+
+
+# --- commands: viewers to the engine ---------------------------------------------------------------------
+
+
+def send(run: Path, command: AnyCommand) -> None:
+    """Append a command to a run. One write of one line, so that viewers never mix theirs."""
+    descriptor = os.open(run / COMMANDS, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, encode(command) + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+class Inbox:
+    """Reads the commands of one run as they come; for the engine. An unreadable line is skipped."""
+
+    def __init__(self, run: Path, from_now: bool = False) -> None:
+        """`from_now` leaves out what was commanded before, for a run that goes on."""
+        self._file = open(run / COMMANDS, "rb", buffering=0)
+        if from_now:
+            self._file.seek(0, os.SEEK_END)
+        self._rest = b""
+
+    def read(self) -> list[AnyCommand]:
+        """The commands that arrived since the last call."""
+        new = self._file.read(READ_BYTES)
+        if not new:
+            return []
+        *lines, self._rest = (self._rest + new).split(b"\n")
+        commands: list[AnyCommand] = []
+        for line in lines:
+            with contextlib.suppress(*UNREADABLE):
+                commands.append(decode_command(line))
+        return commands
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+
+# --- reading: viewers ------------------------------------------------------------------------------------
+
+
+class BadLine(msgspec.Struct, frozen=True):
+    """A line of events.jsonl that could not be read and was skipped."""
+
+    number: int
+    """Line number, from 1."""
+    reason: str
+
+
+class Follower:
+    """Reads the events of one run from the beginning and then as they come.
+
+    A last line without its newline is not written yet and stays for the next call; any other unreadable
+    line comes out as a :class:`BadLine`. Nothing is ever read twice.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.path = run
+        self._file: IO[bytes] | None = None
+        self._rest = b""
+        self._line = 0
+
+    def read(self) -> list[AnyEvent | BadLine]:
+        """Events that became complete, about 1 MiB of them or one that is longer; an empty list when there are none."""
+        if self._file is None:
+            try:
+                self._file = open(self.path / EVENTS, "rb", buffering=0)
+            except FileNotFoundError:
+                return []
+        lines: list[bytes] = []
+        while not lines:
+            new = self._file.read(READ_BYTES)
+            if not new:
+                return []
+            *lines, self._rest = (self._rest + new).split(b"\n")
+        return [self._decode(line) for line in lines]
+
+    def _decode(self, line: bytes) -> AnyEvent | BadLine:
+        self._line += 1
+        try:
+            return decode_event(line)
+        except UNREADABLE as error:
+            return BadLine(self._line, str(error))
+
+    def read_all(self) -> Iterator[AnyEvent | BadLine]:
+        """Everything that is there now, piece by piece."""
+        while batch := self.read():
+            yield from batch
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._file is not None:
+            self._file.close()
+
+
+def is_alive(run: Path) -> bool:
+    """Whether an engine holds the run's lock."""
+    try:
+        with open(run / LOCK, "rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+            return False
+    except OSError:
+        return False
+
+
+def output_tail(run: Path, lines: int = 12) -> str:
+    """The last lines of what the engine printed; empty when it printed nothing."""
+    try:
+        with open(run / OUTPUT, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 16_384))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def read_record(run: Path) -> RunRecord:
+    """run.json of a run. Raises Invalid when it is missing or cannot be read."""
+    try:
+        return decode_record((run / RECORD).read_bytes())
+    except FileNotFoundError:
+        raise Invalid("", f"{run} is not a run: it has no {RECORD}") from None
+    except (OSError, *UNREADABLE) as error:
+        raise Invalid("", f"{run / RECORD} cannot be read: {error}") from None

@@ -1,0 +1,243 @@
+"""Torch's own optimizers as updates, and the choice among all of them.
+
+Nothing here may read a value back from the device: what torch can only do with a read is not offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.step.update_rules import SGD, Adam, Memory, RMSprop, Tensors, Update
+
+
+class Wrapped(Update):
+    """Optimizers of torch, each with parameters of its own."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self._parameters, self._optimizers = list(parameters), list(optimizers)
+        self._owners = {
+            id(parameter): optimizer
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
+
+        self._learning_rate = float(optimizers[0].param_groups[0]["lr"])
+        self._live: Tensor | None = None
+
+    @property
+    def learning_rate(self) -> float:
+        """Of all of them."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._learning_rate = value
+        if self._live is not None:
+            self._live.fill_(value)
+            return
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = value
+
+    @property
+    def can_be_captured(self) -> bool:
+        """Whether torch can take the steps inside a CUDA graph."""
+        return all(
+            "capturable" in optimizer.defaults or optimizer.defaults.get("fused") for optimizer in self._optimizers
+        )
+
+    def begin(self) -> None:
+        """Make what torch makes with an optimizer's first step: tensors of zeros. The parameters may move meanwhile."""
+        for optimizer in self._optimizers:
+            if all(optimizer.state.values()) and optimizer.state:
+                continue
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.zeros_like(parameter)
+            optimizer.step()
+            for state in optimizer.state.values():
+                for value in state.values():
+                    if isinstance(value, Tensor):
+                        value.zero_()
+
+    def take_rate_from(self, tensor: Tensor) -> None:
+        """From now on the learning rate lies in this tensor (0-d, on the device), so that steps can be captured."""
+        self._live = tensor.fill_(self._learning_rate)
+        for optimizer in self._optimizers:
+            optimizer._warned_capturable_if_run_uncaptured = True  # some steps are taken one by one
+            for group in optimizer.param_groups:
+                group["lr"] = tensor
+                if "capturable" in group:
+                    group["capturable"] = True
+
+    def __call__(self, gradients: Tensors) -> None:
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        for optimizer in self._optimizers:
+            optimizer.step()
+
+    def memory(self) -> Memory:
+        found: dict[str, dict[int, Tensor]] = {}
+        for number, parameter in enumerate(self._parameters):
+            for name, value in self._owners[id(parameter)].state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    found.setdefault(name, {})[number] = value
+        return found
+
+    def recall(self, memory: Memory, steps: int) -> None:
+        for name, tensors in memory.items():
+            for number, tensor in tensors.items():
+                parameter = self._parameters[number]
+                owner = self._owners[id(parameter)]
+                # torch keeps the step count on the host, except for fused optimizers
+                host = name == "step" and not owner.defaults.get("fused")
+                owner.state[parameter][name] = tensor.cpu() if host else tensor.to(parameter.device)
+
+
+class Scaled(Wrapped):
+    """A fused optimizer under a loss scale: where a gradient overflowed, the step is skipped on the device.
+
+    Only fused optimizers can skip without telling the host (:class:`torch.amp.GradScaler` reads it for others).
+    Gradients arrive multiplied by the scale; `loss_scale` is what the loss has to be multiplied by.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, clip_norm: float) -> None:
+        super().__init__(parameters, [optimizer])
+        self._clip_norm = clip_norm
+        self._scaler = torch.amp.GradScaler(self._parameters[0].device.type)
+        self._scaler.scale(torch.zeros((), device=self._parameters[0].device))  # makes the scale's tensor
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """The loss times the scale."""
+        return self._scaler.scale(loss)
+
+    def __call__(self, gradients: Tensors) -> None:
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._step()
+        self._scaler.update()
+
+    def _step(self) -> None:
+        optimizer = self._optimizers[0]
+        if self._clip_norm:
+            self._scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        self._scaler.step(optimizer)
+
+    def memory(self) -> Memory:
+        scale, growth = self._scaler._scale, self._scaler._growth_tracker
+        assert scale is not None
+        assert growth is not None
+        return {**super().memory(), "scale": {0: scale}, "growth_tracker": {0: growth}}
+
+    def recall(self, memory: Memory, steps: int) -> None:
+        own = dict(memory)
+        scale, growth = own.pop("scale")[0], own.pop("growth_tracker")[0]
+        assert self._scaler._scale is not None
+        assert self._scaler._growth_tracker is not None
+        self._scaler._scale.copy_(scale)
+        self._scaler._growth_tracker.copy_(growth)
+        super().recall(own, steps)
+
+
+class Muon(Update):
+    """:class:`torch.optim.Muon` for matrices, as it is meant, and AdamW for the rest.
+
+    Muon's rate is adjusted to the size of AdamW's steps, so that both share one.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        learning_rate: float,
+        weight_decay: float,
+        rule: Callable[[Sequence[nn.Parameter]], Update] | None = None,
+    ) -> None:
+        """`rule` updates the matrices in place of torch's."""
+        self._numbers = [
+            [number for number, parameter in enumerate(parameters) if parameter.ndim == 2],
+            [number for number, parameter in enumerate(parameters) if parameter.ndim != 2],
+        ]
+        matrices, others = ([parameters[number] for number in numbers] for numbers in self._numbers)
+        self._parts: list[Update] = [Adam(others, learning_rate, weight_decay, decoupled=True)]
+        if matrices:
+            self._parts.insert(0, rule(matrices) if rule else _muon(matrices, learning_rate, weight_decay))
+        else:
+            self._numbers = self._numbers[1:]
+
+    @property
+    def learning_rate(self) -> float:
+        """Of both."""
+        return self._parts[0].learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        for part in self._parts:
+            part.learning_rate = value
+
+    def __call__(self, gradients: Tensors) -> None:
+        for part, numbers in zip(self._parts, self._numbers, strict=True):
+            if numbers:
+                part([gradients[number] for number in numbers])
+
+    def memory(self) -> Memory:
+        found: dict[str, dict[int, Tensor]] = {}
+        for part, numbers in zip(self._parts, self._numbers, strict=True):
+            for name, tensors in part.memory().items():
+                found.setdefault(name, {}).update({numbers[own]: tensor for own, tensor in tensors.items()})
+        return found
+
+    def recall(self, memory: Memory, steps: int) -> None:
+        for part, numbers in zip(self._parts, self._numbers, strict=True):
+            own = {
+                name: {numbers.index(number): tensor for number, tensor in tensors.items() if number in numbers}
+                for name, tensors in memory.items()
+            }
+            part.recall({name: tensors for name, tensors in own.items() if tensors}, steps)
+
+
+def _muon(matrices: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> Update:
+    muon = torch.optim.Muon(matrices, learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    return Wrapped(matrices, [muon])
+
+
+# --- from a spec -------------------------------------------------------------------------------------------
+
+Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+def torch_optimizer(spec: RunSpec, fused: bool | None) -> Make:
+    """Torch's optimizer that `spec` asks for, still without parameters. Where `fused` is None, torch chooses."""
+    rate, decay = spec.learning_rate, spec.weight_decay
+    optim = torch.optim
+    makers: dict[str, Make] = {
+        "sgd": lambda parameters: optim.SGD(
+            parameters, rate, spec.momentum, weight_decay=decay, nesterov=spec.nesterov, fused=fused
+        ),
+        "adam": lambda parameters: optim.Adam(parameters, rate, weight_decay=decay, fused=fused),
+        "adamw": lambda parameters: optim.AdamW(parameters, rate, weight_decay=decay, fused=fused),
+        # unfused, it reads its step count, which lies on the host but costs as much
+        "adagrad": lambda parameters: optim.Adagrad(parameters, rate, weight_decay=decay, fused=True),
+    }
+    return makers[spec.optimizer]
+
+
+def make_update(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> Update:
+    """The update rule that `spec` asks for."""
+    cuda = parameters[0].device.type == "cuda"
+    if spec.precision == "fp16":
+        return Scaled(parameters, torch_optimizer(spec, fused=True)(parameters), spec.clip_norm)
+    if spec.optimizer == "sgd":
+        return SGD(parameters, spec.learning_rate, spec.weight_decay, spec.momentum, spec.nesterov)
+    if spec.optimizer in ("adam", "adamw") and (not cuda or spec.executor == "compile"):
+        return Adam(parameters, spec.learning_rate, spec.weight_decay, decoupled=spec.optimizer == "adamw")
+    if spec.optimizer == "rmsprop":
+        return RMSprop(parameters, spec.learning_rate, spec.weight_decay, spec.momentum)
+    if spec.optimizer == "muon":
+        return Muon(parameters, spec.learning_rate, spec.weight_decay)
+    return Wrapped(parameters, [torch_optimizer(spec, fused=cuda)(parameters)])

@@ -1,0 +1,128 @@
+"""Evaluations of a run and what follows from them: the best weights, patience, a lower learning rate.
+
+An evaluation is enqueued; its figures come with the next window. Only where the course of the training depends on
+them (patience, plateau) the loop waits, so that it takes the same course again when it is repeated.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from epochtop.engine.job import state
+from epochtop.engine.job.decision_boundary import MapLabel
+from epochtop.engine.job.job import Job
+from epochtop.engine.job.state import Values
+from epochtop.engine.protocol.events import Evaluated, Mapped
+from epochtop.engine.step.metrics import Scores
+from epochtop.engine.step.window import LossWindow
+from epochtop.engine.training.tally import Best, Patience
+
+if TYPE_CHECKING:
+    from epochtop.engine.distributed.leader import Team
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation under way, and a copy of the weights it was made with; none for the test at the end."""
+
+    step: int
+    seconds: float
+    weights: dict[str, Tensor] | None
+
+
+def enqueue(job: Job, test: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Figures of the rows that are judged by, or of the `test` rows; and the decision boundary, where it is drawn.
+
+    The moving average, where there is one, is evaluated in place of the weights. Of shards all ranks must call it.
+    """
+    average = job.average.tensors if job.average and job.shards is None else None
+    with job.shards.evaluating(job.average) if job.shards else nullcontext():
+        figures = job.judge.evaluate(job.model, job.test if test else job.judged, average)
+        boundary = None if test else job.boundary
+        mapped = boundary.enqueue(job.model, average) if boundary is not None else None
+    return figures, mapped
+
+
+class Appraisal:
+    """Evaluates one job; remembers the newest and the best figures."""
+
+    def __init__(self, job: Job, window: LossWindow, team: Team | None = None) -> None:
+        """`team` is for a job whose other ranks have to take part."""
+        self._job, self._window, self._team = job, window, team
+        self._judged = -1
+        """Step of the last evaluation whose figures have come."""
+        self.best = Best()
+        self.patience = Patience(job.spec.patience)
+        self.newest_step = -1
+        self.test_loss: float | None = None
+        self.test: Scores | None = None
+        self.lowered = False
+        """Whether the last evaluation made the schedule lower the learning rate."""
+
+    @property
+    def decides(self) -> bool:
+        """Whether the training's course depends on evaluations."""
+        return self._job.spec.patience > 0 or self._job.spec.schedule == "plateau"
+
+    def enqueue(self, step: int, seconds: float) -> None:
+        """Evaluate with the weights as they are; the figures come with the next window."""
+        self.newest_step = step
+        self._order(step, test=False)
+        label = Evaluation(step, round(seconds, 6), state.weights(self._job))
+        figures, mapped = enqueue(self._job)
+        self._window.attach(label, (figures,))
+        if mapped is not None:
+            self._window.attach(MapLabel(step), (mapped,))
+
+    def _order(self, step: int, test: bool) -> None:
+        if self._team is not None and self._job.shards is not None:
+            self._team.evaluate(step, test, self.best.step, self._judged)
+
+    def mapped(self, label: MapLabel, answer: Tensor) -> Mapped | None:
+        """The decision boundary, once its figures have reached the host."""
+        boundary = self._job.boundary
+        return boundary.mapped(label.step, answer, self._job.material.classes) if boundary else None
+
+    def enqueue_test(self, step: int, seconds: float) -> None:
+        """Evaluate the test rows, where others are judged by."""
+        if self._job.judged_on == "validation" and len(self._job.test):
+            self._order(step, test=True)
+            self._window.attach(Evaluation(step, round(seconds, 6), None), (enqueue(self._job, test=True)[0],))
+
+    def arrived(self, label: Evaluation, values: Tensor) -> Evaluated | None:
+        """Take in figures that reached the host; returns what there is to tell."""
+        loss, scores = self._job.judge.read(values)
+        if label.weights is None:
+            self.test_loss, self.test = loss, scores
+            return None
+        self._judged = label.step
+        main = scores.values.get(self._job.judge.metrics.main)
+        self.best.judge(label.step, label.weights, loss, main)
+        self.patience.judge(loss)
+        self.lowered = self._job.schedule.judge(loss)
+        if self._job.judged_on == "test":
+            self.test_loss, self.test = loss, scores
+        if self._job.judged_on == "train":
+            return None
+        return Evaluated(
+            step=label.step,
+            seconds=label.seconds,
+            loss=loss,
+            metric=main,
+            metrics=scores.values,
+            confusion=scores.confusion,
+        )
+
+    def memory(self) -> Values:
+        """What a run that goes on must know."""
+        return self.patience.memory()
+
+    def recall(self, values: Values, best: Values | None, best_step: int) -> None:
+        """Take up what :meth:`memory` gave, and the figures of the best weights, which lie on the disk already."""
+        self.patience.recall(values)
+        if best is not None:
+            self.best.step, self.best.loss, self.best.metric = best_step, best["test_loss"], best["test_metric"]

@@ -1,0 +1,164 @@
+"""The thread between the loop and the files: writes what happened, reads what is commanded.
+
+The loop puts items into a queue and never touches a file, so a slow or hanging disk cannot slow the training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from torch import Tensor
+
+from epochtop.engine.protocol.events import AnyCommand, AnyEvent, Saved, Warned, encode
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.runs.directory import EVENTS, Inbox
+from epochtop.engine.training import checkpoint
+
+POLL_S = 0.02
+"""How often commands are looked for. One read of an open file; 50 a second cost 0.02 % of a core."""
+PATIENCE_S = 30.0
+"""How long the end of a run waits for a disk that is full."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """A checkpoint to write; tensors on the host that nobody changes any more."""
+
+    kind: checkpoint.Kind
+    step: int
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+class Recorder:
+    """Owns events.jsonl and commands.jsonl of one run while its engine lives.
+
+    `commands` fills with what viewers ask. What is put before :meth:`start` is kept.
+    """
+
+    def __init__(self, run: Path, spec: RunSpec, goes_on: bool = False) -> None:
+        """`goes_on` is for a run that had ended: what was commanded then is not obeyed now."""
+        self.commands: SimpleQueue[AnyCommand] = SimpleQueue()
+        self._run, self._spec = run, spec
+        self._on_command: Callable[[], None] = lambda: None
+        self._items: SimpleQueue[AnyEvent | Save | threading.Event | None] = SimpleQueue()
+        self._log = os.open(run / EVENTS, os.O_WRONLY | os.O_APPEND)
+        self._inbox = Inbox(run, from_now=goes_on)
+        self._unwritten = b""
+        self._refused_by_disk = False
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+
+    def start(self, on_command: Callable[[], None]) -> None:
+        """Begin to write and to listen; `on_command` is called from the recorder's thread when a command arrives."""
+        self._on_command = on_command
+        self._thread.start()
+
+    def put(self, item: AnyEvent | Save) -> None:
+        """Hand over an event or a checkpoint; returns at once."""
+        self._items.put(item)
+
+    def begin_again(self, spec: RunSpec, patience_s: float = PATIENCE_S) -> bool:
+        """Write out everything that was put; checkpoints are of `spec` from now on. False if the disk would not take it."""
+        written = threading.Event()
+        self._items.put(written)
+        done = written.wait(patience_s) and not self._unwritten
+        self._spec = spec
+        return done
+
+    def close(self) -> bool:
+        """Write everything out and sync it to the disk. False if the disk would not take it."""
+        self._items.put(None)
+        self._thread.join()
+        os.close(self._log)
+        self._inbox.close()
+        return not self._unwritten
+
+    def _work(self) -> None:
+        while True:
+            try:
+                item = self._items.get(timeout=POLL_S)
+            except Empty:
+                self._flush()
+            else:
+                if item is None:
+                    self._finish()
+                    return
+                if isinstance(item, threading.Event):
+                    self._flush()
+                    self._sync()
+                    item.set()
+                else:
+                    self._take(item)
+            self._read_commands()
+
+    def _take(self, item: AnyEvent | Save) -> None:
+        if isinstance(item, Save):
+            item = self._save(item)
+        self._write(item)
+        if isinstance(item, Saved):
+            self._sync()
+
+    def _save(self, item: Save) -> Saved | Warned:
+        self._flush()
+        if self._unwritten:  # a checkpoint must never be ahead of the log: a run that goes on needs both
+            return Warned(message=f"checkpoint {item.kind!r} at step {item.step} waits for room on the disk")
+        self._sync()
+        try:
+            checkpoint.write(self._run, item.kind, item.step, self._spec, item.tensors, item.values)
+        except OSError as error:
+            return Warned(message=f"checkpoint {item.kind!r} at step {item.step} was not written: {error}")
+        return Saved(step=item.step, kind=item.kind)
+
+    def _write(self, event: AnyEvent) -> None:
+        self._unwritten += encode(event) + b"\n"
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write what is waiting. A full disk keeps it in memory until there is room again."""
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[os.write(self._log, self._unwritten) :]
+            self._refused_by_disk = False
+        except OSError as error:
+            if not self._refused_by_disk:
+                _complain(f"{error}; losses wait in memory until there is room")
+            self._refused_by_disk = True
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._log)
+        except OSError as error:
+            _complain(str(error))
+
+    def _finish(self) -> None:
+        patience = time.monotonic() + PATIENCE_S
+        self._flush()
+        while self._unwritten and time.monotonic() < patience:
+            time.sleep(0.5)
+            self._flush()
+        self._sync()
+
+    def _read_commands(self) -> None:
+        try:
+            commands = self._inbox.read()
+        except OSError:  # a stale handle of a network disk; the next look may find it again
+            return
+        for command in commands:
+            self.commands.put(command)
+        if commands:
+            self._on_command()
+
+
+def _complain(message: str) -> None:
+    """Tell output.log. It lies on the same disk, so that it may be full as well."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{EVENTS}: {message}\n")

@@ -1,0 +1,107 @@
+"""Who may import what, seen in fresh interpreters: what is in `sys.modules` afterwards."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+LOADED = (
+    "import json, sys; before = {{*sys.modules}}; {statements}; print(json.dumps(sorted({{*sys.modules}} - before)))"
+)
+
+HEAVY = {"torch", "numpy", "sklearn", "scipy", "safetensors"}
+SCREEN = {"textual", "plotext", "rich", "tyro"}
+
+
+def loaded(statements: str) -> set[str]:
+    """Every package that these statements load in a fresh interpreter."""
+    code = LOADED.format(statements=statements)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+
+def third_parties(names: set[str]) -> set[str]:
+    """Those that come neither with Python nor from here."""
+    return {name for name in names if name not in sys.stdlib_module_names and not name.startswith("_")} - {"epochtop"}
+
+
+@pytest.mark.parametrize("package", ["numpy", "msgspec"])
+def test_an_import_is_seen(package: str) -> None:
+    """Else the tests below would prove nothing."""
+    assert package in third_parties(loaded(f"import {package}"))
+    assert package in third_parties(loaded(f"import importlib; importlib.import_module('{package}')"))
+    assert package not in loaded("import json")
+
+
+def test_the_package_itself_costs_nothing() -> None:
+    assert third_parties(loaded("import epochtop, epochtop.engine, epochtop.tui")) == set()
+
+
+@pytest.mark.parametrize(
+    "module", ["epochtop.engine.protocol.events", "epochtop.engine.protocol.requests", "epochtop.engine.protocol.spec"]
+)
+def test_the_protocol_needs_msgspec_alone(module: str) -> None:
+    alone = third_parties(loaded("import msgspec"))
+    assert third_parties(loaded(f"import {module}")) == alone <= {"msgspec", "typing_extensions"}
+
+
+@pytest.mark.parametrize(
+    "module", ["epochtop.engine.runs.directory", "epochtop.engine.runs.index", "epochtop.engine.hardware"]
+)
+def test_what_the_screen_uses_of_the_engine_is_light(module: str) -> None:
+    assert not loaded(f"import {module}") & (HEAVY | SCREEN)
+
+
+def test_using_a_run_stays_light() -> None:
+    """What is imported only when it is called counts too."""
+    use = "import pathlib, epochtop.engine.runs.index, epochtop.engine.runs.directory; epochtop.engine.runs.index.run_paths(epochtop.engine.runs.directory.home()); epochtop.engine.runs.directory.whoami()"
+    assert not loaded(use) & (HEAVY | SCREEN)
+
+
+def test_the_engine_knows_nothing_of_a_screen() -> None:
+    """Rich is not looked for: scikit-learn loads it, where it is installed, for a progress bar of its own."""
+    found = loaded("import epochtop.engine.process.standby; epochtop.engine.process.standby.warm_up()")
+    assert not found & (SCREEN - {"rich"})
+    assert {"torch", "sklearn"} <= found
+
+
+@pytest.mark.parametrize("executor", ["eager", "graph"])
+def test_a_run_that_is_not_compiled_does_not_load_what_compiles(executor: str) -> None:
+    """It would take two seconds between the key and the first loss, and 100 MB; sympy comes with torch's compilers."""
+    begin = (
+        "from engine import job, material; from epochtop.engine.protocol.spec import RunSpec; from epochtop.engine.execution.choice import make; "
+        f"spec = RunSpec(device='cpu', threads=1, executor='{executor}'); stuff = material.material(spec); "
+        f"executor = make(job.build(spec, stuff, job.describe(spec, stuff)), '{executor}')"
+    )
+    found = loaded(begin)
+    assert "sympy" not in found
+    assert "torch" in found
+
+
+def test_the_lab_is_listed_and_shown_without_what_measures() -> None:
+    """Every experiment is imported by name, its page is made, its rows are drawn and its verdict is drawn from them."""
+    use = (
+        "import epochtop.tui.lab.screen, epochtop.tui.cli.lab_text, epochtop.tui.lab.gain, epochtop.tui.screens.guide_page; "
+        "from epochtop.engine.lab.catalog import experiments; from epochtop.engine.lab.experiment import Findings; "
+        "from epochtop.tui.lab.pictures.picture import picture_rows; "
+        "[each.conclude(Findings([])) for each in experiments()]; "
+        "[picture_rows(picture, [], (), 80, 12) for each in experiments() for picture in each.pictures]"
+    )
+    found = loaded(use)
+    assert not found & HEAVY
+    assert "textual" in found
+
+
+def test_no_module_of_the_screen_loads_what_trains() -> None:
+    every = (
+        "import importlib, pkgutil, epochtop.tui; "
+        "names = ['epochtop.tui', *(found.name for found in pkgutil.walk_packages(epochtop.tui.__path__, 'epochtop.tui.'))]; "
+        "[importlib.import_module(name) for name in names]"
+    )
+    found = loaded(every)
+    assert not found & HEAVY
+    assert "textual" in found

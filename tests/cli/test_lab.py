@@ -1,0 +1,134 @@
+"""`epochtop lab` as a process without a terminal: one object, a stop that keeps rows, clear errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from epochtop.engine.lab.catalog import NAMES, experiments
+from epochtop.engine.protocol.events import Concluded, Event, Measured, Prepared
+from epochtop.engine.runs.directory import is_alive, lab_home, read_record
+from epochtop.tui.cli.lab import _stop_on_signals
+from tests.cli.test_commands import command, epochtop
+from tests.support.engines import HANGING_S, events, wait_until
+
+KEYS = {
+    "experiment", "fields", "run", "machine", "devices", "seconds", "outcome", "failure", "cannot_see", "rows", "verdict",
+}  # fmt: skip
+ON_CPU = ("--device", "cpu", "--threads", "1")
+
+
+def kept(home: Path) -> list[Path]:
+    return sorted(path for path in lab_home(home).iterdir() if not path.name.startswith("."))
+
+
+def told(home: Path, kind: type[Event]) -> int:
+    """How many events of a kind the only experiment has told so far."""
+    if not lab_home(home).exists() or not kept(home):
+        return 0
+    return sum(isinstance(event, kind) for event in events(kept(home)[0]))
+
+
+def test_without_a_name_it_lists_every_experiment() -> None:
+    done = epochtop("lab")
+    assert done.returncode == 0
+    for experiment in experiments():
+        assert f"  {experiment.name}" in done.stdout
+        assert experiment.title in done.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_explains_itself(name: str) -> None:
+    done = epochtop("lab", name, "--help")
+    assert done.returncode == 0
+    assert "--quick" in done.stdout
+    assert "Why:" in done.stdout
+
+
+def test_one_object_tells_everything(home: Path) -> None:
+    done = epochtop("lab", "reads", "--quick", "--json", *ON_CPU)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert set(said) == KEYS
+    assert said["experiment"] == "reads"
+    assert said["outcome"] == "finished"
+    assert said["devices"] == ["cpu"]
+    assert said["machine"]["usable_cpus"] >= 1
+    assert set(said["verdict"]) == {"finding", "evidence", "next_step", "uncertainty", "setting"}
+    (run,) = kept(home)
+    assert run.name == said["run"]
+    told = events(run)
+    assert isinstance(told[-1], Concluded)
+    assert [event.values for event in told if isinstance(event, Measured)] == said["rows"]
+    record = read_record(run)
+    assert record.experiment is not None
+    assert (record.experiment.name, record.experiment.quick) == ("reads", True)
+    wait_until(lambda: not is_alive(run))
+
+
+def test_ctrl_c_keeps_the_rows_so_far(home: Path) -> None:
+    process = subprocess.Popen(
+        command("lab", "reads", "--json", *ON_CPU), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: told(home, Measured) > 2)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=HANGING_S)
+    assert process.returncode == 0, err
+    said = json.loads(out)
+    assert said["outcome"] == "stopped"
+    assert len(said["rows"]) > 2
+    assert said["verdict"]["finding"]
+    assert said["seconds"] < 45
+
+
+def test_a_stop_that_cannot_be_written_is_said_and_the_next_one_leaves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        _stop_on_signals(tmp_path / "gone")
+        signal.raise_signal(signal.SIGINT)
+        assert capsys.readouterr().err == (
+            "epochtop: it cannot be told to end: No such file or directory; Ctrl-C once more leaves it\n"
+        )
+        with pytest.raises(SystemExit) as left:
+            signal.raise_signal(signal.SIGTERM)
+        assert left.value.code == 130
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_a_killed_viewer_leaves_the_experiment_alone(home: Path) -> None:
+    process = subprocess.Popen(
+        command("lab", "reads", "--quick", *ON_CPU), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_until(lambda: told(home, Prepared) > 0)
+    process.kill()
+    process.wait()
+    (run,) = kept(home)
+    wait_until(lambda: not is_alive(run))
+    assert isinstance(events(run)[-1], Concluded)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nonsense"], "there is no experiment 'nonsense'; there are reads"),
+        (["reads", "--steps", "few"], "steps: 'few' is not a whole number from 1,000"),
+        (["reads", "--hidden", "0"], "hidden: '0' is not whole numbers from 1"),
+        (["reads", "--device", "cuda:7"], "device: cuda:7 is not on this machine"),
+        (["reads", "--dataset", "csv:/nowhere.csv", "--target", "y"], "nowhere.csv"),
+    ],
+)
+def test_bad_input_is_one_clear_line(home: Path, arguments: list[str], told: str) -> None:
+    done = epochtop("lab", *arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not lab_home(home).exists() or kept(home) == []

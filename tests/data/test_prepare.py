@@ -1,0 +1,241 @@
+"""Datasets are split, scaled and weighed as scikit-learn does it, and prepared again bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import datasets
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.utils.class_weight import compute_class_weight
+
+from epochtop.engine.data.load import file_of, load, split
+from epochtop.engine.data.raw import Raw
+from epochtop.engine.data.synthetic import sums
+from epochtop.engine.inference.table_inputs import prepare
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+
+SCALERS: dict[str, Any] = {"minmax": MinMaxScaler, "standard": StandardScaler}
+BUNCHES = ("iris", "wine", "breast_cancer", "digits")
+
+
+@pytest.mark.parametrize("scaling", ["minmax", "standard", "none"])
+@pytest.mark.parametrize("dataset", [*BUNCHES, "sums"])
+def test_built_in_rows_are_those_of_scikit_learn(dataset: str, scaling: str) -> None:
+    made = load(RunSpec(dataset=dataset, scaling=scaling))
+    bunch = sums() if dataset == "sums" else getattr(datasets, f"load_{dataset}")()
+    raw, labels = (bunch.x, bunch.y) if isinstance(bunch, Raw) else (bunch.data, bunch.target)
+    x, x_test, y, y_test = train_test_split(raw, labels, test_size=0.2, random_state=42)
+    new = prepare(made.preparation, made.preparation.columns, x_test)
+    if scaling != "none":
+        scaler = SCALERS[scaling]().fit(x)
+        x, x_test = scaler.transform(x), scaler.transform(x_test)
+    for ours, theirs in ((made.train.x, x), (made.test.x, x_test), (new, x_test)):
+        assert ours.dtype == np.float32
+        assert ours.tobytes() == theirs.astype(np.float32).tobytes()
+    assert made.train.y.tolist() == y.tolist()
+    assert made.test.y.tolist() == y_test.tolist()
+    assert len(made.validation) == 0
+
+
+def test_digits_are_images_and_columns_have_names() -> None:
+    assert load(RunSpec(dataset="digits")).preparation.image == (1, 8, 8)
+    iris = load(RunSpec()).preparation
+    assert iris.columns == tuple(datasets.load_iris().feature_names)
+    assert iris.image is None
+
+
+@pytest.mark.parametrize("scaling", ["minmax", "standard", "none"])
+def test_new_rows_are_prepared_as_the_training_rows_whatever_the_order_of_columns(scaling: str) -> None:
+    made = load(RunSpec(dataset="wine", scaling=scaling, test_fraction=0))
+    columns = ["more", *reversed(made.preparation.columns)]
+    rows = np.insert(datasets.load_wine().data[:, ::-1], 0, 7.0, axis=1)
+    assert prepare(made.preparation, columns, rows).tobytes() == made.train.x.tobytes()
+
+
+@pytest.mark.parametrize("scaling", ["minmax", "standard", "none"])
+def test_rows_of_float32_are_prepared_from_float64_as_they_were_trained_on(scaling: str) -> None:
+    exact = np.random.default_rng(1).standard_normal((500, 3)) * 100
+    labels = np.arange(500) % 2
+    raw = Raw(
+        kind="table",
+        x=exact.astype(np.float32),
+        y=labels,
+        loss="cross_entropy",
+        classes=("a", "b"),
+        columns=("u", "v", "w"),
+    )
+    made = split(raw, RunSpec(scaling=scaling, test_fraction=0))
+    assert prepare(made.preparation, ("u", "v", "w"), exact).tobytes() == made.train.x.tobytes()
+
+
+def test_columns_that_a_model_needs_are_asked_for_by_name() -> None:
+    preparation = load(RunSpec(dataset="moons")).preparation
+    with pytest.raises(Invalid, match=r"needs 2 columns; missing: 'x1'"):
+        prepare(preparation, ["x0", "y"], np.zeros((1, 2)))
+    with pytest.raises(Invalid, match="'x0' is there twice"):
+        prepare(preparation, ["x0", "x1", "x0"], np.zeros((1, 3)))
+    with pytest.raises(Invalid, match="row 2, column 'x1': nan is no number"):
+        prepare(preparation, ["x0", "x1"], np.array([[0, 1], [0, np.nan]]))
+
+
+# --- the split ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", [*BUNCHES, "sums"])
+def test_validation_rows_are_drawn_in_equal_shares_and_leave_the_test_rows_alone(dataset: str) -> None:
+    whole = load(RunSpec(dataset=dataset, scaling="none"))
+    made = load(RunSpec(dataset=dataset, scaling="none", validation_fraction=0.25))
+    assert made.test.x.tobytes() == whole.test.x.tobytes()
+    together = np.concatenate((made.train.x, made.validation.x))
+    assert sorted(map(bytes, together)) == sorted(map(bytes, whole.train.x))
+    assert len(made.validation) == np.ceil(0.25 * len(whole.train))
+    for label in np.unique(whole.train.y):
+        share = (made.validation.y == label).mean() - (whole.train.y == label).mean()
+        assert abs(share) * len(made.validation) <= 1
+    assert made.notes == ()
+
+
+def test_scaling_is_fitted_without_the_validation_rows() -> None:
+    made = load(RunSpec(dataset="regression", noise=1, validation_fraction=0.5))
+    assert made.train.x.min(axis=0) == pytest.approx(np.zeros(10), abs=1e-7)
+    assert made.train.x.max(axis=0) == pytest.approx(np.ones(10))
+    assert made.validation.x.min() < -1e-6 or made.validation.x.max() > 1 + 1e-6
+    assert made.train.y.mean() == pytest.approx(0, abs=1e-6)
+    assert made.train.y.std() == pytest.approx(1, abs=1e-6)
+
+
+def _table(labels: list[int], classes: tuple[str, ...], **more: Any) -> Raw:
+    x = np.arange(2 * len(labels), dtype=np.float64).reshape(-1, 2)
+    return Raw(
+        kind="table",
+        x=x,
+        y=np.array(labels, np.int64),
+        loss="cross_entropy",
+        classes=classes,
+        columns=("a", "b"),
+        **more,
+    )
+
+
+def test_a_class_of_one_row_keeps_the_validation_split_from_being_stratified() -> None:
+    raw = _table([0, 1] * 10 + [2], ("u", "v", "w"))
+    made = split(raw, RunSpec(test_fraction=0, validation_fraction=0.3))
+    assert len(made.validation) == 7
+    assert made.notes == ("the validation rows are drawn without regard to classes: 'w' has one row only",)
+
+
+@pytest.mark.parametrize("rows", [10, 40, 60])
+def test_test_rows_of_its_own_are_respected(rows: int) -> None:
+    own = (np.full((rows, 2), 3.0), np.zeros(rows, np.int64))
+    raw = _table([0, 1] * 10, ("u", "v"), test=own)
+    made = split(raw, RunSpec(scaling="none"))
+    assert (len(made.train), made.test.x.tolist(), made.notes) == (20, own[0].tolist(), ())
+    noted = split(raw, RunSpec(scaling="none", test_fraction=0.5, validation_fraction=0.2))
+    assert (len(noted.train), len(noted.validation), len(noted.test)) == (16, 4, rows)
+    assert noted.notes == (f"the dataset's own {rows} test rows are used; test_fraction does not apply",)
+
+
+def test_a_text_is_tested_on_its_end() -> None:
+    x = np.arange(40, dtype=np.uint8).reshape(10, 4)
+    raw = Raw(kind="text", x=x, y=x + 1, loss="next_character", vocabulary="".join(map(chr, range(65, 106))))
+    made = split(raw, RunSpec(test_fraction=0.2, validation_fraction=0.25))
+    assert [part.x[:, 0].tolist() for part in (made.train, made.validation, made.test)] == [
+        [0, 4, 8, 12, 16, 20],
+        [24, 28],
+        [32, 36],
+    ]
+    assert (made.outputs, made.train.y.dtype) == (41, np.uint8)
+    held = Raw(kind="text", x=x, y=x + 1, loss="next_character", vocabulary=raw.vocabulary, test=(x + 40, x + 41))
+    own = split(held, RunSpec(test_fraction=0.5))
+    assert (len(own.train), own.test.x[0, 0], own.notes) == (10, 40, ())
+    with pytest.raises(Invalid, match=r"0\.99 of 10 rows"):
+        split(raw, RunSpec(test_fraction=0.99))
+
+
+def test_images_stay_bytes_and_their_channels_are_measured() -> None:
+    x = np.random.default_rng(1).integers(0, 256, (50, 3, 5, 7), dtype=np.uint8)
+    x[:, 1] = 9
+    raw = Raw(kind="image", x=x, y=np.arange(50) % 2, loss="cross_entropy", classes=("u", "v"))
+    made = split(raw, RunSpec())
+    train, _ = train_test_split(x, test_size=0.2, random_state=42)
+    assert made.train.x.tobytes() == train.tobytes()
+    pixels = train.transpose(0, 2, 3, 1).reshape(-1, 3) / 255
+    assert made.preparation.pixel_mean == pytest.approx(pixels.mean(axis=0))
+    assert made.preparation.pixel_std == pytest.approx([pixels[:, 0].std(), 1.0, pixels[:, 2].std()])
+    assert made.preparation.image == (3, 5, 7)
+
+
+# --- classes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", ["breast_cancer", "sums", "wine"])
+def test_classes_weigh_the_inverse_of_their_frequency(dataset: str) -> None:
+    made = load(RunSpec(dataset=dataset, class_weights=True))
+    classes = np.unique(made.train.y)
+    expected = compute_class_weight("balanced", classes=classes, y=made.train.y)
+    assert made.class_weights == pytest.approx(expected)
+    assert load(RunSpec(dataset=dataset)).class_weights == ()
+
+
+def test_a_class_without_a_training_row_is_told() -> None:
+    raw = _table([0, 0, 1, 0, 0, 1], ("u", "v", "w"))
+    made = split(raw, RunSpec(test_fraction=0, class_weights=True))
+    assert made.class_weights == pytest.approx((0.75, 1.5, 1.0))
+    assert made.notes == ("no training row is of 'w'",)
+
+
+def test_numbers_have_no_class_weights(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text("a,b\n" + "".join(f"{row},{row}.5\n" for row in range(10)))
+    with pytest.raises(Invalid) as caught:
+        load(RunSpec(dataset=f"csv:{file}", target="b", class_weights=True))
+    assert caught.value.field == "class_weights"
+    assert "'b' is a number" in caught.value.message
+
+
+# --- generated ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dataset", "classes", "features"), [
+    ("moons", 2, 2), ("circles", 2, 2), ("blobs", 3, 2), ("spirals", 2, 2), ("regression", 0, 10),
+])  # fmt: skip
+def test_generated_rows_follow_samples_and_noise_but_not_the_seed(dataset: str, classes: int, features: int) -> None:
+    spec = RunSpec(dataset=dataset, samples=300, noise=0.1, scaling="none")
+    made, other_seed, louder = (load(RunSpec(**{**_fields(spec), **more})) for more in ({}, {"seed": 9}, {"noise": 5}))
+    assert made.train.x.shape == (240, features)
+    assert made.test.x.shape == (60, features)
+    assert len(made.preparation.classes) == classes
+    assert made.test.x.tobytes() == other_seed.test.x.tobytes()
+    changed = (louder.test.y, made.test.y) if dataset == "regression" else (louder.test.x, made.test.x)
+    assert not np.array_equal(*changed)
+
+
+def _fields(spec: RunSpec) -> dict[str, Any]:
+    return {name: getattr(spec, name) for name in ("dataset", "samples", "noise", "scaling")}
+
+
+def test_moons_are_scikit_learns() -> None:
+    x, y = datasets.make_moons(200, noise=0.3, random_state=42)
+    made = load(RunSpec(dataset="moons", samples=200, noise=0.3, scaling="none", test_fraction=0))
+    assert made.train.x.tobytes() == x.astype(np.float32).tobytes()
+    assert made.train.y.tolist() == y.tolist()
+
+
+def test_the_arms_of_the_spirals_are_half_a_turn_apart() -> None:
+    made = load(RunSpec(dataset="spirals", samples=400, noise=0, scaling="none", test_fraction=0))
+    radius = np.hypot(*made.train.x.T)
+    angle = np.arctan2(made.train.x[:, 1], made.train.x[:, 0])
+    turns = (angle - radius - np.pi * made.train.y) / (2 * np.pi)
+    assert turns == pytest.approx(np.round(turns), abs=1e-5)
+    assert radius.max() <= 3 * np.pi
+
+
+def test_files_are_named_absolutely(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for source in ("csv", "parquet", "npz", "npy", "images", "text"):
+        assert file_of(RunSpec(dataset=f"{source}:a/b.x")) == tmp_path / "a/b.x"
+    assert [file_of(RunSpec(dataset=name)) for name in ("iris", "moons", "mnist", "openml:iris")] == [None] * 4

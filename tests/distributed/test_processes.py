@@ -1,0 +1,396 @@
+"""Several processes train one model as one process would with all their rows; what fails is told with its rank."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import Tensor
+
+from epochtop.engine.distributed.leader import Pace
+from epochtop.engine.job.job import describe
+from epochtop.engine.job.workload import material
+from epochtop.engine.process.torchrun import Launch, launch_in, read_flags, spec_of
+from epochtop.engine.protocol.events import (
+    Changed,
+    Continued,
+    Failed,
+    Finished,
+    Pause,
+    Paused,
+    Resume,
+    Resumed,
+    Saved,
+    Set,
+    Started,
+    Warned,
+)
+from epochtop.engine.protocol.events import Save as SaveNow
+from epochtop.engine.protocol.fields import spec_from
+from epochtop.engine.protocol.requests import Accepted
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs.directory import BadLine, send
+from epochtop.engine.runs.index import run_paths
+from epochtop.engine.training import checkpoint
+from tests.support.engines import HANGING_S, Engine, Watch, events, finished, losses, rank_of, ranks, train_here
+
+COMMON = {"device": "cpu", "threads": 1, "refresh_ms": 20, "eval_every": 0.05, "seed": 3}
+LONG = COMMON | {"epochs": 10**6, "processes": 2}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _none_left_behind() -> Iterator[None]:
+    """Every rank that a test starts is gone after it."""
+    before = {process.pid for process in ranks()}
+    yield
+    patience = time.monotonic() + HANGING_S
+    while left := [process for process in ranks() if process.pid not in before]:
+        assert time.monotonic() < patience, left
+        time.sleep(0.05)
+
+
+# --- the same as one process ----------------------------------------------------------------------------
+
+JOBS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "full batch": ({"epochs": 300}, {}),
+    "shuffled, the last batch is uneven": (
+        {"dataset": "digits", "hidden": (16,), "epochs": 4, "learning_rate": 0.1, "batch_size": 50},
+        {"batch_size": 100},
+    ),
+    "accumulation, clipping, momentum, a schedule": (
+        {
+            "dataset": "wine",
+            "epochs": 20,
+            "momentum": 0.9,
+            "batch_size": 8,
+            "accumulate": 3,
+            "clip_norm": 0.5,
+            "schedule": "cosine",
+            "warmup": 10,
+            "ema": 0.9,
+        },
+        {"batch_size": 16},
+    ),
+}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_two_processes_take_the_steps_of_one_with_the_double_batch(job: str, home: Path) -> None:
+    fields, alone = JOBS[job]
+    one = train_here(RunSpec(**(COMMON | fields | alone)), home)  # type: ignore[arg-type]
+    with Engine() as engine:
+        two = engine.train(RunSpec(**(COMMON | fields), processes=2), home)  # type: ignore[arg-type]
+        assert engine.wait() == 0, (events(two), (two / "output.log").read_text())
+    np.testing.assert_allclose(losses(two), losses(one), rtol=5e-6)
+    (_, weights), (_, expected) = checkpoint.read(two, "last"), checkpoint.read(one, "last")
+    for name in (name for name in expected if name.startswith("model.")):
+        torch.testing.assert_close(weights[name], expected[name], rtol=1e-4, atol=1e-6)
+    ends = finished(two), finished(one)
+    assert (ends[0].outcome, ends[0].steps) == (ends[1].outcome, ends[1].steps)
+    assert ends[0].test_metric == ends[1].test_metric
+    assert next(event for event in events(two) if isinstance(event, Started)).processes == 2
+    assert (two / "output.log").read_text() == ""
+
+
+# --- what fails ------------------------------------------------------------------------------------------
+
+
+def test_a_killed_rank_is_told_and_the_run_goes_on_as_if_nothing_had_happened(home: Path) -> None:
+    spec = RunSpec(
+        **COMMON,  # type: ignore[arg-type]
+        dataset="digits",
+        hidden=(16,),
+        dropout=0.3,  # drawn by every rank for itself
+        batch_size=100,
+        epochs=60,
+        processes=2,
+        save_every=0.05,
+    )
+    with Engine() as engine:
+        straight = engine.train(spec, home)
+        assert engine.wait() == 0
+    with Engine() as engine:
+        run = engine.train(spec, home)
+        watch = Watch(run)
+        watch.until(Saved)
+        watch.windows(2)
+        rank_of(engine, 1).kill()
+        failed = watch.until(Failed)
+        assert engine.wait() == 1
+    assert failed.message == "rank 1 was killed by SIGKILL"
+    with Engine() as engine:
+        assert isinstance(engine.resume(run), Accepted)
+        assert engine.wait() == 0
+    assert next(event for event in events(run) if isinstance(event, Continued)).step > 0
+    assert not [event for event in events(run) if isinstance(event, Warned | BadLine)]
+    np.testing.assert_array_equal(losses(run), losses(straight))
+    (_, weights), (_, expected) = checkpoint.read(run, "last"), checkpoint.read(straight, "last")
+    assert weights.keys() == expected.keys()
+    for name in weights:
+        assert torch.equal(weights[name], expected[name]), name
+
+
+TASK = """
+import os
+import time
+import torch
+from epochtop import Task
+
+def loss(output, y):
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else None
+    if rank == 2 and loss.steps == 5:
+        {what}
+    if rank == 0 and loss.steps == 5:
+        {meanwhile}
+    loss.steps += 1
+    return torch.nn.functional.cross_entropy(output, y)
+
+loss.steps = 0
+
+def make_task():
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 4, generator=draw)
+    return Task(model=torch.nn.Linear(4, 2), train=(x, (x[:, 0] > 0).long()), loss=loss)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "meanwhile", "message", "trace"),
+    [
+        ("raise ValueError('these rows are odd')", "pass", "these rows are odd", "ValueError: these rows are odd"),
+        ("os._exit(7)", "pass", "rank 2 ended before its time, with status 7", ""),
+        ("os._exit(7)", "time.sleep(10**6)", "rank 2 ended before its time, with status 7", ""),
+    ],
+    ids=["an exception", "a death", "a death that the first rank cannot notice"],
+)
+def test_a_rank_that_fails_ends_the_run_in_its_own_words(
+    what: str, meanwhile: str, message: str, trace: str, home: Path, folder: Path
+) -> None:
+    file = folder / "own.py"
+    file.write_text(TASK.format(what=what, meanwhile=meanwhile))
+    with Engine() as engine:
+        run = engine.train(RunSpec(**(LONG | {"processes": 3}), task=f"{file}:make_task"), home)  # type: ignore[arg-type]
+        failed = Watch(run).until(Failed)
+        assert engine.wait() == 1
+    assert "rank 2" in failed.message
+    assert message in failed.message
+    assert trace in failed.traceback
+    assert ("own.py" in failed.traceback) == bool(trace)
+
+
+def test_no_rank_outlives_the_first(home: Path) -> None:
+    with Engine() as engine:
+        run = engine.train(RunSpec(**LONG), home)  # type: ignore[arg-type]
+        Watch(run).windows(1)
+        other = rank_of(engine, 1)
+        engine.kill()
+        other.wait(HANGING_S)
+
+
+# --- commands --------------------------------------------------------------------------------------------
+
+
+def test_commands_reach_all_ranks(home: Path) -> None:
+    with Engine() as engine:
+        run = engine.train(RunSpec(**LONG), home)  # type: ignore[arg-type]
+        watch = Watch(run)
+        watch.windows(1)
+        changed, _ = watch.command(Set(field="learning_rate", value=0.5), Changed)
+        watch.windows(2)
+        paused, _ = watch.command(Pause(), Paused)
+        start = len(watch.seen)
+        send(run, SaveNow())
+        saved = watch.until(Saved, lambda event: event.kind == "last", start)
+        resumed, _ = watch.command(Resume(), Resumed)
+        watch.windows(1)
+        os.kill(engine.process.pid, signal.SIGTERM)
+        ended = watch.until(Finished)
+        assert engine.wait() == 0
+    assert paused.step == saved.step == resumed.step > changed.step
+    assert (ended.outcome, ended.reason) == ("stopped", "stopped by signal SIGTERM")
+    # the same steps by one process, with the other rate from the same step on
+    model, x, y = _iris_model(run)
+    values = losses(run)[: paused.step]
+    again = []
+    for step in range(len(values)):
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        again.append(float(loss.detach()))
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        rate = 0.5 if step >= changed.step else 0.01
+        with torch.no_grad():
+            for weight, gradient in zip(model.parameters(), gradients, strict=True):
+                weight -= rate * gradient
+    np.testing.assert_allclose(values, again, rtol=1e-3)
+
+
+def _iris_model(run: Path) -> tuple[torch.nn.Module, Tensor, Tensor]:
+    from tests.support import plain_loop
+
+    torch.manual_seed(COMMON["seed"])  # type: ignore[arg-type]
+    data = plain_loop.rows("iris")
+    return torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.ReLU(), torch.nn.Linear(10, 3)), data.x, data.y
+
+
+def test_a_decision_at_an_evaluation_is_the_same_with_two_processes(home: Path) -> None:
+    fields = COMMON | {"epochs": 400, "schedule": "plateau", "eval_epochs": 20, "patience": 8, "learning_rate": 3.0}
+    one = train_here(RunSpec(**fields), home)  # type: ignore[arg-type]
+    with Engine() as engine:
+        two = engine.train(RunSpec(**fields, processes=2), home)  # type: ignore[arg-type]
+        assert engine.wait() == 0
+    lowered = [[event.message for event in events(run) if isinstance(event, Warned)] for run in (one, two)]
+    assert lowered[0] == lowered[1]
+    assert lowered[0], "nothing was decided: the test shows nothing"
+    assert finished(two).steps == finished(one).steps
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-3)
+
+
+# --- what is refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"processes": 200}, "processes", "200 cannot share 120 training rows"),
+        ({"processes": 2, "device": "cuda:1"}, "device", "do not share cuda:1"),
+        ({"processes": 2, "device": "mps"}, "device", "do not share mps"),
+        ({"shard": True}, "shard", "at least 2 processes"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(fields: dict[str, object], field: str, words: str) -> None:
+    spec = RunSpec(**(COMMON | fields))  # type: ignore[arg-type]
+    with pytest.raises(Invalid, match=words) as error:
+        describe(spec, material(spec))
+    assert error.value.field == field
+
+
+# --- torchrun --------------------------------------------------------------------------------------------
+
+
+def torchrun(*arguments: str, restarts: int = 0) -> subprocess.Popen[str]:
+    """Two processes that torchrun starts, as a user's shell would."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
+    return subprocess.Popen(
+        [sys.executable, *launcher, "-m", "epochtop.engine", "train", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+COMMON_FLAGS = ("--device=cpu", "--threads", "1", "--seed=3", "--refresh-ms=20", "--save-every=0.1")
+
+
+def test_a_killed_process_of_torchrun_is_started_again_and_the_run_goes_on(home: Path) -> None:
+    flags = ("--dataset", "digits", "--hidden", "16", "8", "--batch-size=100", "--epochs=40", "--dropout=0.2")
+    spec = spec_from(
+        {
+            "dataset": "digits",
+            "hidden": "16, 8",
+            "batch_size": "100",
+            "epochs": "40",
+            "dropout": "0.2",
+            "processes": "2",
+        }
+        | {"device": "cpu", "threads": "1", "seed": "3"}
+    )
+    with Engine() as engine:
+        straight = engine.train(spec, home / "straight")
+        assert engine.wait() == 0
+    with torchrun(*flags, *COMMON_FLAGS, restarts=1) as launched:
+        assert launched.stdout is not None
+        run = home / launched.stdout.readline().strip()
+        watch = Watch(run)
+        watch.until(Saved)
+        watch.windows(1)
+        rank_1 = next(
+            child
+            for child in psutil.Process(launched.pid).children()
+            if child.environ().get("RANK") == "1" and "epochtop.engine" in child.cmdline()
+        )
+        rank_1.kill()
+        failed = watch.until(Failed)
+        printed, complaints = launched.communicate(timeout=HANGING_S)
+        assert launched.returncode == 0, complaints
+    assert failed.message.startswith("rank 1 ended without a word")
+    assert "rank 1 ended without a word" in complaints
+    assert printed.splitlines()[0] == run.name
+    assert f"{run.name} finished: steps 320" in printed
+    assert [path.name for path in run_paths(home)] == [run.name]
+    kinds = [type(event) for event in events(run)]
+    assert kinds.index(Failed) < kinds.index(Continued) < kinds.index(Finished)
+    np.testing.assert_array_equal(losses(run), losses(straight))
+
+
+def test_torchrun_says_what_is_wrong_and_leaves_no_run(home: Path) -> None:
+    with torchrun("--epochs", "none") as launched:
+        _, complaints = launched.communicate(timeout=HANGING_S)
+    assert launched.returncode != 0
+    assert "epochs: 'none' is not a whole number" in complaints
+    assert not run_paths(home)
+
+
+TORCHRUNS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "night", "MASTER_PORT": "1"}
+
+
+def test_what_torchrun_says_is_read() -> None:
+    assert launch_in({}) == Launch()
+    again = TORCHRUNS | {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "TORCHELASTIC_RESTART_COUNT": "2"}
+    assert launch_in(again) == Launch(rank=3, of=4, local_rank=1, restarts=2, key="night")
+    with pytest.raises(Invalid, match="WORLD_SIZE"):
+        launch_in({"RANK": "0"})
+
+
+def test_flags_are_the_fields() -> None:
+    line = "--batch-size 50 --hidden 16 8 --nesterov --momentum=0.9 --no-deterministic --optimizer sgd"
+    assert spec_of(read_flags(line.split()), Launch()) == RunSpec(
+        batch_size=50, hidden=(16, 8), nesterov=True, momentum=0.9
+    )
+    assert spec_of({}, launch_in(TORCHRUNS)).processes == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("epochs=3", "is no flag"),
+        ("--epoch 3", "there is no field 'epoch'"),
+        ("--epochs 3 4", "takes one value"),
+        ("--epochs", "needs a whole number"),
+        ("--processes 3", "torchrun has started 2, not 3"),
+    ],
+)
+def test_a_wrong_flag_is_told(line: str, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        spec_of(read_flags(line.split()), launch_in(TORCHRUNS))
+
+
+# --- how often the ranks meet -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step_s", "refresh_s", "steps"), [(1e-3, 0.1, 100), (1e-3, 0.02, 20), (1e-5, 60, 10_000), (3, 0.1, 1)]
+)
+def test_the_ranks_meet_about_once_a_refresh(step_s: float, refresh_s: float, steps: int) -> None:
+    """Not every step; and often enough that a command does not wait where windows are long."""
+    pace, ordered = Pace(), []
+    for _ in range(12):
+        ordered.append(pace.steps)
+        pace.took(pace.steps, pace.steps * step_s, refresh_s)
+    assert ordered[0] == 1
+    assert all(after <= 4 * before for before, after in pairwise(ordered))
+    assert ordered[-1] == pytest.approx(steps, abs=1)

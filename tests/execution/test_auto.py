@@ -1,0 +1,254 @@
+"""`auto`: changes to a graph where that pays, stays with eager for a reason it tells, and goes on alike after a kill."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from epochtop.engine.execution import auto
+from epochtop.engine.execution.c import pointwise
+from epochtop.engine.execution.c.graph import Graph
+from epochtop.engine.execution.c.reductions import OPERATORS
+from epochtop.engine.execution.executor import Unfit
+from epochtop.engine.protocol.events import Losses, Started, Stop, Switched, Warned
+from epochtop.engine.protocol.requests import Accepted
+from epochtop.engine.protocol.spec import RunSpec
+from tests.support.engines import Engine, Watch, events, finished, losses
+from tests.support.executors import asked, built, go_on, taken, train
+
+TASK = """
+import torch
+from epochtop import Task
+
+def make_task():
+    x = torch.arange(400.0).reshape(100, 4) / 400
+    return Task(model=torch.nn.Linear(4, 3), train=(x, torch.arange(100) % 3))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def never_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time measured on a busy machine decides nothing in a test."""
+    monkeypatch.setattr(auto, "step_seconds", lambda job, executor, *_: 1e-3 if executor.name == "eager" else 1e-9)
+    monkeypatch.setattr(auto, "LEAST_S", {"cpu": 0.0})
+
+
+def changed(run: Path) -> list[Switched]:
+    """From eager steps to others."""
+    return [event for event in news(run, Switched) if event.executor != "eager"]
+
+
+def news(run: Path, kind: type[Any]) -> list[Any]:
+    return [event for event in events(run) if isinstance(event, kind)]
+
+
+def said(run: Path) -> str:
+    """All that was told beside figures."""
+    notes = [note for event in news(run, Started) for note in event.notes]
+    return "\n".join([*notes, *(event.why for event in news(run, Switched))])
+
+
+def test_the_default_job_changes_to_a_graph_while_it_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    never_slow(monkeypatch)
+    spec = asked("auto", epochs=60_000)
+    Graph(built(spec)).build()
+    run = train(spec, home)
+    (switched,) = news(run, Switched)
+    assert switched.executor == "graph"
+    assert "µs instead of" in switched.why
+    assert 0 < switched.step < 60_000
+    eager = train(asked("eager", epochs=3_000), home)
+    np.testing.assert_allclose(losses(run)[:3_000], losses(eager), rtol=2e-4)
+    assert finished(run).steps == len(losses(run)) == 60_000
+
+
+def test_losses_come_before_the_graph_is_built_and_commands_are_heard(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler that takes its time: the step at which the graph is due stays the same."""
+    never_slow(monkeypatch)
+    spec = asked("auto", epochs=3_000)
+    due = auto.Search(built(spec), 0, lambda _: 0.01).at
+    assert due
+    build = Graph.build
+
+    def slowly(self: Graph) -> None:
+        time.sleep(1.0)
+        build(self)
+
+    monkeypatch.setattr(Graph, "build", slowly)
+    run = train(spec, home)
+    (switched,) = news(run, Switched)
+    assert switched.step == due
+    windows = news(run, Losses)
+    assert windows[0].seconds < 1.0
+    stopped = train(spec, home, [(due, Stop())])
+    assert (finished(stopped).outcome, finished(stopped).steps) == ("stopped", due)
+
+
+def test_two_runs_have_the_same_losses(home: Path) -> None:
+    """Whatever the compiler and the machine were busy with."""
+    spec = asked("auto", epochs=10_000, batch_size=40, max_steps=15_000, optimizer="adam", dropout=0.1)
+    one, other = train(spec, home), train(spec, home)
+    assert [event.step for event in news(one, Switched)] == [event.step for event in news(other, Switched)]
+    assert len(news(one, Switched)) == 1
+    np.testing.assert_array_equal(losses(one), losses(other))
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"dataset": "digits", "hidden": (4096,), "max_steps": 60}, "its operators are large"),
+        ({"dataset": "digits", "model": "cnn", "width": 1, "batch_size": 16}, "the operator convolution is not"),
+        ({"precision": "bf16"}, "its values are bfloat16"),
+        ({"optimizer": "muon"}, "muon is torch's own optimizer"),
+        ({"hidden": (8, 8), "dropout": 0.5, "checkpoint_activations": True}, "what dropout draws is drawn again"),
+    ],
+    ids=str,
+)
+def test_it_stays_eager_for_a_reason(
+    fields: dict[str, Any], why: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_slow(monkeypatch)
+    run = train(asked("auto", **{"epochs": 3000, **fields}, max_seconds=2.0), home)
+    assert not changed(run)
+    assert f"auto stays with eager: {why}" in said(run)
+
+
+def test_an_own_task_is_left_to_eager_steps(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    never_slow(monkeypatch)
+    file = tmp_path / "own.py"
+    file.write_text(TASK)
+    run = train(asked("auto", task=f"{file}:make_task", epochs=2_000), home)
+    assert not changed(run)
+    assert "your own code" in said(run)
+    asked_for = train(asked("graph", task=f"{file}:make_task", epochs=300), home)
+    assert finished(asked_for).steps == 300
+
+
+def test_a_slower_graph_is_not_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    never_slow(monkeypatch)
+    monkeypatch.setattr(auto, "step_seconds", lambda job, executor, *_: 1e-3 if executor.name == "eager" else 1.0)
+    run = train(asked("auto", epochs=5_000), home)
+    assert not changed(run)
+    assert "as a graph a step takes" in said(run)
+
+
+def test_a_graph_with_other_losses_is_not_taken(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever the mistake: here a rectifier that lets everything through."""
+    never_slow(monkeypatch)
+    monkeypatch.setenv("EPOCHTOP_CACHE", str(tmp_path))
+
+    def leaky(program: Any, call: Any) -> None:
+        pointwise.combine(program, call.results[0], call.arguments[:1], lambda x: x)
+
+    monkeypatch.setitem(OPERATORS, "relu.default", leaky)
+    run = train(asked("auto", epochs=10**9, max_seconds=4.0), home)
+    assert not changed(run)
+    assert "its losses are others" in said(run)
+
+
+def test_a_decision_against_the_graph_is_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on does not look again, whatever it would find now."""
+    never_slow(monkeypatch)
+    decided = auto.step_seconds
+    monkeypatch.setattr(auto, "step_seconds", lambda *_: 1.0)
+    run = train(asked("auto", epochs=5_000), home, [(3_000, Stop())])
+    monkeypatch.setattr(auto, "step_seconds", decided)
+    go_on(run)
+    assert not changed(run)
+    np.testing.assert_array_equal(losses(run), losses(train(asked("eager", epochs=5_000), home)))
+
+
+def test_a_run_stopped_where_the_graph_is_due_changes_when_it_goes_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_slow(monkeypatch)
+    spec = asked("auto", epochs=5_000)
+    due = auto.Search(built(spec), 0, lambda _: 0.01).at
+    assert due is not None
+    straight, run = train(spec, home), go_on(train(spec, home, [(due, Stop())]))
+    assert [event.step for event in changed(run)] == [event.step for event in changed(straight)] == [due]
+    np.testing.assert_array_equal(losses(run), losses(straight))
+
+
+def test_labels_that_are_no_classes_are_left_to_torch(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(TASK.replace("% 3", "% 3 - 100 * (torch.arange(100) == 50)"))
+    training = built(asked("graph", task=f"{file}:make_task", epochs=300))
+    with pytest.raises(Unfit, match="its labels are"):
+        Graph(training)
+
+
+def test_a_short_run_is_not_searched(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "Graph", None)  # a call would fail
+    run = train(asked("auto", epochs=50), home)
+    assert finished(run).steps == 50
+    assert not changed(run)
+
+
+def test_a_run_that_changed_goes_on_with_the_same_steps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped before and after the change; the last checkpoint may lie before it."""
+    never_slow(monkeypatch)
+    spec = asked("auto", epochs=1_500, dropout=0.1, optimizer="adam", eval_epochs=100)
+    Graph(built(spec)).build()
+    run = train(spec, home, [(1_000, Stop())])
+    (switched,) = news(run, Switched)
+    go_on(run)
+    assert not news(run, Warned)
+    again = built(spec)
+    eager = taken_as(again, switched.step, 1_500)
+    np.testing.assert_array_equal(losses(run), eager)
+
+
+def taken_as(training: Any, change: int, steps: int) -> np.ndarray[Any, Any]:
+    """The losses of eager steps up to `change`, of the graph from then on."""
+    from epochtop.engine.execution.eager import Eager
+
+    graph = Graph(training)
+    graph.build()
+    first = taken(Eager(training), training, change).losses
+    return np.concatenate([first, taken(graph, training, steps - change).losses])
+
+
+def test_a_kill_after_the_change_is_repeated_from_before_it(home: Path) -> None:
+    """Through real processes: the checkpoint that it goes on from is older than the change."""
+    spec = RunSpec(epochs=400_000, threads=1, device="cpu", refresh_ms=10, save_every=0, seed=4)
+    Graph(built(spec)).build()
+    with Engine() as engine:
+        run = engine.train(spec, home)
+        watch = Watch(run)
+        switched = watch.until(Switched)
+        watch.until_step(switched.step + 10_000)
+        engine.kill()
+    recorded = len(losses(run))
+    with Engine() as engine:
+        assert isinstance(engine.resume(run), Accepted)
+        engine.wait()
+    assert finished(run).steps == 400_000
+    assert recorded > switched.step
+    assert not news(run, Warned)  # the repeated losses were the same
+
+
+def test_what_is_left_to_the_loop_is_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect in an executor is no reason to stay eager in silence."""
+    training = built(asked("auto", epochs=20_000))
+    monkeypatch.setattr(auto, "Graph", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        auto.Search(training, 0, lambda _: 0.01)
+    monkeypatch.setattr(auto, "Graph", _unfit)
+    looking = auto.Search(training, 0, lambda _: 0.01)
+    assert (looking.at, looking.why) == (None, "for a reason")
+
+
+def _unfit(_: Any) -> Graph:
+    raise Unfit("for a reason")

@@ -1,0 +1,191 @@
+"""Whatever cannot be predicted is said in one line, with exit status 2, and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from epochtop.engine.process import commands
+from tests.support.trained_runs import FLOWERS, flowers, trained, write_table
+
+HEADER = ",".join(FLOWERS)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("flowers")
+    table = flowers(folder / "flowers.csv")
+    return trained(folder / "runs", dataset=f"csv:{table}", target="species", epochs=2)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What `predict` says against it."""
+    assert commands.main(["predict", *map(str, arguments)]) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    assert said.err.startswith("epochtop: ")
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err
+    return said.err
+
+
+FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "missing columns": (b"sepal length,petal width\n1,2\n", ("'sepal width'", "'petal length'")),
+    "text": (f"{HEADER}\n1,2,3,4\n1,many,3,4\n".encode(), ("row 3", "'sepal width'", "'many'")),
+    "a missing value": (f"{HEADER}\n1,2,,4\n".encode(), ("row 2", "'petal length'", "missing")),
+    "not finite": (f"{HEADER}\n1,2,inf,4\n".encode(), ("row 2", "'petal length'", "finite")),
+    "too large": (f"{HEADER}\n1,2,3,4\n1,2,1e300,4\n".encode(), ("'petal length'", "1e+300")),
+    "a short row": (f"{HEADER}\n1,2,3,4\n1,2\n".encode(), ("row 3", "2 fields", "4")),
+    "an open quote": (f'{HEADER}\n1,2,3,"4\n'.encode(), ("row 2",)),
+    "an empty file": (b"", ("empty", "header")),
+    "another encoding": (f"{HEADER},größe\n1,2,3,4,5\n".encode("latin-1"), ("UTF-8",)),
+    "no text": (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", ("UTF-8", "CSV")),
+    "a column twice": (f"{HEADER},sepal width\n1,2,3,4,5\n".encode(), ("'sepal width'", "twice")),
+    "predicted already": (f"{HEADER},prediction\n1,2,3,4,setosa\n".encode(), ("'prediction'", "already")),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_that_cannot_be_used_is_explained(
+    case: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, needles = FILES[case]
+    table, output = tmp_path / "new.csv", tmp_path / "out.csv"
+    table.write_bytes(content)
+    output.write_text("kept")
+    said = refused(capsys, run, table, "--output", output)
+    assert all(needle in said for needle in needles), said
+    assert output.read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["new.csv", "out.csv"]
+
+
+def test_a_path_that_is_no_file_is_explained(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no file" in refused(capsys, run, tmp_path / "nothing.csv")
+    assert "is a folder" in refused(capsys, run, tmp_path)
+    assert "not a regular file" in refused(capsys, run, "/dev/null")
+
+
+def test_an_output_that_cannot_be_written_is_explained(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(tmp_path / "new.csv", FLOWERS, [[1, 2, 3, 4]])
+    before = table.read_bytes()
+    assert "another name" in refused(capsys, run, table, "--output", table)
+    (tmp_path / "link.csv").symlink_to(table)
+    assert "another name" in refused(capsys, run, table, "--output", tmp_path / "link.csv")
+    assert table.read_bytes() == before
+    assert "cannot write" in refused(capsys, run, table, "--output", tmp_path / "nowhere" / "out.csv")
+    assert "cannot write" in refused(capsys, run, table, "--output", tmp_path)
+
+
+def test_columns_are_not_named_where_they_are_known(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(tmp_path / "new.csv", FLOWERS, [[1, 2, 3, 4]])
+    assert "'petal width'" in refused(capsys, run, table, "--columns", "a,b")
+
+
+def _no_checkpoint(run: Path) -> None:
+    for name in ("best", "last"):
+        (run / "checkpoints" / f"{name}.json").unlink()
+
+
+def _no_preparation(run: Path) -> None:
+    (run / "preparation.json").unlink()
+
+
+def _torn_preparation(run: Path) -> None:
+    (run / "preparation.json").write_bytes(b'{"kind":"tab')
+
+
+def _lost_weights(run: Path) -> None:
+    for path in (run / "checkpoints").glob("best-*.safetensors"):
+        path.unlink()
+
+
+def _torn_weights(run: Path) -> None:
+    for path in (run / "checkpoints").glob("best-*.safetensors"):
+        path.write_bytes(path.read_bytes()[:100])
+
+
+def _diverged(run: Path) -> None:
+    for path in (run / "checkpoints").glob("best-*.safetensors"):
+        save_file(load_file(path) | {"model.0.bias": torch.full((10,), float("nan"))}, path)
+
+
+def _another_model(run: Path) -> None:
+    record = run / "run.json"
+    record.write_bytes(record.read_bytes().replace(b'"hidden":[10]', b'"hidden":[11]'))
+
+
+DAMAGE: dict[Callable[[Path], None], str] = {
+    _no_checkpoint: "no checkpoint yet",
+    _no_preparation: "preparation.json",
+    _torn_preparation: "preparation.json",
+    _lost_weights: "lost its file",
+    _torn_weights: "cannot be read",
+    _diverged: "diverged",
+    _another_model: "do not fit",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__.strip("_"))
+def test_a_run_that_has_nothing_to_answer_with_says_why(
+    damage: Callable[[Path], None], home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = flowers(tmp_path / "flowers.csv")
+    run = trained(home, dataset=f"csv:{table}", target="species", epochs=2, hidden=(10,), name="damaged")
+    damage(run)
+    assert DAMAGE[damage] in refused(capsys, run, table)
+
+
+def test_a_text_has_no_rows_to_predict(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "rhyme.txt"
+    text.write_text("round and round the rugged rock the ragged rascal ran\n" * 20)
+    run = trained(
+        home,
+        dataset=f"text:{text}",
+        model="transformer",
+        width=8,
+        heads=2,
+        layers=1,
+        context=8,
+        epochs=1,
+        batch_size=32,
+    )
+    assert "trained on a text" in refused(capsys, run, flowers(tmp_path / "flowers.csv"))
+
+
+def test_pixels_and_own_rows_must_be_as_many_and_hold_what_the_model_takes(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "s.npz", x=np.arange(80, dtype=np.uint8).reshape(20, 1, 2, 2), y=np.arange(20) % 2)
+    run = trained(home, dataset=f"npz:{tmp_path / 's.npz'}", epochs=1)
+    few = write_table(tmp_path / "few.csv", ("a", "b"), [[1, 2]])
+    assert "takes 4 numbers a row" in refused(capsys, run, few)
+    odd = write_table(tmp_path / "odd.csv", ("a", "b", "c", "d"), [[1, 2, 3, 4], [1, 2, 3, 256]])
+    said = refused(capsys, run, odd)
+    assert "row 2" in said
+    assert "'d'" in said
+    assert "0 to 255" in said
+    assert "--columns names 1" in refused(capsys, run, odd, "--columns", "a")
+    assert "'z'" in refused(capsys, run, odd, "--columns", "a,b,c,z")
+
+
+def test_an_own_task_that_changed_says_so(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(
+        "import torch\nfrom torch import nn\nfrom epochtop import Task\n\n"
+        "def make_task():\n    x = torch.randn(8, 2)\n    return Task(nn.Linear(2, 3), (x, torch.arange(8) % 3))\n"
+    )
+    run = trained(home, task=f"{file}:make_task", epochs=2)
+    table = write_table(tmp_path / "x.csv", ("a", "b"), [[1, 2]])
+    file.write_text(file.read_text().replace("Linear(2, 3)", "Linear(2, 4)"))
+    assert "has changed since" in refused(capsys, run, table)
+    file.unlink()
+    assert "no such file" in refused(capsys, run, table)

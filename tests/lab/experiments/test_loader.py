@@ -1,0 +1,179 @@
+"""The lab's loader: every way feeds the same rows, workers are ended, and the verdict follows from planted rows."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epochtop.engine.lab.experiment import Bench, Findings, Row, Stopped
+from epochtop.engine.lab.experiments import loader
+from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+
+JOB = RunSpec(dataset="digits", hidden=(8,), batch_size=64, threads=1, device="cpu")
+TASK = """
+import os
+import torch
+from torch import nn
+from epochtop import Task
+
+class Squares(torch.utils.data.Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, number):
+        return torch.full((2,), float(number)), os.getpid()
+
+def make_task():
+    return Task(model=nn.Linear(2, 3), train=Squares(), loss=lambda output, labels: output.mean())
+"""
+NOISE = (0.5, 0.7, 0.8, 1.0, 1.0, 1.0, 1.3, 1.5, 1.9)
+"""Its median is 1, and its quartiles are 0.5 apart."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def bench(folder: Path, spec: RunSpec = JOB, budget_s: float = 1.0, most_workers: int = 1) -> Bench:
+    fields = loader.Fields(most_workers=most_workers)
+    return Bench(fields=fields, spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> RunSpec:
+    (tmp_path / "squares.py").write_text(TASK)
+    return RunSpec(task=f"{tmp_path / 'squares.py'}:make_task", batch_size=10, threads=1, device="cpu", workers=1)
+
+
+# --- measuring -----------------------------------------------------------------------------------------------
+
+
+def test_every_way_feeds_a_step_and_is_timed_alone(tmp_path: Path) -> None:
+    rows = list(loader.measure(bench(tmp_path)))
+    ways = {"resident", "streamed", "0 workers", "1 worker"}
+    assert {row["way"] for row in rows if row["kind"] == "step"} == ways | {"one batch"}
+    assert {row["way"] for row in rows if row["kind"] == "batch"} == ways
+    assert {row["way"] for row in rows if row["kind"] == "start"} == {"1 worker"}
+    (job,) = (row for row in rows if row["kind"] == "job")
+    assert (job["way"], job["batches"], job["sets"]) == ("resident", -(-1437 // 64), "placement")  # of 1,797 digits
+    assert all(row["seconds"] > 0 for row in rows if row["kind"] != "job")  # type: ignore[operator]
+    assert torch.get_num_threads() == 1
+    assert not multiprocessing.active_children()
+    said = loader.conclude(Findings(rows, loader.Fields(), JOB))
+    assert "resident" in said.finding
+
+
+def test_a_task_with_a_dataset_is_fed_by_loaders_only(tmp_path: Path, task: RunSpec) -> None:
+    rows = list(loader.measure(bench(tmp_path, task, most_workers=0)))
+    assert {row["way"] for row in rows if row["kind"] == "step"} == {"one batch", "0 workers", "1 worker"}
+    (job,) = (row for row in rows if row["kind"] == "job")
+    assert (job["way"], job["batches"], job["sets"]) == ("1 worker", 4, "workers")
+
+
+def test_workers_are_ended_also_by_a_stop(tmp_path: Path) -> None:
+    asked = bench(tmp_path, budget_s=20.0)
+    measuring = loader.measure(asked)
+    row = next(row for row in measuring if row["kind"] == "start")
+    asked.stop.set()
+    with pytest.raises(Stopped):
+        list(measuring)
+    assert row["way"] == "1 worker"
+    assert not multiprocessing.active_children()
+
+
+def test_batches_of_a_loader_come_from_its_workers_and_hold_every_row_once_a_pass(task: RunSpec) -> None:
+    import os
+
+    from epochtop.engine.lab.experiments.loader import sources
+
+    feed = sources.loader(job_of(task, "cpu"), 1, pinned=False)
+    with feed.open() as batch:
+        taken = [batch() for _ in range(8)]
+        (worker,) = multiprocessing.active_children()
+    assert {pid for _, y in taken for pid in y.tolist()} == {worker.pid} != {os.getpid()}
+    for epoch in (taken[:4], taken[4:]):
+        assert sorted(number for x, _ in epoch for number in x[:, 0].tolist()) == list(range(40))
+    assert not worker.is_alive()
+
+
+def test_a_job_that_takes_all_rows_at_once_loads_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="all 120 rows are one batch"):
+        list(loader.measure(bench(tmp_path, RunSpec(device="cpu"))))
+
+
+# --- concluding ----------------------------------------------------------------------------------------------
+
+
+def planted(
+    seconds: dict[str, float], now: str, sets: str, noise: dict[str, tuple[float, ...]], start_s: float = 0.0
+) -> list[Row]:
+    rows: list[Row] = [{"kind": "job", "device": "cpu", "way": now, "batches": 10, "sets": sets}]
+    for turn in range(len(NOISE)):
+        for way, took in seconds.items():
+            labels: Row = {"device": "cpu", "way": way, "round": turn}
+            if "worker" in way:
+                labels |= {"workers": int(way.split()[0]), "pinned": 0}
+            times = noise.get(way, (1.0,) * len(NOISE))
+            rows.append({**labels, "kind": "step", "seconds": took * times[turn]})
+            if labels.get("workers"):
+                rows.append({**labels, "kind": "start", "seconds": start_s})
+    return rows
+
+
+def concluded(rows: list[Row]) -> loader.Verdict:
+    return loader.conclude(Findings(rows))
+
+
+@given(times=st.floats(1.2, 50), order=st.permutations([0.98, 0.99, 0.99, 1.0, 1.0, 1.0, 1.01, 1.01, 1.02]))
+def test_a_slower_placement_is_found_with_the_setting_that_changes_it(times: float, order: list[float]) -> None:
+    seconds = {"one batch": 0.9, "resident": 1.0, "streamed": times, "0 workers": 1.1 * times}
+    said = concluded(planted(seconds, "streamed", "placement", {"streamed": tuple(order)}))
+    assert said.setting == {"placement": "device"}
+    assert "fastest by resident rows" in said.finding
+    assert f"takes {times:.3g} ×" in said.finding
+
+
+@given(effect=st.floats(1.0, 1.2), order=st.permutations(NOISE))
+def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, order: list[float]) -> None:
+    seconds = {"one batch": 1.0, "resident": 1.0, "streamed": effect, "2 workers": effect}
+    noise = dict.fromkeys(("streamed", "2 workers"), tuple(order))
+    said = concluded(planted(seconds, "streamed", "placement", noise))
+    assert said.setting == {}
+    assert "no way feeds a step faster than streamed rows" in said.finding
+    assert "costs nothing that can be seen" in said.finding
+    assert sum(line.startswith("cpu: no difference") for line in said.evidence) == 3
+
+
+@pytest.mark.parametrize(("start_s", "setting"), [(0.5, {"workers": "2"}), (30.0, {})])
+def test_workers_of_a_dataset_count_with_their_start_once_an_epoch(start_s: float, setting: dict[str, str]) -> None:
+    seconds = {"one batch": 0.5, "0 workers": 2.0, "1 worker": 1.2, "2 workers": 0.6}
+    said = concluded(planted(seconds, "0 workers", "workers", {}, start_s))
+    assert said.setting == setting  # 0.6 + 0.5 / 10 s < 2 s a step, 0.6 + 30 / 10 s are more
+    assert ("fastest by a DataLoader with 2 workers: 650 ms" in said.finding) == bool(setting)
+
+
+def test_a_faster_dataloader_is_no_setting_where_the_engine_has_its_own_way() -> None:
+    said = concluded(planted({"resident": 1.0, "streamed": 1.1, "0 workers": 0.5}, "resident", "placement", {}))
+    assert "fastest by a DataLoader with 0 workers" in said.finding
+    assert said.setting == {}
+
+
+def test_any_rows_and_none_lead_to_a_verdict() -> None:
+    assert concluded([]).finding == "nothing can be said yet"
+    rows = planted({"one batch": 1.0, "resident": 1.0, "2 workers": 3.0}, "resident", "placement", {}, 0.1)
+    for many in itertools.count(1):
+        assert concluded(rows[:many]).finding
+        if many > len(rows):
+            break

@@ -1,0 +1,58 @@
+"""What every experiment must be, whichever it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from epochtop.engine.lab.catalog import NAMES, experiments, find
+from epochtop.engine.lab.experiment import Experiment, Findings
+from epochtop.engine.protocol.fields import fields
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+from tests.architecture.test_imports import HEAVY, SCREEN, loaded
+
+ALL = pytest.mark.parametrize("experiment", experiments(), ids=lambda experiment: experiment.name)
+
+
+def test_they_are_listed_by_the_names_of_their_files() -> None:
+    assert tuple(experiment.name for experiment in experiments()) == NAMES
+    assert find("reads").name == "reads"
+    with pytest.raises(Invalid, match="there is no experiment"):
+        find("rates")
+
+
+def test_listing_them_imports_nothing_they_measure_with() -> None:
+    everything = loaded("from epochtop.engine.lab.catalog import experiments; experiments()")
+    assert not everything & (HEAVY | SCREEN)
+
+
+@ALL
+def test_it_says_what_it_measures_why_and_how_to_read_it(experiment: Experiment) -> None:
+    for text in (experiment.title, experiment.measures, experiment.why, experiment.reading):
+        assert len(text) > 15
+        assert not text.endswith(".")  # they are parts of sentences that others put together
+
+
+@ALL
+def test_its_own_fields_are_declared_and_are_no_fields_of_a_run(experiment: Experiment) -> None:
+    own = fields(experiment.fields)
+    assert all(field.description for field in own)
+    assert not {field.name for field in own} & {field.name for field in fields(RunSpec)}
+    assert not {field.name for field in own} & {"quick", "json"}
+
+
+@ALL
+def test_its_pictures_say_what_is_drawn(experiment: Experiment) -> None:
+    assert experiment.pictures
+    for picture in experiment.pictures:
+        assert picture.title
+        assert picture.columns if picture.kind == "table" else picture.y
+        assert picture.kind != "lines" or picture.x
+
+
+@ALL
+def test_nothing_measured_is_a_verdict_that_claims_nothing(experiment: Experiment) -> None:
+    said = experiment.conclude(Findings([], experiment.fields(), experiment.job or RunSpec()))
+    assert said.finding
+    assert said.next_step
+    assert said.uncertainty
+    assert said.setting == {}

@@ -1,0 +1,129 @@
+"""Figures of the lab against planted truths: medians, differences and fits."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epochtop.engine.lab.statistics import difference, figure, fit, grouped, quantity, with_spread
+
+COSTS = st.floats(1e-7, 1e-1)
+
+
+def rows(times: list[float], **labels: object) -> list[dict[str, object]]:
+    return [{**labels, "round": turn, "seconds": seconds} for turn, seconds in enumerate(times)]
+
+
+@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60))
+def test_a_figure_is_the_median_within_its_quartiles(values: list[float]) -> None:
+    found = figure(values)
+    assert found.median == pytest.approx(statistics.median(values))
+    assert min(values) <= found.low <= found.median <= found.high <= max(values)
+    assert found.count == len(values)
+
+
+@given(step=COSTS, read=COSTS, noise=st.floats(0, 0.01), seed=st.integers(0, 10**6))
+def test_costs_that_were_planted_are_fitted_back(step: float, read: float, noise: float, seed: int) -> None:
+    chance = random.Random(seed)
+    terms = [(20_000, 20_000 // every if every else 0) for every in (1, 10, 100, 200, 1000, 2000, 0)]
+    times = [(n * step + r * read) * (1 + noise * chance.uniform(-1, 1)) for n, r in terms]
+    found = fit(terms, times)
+    assert found is not None
+    assert found.coefficients[0] == pytest.approx(step, rel=0.05, abs=0.05 * read)
+    if read > step:  # a cost that vanishes in the noise of another is not determined to a share of itself
+        assert found.coefficients[1] == pytest.approx(read, rel=0.05)
+    assert found.worst <= 0.05
+
+
+def test_a_cost_is_never_negative() -> None:
+    found = fit([(100, 0), (100, 10), (100, 100)], [1.0, 0.99, 0.9])
+    assert found is not None
+    assert found.coefficients[1] == 0
+    assert found.coefficients[0] == pytest.approx(0.0096, rel=0.05)
+
+
+@pytest.mark.parametrize("terms", [[], [(0, 0)], [(1, 2), (2, 4)]])
+def test_what_is_not_determined_has_no_fit(terms: list[tuple[float, float]]) -> None:
+    assert fit(terms, [1.0] * len(terms)) is None
+
+
+@settings(max_examples=60)
+@given(effect=st.floats(0.10, 3), seed=st.integers(0, 10**6))
+def test_an_effect_larger_than_the_noise_is_a_difference(effect: float, seed: int) -> None:
+    chance = random.Random(seed)
+    first = rows([1e-3 * (1 + effect) * chance.uniform(0.99, 1.01) for _ in range(9)])
+    second = rows([1e-3 * chance.uniform(0.99, 1.01) for _ in range(9)])
+    found = difference(first, second)
+    assert found is not None
+    assert found.distinct
+    assert found.ratio.median == pytest.approx(1 + effect, rel=0.05)
+
+
+@settings(max_examples=60)
+@given(effect=st.floats(0, 0.02), seed=st.integers(0, 10**6))
+def test_noise_larger_than_the_effect_is_no_difference(effect: float, seed: int) -> None:
+    chance = random.Random(seed)
+    noise = [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4]
+    sides = [chance.sample(noise, 9) for _ in range(2)]
+    ratios = sorted(a / b for a, b in zip(*sides, strict=True))
+    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    found = difference(rows([(1 + effect) * value for value in sides[0]]), rows(sides[1]))
+    assert found is not None
+    if (1 + effect) * (high - low) > abs((1 + effect) * statistics.median(ratios) - 1):
+        assert not found.distinct
+        assert "no difference" in found.words("a", "b")
+
+
+def test_a_difference_is_of_the_same_round() -> None:
+    busy = [1.0, 1.0, 10.0, 1.0]  # a neighbor that hits both sides of a round
+    found = difference(rows([2 * value for value in busy]), rows(busy))
+    assert found is not None
+    assert found.ratio.median == 2
+    assert found.ratio.spread == 0
+    assert difference(rows([1.0]), [{"round": 5, "seconds": 1.0}]) is None
+
+
+def test_two_measurements_are_no_proof() -> None:
+    found = difference(rows([2.0, 2.0]), rows([1.0, 1.0]))
+    assert found is not None
+    assert not found.distinct
+    assert found.words("a", "b") == "a and b were compared twice only, too seldom to tell: 2 ×"
+
+
+def test_groups_leave_out_what_is_no_number() -> None:
+    found = grouped(
+        [{"a": 1, "t": 2.0}, {"a": 1, "t": None}, {"a": 1, "t": math.inf}, {"a": 2, "t": 3}, {"a": 1, "t": 4.0}],
+        ("a",),
+        "t",
+    )
+    assert {key: (value.median, value.count) for key, value in found.items()} == {(1,): (3.0, 2), (2,): (3.0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (61.4e-6, "s", "61.4 µs"),
+        (2.5, "s", "2.50 s"),
+        (0.25, "s", "250 ms"),
+        (3e-9, "s", "3.00 ns"),
+        (2.5 * 2**30, "B", "2.50 GiB"),
+        (1536, "B/s", "1.50 KiB/s"),
+        (12345, "steps", "12,345 steps"),
+        (42, "%", "42.0 %"),
+        (None, "s", "—"),
+        (math.nan, "s", "—"),
+        (0.0, "s", "0 ns"),
+    ],
+)
+def test_quantities_have_three_digits_and_the_unit_that_suits(value: float | None, unit: str, text: str) -> None:
+    assert quantity(value, unit) == text
+
+
+def test_one_measurement_has_no_spread_to_show() -> None:
+    assert with_spread(figure([1.0])) == "1.00 s (once)"
+    assert with_spread(figure([1.0, 2.0, 3.0])) == "2.00 s (1.50 s … 2.50 s)"

@@ -1,0 +1,247 @@
+"""A small client of `python -m epochtop.engine`, and readers of what a run recorded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from epochtop.engine.protocol.events import AnyCommand, AnyEvent, Failed, Finished, Losses, encode
+from epochtop.engine.protocol.requests import (
+    Accepted,
+    AnyReply,
+    AnyRequest,
+    Begin,
+    Continue,
+    Describe,
+    Plan,
+    Progress,
+    Ready,
+    Refused,
+    decode_reply,
+)
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.runs.directory import BadLine, Follower, create, is_alive, send
+
+HANGING_S = 120.0
+"""A wait this long means that something hangs. It is no measure of speed."""
+
+Kind = TypeVar("Kind")
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    """Wait for something that must come."""
+    patience = time.monotonic() + HANGING_S
+    while not true():
+        assert time.monotonic() < patience
+        time.sleep(0.02)
+
+
+class Engine:
+    """An engine process in a session of its own. Ready after `with`; killed when left."""
+
+    def __init__(self, program: tuple[str, ...] = ("-m", "epochtop.engine")) -> None:
+        self._program = program
+
+    def __enter__(self) -> Engine:
+        self.process = subprocess.Popen(
+            [sys.executable, *self._program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+        self.ready = self.reply()
+        assert isinstance(self.ready, Ready)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.hang_up()
+
+    def describe(self, spec: RunSpec) -> Plan | Refused:
+        """What a run of `spec` would do."""
+        reply = self.ask(Describe(spec=spec))
+        assert isinstance(reply, Plan | Refused)
+        return reply
+
+    def begin(self, spec: RunSpec, home: Path) -> Accepted | Refused:
+        """Ask for a run."""
+        reply = self.ask(Begin(spec=spec, home=str(home)))
+        assert isinstance(reply, Accepted | Refused)
+        return reply
+
+    def train(self, spec: RunSpec, home: Path) -> Path:
+        """Begin a run that must be accepted; returns its directory."""
+        reply = self.begin(spec, home)
+        assert isinstance(reply, Accepted), reply
+        return Path(reply.run)
+
+    def resume(self, run: Path) -> AnyReply:
+        """Ask the engine to go on with a run."""
+        return self.ask(Continue(run=str(run)))
+
+    def kill(self) -> None:
+        """End it without a warning, as the kernel does when memory runs out."""
+        self.process.kill()
+        self.process.wait(HANGING_S)
+
+    def wait(self) -> int:
+        """Until the process has ended; its exit status."""
+        return self.process.wait(HANGING_S)
+
+    def ask(self, request: AnyRequest) -> AnyReply:
+        """Send a request and wait for the reply."""
+        self.tell(encode(request))
+        return self.reply()
+
+    def tell(self, line: bytes) -> None:
+        """Send a line and do not wait."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + b"\n")
+
+    def reply(self) -> AnyReply:
+        """The next reply; what is said about progress is passed over."""
+        assert self.process.stdout is not None
+        while isinstance(reply := decode_reply(self.process.stdout.readline()), Progress):
+            pass
+        return reply
+
+    def hang_up(self) -> None:
+        """Close both pipes, as a viewer that ends does."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def train_here(spec: RunSpec, home: Path) -> Path:
+    """The same run in this process, for tests about numbers: they need no process of its own, which takes seconds."""
+    from epochtop.engine.job import job, workload
+    from epochtop.engine.training import loop, recorder  # they import torch, which a test of the screen has no use for
+
+    stuff = workload.material(spec)
+    built = job.build(spec, stuff, job.describe(spec, stuff))
+    run, lock = create(home, spec, {}, time.time())
+    with lock:
+        writing = recorder.Recorder(run, spec)
+        training = loop.Loop(built, writing)
+        writing.start(on_command=training.wake)
+        writing.put(training.run())
+        assert writing.close()
+    return run
+
+
+def ranks() -> list[psutil.Process]:
+    """Every rank but the first, of any engine that pytest started."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        line = process.info["cmdline"] or []
+        mine = (process.info["environ"] or {}).get("EPOCHTOP_HOME") == os.environ["EPOCHTOP_HOME"]
+        if mine and line[1:4] == ["-m", "epochtop.engine", "rank"] and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def rank_of(engine: Engine, rank: int) -> psutil.Process:
+    """A rank that this engine started."""
+    (found,) = (child for child in psutil.Process(engine.process.pid).children() if child.cmdline()[4] == str(rank))
+    return found
+
+
+class Watch:
+    """A viewer that remembers all it saw of a run."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.seen: list[AnyEvent | BadLine] = []
+        self._looked = 0
+        self._follower = Follower(run)
+        weakref.finalize(self, self._follower.close)
+
+    def catch_up(self) -> None:
+        """Read what is there by now."""
+        self.seen += self._follower.read_all()
+
+    def until(self, kind: type[Kind], wanted: Callable[[Kind], bool] = lambda _: True, start: int = 0) -> Kind:
+        """Wait for an event; those before number `start` do not count."""
+        patience = time.monotonic() + HANGING_S
+        while True:
+            alive = is_alive(self.run)
+            self.catch_up()
+            for event in self.seen[start:]:
+                if isinstance(event, kind) and wanted(event):
+                    return event
+            assert alive, f"the run ended without {kind.__name__}: {self.seen[-3:]}"
+            assert time.monotonic() < patience, f"no {kind.__name__} came: {self.seen[-3:]}"
+            time.sleep(0.002)
+
+    def windows(self, count: int = 1) -> None:
+        """Wait for that many more windows of losses."""
+        for _ in range(count):
+            self.until(Losses, start=len(self.seen))
+
+    def until_step(self, step: int) -> None:
+        """Wait until the losses of so many steps are there, or the run has ended."""
+        patience = time.monotonic() + HANGING_S
+        while time.monotonic() < patience:
+            self.catch_up()
+            for event in self.seen[self._looked :]:
+                if isinstance(event, Losses) and event.first_step + len(event.values) // 4 >= step:
+                    return
+                if isinstance(event, Finished | Failed):
+                    return
+            self._looked = len(self.seen)
+            time.sleep(0.002)
+        raise AssertionError(f"step {step} did not come")
+
+    def command(self, command: AnyCommand, answer: type[Kind]) -> tuple[Kind, int]:
+        """Send a command and wait for its answer; returns it and the number of windows that came before it."""
+        self.catch_up()
+        start = len(self.seen)
+        send(self.run, command)
+        event = self.until(answer, start=start)
+        before = self.seen[start : self.seen.index(event, start)]  # type: ignore[arg-type]
+        return event, sum(isinstance(item, Losses) for item in before)
+
+    def end(self) -> Finished | Failed:
+        """Wait for the last event; fails if the run ended without one."""
+        return self.until(Finished | Failed)  # type: ignore[arg-type]
+
+
+def events(run: Path) -> list[AnyEvent | BadLine]:
+    """All events of a run."""
+    follower = Follower(run)
+    try:
+        return list(follower.read_all())
+    finally:
+        follower.close()
+
+
+def losses(run: Path) -> npt.NDArray[np.float32]:
+    """The recorded losses of a run, float32 (steps,). Fails where a step is missing or comes twice."""
+    windows = [event for event in events(run) if isinstance(event, Losses)]
+    values = np.frombuffer(b"".join(event.values for event in windows), dtype="<f4")
+    counts = [len(event.values) // 4 for event in windows]
+    assert [event.first_step for event in windows] == [sum(counts[:place]) for place in range(len(counts))]
+    return values
+
+
+def finished(run: Path) -> Finished:
+    """The summary of a run; fails if its last event is another one."""
+    last = events(run)[-1]
+    assert isinstance(last, Finished), last
+    return last

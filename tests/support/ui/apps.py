@@ -1,0 +1,65 @@
+"""What tests of the app in a terminal ask again and again."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from epochtop.engine.protocol.events import Finished, Stop
+from epochtop.engine.runs.directory import send
+from epochtop.engine.runs.index import run_paths
+from tests.support.engines import Watch, losses
+from tests.support.ui.terminals import BACKSPACE, END, ENTER, Terminal
+
+ENDLESS = ("--epochs", "1000000000", "--threads", "1", "--device", "cpu", "--refresh-ms", "50", "--executor", "eager")
+"""An Iris run that goes on until it is stopped."""
+
+Open = Callable[..., Terminal]
+
+
+def begun(terminal: Terminal, home: Path) -> Watch:
+    """Wait for the first loss on the screen, or the last one of a short run; returns a second pair of eyes on the run."""
+    terminal.wait_for(lambda shown: step_of(shown) > 0 or "finished:" in shown)
+    return Watch(run_paths(home)[0])
+
+
+def step_of(shown: str) -> int:
+    """The step in the status line; 0 where there is none."""
+    found = re.search(r"step +([\d,]+) of", shown)
+    return int(found[1].replace(",", "")) if found else 0
+
+
+def goes_on(terminal: Terminal) -> None:
+    """Wait until the screen shows a later step."""
+    before = step_of(terminal.text)
+    terminal.wait_for(lambda shown: step_of(shown) > before)
+
+
+def ended(terminal: Terminal) -> None:
+    """The app has given the terminal back."""
+    modes = terminal.modes()
+    assert not modes["1049"], "the alternate screen was not left"
+    assert not any(modes.get(mouse) for mouse in ("1000", "1002", "1003", "1006", "1015", "2004"))
+    assert modes["25"], "the cursor stayed hidden"
+
+
+def end_of(run: Path) -> Finished:
+    """Stop a run and check that no step of it is missing."""
+    send(run, Stop())
+    end = Watch(run).end()
+    assert isinstance(end, Finished)
+    assert len(losses(run)) == end.steps
+    return end
+
+
+def change_rate(terminal: Terminal, rate: str) -> None:
+    """Ask for the live settings and type another learning rate."""
+    terminal.press("r")
+    terminal.wait_for("Apply")
+    while f"Learning rate     {rate}" not in terminal.text:
+        terminal.press(END, *[BACKSPACE] * 12, *rate)
+        time.sleep(0.3)
+    terminal.press(ENTER)
+    terminal.wait_without("Apply")

@@ -1,0 +1,234 @@
+"""A terminal as an app sees one: a pseudo-terminal with somebody who reads it, types, resizes and hangs up."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+import pyte
+
+from tests.support.engines import HANGING_S
+
+APP = (sys.executable, "-P", "-m", "epochtop")
+"""The command `epochtop`."""
+
+CTRL_C, CTRL_P, CTRL_Q, CTRL_S, CTRL_X, CTRL_Z = "\x03", "\x10", "\x11", "\x13", "\x18", "\x1a"
+ENTER, ESCAPE, TAB, BACKSPACE = "\r", "\x1b", "\t", "\x7f"
+UP, DOWN, LEFT, RIGHT, HOME, END, DELETE = (f"\x1b[{key}" for key in ("A", "B", "D", "C", "H", "F", "3~"))
+
+TAKE_THE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+)
+"""Makes standard input the controlling terminal; `preexec_fn` would do it in a fork of a process with threads."""
+
+Wanted = str | Callable[[str], bool]
+
+
+class Terminal:
+    """Runs a command under a pseudo-terminal and keeps its screen. Use as a context; nothing outlives it."""
+
+    def __init__(
+        self,
+        *command: str,
+        size: tuple[int, int] = (120, 40),
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._master, slave = pty.openpty()
+        self._lock = threading.Lock()
+        self._screen = pyte.Screen(*size)
+        self._stream = pyte.ByteStream(self._screen)
+        self.output = bytearray()
+        """All bytes that came."""
+        self._arrivals: list[tuple[float, int]] = []
+        """When each part of them came (perf_counter), and where it ends."""
+        self._drawn = 0
+        """Bytes that are on the screen: drawing takes longer than the app does, so it is left until somebody looks."""
+        self._reading = threading.Event()
+        self._reading.set()
+        self._stop = False
+        self._tell_size(*size)
+        self.process = subprocess.Popen(
+            [sys.executable, "-S", "-c", TAKE_THE_TERMINAL, *command],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=folder,
+            start_new_session=True,
+            env={**_environment(), **(environment or {})},
+        )
+        os.close(slave)
+        self._reader = threading.Thread(target=self._read, name="terminal", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        family = []
+        with suppress(psutil.NoSuchProcess):
+            family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.kill()
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        self.process.wait()
+        self.hang_up()
+
+    # --- what it shows ---------------------------------------------------------------------------------
+
+    def rows(self) -> list[str]:
+        """The screen, row by row."""
+        with self._lock:
+            self._draw(len(self.output))
+            return [row.rstrip() for row in self._screen.display]
+
+    @property
+    def text(self) -> str:
+        """The screen as one text."""
+        return "\n".join(self.rows())
+
+    def colors(self) -> set[str]:
+        """Every foreground color that is on the screen, blanks left out."""
+        with self._lock:
+            self._draw(len(self.output))
+            return {cell.fg for row in self._screen.buffer.values() for cell in row.values() if cell.data.strip()}
+
+    def wait_for(self, wanted: Wanted) -> str:
+        """Wait until the screen shows a text, or is as a predicate wants it; returns the screen."""
+        patience = time.monotonic() + HANGING_S / 4
+        while not _is(wanted, shown := self.text):
+            ended = not self._reader.is_alive()
+            assert not ended or _is(wanted, self.text), f"the command ended without {wanted!r}:\n{self.text}"
+            assert time.monotonic() < patience, f"{wanted!r} did not come:\n{shown}"
+            time.sleep(0.02)
+        return shown
+
+    def wait_without(self, unwanted: str) -> str:
+        """Wait until a text has left the screen."""
+        return self.wait_for(lambda shown: unwanted not in shown)
+
+    def arrival_of(self, wanted: str) -> float | None:
+        """When (perf_counter) the bytes came with which the screen first showed a text, among those not looked at yet."""
+        with self._lock:
+            for moment, end in self._arrivals:
+                if end > self._drawn:
+                    self._draw(end)
+                    if wanted in "\n".join(self._screen.display):
+                        return moment
+        return None
+
+    # --- what is done to it ----------------------------------------------------------------------------
+
+    def press(self, *keys: str) -> None:
+        """Type, one key after the other."""
+        for key in keys:
+            os.write(self._master, key.encode())
+
+    def click(self, column: int, row: int) -> None:
+        """Press and release the left button on a cell, counted from 0."""
+        place = f"{column + 1};{row + 1}"
+        self.press(f"\x1b[<0;{place}M", f"\x1b[<0;{place}m")
+
+    def click_on(self, label: str) -> None:
+        """Click on the last character of a text, where it stands first."""
+        for number, row in enumerate(self.rows()):
+            if label in row:
+                self.click(row.index(label) + len(label) - 1, number)
+                return
+        raise AssertionError(f"{label!r} is not on the screen:\n{self.text}")
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the window another size."""
+        with self._lock:
+            self._draw(len(self.output))
+            self._screen.resize(height, width)
+            self._tell_size(width, height)
+
+    def stall(self) -> None:
+        """Read nothing more, like a line that hangs."""
+        self._reading.clear()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._reading.set()
+
+    def hang_up(self) -> None:
+        """Close the terminal: the kernel sends SIGHUP to what runs in it."""
+        self._stop = True
+        self._reading.set()
+        self._reader.join()
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send a signal to the command."""
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for the command to end and its last output to arrive; returns its exit status."""
+        status = self.process.wait(HANGING_S)
+        patience = time.monotonic() + HANGING_S
+        while self._reader.is_alive() and not self._stop:
+            assert time.monotonic() < patience
+            time.sleep(0.01)
+        return status
+
+    def modes(self) -> dict[str, bool]:
+        """The private modes of the terminal, by number, as the command left them."""
+        modes: dict[str, bool] = {}
+        for part in bytes(self.output).split(b"\x1b[?")[1:]:
+            numbers = part[: min(part.find(end) % 99 for end in (b"h", b"l"))]
+            if numbers.replace(b";", b"").isdigit():
+                on = part[len(numbers) : len(numbers) + 1] == b"h"
+                modes |= dict.fromkeys(numbers.decode().split(";"), on)
+        return modes
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _tell_size(self, width: int, height: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def _read(self) -> None:
+        while not self._stop:
+            self._reading.wait()
+            if not select.select([self._master], [], [], 0.05)[0]:
+                continue
+            try:
+                new = os.read(self._master, 1 << 16)
+            except OSError:  # the last process has closed its side
+                return
+            with self._lock:
+                self.output += new
+                self._arrivals.append((time.perf_counter(), len(self.output)))
+
+    def _draw(self, end: int) -> None:
+        self._stream.feed(bytes(self.output[self._drawn : end]))
+        self._drawn = end
+
+
+def _environment() -> dict[str, str]:
+    """That of the tests, which pretends no size: what the terminal itself says must count."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    return {**kept, "TERM": "xterm-256color"}
+
+
+def _is(wanted: Wanted, shown: str) -> bool:
+    return wanted in shown if isinstance(wanted, str) else wanted(shown)

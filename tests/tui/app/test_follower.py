@@ -1,0 +1,87 @@
+"""Following a run: what is history and what is news, and that what changes apart is painted apart."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from textual.geometry import Region
+from textual.widget import Widget
+
+from epochtop.engine.protocol.events import encode
+from epochtop.engine.runs.directory import EVENTS, READ_BYTES
+from epochtop.tui.app.viewer import PULSES
+from epochtop.tui.client.follower import AHEAD, POLL_S, Following
+from tests.support.engines import wait_until
+from tests.support.runs import STEPS, engine_alive, finished, losses_like_iris, started, windows, write_run
+from tests.support.ui.screens import furnished, show_run, still_app
+
+
+def test_history_is_told_from_news(tmp_path: Path) -> None:
+    values = [1.0] * (READ_BYTES // 2)
+    run = write_run(tmp_path, "iris-mlp-0001", [started(len(values)), *windows(values), finished("finished", values)])
+    with closing(Following(run)) as following:
+        wait_until(lambda: following.waiting > 1)
+        assert following.behind
+        taken = []
+        while not following.done:
+            taken += following.take()
+        assert len(taken) == len(windows(values)) + 2
+        assert not following.behind
+
+
+def test_windows_of_a_live_run_are_no_history_however_many_wait(tmp_path: Path) -> None:
+    news = windows([1.0] * 5_000)
+    run = write_run(tmp_path, "iris-mlp-0001", [started(), news[0]])
+    with engine_alive(run), closing(Following(run)) as following:
+        for count, window in enumerate(news[1 : AHEAD - 1], 1):
+            wait_until(lambda count=count: following.waiting == count)
+            time.sleep(5 * POLL_S)  # as an engine does, between its windows
+            with open(run / EVENTS, "ab") as log:
+                log.write(encode(window) + b"\n")
+        wait_until(lambda: following.waiting == AHEAD - 1)
+        assert not following.behind
+
+
+async def test_the_chart_and_the_lines_of_figures_are_painted_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = losses_like_iris(STEPS)
+    run = write_run(tmp_path, "iris-mlp-0001", [started(), *windows(values)[:20]])
+    app = still_app(tmp_path)
+    with engine_alive(run):
+        async with app.run_test(size=(120, 40)) as pilot:
+            await furnished(pilot)
+            await show_run(pilot, run, 10_000)
+            with open(run / EVENTS, "ab") as log:
+                log.writelines(encode(window) + b"\n" for window in windows(values)[20:])
+            session = app.session
+            assert session is not None
+            while not session.following.waiting:
+                await asyncio.sleep(0.01)
+            painted: set[Widget] = set()
+            chart, line = app.main.chart, app.main.status_line
+            for widget in (chart, line):
+                monkeypatch.setattr(widget, "refresh", _noting(widget, painted))
+            seen = []
+            for _ in range(2 * PULSES):
+                app._pulse()
+                seen.append((chart in painted, line in painted))
+                painted.clear()
+            assert (True, True) not in seen
+            assert (True, False) in seen
+            assert (False, True) in seen
+
+
+def _noting(widget: Widget, painted: set[Widget]) -> Callable[..., object]:
+    refresh = widget.refresh
+
+    def noted(*regions: Region, **how: bool) -> object:
+        painted.add(widget)
+        return refresh(*regions, **how)
+
+    return noted

@@ -1,0 +1,40 @@
+"""From the command to the first frame, with as little as possible on the way."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+
+from epochtop.engine.protocol.spec import RunSpec
+
+
+def run_app(start: bool = False, spec: RunSpec | None = None, attach: Path | None = None) -> int:
+    """Open the app and return its exit status once it is closed. Raises Invalid if the home cannot be written."""
+    gc.disable()  # a collection on the way to the first frame finds nothing; see _settle
+    from epochtop.engine.runs.directory import home, make_home
+    from epochtop.tui.app.app import EpochtopApp
+
+    _draw_on_the_terminal()
+    folder = home()
+    make_home(folder)
+    app = EpochtopApp(folder, spec=spec, start=start, attach=attach)
+    app.call_later(_settle)
+    status = app.run()
+    if app.return_code:
+        return app.return_code
+    if status is None:
+        sys.stderr.write("epochtop: the screen ended unexpectedly; a run goes on, `epochtop` shows it\n")
+    return status or 0
+
+
+def _draw_on_the_terminal() -> None:
+    """Textual draws on standard error; where that goes into a file (`2>errors.txt`), on standard output."""
+    out, error = sys.__stdout__, sys.__stderr__
+    if out is not None and out.isatty() and (error is None or not error.isatty()):
+        sys.__stderr__ = out  # type: ignore[misc]
+
+
+def _settle() -> None:
+    gc.freeze()
+    gc.enable()

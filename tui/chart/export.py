@@ -1,0 +1,189 @@
+"""What the chart shows, as a file: a table of the visible losses, or a drawing of the visible curves.
+
+Both come from the same points as the screen. Nothing is written here; the app writes the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from math import isfinite, log10
+
+from epochtop.tui.chart import axes
+from epochtop.tui.chart.axes import Limits
+from epochtop.tui.chart.curves import XY, Trace, View, Visible, visible
+
+HEADER = "series,step,min,mean,max,last"
+COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#7f7f7f", "#d62728")
+"""Train, test, four overlays, NaN: told apart in gray too, by their dashes and markers."""
+DASHES = ("6 3", "2 3", "8 3 2 3", "1 4")
+WIDTH, HEIGHT = 960, 540
+LEFT, RIGHT, TOP, BOTTOM = 72, 16, 16, 52
+
+
+def export_csv(trace: Trace, view: View, overlays: Sequence[Trace] = ()) -> str:
+    """Every bucket in the visible range, exact where a bucket is a single step, and the test points.
+
+    Columns: series, step (the first of its bucket), min, mean, max, last. A test loss stands in `last`.
+    """
+    lines = [HEADER]
+    for name, run in [("train", trace), *((run.name or "overlay", run) for run in overlays)]:
+        start, stop = run.to_step(view.low, view.unit), run.to_step(view.high, view.unit)
+        quoted = _csv(name)
+        for bucket in run.losses.buckets(start, stop):
+            values = (bucket.minimum, bucket.mean, bucket.maximum, bucket.last)
+            lines.append(",".join((quoted, str(bucket.start), *map(_single, values))))
+        tests = run.held_out if run is trace else f"{name} {run.held_out}"
+        for point in run.tests.between(start, stop):
+            lines.append(f"{_csv(tests)},{point.step},,,,{_single(point.loss or 0.0)}")
+    return "\n".join(lines) + "\n"
+
+
+def _csv(text: str) -> str:
+    plain = text.replace("\n", " ").replace("\r", " ")
+    if plain[:1] in "=+-@":  # a spreadsheet would run it
+        plain = f"'{plain}"
+    return '"' + plain.replace('"', '""') + '"' if any(mark in plain for mark in ',"') else plain
+
+
+def _single(value: float) -> str:
+    """The shortest text that gives back the same float32."""
+    return f"{value:.9g}"
+
+
+def export_svg(trace: Trace, view: View, overlays: Sequence[Trace] = (), title: str = "") -> str:
+    """A drawing of the visible range: axes, the band of each column's extremes, means, test points, legend."""
+    seen = [visible(run, view) for run in (trace, *overlays)]
+    limits = _limits(seen, view.log)
+    parts = [*_frame(view, limits), *_run(seen[0], view, limits)]
+    for index, other in enumerate(seen[1:]):
+        parts.append(_polyline(_place(other.smooth, view, limits), COLORS[2 + index % 4], DASHES[index % 4]))
+    parts += _bad_mark(trace, view) + _suggestion_mark(trace, view)
+    parts += _legend(trace, overlays, title)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
+        f'font-size="12"><title>{escape(title or "Loss")}</title>\n'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>\n' + "\n".join(parts) + "\n</svg>\n"
+    )
+
+
+def _limits(seen: Iterable[Visible], log: bool) -> Limits:
+    seen = list(seen)
+    low = min((run.low for run in seen if isfinite(run.low)), default=0.0)
+    high = max((run.high for run in seen if isfinite(run.high)), default=0.0)
+    if not log:
+        return axes.linear_limits(low, high, 24)
+    return axes.log_limits(low, high, 24) if 0 < low <= high else axes.log_limits(0.01, 1.0, 24)
+
+
+def _place(points: Iterable[XY], view: View, limits: Limits) -> list[XY | None]:
+    """Points in pixels; None where the line breaks."""
+    placed: list[XY | None] = []
+    for x, value in points:
+        y = _y(value, limits)
+        placed.append(None if y is None else (_x(x, view), y))
+    return placed
+
+
+def _x(cell: float, view: View) -> float:
+    return LEFT + cell / view.width * (WIDTH - LEFT - RIGHT)
+
+
+def _y(value: float, limits: Limits) -> float | None:
+    if not isfinite(value) or (limits.log and value <= 0):
+        return None
+    level = log10(value) if limits.log else value
+    share = min(1.0, max(0.0, (level - limits.low) / (limits.high - limits.low)))
+    return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+
+def _run(run: Visible, view: View, limits: Limits) -> list[str]:
+    line = _polyline(_place(run.smooth, view, limits), COLORS[0], "")
+    exact = all(low == high for _, low, high in run.band)
+    behind = _polyline(_place(run.raw, view, limits), COLORS[0], "", 1, 0.35) if exact else _band(run, view, limits)
+    parts = [behind, line]
+    for x, y in filter(None, _place(run.tests, view, limits)):
+        parts.append(f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6" fill="{COLORS[1]}"/>')
+    return parts
+
+
+def _band(run: Visible, view: View, limits: Limits) -> str:
+    """The area between the extremes of the columns."""
+    highs = filter(None, _place([(x, high) for x, _, high in run.band], view, limits))
+    lows = filter(None, _place([(x, low) for x, low, _ in reversed(run.band)], view, limits))
+    corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in (*highs, *lows))
+    return f'<polygon points="{corners}" fill="{COLORS[0]}" fill-opacity="0.15"/>'
+
+
+def _bad_mark(trace: Trace, view: View) -> list[str]:
+    step = trace.losses.first_bad_step
+    if step is None or not 0 <= (cell := view.cell(trace.from_step(step, view.unit))) <= view.width:
+        return []
+    x, anchor = _x(cell, view), "start" if cell < view.width / 2 else "end"
+    line = f'<path d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="{COLORS[-1]}" stroke-dasharray="4 4"/>'
+    return [line, _text(x, HEIGHT - BOTTOM - 8, f"✗ {trace.losses.bad_kind} at step {step:,}", anchor)]
+
+
+def _suggestion_mark(trace: Trace, view: View) -> list[str]:
+    sweep = trace.sweep
+    if sweep is None or sweep.suggested is None:
+        return []
+    cell = view.cell(trace.from_step(sweep.step(log10(sweep.suggested)), view.unit))
+    if not 0 <= cell <= view.width:
+        return []
+    x, anchor = _x(cell, view), "start" if cell < view.width * 0.8 else "end"
+    line = f'<path d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#404040" stroke-dasharray="2 4"/>'
+    return [line, _text(x + (6 if anchor == "start" else -6), HEIGHT - BOTTOM - 8, f"try {sweep.suggested:g}", anchor)]
+
+
+def _polyline(points: list[XY | None], color: str, dash: str, width: float = 2, opacity: float = 1) -> str:
+    path, pen = [], "M"
+    for point in points:
+        if point is None:
+            pen = "M"
+        else:
+            path.append(f"{pen}{point[0]:.1f} {point[1]:.1f}")
+            pen = "L"
+    dashes = f' stroke-dasharray="{dash}"' if dash else ""
+    return (
+        f'<path d="{" ".join(path)}" fill="none" stroke="{color}" stroke-width="{width}" '
+        f'stroke-opacity="{opacity}" stroke-linejoin="round"{dashes}/>'
+    )
+
+
+def _frame(view: View, limits: Limits) -> list[str]:
+    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    parts = []
+    for level, label in axes.y_ticks(limits, 24):
+        y = _y(10**level if limits.log else level, limits)
+        if y is not None:
+            parts.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="#e0e0e0"/>')
+            parts.append(_text(LEFT - 8, y + 4, label, "end"))
+    for x, label in axes.x_ticks(view.low, view.high, 100, view.unit):
+        place = _x(view.cell(x), view)
+        parts.append(f'<path d="M{place:.1f} {bottom}v5" stroke="#404040"/>')
+        parts.append(_text(min(place, right - 4 * len(label)), bottom + 20, label, "middle"))
+    parts.append(f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="#404040"/>')
+    name = "learning rate" if view.unit == "rate" else view.unit
+    parts.append(_text((LEFT + right) / 2, HEIGHT - 12, name, "middle"))
+    return parts
+
+
+def _legend(trace: Trace, overlays: Sequence[Trace], title: str) -> list[str]:
+    entries = [(COLORS[0], "train", trace.losses.last)]
+    if trace.tests.last is not None:
+        entries.append((COLORS[1], trace.held_out, trace.tests.last.loss))
+    entries += [(COLORS[2 + i % 4], run.name, run.losses.last) for i, run in enumerate(overlays)]
+    parts = [_text(LEFT + 12, TOP + 16, title, "start")] if title else []
+    for row, (color, name, value) in enumerate(entries):
+        y = TOP + 16 + 18 * row
+        parts.append(f'<rect x="{WIDTH - 250}" y="{y - 5}" width="16" height="4" fill="{color}"/>')
+        short = name if len(name) <= 22 else f"{name[:21]}…"
+        parts.append(_text(WIDTH - 226, y, short, "start"))
+        parts.append(_text(WIDTH - RIGHT - 8, y, axes.figure(value).strip(), "end"))
+    return parts
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    clean = "".join(char for char in text if char.isprintable())
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#202020">{escape(clean)}</text>'

@@ -1,0 +1,396 @@
+"""The loss chart: a widget that redraws when it is told to, and then only the cells that changed.
+
+It has no timer and no clock. The app feeds it events and calls :meth:`LossChart.redraw` at its own pace; a call
+after which nothing new has arrived costs nothing. What is drawn where is decided in :mod:`epochtop.tui.chart.curves` and
+:mod:`epochtop.tui.chart.axes`, and plotext is known to :mod:`epochtop.tui.chart.plotting` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import floor
+from typing import ClassVar
+
+from rich.markup import escape
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual.widget import Widget
+
+from epochtop.engine.protocol.events import Event, Failed, Finished, Started
+from epochtop.tui.chart import frame
+from epochtop.tui.chart.curves import Trace, Unit, View
+from epochtop.tui.chart.plotting import Row, difference, strip
+from epochtop.tui.chart.x_range import TAIL, Span, scaled, tail_ends, whole_end, whole_start, within
+
+SMOOTHING = (0.0, 0.6, 0.9, 0.97)
+UNITS: tuple[Unit, ...] = ("step", "epoch", "seconds")
+UNITS_OF_A_SWEEP: tuple[Unit, ...] = ("rate", *UNITS)
+
+
+def _key(
+    key: str, action: str, description: str, tooltip: str, name: str, *, show: bool = True, display: str | None = None
+) -> Binding:
+    return Binding(key, action, description, show, display, tooltip=tooltip, id=f"chart.{name}")
+
+
+class LossChart(Widget, can_focus=True):
+    """Training and test loss of a run, live, with other runs behind it."""
+
+    BORDER_TITLE = "Loss"
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"loss-chart--{name}" for name in frame.STYLES.values()}
+    DEFAULT_CSS = """
+    LossChart {
+        width: 1fr;
+        height: 1fr;
+        min-height: 6;
+        border: round $border-blurred;
+        border-title-color: $text;
+        color: $foreground;
+        &:focus { border: round $border; }
+        & > .loss-chart--text { color: $foreground; }
+        & > .loss-chart--axis { color: $text-muted; }
+        & > .loss-chart--train { color: $text-primary; }
+        & > .loss-chart--raw { color: $text-disabled; }
+        & > .loss-chart--test { color: $text-warning; }
+        & > .loss-chart--bad { color: $text-error; text-style: bold; }
+        & > .loss-chart--cursor { color: $text; }
+        & > .loss-chart--first { color: $text-secondary; }
+        & > .loss-chart--second { color: $text-success; }
+        & > .loss-chart--third { color: $text-accent; }
+        & > .loss-chart--fourth { color: $foreground-muted; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        _key("l", "toggle_log", "log", "Logarithmic or linear loss axis", "log"),
+        _key("m", "cycle_smoothing", "smooth", "Exponential smoothing: off, 0.6, 0.9, 0.97", "smooth"),
+        _key(
+            "x",
+            "cycle_unit",
+            "x axis",
+            "Steps, epochs or seconds of training along the x axis; a range test has learning rates too",
+            "unit",
+        ),
+        _key("w", "toggle_whole", "whole", "The whole run, or its last tenth as it grows", "whole"),
+        _key(
+            "left_square_bracket",
+            "zoom(0.5)",
+            "zoom",
+            "Half the range, around the cursor or the end",
+            "zoom_in",
+            display="[ ]",
+        ),
+        _key("right_square_bracket", "zoom(2.0)", "zoom out", "Twice the range", "zoom_out", show=False),
+        _key("c", "toggle_cursor", "cursor", "Read off single steps with the arrow keys", "cursor"),
+        _key("left", "move(-1)", "left", "Move the cursor, or pan", "left", show=False),
+        _key("right", "move(1)", "right", "Move the cursor, or pan", "right", show=False),
+        _key("shift+left", "move(-10)", "far left", "Move the cursor by ten", "far_left", show=False),
+        _key("shift+right", "move(10)", "far right", "Move the cursor by ten", "far_right", show=False),
+        _key("comma", "pan(-1)", "pan left", "Show earlier steps", "pan_left", show=False),
+        _key("full_stop", "pan(1)", "pan right", "Show later steps", "pan_right", show=False),
+    ]
+
+    log_scale: reactive[bool] = reactive(False, repaint=False)
+    smoothing: reactive[float] = reactive(0.0, repaint=False)
+    unit: reactive[Unit] = reactive[Unit]("step", repaint=False)
+    span: reactive[Span] = reactive[Span]("whole run", repaint=False)
+    cursor: reactive[int | None] = reactive[int | None](None, repaint=False)
+    """The step that is read off; None when the cursor is off."""
+    empty_text: reactive[str] = reactive("", repaint=False)
+    """What stands here while there is no run."""
+
+    def __init__(self, *, empty_text: str = "", id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id, classes=classes)
+        self.set_reactive(LossChart.empty_text, empty_text)
+        self.trace = Trace()
+        """The run that is shown; may be handed to another chart as an overlay."""
+        self.overlays: tuple[Trace, ...] = ()
+        self.total_steps: int | None = None
+        self.marker = "auto"
+        """`auto` is braille, or blocks where the plot is large; or a marker of :mod:`epochtop.tui.chart.plotting`."""
+        self._begun = self._ended = False
+        self._told = ""
+        self._zoom = (0.0, 1.0)
+        self._stale, self._recolor = True, False
+        self._memory = frame.Memory()
+        self._rows: list[Row] = []
+        self._strips: list[Strip] = []
+
+    # --- what the app calls ------------------------------------------------------------------------------------
+
+    def begin(self, total_steps: int | None, steps_per_epoch: int = 1, title: str = "train") -> None:
+        """Show a new run. `total_steps` None means that nobody knows how long it will be."""
+        self.show(Trace(title, steps_per_epoch=max(1, steps_per_epoch)), total_steps)
+
+    def show(self, trace: Trace, total_steps: int | None) -> None:
+        """Show a run that may have losses already."""
+        self._begun = True
+        self._exchange(trace, total_steps)
+
+    def _exchange(self, trace: Trace, total_steps: int | None) -> None:
+        self.trace, self.total_steps, self._ended = trace, total_steps, False
+        self.cursor = None
+        self.span = "whole run"
+        if trace.sweep is not None:
+            self.unit = "rate"
+        elif self.unit == "rate":
+            self.unit = "step"
+        self._reset()
+
+    def clear(self) -> None:
+        """Show no run."""
+        self._begun = False
+        self._exchange(Trace(), None)
+
+    def feed(self, event: Event) -> None:
+        """Take any event of the run; what does not belong in a chart is ignored."""
+        if isinstance(event, Started):
+            self.total_steps = event.steps
+        if self.trace.feed(event):
+            self._begun = self._stale = True
+        elif isinstance(event, Finished | Failed):
+            self.finish()
+
+    add_losses = add_evaluation = feed
+
+    def finish(self) -> None:
+        """The run has ended: the x axis ends where the run did."""
+        if not self._ended:
+            self._ended = True
+            self._reset()
+
+    def tell(self, line: str) -> None:
+        """A line at the foot of the frame, as long as it fits; repainted when it changes."""
+        room = max(1, self.size.width - 4)
+        shown = line if len(line) <= room else f"{line[: room - 1]}…"
+        if shown != self._told:
+            self._told = shown
+            self.border_subtitle = escape(shown)
+
+    def set_overlays(self, overlays: Sequence[Trace]) -> None:
+        """Show these runs behind the run. The same runs again: they have grown, and :meth:`redraw` shows it."""
+        same = [id(trace) for trace in overlays] == [id(trace) for trace in self.overlays]
+        self.overlays, self._stale = tuple(overlays), True
+        if not same:
+            self._reset()
+
+    def redraw(self) -> int:
+        """Draw what is new; returns the number of rows that changed. Call it at the screen's pace."""
+        if not self._stale or not self.size:
+            return 0
+        self._stale = False
+        return self._replace(frame.compose(self._picture(), self._memory))
+
+    # --- drawing -----------------------------------------------------------------------------------------------
+
+    def _replace(self, rows: list[Row]) -> int:
+        """Exchange the rows that differ and have just their changed cells repainted."""
+        styles = self._styles()
+        fresh = len(rows) != len(self._rows) or len(rows[0][0]) != len(self._rows[0][0])
+        if fresh:
+            self._rows, self._strips = rows, [strip(row, styles) for row in rows]
+            self.refresh()
+            return len(rows)
+        changed = [(y, span) for y, row in enumerate(rows) if (span := difference(self._rows[y], row))]
+        for y, (start, stop) in changed:
+            self._rows[y], self._strips[y] = rows[y], strip(rows[y], styles)
+            self.refresh(Region(start, y, stop - start, 1))
+        return len(changed)
+
+    def _styles(self) -> dict[int, Style]:
+        return {role: self.get_component_rich_style(f"loss-chart--{name}") for role, name in frame.STYLES.items()}
+
+    def _picture(self) -> frame.Picture:
+        width, height = self.size
+        return frame.Picture(
+            width=width,
+            height=height,
+            trace=self.trace,
+            overlays=self.overlays,
+            bounds=self.bounds(),
+            unit=self.unit,
+            smoothing=self.smoothing,
+            log=self.log_scale,
+            cursor=self.cursor,
+            span=self._span_words(),
+            marker=self.marker,
+            empty_text=self.empty_text if not self._begun and not self.overlays else "",
+        )
+
+    def _span_words(self) -> str:
+        return f"last {100 * TAIL:g} %" if self.span == "last part" else self.span
+
+    def render_line(self, y: int) -> Strip:
+        """A row as it was last drawn; new losses wait for :meth:`redraw`."""
+        if self._recolor:
+            self._recolor, styles = False, self._styles()
+            self._strips = [strip(row, styles) for row in self._rows]
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As much as there is."""
+        return container.height
+
+    def on_resize(self) -> None:
+        """Another size is another chart."""
+        self._reset()
+
+    def notify_style_update(self) -> None:
+        """The theme or the focus changed: the same rows in other colors."""
+        super().notify_style_update()
+        self._recolor = True
+
+    def _reset(self) -> None:
+        """Draw now, with ranges that remember nothing."""
+        self._memory = frame.Memory()
+        self._stale = True
+        if self.is_mounted:
+            self.redraw()
+
+    def watch_log_scale(self) -> None:
+        """A setting is seen at once."""
+        self._reset()
+
+    watch_smoothing = watch_unit = watch_span = watch_empty_text = watch_log_scale
+
+    def watch_cursor(self) -> None:
+        """The cursor moves at once and changes no range."""
+        self._stale = True
+        if self.is_mounted:
+            self.redraw()
+
+    # --- the visible range ---------------------------------------------------------------------------------------
+
+    @property
+    def view(self) -> View:
+        """What is shown, for an export; one column a cell."""
+        low, high = self.bounds()
+        width = max(2, self.size.width - self._memory.gutter)
+        return View(low, high, self.unit, width, self.smoothing, self.log_scale)
+
+    def bounds(self) -> tuple[float, float]:
+        """The ends of the x axis, in its unit."""
+        if self.span == "zoomed":
+            return self._zoom
+        if self.span == "last part":
+            return tail_ends(self.trace, self.unit)
+        return whole_start(self.trace, self.unit), self._whole()
+
+    def _whole(self) -> float:
+        return whole_end(self.trace, self.overlays, self.total_steps, self.unit, self._ended)
+
+    def action_zoom(self, factor: float) -> None:
+        """Change the visible range around the cursor, or around the end of what is seen."""
+        self._zoom_around(factor, None if self.cursor is None else self.trace.from_step(self.cursor, self.unit))
+
+    def _zoom_around(self, factor: float, x: float | None) -> None:
+        last = self.trace.from_step(max(1, self.trace.losses.steps), self.unit)
+        self._set_range(*scaled(self.bounds(), factor, x, last))
+
+    def _set_range(self, low: float, high: float) -> None:
+        """Show this range as far as there is a run; all of it is the whole run again."""
+        whole = self._whole()
+        self._zoom = within(low, high, self.trace, self.unit, whole)
+        before = self.span
+        length = whole - whole_start(self.trace, self.unit)
+        self.span = "whole run" if self._zoom[1] - self._zoom[0] >= length * (1 - 1e-9) else "zoomed"
+        if before == self.span == "zoomed":
+            self._reset()
+
+    def action_pan(self, direction: int) -> None:
+        """Move the visible range by a quarter of itself."""
+        low, high = self.bounds()
+        if self.span == "whole run":
+            return
+        shift = (high - low) / 4 * direction
+        self._set_range(low + shift, high + shift)
+
+    def action_toggle_whole(self) -> None:
+        """The whole run, or its last part."""
+        self.span = "last part" if self.span == "whole run" else "whole run"
+
+    # --- settings --------------------------------------------------------------------------------------------------
+
+    def action_toggle_log(self) -> None:
+        """Logarithmic or linear loss axis."""
+        self.log_scale = not self.log_scale
+
+    def action_cycle_smoothing(self) -> None:
+        """More smoothing, and after the most none."""
+        self.smoothing = SMOOTHING[(SMOOTHING.index(self.smoothing) + 1) % len(SMOOTHING)]
+
+    def action_cycle_unit(self) -> None:
+        """Steps, epochs, seconds. The visible steps stay the same."""
+        low, high = (self.trace.to_step(x, self.unit) for x in self._zoom)
+        units = UNITS_OF_A_SWEEP if self.trace.sweep else UNITS
+        unit = units[(units.index(self.unit) + 1) % len(units)]
+        self._zoom = (self.trace.from_step(low, unit), self.trace.from_step(high, unit))
+        if self.span == "zoomed" and self._zoom[1] <= self._zoom[0]:
+            self.span = "whole run"
+        self.unit = unit
+
+    # --- the cursor ------------------------------------------------------------------------------------------------
+
+    def action_toggle_cursor(self) -> None:
+        """Cursor at the last visible step, or off."""
+        if self.cursor is not None:
+            self.cursor = None
+        elif self.trace.losses.steps:
+            self._place(self.bounds()[1])
+
+    def _place(self, x: float) -> None:
+        step = floor(self.trace.to_step(x, self.unit) + 1e-6)
+        self.cursor = max(0, min(step, self.trace.losses.steps - 1)) if self.trace.losses.steps else None
+
+    def action_move(self, cells: int) -> None:
+        """Move the cursor by cells, but at least by a step; without a cursor, pan."""
+        if self.cursor is None:
+            self.action_pan(1 if cells > 0 else -1)
+            return
+        low, high = self.bounds()
+        old = self.cursor
+        width = max(1, self.size.width - self._memory.gutter)
+        here = self.trace.from_step(old, self.unit)
+        self._place(here + (high - low) * cells / width)
+        if self.cursor == old:
+            last = self.trace.losses.steps - 1
+            self.cursor = max(0, min(last, old + (1 if cells > 0 else -1)))
+        self._follow_cursor()
+
+    def _follow_cursor(self) -> None:
+        low, high = self.bounds()
+        if self.cursor is None or self.span != "zoomed":
+            return
+        x = self.trace.from_step(self.cursor, self.unit)
+        if not low <= x <= high:
+            shift = x - low if x < low else x - high
+            self._set_range(low + shift, high + shift)
+
+    def on_click(self, event: events.Click) -> None:
+        """Read off the step under the mouse."""
+        x = self._x_at(event)
+        if x is not None:
+            self._place(x)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Zoom in around the mouse."""
+        self._scroll(event, 0.8)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Zoom out around the mouse."""
+        self._scroll(event, 1.25)
+
+    def _scroll(self, event: events.MouseEvent, factor: float) -> None:
+        event.stop()
+        self._zoom_around(factor, self._x_at(event))
+
+    def _x_at(self, event: events.MouseEvent) -> float | None:
+        offset = event.get_content_offset(self)
+        width = self.size.width - self._memory.gutter
+        if offset is None or offset.x < self._memory.gutter or width < 1:
+            return None
+        low, high = self.bounds()
+        return low + (high - low) * (offset.x - self._memory.gutter + 0.5) / width

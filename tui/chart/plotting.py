@@ -1,0 +1,163 @@
+"""The one place that knows plotext: curves in, a canvas of cells out, and cells to Textual strips.
+
+plotext raises on infinite values, on values ≤ 0 of a logarithmic axis and on empty data, and a point far outside
+costs a cell for every cell of the way: all of them are filtered first. Axes and labels are not plotext's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import floor, isfinite, log10
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from epochtop.tui.chart.axes import Limits
+
+BRAILLE, BLOCKS = "braille", "hd"
+_DOTS = {BRAILLE: (2, 4), BLOCKS: (2, 2)}
+_SGR = re.compile("\x1b\\[([0-9;]*)m")
+BLANK = 0
+"""The role of a cell that nobody has drawn."""
+
+Row = tuple[str, tuple[int, ...]]
+"""The characters of a row of cells and the role of each."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points in cells from the left edge and in data values; a value that cannot be drawn breaks the line."""
+
+    points: Sequence[tuple[float, float]]
+    role: int
+    marker: str = BRAILLE
+    """`braille`, `hd`, or the character of every point."""
+    line: bool = True
+
+
+class Canvas:
+    """A rectangle of cells, each a character and the role that decides its style. Row 0 is at the top."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.cells = [[" "] * width for _ in range(height)]
+        self.roles = [[BLANK] * width for _ in range(height)]
+
+    def put(self, column: int, row: int, text: str, role: int, *, over: bool = True) -> None:
+        """Write `text`; with `over` false only into blank cells. What lies outside is left out."""
+        if not 0 <= row < self.height:
+            return
+        for offset, char in enumerate(text, column):
+            if 0 <= offset < self.width and (over or self.cells[row][offset] == " "):
+                self.cells[row][offset] = char
+                self.roles[row][offset] = role
+
+    def rows(self) -> list[Row]:
+        """All rows, from above."""
+        return [("".join(cells), tuple(roles)) for cells, roles in zip(self.cells, self.roles, strict=True)]
+
+
+def row_of(value: float, limits: Limits, height: int) -> int | None:
+    """The row, from above, in which `value` is drawn; None where it cannot be."""
+    share = _share(value, limits)
+    return None if share is None else height - 1 - floor(_level(share, height, 1))
+
+
+def draw(curves: Sequence[Curve], width: int, height: int, limits: Limits) -> Canvas:
+    """Draw curves, later ones over earlier ones. Nothing to draw gives a blank canvas."""
+    canvas = Canvas(width, height)
+    if width < 2 or height < 2:
+        return canvas
+    runs = [(curve, run) for curve in curves for run in _runs(curve, width, height, limits)]
+    if runs:
+        _read(_plotext(runs, width, height), canvas)
+    return canvas
+
+
+def _plotext(runs: list[tuple[Curve, list[tuple[float, float]]]], width: int, height: int) -> str:
+    import plotext  # 30 ms, so not before the first curve
+
+    plotext.clear_figure()
+    plotext.limit_size(False, False)
+    plotext.plot_size(width, height)
+    plotext.theme("clear")
+    plotext.frame(False)
+    plotext.xticks([])
+    plotext.yticks([])
+    plotext.xlim(0, 1)
+    plotext.ylim(0, 1)
+    for curve, run in runs:
+        xs, ys = zip(*run, strict=True)
+        pen = plotext.plot if curve.line else plotext.scatter
+        pen(xs, ys, marker=curve.marker, color=curve.role)
+    return str(plotext.build())
+
+
+def _runs(curve: Curve, width: int, height: int, limits: Limits) -> list[list[tuple[float, float]]]:
+    """Unbroken stretches of a curve, in plotext's 0 … 1, each point in the middle of its dot."""
+    across, up = _DOTS.get(curve.marker, (1, 1))
+    right, top = width * across - 1, height * up - 1
+    runs: list[list[tuple[float, float]]] = [[]]
+    for x, y in curve.points:
+        share = _share(y, limits)
+        if share is None:
+            runs.append([])
+        elif 0 <= x <= width:
+            column = min(right, floor(x * across))
+            runs[-1].append((column / right, floor(_level(share, height, up)) / top))
+    return [run for run in runs if run]
+
+
+def _share(value: float, limits: Limits) -> float | None:
+    if not isfinite(value) or (limits.log and value <= 0):
+        return None
+    level = log10(value) if limits.log else value
+    return min(1.0, max(0.0, (level - limits.low) / (limits.high - limits.low)))
+
+
+def _level(share: float, height: int, dots: int) -> float:
+    """Dots above the bottom. 0 and 1 are the middles of the outer cells, so that ticks and curves agree."""
+    return (share * (height - 1) + 0.5) * dots + 1e-6
+
+
+def _read(ansi: str, canvas: Canvas) -> None:
+    for row, line in enumerate(ansi.split("\n")[: canvas.height]):
+        column, role = 0, BLANK
+        for index, part in enumerate(_SGR.split(line)):
+            if index % 2:
+                role = int(part.rsplit(";", 1)[-1]) if part.startswith("38;5;") else BLANK
+            elif part and role == BLANK:
+                column += len(part)
+            else:
+                for char in part:
+                    canvas.cells[row][column] = char
+                    canvas.roles[row][column] = role
+                    column += 1
+
+
+def strip(row: Row, styles: Mapping[int, Style]) -> Strip:
+    """A row as a strip of as few segments as possible: blanks join the run before them."""
+    text, roles = row
+    merged, current = [], BLANK
+    for char, role in zip(text, roles, strict=True):
+        if char != " ":
+            current = role
+        merged.append(current)
+    segments, start = [], 0
+    for role, run in groupby(merged):
+        stop = start + len(list(run))
+        segments.append(Segment(text[start:stop], styles[role]))
+        start = stop
+    return Strip(segments, len(text))
+
+
+def difference(old: Row, new: Row) -> tuple[int, int] | None:
+    """The first and one past the last cell that differ; None when none does."""
+    if old == new:
+        return None
+    changed = [i for i, (a, b) in enumerate(zip(zip(*old, strict=True), zip(*new, strict=True), strict=True)) if a != b]
+    return changed[0], changed[-1] + 1

@@ -1,0 +1,70 @@
+"""How far the x axis of the chart reaches: the whole run, its last part, or a range somebody chose.
+
+Ends are round and move in jumps, because every move repaints the whole chart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Literal
+
+from epochtop.tui.chart import axes
+from epochtop.tui.chart.curves import Trace, Unit
+
+Span = Literal["whole run", "last part", "zoomed"]
+Ends = tuple[float, float]
+
+TAIL = 0.1
+"""The share of the run that its last part is."""
+SHORTEST = 8
+"""Steps below which zooming in ends."""
+
+
+def whole_end(trace: Trace, overlays: Sequence[Trace], total_steps: int | None, unit: Unit, ended: bool) -> float:
+    """The end of the whole run: known from the start, or growing by a factor of about two while it trains."""
+    ends = [run.from_step(max(run.losses.steps, 1), unit) for run in (trace, *overlays)]
+    if not ended:
+        if unit == "rate":
+            ends[0] = trace.from_step(trace.sweep.steps - 1, unit) if trace.sweep else 0.0
+        elif unit != "seconds" and total_steps:
+            ends[0] = trace.from_step(max(total_steps, trace.losses.steps), unit)
+        elif trace.losses.steps or len(ends) == 1:
+            ends[0] = axes.nice_seconds(max(ends[0], 1.0)) if unit == "seconds" else axes.nice(max(ends[0], 1.0))
+    return max(ends) if unit == "rate" else max(*ends, 1e-9)
+
+
+def whole_start(trace: Trace, unit: Unit) -> float:
+    """Where the x axis begins: 0, or the lowest learning rate."""
+    return trace.from_step(0, unit)
+
+
+def tail_ends(trace: Trace, unit: Unit, share: float = TAIL) -> Ends:
+    """At least the last part of the run; moves by a quarter of itself, and not at every frame."""
+    if unit == "rate":
+        start, end = (trace.from_step(step, unit) for step in (0, max(trace.losses.steps, SHORTEST)))
+        return end - share * (end - start), end
+    end = trace.from_step(max(trace.losses.steps, SHORTEST), unit) or 1.0
+    stride = axes.nice(end * share) / 4
+    high = ceil(end / stride) * stride
+    return max(0.0, high - 5 * stride), high
+
+
+def within(low: float, high: float, trace: Trace, unit: Unit, end: float) -> Ends:
+    """The wanted range, moved and cut so that it lies between the start and `end` and holds a few steps."""
+    start = whole_start(trace, unit)
+    shortest = trace.from_step(SHORTEST, unit) - start or end / 1e6
+    length = min(end - start, max(shortest, high - low))
+    low = high - length if length > high - low else low
+    low = min(max(start, low), end - length)
+    return low, low + length
+
+
+def scaled(ends: Ends, factor: float, around: float | None, last: float) -> Ends:
+    """The range times `factor` around a place; without one that is visible, around the newest loss at the right."""
+    low, high = ends
+    if around is None or not low <= around <= high:
+        if low < last < high:
+            low, high = low - (high - last), last
+        around = high
+    return around - (around - low) * factor, around + (high - around) * factor

@@ -1,0 +1,4 @@
+"""Commands: one verb per file.
+
+The topmost layer: nothing imports it but `tui.__main__`.
+"""

@@ -1,0 +1,26 @@
+"""Commands that need torch: `python -m epochtop.engine …` does them, and its output and exit status are passed on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from epochtop.tui.client.standby import how_it_ended
+
+
+def ask_engine(arguments: Sequence[str]) -> int:
+    """Run an engine command to its end. Returns its exit status; 1 where it was killed, 130 after Ctrl-C."""
+    sys.stdout.flush()
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "epochtop.engine", *arguments], stdin=subprocess.DEVNULL
+    ) as process:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:  # the terminal sent it to both
+            process.wait()
+            return 130
+    if status < 0:
+        sys.stderr.write(f"epochtop: the engine was {how_it_ended(status)}\n")
+        return 1
+    return status

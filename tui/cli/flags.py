@@ -1,0 +1,70 @@
+"""The command line made from the declaration of a run: every field of RunSpec is a flag.
+
+Values arrive as text and go through :func:`epochtop.engine.protocol.fields.parse`, the same function that the form uses, so that
+both say the same about a wrong one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from epochtop.engine.protocol.fields import Field, fields, show, spec_from
+from epochtop.engine.protocol.presets import CHOOSERS, recipe
+from epochtop.engine.protocol.spec import RunSpec, Value
+
+_METAVARS = {"text": "TEXT", "integer": "INT", "number": "NUMBER", "integers": "INT"}
+
+
+def flag(field: Field, default: Value) -> tuple[str, Any, Any]:
+    """The flag of a field."""
+    if field.kind == "switch":
+        return switch(field.name, field.description)
+    metavar = "{" + ",".join(field.choices) + "}" if field.choices else _METAVARS[field.kind]
+    unit = f"[{field.unit}] " if field.unit else ""
+    about = tyro.conf.arg(help=f"{unit}{field.description}", metavar=metavar)
+    if field.kind == "integers":
+        items = tuple(str(item) for item in default)  # type: ignore[union-attr]
+        return field.name, Annotated[tuple[str, ...], about], dataclasses.field(default=items)
+    return field.name, Annotated[str, about], dataclasses.field(default=show(default))
+
+
+def spec_flags(
+    name: str,
+    doc: str,
+    options: list[tuple[str, Any, Any]],
+    defaults: RunSpec | None = None,
+    without: Sequence[str] = (),
+) -> type:
+    """A dataclass with `options` and a flag for each field of RunSpec, save those `without`, for tyro."""
+    start = defaults or RunSpec()
+    flags = [flag(field, getattr(start, field.name)) for field in fields() if field.name not in without]
+    made = dataclasses.make_dataclass(name, [*options, *flags], kw_only=True, frozen=True)
+    made.__doc__ = doc
+    return made
+
+
+def switch(name: str, text: str) -> tuple[str, Any, Any]:
+    """A flag that is off unless it is given."""
+    about = tyro.conf.arg(help=text)
+    return name, Annotated[tyro.conf.FlagCreatePairsOff[bool], about], dataclasses.field(default=False)
+
+
+def spec_of(parsed: Any, arguments: Sequence[str], defaults: RunSpec | None = None) -> RunSpec:
+    """The checked spec in what :func:`spec_flags` parsed from `arguments`. Raises Invalid.
+
+    Fields that were not given keep what `defaults` sets, else take what suits the dataset and the model.
+    """
+    given = {argument[2:].partition("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")}
+    start = defaults or RunSpec()
+    texts, free = {}, set()
+    for field in fields():
+        value = getattr(parsed, field.name, getattr(start, field.name))
+        texts[field.name] = ",".join(value) if isinstance(value, tuple) else show(value)
+        if field.name not in given and getattr(start, field.name) == field.default:
+            free.add(field.name)
+    suits = recipe(*(texts[name] for name in CHOOSERS))
+    return spec_from(texts | {name: show(value) for name, value in suits.items() if name in free})

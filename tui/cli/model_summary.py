@@ -1,0 +1,47 @@
+"""A model's layers as a table of plain text."""
+
+from __future__ import annotations
+
+from epochtop.engine.protocol.requests import LayerFact, ModelSummary
+from epochtop.tui.cells.words import UNKNOWN
+
+HEADING = ("layer", "kind", "output", "parameters", "output size")
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def summary_lines(summary: ModelSummary) -> tuple[str, ...]:
+    """A heading, a line a layer, then the totals."""
+    rows = [HEADING, *(_cells(layer) for layer in summary.layers)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADING))]
+    lines = [_line(row, widths) for row in rows]
+    frozen = summary.parameters - summary.trained
+    note = f", {frozen:,} of them frozen" if frozen else ""
+    return (
+        lines[0],
+        "─" * max(map(len, lines)),
+        *lines[1:],
+        f"{summary.parameters:,} parameters ({size(4 * summary.parameters)} in float32){note}",
+        f"{size(summary.activation_bytes)} kept for the backward pass of {summary.rows:,} rows",
+    )
+
+
+def _cells(layer: LayerFact) -> tuple[str, ...]:
+    output = " × ".join(map(str, layer.output)) if layer.output is not None else UNKNOWN
+    weight = UNKNOWN if layer.output_bytes is None else size(layer.output_bytes)
+    return (layer.name, layer.kind, output, f"{layer.parameters:,}", weight)
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    """Words to the left, figures to the right."""
+    words = [cell.ljust(width) for cell, width in zip(cells[:3], widths[:3], strict=True)]
+    figures = [cell.rjust(width) for cell, width in zip(cells[3:], widths[3:], strict=True)]
+    return "  ".join((*words, *figures))
+
+
+def size(size_bytes: float) -> str:
+    """`640 B`, `1.5 MiB`."""
+    for unit in UNITS:
+        if size_bytes < 1024 or unit == UNITS[-1]:
+            break
+        size_bytes /= 1024
+    return f"{size_bytes:,.0f} {unit}" if unit == "B" else f"{size_bytes:,.1f} {unit}"

@@ -1,0 +1,100 @@
+"""What the files of runs say, printed: the list of runs and the losses of one."""
+
+from __future__ import annotations
+
+import array
+import math
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+
+from epochtop.engine.protocol.events import Evaluated, Losses
+from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.directory import BadLine, Follower
+from epochtop.engine.runs.index import Summary, run_paths, summarize
+from epochtop.tui.cells.words import UNKNOWN, age, number, seconds
+
+HEADINGS = ("run", "name", "state", "loss", "test loss", "device", "time", "age")
+
+
+def cells(summary: Summary, now: float) -> tuple[str, ...]:
+    """One run as texts, in the order of HEADINGS."""
+    return (
+        summary.id,
+        summary.name,
+        summary.state,
+        number(summary.final_loss),
+        number(summary.test_loss),
+        summary.device or UNKNOWN,
+        seconds(summary.seconds),
+        age(now - summary.created),
+    )
+
+
+def print_runs(home: Path, as_json: bool) -> int:
+    """Print all runs, the newest first."""
+    summaries = [summarize(path) for path in run_paths(home)]
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(summaries)).decode() + "\n")
+        return 0
+    if not summaries:
+        sys.stdout.write(f"no runs in {home} yet; `epochtop train` makes one\n")
+        return 0
+    now = time.time()
+    rows = [HEADINGS, *(cells(summary, now) for summary in summaries)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    for place, row in enumerate(rows):
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        note = summaries[place - 1].note if place else ""
+        sys.stdout.write(f"{line}{f'  {note}' if note else ''}\n")
+    return 0
+
+
+def export_losses(run: Path, form: str, output: str = "") -> int:
+    """Every loss of a run to a file or standard output: csv `step,loss`, or jsonl, where test losses come too.
+
+    Raises Invalid where the file cannot be written.
+    """
+    if not output:
+        _write_losses(run, form, sys.stdout)
+        return 0
+    try:
+        with open(output, "w", encoding="utf-8") as file:
+            _write_losses(run, form, file)
+    except OSError as error:
+        raise Invalid("", f"cannot write {output}: {error.strerror}") from None
+    return 0
+
+
+def _write_losses(run: Path, form: str, file: TextIO) -> None:
+    if form == "csv":
+        file.write("step,loss\n")
+    follower = Follower(run)
+    for event in follower.read_all():
+        match event:
+            case Losses():
+                file.write(_lines(event, form))
+            case Evaluated() if form == "jsonl":
+                row = {"step": event.step, "test_loss": event.loss, "test_metric": event.metric}
+                file.write(msgspec.json.encode(row).decode() + "\n")
+            case BadLine():
+                sys.stderr.write(f"epochtop: {run / 'events.jsonl'}, line {event.number} is skipped: {event.reason}\n")
+            case _:
+                pass
+    follower.close()
+    file.flush()
+
+
+def _lines(event: Losses, form: str) -> str:
+    values = array.array("f", event.values)
+    if sys.byteorder == "big":
+        values.byteswap()
+    numbered = enumerate(values, start=event.first_step)
+    if form == "csv":  # nine digits bring back every float32
+        return "".join(f"{step},{value:.9g}\n" for step, value in numbered)
+    return "".join(
+        f'{{"step":{step},"loss":{f"{value:.9g}" if math.isfinite(value) else "null"}}}\n' for step, value in numbered
+    )

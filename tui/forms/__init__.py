@@ -1,0 +1,4 @@
+"""Forms and dialogs: the run form, its fields, questions.
+
+Never imports app, screens or lab.
+"""

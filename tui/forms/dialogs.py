@@ -1,0 +1,116 @@
+"""Questions that stand before the screen until they are answered."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Label, Static
+
+from epochtop.engine.protocol.fields import parse, show
+from epochtop.engine.protocol.spec import Invalid
+from epochtop.tui.forms.text_entry import Entry
+
+_BOX = """
+    align: center middle;
+    & > Vertical {
+        width: 64;
+        max-width: 95%;
+        height: auto;
+        border: round $border;
+        background: $surface;
+        padding: 1 2;
+    }
+    & Label { width: 1fr; }
+    & Horizontal { height: 1; margin-top: 1; }
+    & Button { margin-right: 2; min-width: 10; }
+    & Input { width: 1fr; }
+    & .caption { width: 18; }
+    & .error { color: $text-error; height: auto; }
+"""
+
+
+class Question(ModalScreen[str]):
+    """A question with buttons; the answer is a button's id, `cancel` for escape."""
+
+    DEFAULT_CSS = f"Question {{ {_BOX} }}"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "answer('cancel')", "cancel", id="question.cancel"),
+        Binding("left", "app.focus_previous", show=False, id="question.previous"),
+        Binding("right", "app.focus_next", show=False, id="question.next"),
+    ]
+
+    def __init__(self, text: str, answers: tuple[tuple[str, str], ...]) -> None:
+        super().__init__()
+        self._text, self._answers = text, answers
+
+    def compose(self) -> ComposeResult:
+        """Text and buttons; the first is the default."""
+        with Vertical():
+            yield Static(self._text, markup=False)
+            with Horizontal():
+                for answer, label in self._answers:
+                    yield Button(label, id=answer, compact=True, variant="error" if answer in RISKY else "default")
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        self.dismiss(event.button.id)
+
+    def action_answer(self, answer: str) -> None:
+        """Answer without a button."""
+        self.dismiss(answer)
+
+
+RISKY = ("delete", "stop")
+
+
+class Entries(ModalScreen[dict[str, str] | None]):
+    """Asks for values of fields of RunSpec; None when cancelled. Wrong values are explained and not taken."""
+
+    DEFAULT_CSS = f"Entries {{ {_BOX} }}"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel", id="entries.cancel")]
+
+    def __init__(self, text: str, values: dict[str, str]) -> None:
+        super().__init__()
+        self._text, self._values = text, values
+
+    def compose(self) -> ComposeResult:
+        """One entry a field."""
+        with Vertical():
+            yield Static(self._text, markup=False)
+            for name, value in self._values.items():
+                with Horizontal():
+                    yield Label(name.replace("_", " ").capitalize(), classes="caption")
+                    yield Entry(value, id=name)
+            yield Static("", classes="error", markup=False)
+            with Horizontal():
+                yield Button("Apply", id="apply", variant="success", compact=True)
+                yield Button("Cancel", id="cancel", compact=True)
+
+    @on(Input.Submitted)
+    def _submitted(self) -> None:
+        self._apply()
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "apply":
+            self._apply()
+        else:
+            self.dismiss(None)
+
+    def _apply(self) -> None:
+        texts = {name: self.query_one(f"#{name}", Input).value for name in self._values}
+        try:
+            checked = {name: show(parse(name, text)) for name, text in texts.items()}
+        except Invalid as error:
+            self.query_one(".error", Static).update(str(error))
+            return
+        self.dismiss(checked)
+
+    def action_cancel(self) -> None:
+        """Leave everything as it was."""
+        self.dismiss(None)

@@ -1,0 +1,80 @@
+"""One field of a run on the screen: caption, entry, and the error below it."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.suggester import SuggestFromList
+from textual.widgets import Input, Label, Select, Static
+
+from epochtop.engine.protocol.fields import Field, show
+from epochtop.engine.protocol.spec import BUILT_IN, GENERATED, IMAGES, SOURCES, Value
+from epochtop.tui.forms.text_entry import Entry
+
+SUGGESTIONS = {
+    "dataset": (*BUILT_IN, *GENERATED, *IMAGES, *(f"{source}:" for source in SOURCES)),
+    "device": ("auto", "cpu", "cuda", "cuda:0", "mps"),
+}
+
+
+class FieldRow(Vertical):
+    """Label, entry and error of one field."""
+
+    DEFAULT_CSS = """
+    FieldRow {
+        height: auto;
+        & > Horizontal { height: 1; }
+        & Label.caption { width: 15; color: $text-muted; }
+        & Input, & Select { width: 1fr; }
+        & Input.-bad { color: $text-error; }
+        & > .error { display: none; color: $text-error; width: 1fr; padding: 0 0 0 1; }
+        &.-invalid > .error { display: block; }
+        &.-invalid Label.caption { color: $text-error; }
+    }
+    """
+
+    def __init__(self, about: Field, value: Value) -> None:
+        super().__init__(id=f"row-{about.name}")
+        self.about, self._value = about, value
+
+    def compose(self) -> ComposeResult:
+        """Caption and entry in one line, the error below."""
+        about = self.about
+        unit = f" ({about.unit})" if about.unit in ("s", "ms") else ""
+        caption = about.name.removesuffix("_ms").replace("_", " ").capitalize() + unit
+        with Horizontal():
+            yield Label(caption, classes="caption")
+            self._entry = self._made()
+            yield self._entry
+        yield Static("", classes="error", markup=False)
+
+    def _made(self) -> Input | Select[str]:
+        about, tip = self.about, f"{self.about.description}. {self.about.expects.capitalize()}."
+        choices = ("no", "yes") if about.kind == "switch" else about.choices
+        if choices:
+            options = [(choice, choice) for choice in choices]
+            value, name = show(self._value), f"field-{about.name}"
+            return Select(options, value=value, allow_blank=False, compact=True, id=name, tooltip=tip)
+        known = SUGGESTIONS.get(about.name)
+        return Entry(
+            show(self._value),
+            id=f"field-{about.name}",
+            suggester=SuggestFromList(known) if known else None,
+            tooltip=tip,
+            select_on_focus=False,
+        )
+
+    @property
+    def text(self) -> str:
+        """What the entry holds."""
+        return str(self._entry.value)
+
+    def put(self, value: Value) -> None:
+        """Show another value."""
+        self._entry.value = show(value)
+
+    def complain(self, message: str) -> None:
+        """Show an error; an empty one takes it away."""
+        if message != (self.query_one(".error", Static).content if self.has_class("-invalid") else ""):
+            self.query_one(".error", Static).update(message)
+        self.set_class(bool(message), "-invalid")

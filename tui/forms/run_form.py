@@ -1,0 +1,241 @@
+"""The form of a run, generated from RunSpec: one row a field, errors beside the field as one types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.message import Message
+from textual.widgets import Button, Input, Label, Select, Static
+
+from epochtop.engine.protocol.applicability import applies
+from epochtop.engine.protocol.events import Started
+from epochtop.engine.protocol.fields import Field, field, fields, parse, show, spec_from
+from epochtop.engine.protocol.presets import CHOOSERS, recipe
+from epochtop.engine.protocol.requests import Plan
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.tui.cells.words import bytes_, count
+from epochtop.tui.forms.field_row import FieldRow
+
+MAIN = (
+    "dataset",
+    "target",
+    "model",
+    "hidden",
+    "width",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "schedule",
+    "device",
+    "executor",
+    "task",
+    "name",
+)
+"""Fields shown first; the rest follows, group by group."""
+
+
+def _in_order() -> list[Field]:
+    first = [field(name) for name in MAIN]
+    return first + [other for other in fields() if other.name not in MAIN]
+
+
+def _suggested(spec: RunSpec) -> dict[str, str]:
+    """What suits the dataset and the model of `spec`, for every field."""
+    suits = recipe(spec.dataset, spec.model, spec.task)
+    return {about.name: show(suits.get(about.name, about.default)) for about in fields()}
+
+
+class SpecForm(Vertical):
+    """All fields, what Start would do, and the three buttons."""
+
+    BORDER_TITLE = "Run"
+    DEFAULT_CSS = """
+    SpecForm {
+        height: 1fr;
+        & > #fields { height: 1fr; scrollbar-size-vertical: 1; }
+        & .group { color: $text-muted; margin-top: 1; }
+        & > #plan { height: auto; max-height: 5; min-height: 2; color: $text-muted; margin-top: 1; }
+        & > #plan.-error { color: $text-error; }
+        & > #buttons { height: 1; }
+        & > #buttons Button { width: 1fr; min-width: 8; margin: 0 1 0 0; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "screen.focus_chart", "chart", id="form.leave", tooltip="Leave the form", show=False),
+        Binding("down", "app.focus_next", "next field", id="form.next", show=False),
+        Binding("up", "app.focus_previous", "previous field", id="form.previous", show=False),
+    ]
+
+    @dataclass
+    class Edited(Message):
+        """The fields changed; `spec` is None while one of them is wrong."""
+
+        spec: RunSpec | None
+
+    @dataclass
+    class Pressed(Message):
+        """A button: `start`, `pause` or `stop`."""
+
+        what: str
+
+    def __init__(self, spec: RunSpec, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
+        self._initial = spec
+        self._put = _suggested(spec)
+        """What the form itself would put into each entry: whatever else stands there was typed."""
+        self.rows: list[FieldRow] = []
+        """One a field, once they are there."""
+        self._answered: dict[str, str] = {}
+        """What stood in the entries when they were last looked at."""
+
+    def compose(self) -> ComposeResult:
+        """Rows, plan, buttons."""
+        with VerticalScroll(id="fields", can_focus=False):
+            group = ""
+            for about in _in_order():
+                if about.name not in MAIN and about.group != group:
+                    group = about.group
+                    yield Label(f"more: {group}", classes="group")
+                self.rows.append(FieldRow(about, getattr(self._initial, about.name)))
+                yield self.rows[-1]
+        yield Static("", id="plan", markup=False)
+        with Horizontal(id="buttons"):
+            yield Button("Start", id="start", variant="success", compact=True, tooltip="Train this (ctrl+s)")
+            yield Button("Pause", id="pause", compact=True, disabled=True, tooltip="Pause or go on (space)")
+            yield Button(
+                "Stop", id="stop", variant="error", compact=True, disabled=True, tooltip="Stop and save (ctrl+x)"
+            )
+
+    def on_mount(self) -> None:
+        """Hide what does not apply."""
+        self._show_what_applies()
+        self._answered = self._texts()
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    def spec(self) -> RunSpec:
+        """What the fields say. Raises Invalid, after marking each wrong field."""
+        wrong: Invalid | None = None
+        for row in self.rows:
+            try:
+                parse(row.about.name, row.text)
+            except Invalid as error:
+                row.complain(error.message)
+                wrong = wrong or error
+            else:
+                row.complain("")
+        if wrong is not None:
+            raise wrong
+        try:
+            return spec_from({row.about.name: row.text for row in self.rows})
+        except Invalid as error:
+            self.complain(error.field, error.message)
+            raise
+
+    # --- showing ---------------------------------------------------------------------------------------
+
+    def load(self, spec: RunSpec) -> None:
+        """Put a run's settings into the fields."""
+        self._put = _suggested(spec)
+        for row in self.rows:
+            row.put(getattr(spec, row.about.name))
+
+    def complain(self, name: str, message: str) -> None:
+        """Show an error beside its field, or under the fields if it belongs to none."""
+        for row in self.rows:
+            if row.about.name == name:
+                row.complain(message)
+                self.say("")  # what stood there was told of other settings
+                return
+        self.say(message, error=True)
+
+    def show_plan(self, plan: Plan | Started) -> None:
+        """What Start would do, or what is being done."""
+        parts = [
+            f"{count(plan.steps, 'step')} on {plan.device}",
+            count(plan.rows, "row"),
+            count(plan.parameters, "parameter"),
+        ]
+        if isinstance(plan, Plan):
+            free = f" of {bytes_(plan.available_bytes)} free" if plan.available_bytes is not None else ""
+            parts.append(f"needs about {bytes_(plan.memory_bytes)}{free}")
+        self.say(" · ".join(parts))
+
+    def say(self, text: str, error: bool = False) -> None:
+        """A line under the fields."""
+        plan = self.query_one("#plan", Static)
+        plan.set_class(error, "-error")
+        if plan.content != text:
+            plan.update(text)
+
+    def show_state(self, can_start: bool, running: bool, paused: bool) -> None:
+        """Enable the buttons that do something now."""
+        start, pause, stop = (self.query_one(f"#{name}", Button) for name in ("start", "pause", "stop"))
+        start.disabled = not can_start
+        pause.disabled = stop.disabled = not (running or paused)
+        label = "Resume" if paused else "Pause"
+        if str(pause.label) != label:
+            pause.label = label
+
+    def focus_first(self) -> None:
+        """Put the focus on the first entry."""
+        self.query_one(f"#field-{MAIN[0]}").focus()
+
+    def _show_what_applies(self) -> None:
+        """Fields that change nothing are hidden, unless somebody has set them."""
+        texts = self._texts()
+        for row in self.rows:
+            name = row.about.name
+            row.display = applies(name, texts) or texts[name] != show(row.about.default)
+
+    def _texts(self) -> dict[str, str]:
+        return {row.about.name: row.text.strip() for row in self.rows}
+
+    def _suggest(self) -> None:
+        """Give fields that nobody has typed into what suits the dataset and the model."""
+        texts = self._texts()
+        suits = recipe(*(texts[name] for name in CHOOSERS))
+        for row in self.rows:
+            name = row.about.name
+            value = show(suits.get(name, row.about.default))
+            typed = texts[name] != self._put[name]
+            if name not in ("dataset", "task", "name") and not typed and value != texts[name]:
+                self._put[name] = value
+                row.put(suits.get(name, row.about.default))
+
+    # --- events ----------------------------------------------------------------------------------------
+
+    @on(Input.Changed)
+    @on(Select.Changed)
+    def _changed(self, event: Input.Changed | Select.Changed) -> None:
+        event.stop()
+        before, now = self._answered, self._texts()
+        if now == before:  # every entry tells once what it began with, and all are looked at together
+            return
+        if any(now[name] != before[name] for name in CHOOSERS):
+            self._suggest()
+        self._answered = self._texts()
+        self._show_what_applies()
+        try:
+            spec = self.spec()
+        except Invalid:
+            self.say("")
+            self.post_message(self.Edited(None))
+        else:
+            self.post_message(self.Edited(spec))
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.app.action_focus_next()
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        event.stop()
+        self.post_message(self.Pressed(event.button.id or ""))

@@ -1,0 +1,4 @@
+"""The Lab screen: experiments, results and comparisons.
+
+Never imports app or cli.
+"""

@@ -1,0 +1,71 @@
+"""What a verdict's setting really gained: the step that an experiment measured against the steps of a run with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.gain import gained as gain_of
+from epochtop.engine.lab.statistics import Figure, figure, quantity, select, value_of
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.tui.state.experiment import LabState
+from epochtop.tui.state.run import RunState
+
+
+def measured_step(rows: Sequence[Row], device: str, spec: RunSpec, setting: Mapping[str, str]) -> Figure | None:
+    """Seconds of a step of `spec` as the experiment measured it on `device`, without the setting; None without such rows.
+
+    Rows of the kind `step`, or `job`, have them as `seconds`. Those count that are marked as the job's `own`, and that
+    were measured with what the job has in the fields of the setting. Rows of the kind `run` have `seconds` of so many
+    `steps`; those count that read no loss.
+    """
+    here = [row for row in rows if row.get("device") in (None, device)]
+    steps = select(here, kind="step") or select(here, kind="job")
+    if any("own" in row for row in steps):
+        steps = select(steps, own=1)
+    for name in setting:
+        steps = _without(steps, name, spec)
+    found = [value for row in steps if (value := value_of(row, "seconds")) is not None] or list(_of_runs(here))
+    return figure(found) if found else None
+
+
+def _without(rows: list[Row], name: str, spec: RunSpec) -> list[Row]:
+    """Those with the job's own value; `auto` is eager at first."""
+    values = {row[name] for row in rows if name in row}
+    if len(values) < 2:
+        return rows
+    own = getattr(spec, name)
+    own = "eager" if own == "auto" else own
+    return [row for row in rows if str(row.get(name)) == str(own)]
+
+
+def _of_runs(rows: Sequence[Row]) -> Iterator[float]:
+    for row in select(rows, kind="run", loop="plain", every=0):
+        steps, seconds = value_of(row, "steps"), value_of(row, "seconds")
+        if steps and seconds is not None:
+            yield seconds / steps
+
+
+def gained(lab: LabState, run: RunState) -> str:
+    """A sentence about a run that has ended, with the setting of the verdict of `lab`."""
+    setting = lab.concluded.verdict.setting if lab.concluded else {}
+    what = ", ".join(f"{name}={value}" for name, value in setting.items())
+    end, started = run.finished, run.started
+    if end is None or started is None or not end.steps_per_second:
+        return f"{what}: the run did not come to its end, so nothing can be said"
+    device = lab.prepared.devices[-1] if "device" in setting and lab.prepared else started.device
+    before = measured_step(lab.rows, device, lab.record.spec, setting)
+    if before is None:
+        took = quantity(1 / end.steps_per_second, "s")
+        return f"{what}: a step of the run took {took}; {lab.name} measured no single steps to compare it with"
+    job, tried = lab.record.spec, run.record.spec if run.record else lab.record.spec
+    rows = _rows_a_step(job, started.rows, processes=1), _rows_a_step(tried, started.rows, tried.processes)
+    gain = gain_of(before, end.steps_per_second, *rows)
+    assert gain is not None
+    eager = " in eager steps, with which auto begins" if "executor" in setting and job.executor == "auto" else ""
+    return f"{gain.words(setting)}; before is {lab.name}'s{eager}, now the whole run, evaluations and saving included"
+
+
+def _rows_a_step(spec: RunSpec, rows: int, processes: int) -> int:
+    """Experiments measure the steps of one process."""
+    return min(rows, (spec.batch_size or rows) * spec.accumulate * processes)

@@ -1,0 +1,4 @@
+"""Charts of experiments as rows of cells.
+
+Never imports a widget.
+"""

@@ -1,0 +1,97 @@
+"""What of an experiment's rows a picture shows: which rows, grouped into points, with names, numbers and units.
+
+Pure functions of rows, for all kinds of pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from epochtop.engine.lab.experiment import Picture, Row
+from epochtop.engine.lab.statistics import Figure, figure, of_picture, quantity, value_of
+from epochtop.engine.protocol.experiments import Cell
+
+_UNITS = {"seconds": "s", "s": "s", "bytes": "B", "percent": "%", "share": "%"}
+"""Of columns, by the last word of their names; a share is told in percent."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Rows that agree in `x` and series."""
+
+    x: Cell
+    y: Figure
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points with a name of their own."""
+
+    name: str
+    points: tuple[Point, ...]
+
+
+def constant(picture: Picture, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Columns of series in which all rows agree; none if that are all of them."""
+    same = tuple(name for name in picture.series if len({str(row.get(name)) for row in rows}) < 2)
+    return same if len(same) < len(picture.series) else same[:-1]
+
+
+def subject(picture: Picture, rows: Sequence[Row]) -> str:
+    """What all rows agree in, for a title: `cpu`."""
+    mine = of_picture(picture, rows)
+    return label(mine[0], constant(picture, mine)) if mine else ""
+
+
+def label(row: Mapping[str, Cell], columns: Sequence[str]) -> str:
+    """What tells a row apart, in words: `cpu plain`, `threads 4`."""
+    return " ".join(filter(None, (_word(name, row.get(name)) for name in columns)))
+
+
+def _word(name: str, value: Cell) -> str:
+    if value is None or value == "":
+        return ""
+    return value if isinstance(value, str) else f"{heading(name)} {cell(value, unit_of(name))}"
+
+
+def series(picture: Picture, rows: Sequence[Row]) -> list[Series]:
+    """All series of a picture in the order in which they appear, their points in the order of x."""
+    mine = of_picture(picture, rows)
+    names = [name for name in picture.series if name not in constant(picture, mine)]
+    found: dict[str, dict[Cell, list[float]]] = {}
+    for row in mine:
+        value = value_of(row, picture.y)
+        if value is not None:
+            x = row.get(picture.x) if picture.x else None
+            found.setdefault(label(row, names), {}).setdefault(x, []).append(value)
+    return [
+        Series(name, tuple(sorted((Point(x, figure(values)) for x, values in points.items()), key=_place)))
+        for name, points in found.items()
+    ]
+
+
+def _place(point: Point) -> tuple[float, str]:
+    return (float(point.x), "") if isinstance(point.x, int | float) else (math.inf, "")
+
+
+def heading(column: str) -> str:
+    """A column's name as people read it, without its unit: `memory_bytes` is `memory`."""
+    words = column.split("_")
+    kept = words[:-1] if len(words) > 1 and words[-1] in _UNITS else words
+    return " ".join(kept)
+
+
+def unit_of(column: str) -> str:
+    """The unit in a column's name."""
+    return _UNITS.get(column.rsplit("_", 1)[-1], "")
+
+
+def cell(value: Cell, unit: str) -> str:
+    """A value of a row as text."""
+    if isinstance(value, str):
+        return value
+    if value is not None and not unit and float(value).is_integer() and abs(value) < 1e15:
+        return f"{value:,.0f}"
+    return quantity(value, unit)

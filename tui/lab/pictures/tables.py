@@ -1,0 +1,106 @@
+"""Columns of an experiment's rows; rows that agree in what tells them apart are one line, with medians."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from epochtop.engine.lab.experiment import Picture
+from epochtop.engine.lab.experiment import Row as Measured
+from epochtop.engine.lab.statistics import of_picture, value_of
+from epochtop.engine.protocol.experiments import Cell
+from epochtop.tui.cells.rows import QUIET, TEXT, cut, row, shortened
+from epochtop.tui.chart.plotting import Row
+from epochtop.tui.lab.pictures.bars import spread
+from epochtop.tui.lab.pictures.points import Series, cell, heading, unit_of
+
+GAP = 2
+NARROWEST = 8
+"""Cells below which words are not shortened further; columns are left out instead."""
+
+
+def table(picture: Picture, rows: Sequence[Measured], width: int) -> list[Row]:
+    """The picture's columns with a heading, as many as there is room for."""
+    mine = of_picture(picture, rows)
+    columns = picture.columns or tuple(dict.fromkeys(name for found in mine for name in found))
+    keys = [name for name in (*picture.series, picture.x) if name]
+    lines = _merged(mine, keys) if keys else mine
+    units = {name: picture.unit if name == picture.y and picture.unit else unit_of(name) for name in columns}
+    texts = [[cell(found.get(name), units[name]) if name in found else "" for name in columns] for found in lines]
+    numeric = [any(isinstance(found.get(name), int | float) for found in lines) for name in columns]
+    return laid_out([heading(name) for name in columns], texts, numeric, width)
+
+
+def _merged(rows: Sequence[Measured], keys: Sequence[str]) -> list[Measured]:
+    """One row of each group: what tells it apart, medians of numbers, else what came last."""
+    groups: dict[tuple[Cell, ...], list[Measured]] = {}
+    for found in rows:
+        groups.setdefault(tuple(found.get(name) for name in keys), []).append(found)
+    return [{name: _middle(group, name, keys) for name in _names(group)} for group in groups.values()]
+
+
+def _names(group: Sequence[Measured]) -> list[str]:
+    return list(dict.fromkeys(name for found in group for name in found))
+
+
+def _middle(group: Sequence[Measured], name: str, keys: Sequence[str]) -> Cell:
+    found = [value for row in group if (value := value_of(row, name)) is not None]
+    last = next(row[name] for row in reversed(group) if name in row)
+    if name in keys or not found or isinstance(last, str):
+        return last
+    middle = statistics.median(found)
+    return int(middle) if isinstance(last, int) and middle.is_integer() else middle
+
+
+def medians(picture: Picture, series: Sequence[Series], width: int) -> list[Row]:
+    """The points of a picture, a line each: series, x, median and spread."""
+    points = [(one.name, point) for one in series for point in one.points]
+    unit = picture.unit
+    texts = [
+        [
+            name,
+            "" if point.x is None else cell(point.x, picture.x_unit),
+            cell(point.y.median, unit),
+            spread(point.y, unit),
+        ]
+        for name, point in points
+    ]
+    x_title = heading(picture.x_title or picture.x)
+    titles = ["", x_title, "median", "quartiles"]
+    kept = [place for place in range(4) if any(line[place] for line in texts)]
+    return laid_out(
+        [titles[place] for place in kept],
+        [[line[place] for place in kept] for line in texts],
+        [place in (1, 2) for place in kept],
+        width,
+    )
+
+
+def laid_out(titles: Sequence[str], texts: Sequence[Sequence[str]], numeric: Sequence[bool], width: int) -> list[Row]:
+    """Columns as wide as they need to be; words give way first, then the last columns are left out."""
+    widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
+    wordy = [place for place, number in enumerate(numeric) if not number]
+    while _cells(widths) > width and wordy and max(widths[place] for place in wordy) > NARROWEST:
+        widths[max(wordy, key=widths.__getitem__)] -= 1
+    shown = len(widths)
+    while shown > 1 and _cells(widths[:shown]) > width:
+        shown -= 1
+    lines = [
+        row((cut(_line(line, widths[:shown], numeric), width), QUIET if number == 0 else TEXT))
+        for number, line in enumerate((titles, *texts))
+    ]
+    if shown < len(widths):
+        lines.append(row((cut(f"not shown: {', '.join(titles[shown:])}", width), QUIET)))
+    return lines
+
+
+def _cells(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _line(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    cells = [
+        text.rjust(width) if number else shortened(text, width).ljust(width)
+        for text, width, number in zip(texts, widths, numeric, strict=False)
+    ]
+    return (" " * GAP).join(cells)

@@ -1,0 +1,171 @@
+"""All that there is to say of one experiment as rows of characters: pictures, figures, verdict. For app and command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from epochtop.engine.lab.catalog import NAMES, find
+from epochtop.engine.lab.experiment import Experiment
+from epochtop.engine.protocol.experiments import Cell, Verdict
+from epochtop.engine.protocol.fields import show
+from epochtop.tui.cells.rows import BAD, GOOD, QUIET, STRONG, TEXT, cut, row, wrapped
+from epochtop.tui.cells.words import bytes_, count, seconds
+from epochtop.tui.chart.plotting import Row
+from epochtop.tui.lab.pictures.picture import figures, picture_rows
+from epochtop.tui.state.experiment import LabState
+
+LABEL = 11
+"""Cells of the words that say what a sentence is."""
+EMPTY: Row = ("", ())
+BAR = 20
+"""Cells of the bar of what is measured."""
+PLOT_ROWS = (15, 26)
+"""Of a plot with its title and legend on a page: at least, at most."""
+TRY = ": key x trains the job with it, and tells what it really gains"
+REST_ROWS = 4
+"""That a plot leaves for what follows from it."""
+
+
+def known(state: LabState) -> Experiment | None:
+    """The experiment; None for one of another version, whose rows and verdict can still be read."""
+    return find(state.asked.name) if state.asked.name in NAMES else None
+
+
+def pictures(state: LabState, width: int, height: int) -> list[Row]:
+    """Every picture that the experiment has, plots `height` rows high; computed lines are in the first."""
+    experiment = known(state)
+    rows: list[Row] = []
+    for place, picture in enumerate(experiment.pictures if experiment else ()):
+        verdict = state.concluded.verdict if state.concluded and place == 0 else None
+        rows += [EMPTY] if rows else []
+        rows += picture_rows(picture, state.rows, verdict.lines if verdict else (), width, height)
+    return rows
+
+
+def medians(state: LabState, width: int) -> list[Row]:
+    """The figures behind the plots."""
+    experiment = known(state)
+    rows: list[Row] = []
+    for picture in experiment.pictures if experiment else ():
+        found = figures(picture, state.rows, width)
+        if found:
+            rows += [EMPTY, row((f"Figures: {picture.title[:1].lower()}{picture.title[1:]}"[:width], QUIET)), *found]
+    return rows[1:]
+
+
+def finding(state: LabState, width: int) -> list[Row]:
+    """The answer, or why there is none."""
+    if state.concluded is not None:
+        return labelled("Finding", [state.concluded.verdict.finding], width, STRONG)
+    if state.failure:
+        lines = [line for line in state.failure.splitlines() if line.strip()]
+        return [
+            found
+            for place, line in enumerate(lines)
+            for found in labelled("" if place else "Failed", [line], width, BAD)
+        ]
+    return []
+
+
+def reasons(state: LabState, width: int, hint: str = "") -> list[Row]:
+    """Evidence, next step, setting and a hint about it, uncertainty, what was not seen."""
+    if state.concluded is None:
+        return labelled("Not seen", state.prepared.cannot_see if state.prepared else (), width)
+    said = state.concluded.verdict
+    return [
+        *labelled("Evidence", said.evidence, width),
+        *labelled("Next", [said.next_step], width),
+        *labelled("Setting", [setting(said) + hint] if said.setting else [], width, GOOD),
+        *labelled("Uncertain", [said.uncertainty], width),
+        *labelled("Not seen", state.concluded.cannot_see, width),
+    ]
+
+
+def setting(verdict: Verdict) -> str:
+    """Fields that would help, as one types them: `executor=graph`."""
+    return ", ".join(f"{name}={value}" for name, value in verdict.setting.items())
+
+
+def circumstances(state: LabState, width: int) -> list[Row]:
+    """What was measured, on what, for how long."""
+    return labelled(
+        "Measured", [" · ".join(filter(None, (_what(state), _machine(state), _extent(state))))], width, QUIET
+    )
+
+
+def _what(state: LabState) -> str:
+    experiment = known(state)
+    own = ", ".join(f"{name}={text}" for name, text in state.asked.fields.items() if text)
+    if experiment is None or experiment.job is None:
+        return own
+    base, spec = experiment.job, state.record.spec
+    names = ("dataset", "model", "hidden", "batch_size", "optimizer", "executor", "device", "task")
+    changed = [f"{name}={show(getattr(spec, name))}" for name in names if getattr(spec, name) != getattr(base, name)]
+    return ", ".join(filter(None, (f"{spec.dataset} {spec.model}" if not spec.task else spec.task, *changed[:4], own)))
+
+
+def _machine(state: LabState) -> str:
+    if state.prepared is None:
+        return ""
+    facts = state.prepared.machine
+    parts: list[Cell] = [facts.get("cpu"), _usable(facts), facts.get("gpu"), _torch(facts)]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _usable(facts: dict[str, Cell]) -> str:
+    cpus, memory = facts.get("usable_cpus"), facts.get("memory_bytes")
+    words = [count(cpus, "CPU")] if isinstance(cpus, int) else []
+    return ", ".join([*words, *([bytes_(memory)] if isinstance(memory, int | float) else [])])
+
+
+def _torch(facts: dict[str, Cell]) -> str:
+    return f"torch {facts['torch']}" if facts.get("torch") else ""
+
+
+def _extent(state: LabState) -> str:
+    rows = count(len(state.rows), "row")
+    end = state.concluded
+    if end is None:
+        return rows
+    return f"{rows} in {seconds(end.seconds)}{' · quick' if state.asked.quick else ''}{' · stopped' if end.outcome == 'stopped' else ''}"
+
+
+def labelled(label: str, sentences: Iterable[str], width: int, role: int = TEXT) -> list[Row]:
+    """Sentences behind a word that says what they are; several of them with a mark each."""
+    several = list(sentences)
+    mark = "· " if len(several) > 1 else ""
+    rows: list[Row] = []
+    for place, sentence in enumerate(several):
+        first = ("" if place else label).ljust(LABEL) + mark
+        rows += wrapped(sentence, width, role, first)
+    return rows
+
+
+def progress(state: LabState, width: int, now: float) -> list[Row]:
+    """How far it is, while it measures; `now` in Unix seconds."""
+    if state.over:
+        return []
+    if state.prepared is None:
+        return [row(("● preparing …", GOOD))]
+    budget = state.prepared.budget_s
+    spent = max(0, int(now - state.prepared.time))
+    share = min(1.0, spent / budget) if budget else 1.0
+    full = round(share * BAR)
+    of = f" of about {budget:.0f} s" if spent <= budget else ""
+    line = f"● measuring {'█' * full}{'░' * (BAR - full)} {spent} s{of}"
+    return [row((cut(line, width), GOOD)), *wrapped(state.progress(), width, QUIET, "  ")]
+
+
+def page(state: LabState, width: int, height: int, now: float, gained: str = "") -> list[Row]:
+    """All of it for a space of this size: the answer first, the plot in what is left of the first `height` rows."""
+    head = [*progress(state, width, now), *finding(state, width)]
+    least, most = PLOT_ROWS
+    plot = max(least, min(most, height - len(head) - REST_ROWS))
+    blocks = [
+        head,
+        pictures(state, width, plot),
+        [*reasons(state, width, TRY), *labelled("Gained", [gained] if gained else [], width, GOOD)],
+        medians(state, width),
+        circumstances(state, width),
+    ]
+    return [found for block in blocks if block for found in (*block, EMPTY)][:-1]

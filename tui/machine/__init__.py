@@ -1,0 +1,4 @@
+"""The machine panel and its full page.
+
+Never imports app, screens or lab.
+"""

@@ -1,0 +1,4 @@
+"""The main screen and what opens over it.
+
+Never imports app or cli.
+"""

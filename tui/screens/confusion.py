@@ -1,0 +1,270 @@
+"""The last evaluation in full: every metric, and which class was taken for which.
+
+Works from plain values; who opens it gives it new ones with :meth:`ConfusionScreen.put`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.geometry import Size
+from textual.screen import ModalScreen
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widgets import Static
+
+from epochtop.tui.cells.words import number
+from epochtop.tui.screens.confusion_grid import (
+    HEAD_ROWS,
+    NONE,
+    RECALL_CELLS,
+    Grid,
+    arrange,
+    ended,
+    fitted,
+    most_confused,
+    printable,
+    right,
+)
+
+Counts = Sequence[Sequence[int]]
+
+Cell = list[Segment]
+"""What stands in one column of a row."""
+
+NAMES = {
+    "accuracy": "accuracy",
+    "top5": "top-5 accuracy",
+    "f1": "F1 (macro)",
+    "r2": "R²",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "bits_per_character": "bits per character",
+}
+"""What people call a metric; one of a task's own has the name the task gave it."""
+
+NO_MATRIX = "No confusion matrix: pairs of classes are counted for up to 100 classes."
+
+
+class ConfusionMatrix(ScrollView, can_focus=True):
+    """Counts by true and predicted class; names and shares stand still while the counts scroll."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "confusion--name",
+        "confusion--share",
+        "confusion--hit",
+        "confusion--miss",
+        "confusion--none",
+    }
+    DEFAULT_CSS = """
+    ConfusionMatrix {
+        scrollbar-size: 1 1;
+        scrollbar-background: $surface;
+        scrollbar-background-hover: $surface;
+        scrollbar-background-active: $surface;
+        scrollbar-corner-color: $surface;
+        background: transparent;
+        & > .confusion--name { color: $text; }
+        & > .confusion--share { color: $text-muted; }
+        & > .confusion--hit { color: $text-success; background: $success-muted; text-style: bold; }
+        & > .confusion--miss { color: $text-error; }
+        & > .confusion--none { color: $text-disabled; }
+    }
+    """
+
+    def __init__(self, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
+        self._grid: Grid | None = None
+
+    def put(self, grid: Grid, most: Size) -> None:
+        """Show a matrix in at most so many cells and rows."""
+        width, height = grid.size
+        tall = height > most.height
+        wide = width + tall > most.width
+        tall = height + wide > most.height
+        self.styles.width = min(width + tall, most.width)
+        self.styles.height = min(height + wide, most.height)
+        self._grid = grid
+        self.virtual_size = Size(width, height)
+        self.refresh()
+
+    def action_scroll_left(self) -> None:
+        """One column back."""
+        self._turn([start for start in self._starts() if start < self.scroll_x][-1:])
+
+    def action_scroll_right(self) -> None:
+        """One column on."""
+        self._turn([start for start in self._starts() if start > self.scroll_x][:1])
+
+    def _starts(self) -> tuple[int, ...]:
+        return self._grid.starts if self._grid is not None else ()
+
+    def _turn(self, start: list[int]) -> None:
+        if start:
+            self.scroll_to(x=start[0], animate=False)
+
+    def render_line(self, y: int) -> Strip:
+        """The part of a row that is in view."""
+        grid, width = self._grid, self.scrollable_content_region.width
+        row = y - HEAD_ROWS + (self.scroll_offset.y if y >= HEAD_ROWS else 0)
+        if grid is None or row >= len(grid.counts):
+            return Strip.blank(width, self.rich_style)
+        side, columns = self._head(grid, y) if y < HEAD_ROWS else self._row(grid, row)
+        room = max(0, width - grid.side_cells)
+        return Strip([*side, *self._in_view(grid, columns, room)]).adjust_cell_length(width, self.rich_style)
+
+    def _in_view(self, grid: Grid, columns: list[Cell], room: int) -> list[Segment]:
+        """The columns that are in view as a whole: half a number would be another number."""
+        left = self.scroll_offset.x
+        whole = [
+            (start, cell)
+            for start, width, cell in zip(grid.starts, grid.widths, columns, strict=True)
+            if left <= start and start + width <= left + room
+        ]
+        gap = whole[0][0] - left if whole else 0
+        return [Segment(" " * gap, self._style("none")), *(segment for _, cell in whole for segment in cell)]
+
+    def _head(self, grid: Grid, y: int) -> tuple[list[Segment], list[Cell]]:
+        name, quiet = self._style("name"), self._style("share")
+        left = grid.label_cells + RECALL_CELLS
+        corner = (
+            right("predicted", left),
+            right("precision", left),
+            fitted("true", grid.label_cells) + right("recall", RECALL_CELLS),
+        )[y]
+        columns = (grid.heads, grid.precisions, [""] * len(grid.heads))[y]
+        return [Segment(f"{corner} │", quiet)], [[Segment(text, quiet if y else name)] for text in columns]
+
+    def _row(self, grid: Grid, row: int) -> tuple[list[Segment], list[Cell]]:
+        side = [
+            Segment(grid.labels[row], self._style("name")),
+            Segment(f"{grid.recalls[row]} │", self._style("share")),
+        ]
+        miss, none = self._style("miss"), self._style("none")
+        columns: list[Cell] = []
+        for column, (count, width) in enumerate(zip(grid.counts[row], grid.widths, strict=True)):
+            text = ended(str(count) if count else NONE, width)
+            if row == column:
+                place = width - grid.mark_cells
+                columns.append([Segment(text[:place], none), Segment(text[place:], self._style("hit"))])
+            else:
+                columns.append([Segment(text, miss if count else none)])
+        return side, columns
+
+    def _style(self, name: str) -> Style:
+        return self.get_component_rich_style(f"confusion--{name}")
+
+
+class ConfusionScreen(ModalScreen[None]):
+    """All figures of an evaluation and, for a classifier, its confusion matrix; escape leads back."""
+
+    DEFAULT_CSS = """
+    ConfusionScreen {
+        align: center middle;
+        & > Vertical {
+            width: auto;
+            max-width: 95%;
+            height: auto;
+            border: round $border;
+            border-title-color: $text;
+            border-subtitle-color: $text-muted;
+            background: $surface;
+            padding: 0 1;
+        }
+        & Static { width: auto; max-width: 100%; height: auto; }
+        & #matrix { margin-top: 1; }
+        & #verdict { margin-top: 1; max-height: 2; color: $text-muted; }
+        &.-low #matrix { margin-top: 0; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "close", id="confusion.close"),
+        Binding("q", "dismiss", show=False, id="confusion.quit"),
+        Binding("enter", "dismiss", show=False, id="confusion.done"),
+    ]
+    FRAME_CELLS = 4
+    LOW = 20
+    """Rows of a terminal below which the figures and the matrix have the box to themselves."""
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        confusion: Counts | None,
+        metrics: Mapping[str, float | None],
+        title: str = "Evaluation",
+    ) -> None:
+        super().__init__()
+        self._names, self._counts, self._figures, self._headline = tuple(classes), confusion, dict(metrics), title
+
+    def compose(self) -> ComposeResult:
+        """Figures, matrix, what is confused most."""
+        with Vertical() as box:
+            box.border_subtitle = "esc closes"
+            yield Static(id="figures", markup=False)
+            yield ConfusionMatrix(id="matrix")
+            yield Static(id="verdict", markup=False)
+
+    def on_mount(self) -> None:
+        """Fill it."""
+        self._show()
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """Another space may have room for other names."""
+        self._show()
+
+    def put(self, confusion: Counts | None, metrics: Mapping[str, float | None], title: str = "Evaluation") -> None:
+        """Show a newer evaluation of the same classes."""
+        self._counts, self._figures, self._headline = confusion, dict(metrics), title
+        self._show()
+
+    def _show(self) -> None:
+        width, height = self.app.size
+        cells, low = width * 95 // 100 - self.FRAME_CELLS, height < self.LOW
+        lines = figures(self._figures, cells)
+        self.set_class(low, "-low")
+        self.query_one(Vertical).border_title = self._headline
+        shown = self.query_one("#figures", Static)
+        shown.update(Text("\n").join(lines))
+        shown.styles.min_width = min(cells, max(30, cell_len(self._headline) + 4))
+        matrix, verdict = self.query_one(ConfusionMatrix), self.query_one("#verdict", Static)
+        matrix.display = self._counts is not None
+        text = _verdict(self._names, self._counts, self._figures, cells)
+        verdict.update(text)
+        verdict.display = bool(text) and not low
+        if self._counts is not None:
+            others = len(lines) + (2 if low else 2 + 1 + 3)
+            matrix.put(arrange(self._names, self._counts, cells), Size(cells, max(5, height - others)))
+
+
+def figures(metrics: Mapping[str, float | None], cells: int) -> list[Text]:
+    """Name and value of each metric, as many on a line as go into `cells`."""
+    parts = [
+        Text.assemble((NAMES.get(name, printable(name)), "dim"), " ", (number(value), "bold"))
+        for name, value in metrics.items()
+    ]
+    lines: list[Text] = []
+    for part in parts:
+        if lines and lines[-1].cell_len + 3 + part.cell_len <= cells:
+            lines[-1].append("   ").append_text(part)
+        else:
+            lines.append(part)
+    return lines or [Text("no metrics")]
+
+
+def _verdict(names: Sequence[str], counts: Counts | None, metrics: Mapping[str, float | None], cells: int) -> str:
+    if counts is None:
+        return NO_MATRIX if "f1" in metrics else ""
+    found = [f"{true} as {taken} {count:,}×" for true, taken, count in most_confused(names, counts)]
+    if not found:
+        return "Every answer is right." if any(map(any, counts)) else "No rows."
+    texts = [f"Most often wrong: {', '.join(found[:most])}" for most in range(len(found), 0, -1)]
+    return next((text for text in texts if cell_len(text) <= cells), texts[-1])

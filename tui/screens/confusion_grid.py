@@ -1,0 +1,139 @@
+"""A confusion matrix as rows of text cells: which names, which widths, which shares. Knows no widget.
+
+Rows are true classes, columns predicted ones. Beside each name stands the share of its row (recall) or of its column
+(precision) that is right; names and shares stay where they are while the counts scroll.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from rich.cells import cell_len, set_cell_size
+
+from epochtop.tui.cells.words import UNKNOWN
+
+NONE = "·"
+"""Stands for a count of 0, so that the others are seen."""
+HEAD_ROWS = 3
+"""Predicted names, precision below them, and what stands on the left of the counts."""
+LEAST_LABEL, MOST_LABEL = 10, 24
+RECALL_CELLS = 6
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells of one width a column, ready to be styled."""
+
+    counts: tuple[tuple[int, ...], ...]
+    labels: tuple[str, ...]
+    """Names of the rows, all `label_cells` wide."""
+    recalls: tuple[str, ...]
+    heads: tuple[str, ...]
+    """Names of the columns, or their numbers where names do not fit."""
+    precisions: tuple[str, ...]
+    widths: tuple[int, ...]
+    """Cells of each column, one empty cell after its text included."""
+    label_cells: int
+    mark_cells: int
+    """Cells of the mark behind the counts of the diagonal, at the end of their columns."""
+
+    @property
+    def side_cells(self) -> int:
+        """What stands left of the counts: name, recall and a rule."""
+        return self.label_cells + RECALL_CELLS + 2
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Cells and rows of it all."""
+        return self.side_cells + sum(self.widths), HEAD_ROWS + len(self.counts)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where each column begins, right of the rule."""
+        return tuple(accumulate(self.widths[:-1], initial=0))
+
+
+def arrange(classes: Sequence[str], counts: Sequence[Sequence[int]], cells: int) -> Grid:
+    """Lay out a square of counts for a space of `cells`; what is wider than that has to scroll.
+
+    Columns have names if all of them fit, else the numbers that then stand before the names of the rows. Classes
+    without a name are numbered.
+    """
+    names = _names(classes, len(counts))
+    columns = tuple(zip(*counts, strict=True))
+    precisions = [share(column[place], sum(column)) for place, column in enumerate(columns)]
+    figures = [max(map(len, (*map(str, column), text))) for column, text in zip(columns, precisions, strict=True)]
+    heads = names
+    label_cells = _label_cells(names, cells - sum(_widths(heads, figures, 2)))
+    if label_cells + RECALL_CELLS + 2 + sum(_widths(heads, figures, 2)) > cells:
+        heads = [str(place) for place in range(len(names))]
+        if names != heads:
+            names = [f"{place:>{len(heads[-1])}} {name}" for place, name in enumerate(names)]
+    spare = cells - LEAST_LABEL - RECALL_CELLS - 2
+    widths = _widths(heads, figures, 2 if sum(_widths(heads, figures, 2)) <= spare else 1)
+    scrolls = LEAST_LABEL + RECALL_CELLS + 2 + sum(widths) > cells
+    label_cells = _label_cells(names, cells // 3 + RECALL_CELLS + 2 if scrolls else cells - sum(widths))
+    return Grid(
+        counts=tuple(map(tuple, counts)),
+        labels=tuple(fitted(name, label_cells) for name in names),
+        recalls=tuple(f"{share(row[place], sum(row)):>{RECALL_CELLS}}" for place, row in enumerate(counts)),
+        heads=tuple(ended(head, width) for head, width in zip(heads, widths, strict=True)),
+        precisions=tuple(ended(text, width) for text, width in zip(precisions, widths, strict=True)),
+        widths=tuple(widths),
+        label_cells=label_cells,
+        mark_cells=min(*widths, max(len(str(row[place])) for place, row in enumerate(counts)) + 2),
+    )
+
+
+def _names(classes: Sequence[str], count: int) -> list[str]:
+    return [printable(classes[place]) if place < len(classes) else str(place) for place in range(count)]
+
+
+def _widths(heads: Sequence[str], figures: Sequence[int], gap: int) -> list[int]:
+    return [max(cell_len(head), figure) + gap for head, figure in zip(heads, figures, strict=True)]
+
+
+def _label_cells(names: Sequence[str], left: int) -> int:
+    """As wide as the longest name, within what is left over and what is readable."""
+    longest = max(LEAST_LABEL, *map(cell_len, names))
+    return min(longest, MOST_LABEL, max(LEAST_LABEL, left - RECALL_CELLS - 2))
+
+
+def share(part: int, whole: int) -> str:
+    """Whole percent, rounded down, so that 100% means every single one; a dash where there are none."""
+    return f"{100 * part // whole}%" if whole else UNKNOWN
+
+
+def printable(name: str) -> str:
+    """A name from anybody's file, without what would move the cursor."""
+    return "".join(char if char.isprintable() else "?" for char in name) or UNKNOWN
+
+
+def fitted(text: str, cells: int) -> str:
+    """Exactly `cells` wide; what is cut ends with an ellipsis."""
+    return set_cell_size(text, cells) if cell_len(text) <= cells else set_cell_size(text, cells - 1) + "…"
+
+
+def right(text: str, cells: int) -> str:
+    """Aligned to the right."""
+    return " " * (cells - cell_len(text)) + text
+
+
+def ended(text: str, cells: int) -> str:
+    """Aligned to the right, and one empty cell."""
+    return right(text, cells - 1) + " "
+
+
+def most_confused(classes: Sequence[str], counts: Sequence[Sequence[int]], most: int = 3) -> list[tuple[str, str, int]]:
+    """True class, what it was taken for, how often: the largest counts off the diagonal, at most `most`."""
+    pairs = [
+        (count, true, taken)
+        for true, row in enumerate(counts)
+        for taken, count in enumerate(row)
+        if count and true != taken
+    ]
+    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
+    names = [fitted(name, min(cell_len(name), MOST_LABEL)) for name in _names(classes, len(counts))]
+    return [(names[true], names[taken], count) for count, true, taken in pairs[:most]]

@@ -1,0 +1,282 @@
+"""The list of runs: a table that changes only the cells that are different."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import DataTable
+
+from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.directory import EVENTS, RECORD, is_alive
+from epochtop.engine.runs.index import Summary, delete, rename, run_paths, summarize
+from epochtop.tui.cells.words import UNKNOWN, age, number, seconds
+from epochtop.tui.forms.dialogs import Entries, Question
+from epochtop.tui.screens.status import MARKS
+
+LIST_S = 1.0
+"""Between two looks at the home folder."""
+LIVE_S = 5.0
+"""Between two figures of a run that goes on: a table of Textual sends itself whole when a cell changes."""
+MOST = 500
+"""Rows: a table of Textual costs the event loop 0.13 ms a row."""
+
+HEADINGS = ("", "run", "state", "loss", "device", "time", "age", "")
+WIDTHS = (1, 0, 8, 8, 6, 12, 6, 1)
+"""Cells a column; the name of the run takes what is left, within NAME."""
+NAME = (12, 44)
+
+
+class Lister:
+    """Summaries of all runs; a run that is over and unchanged is not read again. For a thread."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._known: dict[Path, tuple[object, Summary]] = {}
+
+    def list(self) -> list[Summary]:
+        """The newest first, at most MOST."""
+        paths = run_paths(self._home)[:MOST]
+        self._known = {path: self._look(path) for path in paths}
+        return [summary for _, summary in self._known.values()]
+
+    def _look(self, path: Path) -> tuple[object, Summary]:
+        key = self._key(path)
+        known = self._known.get(path)
+        return known if known is not None and known[0] == key else (key, summarize(path))
+
+    @staticmethod
+    def _key(path: Path) -> object:
+        try:
+            log, record = (path / EVENTS).stat(), (path / RECORD).stat()
+        except OSError:
+            return object()
+        return log.st_size, log.st_mtime_ns, record.st_mtime_ns, is_alive(path)
+
+
+def _row(summary: Summary, now: float, mark: str, width: int) -> tuple[str, ...]:
+    return (
+        MARKS[summary.state],
+        _fit(summary.name or summary.id, width),
+        summary.state,
+        number(summary.final_loss),
+        summary.device or UNKNOWN,
+        seconds(summary.seconds),
+        age(now - summary.created),
+        mark,
+    )
+
+
+def _fit(name: str, width: int) -> str:
+    """A name in its column; what tells ids of one dataset apart is their end."""
+    return name if len(name) <= width else f"{name[: width - 5]}…{name[-4:]}"
+
+
+class RunList(DataTable[str]):
+    """All runs of the home folder; renames and deletes them itself, after a question.
+
+    With `live` false nothing is read by itself and :meth:`show` is called by hand. `now` gives Unix seconds.
+    """
+
+    BORDER_TITLE = "Runs"
+    BINDING_GROUP_TITLE = "Runs"
+    DEFAULT_CSS = """
+    RunList { height: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "open", id="runs.open", tooltip="Show this run; a live one keeps going"),
+        Binding("o", "choose('overlay')", "overlay", id="runs.overlay", tooltip="Draw this run behind the shown one"),
+        Binding("f", "choose('load')", "settings", id="runs.load", tooltip="Put this run's settings into the form"),
+        Binding("n", "rename", "rename", id="runs.rename", tooltip="Give this run a name"),
+        Binding("delete,d", "delete", "delete", id="runs.delete", tooltip="Delete this run, after a question"),
+    ]
+
+    @dataclass
+    class Chosen(Message):
+        """Open, overlay or load the settings of a run."""
+
+        what: str
+        run_id: str
+
+    @dataclass
+    class Listed(Message):
+        """What the home folder holds now."""
+
+        summaries: list[Summary]
+
+        def can_replace(self, message: Message) -> bool:
+            """A level: only the newest counts."""
+            return isinstance(message, RunList.Listed)
+
+    @dataclass
+    class Deleted(Message):
+        """A run is gone."""
+
+        run_id: str
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        live: bool = True,
+        now: Callable[[], float] = time.time,
+        id: str | None = None,  # noqa: A002 - Textual's name
+    ) -> None:
+        super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
+        self._home, self._live, self._now = home, live, now
+        self._lister = Lister(home)
+        self._listing = threading.Lock()
+        self._rows: dict[str, tuple[str, ...]] = {}
+        self.summaries: dict[str, Summary] = {}
+        self._figures_until = 0.0
+        self._shown = ""
+        self._overlaid: set[str] = set()
+
+    def on_mount(self) -> None:
+        """Begin to look; runs may be listed before the size is known."""
+        self._add_columns(NAME[0])
+        if self._live:
+            self.set_interval(LIST_S, self.look)
+            self.look()
+
+    def on_resize(self) -> None:
+        """The name of a run gets what the other columns leave."""
+        used = sum(WIDTHS) + 2 * self.cell_padding * len(WIDTHS) + 1
+        name = max(NAME[0], min(NAME[1], self.size.width - used))
+        if self.ordered_columns[1].width == name:
+            return
+        chosen, self._rows = self.chosen, {}
+        self.clear(columns=True)
+        self._add_columns(name)
+        now = self._now()
+        rows = {run.id: self._row(run, now) for run in self.summaries.values()}
+        self._rebuild(rows, chosen)
+        self._rows = rows
+
+    def _add_columns(self, name: int) -> None:
+        """Columns of fixed widths, so that nothing jumps."""
+        for place, (label, width) in enumerate(zip(HEADINGS, WIDTHS, strict=True)):
+            self.add_column(label, width=width or name, key=str(place))
+
+    def _row(self, run: Summary, now: float) -> tuple[str, ...]:
+        new = _row(run, now, self._mark_of(run.id), self.ordered_columns[1].width)
+        old = self._rows.get(run.id)
+        same = old is not None and (old[2], old[4], old[-1]) == (new[2], new[4], new[-1])
+        if old is not None and same and run.state == "running" and now < self._figures_until:
+            return old
+        if run.state == "running":
+            self._figures_until = now + LIVE_S
+        return new
+
+    def _mark_of(self, run_id: str) -> str:
+        return "◂" if run_id == self._shown else "▪" if run_id in self._overlaid else ""
+
+    def mark(self, shown: str, overlaid: set[str]) -> None:
+        """Say which run the chart shows and which are behind it, by their ids."""
+        self._shown, self._overlaid = shown, overlaid
+        self.show(list(self.summaries.values()))
+
+    def look(self) -> None:
+        """Read the home folder, in a thread: it may lie on a slow disk."""
+        if self._listing.acquire(blocking=False):
+            threading.Thread(target=self._read, name="list runs", daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            self.post_message(self.Listed(self._lister.list()))
+        finally:
+            self._listing.release()
+
+    def on_run_list_listed(self, event: Listed) -> None:
+        """Show what was read."""
+        self.show(event.summaries)
+
+    def show(self, summaries: list[Summary]) -> None:
+        """Show these runs."""
+        self.summaries = {run.id: run for run in summaries}
+        now = self._now()
+        rows = {run.id: self._row(run, now) for run in summaries}
+        if list(rows) == list(self._rows):
+            self._update(rows)
+        elif rows != self._rows:
+            self._rebuild(rows, self.chosen)
+        self._rows = rows
+        self._explain()
+
+    def _update(self, rows: dict[str, tuple[str, ...]]) -> None:
+        for run_id, row in rows.items():
+            for place, (old, new) in enumerate(zip(self._rows[run_id], row, strict=True)):
+                if old != new:
+                    self.update_cell(run_id, str(place), new)
+
+    def _rebuild(self, rows: dict[str, tuple[str, ...]], chosen: str) -> None:
+        self.clear()
+        for run_id, row in rows.items():
+            self.add_row(*row, key=run_id)
+        if chosen in rows:
+            self.move_cursor(row=list(rows).index(chosen))
+
+    @property
+    def chosen(self) -> str:
+        """Id of the run under the cursor; empty when there is none."""
+        ids = list(self._rows)
+        return ids[self.cursor_row] if 0 <= self.cursor_row < len(ids) else ""
+
+    def _explain(self) -> None:
+        summary = self.summaries.get(self.chosen)
+        note = summary.note if summary else "none yet"
+        subtitle = note if len(note) <= 90 else note[:89] + "…"
+        if self.border_subtitle != subtitle:
+            self.border_subtitle = subtitle
+
+    def on_data_table_row_highlighted(self) -> None:
+        """Say why the run under the cursor ended as it did."""
+        self._explain()
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Enter or a click."""
+        event.stop()
+        self.action_choose("open")
+
+    def action_choose(self, what: str) -> None:
+        """Ask for something to be done with the run under the cursor."""
+        if self.chosen:
+            self.post_message(self.Chosen(what, self.chosen))
+
+    @work
+    async def action_rename(self) -> None:
+        """Ask for a name."""
+        chosen = self.chosen
+        if not chosen:
+            return
+        answer = await self.app.push_screen_wait(
+            Entries(f"A name for {chosen}; its id stays.", {"name": self.summaries[chosen].name})
+        )
+        if answer is not None:
+            self._try(lambda: rename(self._home / chosen, answer["name"]))
+
+    @work
+    async def action_delete(self) -> None:
+        """Delete, after a question."""
+        chosen = self.chosen
+        if not chosen:
+            return
+        text = f"Delete {chosen} with its losses and checkpoints? It cannot be brought back."
+        if await self.app.push_screen_wait(Question(text, (("cancel", "Keep"), ("delete", "Delete")))) == "delete":
+            self._try(lambda: delete(self._home / chosen))
+            if not (self._home / chosen).exists():
+                self.post_message(self.Deleted(chosen))
+
+    def _try(self, change: Callable[[], None]) -> None:
+        try:
+            change()
+        except (Invalid, OSError) as error:
+            self.notify(str(error), severity="error")
+        self.look()

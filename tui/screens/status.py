@@ -1,0 +1,106 @@
+"""The two lines of figures: what is on the screen and how it goes. Fixed widths, repainted when they change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual.widgets import Static
+
+from epochtop.tui.cells.words import UNKNOWN, rate, seconds
+from epochtop.tui.state.run import RunState
+
+if TYPE_CHECKING:
+    from epochtop.tui.state.experiment import LabState
+
+MARKS = {
+    "starting": "○",
+    "running": "●",
+    "paused": "‖",
+    "finished": "✓",
+    "stopped": "■",
+    "diverged": "✗",
+    "failed": "✗",
+    "died": "✗",
+}
+
+
+class Line(Static):
+    """One row that is repainted only when its text changes."""
+
+    DEFAULT_CSS = """
+    Line { height: 1; width: 1fr; }
+    """
+
+    def __init__(self, id: str) -> None:  # noqa: A002 - Textual's name
+        super().__init__("", id=id, markup=False)
+        self._shown = ""
+
+    def put(self, text: Text | str) -> None:
+        """Show `text` if it is another one."""
+        key = text.markup if isinstance(text, Text) else text
+        if key != self._shown:
+            self._shown = key
+            self.update(text, layout=False)
+
+
+def title(state: RunState | None, run: str, host: str, torch: str, width: int) -> Text:
+    """The top row: program, run and state on the left, host and torch on the right."""
+    left = Text(" epochtop", style="bold")
+    if state is not None:
+        left.append(f" · {run} · ", style="not bold").append(f"{state.state} {MARKS[state.state]}", style="bold")
+    return _across(left, host, torch, width)
+
+
+def _across(left: Text, host: str, torch: str, width: int) -> Text:
+    right = f"{host} · {torch} " if torch else f"{host} "
+    space = width - left.cell_len - len(right)
+    if space < 1:
+        left.truncate(max(0, width - len(right) - 1), overflow="ellipsis")
+        space = width - left.cell_len - len(right)
+    return left.append(" " * max(0, space)).append(right, style="not bold dim")
+
+
+def lab_title(state: LabState | None, host: str, torch: str, width: int) -> Text:
+    """The top row of the Lab page."""
+    left = Text(" epochtop · lab", style="bold")
+    if state is not None:
+        left.append(f" · {state.name} · ", style="not bold").append(
+            f"{state.outcome} {MARKS[state.outcome]}", style="bold"
+        )
+    return _across(left, host, torch, width)
+
+
+def status(state: RunState | None, idle: str, width: int) -> str:
+    """The bottom row: progress, speed, time left, device reads, refresh."""
+    if state is None:
+        return f" {idle}"
+    if state.over:
+        line = f" {state.verdict()}"
+        return line if len(line) <= width else line[: width - 1] + "…"
+    total = state.total_steps
+    if not total:
+        return " preparing the data ..."
+    share = state.step / total
+    progress = f" step {state.step:>{len(f'{total:,}')},} of {total:,}"
+    speed = "paused" if state.state == "paused" else rate(state.steps_per_second)
+    left = f"{seconds(state.left_s)} left" if state.left_s is not None else f"{UNKNOWN} left"
+    parts = [f"{share:4.0%}", f"{speed:>13}", f"{left:>12}"]
+    if state.started and state.started.steps_per_epoch > 1:
+        parts.insert(1, f"epoch {state.step / state.started.steps_per_epoch:,.1f}")
+    waited = f"{1000 * state.waited_s:.1f} ms"
+    how = f" · {state.executor}" if state.executor not in ("", "eager") else ""
+    long, short = (
+        f"reads {state.reads:,} · waited {waited} · every {state.refresh_ms:g} ms{how}",
+        f"reads {state.reads:,} · {waited}{how}",
+    )
+    tail = next((text for text in (long, short, "") if len("  ".join([progress, *parts, text])) <= width), "")
+    line = "  ".join([progress, *parts, tail])
+    bar = _bar(share, min(24, width - len(line) - 2))
+    return "  ".join([progress, bar, *parts, tail] if len(bar) >= 4 else [progress, *parts, tail])[:width]
+
+
+def _bar(share: float, width: int) -> str:
+    width = max(0, width)
+    full = round(share * width)
+    return "█" * full + "░" * (width - full)

@@ -1,0 +1,1 @@
+"""Folds of events into what a viewer knows. No widgets, no I/O."""
