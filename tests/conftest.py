@@ -15,7 +15,8 @@ from hypothesis import settings
 
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index
-from epochtop.engine.runs.directory import create, is_alive, read_record
+from epochtop.engine.runs.reader import is_alive, read_record
+from epochtop.engine.runs.writer import create
 from tests.support.engines import Engine
 from tests.support.fakes import fake_nvml
 from tests.support.ui.apps import Open

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.raw import Raw, Say, quiet
+from epochtop.engine.data.dataset import Raw, Say, quiet
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 if TYPE_CHECKING:

@@ -6,15 +6,11 @@ Everything that is fitted is fitted on the training rows only.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from epochtop.engine.data.dataset import Preparation, Rows, Split
-from epochtop.engine.data.raw import Raw, Say, quiet
-from epochtop.engine.data.scaling import Index, Scaling, blocks, fit, scaled
-from epochtop.engine.data.splitting import Parts, parts_of
+from epochtop.engine.data.dataset import Raw, Say, Split, quiet
+from epochtop.engine.data.prepare import split
 from epochtop.engine.protocol.spec import FILES, GENERATED, IMAGES, Invalid, RunSpec
 
 
@@ -92,108 +88,3 @@ def _built_in(name: str) -> Raw:
 
 
 # --- the split ---------------------------------------------------------------------------------------------
-
-
-def split(raw: Raw, spec: RunSpec) -> Split:
-    """Cut and scale what was read. Raises Invalid."""
-    parts = parts_of(raw, spec)
-    labels = raw.y[parts.train]
-    if len(raw.classes) > len(labels):
-        raise Invalid(
-            "dataset", f"{len(labels)} training rows are fewer than the {len(raw.classes)} classes of the label column"
-        )
-    weights, weight_notes = _class_weights(raw, labels, spec)
-    center, spread = _standard(labels) if raw.loss == "mean_squared_error" else (0.0, 1.0)
-    train, validation, test, fitted = _inputs(raw, parts, spec)
-    preparation = Preparation(
-        kind=raw.kind,
-        loss=raw.loss,
-        classes=raw.classes,
-        columns=raw.columns,
-        target=raw.target,
-        target_center=center,
-        target_spread=spread,
-        image=raw.x.shape[1:] if raw.kind == "image" else raw.image,
-        vocabulary=raw.vocabulary,
-        **fitted,
-    )
-    own_y = raw.y if raw.test is None else raw.test[1]
-    return Split(
-        train=Rows(train, _outcomes(labels, preparation)),
-        validation=Rows(validation, _outcomes(raw.y[parts.validation], preparation)),
-        test=Rows(test, _outcomes(own_y[parts.test], preparation)),
-        outputs={"cross_entropy": len(raw.classes), "next_character": len(raw.vocabulary)}.get(raw.loss, 1),
-        preparation=preparation,
-        class_weights=weights,
-        notes=(*raw.notes, *parts.notes, *weight_notes),
-    )
-
-
-def _inputs(raw: Raw, parts: Parts, spec: RunSpec) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """Inputs of the three parts, and what was fitted for them, as fields of Preparation."""
-    own = raw.x if raw.test is None else raw.test[0]
-    if raw.kind != "table":
-        fitted = _pixels(raw.x, parts.train) if raw.kind == "image" else {}
-        return raw.x[parts.train], raw.x[parts.validation], own[parts.test], fitted
-    scaling = fit(raw.x, parts.train, spec.scaling)
-    pieces = ((raw.x, parts.train), (raw.x, parts.validation), (own, parts.test))
-    train, validation, test = (scaled(x, index, scaling, raw.columns) for x, index in pieces)
-    return train, validation, test, _kept(scaling)
-
-
-def _kept(scaling: Scaling) -> dict[str, Any]:
-    offset, factor = (tuple(array.tolist()) for array in (scaling.offset, scaling.factor))
-    return {"scaling": scaling.kind, "offset": offset, "factor": factor, "rounded": scaling.rounded}
-
-
-def _pixels(x: npt.NDArray[Any], index: Index) -> dict[str, Any]:
-    """Mean and standard deviation of each channel, from whole numbers, so that blocks cost no precision."""
-    channels = x.shape[1]
-    count, total, squares = 0, np.zeros(channels, np.int64), np.zeros(channels, np.int64)
-    for block in blocks(x, index):
-        pixels = block.astype(np.uint32)
-        count += pixels.size // channels
-        total += pixels.sum(axis=(0, 2, 3), dtype=np.int64)
-        squares += (pixels * pixels).sum(axis=(0, 2, 3), dtype=np.int64)
-    variance = [int(square) * count - int(sum_) ** 2 for square, sum_ in zip(squares, total, strict=True)]
-    std = [(part**0.5 / count / 255) or 1.0 for part in variance]
-    return {"pixel_mean": tuple((total / count / 255).tolist()), "pixel_std": tuple(std)}
-
-
-def _outcomes(y: npt.NDArray[Any], preparation: Preparation) -> npt.NDArray[Any]:
-    """Labels as the loss takes them."""
-    if preparation.loss == "next_character":
-        return y
-    if preparation.loss != "mean_squared_error":
-        return np.ascontiguousarray(y, dtype=np.int64 if preparation.loss == "cross_entropy" else np.float32)
-    with np.errstate(over="ignore"):
-        numbers = ((y - preparation.target_center) / preparation.target_spread).astype(np.float32)
-    if not np.isfinite(numbers).all():
-        raise Invalid("target", "it has a value so far from the others that float32 cannot hold it")
-    return numbers
-
-
-def _standard(y: npt.NDArray[Any]) -> tuple[float, float]:
-    """Center and spread of the training rows' target."""
-    with np.errstate(all="ignore"):
-        center, spread = float(y.mean()), float(y.std())
-    if not np.isfinite((center, spread)).all():
-        raise Invalid("target", "its values are too large to be standardized; divide them by a power of ten")
-    if spread == 0.0:
-        raise Invalid("target", f"every training row has the same value ({center:g}); there is nothing to learn")
-    return center, spread
-
-
-def _class_weights(raw: Raw, labels: npt.NDArray[Any], spec: RunSpec) -> tuple[tuple[float, ...], tuple[str, ...]]:
-    """Inverse frequencies, whose mean over the training rows is 1; a class without training rows weighs 1."""
-    if not spec.class_weights:
-        return (), ()
-    if not raw.classes:
-        what = "a text" if raw.kind == "text" else f"the target {raw.target!r} is a number and"
-        raise Invalid("class_weights", f"{what} has no classes; turn it off")
-    counts = np.bincount(labels.astype(np.int64), minlength=len(raw.classes))
-    present = int((counts > 0).sum())
-    weights = tuple(len(labels) / (present * int(count)) if count else 1.0 for count in counts)
-    absent = [name for name, count in zip(raw.classes, counts, strict=True) if not count]
-    notes = (f"no training row is of {', '.join(map(repr, absent[:12]))}",) if absent else ()
-    return weights, notes

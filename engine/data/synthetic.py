@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.raw import Raw
+from epochtop.engine.data.dataset import Raw
 from epochtop.engine.protocol.spec import RunSpec
 
 SEED = 42

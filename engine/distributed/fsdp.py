@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from epochtop.engine.distributed import fsdp_optim
 from epochtop.engine.job import state as snapshot
 from epochtop.engine.models import fsdp_units
-from epochtop.engine.step.step import Average, Step, make_step
-from epochtop.engine.step.update_rules import Memory, Tensors, Update
+from epochtop.engine.step.ema import Average
+from epochtop.engine.step.step import Step, make_step
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -201,23 +201,6 @@ def _to_host(tensor: Tensor) -> Tensor:
 
 
 # --- from a job that one process could train to one of many -----------------------------------------------------
-
-
-class Carried(Update):
-    """Stands for the update until there are shards: carries what a checkpoint has of it, and no memory of its own."""
-
-    def __init__(self, learning_rate: float) -> None:
-        self.learning_rate = learning_rate
-        self._memory: Memory = {}
-
-    def __call__(self, gradients: Tensors) -> None:
-        raise AssertionError("the weights are not sharded yet")
-
-    def memory(self) -> Memory:
-        return self._memory
-
-    def recall(self, memory: Memory, steps: int) -> None:
-        self._memory = memory
 
 
 def share(job: Job, step: int) -> None:

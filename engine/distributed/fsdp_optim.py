@@ -6,7 +6,7 @@ Nothing here may read a value back from the device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -14,16 +14,25 @@ from torch import Tensor, nn
 
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step import torch_rules
-from epochtop.engine.step.step import clip
+from epochtop.engine.step.gradients import clip
 from epochtop.engine.step.torch_rules import Muon, Scaled
 from epochtop.engine.step.update_rules import Memory, Tensors, Update
 
-if TYPE_CHECKING:
-    from epochtop.engine.distributed.fsdp import Shards
+
+class RowExchange(Protocol):
+    """Where the rows of a weight lie: from this process's to all of them, and back."""
+
+    def gathered(self, name: str, tensor: Tensor) -> Tensor:
+        """All rows of `tensor`, which belongs to the weight `name`; enqueued. All ranks must call it."""
+        ...
+
+    def mine(self, name: str, whole: Tensor) -> Tensor:
+        """The rows of this process."""
+        ...
 
 
 def make_update(
-    spec: RunSpec, shards: Shards, names: Sequence[str], weights: Sequence[nn.Parameter], replicated: Sequence[int]
+    spec: RunSpec, shards: RowExchange, names: Sequence[str], weights: Sequence[nn.Parameter], replicated: Sequence[int]
 ) -> Update:
     """The rule that `spec` asks for, on this process's rows of the weights with these names.
 
@@ -94,7 +103,12 @@ class MuonOfShards(Update):
     MOMENTUM, EPS, STEPS, COEFFICIENTS = 0.95, 1e-7, 5, (3.4445, -4.7750, 2.0315)
 
     def __init__(
-        self, shards: Shards, names: Sequence[str], own: Sequence[Tensor], learning_rate: float, weight_decay: float
+        self,
+        shards: RowExchange,
+        names: Sequence[str],
+        own: Sequence[Tensor],
+        learning_rate: float,
+        weight_decay: float,
     ) -> None:
         self._shards, self._names = shards, names
         self._own = [weight.detach() for weight in own]

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from epochtop.engine.distributed.group import Report, reports
 from epochtop.engine.distributed.leader import Members
+from epochtop.engine.distributed.orders import Report, reports
 
 HERE = "127.0.0.1"
 WATCH_S = 0.05

@@ -12,11 +12,11 @@ import msgspec
 import torch
 from torch import Tensor
 
-from epochtop.engine.distributed.group import (
+from epochtop.engine.distributed.group import Group
+from epochtop.engine.distributed.orders import (
     AverageLosses,
     End,
     Evaluate,
-    Group,
     RankError,
     Report,
     Setup,

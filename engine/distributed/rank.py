@@ -13,12 +13,14 @@ from typing import Any
 import msgspec
 import torch
 
-from epochtop.engine.distributed.group import Group, Report, Setup, follow, is_loss_of_others, leave_report
+from epochtop.engine.distributed.group import Group, follow
 from epochtop.engine.distributed.launcher import reach_store
 from epochtop.engine.distributed.leader import DEVICE, NOTHING_TO_DO, POLL_S
+from epochtop.engine.distributed.orders import Report, Setup, is_loss_of_others, leave_report
 from epochtop.engine.job import state
 from epochtop.engine.job.failures import failed
-from epochtop.engine.job.job import Job, build, describe
+from epochtop.engine.job.job import Job, build
+from epochtop.engine.job.plan import describe
 from epochtop.engine.job.workload import material
 from epochtop.engine.step.batches import Share
 

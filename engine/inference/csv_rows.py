@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from epochtop.engine.data.tables.csv import delimiter_of
+from epochtop.engine.data.tables.header import delimiter_of
 from epochtop.engine.protocol.spec import Invalid
 
 

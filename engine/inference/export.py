@@ -22,7 +22,8 @@ from torch import Tensor
 from epochtop.engine.inference import tensorboard
 from epochtop.engine.inference.trained_model import Trained, load, preparation_of, weights
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.directory import read_record, write_whole
+from epochtop.engine.runs.reader import read_record
+from epochtop.engine.runs.writer import write_whole
 from epochtop.engine.tasks.tracebacks import user_line
 
 MOST_ONNX_BYTES = 2**31

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from epochtop.engine.protocol.events import Evaluated, Losses, Started
-from epochtop.engine.runs.directory import BadLine, Follower, read_record
+from epochtop.engine.runs.reader import BadLine, Follower, read_record
 
 SUFFIX = ".epochtop"
 """End of the names of our event files."""

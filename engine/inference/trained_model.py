@@ -18,8 +18,10 @@ from epochtop.engine.data.dataset import Preparation
 from epochtop.engine.job.state import AVERAGE, MODEL
 from epochtop.engine.models.build import build_model, features_of
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.directory import PREPARATION, read_record
-from epochtop.engine.tasks.task import Task, load_task
+from epochtop.engine.runs.paths import PREPARATION
+from epochtop.engine.runs.reader import read_record
+from epochtop.engine.tasks.loader import load_task
+from epochtop.engine.tasks.task import Task
 from epochtop.engine.training import checkpoint
 
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 import msgspec
 import torch
 
+from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.device.peak import measured, release
 from epochtop.engine.device.select import choose_device, free_bytes
 from epochtop.engine.job import memory_estimate, state
-from epochtop.engine.job.job import build, plan
-from epochtop.engine.job.oom_advice import is_out_of_memory
+from epochtop.engine.job.job import build
+from epochtop.engine.job.plan import plan
 from epochtop.engine.job.workload import Material
 from epochtop.engine.protocol.requests import BatchFound
 from epochtop.engine.protocol.spec import Invalid, RunSpec

@@ -7,9 +7,9 @@ import time
 import traceback
 from pathlib import Path
 
+from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.job import oom_advice
 from epochtop.engine.job.job import Job
-from epochtop.engine.job.oom_advice import is_out_of_memory
 from epochtop.engine.protocol.events import Failed
 from epochtop.engine.tasks.tracebacks import user_line
 

@@ -5,34 +5,53 @@ Everything that can be wrong with a spec is found here, before a run directory e
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from typing import Protocol
 
 import msgspec
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from epochtop.engine.data.dataset import Rows
-from epochtop.engine.data.load import file_of
-from epochtop.engine.device.select import choose_device, free_bytes
-from epochtop.engine.distributed.fsdp import Carried, Shards
+from epochtop.engine.device.select import free_bytes
 from epochtop.engine.job import memory_estimate, threads
 from epochtop.engine.job.decision_boundary import Boundary, boundary_of
 from epochtop.engine.job.workload import Material
-from epochtop.engine.models import fsdp_units
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.schedules import Schedule
-from epochtop.engine.protocol.spec import Invalid, RunSpec, check
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.step.batches import Batches, Loaded, Resident, Share, Streamed, Whole
+from epochtop.engine.step.deferred_rule import Carried
+from epochtop.engine.step.ema import Average
 from epochtop.engine.step.evaluation import Judge, Pieces, pieces
-from epochtop.engine.step.step import Average, Parts, Step, make_step
+from epochtop.engine.step.step import Parts, Step, make_step
 from epochtop.engine.step.torch_rules import make_update
 from epochtop.engine.step.update_rules import Update
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class ShardedWeights(Protocol):
+    """The weights of a model of which this process holds its rows (FSDP). All ranks must call every method."""
+
+    own: dict[str, Tensor]
+    """Rows of weights that lie here, and whole buffers, by name."""
+
+    def whole(self, name: str, tensor: Tensor) -> Tensor:
+        """A copy of `tensor`, which belongs to the weight `name`, with the rows of all ranks."""
+        ...
+
+    def assemble(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copies of weights with the rows of all ranks."""
+        ...
+
+    def evaluating(self, average: Average | None) -> AbstractContextManager[None]:
+        """The moving average, where there is one, takes the place of the weights meanwhile."""
+        ...
 
 
 @dataclass
@@ -62,80 +81,12 @@ class Job:
     material: Material
     boundary: Boundary | None = None
     """Where it can be drawn: two features, a few classes."""
-    shards: Shards | None = None
+    shards: ShardedWeights | None = None
     """Where the weights are spread over several processes, once these have met; the model lies on the host until then."""
     notes: list[str] = field(default_factory=list)
 
 
 # --- checking ----------------------------------------------------------------------------------------------
-
-
-def resolved(spec: RunSpec) -> RunSpec:
-    """The spec with the paths of files made absolute, so that it means the same from any folder."""
-    path = file_of(spec)
-    if path is not None:
-        spec = msgspec.structs.replace(spec, dataset=f"{spec.source}:{path}")
-    if spec.task:
-        file, _, function = spec.task.rpartition(":")
-        spec = msgspec.structs.replace(spec, task=f"{Path(file).expanduser().absolute()}:{function}")
-    return spec
-
-
-def plan(spec: RunSpec, stuff: Material, device: torch.device) -> Plan:
-    """What a run of `spec` would do, computed without building it."""
-    rows = len(stuff.train)  # type: ignore[arg-type]
-    each = min(spec.batch_size or rows, rows)
-    batches = -(-rows // (each * spec.processes)) if spec.batch_size else 1
-    steps_per_epoch = -(-batches // spec.accumulate)
-    steps = spec.epochs * steps_per_epoch
-    summary = memory_estimate.summary_of(spec, stuff, each)
-    return Plan(
-        device=str(device),
-        rows=rows,
-        test_rows=len(stuff.test),  # type: ignore[arg-type]
-        validation_rows=len(stuff.validation),  # type: ignore[arg-type]
-        features=int(np.prod(stuff.shape, dtype=np.int64)),
-        outputs=stuff.outputs,
-        parameters=summary.parameters,
-        steps=min(steps, spec.max_steps) if spec.max_steps else steps,
-        steps_per_epoch=steps_per_epoch,
-        memory_bytes=memory_estimate.held_bytes(spec, summary, on_host=device.type == "cpu") + stuff.bytes,
-        available_bytes=free_bytes(device),
-        summary=summary,
-    )
-
-
-def describe(spec: RunSpec, stuff: Material) -> Plan:
-    """Check everything about a spec that can be checked without training. Raises Invalid."""
-    check(spec)
-    device = choose_device(spec.device)
-    _check_rules(spec, stuff, device)
-    made = plan(spec, stuff, device)
-    memory_estimate.check(made, spec)
-    return made
-
-
-def _check_rules(spec: RunSpec, stuff: Material, device: torch.device) -> None:
-    if spec.precision == "tf32" and device.type != "cuda":
-        raise Invalid("precision", f"tf32 is an arithmetic of NVIDIA GPUs; use fp32 or bf16 on {device}")
-    if len(stuff.train) < spec.processes:  # type: ignore[arg-type]
-        raise Invalid("processes", f"{spec.processes} cannot share {len(stuff.train):,} training rows; use fewer")  # type: ignore[arg-type]
-    here = min(spec.processes, int(os.environ.get("LOCAL_WORLD_SIZE", spec.processes)))  # torchrun's, on this machine
-    if device.type == "cuda" and here > torch.cuda.device_count():
-        raise Invalid(
-            "processes", f"one a GPU: this machine has {torch.cuda.device_count()}; use at most as many, or device cpu"
-        )
-    if device.type == "mps" and spec.processes > 1:
-        raise Invalid("processes", "are for the CPU and for CUDA; use device cpu, or 1 process")
-    if spec.shard and stuff.task is not None:
-        fsdp_units.check(stuff.task.model)
-    if spec.accumulate > 1 and not spec.batch_size:
-        raise Invalid("accumulate", "needs batches: set batch_size, for example to 64")
-    classes = stuff.loss in ("cross_entropy", "next_character", "binary_cross_entropy")
-    if stuff.task is None and not classes:
-        for name in ("label_smoothing", "class_weights"):
-            if getattr(spec, name):
-                raise Invalid(name, f"is for classes; the target of {spec.dataset} is a number")
 
 
 # --- building ----------------------------------------------------------------------------------------------
@@ -166,8 +117,24 @@ def build(
     notes = list(stuff.notes)
     resident = memory_estimate.resident(spec, stuff, device, notes)
     job = _assemble(spec, stuff, made, model, resident, share)
-    job.notes = notes + threads.choose(job)
+    job.notes = notes + threads.choose(spec, job.device, partial(copied_step, job))
     return job
+
+
+def copied_step(job: Job) -> Step:
+    """A step without extras on a copy of the model, for measuring: the job's own weights stay as they are."""
+    model = copy.deepcopy(job.model)
+    parameters = [weight for weight in model.parameters() if weight.requires_grad]
+    return make_step(
+        Parts(
+            model=model,
+            criterion=job.material.criterion(job.spec, job.device),
+            update=make_update(job.spec, parameters),
+            batches=job.material.first(job.spec.batch_size, job.device),
+            parameters=parameters,
+            autocast=job.judge.autocast,
+        )
+    )
 
 
 def _set_up(spec: RunSpec, device: torch.device) -> None:

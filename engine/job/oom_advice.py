@@ -21,15 +21,6 @@ WORTH = 0.98
 """What helps brings the need below this share of what it is."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is an allocation that failed, on a GPU or on the host."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and bool(
-        re.search(r"can't allocate memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED", str(error))
-    )
-
-
 def asked(error: BaseException) -> int | None:
     """Bytes of the allocation that failed, as torch tells them."""
     return _size(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from epochtop.engine.runs.directory import OUTPUT
+from epochtop.engine.runs.paths import OUTPUT
 
 
 def detach(run: Path) -> None:

@@ -31,7 +31,8 @@ from epochtop.engine.process.daemon import detach
 from epochtop.engine.protocol.events import Concluded, Failed, Measured, Noted, Prepared, Stop
 from epochtop.engine.protocol.experiments import Asked, Cell
 from epochtop.engine.protocol.fields import parse
-from epochtop.engine.protocol.spec import Invalid, RunSpec, check
+from epochtop.engine.protocol.rules import check
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.training.recorder import Recorder
 
 BUDGET_S, QUICK_S = 45.0, 3.4

@@ -22,19 +22,21 @@ from torch import Tensor
 
 from epochtop.engine.device import inventory
 from epochtop.engine.device.footprint import Footprint
+from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.device.peak import release
 from epochtop.engine.device.select import choose_device
-from epochtop.engine.distributed.group import Report
 from epochtop.engine.distributed.launcher import Children
 from epochtop.engine.distributed.leader import Members, Team
+from epochtop.engine.distributed.orders import Report
 from epochtop.engine.job.failures import explain, failed
-from epochtop.engine.job.job import Job, build, plan
-from epochtop.engine.job.oom_advice import batch_words, is_out_of_memory, smaller
+from epochtop.engine.job.job import Job, build
+from epochtop.engine.job.oom_advice import batch_words, smaller
+from epochtop.engine.job.plan import plan
 from epochtop.engine.job.workload import material
 from epochtop.engine.process.daemon import detach
 from epochtop.engine.protocol.events import Continued, Failed, Finished, Noted, Started, Stop, encode
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs import directory
+from epochtop.engine.runs import paths, writer
 from epochtop.engine.training.loop import Loop
 from epochtop.engine.training.recorder import Recorder
 from epochtop.engine.training.resume import Origin, left_of
@@ -183,7 +185,7 @@ class Run:
         preparation = self._job.material.preparation
         if preparation is not None:
             with contextlib.suppress(OSError):  # the recorder tells of a full disk
-                directory.write_whole(self.path / directory.PREPARATION, encode(preparation))
+                writer.write_whole(self.path / paths.PREPARATION, encode(preparation))
 
     def _end_on_signals(self, recorder: Recorder) -> None:
         def stop(number: int, _frame: object) -> None:

@@ -24,7 +24,8 @@ from epochtop.engine.device import inventory
 from epochtop.engine.device.footprint import Footprint, resident_bytes
 from epochtop.engine.device.select import choose_device
 from epochtop.engine.job.failures import explain
-from epochtop.engine.job.job import build, describe, resolved
+from epochtop.engine.job.job import build
+from epochtop.engine.job.plan import describe, resolved
 from epochtop.engine.job.workload import Material, material
 from epochtop.engine.process.experiment import Experimenting, prepared
 from epochtop.engine.process.run import RUN_SIGNALS, Run
@@ -42,8 +43,9 @@ from epochtop.engine.protocol.requests import (
     Refused,
     decode_request,
 )
-from epochtop.engine.protocol.spec import Invalid, RunSpec, check
-from epochtop.engine.runs import directory
+from epochtop.engine.protocol.rules import check
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs import paths, writer
 from epochtop.engine.step.batches import Share
 from epochtop.engine.training.resume import remains
 
@@ -117,12 +119,12 @@ class Standby:
                 return self._experiment(request)
 
     def _experiment(self, request: Measure) -> Experimenting:
-        spec, folder = resolved(request.spec), directory.lab_home(Path(request.home))
+        spec, folder = resolved(request.spec), paths.lab_home(Path(request.home))
         experiment, bench = prepared(request.experiment, spec, folder)
         if experiment.job is not None:
             describe(spec, self._load(spec))  # what is wrong with the job is said before a run exists
         signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
-        path, lock = directory.create(folder, spec, versions(), time.time(), request.experiment)
+        path, lock = writer.create(folder, spec, versions(), time.time(), request.experiment)
         bench.folder = path
         return Experimenting(experiment, bench, path, lock)
 
@@ -134,7 +136,7 @@ class Standby:
         job = build(spec, stuff, describe(spec, stuff), Share(0, spec.processes))
         # A signal to a run that exists is answered by the run: it waits until the run can hear it.
         signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
-        path, lock = directory.create(Path(request.home), spec, versions(), time.time())
+        path, lock = writer.create(Path(request.home), spec, versions(), time.time())
         return Run(job, path, lock, footprint=footprint)
 
     def _continue(self, request: Continue) -> Run:
@@ -145,7 +147,7 @@ class Standby:
         job = build(left.spec, stuff, describe(left.spec, stuff), Share(0, left.spec.processes))
         origin = left.restore(job)
         signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
-        return Run(job, path, directory.reopen(path), origin, left.tensors, footprint=footprint)
+        return Run(job, path, writer.reopen(path), origin, left.tensors, footprint=footprint)
 
     def _footprint(self, spec: RunSpec) -> Footprint:
         return Footprint(choose_device(spec.device), self._base_bytes)

@@ -23,17 +23,18 @@ import msgspec
 import torch.distributed as dist
 
 from epochtop.engine.distributed import rank as follower
-from epochtop.engine.distributed.group import Report, reports
 from epochtop.engine.distributed.leader import DEVICE, NOTHING_TO_DO, Members
-from epochtop.engine.job.job import build, describe, resolved
+from epochtop.engine.distributed.orders import Report, reports
+from epochtop.engine.job.job import build
+from epochtop.engine.job.plan import describe, resolved
 from epochtop.engine.job.workload import material
 from epochtop.engine.process.run import RUN_SIGNALS, Run
 from epochtop.engine.process.standby import versions
 from epochtop.engine.protocol.events import Failed
 from epochtop.engine.protocol.fields import field, fields, show, spec_from
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs import directory, index
-from epochtop.engine.runs.directory import Follower
+from epochtop.engine.runs import index, paths, reader, writer
+from epochtop.engine.runs.reader import Follower
 from epochtop.engine.step.batches import Share
 from epochtop.engine.training.resume import remains
 
@@ -214,7 +215,7 @@ def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
 
 def _before(texts: dict[str, str], launch: Launch) -> Path | None:
     """The run to go on with: the one that is named, or that of an earlier attempt; None for a new one."""
-    home = directory.home()
+    home = paths.home()
     wanted = texts.pop("resume", None)
     if wanted is not None:
         if texts:
@@ -238,8 +239,8 @@ def _begin(spec: RunSpec, launch: Launch, launched: Members | None) -> Run:
     stuff = material(spec)
     job = build(spec, stuff, describe(spec, stuff), Share(0, spec.processes))
     signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)  # from now on they are the run's to answer
-    path, lock = directory.create(directory.home(), spec, versions(), time.time())
-    directory.write_whole(path / LAUNCH, launch.key.encode())
+    path, lock = writer.create(paths.home(), spec, versions(), time.time())
+    writer.write_whole(path / LAUNCH, launch.key.encode())
     return Run(job, path, lock, launched=launched, attached=True)
 
 
@@ -251,8 +252,8 @@ def _go_on(path: Path, launch: Launch, launched: Members | None) -> Run:
     job = build(left.spec, stuff, describe(left.spec, stuff), Share(0, left.spec.processes))
     origin = left.restore(job)
     signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
-    lock = directory.reopen(path)
-    directory.write_whole(path / LAUNCH, launch.key.encode())
+    lock = writer.reopen(path)
+    writer.write_whole(path / LAUNCH, launch.key.encode())
     return Run(job, path, lock, origin, left.tensors, launched=launched, attached=True)
 
 
@@ -264,7 +265,7 @@ def _say(text: str) -> None:
 def _say_end(run: Path) -> None:
     events = Follower(run)
     try:
-        last = [event for event in events.read_all() if not isinstance(event, directory.BadLine)][-1:]
+        last = [event for event in events.read_all() if not isinstance(event, reader.BadLine)][-1:]
     finally:
         events.close()
     if last and isinstance(last[0], Failed):

@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args, get_type_hints
 import msgspec
 import msgspec.inspect
 
-from epochtop.engine.protocol.spec import Invalid, RunSpec, Value, check
+from epochtop.engine.protocol.rules import check
+from epochtop.engine.protocol.spec import Invalid, RunSpec, Value
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,9 @@ from epochtop.engine.protocol.events import (
 )
 from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.directory import EVENTS, LOCK, RECORD, is_alive, lab_home, read_record, write_whole
+from epochtop.engine.runs.paths import EVENTS, LOCK, RECORD, lab_home
+from epochtop.engine.runs.reader import is_alive, read_record
+from epochtop.engine.runs.writer import write_whole
 
 State = Literal["running", "paused", "finished", "stopped", "diverged", "failed", "died"]
 

@@ -7,8 +7,7 @@ what a run does not ask for is not in its step.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -16,39 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from epochtop.engine.step.batches import Batches
+from epochtop.engine.step.ema import Average
 from epochtop.engine.step.fast_path import bare, differentiate
+from epochtop.engine.step.gradients import ByBackward, ByGrad, clip
 from epochtop.engine.step.torch_rules import Scaled
 from epochtop.engine.step.update_rules import Tensors
 
 Step = Callable[[], Tensor]
 """Takes one training step; returns its loss, 0-d, detached, still on the device."""
 Criterion = Callable[[Tensor, Tensor], Tensor]
-
-
-class Average:
-    """A moving average of a model's weights: `average = decay * average + (1 - decay) * weights` after every step."""
-
-    def __init__(self, state: Mapping[str, Tensor], decay: float) -> None:
-        """`state` are the tensors that training changes in place: weights and buffers by name."""
-        names = [name for name, tensor in state.items() if tensor.is_floating_point()]
-        self._weights = [state[name].detach() for name in names]
-        self._share = 1 - decay
-        self.tensors = {name: tensor.detach().clone() for name, tensor in state.items()}
-        self._averages = [self.tensors[name] for name in names]
-        self._others = [(self.tensors[name], state[name]) for name in state if name not in set(names)]
-
-    def on(self, swap: Callable[[Tensor], Tensor]) -> Average:
-        """The same average of other tensors: `swap` gives one for each that it changes, for its weights and buffers."""
-        twin = copy.copy(self)
-        twin._weights, twin._averages = [list(map(swap, tensors)) for tensors in (self._weights, self._averages)]
-        twin._others = [(swap(copied), swap(original)) for copied, original in self._others]
-        return twin
-
-    def __call__(self) -> None:
-        """Take in the weights as they are now."""
-        torch._foreach_lerp_(self._averages, self._weights, self._share)
-        for average, original in self._others:
-            average.copy_(original)
 
 
 @dataclass(frozen=True)
@@ -152,7 +127,7 @@ def _several(parts: Parts) -> Callable[[], tuple[Tensor, Tensors]]:
     """Several batches a step, or several processes: every loss counts as much as its rows."""
     forward = _forward(parts)
     scale = parts.update.scale if isinstance(parts.update, Scaled) else None
-    gather = ByBackward(parts) if parts.backward else ByGrad(parts)
+    gather = ByBackward(parts.parameters, parts.own) if parts.backward else ByGrad(parts.parameters)
 
     def losses() -> tuple[Tensor, Tensors]:
         total: Tensor | None = None
@@ -167,52 +142,3 @@ def _several(parts: Parts) -> Callable[[], tuple[Tensor, Tensors]]:
         return total, gather.gradients()
 
     return losses
-
-
-class ByGrad:
-    """Adds up gradients that `autograd.grad` gives."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._differentiate = differentiate(parts.parameters)
-        self._sum: list[Tensor] = []
-
-    def __call__(self, loss: Tensor, first: bool) -> None:
-        """Take in the gradients of a loss; the `first` one of a step begins anew."""
-        gradients = self._differentiate(loss)
-        if first:
-            self._sum = list(gradients)
-        else:
-            torch._foreach_add_(self._sum, gradients)
-
-    def gradients(self) -> list[Tensor]:
-        """Their sum, one a parameter."""
-        return self._sum
-
-
-class ByBackward:
-    """Lets `backward` add them up in the parameters, where hooks exchange them between processes."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parameters = list(parts.parameters)
-        self._own = parts.own
-
-    def __call__(self, loss: Tensor, first: bool) -> None:
-        """Take in the gradients of a loss; the `first` one of a step begins anew."""
-        if first:
-            for parameter in self._parameters:
-                parameter.grad = None
-        loss.backward()
-
-    def gradients(self) -> list[Tensor]:
-        """Their sum over batches and mean over processes, one a parameter."""
-        # a parameter that this batch did not use has no gradient
-        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
-        return found if self._own is None else self._own(found)
-
-
-def clip(
-    gradients: Tensors, norm: float, total_norm: Callable[[Tensors], Tensor] = torch.nn.utils.get_total_norm
-) -> None:
-    """Scale gradients in place so that their norm is at most `norm`: :func:`torch.nn.utils.clip_grad_norm_` without a read."""
-    total = total_norm(gradients)
-    torch._foreach_mul_(list(gradients), torch.clamp(norm / (total + 1e-6), max=1.0))

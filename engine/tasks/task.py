@@ -134,10 +134,3 @@ def _array(values: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         return np.ascontiguousarray(array, dtype=np.int64)
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-
-
-def load_task(text: str) -> Task:
-    """The task that the function of `PATH.py:FUNCTION` returns, tried with two rows. Raises Invalid for the field task."""
-    from epochtop.engine.tasks.loader import load
-
-    return load(text)

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.directory import CHECKPOINTS, write_whole
+from epochtop.engine.runs.paths import CHECKPOINTS
+from epochtop.engine.runs.writer import write_whole
 
 Kind = str
 """`last`, `best`, or `epoch-N` for those that are kept."""

@@ -6,7 +6,6 @@ them (patience, plateau) the loop waits, so that it takes the same course again 
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,10 +18,12 @@ from epochtop.engine.job.state import Values
 from epochtop.engine.protocol.events import Evaluated, Mapped
 from epochtop.engine.step.metrics import Scores
 from epochtop.engine.step.window import LossWindow
-from epochtop.engine.training.tally import Best, Patience
 
 if TYPE_CHECKING:
     from epochtop.engine.distributed.leader import Team
+import math
+
+from epochtop.engine.job.evaluate import enqueue
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,6 @@ class Evaluation:
     step: int
     seconds: float
     weights: dict[str, Tensor] | None
-
-
-def enqueue(job: Job, test: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Figures of the rows that are judged by, or of the `test` rows; and the decision boundary, where it is drawn.
-
-    The moving average, where there is one, is evaluated in place of the weights. Of shards all ranks must call it.
-    """
-    average = job.average.tensors if job.average and job.shards is None else None
-    with job.shards.evaluating(job.average) if job.shards else nullcontext():
-        figures = job.judge.evaluate(job.model, job.test if test else job.judged, average)
-        boundary = None if test else job.boundary
-        mapped = boundary.enqueue(job.model, average) if boundary is not None else None
-    return figures, mapped
 
 
 class Appraisal:
@@ -126,3 +114,53 @@ class Appraisal:
         self.patience.recall(values)
         if best is not None:
             self.best.step, self.best.loss, self.best.metric = best_step, best["test_loss"], best["test_metric"]
+
+
+class Best:
+    """The weights with the lowest test loss so far (training loss where no row is held out)."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, Tensor] | None = None
+        self.step = 0
+        self.loss: float | None = None
+        self.metric: float | None = None
+        self.newest_loss: float | None = None
+        self.newest_metric: float | None = None
+        self.unsaved = False
+
+    def judge(self, step: int, weights: dict[str, Tensor], loss: float | None, metric: float | None) -> None:
+        """The numbers of an evaluation and the weights that were evaluated."""
+        self.newest_loss, self.newest_metric = loss, metric
+        if loss is not None and (self.loss is None or loss < self.loss):
+            self.weights, self.step, self.loss, self.metric = weights, step, loss, metric
+            self.unsaved = True
+
+
+class Patience:
+    """Counts evaluations without a better loss than before."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._best = math.inf
+        self.bad = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether there were `limit` of them; never for a limit of 0."""
+        return 0 < self._limit <= self.bad
+
+    def judge(self, loss: float | None) -> None:
+        """The loss of an evaluation."""
+        if loss is not None and loss < self._best:
+            self._best, self.bad = loss, 0
+        else:
+            self.bad += 1
+
+    def memory(self) -> dict[str, float | int | None]:
+        """What it remembers, as plain values."""
+        return {"patience_best": self._best if math.isfinite(self._best) else None, "patience_bad": self.bad}
+
+    def recall(self, values: dict[str, float | int | None]) -> None:
+        """Take up what :meth:`memory` gave."""
+        best = values.get("patience_best")
+        self._best, self.bad = math.inf if best is None else float(best), int(values.get("patience_bad") or 0)

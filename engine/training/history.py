@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.protocol.events import Changed, Continued, Evaluated, Losses, Started, Switched
-from epochtop.engine.runs.directory import Follower
+from epochtop.engine.runs.reader import Follower
 
 
 @dataclass(frozen=True)

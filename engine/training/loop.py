@@ -43,7 +43,6 @@ from epochtop.engine.training.outcome import summary
 from epochtop.engine.training.publisher import Publisher
 from epochtop.engine.training.recorder import Recorder, Save
 from epochtop.engine.training.resume import Origin
-from epochtop.engine.training.tally import Clock
 
 FIRST_WINDOW_S = 0.02
 """The first window is short, so that a curve is on the screen at once."""
@@ -348,4 +347,24 @@ class Loop:
         if outcome != "diverged":
             self._save_last()
         self._read_all()
-        return summary(self, outcome, reason, seconds, reads, waited)
+        return summary(self.job, self.publisher, self.appraisal, (outcome, reason), self.step, seconds, reads, waited)
+
+
+class Clock:
+    """Seconds of training: runs between `start` and `stop`, so that a pause does not count."""
+
+    def __init__(self, before_s: float = 0.0) -> None:
+        self._before = before_s
+        self._since: float | None = None
+
+    def start(self) -> None:
+        """Go on."""
+        self._since = perf_counter()
+
+    def stop(self) -> None:
+        """Stand still."""
+        self._before, self._since = self.seconds(), None
+
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self._before + (perf_counter() - self._since if self._since is not None else 0.0)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
 
+from epochtop.engine.job.job import Job
 from epochtop.engine.protocol.events import Finished, Outcome
+from epochtop.engine.training.evaluations import Appraisal
 from epochtop.engine.training.lr_finder import advice
-
-if TYPE_CHECKING:
-    from epochtop.engine.training.loop import Loop
+from epochtop.engine.training.publisher import Publisher
 
 
-def summary(loop: Loop, outcome: Outcome, reason: str, seconds: float, reads: int, waited: float) -> Finished:
-    """What a loop did. `seconds` are of training, `waited` for the device in `reads` reads."""
-    job, totals, appraisal = loop.job, loop.publisher.totals, loop.appraisal
+def summary(
+    job: Job,
+    publisher: Publisher,
+    appraisal: Appraisal,
+    ending: tuple[Outcome, str],
+    steps: int,
+    seconds: float,
+    reads: int,
+    waited: float,
+) -> Finished:
+    """What a run did in `steps` steps and `seconds` of training, of which it `waited` for the device in `reads` reads."""
+    (outcome, reason), totals = ending, publisher.totals
     tested, best = len(job.test) > 0, appraisal.best
     scores = appraisal.test.values if tested and appraisal.test else {}
-    test = loop.publisher.range_test
+    test = publisher.range_test
     suggestion = test.suggestion() if test else None
     advised = _advice(job.update.learning_rate) if outcome == "diverged" else ""
     return Finished(
@@ -26,10 +34,10 @@ def summary(loop: Loop, outcome: Outcome, reason: str, seconds: float, reads: in
         outcome=outcome,
         reason=reason,
         advice=advice(suggestion) if test else advised,
-        steps=loop.step,
-        epochs=loop.step / job.plan.steps_per_epoch,
+        steps=steps,
+        epochs=steps / job.plan.steps_per_epoch,
         seconds=round(seconds, 6),
-        steps_per_second=round(loop.step / seconds if seconds > 0 else 0.0, 3),
+        steps_per_second=round(steps / seconds if seconds > 0 else 0.0, 3),
         final_loss=totals.final,
         best_loss=totals.best if math.isfinite(totals.best) else None,
         best_step=totals.best_step,

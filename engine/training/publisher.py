@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +14,6 @@ from epochtop.engine.step.window import LossWindow, Reading
 from epochtop.engine.training.lr_finder import RangeTest
 from epochtop.engine.training.recorder import Recorder
 from epochtop.engine.training.resume import Origin
-from epochtop.engine.training.tally import Totals
 
 SAME = 1e-3
 """Relative difference below which a repeated loss on a GPU counts as the same; on the CPU it has to be equal."""
@@ -89,3 +91,31 @@ class Publisher:
         """Tell what the user should know, unless it was told before the run ended."""
         if step >= len(self._recorded):
             self._recorder.put(Warned(message=message))
+
+
+class Totals:
+    """Final and best loss, and the first step whose loss is not a finite number."""
+
+    def __init__(self) -> None:
+        self.final: float | None = None
+        self.best = math.inf
+        self.best_step: int | None = None
+        self.bad_step: int | None = None
+        self.bad_value = ""
+
+    def add(self, first_step: int, losses: npt.NDArray[Any]) -> bool:
+        """Take in a window; True if it holds the first loss that is not finite."""
+        if not len(losses):
+            return False
+        last = float(losses[-1])
+        self.final = last if math.isfinite(last) else None
+        finite = np.isfinite(losses)
+        whole = bool(finite.all())
+        place = int(np.argmin(losses if whole else np.where(finite, losses, np.inf)))
+        if losses[place] < self.best:
+            self.best, self.best_step = float(losses[place]), first_step + place
+        if whole or self.bad_step is not None:
+            return False
+        bad = int(np.argmin(finite))
+        self.bad_step, self.bad_value = first_step + bad, "NaN" if np.isnan(losses[bad]) else "infinite"
+        return True

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from epochtop.engine.protocol.events import AnyCommand, AnyEvent, Saved, Warned, encode
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import EVENTS, Inbox
+from epochtop.engine.runs.paths import EVENTS
+from epochtop.engine.runs.writer import Inbox
 from epochtop.engine.training import checkpoint
 
 POLL_S = 0.02

@@ -17,8 +17,8 @@ from epochtop.engine.job.job import Job
 from epochtop.engine.job.state import Values
 from epochtop.engine.protocol.events import Changed
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import read_record
 from epochtop.engine.runs.index import check_can_go_on
+from epochtop.engine.runs.reader import read_record
 from epochtop.engine.training import checkpoint, history
 
 

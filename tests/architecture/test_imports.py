@@ -50,7 +50,13 @@ def test_the_protocol_needs_msgspec_alone(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["epochtop.engine.runs.directory", "epochtop.engine.runs.index", "epochtop.engine.hardware"]
+    "module",
+    [
+        "epochtop.engine.runs.writer",
+        "epochtop.engine.runs.reader",
+        "epochtop.engine.runs.index",
+        "epochtop.engine.hardware",
+    ],
 )
 def test_what_the_screen_uses_of_the_engine_is_light(module: str) -> None:
     assert not loaded(f"import {module}") & (HEAVY | SCREEN)
@@ -58,7 +64,7 @@ def test_what_the_screen_uses_of_the_engine_is_light(module: str) -> None:
 
 def test_using_a_run_stays_light() -> None:
     """What is imported only when it is called counts too."""
-    use = "import pathlib, epochtop.engine.runs.index, epochtop.engine.runs.directory; epochtop.engine.runs.index.run_paths(epochtop.engine.runs.directory.home()); epochtop.engine.runs.directory.whoami()"
+    use = "import pathlib, epochtop.engine.runs.index, epochtop.engine.runs.paths; epochtop.engine.runs.index.run_paths(epochtop.engine.runs.paths.home()); epochtop.engine.runs.paths.whoami()"
     assert not loaded(use) & (HEAVY | SCREEN)
 
 
@@ -73,9 +79,9 @@ def test_the_engine_knows_nothing_of_a_screen() -> None:
 def test_a_run_that_is_not_compiled_does_not_load_what_compiles(executor: str) -> None:
     """It would take two seconds between the key and the first loss, and 100 MB; sympy comes with torch's compilers."""
     begin = (
-        "from engine import job, material; from epochtop.engine.protocol.spec import RunSpec; from epochtop.engine.execution.choice import make; "
-        f"spec = RunSpec(device='cpu', threads=1, executor='{executor}'); stuff = material.material(spec); "
-        f"executor = make(job.build(spec, stuff, job.describe(spec, stuff)), '{executor}')"
+        "from epochtop.engine.job import job, plan, workload; from epochtop.engine.protocol.spec import RunSpec; from epochtop.engine.execution.choice import make; "
+        f"spec = RunSpec(device='cpu', threads=1, executor='{executor}'); stuff = workload.material(spec); "
+        f"executor = make(job.build(spec, stuff, plan.describe(spec, stuff)), '{executor}')"
     )
     found = loaded(begin)
     assert "sympy" not in found

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from epochtop.engine.execution import compiled, cuda_graph, eager
 from epochtop.engine.execution.c import graph
-from epochtop.engine.job import job, state, workload
+from epochtop.engine.job import job, plan, state, workload
 from epochtop.engine.protocol.events import Losses, Paused, Resume, Resumed, Set, Stop
 from epochtop.engine.protocol.events import Pause as PauseNow
 from epochtop.engine.protocol.spec import RunSpec
@@ -96,7 +96,7 @@ JOBS = [
 def built(spec: RunSpec) -> job.Job:
     """What the loop trains."""
     stuff = workload.material(spec)
-    return job.build(spec, stuff, job.describe(spec, stuff))
+    return job.build(spec, stuff, plan.describe(spec, stuff))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from typing import Any
 from epochtop.engine.protocol.events import Finished, Losses
 from epochtop.engine.protocol.requests import Plan, Refused
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import EVENTS
+from epochtop.engine.runs.paths import EVENTS
 from tests.bench.app import app, seen, until
 from tests.bench.tables import Figure, show
 from tests.support.engines import Engine, Watch, events

@@ -63,7 +63,7 @@ def plain_steps() -> Callable[[], object]:
 
 def engine_steps(folder: Path) -> Callable[[], object]:
     """The engine's step on the same pictures, recorded."""
-    from epochtop.engine.job import job, workload
+    from epochtop.engine.job import job, plan, workload
     from epochtop.engine.protocol.spec import RunSpec
     from epochtop.engine.step.window import LossWindow
 
@@ -71,7 +71,7 @@ def engine_steps(folder: Path) -> Callable[[], object]:
     np.savez(folder / "pictures.npz", x_train=raw, y_train=labels, x_test=raw[:64], y_test=labels[:64])
     spec = RunSpec(dataset=f"npz:{folder / 'pictures.npz'}", model="cnn", batch_size=BATCH, threads=1, device="cpu")
     stuff = workload.material(spec)
-    training = job.build(spec, stuff, job.describe(spec, stuff))
+    training = job.build(spec, stuff, plan.describe(spec, stuff))
     window = LossWindow(training.device)
     return lambda: window.record(training.step())
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from epochtop.engine.execution.choice import make
 from epochtop.engine.execution.executor import Unfit
-from epochtop.engine.job import job, workload
+from epochtop.engine.job import job, plan, workload
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.window import LossWindow
 from tests.bench.tables import Figure, show, spread
@@ -118,7 +118,7 @@ class Characters(nn.Module):
 def ours(large: Large, executor: str) -> tuple[Block, job.Job]:
     """The engine's steps, recorded in a window. Raises Unfit."""
     stuff = workload.material(large.spec)
-    training = job.build(large.spec, stuff, job.describe(large.spec, stuff))
+    training = job.build(large.spec, stuff, plan.describe(large.spec, stuff))
     takes, window, rate = make(training, executor), LossWindow(training.device), large.spec.learning_rate
 
     def block(steps: int) -> None:

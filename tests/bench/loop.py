@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from epochtop.engine.execution import eager
-from epochtop.engine.job import job, workload
+from epochtop.engine.job import job, plan, workload
 from epochtop.engine.protocol.events import Finished
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
@@ -144,7 +144,7 @@ def jitter() -> list[Figure]:
     torch.set_num_threads(1)
     spec = RunSpec(threads=1, device="cpu", executor="eager")
     stuff = workload.material(spec)
-    training = job.build(spec, stuff, job.describe(spec, stuff))
+    training = job.build(spec, stuff, plan.describe(spec, stuff))
     takes, window, rows = eager.Eager(training), LossWindow(training.device), []
     for name, prepare in (("as Python starts", gc.unfreeze), ("frozen, as a run does", gc.freeze)):
         gc.collect()

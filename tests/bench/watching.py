@@ -26,7 +26,7 @@ import psutil
 
 from epochtop.engine.protocol.events import Changed, Losses, Set
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import Follower
+from epochtop.engine.runs.reader import Follower
 from tests.bench.app import app, seen, until
 from tests.bench.tables import Figure, middle, show
 from tests.support.engines import Engine, Watch

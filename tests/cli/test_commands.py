@@ -16,7 +16,7 @@ import pytest
 
 from epochtop.engine.protocol.events import Saved
 from epochtop.engine.runs import index
-from epochtop.engine.runs.directory import is_alive, read_record
+from epochtop.engine.runs.reader import is_alive, read_record
 from tests.support.engines import HANGING_S, events, finished, losses
 from tests.support.runs import events_of, write_run
 

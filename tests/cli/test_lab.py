@@ -12,7 +12,8 @@ import pytest
 
 from epochtop.engine.lab.catalog import NAMES, experiments
 from epochtop.engine.protocol.events import Concluded, Event, Measured, Prepared
-from epochtop.engine.runs.directory import is_alive, lab_home, read_record
+from epochtop.engine.runs.paths import lab_home
+from epochtop.engine.runs.reader import is_alive, read_record
 from epochtop.tui.cli.lab import _stop_on_signals
 from tests.cli.test_commands import command, epochtop
 from tests.support.engines import HANGING_S, events, wait_until

@@ -11,7 +11,7 @@ import pytest
 
 from epochtop.engine.lab.experiment import Row
 from epochtop.engine.protocol.events import Measured, RunRecord, decode_record, encode
-from epochtop.engine.runs.directory import RECORD
+from epochtop.engine.runs.paths import RECORD
 from epochtop.tui.cli.main import run
 from tests.cli.test_commands import epochtop
 from tests.support.lab_runs import CREATED, events_of, events_with, prepared, rows_of_reads, slower, write_experiment

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from epochtop.engine.runs.directory import Follower, read_record
+from epochtop.engine.runs.reader import Follower, read_record
 from epochtop.tui.cells.rows import plain
 from epochtop.tui.cli.lab_text import report, rows
 from epochtop.tui.lab.result_rows import page

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from epochtop.engine.data.dataset import Raw
 from epochtop.engine.data.downloads import download
 from epochtop.engine.data.downloads.cache import cache_folder
 from epochtop.engine.data.downloads.registry import CLOTHES, KNOWN, THINGS, fetched
-from epochtop.engine.data.raw import Raw
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from tests.support.fakes.openml import Dataset, Server
 from tests.support.fakes.published import write_idx

@@ -12,8 +12,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
-from epochtop.engine.data.load import file_of, load, split
-from epochtop.engine.data.raw import Raw
+from epochtop.engine.data.dataset import Raw
+from epochtop.engine.data.load import file_of, load
+from epochtop.engine.data.prepare import split
 from epochtop.engine.data.synthetic import sums
 from epochtop.engine.inference.table_inputs import prepare
 from epochtop.engine.protocol.spec import Invalid, RunSpec

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from epochtop.engine.distributed import fsdp, fsdp_optim
-from epochtop.engine.job.job import describe
+from epochtop.engine.job.plan import describe
 from epochtop.engine.job.workload import material
 from epochtop.engine.models.fsdp_units import units
 from epochtop.engine.process import commands
 from epochtop.engine.protocol.events import Continued, Failed, Mapped, Saved, Started, Warned
 from epochtop.engine.protocol.requests import Accepted
-from epochtop.engine.protocol.spec import Invalid, RunSpec, check
-from epochtop.engine.runs.directory import BadLine
+from epochtop.engine.protocol.rules import check
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs.reader import BadLine
 from epochtop.engine.training import checkpoint
 from tests.architecture.test_no_reads import FORBIDDEN, calls
 from tests.support import sharded

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.distributed.leader import Pace
-from epochtop.engine.job.job import describe
+from epochtop.engine.job.plan import describe
 from epochtop.engine.job.workload import material
 from epochtop.engine.process.torchrun import Launch, launch_in, read_flags, spec_of
 from epochtop.engine.protocol.events import (
@@ -39,8 +39,9 @@ from epochtop.engine.protocol.events import Save as SaveNow
 from epochtop.engine.protocol.fields import spec_from
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.directory import BadLine, send
 from epochtop.engine.runs.index import run_paths
+from epochtop.engine.runs.reader import BadLine
+from epochtop.engine.runs.writer import send
 from epochtop.engine.training import checkpoint
 from tests.support.engines import HANGING_S, Engine, Watch, events, finished, losses, rank_of, ranks, train_here
 

@@ -12,7 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from epochtop.engine.execution.choice import make
-from epochtop.engine.runs.directory import create
+from epochtop.engine.runs.writer import create
 from epochtop.engine.step.window import LossWindow
 from epochtop.engine.training import loop, recorder
 from tests.gpu.test_sync import waiting_forbidden

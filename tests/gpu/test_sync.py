@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.optim import SGD, Adam
 
-from epochtop.engine.job import job, workload
+from epochtop.engine.job import job, plan, workload
 from epochtop.engine.protocol.events import Changed, Finished, Pause, Paused, Resume, Resumed, Save, Saved, Set, Stop
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.window import LossWindow
@@ -47,7 +47,7 @@ def asked(**fields: object) -> RunSpec:
 def built(spec: RunSpec) -> job.Job:
     """What the loop trains."""
     stuff = workload.material(spec)
-    return job.build(spec, stuff, job.describe(spec, stuff))
+    return job.build(spec, stuff, plan.describe(spec, stuff))
 
 
 def test_a_wait_is_seen() -> None:

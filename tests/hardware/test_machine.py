@@ -18,8 +18,9 @@ from epochtop.engine.hardware import (
     usable_cpus,
     usable_memory_bytes,
 )
-from epochtop.engine.hardware.cpu.identify import clean_name, identify_cpu
+from epochtop.engine.hardware.cpu.identify import identify_cpu
 from epochtop.engine.hardware.cpu.macos import identify_by_sysctl
+from epochtop.engine.hardware.cpu.tables import clean_name
 from tests.support.fakes.recorded import unpack
 
 GIB = 1 << 30

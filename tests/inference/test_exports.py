@@ -18,7 +18,7 @@ from torch import nn
 
 from epochtop.engine.process import commands
 from epochtop.engine.protocol.events import Evaluated
-from epochtop.engine.runs.directory import read_record
+from epochtop.engine.runs.reader import read_record
 from tests.support.engines import HANGING_S, events, losses
 from tests.support.runs import events_of, losses_like_iris, started, windows, write_run
 from tests.support.trained_runs import trained, weights

@@ -10,11 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.job.oom_advice import asked, is_out_of_memory, smaller, was_free
+from epochtop.engine.device.oom import is_out_of_memory
+from epochtop.engine.job.oom_advice import asked, smaller, was_free
 from epochtop.engine.protocol.events import Continued, Failed, Finished, Warned
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import read_record
+from epochtop.engine.runs.reader import read_record
 from tests.support.engines import Engine, events, finished, losses
 
 TOLD = (

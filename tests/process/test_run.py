@@ -37,8 +37,10 @@ from epochtop.engine.protocol.events import (
 )
 from epochtop.engine.protocol.requests import Begin
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.directory import CHECKPOINTS, COMMANDS, is_alive, read_record, send
 from epochtop.engine.runs.index import run_paths, summarize
+from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS
+from epochtop.engine.runs.reader import is_alive, read_record
+from epochtop.engine.runs.writer import send
 from epochtop.engine.training import checkpoint
 from tests.support import plain_loop
 from tests.support.engines import Engine, Watch, events, finished, losses

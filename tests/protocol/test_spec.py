@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from epochtop.engine.protocol.events import encode
 from epochtop.engine.protocol.fields import field, fields, parse, show, spec_from
 from epochtop.engine.protocol.requests import Begin, decode_request
-from epochtop.engine.protocol.spec import Invalid, RunSpec, check
+from epochtop.engine.protocol.rules import check
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
 def fractions(lowest: float = 0.0, highest: float = 1e6, **bounds: bool) -> st.SearchStrategy[float]:

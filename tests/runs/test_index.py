@@ -13,9 +13,10 @@ import pytest
 
 from epochtop.engine.protocol.events import AnyEvent, Evaluated, Losses, Paused, Resumed, encode
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs import directory, index
-from epochtop.engine.runs.directory import Follower, create, read_record
+from epochtop.engine.runs import index, paths
 from epochtop.engine.runs.index import delete, find, rename, run_paths, summarize
+from epochtop.engine.runs.reader import Follower, read_record
+from epochtop.engine.runs.writer import create
 from tests.support.logs import FAILED, FINISHED, LOSSES, STARTED, end, log, packed
 
 
@@ -30,7 +31,7 @@ def test_a_run_that_goes_on_is_running_with_its_newest_figures(live: tuple[Path,
         assert summarize(run).state == "running"
         newest = Losses(first_step=3, seconds=0.5, values=packed(1.0, 0.25), reads=2, waited=0.0)
         tested = Evaluated(step=4, seconds=0.4, loss=0.5, metric=0.75)
-        (run / directory.EVENTS).write_bytes(log(*map(encode, [STARTED, LOSSES, tested, newest])) + b'{"type":"Fini')
+        (run / paths.EVENTS).write_bytes(log(*map(encode, [STARTED, LOSSES, tested, newest])) + b'{"type":"Fini')
         summary = summarize(run)
         assert summary.state == "running"
         assert (summary.name, summary.dataset, summary.device) == ("night run", "iris", "cpu")
@@ -42,7 +43,7 @@ def test_a_run_that_goes_on_is_running_with_its_newest_figures(live: tuple[Path,
 def test_a_pause_is_told_until_the_run_goes_on(live: tuple[Path, IO[bytes]], after: list[AnyEvent], state: str) -> None:
     run, lock = live
     with lock:
-        (run / directory.EVENTS).write_bytes(log(*map(encode, [STARTED, LOSSES, Paused(step=3), *after])))
+        (run / paths.EVENTS).write_bytes(log(*map(encode, [STARTED, LOSSES, Paused(step=3), *after])))
         assert summarize(run).state == state
 
 
@@ -101,7 +102,7 @@ def made(home: Path, name: str, age: float, dataset: str = "iris") -> Path:
     """A run that is over; `age` orders the list."""
     run, lock = create(home, RunSpec(name=name, dataset=dataset), {}, time.time())
     lock.close()
-    os.utime(run / directory.LOCK, (1e9 - age, 1e9 - age))
+    os.utime(run / paths.LOCK, (1e9 - age, 1e9 - age))
     return run
 
 

@@ -31,7 +31,8 @@ from epochtop.engine.protocol.requests import (
     decode_reply,
 )
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import BadLine, Follower, create, is_alive, send
+from epochtop.engine.runs.reader import BadLine, Follower, is_alive
+from epochtop.engine.runs.writer import create, send
 
 HANGING_S = 120.0
 """A wait this long means that something hangs. It is no measure of speed."""
@@ -130,11 +131,11 @@ class Engine:
 
 def train_here(spec: RunSpec, home: Path) -> Path:
     """The same run in this process, for tests about numbers: they need no process of its own, which takes seconds."""
-    from epochtop.engine.job import job, workload
+    from epochtop.engine.job import job, plan, workload
     from epochtop.engine.training import loop, recorder  # they import torch, which a test of the screen has no use for
 
     stuff = workload.material(spec)
-    built = job.build(spec, stuff, job.describe(spec, stuff))
+    built = job.build(spec, stuff, plan.describe(spec, stuff))
     run, lock = create(home, spec, {}, time.time())
     with lock:
         writing = recorder.Recorder(run, spec)

@@ -12,10 +12,10 @@ import torch
 from epochtop.engine.execution import choice, compiled
 from epochtop.engine.execution.cuda_graph import CudaGraph
 from epochtop.engine.execution.executor import Executor
-from epochtop.engine.job import job, workload
+from epochtop.engine.job import job, plan, workload
 from epochtop.engine.protocol.events import AnyCommand
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import create
+from epochtop.engine.runs.writer import create
 from epochtop.engine.step.window import Reading
 from epochtop.engine.training import loop, recorder, resume
 from tests.support.engines import finished, losses
@@ -34,7 +34,7 @@ def asked(executor: str, **fields: Any) -> RunSpec:
 def built(spec: RunSpec) -> job.Job:
     """What the loop trains."""
     stuff = workload.material(spec)
-    return job.build(spec, stuff, job.describe(spec, stuff))
+    return job.build(spec, stuff, plan.describe(spec, stuff))
 
 
 def use(executor: str, monkeypatch: Any) -> None:

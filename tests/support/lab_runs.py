@@ -12,7 +12,7 @@ from epochtop.engine.lab.experiment import Findings, Row
 from epochtop.engine.protocol.events import AnyEvent, Concluded, Failed, Measured, Noted, Prepared, RunRecord, encode
 from epochtop.engine.protocol.experiments import Asked, Verdict
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import COMMANDS, EVENTS, LOCK, OUTPUT, RECORD, lab_home
+from epochtop.engine.runs.paths import COMMANDS, EVENTS, LOCK, OUTPUT, RECORD, lab_home
 from tests.support.runs import CREATED
 
 EVERY = (1, 10, 100, 200, 1000, 2000, 0)

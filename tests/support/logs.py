@@ -21,7 +21,7 @@ from epochtop.engine.protocol.events import (
     Warned,
     encode,
 )
-from epochtop.engine.runs import directory
+from epochtop.engine.runs import paths
 
 
 def packed(*values: float) -> bytes:
@@ -88,6 +88,6 @@ def log(*lines: bytes) -> bytes:
 def end(live: tuple[Path, IO[bytes]], *written: AnyEvent) -> Path:
     """Write events and let the engine of a run go."""
     run, lock = live
-    (run / directory.EVENTS).write_bytes(log(*map(encode, written)))
+    (run / paths.EVENTS).write_bytes(log(*map(encode, written)))
     lock.close()
     return run

@@ -23,7 +23,7 @@ from epochtop.engine.protocol.events import (
     encode,
 )
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import CHECKPOINTS, COMMANDS, EVENTS, LOCK, OUTPUT, RECORD
+from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LOCK, OUTPUT, RECORD
 
 CREATED = 1_790_000_000.0
 STEPS = 20_000

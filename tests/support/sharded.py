@@ -18,16 +18,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from epochtop.engine.distributed.group import Group, Setup
+from epochtop.engine.distributed.group import Group
 from epochtop.engine.distributed.launcher import open_store, reach_store
+from epochtop.engine.distributed.orders import Setup
+from epochtop.engine.job import evaluate
 from epochtop.engine.job import state as snapshot
-from epochtop.engine.job.job import Job, build, describe
+from epochtop.engine.job.job import Job, build
+from epochtop.engine.job.plan import describe
 from epochtop.engine.job.workload import material
 from epochtop.engine.models import fsdp_units
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.batches import Share
 from epochtop.engine.step.window import LossWindow
-from epochtop.engine.training import evaluations
 from tests.architecture.test_no_reads import Operators
 from tests.support.engines import HANGING_S
 
@@ -187,7 +189,7 @@ class Rank:
         operators = Operators()
         self.wait()
         with operators if name.endswith(f" {FSDP}") and " then " not in name else nullcontext():
-            figures, _ = evaluations.enqueue(job)
+            figures, _ = evaluate.enqueue(job)
             again = take(job, STEPS, STEPS + 1, self.group)  # an evaluation must leave no trace
             state, _ = snapshot.take(job)
         self.wait()

@@ -16,7 +16,7 @@ from torch import Tensor
 from epochtop.engine.job.workload import material
 from epochtop.engine.protocol.events import encode
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import CHECKPOINTS, PREPARATION
+from epochtop.engine.runs.paths import CHECKPOINTS, PREPARATION
 from tests.support.engines import train_here
 
 FLOWERS = ("sepal length", "sepal width", "petal length", "petal width")

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.tasks.task import Task, load_task
+from epochtop.engine.tasks.loader import load_task
+from epochtop.engine.tasks.task import Task
 
 START = """
 import torch

@@ -17,7 +17,8 @@ from epochtop.engine.data.dataset import Rows
 from epochtop.engine.models.summary import memory_bytes, scaled
 from epochtop.engine.models.trace import measure
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.tasks.task import Task, load_task
+from epochtop.engine.tasks.loader import load_task
+from epochtop.engine.tasks.task import Task
 from tests.architecture.test_imports import loaded, third_parties
 
 README = Path(__file__).parents[2] / "README.md"

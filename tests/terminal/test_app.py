@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from epochtop.engine.protocol.events import Changed, Finished, Paused, Resumed, Saved, Switched
-from epochtop.engine.runs.directory import is_alive, read_record
 from epochtop.engine.runs.index import run_paths
+from epochtop.engine.runs.reader import is_alive, read_record
 from tests.support.engines import HANGING_S, events, finished, losses
 from tests.support.ui.apps import ENDLESS, Open, begun, change_rate, end_of, ended, goes_on
 from tests.support.ui.terminals import (

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from epochtop.engine.runs.directory import read_record
 from epochtop.engine.runs.index import run_paths
+from epochtop.engine.runs.reader import read_record
 from tests.support.engines import losses
 from tests.support.runs import events_of, losses_like_iris, started, windows, write_run
 from tests.support.runs import finished as summary_of

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from epochtop.engine.protocol.events import Concluded, Measured, Stop
-from epochtop.engine.runs.directory import is_alive, lab_home, read_record, send
 from epochtop.engine.runs.index import run_paths
+from epochtop.engine.runs.paths import lab_home
+from epochtop.engine.runs.reader import is_alive, read_record
+from epochtop.engine.runs.writer import send
 from tests.support.engines import events
 from tests.support.lab_runs import events_of, write_experiment
 from tests.support.ui.apps import Open, ended

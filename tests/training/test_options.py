@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.optim import SGD, Adagrad, AdamW, Muon, Optimizer, RMSprop
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from epochtop.engine.job import job, workload
+from epochtop.engine.job import job, plan, workload
 from epochtop.engine.protocol.events import Evaluated
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.training import checkpoint
@@ -211,7 +211,7 @@ def test_a_loss_scale_changes_nothing_but_skips_steps_that_overflow() -> None:
     """fp16 on float32 data: the same course as bf16 up to rounding; an infinite gradient leaves weights as they are."""
     spec = asked(precision="fp16")
     stuff = workload.material(spec)
-    training = job.build(spec, stuff, job.describe(spec, stuff))
+    training = job.build(spec, stuff, plan.describe(spec, stuff))
     first = float(training.step())
     assert float([training.step() for _ in range(100)][-1]) < first
     before = copy.deepcopy(training.model.state_dict())

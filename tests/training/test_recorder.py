@@ -17,7 +17,8 @@ import torch
 
 from epochtop.engine.protocol.events import Pause, Saved, Stop, Warned
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.directory import CHECKPOINTS, EVENTS, create, send
+from epochtop.engine.runs.paths import CHECKPOINTS, EVENTS
+from epochtop.engine.runs.writer import create, send
 from epochtop.engine.training import checkpoint, recorder
 from epochtop.engine.training.recorder import Recorder, Save
 from tests.support.engines import HANGING_S, events, wait_until

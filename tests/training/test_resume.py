@@ -12,7 +12,7 @@ import torch
 from epochtop.engine.protocol.events import Warned
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import BadLine
+from epochtop.engine.runs.reader import BadLine
 from epochtop.engine.training import checkpoint
 from tests.support.engines import Engine, Watch, events, finished, losses, train_here
 

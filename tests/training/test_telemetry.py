@@ -12,7 +12,7 @@ import pytest
 from epochtop.engine.protocol.events import Finished, Started, Stop, Telemetry
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import send
+from epochtop.engine.runs.writer import send
 from epochtop.tui.state.run import RunState
 from epochtop.tui.state.telemetry import LONGEST, RunTelemetry, compared
 from tests.support.engines import Engine, Watch, events

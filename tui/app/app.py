@@ -21,8 +21,10 @@ from textual.screen import Screen
 from epochtop.engine.protocol.events import AnyCommand, Pause, Resume, Save, Set, Stop
 from epochtop.engine.protocol.fields import show
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.directory import is_alive, send, whoami
 from epochtop.engine.runs.index import run_paths
+from epochtop.engine.runs.paths import whoami
+from epochtop.engine.runs.reader import is_alive
+from epochtop.engine.runs.writer import send
 from epochtop.tui.app.lab_app import LabApp
 from epochtop.tui.app.viewer import FAST_S, READY
 from epochtop.tui.screens.main import MainScreen

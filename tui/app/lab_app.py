@@ -19,16 +19,18 @@ from textual.screen import Screen
 from epochtop.engine.protocol.events import Stop
 from epochtop.engine.protocol.experiments import Asked
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.directory import is_alive, lab_home, send, whoami
 from epochtop.engine.runs.index import run_paths
+from epochtop.engine.runs.paths import lab_home, whoami
+from epochtop.engine.runs.reader import is_alive
+from epochtop.engine.runs.writer import send
 from epochtop.tui.app.viewer import READY, Viewer
 from epochtop.tui.screens import status
 
 if TYPE_CHECKING:
-    from epochtop.tui.client.lab_session import LabSession
-    from epochtop.tui.client.session import Session
+    from epochtop.tui.app.stage import Session
     from epochtop.tui.client.starter import Begun, Measuring, NotMeasured, Starter
     from epochtop.tui.lab.screen import LabScreen
+    from epochtop.tui.lab.stage import LabSession
 
 LAB_READY = "Nothing is measured · ctrl+s measures what the cursor is on · ? shows all keys"
 MEASURING = "is measuring · ctrl+x ends it, and its rows are kept"

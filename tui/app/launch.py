@@ -12,7 +12,8 @@ from epochtop.engine.protocol.spec import RunSpec
 def run_app(start: bool = False, spec: RunSpec | None = None, attach: Path | None = None) -> int:
     """Open the app and return its exit status once it is closed. Raises Invalid if the home cannot be written."""
     gc.disable()  # a collection on the way to the first frame finds nothing; see _settle
-    from epochtop.engine.runs.directory import home, make_home
+    from epochtop.engine.runs.paths import home
+    from epochtop.engine.runs.writer import make_home
     from epochtop.tui.app.app import EpochtopApp
 
     _draw_on_the_terminal()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from textual.app import App
 
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.directory import read_record
-from epochtop.tui.client.session import Session, Stage
+from epochtop.engine.runs.reader import read_record
+from epochtop.tui.app.stage import Session, Stage
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from epochtop.tui.state.telemetry import compared

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from rich.cells import cell_len
 
-from epochtop.tui.chart.plotting import BLANK, Row
+from epochtop.tui.cells.canvas import BLANK, Row
 
 TEXT, QUIET, STRONG, GOOD, BAD, FIT = range(1, 7)
 FIRST = 10
@@ -122,3 +122,21 @@ def colored(found: Row) -> str:
             parts.append(f"\x1b[{code}m{piece}\x1b[0m" if code and piece.strip() else piece)
             start = place
     return "".join(parts)
+
+
+def labelled(label: str, sentences: Iterable[str], width: int, role: int = TEXT) -> list[Row]:
+    """Sentences behind a word that says what they are; several of them with a mark each."""
+    several = list(sentences)
+    mark = "· " if len(several) > 1 else ""
+    rows: list[Row] = []
+    for place, sentence in enumerate(several):
+        first = ("" if place else label).ljust(LABEL) + mark
+        rows += wrapped(sentence, width, role, first)
+    return rows
+
+
+LABEL = 11
+"""Cells of the words that say what a sentence is."""
+
+
+EMPTY: Row = ("", ())

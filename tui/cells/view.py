@@ -16,8 +16,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
+from epochtop.tui.cells.canvas import Row, difference, strip
 from epochtop.tui.cells.rows import STYLES, fitted
-from epochtop.tui.chart.plotting import Row, difference, strip
 
 COMPONENTS = {f"lab--{name}" for name in STYLES.values()}
 STYLE_RULES = """

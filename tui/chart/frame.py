@@ -12,10 +12,11 @@ from math import isfinite, log10
 
 from rich.cells import cell_len
 
+from epochtop.tui.cells.canvas import BLANK, Canvas, Row
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits, figure
 from epochtop.tui.chart.curves import Sweep, Trace, Unit, View, Visible, visible
-from epochtop.tui.chart.plotting import BLANK, BLOCKS, BRAILLE, Canvas, Curve, Row, draw, row_of
+from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
 
 TEXT, AXIS, TRAIN, RAW, TEST, BAD, CURSOR, OVERLAY = range(1, 9)
 OVERLAY_MARKERS = ("•", "×", "+", "◦")

@@ -21,9 +21,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from epochtop.engine.protocol.events import Event, Failed, Finished, Started
+from epochtop.tui.cells.canvas import Row, difference, strip
 from epochtop.tui.chart import frame
 from epochtop.tui.chart.curves import Trace, Unit, View
-from epochtop.tui.chart.plotting import Row, difference, strip
 from epochtop.tui.chart.x_range import TAIL, Span, scaled, tail_ends, whole_end, whole_start, within
 
 SMOOTHING = (0.0, 0.6, 0.9, 0.97)

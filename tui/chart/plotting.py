@@ -7,25 +7,16 @@ costs a cell for every cell of the way: all of them are filtered first. Axes and
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from math import floor, isfinite, log10
 
-from rich.segment import Segment
-from rich.style import Style
-from textual.strip import Strip
-
+from epochtop.tui.cells.canvas import BLANK, Canvas
 from epochtop.tui.chart.axes import Limits
 
 BRAILLE, BLOCKS = "braille", "hd"
 _DOTS = {BRAILLE: (2, 4), BLOCKS: (2, 2)}
 _SGR = re.compile("\x1b\\[([0-9;]*)m")
-BLANK = 0
-"""The role of a cell that nobody has drawn."""
-
-Row = tuple[str, tuple[int, ...]]
-"""The characters of a row of cells and the role of each."""
 
 
 @dataclass(frozen=True)
@@ -37,28 +28,6 @@ class Curve:
     marker: str = BRAILLE
     """`braille`, `hd`, or the character of every point."""
     line: bool = True
-
-
-class Canvas:
-    """A rectangle of cells, each a character and the role that decides its style. Row 0 is at the top."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
-        self.cells = [[" "] * width for _ in range(height)]
-        self.roles = [[BLANK] * width for _ in range(height)]
-
-    def put(self, column: int, row: int, text: str, role: int, *, over: bool = True) -> None:
-        """Write `text`; with `over` false only into blank cells. What lies outside is left out."""
-        if not 0 <= row < self.height:
-            return
-        for offset, char in enumerate(text, column):
-            if 0 <= offset < self.width and (over or self.cells[row][offset] == " "):
-                self.cells[row][offset] = char
-                self.roles[row][offset] = role
-
-    def rows(self) -> list[Row]:
-        """All rows, from above."""
-        return [("".join(cells), tuple(roles)) for cells, roles in zip(self.cells, self.roles, strict=True)]
 
 
 def row_of(value: float, limits: Limits, height: int) -> int | None:
@@ -137,27 +106,3 @@ def _read(ansi: str, canvas: Canvas) -> None:
                     canvas.cells[row][column] = char
                     canvas.roles[row][column] = role
                     column += 1
-
-
-def strip(row: Row, styles: Mapping[int, Style]) -> Strip:
-    """A row as a strip of as few segments as possible: blanks join the run before them."""
-    text, roles = row
-    merged, current = [], BLANK
-    for char, role in zip(text, roles, strict=True):
-        if char != " ":
-            current = role
-        merged.append(current)
-    segments, start = [], 0
-    for role, run in groupby(merged):
-        stop = start + len(list(run))
-        segments.append(Segment(text[start:stop], styles[role]))
-        start = stop
-    return Strip(segments, len(text))
-
-
-def difference(old: Row, new: Row) -> tuple[int, int] | None:
-    """The first and one past the last cell that differ; None when none does."""
-    if old == new:
-        return None
-    changed = [i for i, (a, b) in enumerate(zip(zip(*old, strict=True), zip(*new, strict=True), strict=True)) if a != b]
-    return changed[0], changed[-1] + 1

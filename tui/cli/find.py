@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
+from epochtop.engine.protocol.quantities import bytes_, number
 from epochtop.engine.protocol.requests import BatchFound, Refused
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.tui.cells.words import bytes_, number
 from epochtop.tui.cli.train import STATUS, train_to_the_end
 from epochtop.tui.client.standby import EngineDied, Standby
 from epochtop.tui.state.run import RunState

@@ -19,10 +19,10 @@ from epochtop.engine.hardware import (
     identify,
     software_fit,
 )
+from epochtop.engine.protocol.quantities import bytes_
 from epochtop.engine.protocol.requests import Ready
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.tui.cells.gauges import UNKNOWN, gib
-from epochtop.tui.cells.words import bytes_
 from epochtop.tui.cli.hardware_json import figure, to_json
 from epochtop.tui.machine.fact_rows import told
 from epochtop.tui.machine.gpu_rows import NOT_READ, identity_words, process_line

@@ -23,8 +23,10 @@ from epochtop.engine.protocol.experiments import Asked
 from epochtop.engine.protocol.fields import fields, parse, show
 from epochtop.engine.protocol.requests import Refused
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs import directory
-from epochtop.engine.runs.directory import Follower, is_alive, output_tail, send, whoami
+from epochtop.engine.runs import paths, reader, writer
+from epochtop.engine.runs.paths import whoami
+from epochtop.engine.runs.reader import Follower, is_alive, output_tail
+from epochtop.engine.runs.writer import send
 from epochtop.tui.cli.flags import flag, spec_flags, spec_of, switch
 from epochtop.tui.cli.lab_compare import compare
 from epochtop.tui.cli.lab_text import report
@@ -42,14 +44,14 @@ def lab(arguments: list[str]) -> int:
         return 0
     if "--results" in arguments and set(arguments) <= {"--results", "--json"}:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
-        return print_kept(directory.home(), "--json" in arguments, width)
+        return print_kept(paths.home(), "--json" in arguments, width)
     if [argument for argument in arguments if argument != "--json"][:1] == ["--compare"]:
-        return compare(arguments, directory.home())
+        return compare(arguments, paths.home())
     experiment = find(arguments[0])
     parsed: Any = tyro.cli(_flags(experiment), prog=f"epochtop lab {experiment.name}", args=arguments[1:])
     spec = spec_of(parsed, arguments[1:], experiment.job) if experiment.job is not None else RunSpec()
     asked = Asked(name=experiment.name, fields=_own(experiment, parsed), quick=parsed.quick)
-    return measure(asked, spec, directory.home(), as_json=parsed.json)
+    return measure(asked, spec, paths.home(), as_json=parsed.json)
 
 
 def _listing() -> str:
@@ -87,7 +89,7 @@ def _own(experiment: Experiment, parsed: Any) -> dict[str, str]:
 
 def measure(asked: Asked, spec: RunSpec, home: Path, as_json: bool) -> int:
     """Measure to the end and tell. Returns 0 concluded or stopped, 1 failed. Raises Invalid."""
-    directory.make_home(directory.lab_home(home))
+    writer.make_home(paths.lab_home(home))
     standby = Standby(lambda message: sys.stderr.write(f"{message}\n"))
     try:
         reply = standby.measure(asked, spec, home)
@@ -120,7 +122,7 @@ def stop(run: Path) -> int:
 
 
 def _follow(run: Path, standby: Standby, quiet: bool) -> LabState:
-    state, follower = LabState(directory.read_record(run), run.name), Follower(run)
+    state, follower = LabState(reader.read_record(run), run.name), Follower(run)
     _stop_on_signals(run)
     if not quiet:
         sys.stderr.write(f"{run.name} · Ctrl-C ends it and keeps what was measured\n")

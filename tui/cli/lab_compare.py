@@ -10,7 +10,8 @@ import msgspec
 
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import index
-from epochtop.engine.runs.directory import BadLine, Follower, is_alive, lab_home, output_tail, read_record
+from epochtop.engine.runs.paths import lab_home
+from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail, read_record
 from epochtop.tui.cli.lab_text import painted, room
 from epochtop.tui.lab.comparison_rows import as_object, between, report
 from epochtop.tui.state.experiment import LabState

@@ -6,8 +6,8 @@ import os
 import shutil
 from collections.abc import Iterable
 
-from epochtop.tui.cells.rows import colored, plain
-from epochtop.tui.chart.plotting import Row
+from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.rows import EMPTY, colored, plain
 from epochtop.tui.lab import result_rows
 from epochtop.tui.state.experiment import LabState
 
@@ -48,4 +48,4 @@ def rows(state: LabState, width: int, lines: int) -> list[Row]:
             *result_rows.circumstances(state, width),
         ],
     ]
-    return [found for block in blocks if block for found in (result_rows.EMPTY, *block)]
+    return [found for block in blocks if block for found in (EMPTY, *block)]

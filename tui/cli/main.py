@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs import directory, index
+from epochtop.engine.runs import index, paths
 from epochtop.tui.cli import runs as listing
 from epochtop.tui.cli.flags import spec_flags, spec_of, switch
 
@@ -198,7 +198,7 @@ def _train(arguments: list[str]) -> int:
 def _train_spec(spec: RunSpec, as_json: bool, detach: bool) -> int:
     from epochtop.tui.cli.train import train
 
-    return train(spec, directory.home(), as_json=as_json, detach=detach)
+    return train(spec, paths.home(), as_json=as_json, detach=detach)
 
 
 def _find_lr(arguments: list[str]) -> int:
@@ -208,7 +208,7 @@ def _find_lr(arguments: list[str]) -> int:
     options = [switch("json", "print one JSON object at the end and nothing else")]
     flags = spec_flags("FindLr", about, options, rate_defaults(), SET_BY_TEST)
     parsed = _parse(flags, "find-lr", arguments)
-    return find_lr(spec_of(parsed, arguments, rate_defaults()), directory.home(), as_json=parsed.json)
+    return find_lr(spec_of(parsed, arguments, rate_defaults()), paths.home(), as_json=parsed.json)
 
 
 def _find_batch(arguments: list[str]) -> int:
@@ -225,11 +225,11 @@ def _find_batch(arguments: list[str]) -> int:
 
 
 def _runs(arguments: list[str]) -> int:
-    return listing.print_runs(directory.home(), as_json=_parse(Runs, "runs", arguments).json)
+    return listing.print_runs(paths.home(), as_json=_parse(Runs, "runs", arguments).json)
 
 
 def _attach(arguments: list[str]) -> int:
-    path = index.find_any(directory.home(), _parse(Attach, "attach", arguments).run)
+    path = index.find_any(paths.home(), _parse(Attach, "attach", arguments).run)
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise Invalid("", "attach needs a terminal; `epochtop runs` and `epochtop export` work without one")
     from epochtop.tui.app.launch import run_app
@@ -241,11 +241,11 @@ def _resume(arguments: list[str]) -> int:
     from epochtop.tui.cli.train import resume
 
     parsed = _parse(ResumeRun, "resume", arguments)
-    return resume(index.find(directory.home(), parsed.run), as_json=parsed.json, detach=parsed.detach)
+    return resume(index.find(paths.home(), parsed.run), as_json=parsed.json, detach=parsed.detach)
 
 
 def _stop(arguments: list[str]) -> int:
-    path = index.find_any(directory.home(), _parse(Stop, "stop", arguments).run)
+    path = index.find_any(paths.home(), _parse(Stop, "stop", arguments).run)
     if _is_experiment(path):
         from epochtop.tui.cli.lab import stop as stop_experiment
 
@@ -256,7 +256,7 @@ def _stop(arguments: list[str]) -> int:
 
 
 def _is_experiment(path: Path) -> bool:
-    return path.parent == directory.lab_home(directory.home())
+    return path.parent == paths.lab_home(paths.home())
 
 
 def _predict(arguments: list[str]) -> int:
@@ -264,12 +264,12 @@ def _predict(arguments: list[str]) -> int:
 
     parsed = _parse(Predict, "predict", arguments)
     options = [f"--{name}={value}" for name in ("output", "columns") if (value := getattr(parsed, name))]
-    return ask_engine(["predict", *options, "--", str(index.find(directory.home(), parsed.run)), parsed.file])
+    return ask_engine(["predict", *options, "--", str(index.find(paths.home(), parsed.run)), parsed.file])
 
 
 def _export(arguments: list[str]) -> int:
     parsed = _parse(Export, "export", arguments)
-    path = index.find_any(directory.home(), parsed.run)
+    path = index.find_any(paths.home(), parsed.run)
     if _is_experiment(path):
         from epochtop.tui.lab.kept import export_rows
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from epochtop.engine.protocol.quantities import UNKNOWN
 from epochtop.engine.protocol.requests import LayerFact, ModelSummary
-from epochtop.tui.cells.words import UNKNOWN
 
 HEADING = ("layer", "kind", "output", "parameters", "output size")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")

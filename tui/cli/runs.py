@@ -12,10 +12,10 @@ from typing import TextIO
 import msgspec
 
 from epochtop.engine.protocol.events import Evaluated, Losses
+from epochtop.engine.protocol.quantities import UNKNOWN, age, number, seconds
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.directory import BadLine, Follower
 from epochtop.engine.runs.index import Summary, run_paths, summarize
-from epochtop.tui.cells.words import UNKNOWN, age, number, seconds
+from epochtop.engine.runs.reader import BadLine, Follower
 
 HEADINGS = ("run", "name", "state", "loss", "test loss", "device", "time", "age")
 

@@ -17,11 +17,13 @@ from typing import Any, Protocol
 import msgspec
 
 from epochtop.engine.protocol.events import Continued, Finished, Stop
+from epochtop.engine.protocol.quantities import number, rate, seconds
 from epochtop.engine.protocol.requests import Accepted, Refused
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs import directory, index
-from epochtop.engine.runs.directory import Follower, is_alive, output_tail, send, whoami
-from epochtop.tui.cells.words import number, rate, seconds
+from epochtop.engine.runs import index, reader, writer
+from epochtop.engine.runs.paths import whoami
+from epochtop.engine.runs.reader import Follower, is_alive, output_tail
+from epochtop.engine.runs.writer import send
 from epochtop.tui.client.standby import EngineDied, Standby, how_it_ended
 from epochtop.tui.state.run import RunState
 
@@ -43,13 +45,13 @@ class Display(Protocol):
 
 def train(spec: RunSpec, home: Path, as_json: bool, detach: bool) -> int:
     """Train `spec` until it ends. Returns 0 finished or stopped, 1 failed, 3 diverged. Raises Invalid."""
-    directory.make_home(home)
+    writer.make_home(home)
     return _serve(lambda standby: standby.begin(spec, home), as_json, detach, resumed=False)
 
 
 def summarize(spec: RunSpec) -> int:
     """Print what a run of `spec` would train: its layers, and what they need. Raises Invalid."""
-    from epochtop.tui.cells.words import bytes_, count
+    from epochtop.engine.protocol.quantities import bytes_, count
     from epochtop.tui.cli.model_summary import summary_lines
 
     standby = Standby(lambda message: sys.stderr.write(f"{message}\n"))
@@ -96,7 +98,7 @@ def _serve(ask: Callable[[Standby], Accepted | Refused], as_json: bool, detach: 
 
 def train_to_the_end(spec: RunSpec, home: Path, quiet: bool) -> tuple[Path, RunState] | int:
     """Train `spec` and give the run and how it ended; an exit status if it never began. Raises Invalid."""
-    directory.make_home(home)
+    writer.make_home(home)
     begun = _begin(lambda standby: standby.begin(spec, home))
     if isinstance(begun, int):
         return begun
@@ -123,7 +125,7 @@ def _begin(ask: Callable[[Standby], Accepted | Refused]) -> tuple[Path, Standby]
 
 def _follow(run: Path, standby: Standby, as_json: bool, resumed: bool) -> RunState:
     display = _display(as_json)
-    state = RunState(directory.read_record(run))
+    state = RunState(reader.read_record(run))
     follower = Follower(run)
     _stop_on_signals(run, display)
     with _shown(display):

@@ -7,11 +7,13 @@ end while it hangs.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, Full, Queue
+from time import perf_counter
 
 from epochtop.engine.protocol.events import AnyEvent, Concluded, Continued, Failed, Finished
-from epochtop.engine.runs.directory import BadLine, Follower, is_alive, output_tail
+from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail
 
 POLL_S = 0.05
 AHEAD = 8
@@ -95,3 +97,18 @@ class Following:
             except Full:
                 continue
             return
+
+
+BUDGET_S = 0.1
+"""Seconds of the event loop that one beat of the screen may spend on taking in events."""
+
+
+def take_in(following: Following, apply: Callable[[News], None]) -> bool:
+    """Apply what has come, for at most BUDGET_S. True if there was anything."""
+    until = perf_counter() + BUDGET_S
+    some = False
+    while perf_counter() < until and (batch := following.take()):
+        some = True
+        for event in batch:
+            apply(event)
+    return some

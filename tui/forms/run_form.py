@@ -16,9 +16,9 @@ from epochtop.engine.protocol.applicability import applies
 from epochtop.engine.protocol.events import Started
 from epochtop.engine.protocol.fields import Field, field, fields, parse, show, spec_from
 from epochtop.engine.protocol.presets import CHOOSERS, recipe
+from epochtop.engine.protocol.quantities import bytes_, count
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.tui.cells.words import bytes_, count
 from epochtop.tui.forms.field_row import FieldRow
 
 MAIN = (

@@ -19,14 +19,13 @@ from epochtop.engine.protocol.applicability import applies
 from epochtop.engine.protocol.experiments import Asked
 from epochtop.engine.protocol.fields import Field, field, fields, parse, show, spec_from, texts_of
 from epochtop.engine.protocol.presets import CHOOSERS, recipe
+from epochtop.engine.protocol.quantities import age
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.tui.cells.rows import QUIET, TEXT
+from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.rows import QUIET, TEXT, labelled
 from epochtop.tui.cells.view import Words
-from epochtop.tui.cells.words import age
-from epochtop.tui.chart.plotting import Row
 from epochtop.tui.forms.field_row import FieldRow
 from epochtop.tui.lab.kept import Kept
-from epochtop.tui.lab.result_rows import labelled
 
 JOB = ("dataset", "model", "hidden", "width", "batch_size", "optimizer", "device", "executor", "threads", "task")
 """Fields of a job that are shown; the others keep what the experiment or the Run panel says."""

@@ -12,14 +12,14 @@ from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.experiment import Row as Measured
 from epochtop.engine.lab.statistics import Figure, of_picture, quantity
 from epochtop.engine.protocol.experiments import Cell
+from epochtop.engine.protocol.quantities import UNKNOWN, age, count
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.tui.cells.rows import BAD, GOOD, QUIET, STRONG, TEXT, cut, row, wrapped
-from epochtop.tui.cells.words import UNKNOWN, age, count
-from epochtop.tui.chart.plotting import Row
+from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.rows import BAD, EMPTY, GOOD, LABEL, QUIET, STRONG, TEXT, cut, labelled, row, wrapped
 from epochtop.tui.lab.pictures.picture import picture_rows
 from epochtop.tui.lab.pictures.points import cell, constant, heading, label, unit_of
 from epochtop.tui.lab.pictures.tables import GAP, laid_out
-from epochtop.tui.lab.result_rows import EMPTY, LABEL, known, labelled
+from epochtop.tui.lab.result_rows import known
 from epochtop.tui.state.experiment import LabState
 
 WHICH = "which result"

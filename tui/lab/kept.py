@@ -13,11 +13,12 @@ import msgspec
 
 from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, Concluded, Failed, Measured, decode_event
 from epochtop.engine.protocol.experiments import Cell
+from epochtop.engine.protocol.quantities import age
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.directory import EVENTS, RECORD, BadLine, Follower, is_alive, lab_home, read_record
 from epochtop.engine.runs.index import run_paths
+from epochtop.engine.runs.paths import EVENTS, RECORD, lab_home
+from epochtop.engine.runs.reader import BadLine, Follower, is_alive, read_record
 from epochtop.tui.cells.rows import cut
-from epochtop.tui.cells.words import age
 
 END_BYTES = 1 << 20
 """Of a log that are read for its last event: a verdict is far shorter."""

@@ -16,8 +16,8 @@ from textual.widgets import DataTable
 
 from epochtop.engine.lab.catalog import experiments
 from epochtop.engine.lab.experiment import Experiment
+from epochtop.engine.protocol.quantities import age
 from epochtop.tui.cells.rows import cut
-from epochtop.tui.cells.words import age
 from epochtop.tui.lab.kept import Keeping, Kept
 from epochtop.tui.screens.status import MARKS
 

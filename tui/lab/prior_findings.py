@@ -8,8 +8,9 @@ import msgspec
 
 from epochtop.engine.protocol.events import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.directory import lab_home, read_record
 from epochtop.engine.runs.index import run_paths
+from epochtop.engine.runs.paths import lab_home
+from epochtop.engine.runs.reader import read_record
 from epochtop.tui.lab.kept import look
 
 TELLING = ("anatomy", "executors")

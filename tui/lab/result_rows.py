@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from epochtop.engine.lab.catalog import NAMES, find
 from epochtop.engine.lab.experiment import Experiment
 from epochtop.engine.protocol.experiments import Cell, Verdict
 from epochtop.engine.protocol.fields import show
-from epochtop.tui.cells.rows import BAD, GOOD, QUIET, STRONG, TEXT, cut, row, wrapped
-from epochtop.tui.cells.words import bytes_, count, seconds
-from epochtop.tui.chart.plotting import Row
+from epochtop.engine.protocol.quantities import bytes_, count, seconds
+from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.rows import BAD, EMPTY, GOOD, QUIET, STRONG, cut, labelled, row, wrapped
 from epochtop.tui.lab.pictures.picture import figures, picture_rows
 from epochtop.tui.state.experiment import LabState
 
-LABEL = 11
-"""Cells of the words that say what a sentence is."""
-EMPTY: Row = ("", ())
 BAR = 20
 """Cells of the bar of what is measured."""
 PLOT_ROWS = (15, 26)
@@ -128,17 +123,6 @@ def _extent(state: LabState) -> str:
     if end is None:
         return rows
     return f"{rows} in {seconds(end.seconds)}{' · quick' if state.asked.quick else ''}{' · stopped' if end.outcome == 'stopped' else ''}"
-
-
-def labelled(label: str, sentences: Iterable[str], width: int, role: int = TEXT) -> list[Row]:
-    """Sentences behind a word that says what they are; several of them with a mark each."""
-    several = list(sentences)
-    mark = "· " if len(several) > 1 else ""
-    rows: list[Row] = []
-    for place, sentence in enumerate(several):
-        first = ("" if place else label).ljust(LABEL) + mark
-        rows += wrapped(sentence, width, role, first)
-    return rows
 
 
 def progress(state: LabState, width: int, now: float) -> list[Row]:

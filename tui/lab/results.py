@@ -13,13 +13,14 @@ from textual.screen import Screen
 
 from epochtop.engine.lab.comparison import Comparison
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.directory import is_alive, lab_home
 from epochtop.engine.runs.index import delete
-from epochtop.tui.chart.plotting import Row
-from epochtop.tui.client.lab_session import LabStage
+from epochtop.engine.runs.paths import lab_home
+from epochtop.engine.runs.reader import is_alive
+from epochtop.tui.cells.canvas import Row
 from epochtop.tui.lab.comparison_rows import page, sides, title
 from epochtop.tui.lab.kept import Kept
 from epochtop.tui.lab.lists import KeptList
+from epochtop.tui.lab.stage import LabStage
 
 
 class ResultsScreen(Screen[None]):

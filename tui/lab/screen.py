@@ -21,16 +21,16 @@ from textual.widgets import DataTable, Footer, Static
 from epochtop.engine.lab.catalog import experiments, find
 from epochtop.engine.protocol.experiments import Asked
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.directory import lab_home
+from epochtop.engine.runs.paths import lab_home
+from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import QUIET, wrapped
 from epochtop.tui.cells.view import Page
-from epochtop.tui.chart.plotting import Row
-from epochtop.tui.client.lab_session import LabSession, LabStage
 from epochtop.tui.lab import keys, result_rows
 from epochtop.tui.lab.about import About
 from epochtop.tui.lab.kept import Kept
 from epochtop.tui.lab.lists import ExperimentList, KeptList
 from epochtop.tui.lab.results import ResultsScreen
+from epochtop.tui.lab.stage import LabSession, LabStage
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import COMPACT, SMALLEST, WIDE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from epochtop.engine.hardware import Fact, Gpu, GpuProcess, GpuSample, Machine, gpu_meaning
+from epochtop.engine.protocol.quantities import bytes_
 from epochtop.tui.cells.gauges import (
     UNKNOWN,
     Gauge,
@@ -17,7 +18,6 @@ from epochtop.tui.cells.gauges import (
     used_of,
     watts,
 )
-from epochtop.tui.cells.words import bytes_
 from epochtop.tui.machine.fact_rows import LABEL, fact_rows, heading, told
 from epochtop.tui.machine.rows import gpus_are_old
 from epochtop.tui.machine.view import MachineView

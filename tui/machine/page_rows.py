@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from itertools import zip_longest
 
 from epochtop.engine.hardware import Fact, Machine, cpu_meaning, software_fit
+from epochtop.engine.protocol.quantities import bytes_
 from epochtop.engine.protocol.requests import Ready
 from epochtop.tui.cells.gauges import UNKNOWN, Gauge, Row, Span, gib, graph, percent, used_of
-from epochtop.tui.cells.words import bytes_
 from epochtop.tui.machine.fact_rows import LABEL, fact_rows, heading, told
 from epochtop.tui.machine.gpu_rows import gpu_rows
 from epochtop.tui.machine.rows import cores_and_threads, processor

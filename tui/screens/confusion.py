@@ -22,7 +22,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Static
 
-from epochtop.tui.cells.words import number
+from epochtop.engine.protocol.quantities import number
 from epochtop.tui.screens.confusion_grid import (
     HEAD_ROWS,
     NONE,

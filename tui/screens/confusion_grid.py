@@ -12,7 +12,7 @@ from itertools import accumulate
 
 from rich.cells import cell_len, set_cell_size
 
-from epochtop.tui.cells.words import UNKNOWN
+from epochtop.engine.protocol.quantities import UNKNOWN
 
 NONE = "·"
 """Stands for a count of 0, so that the others are seen."""

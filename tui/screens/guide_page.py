@@ -10,10 +10,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer
 
 from epochtop.engine.lab.catalog import NAMES
-from epochtop.tui.cells.rows import FIRST, STRONG, TEXT, row, wrapped
+from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.rows import EMPTY, FIRST, STRONG, TEXT, labelled, row, wrapped
 from epochtop.tui.cells.view import Page
-from epochtop.tui.chart.plotting import Row
-from epochtop.tui.lab.result_rows import EMPTY, labelled
 from epochtop.tui.screens.guide import GUIDE
 
 WIDEST = 100

@@ -14,10 +14,11 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 
+from epochtop.engine.protocol.quantities import UNKNOWN, age, number, seconds
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.directory import EVENTS, RECORD, is_alive
 from epochtop.engine.runs.index import Summary, delete, rename, run_paths, summarize
-from epochtop.tui.cells.words import UNKNOWN, age, number, seconds
+from epochtop.engine.runs.paths import EVENTS, RECORD
+from epochtop.engine.runs.reader import is_alive
 from epochtop.tui.forms.dialogs import Entries, Question
 from epochtop.tui.screens.status import MARKS
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 from textual.widgets import Static
 
-from epochtop.tui.cells.words import UNKNOWN, rate, seconds
+from epochtop.engine.protocol.quantities import UNKNOWN, rate, seconds
 from epochtop.tui.state.run import RunState
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any
 
 from epochtop.engine.lab.experiment import Row
 from epochtop.engine.protocol.events import Concluded, Event, Failed, Measured, Noted, Prepared, RunRecord
-from epochtop.engine.runs.directory import BadLine
+from epochtop.engine.runs.reader import BadLine
 
 
 class LabState:

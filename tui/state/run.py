@@ -28,9 +28,9 @@ from epochtop.engine.protocol.events import (
     Telemetry,
     Warned,
 )
-from epochtop.engine.runs.directory import BadLine
+from epochtop.engine.protocol.quantities import count, number, seconds
 from epochtop.engine.runs.index import last_loss
-from epochtop.tui.cells.words import count, number, seconds
+from epochtop.engine.runs.reader import BadLine
 from epochtop.tui.state.telemetry import RunTelemetry, compared
 
 State = Literal["starting", "running", "paused", "finished", "stopped", "diverged", "failed", "died"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from epochtop.engine.protocol.events import Telemetry
-from epochtop.tui.cells.words import bytes_
+from epochtop.engine.protocol.quantities import bytes_
 
 LONGEST = 512
 """Readings that are kept; when there are more, neighbors are merged, so the whole run stays in view."""

@@ -10,8 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from epochtop.engine.data.dataset import Kind, LossName
-from epochtop.engine.data.raw import Raw
+from epochtop.engine.data.dataset import Kind, LossName, Raw
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):

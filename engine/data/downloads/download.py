@@ -19,7 +19,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 
-from epochtop.engine.data.raw import Say
+from epochtop.engine.data.dataset import Say
 from epochtop.engine.protocol.spec import Invalid
 
 TELL_S = 2.0

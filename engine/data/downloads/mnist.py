@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.raw import Raw
+from epochtop.engine.data.dataset import Raw
 from epochtop.engine.protocol.spec import Invalid
 
 Bytes = npt.NDArray[np.uint8]

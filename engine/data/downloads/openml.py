@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from epochtop.engine.data.dataset import Raw, Say
 from epochtop.engine.data.downloads.download import download, listed, text_columns
 from epochtop.engine.data.labels import Labels, labels_of, of_names
-from epochtop.engine.data.raw import Raw, Say
 from epochtop.engine.protocol.spec import Invalid
 
 IMAGES = {"mnist_784": (1, 28, 28), "Fashion-MNIST": (1, 28, 28), "CIFAR_10": (3, 32, 32)}

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from epochtop.engine.data.dataset import Raw, Say, quiet
 from epochtop.engine.data.downloads.cache import cache_folder, keep, kept
 from epochtop.engine.data.downloads.cifar import FOLDER, cifar_images
 from epochtop.engine.data.downloads.mnist import idx_images
-from epochtop.engine.data.raw import Raw, Say, quiet
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 DIGITS = tuple("0123456789")

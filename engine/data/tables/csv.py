@@ -17,44 +17,13 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from epochtop.engine.data.dataset import Raw
 from epochtop.engine.data.labels import MISSING, Labels, labels_of
-from epochtop.engine.data.raw import Raw
+from epochtop.engine.data.tables.header import Header, _header, _is_finite, _is_number, _short
 from epochtop.engine.protocol.spec import Invalid
 
 LARGE_BYTES = 2**26
 """Files of at least this size are read in blocks, their values rounded to float32."""
-_DELIMITERS = ",;\t|"
-_MOST_SHOWN = 40
-
-
-@dataclass(frozen=True)
-class Header:
-    """The first row of a file."""
-
-    path: Path
-    delimiter: str
-    names: tuple[str, ...]
-
-    def place(self, target: str) -> int:
-        """Where the label column is. Raises Invalid unless the header is one that can be trained on."""
-        path, names = self.path, self.names
-        if all(map(_is_number, names)):
-            raise Invalid("dataset", f"{path}, row 1: the first row must name the columns; it holds numbers only")
-        shown = _on_one_line(", ".join(names[:12]) + (", …" if len(names) > 12 else ""))
-        if not target:
-            raise Invalid("target", f"name the label column of {path}; it has: {shown}")
-        if target not in names:
-            raise Invalid("target", f"{path} has no column {target!r}; it has: {shown}")
-        self.check_names()
-        if len(names) < 2:
-            raise Invalid("dataset", f"{path} has only the column {target!r}; a feature column is needed too")
-        return names.index(target)
-
-    def check_names(self) -> None:
-        """Raises Invalid where two columns have one name."""
-        twice = next((name for name in self.names if self.names.count(name) > 1), None)
-        if twice is not None:
-            raise Invalid("dataset", f"{self.path}, row 1: the column {twice!r} is there twice; give each its own name")
 
 
 def read_csv(path: Path, target: str, say: Callable[[str], None]) -> Raw:
@@ -86,12 +55,13 @@ def read_columns(path: Path, wanted: Sequence[str]) -> npt.NDArray[np.float64]:
 def _read_large(path: Path, target: str, say: Callable[[str], None]) -> tuple[Header, npt.NDArray[Any], Labels] | None:
     """What :func:`_read_rows` gives, in float32, of a file without anything odd; else None."""
     from epochtop.engine.data.tables.csv_blocks import read_blocks
+    from epochtop.engine.data.tables.csv_parallel import read_parts
 
     with open(path, "rb") as file:
         first = file.readline().decode("utf-8-sig")
         if "\r" in first.rstrip("\r\n"):
             return None
-        return read_blocks(file, _header(path, first), target, say)
+        return read_blocks(file, _header(path, first), target, say, read_parts)
 
 
 @contextmanager
@@ -117,22 +87,6 @@ def _bad_byte(path: Path) -> str:
             except UnicodeDecodeError as error:
                 return f"{path}, row {number}: byte 0x{line[error.start]:02x} is not UTF-8"
     return f"{path} is not UTF-8"
-
-
-def delimiter_of(header: str) -> str:
-    """The one of `, ; tab |` that a header has most of."""
-    return max(_DELIMITERS, key=header.count)
-
-
-def _header(path: Path, first: str) -> Header:
-    if not first.strip():
-        raise Invalid("dataset", f"{path} is empty; a header row and at least two rows are needed")
-    delimiter = delimiter_of(first)
-    try:
-        names = tuple(name.strip() for name in next(csv.reader([first], delimiter=delimiter)))
-    except csv.Error as error:
-        raise Invalid("dataset", f"{path}, row 1: {error}") from None
-    return Header(path, delimiter, names)
 
 
 def _read_rows(path: Path, target: str) -> tuple[Header, npt.NDArray[np.float64], Labels]:
@@ -238,23 +192,3 @@ class _Rows:
         except (Invalid, UnicodeDecodeError):
             pass
         return found
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_finite(text: str) -> bool:
-    return _is_number(text) and math.isfinite(float(text))
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…")
-
-
-def _on_one_line(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "�" for letter in text)

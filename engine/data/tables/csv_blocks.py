@@ -12,16 +12,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.labels import MISSING, Labels, as_numbers, labels_of, of_names
-
-if TYPE_CHECKING:
-    from epochtop.engine.data.tables.csv import Header
+from epochtop.engine.data.tables.header import Header
 
 BLOCK_BYTES = 2**18
 """Small enough that the numbers of a block, as Python objects, stay in the processor's cache."""
@@ -35,24 +33,26 @@ Floats = npt.NDArray[np.float32]
 _DECODER = msgspec.json.Decoder(list[float])
 
 
+ReadParts = Callable[[BinaryIO, int, int, bytes, int], tuple[Floats, "Found"]]
+"""From a file that stands behind its header, a number of processes, columns, the delimiter and the place of the label."""
+
+
 class OddError(Exception):
     """The file is not the plain table that this module reads."""
 
 
 def read_blocks(
-    file: BinaryIO, header: Header, target: str, say: Callable[[str], None]
+    file: BinaryIO, header: Header, target: str, say: Callable[[str], None], read_parts: ReadParts
 ) -> tuple[Header, Floats, Labels] | None:
     """Features as float32 (rows, features) and labels of a file that stands behind its header; None if it is odd.
 
-    Needs the memory of the features and some 60 MB. Raises Invalid for a header that cannot be trained on.
+    `read_parts` reads a file in several processes. Needs the memory of the features and some 60 MB. Raises Invalid for a header that cannot be trained on.
     """
     columns, delimiter, label = len(header.names), header.delimiter.encode(), header.place(target)
     table = Table(columns, delimiter, label)
     start, size, told = file.tell(), header.path.stat().st_size, 0
     try:
         if (parts := processes(size - start)) > 1:
-            from epochtop.engine.data.tables.csv_parallel import read_parts
-
             say(f"reading {header.path.name} in {parts} processes")
             x, y = read_parts(file, parts, columns, delimiter, label)
             return header, x, y.labels(target)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.npyio import NpzFile
 
+from epochtop.engine.data.dataset import Raw
 from epochtop.engine.data.labels import labels_of
-from epochtop.engine.data.raw import Raw
 from epochtop.engine.data.scaling import EVERY, blocks
 from epochtop.engine.protocol.spec import Invalid
 

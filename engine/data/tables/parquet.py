@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from epochtop.engine.data.dataset import Raw
 from epochtop.engine.data.labels import labels_of
-from epochtop.engine.data.raw import Raw
-from epochtop.engine.data.tables.csv import Header
+from epochtop.engine.data.tables.header import Header
 from epochtop.engine.protocol.spec import Invalid
 
 

@@ -17,6 +17,7 @@ from epochtop.engine.hardware.cpu.tables import (
     INTEL_MODELS,
     SPELLED,
     VENDORS,
+    clean_name,
     generation,
     vector_instructions,
 )
@@ -94,13 +95,6 @@ def _model(block: dict[str, str], vendor: Fact[str], architecture: Fact[str]) ->
     if part := block.get("CPU part"):
         return Fact(f"{vendor.value or 'implementer ' + block.get('CPU implementer', '?')} part {part}")
     return Fact(reason="the kernel names no model")
-
-
-def clean_name(name: str) -> str:
-    """A model name without marks, clock and filler: `Intel Core i7-12800HX`."""
-    name = re.sub(r"\((R|TM|r|tm)\)", " ", name)
-    name = re.sub(r"\s@.*|\b\d+-Core\b|\bProcessor\b|\bCPU\b|^\d+th Gen\b", " ", name)
-    return " ".join(name.split())
 
 
 def _microarchitecture(block: dict[str, str], vendor: Fact[str]) -> Fact[str]:

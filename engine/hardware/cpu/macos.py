@@ -21,7 +21,7 @@ def _sysctl(name: str) -> str:
 
 def identify_by_sysctl(ask: Callable[[str], str] = _sysctl) -> Cpu:
     """The processor of a system without /proc; `ask` answers a sysctl name, empty when unknown."""
-    from epochtop.engine.hardware.cpu.identify import clean_name
+    from epochtop.engine.hardware.cpu.tables import clean_name
 
     def number(name: str) -> int | None:
         text = ask(name)

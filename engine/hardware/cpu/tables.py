@@ -124,3 +124,10 @@ _VECTORS: tuple[tuple[str, set[str]], ...] = (
     ("SVE2", {"sve2"}),
 )
 """Features as /proc/cpuinfo spells them: Linux, arch/x86/include/asm/cpufeatures.h and arch/arm64/kernel/cpuinfo.c."""
+
+
+def clean_name(name: str) -> str:
+    """A model name without marks, clock and filler: `Intel Core i7-12800HX`."""
+    name = re.sub(r"\((R|TM|r|tm)\)", " ", name)
+    name = re.sub(r"\s@.*|\b\d+-Core\b|\bProcessor\b|\bCPU\b|^\d+th Gen\b", " ", name)
+    return " ".join(name.split())

@@ -13,9 +13,11 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from epochtop.engine.job.job import AUTOCAST, Job, build, describe
+from epochtop.engine.job.job import AUTOCAST, Job, build
+from epochtop.engine.job.plan import describe
 from epochtop.engine.job.workload import Material, material
-from epochtop.engine.protocol.spec import RunSpec, check
+from epochtop.engine.protocol.rules import check
+from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.batches import Batches
 from epochtop.engine.step.torch_rules import torch_optimizer
 

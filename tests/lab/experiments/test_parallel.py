@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.distributed.group import RankError
+from epochtop.engine.distributed.orders import RankError
 from epochtop.engine.job.workload import material
 from epochtop.engine.lab.experiment import Bench, Findings, Row, Stopped
 from epochtop.engine.lab.experiments import parallel

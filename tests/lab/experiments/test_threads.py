@@ -12,7 +12,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.job.job import Job
 from epochtop.engine.lab.experiment import Bench, Findings, NoFields, Row
 from epochtop.engine.lab.experiments import threads
 from epochtop.engine.lab.experiments.threads import conclude, counts, measure
@@ -93,8 +92,8 @@ def test_the_number_that_a_run_takes_is_measured_and_marked(
 ) -> None:
     monkeypatch.setattr("epochtop.engine.hardware.usable_cpus", lambda: 2)
 
-    def choose(job: Job) -> list[str]:
-        torch.set_num_threads(job.spec.threads or 2)
+    def choose(spec: RunSpec, *_: object) -> list[str]:
+        torch.set_num_threads(spec.threads or 2)
         return []
 
     monkeypatch.setattr("epochtop.engine.job.threads.choose", choose)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from epochtop.engine.protocol.events import Finished, Stop
-from epochtop.engine.runs.directory import send
 from epochtop.engine.runs.index import run_paths
+from epochtop.engine.runs.writer import send
 from tests.support.engines import Watch, losses
 from tests.support.ui.terminals import BACKSPACE, END, ENTER, Terminal
 

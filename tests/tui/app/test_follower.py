@@ -13,7 +13,8 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from epochtop.engine.protocol.events import encode
-from epochtop.engine.runs.directory import EVENTS, READ_BYTES
+from epochtop.engine.runs.paths import EVENTS
+from epochtop.engine.runs.reader import READ_BYTES
 from epochtop.tui.app.viewer import PULSES
 from epochtop.tui.client.follower import AHEAD, POLL_S, Following
 from tests.support.engines import wait_until

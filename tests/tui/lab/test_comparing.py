@@ -15,7 +15,7 @@ from epochtop.engine.lab.experiment import Row
 from epochtop.engine.protocol.events import AnyEvent, Concluded, encode
 from epochtop.engine.protocol.experiments import Asked
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import EVENTS
+from epochtop.engine.runs.paths import EVENTS
 from epochtop.tui.app.app import EpochtopApp
 from epochtop.tui.cells.rows import plain
 from epochtop.tui.lab import comparison_rows

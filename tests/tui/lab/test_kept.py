@@ -11,7 +11,7 @@ import pytest
 
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import index
-from epochtop.engine.runs.directory import EVENTS, lab_home
+from epochtop.engine.runs.paths import EVENTS, lab_home
 from epochtop.tui.cli.main import run
 from epochtop.tui.lab.kept import Keeping, look
 from tests.support.lab_runs import CREATED, events_of, rows_of_reads, write_experiment

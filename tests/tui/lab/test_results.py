@@ -9,7 +9,7 @@ import pytest
 
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import RECORD, lab_home
+from epochtop.engine.runs.paths import RECORD, lab_home
 from epochtop.tui.forms.dialogs import Question
 from tests.support.lab_runs import NO_GPU, ended, events_of, prepared, rows_of_reads, write_experiment
 from tests.support.runs import engine_alive

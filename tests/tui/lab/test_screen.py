@@ -11,7 +11,7 @@ import pytest
 from epochtop.engine.protocol.events import Stop
 from epochtop.engine.protocol.experiments import Asked
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import Inbox
+from epochtop.engine.runs.writer import Inbox
 from epochtop.tui.client.starter import Measuring, NotMeasured
 from epochtop.tui.forms.dialogs import Question
 from epochtop.tui.lab.screen import LabScreen

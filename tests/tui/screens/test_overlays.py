@@ -9,7 +9,7 @@ import pytest
 import torch
 from textual.pilot import Pilot
 
-from epochtop.engine.job import decision_boundary, job, workload
+from epochtop.engine.job import decision_boundary, job, plan, workload
 from epochtop.engine.protocol.events import Evaluated, Mapped
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.index import run_paths
@@ -80,7 +80,7 @@ async def test_b_shows_the_boundary_of_two_features_and_is_hidden_for_other_jobs
 def test_the_map_is_what_the_model_answers_there(dataset: str) -> None:
     spec = RunSpec(**({"dataset": dataset, "hidden": (8,)} | SHORT))  # type: ignore[arg-type]
     stuff = workload.material(spec)
-    training = job.build(spec, stuff, job.describe(spec, stuff))
+    training = job.build(spec, stuff, plan.describe(spec, stuff))
     for _ in range(50):
         training.step()
     assert training.boundary is not None

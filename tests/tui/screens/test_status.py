@@ -23,7 +23,7 @@ from epochtop.engine.protocol.events import (
     Warned,
 )
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.directory import BadLine
+from epochtop.engine.runs.reader import BadLine
 from epochtop.tui.screens.status import status, title
 from epochtop.tui.state.run import RunState
 from tests.support.runs import CREATED, events_of, finished, started

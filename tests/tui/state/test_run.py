@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epochtop.engine.protocol.events import Changed, Losses, Paused, Resumed, Warned
-from epochtop.engine.runs.directory import BadLine
+from epochtop.engine.runs.reader import BadLine
 from epochtop.tui.state.run import RunState
 from tests.support.runs import events_of, losses_like_iris, started, windows
 

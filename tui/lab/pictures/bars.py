@@ -7,8 +7,8 @@ from math import log10
 
 from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.statistics import Figure, quantity
+from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import QUIET, TEXT, role_of, row, shortened
-from epochtop.tui.chart.plotting import Row
 from epochtop.tui.lab.pictures.points import Series, cell
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"

@@ -10,9 +10,10 @@ from math import isfinite
 
 from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.protocol.experiments import Line
+from epochtop.tui.cells.canvas import Canvas, Row
 from epochtop.tui.cells.rows import FIT, QUIET, TEXT, cut, role_of, side_by_side
 from epochtop.tui.chart import axes, plotting
-from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Canvas, Curve, Row
+from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve
 from epochtop.tui.lab.pictures.axes import Axis, across, upright
 from epochtop.tui.lab.pictures.points import Series
 

@@ -8,8 +8,8 @@ from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.experiment import Row as Measured
 from epochtop.engine.lab.statistics import of_picture
 from epochtop.engine.protocol.experiments import Line
+from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import QUIET, STRONG, cleaned, cut, row
-from epochtop.tui.chart.plotting import Row
 from epochtop.tui.lab.pictures.bars import bars
 from epochtop.tui.lab.pictures.lines import lines
 from epochtop.tui.lab.pictures.points import series, subject

@@ -9,8 +9,8 @@ from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.experiment import Row as Measured
 from epochtop.engine.lab.statistics import of_picture, value_of
 from epochtop.engine.protocol.experiments import Cell
+from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import QUIET, TEXT, cut, row, shortened
-from epochtop.tui.chart.plotting import Row
 from epochtop.tui.lab.pictures.bars import spread
 from epochtop.tui.lab.pictures.points import Series, cell, heading, unit_of
 

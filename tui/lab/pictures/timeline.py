@@ -9,9 +9,9 @@ from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.experiment import Row as Measured
 from epochtop.engine.lab.intervals import covered
 from epochtop.engine.lab.statistics import quantity, value_of
+from epochtop.tui.cells.canvas import Canvas, Row
 from epochtop.tui.cells.rows import TEXT, role_of, row, shortened
 from epochtop.tui.chart.axes import Limits
-from epochtop.tui.chart.plotting import Canvas, Row
 from epochtop.tui.lab.pictures.axes import across
 from epochtop.tui.lab.pictures.lines import x_axis
 from epochtop.tui.lab.pictures.points import constant, label

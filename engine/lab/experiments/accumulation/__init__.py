@@ -68,11 +68,11 @@ def _compared(large: Job, small: Job) -> Row:
     import torch
 
     from epochtop.engine.step.fast_path import differentiate
-    from epochtop.engine.step.step import ByGrad
+    from epochtop.engine.step.gradients import ByGrad
 
     batches = small.batches.take(small.spec.accumulate)
     model, criterion = small.parts.model.eval(), small.parts.criterion  # dropout would differ from batch to batch
-    gather = ByGrad(small.parts)
+    gather = ByGrad(small.parts.parameters)
     for number, batch in enumerate(batches):
         gather(criterion(model(batch.x), batch.y) * batch.weight, number == 0)
     added = [gradient.clone() for gradient in gather.gradients()]

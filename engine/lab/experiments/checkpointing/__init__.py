@@ -12,7 +12,8 @@ from epochtop.engine.lab.instruments import variants
 from epochtop.engine.lab.instruments.sampling import threads_kept
 from epochtop.engine.lab.statistics import select, values
 from epochtop.engine.protocol.experiments import Verdict
-from epochtop.engine.protocol.spec import Invalid, RunSpec, check
+from epochtop.engine.protocol.rules import check
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 if TYPE_CHECKING:
     from epochtop.engine.job.job import Job

@@ -130,11 +130,14 @@ class _Steps:
         import torch
 
         from epochtop.engine.job import threads
+        from epochtop.engine.job.job import copied_step
 
         long = [run for run in self._runs if run.took_s > SPREAD_S]
         if self._spec.threads or self._device != "cpu" or self._last is None or not long:
             return
-        threads.choose(dataclasses.replace(self._last, spec=msgspec.structs.replace(self._last.spec, threads=0)))
+        threads.choose(
+            msgspec.structs.replace(self._last.spec, threads=0), self._last.device, partial(copied_step, self._last)
+        )
         for run in long:
             run.threads = torch.get_num_threads()
 

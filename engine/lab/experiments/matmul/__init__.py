@@ -129,7 +129,7 @@ def _grown(bench: Bench, device: str, dtype: str, threads: _Threads, most_s: flo
 
 
 def _why_not(grown: Grown) -> Row:
-    from epochtop.engine.job.oom_advice import is_out_of_memory
+    from epochtop.engine.device.oom import is_out_of_memory
 
     if grown.expected_s is not None:
         return {"why": "time", "expected_s": grown.expected_s}

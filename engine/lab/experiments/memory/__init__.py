@@ -101,7 +101,7 @@ class _Trial:
 
     def of(self, kind: str, size: int, turn: int = 0) -> Iterator[Row]:
         """A row of the peak, or one that says why it was not measured."""
-        from epochtop.engine.job.oom_advice import is_out_of_memory
+        from epochtop.engine.device.oom import is_out_of_memory
 
         self._bench.check()
         labels: Row = {"device": str(self._device), "batch": size, "round": turn}

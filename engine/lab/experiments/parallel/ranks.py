@@ -22,10 +22,12 @@ from typing import Any
 
 import torch
 
-from epochtop.engine.distributed.group import RankError, Report, take
+from epochtop.engine.distributed.group import take
 from epochtop.engine.distributed.launcher import Children, _stay_on_this_machine, open_store, reach_store
 from epochtop.engine.distributed.leader import Members, Team
-from epochtop.engine.job.job import Job, build, describe
+from epochtop.engine.distributed.orders import RankError, Report
+from epochtop.engine.job.job import Job, build
+from epochtop.engine.job.plan import describe
 from epochtop.engine.job.workload import Material
 from epochtop.engine.lab.experiment import Stopped
 from epochtop.engine.lab.instruments.clocks import wait_for

@@ -8,9 +8,8 @@ from pathlib import Path
 from epochtop.engine.lab.comparison import Comparison
 from epochtop.engine.protocol.events import Event
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.directory import BadLine, is_alive, read_record
-from epochtop.tui.client.follower import Death, Following, News
-from epochtop.tui.client.session import take_in
+from epochtop.engine.runs.reader import BadLine, is_alive, read_record
+from epochtop.tui.client.follower import Death, Following, News, take_in
 from epochtop.tui.client.standby import how_it_ended
 from epochtop.tui.lab.comparison_rows import between
 from epochtop.tui.state.experiment import LabState

@@ -5,30 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from time import perf_counter
 
 from epochtop.engine.protocol.events import Event, Finished
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.directory import read_record
+from epochtop.engine.runs.reader import read_record
 from epochtop.tui.chart.curves import Trace, sweep_of
 from epochtop.tui.chart.loss_chart import LossChart
-from epochtop.tui.client.follower import Death, Following, News
+from epochtop.tui.client.follower import Death, Following, News, take_in
 from epochtop.tui.client.standby import how_it_ended
 from epochtop.tui.state.run import RunState
-
-BUDGET_S = 0.1
-"""Seconds of the event loop that one beat of the screen may spend on taking in events."""
-
-
-def take_in(following: Following, apply: Callable[[News], None]) -> bool:
-    """Apply what has come, for at most BUDGET_S. True if there was anything."""
-    until = perf_counter() + BUDGET_S
-    some = False
-    while perf_counter() < until and (batch := following.take()):
-        some = True
-        for event in batch:
-            apply(event)
-    return some
 
 
 class Session:

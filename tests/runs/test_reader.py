@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from epochtop.engine.protocol.events import AnyEvent, Evaluated, Losses, Paused, Set, Warned, decode_command, encode
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs import directory
-from epochtop.engine.runs.directory import BadLine, Follower, Inbox, is_alive, output_tail, read_record
+from epochtop.engine.runs import paths
 from epochtop.engine.runs.index import find, summarize
+from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail, read_record
+from epochtop.engine.runs.writer import Inbox
 from tests.support.logs import EVERY_EVENT, FINISHED, LOSSES, STARTED, end, log, packed
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -41,7 +42,7 @@ anything = st.one_of(
 def read_in_two(content: bytes, cut: int) -> tuple[list[AnyEvent | BadLine], list[AnyEvent | BadLine]]:
     """What a follower reads when it comes at a moment where only the first `cut` bytes are written, and then."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / directory.EVENTS
+        path = Path(folder) / paths.EVENTS
         path.write_bytes(content[:cut])
         with closing(Follower(Path(folder))) as follower:
             first = list(follower.read_all())
@@ -80,7 +81,7 @@ def test_events_are_the_same_however_small_the_pieces_are(written: list[AnyEvent
         patch.setattr(directory, "READ_BYTES", piece)
         content = log(*map(encode, written))
         with tempfile.TemporaryDirectory() as folder, closing(Follower(Path(folder))) as follower:
-            (Path(folder) / directory.EVENTS).write_bytes(content)
+            (Path(folder) / paths.EVENTS).write_bytes(content)
             seen = []
             for _ in range(len(content) // piece + 1):
                 seen += follower.read()
@@ -105,7 +106,7 @@ CORRUPT = {
 @pytest.mark.parametrize("name", CORRUPT)
 def test_a_corrupt_line_is_told_by_its_number_and_skipped(tmp_path: Path, name: str) -> None:
     lines = [encode(STARTED), CORRUPT[name], encode(LOSSES), CORRUPT[name], encode(FINISHED)]
-    (tmp_path / directory.EVENTS).write_bytes(log(*lines))
+    (tmp_path / paths.EVENTS).write_bytes(log(*lines))
     with closing(Follower(tmp_path)) as follower:
         seen = list(follower.read_all())
     bad = [event for event in seen if isinstance(event, BadLine)]
@@ -115,7 +116,7 @@ def test_a_corrupt_line_is_told_by_its_number_and_skipped(tmp_path: Path, name: 
 
 
 def test_an_event_of_a_newer_version_is_read_without_the_fields_that_are_new(tmp_path: Path) -> None:
-    (tmp_path / directory.EVENTS).write_bytes(log(b'{"type":"Paused","step":3,"why":{"new":true}}'))
+    (tmp_path / paths.EVENTS).write_bytes(log(b'{"type":"Paused","step":3,"why":{"new":true}}'))
     with closing(Follower(tmp_path)) as follower:
         assert follower.read() == [Paused(step=3)]
 
@@ -123,12 +124,12 @@ def test_an_event_of_a_newer_version_is_read_without_the_fields_that_are_new(tmp
 def test_a_log_that_does_not_exist_yet_has_no_events_yet(tmp_path: Path) -> None:
     with closing(Follower(tmp_path)) as follower:
         assert follower.read() == []
-        (tmp_path / directory.EVENTS).write_bytes(log(encode(STARTED)))
+        (tmp_path / paths.EVENTS).write_bytes(log(encode(STARTED)))
         assert follower.read() == [STARTED]
 
 
 def test_two_followers_of_one_run_both_see_everything(tmp_path: Path) -> None:
-    (tmp_path / directory.EVENTS).write_bytes(log(*map(encode, EVERY_EVENT)))
+    (tmp_path / paths.EVENTS).write_bytes(log(*map(encode, EVERY_EVENT)))
     with closing(Follower(tmp_path)) as one, closing(Follower(tmp_path)) as two:
         assert list(one.read_all()) == list(two.read_all()) == EVERY_EVENT
 
@@ -139,7 +140,7 @@ SENDER = """
 import sys
 from pathlib import Path
 from epochtop.engine.protocol.events import Set
-from epochtop.engine.runs.directory import send
+from epochtop.engine.runs.writer import send
 for number in range(300):
     send(Path(sys.argv[1]), Set(field="learning_rate", value=float(number), by=sys.argv[2] * 100))
 """
@@ -168,7 +169,7 @@ def test_commands_are_read_from_a_file_cut_at_any_byte(commands: list[Set]) -> N
     assert [decode_command(line) for line in content.split(b"\n")[:-1]] == commands
     for cut in range(len(content) + 1):
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / directory.COMMANDS
+            path = Path(folder) / paths.COMMANDS
             path.write_bytes(content[:cut])
             with closing(Inbox(Path(folder))) as inbox:
                 received = inbox.read()
@@ -202,7 +203,7 @@ def test_a_new_run_is_complete_private_and_alive_until_its_lock_is_closed(live: 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"spec":{"learning_rate":-1}}'])
 def test_a_run_with_a_damaged_record_is_listed_with_the_reason(live: tuple[Path, IO[bytes]], content: bytes) -> None:
     run = end(live, STARTED)
-    (run / directory.RECORD).write_bytes(content)
+    (run / paths.RECORD).write_bytes(content)
     with pytest.raises(Invalid, match=r"run\.json cannot be read"):
         read_record(run)
     summary = summarize(run)
@@ -214,7 +215,7 @@ def test_a_run_with_a_damaged_record_is_listed_with_the_reason(live: tuple[Path,
 def test_the_tail_of_the_output_is_its_last_lines(live: tuple[Path, IO[bytes]]) -> None:
     run = end(live)
     assert output_tail(run) == ""
-    (run / directory.OUTPUT).write_bytes(b"x" * 50_000 + b"\n" + b"".join(b"line %d \xff\n" % n for n in range(40)))
+    (run / paths.OUTPUT).write_bytes(b"x" * 50_000 + b"\n" + b"".join(b"line %d \xff\n" % n for n in range(40)))
     assert output_tail(run, lines=2) == "line 38 �\nline 39 �"
     assert output_tail(run.parent / "no run") == ""
 

@@ -1,77 +1,27 @@
-"""The run directory: create, append, follow, lock.
+"""How a run directory is written: created, locked, appended to.
 
-The directory is the whole protocol between an engine and its viewers: the engine appends events, viewers
-append commands, everybody else reads. This module must never import torch, numpy or Textual, and a reader
-must never fail on a line that is torn, corrupt or from a newer version.
+The directory is the whole protocol between an engine and its viewers: the engine appends events, viewers append
+commands, everyone else reads. Never imports torch, numpy or Textual.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import getpass
 import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
-from epochtop.engine.protocol.events import (
-    UNREADABLE,
-    AnyCommand,
-    AnyEvent,
-    RunRecord,
-    decode_command,
-    decode_event,
-    decode_record,
-    encode,
-)
+from epochtop.engine.protocol.events import UNREADABLE, AnyCommand, RunRecord, decode_command, encode
 from epochtop.engine.protocol.experiments import Asked
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-
-RECORD, EVENTS, COMMANDS, LOCK, OUTPUT = "run.json", "events.jsonl", "commands.jsonl", "lock", "output.log"
-CHECKPOINTS = "checkpoints"
-PREPARATION = "preparation.json"
-
-READ_BYTES = 1 << 20
-"""A reader takes at most this much of a log at once, so that memory is bounded for any length."""
-
-
-def home() -> Path:
-    """The folder of all runs: $EPOCHTOP_HOME, else `runs` in the user's data folder."""
-    chosen = os.environ.get("EPOCHTOP_HOME")
-    if chosen:
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("epochtop", appauthor=False)) / "runs"
-
-
-LAB = "lab"
-
-
-def lab_home(folder: Path) -> Path:
-    """The folder of all experiments beside the runs in `folder`: they are run directories too, but nothing is trained."""
-    return folder / LAB
-
-
-def whoami() -> str:
-    """The sender of a command, as `user@host:pid`."""
-    return f"{_user()}@{socket.gethostname()}:{os.getpid()}"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such user id in this container
-        return str(os.getuid())
-
-
-# --- writing: the engine ---------------------------------------------------------------------------------
+from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LAB, LOCK, OUTPUT, RECORD, _user
+from epochtop.engine.runs.reader import READ_BYTES, read_record
 
 
 def make_home(folder: Path) -> None:
@@ -175,9 +125,6 @@ def write_whole(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
-# --- commands: viewers to the engine ---------------------------------------------------------------------
-
-
 def send(run: Path, command: AnyCommand) -> None:
     """Append a command to a run. One write of one line, so that viewers never mix theirs."""
     descriptor = os.open(run / COMMANDS, os.O_WRONLY | os.O_APPEND)
@@ -212,94 +159,3 @@ class Inbox:
     def close(self) -> None:
         """Give the file back."""
         self._file.close()
-
-
-# --- reading: viewers ------------------------------------------------------------------------------------
-
-
-class BadLine(msgspec.Struct, frozen=True):
-    """A line of events.jsonl that could not be read and was skipped."""
-
-    number: int
-    """Line number, from 1."""
-    reason: str
-
-
-class Follower:
-    """Reads the events of one run from the beginning and then as they come.
-
-    A last line without its newline is not written yet and stays for the next call; any other unreadable
-    line comes out as a :class:`BadLine`. Nothing is ever read twice.
-    """
-
-    def __init__(self, run: Path) -> None:
-        self.path = run
-        self._file: IO[bytes] | None = None
-        self._rest = b""
-        self._line = 0
-
-    def read(self) -> list[AnyEvent | BadLine]:
-        """Events that became complete, about 1 MiB of them or one that is longer; an empty list when there are none."""
-        if self._file is None:
-            try:
-                self._file = open(self.path / EVENTS, "rb", buffering=0)
-            except FileNotFoundError:
-                return []
-        lines: list[bytes] = []
-        while not lines:
-            new = self._file.read(READ_BYTES)
-            if not new:
-                return []
-            *lines, self._rest = (self._rest + new).split(b"\n")
-        return [self._decode(line) for line in lines]
-
-    def _decode(self, line: bytes) -> AnyEvent | BadLine:
-        self._line += 1
-        try:
-            return decode_event(line)
-        except UNREADABLE as error:
-            return BadLine(self._line, str(error))
-
-    def read_all(self) -> Iterator[AnyEvent | BadLine]:
-        """Everything that is there now, piece by piece."""
-        while batch := self.read():
-            yield from batch
-
-    def close(self) -> None:
-        """Give the file back."""
-        if self._file is not None:
-            self._file.close()
-
-
-def is_alive(run: Path) -> bool:
-    """Whether an engine holds the run's lock."""
-    try:
-        with open(run / LOCK, "rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
-            return False
-    except OSError:
-        return False
-
-
-def output_tail(run: Path, lines: int = 12) -> str:
-    """The last lines of what the engine printed; empty when it printed nothing."""
-    try:
-        with open(run / OUTPUT, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 16_384))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])
-
-
-def read_record(run: Path) -> RunRecord:
-    """run.json of a run. Raises Invalid when it is missing or cannot be read."""
-    try:
-        return decode_record((run / RECORD).read_bytes())
-    except FileNotFoundError:
-        raise Invalid("", f"{run} is not a run: it has no {RECORD}") from None
-    except (OSError, *UNREADABLE) as error:
-        raise Invalid("", f"{run / RECORD} cannot be read: {error}") from None

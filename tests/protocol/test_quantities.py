@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.tui.cells import words
+from epochtop.engine.protocol import quantities as words
 
 
 @pytest.mark.parametrize(

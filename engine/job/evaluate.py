@@ -1,0 +1,22 @@
+"""Evaluations of a job, enqueued on its device."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from torch import Tensor
+
+from epochtop.engine.job.job import Job
+
+
+def enqueue(job: Job, test: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Figures of the rows that are judged by, or of the `test` rows; and the decision boundary, where it is drawn.
+
+    The moving average, where there is one, is evaluated in place of the weights. Of shards all ranks must call it.
+    """
+    average = job.average.tensors if job.average and job.shards is None else None
+    with job.shards.evaluating(job.average) if job.shards else nullcontext():
+        figures = job.judge.evaluate(job.model, job.test if test else job.judged, average)
+        boundary = None if test else job.boundary
+        mapped = boundary.enqueue(job.model, average) if boundary is not None else None
+    return figures, mapped

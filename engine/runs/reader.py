@@ -1,0 +1,110 @@
+"""How a run directory is read: its record, its events as they come, and whether its engine lives.
+
+A reader never fails on a line that is torn, corrupt or from a newer version. Never imports torch, numpy or Textual.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, RunRecord, decode_event, decode_record
+from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD
+
+
+class BadLine(msgspec.Struct, frozen=True):
+    """A line of events.jsonl that could not be read and was skipped."""
+
+    number: int
+    """Line number, from 1."""
+    reason: str
+
+
+class Follower:
+    """Reads the events of one run from the beginning and then as they come.
+
+    A last line without its newline is not written yet and stays for the next call; any other unreadable
+    line comes out as a :class:`BadLine`. Nothing is ever read twice.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.path = run
+        self._file: IO[bytes] | None = None
+        self._rest = b""
+        self._line = 0
+
+    def read(self) -> list[AnyEvent | BadLine]:
+        """Events that became complete, about 1 MiB of them or one that is longer; an empty list when there are none."""
+        if self._file is None:
+            try:
+                self._file = open(self.path / EVENTS, "rb", buffering=0)
+            except FileNotFoundError:
+                return []
+        lines: list[bytes] = []
+        while not lines:
+            new = self._file.read(READ_BYTES)
+            if not new:
+                return []
+            *lines, self._rest = (self._rest + new).split(b"\n")
+        return [self._decode(line) for line in lines]
+
+    def _decode(self, line: bytes) -> AnyEvent | BadLine:
+        self._line += 1
+        try:
+            return decode_event(line)
+        except UNREADABLE as error:
+            return BadLine(self._line, str(error))
+
+    def read_all(self) -> Iterator[AnyEvent | BadLine]:
+        """Everything that is there now, piece by piece."""
+        while batch := self.read():
+            yield from batch
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._file is not None:
+            self._file.close()
+
+
+def is_alive(run: Path) -> bool:
+    """Whether an engine holds the run's lock."""
+    try:
+        with open(run / LOCK, "rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+            return False
+    except OSError:
+        return False
+
+
+def output_tail(run: Path, lines: int = 12) -> str:
+    """The last lines of what the engine printed; empty when it printed nothing."""
+    try:
+        with open(run / OUTPUT, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 16_384))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def read_record(run: Path) -> RunRecord:
+    """run.json of a run. Raises Invalid when it is missing or cannot be read."""
+    try:
+        return decode_record((run / RECORD).read_bytes())
+    except FileNotFoundError:
+        raise Invalid("", f"{run} is not a run: it has no {RECORD}") from None
+    except (OSError, *UNREADABLE) as error:
+        raise Invalid("", f"{run / RECORD} cannot be read: {error}") from None
+
+
+READ_BYTES = 1 << 20
+"""A reader takes at most this much of a log at once, so that memory is bounded for any length."""

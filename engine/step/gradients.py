@@ -1,0 +1,61 @@
+"""Gradients of a step: computed, accumulated over batches, and clipped. Never reads the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from epochtop.engine.step.fast_path import differentiate
+from epochtop.engine.step.update_rules import Tensors
+
+
+class ByGrad:
+    """Adds up gradients that `autograd.grad` gives."""
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._differentiate = differentiate(parameters)
+        self._sum: list[Tensor] = []
+
+    def __call__(self, loss: Tensor, first: bool) -> None:
+        """Take in the gradients of a loss; the `first` one of a step begins anew."""
+        gradients = self._differentiate(loss)
+        if first:
+            self._sum = list(gradients)
+        else:
+            torch._foreach_add_(self._sum, gradients)
+
+    def gradients(self) -> list[Tensor]:
+        """Their sum, one a parameter."""
+        return self._sum
+
+
+class ByBackward:
+    """Lets `backward` add them up in the parameters, where hooks exchange them between processes."""
+
+    def __init__(self, parameters: Sequence[Tensor], own: Callable[[list[Tensor]], list[Tensor]] | None = None) -> None:
+        """`own` takes gradients of whole parameters to those of the rows that lie here, where weights are sharded."""
+        self._parameters = list(parameters)
+        self._own = own
+
+    def __call__(self, loss: Tensor, first: bool) -> None:
+        """Take in the gradients of a loss; the `first` one of a step begins anew."""
+        if first:
+            for parameter in self._parameters:
+                parameter.grad = None
+        loss.backward()
+
+    def gradients(self) -> list[Tensor]:
+        """Their sum over batches and mean over processes, one a parameter."""
+        # a parameter that this batch did not use has no gradient
+        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        return found if self._own is None else self._own(found)
+
+
+def clip(
+    gradients: Tensors, norm: float, total_norm: Callable[[Tensors], Tensor] = torch.nn.utils.get_total_norm
+) -> None:
+    """Scale gradients in place so that their norm is at most `norm`: :func:`torch.nn.utils.clip_grad_norm_` without a read."""
+    total = total_norm(gradients)
+    torch._foreach_mul_(list(gradients), torch.clamp(norm / (total + 1e-6), max=1.0))
