@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from epochtop.engine.lab.catalog import NAMES, find
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.tui.app.app import EpochtopApp
@@ -99,7 +99,7 @@ def lab_pictures(home: Path, names: tuple[str, ...]) -> None:
     """What experiments find on this machine; each takes up to a minute."""
     for name in names:
         standby = Standby()
-        reply = standby.measure(Asked(name=name), find(name).job or RunSpec(), home)
+        reply = standby.measure(ExperimentRequest(name=name), find(name).job or RunSpec(), home)
         assert isinstance(reply, Accepted), reply
         standby.process.wait()
         asyncio.run(take_result(f"lab-{name}-120x40", home, COMFORTABLE, Path(reply.run)))

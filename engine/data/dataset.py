@@ -65,7 +65,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Split:
+class PreparedDataset:
     """A dataset cut into what is trained on, what the best weights are judged by, and what is tested on."""
 
     train: Rows
@@ -86,16 +86,16 @@ class Split:
         return self.train.bytes + self.validation.bytes + self.test.bytes
 
 
-Say = Callable[[str], None]
+OnProgress = Callable[[str], None]
 """Takes a line on how the reading of a dataset goes on."""
 
 
-def quiet(_: str) -> None:
-    """A `Say` for where nobody listens."""
+def no_progress(_: str) -> None:
+    """A `OnProgress` for where nobody listens."""
 
 
 @dataclass(frozen=True)
-class Raw:
+class RawDataset:
     """Examples with labels, on the host; arrays may be memory-mapped files.
 
     table: x float64 or float32 (rows, features) · image: x uint8 (rows, channels, height, width) · text: x and y uint8

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.dataset import Raw, Say, quiet
+from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _Form:
         return "L" if self.channels == 1 else "RGB"
 
 
-def images(spec: RunSpec, say: Say = quiet) -> Raw:
+def images(spec: RunSpec, say: OnProgress = no_progress) -> RawDataset:
     """Rows of `images:FOLDER`; classes are the folders' names in order. Raises Invalid, with the file where it is one.
 
     Gray or color, and the size, are those of the first image; images of another size are scaled to it.
@@ -62,7 +62,7 @@ def images(spec: RunSpec, say: Say = quiet) -> Raw:
         )
     place = {name: code for code, name in enumerate(classes)}
     y, y_test = (np.array([place[name] for _, name in part], dtype=np.int64) for part in (files, tests))
-    return Raw(
+    return RawDataset(
         kind="image",
         x=x,
         y=y,
@@ -180,7 +180,7 @@ def _need_memory(folder: Path, count: int, form: _Form) -> None:
         )
 
 
-def _read(files: list[tuple[Path, str]], form: _Form, say: Say) -> tuple[npt.NDArray[np.uint8], int]:
+def _read(files: list[tuple[Path, str]], form: _Form, say: OnProgress) -> tuple[npt.NDArray[np.uint8], int]:
     """The images as uint8 (rows, channels, height, width), and how many had to be scaled."""
     x = np.empty((len(files), form.channels, form.height, form.width), dtype=np.uint8)
     scaled, told = 0, time.monotonic()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from epochtop.engine.data.dataset import Raw, Say, Split, quiet
+from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
 from epochtop.engine.data.prepare import split
 from epochtop.engine.protocol.spec import FILES, GENERATED, IMAGES, Invalid, RunSpec
 
 
-def load(spec: RunSpec, say: Say = quiet) -> Split:
+def load(spec: RunSpec, say: OnProgress = no_progress) -> PreparedDataset:
     """Read, split and scale the dataset of `spec`. Raises Invalid with file, row and field."""
     path = file_of(spec)
     try:
@@ -34,7 +34,7 @@ def file_of(spec: RunSpec) -> Path | None:
     return Path(spec.dataset.partition(":")[2]).expanduser().absolute()
 
 
-def _read(spec: RunSpec, path: Path | None, say: Say) -> Raw:
+def _read(spec: RunSpec, path: Path | None, say: OnProgress) -> RawDataset:
     """Each source is imported where it is asked for: none of them should cost the others' start."""
     if path is not None:
         return _read_file(spec, path, say)
@@ -49,7 +49,7 @@ def _read(spec: RunSpec, path: Path | None, say: Say) -> Raw:
     return _built_in(spec.dataset)
 
 
-def _read_file(spec: RunSpec, path: Path, say: Say) -> Raw:
+def _read_file(spec: RunSpec, path: Path, say: OnProgress) -> RawDataset:
     if spec.source == "csv":
         from epochtop.engine.data.tables.csv import read_csv
 
@@ -71,11 +71,11 @@ def _read_file(spec: RunSpec, path: Path, say: Say) -> Raw:
     return text(spec)
 
 
-def _built_in(name: str) -> Raw:
+def _built_in(name: str) -> RawDataset:
     from sklearn import datasets
 
     bunch = getattr(datasets, f"load_{name}")()
-    return Raw(
+    return RawDataset(
         kind="table",
         x=bunch.data,
         y=bunch.target.astype(np.int64),

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.dataset import Preparation, Raw, Rows, Split
+from epochtop.engine.data.dataset import Preparation, PreparedDataset, RawDataset, Rows
 from epochtop.engine.data.scaling import Index, Scaling, blocks, fit, scaled
-from epochtop.engine.data.splitting import Parts, parts_of
+from epochtop.engine.data.splitting import SplitIndices, parts_of
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
-def split(raw: Raw, spec: RunSpec) -> Split:
+def split(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
     """Cut and scale what was read. Raises Invalid."""
     parts = parts_of(raw, spec)
     labels = raw.y[parts.train]
@@ -40,7 +40,7 @@ def split(raw: Raw, spec: RunSpec) -> Split:
         **fitted,
     )
     own_y = raw.y if raw.test is None else raw.test[1]
-    return Split(
+    return PreparedDataset(
         train=Rows(train, _outcomes(labels, preparation)),
         validation=Rows(validation, _outcomes(raw.y[parts.validation], preparation)),
         test=Rows(test, _outcomes(own_y[parts.test], preparation)),
@@ -51,7 +51,7 @@ def split(raw: Raw, spec: RunSpec) -> Split:
     )
 
 
-def _inputs(raw: Raw, parts: Parts, spec: RunSpec) -> tuple[Any, Any, Any, dict[str, Any]]:
+def _inputs(raw: RawDataset, parts: SplitIndices, spec: RunSpec) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Inputs of the three parts, and what was fitted for them, as fields of Preparation."""
     own = raw.x if raw.test is None else raw.test[0]
     if raw.kind != "table":
@@ -106,7 +106,9 @@ def _standard(y: npt.NDArray[Any]) -> tuple[float, float]:
     return center, spread
 
 
-def _class_weights(raw: Raw, labels: npt.NDArray[Any], spec: RunSpec) -> tuple[tuple[float, ...], tuple[str, ...]]:
+def _class_weights(
+    raw: RawDataset, labels: npt.NDArray[Any], spec: RunSpec
+) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Inverse frequencies, whose mean over the training rows is 1; a class without training rows weighs 1."""
     if not spec.class_weights:
         return (), ()

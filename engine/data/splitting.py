@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.dataset import Raw
+from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.scaling import EVERY, Index
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
@@ -22,7 +22,7 @@ NONE = slice(0, 0)
 
 
 @dataclass(frozen=True)
-class Parts:
+class SplitIndices:
     """Rows of a dataset by number; `test` is of its own test rows where it brings some."""
 
     train: Index
@@ -31,7 +31,7 @@ class Parts:
     notes: tuple[str, ...] = ()
 
 
-def parts_of(raw: Raw, spec: RunSpec) -> Parts:
+def parts_of(raw: RawDataset, spec: RunSpec) -> SplitIndices:
     """Cut a dataset as `spec` asks. Raises Invalid where a part would be empty."""
     if raw.kind == "text":
         return _in_order(raw, spec)
@@ -40,7 +40,7 @@ def parts_of(raw: Raw, spec: RunSpec) -> Parts:
         notes = (f"the dataset's own {len(raw.test[1]):,} test rows are used; test_fraction does not apply",)
     rest, test = (EVERY, EVERY) if raw.test is not None else _cut(len(raw.y), spec.test_fraction, "test_fraction")
     if not spec.validation_fraction:
-        return Parts(rest, NONE, test, notes)
+        return SplitIndices(rest, NONE, test, notes)
     rows = np.arange(len(raw.y), dtype=np.int64) if isinstance(rest, slice) else rest
     labels = raw.y[rows] if raw.classes else None
     reason = _not_stratified(labels, raw.classes, spec.validation_fraction) if labels is not None else ""
@@ -48,10 +48,10 @@ def parts_of(raw: Raw, spec: RunSpec) -> Parts:
         notes = (*notes, f"the validation rows are drawn without regard to classes: {reason}")
     stratify = None if reason else labels
     train, validation = _cut(len(rows), spec.validation_fraction, "validation_fraction", stratify)
-    return Parts(rows[train], rows[validation], test, notes)
+    return SplitIndices(rows[train], rows[validation], test, notes)
 
 
-def _in_order(raw: Raw, spec: RunSpec) -> Parts:
+def _in_order(raw: RawDataset, spec: RunSpec) -> SplitIndices:
     """A text is tested on its end and validated on what comes before that: neighboring rows are alike.
 
     Where it brings test rows, they are its end already, cut by characters.
@@ -65,7 +65,7 @@ def _in_order(raw: Raw, spec: RunSpec) -> Parts:
     if start < 1:
         field = "test_fraction" if end < 1 else "validation_fraction"
         raise _nothing_left(field, getattr(spec, field), len(raw.y))
-    return Parts(slice(0, start), slice(start, end), test)
+    return SplitIndices(slice(0, start), slice(start, end), test)
 
 
 def _cut(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.dataset import Raw
+from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.protocol.spec import RunSpec
 
 SEED = 42
@@ -27,15 +27,15 @@ CLASSES = {
 }
 
 
-def generated(spec: RunSpec) -> Raw:
+def generated(spec: RunSpec) -> RawDataset:
     """The dataset that `spec` names, with its samples and noise; `sums` has neither."""
     if spec.dataset == "sums":
         return sums()
     if spec.dataset == "regression":
         x, y = _regression(spec.samples, spec.noise)
-        return Raw(kind="table", x=x, y=y, loss="mean_squared_error", columns=_columns(x), target="y")
+        return RawDataset(kind="table", x=x, y=y, loss="mean_squared_error", columns=_columns(x), target="y")
     x, y = _points(spec)
-    return Raw(
+    return RawDataset(
         kind="table",
         x=x,
         y=y.astype(np.int64),
@@ -46,12 +46,14 @@ def generated(spec: RunSpec) -> Raw:
     )
 
 
-def sums() -> Raw:
+def sums() -> RawDataset:
     """10,000 rows of 20 normal features; the label says whether they add up to more than 0."""
     x = np.random.default_rng(SEED).standard_normal((SUMS_ROWS, SUMS_FEATURES))
     y = (x.sum(axis=1) > 0).astype(np.float32)
     classes = ("sum ≤ 0", "sum > 0")
-    return Raw(kind="table", x=x, y=y, loss="binary_cross_entropy", classes=classes, columns=_columns(x), target="sum")
+    return RawDataset(
+        kind="table", x=x, y=y, loss="binary_cross_entropy", classes=classes, columns=_columns(x), target="sum"
+    )
 
 
 def _columns(x: npt.NDArray[Any]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.dataset import Raw
+from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 CHARACTERS = 0x110000
@@ -18,7 +18,7 @@ CHARACTERS = 0x110000
 Codes = npt.NDArray[Any]
 
 
-def text(spec: RunSpec) -> Raw:
+def text(spec: RunSpec) -> RawDataset:
     """Rows of `text:PATH`: windows of `context` characters that do not overlap; y is each one character further.
 
     The vocabulary is the sorted distinct characters of the whole text; codes are uint8 up to 256 of them, else int32.
@@ -33,7 +33,7 @@ def text(spec: RunSpec) -> Raw:
     tested = held_out(len(codes), spec.test_fraction)
     _need_length(path, len(codes), spec)
     x, y = windows(codes[: len(codes) - tested], spec.context)
-    return Raw(
+    return RawDataset(
         kind="text",
         x=x,
         y=y,

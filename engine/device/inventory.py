@@ -22,7 +22,7 @@ PATIENCE_S = 1.0
 """How long a plan waits for the driver's word on free memory."""
 
 
-def found() -> Ready:
+def inventory() -> Ready:
     """Versions and devices, for the greeting of a standby."""
     available, reason = _cuda_available()
     devices = [DeviceFact(device="cpu", name=cpu_name())]

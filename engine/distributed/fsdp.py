@@ -18,9 +18,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from epochtop.engine.distributed import fsdp_optim
-from epochtop.engine.job import state as snapshot
+from epochtop.engine.job import state as job_state
 from epochtop.engine.models import fsdp_units
-from epochtop.engine.step.ema import Average
+from epochtop.engine.step.ema import WeightAverage
 from epochtop.engine.step.step import Step, make_step
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Shards:
 
     def assemble(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The whole of what :func:`epochtop.engine.job.state.weights` copied, as :meth:`whole` gives it."""
-        return {key: self.whole(key.removeprefix(snapshot.MODEL), tensor) for key, tensor in weights.items()}
+        return {key: self.whole(key.removeprefix(job_state.MODEL), tensor) for key, tensor in weights.items()}
 
     def deal(self, name: str, own: Tensor, whole: Tensor | None) -> None:
         """Fill `own`, which belongs to the weight `name`, with its rows of `whole`, that rank 0 has. Waits."""
@@ -155,7 +155,7 @@ class Shards:
     # --- in an evaluation --------------------------------------------------------------------------------------
 
     @contextmanager
-    def evaluating(self, average: Average | None) -> Iterator[None]:
+    def evaluating(self, average: WeightAverage | None) -> Iterator[None]:
         """The moving average, where there is one, takes the place of the weights meanwhile."""
         own = list(self.own.values())
         kept = [tensor.detach().clone() for tensor in own] if average else []
@@ -208,15 +208,15 @@ def share(job: Job, step: int) -> None:
 
     Weights, buffers, average and optimizer state become those of rank 0, where `step` steps were taken. All must call it.
     """
-    memory = job.update.memory() if step else {}
+    memory = job.update.state_dict() if step else {}
     shards, average = _dealt_weights(job)
     trained = {name: weight for name, weight in job.model.named_parameters() if weight.requires_grad}
     replicated = [number for number, name in enumerate(job.names) if not is_sharded(trained[name])]
     own = [nn.Parameter(shards.own[name]) for name in job.names]
-    update = fsdp_optim.make_update(job.spec, shards, job.names, own, replicated)
+    update = fsdp_optim.make_update_rule(job.spec, shards, job.names, own, replicated)
     dealt = _dealt_memory(shards, job.names, own, memory)
     if dealt or step:
-        update.recall(dealt, step)
+        update.load_state_dict(dealt, step)
     job.shards, job.update, job.average = shards, update, average
     job.parts = replace(
         job.parts,
@@ -232,7 +232,7 @@ def share(job: Job, step: int) -> None:
     job.notes.append(_note(job, shards))
 
 
-def _dealt_weights(job: Job) -> tuple[Shards, Average | None]:
+def _dealt_weights(job: Job) -> tuple[Shards, WeightAverage | None]:
     """Each process's rows of rank 0's weights and moving average; only rank 0 keeps whole ones until they are dealt."""
     first, state = dist.get_rank() == 0, job.model.state_dict()
     whole, shapes = dict(state) if first else {}, {name: tensor.shape for name, tensor in state.items()}
@@ -241,7 +241,7 @@ def _dealt_weights(job: Job) -> tuple[Shards, Average | None]:
     shards = Shards(_sharded(job), shapes)
     for name, own in shards.own.items():
         shards.deal(name, own, whole.pop(name, None))
-    average = Average(shards.own, job.spec.ema) if job.average else None
+    average = WeightAverage(shards.own, job.spec.ema) if job.average else None
     for name, own in (average.tensors if average else {}).items():
         shards.deal(name, own, averages.pop(name, None))
     return shards, average
@@ -252,7 +252,7 @@ def _sharded(job: Job) -> nn.Module:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import fully_shard
 
-    model, task = job.model, job.material.task
+    model, task = job.model, job.workload.task
     whole_ones = {weight for weight in model.parameters() if not weight.ndim}  # a single number cannot be cut
     parts = fsdp_units.units(model, task.batch(2)[0] if task is not None else None)
     for weight in model.parameters():

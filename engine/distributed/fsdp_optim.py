@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step import torch_rules
 from epochtop.engine.step.gradients import clip
-from epochtop.engine.step.torch_rules import Muon, Scaled
-from epochtop.engine.step.update_rules import Memory, Tensors, Update
+from epochtop.engine.step.torch_rules import LossScaledRule, Muon
+from epochtop.engine.step.update_rules import RuleState, Tensors, UpdateRule
 
 
 class RowExchange(Protocol):
@@ -31,24 +31,24 @@ class RowExchange(Protocol):
         ...
 
 
-def make_update(
+def make_update_rule(
     spec: RunSpec, shards: RowExchange, names: Sequence[str], weights: Sequence[nn.Parameter], replicated: Sequence[int]
-) -> Update:
+) -> UpdateRule:
     """The rule that `spec` asks for, on this process's rows of the weights with these names.
 
     Those with the numbers in `replicated` are whole everywhere.
     """
     if spec.precision == "fp16":
         optimizer = torch_rules.torch_optimizer(spec, fused=True)(weights)
-        return ScaledShards(weights, optimizer, spec.clip_norm, replicated)
+        return ShardedLossScaledRule(weights, optimizer, spec.clip_norm, replicated)
     if spec.optimizer != "muon":
-        return torch_rules.make_update(spec, weights)
+        return torch_rules.make_update_rule(spec, weights)
     matrices = [name for name, weight in zip(names, weights, strict=True) if weight.ndim == 2]
     return Muon(
         weights,
         spec.learning_rate,
         spec.weight_decay,
-        lambda own: MuonOfShards(shards, matrices, own, spec.learning_rate, spec.weight_decay),
+        lambda own: ShardedMuon(shards, matrices, own, spec.learning_rate, spec.weight_decay),
     )
 
 
@@ -70,7 +70,7 @@ def norm_of_all(replicated: Sequence[int]) -> Callable[[Tensors], Tensor]:
     return norm
 
 
-class ScaledShards(Scaled):
+class ShardedLossScaledRule(LossScaledRule):
     """A loss scale that all processes share: one that finds an overflow lets all of them skip the step."""
 
     def __init__(
@@ -94,7 +94,7 @@ class ScaledShards(Scaled):
         self._scaler.step(optimizer)
 
 
-class MuonOfShards(Update):
+class ShardedMuon(UpdateRule):
     """:class:`torch.optim.Muon` on rows of matrices, as :class:`epochtop.engine.step.torch_rules.Muon` asks for it.
 
     Only the direction has to be whole to be made orthogonal: each process gathers it, one matrix at a time.
@@ -127,9 +127,9 @@ class MuonOfShards(Update):
             rate = self.learning_rate * 0.2 * max(whole.shape) ** 0.5  # as large as AdamW's steps
             weight.add_(self._shards.mine(name, step), alpha=-rate)
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> RuleState:
         return {"momentum_buffer": dict(enumerate(self._velocity))}
 
-    def recall(self, memory: Memory, steps: int) -> None:
+    def load_state_dict(self, memory: RuleState, steps: int) -> None:
         for number, tensor in memory.get("momentum_buffer", {}).items():
             self._velocity[number].copy_(tensor)

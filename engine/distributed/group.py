@@ -33,7 +33,7 @@ from epochtop.engine.distributed.orders import (
     TakeSteps,
 )
 from epochtop.engine.job import evaluate
-from epochtop.engine.job import state as snapshot
+from epochtop.engine.job import state as job_state
 from epochtop.engine.job.job import Job
 from epochtop.engine.step.step import make_step
 from epochtop.engine.step.window import LossWindow
@@ -89,7 +89,7 @@ class Group:
     def generators(self) -> dict[str, Tensor]:
         """What dropout draws from on every rank but the first, whose own is in every checkpoint. All must call it."""
         found: dict[str, Tensor] = {}
-        for name, state in snapshot.generators(self._device).items():
+        for name, state in job_state.generators(self._device).items():
             states = [torch.empty_like(state) for _ in range(self.of)] if self.rank == 0 else None
             dist.gather(state, states, 0)
             found |= {f"{name}.{rank}": other for rank, other in enumerate(states or ()) if rank}
@@ -116,35 +116,35 @@ class Group:
 # --- the ranks that follow -----------------------------------------------------------------------------------
 
 
-def follow(job: Job, group: Group, step: int) -> None:
+def follow_orders(job: Job, group: Group, step: int) -> None:
     """Do what rank 0 orders, from `step` on, until it says that the run is over."""
     window = LossWindow(job.device, step, average=group.average)
     kept: dict[int, dict[str, Tensor]] = {}
     while True:
         match group.receive():
             case TakeSteps() as order:
-                job.schedule.recall(order.schedule)
-                take(job, window, step, order.count, order.learning_rate)
+                job.schedule.load_state_dict(order.schedule)
+                run_steps(job, window, step, order.count, order.learning_rate)
                 step += order.count
             case AverageLosses():
                 window.turn(0.0)
             case ShareState():
                 if job.shards is not None:
-                    snapshot.take(job)
+                    job_state.capture(job)
                 group.generators()
             case Evaluate() as order:
                 kept = {at: copy for at, copy in kept.items() if at == order.best or at > order.judged}
                 if not order.test:
-                    kept[order.step] = snapshot.weights(job)
+                    kept[order.step] = job_state.weights(job)
                 evaluate.enqueue(job, order.test)
             case ShareWeights() as order:
                 assert job.shards is not None
-                job.shards.assemble(snapshot.weights(job) if order.step is None else kept[order.step])
+                job.shards.assemble(job_state.weights(job) if order.step is None else kept[order.step])
             case End():
                 return
 
 
-def take(job: Job, window: LossWindow, first: int, count: int, learning_rate: float) -> None:
+def run_steps(job: Job, window: LossWindow, first: int, count: int, learning_rate: float) -> None:
     """Take the steps `first` to `first + count - 1`."""
     for step in range(first, first + count):
         job.update.learning_rate = learning_rate * job.schedule.factor(step)

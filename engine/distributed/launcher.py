@@ -19,8 +19,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from epochtop.engine.distributed.leader import Members
-from epochtop.engine.distributed.orders import Report, reports
+from epochtop.engine.distributed.leader import RankLauncher
+from epochtop.engine.distributed.orders import RankFailure, reports
 
 HERE = "127.0.0.1"
 WATCH_S = 0.05
@@ -31,10 +31,10 @@ GRACE_S = 4.0
 FAREWELL_S = 10.0
 
 
-class Children(Members):
+class LocalLauncher(RankLauncher):
     """`of - 1` processes; `on_hang` ends this one when it does not notice that a child is gone."""
 
-    def __init__(self, of: int, on_hang: Callable[[Report], None]) -> None:
+    def __init__(self, of: int, on_hang: Callable[[RankFailure], None]) -> None:
         self.of = of
         self._on_hang = on_hang
         self._children: list[subprocess.Popen[bytes]] = []
@@ -57,7 +57,7 @@ class Children(Members):
 
     def _watch(self) -> None:
         while not self._over.wait(WATCH_S):
-            report = self.culprit()
+            report = self.failed_rank()
             if report is None:
                 continue
             if self._noticed.wait(GRACE_S) or self._over.is_set():
@@ -66,7 +66,7 @@ class Children(Members):
             self._on_hang(report)
             return
 
-    def culprit(self, patience_s: float = 0.0) -> Report | None:
+    def failed_rank(self, patience_s: float = 0.0) -> RankFailure | None:
         if patience_s:
             self._noticed.set()
         until = time.monotonic() + patience_s
@@ -81,23 +81,25 @@ class Children(Members):
     def _all_live(self) -> bool:
         return self._over.is_set() or all(child.poll() is None for child in self._children)
 
-    def _blame(self) -> Report | None:
+    def _blame(self) -> RankFailure | None:
         """A rank that was killed; else the first to report a cause; else one that is gone without a word."""
         gone = {rank: child.returncode for rank, child in enumerate(self._children, 1) if child.poll() is not None}
         killed = [rank for rank, status in gone.items() if status < 0]
         if killed:
             name = signal.Signals(-gone[killed[0]]).name
             advice = "the system kills a process when memory runs out; `dmesg` tells" if name == "SIGKILL" else ""
-            return Report(rank=killed[0], message=f"rank {killed[0]} was killed by {name}", advice=advice)
+            return RankFailure(rank=killed[0], message=f"rank {killed[0]} was killed by {name}", advice=advice)
         left = reports(self._reports)
         causes = [report for report in left if not report.lost]
         silent = [rank for rank in gone if rank not in {report.rank for report in left}]
         if causes or not silent:
             return next(iter(causes or left), None)
         rank = silent[0]
-        return Report(rank=rank, message=f"rank {rank} ended before its time, with status {gone[rank]}; see output.log")
+        return RankFailure(
+            rank=rank, message=f"rank {rank} ended before its time, with status {gone[rank]}; see output.log"
+        )
 
-    def dismiss(self) -> None:
+    def release(self) -> None:
         self._over.set()
 
     def close(self) -> None:

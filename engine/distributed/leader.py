@@ -18,14 +18,14 @@ from epochtop.engine.distributed.orders import (
     End,
     Evaluate,
     RankError,
-    Report,
+    RankFailure,
     Setup,
     ShareState,
     ShareWeights,
     TakeSteps,
     is_loss_of_others,
 )
-from epochtop.engine.job import state as snapshot
+from epochtop.engine.job import state as job_state
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.state import Values
 
@@ -38,7 +38,7 @@ NOTICE_S = 2.0
 """How long the end of another rank may take to be seen."""
 
 
-class Members(ABC):
+class RankLauncher(ABC):
     """The processes that are to become the other ranks, however they are started."""
 
     of: int
@@ -49,11 +49,11 @@ class Members(ABC):
         """Start them, where they are ours to start; returns the store that all of them know."""
 
     @abstractmethod
-    def culprit(self, patience_s: float = 0.0) -> Report | None:
+    def failed_rank(self, patience_s: float = 0.0) -> RankFailure | None:
         """The rank that ended before its time, waiting so long for one; None if all live."""
 
     @abstractmethod
-    def dismiss(self) -> None:
+    def release(self) -> None:
         """They may end now."""
 
     @abstractmethod
@@ -61,10 +61,10 @@ class Members(ABC):
         """Leave none of them behind."""
 
 
-class Team:
+class RankGroupLeader:
     """Leads the other ranks of one run."""
 
-    def __init__(self, members: Members) -> None:
+    def __init__(self, members: RankLauncher) -> None:
         self._members = members
         self._group: Group | None = None
         self._store: Any = None
@@ -86,7 +86,7 @@ class Team:
         # sums depend on the number of threads: all ranks take rank 0's
         threads = torch.get_num_threads() if job.device.type == "cpu" else job.spec.threads
         if job.spec.shard:  # what a model can be too large for is dealt out in rows, tensor by tensor
-            tensors = {name: tensor for name, tensor in tensors.items() if snapshot.is_of_course(name)}
+            tensors = {name: tensor for name, tensor in tensors.items() if job_state.is_progress(name)}
         self._group.hand_out(setup_of(job, threads, step, values), tensors)
         self._wait_for("built")
         self._group.join(job, step)
@@ -94,7 +94,7 @@ class Team:
     def _wait_for(self, stage: str) -> None:
         keys = [f"{stage}/{rank}" for rank in range(1, self._members.of)]
         while not self._store.check(keys):
-            if report := self._members.culprit():
+            if report := self._members.failed_rank():
                 raise RankError(report)
             time.sleep(POLL_S)
 
@@ -110,9 +110,9 @@ class Team:
         self.group.average(losses)
 
     def state(self, job: Job) -> tuple[dict[str, Tensor], Values]:
-        """What :func:`epochtop.engine.job.state.take` gives, and what a checkpoint needs of the other ranks beside it."""
+        """What :func:`epochtop.engine.job.state.capture` gives, and what a checkpoint needs of the other ranks beside it."""
         self.group.send(ShareState())
-        state, values = snapshot.take(job)
+        state, values = job_state.capture(job)
         return state | self.group.generators(), values
 
     def evaluate(self, step: int, test: bool, best: int, judged: int) -> None:
@@ -133,15 +133,15 @@ class Team:
 
     def end(self) -> None:
         """Everything is done and read."""
-        self._members.dismiss()
+        self._members.release()
         with contextlib.suppress(RuntimeError):  # a rank that dies now has done its work
             self.group.send(End())
 
-    def culprit(self, error: BaseException) -> Report | None:
+    def failed_rank(self, error: BaseException) -> RankFailure | None:
         """After an exception in this process: the rank that caused it; None if it is this one's own."""
         if isinstance(error, RankError):
             return error.report
-        return self._members.culprit(NOTICE_S) if is_loss_of_others(error) else None
+        return self._members.failed_rank(NOTICE_S) if is_loss_of_others(error) else None
 
     def close(self) -> None:
         """Leave no process behind."""

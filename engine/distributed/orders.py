@@ -68,7 +68,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """Of the checkpoint that the run goes on from; None at the beginning."""
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class RankFailure(msgspec.Struct, frozen=True, kw_only=True):
     """How a rank failed, in its own words."""
 
     rank: int
@@ -86,7 +86,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 class RankError(RuntimeError):
     """Another rank has ended before its time."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: RankFailure) -> None:
         super().__init__(report.message)
         self.report = report
 
@@ -94,18 +94,18 @@ class RankError(RuntimeError):
 REPORTS = "reports"
 
 
-def leave_report(store: Any, report: Report) -> None:
+def leave_report(store: Any, report: RankFailure) -> None:
     """Put a report where rank 0 finds it. The first one to come tells the cause: the others follow from it."""
     number = store.add(REPORTS, 1)
     store.set(f"{REPORTS}/{number}", msgspec.json.encode(report))
 
 
-def reports(store: Any) -> list[Report]:
+def reports(store: Any) -> list[RankFailure]:
     """All that were left, the first one first."""
-    found: list[Report] = []
+    found: list[RankFailure] = []
     try:
         while store.check([f"{REPORTS}/{len(found) + 1}"]):
-            found.append(msgspec.json.decode(store.get(f"{REPORTS}/{len(found) + 1}"), type=Report))
+            found.append(msgspec.json.decode(store.get(f"{REPORTS}/{len(found) + 1}"), type=RankFailure))
     except (RuntimeError, *UNREADABLE):  # the store is gone with the process that held it
         pass
     return found

@@ -13,16 +13,16 @@ from typing import Any
 import msgspec
 import torch
 
-from epochtop.engine.distributed.group import Group, follow
+from epochtop.engine.distributed.group import Group, follow_orders
 from epochtop.engine.distributed.launcher import reach_store
 from epochtop.engine.distributed.leader import DEVICE, NOTHING_TO_DO, POLL_S
-from epochtop.engine.distributed.orders import Report, Setup, is_loss_of_others, leave_report
+from epochtop.engine.distributed.orders import RankFailure, Setup, is_loss_of_others, leave_report
 from epochtop.engine.job import state
 from epochtop.engine.job.failures import failed
 from epochtop.engine.job.job import Job, build
 from epochtop.engine.job.plan import describe
-from epochtop.engine.job.workload import material
-from epochtop.engine.step.batches import Share
+from epochtop.engine.job.workload import load_workload
+from epochtop.engine.step.batches import DataShard
 
 SEEDS = 2**63
 
@@ -55,12 +55,12 @@ def serve(store: Any, rank: int, of: int, local_rank: int) -> int:
         job = _build(setup, tensors, rank, of, local_rank)
         store.set(f"built/{rank}", "1")
         group.join(job, setup.step)
-        follow(job, group, setup.step)
+        follow_orders(job, group, setup.step)
         group.close()
     except BaseException as error:
         event = failed(error, 0, task=task)
         text = f"rank {rank}: {event.message}"
-        report = Report(
+        report = RankFailure(
             rank=rank,
             message=text,
             advice=event.advice,
@@ -83,15 +83,15 @@ def _kind_of_device(store: Any) -> str:
 
 def _build(setup: Setup, tensors: dict[str, torch.Tensor], rank: int, of: int, local_rank: int) -> Job:
     spec = setup.spec
-    stuff = material(spec)
-    made = describe(spec, stuff)
+    workload = load_workload(spec)
+    made = describe(spec, workload)
     if made.device.startswith("cuda"):
         made = msgspec.structs.replace(made, device=f"cuda:{local_rank}")  # one GPU a process
-    job = build(spec, stuff, made, Share(rank, of))
+    job = build(spec, workload, made, DataShard(rank, of))
     if setup.values is None:
         torch.manual_seed((setup.spec.seed + rank) % SEEDS)  # so that dropout differs from rank to rank
     elif setup.spec.shard:
-        state.restore_course(job, tensors, setup.values, rank)
+        state.restore_progress(job, tensors, setup.values, rank)
     else:
         state.restore(job, tensors, setup.values, setup.step, rank)
     return job

@@ -17,9 +17,9 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from epochtop.engine.execution.c.graph import Graph
+from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.eager import Eager
-from epochtop.engine.execution.executor import Executor, Rate, Unfit
+from epochtop.engine.execution.executor import Executor, Rate, Unsupported
 from epochtop.engine.execution.inputs import rows_a_step, untouched
 from epochtop.engine.job.job import Job
 from epochtop.engine.step.window import LossWindow
@@ -50,37 +50,37 @@ class Found:
     why: str
 
 
-class Search:
+class ExecutorSearch:
     """One run's search. `at` is the step at which the graph is due; None where eager steps stay, for the reason `why`."""
 
     def __init__(self, job: Job, step: int, rate: Rate) -> None:
         """Begins to build where it pays, for a run that is about to take its steps from `step` on."""
         self._job, self._rate = job, rate
-        self._graph: Graph | None = None
+        self._graph: CGraph | None = None
         self._building: Thread | None = None
         self._error: Exception | None = None
         self.at: int | None = None
         self.why = ""
         try:
             self.at = self._plan(step)
-        except Unfit as unfit:
+        except Unsupported as unfit:
             self.why = str(unfit)
 
     def _plan(self, step: int) -> int | None:
         job, kind = self._job, self._job.device.type
         if job.spec.task:
-            raise Unfit(
+            raise Unsupported(
                 "what your own code does beside its operators would not be repeated; executor=graph if nothing is"
             )
         if job.spec.processes > 1 or kind not in FLOPS:
             return None
         if operations(job) / FLOPS[kind] > CALLS * OVERHEAD_S:
-            raise Unfit("its operators are large")
+            raise Unsupported("its operators are large")
         if CALLS * OVERHEAD_S * job.plan.steps < LEAST_S[kind]:
             return None
         if kind == "cuda":
             return _due(CALLS, step, job)
-        self._graph = Graph(job)
+        self._graph = CGraph(job)
         at = _due(self._graph.calls, step, job)
         if at is not None:
             self._building = Thread(target=self._build, args=(self._graph.build,), daemon=True, name="builds a graph")
@@ -106,7 +106,7 @@ class Search:
             if self._error is not None:
                 raise self._error
             return self._judged(self._graph or self._captured(), step)
-        except Unfit as unfit:
+        except Unsupported as unfit:
             self.why = str(unfit)
             return None
 
@@ -117,11 +117,11 @@ class Search:
 
     def _judged(self, executor: Executor, step: int) -> Found:
         if wrong := difference(self._job, executor, step, self._rate):
-            raise Unfit(wrong)
+            raise Unsupported(wrong)
         seconds, fast = (step_seconds(self._job, each, step, self._rate) for each in (Eager(self._job), executor))
         told = f"a step takes {_microseconds(fast)} instead of {_microseconds(seconds)}"
         if fast > CLEARLY_FASTER * seconds:
-            raise Unfit(f"as a graph {told}")
+            raise Unsupported(f"as a graph {told}")
         return Found(executor, told)
 
 

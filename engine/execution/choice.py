@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from epochtop.engine.execution.auto import Search, difference
-from epochtop.engine.execution.c.graph import Graph
+from epochtop.engine.execution.auto import ExecutorSearch, difference
+from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.eager import Eager
-from epochtop.engine.execution.executor import Executor, Rate, Unfit
+from epochtop.engine.execution.executor import Executor, Rate, Unsupported
 from epochtop.engine.job.job import Job
 from epochtop.engine.protocol.events import Switched
 
@@ -26,13 +26,13 @@ class Executors:
         return next((each.executor for each in reversed(self.switched) if each.step <= step), self.first)
 
 
-class Choice:
+class ExecutorChoice:
     """Of one run. A run that goes on takes every step as it was, or would have been, taken the first time."""
 
     def __init__(self, job: Job, before: Executors | None, rate: Rate) -> None:
         self._job, self._rate, self._before = job, rate, before
         self._planned: list[Switched] = []
-        self._search: Search | None = None
+        self._search: ExecutorSearch | None = None
         self.notes: list[str] = []
 
     def begin(self, step: int) -> Executor:
@@ -44,7 +44,7 @@ class Choice:
         if self._job.spec.executor == "auto" and asked in ("auto", "eager"):
             asked = "eager"
             if self._before is None or not self._before.switched:
-                self._search = Search(self._job, step, self._rate)
+                self._search = ExecutorSearch(self._job, step, self._rate)
                 if self._search.why:
                     self.notes.append(f"auto stays with eager: {self._search.why}")
         return self._made(asked)
@@ -75,7 +75,7 @@ class Choice:
         begun = perf_counter()
         try:
             made = make(self._job, name)
-        except Unfit as unfit:
+        except Unsupported as unfit:
             self.notes.append(f"eager instead of {name}: {unfit}")
             return Eager(self._job)
         if name != "eager":
@@ -102,8 +102,8 @@ def make(job: Job, name: str) -> Executor:
                 from epochtop.engine.execution.cuda_graph import captured
 
                 return captured(job)
-            graph = Graph(job)
+            graph = CGraph(job)
             graph.build()
             if wrong := difference(job, graph, 0, lambda _: job.update.learning_rate):
-                raise Unfit(wrong)
+                raise Unsupported(wrong)
             return graph

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from epochtop.engine.data.downloads.cache import cache_folder
-from epochtop.engine.execution.executor import Executor, Rate, Unfit
+from epochtop.engine.execution.executor import Executor, Rate, Unsupported
 from epochtop.engine.execution.inputs import (
     PickedRows,
     Sizes,
@@ -28,7 +28,7 @@ from epochtop.engine.execution.inputs import (
     untouched,
 )
 from epochtop.engine.job.job import Job
-from epochtop.engine.step.batches import Resident
+from epochtop.engine.step.batches import ResidentBatches
 from epochtop.engine.step.step import Step, make_step
 from epochtop.engine.step.window import LossWindow
 
@@ -61,7 +61,7 @@ class Compiled(Executor):
         sizes = sizes_of(batches, job.parts.accumulate)
         count = self._together(step, most, sizes)
         rows = torch.empty(count, 0, dtype=torch.int64)
-        if isinstance(batches, Resident):
+        if isinstance(batches, ResidentBatches):
             rows = batches.ahead(sizes, count).view(count, -1)
             batches.position += rows.numel()
         factors = factors_of(job, step, count, rate)
@@ -75,7 +75,7 @@ class Compiled(Executor):
         """All steps of a program where they begin at a multiple of it, else one: the same ones after a kill."""
         batches, begun = self._job.batches, step
         left = most
-        if isinstance(batches, Resident):
+        if isinstance(batches, ResidentBatches):
             each = rows_a_step(self._job)
             begun = batches.position // each
             left = min(most, (len(batches.x) - batches.position) // each if sum(sizes) == each else 1)
@@ -105,7 +105,7 @@ def compiled(job: Job, held: Sequence[Tensor], sizes: Sizes, steps: int) -> Flat
             with torch.no_grad():
                 program(held, rows, factors)  # compiled now, by a step that is undone
     except Exception as error:
-        raise Unfit(f"torch.compile does not take it: {_first_line(error)}") from error
+        raise Unsupported(f"torch.compile does not take it: {_first_line(error)}") from error
     return program
 
 
@@ -138,7 +138,7 @@ def _one(
     parts = replace(
         job.parts,
         model=_Called(job.model, weights),
-        batches=PickedRows(job.batches, rows, sizes) if isinstance(job.batches, Resident) else job.batches,
+        batches=PickedRows(job.batches, rows, sizes) if isinstance(job.batches, ResidentBatches) else job.batches,
         parameters=leaves,
         update=lambda gradients: update.apply(gradients, factors),
         average=job.average.on(swap) if job.average else None,

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epochtop.engine.execution.executor import Executor, Rate, Unfit
+from epochtop.engine.execution.executor import Executor, Rate, Unsupported
 from epochtop.engine.execution.inputs import PickedRows, Sizes, factors_of, kinds, rows_a_step, sizes_of, untouched
 from epochtop.engine.job.job import Job
-from epochtop.engine.step.batches import Resident, Whole
+from epochtop.engine.step.batches import FullBatch, ResidentBatches
 from epochtop.engine.step.step import Step, make_step
-from epochtop.engine.step.torch_rules import Wrapped
-from epochtop.engine.step.update_rules import Lean
+from epochtop.engine.step.torch_rules import TorchRule
+from epochtop.engine.step.update_rules import InPlaceRule
 from epochtop.engine.step.window import LossWindow
 
 WARM_UP = 3
@@ -98,7 +98,7 @@ class CudaGraph(Executor):
         self._job, self._capture, self._make = job, capture, make or tensor_step
         self._captured: dict[tuple[Sizes, int], _Captured] = {}
         self._rate = torch.zeros((), device=job.device)
-        if isinstance(job.update, Wrapped):
+        if isinstance(job.update, TorchRule):
             job.update.take_rate_from(self._rate)
             with untouched(job):  # else what the trial steps remember could not be undone
                 job.update.begin()
@@ -117,12 +117,12 @@ class CudaGraph(Executor):
         job, batches = self._job, self._job.batches
         sizes = sizes_of(batches, job.parts.accumulate)
         rows, fitting = None, most
-        if isinstance(batches, Resident):
+        if isinstance(batches, ResidentBatches):
             rows = batches.ahead(sizes, min(most, self._steps))
             fitting = len(rows) // sum(sizes)
         count = self._steps if fitting >= self._steps and (sizes, self._steps) in self._captured else 1
         captured = self._get(sizes, count)
-        if rows is not None and isinstance(batches, Resident):
+        if rows is not None and isinstance(batches, ResidentBatches):
             batches.position += count * sum(sizes)
             captured.rows.copy_(rows[: count * sum(sizes)])
         self._fill(captured, step, count, rate)
@@ -135,7 +135,7 @@ class CudaGraph(Executor):
 
     def _fill(self, captured: _Captured, step: int, count: int, rate: Rate) -> None:
         update = self._job.update
-        if isinstance(update, Lean):
+        if isinstance(update, InPlaceRule):
             values = factors_of(self._job, step, count, rate)
             update.steps += count
         elif self._job.schedule.constant:
@@ -155,7 +155,7 @@ class CudaGraph(Executor):
     def _new(self, sizes: Sizes, steps: int) -> _Captured:
         job, device = self._job, self._job.device
         rows = torch.zeros(steps * sum(sizes), dtype=torch.int64, device=device)
-        width = len(job.update.factors(1.0, 0)) if isinstance(job.update, Lean) else 1
+        width = len(job.update.factors(1.0, 0)) if isinstance(job.update, InPlaceRule) else 1
         factors = torch.ones(steps, width, device=device)
         losses = torch.zeros(steps, device=device)
         parts = rows.split(sum(sizes)) if sizes else (rows,) * steps
@@ -167,7 +167,7 @@ class CudaGraph(Executor):
         try:
             return _Captured(self._capture(enqueue), rows, factors, losses, each)
         except RuntimeError as error:
-            raise Unfit(f"CUDA does not capture it: {str(error).splitlines()[0][:200]}") from error
+            raise Unsupported(f"CUDA does not capture it: {str(error).splitlines()[0][:200]}") from error
 
 
 def captured(job: Job, **more: Any) -> CudaGraph:
@@ -175,15 +175,15 @@ def captured(job: Job, **more: Any) -> CudaGraph:
     try:
         return CudaGraph(job, **more)
     except torch.OutOfMemoryError:
-        raise Unfit("the copies that trial steps need do not fit into the device's memory") from None
+        raise Unsupported("the copies that trial steps need do not fit into the device's memory") from None
 
 
 def tensor_step(job: Job, rows: Tensor, sizes: Sizes, factors: Sequence[Tensor], rate: Tensor) -> Step:
     """The step for the rows and factors that these tensors hold when it is taken; `rate` is torch's own optimizers'."""
     update = job.update
-    batches = PickedRows(job.batches, rows, sizes) if isinstance(job.batches, Resident) else job.batches
+    batches = PickedRows(job.batches, rows, sizes) if isinstance(job.batches, ResidentBatches) else job.batches
     parts = replace(job.parts, batches=batches)
-    if isinstance(update, Lean):
+    if isinstance(update, InPlaceRule):
         lean = update
         return make_step(replace(parts, update=lambda gradients: lean.apply(gradients, factors)))
     step = make_step(parts)
@@ -200,21 +200,21 @@ def tensor_step(job: Job, rows: Tensor, sizes: Sizes, factors: Sequence[Tensor],
 def steps_an_epoch(job: Job) -> int:
     """Steps of an epoch that take full batches; any number where every step takes all rows."""
     batches = job.batches
-    if not isinstance(batches, Resident):
+    if not isinstance(batches, ResidentBatches):
         return MOST_STEPS
     return max(1, len(batches.x) // rows_a_step(job))
 
 
 def _check(job: Job) -> None:
     if job.spec.processes > 1:
-        raise Unfit("several processes exchange gradients in its steps")
-    if not isinstance(job.batches, Whole | Resident):
-        raise Unfit("its rows are streamed or loaded")
-    if isinstance(job.update, Wrapped):
+        raise Unsupported("several processes exchange gradients in its steps")
+    if not isinstance(job.batches, FullBatch | ResidentBatches):
+        raise Unsupported("its rows are streamed or loaded")
+    if isinstance(job.update, TorchRule):
         if not job.update.can_be_captured:
-            raise Unfit(f"torch's {job.spec.optimizer} reads its step count on the host")
-    elif not isinstance(job.update, Lean):
-        raise Unfit(f"the step of {job.spec.optimizer} is fixed when it is captured")
+            raise Unsupported(f"torch's {job.spec.optimizer} reads its step count on the host")
+    elif not isinstance(job.update, InPlaceRule):
+        raise Unsupported(f"the step of {job.spec.optimizer} is fixed when it is captured")
 
 
 def _seconds(replay: Callable[[], None], times: int = 20) -> float:

@@ -12,7 +12,7 @@ Rate = Callable[[int], float]
 """The learning rate of the step that is taken when so many steps are done; a pure function between two boundaries."""
 
 
-class Unfit(Exception):  # noqa: N818 - reads as a statement: the job is unfit
+class Unsupported(Exception):  # noqa: N818 - reads as a statement: the job is unfit
     """A job that an executor cannot take. The message says what of it, for people."""
 
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from epochtop.engine.execution.executor import Rate, Unfit
+from epochtop.engine.execution.executor import Rate, Unsupported
 from epochtop.engine.job.job import Job
-from epochtop.engine.step.batches import Batch, Batches, Resident, Whole
+from epochtop.engine.step.batches import Batch, Batches, FullBatch, ResidentBatches
 from epochtop.engine.step.step import Step, make_step
-from epochtop.engine.step.update_rules import Lean
+from epochtop.engine.step.update_rules import InPlaceRule
 
 Sizes = tuple[int, ...]
 """Rows of each batch of a step; empty where every step takes all rows."""
@@ -22,7 +22,7 @@ Sizes = tuple[int, ...]
 class PickedRows(Batches):
     """Batches of a step whose row numbers stand in one tensor."""
 
-    def __init__(self, batches: Resident, rows: Tensor, sizes: Sizes) -> None:
+    def __init__(self, batches: ResidentBatches, rows: Tensor, sizes: Sizes) -> None:
         self._x, self._y, self._rows, self._sizes = batches.x, batches.y, rows, sizes
         self.per_epoch, self.position = batches.per_epoch, 0
 
@@ -36,33 +36,33 @@ class PickedRows(Batches):
             picked.append(Batch(x, y, len(rows) / len(self._rows)))
         return picked
 
-    def memory(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         return {}
 
-    def recall(self, memory: dict[str, Tensor], position: int) -> None:
+    def load_state_dict(self, memory: dict[str, Tensor], position: int) -> None:
         raise NotImplementedError
 
 
-def lean(job: Job) -> Lean:
+def lean(job: Job) -> InPlaceRule:
     """The update of a job whose steps can be recorded. Raises Unfit for any other job."""
     if job.spec.processes > 1:
-        raise Unfit("several processes exchange gradients in its steps")
+        raise Unsupported("several processes exchange gradients in its steps")
     if job.spec.dropout and job.spec.checkpoint_activations:
-        raise Unfit("what dropout draws is drawn again for the backward pass")
-    if not isinstance(job.batches, Whole | Resident):
-        raise Unfit("its rows are streamed or loaded")
-    if not isinstance(job.update, Lean):
+        raise Unsupported("what dropout draws is drawn again for the backward pass")
+    if not isinstance(job.batches, FullBatch | ResidentBatches):
+        raise Unsupported("its rows are streamed or loaded")
+    if not isinstance(job.update, InPlaceRule):
         what = (
             "fp16 scales its loss" if job.spec.precision == "fp16" else f"{job.spec.optimizer} is torch's own optimizer"
         )
-        raise Unfit(what)
+        raise Unsupported(what)
     return job.update
 
 
 def live_step(job: Job, rows: Tensor, sizes: Sizes, factors: tuple[Tensor, ...]) -> Step:
     """The step of `job` for the rows and factors that these tensors hold when it is taken."""
     update = lean(job)
-    batches = PickedRows(job.batches, rows, sizes) if isinstance(job.batches, Resident) else job.batches
+    batches = PickedRows(job.batches, rows, sizes) if isinstance(job.batches, ResidentBatches) else job.batches
     parts = replace(job.parts, batches=batches, update=lambda gradients: update.apply(gradients, factors))
     return make_step(parts)
 
@@ -71,27 +71,27 @@ def live_step(job: Job, rows: Tensor, sizes: Sizes, factors: tuple[Tensor, ...])
 def untouched(job: Job) -> Iterator[None]:
     """Leaves a job as it was: weights, buffers, the update's memory, the average, the epoch, the generators."""
     held = [*job.model.parameters(), *job.model.buffers()]
-    held += [tensor for slot in job.update.memory().values() for tensor in slot.values()]
+    held += [tensor for slot in job.update.state_dict().values() for tensor in slot.values()]
     held += job.average.tensors.values() if job.average else ()
     tensors = [tensor.detach() for tensor in held]
     copies = [tensor.clone() for tensor in tensors]
-    epoch, position = {name: tensor.clone() for name, tensor in job.batches.memory().items()}, job.batches.position
-    rate, steps = job.update.learning_rate, job.update.steps if isinstance(job.update, Lean) else 0
+    epoch, position = {name: tensor.clone() for name, tensor in job.batches.state_dict().items()}, job.batches.position
+    rate, steps = job.update.learning_rate, job.update.steps if isinstance(job.update, InPlaceRule) else 0
     with torch.random.fork_rng(devices=[job.device.index or 0] if job.device.type == "cuda" else []):
         try:
             yield
         finally:
             for tensor, copy in zip(tensors, copies, strict=True):
                 tensor.copy_(copy)
-            job.batches.recall(epoch, position)
+            job.batches.load_state_dict(epoch, position)
             job.update.learning_rate = rate
-            if isinstance(job.update, Lean):
+            if isinstance(job.update, InPlaceRule):
                 job.update.steps = steps
 
 
 def sizes_of(batches: Batches, accumulate: int) -> Sizes:
     """What the next step takes."""
-    return batches.sizes(accumulate) if isinstance(batches, Resident) else ()
+    return batches.sizes(accumulate) if isinstance(batches, ResidentBatches) else ()
 
 
 def factors_of(job: Job, step: int, count: int, rate: Rate) -> Tensor:
@@ -110,13 +110,13 @@ def factors_of(job: Job, step: int, count: int, rate: Rate) -> Tensor:
 def rows_a_step(job: Job) -> int:
     """Rows that a step takes, except the last one of an epoch."""
     batches = job.batches
-    return batches.size * job.parts.accumulate if isinstance(batches, Resident) else job.plan.rows
+    return batches.size * job.parts.accumulate if isinstance(batches, ResidentBatches) else job.plan.rows
 
 
 def kinds(job: Job) -> Iterator[Sizes]:
     """What steps can take: full batches first, then what is left at the end of an epoch."""
     batches = job.batches
-    if not isinstance(batches, Resident):
+    if not isinstance(batches, ResidentBatches):
         yield ()
         return
     each, rows, whole = batches.size, len(batches.x), rows_a_step(job)

@@ -109,7 +109,7 @@ def _filled(
 
 
 def _outputs(preparation: Preparation) -> int:
-    """Units of the last layer, as :class:`epochtop.engine.data.dataset.Split` counts them."""
+    """Units of the last layer, as :class:`epochtop.engine.data.dataset.PreparedDataset` counts them."""
     counts = {"cross_entropy": len(preparation.classes), "next_character": len(preparation.vocabulary)}
     return counts.get(preparation.loss, 1)
 

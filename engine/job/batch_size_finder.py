@@ -20,8 +20,8 @@ from epochtop.engine.device.peak import measured, release
 from epochtop.engine.device.select import choose_device, free_bytes
 from epochtop.engine.job import memory_estimate, state
 from epochtop.engine.job.job import build
-from epochtop.engine.job.plan import plan
-from epochtop.engine.job.workload import Material
+from epochtop.engine.job.plan import make_plan
+from epochtop.engine.job.workload import Workload
 from epochtop.engine.protocol.requests import BatchFound
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
@@ -31,7 +31,7 @@ class Search:
     """What has been tried so far of one spec."""
 
     spec: RunSpec
-    material: Material
+    workload: Workload
     device: torch.device
     budget: int
     tries: list[tuple[int, int | None]] = field(default_factory=list)
@@ -52,15 +52,15 @@ class Search:
 
     def _steps(self, size: int) -> None:
         spec = msgspec.structs.replace(self.spec, batch_size=size)
-        stuff = self.material
-        if stuff.task is not None:  # its model is used up by a job
-            task = dataclasses.replace(stuff.task, model=copy.deepcopy(stuff.task.model))
-            stuff = dataclasses.replace(stuff, task=task)
-        made = msgspec.structs.replace(plan(spec, stuff, self.device), available_bytes=None)
-        job = build(spec, stuff, made, checked=False)
+        workload = self.workload
+        if workload.task is not None:  # its model is used up by a job
+            task = dataclasses.replace(workload.task, model=copy.deepcopy(workload.task.model))
+            workload = dataclasses.replace(workload, task=task)
+        made = msgspec.structs.replace(make_plan(spec, workload, self.device), available_bytes=None)
+        job = build(spec, workload, made, checked=False)
         job.step()
-        job.judge.evaluate(job.model, job.judged, job.average.tensors if job.average else None)
-        kept = state.weights(job), state.take(job)
+        job.evaluator.evaluate(job.model, job.eval_batches, job.average.tensors if job.average else None)
+        kept = state.weights(job), state.capture(job)
         loss = job.step()
         if self.device.type == "cuda":
             float(loss)  # errors of the device show here
@@ -84,20 +84,20 @@ class Search:
         return need + (size - largest) * self.row_bytes()
 
 
-def find(spec: RunSpec, stuff: Material, margin: float, available: int | None = None) -> BatchFound:
+def find(spec: RunSpec, workload: Workload, margin: float, available: int | None = None) -> BatchFound:
     """Try powers of two, and all rows at last. Raises Invalid where not even the smallest batch fits.
 
     `available` is the free memory in bytes; it is asked for where it is not given.
     """
     spec = msgspec.structs.replace(spec, processes=1, shard=False)
     device = choose_device(spec.device)
-    rows = len(stuff.train)  # type: ignore[arg-type]
+    rows = len(workload.train)  # type: ignore[arg-type]
     # the first job of a process loads what torch loads late, which is no need of a batch
-    Search(spec, stuff, device, 0).fits(min(2, rows))
+    Search(spec, workload, device, 0).fits(min(2, rows))
     free = available if available is not None else free_bytes(device, exact=True)
     if free is None:
         raise Invalid("device", f"the free memory of {device} cannot be read; find-batch works on cpu and cuda")
-    search = Search(spec, stuff, device, int(margin * free))
+    search = Search(spec, workload, device, int(margin * free))
     _hold(device, search.budget)
     best, ended = _grow(search, rows)
     return BatchFound(

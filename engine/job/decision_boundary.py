@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from epochtop.engine.job.workload import Material
+from epochtop.engine.job.workload import Workload
 from epochtop.engine.protocol.events import Mapped
 
 COLUMNS, ROWS = 72, 44
@@ -31,9 +31,9 @@ class MapLabel:
 class Boundary:
     """The plane of one job. Use :func:`boundary_of`."""
 
-    def __init__(self, stuff: Material, device: torch.device) -> None:
-        assert stuff.split is not None
-        x, y = stuff.split.train.x, stuff.split.train.y
+    def __init__(self, workload: Workload, device: torch.device) -> None:
+        assert workload.split is not None
+        x, y = workload.split.train.x, workload.split.train.y
         low, high = x.min(axis=0), x.max(axis=0)
         edge = np.maximum(high - low, 1e-6) * MARGIN
         self._low, self._high = low - edge, high + edge
@@ -72,7 +72,7 @@ class Boundary:
         )
 
 
-def boundary_of(stuff: Material, device: torch.device) -> Boundary | None:
+def boundary_of(workload: Workload, device: torch.device) -> Boundary | None:
     """The plane of a job that sorts rows of two features into classes; None for any other."""
-    two = stuff.split is not None and stuff.shape == (2,) and 2 <= len(stuff.classes) <= 16
-    return Boundary(stuff, device) if two else None
+    two = workload.split is not None and workload.shape == (2,) and 2 <= len(workload.classes) <= 16
+    return Boundary(workload, device) if two else None

@@ -16,7 +16,7 @@ def enqueue(job: Job, test: bool = False) -> tuple[Tensor, Tensor | None]:
     """
     average = job.average.tensors if job.average and job.shards is None else None
     with job.shards.evaluating(job.average) if job.shards else nullcontext():
-        figures = job.judge.evaluate(job.model, job.test if test else job.judged, average)
+        figures = job.evaluator.evaluate(job.model, job.test if test else job.eval_batches, average)
         boundary = None if test else job.boundary
         mapped = boundary.enqueue(job.model, average) if boundary is not None else None
     return figures, mapped

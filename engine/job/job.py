@@ -20,17 +20,17 @@ from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device.select import free_bytes
 from epochtop.engine.job import memory_estimate, threads
 from epochtop.engine.job.decision_boundary import Boundary, boundary_of
-from epochtop.engine.job.workload import Material
+from epochtop.engine.job.workload import Workload
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.schedules import Schedule
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.step.batches import Batches, Loaded, Resident, Share, Streamed, Whole
-from epochtop.engine.step.deferred_rule import Carried
-from epochtop.engine.step.ema import Average
-from epochtop.engine.step.evaluation import Judge, Pieces, pieces
-from epochtop.engine.step.step import Parts, Step, make_step
-from epochtop.engine.step.torch_rules import make_update
-from epochtop.engine.step.update_rules import Update
+from epochtop.engine.step.batches import Batches, DataShard, FullBatch, LoaderBatches, ResidentBatches, StreamedBatches
+from epochtop.engine.step.deferred_rule import DeferredRule
+from epochtop.engine.step.ema import WeightAverage
+from epochtop.engine.step.evaluation import EvalBatches, Evaluator, eval_batches
+from epochtop.engine.step.step import Step, StepParts, make_step
+from epochtop.engine.step.torch_rules import make_update_rule
+from epochtop.engine.step.update_rules import UpdateRule
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -49,7 +49,7 @@ class ShardedWeights(Protocol):
         """Copies of weights with the rows of all ranks."""
         ...
 
-    def evaluating(self, average: Average | None) -> AbstractContextManager[None]:
+    def evaluating(self, average: WeightAverage | None) -> AbstractContextManager[None]:
         """The moving average, where there is one, takes the place of the weights meanwhile."""
         ...
 
@@ -63,22 +63,22 @@ class Job:
     model: nn.Module
     names: Sequence[str]
     """Of the parameters that are trained, in the order of the update's."""
-    update: Update
+    update: UpdateRule
     batches: Batches
-    average: Average | None
+    average: WeightAverage | None
     schedule: Schedule
-    parts: Parts
+    parts: StepParts
     """What a step is made of."""
     step: Step
     """Taken again and again."""
-    judge: Judge
-    judged: Pieces
+    evaluator: Evaluator
+    eval_batches: EvalBatches
     """What the best weights are judged by: validation rows, else test rows, else the training rows."""
-    judged_on: str
+    eval_split: str
     """`validation`, `test` or `train`."""
-    test: Pieces
+    test: EvalBatches
     plan: Plan
-    material: Material
+    workload: Workload
     boundary: Boundary | None = None
     """Where it can be drawn: two features, a few classes."""
     shards: ShardedWeights | None = None
@@ -94,9 +94,9 @@ class Job:
 
 def build(
     spec: RunSpec,
-    stuff: Material,
+    workload: Workload,
     made: Plan,
-    share: Share = Share(),  # noqa: B008 - frozen
+    share: DataShard = DataShard(),  # noqa: B008 - frozen
     checked: bool = True,
 ) -> Job:
     """Build the model and move the rows. On a GPU this creates its context. Raises Invalid.
@@ -108,15 +108,15 @@ def build(
     if checked:
         memory_estimate.check(msgspec.structs.replace(made, available_bytes=free_bytes(device, exact=True)), spec)
     torch.manual_seed(spec.seed)  # nothing may draw from the default generator between here and the model
-    model = stuff.model(spec)
+    model = workload.model(spec)
     if not spec.shard:
         model = model.to(device)
     if spec.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
-    notes = list(stuff.notes)
-    resident = memory_estimate.resident(spec, stuff, device, notes)
-    job = _assemble(spec, stuff, made, model, resident, share)
+    notes = list(workload.notes)
+    resident = memory_estimate.resident(spec, workload, device, notes)
+    job = _assemble(spec, workload, made, model, resident, share)
     job.notes = notes + threads.choose(spec, job.device, partial(copied_step, job))
     return job
 
@@ -126,13 +126,13 @@ def copied_step(job: Job) -> Step:
     model = copy.deepcopy(job.model)
     parameters = [weight for weight in model.parameters() if weight.requires_grad]
     return make_step(
-        Parts(
+        StepParts(
             model=model,
-            criterion=job.material.criterion(job.spec, job.device),
-            update=make_update(job.spec, parameters),
-            batches=job.material.first(job.spec.batch_size, job.device),
+            criterion=job.workload.criterion(job.spec, job.device),
+            update=make_update_rule(job.spec, parameters),
+            batches=job.workload.first(job.spec.batch_size, job.device),
             parameters=parameters,
-            autocast=job.judge.autocast,
+            autocast=job.evaluator.autocast,
         )
     )
 
@@ -147,17 +147,17 @@ def _set_up(spec: RunSpec, device: torch.device) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"
 
 
-def _assemble(spec: RunSpec, stuff: Material, made: Plan, model: nn.Module, resident: bool, share: Share) -> Job:
+def _assemble(spec: RunSpec, workload: Workload, made: Plan, model: nn.Module, resident: bool, share: DataShard) -> Job:
     device = torch.device(made.device)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not trained:
         raise Invalid("task" if spec.task else "model", "has no parameter that can be trained")
-    loss = stuff.criterion(spec, device)
+    loss = workload.criterion(spec, device)
     autocast = AUTOCAST.get(spec.precision)
-    average = Average(model.state_dict(keep_vars=True), spec.ema) if spec.ema else None
-    update = Carried(spec.learning_rate) if spec.shard else make_update(spec, list(trained.values()))
-    batches = _batches(spec, stuff, device, resident, share)
-    parts = Parts(
+    average = WeightAverage(model.state_dict(keep_vars=True), spec.ema) if spec.ema else None
+    update = DeferredRule(spec.learning_rate) if spec.shard else make_update_rule(spec, list(trained.values()))
+    batches = _batches(spec, workload, device, resident, share)
+    parts = StepParts(
         model=model,
         criterion=loss,
         update=update,
@@ -171,12 +171,12 @@ def _assemble(spec: RunSpec, stuff: Material, made: Plan, model: nn.Module, resi
     )
     rows = min(spec.batch_size or made.rows, made.rows)
     careful = bool(spec.task) or spec.oom_retry
-    test = pieces(stuff.test, device, resident, rows, careful)
-    judged, judged_on = test, "test"
+    test = eval_batches(workload.test, device, resident, rows, careful)
+    held_out, eval_split = test, "test"
     if made.validation_rows:
-        judged, judged_on = pieces(stuff.validation, device, resident, rows, careful), "validation"
+        held_out, eval_split = eval_batches(workload.validation, device, resident, rows, careful), "validation"
     elif not made.test_rows:
-        judged, judged_on = pieces(stuff.train, device, resident, rows, careful), "train"
+        held_out, eval_split = eval_batches(workload.train, device, resident, rows, careful), "train"
     return Job(
         spec=spec,
         device=device,
@@ -188,24 +188,24 @@ def _assemble(spec: RunSpec, stuff: Material, made: Plan, model: nn.Module, resi
         schedule=Schedule(spec, made.steps),
         parts=parts,
         step=make_step(parts),
-        judge=Judge(stuff.judging, stuff.metrics, device, autocast),
-        judged=judged,
-        judged_on=judged_on,
+        evaluator=Evaluator(workload.eval_loss, workload.metrics, device, autocast),
+        eval_batches=held_out,
+        eval_split=eval_split,
         test=test,
         plan=made,
-        material=stuff,
-        boundary=boundary_of(stuff, device),
+        workload=workload,
+        boundary=boundary_of(workload, device),
     )
 
 
-def _batches(spec: RunSpec, stuff: Material, device: torch.device, resident: bool, share: Share) -> Batches:
-    train = stuff.train
+def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: bool, share: DataShard) -> Batches:
+    train = workload.train
     if not isinstance(train, Rows):
-        return Loaded(train, spec.batch_size or len(train), spec.seed, share, device, spec.workers)  # type: ignore[arg-type]
+        return LoaderBatches(train, spec.batch_size or len(train), spec.seed, share, device, spec.workers)  # type: ignore[arg-type]
     whole = spec.batch_size == 0 or spec.batch_size * share.of >= len(train)
     if not resident and not whole:
-        return Streamed(train, spec.batch_size, spec.seed, share, device)
+        return StreamedBatches(train, spec.batch_size, spec.seed, share, device)
     x, y = torch.from_numpy(train.x).to(device), torch.from_numpy(train.y).to(device)
     if spec.channels_last and x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    return Whole(x, y, share) if whole else Resident(x, y, spec.batch_size, spec.seed, share)
+    return FullBatch(x, y, share) if whole else ResidentBatches(x, y, spec.batch_size, spec.seed, share)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from epochtop.engine.device.select import free_bytes
-from epochtop.engine.job.workload import Material
+from epochtop.engine.job.workload import Workload
 from epochtop.engine.models import summary
 from epochtop.engine.models.summary import held_bytes, memory_bytes, scaled
 from epochtop.engine.models.trace import measure
@@ -16,13 +16,13 @@ SHARE = 0.5
 """Rows lie on the device while they need at most this share of its free memory."""
 
 
-def summary_of(spec: RunSpec, stuff: Material, rows: int) -> ModelSummary:
+def summary_of(spec: RunSpec, workload: Workload, rows: int) -> ModelSummary:
     """The model of a run and what it keeps for a batch of `rows`. Raises Invalid where the rows do not fit it."""
-    if stuff.task is not None:
-        few = stuff.task.batch(2)[0]
-        return scaled(measure(stuff.task.model, few), rows)
-    assert stuff.preparation is not None
-    return summary.summary_of(spec, stuff.preparation, stuff.outputs, rows, stuff.shape)
+    if workload.task is not None:
+        few = workload.task.batch(2)[0]
+        return scaled(measure(workload.task.model, few), rows)
+    assert workload.preparation is not None
+    return summary.summary_of(spec, workload.preparation, workload.outputs, rows, workload.shape)
 
 
 def check(made: Plan, spec: RunSpec) -> None:
@@ -57,16 +57,16 @@ def gib(size: int) -> str:
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
 
 
-def resident(spec: RunSpec, stuff: Material, device: torch.device, notes: list[str]) -> bool:
+def resident(spec: RunSpec, workload: Workload, device: torch.device, notes: list[str]) -> bool:
     """Whether the rows are to lie on `device`; says why."""
     if device.type == "cpu" and spec.placement != "stream":
         return True  # the host's memory is the device's
     free = free_bytes(device, exact=True)
     if spec.placement == "auto":
-        fits = free is None or stuff.bytes <= SHARE * free
+        fits = free is None or workload.bytes <= SHARE * free
         if not fits:
             notes.append(
-                f"rows are streamed: {gib(stuff.bytes)} is more than half of the {gib(free or 0)} free on {device}"
+                f"rows are streamed: {gib(workload.bytes)} is more than half of the {gib(free or 0)} free on {device}"
             )
         return fits
     notes.append(

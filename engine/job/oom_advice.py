@@ -69,8 +69,8 @@ def advice(job: Job) -> str:
 def need(spec: RunSpec, job: Job) -> int:
     """Estimated bytes of a step of `spec` on the data of `job`, with the rows."""
     rows = job.plan.rows
-    summary = memory_estimate.summary_of(spec, job.material, min(spec.batch_size or rows, rows))
-    return memory_estimate.memory_bytes(spec, summary) + job.material.bytes
+    summary = memory_estimate.summary_of(spec, job.workload, min(spec.batch_size or rows, rows))
+    return memory_estimate.memory_bytes(spec, summary) + job.workload.bytes
 
 
 def changes(job: Job) -> list[tuple[str, RunSpec]]:

@@ -29,7 +29,7 @@ def weights(job: Job) -> dict[str, Tensor]:
     return {f"{MODEL}{name}": tensor.detach().clone() for name, tensor in source.items()}
 
 
-def take(job: Job) -> tuple[dict[str, Tensor], Values]:
+def capture(job: Job) -> tuple[dict[str, Tensor], Values]:
     """Everything that changes from step to step, except what the loop keeps count of.
 
     Where weights are sharded all ranks must call it; the first one gets them whole.
@@ -38,12 +38,12 @@ def take(job: Job) -> tuple[dict[str, Tensor], Values]:
     state = {f"{MODEL}{name}": copy(name, tensor) for name, tensor in _state(job).items()}
     if job.average:
         state |= {f"{AVERAGE}{name}": copy(name, tensor) for name, tensor in job.average.tensors.items()}
-    for key, tensors in job.update.memory().items():
+    for key, tensors in job.update.state_dict().items():
         named = ((job.names[number], tensor) for number, tensor in tensors.items())
         state |= {f"{OPTIMIZER}{key}.{name}": copy(name, tensor) for name, tensor in named}
-    state |= {f"{BATCHES}{key}": tensor.clone() for key, tensor in job.batches.memory().items()}
+    state |= {f"{BATCHES}{key}": tensor.clone() for key, tensor in job.batches.state_dict().items()}
     state |= generators(job.device)
-    return state, {"rows_taken_of_epoch": job.batches.position, **job.schedule.memory()}
+    return state, {"rows_taken_of_epoch": job.batches.position, **job.schedule.state_dict()}
 
 
 def _state(job: Job) -> Mapping[str, Tensor]:
@@ -63,7 +63,7 @@ def generators(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore(job: Job, tensors: Mapping[str, Tensor], values: Values, steps: int, rank: int = 0) -> None:
-    """Put a job where :func:`take` was called, `steps` steps from the beginning. Raises Invalid.
+    """Put a job where :func:`capture` was called, `steps` steps from the beginning. Raises Invalid.
 
     The generators are those of process `rank`, whose state lies beside the first one's with its number.
     """
@@ -76,18 +76,18 @@ def restore(job: Job, tensors: Mapping[str, Tensor], values: Values, steps: int,
         for name, tensor in _part(tensors, AVERAGE).items():
             job.average.tensors[name].copy_(tensor)
     _restore_update(job, _part(tensors, OPTIMIZER), steps)
-    restore_course(job, tensors, values, rank)
+    restore_progress(job, tensors, values, rank)
 
 
-def restore_course(job: Job, tensors: Mapping[str, Tensor], values: Values, rank: int = 0) -> None:
+def restore_progress(job: Job, tensors: Mapping[str, Tensor], values: Values, rank: int = 0) -> None:
     """The part of it that does not grow with the model: order of the epoch, schedule, generators."""
-    job.batches.recall(_part(tensors, BATCHES), int(values["rows_taken_of_epoch"] or 0))
-    job.schedule.recall(values)
+    job.batches.load_state_dict(_part(tensors, BATCHES), int(values["rows_taken_of_epoch"] or 0))
+    job.schedule.load_state_dict(values)
     _restore_rng(job, tensors, f".{rank}" if rank else "")
 
 
-def is_of_course(name: str) -> bool:
-    """Whether :func:`restore_course` takes this tensor."""
+def is_progress(name: str) -> bool:
+    """Whether :func:`restore_progress` takes this tensor."""
     return not name.startswith((MODEL, OPTIMIZER, AVERAGE))
 
 
@@ -99,7 +99,7 @@ def _restore_update(job: Job, tensors: Mapping[str, Tensor], steps: int) -> None
             if "." not in what:  # else the parameter `b` would take what belongs to `a.b`
                 memory.setdefault(what, {})[number] = tensors[key].to(job.parts.parameters[number].device)
     if memory or steps:
-        job.update.recall(memory, steps)
+        job.update.load_state_dict(memory, steps)
 
 
 def _restore_rng(job: Job, tensors: Mapping[str, Tensor], of_rank: str) -> None:

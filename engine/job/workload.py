@@ -15,12 +15,12 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from epochtop.engine.data import load
-from epochtop.engine.data.dataset import Preparation, Rows, Say, Split, quiet
+from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
 from epochtop.engine.models import build
 from epochtop.engine.models.trace import tensors_of
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.step.batches import Share, Whole, move
-from epochtop.engine.step.evaluation import OwnMetrics
+from epochtop.engine.step.batches import DataShard, FullBatch, move
+from epochtop.engine.step.evaluation import TaskMetrics
 from epochtop.engine.step.losses import criterion
 from epochtop.engine.step.metrics import Metrics
 from epochtop.engine.step.step import Criterion
@@ -31,7 +31,7 @@ Examples = Rows | Dataset[Any]
 
 
 @dataclass(frozen=True)
-class Material:
+class Workload:
     """Everything but the device and the optimizer."""
 
     train: Examples
@@ -39,14 +39,14 @@ class Material:
     test: Examples
     loss: str
     """Name of the loss."""
-    judging: Criterion
+    eval_loss: Criterion
     """The loss as it is reported for rows that are held out: no smoothing, no weights."""
-    metrics: Metrics | OwnMetrics
+    metrics: Metrics | TaskMetrics
     outputs: int
     shape: tuple[int, ...]
     """Of a row."""
     classes: tuple[str, ...]
-    split: Split | None = None
+    split: PreparedDataset | None = None
     """Where the rows come from a dataset."""
     task: Task | None = None
     notes: tuple[str, ...] = ()
@@ -61,14 +61,14 @@ class Material:
         """Memory of all rows; a Dataset's are not known."""
         return sum(part.bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))
 
-    def first(self, rows: int, device: torch.device) -> Whole:
+    def first(self, rows: int, device: torch.device) -> FullBatch:
         """The first `rows` examples (0 for all) as a batch that is taken again and again, for measuring."""
         if isinstance(self.train, Rows):
             x, y = (torch.from_numpy(array[: rows or None]) for array in (self.train.x, self.train.y))
         else:
             assert self.task is not None
             x, y = self.task.batch(rows or len(self.train))  # type: ignore[arg-type]
-        return Whole(move(x, device), move(y, device), Share())
+        return FullBatch(move(x, device), move(y, device), DataShard())
 
     def model(self, spec: RunSpec) -> nn.Module:
         """The model with fresh weights, drawn from the default generator; a task brings its own."""
@@ -86,18 +86,18 @@ class Material:
         return criterion(self.loss, weights, spec.label_smoothing)
 
 
-def material(spec: RunSpec, say: Say = quiet) -> Material:
+def load_workload(spec: RunSpec, say: OnProgress = no_progress) -> Workload:
     """Load what `spec` asks for; `say` hears what takes long. Raises Invalid."""
     if spec.task:
         torch.manual_seed(spec.seed)  # the user's function builds the model
         return _of_task(load_task(spec.task))
     split = load.load(spec, say)
-    return Material(
+    return Workload(
         train=split.train,
         validation=split.validation,
         test=split.test,
         loss=split.preparation.loss,
-        judging=criterion(split.preparation.loss),
+        eval_loss=criterion(split.preparation.loss),
         metrics=Metrics(split.preparation.loss, split.outputs, split.preparation.target_spread),
         outputs=split.outputs,
         shape=tuple(split.train.x.shape[1:]),
@@ -107,19 +107,19 @@ def material(spec: RunSpec, say: Say = quiet) -> Material:
     )
 
 
-def _of_task(task: Task) -> Material:
+def _of_task(task: Task) -> Workload:
     train = task.examples("train")
     output = _try(task)
     own_loss = task.loss is not functional.cross_entropy
-    metrics: Metrics | OwnMetrics = OwnMetrics(task.metrics)
+    metrics: Metrics | TaskMetrics = TaskMetrics(task.metrics)
     if not task.metrics and not own_loss and output.ndim == 2:
         metrics = Metrics("cross_entropy", output.shape[1])
-    return Material(
+    return Workload(
         train=train,
         validation=task.examples("validation"),
         test=task.examples("test"),
         loss=_name(task.loss),
-        judging=task.loss,
+        eval_loss=task.loss,
         metrics=metrics,
         outputs=output.shape[-1] if output.ndim > 1 else 1,
         shape=tuple(train.x.shape[1:]) if isinstance(train, Rows) else _shape(task),

@@ -15,7 +15,7 @@ import msgspec
 
 from epochtop.engine.lab.experiment import Experiment, Picture, Row
 from epochtop.engine.lab.statistics import Difference, Figure, figure, gathered, of_picture, percent, quantity
-from epochtop.engine.protocol.experiments import Asked, Cell
+from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
 from epochtop.engine.protocol.fields import fields, parse, show, texts_of
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
@@ -37,7 +37,7 @@ class Result:
     """The id of its run."""
     created: float
     """Unix time in seconds."""
-    asked: Asked
+    asked: ExperimentRequest
     spec: RunSpec
     rows: Sequence[Row]
     outcome: str = "finished"

@@ -57,7 +57,7 @@ class Stopped(Exception):  # noqa: N818 - an event, in the project's words
 
 
 @dataclass
-class Bench:
+class ExperimentContext:
     """What an experiment measures with: its fields, the job, devices, and how long it may take."""
 
     fields: msgspec.Struct
@@ -83,7 +83,7 @@ class Bench:
         """What is left of the budget; not below 0."""
         return max(0.0, self.begun + self.budget_s - time.perf_counter())
 
-    def with_time(self, seconds: float) -> Bench:
+    def with_time(self, seconds: float) -> ExperimentContext:
         """The same with at least `seconds` left, however much of the budget is used up."""
         passed_s = time.perf_counter() - self.begun
         return replace(self, budget_s=max(self.budget_s, passed_s + seconds))
@@ -116,7 +116,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     reading: str
     """How to read the picture."""
     pictures: tuple[Picture, ...]
-    measure: Callable[[Bench], Iterator[Row]]
+    measure: Callable[[ExperimentContext], Iterator[Row]]
     """Yields rows as they are measured. Calls `check` between measurements. Raises Invalid for what cannot be measured."""
     conclude: Callable[[Findings], Verdict]
     """A pure function of the rows, whatever rows they are, few or none included."""

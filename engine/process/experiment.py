@@ -25,11 +25,11 @@ from epochtop.engine.device.select import choose_device
 from epochtop.engine.hardware import usable_cpus, usable_memory_bytes
 from epochtop.engine.job.failures import explain
 from epochtop.engine.lab.catalog import find
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Row, Stopped
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Row, Stopped
 from epochtop.engine.lab.setting import changing
 from epochtop.engine.process.daemon import detach
 from epochtop.engine.protocol.events import Concluded, Failed, Measured, Noted, Prepared, Stop
-from epochtop.engine.protocol.experiments import Asked, Cell
+from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
 from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.rules import check
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -39,7 +39,7 @@ BUDGET_S, QUICK_S = 45.0, 3.4
 """What an experiment may take, below the 60 and 10 s that it must end in."""
 
 
-def prepared(asked: Asked, spec: RunSpec, folder: Path) -> tuple[Experiment, Bench]:
+def prepared(asked: ExperimentRequest, spec: RunSpec, folder: Path) -> tuple[Experiment, ExperimentContext]:
     """The experiment and what it measures with. Raises Invalid."""
     experiment = find(asked.name)
     values = {name: parse(name, text, experiment.fields) for name, text in asked.fields.items()}
@@ -48,7 +48,7 @@ def prepared(asked: Asked, spec: RunSpec, folder: Path) -> tuple[Experiment, Ben
     seen, cannot_see = reachable(spec.device)
     if experiment.job is not None and spec.processes > 1 and not experiment.crew:
         cannot_see.append(f"measured with 1 process, not with {spec.processes}")
-    bench = Bench(
+    bench = ExperimentContext(
         fields=fields,
         spec=spec,
         devices=seen,
@@ -67,14 +67,14 @@ def reachable(device: str) -> tuple[tuple[str, ...], list[str]]:
         return (str(best),), [f"everything was measured on {best} alone, as asked"]
     if best.type != "cpu":
         return ("cpu", str(best)), []
-    why = inventory.found().cuda_reason or f"torch {torch.__version__} is built without CUDA"
+    why = inventory.inventory().cuda_reason or f"torch {torch.__version__} is built without CUDA"
     return ("cpu",), [f"nothing could be measured on a GPU: {why}"]
 
 
 class Experimenting:
     """One experiment, from its run directory on. :meth:`serve` as of :class:`epochtop.engine.process.run.Run`."""
 
-    def __init__(self, experiment: Experiment, bench: Bench, path: Path, lock: IO[bytes]) -> None:
+    def __init__(self, experiment: Experiment, bench: ExperimentContext, path: Path, lock: IO[bytes]) -> None:
         self._experiment, self._bench, self.path, self._lock = experiment, bench, path, lock
         self._rows: list[Row] = []
 

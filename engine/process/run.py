@@ -25,14 +25,14 @@ from epochtop.engine.device.footprint import Footprint
 from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.device.peak import release
 from epochtop.engine.device.select import choose_device
-from epochtop.engine.distributed.launcher import Children
-from epochtop.engine.distributed.leader import Members, Team
-from epochtop.engine.distributed.orders import Report
+from epochtop.engine.distributed.launcher import LocalLauncher
+from epochtop.engine.distributed.leader import RankGroupLeader, RankLauncher
+from epochtop.engine.distributed.orders import RankFailure
 from epochtop.engine.job.failures import explain, failed
 from epochtop.engine.job.job import Job, build
 from epochtop.engine.job.oom_advice import batch_words, smaller
-from epochtop.engine.job.plan import plan
-from epochtop.engine.job.workload import material
+from epochtop.engine.job.plan import make_plan
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.process.daemon import detach
 from epochtop.engine.protocol.events import Continued, Failed, Finished, Noted, Started, Stop, encode
 from epochtop.engine.protocol.spec import RunSpec
@@ -63,7 +63,7 @@ class Run:
         lock: IO[bytes],
         origin: Origin | None = None,
         tensors: Mapping[str, Tensor] | None = None,
-        launched: Members | None = None,
+        launched: RankLauncher | None = None,
         attached: bool = False,
         footprint: Footprint | None = None,
     ) -> None:
@@ -73,7 +73,7 @@ class Run:
         """
         self._job, self.path, self._lock, self._origin = job, path, lock, origin
         self._tensors, self._launched, self._attached = tensors or {}, launched, attached
-        self._team: Team | None = None
+        self._team: RankGroupLeader | None = None
         self._footprint = footprint
         self._why = ""
         """What made it begin again."""
@@ -124,7 +124,7 @@ class Run:
 
     def _begin_again(self, end: _Ended, recorder: Recorder) -> bool:
         """After out of memory: the same steps in smaller batches, from the last checkpoint. False if that cannot be."""
-        before, stuff = self._job.spec, None if self._job.spec.task else self._job.material
+        before, workload = self._job.spec, None if self._job.spec.task else self._job.workload
         if end.smaller is None or not recorder.begin_again(end.smaller):
             return False
         self._why = f"out of memory with batches of {batch_words(before)}; now {batch_words(end.smaller)}"
@@ -134,9 +134,9 @@ class Run:
         try:
             left = left_of(self.path)
             spec = msgspec.structs.replace(end.smaller, threads=left.spec.threads)
-            stuff = stuff or material(spec)  # the model of a task is trained already
+            workload = workload or load_workload(spec)  # the model of a task is trained already
             # what fits is found by trying, so that no estimate is asked
-            self._job = build(spec, stuff, plan(spec, stuff, choose_device(spec.device)), checked=False)
+            self._job = build(spec, workload, make_plan(spec, workload, choose_device(spec.device)), checked=False)
             self._origin = left.restore(self._job)
             self._loop = Loop(self._job, recorder, self._origin)
         except Exception as error:
@@ -165,24 +165,24 @@ class Run:
         planned = self._job.plan.memory_bytes
         return msgspec.structs.replace(end, planned_memory_bytes=planned, peak_memory_bytes=peak)
 
-    def _gathered(self, recorder: Recorder) -> Team | None:
+    def _gathered(self, recorder: Recorder) -> RankGroupLeader | None:
         processes = self._job.spec.processes
         if self._launched is not None:
-            return Team(self._launched)
-        return Team(Children(processes, partial(self._give_up, recorder))) if processes > 1 else None
+            return RankGroupLeader(self._launched)
+        return RankGroupLeader(LocalLauncher(processes, partial(self._give_up, recorder))) if processes > 1 else None
 
-    def _give_up(self, recorder: Recorder, report: Report) -> None:
+    def _give_up(self, recorder: Recorder, report: RankFailure) -> None:
         """From another thread: end this process, whose main thread waits for ranks that are gone."""
         recorder.put(report.event(self._loop.step))
         recorder.close()
         os._exit(1)
 
     def _failure(self, error: BaseException, step: int) -> Failed:
-        report = self._team.culprit(error) if self._team is not None else None
+        report = self._team.failed_rank(error) if self._team is not None else None
         return failed(error, step, self._job) if report is None else report.event(step)
 
     def _write_preparation(self) -> None:
-        preparation = self._job.material.preparation
+        preparation = self._job.workload.preparation
         if preparation is not None:
             with contextlib.suppress(OSError):  # the recorder tells of a full disk
                 writer.write_whole(self.path / paths.PREPARATION, encode(preparation))
@@ -225,10 +225,10 @@ class Run:
             parameters=plan.parameters,
             steps=plan.steps,
             steps_per_epoch=plan.steps_per_epoch,
-            loss=job.material.loss,
-            metric=job.judge.metrics.main,
-            judged_on=job.judged_on,
-            classes=job.material.classes,
+            loss=job.workload.loss,
+            metric=job.evaluator.metrics.main,
+            eval_split=job.eval_split,
+            classes=job.workload.classes,
             precision=job.spec.precision,
             torch_version=str(torch.__version__),
             notes=(*job.notes, *self._loop.choice.notes),

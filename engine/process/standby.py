@@ -26,7 +26,7 @@ from epochtop.engine.device.select import choose_device
 from epochtop.engine.job.failures import explain
 from epochtop.engine.job.job import build
 from epochtop.engine.job.plan import describe, resolved
-from epochtop.engine.job.workload import Material, material
+from epochtop.engine.job.workload import Workload, load_workload
 from epochtop.engine.process.experiment import Experimenting, prepared
 from epochtop.engine.process.run import RUN_SIGNALS, Run
 from epochtop.engine.protocol.events import UNREADABLE, encode
@@ -46,7 +46,7 @@ from epochtop.engine.protocol.requests import (
 from epochtop.engine.protocol.rules import check
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import paths, writer
-from epochtop.engine.step.batches import Share
+from epochtop.engine.step.batches import DataShard
 from epochtop.engine.training.resume import remains
 
 
@@ -55,12 +55,12 @@ class Standby:
 
     def __init__(self, requests: IO[bytes], replies: IO[bytes]) -> None:
         self._requests, self._replies = requests, replies
-        self._known: dict[tuple[object, ...], Material] = {}
+        self._known: dict[tuple[object, ...], Workload] = {}
         self._base_bytes = 0
 
     def serve(self) -> int:
         """Until the requests end or a run has ended; returns the exit status."""
-        self._reply(inventory.found())
+        self._reply(inventory.inventory())
         warm_up()
         self._base_bytes = resident_bytes()
         while line := self._requests.readline():
@@ -131,9 +131,9 @@ class Standby:
     def _begin(self, request: Begin) -> Run:
         check(request.spec)
         spec = resolved(request.spec)
-        stuff = self._take(spec)
+        workload = self._take(spec)
         footprint = self._footprint(spec)
-        job = build(spec, stuff, describe(spec, stuff), Share(0, spec.processes))
+        job = build(spec, workload, describe(spec, workload), DataShard(0, spec.processes))
         # A signal to a run that exists is answered by the run: it waits until the run can hear it.
         signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
         path, lock = writer.create(Path(request.home), spec, versions(), time.time())
@@ -142,9 +142,9 @@ class Standby:
     def _continue(self, request: Continue) -> Run:
         path = Path(request.run)
         left = remains(path)
-        stuff = self._take(left.spec)
+        workload = self._take(left.spec)
         footprint = self._footprint(left.spec)
-        job = build(left.spec, stuff, describe(left.spec, stuff), Share(0, left.spec.processes))
+        job = build(left.spec, workload, describe(left.spec, workload), DataShard(0, left.spec.processes))
         origin = left.restore(job)
         signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
         return Run(job, path, writer.reopen(path), origin, left.tensors, footprint=footprint)
@@ -152,18 +152,18 @@ class Standby:
     def _footprint(self, spec: RunSpec) -> Footprint:
         return Footprint(choose_device(spec.device), self._base_bytes)
 
-    def _load(self, spec: RunSpec) -> Material:
+    def _load(self, spec: RunSpec) -> Workload:
         """What a spec trains, kept for the next request about the same file."""
         key = _data_key(spec)
         if key not in self._known:
             check(spec)
-            self._known = {key: material(spec, self._say)}
+            self._known = {key: load_workload(spec, self._say)}
         return self._known[key]
 
-    def _take(self, spec: RunSpec) -> Material:
+    def _take(self, spec: RunSpec) -> Workload:
         """What a run trains. A task's model is used by one run only, so it is made anew."""
         if spec.task:
-            return material(spec)
+            return load_workload(spec)
         return self._load(spec)
 
     def _say(self, message: str) -> None:

@@ -23,11 +23,11 @@ import msgspec
 import torch.distributed as dist
 
 from epochtop.engine.distributed import rank as follower
-from epochtop.engine.distributed.leader import DEVICE, NOTHING_TO_DO, Members
-from epochtop.engine.distributed.orders import Report, reports
+from epochtop.engine.distributed.leader import DEVICE, NOTHING_TO_DO, RankLauncher
+from epochtop.engine.distributed.orders import RankFailure, reports
 from epochtop.engine.job.job import build
 from epochtop.engine.job.plan import describe, resolved
-from epochtop.engine.job.workload import material
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.process.run import RUN_SIGNALS, Run
 from epochtop.engine.process.standby import versions
 from epochtop.engine.protocol.events import Failed
@@ -35,7 +35,7 @@ from epochtop.engine.protocol.fields import field, fields, show, spec_from
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths, reader, writer
 from epochtop.engine.runs.reader import Follower
-from epochtop.engine.step.batches import Share
+from epochtop.engine.step.batches import DataShard
 from epochtop.engine.training.resume import remains
 
 LAUNCH = "launch"
@@ -76,7 +76,7 @@ def launch_in(environment: Mapping[str, str]) -> Launch:
         raise Invalid("", f"RANK is set as torchrun does it, but not everything else: {error}") from None
 
 
-class Launched(Members):
+class TorchrunLauncher(RankLauncher):
     """Ranks that torchrun started and ends."""
 
     def __init__(self, of: int, store: Any) -> None:
@@ -85,7 +85,7 @@ class Launched(Members):
     def start(self) -> Any:
         return self._store
 
-    def culprit(self, patience_s: float = 0.0) -> Report | None:
+    def failed_rank(self, patience_s: float = 0.0) -> RankFailure | None:
         until = time.monotonic() + patience_s
         while True:
             found = reports(self._store)
@@ -99,13 +99,13 @@ class Launched(Members):
         if not silent:
             return None
         which = f"rank {silent[0]}" if len(silent) == 1 else f"one of the ranks {', '.join(map(str, silent))}"
-        return Report(
+        return RankFailure(
             rank=silent[0],
             message=f"{which} ended without a word, as a process that is killed does",
             advice="torchrun says how its processes ended; the system kills one when memory runs out",
         )
 
-    def dismiss(self) -> None:
+    def release(self) -> None:
         pass
 
     def close(self) -> None:
@@ -197,7 +197,7 @@ def _store(launch: Launch) -> Any:
 
 
 def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
-    launched = Launched(launch.of, store) if launch.of > 1 else None
+    launched = TorchrunLauncher(launch.of, store) if launch.of > 1 else None
     before = _before(texts, launch)
     if before is not None and launch.restarts and index.summarize(before).state == "finished":
         if store is not None:
@@ -234,22 +234,22 @@ def _launch_of(run: Path) -> str:
         return ""
 
 
-def _begin(spec: RunSpec, launch: Launch, launched: Members | None) -> Run:
+def _begin(spec: RunSpec, launch: Launch, launched: RankLauncher | None) -> Run:
     spec = resolved(spec)
-    stuff = material(spec)
-    job = build(spec, stuff, describe(spec, stuff), Share(0, spec.processes))
+    workload = load_workload(spec)
+    job = build(spec, workload, describe(spec, workload), DataShard(0, spec.processes))
     signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)  # from now on they are the run's to answer
     path, lock = writer.create(paths.home(), spec, versions(), time.time())
     writer.write_whole(path / LAUNCH, launch.key.encode())
     return Run(job, path, lock, launched=launched, attached=True)
 
 
-def _go_on(path: Path, launch: Launch, launched: Members | None) -> Run:
+def _go_on(path: Path, launch: Launch, launched: RankLauncher | None) -> Run:
     left = remains(path)
     if launch.key and left.spec.processes != launch.of:
         raise Invalid("processes", f"{path.name} is trained by {left.spec.processes}, torchrun has started {launch.of}")
-    stuff = material(left.spec)
-    job = build(left.spec, stuff, describe(left.spec, stuff), Share(0, left.spec.processes))
+    workload = load_workload(left.spec)
+    job = build(left.spec, workload, describe(left.spec, workload), DataShard(0, left.spec.processes))
     origin = left.restore(job)
     signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
     lock = writer.reopen(path)

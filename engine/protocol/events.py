@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from epochtop.engine.protocol.experiments import Asked, Cell, Verdict
+from epochtop.engine.protocol.experiments import Cell, ExperimentRequest, Verdict
 from epochtop.engine.protocol.spec import RunSpec
 
 PROTOCOL_VERSION = 1
@@ -52,7 +52,7 @@ class Started(Event, frozen=True, kw_only=True):
     """`cross_entropy`, `binary_cross_entropy` or `mean_squared_error`."""
     metric: str
     """Name of the headline metric: `accuracy`, `r2`, `bits_per_character`, or an own task's."""
-    judged_on: str = "test"
+    eval_split: str = msgspec.field(default="test", name="judged_on")
     """Rows that evaluations are made on: `test`, `validation`, or `train` where no row is held out."""
     classes: tuple[str, ...] = ()
     precision: str = "fp32"
@@ -349,7 +349,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     spec: RunSpec
     """Of an experiment: the job it measures."""
-    experiment: Asked | None = None
+    experiment: ExperimentRequest | None = None
     """None for a run that trains."""
     created: float
     """Unix time in seconds."""

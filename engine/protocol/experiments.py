@@ -36,7 +36,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """x and y, in the units of the columns."""
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class ExperimentRequest(msgspec.Struct, frozen=True, kw_only=True):
     """An experiment, as somebody asked for it."""
 
     name: str

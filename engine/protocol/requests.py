@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec
 
 # --- what a model is made of ------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ class FindBatch(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="
 class Measure(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
     """Check an experiment, create its run directory under `home`, answer, and measure."""
 
-    experiment: Asked
+    experiment: ExperimentRequest
     spec: RunSpec
     """The job to measure, where the experiment measures one."""
     home: str

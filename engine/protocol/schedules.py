@@ -80,13 +80,13 @@ class Schedule:
         self._reductions += 1
         return True
 
-    def memory(self) -> dict[str, float | int | None]:
+    def state_dict(self) -> dict[str, float | int | None]:
         """What it remembers of the evaluations."""
         best = self._best if math.isfinite(self._best) else None
         return {"plateau_best": best, "plateau_bad": self._bad, "plateau_reductions": self._reductions}
 
-    def recall(self, values: dict[str, float | int | None]) -> None:
-        """Take up what :meth:`memory` gave."""
+    def load_state_dict(self, values: dict[str, float | int | None]) -> None:
+        """Take up what :meth:`state_dict` gave."""
         best = values.get("plateau_best")
         self._best = math.inf if best is None else float(best)
         self._bad = int(values.get("plateau_bad") or 0)

@@ -41,7 +41,7 @@ _END_BYTES = 1 << 18
 _LONGEST_END_BYTES = 1 << 25
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One run in a list."""
 
     id: str
@@ -77,14 +77,14 @@ def _lock_time(run: Path) -> float:
         return 0.0
 
 
-def summarize(run: Path) -> Summary:
+def summarize(run: Path) -> RunSummary:
     """One line about a run, from run.json and the two ends of its log."""
     alive = is_alive(run)  # asked before the log is read, so that an end written meanwhile is no death
     try:
         record = read_record(run)
     except Invalid as error:
-        return Summary(id=run.name, state="died", created=_lock_time(run), note=error.message)
-    summary = Summary(
+        return RunSummary(id=run.name, state="died", created=_lock_time(run), note=error.message)
+    summary = RunSummary(
         id=run.name,
         name=record.spec.name,
         state="running" if alive else "died",
@@ -98,7 +98,7 @@ def summarize(run: Path) -> Summary:
     return summary
 
 
-def _after(summary: Summary, event: AnyEvent, alive: bool) -> Summary:
+def _after(summary: RunSummary, event: AnyEvent, alive: bool) -> RunSummary:
     change = msgspec.structs.replace
     match event:
         case Started():

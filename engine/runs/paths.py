@@ -39,10 +39,10 @@ def lab_home(folder: Path) -> Path:
 
 def whoami() -> str:
     """The sender of a command, as `user@host:pid`."""
-    return f"{_user()}@{socket.gethostname()}:{os.getpid()}"
+    return f"{user_name()}@{socket.gethostname()}:{os.getpid()}"
 
 
-def _user() -> str:
+def user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no such user id in this container

@@ -18,9 +18,9 @@ from typing import IO
 import msgspec
 
 from epochtop.engine.protocol.events import UNREADABLE, AnyCommand, RunRecord, decode_command, encode
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LAB, LOCK, OUTPUT, RECORD, _user
+from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LAB, LOCK, OUTPUT, RECORD, user_name
 from epochtop.engine.runs.reader import READ_BYTES, read_record
 
 
@@ -41,7 +41,7 @@ def make_home(folder: Path) -> None:
 
 
 def create(
-    folder: Path, spec: RunSpec, versions: dict[str, str], created: float, experiment: Asked | None = None
+    folder: Path, spec: RunSpec, versions: dict[str, str], created: float, experiment: ExperimentRequest | None = None
 ) -> tuple[Path, IO[bytes]]:
     """Create a run directory and take its lock.
 
@@ -63,7 +63,7 @@ def create(
             experiment=experiment,
             created=created,
             host=socket.gethostname(),
-            user=_user(),
+            user=user_name(),
             pid=os.getpid(),
             versions=versions,
         )

@@ -23,7 +23,7 @@ from epochtop.engine.data.dataset import Rows
 
 
 @dataclass(frozen=True)
-class Share:
+class DataShard:
     """Which part of every batch this process takes: `rank` of `of`."""
 
     rank: int = 0
@@ -57,18 +57,18 @@ class Batches(ABC):
         """The next `count` batches of this epoch, fewer at its end, weighed so that their losses add up to a mean."""
 
     @abstractmethod
-    def memory(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The order of the current epoch and the generator's state; empty where nothing is drawn."""
 
     @abstractmethod
-    def recall(self, memory: dict[str, Tensor], position: int) -> None:
+    def load_state_dict(self, memory: dict[str, Tensor], position: int) -> None:
         """Go on where `memory` and `position` were taken."""
 
 
-class Whole(Batches):
+class FullBatch(Batches):
     """All rows, every time; for several processes, each one's share of them."""
 
-    def __init__(self, x: Tensor, y: Tensor, share: Share) -> None:
+    def __init__(self, x: Tensor, y: Tensor, share: DataShard) -> None:
         mine = slice(None) if share.of == 1 else _part(torch.arange(len(x)), share)
         self._batch = (x[mine], y[mine])
         self._weight = len(self._batch[0]) * share.of / len(x)
@@ -80,17 +80,17 @@ class Whole(Batches):
     def take(self, count: int) -> list[Batch]:
         return [Batch(*self._batch, self._weight)]
 
-    def memory(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         return {}
 
-    def recall(self, memory: dict[str, Tensor], position: int) -> None:
+    def load_state_dict(self, memory: dict[str, Tensor], position: int) -> None:
         pass
 
 
-class Shuffled(Batches):
+class ShuffledBatches(Batches):
     """Batches of `size` rows a process, in a new order every epoch; the last one of an epoch may be smaller."""
 
-    def __init__(self, rows: int, size: int, seed: int, share: Share, device: torch.device) -> None:
+    def __init__(self, rows: int, size: int, seed: int, share: DataShard, device: torch.device) -> None:
         self._rows, self._size, self._share = rows, size * share.of, share
         self.size = size
         self._device = device
@@ -142,10 +142,10 @@ class Shuffled(Batches):
         self._order = torch.randperm(self._rows, generator=self._generator, device=self._device)
         self.position = 0
 
-    def memory(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         return {"order": self._order, "generator": self._generator.get_state()}
 
-    def recall(self, memory: dict[str, Tensor], position: int) -> None:
+    def load_state_dict(self, memory: dict[str, Tensor], position: int) -> None:
         if not memory:  # of a run that took all rows at once: it begins an epoch with every step
             return
         self._order = memory["order"].to(self._device)
@@ -153,14 +153,14 @@ class Shuffled(Batches):
         self.position = position
 
 
-def _part(chosen: Tensor, share: Share) -> Tensor:
+def _part(chosen: Tensor, share: DataShard) -> Tensor:
     return chosen if share.of == 1 else chosen.tensor_split(share.of)[share.rank]
 
 
-class Resident(Shuffled):
+class ResidentBatches(ShuffledBatches):
     """Rows that lie on the device, picked there."""
 
-    def __init__(self, x: Tensor, y: Tensor, size: int, seed: int, share: Share) -> None:
+    def __init__(self, x: Tensor, y: Tensor, size: int, seed: int, share: DataShard) -> None:
         super().__init__(len(x), size, seed, share, x.device)
         self.x, self.y = x, y
 
@@ -168,14 +168,14 @@ class Resident(Shuffled):
         return self.x.index_select(0, chosen), self.y.index_select(0, chosen)
 
 
-class Streamed(Shuffled):
+class StreamedBatches(ShuffledBatches):
     """Rows that stay on the host and travel one batch ahead of the step that needs them.
 
     On CUDA a batch is picked into pinned memory and copied on a stream of its own while the step before it runs;
     the training stream waits for the copy on the device, the host for nothing.
     """
 
-    def __init__(self, rows: Rows, size: int, seed: int, share: Share, device: torch.device) -> None:
+    def __init__(self, rows: Rows, size: int, seed: int, share: DataShard, device: torch.device) -> None:
         super().__init__(len(rows), size, seed, share, torch.device("cpu"))
         self._x, self._y, self._to = rows.x, rows.y, device
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -228,14 +228,14 @@ def _tensor(array: npt.NDArray[Any], numbers: npt.NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array[numbers]))
 
 
-class Loaded(Shuffled):
+class LoaderBatches(ShuffledBatches):
     """Examples of a map-style Dataset, put together by a DataLoader; its order is drawn here.
 
     A Dataset that draws (augmentation) does so in its own workers: what it drew is not repeated after a kill.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], size: int, seed: int, share: Share, device: torch.device, workers: int
+        self, dataset: Dataset[Any], size: int, seed: int, share: DataShard, device: torch.device, workers: int
     ) -> None:
         super().__init__(len(dataset), size, seed, share, torch.device("cpu"))  # type: ignore[arg-type]
         self._dataset, self._to, self._workers = dataset, device, workers
@@ -279,8 +279,8 @@ class Loaded(Shuffled):
             )
         )
 
-    def recall(self, memory: dict[str, Tensor], position: int) -> None:
-        super().recall(memory, position)
+    def load_state_dict(self, memory: dict[str, Tensor], position: int) -> None:
+        super().load_state_dict(memory, position)
         self._loader = None
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Average:
+class WeightAverage:
     """A moving average of a model's weights: `average = decay * average + (1 - decay) * weights` after every step."""
 
     def __init__(self, state: Mapping[str, Tensor], decay: float) -> None:
@@ -21,7 +21,7 @@ class Average:
         self._averages = [self.tensors[name] for name in names]
         self._others = [(self.tensors[name], state[name]) for name in state if name not in set(names)]
 
-    def on(self, swap: Callable[[Tensor], Tensor]) -> Average:
+    def on(self, swap: Callable[[Tensor], Tensor]) -> WeightAverage:
         """The same average of other tensors: `swap` gives one for each that it changes, for its weights and buffers."""
         twin = copy.copy(self)
         twin._weights, twin._averages = [list(map(swap, tensors)) for tensors in (self._weights, self._averages)]

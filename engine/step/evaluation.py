@@ -26,7 +26,7 @@ MOST_VALUES = 1 << 20
 """Rows are evaluated in pieces of at most so many rows and input values, so that activations stay small."""
 
 
-class OwnMetrics:
+class TaskMetrics:
     """A task's own metrics: callables of (output, labels) to a mean over the rows, 0-d."""
 
     def __init__(self, functions: Mapping[str, Callable[[Any, Any], Tensor]]) -> None:
@@ -65,7 +65,7 @@ def _finite(value: float) -> float | None:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class EvalBatches:
     """Held-out rows in pieces on the device: tensors that lie there, or arrays and a Dataset that travel each time."""
 
     source: Any
@@ -92,32 +92,34 @@ class Pieces:
                 yield move(x, self.device), move(y, self.device)
 
 
-def pieces(examples: Any, device: torch.device, resident: bool, batch_rows: int, careful: bool = False) -> Pieces:
+def eval_batches(
+    examples: Any, device: torch.device, resident: bool, batch_rows: int, careful: bool = False
+) -> EvalBatches:
     """`examples` (Rows or a Dataset) to evaluate on `device`; `resident` moves Rows there once.
 
     `careful` takes no more rows at once than a training batch has: what a row needs in the model is not known.
     """
     if not isinstance(examples, Rows):
-        return Pieces(examples, len(examples), device, max(1, batch_rows), resident=False)
+        return EvalBatches(examples, len(examples), device, max(1, batch_rows), resident=False)
     values = max(1, int(np.prod(examples.x.shape[1:], dtype=np.int64)))
     size = max(1, batch_rows) if careful else min(MOST_ROWS, max(batch_rows, MOST_VALUES // values, 1))
     source: Any = examples
     if resident:
         source = (torch.from_numpy(examples.x).to(device), torch.from_numpy(examples.y).to(device))
-    return Pieces(source, len(examples), device, size, resident)
+    return EvalBatches(source, len(examples), device, size, resident)
 
 
 @dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """Evaluates a model: which loss, which metrics, in which precision."""
 
     criterion: Criterion
-    metrics: Metrics | OwnMetrics
+    metrics: Metrics | TaskMetrics
     device: torch.device
     autocast: torch.dtype | None = None
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, rows: Pieces, weights: dict[str, Tensor] | None = None) -> Tensor:
+    def evaluate(self, model: nn.Module, rows: EvalBatches, weights: dict[str, Tensor] | None = None) -> Tensor:
         """Mean loss and metrics over all rows as a flat tensor on the device; enqueued, not read.
 
         `weights` are used in place of the model's own (a moving average of them).

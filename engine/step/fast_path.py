@@ -17,7 +17,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 GLOBAL_HOOKS = tuple(f"_global{name}" for name in HOOKS)
 
 
-def bare(model: nn.Module) -> Callable[[Any], Any]:
+def unwrapped(model: nn.Module) -> Callable[[Any], Any]:
     """`model` as a function. A plain sequence of layers without hooks is called layer by layer; any other as it is."""
     if type(model) is not nn.Sequential or not all(_unhooked(part) for part in model.modules()):
         return model
@@ -43,10 +43,10 @@ def _layer(part: nn.Module) -> Callable[[Any], Any]:
         return lambda x: linear(x, weight, bias)
     if type(part) is nn.ReLU and not part.inplace:
         return torch.relu
-    return bare(part) if type(part) is nn.Sequential else part.forward
+    return unwrapped(part) if type(part) is nn.Sequential else part.forward
 
 
-def differentiate(parameters: Sequence[Tensor], fresh: bool = True) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def gradients_of(parameters: Sequence[Tensor], fresh: bool = True) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """A function from a loss to its gradients, one a parameter: :func:`torch.autograd.grad` without its checks.
 
     Unless they are `fresh`, they may share memory with those of other steps and must not be changed in place.

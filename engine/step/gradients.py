@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from epochtop.engine.step.fast_path import differentiate
+from epochtop.engine.step.fast_path import gradients_of
 from epochtop.engine.step.update_rules import Tensors
 
 
-class ByGrad:
+class AutogradAccumulator:
     """Adds up gradients that `autograd.grad` gives."""
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
-        self._differentiate = differentiate(parameters)
+        self._differentiate = gradients_of(parameters)
         self._sum: list[Tensor] = []
 
     def __call__(self, loss: Tensor, first: bool) -> None:
@@ -31,7 +31,7 @@ class ByGrad:
         return self._sum
 
 
-class ByBackward:
+class BackwardAccumulator:
     """Lets `backward` add them up in the parameters, where hooks exchange them between processes."""
 
     def __init__(self, parameters: Sequence[Tensor], own: Callable[[list[Tensor]], list[Tensor]] | None = None) -> None:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from epochtop.engine.step.batches import Batches
-from epochtop.engine.step.ema import Average
-from epochtop.engine.step.fast_path import bare, differentiate
-from epochtop.engine.step.gradients import ByBackward, ByGrad, clip
-from epochtop.engine.step.torch_rules import Scaled
+from epochtop.engine.step.ema import WeightAverage
+from epochtop.engine.step.fast_path import gradients_of, unwrapped
+from epochtop.engine.step.gradients import AutogradAccumulator, BackwardAccumulator, clip
+from epochtop.engine.step.torch_rules import LossScaledRule
 from epochtop.engine.step.update_rules import Tensors
 
 Step = Callable[[], Tensor]
@@ -27,7 +27,7 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Parts:
+class StepParts:
     """What a step is made of."""
 
     model: nn.Module
@@ -41,7 +41,7 @@ class Parts:
     accumulate: int = 1
     clip_norm: float = 0.0
     autocast: torch.dtype | None = None
-    average: Average | None = None
+    average: WeightAverage | None = None
     processes: int = 1
     backward: bool = False
     """Whether gradients come from `loss.backward()`, whose hooks exchange them, instead of `autograd.grad`."""
@@ -53,10 +53,10 @@ class Parts:
     """Norm of all gradients together."""
 
 
-def make_step(parts: Parts) -> Step:
+def make_step(parts: StepParts) -> Step:
     """The step to take again and again."""
     alone = parts.accumulate == 1 and parts.processes == 1 and not parts.backward
-    extras = (parts.clip_norm, parts.autocast, parts.average, isinstance(parts.update, Scaled))
+    extras = (parts.clip_norm, parts.autocast, parts.average, isinstance(parts.update, LossScaledRule))
     if alone and not any(extras):
         return eager_step(parts.model, parts.criterion, parts.update, parts.batches, parts.parameters)
     return _updating(parts, _one(parts) if alone else _several(parts))
@@ -70,7 +70,7 @@ def eager_step(
     parameters: Sequence[Tensor],
 ) -> Step:
     """The bare step: one batch, forward, loss, gradients, update; one operator after the other."""
-    forward, gradients = bare(model), differentiate(parameters, fresh=False)
+    forward, gradients = unwrapped(model), gradients_of(parameters, fresh=False)
 
     def step() -> Tensor:
         x, y = batch()
@@ -81,9 +81,9 @@ def eager_step(
     return step
 
 
-def _updating(parts: Parts, losses: Callable[[], tuple[Tensor, Tensors]]) -> Step:
+def _updating(parts: StepParts, losses: Callable[[], tuple[Tensor, Tensors]]) -> Step:
     update, average, norm = parts.update, parts.average, parts.clip_norm
-    if isinstance(update, Scaled):
+    if isinstance(update, LossScaledRule):
         norm = 0.0  # clips by itself, after it has taken the scale away
 
     def step() -> Tensor:
@@ -98,9 +98,9 @@ def _updating(parts: Parts, losses: Callable[[], tuple[Tensor, Tensors]]) -> Ste
     return step
 
 
-def _forward(parts: Parts) -> Callable[[object, object], Tensor]:
+def _forward(parts: StepParts) -> Callable[[object, object], Tensor]:
     """The loss of a batch, in the precision that is asked for."""
-    model, criterion, dtype = bare(parts.model), parts.criterion, parts.autocast
+    model, criterion, dtype = unwrapped(parts.model), parts.criterion, parts.autocast
     if dtype is None:
         return lambda x, y: criterion(model(x), y)  # type: ignore[arg-type]
     kind = parts.parameters[0].device.type
@@ -112,9 +112,9 @@ def _forward(parts: Parts) -> Callable[[object, object], Tensor]:
     return forward
 
 
-def _one(parts: Parts) -> Callable[[], tuple[Tensor, Tensors]]:
-    batch, forward, gradients = parts.batches, _forward(parts), differentiate(parts.parameters)
-    scale = parts.update.scale if isinstance(parts.update, Scaled) else None
+def _one(parts: StepParts) -> Callable[[], tuple[Tensor, Tensors]]:
+    batch, forward, gradients = parts.batches, _forward(parts), gradients_of(parts.parameters)
+    scale = parts.update.scale if isinstance(parts.update, LossScaledRule) else None
 
     def losses() -> tuple[Tensor, Tensors]:
         loss = forward(*batch())
@@ -123,11 +123,13 @@ def _one(parts: Parts) -> Callable[[], tuple[Tensor, Tensors]]:
     return losses
 
 
-def _several(parts: Parts) -> Callable[[], tuple[Tensor, Tensors]]:
+def _several(parts: StepParts) -> Callable[[], tuple[Tensor, Tensors]]:
     """Several batches a step, or several processes: every loss counts as much as its rows."""
     forward = _forward(parts)
-    scale = parts.update.scale if isinstance(parts.update, Scaled) else None
-    gather = ByBackward(parts.parameters, parts.own) if parts.backward else ByGrad(parts.parameters)
+    scale = parts.update.scale if isinstance(parts.update, LossScaledRule) else None
+    gather = (
+        BackwardAccumulator(parts.parameters, parts.own) if parts.backward else AutogradAccumulator(parts.parameters)
+    )
 
     def losses() -> tuple[Tensor, Tensors]:
         total: Tensor | None = None

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.step.update_rules import SGD, Adam, Memory, RMSprop, Tensors, Update
+from epochtop.engine.step.update_rules import SGD, Adam, RMSprop, RuleState, Tensors, UpdateRule
 
 
-class Wrapped(Update):
+class TorchRule(UpdateRule):
     """Optimizers of torch, each with parameters of its own."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -81,7 +81,7 @@ class Wrapped(Update):
         for optimizer in self._optimizers:
             optimizer.step()
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> RuleState:
         found: dict[str, dict[int, Tensor]] = {}
         for number, parameter in enumerate(self._parameters):
             for name, value in self._owners[id(parameter)].state.get(parameter, {}).items():
@@ -89,7 +89,7 @@ class Wrapped(Update):
                     found.setdefault(name, {})[number] = value
         return found
 
-    def recall(self, memory: Memory, steps: int) -> None:
+    def load_state_dict(self, memory: RuleState, steps: int) -> None:
         for name, tensors in memory.items():
             for number, tensor in tensors.items():
                 parameter = self._parameters[number]
@@ -99,7 +99,7 @@ class Wrapped(Update):
                 owner.state[parameter][name] = tensor.cpu() if host else tensor.to(parameter.device)
 
 
-class Scaled(Wrapped):
+class LossScaledRule(TorchRule):
     """A fused optimizer under a loss scale: where a gradient overflowed, the step is skipped on the device.
 
     Only fused optimizers can skip without telling the host (:class:`torch.amp.GradScaler` reads it for others).
@@ -129,23 +129,23 @@ class Scaled(Wrapped):
             torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         self._scaler.step(optimizer)
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> RuleState:
         scale, growth = self._scaler._scale, self._scaler._growth_tracker
         assert scale is not None
         assert growth is not None
-        return {**super().memory(), "scale": {0: scale}, "growth_tracker": {0: growth}}
+        return {**super().state_dict(), "scale": {0: scale}, "growth_tracker": {0: growth}}
 
-    def recall(self, memory: Memory, steps: int) -> None:
+    def load_state_dict(self, memory: RuleState, steps: int) -> None:
         own = dict(memory)
         scale, growth = own.pop("scale")[0], own.pop("growth_tracker")[0]
         assert self._scaler._scale is not None
         assert self._scaler._growth_tracker is not None
         self._scaler._scale.copy_(scale)
         self._scaler._growth_tracker.copy_(growth)
-        super().recall(own, steps)
+        super().load_state_dict(own, steps)
 
 
-class Muon(Update):
+class Muon(UpdateRule):
     """:class:`torch.optim.Muon` for matrices, as it is meant, and AdamW for the rest.
 
     Muon's rate is adjusted to the size of AdamW's steps, so that both share one.
@@ -156,7 +156,7 @@ class Muon(Update):
         parameters: Sequence[nn.Parameter],
         learning_rate: float,
         weight_decay: float,
-        rule: Callable[[Sequence[nn.Parameter]], Update] | None = None,
+        rule: Callable[[Sequence[nn.Parameter]], UpdateRule] | None = None,
     ) -> None:
         """`rule` updates the matrices in place of torch's."""
         self._numbers = [
@@ -164,7 +164,7 @@ class Muon(Update):
             [number for number, parameter in enumerate(parameters) if parameter.ndim != 2],
         ]
         matrices, others = ([parameters[number] for number in numbers] for numbers in self._numbers)
-        self._parts: list[Update] = [Adam(others, learning_rate, weight_decay, decoupled=True)]
+        self._parts: list[UpdateRule] = [Adam(others, learning_rate, weight_decay, decoupled=True)]
         if matrices:
             self._parts.insert(0, rule(matrices) if rule else _muon(matrices, learning_rate, weight_decay))
         else:
@@ -185,25 +185,25 @@ class Muon(Update):
             if numbers:
                 part([gradients[number] for number in numbers])
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> RuleState:
         found: dict[str, dict[int, Tensor]] = {}
         for part, numbers in zip(self._parts, self._numbers, strict=True):
-            for name, tensors in part.memory().items():
+            for name, tensors in part.state_dict().items():
                 found.setdefault(name, {}).update({numbers[own]: tensor for own, tensor in tensors.items()})
         return found
 
-    def recall(self, memory: Memory, steps: int) -> None:
+    def load_state_dict(self, memory: RuleState, steps: int) -> None:
         for part, numbers in zip(self._parts, self._numbers, strict=True):
             own = {
                 name: {numbers.index(number): tensor for number, tensor in tensors.items() if number in numbers}
                 for name, tensors in memory.items()
             }
-            part.recall({name: tensors for name, tensors in own.items() if tensors}, steps)
+            part.load_state_dict({name: tensors for name, tensors in own.items() if tensors}, steps)
 
 
-def _muon(matrices: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> Update:
+def _muon(matrices: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> UpdateRule:
     muon = torch.optim.Muon(matrices, learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-    return Wrapped(matrices, [muon])
+    return TorchRule(matrices, [muon])
 
 
 # --- from a spec -------------------------------------------------------------------------------------------
@@ -227,11 +227,11 @@ def torch_optimizer(spec: RunSpec, fused: bool | None) -> Make:
     return makers[spec.optimizer]
 
 
-def make_update(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> Update:
+def make_update_rule(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> UpdateRule:
     """The update rule that `spec` asks for."""
     cuda = parameters[0].device.type == "cuda"
     if spec.precision == "fp16":
-        return Scaled(parameters, torch_optimizer(spec, fused=True)(parameters), spec.clip_norm)
+        return LossScaledRule(parameters, torch_optimizer(spec, fused=True)(parameters), spec.clip_norm)
     if spec.optimizer == "sgd":
         return SGD(parameters, spec.learning_rate, spec.weight_decay, spec.momentum, spec.nesterov)
     if spec.optimizer in ("adam", "adamw") and (not cuda or spec.executor == "compile"):
@@ -240,4 +240,4 @@ def make_update(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> Update:
         return RMSprop(parameters, spec.learning_rate, spec.weight_decay, spec.momentum)
     if spec.optimizer == "muon":
         return Muon(parameters, spec.learning_rate, spec.weight_decay)
-    return Wrapped(parameters, [torch_optimizer(spec, fused=cuda)(parameters)])
+    return TorchRule(parameters, [torch_optimizer(spec, fused=cuda)(parameters)])

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
-Memory = Mapping[str, Mapping[int, Tensor]]
+RuleState = Mapping[str, Mapping[int, Tensor]]
 """What an optimizer remembers: for each name, a tensor for each parameter, by the parameter's number."""
 
 
-class Update(ABC):
+class UpdateRule(ABC):
     """Changes parameters in place from their gradients. `learning_rate` may be set at any time."""
 
     learning_rate: float
@@ -30,11 +30,11 @@ class Update(ABC):
         """Take one step down."""
 
     @abstractmethod
-    def memory(self) -> Memory:
+    def state_dict(self) -> RuleState:
         """What it remembers between steps; empty before the first."""
 
     @abstractmethod
-    def recall(self, memory: Memory, steps: int) -> None:
+    def load_state_dict(self, memory: RuleState, steps: int) -> None:
         """Take up what an update remembered after `steps` steps."""
 
 
@@ -42,7 +42,7 @@ Factor = float | Tensor
 """A number that changes from step to step: from the host, or 0-d on the device where a step is recorded once and replayed."""
 
 
-class Lean(Update):
+class InPlaceRule(UpdateRule):
     """An update of ours: detached aliases share the parameters' memory and need no `no_grad` around them.
 
     What it multiplies with in a step is kept apart (:meth:`factors`) from what it does with it (:meth:`apply`), so
@@ -73,7 +73,7 @@ class Lean(Update):
 
     def tensors(self) -> list[Tensor]:
         """Everything that a step changes: the parameters, then what is remembered."""
-        return [*self._parameters, *(tensor for slot in self.memory().values() for tensor in slot.values())]
+        return [*self._parameters, *(tensor for slot in self.state_dict().values() for tensor in slot.values())]
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -88,7 +88,7 @@ class Lean(Update):
                 setattr(twin, name, [swap(tensor) for tensor in value])
         return twin
 
-    def recall(self, memory: Memory, steps: int) -> None:
+    def load_state_dict(self, memory: RuleState, steps: int) -> None:
         self.steps = steps
         self._recall({name: _in_order(tensors) for name, tensors in memory.items()})
 
@@ -102,7 +102,7 @@ class Lean(Update):
         return torch._foreach_add(gradients, self._parameters, alpha=self._weight_decay)
 
 
-class SGD(Lean):
+class SGD(InPlaceRule):
     """:class:`torch.optim.SGD` without dampening."""
 
     def __init__(
@@ -132,14 +132,14 @@ class SGD(Lean):
         torch._foreach_add_(self._velocity, down)
         return torch._foreach_add(down, self._velocity, alpha=self._momentum) if self._nesterov else self._velocity
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> RuleState:
         return {"momentum_buffer": dict(enumerate(self._velocity))} if self._velocity else {}
 
     def _recall(self, slots: Mapping[str, list[Tensor]]) -> None:
         self._velocity = slots.get("momentum_buffer", [])
 
 
-class Adam(Lean):
+class Adam(InPlaceRule):
     """:class:`torch.optim.Adam`, or AdamW with `decoupled` weight decay; betas 0.9 and 0.999, eps 1e-8."""
 
     BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
@@ -176,14 +176,14 @@ class Adam(Lean):
         else:
             torch._foreach_addcdiv_(self._parameters, self._mean, spread, size)
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> RuleState:
         return {"exp_avg": dict(enumerate(self._mean)), "exp_avg_sq": dict(enumerate(self._square))}
 
     def _recall(self, slots: Mapping[str, list[Tensor]]) -> None:
         self._mean, self._square = slots.get("exp_avg", []), slots.get("exp_avg_sq", [])
 
 
-class RMSprop(Lean):
+class RMSprop(InPlaceRule):
     """:class:`torch.optim.RMSprop`, not centered; alpha 0.99, eps 1e-8."""
 
     ALPHA, EPS = 0.99, 1e-8
@@ -215,7 +215,7 @@ class RMSprop(Lean):
         else:
             torch._foreach_addcdiv_(self._parameters, down, spread, size)
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> RuleState:
         found = {"square_avg": dict(enumerate(self._square))}
         return found | ({"momentum_buffer": dict(enumerate(self._velocity))} if self._momentum else {})
 

@@ -20,7 +20,7 @@ from epochtop.engine.step.metrics import Scores
 from epochtop.engine.step.window import LossWindow
 
 if TYPE_CHECKING:
-    from epochtop.engine.distributed.leader import Team
+    from epochtop.engine.distributed.leader import RankGroupLeader
 import math
 
 from epochtop.engine.job.evaluate import enqueue
@@ -35,10 +35,10 @@ class Evaluation:
     weights: dict[str, Tensor] | None
 
 
-class Appraisal:
+class Evaluations:
     """Evaluates one job; remembers the newest and the best figures."""
 
-    def __init__(self, job: Job, window: LossWindow, team: Team | None = None) -> None:
+    def __init__(self, job: Job, window: LossWindow, team: RankGroupLeader | None = None) -> None:
         """`team` is for a job whose other ranks have to take part."""
         self._job, self._window, self._team = job, window, team
         self._judged = -1
@@ -73,28 +73,28 @@ class Appraisal:
     def mapped(self, label: MapLabel, answer: Tensor) -> Mapped | None:
         """The decision boundary, once its figures have reached the host."""
         boundary = self._job.boundary
-        return boundary.mapped(label.step, answer, self._job.material.classes) if boundary else None
+        return boundary.mapped(label.step, answer, self._job.workload.classes) if boundary else None
 
     def enqueue_test(self, step: int, seconds: float) -> None:
         """Evaluate the test rows, where others are judged by."""
-        if self._job.judged_on == "validation" and len(self._job.test):
+        if self._job.eval_split == "validation" and len(self._job.test):
             self._order(step, test=True)
             self._window.attach(Evaluation(step, round(seconds, 6), None), (enqueue(self._job, test=True)[0],))
 
     def arrived(self, label: Evaluation, values: Tensor) -> Evaluated | None:
         """Take in figures that reached the host; returns what there is to tell."""
-        loss, scores = self._job.judge.read(values)
+        loss, scores = self._job.evaluator.read(values)
         if label.weights is None:
             self.test_loss, self.test = loss, scores
             return None
         self._judged = label.step
-        main = scores.values.get(self._job.judge.metrics.main)
+        main = scores.values.get(self._job.evaluator.metrics.main)
         self.best.judge(label.step, label.weights, loss, main)
         self.patience.judge(loss)
         self.lowered = self._job.schedule.judge(loss)
-        if self._job.judged_on == "test":
+        if self._job.eval_split == "test":
             self.test_loss, self.test = loss, scores
-        if self._job.judged_on == "train":
+        if self._job.eval_split == "train":
             return None
         return Evaluated(
             step=label.step,
@@ -105,13 +105,13 @@ class Appraisal:
             confusion=scores.confusion,
         )
 
-    def memory(self) -> Values:
+    def state_dict(self) -> Values:
         """What a run that goes on must know."""
-        return self.patience.memory()
+        return self.patience.state_dict()
 
-    def recall(self, values: Values, best: Values | None, best_step: int) -> None:
-        """Take up what :meth:`memory` gave, and the figures of the best weights, which lie on the disk already."""
-        self.patience.recall(values)
+    def load_state_dict(self, values: Values, best: Values | None, best_step: int) -> None:
+        """Take up what :meth:`state_dict` gave, and the figures of the best weights, which lie on the disk already."""
+        self.patience.load_state_dict(values)
         if best is not None:
             self.best.step, self.best.loss, self.best.metric = best_step, best["test_loss"], best["test_metric"]
 
@@ -156,11 +156,11 @@ class Patience:
         else:
             self.bad += 1
 
-    def memory(self) -> dict[str, float | int | None]:
+    def state_dict(self) -> dict[str, float | int | None]:
         """What it remembers, as plain values."""
         return {"patience_best": self._best if math.isfinite(self._best) else None, "patience_bad": self.bad}
 
-    def recall(self, values: dict[str, float | int | None]) -> None:
-        """Take up what :meth:`memory` gave."""
+    def load_state_dict(self, values: dict[str, float | int | None]) -> None:
+        """Take up what :meth:`state_dict` gave."""
         best = values.get("patience_best")
         self._best, self.bad = math.inf if best is None else float(best), int(values.get("patience_bad") or 0)

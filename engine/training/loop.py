@@ -14,11 +14,11 @@ from typing import Any
 
 from torch import Tensor
 
-from epochtop.engine.distributed.group import take
-from epochtop.engine.distributed.leader import Pace, Team
-from epochtop.engine.execution.choice import Choice
+from epochtop.engine.distributed.group import run_steps
+from epochtop.engine.distributed.leader import Pace, RankGroupLeader
+from epochtop.engine.execution.choice import ExecutorChoice
 from epochtop.engine.execution.executor import Executor
-from epochtop.engine.job import state as snapshot
+from epochtop.engine.job import state as job_state
 from epochtop.engine.job.decision_boundary import MapLabel
 from epochtop.engine.job.job import Job
 from epochtop.engine.protocol.events import (
@@ -38,7 +38,7 @@ from epochtop.engine.protocol.events import Save as SaveNow
 from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.step.window import LossWindow, Reading
-from epochtop.engine.training.evaluations import Appraisal, Evaluation
+from epochtop.engine.training.evaluations import Evaluation, Evaluations
 from epochtop.engine.training.outcome import summary
 from epochtop.engine.training.publisher import Publisher
 from epochtop.engine.training.recorder import Recorder, Save
@@ -52,7 +52,9 @@ POLL_S = 0.01
 class Loop:
     """Trains one job to its end. All state that changes while training is here."""
 
-    def __init__(self, job: Job, recorder: Recorder, origin: Origin | None = None, team: Team | None = None) -> None:
+    def __init__(
+        self, job: Job, recorder: Recorder, origin: Origin | None = None, team: RankGroupLeader | None = None
+    ) -> None:
         """`team` is for a job that several processes train together; this one leads."""
         self.job, self.recorder, self.spec = job, recorder, job.spec
         origin = origin or Origin()
@@ -66,15 +68,15 @@ class Loop:
         self.clock = Clock(origin.seconds)
         self.rate = origin.learning_rate or job.spec.learning_rate
         self.publisher = Publisher(job, recorder, self.window, origin)
-        self.appraisal = Appraisal(job, self.window, team)
+        self.appraisal = Evaluations(job, self.window, team)
         self._changes = list(origin.changes)
-        self.choice = Choice(job, origin.executors, self._rate_at)
+        self.choice = ExecutorChoice(job, origin.executors, self._rate_at)
         self.executor: Executor | None = None
         self._budget: float = math.inf
         """Step at which enough is enqueued for a refresh, whatever the clock says."""
         self._next_evaluation = self._next_save = math.inf
         if origin.values is not None:
-            self.appraisal.recall(origin.values, origin.best, origin.best_step)
+            self.appraisal.load_state_dict(origin.values, origin.best, origin.best_step)
 
     def prepare(self) -> Executor:
         """Make ready what the first step needs; a program that is compiled may take a minute."""
@@ -118,12 +120,12 @@ class Loop:
                 if self.ending:
                     return
 
-    def _run_together(self, team: Team, milestone: int) -> None:
+    def _run_together(self, team: RankGroupLeader, milestone: int) -> None:
         """Like :meth:`_run_to`, but the clock is asked only after as many steps as all ranks were told to take."""
         while self.step < milestone and self.ending is None:
             begun, count = perf_counter(), min(self._pace.steps, milestone - self.step)
-            team.take_steps(count, self.rate, self.job.schedule.memory())
-            take(self.job, self.window, self.step, count, self.rate)
+            team.take_steps(count, self.rate, self.job.schedule.state_dict())
+            run_steps(self.job, self.window, self.step, count, self.rate)
             self.step += count
             now = perf_counter()
             self._pace.took(count, now - begun, self.refresh_s)
@@ -174,7 +176,7 @@ class Loop:
                 self._decide()
         if self.step and self._due(self.spec.keep_epochs):
             kind = f"epoch-{self.step // self.job.plan.steps_per_epoch}"
-            self._attach_save(Save(kind, self.step, self._whole(snapshot.weights(self.job)), {}))
+            self._attach_save(Save(kind, self.step, self._whole(job_state.weights(self.job)), {}))
 
     def _due(self, epochs: int) -> bool:
         return epochs > 0 and self.step % (epochs * self.job.plan.steps_per_epoch) == 0
@@ -312,8 +314,8 @@ class Loop:
         self._save_last()
 
     def _save_last(self) -> None:
-        state, values = snapshot.take(self.job) if self.team is None else self.team.state(self.job)
-        values |= self.appraisal.memory()
+        state, values = job_state.capture(self.job) if self.team is None else self.team.state(self.job)
+        values |= self.appraisal.state_dict()
         values |= {
             "learning_rate": self.rate,
             "test_loss": self.appraisal.best.newest_loss,
@@ -325,7 +327,7 @@ class Loop:
         best = self.appraisal.best
         if best.weights is not None and best.unsaved:
             best.unsaved = False
-            values: snapshot.Values = {"test_loss": best.loss, "test_metric": best.metric}
+            values: job_state.Values = {"test_loss": best.loss, "test_metric": best.metric}
             self._attach_save(Save("best", best.step, self._whole(best.weights, best.step), values))
 
     def _whole(self, weights: dict[str, Tensor], step: int | None = None) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import time
 
 from epochtop.engine.job.job import Job
 from epochtop.engine.protocol.events import Finished, Outcome
-from epochtop.engine.training.evaluations import Appraisal
+from epochtop.engine.training.evaluations import Evaluations
 from epochtop.engine.training.lr_finder import advice
 from epochtop.engine.training.publisher import Publisher
 
@@ -15,7 +15,7 @@ from epochtop.engine.training.publisher import Publisher
 def summary(
     job: Job,
     publisher: Publisher,
-    appraisal: Appraisal,
+    appraisal: Evaluations,
     ending: tuple[Outcome, str],
     steps: int,
     seconds: float,
@@ -43,8 +43,8 @@ def summary(
         best_step=totals.best_step,
         diverged_step=totals.bad_step,
         test_loss=appraisal.test_loss if tested else None,
-        test_metric=scores.get(job.judge.metrics.main),
-        best_test_loss=best.loss if job.judged_on != "train" else None,
+        test_metric=scores.get(job.evaluator.metrics.main),
+        best_test_loss=best.loss if job.eval_split != "train" else None,
         metrics=scores,
         device_reads=reads,
         waited_seconds=round(waited, 6),

@@ -80,8 +80,8 @@ def test_a_run_that_is_not_compiled_does_not_load_what_compiles(executor: str) -
     """It would take two seconds between the key and the first loss, and 100 MB; sympy comes with torch's compilers."""
     begin = (
         "from epochtop.engine.job import job, plan, workload; from epochtop.engine.protocol.spec import RunSpec; from epochtop.engine.execution.choice import make; "
-        f"spec = RunSpec(device='cpu', threads=1, executor='{executor}'); stuff = workload.material(spec); "
-        f"executor = make(job.build(spec, stuff, plan.describe(spec, stuff)), '{executor}')"
+        f"spec = RunSpec(device='cpu', threads=1, executor='{executor}'); loaded = workload.load_workload(spec); "
+        f"executor = make(job.build(spec, loaded, plan.describe(spec, loaded)), '{executor}')"
     )
     found = loaded(begin)
     assert "sympy" not in found

@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from epochtop.engine.execution import compiled, cuda_graph, eager
 from epochtop.engine.execution.c import graph
-from epochtop.engine.job import job, plan, state, workload
+from epochtop.engine.job import job, plan, state
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.events import Losses, Paused, Resume, Resumed, Set, Stop
 from epochtop.engine.protocol.events import Pause as PauseNow
 from epochtop.engine.protocol.spec import RunSpec
@@ -95,8 +96,8 @@ JOBS = [
 
 def built(spec: RunSpec) -> job.Job:
     """What the loop trains."""
-    stuff = workload.material(spec)
-    return job.build(spec, stuff, plan.describe(spec, stuff))
+    workload = load_workload(spec)
+    return job.build(spec, workload, plan.describe(spec, workload))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_a_step_runs_where_there_is_no_value_to_read(optimizer: str) -> None:
     model = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 3)).to(device)
     rows = (torch.empty(120, 4, device=device), torch.empty(120, dtype=torch.int64, device=device))
     weights = list(model.parameters())
-    rule = torch_rules.make_update(spec, weights)
+    rule = torch_rules.make_update_rule(spec, weights)
     take_step = step.eager_step(model, nn.functional.cross_entropy, rule, lambda: rows, weights)
     losses = LossWindow(device)
     for _ in range(5):
@@ -145,8 +146,8 @@ def test_an_evaluation_and_a_checkpoint_are_enqueued_without_reading() -> None:
     training = built(JOBS[0])
     losses = LossWindow(training.device)
     with Operators() as operators:
-        evaluations.Appraisal(training, losses).enqueue(step=1, seconds=0.0)
-        state.take(training)
+        evaluations.Evaluations(training, losses).enqueue(step=1, seconds=0.0)
+        state.capture(training)
     assert operators.reads == Counter()
 
 
@@ -168,7 +169,7 @@ def test_a_forbidden_call_is_seen() -> None:
 PATH = [
     loop.Loop._run_to,
     eager.Eager.take,
-    graph.Graph.take,
+    graph.CGraph.take,
     cuda_graph.CudaGraph.take,
     cuda_graph.CudaGraph._fill,
     compiled.Compiled.take,
@@ -178,12 +179,12 @@ PATH = [
     step,
     update_rules.SGD,
     update_rules.Adam,
-    torch_rules.Wrapped.__call__,
-    torch_rules.Scaled.__call__,
-    batches.Resident,
-    batches.Whole.__call__,
-    evaluation.Judge.evaluate,
-    state.take,
+    torch_rules.TorchRule.__call__,
+    torch_rules.LossScaledRule.__call__,
+    batches.ResidentBatches,
+    batches.FullBatch.__call__,
+    evaluation.Evaluator.evaluate,
+    state.capture,
     state.weights,
 ]
 

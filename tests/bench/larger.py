@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from epochtop.engine.execution.choice import make
-from epochtop.engine.execution.executor import Unfit
-from epochtop.engine.job import job, plan, workload
+from epochtop.engine.execution.executor import Unsupported
+from epochtop.engine.job import job, plan
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.window import LossWindow
 from tests.bench.tables import Figure, show, spread
@@ -117,8 +118,8 @@ class Characters(nn.Module):
 
 def ours(large: Large, executor: str) -> tuple[Block, job.Job]:
     """The engine's steps, recorded in a window. Raises Unfit."""
-    stuff = workload.material(large.spec)
-    training = job.build(large.spec, stuff, plan.describe(large.spec, stuff))
+    workload = load_workload(large.spec)
+    training = job.build(large.spec, workload, plan.describe(large.spec, workload))
     takes, window, rate = make(training, executor), LossWindow(training.device), large.spec.learning_rate
 
     def block(steps: int) -> None:
@@ -178,7 +179,7 @@ def compared(large: Large, pairs: int) -> list[Figure]:
     ):
         try:
             blocks[name] = build()
-        except Unfit as unfit:
+        except Unsupported as unfit:
             lacking[name] = str(unfit)
     begun = perf_counter()
     steps = {name: max(1, int(BLOCK_S / seconds(block, 4))) for name, block in blocks.items()}

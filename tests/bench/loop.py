@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from epochtop.engine.execution import eager
-from epochtop.engine.job import job, plan, workload
+from epochtop.engine.job import job, plan
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.events import Finished
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
@@ -143,8 +144,8 @@ def jitter() -> list[Figure]:
     """Eager steps one by one: how much longer the slowest are, with Python's garbage collection and with it frozen."""
     torch.set_num_threads(1)
     spec = RunSpec(threads=1, device="cpu", executor="eager")
-    stuff = workload.material(spec)
-    training = job.build(spec, stuff, plan.describe(spec, stuff))
+    workload = load_workload(spec)
+    training = job.build(spec, workload, plan.describe(spec, workload))
     takes, window, rows = eager.Eager(training), LossWindow(training.device), []
     for name, prepare in (("as Python starts", gc.unfreeze), ("frozen, as a run does", gc.freeze)):
         gc.collect()

@@ -16,11 +16,11 @@ ROW_BYTES = 4 * 2**20
 MEASURE = """
 import json, sys
 from epochtop.engine.job.batch_size_finder import find
-from epochtop.engine.job.workload import material
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.events import encode
 from epochtop.engine.protocol.spec import RunSpec
 spec = RunSpec(task=sys.argv[1], device="cpu", threads=1)
-print(encode(find(spec, material(spec), 0.5, available=int(sys.argv[2]))).decode())
+print(encode(find(spec, load_workload(spec), 0.5, available=int(sys.argv[2]))).decode())
 """
 HUNGRY = """\
 import torch

@@ -11,13 +11,13 @@ from epochtop.engine.runs.reader import Follower, read_record
 from epochtop.tui.cells.rows import plain
 from epochtop.tui.cli.lab_text import report, rows
 from epochtop.tui.lab.result_rows import page
-from epochtop.tui.state.experiment import LabState
+from epochtop.tui.state.experiment import ExperimentState
 from tests.support.lab_runs import NO_GPU, events_of, write_experiment
 
 
-def state_of(home: Path, state: str = "finished", devices: tuple[str, ...] = ("cpu",)) -> LabState:
+def state_of(home: Path, state: str = "finished", devices: tuple[str, ...] = ("cpu",)) -> ExperimentState:
     run = write_experiment(home, "reads-7f3a", events_of(state, devices))
-    folded, follower = LabState(read_record(run), run.name), Follower(run)
+    folded, follower = ExperimentState(read_record(run), run.name), Follower(run)
     for event in follower.read_all():
         folded.apply(event)
     follower.close()
@@ -66,7 +66,7 @@ def test_there_are_colors_for_a_terminal_alone(home: Path, monkeypatch: pytest.M
 
 def test_an_experiment_of_another_version_can_still_be_read(home: Path) -> None:
     state = state_of(home)
-    other = LabState(state.record, "later-7f3a")
+    other = ExperimentState(state.record, "later-7f3a")
     import msgspec
 
     other.asked = msgspec.structs.replace(state.asked, name="later")

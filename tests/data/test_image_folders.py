@@ -19,7 +19,7 @@ def save(path: Path, color: object = (10, 20, 30), size: tuple[int, int] = (4, 3
     Image.new(mode, size, color).save(path)  # type: ignore[arg-type]
 
 
-def read(folder: Path) -> data_images.Raw:
+def read(folder: Path) -> data_images.RawDataset:
     return images(RunSpec(dataset=f"images:{folder}", model="cnn"))
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from epochtop.engine.data.dataset import Raw
+from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.downloads import download
 from epochtop.engine.data.downloads.cache import cache_folder
 from epochtop.engine.data.downloads.registry import CLOTHES, KNOWN, THINGS, fetched
@@ -51,7 +51,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     return put
 
 
-def read(dataset: str, target: str = "") -> Raw:
+def read(dataset: str, target: str = "") -> RawDataset:
     return fetched(RunSpec(dataset=dataset, target=target))
 
 

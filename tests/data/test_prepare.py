@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
-from epochtop.engine.data.dataset import Raw
+from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.load import file_of, load
 from epochtop.engine.data.prepare import split
 from epochtop.engine.data.synthetic import sums
@@ -28,7 +28,7 @@ BUNCHES = ("iris", "wine", "breast_cancer", "digits")
 def test_built_in_rows_are_those_of_scikit_learn(dataset: str, scaling: str) -> None:
     made = load(RunSpec(dataset=dataset, scaling=scaling))
     bunch = sums() if dataset == "sums" else getattr(datasets, f"load_{dataset}")()
-    raw, labels = (bunch.x, bunch.y) if isinstance(bunch, Raw) else (bunch.data, bunch.target)
+    raw, labels = (bunch.x, bunch.y) if isinstance(bunch, RawDataset) else (bunch.data, bunch.target)
     x, x_test, y, y_test = train_test_split(raw, labels, test_size=0.2, random_state=42)
     new = prepare(made.preparation, made.preparation.columns, x_test)
     if scaling != "none":
@@ -61,7 +61,7 @@ def test_new_rows_are_prepared_as_the_training_rows_whatever_the_order_of_column
 def test_rows_of_float32_are_prepared_from_float64_as_they_were_trained_on(scaling: str) -> None:
     exact = np.random.default_rng(1).standard_normal((500, 3)) * 100
     labels = np.arange(500) % 2
-    raw = Raw(
+    raw = RawDataset(
         kind="table",
         x=exact.astype(np.float32),
         y=labels,
@@ -109,9 +109,9 @@ def test_scaling_is_fitted_without_the_validation_rows() -> None:
     assert made.train.y.std() == pytest.approx(1, abs=1e-6)
 
 
-def _table(labels: list[int], classes: tuple[str, ...], **more: Any) -> Raw:
+def _table(labels: list[int], classes: tuple[str, ...], **more: Any) -> RawDataset:
     x = np.arange(2 * len(labels), dtype=np.float64).reshape(-1, 2)
-    return Raw(
+    return RawDataset(
         kind="table",
         x=x,
         y=np.array(labels, np.int64),
@@ -142,7 +142,7 @@ def test_test_rows_of_its_own_are_respected(rows: int) -> None:
 
 def test_a_text_is_tested_on_its_end() -> None:
     x = np.arange(40, dtype=np.uint8).reshape(10, 4)
-    raw = Raw(kind="text", x=x, y=x + 1, loss="next_character", vocabulary="".join(map(chr, range(65, 106))))
+    raw = RawDataset(kind="text", x=x, y=x + 1, loss="next_character", vocabulary="".join(map(chr, range(65, 106))))
     made = split(raw, RunSpec(test_fraction=0.2, validation_fraction=0.25))
     assert [part.x[:, 0].tolist() for part in (made.train, made.validation, made.test)] == [
         [0, 4, 8, 12, 16, 20],
@@ -150,7 +150,9 @@ def test_a_text_is_tested_on_its_end() -> None:
         [32, 36],
     ]
     assert (made.outputs, made.train.y.dtype) == (41, np.uint8)
-    held = Raw(kind="text", x=x, y=x + 1, loss="next_character", vocabulary=raw.vocabulary, test=(x + 40, x + 41))
+    held = RawDataset(
+        kind="text", x=x, y=x + 1, loss="next_character", vocabulary=raw.vocabulary, test=(x + 40, x + 41)
+    )
     own = split(held, RunSpec(test_fraction=0.5))
     assert (len(own.train), own.test.x[0, 0], own.notes) == (10, 40, ())
     with pytest.raises(Invalid, match=r"0\.99 of 10 rows"):
@@ -160,7 +162,7 @@ def test_a_text_is_tested_on_its_end() -> None:
 def test_images_stay_bytes_and_their_channels_are_measured() -> None:
     x = np.random.default_rng(1).integers(0, 256, (50, 3, 5, 7), dtype=np.uint8)
     x[:, 1] = 9
-    raw = Raw(kind="image", x=x, y=np.arange(50) % 2, loss="cross_entropy", classes=("u", "v"))
+    raw = RawDataset(kind="image", x=x, y=np.arange(50) % 2, loss="cross_entropy", classes=("u", "v"))
     made = split(raw, RunSpec())
     train, _ = train_test_split(x, test_size=0.2, random_state=42)
     assert made.train.x.tobytes() == train.tobytes()

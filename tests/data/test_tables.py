@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from epochtop.engine.data.dataset import Split
+from epochtop.engine.data.dataset import PreparedDataset
 from epochtop.engine.data.load import load
 from epochtop.engine.data.tables import csv as csvfile
 from epochtop.engine.data.tables.csv import read_columns
@@ -125,14 +125,14 @@ def test_any_file_is_loaded_or_explained(
         _check(made)
 
 
-def _loaded(spec: RunSpec) -> Split | Invalid:
+def _loaded(spec: RunSpec) -> PreparedDataset | Invalid:
     try:
         return load(spec)
     except Invalid as error:
         return error
 
 
-def _check(made: Split) -> None:
+def _check(made: PreparedDataset) -> None:
     """What every split of a table must be."""
     for part in (made.train, made.validation, made.test):
         assert len(part.x) == len(part.y)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from epochtop.engine.distributed import fsdp, fsdp_optim
 from epochtop.engine.job.plan import describe
-from epochtop.engine.job.workload import material
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.models.fsdp_units import units
 from epochtop.engine.process import commands
 from epochtop.engine.protocol.events import Continued, Failed, Mapped, Saved, Started, Warned
@@ -143,8 +143,8 @@ def test_a_part_is_a_layer_or_a_block(
 def test_a_module_whose_weights_are_used_elsewhere_is_no_part(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("epochtop.engine.models.fsdp_units.AS_ONE", 0)
     job = job_of(spec_of("odd", pair))
-    assert job.material.task is not None
-    assert names_of(job.model, units(job.model, job.material.task.batch(2)[0])) == ["first"]
+    assert job.workload.task is not None
+    assert names_of(job.model, units(job.model, job.workload.task.batch(2)[0])) == ["first"]
 
 
 class Deep(nn.Module):
@@ -252,14 +252,14 @@ def test_predictions_and_exports_of_a_sharded_run_are_those_of_its_weights(
     capsys.readouterr()
     assert commands.main(["predict", str(straight.run), str(straight.table)]) == 0
     rows = read_table(capsys.readouterr().out)
-    stuff = material(straight.spec)
-    assert stuff.preparation is not None
-    x = floats(rows, *FLOWERS[2:]) * stuff.preparation.factor + stuff.preparation.offset
+    workload = load_workload(straight.spec)
+    assert workload.preparation is not None
+    x = floats(rows, *FLOWERS[2:]) * workload.preparation.factor + workload.preparation.offset
     hidden = functional.relu(torch.from_numpy(x.astype(np.float32)) @ found["0.weight"].T + found["0.bias"])
     logits = hidden @ found["3.weight"].T + found["3.bias"]
-    assert [row["prediction"] for row in rows] == [stuff.classes[at] for at in logits.argmax(1)]
+    assert [row["prediction"] for row in rows] == [workload.classes[at] for at in logits.argmax(1)]
     assert info.values["test_loss"] == pytest.approx(finished(straight.run).best_test_loss)
-    x, y = torch.from_numpy(stuff.validation.x), torch.from_numpy(stuff.validation.y)  # type: ignore[union-attr]
+    x, y = torch.from_numpy(workload.validation.x), torch.from_numpy(workload.validation.y)  # type: ignore[union-attr]
     logits = functional.relu(x @ found["0.weight"].T + found["0.bias"]) @ found["3.weight"].T + found["3.bias"]
     assert float(functional.cross_entropy(logits, y)) == pytest.approx(finished(straight.run).best_test_loss, rel=1e-5)
 
@@ -311,7 +311,7 @@ def test_weights_of_several_types_are_refused(folder: Path) -> None:
     (folder / "mixed.py").write_text(MIXED)
     spec = RunSpec(task=f"{folder / 'mixed.py'}:make_task", processes=2, shard=True, device="cpu", threads=1)
     with pytest.raises(Invalid, match="bfloat16 and float32") as error:
-        describe(spec, material(spec))
+        describe(spec, load_workload(spec))
     assert error.value.field == "shard"
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from epochtop.engine.distributed.leader import Pace
 from epochtop.engine.job.plan import describe
-from epochtop.engine.job.workload import material
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.process.torchrun import Launch, launch_in, read_flags, spec_of
 from epochtop.engine.protocol.events import (
     Changed,
@@ -275,7 +275,7 @@ def test_a_decision_at_an_evaluation_is_the_same_with_two_processes(home: Path) 
 def test_what_cannot_be_shared_is_refused(fields: dict[str, object], field: str, words: str) -> None:
     spec = RunSpec(**(COMMON | fields))  # type: ignore[arg-type]
     with pytest.raises(Invalid, match=words) as error:
-        describe(spec, material(spec))
+        describe(spec, load_workload(spec))
     assert error.value.field == field
 
 

@@ -12,9 +12,9 @@ import torch
 
 from epochtop.engine.execution import auto
 from epochtop.engine.execution.c import pointwise
-from epochtop.engine.execution.c.graph import Graph
+from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.c.reductions import OPERATORS
-from epochtop.engine.execution.executor import Unfit
+from epochtop.engine.execution.executor import Unsupported
 from epochtop.engine.protocol.events import Losses, Started, Stop, Switched, Warned
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
@@ -60,7 +60,7 @@ def said(run: Path) -> str:
 def test_the_default_job_changes_to_a_graph_while_it_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     never_slow(monkeypatch)
     spec = asked("auto", epochs=60_000)
-    Graph(built(spec)).build()
+    CGraph(built(spec)).build()
     run = train(spec, home)
     (switched,) = news(run, Switched)
     assert switched.executor == "graph"
@@ -77,15 +77,15 @@ def test_losses_come_before_the_graph_is_built_and_commands_are_heard(
     """A compiler that takes its time: the step at which the graph is due stays the same."""
     never_slow(monkeypatch)
     spec = asked("auto", epochs=3_000)
-    due = auto.Search(built(spec), 0, lambda _: 0.01).at
+    due = auto.ExecutorSearch(built(spec), 0, lambda _: 0.01).at
     assert due
-    build = Graph.build
+    build = CGraph.build
 
-    def slowly(self: Graph) -> None:
+    def slowly(self: CGraph) -> None:
         time.sleep(1.0)
         build(self)
 
-    monkeypatch.setattr(Graph, "build", slowly)
+    monkeypatch.setattr(CGraph, "build", slowly)
     run = train(spec, home)
     (switched,) = news(run, Switched)
     assert switched.step == due
@@ -174,7 +174,7 @@ def test_a_run_stopped_where_the_graph_is_due_changes_when_it_goes_on(
 ) -> None:
     never_slow(monkeypatch)
     spec = asked("auto", epochs=5_000)
-    due = auto.Search(built(spec), 0, lambda _: 0.01).at
+    due = auto.ExecutorSearch(built(spec), 0, lambda _: 0.01).at
     assert due is not None
     straight, run = train(spec, home), go_on(train(spec, home, [(due, Stop())]))
     assert [event.step for event in changed(run)] == [event.step for event in changed(straight)] == [due]
@@ -185,12 +185,12 @@ def test_labels_that_are_no_classes_are_left_to_torch(home: Path, tmp_path: Path
     file = tmp_path / "own.py"
     file.write_text(TASK.replace("% 3", "% 3 - 100 * (torch.arange(100) == 50)"))
     training = built(asked("graph", task=f"{file}:make_task", epochs=300))
-    with pytest.raises(Unfit, match="its labels are"):
-        Graph(training)
+    with pytest.raises(Unsupported, match="its labels are"):
+        CGraph(training)
 
 
 def test_a_short_run_is_not_searched(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto, "Graph", None)  # a call would fail
+    monkeypatch.setattr(auto, "CGraph", None)  # a call would fail
     run = train(asked("auto", epochs=50), home)
     assert finished(run).steps == 50
     assert not changed(run)
@@ -200,7 +200,7 @@ def test_a_run_that_changed_goes_on_with_the_same_steps(home: Path, monkeypatch:
     """Stopped before and after the change; the last checkpoint may lie before it."""
     never_slow(monkeypatch)
     spec = asked("auto", epochs=1_500, dropout=0.1, optimizer="adam", eval_epochs=100)
-    Graph(built(spec)).build()
+    CGraph(built(spec)).build()
     run = train(spec, home, [(1_000, Stop())])
     (switched,) = news(run, Switched)
     go_on(run)
@@ -214,7 +214,7 @@ def taken_as(training: Any, change: int, steps: int) -> np.ndarray[Any, Any]:
     """The losses of eager steps up to `change`, of the graph from then on."""
     from epochtop.engine.execution.eager import Eager
 
-    graph = Graph(training)
+    graph = CGraph(training)
     graph.build()
     first = taken(Eager(training), training, change).losses
     return np.concatenate([first, taken(graph, training, steps - change).losses])
@@ -223,7 +223,7 @@ def taken_as(training: Any, change: int, steps: int) -> np.ndarray[Any, Any]:
 def test_a_kill_after_the_change_is_repeated_from_before_it(home: Path) -> None:
     """Through real processes: the checkpoint that it goes on from is older than the change."""
     spec = RunSpec(epochs=400_000, threads=1, device="cpu", refresh_ms=10, save_every=0, seed=4)
-    Graph(built(spec)).build()
+    CGraph(built(spec)).build()
     with Engine() as engine:
         run = engine.train(spec, home)
         watch = Watch(run)
@@ -242,13 +242,13 @@ def test_a_kill_after_the_change_is_repeated_from_before_it(home: Path) -> None:
 def test_what_is_left_to_the_loop_is_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A defect in an executor is no reason to stay eager in silence."""
     training = built(asked("auto", epochs=20_000))
-    monkeypatch.setattr(auto, "Graph", lambda _: 1 / 0)
+    monkeypatch.setattr(auto, "CGraph", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        auto.Search(training, 0, lambda _: 0.01)
-    monkeypatch.setattr(auto, "Graph", _unfit)
-    looking = auto.Search(training, 0, lambda _: 0.01)
+        auto.ExecutorSearch(training, 0, lambda _: 0.01)
+    monkeypatch.setattr(auto, "CGraph", _unfit)
+    looking = auto.ExecutorSearch(training, 0, lambda _: 0.01)
     assert (looking.at, looking.why) == (None, "for a reason")
 
 
-def _unfit(_: Any) -> Graph:
-    raise Unfit("for a reason")
+def _unfit(_: Any) -> CGraph:
+    raise Unsupported("for a reason")

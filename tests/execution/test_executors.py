@@ -195,9 +195,9 @@ def test_torch_s_optimizers_begin_with_what_their_first_step_makes(name: str, de
     other = [torch.nn.Parameter(weight.detach().clone()) for weight in first]
     options = {"lr": 0.1, "weight_decay": 0.1, "fused": True} | ({"momentum": 0.9} if name == "SGD" else {})
     plain = getattr(torch.optim, name)(first, **options)
-    ours = torch_rules.Wrapped(other, [getattr(torch.optim, name)(other, **options)])
+    ours = torch_rules.TorchRule(other, [getattr(torch.optim, name)(other, **options)])
     ours.begin()
-    assert all(not tensor.any() for slot in ours.memory().values() for tensor in slot.values())
+    assert all(not tensor.any() for slot in ours.state_dict().values() for tensor in slot.values())
     with torch.no_grad():
         for mine, theirs in zip(other, first, strict=True):
             mine.copy_(theirs)

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from epochtop.engine.execution.c import build
-from epochtop.engine.execution.c.graph import Graph
+from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.c.program import program
 from epochtop.engine.execution.c.reductions import OPERATORS
 from epochtop.engine.execution.c.tape import record
-from epochtop.engine.execution.executor import Unfit
+from epochtop.engine.execution.executor import Unsupported
 from tests.support.executors import asked, built, taken
 
 
@@ -184,7 +184,7 @@ def test_rows_are_picked_and_norms_are_taken() -> None:
     ids=["fft", "bf16", "float64", "convolution", "gelu", "norm", "bits", "clamp"],
 )
 def test_what_cannot_be_written_is_said(step: Callable[[], Tensor], why: str) -> None:
-    with pytest.raises(Unfit, match=why):
+    with pytest.raises(Unsupported, match=why):
         program(record(step), {}, OPERATORS).source()
 
 
@@ -194,7 +194,7 @@ def test_losses_do_not_depend_on_how_many_steps_a_call_takes(most: int, fields: 
     readings = []
     for limit in (most, 3):
         training = built(asked("graph", **fields))
-        graph = Graph(training)
+        graph = CGraph(training)
         graph.build()
         readings.append(taken(graph, training, 100, limit).losses)
     assert torch.equal(*readings)
@@ -202,8 +202,8 @@ def test_losses_do_not_depend_on_how_many_steps_a_call_takes(most: int, fields: 
 
 def test_a_program_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EPOCHTOP_CACHE", str(tmp_path / "kept"))
-    Graph(built(asked("graph"))).build()
-    second = Graph(built(asked("graph")))
+    CGraph(built(asked("graph"))).build()
+    second = CGraph(built(asked("graph")))
     monkeypatch.setattr(build, "_build", None)  # a call would fail
     second.build()
     assert [path.suffix for path in (tmp_path / "kept" / "graphs").iterdir()] == [".so"]
@@ -223,8 +223,8 @@ def test_a_compiler_that_fails_is_named(
     monkeypatch.setenv("CC", compiler)
     build.compiler.cache_clear()
     try:
-        with pytest.raises(Unfit, match=why):
-            Graph(built(asked("graph"))).build()
+        with pytest.raises(Unsupported, match=why):
+            CGraph(built(asked("graph"))).build()
         assert not list(tmp_path.rglob("*.part"))
     finally:
         build.compiler.cache_clear()

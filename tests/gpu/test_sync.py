@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch.optim import SGD, Adam
 
-from epochtop.engine.job import job, plan, workload
+from epochtop.engine.job import job, plan
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.events import Changed, Finished, Pause, Paused, Resume, Resumed, Save, Saved, Set, Stop
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.window import LossWindow
@@ -46,8 +47,8 @@ def asked(**fields: object) -> RunSpec:
 
 def built(spec: RunSpec) -> job.Job:
     """What the loop trains."""
-    stuff = workload.material(spec)
-    return job.build(spec, stuff, plan.describe(spec, stuff))
+    workload = load_workload(spec)
+    return job.build(spec, workload, plan.describe(spec, workload))
 
 
 def test_a_wait_is_seen() -> None:
@@ -86,9 +87,9 @@ def test_no_step_waits_for_the_device(fields: dict[str, object]) -> None:
 
 def test_an_evaluation_and_a_copy_of_the_weights_are_only_enqueued() -> None:
     training = built(asked())
-    training.judge.evaluate(training.model, training.test)
+    training.evaluator.evaluate(training.model, training.test)
     with waiting_forbidden():
-        training.judge.evaluate(training.model, training.test)
+        training.evaluator.evaluate(training.model, training.test)
         [tensor.detach().clone() for tensor in training.model.state_dict().values()]
 
 

@@ -16,7 +16,7 @@ from epochtop.engine.lab.catalog import experiments, find
 from epochtop.engine.lab.comparison import ENOUGH, Comparison, Condition, Held, Result, comparable, compare, held
 from epochtop.engine.lab.experiment import Picture, Row
 from epochtop.engine.lab.instruments import sampling
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from tests.support.lab_runs import rows_of_reads, slower
 from tests.support.runs import CREATED
@@ -41,7 +41,12 @@ def one(before: Sequence[float], after: Sequence[float]) -> str:
 
 
 def a_result(name: str = "reads-11c0", rows: Sequence[Row] = (), age_s: float = 0.0, **more: object) -> Result:
-    facts = {"asked": Asked(name=name.partition("-")[0]), "spec": RunSpec(), "devices": ("cpu",), "machine": MACHINE}
+    facts = {
+        "asked": ExperimentRequest(name=name.partition("-")[0]),
+        "spec": RunSpec(),
+        "devices": ("cpu",),
+        "machine": MACHINE,
+    }
     return Result(name=name, created=CREATED - age_s, rows=rows, **(facts | more))  # type: ignore[arg-type]
 
 
@@ -252,8 +257,8 @@ def test_results_of_two_experiments_and_one_alone_are_refused() -> None:
 
 
 def test_the_same_conditions_are_no_conditions() -> None:
-    same = {"asked": Asked(name="reads", fields={"steps": "10000"}), "spec": RunSpec(name="old")}
-    written = {"asked": Asked(name="reads", fields={"steps": "1e4"}), "spec": RunSpec(name="new")}
+    same = {"asked": ExperimentRequest(name="reads", fields={"steps": "10000"}), "spec": RunSpec(name="old")}
+    written = {"asked": ExperimentRequest(name="reads", fields={"steps": "1e4"}), "spec": RunSpec(name="new")}
     assert differing(same, written) == []
     assert differing({"machine": {**MACHINE, "load": 0.2}}, {"machine": {**MACHINE, "load": 0.6}}) == []
 
@@ -263,7 +268,7 @@ def test_the_same_conditions_are_no_conditions() -> None:
     [
         ({}, {"machine": {**MACHINE, "torch": "2.14.0", "load": 1.2, "gpu": "RTX"}}, ["load", "torch", "gpu"]),
         ({}, {"devices": ("cpu", "cuda:0")}, ["devices"]),
-        ({}, {"asked": Asked(name="reads", fields={"steps": "5000"}, quick=True)}, ["quick", "steps"]),
+        ({}, {"asked": ExperimentRequest(name="reads", fields={"steps": "5000"}, quick=True)}, ["quick", "steps"]),
         ({}, {"spec": RunSpec(hidden=(64,), threads=2)}, ["hidden", "threads"]),
         ({"machine": {}}, {"spec": RunSpec(hidden=(64,))}, ["hidden"]),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epochtop.engine.execution.c import build
-from epochtop.engine.execution.executor import Unfit
+from epochtop.engine.execution.executor import Unsupported
 from epochtop.engine.lab.experiment import Findings, Row
 from epochtop.engine.lab.experiments import anatomy
 from epochtop.engine.lab.experiments.anatomy.verdict import PARTS, conclude
@@ -98,7 +98,7 @@ def test_a_setting_is_none_that_the_job_has_already(bound: str, batches: str, de
 
 def test_a_graph_is_not_proposed_where_no_compiler_could_build_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> str:
-        raise Unfit("no C compiler was found")
+        raise Unsupported("no C compiler was found")
 
     assert anatomy._unfit(job_of(RunSpec(threads=1, device="cpu"))) == ""
     monkeypatch.setattr(build, "compiler", none)

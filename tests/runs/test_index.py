@@ -20,7 +20,7 @@ from epochtop.engine.runs.writer import create
 from tests.support.logs import FAILED, FINISHED, LOSSES, STARTED, end, log, packed
 
 
-def summary_of(live: tuple[Path, IO[bytes]], *written: AnyEvent) -> index.Summary:
+def summary_of(live: tuple[Path, IO[bytes]], *written: AnyEvent) -> index.RunSummary:
     """The summary of a run whose engine is gone."""
     return summarize(end(live, *written))
 

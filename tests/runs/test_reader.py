@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from epochtop.engine.protocol.events import AnyEvent, Evaluated, Losses, Paused, Set, Warned, decode_command, encode
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs import paths
+from epochtop.engine.runs import paths, reader
 from epochtop.engine.runs.index import find, summarize
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail, read_record
 from epochtop.engine.runs.writer import Inbox
@@ -78,7 +78,7 @@ def test_any_events_are_read_from_a_log_cut_at_any_byte(written: list[AnyEvent])
 @given(st.lists(anything, min_size=1, max_size=6), st.integers(1, 50))
 def test_events_are_the_same_however_small_the_pieces_are(written: list[AnyEvent], piece: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(directory, "READ_BYTES", piece)
+        patch.setattr(reader, "READ_BYTES", piece)
         content = log(*map(encode, written))
         with tempfile.TemporaryDirectory() as folder, closing(Follower(Path(folder))) as follower:
             (Path(folder) / paths.EVENTS).write_bytes(content)

@@ -7,31 +7,31 @@ import torch
 from torch.utils.data import TensorDataset
 
 from epochtop.engine.data.dataset import Rows
-from epochtop.engine.step.batches import Batches, Loaded, Resident, Share, Streamed, Whole
+from epochtop.engine.step.batches import Batches, DataShard, FullBatch, LoaderBatches, ResidentBatches, StreamedBatches
 
 CPU = torch.device("cpu")
 ROWS = 53
 
 
-def batches_of(kind: str, share: Share) -> Batches:
+def batches_of(kind: str, share: DataShard) -> Batches:
     """Batches of 10 rows a process, out of 53, each row labelled with its number."""
     x, y = torch.arange(ROWS, dtype=torch.float32).reshape(ROWS, 1), torch.arange(ROWS)
     match kind:
         case "whole":
-            return Whole(x, y, share)
+            return FullBatch(x, y, share)
         case "resident":
-            return Resident(x, y, 10, 4, share)
+            return ResidentBatches(x, y, 10, 4, share)
         case "streamed":
-            return Streamed(Rows(x.numpy(), y.numpy()), 10, 4, share, CPU)
+            return StreamedBatches(Rows(x.numpy(), y.numpy()), 10, 4, share, CPU)
         case _:
-            return Loaded(TensorDataset(x, y), 10, 4, share, CPU, 0)
+            return LoaderBatches(TensorDataset(x, y), 10, 4, share, CPU, 0)
 
 
 @pytest.mark.parametrize("of", [1, 2, 3])
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("kind", ["whole", "resident", "streamed", "loaded"])
 def test_each_row_comes_once_an_epoch_and_counts_as_much_as_every_other(kind: str, accumulate: int, of: int) -> None:
-    everyone = [batches_of(kind, Share(rank, of)) for rank in range(of)]
+    everyone = [batches_of(kind, DataShard(rank, of)) for rank in range(of)]
     for _ in range(2):
         seen: list[torch.Tensor] = []
         weight = torch.zeros(ROWS, dtype=torch.float64)

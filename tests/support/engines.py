@@ -131,11 +131,12 @@ class Engine:
 
 def train_here(spec: RunSpec, home: Path) -> Path:
     """The same run in this process, for tests about numbers: they need no process of its own, which takes seconds."""
-    from epochtop.engine.job import job, plan, workload
+    from epochtop.engine.job import job, plan
+    from epochtop.engine.job.workload import load_workload
     from epochtop.engine.training import loop, recorder  # they import torch, which a test of the screen has no use for
 
-    stuff = workload.material(spec)
-    built = job.build(spec, stuff, plan.describe(spec, stuff))
+    workload = load_workload(spec)
+    built = job.build(spec, workload, plan.describe(spec, workload))
     run, lock = create(home, spec, {}, time.time())
     with lock:
         writing = recorder.Recorder(run, spec)

@@ -12,7 +12,8 @@ import torch
 from epochtop.engine.execution import choice, compiled
 from epochtop.engine.execution.cuda_graph import CudaGraph
 from epochtop.engine.execution.executor import Executor
-from epochtop.engine.job import job, plan, workload
+from epochtop.engine.job import job, plan
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.events import AnyCommand
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.writer import create
@@ -33,8 +34,8 @@ def asked(executor: str, **fields: Any) -> RunSpec:
 
 def built(spec: RunSpec) -> job.Job:
     """What the loop trains."""
-    stuff = workload.material(spec)
-    return job.build(spec, stuff, plan.describe(spec, stuff))
+    workload = load_workload(spec)
+    return job.build(spec, workload, plan.describe(spec, workload))
 
 
 def use(executor: str, monkeypatch: Any) -> None:

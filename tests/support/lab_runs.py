@@ -10,7 +10,7 @@ import msgspec
 from epochtop.engine.lab.catalog import find
 from epochtop.engine.lab.experiment import Findings, Row
 from epochtop.engine.protocol.events import AnyEvent, Concluded, Failed, Measured, Noted, Prepared, RunRecord, encode
-from epochtop.engine.protocol.experiments import Asked, Verdict
+from epochtop.engine.protocol.experiments import ExperimentRequest, Verdict
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import COMMANDS, EVENTS, LOCK, OUTPUT, RECORD, lab_home
 from tests.support.runs import CREATED
@@ -94,7 +94,7 @@ def write_experiment(
     """A run directory with these events, of the experiment that its id begins with."""
     run = lab_home(home) / run_id
     run.mkdir(parents=True)
-    asked = Asked(name=run_id.rpartition("-")[0], fields={"steps": f"{STEPS}"}, quick=quick)
+    asked = ExperimentRequest(name=run_id.rpartition("-")[0], fields={"steps": f"{STEPS}"}, quick=quick)
     record = RunRecord(
         spec=RunSpec(**spec),  # type: ignore[arg-type]
         experiment=asked,

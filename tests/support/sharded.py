@@ -22,13 +22,13 @@ from epochtop.engine.distributed.group import Group
 from epochtop.engine.distributed.launcher import open_store, reach_store
 from epochtop.engine.distributed.orders import Setup
 from epochtop.engine.job import evaluate
-from epochtop.engine.job import state as snapshot
+from epochtop.engine.job import state as job_state
 from epochtop.engine.job.job import Job, build
 from epochtop.engine.job.plan import describe
-from epochtop.engine.job.workload import material
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.models import fsdp_units
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.step.batches import Share
+from epochtop.engine.step.batches import DataShard
 from epochtop.engine.step.window import LossWindow
 from tests.architecture.test_no_reads import Operators
 from tests.support.engines import HANGING_S
@@ -119,13 +119,13 @@ def spec_of(case: str, folder: Path, **more: Any) -> RunSpec:
     return RunSpec(**{k: v.format(folder=folder) if isinstance(v, str) else v for k, v in fields.items()})
 
 
-def job_of(spec: RunSpec, share: Share = Share()) -> Job:  # noqa: B008 - frozen
+def job_of(spec: RunSpec, share: DataShard = DataShard()) -> Job:  # noqa: B008 - frozen
     """As the engine builds it."""
-    stuff = material(spec)
-    made = describe(spec, stuff)
+    workload = load_workload(spec)
+    made = describe(spec, workload)
     if made.device.startswith("cuda"):
         made = msgspec.structs.replace(made, device=f"cuda:{share.rank}")
-    job = build(spec, stuff, made, share)
+    job = build(spec, workload, made, share)
     if share.rank:
         torch.manual_seed(spec.seed + share.rank)  # as epochtop.engine.distributed.rank has it
     return job
@@ -157,24 +157,24 @@ class Rank:
         """A job that all ranks train; from step `AT` on where there is a checkpoint, which rank 0 has."""
         shard = layout == FSDP
         spec = spec_of(case, self.folder, processes=2, shard=shard, device=self.device.type)
-        job = job_of(spec, Share(self.rank, self.of))
+        job = job_of(spec, DataShard(self.rank, self.of))
         step, values = (AT, checkpoint[1]) if checkpoint else (0, None)
         state = {name: tensor.clone() for name, tensor in checkpoint[0].items()} if checkpoint else {}
         if checkpoint and self.rank == 0:
-            snapshot.restore(job, state, checkpoint[1], AT)
-        sent = {name: tensor for name, tensor in state.items() if not shard or snapshot.is_of_course(name)}
+            job_state.restore(job, state, checkpoint[1], AT)
+        sent = {name: tensor for name, tensor in state.items() if not shard or job_state.is_progress(name)}
         setup = Setup(spec=job.spec, step=step, values=values) if self.rank == 0 else None
         setup, tensors = self.group.hand_out(setup, sent)
         if setup.values is not None and self.rank and shard:
-            snapshot.restore_course(job, tensors, setup.values, self.rank)
+            job_state.restore_progress(job, tensors, setup.values, self.rank)
         elif setup.values is not None and self.rank:
-            snapshot.restore(job, tensors, setup.values, AT, self.rank)
+            job_state.restore(job, tensors, setup.values, AT, self.rank)
         self.group.join(job, setup.step)
         return job
 
     def whole(self, job: Job) -> tuple[dict[str, Tensor], Any]:
         """A checkpoint on the host, as rank 0 would write it."""
-        state, values = snapshot.take(job)
+        state, values = job_state.capture(job)
         state |= self.group.generators()
         self.wait()
         return {name: tensor.cpu() for name, tensor in state.items()}, values
@@ -191,14 +191,14 @@ class Rank:
         with operators if name.endswith(f" {FSDP}") and " then " not in name else nullcontext():
             figures, _ = evaluate.enqueue(job)
             again = take(job, STEPS, STEPS + 1, self.group)  # an evaluation must leave no trace
-            state, _ = snapshot.take(job)
+            state, _ = job_state.capture(job)
         self.wait()
         if self.rank == 0:
             state |= {"losses": torch.cat((losses, again)), "figures": figures}
             kept = {key: tensor.cpu().contiguous().clone() for key, tensor in state.items()}
             save_file(kept, self.folder / f"{name}.safetensors")
         if job.shards is not None:
-            memory = sum(kept.numel() for kepts in job.update.memory().values() for kept in kepts.values())
+            memory = sum(kept.numel() for kepts in job.update.state_dict().values() for kept in kepts.values())
             held = {"weights": {k: v.numel() for k, v in job.shards.own.items()}, "memory": memory}
             held |= {"reads": dict(operators.reads), "operators": operators.all.total()}
             (self.folder / f"{name}.{self.rank}.json").write_text(json.dumps(held))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_iris
 from torch import Tensor
 
-from epochtop.engine.job.workload import material
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.events import encode
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import CHECKPOINTS, PREPARATION
@@ -27,7 +27,7 @@ def trained(home: Path, **fields: Any) -> Path:
     defaults = {"device": "cpu", "threads": 1, "optimizer": "adam", "learning_rate": 0.02, "epochs": 60}
     spec = RunSpec(**{**defaults, **fields})
     run = train_here(spec, home)
-    preparation = material(spec).preparation
+    preparation = load_workload(spec).preparation
     if preparation is not None:
         (run / PREPARATION).write_bytes(encode(preparation))
     return run

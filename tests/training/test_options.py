@@ -16,7 +16,8 @@ from torch.nn import functional
 from torch.optim import SGD, Adagrad, AdamW, Muon, Optimizer, RMSprop
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from epochtop.engine.job import job, plan, workload
+from epochtop.engine.job import job, plan
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.events import Evaluated
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.training import checkpoint
@@ -210,8 +211,8 @@ def test_dropout_is_off_while_rows_are_evaluated(home: Path) -> None:
 def test_a_loss_scale_changes_nothing_but_skips_steps_that_overflow() -> None:
     """fp16 on float32 data: the same course as bf16 up to rounding; an infinite gradient leaves weights as they are."""
     spec = asked(precision="fp16")
-    stuff = workload.material(spec)
-    training = job.build(spec, stuff, plan.describe(spec, stuff))
+    workload = load_workload(spec)
+    training = job.build(spec, workload, plan.describe(spec, workload))
     first = float(training.step())
     assert float([training.step() for _ in range(100)][-1]) < first
     before = copy.deepcopy(training.model.state_dict())
@@ -236,17 +237,17 @@ def test_a_checkpoint_is_kept_after_epochs_where_that_is_asked(home: Path) -> No
 
 def test_a_validation_split_judges_and_the_test_rows_wait_for_the_end(home: Path) -> None:
     run = train_here(asked(validation_fraction=0.25), home)
-    stuff = workload.material(asked(validation_fraction=0.25))
-    assert len(stuff.train) + len(stuff.validation) == 1437  # type: ignore[arg-type]
-    assert len(stuff.test) == 360  # type: ignore[arg-type]
+    workload = load_workload(asked(validation_fraction=0.25))
+    assert len(workload.train) + len(workload.validation) == 1437  # type: ignore[arg-type]
+    assert len(workload.test) == 360  # type: ignore[arg-type]
     end = finished(run)
     judged = [event for event in events(run) if isinstance(event, Evaluated)]
     assert end.best_test_loss == min(event.loss for event in judged if event.loss is not None)
     assert end.test_loss not in {event.loss for event in judged}
     _, tensors = checkpoint.read(run, "last")
-    model = stuff.model(asked())
+    model = workload.model(asked())
     model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
     with torch.no_grad():
-        output = model(torch.from_numpy(stuff.test.x))  # type: ignore[union-attr]
-    wanted = functional.cross_entropy(output, torch.from_numpy(stuff.test.y))  # type: ignore[union-attr]
+        output = model(torch.from_numpy(workload.test.x))  # type: ignore[union-attr]
+    wanted = functional.cross_entropy(output, torch.from_numpy(workload.test.y))  # type: ignore[union-attr]
     assert end.test_loss == pytest.approx(float(wanted), rel=1e-6)

@@ -17,7 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from epochtop.engine.protocol.events import Stop
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.paths import lab_home, whoami
@@ -109,7 +109,7 @@ class LabApp(Viewer):
         record = self.session.state.record if self.session is not None else None
         if record is not None:
             self.action_lab()
-            self.on_lab_screen_wanted(LabScreen.Wanted(Asked(name="anatomy"), record.spec))
+            self.on_lab_screen_wanted(LabScreen.Wanted(ExperimentRequest(name="anatomy"), record.spec))
 
     def known(self) -> str:
         """What the lab has found of the shown run's job, looked up when that is opened and when an experiment ends."""
@@ -177,7 +177,7 @@ class LabApp(Viewer):
             self._measure(event.asked, event.spec)
 
     @work
-    async def _ask_to_measure_beside(self, asked: Asked, spec: RunSpec) -> None:
+    async def _ask_to_measure_beside(self, asked: ExperimentRequest, spec: RunSpec) -> None:
         from epochtop.tui.forms.dialogs import Question
 
         name = self.session.name if self.session else ""
@@ -191,7 +191,7 @@ class LabApp(Viewer):
         ):
             self._measure(asked, spec)
 
-    def _measure(self, asked: Asked, spec: RunSpec) -> None:
+    def _measure(self, asked: ExperimentRequest, spec: RunSpec) -> None:
         assert self._starter is not None
         self.starting = True
         self.idle = f"starting {asked.name} …" if self.torch else f"starting torch for {asked.name} …"

@@ -70,7 +70,7 @@ class Trace:
             case Evaluated():
                 self.tests.add(event.step, event.loss, event.metric)
             case Started():
-                self.steps_per_epoch, self.held_out = max(1, event.steps_per_epoch), event.judged_on
+                self.steps_per_epoch, self.held_out = max(1, event.steps_per_epoch), event.eval_split
                 if self.sweep is not None:
                     self.sweep.steps = event.steps
             case Finished(suggestion=found) if found is not None and self.sweep is not None:

@@ -19,7 +19,7 @@ import tyro
 from epochtop.engine.lab.catalog import experiments, find
 from epochtop.engine.lab.experiment import Experiment
 from epochtop.engine.protocol.events import Stop
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.fields import fields, parse, show
 from epochtop.engine.protocol.requests import Refused
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -32,7 +32,7 @@ from epochtop.tui.cli.lab_compare import compare
 from epochtop.tui.cli.lab_text import report
 from epochtop.tui.client.standby import EngineDied, Standby, how_it_ended
 from epochtop.tui.lab.kept import look, print_kept
-from epochtop.tui.state.experiment import LabState
+from epochtop.tui.state.experiment import ExperimentState
 
 POLL_S = 0.05
 
@@ -50,7 +50,7 @@ def lab(arguments: list[str]) -> int:
     experiment = find(arguments[0])
     parsed: Any = tyro.cli(_flags(experiment), prog=f"epochtop lab {experiment.name}", args=arguments[1:])
     spec = spec_of(parsed, arguments[1:], experiment.job) if experiment.job is not None else RunSpec()
-    asked = Asked(name=experiment.name, fields=_own(experiment, parsed), quick=parsed.quick)
+    asked = ExperimentRequest(name=experiment.name, fields=_own(experiment, parsed), quick=parsed.quick)
     return measure(asked, spec, paths.home(), as_json=parsed.json)
 
 
@@ -87,7 +87,7 @@ def _own(experiment: Experiment, parsed: Any) -> dict[str, str]:
     return texts
 
 
-def measure(asked: Asked, spec: RunSpec, home: Path, as_json: bool) -> int:
+def measure(asked: ExperimentRequest, spec: RunSpec, home: Path, as_json: bool) -> int:
     """Measure to the end and tell. Returns 0 concluded or stopped, 1 failed. Raises Invalid."""
     writer.make_home(paths.lab_home(home))
     standby = Standby(lambda message: sys.stderr.write(f"{message}\n"))
@@ -121,8 +121,8 @@ def stop(run: Path) -> int:
     return int(kept is None or kept.state == "died")
 
 
-def _follow(run: Path, standby: Standby, quiet: bool) -> LabState:
-    state, follower = LabState(reader.read_record(run), run.name), Follower(run)
+def _follow(run: Path, standby: Standby, quiet: bool) -> ExperimentState:
+    state, follower = ExperimentState(reader.read_record(run), run.name), Follower(run)
     _stop_on_signals(run)
     if not quiet:
         sys.stderr.write(f"{run.name} · Ctrl-C ends it and keeps what was measured\n")

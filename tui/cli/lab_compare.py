@@ -14,7 +14,7 @@ from epochtop.engine.runs.paths import lab_home
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail, read_record
 from epochtop.tui.cli.lab_text import painted, room
 from epochtop.tui.lab.comparison_rows import as_object, between, report
-from epochtop.tui.state.experiment import LabState
+from epochtop.tui.state.experiment import ExperimentState
 
 USAGE = "epochtop lab --compare ID [ID] [--json]"
 
@@ -56,13 +56,13 @@ def found(home: Path, wanted: str) -> Path:
     return path
 
 
-def read(run: Path) -> LabState:
+def read(run: Path) -> ExperimentState:
     """Everything that its files say by now. Raises Invalid for what is no experiment."""
     alive = is_alive(run)  # asked before the log is read, so that an end written meanwhile is no death
     record = read_record(run)
     if record.experiment is None:
         raise Invalid("", f"{run.name} is no result of an experiment")
-    state, follower = LabState(record, run.name), Follower(run)
+    state, follower = ExperimentState(record, run.name), Follower(run)
     for event in follower.read_all():
         line = state.apply(event)
         if isinstance(event, BadLine):
@@ -73,7 +73,7 @@ def read(run: Path) -> LabState:
     return state
 
 
-def _newest_other(home: Path, first: LabState) -> LabState:
+def _newest_other(home: Path, first: ExperimentState) -> ExperimentState:
     """The newest result of the same experiment that has rows. Raises Invalid where there is none."""
     name = first.asked.name
     for run in index.run_paths(lab_home(home)):

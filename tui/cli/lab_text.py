@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import EMPTY, colored, plain
 from epochtop.tui.lab import result_rows
-from epochtop.tui.state.experiment import LabState
+from epochtop.tui.state.experiment import ExperimentState
 
 PLOT_ROWS = (16, 22)
 """Of a plot: at least, at most; between them half of the terminal."""
@@ -17,7 +17,7 @@ WIDEST = 120
 """Cells beyond which sentences are not easier to read."""
 
 
-def report(state: LabState, color: bool) -> list[str]:
+def report(state: ExperimentState, color: bool) -> list[str]:
     """Everything there is to say at its end, as wide as the terminal; 80 cells where there is none."""
     width, lines = room()
     return painted(rows(state, width, lines), color)
@@ -35,7 +35,7 @@ def painted(rows: Iterable[Row], color: bool) -> list[str]:
     return [paint(found) for found in rows]
 
 
-def rows(state: LabState, width: int, lines: int) -> list[Row]:
+def rows(state: ExperimentState, width: int, lines: int) -> list[Row]:
     """The report for a terminal of this size."""
     least, most = PLOT_ROWS
     drawn = result_rows.pictures(state, width, max(least, min(most, lines // 2)))

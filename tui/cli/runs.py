@@ -14,13 +14,13 @@ import msgspec
 from epochtop.engine.protocol.events import Evaluated, Losses
 from epochtop.engine.protocol.quantities import UNKNOWN, age, number, seconds
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.index import Summary, run_paths, summarize
+from epochtop.engine.runs.index import RunSummary, run_paths, summarize
 from epochtop.engine.runs.reader import BadLine, Follower
 
 HEADINGS = ("run", "name", "state", "loss", "test loss", "device", "time", "age")
 
 
-def cells(summary: Summary, now: float) -> tuple[str, ...]:
+def cells(summary: RunSummary, now: float) -> tuple[str, ...]:
     """One run as texts, in the order of HEADINGS."""
     return (
         summary.id,

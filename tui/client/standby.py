@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from epochtop.engine.protocol.events import encode
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.requests import (
     Accepted,
     AnyReply,
@@ -84,7 +84,7 @@ class Standby:
         self.taken = isinstance(reply, Accepted)
         return reply
 
-    def measure(self, experiment: Asked, spec: RunSpec, home: Path) -> Accepted | Refused:
+    def measure(self, experiment: ExperimentRequest, spec: RunSpec, home: Path) -> Accepted | Refused:
         """Hand over an experiment. After Accepted the engine belongs to nobody. Raises EngineDied."""
         reply = self._ask(Measure(experiment=experiment, spec=spec, home=str(home)))
         assert isinstance(reply, Accepted | Refused)

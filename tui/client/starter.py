@@ -14,7 +14,7 @@ from queue import SimpleQueue
 
 from textual.message import Message
 
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.requests import Accepted, Plan, Ready, Refused
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.tui.client.standby import EngineDied, Standby
@@ -87,7 +87,7 @@ class _Wish:
     spec: RunSpec | None = None
     home: Path | None = None
     run: Path | None = None
-    experiment: Asked | None = None
+    experiment: ExperimentRequest | None = None
 
     @property
     def begins(self) -> bool:
@@ -117,7 +117,7 @@ class Starter:
         """Start a run."""
         self._wishes.put(_Wish(spec, home))
 
-    def measure(self, experiment: Asked, spec: RunSpec, home: Path) -> None:
+    def measure(self, experiment: ExperimentRequest, spec: RunSpec, home: Path) -> None:
         """Start an experiment."""
         self._wishes.put(_Wish(spec, home, experiment=experiment))
 

@@ -16,7 +16,7 @@ from textual.widgets import Button, Input, Select, Static
 from epochtop.engine.lab.catalog import experiments
 from epochtop.engine.lab.experiment import Experiment
 from epochtop.engine.protocol.applicability import applies
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.fields import Field, field, fields, parse, show, spec_from, texts_of
 from epochtop.engine.protocol.presets import CHOOSERS, recipe
 from epochtop.engine.protocol.quantities import age
@@ -178,7 +178,7 @@ class About(Vertical):
     def quick(self, quick: bool) -> None:
         self._quick.put(quick)
 
-    def wanted(self) -> tuple[Asked, RunSpec]:
+    def wanted(self) -> tuple[ExperimentRequest, RunSpec]:
         """What the fields say. Raises Invalid, after marking the wrong field."""
         self.say("")
         kind, rows = self.experiment.fields, self._own.get(self.experiment.name, [])
@@ -190,7 +190,7 @@ class About(Vertical):
         except Invalid as error:
             self.complain(error.field, error.message)
             raise
-        return Asked(
+        return ExperimentRequest(
             name=self.experiment.name, fields={row.about.name: row.text for row in rows}, quick=self.quick
         ), spec
 

@@ -20,7 +20,7 @@ from epochtop.tui.lab.pictures.picture import picture_rows
 from epochtop.tui.lab.pictures.points import cell, constant, heading, label, unit_of
 from epochtop.tui.lab.pictures.tables import GAP, laid_out
 from epochtop.tui.lab.result_rows import known
-from epochtop.tui.state.experiment import LabState
+from epochtop.tui.state.experiment import ExperimentState
 
 WHICH = "which result"
 """The column that tells rows of the two apart, in the picture of both."""
@@ -36,7 +36,7 @@ UNCERTAIN = (
 )
 
 
-def between(first: LabState, second: LabState) -> Comparison:
+def between(first: ExperimentState, second: ExperimentState) -> Comparison:
     """What is there of both. Raises Invalid for results that cannot be compared."""
     experiment = known(first)
     if experiment is None:
@@ -44,7 +44,7 @@ def between(first: LabState, second: LabState) -> Comparison:
     return compare(experiment, result(first), result(second))
 
 
-def result(state: LabState) -> Result:
+def result(state: ExperimentState) -> Result:
     """One result as far as it has come."""
     return Result(
         name=state.name,

@@ -8,7 +8,7 @@ from epochtop.engine.lab.experiment import Row
 from epochtop.engine.lab.gain import gained as gain_of
 from epochtop.engine.lab.statistics import Figure, figure, quantity, select, value_of
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.tui.state.experiment import LabState
+from epochtop.tui.state.experiment import ExperimentState
 from epochtop.tui.state.run import RunState
 
 
@@ -46,7 +46,7 @@ def _of_runs(rows: Sequence[Row]) -> Iterator[float]:
             yield seconds / steps
 
 
-def gained(lab: LabState, run: RunState) -> str:
+def gained(lab: ExperimentState, run: RunState) -> str:
     """A sentence about a run that has ended, with the setting of the verdict of `lab`."""
     setting = lab.concluded.verdict.setting if lab.concluded else {}
     what = ", ".join(f"{name}={value}" for name, value in setting.items())

@@ -10,7 +10,7 @@ from epochtop.engine.protocol.quantities import bytes_, count, seconds
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import BAD, EMPTY, GOOD, QUIET, STRONG, cut, labelled, row, wrapped
 from epochtop.tui.lab.pictures.picture import figures, picture_rows
-from epochtop.tui.state.experiment import LabState
+from epochtop.tui.state.experiment import ExperimentState
 
 BAR = 20
 """Cells of the bar of what is measured."""
@@ -21,12 +21,12 @@ REST_ROWS = 4
 """That a plot leaves for what follows from it."""
 
 
-def known(state: LabState) -> Experiment | None:
+def known(state: ExperimentState) -> Experiment | None:
     """The experiment; None for one of another version, whose rows and verdict can still be read."""
     return find(state.asked.name) if state.asked.name in NAMES else None
 
 
-def pictures(state: LabState, width: int, height: int) -> list[Row]:
+def pictures(state: ExperimentState, width: int, height: int) -> list[Row]:
     """Every picture that the experiment has, plots `height` rows high; computed lines are in the first."""
     experiment = known(state)
     rows: list[Row] = []
@@ -37,7 +37,7 @@ def pictures(state: LabState, width: int, height: int) -> list[Row]:
     return rows
 
 
-def medians(state: LabState, width: int) -> list[Row]:
+def medians(state: ExperimentState, width: int) -> list[Row]:
     """The figures behind the plots."""
     experiment = known(state)
     rows: list[Row] = []
@@ -48,7 +48,7 @@ def medians(state: LabState, width: int) -> list[Row]:
     return rows[1:]
 
 
-def finding(state: LabState, width: int) -> list[Row]:
+def finding(state: ExperimentState, width: int) -> list[Row]:
     """The answer, or why there is none."""
     if state.concluded is not None:
         return labelled("Finding", [state.concluded.verdict.finding], width, STRONG)
@@ -62,7 +62,7 @@ def finding(state: LabState, width: int) -> list[Row]:
     return []
 
 
-def reasons(state: LabState, width: int, hint: str = "") -> list[Row]:
+def reasons(state: ExperimentState, width: int, hint: str = "") -> list[Row]:
     """Evidence, next step, setting and a hint about it, uncertainty, what was not seen."""
     if state.concluded is None:
         return labelled("Not seen", state.prepared.cannot_see if state.prepared else (), width)
@@ -81,14 +81,14 @@ def setting(verdict: Verdict) -> str:
     return ", ".join(f"{name}={value}" for name, value in verdict.setting.items())
 
 
-def circumstances(state: LabState, width: int) -> list[Row]:
+def circumstances(state: ExperimentState, width: int) -> list[Row]:
     """What was measured, on what, for how long."""
     return labelled(
         "Measured", [" · ".join(filter(None, (_what(state), _machine(state), _extent(state))))], width, QUIET
     )
 
 
-def _what(state: LabState) -> str:
+def _what(state: ExperimentState) -> str:
     experiment = known(state)
     own = ", ".join(f"{name}={text}" for name, text in state.asked.fields.items() if text)
     if experiment is None or experiment.job is None:
@@ -99,7 +99,7 @@ def _what(state: LabState) -> str:
     return ", ".join(filter(None, (f"{spec.dataset} {spec.model}" if not spec.task else spec.task, *changed[:4], own)))
 
 
-def _machine(state: LabState) -> str:
+def _machine(state: ExperimentState) -> str:
     if state.prepared is None:
         return ""
     facts = state.prepared.machine
@@ -117,7 +117,7 @@ def _torch(facts: dict[str, Cell]) -> str:
     return f"torch {facts['torch']}" if facts.get("torch") else ""
 
 
-def _extent(state: LabState) -> str:
+def _extent(state: ExperimentState) -> str:
     rows = count(len(state.rows), "row")
     end = state.concluded
     if end is None:
@@ -125,7 +125,7 @@ def _extent(state: LabState) -> str:
     return f"{rows} in {seconds(end.seconds)}{' · quick' if state.asked.quick else ''}{' · stopped' if end.outcome == 'stopped' else ''}"
 
 
-def progress(state: LabState, width: int, now: float) -> list[Row]:
+def progress(state: ExperimentState, width: int, now: float) -> list[Row]:
     """How far it is, while it measures; `now` in Unix seconds."""
     if state.over:
         return []
@@ -140,7 +140,7 @@ def progress(state: LabState, width: int, now: float) -> list[Row]:
     return [row((cut(line, width), GOOD)), *wrapped(state.progress(), width, QUIET, "  ")]
 
 
-def page(state: LabState, width: int, height: int, now: float, gained: str = "") -> list[Row]:
+def page(state: ExperimentState, width: int, height: int, now: float, gained: str = "") -> list[Row]:
     """All of it for a space of this size: the answer first, the plot in what is left of the first `height` rows."""
     head = [*progress(state, width, now), *finding(state, width)]
     least, most = PLOT_ROWS

@@ -19,7 +19,7 @@ from textual.message import Message
 from textual.widgets import DataTable, Footer, Static
 
 from epochtop.engine.lab.catalog import experiments, find
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.paths import lab_home
 from epochtop.tui.cells.canvas import Row
@@ -49,7 +49,7 @@ class LabScreen(ResultsScreen):
     class Wanted(Message):
         """An experiment is to be measured."""
 
-        asked: Asked
+        asked: ExperimentRequest
         spec: RunSpec
 
     @dataclass

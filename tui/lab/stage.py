@@ -12,7 +12,7 @@ from epochtop.engine.runs.reader import BadLine, is_alive, read_record
 from epochtop.tui.client.follower import Death, Following, News, take_in
 from epochtop.tui.client.standby import how_it_ended
 from epochtop.tui.lab.comparison_rows import between
-from epochtop.tui.state.experiment import LabState
+from epochtop.tui.state.experiment import ExperimentState
 
 
 class LabSession:
@@ -23,7 +23,7 @@ class LabSession:
         if record.experiment is None:
             raise Invalid("", f"{run.name} is a run that trains; `epochtop attach {run.name}` shows it")
         self.run = run
-        self.state = LabState(record, run.name)
+        self.state = ExperimentState(record, run.name)
         self.following = Following(run)
         self._exit_code = exit_code
 

@@ -16,7 +16,7 @@ from textual.widgets import DataTable
 
 from epochtop.engine.protocol.quantities import UNKNOWN, age, number, seconds
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.index import Summary, delete, rename, run_paths, summarize
+from epochtop.engine.runs.index import RunSummary, delete, rename, run_paths, summarize
 from epochtop.engine.runs.paths import EVENTS, RECORD
 from epochtop.engine.runs.reader import is_alive
 from epochtop.tui.forms.dialogs import Entries, Question
@@ -40,15 +40,15 @@ class Lister:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._known: dict[Path, tuple[object, Summary]] = {}
+        self._known: dict[Path, tuple[object, RunSummary]] = {}
 
-    def list(self) -> list[Summary]:
+    def list(self) -> list[RunSummary]:
         """The newest first, at most MOST."""
         paths = run_paths(self._home)[:MOST]
         self._known = {path: self._look(path) for path in paths}
         return [summary for _, summary in self._known.values()]
 
-    def _look(self, path: Path) -> tuple[object, Summary]:
+    def _look(self, path: Path) -> tuple[object, RunSummary]:
         key = self._key(path)
         known = self._known.get(path)
         return known if known is not None and known[0] == key else (key, summarize(path))
@@ -62,7 +62,7 @@ class Lister:
         return log.st_size, log.st_mtime_ns, record.st_mtime_ns, is_alive(path)
 
 
-def _row(summary: Summary, now: float, mark: str, width: int) -> tuple[str, ...]:
+def _row(summary: RunSummary, now: float, mark: str, width: int) -> tuple[str, ...]:
     return (
         MARKS[summary.state],
         _fit(summary.name or summary.id, width),
@@ -110,7 +110,7 @@ class RunList(DataTable[str]):
     class Listed(Message):
         """What the home folder holds now."""
 
-        summaries: list[Summary]
+        summaries: list[RunSummary]
 
         def can_replace(self, message: Message) -> bool:
             """A level: only the newest counts."""
@@ -135,7 +135,7 @@ class RunList(DataTable[str]):
         self._lister = Lister(home)
         self._listing = threading.Lock()
         self._rows: dict[str, tuple[str, ...]] = {}
-        self.summaries: dict[str, Summary] = {}
+        self.summaries: dict[str, RunSummary] = {}
         self._figures_until = 0.0
         self._shown = ""
         self._overlaid: set[str] = set()
@@ -166,7 +166,7 @@ class RunList(DataTable[str]):
         for place, (label, width) in enumerate(zip(HEADINGS, WIDTHS, strict=True)):
             self.add_column(label, width=width or name, key=str(place))
 
-    def _row(self, run: Summary, now: float) -> tuple[str, ...]:
+    def _row(self, run: RunSummary, now: float) -> tuple[str, ...]:
         new = _row(run, now, self._mark_of(run.id), self.ordered_columns[1].width)
         old = self._rows.get(run.id)
         same = old is not None and (old[2], old[4], old[-1]) == (new[2], new[4], new[-1])
@@ -199,7 +199,7 @@ class RunList(DataTable[str]):
         """Show what was read."""
         self.show(event.summaries)
 
-    def show(self, summaries: list[Summary]) -> None:
+    def show(self, summaries: list[RunSummary]) -> None:
         """Show these runs."""
         self.summaries = {run.id: run for run in summaries}
         now = self._now()

@@ -11,7 +11,7 @@ from epochtop.engine.protocol.quantities import UNKNOWN, rate, seconds
 from epochtop.tui.state.run import RunState
 
 if TYPE_CHECKING:
-    from epochtop.tui.state.experiment import LabState
+    from epochtop.tui.state.experiment import ExperimentState
 
 MARKS = {
     "starting": "○",
@@ -61,7 +61,7 @@ def _across(left: Text, host: str, torch: str, width: int) -> Text:
     return left.append(" " * max(0, space)).append(right, style="not bold dim")
 
 
-def lab_title(state: LabState | None, host: str, torch: str, width: int) -> Text:
+def lab_title(state: ExperimentState | None, host: str, torch: str, width: int) -> Text:
     """The top row of the Lab page."""
     left = Text(" epochtop · lab", style="bold")
     if state is not None:

@@ -9,7 +9,7 @@ from epochtop.engine.protocol.events import Concluded, Event, Failed, Measured, 
 from epochtop.engine.runs.reader import BadLine
 
 
-class LabState:
+class ExperimentState:
     """One experiment. `name` is the id of its run."""
 
     def __init__(self, record: RunRecord, name: str) -> None:

@@ -93,7 +93,7 @@ class RunState:
     @property
     def held_out(self) -> str:
         """What the evaluated rows are called."""
-        return self.started.judged_on if self.started else "test"
+        return self.started.eval_split if self.started else "test"
 
     @property
     def steps_per_second(self) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from epochtop.engine.data.dataset import Kind, LossName, Raw
+from epochtop.engine.data.dataset import Kind, LossName, RawDataset
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +35,7 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("epochtop", appauthor=False))
 
 
-def keep(path: Path, raw: Raw) -> None:
+def keep(path: Path, raw: RawDataset) -> None:
     """Write `raw` to `path`, whole or not at all. Raises OSError."""
     header = _Header(**{name: getattr(raw, name) for name in _Header.__struct_fields__})
     arrays: dict[str, Any] = {"x": raw.x, "y": raw.y}
@@ -48,13 +48,13 @@ def keep(path: Path, raw: Raw) -> None:
         whole.replace(path)
 
 
-def kept(path: Path) -> Raw:
+def kept(path: Path) -> RawDataset:
     """What `keep` wrote. Raises FileNotFoundError, or ValueError where the file is damaged."""
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = msgspec.json.decode(arrays.pop("header").tobytes(), type=_Header)
-        raw = Raw(
+        raw = RawDataset(
             x=arrays["x"],
             y=arrays["y"],
             test=(arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None,
@@ -69,7 +69,7 @@ def kept(path: Path) -> Raw:
     return raw
 
 
-def _fits(raw: Raw) -> bool:
+def _fits(raw: RawDataset) -> bool:
     pairs = ((raw.x, raw.y), *((raw.test,) if raw.test is not None else ()))
     ranks = {"image": 4, "table": 2}
     return len(raw.x) > 0 and all(len(x) == len(y) and x.ndim == ranks.get(raw.kind) for x, y in pairs)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.dataset import Raw
+from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.protocol.spec import Invalid
 
 FOLDER = "cifar-10-batches-py"
@@ -66,13 +66,13 @@ class _Reader(pickle.Unpickler):
         return _ADMITTED[module, name]
 
 
-def cifar_images(folder: Path, classes: tuple[str, ...]) -> Raw | None:
+def cifar_images(folder: Path, classes: tuple[str, ...]) -> RawDataset | None:
     """The images of the batches in `folder`, with the test batch; None unless a batch is there. Raises Invalid."""
     if not (folder / TRAIN[0]).is_file():
         return None
     train = [read_batch(folder / name, len(classes)) for name in TRAIN]
     test = read_batch(folder / TEST, len(classes))
-    return Raw(
+    return RawDataset(
         kind="image",
         x=np.concatenate([x for x, _ in train]),
         y=np.concatenate([y for _, y in train]),

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 
-from epochtop.engine.data.dataset import Say
+from epochtop.engine.data.dataset import OnProgress
 from epochtop.engine.protocol.spec import Invalid
 
 TELL_S = 2.0
@@ -31,7 +31,7 @@ NO_ANSWER = (URLError, HTTPException, TimeoutError, ConnectionError)
 """How it shows that the server cannot be reached, or went silent."""
 
 
-def download(name: str, version: int | None, target: str, folder: Path, say: Say) -> Any:
+def download(name: str, version: int | None, target: str, folder: Path, say: OnProgress) -> Any:
     """scikit-learn's bunch of a dataset by name or number, as numpy arrays. Raises Invalid in one line.
 
     `folder` holds the download until it is decoded; OSError where it cannot. `version` None takes the oldest active one.
@@ -66,7 +66,7 @@ def _fetch(name: str, version: int | None, target: str, kept: str) -> Any:
     return bunch
 
 
-def _watched(work: Callable[[], Any], folder: Path, name: str, say: Say) -> Any:
+def _watched(work: Callable[[], Any], folder: Path, name: str, say: OnProgress) -> Any:
     """The result of `work`, done in another thread; every few seconds it is said how much has come."""
     done: list[Any] = []
     failed: list[BaseException] = []

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.dataset import Raw
+from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.protocol.spec import Invalid
 
 Bytes = npt.NDArray[np.uint8]
@@ -22,7 +22,7 @@ UNSIGNED_BYTE = 8
 PARTS = (("train", "images", 3), ("train", "labels", 1), ("t10k", "images", 3), ("t10k", "labels", 1))
 
 
-def idx_images(folder: Path, classes: tuple[str, ...]) -> Raw | None:
+def idx_images(folder: Path, classes: tuple[str, ...]) -> RawDataset | None:
     """The images of the four idx files in `folder`, with the published test images; None without any of them.
 
     Raises Invalid where some of the four are missing, or one is damaged.
@@ -42,7 +42,7 @@ def idx_images(folder: Path, classes: tuple[str, ...]) -> Raw | None:
     x_test, y_test = _pair(folder, "t10k", test, test_labels, classes)
     if x.shape[1:] != x_test.shape[1:]:
         raise Invalid("dataset", f"{folder}: the training images are of another size than those of the test")
-    return Raw(
+    return RawDataset(
         kind="image",
         x=x,
         y=y,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.dataset import Raw, Say
+from epochtop.engine.data.dataset import OnProgress, RawDataset
 from epochtop.engine.data.downloads.download import download, listed, text_columns
 from epochtop.engine.data.labels import Labels, labels_of, of_names
 from epochtop.engine.protocol.spec import Invalid
@@ -20,7 +20,7 @@ MOST_DENSE_BYTES = 4 * 2**30
 """A sparse table larger than this, as numbers one beside the other, is refused."""
 
 
-def from_openml(name: str, target: str, folder: Path, say: Say, version: int | None = None) -> Raw:
+def from_openml(name: str, target: str, folder: Path, say: OnProgress, version: int | None = None) -> RawDataset:
     """Fetch a dataset by its name or number; `target` empty takes its default target. Raises Invalid."""
     bunch = download(name, version, target, folder, say)
     names = tuple(bunch.target_names)
@@ -34,7 +34,7 @@ def from_openml(name: str, target: str, folder: Path, say: Say, version: int | N
     labels = _labels(bunch.target, names[0])
     image = IMAGES.get(found)
     pixels = _pixels(x, image) if image is not None and labels.classes else None
-    return Raw(
+    return RawDataset(
         kind="table" if pixels is None else "image",
         x=x if pixels is None else pixels,
         y=labels.y,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from epochtop.engine.data.dataset import Raw, Say, quiet
+from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
 from epochtop.engine.data.downloads.cache import cache_folder, keep, kept
 from epochtop.engine.data.downloads.cifar import FOLDER, cifar_images
 from epochtop.engine.data.downloads.mnist import idx_images
@@ -29,7 +29,7 @@ class _Known:
 
     classes: tuple[str, ...]
     folders: tuple[str, ...]
-    read: Callable[[Path, tuple[str, ...]], Raw | None]
+    read: Callable[[Path, tuple[str, ...]], RawDataset | None]
     openml: str
     rows: int
     test_rows: int
@@ -45,7 +45,7 @@ KNOWN = {
 }
 
 
-def fetched(spec: RunSpec, say: Say = quiet) -> Raw:
+def fetched(spec: RunSpec, say: OnProgress = no_progress) -> RawDataset:
     """Rows of `mnist`, `fashion_mnist`, `cifar10`, `openml:NAME` or `openml:ID`. Raises Invalid.
 
     `say` takes a line on how far a download is; it is called by the calling thread only.
@@ -71,7 +71,7 @@ def data_folders() -> list[Path]:
     return [*([Path(own).expanduser()] if own else []), Path("data"), cache_folder()]
 
 
-def _local(known: _Known) -> Raw | None:
+def _local(known: _Known) -> RawDataset | None:
     for base in data_folders():
         for folder in known.folders:
             raw = known.read((base / folder).absolute(), known.classes)
@@ -84,7 +84,7 @@ def _file(name: str) -> Path:
     return cache_folder() / f"{quote(name, safe='')}.npz"
 
 
-def _remembered(path: Path, say: Say, fetch: Callable[[], Raw]) -> Raw:
+def _remembered(path: Path, say: OnProgress, fetch: Callable[[], RawDataset]) -> RawDataset:
     """What the file holds, or what is fetched now and kept there."""
     try:
         return kept(path)
@@ -101,7 +101,7 @@ def _remembered(path: Path, say: Say, fetch: Callable[[], Raw]) -> Raw:
     return raw
 
 
-def _from_openml(name: str, target: str, say: Say, version: int | None = None) -> Raw:
+def _from_openml(name: str, target: str, say: OnProgress, version: int | None = None) -> RawDataset:
     from epochtop.engine.data.downloads.openml import from_openml  # scikit-learn, only where something is fetched
 
     folder = cache_folder()
@@ -111,7 +111,7 @@ def _from_openml(name: str, target: str, say: Say, version: int | None = None) -
         raise Invalid("dataset", f"nothing can be fetched: {folder}: {error.strerror}; set EPOCHTOP_CACHE") from None
 
 
-def _known_from_openml(name: str, known: _Known, say: Say) -> Raw:
+def _known_from_openml(name: str, known: _Known, say: OnProgress) -> RawDataset:
     try:
         raw = _from_openml(known.openml, "", say, version=1)
     except Invalid as error:

@@ -17,16 +17,16 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.dataset import Raw
+from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.labels import MISSING, Labels, labels_of
-from epochtop.engine.data.tables.header import Header, _header, _is_finite, _is_number, _short
+from epochtop.engine.data.tables.header import Header, is_finite, is_number, parse_header, shortened
 from epochtop.engine.protocol.spec import Invalid
 
 LARGE_BYTES = 2**26
 """Files of at least this size are read in blocks, their values rounded to float32."""
 
 
-def read_csv(path: Path, target: str, say: Callable[[str], None]) -> Raw:
+def read_csv(path: Path, target: str, say: Callable[[str], None]) -> RawDataset:
     """Read a table with a header row, whose column `target` has the labels. Raises Invalid.
 
     The delimiter is the one of `, ; tab |` that the header has most of. x is float64, or float32 of a large file.
@@ -36,13 +36,15 @@ def read_csv(path: Path, target: str, say: Callable[[str], None]) -> Raw:
         found = _read_large(path, target, say) if large else None
         header, x, labels = found or _read_rows(path, target)
     columns = tuple(name for name in header.names if name != target)
-    return Raw(kind="table", x=x, y=labels.y, loss=labels.loss, classes=labels.classes, columns=columns, target=target)
+    return RawDataset(
+        kind="table", x=x, y=labels.y, loss=labels.loss, classes=labels.classes, columns=columns, target=target
+    )
 
 
 def read_columns(path: Path, wanted: Sequence[str]) -> npt.NDArray[np.float64]:
     """The columns `wanted` of a file with a header row, whatever the others hold; (rows, wanted). Raises Invalid."""
     with _explained(path), open(path, encoding="utf-8-sig", newline="") as file:
-        header = _header(path, file.readline())
+        header = parse_header(path, file.readline())
         header.check_names()
         missing = [name for name in wanted if name not in header.names]
         if missing:
@@ -61,7 +63,7 @@ def _read_large(path: Path, target: str, say: Callable[[str], None]) -> tuple[He
         first = file.readline().decode("utf-8-sig")
         if "\r" in first.rstrip("\r\n"):
             return None
-        return read_blocks(file, _header(path, first), target, say, read_parts)
+        return read_blocks(file, parse_header(path, first), target, say, read_parts)
 
 
 @contextmanager
@@ -91,7 +93,7 @@ def _bad_byte(path: Path) -> str:
 
 def _read_rows(path: Path, target: str) -> tuple[Header, npt.NDArray[np.float64], Labels]:
     with open(path, encoding="utf-8-sig", newline="") as file:
-        header = _header(path, file.readline())
+        header = parse_header(path, file.readline())
         label = header.place(target)
         places = [place for place in range(len(header.names)) if place != label]
         x, texts = _Rows(header, places, _cells(header, file), label).read()
@@ -157,18 +159,18 @@ class _Rows:
 
     def _explain(self, number: int, cells: list[str]) -> NoReturn:
         """Say what the first cell that cannot be used lacks."""
-        place = next(place for place in self.places if not _is_finite(cells[place]))
+        place = next(place for place in self.places if not is_finite(cells[place]))
         where, cell = f"{self._where(number)}, column {self.header.names[place]!r}", cells[place].strip()
         if cell.lower() in MISSING:
             raise Invalid("dataset", f"{where}: the value is missing; fill it in or drop the row")
-        if _is_number(cell):
-            raise Invalid("dataset", f"{where}: {_short(cell)} is not a finite number")
+        if is_number(cell):
+            raise Invalid("dataset", f"{where}: {shortened(cell)} is not a finite number")
         texts = self._later_texts() | self._texts(cells)
         if len(texts) == 1:
             raise Invalid(
-                "dataset", f"{where}: {_short(cell)} is not a number; encode text as numbers or drop the column"
+                "dataset", f"{where}: {shortened(cell)} is not a number; encode text as numbers or drop the column"
             )
-        named = ", ".join(f"{self.header.names[place]!r} ({_short(texts[place])})" for place in sorted(texts))
+        named = ", ".join(f"{self.header.names[place]!r} ({shortened(texts[place])})" for place in sorted(texts))
         raise Invalid(
             "dataset",
             f"{self._where(number)}: {len(texts)} columns hold text: {named}; encode it as numbers or drop the columns",
@@ -179,7 +181,7 @@ class _Rows:
         return {
             place: cells[place].strip()
             for place in self.places
-            if not _is_number(cells[place]) and cells[place].strip().lower() not in MISSING
+            if not is_number(cells[place]) and cells[place].strip().lower() not in MISSING
         }
 
     def _later_texts(self) -> dict[int, str]:

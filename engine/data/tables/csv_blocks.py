@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float32]
 _DECODER = msgspec.json.Decoder(list[float])
 
 
-ReadParts = Callable[[BinaryIO, int, int, bytes, int], tuple[Floats, "Found"]]
+ReadParts = Callable[[BinaryIO, int, int, bytes, int], tuple[Floats, "LabelColumn"]]
 """From a file that stands behind its header, a number of processes, columns, the delimiter and the place of the label."""
 
 
@@ -86,7 +86,7 @@ def lines_of(file: BinaryIO, end: int | None = None) -> Iterator[list[bytes]]:
 
 
 @dataclass(frozen=True)
-class Found:
+class LabelColumn:
     """A label column as it was read, a block after the other: numbers, or codes into `names`."""
 
     numbers: list[npt.NDArray[np.float64]] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Table:
         self._x = np.empty((0, columns - 1), dtype=np.float32) if room is None else room
         self._grows = room is None
         self.rows = 0
-        self.found = Found()
+        self.found = LabelColumn()
 
     def add(self, lines: list[bytes], share: float) -> None:
         """Read a block of lines; the file has `share` times the rows that were read with it."""

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from epochtop.engine.data.tables.csv_blocks import Floats, Found, OddError, Table, lines_of
+from epochtop.engine.data.tables.csv_blocks import Floats, LabelColumn, OddError, Table, lines_of
 
 _COUNT_BYTES = 2**22
 
@@ -30,7 +30,7 @@ class _Part:
     rows: int
 
 
-def read_parts(file: BinaryIO, parts: int, columns: int, delimiter: bytes, label: int) -> tuple[Floats, Found]:
+def read_parts(file: BinaryIO, parts: int, columns: int, delimiter: bytes, label: int) -> tuple[Floats, LabelColumn]:
     """Features float32 (rows, columns - 1) and labels of the file from where it stands. Raises OddError."""
     cut = _cut(file, parts)
     rows = sum(part.rows for part in cut)
@@ -88,7 +88,7 @@ def _fork(path: str, part: _Part, table: Table) -> tuple[int, int]:
         os._exit(0)  # nothing of the parent's is flushed or closed twice
 
 
-def _read(path: str, part: _Part, table: Table) -> Found | None:
+def _read(path: str, part: _Part, table: Table) -> LabelColumn | None:
     """Labels of a part, whose features are in the table's room then; None if it is odd."""
     try:
         with open(path, "rb") as file:
@@ -107,12 +107,12 @@ def _answer(number: int, reader: int) -> bytes:
     return answer
 
 
-def _joined(found: list[Found | None], parts: int) -> Found:
+def _joined(found: list[LabelColumn | None], parts: int) -> LabelColumn:
     """Labels of all parts. Raises OddError if one is missing, or they are numbers here and names there."""
     whole = [part for part in found if part is not None]
     if len(whole) < parts or len({bool(part.names) for part in whole}) != 1:
         raise OddError
-    joined = Found(numbers=[block for part in whole for block in part.numbers])
+    joined = LabelColumn(numbers=[block for part in whole for block in part.numbers])
     for part in whole:
         places = np.array([joined.names.setdefault(name, len(joined.names)) for name in part.names], dtype=np.int32)
         joined.codes.extend(places[block] for block in part.codes)

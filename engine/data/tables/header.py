@@ -26,7 +26,7 @@ class Header:
     def place(self, target: str) -> int:
         """Where the label column is. Raises Invalid unless the header is one that can be trained on."""
         path, names = self.path, self.names
-        if all(map(_is_number, names)):
+        if all(map(is_number, names)):
             raise Invalid("dataset", f"{path}, row 1: the first row must name the columns; it holds numbers only")
         shown = _on_one_line(", ".join(names[:12]) + (", …" if len(names) > 12 else ""))
         if not target:
@@ -50,7 +50,7 @@ def delimiter_of(header: str) -> str:
     return max(_DELIMITERS, key=header.count)
 
 
-def _header(path: Path, first: str) -> Header:
+def parse_header(path: Path, first: str) -> Header:
     if not first.strip():
         raise Invalid("dataset", f"{path} is empty; a header row and at least two rows are needed")
     delimiter = delimiter_of(first)
@@ -61,7 +61,7 @@ def _header(path: Path, first: str) -> Header:
     return Header(path, delimiter, names)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
@@ -69,11 +69,11 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _is_finite(text: str) -> bool:
-    return _is_number(text) and math.isfinite(float(text))
+def is_finite(text: str) -> bool:
+    return is_number(text) and math.isfinite(float(text))
 
 
-def _short(text: str) -> str:
+def shortened(text: str) -> str:
     return repr(text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.npyio import NpzFile
 
-from epochtop.engine.data.dataset import Raw
+from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.labels import labels_of
 from epochtop.engine.data.scaling import EVERY, blocks
 from epochtop.engine.protocol.spec import Invalid
@@ -21,7 +21,7 @@ _NPY, _ZIP = b"\x93NUMPY", b"PK"
 _SAVED = ("x", "y"), ("x_train", "y_train", "x_test", "y_test")
 
 
-def read_npy(path: Path) -> Raw:
+def read_npy(path: Path) -> RawDataset:
     """A table (rows, features + 1), memory-mapped; its last column is the label. Raises Invalid."""
     if _begins(path, _ZIP):
         raise Invalid("dataset", f"{path} holds several arrays; read it as npz:{path}")
@@ -38,7 +38,7 @@ def read_npy(path: Path) -> Raw:
     return _raw(path, table[:, :-1], table[:, -1])
 
 
-def read_npz(path: Path) -> Raw:
+def read_npz(path: Path) -> RawDataset:
     """Arrays x and y, or x_train, y_train, x_test and y_test, which are a test split of their own. Raises Invalid."""
     if _begins(path, _NPY):
         raise Invalid("dataset", f"{path} holds one array; read it as npy:{path}")
@@ -88,7 +88,7 @@ def _line(error: Exception) -> str:
     return " ".join((str(error) or type(error).__name__).split())
 
 
-def _raw(path: Path, x: Array, y: Array, x_test: Array | None = None, y_test: Array | None = None) -> Raw:
+def _raw(path: Path, x: Array, y: Array, x_test: Array | None = None, y_test: Array | None = None) -> RawDataset:
     labels = y if y_test is None else _joined(path, y, y_test)
     x, labels = _features(path, x), _column(path, labels)
     test = None if x_test is None else _features(path, x_test)
@@ -101,7 +101,7 @@ def _raw(path: Path, x: Array, y: Array, x_test: Array | None = None, y_test: Ar
         raise Invalid("dataset", f"{path}: rows of x_train have the shape {x.shape[1:]}, of x_test {test.shape[1:]}")
     read = labels_of(labels, "y")
     image = x.ndim == 4
-    return Raw(
+    return RawDataset(
         kind="image" if image else "table",
         x=x,
         y=read.y[: len(x)],

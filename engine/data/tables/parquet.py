@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.dataset import Raw
+from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.labels import labels_of
 from epochtop.engine.data.tables.header import Header
 from epochtop.engine.protocol.spec import Invalid
 
 
-def read_parquet(path: Path, target: str) -> Raw:
+def read_parquet(path: Path, target: str) -> RawDataset:
     """Read a table whose column `target` has the labels. Raises Invalid.
 
     x is float32 where every feature is stored as float32, else float64.
@@ -35,7 +35,7 @@ def read_parquet(path: Path, target: str) -> Raw:
         raise Invalid("dataset", f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
 
 
-def _table(path: Path, file: Any, target: str) -> Raw:
+def _table(path: Path, file: Any, target: str) -> RawDataset:
     schema = file.schema_arrow
     label = Header(path, "", tuple(schema.names)).place(target)
     columns = tuple(name for name in schema.names if name != target)
@@ -49,7 +49,9 @@ def _table(path: Path, file: Any, target: str) -> Raw:
     for number, place in enumerate(places):
         x[:, number] = _numbers(path, file, schema, schema.names[place])
     labels = labels_of(_labels(path, file, schema, target), target)
-    return Raw(kind="table", x=x, y=labels.y, loss=labels.loss, classes=labels.classes, columns=columns, target=target)
+    return RawDataset(
+        kind="table", x=x, y=labels.y, loss=labels.loss, classes=labels.classes, columns=columns, target=target
+    )
 
 
 def _check_types(path: Path, schema: Any, columns: tuple[str, ...]) -> None:

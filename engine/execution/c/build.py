@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from epochtop.engine.data.downloads.cache import cache_folder
-from epochtop.engine.execution.executor import Unfit
+from epochtop.engine.execution.executor import Unsupported
 
 FLAGS = (
     *("-O2", "-std=gnu11", "-fPIC", "-shared", "-w"),
@@ -37,7 +37,7 @@ def load(source: str) -> Any:
     try:
         return ctypes.CDLL(str(path)).run
     except OSError as error:
-        raise Unfit(f"what the C compiler made cannot be loaded: {error}") from None
+        raise Unsupported(f"what the C compiler made cannot be loaded: {error}") from None
 
 
 def folder() -> Path:
@@ -60,10 +60,10 @@ def _build(source: str, path: Path) -> None:
             if not wrong:
                 break
         if wrong:
-            raise Unfit(f"{compiler()} does not build it: {wrong}")
+            raise Unsupported(f"{compiler()} does not build it: {wrong}")
         made.replace(path)
     except OSError as error:
-        raise Unfit(f"it cannot be kept in {path.parent}: {error.strerror or error}") from None
+        raise Unsupported(f"it cannot be kept in {path.parent}: {error.strerror or error}") from None
     finally:
         made.unlink(missing_ok=True)
 
@@ -74,7 +74,7 @@ def _run(source: str, made: Path, further: tuple[str, ...]) -> str:
     try:
         done = subprocess.run(command, input=source, capture_output=True, text=True, timeout=BUILD_S, check=False)
     except subprocess.TimeoutExpired:
-        raise Unfit(f"{compiler()} takes more than {BUILD_S:.0f} s for it") from None
+        raise Unsupported(f"{compiler()} takes more than {BUILD_S:.0f} s for it") from None
     lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no reason"]
     return "" if done.returncode == 0 else lines[0]
 
@@ -86,7 +86,7 @@ def compiler() -> str:
         found = shutil.which(name) if name else None
         if found:
             return found
-    raise Unfit("it is written in C, and no C compiler was found (cc, gcc, clang or $CC)")
+    raise Unsupported("it is written in C, and no C compiler was found (cc, gcc, clang or $CC)")
 
 
 @cache
@@ -101,7 +101,7 @@ def _version(path: str) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unfit(f"{path} does not answer: {error}") from None
+        raise Unsupported(f"{path} does not answer: {error}") from None
     return done.stdout
 
 

@@ -18,10 +18,10 @@ from epochtop.engine.execution.c import build
 from epochtop.engine.execution.c.program import Advancing, Program, program
 from epochtop.engine.execution.c.reductions import OPERATORS
 from epochtop.engine.execution.c.tape import record
-from epochtop.engine.execution.executor import Executor, Rate, Unfit
+from epochtop.engine.execution.executor import Executor, Rate, Unsupported
 from epochtop.engine.execution.inputs import Sizes, factors_of, kinds, lean, live_step, sizes_of, untouched
 from epochtop.engine.job.job import Job
-from epochtop.engine.step.batches import Resident
+from epochtop.engine.step.batches import ResidentBatches
 from epochtop.engine.step.window import LossWindow
 
 CALL_S = 0.005
@@ -46,7 +46,7 @@ class _Function:
         self.run(steps, self.outside, *places)
 
 
-class Graph(Executor):
+class CGraph(Executor):
     """Steps in C, one program for each number of rows that a step can take. To be built before the first step."""
 
     name = "graph"
@@ -56,7 +56,7 @@ class Graph(Executor):
         self._job, self._update = job, lean(job)
         _check_labels(job)
         if job.device.type != "cpu":
-            raise Unfit(f"programs in C run on the CPU, not on {job.device}")
+            raise Unsupported(f"programs in C run on the CPU, not on {job.device}")
         self._programs = {sizes: written(job, sizes) for sizes in kinds(job)}
         self._functions: dict[Sizes, _Function] = {}
         self._chunk = 1
@@ -74,7 +74,7 @@ class Graph(Executor):
         job, batches = self._job, self._job.batches
         sizes = sizes_of(batches, job.parts.accumulate)
         most = min(most, self._chunk)
-        rows = batches.ahead(sizes, most) if isinstance(batches, Resident) else None
+        rows = batches.ahead(sizes, most) if isinstance(batches, ResidentBatches) else None
         count = most if rows is None else len(rows) // sum(sizes)
         losses = torch.empty(count)
         begun = perf_counter()
@@ -95,11 +95,11 @@ class Graph(Executor):
 
 def _check_labels(job: Job) -> None:
     """What torch would refuse with an error is memory of somebody else's in C."""
-    train = job.material.train
+    train = job.workload.train
     if job.spec.task and isinstance(train, Rows) and train.y.dtype.kind in "iu" and train.y.size:
         low, high = int(train.y.min()), int(train.y.max())
         if low < 0 or high >= job.plan.outputs:
-            raise Unfit(f"its labels are {low} to {high}, its outputs {job.plan.outputs}")
+            raise Unsupported(f"its labels are {low} to {high}, its outputs {job.plan.outputs}")
 
 
 def written(job: Job, sizes: Sizes) -> Program:

@@ -8,7 +8,7 @@ from math import prod
 from epochtop.engine.execution.c.pointwise import number
 from epochtop.engine.execution.c.program import Program, broadcast
 from epochtop.engine.execution.c.tape import Call, View
-from epochtop.engine.execution.executor import Unfit
+from epochtop.engine.execution.executor import Unsupported
 
 NO_REDUCTION, MEAN, SUM = 0, 1, 2
 """torch's numbers for what a loss does with its rows."""
@@ -16,7 +16,7 @@ NO_REDUCTION, MEAN, SUM = 0, 1, 2
 
 def _rows(x: View, axis: int) -> tuple[int, int]:
     if len(x.sizes) != 2 or axis % 2 != 1 or not x.dense:
-        raise Unfit("softmax is not over the columns of a table")
+        raise Unsupported("softmax is not over the columns of a table")
     return x.sizes[0], x.sizes[1]
 
 
@@ -131,7 +131,7 @@ def _bce(program: Program, call: Call) -> None:
     """Binary cross entropy of logits: `max(x, 0) - x y + log(1 + exp(-|x|))`."""
     x, y, weight, positive, reduction = call.arguments
     if weight is not None or positive is not None:
-        raise Unfit("binary cross entropy has weights")
+        raise Unsupported("binary cross entropy has weights")
     _reduced(
         program,
         call.results[0],

@@ -9,7 +9,7 @@ import torch
 
 from epochtop.engine.execution.c.program import TYPES, Program
 from epochtop.engine.execution.c.tape import Call, View
-from epochtop.engine.execution.executor import Unfit
+from epochtop.engine.execution.executor import Unsupported
 
 Emit = Callable[[Program, Call], None]
 
@@ -17,7 +17,7 @@ Emit = Callable[[Program, Call], None]
 def number(value: Any) -> str:
     """A constant as C writes it, a float where it is one."""
     if isinstance(value, View):
-        raise Unfit("a bound or a factor is a tensor")
+        raise Unsupported("a bound or a factor is a tensor")
     if isinstance(value, bool | int):
         return str(int(value))
     text = repr(float(value))
@@ -118,14 +118,14 @@ def _both(sign: str) -> Emit:
 def _gelu(program: Program, call: Call) -> None:
     (x, approximate) = call.arguments
     if approximate != "none":
-        raise Unfit("gelu is approximated by tanh")
+        raise Unsupported("gelu is approximated by tanh")
     combine(program, call.results[0], (x,), lambda x: f"(0.5f * {x} * (1 + erff({x} * {ROOT_HALF})))")
 
 
 def _gelu_backward(program: Program, call: Call) -> None:
     gradient, x, approximate = call.arguments
     if approximate != "none":
-        raise Unfit("gelu is approximated by tanh")
+        raise Unsupported("gelu is approximated by tanh")
     combine(
         program,
         call.results[0],
@@ -150,7 +150,7 @@ def _clamp(program: Program, call: Call) -> None:
 
 def _not(program: Program, call: Call) -> None:
     if call.results[0].dtype is not torch.bool:
-        raise Unfit("bits of whole numbers are turned over")
+        raise Unsupported("bits of whole numbers are turned over")
     combine(program, call.results[0], (call.arguments[0],), lambda x: f"(!{x})")
 
 
@@ -171,7 +171,7 @@ def _converted(program: Program, call: Call) -> None:
 
 def _cast(out: View) -> Callable[[str], str]:
     if out.dtype not in TYPES:
-        raise Unfit(f"its values are {str(out.dtype).removeprefix('torch.')}")
+        raise Unsupported(f"its values are {str(out.dtype).removeprefix('torch.')}")
     # of a bool only whether it is 0 counts, which pointwise sees to
     return lambda x: x if out.dtype is torch.bool else f"({TYPES[out.dtype]})({x})"
 
@@ -196,7 +196,7 @@ def _bernoulli(program: Program, call: Call) -> None:
     """A 1 with the given probability, else a 0; drawn from the step's seed and the value's place."""
     out, probability = call.results[0], call.arguments[1]
     if not out.dense:
-        raise Unfit("dropout is on values that do not follow each other")
+        raise Unsupported("dropout is on values that do not follow each other")
     first, program.draws = program.draws, program.draws + out.count
     loops = program.loops(out.sizes, [out])
     place = loops.indices[0]
@@ -257,7 +257,7 @@ def _each_add(program: Program, call: Call) -> None:
     """`_foreach_add` with a number or one tensor for all."""
     first, second, *alpha = call.arguments
     if alpha and alpha[0] != 1:
-        raise Unfit("a sum of lists is scaled")
+        raise Unsupported("a sum of lists is scaled")
     combine(program, call.results[0], (first, second), lambda x, y: f"({x} + {y})")
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.execution.c.tape import Call, Tape, View
-from epochtop.engine.execution.executor import Unfit
+from epochtop.engine.execution.executor import Unsupported
 
 TYPES = {torch.float32: "float", torch.int64: "int64_t", torch.bool: "uint8_t"}
 ALIGNMENT = 64
@@ -70,7 +70,7 @@ class Program:
     def pointer(self, view: View) -> str:
         """C expression for the first value of a view."""
         if view.dtype not in TYPES:
-            raise Unfit(f"its values are {str(view.dtype).removeprefix('torch.')}")
+            raise Unsupported(f"its values are {str(view.dtype).removeprefix('torch.')}")
         base = f"m{view.memory}_{TYPES[view.dtype]}"
         return f"({base} + {view.offset})" if view.offset else base
 
@@ -310,7 +310,7 @@ def program(
     for call in tape.calls:
         emit = operators.get(call.operator)
         if emit is None:
-            raise Unfit(
+            raise Unsupported(
                 f"the operator {call.operator.split('.')[0].strip('_')} is not among those that are written in C"
             )
         made.line(f"/* {call.operator} */")

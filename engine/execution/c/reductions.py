@@ -8,7 +8,7 @@ from epochtop.engine.execution.c.losses import LOSSES
 from epochtop.engine.execution.c.pointwise import POINTWISE
 from epochtop.engine.execution.c.program import TYPES, Program, broadcast, index
 from epochtop.engine.execution.c.tape import Call, View
-from epochtop.engine.execution.executor import Unfit
+from epochtop.engine.execution.executor import Unsupported
 
 # --- sums ----------------------------------------------------------------------------------------------------
 
@@ -73,7 +73,7 @@ def _norm(program: Program, call: Call) -> None:
     """Euclidean norm of all values."""
     x, order = call.arguments[:2]
     if order not in (2, 2.0) or call.results[0].count != 1:
-        raise Unfit("a norm is not the Euclidean one of all values")
+        raise Unsupported("a norm is not the Euclidean one of all values")
     names = [program.name() for _ in x.sizes]
     loops = " ".join(f"for (long {n} = 0; {n} < {size}; {n}++) {{" for n, size in zip(names, x.sizes, strict=True))
     value = f"{program.pointer(x)}[{index(x.strides, names)}]"
@@ -110,13 +110,13 @@ def _mm(program: Program, call: Call) -> None:
 def _addmm(program: Program, call: Call) -> None:
     bias, a, b, beta, alpha = call.arguments
     if (beta, alpha) != (1, 1) or prod(bias.sizes[:-1]) != 1:
-        raise Unfit("a product is added to something else than a bias")
+        raise Unsupported("a product is added to something else than a bias")
     _product(program, a, b, call.results[0], broadcast(bias, call.results[0].sizes))
 
 
 def _product(program: Program, a: View, b: View, out: View, bias: View | None) -> None:
     if any(view.dtype is not out.dtype or TYPES[view.dtype] != "float" for view in (a, b, out)):
-        raise Unfit("a product is not of float32 matrices")
+        raise Unsupported("a product is not of float32 matrices")
     (rows, deep), wide = a.sizes, b.sizes[1]
     first = (program.pointer(a), *a.strides)
     second = (program.pointer(b), *b.strides)
@@ -141,7 +141,7 @@ def _index_select(program: Program, call: Call) -> None:
     x, axis, rows = call.arguments
     out = call.results[0]
     if axis != 0:
-        raise Unfit("rows are not picked along the first axis")
+        raise Unsupported("rows are not picked along the first axis")
     names = [program.name() for _ in out.sizes]
     loops = " ".join(f"for (long {n} = 0; {n} < {size}; {n}++) {{" for n, size in zip(names, out.sizes, strict=True))
     place = index(x.strides[1:], names[1:])

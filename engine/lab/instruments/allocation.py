@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from epochtop.engine.lab.experiment import Bench
+from epochtop.engine.lab.experiment import ExperimentContext
 from epochtop.engine.lab.instruments.clocks import wait_for
 
 
-def peak_is_seen(bench: Bench, device: torch.device) -> bool:
+def peak_is_seen(bench: ExperimentContext, device: torch.device) -> bool:
     """Whether :func:`peak_bytes` sees the memory of `device`; else that is said once."""
     if device.type in ("cpu", "cuda"):
         return True

@@ -15,21 +15,21 @@ from torch import Tensor, nn
 
 from epochtop.engine.job.job import AUTOCAST, Job, build
 from epochtop.engine.job.plan import describe
-from epochtop.engine.job.workload import Material, material
+from epochtop.engine.job.workload import Workload, load_workload
 from epochtop.engine.protocol.rules import check
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.batches import Batches
 from epochtop.engine.step.torch_rules import torch_optimizer
 
 
-def job_of(spec: RunSpec, device: str = "", stuff: Material | None = None, **changes: Any) -> Job:
+def job_of(spec: RunSpec, device: str = "", workload: Workload | None = None, **changes: Any) -> Job:
     """The job of `spec`, with `changes` to its fields, ready to take steps on `device`. Raises Invalid.
 
-    `stuff` is the material of the same data, where there is one already; a task's model is always made anew.
+    `workload` is the material of the same data, where there is one already; a task's model is always made anew.
     """
     spec = msgspec.structs.replace(spec, **changes, device=device or spec.device, processes=1, shard=False)
     check(spec)
-    loaded = material(spec) if stuff is None or spec.task else stuff
+    loaded = load_workload(spec) if workload is None or spec.task else workload
     return build(spec, loaded, describe(spec, loaded))
 
 

@@ -87,11 +87,11 @@ class Watched(Batches):
         self._marks.to("work")
         return batches
 
-    def memory(self) -> dict[str, Tensor]:
-        return self._batches.memory()
+    def state_dict(self) -> dict[str, Tensor]:
+        return self._batches.state_dict()
 
-    def recall(self, memory: dict[str, Tensor], position: int) -> None:
-        self._batches.recall(memory, position)
+    def load_state_dict(self, memory: dict[str, Tensor], position: int) -> None:
+        self._batches.load_state_dict(memory, position)
 
 
 class Steps:

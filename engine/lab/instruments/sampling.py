@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
 
-from epochtop.engine.lab.experiment import Bench, Row
+from epochtop.engine.lab.experiment import ExperimentContext, Row
 
 ROUNDS = 7
 """That a median and its quartiles should come from."""
@@ -18,11 +18,11 @@ SAMPLE_S = 0.05
 """A measurement should last so long, or a clock and a scheduler tell more than the work."""
 
 
-def threads_kept(measure: Callable[[Bench], Iterator[Row]]) -> Callable[[Bench], Iterator[Row]]:
+def threads_kept(measure: Callable[[ExperimentContext], Iterator[Row]]) -> Callable[[ExperimentContext], Iterator[Row]]:
     """An experiment's `measure` that leaves the process with as many intra-op threads as it found, however it ends."""
 
     @wraps(measure)
-    def measured(bench: Bench) -> Iterator[Row]:
+    def measured(bench: ExperimentContext) -> Iterator[Row]:
         import torch
 
         threads = torch.get_num_threads()
@@ -49,7 +49,11 @@ class Case:
 
 
 def interleave(
-    bench: Bench, cases: Sequence[Case], seconds: float | None = None, rounds: int = ROUNDS, most_rounds: int = 50
+    bench: ExperimentContext,
+    cases: Sequence[Case],
+    seconds: float | None = None,
+    rounds: int = ROUNDS,
+    most_rounds: int = 50,
 ) -> Iterator[Row]:
     """Rows `{labels, round, repeats, seconds}`, with seconds of doing it once, for at most `seconds` of the budget.
 
@@ -70,7 +74,7 @@ def interleave(
             yield {**case.labels, "round": turn, "repeats": times, "seconds": case.run(times) / times}
 
 
-def _warm(bench: Bench, case: Case) -> float:
+def _warm(bench: ExperimentContext, case: Case) -> float:
     """Seconds of doing it once, after it has been done."""
     bench.check()
     case.run(1)

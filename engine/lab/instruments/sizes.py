@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from epochtop.engine.lab.experiment import Bench
+from epochtop.engine.lab.experiment import ExperimentContext
 from epochtop.engine.lab.instruments.sampling import Case
 from epochtop.engine.protocol.spec import Invalid
 
@@ -29,7 +29,7 @@ class Grown:
 
 
 def grow(
-    bench: Bench, candidates: Iterable[tuple[float, Callable[[], Case]]], most_s: float, making: float = 0.0
+    bench: ExperimentContext, candidates: Iterable[tuple[float, Callable[[], Case]]], most_s: float, making: float = 0.0
 ) -> Grown:
     """The first of `candidates` (their work, how to make them) that are expected to take at most `most_s` seconds.
 

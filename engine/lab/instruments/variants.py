@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from epochtop.engine.lab import statistics
-from epochtop.engine.lab.experiment import Bench, Row
+from epochtop.engine.lab.experiment import ExperimentContext, Row
 from epochtop.engine.lab.instruments.sampling import Case, interleave
 from epochtop.engine.lab.statistics import Difference, Figure, difference, figure, grouped, select, values, with_spread
 from epochtop.engine.protocol.spec import Invalid
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from epochtop.engine.job.job import Job
-    from epochtop.engine.job.workload import Material
+    from epochtop.engine.job.workload import Workload
 
 Changes = Mapping[str, Any]
 ROUNDS = 3
@@ -33,10 +33,10 @@ class Built:
 
     device: str
     jobs: Mapping[str, Job]
-    stuff: Material | None
+    workload: Workload | None
 
 
-def built(bench: Bench, device: str, ways: Mapping[str, Changes]) -> tuple[Built, list[Row]]:
+def built(bench: ExperimentContext, device: str, ways: Mapping[str, Changes]) -> tuple[Built, list[Row]]:
     """A job a way, all with the same threads, and a row for each that cannot be, with its reason.
 
     Raises Invalid where the first way cannot be.
@@ -45,29 +45,29 @@ def built(bench: Bench, device: str, ways: Mapping[str, Changes]) -> tuple[Built
 
     jobs: dict[str, Job] = {}
     left_out: list[Row] = []
-    stuff: Material | None = None
+    workload: Workload | None = None
     for name, changes in ways.items():
         bench.check()
         bench.say(f"building {name} on {device}")
         try:
-            jobs[name] = job_of(bench.spec, device, stuff, **{"threads": _threads(bench, jobs), **changes})
+            jobs[name] = job_of(bench.spec, device, workload, **{"threads": _threads(bench, jobs), **changes})
         except Invalid as error:
             if not jobs:
                 raise
             left_out.append({"kind": "left_out", "device": device, "way": name, "why": str(error)})
             continue
-        stuff = jobs[name].material
-    return Built(device, jobs, stuff), left_out
+        workload = jobs[name].workload
+    return Built(device, jobs, workload), left_out
 
 
-def _threads(bench: Bench, jobs: Mapping[str, Job]) -> int:
+def _threads(bench: ExperimentContext, jobs: Mapping[str, Job]) -> int:
     """Those of the first job, which has chosen them."""
     import torch
 
     return torch.get_num_threads() if jobs else bench.spec.threads
 
 
-def memory(bench: Bench, these: Built, ways: Mapping[str, Changes]) -> Iterator[Row]:
+def memory(bench: ExperimentContext, these: Built, ways: Mapping[str, Changes]) -> Iterator[Row]:
     """Bytes at the peak of building the job and taking two steps: weights, gradients, optimizer, activations."""
     import torch
 
@@ -83,7 +83,7 @@ def memory(bench: Bench, these: Built, ways: Mapping[str, Changes]) -> Iterator[
             changes = {"threads": threads, **ways[name]}
 
             def steps(changes: Changes = changes) -> object:
-                job = job_of(bench.spec, these.device, these.stuff, **changes)
+                job = job_of(bench.spec, these.device, these.workload, **changes)
                 job.step()
                 return job, job.step()
 
@@ -96,7 +96,9 @@ def memory(bench: Bench, these: Built, ways: Mapping[str, Changes]) -> Iterator[
             }
 
 
-def steps(bench: Bench, these: Built, ways: Mapping[str, Changes], seconds: float | None = None) -> Iterator[Row]:
+def steps(
+    bench: ExperimentContext, these: Built, ways: Mapping[str, Changes], seconds: float | None = None
+) -> Iterator[Row]:
     """Seconds of a step of each way, in turn; `own` marks the way that the job takes without a change."""
     import torch
 
@@ -114,7 +116,7 @@ def steps(bench: Bench, these: Built, ways: Mapping[str, Changes], seconds: floa
     yield from interleave(bench, cases, seconds)
 
 
-def _own(bench: Bench, changes: Changes) -> int:
+def _own(bench: ExperimentContext, changes: Changes) -> int:
     return int(all(getattr(bench.spec, name) == value for name, value in changes.items()))
 
 

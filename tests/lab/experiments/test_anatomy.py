@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Bench, Findings, NoFields, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row, Stopped
 from epochtop.engine.lab.experiments import anatomy
 from epochtop.engine.lab.experiments.anatomy.verdict import PARTS, Anatomy, conclude
 from epochtop.engine.lab.instruments.jobs import job_of
@@ -158,7 +158,9 @@ def task(folder: Path, text: str) -> str:
 
 def measured(spec: RunSpec, folder: Path, budget_s: float = 2.0) -> list[Row]:
     """All rows of a real measurement."""
-    bench = Bench(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder, quick=True)
+    bench = ExperimentContext(
+        fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder, quick=True
+    )
     return list(anatomy.measure(bench))
 
 
@@ -227,18 +229,22 @@ def test_rows_are_what_conclude_takes_and_their_parts_add_up(tmp_path: Path) -> 
 def test_a_device_that_refuses_the_job_leaves_the_others_to_be_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refusing(asked: RunSpec, device: str, stuff: object = None, **changes: object) -> object:
+    def refusing(asked: RunSpec, device: str, workload: object = None, **changes: object) -> object:
         if device == "mps":
             raise Invalid("precision", "tf32 is an arithmetic of NVIDIA GPUs")
-        return job_of(asked, device, stuff, **changes)  # type: ignore[arg-type]
+        return job_of(asked, device, workload, **changes)  # type: ignore[arg-type]
 
     monkeypatch.setattr("epochtop.engine.lab.instruments.jobs.job_of", refusing)
     for devices in (("mps", "cpu"), ("cpu", "mps")):
-        bench = Bench(fields=NoFields(), spec=spec(), devices=devices, budget_s=0.5, folder=tmp_path, quick=True)
+        bench = ExperimentContext(
+            fields=NoFields(), spec=spec(), devices=devices, budget_s=0.5, folder=tmp_path, quick=True
+        )
         found = list(anatomy.measure(bench))
         assert {row["device"] for row in select(found, kind="step")} == {"cpu"}
         assert bench.cannot_see == ["the job on mps: precision: tf32 is an arithmetic of NVIDIA GPUs"]
-    alone = Bench(fields=NoFields(), spec=spec(), devices=("mps",), budget_s=0.5, folder=tmp_path, quick=True)
+    alone = ExperimentContext(
+        fields=NoFields(), spec=spec(), devices=("mps",), budget_s=0.5, folder=tmp_path, quick=True
+    )
     with pytest.raises(Invalid, match="tf32"):
         list(anatomy.measure(alone))
 
@@ -250,7 +256,7 @@ def test_threads_are_as_they_were(tmp_path: Path) -> None:
 
 
 def test_it_stops_when_it_is_asked_to_and_keeps_what_it_has(tmp_path: Path) -> None:
-    bench = Bench(fields=NoFields(), spec=spec(), devices=("cpu",), budget_s=30, folder=tmp_path)
+    bench = ExperimentContext(fields=NoFields(), spec=spec(), devices=("cpu",), budget_s=30, folder=tmp_path)
     found: list[Row] = []
 
     def until_a_part_is_known() -> None:
@@ -265,7 +271,7 @@ def test_it_stops_when_it_is_asked_to_and_keeps_what_it_has(tmp_path: Path) -> N
 
 
 def test_the_way_of_a_gpu_tells_all_time_as_the_hosts_where_no_device_works(tmp_path: Path) -> None:
-    bench = Bench(fields=NoFields(), spec=spec(), devices=("cpu",), budget_s=3, folder=tmp_path)
+    bench = ExperimentContext(fields=NoFields(), spec=spec(), devices=("cpu",), budget_s=3, folder=tmp_path)
     apart = anatomy._OnGpu(job_of(spec()), bench)
     found = list(apart.facts())
     for row in interleave(bench, apart.cases(), 1.0, 5, 5):

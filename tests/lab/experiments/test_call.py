@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from epochtop.engine.lab.experiment import Bench, Findings, NoFields, Row
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row
 from epochtop.engine.lab.experiments import call
 from epochtop.engine.lab.experiments.call import CALL, FORWARD, called, conclude, measure
 from epochtop.engine.lab.instruments.jobs import PlainLoop, job_of
@@ -46,8 +46,8 @@ def planted(
     return rows
 
 
-def bench(folder: Path, spec: RunSpec, budget_s: float = 1.0) -> Bench:
-    return Bench(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder)
+def bench(folder: Path, spec: RunSpec, budget_s: float = 1.0) -> ExperimentContext:
+    return ExperimentContext(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder)
 
 
 def share_in(finding: str) -> float:

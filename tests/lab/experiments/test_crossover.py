@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Bench, Findings, NoFields, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row, Stopped
 from epochtop.engine.lab.experiments.crossover import EXPERIMENT, measure
 from epochtop.engine.lab.experiments.crossover.verdict import crossing_mflop, laws_of
 from epochtop.engine.protocol.experiments import Verdict
@@ -31,9 +31,11 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(tmp_path: Path, spec: RunSpec, budget_s: float = 2.0) -> Bench:
+def bench(tmp_path: Path, spec: RunSpec, budget_s: float = 2.0) -> ExperimentContext:
     spec = msgspec.structs.replace(spec, threads=1)
-    return Bench(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=tmp_path, quick=True)
+    return ExperimentContext(
+        fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=tmp_path, quick=True
+    )
 
 
 def work_mflop(width: int, batch: int) -> float:

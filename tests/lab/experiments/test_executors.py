@@ -14,8 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.execution.executor import Unfit
-from epochtop.engine.lab.experiment import Bench, Findings, Row, Stopped
+from epochtop.engine.execution.executor import Unsupported
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
 from epochtop.engine.lab.experiments import executors
 from epochtop.engine.lab.experiments.executors import Fields, conclude, measure, subprocess
 from epochtop.engine.lab.experiments.executors.breakeven import costs
@@ -52,8 +52,8 @@ def setting_up(name: str, seconds: float, turn: int, cache: str = "new") -> Row:
     return {"kind": "setup", "device": "cpu", "executor": name, "cache": cache, "round": turn, "seconds": seconds}
 
 
-def bench(folder: Path, budget_s: float = 3.0, **fields: object) -> Bench:
-    return Bench(
+def bench(folder: Path, budget_s: float = 3.0, **fields: object) -> ExperimentContext:
+    return ExperimentContext(
         fields=msgspec.convert(fields, Fields),
         spec=RunSpec(threads=1, device="cpu"),
         devices=("cpu",),
@@ -177,7 +177,7 @@ def test_eager_and_graph_are_measured_in_turn_and_compile_is_left_to_those_who_h
 class SlowCompiler:
     """A process that is ready when the budget of the experiment is used up, and then takes steps."""
 
-    def __init__(self, bench: Bench, _wanted: Wanted) -> None:
+    def __init__(self, bench: ExperimentContext, _wanted: Wanted) -> None:
         self._bench = bench
 
     def __enter__(self) -> SlowCompiler:
@@ -251,42 +251,45 @@ def wanted(executor: str, **fields: object) -> Wanted:
 
 
 def test_steps_are_taken_in_another_process(tmp_path: Path) -> None:
-    with Beside(bench(tmp_path), wanted("eager")) as subprocess:
-        assert subprocess.ready(60).seconds > 0
-        assert subprocess(10) > 0
-        assert subprocess(10) > 0
+    with Beside(bench(tmp_path), wanted("eager")) as beside:
+        assert beside.ready(60).seconds > 0
+        assert beside(10) > 0
+        assert beside(10) > 0
 
 
 def test_a_job_that_does_not_fit_there_says_why(tmp_path: Path) -> None:
-    with Beside(bench(tmp_path), wanted("graph", precision="fp16")) as subprocess, pytest.raises(Unfit, match="fp16"):
-        subprocess.ready(60)
+    with (
+        Beside(bench(tmp_path), wanted("graph", precision="fp16")) as beside,
+        pytest.raises(Unsupported, match="fp16"),
+    ):
+        beside.ready(60)
 
 
 def test_one_that_is_not_ready_in_time_is_ended(tmp_path: Path) -> None:
-    with Beside(bench(tmp_path), wanted("compile")) as subprocess, pytest.raises(Late):
-        subprocess.ready(0.2)
-    assert ended(subprocess)
+    with Beside(bench(tmp_path), wanted("compile")) as beside, pytest.raises(Late):
+        beside.ready(0.2)
+    assert ended(beside)
 
 
 def test_one_is_ended_when_the_experiment_is_stopped(tmp_path: Path) -> None:
     stopped = bench(tmp_path)
     stopped.stop.set()
-    with Beside(stopped, wanted("compile")) as subprocess, pytest.raises(Stopped):
-        subprocess.ready(60)
-    assert ended(subprocess)
+    with Beside(stopped, wanted("compile")) as beside, pytest.raises(Stopped):
+        beside.ready(60)
+    assert ended(beside)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_it_ends_with_whoever_began_it(tmp_path: Path) -> None:
-    with Beside(bench(tmp_path), wanted("eager")) as subprocess:
-        subprocess.ready(60)
-        assert subprocess._process.stdin is not None
-        subprocess._process.stdin.close()  # as the system does for a process that was killed
+    with Beside(bench(tmp_path), wanted("eager")) as beside:
+        beside.ready(60)
+        assert beside._process.stdin is not None
+        beside._process.stdin.close()  # as the system does for a process that was killed
         until = time.monotonic() + 10
-        while not ended(subprocess) and time.monotonic() < until:
+        while not ended(beside) and time.monotonic() < until:
             time.sleep(0.02)
-        assert ended(subprocess)
+        assert ended(beside)
 
 
 def ended(beside: Beside) -> bool:
-    return subprocess._process.poll() is not None
+    return beside._process.poll() is not None

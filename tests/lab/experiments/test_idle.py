@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Bench, Findings, NoFields, Row
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row
 from epochtop.engine.lab.experiments import anatomy
 from epochtop.engine.lab.experiments.anatomy.verdict import PARTS, Anatomy, conclude
 from epochtop.engine.lab.instruments.jobs import job_of
@@ -111,7 +111,7 @@ def test_a_round_of_a_gpu_has_the_time_that_its_busy_moments_leave_of_the_step(
     torch.set_num_threads(1)
     spec = RunSpec(threads=1, device="cpu")
     monkeypatch.setattr("epochtop.engine.lab.instruments.timeline.profile", planted)
-    bench = Bench(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=3, folder=tmp_path)
+    bench = ExperimentContext(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=3, folder=tmp_path)
     apart = anatomy._OnGpu(job_of(spec), bench)
     found = list(apart.facts())
     for row in interleave(bench, apart.cases(), 1.0, 3, 3):

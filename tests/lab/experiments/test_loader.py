@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Bench, Findings, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
 from epochtop.engine.lab.experiments import loader
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -46,9 +46,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(folder: Path, spec: RunSpec = JOB, budget_s: float = 1.0, most_workers: int = 1) -> Bench:
+def bench(folder: Path, spec: RunSpec = JOB, budget_s: float = 1.0, most_workers: int = 1) -> ExperimentContext:
     fields = loader.Fields(most_workers=most_workers)
-    return Bench(fields=fields, spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder)
+    return ExperimentContext(fields=fields, spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Bench, Findings, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
 from epochtop.engine.lab.experiments import matmul
 from epochtop.engine.lab.experiments.matmul import EXPERIMENT, Fields, _Threads, measure
 from epochtop.engine.lab.experiments.matmul.verdict import curves_of
@@ -29,8 +29,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(tmp_path: Path, largest: int = 64, budget_s: float = 1.0, devices: tuple[str, ...] = ("cpu",)) -> Bench:
-    return Bench(
+def bench(
+    tmp_path: Path, largest: int = 64, budget_s: float = 1.0, devices: tuple[str, ...] = ("cpu",)
+) -> ExperimentContext:
+    return ExperimentContext(
         fields=Fields(largest=largest),
         spec=RunSpec(),
         devices=devices,

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epochtop.engine.distributed.orders import RankError
-from epochtop.engine.job.workload import material
-from epochtop.engine.lab.experiment import Bench, Findings, Row, Stopped
+from epochtop.engine.job.workload import load_workload
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
 from epochtop.engine.lab.experiments import parallel
 from epochtop.engine.lab.experiments.parallel.ranks import crew
 from epochtop.engine.lab.instruments.jobs import job_of
@@ -47,9 +47,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(folder: Path, quick: bool = True) -> Bench:
+def bench(folder: Path, quick: bool = True) -> ExperimentContext:
     fields = parallel.Fields(most_processes=2)
-    return Bench(fields=fields, spec=JOB, devices=("cpu",), budget_s=2.0, folder=folder, quick=quick)
+    return ExperimentContext(fields=fields, spec=JOB, devices=("cpu",), budget_s=2.0, folder=folder, quick=quick)
 
 
 # --- measuring -----------------------------------------------------------------------------------------------
@@ -82,10 +82,10 @@ def test_a_stop_ends_the_other_processes_and_keeps_the_rows(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("_one_thread")
 def test_two_ranks_take_the_steps_of_one_process_with_all_rows() -> None:
-    stuff = material(JOB)
-    alone = job_of(JOB, "cpu", stuff)
+    workload = load_workload(JOB)
+    alone = job_of(JOB, "cpu", workload)
     shared = msgspec.structs.replace(JOB, processes=2, batch_size=256)
-    with crew(shared, stuff) as ranks:
+    with crew(shared, workload) as ranks:
         assert ranks.run(5) > 0
         weights = {name: weight.clone() for name, weight in ranks.job.model.state_dict().items()}
     for _ in range(5):
@@ -101,7 +101,7 @@ def test_a_killed_rank_is_named() -> None:
 
 def _train_with_a_killed_rank() -> None:
     shared = msgspec.structs.replace(JOB, processes=2, batch_size=256)
-    with crew(shared, material(JOB)) as ranks:
+    with crew(shared, load_workload(JOB)) as ranks:
         ranks.run(1)
         for process in multiprocessing.active_children():
             process.kill()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from epochtop.engine.lab.experiment import Bench, NoFields, Row
+from epochtop.engine.lab.experiment import ExperimentContext, NoFields, Row
 from epochtop.engine.lab.experiments import precision
 from epochtop.engine.lab.experiments.precision import training
 from epochtop.engine.lab.experiments.precision.training import Training, train
@@ -33,8 +33,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def bench(folder: Path, spec: RunSpec = SMALL, budget_s: float = 60.0, **fields: Any) -> Bench:
-    return Bench(precision.Fields(**fields), spec, ("cpu",), budget_s, folder, quick=True)
+def bench(folder: Path, spec: RunSpec = SMALL, budget_s: float = 60.0, **fields: Any) -> ExperimentContext:
+    return ExperimentContext(precision.Fields(**fields), spec, ("cpu",), budget_s, folder, quick=True)
 
 
 def switches() -> tuple[bool, bool]:
@@ -86,8 +86,8 @@ def test_a_precision_is_trained_and_judged_in_its_own_arithmetic() -> None:
     trained = Training(job_of(SMALL))
     trained.job.spec = RunSpec(precision="tf32")
     trained.job.step = lambda: (seen.append(switches()), torch.zeros(()))[1]
-    evaluate = trained.job.judge.evaluate
-    object.__setattr__(trained.job.judge, "evaluate", lambda *rest: (seen.append(switches()), evaluate(*rest))[1])
+    evaluate = trained.job.evaluator.evaluate
+    object.__setattr__(trained.job.evaluator, "evaluate", lambda *rest: (seen.append(switches()), evaluate(*rest))[1])
     with tf32(False):
         trained.take(2)
         trained.judged()
@@ -165,11 +165,11 @@ def test_what_would_take_too_long_to_evaluate_is_left_out_and_told(tmp_path: Pat
 
 
 def test_a_budget_that_is_used_up_is_extended_by_what_is_needed(tmp_path: Path) -> None:
-    late = Bench(NoFields(), SMALL, ("cpu",), 1.0, tmp_path)
+    late = ExperimentContext(NoFields(), SMALL, ("cpu",), 1.0, tmp_path)
     late.begun -= 100.0
     assert late.left_s() == 0.0
     longer = late.with_time(5.0)
     assert 4.5 < longer.left_s() <= 5.0
     assert (longer.stop, longer.cannot_see) == (late.stop, late.cannot_see)
-    early = Bench(NoFields(), SMALL, ("cpu",), 60.0, tmp_path)
+    early = ExperimentContext(NoFields(), SMALL, ("cpu",), 60.0, tmp_path)
     assert early.with_time(5.0).budget_s == 60.0

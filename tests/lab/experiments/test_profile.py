@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from epochtop.engine.lab.experiment import Bench, Findings, NoFields, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row, Stopped
 from epochtop.engine.lab.experiments import profile
 from epochtop.engine.lab.instruments import profiler as traced
 from epochtop.engine.lab.instruments.jobs import job_of
@@ -36,8 +36,8 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(folder: Path, spec: RunSpec = JOB, budget_s: float = 1.0) -> Bench:
-    return Bench(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder)
+def bench(folder: Path, spec: RunSpec = JOB, budget_s: float = 1.0) -> ExperimentContext:
+    return ExperimentContext(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder)
 
 
 class Counting(TorchDispatchMode):

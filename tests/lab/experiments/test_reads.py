@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Bench, Findings, Row
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row
 from epochtop.engine.lab.experiments import reads
 from epochtop.engine.lab.statistics import quantity
 from epochtop.engine.protocol.spec import RunSpec
@@ -93,7 +93,9 @@ def test_the_interval_is_named_for_every_device() -> None:
 
 def test_threads_are_what_they_were_however_it_ends(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    measuring = reads.measure(Bench(reads.Fields(), RunSpec(threads=before + 1, device="cpu"), ("cpu",), 1.0, tmp_path))
+    measuring = reads.measure(
+        ExperimentContext(reads.Fields(), RunSpec(threads=before + 1, device="cpu"), ("cpu",), 1.0, tmp_path)
+    )
     next(measuring)
     assert torch.get_num_threads() == before + 1
     measuring.close()  # type: ignore[attr-defined]
@@ -128,7 +130,7 @@ def test_a_real_measurement_reads_as_often_as_it_says(tmp_path: Path, monkeypatc
     for _ in range(95):
         stepped()
     assert count == 9
-    bench = Bench(reads.Fields(steps=1000), RunSpec(threads=1, device="cpu"), ("cpu",), 1.0, tmp_path)
+    bench = ExperimentContext(reads.Fields(steps=1000), RunSpec(threads=1, device="cpu"), ("cpu",), 1.0, tmp_path)
     rows = list(reads.measure(bench))
     runs = [row for row in rows if row["kind"] == "run"]
     assert {row["loop"] for row in runs} == {"plain", "epochtop"}

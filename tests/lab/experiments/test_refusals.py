@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Row
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Row
 from epochtop.engine.lab.experiments import accumulation, checkpointing, memory, precision
 from epochtop.engine.lab.instruments import allocation
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -25,8 +25,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def bench(experiment: Experiment, folder: Path, spec: RunSpec, devices: tuple[str, ...] = ("cpu",)) -> Bench:
-    return Bench(experiment.fields(), spec, devices, 0.5, folder, quick=True)
+def bench(
+    experiment: Experiment, folder: Path, spec: RunSpec, devices: tuple[str, ...] = ("cpu",)
+) -> ExperimentContext:
+    return ExperimentContext(experiment.fields(), spec, devices, 0.5, folder, quick=True)
 
 
 def left_out(*names: str) -> list[Row]:
@@ -72,7 +74,7 @@ def test_accumulation_that_is_refused_on_one_device_is_measured_on_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = RunSpec(dataset="digits", hidden=(16,), batch_size=64, threads=1, device="cpu")
-    built = accumulation.ways.built
+    built = accumulation.variants.built
     asked = []
 
     def refusing(*arguments: object) -> object:
@@ -81,9 +83,9 @@ def test_accumulation_that_is_refused_on_one_device_is_measured_on_the_next(
         if len(asked) > 1:
             return these, none
         small = dict(list(these.jobs.items())[:1])
-        return accumulation.ways.Built("cpu", small, these.stuff), left_out("4 × 16")
+        return accumulation.variants.Built("cpu", small, these.workload), left_out("4 × 16")
 
-    monkeypatch.setattr(accumulation.ways, "built", refusing)
+    monkeypatch.setattr(accumulation.variants, "built", refusing)
     experiment = accumulation.EXPERIMENT
     rows = list(accumulation.measure(bench(experiment, tmp_path, spec, ("cpu", "cpu"))))
     assert [row["kind"] for row in rows][:2] == ["left_out", "gradients"]
@@ -101,7 +103,7 @@ def test_where_torch_does_not_tell_the_peak_that_is_said(tmp_path: Path, kind: s
     assert [f"memory at its peak on {kind}" in line for line in asked.cannot_see] == [True] * (not seen)
 
 
-def unseen(asked: Bench, device: torch.device) -> bool:
+def unseen(asked: ExperimentContext, device: torch.device) -> bool:
     asked.cannot_see.append(f"memory at its peak on {device}")
     return False
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Bench, Findings, NoFields, Row
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row
 from epochtop.engine.lab.experiments import threads
 from epochtop.engine.lab.experiments.threads import conclude, counts, measure
 from epochtop.engine.lab.statistics import select
@@ -38,8 +38,10 @@ def owned(rows: list[Row], own: int) -> list[Row]:
     return [{**row, "own": int(row["threads"] == own)} if row["kind"] == "step" else row for row in rows]
 
 
-def bench(folder: Path, devices: tuple[str, ...] = ("cpu",)) -> Bench:
-    return Bench(fields=NoFields(), spec=RunSpec(device="cpu"), devices=devices, budget_s=1.0, folder=folder)
+def bench(folder: Path, devices: tuple[str, ...] = ("cpu",)) -> ExperimentContext:
+    return ExperimentContext(
+        fields=NoFields(), spec=RunSpec(device="cpu"), devices=devices, budget_s=1.0, folder=folder
+    )
 
 
 @given(usable=st.integers(2, 8), seconds=st.floats(1e-5, 1.0))

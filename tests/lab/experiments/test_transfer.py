@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Bench, Findings, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
 from epochtop.engine.lab.experiments.transfer import EXPERIMENT, Fields, measure
 from epochtop.engine.lab.experiments.transfer.verdict import routes_of
 from epochtop.engine.protocol.experiments import Verdict
@@ -30,8 +30,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(tmp_path: Path, budget_s: float = 1.5) -> Bench:
-    return Bench(fields=Fields(largest_mib=4), spec=RunSpec(), devices=("cpu",), budget_s=budget_s, folder=tmp_path)
+def bench(tmp_path: Path, budget_s: float = 1.5) -> ExperimentContext:
+    return ExperimentContext(
+        fields=Fields(largest_mib=4), spec=RunSpec(), devices=("cpu",), budget_s=budget_s, folder=tmp_path
+    )
 
 
 def copies(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from epochtop.engine.data.dataset import LossName
 from epochtop.engine.device import inventory
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Row
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Row
 from epochtop.engine.lab.experiments import accumulation, checkpointing, memory, precision
 from epochtop.engine.lab.instruments import variants
 from epochtop.engine.lab.instruments.allocation import peak_bytes
@@ -40,7 +40,7 @@ def planted(ways: dict[str, tuple[float, float]], noise: float = 0.005, seed: in
     chance = random.Random(seed)
     rows: list[Row] = []
     for turn in range(9):
-        for way, (seconds, size) in variants.items():
+        for way, (seconds, size) in ways.items():
             labels: Row = {"device": "cpu", "way": way, "round": turn}
             rows.append({**labels, "kind": "step", "seconds": seconds * (1 + noise * chance.uniform(-1, 1))})
             rows.append({**labels, "kind": "memory", "bytes": size})
@@ -296,7 +296,7 @@ CNN = RunSpec(dataset="digits", model="cnn", batch_size=64, threads=1, device="c
 
 
 def measured(tmp_path: Path, budget_s: float, spec: RunSpec = MLP) -> tuple[list[Row], str]:
-    bench = Bench(memory.EXPERIMENT.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
+    bench = ExperimentContext(memory.EXPERIMENT.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
     rows = list(memory.measure(bench))
     return rows, memory.conclude(Findings(rows, bench.fields, spec, ("cpu",))).finding
 
@@ -370,7 +370,7 @@ def test_a_real_measurement_has_a_verdict_at_any_point(experiment: Experiment, s
     budget_s = (
         60.0 if experiment.name == "memory" else 1.0
     )  # it ends by itself, and leaves out what time is too short for
-    bench = Bench(experiment.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
+    bench = ExperimentContext(experiment.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
     rows = list(experiment.measure(bench))
     for length in range(len(rows) + 1):
         said = experiment.conclude(Findings(rows[:length], bench.fields, spec, ("cpu",)))

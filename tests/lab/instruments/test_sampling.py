@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from epochtop.engine.lab.experiment import Bench, NoFields, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, NoFields, Stopped
 from epochtop.engine.lab.instruments.sampling import SAMPLE_S, Case, interleave
 from epochtop.engine.protocol.spec import RunSpec
 
 
-def bench(budget_s: float) -> Bench:
-    return Bench(NoFields(), RunSpec(), ("cpu",), budget_s, Path())
+def bench(budget_s: float) -> ExperimentContext:
+    return ExperimentContext(NoFields(), RunSpec(), ("cpu",), budget_s, Path())
 
 
 class Planted:

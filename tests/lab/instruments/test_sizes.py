@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Bench, NoFields, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, NoFields, Stopped
 from epochtop.engine.lab.instruments.sampling import Case
 from epochtop.engine.lab.instruments.sizes import grow, longest_s
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
-def bench() -> Bench:
-    return Bench(fields=NoFields(), spec=RunSpec(), devices=("cpu",), budget_s=1.0, folder=Path())
+def bench() -> ExperimentContext:
+    return ExperimentContext(fields=NoFields(), spec=RunSpec(), devices=("cpu",), budget_s=1.0, folder=Path())
 
 
 def candidates(

@@ -8,7 +8,7 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.tui.app.app import EpochtopApp
 from epochtop.tui.lab.kept import Keeping
@@ -63,11 +63,11 @@ class Remembering:
     """In the place of the thread that asks engines: remembers what it was asked for."""
 
     def __init__(self) -> None:
-        self.measured: list[tuple[Asked, RunSpec, Path]] = []
+        self.measured: list[tuple[ExperimentRequest, RunSpec, Path]] = []
         self.begun: list[RunSpec] = []
         self.warmed = 0
 
-    def measure(self, asked: Asked, spec: RunSpec, home: Path) -> None:
+    def measure(self, asked: ExperimentRequest, spec: RunSpec, home: Path) -> None:
         self.measured.append((asked, spec, home))
 
     def begin(self, spec: RunSpec, home: Path) -> None:

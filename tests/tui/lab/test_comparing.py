@@ -13,7 +13,7 @@ from epochtop.engine.lab.catalog import find
 from epochtop.engine.lab.comparison import Comparison, Result, compare
 from epochtop.engine.lab.experiment import Row
 from epochtop.engine.protocol.events import AnyEvent, Concluded, encode
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import EVENTS
 from epochtop.tui.app.app import EpochtopApp
@@ -257,7 +257,7 @@ def of_transfer(changed: str) -> Comparison:
                 for turn in range(3) for size in (1024, 4096)
             ]  # fmt: skip
     first, second = (
-        Result(f"transfer-{place}", CREATED + place, Asked(name="transfer"), RunSpec(), rows)
+        Result(f"transfer-{place}", CREATED + place, ExperimentRequest(name="transfer"), RunSpec(), rows)
         for place, rows in enumerate(sides)
     )
     return compare(find("transfer"), first, second)
@@ -291,7 +291,8 @@ def test_bars_of_both_results_stand_side_by_side() -> None:
         for part, seconds in (("host", 4e-6), ("compute", 2e-6))
     ]
     first, second = (
-        Result(f"anatomy-{place}", CREATED + place, Asked(name="anatomy"), RunSpec(), rows) for place in range(2)
+        Result(f"anatomy-{place}", CREATED + place, ExperimentRequest(name="anatomy"), RunSpec(), rows)
+        for place in range(2)
     )
     found = compare(find("anatomy"), first, second)
     bars = [plain(row).split("█")[0].split() for row in comparison_rows.drawn(found, 80, 20)[1:]]
@@ -308,6 +309,8 @@ def test_the_page_fits_its_width(found: Comparison, width: int) -> None:
 
 
 def test_without_rows_the_page_says_so() -> None:
-    first, second = (Result(f"reads-{place}", CREATED, Asked(name="reads"), RunSpec(), ()) for place in range(2))
+    first, second = (
+        Result(f"reads-{place}", CREATED, ExperimentRequest(name="reads"), RunSpec(), ()) for place in range(2)
+    )
     text = " ".join(plain(row) for row in comparison_rows.page(compare(find("reads"), first, second), 76, 19, CREATED))
     assert "nothing has been measured that could be compared" in text

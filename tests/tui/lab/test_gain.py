@@ -8,22 +8,22 @@ from hypothesis import strategies as st
 
 from epochtop.engine.lab.experiment import Row
 from epochtop.engine.protocol.events import Prepared, RunRecord
-from epochtop.engine.protocol.experiments import Asked, Verdict
+from epochtop.engine.protocol.experiments import ExperimentRequest, Verdict
 from epochtop.engine.protocol.fields import with_setting
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.lab.gain import gained, measured_step
-from epochtop.tui.state.experiment import LabState
+from epochtop.tui.state.experiment import ExperimentState
 from epochtop.tui.state.run import RunState
 from tests.support.lab_runs import STEP_S, ended, rows_of_reads
 from tests.support.runs import CREATED, finished, losses_like_iris, started
 
 
-def lab_of(rows: list[Row], setting: dict[str, str], **spec: object) -> LabState:
+def lab_of(rows: list[Row], setting: dict[str, str], **spec: object) -> ExperimentState:
     record = RunRecord(
         spec=RunSpec(**spec),  # type: ignore[arg-type]
-        experiment=Asked(name="reads"), created=CREATED, host="box", user="ada", pid=1, versions={},
+        experiment=ExperimentRequest(name="reads"), created=CREATED, host="box", user="ada", pid=1, versions={},
     )  # fmt: skip
-    state = LabState(record, "reads-7f3a")
+    state = ExperimentState(record, "reads-7f3a")
     state.rows = rows
     state.apply(ended(Verdict(finding="f", evidence=(), next_step="n", uncertainty="u", setting=setting)))
     return state

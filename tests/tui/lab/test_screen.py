@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from epochtop.engine.protocol.events import Stop
-from epochtop.engine.protocol.experiments import Asked
+from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.writer import Inbox
 from epochtop.tui.client.starter import Measuring, NotMeasured
@@ -112,7 +112,7 @@ async def test_a_key_asks_for_the_experiment_under_the_cursor(home: Path, key: s
         await pilot.press(key)
         await pilot.pause()
         ((asked, spec, where),) = starter.measured
-        assert asked == Asked(name="reads", fields={"steps": "5000"}, quick=True)
+        assert asked == ExperimentRequest(name="reads", fields={"steps": "5000"}, quick=True)
         assert spec == RunSpec(hidden=(64, 32))
         assert where == home
         assert "starting reads …" in text_of(app)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from textual.pilot import Pilot
 
-from epochtop.engine.job import decision_boundary, job, plan, workload
+from epochtop.engine.job import decision_boundary, job, plan
+from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.events import Evaluated, Mapped
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.index import run_paths
@@ -79,13 +80,13 @@ async def test_b_shows_the_boundary_of_two_features_and_is_hidden_for_other_jobs
 @pytest.mark.parametrize("dataset", ["moons", "blobs"])
 def test_the_map_is_what_the_model_answers_there(dataset: str) -> None:
     spec = RunSpec(**({"dataset": dataset, "hidden": (8,)} | SHORT))  # type: ignore[arg-type]
-    stuff = workload.material(spec)
-    training = job.build(spec, stuff, plan.describe(spec, stuff))
+    workload = load_workload(spec)
+    training = job.build(spec, workload, plan.describe(spec, workload))
     for _ in range(50):
         training.step()
     assert training.boundary is not None
     answer = training.boundary.enqueue(training.model, None)
-    mapped = training.boundary.mapped(50, answer, stuff.classes)
+    mapped = training.boundary.mapped(50, answer, workload.classes)
     cells = np.frombuffer(mapped.cells, dtype=np.uint8).reshape(mapped.rows, mapped.columns)
     for row in (0, 17, mapped.rows - 1):  # the top row has the greatest second feature
         for column in (0, 30, mapped.columns - 1):
@@ -95,7 +96,7 @@ def test_the_map_is_what_the_model_answers_there(dataset: str) -> None:
                 expected = int(training.model(torch.tensor([[x, y]])).argmax())
             assert cells[row, column] == expected
     assert len(mapped.points) <= decision_boundary.MOST_POINTS
-    assert {label for *_, label in mapped.points} == set(range(len(stuff.classes)))
+    assert {label for *_, label in mapped.points} == set(range(len(workload.classes)))
 
 
 def test_a_map_is_drawn_with_the_first_row_on_top_and_dots_in_their_places() -> None:
@@ -114,5 +115,5 @@ def test_a_map_is_drawn_with_the_first_row_on_top_and_dots_in_their_places() -> 
 
 def test_jobs_with_more_features_have_no_map() -> None:
     spec = RunSpec(**SHORT)  # type: ignore[arg-type]
-    stuff = workload.material(spec)
-    assert decision_boundary.boundary_of(stuff, torch.device("cpu")) is None
+    workload = load_workload(spec)
+    assert decision_boundary.boundary_of(workload, torch.device("cpu")) is None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Picture, Row, refused, too_few
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Picture, Row, refused, too_few
 from epochtop.engine.lab.instruments import variants
 from epochtop.engine.lab.instruments.sampling import threads_kept
 from epochtop.engine.lab.statistics import select, values
@@ -35,7 +35,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 4
 
 
-def _ways(found: Bench | Findings) -> dict[str, variants.Changes]:
+def _ways(found: ExperimentContext | Findings) -> dict[str, variants.Changes]:
     fields = found.fields if isinstance(found.fields, Fields) else Fields()
     rows, pieces = found.spec.batch_size or 64, fields.pieces
     small = max(1, rows // pieces)
@@ -46,7 +46,7 @@ def _ways(found: Bench | Findings) -> dict[str, variants.Changes]:
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` gradients, memory, step, and left_out, which has a reason."""
     for device in bench.devices:
         these, left_out = variants.built(bench, device, _ways(bench))
@@ -67,17 +67,17 @@ def _compared(large: Job, small: Job) -> Row:
     """Gradients of the same rows and the same weights, in one batch and in pieces."""
     import torch
 
-    from epochtop.engine.step.fast_path import differentiate
-    from epochtop.engine.step.gradients import ByGrad
+    from epochtop.engine.step.fast_path import gradients_of
+    from epochtop.engine.step.gradients import AutogradAccumulator
 
     batches = small.batches.take(small.spec.accumulate)
     model, criterion = small.parts.model.eval(), small.parts.criterion  # dropout would differ from batch to batch
-    gather = ByGrad(small.parts.parameters)
+    gather = AutogradAccumulator(small.parts.parameters)
     for number, batch in enumerate(batches):
         gather(criterion(model(batch.x), batch.y) * batch.weight, number == 0)
     added = [gradient.clone() for gradient in gather.gradients()]
     x, y = torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches])
-    whole = differentiate(small.parts.parameters)(criterion(model(x), y))
+    whole = gradients_of(small.parts.parameters)(criterion(model(x), y))
     model.train()
     half = large.spec.precision in ("bf16", "fp16")
     return {"rows": len(x), "deviation": variants.deviation(added, whole), "tolerance": HALF if half else TOLERANCE}

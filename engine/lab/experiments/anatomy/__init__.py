@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Picture, Row
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Picture, Row
 from epochtop.engine.lab.experiments.anatomy.verdict import conclude
 from epochtop.engine.lab.instruments.sampling import Case, interleave, threads_kept
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -34,7 +34,7 @@ LEAST_ROUNDS = 9
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` job, operators, read (a line of the user's), step (the whole, a round), part and idle (a round each)."""
     taken: dict[str, _Apart] = {}
     job: Job | None = None
@@ -44,7 +44,7 @@ def measure(bench: Bench) -> Iterator[Row]:
         from epochtop.engine.lab.instruments.jobs import job_of
 
         try:
-            job = job_of(bench.spec, device, job.material if job is not None else None)
+            job = job_of(bench.spec, device, job.workload if job is not None else None)
         except Invalid as error:  # tf32 on the CPU, a model too large for one of them
             if device == bench.devices[-1] and not taken:
                 raise
@@ -67,7 +67,7 @@ def measure(bench: Bench) -> Iterator[Row]:
 class _Apart:
     """A job on one device: its cases, and the parts that follow from what they measure."""
 
-    def __init__(self, job: Job, bench: Bench) -> None:
+    def __init__(self, job: Job, bench: ExperimentContext) -> None:
         from epochtop.engine.lab.instruments.phases import Steps
         from epochtop.engine.lab.instruments.reads import Reads
 
@@ -272,7 +272,7 @@ def _job_row(job: Job) -> Row:
 
     from epochtop.engine.hardware import usable_cpus
 
-    rows = len(job.material.train)  # type: ignore[arg-type]
+    rows = len(job.workload.train)  # type: ignore[arg-type]
     return {
         "kind": "job",
         "device": str(job.device),
@@ -289,19 +289,19 @@ def _job_row(job: Job) -> Row:
 def _unfit(job: Job) -> str:
     """Why the job's steps cannot become a graph; empty if they can."""
     from epochtop.engine.execution.c import build
-    from epochtop.engine.execution.c.graph import Graph
-    from epochtop.engine.execution.executor import Unfit
+    from epochtop.engine.execution.c.graph import CGraph
+    from epochtop.engine.execution.executor import Unsupported
     from epochtop.engine.lab.instruments.jobs import job_of
 
     try:
         if job.device.type == "cuda":
             from epochtop.engine.execution.cuda_graph import captured
 
-            captured(job_of(job.spec, str(job.device), job.material))  # a job of its own: a capture changes its update
+            captured(job_of(job.spec, str(job.device), job.workload))  # a job of its own: a capture changes its update
         else:
-            Graph(job)
+            CGraph(job)
             build.compiler()
-    except Unfit as unfit:
+    except Unsupported as unfit:
         return str(unfit)
     return ""
 

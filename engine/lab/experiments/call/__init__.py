@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Picture, Row, too_few
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Picture, Row, too_few
 from epochtop.engine.lab.instruments.sampling import Case, interleave, threads_kept
 from epochtop.engine.lab.statistics import (
     Difference,
@@ -50,7 +50,7 @@ MUCH = 0.05
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` hooks (counted), modules (calls a step, counted), call and step (timed)."""
     from epochtop.engine.lab.instruments.jobs import not_plain
 
@@ -149,7 +149,7 @@ def _function(model: nn.Linear, x: Tensor) -> Callable[[int], float]:
 # --- of the job --------------------------------------------------------------------------------------------------
 
 
-def _job(bench: Bench, device: str, cases: list[Case]) -> Iterator[Row]:
+def _job(bench: ExperimentContext, device: str, cases: list[Case]) -> Iterator[Row]:
     """Counts calls in its step, by the plain loop and by the engine's; adds what is to be timed to `cases`."""
     from epochtop.engine.lab.instruments.jobs import PlainLoop, job_of
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Picture, Row, refused, too_few
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Picture, Row, refused, too_few
 from epochtop.engine.lab.instruments import variants
 from epochtop.engine.lab.instruments.sampling import threads_kept
 from epochtop.engine.lab.statistics import select, values
@@ -27,7 +27,7 @@ CLEAR = 0.95
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` gradients, memory, step, and left_out, which has a reason. Raises Invalid for a model without blocks."""
     if bench.spec.task:
         raise Invalid("task", "computes its own model as it is written; there is nothing that could be computed again")
@@ -49,13 +49,13 @@ def _deviation(kept: Job, again: Job) -> float:
     """Between gradients of the same rows and weights; what dropout draws is the same as well."""
     import torch
 
-    from epochtop.engine.step.fast_path import differentiate
+    from epochtop.engine.step.fast_path import gradients_of
 
     batch = kept.batches.take(1)[0]
     found = []
     for job in (again, kept):
         torch.manual_seed(0)
-        found.append(differentiate(job.parts.parameters)(job.parts.criterion(job.parts.model(batch.x), batch.y)))
+        found.append(gradients_of(job.parts.parameters)(job.parts.criterion(job.parts.model(batch.x), batch.y)))
     return variants.deviation(*found)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Picture, Row
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Picture, Row
 from epochtop.engine.lab.experiments.crossover.verdict import conclude
 from epochtop.engine.lab.instruments.sampling import Case, interleave, threads_kept
 from epochtop.engine.lab.instruments.sizes import grow, longest_s
@@ -23,7 +23,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 if TYPE_CHECKING:
     from epochtop.engine.job.job import Job
-    from epochtop.engine.job.workload import Material
+    from epochtop.engine.job.workload import Workload
 
 WIDTHS = {"mlp": (16, 64, 256, 1024), "cnn": (4, 16, 64)}
 BATCHES = (16, 64, 256, 1024)
@@ -37,28 +37,28 @@ SPREAD_S = 0.005
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` job (the user's), grid (width × batch of each model), and limit (where the grid ended)."""
     if bench.devices == ("cpu",) and bench.spec.device == "auto":
         bench.cannot_see.append("from which width and batch on a GPU would take over")
     yield from _measure(bench)
 
 
-def _measure(bench: Bench) -> Iterator[Row]:
-    from epochtop.engine.job.workload import material
+def _measure(bench: ExperimentContext) -> Iterator[Row]:
+    from epochtop.engine.job.workload import load_workload
 
     mine = [case for device in bench.devices for case in _own(bench, device)]
     if not mine:
         raise Invalid("", f"there is no device for this job: {'; '.join(bench.cannot_see)}")
     digits = _digits(bench.spec)
-    stuff = material(digits)
+    workload = load_workload(digits)
     cases: list[Case] = []
     each_s = 0.7 * bench.left_s() / (len(bench.devices) * len(WIDTHS))
     most_s = longest_s(each_s, GROWTH, ROUNDS)
     for device in bench.devices:  # the CPU first: what is set of a GPU's arithmetic for its own jobs then stays
         for model in WIDTHS:
             bench.say(f"finding sizes for the {model} on {device}")
-            steps = _Steps(digits, device, model, stuff)
+            steps = _Steps(digits, device, model, workload)
             points = _points(bench.quick, model)
             found = grow(bench, [(work, partial(steps.case, *point)) for work, *point in points], most_s)
             steps.choose_threads()
@@ -103,10 +103,10 @@ def _limit(device: str, model: str, point: tuple[float, int, int], expected_s: f
 class _Steps:
     """Steps of one model on one device, of any width and batch."""
 
-    def __init__(self, digits: RunSpec, device: str, model: str, stuff: Material) -> None:
+    def __init__(self, digits: RunSpec, device: str, model: str, workload: Workload) -> None:
         without = device == "cpu" and digits.precision == "tf32"
         self._spec = msgspec.structs.replace(digits, model=model, precision="fp32" if without else digits.precision)
-        self._device, self._stuff = device, stuff
+        self._device, self._stuff = device, workload
         self._threads = digits.threads or 1
         self._last: Job | None = None
         self._runs: list[_Run] = []
@@ -164,7 +164,7 @@ class _Run:
         return total_s
 
 
-def _own(bench: Bench, device: str) -> list[Case]:
+def _own(bench: ExperimentContext, device: str) -> list[Case]:
     """The user's job on a device, on its own batches; none where it cannot be built there, but on others. Raises Invalid."""
     import torch
 

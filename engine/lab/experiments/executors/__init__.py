@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Picture, Row, too_few
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Picture, Row, too_few
 from epochtop.engine.lab.experiments.executors.breakeven import CACHES, Cost, costs
 from epochtop.engine.lab.instruments.sampling import Case, interleave, threads_kept
 from epochtop.engine.lab.statistics import Figure, quantity, quartiles_apart, select, values, with_spread
@@ -53,7 +53,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` job, setup, step, and left_out, which has a reason."""
     assert isinstance(bench.fields, Fields)
     # whoever waits for the compiler of one device has as much time for the next one
@@ -66,7 +66,7 @@ def measure(bench: Bench) -> Iterator[Row]:
 class _OneDevice:
     """The executors on one device, measured until `ends`."""
 
-    def __init__(self, bench: Bench, device: str, ends: float) -> None:
+    def __init__(self, bench: ExperimentContext, device: str, ends: float) -> None:
         self._bench, self._device, self._ends = bench, device, ends
         self._cases: list[Case] = []
         self._setups: dict[str, float] = {}
@@ -88,7 +88,7 @@ class _OneDevice:
         self._steps, self._spec = job.plan.steps, msgspec.structs.replace(job.spec, threads=torch.get_num_threads())
         yield {"kind": "job", "device": self._device, "steps": self._steps, "threads": self._spec.threads}
         for name in ("eager", "graph"):
-            yield from self._here(job_of(self._spec, self._device, job.material), name)
+            yield from self._here(job_of(self._spec, self._device, job.workload), name)
         why = self._why_no_compile()
         if why:
             yield self._row("left_out", "compile", why=why)
@@ -100,13 +100,13 @@ class _OneDevice:
     # --- in this process -----------------------------------------------------------------------------------------
 
     def _here(self, job: Job, name: str) -> Iterator[Row]:
-        from epochtop.engine.execution.executor import Unfit
+        from epochtop.engine.execution.executor import Unsupported
         from epochtop.engine.lab.instruments.stepping import Stepping
 
         self._bench.say(f"setting up {name} on {self._device}")
         try:
             executor = yield from self._set_ups(job, name)
-        except Unfit as unfit:
+        except Unsupported as unfit:
             yield self._row("left_out", name, why=str(unfit))
             return
         self._cases.append(Case(self._row("step", name), Stepping(job, executor)))
@@ -163,7 +163,7 @@ class _OneDevice:
         return ""
 
     def _compiled(self) -> Iterator[Row]:
-        from epochtop.engine.execution.executor import Unfit
+        from epochtop.engine.execution.executor import Unsupported
         from epochtop.engine.lab.experiments.executors.subprocess import Beside, Late, Wanted
 
         assert isinstance(self._bench.fields, Fields)
@@ -178,7 +178,7 @@ class _OneDevice:
                 yield from self._steps_of(max(LAST_S, self._left_s()), LATER)
         except Late:
             yield self._row("left_out", "compile", why=f"not ready within {within_s:.0f} s; compile=yes waits longer")
-        except Unfit as unfit:
+        except Unsupported as unfit:
             yield self._row("left_out", "compile", why=str(unfit))
 
 

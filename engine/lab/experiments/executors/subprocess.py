@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from epochtop.engine.execution.executor import Unfit
-from epochtop.engine.lab.experiment import Bench
+from epochtop.engine.execution.executor import Unsupported
+from epochtop.engine.lab.experiment import ExperimentContext
 from epochtop.engine.protocol.spec import RunSpec
 
 POLL_S = 0.05
@@ -52,7 +52,7 @@ class Late(Exception):  # noqa: N818 - an event, in the project's words
 class Beside:
     """The process, from this side. To be used in a `with` statement, which ends it."""
 
-    def __init__(self, bench: Bench, wanted: Wanted) -> None:
+    def __init__(self, bench: ExperimentContext, wanted: Wanted) -> None:
         self._bench, self._wanted = bench, wanted
         self._left = b""
 
@@ -80,7 +80,7 @@ class Beside:
         """Wait until it is. Raises Late, Stopped, or Unfit if the job is not for it or it has ended."""
         found = msgspec.json.decode(self._line(perf_counter() + within_s), type=Ready)
         if found.why:
-            raise Unfit(found.why)
+            raise Unsupported(found.why)
         return found
 
     def __call__(self, times: int) -> float:
@@ -105,7 +105,7 @@ class Beside:
                 continue
             read = os.read(pipe, 65536)
             if not read:
-                raise Unfit(f"its process ended with status {self._process.wait()}; output.log may tell why")
+                raise Unsupported(f"its process ended with status {self._process.wait()}; output.log may tell why")
             self._left += read
         line, _, self._left = self._left.partition(b"\n")
         return line
@@ -127,7 +127,7 @@ def main() -> None:
     wanted = msgspec.json.decode(lines.get(), type=Wanted)
     try:
         step, ready = _made(wanted)
-    except Unfit as unfit:
+    except Unsupported as unfit:
         answer(Ready(why=str(unfit)))
         lines.get()  # never comes: whoever asked ends this process
         return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Picture, Row, too_few
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Picture, Row, too_few
 from epochtop.engine.lab.instruments.sampling import Case, interleave, threads_kept
 from epochtop.engine.lab.statistics import (
     Difference,
@@ -51,14 +51,14 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` job (what it does now), batch (a batch alone), step (fed by it) and start (of its workers)."""
-    from epochtop.engine.job.workload import material
+    from epochtop.engine.job.workload import load_workload
     from epochtop.engine.lab.instruments.jobs import job_of
 
     bench.say("building the job")
-    stuff = material(bench.spec)
-    rows = len(stuff.train)  # type: ignore[arg-type]
+    workload = load_workload(bench.spec)
+    rows = len(workload.train)  # type: ignore[arg-type]
     if not 0 < bench.spec.batch_size < rows:
         raise Invalid(
             "batch_size", f"all {rows:,} rows are one batch, which stays on the device; set 1 to {rows - 1:,}"
@@ -66,7 +66,7 @@ def measure(bench: Bench) -> Iterator[Row]:
     cases: list[Case] = []
     started: list[Row] = []
     for device in _devices(bench):
-        job = job_of(bench.spec, device, stuff, accumulate=1)
+        job = job_of(bench.spec, device, workload, accumulate=1)
         yield _now(job)
         cases += _cases(bench, job, started)
     for row in interleave(bench, cases):
@@ -75,7 +75,7 @@ def measure(bench: Bench) -> Iterator[Row]:
         started.clear()
 
 
-def _devices(bench: Bench) -> tuple[str, ...]:
+def _devices(bench: ExperimentContext) -> tuple[str, ...]:
     if bench.quick and len(bench.devices) > 1:
         bench.cannot_see.append(f"for want of time everything was measured on {bench.devices[-1]} alone")
         return bench.devices[-1:]
@@ -85,18 +85,18 @@ def _devices(bench: Bench) -> tuple[str, ...]:
 def _now(job: Job) -> Row:
     """What the job does without a change, and which of its fields changes that."""
     from epochtop.engine.lab.experiments.loader.sources import way
-    from epochtop.engine.step.batches import Loaded, Streamed
+    from epochtop.engine.step.batches import LoaderBatches, StreamedBatches
 
     batches = job.batches
-    if isinstance(batches, Loaded):
+    if isinstance(batches, LoaderBatches):
         name = way(job.spec.workers, job.device.type == "cuda")
     else:
-        name = "streamed" if isinstance(batches, Streamed) else "resident"
-    sets = "workers" if isinstance(batches, Loaded) else "placement"
+        name = "streamed" if isinstance(batches, StreamedBatches) else "resident"
+    sets = "workers" if isinstance(batches, LoaderBatches) else "placement"
     return {"kind": "job", "device": str(job.device), "way": name, "batches": batches.per_epoch, "sets": sets}
 
 
-def _cases(bench: Bench, job: Job, started: list[Row]) -> list[Case]:
+def _cases(bench: ExperimentContext, job: Job, started: list[Row]) -> list[Case]:
     from epochtop.engine.lab.experiments.loader import sources
 
     slow = _batch_s(sources.loader(job, 0, False)) > SLOW * bench.budget_s
@@ -124,14 +124,14 @@ def _batch_s(feed: Feed) -> float:
         return perf_counter() - begun
 
 
-def _workers(bench: Bench, job: Job, slow: bool) -> list[int]:
+def _workers(bench: ExperimentContext, job: Job, slow: bool) -> list[int]:
     from epochtop.engine.data.dataset import Rows
     from epochtop.engine.hardware import usable_cpus
 
     assert isinstance(bench.fields, Fields)
     most = min(bench.fields.most_workers, usable_cpus())
     counts = {0, most} if slow or bench.quick else set(range(most + 1))
-    return sorted(counts if isinstance(job.material.train, Rows) else counts | {job.spec.workers})
+    return sorted(counts if isinstance(job.workload.train, Rows) else counts | {job.spec.workers})
 
 
 def _step(job: Job, feed: Feed) -> Case:

@@ -19,7 +19,7 @@ from epochtop.engine.job import memory_estimate
 from epochtop.engine.job.job import Job
 from epochtop.engine.lab.experiment import Row
 from epochtop.engine.lab.experiments.loader import SAME
-from epochtop.engine.step.batches import Resident, Share, Streamed, move
+from epochtop.engine.step.batches import DataShard, ResidentBatches, StreamedBatches, move
 
 Batch = Callable[[], tuple[Any, Any]]
 """The next batch on the device that trains: rows and labels."""
@@ -44,21 +44,21 @@ def way(workers: int, pinned: bool) -> str:
 
 def same(job: Job) -> Feed:
     """The first batch, which lies on the device."""
-    whole = job.material.first(job.spec.batch_size, job.device)
+    whole = job.workload.first(job.spec.batch_size, job.device)
     return Feed({"way": SAME}, lambda: nullcontext(whole))
 
 
 def own(job: Job) -> list[Feed]:
     """The engine's, for rows in memory; resident rows only where they fit the device."""
-    rows, share = job.material.train, Share()
+    rows, share = job.workload.train, DataShard()
     spec = msgspec.structs.replace(job.spec, placement="auto")
     if not isinstance(rows, Rows):
         return []
     feeds = []
-    if memory_estimate.resident(spec, job.material, job.device, []):
+    if memory_estimate.resident(spec, job.workload, job.device, []):
         x, y = (torch.from_numpy(array).to(job.device) for array in (rows.x, rows.y))
-        feeds.append(_steady("resident", Resident(x, y, spec.batch_size, spec.seed, share)))
-    return [*feeds, _steady("streamed", Streamed(rows, spec.batch_size, spec.seed, share, job.device))]
+        feeds.append(_steady("resident", ResidentBatches(x, y, spec.batch_size, spec.seed, share)))
+    return [*feeds, _steady("streamed", StreamedBatches(rows, spec.batch_size, spec.seed, share, job.device))]
 
 
 def _steady(name: str, batches: Batch) -> Feed:
@@ -67,7 +67,7 @@ def _steady(name: str, batches: Batch) -> Feed:
 
 def loader(job: Job, workers: int, pinned: bool) -> Feed:
     """torch's DataLoader over the same rows, or over a task's own Dataset."""
-    train = job.material.train
+    train = job.workload.train
     dataset = TensorDataset(*map(torch.from_numpy, (train.x, train.y))) if isinstance(train, Rows) else train
     order = Endless(len(dataset), job.spec.batch_size, job.spec.seed)  # type: ignore[arg-type]
     labels: Row = {"way": way(workers, pinned), "workers": workers, "pinned": int(pinned)}

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Picture, Row
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Picture, Row
 from epochtop.engine.lab.experiments.matmul.verdict import conclude, curves_of
 from epochtop.engine.lab.instruments.sampling import Case, interleave, threads_kept
 from epochtop.engine.lab.instruments.sizes import Grown, grow, longest_s
@@ -41,7 +41,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` cpu (what it has), limit (where sizes ended, and why), product, and share (of the best)."""
     from epochtop.engine.hardware import usable_cpus
 
@@ -117,7 +117,9 @@ class _Threads:
         return run(times) / times
 
 
-def _grown(bench: Bench, device: str, dtype: str, threads: _Threads, most_s: float) -> tuple[list[Case], Row | None]:
+def _grown(
+    bench: ExperimentContext, device: str, dtype: str, threads: _Threads, most_s: float
+) -> tuple[list[Case], Row | None]:
     """Cases of one arithmetic on one device, and what kept larger ones out; None where nothing did."""
     assert isinstance(bench.fields, Fields)
     sizes = _sizes(bench.fields.largest)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Picture, Row, too_few
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Picture, Row, too_few
 from epochtop.engine.lab.instruments.sampling import threads_kept
 from epochtop.engine.lab.statistics import Fit, figure, fit, quantity, select, values
 from epochtop.engine.protocol.experiments import Line, Verdict
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from epochtop.engine.job.job import Job
-    from epochtop.engine.job.workload import Material
+    from epochtop.engine.job.workload import Workload
 
 SIZES = 7
 """Batches that the line is fitted to, each half of the one after; the largest is half of all rows."""
@@ -40,7 +40,7 @@ CLOSE = 0.05
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` job, peak (a batch), check (left out of the fit), left_out (why one was not tried) and held."""
     import torch
 
@@ -53,19 +53,19 @@ def measure(bench: Bench) -> Iterator[Row]:
         yield from _on(bench, device)
 
 
-def _on(bench: Bench, device: torch.device) -> Iterator[Row]:
+def _on(bench: ExperimentContext, device: torch.device) -> Iterator[Row]:
     from epochtop.engine.device.select import free_bytes
     from epochtop.engine.lab.instruments.jobs import job_of
 
     name = str(device)
     bench.say(f"building the job on {name}")
     first = job_of(bench.spec, name, batch_size=LEAST, accumulate=1)
-    stuff, rows = first.material, first.plan.rows
+    workload, rows = first.workload, first.plan.rows
     first.step()
     del first
     free = free_bytes(device, exact=True)
     yield {"kind": "job", "device": name, "rows": rows, "free_bytes": free}
-    trial = _Trial(bench, device, stuff)
+    trial = _Trial(bench, device, workload)
     for size in sorted(
         {max(LEAST, rows >> halved) for halved in range(1, (QUICK_SIZES if bench.quick else SIZES) + 1)}
     ):
@@ -78,7 +78,7 @@ def _on(bench: Bench, device: torch.device) -> Iterator[Row]:
             if row["round"] == 0 and bench.left_s() > 0:
                 yield from trial.of(str(row["kind"]), int(row["batch"] or 0), turn)
     largest = max((int(row["batch"] or 0) for row in trial.rows), default=LEAST)
-    yield from _held(bench, device, stuff, largest)
+    yield from _held(bench, device, workload, largest)
 
 
 def _to_check(measured: Sequence[Row], rows: int, free: int | None) -> int | None:
@@ -94,8 +94,8 @@ def _to_check(measured: Sequence[Row], rows: int, free: int | None) -> int | Non
 class _Trial:
     """Batches that are tried, one after the other, while they fit into memory and time."""
 
-    def __init__(self, bench: Bench, device: torch.device, stuff: Material) -> None:
-        self._bench, self._device, self._stuff = bench, device, stuff
+    def __init__(self, bench: ExperimentContext, device: torch.device, workload: Workload) -> None:
+        self._bench, self._device, self._stuff = bench, device, workload
         self._took: list[tuple[int, float]] = []
         self.rows: list[Row] = []
 
@@ -126,25 +126,25 @@ class _Trial:
         return fitted.coefficients[0] + size * fitted.coefficients[1] if fitted is not None else self._took[-1][1]
 
 
-def _peak(bench: Bench, device: torch.device, stuff: Material, size: int) -> int:
+def _peak(bench: ExperimentContext, device: torch.device, workload: Workload, size: int) -> int:
     """Bytes at the peak of building a job with batches of `size` and taking two steps."""
     from epochtop.engine.lab.instruments.allocation import peak_bytes
 
     def steps() -> object:
-        job = _job(bench, device, stuff, size)
+        job = _job(bench, device, workload, size)
         job.step()
         return job, job.step()
 
     return peak_bytes(device, steps)
 
 
-def _job(bench: Bench, device: torch.device, stuff: Material, size: int) -> Job:
+def _job(bench: ExperimentContext, device: torch.device, workload: Workload, size: int) -> Job:
     from epochtop.engine.lab.instruments.jobs import job_of
 
-    return job_of(bench.spec, str(device), stuff, batch_size=size, accumulate=1, threads=bench.spec.threads or 1)
+    return job_of(bench.spec, str(device), workload, batch_size=size, accumulate=1, threads=bench.spec.threads or 1)
 
 
-def _held(bench: Bench, device: torch.device, stuff: Material, size: int) -> Iterator[Row]:
+def _held(bench: ExperimentContext, device: torch.device, workload: Workload, size: int) -> Iterator[Row]:
     """What is held before a job, with it, after `del`, and after memory was given back."""
     from epochtop.engine.device.footprint import resident_bytes
     from epochtop.engine.device.peak import release
@@ -168,7 +168,7 @@ def _held(bench: Bench, device: torch.device, stuff: Material, size: int) -> Ite
     bench.check()
     release(device)
     yield from looks("before")
-    job = _job(bench, device, stuff, size)
+    job = _job(bench, device, workload, size)
     loss = job.step()
     yield from looks("after a step")
     del job, loss

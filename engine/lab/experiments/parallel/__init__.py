@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Picture, Row, too_few
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Picture, Row, too_few
 from epochtop.engine.lab.instruments.sampling import Case, interleave, threads_kept
 from epochtop.engine.lab.statistics import Difference, difference, figure, quantity, select, value_of, values
 from epochtop.engine.protocol.experiments import Line, Verdict
 from epochtop.engine.protocol.spec import RunSpec, declared
 
 if TYPE_CHECKING:
-    from epochtop.engine.job.workload import Material
+    from epochtop.engine.job.workload import Workload
     from epochtop.engine.lab.experiments.parallel.ranks import Crew
 
 PROCESSES, THREADS, DATA_PARALLEL = "processes", "threads", "DataParallel"
@@ -45,9 +45,9 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` step, by `way` and `parts`, and of `kind` speed_up, one for each of them and round."""
-    from epochtop.engine.job.workload import material
+    from epochtop.engine.job.workload import load_workload
     from epochtop.engine.lab.experiments.parallel.ranks import crew
 
     device = _device(bench)
@@ -56,8 +56,8 @@ def measure(bench: Bench) -> Iterator[Row]:
     )
     if bench.quick:
         bench.cannot_see.append("threads and DataParallel, and more than 2 processes: there was no time for them")
-    stuff = material(spec)
-    counts = _counts(bench, device, len(stuff.train))  # type: ignore[arg-type]
+    workload = load_workload(spec)
+    counts = _counts(bench, device, len(workload.train))  # type: ignore[arg-type]
     starting_s = 0.0
     for number, count in enumerate(counts):
         bench.check()
@@ -65,18 +65,18 @@ def measure(bench: Bench) -> Iterator[Row]:
             bench.cannot_see.append(f"{count} processes and more: starting them takes {starting_s:.0f} s a number")
             return
         bench.say(f"starting {count} processes on {device}")
-        stuff = material(spec) if spec.task else stuff  # a task's model is trained by one job only
+        workload = load_workload(spec) if spec.task else workload  # a task's model is trained by one job only
         left_s = bench.left_s()
-        with crew(_share(spec, count), stuff) as ranks:
+        with crew(_share(spec, count), workload) as ranks:
             starting_s = left_s - bench.left_s()
-            cases = _cases(spec, stuff, ranks, device, count)[: 2 if bench.quick else None]
+            cases = _cases(spec, workload, ranks, device, count)[: 2 if bench.quick else None]
             more = len(counts) - number - 1
             seconds = (bench.left_s() - more * starting_s) / (more + 1)
             for row in _with_speed_up(interleave(bench.with_time(LEAST_S), cases, seconds=max(seconds, LEAST_S))):
                 yield {**row, "round": count * ROUNDS_APART + int(value_of(row, "round") or 0)}
 
 
-def _device(bench: Bench) -> str:
+def _device(bench: ExperimentContext) -> str:
     """GPUs if there are several, else the CPU."""
     import torch
 
@@ -91,7 +91,7 @@ def _device(bench: Bench) -> str:
     return "cpu"
 
 
-def _counts(bench: Bench, device: str, rows: int) -> list[int]:
+def _counts(bench: ExperimentContext, device: str, rows: int) -> list[int]:
     import torch
 
     from epochtop.engine.hardware import usable_cpus
@@ -110,25 +110,25 @@ def _share(spec: RunSpec, count: int) -> RunSpec:
     return msgspec.structs.replace(spec, processes=count, batch_size=each)
 
 
-def _cases(spec: RunSpec, stuff: Material, ranks: Crew, device: str, count: int) -> list[Case]:
+def _cases(spec: RunSpec, workload: Workload, ranks: Crew, device: str, count: int) -> list[Case]:
     import torch
 
     from epochtop.engine.lab.instruments.jobs import job_of
 
     def rows_of(batch: int, many: int) -> int:
-        every = len(stuff.train)  # type: ignore[arg-type]
+        every = len(workload.train)  # type: ignore[arg-type]
         return min(batch * many, every) if batch else every
 
     def labels(way: str, parts: int, rows: int) -> Row:
         return {"kind": "step", "device": device, "way": way, "parts": parts, "rows": rows, "own": int(parts == 1)}
 
-    whole, alone = rows_of(spec.batch_size, 1), job_of(spec, device, stuff)
+    whole, alone = rows_of(spec.batch_size, 1), job_of(spec, device, workload)
     together = rows_of(ranks.job.spec.batch_size, count)
     cases = [
         Case(labels(PROCESSES, 1, whole), _alone(alone.device, alone.step, 1)),
         Case(labels(PROCESSES, count, together), ranks.run),
     ]
-    other = job_of(spec, device, stuff)
+    other = job_of(spec, device, workload)
     if device == "cpu":
         return [*cases, Case(labels(THREADS, count, whole), _alone(torch.device("cpu"), other.step, count))]
     return [*cases, Case(labels(DATA_PARALLEL, count, whole), _data_parallel(other, count))]

@@ -22,17 +22,17 @@ from typing import Any
 
 import torch
 
-from epochtop.engine.distributed.group import take
-from epochtop.engine.distributed.launcher import Children, _stay_on_this_machine, open_store, reach_store
-from epochtop.engine.distributed.leader import Members, Team
-from epochtop.engine.distributed.orders import RankError, Report
+from epochtop.engine.distributed.group import run_steps
+from epochtop.engine.distributed.launcher import LocalLauncher, _stay_on_this_machine, open_store, reach_store
+from epochtop.engine.distributed.leader import RankGroupLeader, RankLauncher
+from epochtop.engine.distributed.orders import RankError, RankFailure
 from epochtop.engine.job.job import Job, build
 from epochtop.engine.job.plan import describe
-from epochtop.engine.job.workload import Material
+from epochtop.engine.job.workload import Workload
 from epochtop.engine.lab.experiment import Stopped
 from epochtop.engine.lab.instruments.clocks import wait_for
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.step.batches import Share
+from epochtop.engine.step.batches import DataShard
 from epochtop.engine.step.window import LossWindow
 
 INTERFACE = "GLOO_SOCKET_IFNAME"
@@ -43,7 +43,7 @@ ORPHAN_S = 0.5
 class Crew:
     """A job and the other ranks that take its steps together with this process, which is rank 0."""
 
-    def __init__(self, job: Job, team: Team) -> None:
+    def __init__(self, job: Job, team: RankGroupLeader) -> None:
         self.job, self._team = job, team
         self._window = LossWindow(job.device, 0, team.average)
         self._step = 0
@@ -53,8 +53,8 @@ class Crew:
         job, rate = self.job, self.job.spec.learning_rate
         wait_for(job.device)
         begun = perf_counter()
-        self._team.take_steps(times, rate, job.schedule.memory())
-        take(job, self._window, self._step, times, rate)
+        self._team.take_steps(times, rate, job.schedule.state_dict())
+        run_steps(job, self._window, self._step, times, rate)
         wait_for(job.device)
         seconds = perf_counter() - begun
         self._step += times
@@ -63,12 +63,12 @@ class Crew:
 
 
 @contextmanager
-def crew(spec: RunSpec, stuff: Material) -> Iterator[Crew]:
+def crew(spec: RunSpec, workload: Workload) -> Iterator[Crew]:
     """`spec.processes` processes with the job of `spec`, ready to take steps. Raises RankError where one of them fails."""
     before = os.environ.get(INTERFACE)
-    job = build(spec, stuff, describe(spec, stuff), Share(0, spec.processes))
-    members: Members = Forked(spec.processes) if may_fork() else Children(spec.processes, give_up)
-    team = Team(members)
+    job = build(spec, workload, describe(spec, workload), DataShard(0, spec.processes))
+    members: RankLauncher = Forked(spec.processes) if may_fork() else LocalLauncher(spec.processes, give_up)
+    team = RankGroupLeader(members)
     try:
         team.gather(job, 0, None, {})
         yield Crew(job, team)
@@ -77,7 +77,7 @@ def crew(spec: RunSpec, stuff: Material) -> Iterator[Crew]:
         team.end()
         raise
     except BaseException as error:
-        report = team.culprit(error)
+        report = team.failed_rank(error)
         if report is None:
             raise
         raise RankError(report) from error
@@ -100,13 +100,13 @@ def _restore(before: str | None) -> None:
         os.environ[INTERFACE] = before
 
 
-def give_up(report: Report) -> None:
+def give_up(report: RankFailure) -> None:
     """From another thread: end this process, whose main thread waits for ranks that are gone."""
     sys.stderr.write(f"{report.message}\n")
     os._exit(1)
 
 
-class Forked(Children):
+class Forked(LocalLauncher):
     """Ranks that are copies of this process, where :func:`may_fork` allows it."""
 
     def __init__(self, of: int) -> None:
@@ -128,7 +128,7 @@ class Forked(Children):
 
 
 class _AsPopen:
-    """A forked process, as :class:`epochtop.engine.distributed.launcher.Children` watches one."""
+    """A forked process, as :class:`epochtop.engine.distributed.launcher.LocalLauncher` watches one."""
 
     stdin = None
 

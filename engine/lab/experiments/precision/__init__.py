@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Picture, Row, refused, too_few
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Picture, Row, refused, too_few
 from epochtop.engine.lab.instruments import variants
 from epochtop.engine.lab.instruments.sampling import threads_kept
 from epochtop.engine.lab.statistics import figure, quantity, select, values
@@ -20,7 +20,7 @@ from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec, declared
 
 if TYPE_CHECKING:
-    from epochtop.engine.job.workload import Material
+    from epochtop.engine.job.workload import Workload
     from epochtop.engine.lab.experiments.precision.training import Training
 
 FULL = "fp32"
@@ -52,7 +52,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` memory, step, accuracy, and left_out, which has a reason."""
     for number, device in enumerate(bench.devices):
         left_s = bench.left_s()
@@ -62,12 +62,14 @@ def measure(bench: Bench) -> Iterator[Row]:
         yield from left_out
         yield from variants.memory(bench, these, WAYS)
         yield from variants.steps(bench, these, WAYS, share_s * STEPPING)
-        names, stuff = tuple(these.jobs), these.stuff
+        names, workload = tuple(these.jobs), these.workload
         del these  # their memory is for those that are trained
-        yield from _trained(bench, device, names, stuff, ends_s)
+        yield from _trained(bench, device, names, workload, ends_s)
 
 
-def _trained(bench: Bench, device: str, names: Sequence[str], stuff: Material | None, ends_s: float) -> Iterator[Row]:
+def _trained(
+    bench: ExperimentContext, device: str, names: Sequence[str], workload: Workload | None, ends_s: float
+) -> Iterator[Row]:
     """Accuracies of all precisions after the same number of steps, a seed after the other, while time is left."""
     import torch
 
@@ -83,7 +85,7 @@ def _trained(bench: Bench, device: str, names: Sequence[str], stuff: Material | 
         begun = perf_counter()
         bench.say(f"training {', '.join(names)} on {device}, seed {seed}")
         trainings = {
-            name: Training(job_of(bench.spec, device, stuff, seed=seed, threads=threads, precision=name))
+            name: Training(job_of(bench.spec, device, workload, seed=seed, threads=threads, precision=name))
             for name in names
         }
         per_epoch = trainings[FULL].job.plan.steps_per_epoch
@@ -98,21 +100,21 @@ def _trained(bench: Bench, device: str, names: Sequence[str], stuff: Material | 
         took_s = perf_counter() - begun
 
 
-def _judged(bench: Bench, trainings: dict[str, Training]) -> Iterator[Row]:
+def _judged(bench: ExperimentContext, trainings: dict[str, Training]) -> Iterator[Row]:
     """Losses and headline metrics, without those that would take too long to find."""
     full_s = 0.0
     for name, training in trainings.items():
         bench.check()
         expected_s = full_s * training.seconds / trainings[FULL].seconds
         if expected_s > max(JUDGING_S, bench.left_s()):
-            rows, where = len(training.job.judged), training.job.device
+            rows, where = len(training.job.eval_batches), training.job.device
             unseen = f"the accuracy of {name} on {where}: there was no time to evaluate {rows:,} rows with it"
             bench.cannot_see += [unseen] if unseen not in bench.cannot_see else []
             continue
         begun = perf_counter()
         loss, score = training.judged()
         full_s = full_s or perf_counter() - begun
-        yield {"way": name, "metric": training.job.judge.metrics.main, "score": score, "loss": loss}
+        yield {"way": name, "metric": training.job.evaluator.metrics.main, "score": score, "loss": loss}
 
 
 # --- concluding --------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from time import perf_counter
 import torch
 
 from epochtop.engine.job.job import Job
-from epochtop.engine.lab.experiment import Bench
+from epochtop.engine.lab.experiment import ExperimentContext
 from epochtop.engine.lab.instruments.clocks import wait_for
 from epochtop.engine.lab.instruments.tf32 import tf32
 
@@ -41,9 +41,9 @@ class Training:
 
     def judged(self) -> tuple[float | None, float | None]:
         """Loss and headline metric of the rows that are held out; None for what is not finite."""
-        judge = self.job.judge
+        judge = self.job.evaluator
         with tf32(self.job.spec.precision == "tf32"):
-            loss, scores = judge.read(judge.evaluate(self.job.model, self.job.judged, None).cpu())
+            loss, scores = judge.read(judge.evaluate(self.job.model, self.job.eval_batches, None).cpu())
         return loss, scores.values.get(judge.metrics.main)
 
     def _generators(self) -> list[torch.Tensor]:
@@ -56,7 +56,7 @@ class Training:
             torch.cuda.set_rng_state(state, self.job.device)
 
 
-def train(bench: Bench, trainings: Iterable[Training], steps: int, until_s: float) -> int:
+def train(bench: ExperimentContext, trainings: Iterable[Training], steps: int, until_s: float) -> int:
     """Train all of them for `steps` steps, in turns, or for fewer once no more than `until_s` is left of the budget.
 
     Returns how many: the same for all of them, and at least one. Raises Stopped.

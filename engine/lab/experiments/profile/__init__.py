@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Picture, Row, too_few
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Picture, Row, too_few
 from epochtop.engine.lab.instruments.sampling import threads_kept
 from epochtop.engine.lab.statistics import Difference, Figure, difference, figure, quantity, select, values, with_spread
 from epochtop.engine.protocol.experiments import Verdict
@@ -37,7 +37,7 @@ TRACE = "trace.json"
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` operator, step (with and without the profiler), gap, span (of one step) and trace."""
     from epochtop.engine.lab.instruments.clocks import repeated
     from epochtop.engine.lab.instruments.jobs import job_of
@@ -84,7 +84,7 @@ def _rows(job: Job, traced: Traced, names: Sequence[str], turn: int, steps: int,
         yield {"kind": "operator", **labels, "operator": name, "calls": calls, "seconds": seconds, "share": share}
 
 
-def _once(bench: Bench, traced: Traced, steps: int) -> Iterator[Row]:
+def _once(bench: ExperimentContext, traced: Traced, steps: int) -> Iterator[Row]:
     """One step as a timeline, and where the trace is."""
     for span in traced.spans:
         yield {"kind": "span", "lane": span.lane, "start": span.start, "end": span.end}

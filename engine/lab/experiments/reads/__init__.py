@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Picture, Row, too_few
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Picture, Row, too_few
 from epochtop.engine.lab.instruments.sampling import Case, interleave, threads_kept
 from epochtop.engine.lab.statistics import (
     Difference,
@@ -58,7 +58,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` run (a whole run, by reading interval) and launch (one small operator)."""
     from epochtop.engine.lab.instruments.jobs import PlainLoop, job_of, not_plain
 
@@ -75,7 +75,7 @@ def measure(bench: Bench) -> Iterator[Row]:
         yield _whole(row, _steps(bench)) if row["kind"] == "run" else row
 
 
-def _block(bench: Bench, device: str, loop: PlainLoop) -> int:
+def _block(bench: ExperimentContext, device: str, loop: PlainLoop) -> int:
     """Steps of one measurement: as many as the longest interval, if there is time for them."""
     import torch
 
@@ -88,7 +88,7 @@ def _block(bench: Bench, device: str, loop: PlainLoop) -> int:
     return max(1, min(max(EVERY), round(each_s / step_s)))
 
 
-def _steps(bench: Bench) -> int:
+def _steps(bench: ExperimentContext) -> int:
     assert isinstance(bench.fields, Fields)
     return bench.fields.steps
 
@@ -119,7 +119,7 @@ def _reading(step: Callable[[], torch.Tensor], every: int) -> Callable[[], objec
     return stepped
 
 
-def _windowed(bench: Bench, device: str, loop: PlainLoop, block: int) -> Case:
+def _windowed(bench: ExperimentContext, device: str, loop: PlainLoop, block: int) -> Case:
     """The same loop with every loss kept in epochtop's window, which is read ten times a second."""
     from time import perf_counter
 

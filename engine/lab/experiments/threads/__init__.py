@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Findings, Picture, Row, too_few
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Picture, Row, too_few
 from epochtop.engine.lab.instruments.sampling import Case, interleave, threads_kept
 from epochtop.engine.lab.statistics import (
     Difference,
@@ -32,7 +32,7 @@ ALL = 8
 
 
 @threads_kept
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` cpus (how many may be used) and step. Raises Invalid where the CPU is not to be measured."""
     from epochtop.engine.hardware import usable_cpus
 
@@ -52,7 +52,7 @@ def counts(usable: int) -> list[int]:
     return [*(1 << power for power in range((usable - 1).bit_length())), usable]
 
 
-def _cases(bench: Bench, usable: int) -> list[Case]:
+def _cases(bench: ExperimentContext, usable: int) -> list[Case]:
     """Steps with every number of threads, and with the one that a run of the job takes, which is its `own`."""
     import torch
 

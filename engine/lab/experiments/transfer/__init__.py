@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from epochtop.engine.lab.experiment import Bench, Experiment, Picture, Row
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Picture, Row
 from epochtop.engine.lab.experiments.transfer.verdict import conclude
 from epochtop.engine.lab.instruments.sampling import Case, interleave
 from epochtop.engine.lab.instruments.sizes import grow, longest_s
@@ -41,7 +41,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = LARGEST_MIB
 
 
-def measure(bench: Bench) -> Iterator[Row]:
+def measure(bench: ExperimentContext) -> Iterator[Row]:
     """Rows of `kind` copy and pin (memory that is pinned where it lies), and limit (where sizes ended, and why)."""
     assert isinstance(bench.fields, Fields)
     device = bench.devices[-1]
@@ -70,7 +70,7 @@ def measure(bench: Bench) -> Iterator[Row]:
         yield {**row, "rate": values([row], "bytes")[0] / values([row], "seconds")[0]}
 
 
-def _say_what_is_missing(bench: Bench, device: str) -> None:
+def _say_what_is_missing(bench: ExperimentContext, device: str) -> None:
     if device == "cpu":
         bench.cannot_see.append(
             "what a copy to a device and back takes, and when pinned memory pays: there was no device, and all copies that "
