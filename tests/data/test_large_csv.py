@@ -97,11 +97,11 @@ def test_a_bad_large_file_is_explained_as_a_small_one(
 GROWTH = """
 import resource, sys
 import sklearn.model_selection, sklearn.preprocessing
-from engine import csvblocks, csvfile
+from epochtop.engine.data.tables import csv, csv_blocks
 from epochtop.engine.data.load import load
 from epochtop.engine.protocol.spec import RunSpec
-csvblocks.processes = lambda size: int(sys.argv[2])
-csvfile._read_rows = None
+csv_blocks.processes = lambda size: int(sys.argv[2])
+csv._read_rows = None
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 made = load(RunSpec(dataset="csv:" + sys.argv[1], target="label", scaling="standard"))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, *made.train.x.shape, len(made.test))

@@ -65,7 +65,7 @@ def test_a_driver_that_is_silent_from_the_start_is_a_reason_and_is_found_when_it
 
 def test_the_command_answers_beside_a_driver_that_hangs(library: Path) -> None:
     """And the process ends, though a thread of it never will."""
-    code = "from tui import hardware_text as t; t.PATIENCE_S = 0.2; raise SystemExit(t.print_hardware(True))"
+    code = "from epochtop.tui.cli import hardware as t; t.PATIENCE_S = 0.2; raise SystemExit(t.print_hardware(True))"
     text = fake_nvml.run(library, code, FAKE_NVML_HANG="nvmlDeviceGetName")
     answer = json.loads(text)
     assert answer["no_gpu"] == "the NVIDIA driver does not answer"
@@ -73,7 +73,7 @@ def test_the_command_answers_beside_a_driver_that_hangs(library: Path) -> None:
 
 
 def test_a_card_that_hangs_later_is_unknown_in_the_command(library: Path) -> None:
-    code = "from tui import hardware_text as t; t.PATIENCE_S = 0.3; raise SystemExit(t.print_hardware(True))"
+    code = "from epochtop.tui.cli import hardware as t; t.PATIENCE_S = 0.3; raise SystemExit(t.print_hardware(True))"
     answer = json.loads(fake_nvml.run(library, code, FAKE_NVML_HANG="nvmlDeviceGetPowerUsage"))
     assert answer["gpus"][0]["name"]["value"] == "NVIDIA Fake 0"
     assert answer["gpus"][0]["power"]["reason"] == "the driver did not answer in time"

@@ -197,16 +197,17 @@ def test_a_loss_that_is_no_number_ends_the_run_as_diverged_at_its_step(
 
 BROKEN = """
 import sys
-from engine import job, worker
-class Breaking(job.Resident):
+from epochtop.engine.job import job
+from epochtop.engine.process import standby
+class Breaking(job.ResidentBatches):
     taken = 0
     def __call__(self):
         self.taken += 1
         if self.taken > 3:
             raise RuntimeError("the rows are gone")
         return super().__call__()
-job.Resident = Breaking
-sys.exit(worker.main())
+job.ResidentBatches = Breaking
+sys.exit(standby.main())
 """
 
 

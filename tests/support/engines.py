@@ -153,14 +153,14 @@ def ranks() -> list[psutil.Process]:
     for process in psutil.process_iter(["cmdline", "environ"]):
         line = process.info["cmdline"] or []
         mine = (process.info["environ"] or {}).get("EPOCHTOP_HOME") == os.environ["EPOCHTOP_HOME"]
-        if mine and line[1:4] == ["-m", "epochtop.engine", "rank"] and process.status() != psutil.STATUS_ZOMBIE:
+        if mine and line[1:5] == ["-P", "-m", "epochtop.engine", "rank"] and process.status() != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
 
 
 def rank_of(engine: Engine, rank: int) -> psutil.Process:
     """A rank that this engine started."""
-    (found,) = (child for child in psutil.Process(engine.process.pid).children() if child.cmdline()[4] == str(rank))
+    (found,) = (child for child in psutil.Process(engine.process.pid).children() if child.cmdline()[5] == str(rank))
     return found
 
 
