@@ -1,4 +1,4 @@
-"""The setting that a verdict offers: what the job has already, or cannot take, is none."""
+"""The setting that a verdict offers, without values that the job already has or cannot use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
 def changing(setting: Mapping[str, str], spec: RunSpec) -> dict[str, str]:
-    """The fields of `setting` that change the job of `spec`; nothing where the job cannot be with them."""
+    """The fields of `setting` that change the job of `spec`; none if the changed job would be invalid."""
     try:
         changed = with_setting(spec, setting)
         same_device = choose_device(changed.device) == choose_device(spec.device)

@@ -25,7 +25,9 @@ from epochtop.engine.device.select import choose_device
 from epochtop.engine.hardware import usable_cpus, usable_memory_bytes
 from epochtop.engine.job.failures import explain
 from epochtop.engine.lab.catalog import find
-from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Row, Stopped
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Stopped
+from epochtop.engine.lab.experiments import measurement_of
+from epochtop.engine.lab.measurements import Measurement, stored
 from epochtop.engine.lab.setting import changing
 from epochtop.engine.process.daemon import detach
 from epochtop.engine.protocol.events import Concluded, Failed, Measured, Noted, Prepared, Stop
@@ -46,9 +48,9 @@ def prepared(asked: ExperimentRequest, spec: RunSpec, folder: Path) -> tuple[Exp
     fields = msgspec.convert(values, experiment.fields)
     check(spec)
     seen, cannot_see = reachable(spec.device)
-    if experiment.job is not None and spec.processes > 1 and not experiment.crew:
+    if experiment.job is not None and spec.processes > 1 and not experiment.several_processes:
         cannot_see.append(f"measured with 1 process, not with {spec.processes}")
-    bench = ExperimentContext(
+    context = ExperimentContext(
         fields=fields,
         spec=spec,
         devices=seen,
@@ -57,7 +59,7 @@ def prepared(asked: ExperimentRequest, spec: RunSpec, folder: Path) -> tuple[Exp
         quick=asked.quick,
         cannot_see=cannot_see,
     )
-    return experiment, bench
+    return experiment, context
 
 
 def reachable(device: str) -> tuple[tuple[str, ...], list[str]]:
@@ -74,26 +76,26 @@ def reachable(device: str) -> tuple[tuple[str, ...], list[str]]:
 class Experimenting:
     """One experiment, from its run directory on. :meth:`serve` as of :class:`epochtop.engine.process.run.Run`."""
 
-    def __init__(self, experiment: Experiment, bench: ExperimentContext, path: Path, lock: IO[bytes]) -> None:
-        self._experiment, self._bench, self.path, self._lock = experiment, bench, path, lock
-        self._rows: list[Row] = []
+    def __init__(self, experiment: Experiment, context: ExperimentContext, path: Path, lock: IO[bytes]) -> None:
+        self._experiment, self._context, self.path, self._lock = experiment, context, path, lock
+        self._rows: list[Measurement] = []
 
     def serve(self) -> int:
         """Measure to the end, whatever the end is. Returns the exit status: 1 if it failed."""
         detach(self.path)
-        bench = self._bench
-        self._recorder = recorder = Recorder(self.path, bench.spec)
+        context = self._context
+        self._recorder = recorder = Recorder(self.path, context.spec)
         recorder.start(on_command=self._hear)
         self._hear()
         self._end_on_signals()
-        bench.say = lambda message: recorder.put(Noted(message=message))
-        bench.begun = time.perf_counter()
+        context.note = lambda message: recorder.put(Noted(message=message))
+        context.start = time.perf_counter()
         end = self._measure()
         recorder.put(end)
         return int(not recorder.close() or isinstance(end, Failed))
 
     def _measure(self) -> Concluded | Failed:
-        bench, experiment = self._bench, self._experiment
+        context, experiment = self._context, self._experiment
         outcome: Any = "finished"
         gc.collect()
         gc.freeze()
@@ -101,27 +103,27 @@ class Experimenting:
             self._recorder.put(
                 Prepared(
                     time=time.time(),
-                    budget_s=bench.budget_s,
-                    devices=bench.devices,
-                    machine=machine(bench.devices),
-                    cannot_see=tuple(bench.cannot_see),
+                    budget_s=context.budget_s,
+                    devices=context.devices,
+                    machine=machine(context.devices),
+                    cannot_see=tuple(context.cannot_see),
                 )
             )
             try:
-                for row in experiment.measure(bench):
+                for row in measurement_of(experiment.name)(context):
                     self._rows.append(row)
-                    self._recorder.put(Measured(values=row))
+                    self._recorder.put(Measured(values=stored(row)))
             except Stopped:
                 outcome = "stopped"
-            verdict = experiment.conclude(Findings(self._rows, bench.fields, bench.spec, bench.devices))
+            verdict = experiment.conclude(Findings(self._rows, context.fields, context.spec, context.devices))
             if experiment.job is not None:
-                verdict = msgspec.structs.replace(verdict, setting=changing(verdict.setting, bench.spec))
+                verdict = msgspec.structs.replace(verdict, setting=changing(verdict.setting, context.spec))
             return Concluded(
                 time=time.time(),
-                seconds=time.perf_counter() - bench.begun,
+                seconds=time.perf_counter() - context.start,
                 outcome=outcome,
                 verdict=verdict,
-                cannot_see=tuple(bench.cannot_see),
+                cannot_see=tuple(context.cannot_see),
             )
         except BaseException as error:
             return self._failed(error)
@@ -141,11 +143,11 @@ class Experimenting:
         with contextlib.suppress(Empty):  # heard from two threads, so that what is not empty may be by now
             while True:
                 if isinstance(self._recorder.commands.get_nowait(), Stop):
-                    self._bench.stop.set()
+                    self._context.stop.set()
 
     def _end_on_signals(self) -> None:
         def stop(_number: int, _frame: object) -> None:
-            self._bench.stop.set()
+            self._context.stop.set()
 
         assert threading.current_thread() is threading.main_thread()
         signal.signal(signal.SIGTERM, stop)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.events import Measured, RunRecord, decode_record, encode
 from epochtop.engine.runs.paths import RECORD
 from epochtop.tui.cli.main import run

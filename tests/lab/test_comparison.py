@@ -13,9 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epochtop.engine.lab.catalog import experiments, find
-from epochtop.engine.lab.comparison import ENOUGH, Comparison, Condition, Held, Result, comparable, compare, held
-from epochtop.engine.lab.experiment import Picture, Row
+from epochtop.engine.lab.comparison import (
+    ENOUGH,
+    Comparison,
+    Condition,
+    PictureComparison,
+    Result,
+    comparable,
+    compare,
+    compare_picture,
+)
+from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.instruments import sampling
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from tests.support.lab_runs import rows_of_reads, slower
@@ -32,7 +42,7 @@ def rows(seconds: Sequence[float], **labels: str | int) -> list[Row]:
 
 
 def outcomes(picture: Picture, before: Sequence[Row], after: Sequence[Row]) -> list[str]:
-    return [point.outcome for point in held(picture, before, after).points]
+    return [point.outcome for point in compare_picture(picture, before, after).points]
 
 
 def one(before: Sequence[float], after: Sequence[float]) -> str:
@@ -67,7 +77,7 @@ def test_the_same_within_noise_is_no_difference_at_any_point() -> None:
 
 def test_twice_the_time_at_one_point_is_found_there_and_nowhere_else() -> None:
     reads = find("reads").pictures[0]
-    told = held(reads, rows_of_reads(9, seed=1), slower(rows_of_reads(9, seed=2), 2.0, every=10))
+    told = compare_picture(reads, rows_of_reads(9, seed=1), slower(rows_of_reads(9, seed=2), 2.0, every=10))
     (point,) = [point for point in told.points if point.outcome != "same"]
     assert point.outcome == "more"
     assert point.labels == {"device": "cpu", "loop": "plain", "reads": 2000}
@@ -144,7 +154,7 @@ def test_points_agree_in_series_and_x_and_come_in_their_order() -> None:
     labels = [("b", 8), ("a", 4), ("b", 2), ("a", 16)]
     before = [row for way, size in labels for row in rows([1.0], way=way, size=size, kind="step")]
     other = rows([1.0], way="b", size=2, kind="launch")
-    found = held(CURVE, before + other, rows([1.0], way="a", size=4, kind="step"))
+    found = compare_picture(CURVE, before + other, rows([1.0], way="a", size=4, kind="step"))
     assert [(point.labels["way"], point.labels["size"]) for point in found.points] == [
         ("b", 2),
         ("b", 8),
@@ -156,12 +166,12 @@ def test_points_agree_in_series_and_x_and_come_in_their_order() -> None:
 def test_a_point_of_one_result_is_named_and_not_dropped() -> None:
     before = rows([1.0] * 3, way="both") + rows([1.0] * 3, way="old")
     after = rows([1.0] * 3, way="both") + rows([1.0] * 3, way="new") + rows([1.0] * 3, way="newer")
-    told = held(STEP, before, after)
+    told = compare_picture(STEP, before, after)
     assert {str(point.labels["way"]): point.outcome for point in told.points} == {
         "both": "same", "old": "before", "new": "after", "newer": "after",
     }  # fmt: skip
     assert told.conclusion() == (
-        "the only point shows no difference, 1 point is in the result before only, 2 points are in the result after only"
+        "the only point shows no difference, 1 point is only in the result before, 2 points are in the result after only"
     )
 
 
@@ -171,14 +181,17 @@ def test_a_point_of_one_result_is_named_and_not_dropped() -> None:
 )
 def test_more_is_told_in_the_words_of_its_unit(unit: str, words: str) -> None:
     picture = msgspec.structs.replace(STEP, unit=unit)
-    assert held(picture, rows([1.0] * 3), rows([2.0] * 3)).conclusion() == f"the only point is {words} by 2.00 ×"
+    assert (
+        compare_picture(picture, rows([1.0] * 3), rows([2.0] * 3)).conclusion()
+        == f"the only point is {words} by 2.00 ×"
+    )
 
 
-def _of(**outcomes: float) -> Held:
+def _of(**outcomes: float) -> PictureComparison:
     """A point for each; the number is how many times as long it takes afterwards."""
     before = [row for way in outcomes for row in rows([1.0] * 5, way=way)]
     after = [row for way, times in outcomes.items() for row in rows([times] * 5, way=way)]
-    return held(STEP, before, after)
+    return compare_picture(STEP, before, after)
 
 
 @pytest.mark.parametrize(
@@ -192,11 +205,11 @@ def _of(**outcomes: float) -> Held:
         (_of(a=0.5, b=0.5, c=0.5), "all 3 points are faster by up to 2.00 ×"),
         (_of(a=1.0, b=1.0), "both points show no difference"),
         (_of(a=1.002), "the only point is slower by 0.2 %"),
-        (held(STEP, rows([1.0]), rows([2.0])), "the only point was measured too seldom to tell"),
-        (held(STEP, rows([1.0] * 3), []), "no point was measured in both, 1 point is in the result before only"),
+        (compare_picture(STEP, rows([1.0]), rows([2.0])), "the only point has too few rounds to tell"),
+        (compare_picture(STEP, rows([1.0] * 3), []), "no point was measured in both, 1 point is only in the result before"),
     ],
 )  # fmt: skip
-def test_a_sentence_says_how_many_differ_and_by_how_much(found: Held, words: str) -> None:
+def test_a_sentence_says_how_many_differ_and_by_how_much(found: PictureComparison, words: str) -> None:
     assert found.conclusion() == words
 
 

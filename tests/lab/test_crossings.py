@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epochtop.engine.lab.crossings import crossing
-from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.measurements import Row
 
 SIZES = (1, 2, 4, 8, 16, 32)
 NOISE = (0.6, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7)

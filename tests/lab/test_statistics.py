@@ -92,7 +92,7 @@ def test_two_measurements_are_no_proof() -> None:
     found = difference(rows([2.0, 2.0]), rows([1.0, 1.0]))
     assert found is not None
     assert not found.distinct
-    assert found.words("a", "b") == "a and b were compared twice only, too seldom to tell: 2 ×"
+    assert found.words("a", "b") == "a and b were compared only twice, too few to be sure: 2 ×"
 
 
 def test_groups_leave_out_what_is_no_number() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.measurements import Row
 
 JOB: Row = {
     "kind": "job",

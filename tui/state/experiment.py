@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.events import Concluded, Event, Failed, Measured, Noted, Prepared, RunRecord
 from epochtop.engine.runs.reader import BadLine
 

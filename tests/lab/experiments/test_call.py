@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields
 from epochtop.engine.lab.experiments import call
 from epochtop.engine.lab.experiments.call import CALL, FORWARD, called, conclude, measure
 from epochtop.engine.lab.instruments.jobs import PlainLoop, job_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec
 

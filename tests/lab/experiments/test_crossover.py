@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Stopped
 from epochtop.engine.lab.experiments.crossover import EXPERIMENT, measure
 from epochtop.engine.lab.experiments.crossover.verdict import crossing_mflop, laws_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.lab.pictures.picture import picture_rows

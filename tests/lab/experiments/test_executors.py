@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epochtop.engine.execution.executor import Unsupported
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, Stopped
 from epochtop.engine.lab.experiments import executors
 from epochtop.engine.lab.experiments.executors import Fields, conclude, measure, subprocess
 from epochtop.engine.lab.experiments.executors.breakeven import costs
 from epochtop.engine.lab.experiments.executors.subprocess import Beside, Late, Ready, Wanted
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.instruments.stepping import Stepping, nothing_kept, set_up
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec
 

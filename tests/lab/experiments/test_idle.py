@@ -9,15 +9,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row
-from epochtop.engine.lab.experiments import anatomy
-from epochtop.engine.lab.experiments.anatomy.verdict import PARTS, Anatomy, conclude
+from epochtop.engine.lab.experiment import ExperimentContext, NoFields
+from epochtop.engine.lab.experiments.anatomy.measure import DeviceAnatomy
+from epochtop.engine.lab.experiments.anatomy.schema import PARTS
+from epochtop.engine.lab.experiments.anatomy.verdict import Anatomy
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.instruments.phases import Steps
 from epochtop.engine.lab.instruments.sampling import interleave
 from epochtop.engine.lab.instruments.timeline import Event, Profile, idle_s
+from epochtop.engine.lab.measurements import Row, stored
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec
+from tests.support.stored_rows import StoredRows
+
+ANATOMY = StoredRows("anatomy")
 
 
 def rows(device: str, rest: float = 0.0, rounds: int = 9, **parts: float) -> list[Row]:
@@ -41,7 +46,7 @@ def idle(found: list[Row], *seconds: float) -> list[Row]:
 
 def idle_line(found: list[Row]) -> str:
     """The second line of evidence on a GPU."""
-    return conclude(Findings(found, devices=("cuda:0",))).evidence[1]
+    return ANATOMY.conclude(found, devices=("cuda:0",)).evidence[1]
 
 
 def test_the_idle_device_is_told_with_its_spread_and_what_the_host_did_meanwhile() -> None:
@@ -53,7 +58,9 @@ def test_the_idle_device_is_told_with_its_spread_and_what_the_host_did_meanwhile
 
 def test_an_idle_device_is_no_further_part_of_the_step() -> None:
     found = rows("cuda:0", launches=60e-6, compute=40e-6)
-    before, after = Anatomy.of(found, "cuda:0"), Anatomy.of(idle(found, *[60e-6] * 9), "cuda:0")
+    before, after = (
+        Anatomy.of(ANATOMY.measurements(planted), "cuda:0") for planted in (found, idle(found, *[60e-6] * 9))
+    )
     assert before is not None
     assert after is not None
     assert (after.rest, after.figures, after.bound) == (before.rest, before.figures, before.bound)
@@ -76,13 +83,13 @@ def test_what_was_measured_once_has_no_spread() -> None:
 
 
 def test_without_idle_rows_nothing_is_said_of_a_gpu() -> None:
-    verdict = conclude(Findings(rows("cuda:0", launches=60e-6, compute=40e-6), devices=("cuda:0",)))
+    verdict = ANATOMY.conclude(rows("cuda:0", launches=60e-6, compute=40e-6), devices=("cuda:0",))
     assert not any("idle" in line for line in verdict.evidence)
 
 
 def test_of_a_cpu_it_is_said_that_it_has_no_device_to_be_idle() -> None:
-    verdict = conclude(Findings(rows("cpu", launches=60e-6, compute=40e-6)))
-    assert verdict.evidence[1] == "cpu: a CPU is its own host: there is no device to be idle"
+    verdict = ANATOMY.conclude(rows("cpu", launches=60e-6, compute=40e-6))
+    assert verdict.evidence[1] == "cpu: the CPU is the device itself, so it has no idle time of its own"
 
 
 @given(st.lists(st.floats(1e-6, 1e-3), min_size=6, max_size=6), st.floats(0.5, 2))
@@ -111,11 +118,12 @@ def test_a_round_of_a_gpu_has_the_time_that_its_busy_moments_leave_of_the_step(
     torch.set_num_threads(1)
     spec = RunSpec(threads=1, device="cpu")
     monkeypatch.setattr("epochtop.engine.lab.instruments.timeline.profile", planted)
-    bench = ExperimentContext(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=3, folder=tmp_path)
-    apart = anatomy._OnGpu(job_of(spec), bench)
-    found = list(apart.facts())
-    for row in interleave(bench, apart.cases(), 1.0, 3, 3):
-        found += apart.take(row)
+    context = ExperimentContext(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=3, folder=tmp_path)
+    anatomy = DeviceAnatomy(job_of(spec), context, on_gpu=True)
+    measured = list(anatomy.facts())
+    for timing in interleave(context, anatomy.cases(), 1.0, 3, 3):
+        measured += anatomy.rows(timing)
+    found = list(map(stored, measured))
     assert select(found, kind="idle")
     for row in select(found, kind="idle"):
         (step,) = select(found, kind="step", round=row["round"])

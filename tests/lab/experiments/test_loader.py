@@ -12,9 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, Stopped
 from epochtop.engine.lab.experiments import loader
 from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 JOB = RunSpec(dataset="digits", hidden=(8,), batch_size=64, threads=1, device="cpu")

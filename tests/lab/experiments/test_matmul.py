@@ -10,10 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, Stopped
 from epochtop.engine.lab.experiments import matmul
 from epochtop.engine.lab.experiments.matmul import EXPERIMENT, Fields, _Threads, measure
 from epochtop.engine.lab.experiments.matmul.verdict import curves_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
 

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from epochtop.engine.distributed.orders import RankError
 from epochtop.engine.job.workload import load_workload
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, Stopped
 from epochtop.engine.lab.experiments import parallel
 from epochtop.engine.lab.experiments.parallel.ranks import crew
 from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
 

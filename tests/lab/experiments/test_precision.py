@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from epochtop.engine.lab.experiment import ExperimentContext, NoFields, Row
+from epochtop.engine.lab.experiment import ExperimentContext, NoFields
 from epochtop.engine.lab.experiments import precision
 from epochtop.engine.lab.experiments.precision import training
 from epochtop.engine.lab.experiments.precision.training import Training, train
 from epochtop.engine.lab.instruments import variants
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.instruments.tf32 import tf32, with_tf32
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec
 

@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Stopped
 from epochtop.engine.lab.experiments import profile
 from epochtop.engine.lab.instruments import profiler as traced
 from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
 

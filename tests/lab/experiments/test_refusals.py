@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Row
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings
 from epochtop.engine.lab.experiments import accumulation, checkpointing, memory, precision
 from epochtop.engine.lab.instruments import allocation
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 CNN = RunSpec(dataset="digits", model="cnn", width=4, batch_size=16, threads=1, device="cpu", epochs=1)

@@ -12,9 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields
 from epochtop.engine.lab.experiments import threads
 from epochtop.engine.lab.experiments.threads import conclude, counts, measure
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
+from epochtop.engine.lab.experiment import ExperimentContext, Findings, Stopped
 from epochtop.engine.lab.experiments.transfer import EXPERIMENT, Fields, measure
 from epochtop.engine.lab.experiments.transfer.verdict import routes_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
 

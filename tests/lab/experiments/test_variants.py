@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from epochtop.engine.data.dataset import LossName
 from epochtop.engine.device import inventory
-from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Row
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings
 from epochtop.engine.lab.experiments import accumulation, checkpointing, memory, precision
 from epochtop.engine.lab.instruments import variants
 from epochtop.engine.lab.instruments.allocation import peak_bytes
 from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.metrics import Metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ class Planted:
 
 def test_rounds_take_every_case_and_every_other_one_backwards() -> None:
     log: list[str] = []
-    cases = [Case({"case": name}, Planted(name, 0.1, log)) for name in "abc"]
+    cases = [Case(partial(dict, case=name), Planted(name, 0.1, log)) for name in "abc"]
     found = list(interleave(bench(60), cases, most_rounds=3))
     assert [row["case"] for row in found] == list("abccbaabc")
     assert [row["round"] for row in found] == [0] * 3 + [1] * 3 + [2] * 3
@@ -36,7 +37,7 @@ def test_rounds_take_every_case_and_every_other_one_backwards() -> None:
 
 
 def test_a_row_is_the_time_of_doing_it_once() -> None:
-    found = list(interleave(bench(60), [Case({}, Planted("a", 3e-6))], most_rounds=2))
+    found = list(interleave(bench(60), [Case(dict, Planted("a", 3e-6))], most_rounds=2))
     assert [row["seconds"] for row in found] == [pytest.approx(3e-6)] * 2
     repeats = found[0]["repeats"]
     assert isinstance(repeats, int)
@@ -44,18 +45,18 @@ def test_a_row_is_the_time_of_doing_it_once() -> None:
 
 
 def test_what_happens_once_in_so_many_is_always_within_a_measurement() -> None:
-    found = list(interleave(bench(60), [Case({}, Planted("a", 1.0), most=2000, least=2000)], most_rounds=1))
+    found = list(interleave(bench(60), [Case(dict, Planted("a", 1.0), most=2000, least=2000)], most_rounds=1))
     assert found[0]["repeats"] == 2000
 
 
 def test_no_time_is_still_time_for_one_round() -> None:
-    cases = [Case({"case": name}, Planted(name, 10.0)) for name in "ab"]
+    cases = [Case(partial(dict, case=name), Planted(name, 10.0)) for name in "ab"]
     assert [row["case"] for row in interleave(bench(0), cases)] == ["a", "b"]
 
 
 def test_it_ends_between_two_measurements_when_asked() -> None:
     where = bench(60)
-    rows = interleave(where, [Case({}, Planted("a", 1.0))])
+    rows = interleave(where, [Case(dict, Planted("a", 1.0))])
     next(rows)
     where.stop.set()
     with pytest.raises(Stopped):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.instruments.phases import Steps
 from epochtop.engine.lab.instruments.timeline import (
-    DEVICE,
+    DEVICE_PARTS,
     HOST,
     Event,
     Shares,
@@ -42,14 +42,18 @@ def test_spans_are_sets_of_moments(one: list[tuple[int, int]], other: list[tuple
     assert moments(within(first, second)) == moments(one) & moments(other)
 
 
-@given(st.lists(st.tuples(st.sampled_from((*DEVICE, *HOST[:-1])), st.integers(0, 99), st.integers(1, 30)), max_size=20))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from((*DEVICE_PARTS, *HOST[:-1])), st.integers(0, 99), st.integers(1, 30)), max_size=20
+    )
+)
 def test_every_moment_counts_once_for_the_first_that_claims_it(planted: list[tuple[str, int, int]]) -> None:
     events = [Event("steps", (0, 100))]
     events += [Event(what, (at, min(100, at + long)), what in HOST) for what, at, long in planted]
-    device, idle, covered = dict.fromkeys(DEVICE, 0), dict.fromkeys(HOST, 0), dict.fromkeys(HOST, 0)
+    device, idle, covered = dict.fromkeys(DEVICE_PARTS, 0), dict.fromkeys(HOST, 0), dict.fromkeys(HOST, 0)
     for moment in range(100):
         claims = {each.cause for each in events if each.span[0] <= moment < each.span[1]}
-        doing = next((what for what in DEVICE if what in claims), "")
+        doing = next((what for what in DEVICE_PARTS if what in claims), "")
         if doing:
             device[doing] += 1
         (covered if doing else idle)[next((what for what in HOST if what in claims), "host")] += 1
@@ -130,7 +134,7 @@ def test_events_are_known_by_their_kind_and_name(kind: str, name: str, wanted: t
 
 def test_a_profile_of_real_steps_tells_the_hosts_time() -> None:
     steps = Steps(job_of(RunSpec(threads=1, device="cpu", dataset="digits", batch_size=64)))
-    steps.plain(2)
+    steps.run(2)
     found = shares(profile(steps, 3).events)
     assert set(found.device.values()) == set(found.covered.values()) == {0}
     assert found.idle["input"] > 0

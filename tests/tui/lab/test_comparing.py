@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from epochtop.engine.lab.catalog import find
 from epochtop.engine.lab.comparison import Comparison, Result, compare
-from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.events import AnyEvent, Concluded, encode
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Picture, Row
+from epochtop.engine.lab.experiment import Picture
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Line
 from epochtop.tui.cells.rows import colored, plain, row, shortened, side_by_side, wrapped
 from epochtop.tui.lab.pictures.axes import across, scale, short, upright

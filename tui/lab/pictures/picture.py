@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epochtop.engine.lab.experiment import Picture
-from epochtop.engine.lab.experiment import Row as Measured
+from epochtop.engine.lab.measurements import Row as Measured
 from epochtop.engine.lab.statistics import of_picture
 from epochtop.engine.protocol.experiments import Line
 from epochtop.tui.cells.canvas import Row

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from epochtop.engine.lab.experiment import Picture, Row
+from epochtop.engine.lab.experiment import Picture
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import Figure, figure, of_picture, quantity, value_of
 from epochtop.engine.protocol.experiments import Cell
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from epochtop.engine.lab.experiment import Picture
-from epochtop.engine.lab.experiment import Row as Measured
+from epochtop.engine.lab.measurements import Row as Measured
 from epochtop.engine.lab.statistics import of_picture, value_of
 from epochtop.engine.protocol.experiments import Cell
 from epochtop.tui.cells.canvas import Row

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from epochtop.engine.lab.experiment import Picture
-from epochtop.engine.lab.experiment import Row as Measured
 from epochtop.engine.lab.intervals import covered
+from epochtop.engine.lab.measurements import Row as Measured
 from epochtop.engine.lab.statistics import quantity, value_of
 from epochtop.tui.cells.canvas import Canvas, Row
 from epochtop.tui.cells.rows import TEXT, role_of, row, shortened
