@@ -33,7 +33,7 @@ class PeakMemory(Measurement, frozen=True, kw_only=True, tag="memory"):
     device: str
     way: str
     round: int
-    bytes: int
+    bytes: float
 
 
 class LeftOut(Measurement, frozen=True, kw_only=True, tag="left_out"):

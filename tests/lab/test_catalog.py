@@ -51,8 +51,8 @@ def test_its_pictures_say_what_is_drawn(experiment: Experiment) -> None:
 
 @ALL
 def test_nothing_measured_is_a_verdict_that_claims_nothing(experiment: Experiment) -> None:
-    said = experiment.conclude(Findings([], experiment.fields(), experiment.job or RunSpec()))
-    assert said.finding
-    assert said.next_step
-    assert said.uncertainty
-    assert said.setting == {}
+    verdict = experiment.conclude(Findings([], experiment.fields(), experiment.job or RunSpec()))
+    assert verdict.finding
+    assert verdict.next_step
+    assert verdict.uncertainty
+    assert verdict.setting == {}

@@ -171,7 +171,7 @@ def test_a_point_of_one_result_is_named_and_not_dropped() -> None:
         "both": "same", "old": "before", "new": "after", "newer": "after",
     }  # fmt: skip
     assert told.conclusion() == (
-        "the only point shows no difference, 1 point is only in the result before, 2 points are in the result after only"
+        "the only point shows no difference, 1 point is only in the result before, 2 points are only in the result after"
     )
 
 
@@ -258,7 +258,7 @@ def test_without_rows_nothing_is_claimed(of: tuple[int, int]) -> None:
     found: Comparison = compare(find("reads"), *(a_result(f"reads-{n}{i}", rows_of_reads(n)) for i, n in enumerate(of)))
     assert found.conclusion() in (
         "nothing has been measured that could be compared",
-        "no point was measured in both, 8 points are in the result after only",
+        "no point was measured in both, 8 points are only in the result after",
     )
 
 

@@ -18,14 +18,17 @@ def test_a_gain_is_told_with_both_times() -> None:
     found = gained(BEFORE, 1 / 12.3e-6)
     assert found is not None
     assert (
-        found.words({"executor": "graph"}) == "executor=graph made it 5.2 × as fast (64.0 µs per step before, 12.3 µs now)"
+        found.words({"executor": "graph"})
+        == "executor=graph made it 5.2 × as fast (64.0 µs per step before, 12.3 µs now)"
     )
 
 
 def test_what_became_slower_is_told_as_slower() -> None:
     found = gained(BEFORE, 1 / 128e-6)
     assert found is not None
-    assert found.words({"workers": "2"}) == "workers=2 made it slower: 2 × as long (64.0 µs per step before, 128 µs now)"
+    assert (
+        found.words({"workers": "2"}) == "workers=2 made it slower: 2 × as long (64.0 µs per step before, 128 µs now)"
+    )
 
 
 def test_a_larger_batch_gains_by_the_row() -> None:

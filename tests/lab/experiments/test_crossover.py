@@ -11,13 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Stopped
-from epochtop.engine.lab.experiments.crossover import EXPERIMENT, measure
-from epochtop.engine.lab.experiments.crossover.verdict import crossing_mflop, laws_of
-from epochtop.engine.lab.measurements import Row
+from epochtop.engine.lab.experiment import ExperimentContext, NoFields, Stopped
+from epochtop.engine.lab.experiments.crossover import EXPERIMENT
+from epochtop.engine.lab.experiments.crossover.laws import Law, crossing_mflop
+from epochtop.engine.lab.experiments.crossover.laws import laws_of as laws_of_grid
+from epochtop.engine.lab.experiments.crossover.schema import GridStep
+from epochtop.engine.lab.measurements import Row, of_kind
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.lab.pictures.picture import picture_rows
+from tests.support.stored_rows import StoredRows
+
+CROSSOVER = StoredRows("crossover")
 
 WIDTHS, BATCHES = (16, 64, 256, 1024), (16, 64, 256, 1024)
 NOISE = (0.6, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7)
@@ -32,7 +37,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(tmp_path: Path, spec: RunSpec, budget_s: float = 2.0) -> ExperimentContext:
+def context(tmp_path: Path, spec: RunSpec, budget_s: float = 2.0) -> ExperimentContext:
     spec = msgspec.structs.replace(spec, threads=1)
     return ExperimentContext(
         fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=tmp_path, quick=True
@@ -70,8 +75,12 @@ def job(device: str, seconds: float, noise: Sequence[float] = STEADY, mflop: flo
     ]
 
 
+def laws_of(rows: list[Row]) -> list[Law]:
+    return laws_of_grid(of_kind(CROSSOVER.measurements(rows), GridStep))
+
+
 def verdict(rows: list[Row]) -> Verdict:
-    return EXPERIMENT.conclude(Findings(rows))
+    return CROSSOVER.conclude(rows)
 
 
 def words(told: Verdict) -> str:
@@ -99,7 +108,7 @@ def test_the_gpu_takes_over_between_the_widths_where_that_was_planted(
 ) -> None:
     rows = grid("cpu", 1e-4, cpu_gflops) + grid("cuda:0", overhead_s, gflops)
     told = verdict(rows)
-    (said,) = [line for line in told.evidence if "takes over from" in line]
+    (said,) = [line for line in told.evidence if "is faster from width" in line or "is faster from no width" in line]
     # where 1e-4 s + work / CPU speed = overhead + work / GPU speed
     crossed = (overhead_s - 1e-4) / (1 / cpu_gflops - 1 / gflops) * 1e3
     cpu, gpu = laws_of(rows)
@@ -115,14 +124,14 @@ def test_the_gpu_takes_over_between_the_widths_where_that_was_planted(
 def test_a_job_that_is_faster_on_the_cpu_is_told_to_use_it() -> None:
     rows = job("cpu", 1e-4) + job("cuda:0", 3e-4) + grid("cpu", 1e-4, 20) + grid("cuda:0", 3e-4, 2000)
     told = verdict(rows)
-    assert told.finding.startswith("use the CPU for this one: a step of your job takes 100 µs on the CPU and 300 µs")
+    assert told.finding.startswith("use the CPU for this job: a step takes 100 µs on the CPU and 300 µs")
     assert told.setting == {"device": "cpu"}
-    assert "mlp: cuda:0 takes over from" in told.finding
+    assert "mlp: cuda:0 is faster from" in told.finding
 
 
 def test_a_job_that_is_faster_on_the_gpu_stays_there() -> None:
     told = verdict(job("cpu", 1e-2) + job("cuda:0", 1e-3))
-    assert told.finding.startswith("your job belongs on cuda:0")
+    assert told.finding.startswith("use cuda:0 for this job")
     assert "10.0 × faster" in told.finding
     assert told.setting == {}
 
@@ -130,7 +139,7 @@ def test_a_job_that_is_faster_on_the_gpu_stays_there() -> None:
 @given(st.permutations(NOISE), st.floats(0.85, 1.2))
 def test_noise_that_is_larger_than_the_effect_gives_no_difference(noise: list[float], effect: float) -> None:
     told = verdict(job("cpu", 1e-3, [1.0] * 7) + job("cuda:0", 1e-3 * effect, noise))
-    assert told.finding.startswith("for your job it makes no difference")
+    assert told.finding.startswith("the device makes no difference for your job")
     assert told.setting == {}
     assert told.evidence[0].startswith("no difference between your step on cpu and on cuda:0")
 
@@ -138,7 +147,7 @@ def test_noise_that_is_larger_than_the_effect_gives_no_difference(noise: list[fl
 @given(st.permutations(NOISE))
 def test_noise_on_the_grid_lets_nothing_take_over(noise: list[float]) -> None:
     told = verdict(grid("cpu", 1e-4, 20, [1.0] * 7) + grid("cuda:0", 1e-4, 20, noise))
-    (said,) = [line for line in told.evidence if "takes over from" in line]
+    (said,) = [line for line in told.evidence if "is faster from width" in line or "is faster from no width" in line]
     assert said.count("no width") == len(BATCHES)
 
 
@@ -146,7 +155,7 @@ def test_without_a_gpu_it_is_told_whether_the_job_is_overhead_or_computing() -> 
     small = verdict(job("cpu", 1.1e-4, mflop=0.2) + grid("cpu", 1e-4, 20))
     # 0.2 MFLOP at 20 GFLOP/s are 10 µs, a ninth of 110 µs is less
     assert "is mostly overhead: its work takes 9.09 %" in small.finding
-    assert "larger batches or a wider model cost little here: by the fit 12.0 × the work" in small.next_step
+    assert "a larger batch or a wider model, which cost little here (by the fit, 12.0 × the work" in small.next_step
     large = verdict(job("cpu", 1e-2, mflop=160) + grid("cpu", 1e-4, 20))
     assert "is mostly computing: its work takes 80.0 % of it" in large.finding
     assert small.setting == large.setting == {}
@@ -164,7 +173,7 @@ def test_a_fit_that_misses_is_told_as_such_and_not_drawn() -> None:
     rows = [row for row in grid("cpu", 1e-4, 20) if row["width"] != 64]
     rows += [{**row, "seconds": 5e-3} for row in grid("cpu", 1e-4, 20) if row["width"] == 64]
     told = verdict(rows)
-    assert "does not describe all points" in words(told)
+    assert "a poor fit" in words(told)
     assert told.lines == ()
     assert len(verdict(grid("cpu", 1e-4, 20)).lines) == 1
 
@@ -188,7 +197,7 @@ def test_a_line_stands_at_the_least_work_beyond_the_planted_crossing(
     if not beyond or min(beyond) == min(works):  # slower everywhere, or faster everywhere
         assert upright(told) == {}
         return
-    ((x, low), (_, high)) = upright(told)["cuda:0 takes over (mlp)"]
+    ((x, low), (_, high)) = upright(told)["cuda:0 is faster (mlp)"]
     assert x == min(beyond)
     largest = work_mflop(1024, 1024) / 1e3
     assert low == pytest.approx(1e-4 + work_mflop(16, 16) / 1e3 / cpu_gflops)
@@ -200,10 +209,10 @@ def test_each_model_has_a_line_of_its_own_and_its_work_is_told() -> None:
     rows += grid("cpu", 1e-4, 20, model="cnn") + grid("cuda:0", 3e-3, 2000, model="cnn")
     told = verdict(rows)
     # 200 µs and 2.9 ms at 1 / (1 / 20 - 1 / 2,000) GFLOP/s: 4.04 and 58.6 MFLOP; points are 1.29 MFLOP × 4, 16, …
-    mlp, cnn = (upright(told)[f"cuda:0 takes over ({name})"][0][0] for name in ("mlp", "cnn"))
+    mlp, cnn = (upright(told)[f"cuda:0 is faster ({name})"][0][0] for name in ("mlp", "cnn"))
     assert (mlp, cnn) == (work_mflop(1024, 16), work_mflop(1024, 256))
-    assert "mlp: at any width and batch measured cuda:0 is faster from 5.18 MFLOP a step on" in told.evidence
-    assert "cnn: at any width and batch measured cuda:0 is faster from 82.8 MFLOP a step on" in told.evidence
+    assert "mlp: cuda:0 is faster from 5.18 MFLOP per step, at every width and batch measured" in told.evidence
+    assert "cnn: cuda:0 is faster from 82.8 MFLOP per step, at every width and batch measured" in told.evidence
 
 
 def test_one_width_at_which_the_cpu_is_as_fast_puts_the_line_beyond_it() -> None:
@@ -211,7 +220,7 @@ def test_one_width_at_which_the_cpu_is_as_fast_puts_the_line_beyond_it() -> None
     slow = {"device": "cuda:0", "width": 64, "batch": 1024}
     rows = [{**row, "seconds": 1.0} if slow.items() <= row.items() else row for row in rows]
     # 256 at 256 and 1,024 at 64 have the same work, and are faster
-    assert upright(verdict(rows))["cuda:0 takes over (mlp)"][0][0] == work_mflop(256, 1024)
+    assert upright(verdict(rows))["cuda:0 is faster (mlp)"][0][0] == work_mflop(256, 1024)
 
 
 def test_no_line_stands_without_a_gpu_or_before_it_takes_over() -> None:
@@ -228,7 +237,7 @@ def test_the_picture_shows_where_the_gpu_takes_over_and_where_the_job_stands() -
     found = [text for text, _ in picture_rows(EXPERIMENT.pictures[0], rows, verdict(rows).lines, 90, 26)]
     legend = " ".join(found[-3:])
     assert "● cpu yours   × cuda:0 yours" in legend
-    assert "┊ cuda:0 takes over (mlp)" in legend
+    assert "┊ cuda:0 is faster (mlp)" in legend
     plot = found[2:-5]
     assert [sum(line.count(mark) for line in plot) for mark in ("●", "×")] == [1, 1]
     (column,) = {line.index("┊") for line in plot if "┊" in line}
@@ -245,7 +254,7 @@ def test_any_prefix_of_rows_is_concluded_from() -> None:
     rows = job("cpu", 1e-4) + grid("cpu", 1e-4, 20)
     within = len(rows)
     rows += job("cuda:0", 1e-4) + grid("cuda:0", 1e-4, 20)
-    assert verdict([]).finding == "nothing can be said yet"
+    assert verdict([]).finding == "not enough was measured for an answer"
     for count in range(1, len(rows), 3):
         told = verdict(rows[:count])
         assert told.finding
@@ -260,22 +269,22 @@ def test_any_prefix_of_rows_is_concluded_from() -> None:
 
 
 def test_the_job_and_the_grid_are_measured(tmp_path: Path) -> None:
-    asked = bench(tmp_path, RunSpec(batch_size=32))
-    rows = list(measure(asked))
+    asked = context(tmp_path, RunSpec(batch_size=32))
+    rows = list(CROSSOVER.measure(asked))
     points = {(row["model"], row["width"], row["batch"]) for row in rows if row["kind"] == "grid"}
     assert {model for model, *_ in points} == {"mlp", "cnn"}
     assert ("mlp", 16, 16) in points
     mine = [row for row in rows if row["kind"] == "job"]
     assert {row["batch"] for row in mine} == {32}
-    assert any("GPU would take over" in line for line in asked.cannot_see)
-    told = EXPERIMENT.conclude(Findings(rows, spec=asked.spec))
-    assert told.finding.startswith("your job's step takes")
+    assert any("GPU would be faster" in line for line in asked.cannot_see)
+    told = CROSSOVER.conclude(rows, spec=asked.spec)
+    assert told.finding.startswith("a step of your job takes")
     assert "GPU" not in words(told)
     assert torch.get_num_threads() == 1
 
 
 def test_the_work_in_a_step_is_that_of_its_products(tmp_path: Path) -> None:
-    rows = list(measure(bench(tmp_path, RunSpec(), 1.0)))
+    rows = list(CROSSOVER.measure(context(tmp_path, RunSpec(), 1.0)))
     for row in rows:
         if row["kind"] == "grid" and row["model"] == "mlp":
             width, batch = row["width"], row["batch"]
@@ -289,13 +298,13 @@ def test_the_work_in_a_step_is_that_of_its_products(tmp_path: Path) -> None:
 
 def test_a_job_that_this_machine_cannot_build_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="tf32"):
-        list(measure(bench(tmp_path, RunSpec(precision="tf32"))))
+        list(CROSSOVER.measure(context(tmp_path, RunSpec(precision="tf32"))))
 
 
 def test_threads_are_what_they_were_even_if_it_is_stopped(tmp_path: Path) -> None:
-    asked, kept = bench(tmp_path, RunSpec(), 30.0), []
+    asked, kept = context(tmp_path, RunSpec(), 30.0), []
     torch.set_num_threads(2)
-    measured = measure(asked)
+    measured = CROSSOVER.measure(asked)
     while not kept or kept[-1]["kind"] == "limit":
         kept.append(next(measured))
     assert torch.get_num_threads() == 1

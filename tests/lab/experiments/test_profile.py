@@ -16,13 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Stopped
-from epochtop.engine.lab.experiments import profile
+from epochtop.engine.lab.experiment import ExperimentContext, NoFields, Stopped
 from epochtop.engine.lab.instruments import profiler as traced
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
+from tests.support.stored_rows import StoredRows
+
+PROFILE = StoredRows("profile")
 
 JOB = RunSpec(threads=1, device="cpu")
 NOISE = (0.5, 0.7, 0.8, 1.0, 1.0, 1.0, 1.3, 1.5, 1.9)
@@ -37,7 +39,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(folder: Path, spec: RunSpec = JOB, budget_s: float = 1.0) -> ExperimentContext:
+def context(folder: Path, spec: RunSpec = JOB, budget_s: float = 1.0) -> ExperimentContext:
     return ExperimentContext(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder)
 
 
@@ -95,7 +97,7 @@ def test_the_timeline_is_one_step_from_its_forward_pass_to_its_update() -> None:
 
 
 def test_rows_of_a_job_and_its_trace(tmp_path: Path) -> None:
-    rows = list(profile.measure(bench(tmp_path)))
+    rows = list(PROFILE.measure(context(tmp_path)))
     assert {row["kind"] for row in rows} == {"operator", "step", "gap", "span", "trace"}
     (told,) = (row for row in rows if row["kind"] == "trace")
     events = json.loads(Path(str(told["path"])).read_text())["traceEvents"]
@@ -107,7 +109,7 @@ def test_rows_of_a_job_and_its_trace(tmp_path: Path) -> None:
     assert {(row["profiler"], row["own"]) for row in rows if row["kind"] == "step"} == {("without", 1), ("with", 0)}
     shares = [row["share"] for row in rows if row["kind"] in ("operator", "gap") and row["round"] == 0]
     assert sum(shares) == pytest.approx(100, rel=0.02)  # type: ignore[arg-type]
-    said = profile.conclude(Findings(rows))
+    said = PROFILE.conclude(rows)
     assert any(str(tmp_path) in line for line in said.evidence)
     assert sum("under the profiler" in line for line in said.evidence) == 1
 
@@ -120,20 +122,20 @@ def test_a_task_is_profiled_too(tmp_path: Path) -> None:
         "    return Task(model=torch.nn.Linear(4, 3), train=(x, y))\n"
     )
     spec = RunSpec(task=f"{tmp_path / 'mine.py'}:make_task", threads=1, device="cpu")
-    rows = list(profile.measure(bench(tmp_path, spec, budget_s=0.1)))
+    rows = list(PROFILE.measure(context(tmp_path, spec, budget_s=0.1)))
     assert {row["calls"] for row in rows if row.get("operator") == "aten::addmm"} == {1}
 
 
 def test_a_stop_keeps_the_rounds_before_it(tmp_path: Path) -> None:
-    asked = bench(tmp_path, budget_s=20.0)
+    asked = context(tmp_path, budget_s=20.0)
     rows: list[Row] = []
-    measuring = profile.measure(asked)
+    measuring = PROFILE.measure(asked)
     rows.append(next(measuring))
     asked.stop.set()
     with pytest.raises(Stopped):
         rows.extend(measuring)
     assert {row["round"] for row in rows if row["kind"] == "operator"} == {0}
-    assert profile.conclude(Findings(rows)).finding.startswith("on cpu ")
+    assert PROFILE.conclude(rows).finding.startswith("on cpu ")
 
 
 def event(name: str, start: float, end: float, gpu: bool = False, mine: bool = False, **more: Any) -> Any:
@@ -199,7 +201,7 @@ def planted(
 
 
 def concluded(rows: list[Row], executor: str = "auto") -> Verdict:
-    return profile.conclude(Findings(rows, spec=RunSpec(executor=executor)))  # type: ignore[arg-type]
+    return PROFILE.conclude(rows, spec=RunSpec(executor=executor))  # type: ignore[arg-type]
 
 
 @given(more=st.floats(1.2, 20), order=st.permutations([0.98, 0.99, 0.99, 1.0, 1.0, 1.0, 1.01, 1.01, 1.02]))
@@ -207,7 +209,7 @@ def test_the_operator_that_takes_the_most_is_named(more: float, order: list[floa
     said = concluded(
         planted({"aten::mul": 2.0, "aten::addmm": 2.0 * more, "all others": 50.0}, 20.0, noise=tuple(order))
     )
-    assert said.finding.startswith("on cpu aten::addmm takes the most of a step")
+    assert said.finding.startswith("on cpu aten::addmm takes most of a step")
     assert said.evidence[0].startswith("2 × aten::addmm")
     assert said.setting == {}
 
@@ -216,9 +218,9 @@ def test_the_operator_that_takes_the_most_is_named(more: float, order: list[floa
 def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, order: list[float]) -> None:
     rows = planted({"aten::mul": 20.0, "aten::addmm": 20.0 * effect}, 20.0, effect, tuple(order))
     said = concluded(rows)
-    assert "take the most of a step, without a difference between them" in said.finding
+    assert "take most of a step, with no measurable difference between them" in said.finding
     assert any(line.startswith("no difference between a step under the profiler") for line in said.evidence)
-    assert "made no difference" in said.uncertainty
+    assert "no measurable cost" in said.uncertainty
 
 
 @pytest.mark.parametrize(
@@ -234,7 +236,9 @@ def test_a_step_that_lies_mostly_between_operators_is_to_be_recorded(
     assert ("executor=graph" in said.next_step) == bool(setting)
 
 
-@pytest.mark.parametrize(("share", "words"), [(70.0, "a gain is to be had, 70.0 %"), (5.0, "5.00 % shorter")])
+@pytest.mark.parametrize(
+    ("share", "words"), [(70.0, "improve aten::addmm, at most 70.0 % of the step"), (5.0, "5.00 % shorter")]
+)
 def test_the_next_step_tells_the_most_that_one_operator_can_gain(share: float, words: str) -> None:
     assert words in concluded(planted({"aten::addmm": share, "aten::mul": 1.0}, 10.0)).next_step
 
@@ -251,7 +255,7 @@ def test_the_cost_of_the_profiler_is_told() -> None:
 
 
 def test_any_rows_and_none_lead_to_a_verdict() -> None:
-    assert concluded([]).finding == "nothing can be said yet"
+    assert concluded([]).finding == "not enough was measured for an answer"
     rows = planted({"aten::addmm": 50.0, "aten::mul": 20.0}, 10.0)
     for many in range(1, len(rows) + 1):
         assert concluded(rows[:many]).finding

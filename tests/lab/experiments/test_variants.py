@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 
 from epochtop.engine.data.dataset import LossName
 from epochtop.engine.device import inventory
-from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext
 from epochtop.engine.lab.experiments import accumulation, checkpointing, memory, precision
+from epochtop.engine.lab.experiments.accumulation.measure import TOLERANCE, _gradients
+from epochtop.engine.lab.experiments.memory.verdict import CLOSE, MEMORY_SHARE, line
+from epochtop.engine.lab.experiments.precision.verdict import HIGHER_IS_BETTER
 from epochtop.engine.lab.instruments import variants
 from epochtop.engine.lab.instruments.allocation import peak_bytes
 from epochtop.engine.lab.instruments.jobs import job_of
@@ -24,6 +27,12 @@ from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.metrics import Metrics
+from tests.support.stored_rows import StoredRows
+
+MEMORY = StoredRows("memory")
+ACCUMULATION = StoredRows("accumulation")
+CHECKPOINTING = StoredRows("checkpointing")
+PRECISION = StoredRows("precision")
 
 SMALL = RunSpec(dataset="digits", hidden=(16, 16), batch_size=64, threads=1, device="cpu", epochs=1)
 
@@ -77,34 +86,34 @@ def scored(rows: list[Row], scores: dict[str, float]) -> list[Row]:
             0.1,
             "bf16 is 1.2 × as fast as fp32, less than the claimed 1.5 ×, and needs 10% less memory, not the claimed 40%",
         ),
-        (0.5, 0.0, "bf16 is 2 × slower than fp32, and needs 1 × its memory"),
+        (0.5, 0.0, "bf16 is 2 × slower than fp32, and needs 1 × the memory"),
     ],
 )
-def test_the_claim_is_held_against_what_was_measured(speed_up: float, less: float, told: str) -> None:
+def test_the_claim_is_compared_with_what_was_measured(speed_up: float, less: float, told: str) -> None:
     rows = planted({"fp32": (1e-3, 1e6), "bf16": (1e-3 / speed_up, (1 - less) * 1e6)}, noise=0)
-    said = precision.conclude(Findings(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields()))
+    said = PRECISION.conclude(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields())
     assert told in said.finding
     assert said.setting == ({"precision": "bf16"} if speed_up > 1 else {})
 
 
 def test_what_is_faster_and_worse_is_not_proposed() -> None:
     rows = planted({"fp32": (1e-3, 1e6), "fp16": (4e-4, 5e5)})
-    said = precision.conclude(Findings(scored(rows, {"fp32": 0.97, "fp16": 0.90}), precision.Fields()))
+    said = PRECISION.conclude(scored(rows, {"fp32": 0.97, "fp16": 0.90}), precision.Fields())
     assert said.setting == {}
     assert said.next_step.startswith("stay with fp32")
 
 
 def test_noise_larger_than_the_gain_is_no_difference_in_speed() -> None:
     rows = planted({"fp32": (1e-3, 1e6), "bf16": (0.98e-3, 1e6)}, noise=0.4, seed=5)
-    said = precision.conclude(Findings(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields()))
+    said = PRECISION.conclude(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields())
     assert "no difference in speed between bf16 and fp32" in said.finding
     assert said.setting == {}
 
 
 def test_what_was_compared_once_is_not_called_alike() -> None:
     rows = [row for row in planted({"fp32": (1e-3, 1e6), "bf16": (3e-3, 1e6)}) if row["round"] == 0]
-    said = precision.conclude(Findings(rows, precision.Fields()))
-    assert "compared too seldom to tell" in said.finding
+    said = PRECISION.conclude(rows, precision.Fields())
+    assert "too few rounds to tell" in said.finding
     assert "no difference in speed" not in said.finding
 
 
@@ -112,7 +121,7 @@ def test_what_was_compared_once_is_not_called_alike() -> None:
 def test_only_what_is_as_accurate_within_a_spread_is_proposed(score: float, seeds: int) -> None:
     rows = scored(planted({"fp32": (1e-3, 1e6), "bf16": (5e-4, 5e5)}), {"fp32": 0.97, "bf16": score})
     rows = [row for row in rows if row["kind"] != "accuracy" or int(row["round"] or 0) < seeds]
-    assert precision.conclude(Findings(rows, precision.Fields())).setting == {}
+    assert PRECISION.conclude(rows, precision.Fields()).setting == {}
 
 
 def judged(metric: str, full: float, half: float, column: str = "score", steps: tuple[int, int] = (69, 69)) -> Verdict:
@@ -122,7 +131,7 @@ def judged(metric: str, full: float, half: float, column: str = "score", steps: 
     for way, value, many in (("fp32", full, steps[0]), ("bf16", half, steps[1])):
         labels: Row = {"kind": "accuracy", "device": "cpu", "way": way, "steps": many, "epochs": many / 23}
         rows += [{**labels, "round": turn, "metric": metric, column: value, other: 1.0} for turn in range(3)]
-    return precision.conclude(Findings(rows, precision.Fields()))
+    return PRECISION.conclude(rows, precision.Fields())
 
 
 @pytest.mark.parametrize(
@@ -148,7 +157,7 @@ def test_what_is_better_is_higher_for_some_metrics_and_the_lower_loss_for_others
 @pytest.mark.parametrize("loss", get_args(LossName))
 def test_every_metric_of_the_engine_has_a_known_direction(loss: LossName) -> None:
     """The one that is not in the list is the loss itself, in other units."""
-    assert Metrics(loss, 3).main in (*precision.HIGHER, "bits_per_character")
+    assert Metrics(loss, 3).main in (*HIGHER_IS_BETTER, "bits_per_character")
 
 
 def test_trainings_of_different_lengths_are_not_compared() -> None:
@@ -163,8 +172,8 @@ def test_less_than_an_epoch_does_not_tell_what_is_as_accurate() -> None:
 
 
 def test_how_far_was_trained_is_told_where_it_is_less_than_was_asked() -> None:
-    assert "after 0.304 epochs of the 10 asked for" in judged("accuracy", 0.9, 0.95, steps=(7, 7)).uncertainty
-    assert "asked for" not in judged("accuracy", 0.9, 0.95, steps=(230, 230)).uncertainty
+    assert "after 0.304 epochs of the 10 requested" in judged("accuracy", 0.9, 0.95, steps=(7, 7)).uncertainty
+    assert "requested" not in judged("accuracy", 0.9, 0.95, steps=(230, 230)).uncertainty
 
 
 # --- checkpointing and accumulation ------------------------------------------------------------------------------
@@ -172,11 +181,11 @@ def test_how_far_was_trained_is_told_where_it_is_less_than_was_asked() -> None:
 
 def test_memory_that_is_saved_is_proposed_with_what_it_costs() -> None:
     rows = planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 2e6)}, noise=0)
-    said = checkpointing.conclude(Findings([*rows, gradients(0.0)]))
-    assert "holds 0.25 × the memory of kept" in said.finding
+    said = CHECKPOINTING.conclude([*rows, gradients(0.0)])
+    assert "has 0.25 × the peak memory of kept" in said.finding
     assert "again takes 1.3 ×" in said.finding
     assert said.setting == {"checkpoint_activations": "yes"}
-    nothing = checkpointing.conclude(Findings(planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 8e6)})))
+    nothing = CHECKPOINTING.conclude(planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 8e6)}))
     assert nothing.setting == {}
 
 
@@ -186,10 +195,10 @@ def gradients(deviation: float) -> Row:
 
 def test_gradients_beyond_the_tolerance_are_called_different() -> None:
     rows = planted({"1 × 64": (1e-3, 8e6), "4 × 16": (2e-3, 3e6)})
-    same = accumulation.conclude(Findings([*rows, gradients(1e-6)], accumulation.Fields(), RunSpec(batch_size=64)))
+    same = ACCUMULATION.conclude([*rows, gradients(1e-6)], accumulation.Fields(), RunSpec(batch_size=64))
     assert "4 × 16 rows give the same gradients as 1 × 64" in same.finding
-    assert "accumulate where the batch" in same.next_step
-    other = accumulation.conclude(Findings([*rows, gradients(1e-2)], accumulation.Fields(), RunSpec(batch_size=64)))
+    assert "accumulate if your batch" in same.next_step
+    other = ACCUMULATION.conclude([*rows, gradients(1e-2)], accumulation.Fields(), RunSpec(batch_size=64))
     assert "NOT the same gradients" in other.finding
 
 
@@ -214,16 +223,16 @@ def test_gradients_that_are_not_numbers_are_never_the_same(
 @pytest.mark.parametrize("deviation", [math.inf, math.nan])
 def test_gradients_that_are_not_finite_are_told_and_nothing_is_proposed(deviation: float) -> None:
     rows = planted({"1 × 64": (1e-3, 8e6), "4 × 16": (2e-3, 3e6)})
-    said = accumulation.conclude(Findings([*rows, gradients(deviation)], accumulation.Fields(), RunSpec(batch_size=64)))
+    said = ACCUMULATION.conclude([*rows, gradients(deviation)], accumulation.Fields(), RunSpec(batch_size=64))
     assert "NOT the same gradients" in said.finding
     assert "not finite" in said.evidence[0]
     rows = [*planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 2e6)}), gradients(deviation)]
-    assert checkpointing.conclude(Findings(rows)).setting == {}
+    assert CHECKPOINTING.conclude(rows).setting == {}
 
 
 def test_hardly_any_memory_saved_is_not_worth_a_setting() -> None:
     rows = [*planted({"kept": (1e-3, 8e6), "again": (1.7e-3, 7.999e6)}), gradients(0.0)]
-    said = checkpointing.conclude(Findings(rows))
+    said = CHECKPOINTING.conclude(rows)
     assert said.setting == {}
     assert said.next_step.startswith("leave checkpoint_activations off")
 
@@ -231,7 +240,7 @@ def test_hardly_any_memory_saved_is_not_worth_a_setting() -> None:
 def test_accumulated_gradients_are_those_of_plain_torch() -> None:
     """The number in the row, found again without the engine's accumulation."""
     spec = RunSpec(dataset="digits", hidden=(16,), batch_size=16, accumulate=4, threads=1, device="cpu")
-    found = accumulation._compared(job_of(spec, batch_size=64, accumulate=1), job_of(spec))
+    found = _gradients("cpu", job_of(spec, batch_size=64, accumulate=1), job_of(spec))
     job = job_of(spec)
     batches = job.batches.take(4)
     whole = torch.nn.functional.cross_entropy(
@@ -245,9 +254,9 @@ def test_accumulated_gradients_are_those_of_plain_torch() -> None:
         for weight, gradient in zip(job.parts.parameters, wanted, strict=True)
         if weight.grad is not None
     )
-    assert worst < accumulation.TOLERANCE
-    assert found["deviation"] == pytest.approx(worst, abs=1e-6)
-    assert found["rows"] == 64
+    assert worst < TOLERANCE
+    assert found.deviation == pytest.approx(worst, abs=1e-6)
+    assert found.rows == 64
 
 
 # --- memory ------------------------------------------------------------------------------------------------------
@@ -262,7 +271,7 @@ def test_what_was_planted_is_fitted_back_and_checked(fixed: float, row: float) -
         for size in sizes
         for turn in range(3)
     ]
-    fitted = memory.line(rows)
+    fitted = line(MEMORY.measurements(rows))
     assert fitted is not None
     assert fitted.coefficients == pytest.approx((fixed, row), rel=0.05)
 
@@ -278,17 +287,17 @@ def line_rows(off: float) -> list[Row]:
 
 
 def test_the_largest_batch_follows_from_the_line() -> None:
-    said = memory.conclude(Findings(line_rows(0.0)))
+    said = MEMORY.conclude(line_rows(0.0))
     assert "350 rows are the largest batch that fits" in said.finding  # (0.8 · 10 MB - 1 MB) / 20 kB
-    assert any("as the line says" in line for line in said.evidence)
-    untried = memory.conclude(Findings(line_rows(0.0)[:-1]))
-    assert "350 rows would be the largest batch that fits; no step has tried it" in untried.finding
+    assert any("as predicted" in line for line in said.evidence)
+    untried = MEMORY.conclude(line_rows(0.0)[:-1])
+    assert "350 rows are the largest batch that fits; no step has tried it" in untried.finding
     assert "no real step has checked" in untried.uncertainty
 
 
 def test_a_batch_off_the_line_makes_the_largest_one_a_guess() -> None:
-    said = memory.conclude(Findings(line_rows(0.5)))
-    assert any("+50% of what the line says" in line for line in said.evidence)
+    said = MEMORY.conclude(line_rows(0.5))
+    assert any("+50% of the prediction" in line for line in said.evidence)
     assert "guess" in said.uncertainty
 
 
@@ -297,9 +306,9 @@ CNN = RunSpec(dataset="digits", model="cnn", batch_size=64, threads=1, device="c
 
 
 def measured(tmp_path: Path, budget_s: float, spec: RunSpec = MLP) -> tuple[list[Row], str]:
-    bench = ExperimentContext(memory.EXPERIMENT.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
-    rows = list(memory.measure(bench))
-    return rows, memory.conclude(Findings(rows, bench.fields, spec, ("cpu",))).finding
+    context = ExperimentContext(memory.EXPERIMENT.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
+    rows = list(MEMORY.measure(context))
+    return rows, MEMORY.conclude(rows, context.fields, spec, ("cpu",)).finding
 
 
 def test_where_not_all_rows_fit_the_largest_batch_is_tried_by_a_real_step(
@@ -311,7 +320,7 @@ def test_where_not_all_rows_fit_the_largest_batch_is_tried_by_a_real_step(
     (check,) = (row for row in rows if row["kind"] == "check")
     assert f"{int(check['batch'] or 0):,} rows are the largest batch that fits" in finding
     assert 718 < int(check["batch"] or 0) < 1437
-    assert int(check["peak_bytes"] or 0) == pytest.approx(memory.SHARE * free, rel=memory.CLOSE)
+    assert int(check["peak_bytes"] or 0) == pytest.approx(MEMORY_SHARE * free, rel=CLOSE)
 
 
 def test_what_the_engine_refuses_is_left_out_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,17 +336,17 @@ def test_the_line_is_checked_on_the_path_that_it_was_measured_on(tmp_path: Path)
     """All rows at once are not copied, so that they would lie below any line through batches that are."""
     rows, _ = measured(tmp_path, 60)
     (check,) = (row for row in rows if row["kind"] == "check")
-    fitted = memory.line(rows)
+    fitted = line(MEMORY.measurements(rows))
     assert fitted is not None
     fixed, row = fitted.coefficients
-    assert int(check["peak_bytes"] or 0) == pytest.approx(fixed + int(check["batch"] or 0) * row, rel=memory.CLOSE)
+    assert int(check["peak_bytes"] or 0) == pytest.approx(fixed + int(check["batch"] or 0) * row, rel=CLOSE)
 
 
 def test_without_time_the_line_is_said_to_be_unchecked(tmp_path: Path) -> None:
     rows, finding = measured(tmp_path, 0.0)
     assert [row["kind"] for row in rows if row["kind"] == "check"] == []
     assert any("time" in str(row.get("why")) for row in rows)
-    said = memory.conclude(Findings(rows))
+    said = MEMORY.conclude(rows)
     assert "no real step has checked" in said.uncertainty
     assert finding == said.finding
 
@@ -371,10 +380,10 @@ def test_a_real_measurement_has_a_verdict_at_any_point(experiment: Experiment, s
     budget_s = (
         60.0 if experiment.name == "memory" else 1.0
     )  # it ends by itself, and leaves out what time is too short for
-    bench = ExperimentContext(experiment.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
-    rows = list(experiment.measure(bench))
+    context = ExperimentContext(experiment.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
+    rows = list(StoredRows(experiment.name).measure(context))
     for length in range(len(rows) + 1):
-        said = experiment.conclude(Findings(rows[:length], bench.fields, spec, ("cpu",)))
+        said = StoredRows(experiment.name).conclude(rows[:length], context.fields, spec, ("cpu",))
         assert said.finding.startswith("on cpu") == (length == len(rows)) or 0 < length < len(rows)
     kinds = {row["kind"] for row in rows}
     wanted = {"memory": {"job", "peak", "check", "held"}, "precision": {"step", "memory", "accuracy", "left_out"}}

@@ -20,7 +20,7 @@ class Peak(Measurement, frozen=True, kw_only=True, tag="peak"):
     device: str
     batch: int
     round: int
-    peak_bytes: int
+    peak_bytes: float
 
 
 class Check(Measurement, frozen=True, kw_only=True, tag="check"):
@@ -29,7 +29,7 @@ class Check(Measurement, frozen=True, kw_only=True, tag="check"):
     device: str
     batch: int
     round: int
-    peak_bytes: int
+    peak_bytes: float
 
 
 class LeftOut(Measurement, frozen=True, kw_only=True, tag="left_out"):
