@@ -68,7 +68,7 @@ def test_the_end_says_what_was_asked_what_was_free_and_what_would_help(home: Pat
     run = train(RunSpec(**COMMON, task=task(tmp_path, 24), batch_size=96, epochs=5), home)  # type: ignore[arg-type]
     end = events(run)[-1]
     assert isinstance(end, Failed)
-    assert "out of memory on cpu: 2.5 GiB were asked for, 12.5 MiB were free" in end.message
+    assert "out of memory on cpu: an allocation of 2.5 GiB failed, 12.5 MiB were free" in end.message
     assert "limited_24_0.py, line 14" in end.message
     helps = end.advice.split("; ")
     assert [part.split(": about")[0] for part in helps[1:]] == [
