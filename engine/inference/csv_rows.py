@@ -1,4 +1,4 @@
-"""A CSV file whose rows are handed on as they stand, with columns added behind them."""
+"""CSV files whose rows are copied unchanged, with columns appended."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ from epochtop.engine.protocol.spec import Invalid
 
 @dataclass(frozen=True)
 class RowFile:
-    """A file with a header row; it is read twice, so it must be a regular one."""
+    """A CSV file with a header row. It is read twice, so it must be a regular file."""
 
     path: Path
     delimiter: str
     names: tuple[str, ...]
 
     def rows(self) -> Iterator[list[str]]:
-        """The cells of every row below the header; empty lines are left out."""
+        """The cells of every row below the header, without empty lines."""
         with open(self.path, encoding="utf-8-sig", newline="") as file:
             file.readline()
             yield from (cells for cells in csv.reader(file, delimiter=self.delimiter, strict=True) if cells)
 
     def numeric(self) -> tuple[str, ...]:
-        """The columns that hold a number in the first row."""
+        """Names of the columns with a number in the first row."""
         first = next(self.rows(), [])
         return tuple(name for name, cell in zip(self.names, first, strict=False) if _is_number(cell))
 
 
 def open_rows(path: Path) -> RowFile:
-    """The header of `path`. Raises Invalid where there is no such file, or it is not one of UTF-8 text with a header."""
+    """The file at `path` with its header. Raises Invalid unless it is a regular file of UTF-8 text with a header."""
     try:
         if path.exists() and not path.is_dir() and not path.is_file():
-            raise Invalid("", f"{path} is not a regular file, and it is read twice; save it first")
+            raise Invalid("", f"{path} is not a regular file, but it must be read twice; save it to a file first")
         with open(path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
         if not first.strip():
-            raise Invalid("", f"{path} is empty; a header row with the names of the columns is needed")
+            raise Invalid("", f"{path} is empty; it needs a header row with column names")
         delimiter = delimiter_of(first)
         return RowFile(path, delimiter, tuple(name.strip() for name in next(csv.reader([first], delimiter=delimiter))))
     except FileNotFoundError:
         raise Invalid("", f"there is no file {path}") from None
     except IsADirectoryError:
-        raise Invalid("", f"{path} is a folder; name a CSV file in it") from None
+        raise Invalid("", f"{path} is a folder; give a CSV file") from None
     except OSError as error:
         raise Invalid("", f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise Invalid("", f"{path} is not text in UTF-8; predict reads CSV files") from None
+        raise Invalid("", f"{path} is not UTF-8 text; predict needs a CSV file") from None
     except csv.Error as error:
         raise Invalid("", f"{path}, row 1: {error}") from None
 
 
 def write_rows(file: RowFile, output: Path | None, names: Sequence[str], added: Iterable[Sequence[str]]) -> None:
-    """The rows of `file` with cells behind each, to `output` or standard output. Raises Invalid.
+    """Write the rows of `file` with appended cells to `output` or standard output. Raises Invalid.
 
-    A file is there whole or not at all.
+    `names` are the appended columns, `added` their cells by row. The output file is complete or absent.
     """
     if output is not None and output.exists() and output.samefile(file.path):
-        raise Invalid("", f"{output} is the file that is read; give --output another name")
+        raise Invalid("", "--output would overwrite the input file; give it another name")
     with _written(output) as target:
         writer = csv.writer(target, delimiter=file.delimiter, lineterminator="\n")
         writer.writerow([*file.names, *names])

@@ -33,7 +33,7 @@ from epochtop.engine.protocol.fields import field, fields, show, spec_from
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths, reader, writer
 from epochtop.engine.runs.reader import Follower
-from epochtop.engine.training.resume import remains
+from epochtop.engine.training.resume import resumable_run
 
 LAUNCH = "launch"
 """File in a run directory: which launch of torchrun made it."""
@@ -238,10 +238,10 @@ def _begin(spec: RunSpec, launched: RankLauncher | None) -> Run:
 
 
 def _resume(path: Path, launch: Launch, launched: RankLauncher | None) -> Run:
-    left = remains(path)
-    if launch.key and left.spec.processes != launch.of:
-        raise Invalid("processes", f"{path.name} needs {left.spec.processes}, but torchrun started {launch.of}")
-    return resumed_run(prepare_job(left.spec), left, path, launched, attached=True)
+    recorded = resumable_run(path)
+    if launch.key and recorded.spec.processes != launch.of:
+        raise Invalid("processes", f"{path.name} needs {recorded.spec.processes}, but torchrun started {launch.of}")
+    return resumed_run(prepare_job(recorded.spec), recorded, path, launched, attached=True)
 
 
 def _print(text: str) -> None:

@@ -174,8 +174,8 @@ def make_task():
     ("what", "meanwhile", "message", "trace"),
     [
         ("raise ValueError('these rows are odd')", "pass", "these rows are odd", "ValueError: these rows are odd"),
-        ("os._exit(7)", "pass", "rank 2 ended before its time, with status 7", ""),
-        ("os._exit(7)", "time.sleep(10**6)", "rank 2 ended before its time, with status 7", ""),
+        ("os._exit(7)", "pass", "rank 2 ended too early, with exit status 7", ""),
+        ("os._exit(7)", "time.sleep(10**6)", "rank 2 ended too early, with exit status 7", ""),
     ],
     ids=["an exception", "a death", "a death that the first rank cannot notice"],
 )

@@ -167,7 +167,7 @@ def test_pixels_and_own_rows_must_be_as_many_and_hold_what_the_model_takes(
     np.savez(tmp_path / "s.npz", x=np.arange(80, dtype=np.uint8).reshape(20, 1, 2, 2), y=np.arange(20) % 2)
     run = trained(home, dataset=f"npz:{tmp_path / 's.npz'}", epochs=1)
     few = write_table(tmp_path / "few.csv", ("a", "b"), [[1, 2]])
-    assert "takes 4 numbers a row" in refused(capsys, run, few)
+    assert "takes 4 numbers per row" in refused(capsys, run, few)
     odd = write_table(tmp_path / "odd.csv", ("a", "b", "c", "d"), [[1, 2, 3, 4], [1, 2, 3, 256]])
     said = refused(capsys, run, odd)
     assert "row 2" in said
