@@ -140,7 +140,7 @@ def format_clock(seconds: float) -> str:
 
 
 def format_age(seconds: float) -> str:
-    """How long ago, in at most six characters; coarse, so that it rarely changes: `now`, `<1 min`, `5 min`, `3 h`, `2 d`."""
+    """How long ago, in at most six characters, coarse enough to change rarely: `now`, `<1 min`, `5 min`, `3 h`."""
     if seconds < 60:
         return "now" if seconds < 5 else "<1 min"
     if seconds < 3600:

@@ -15,7 +15,7 @@ from textual.widgets import Button, Input, Label, Select, Static
 from epochtop.engine.protocol.applicability import applies
 from epochtop.engine.protocol.events import Started
 from epochtop.engine.protocol.fields import Field, field, fields, parse, show, spec_from
-from epochtop.engine.protocol.presets import CHOOSERS, recipe
+from epochtop.engine.protocol.presets import CHOOSERS, preset
 from epochtop.engine.protocol.quantities import format_bytes, plural
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -47,7 +47,7 @@ def _in_order() -> list[Field]:
 
 def _suggested(spec: RunSpec) -> dict[str, str]:
     """What suits the dataset and the model of `spec`, for every field."""
-    suits = recipe(spec.dataset, spec.model, spec.task)
+    suits = preset(spec.dataset, spec.model, spec.task)
     return {about.name: show(suits.get(about.name, about.default)) for about in fields()}
 
 
@@ -200,7 +200,7 @@ class SpecForm(Vertical):
     def _suggest(self) -> None:
         """Give fields that nobody has typed into what suits the dataset and the model."""
         texts = self._texts()
-        suits = recipe(*(texts[name] for name in CHOOSERS))
+        suits = preset(*(texts[name] for name in CHOOSERS))
         for row in self.rows:
             name = row.about.name
             value = show(suits.get(name, row.about.default))

@@ -18,7 +18,7 @@ from epochtop.engine.lab.experiment import Experiment
 from epochtop.engine.protocol.applicability import applies
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.fields import Field, field, fields, parse, show, spec_from, texts_of
-from epochtop.engine.protocol.presets import CHOOSERS, recipe
+from epochtop.engine.protocol.presets import CHOOSERS, preset
 from epochtop.engine.protocol.quantities import format_age
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.cells.canvas import Row
@@ -207,7 +207,7 @@ class About(Vertical):
         texts = texts_of(base) | self._texts()
         if all(texts[name] == show(getattr(base, name)) for name in CHOOSERS):
             return texts
-        suits = recipe(*(texts[name].strip() for name in CHOOSERS))
+        suits = preset(*(texts[name].strip() for name in CHOOSERS))
         free = {
             name
             for name in suits
