@@ -125,7 +125,7 @@ def ours(large: Large, executor: str) -> tuple[Block, job.Job]:
     def block(steps: int) -> None:
         taken = 0
         while taken < steps:
-            taken += takes.take(window, taken, steps - taken, lambda _: rate)
+            taken += takes.run(window, taken, steps - taken, lambda _: rate)
         window.turn(0.0)
 
     return block, training

@@ -154,7 +154,7 @@ def jitter() -> list[Figure]:
         before = sum(each["collections"] for each in gc.get_stats())
         for step in range(20_000):
             begun = perf_counter()
-            takes.take(window, step, 1, lambda _: 0.01)
+            takes.run(window, step, 1, lambda _: 0.01)
             times.append(perf_counter() - begun)
         collected = sum(each["collections"] for each in gc.get_stats()) - before
         window.turn(0.0)
