@@ -51,19 +51,15 @@ def _size_field(spec: RunSpec) -> tuple[str, str]:
 __all__ = ["check", "held_bytes", "memory_bytes", "resident", "summary_of"]
 
 
-def resident(spec: RunSpec, workload: Workload, device: torch.device, notes: list[str]) -> bool:
-    """Whether the rows are to lie on `device`; says why."""
+def resident(spec: RunSpec, workload: Workload, device: torch.device) -> tuple[bool, list[str]]:
+    """Whether the rows are kept on `device`, and a note that says why."""
     if device.type == "cpu" and spec.placement != "stream":
-        return True  # the host's memory is the device's
+        return True, []  # the host's memory is the device's
     free = free_bytes(device, exact=True)
-    if spec.placement == "auto":
-        fits = free is None or workload.bytes <= SHARE * free
-        if not fits:
-            notes.append(
-                f"rows are streamed: {format_bytes(workload.bytes)} is more than half of the {format_bytes(free or 0)} free on {device}"
-            )
-        return fits
-    notes.append(
-        f"rows are {'streamed from the host' if spec.placement == 'stream' else f'kept on {device}'}, as asked"
-    )
-    return spec.placement == "device"
+    if spec.placement == "device":
+        return True, [f"rows are kept on {device}, as asked"]
+    if spec.placement == "stream":
+        return False, ["rows are streamed from the host, as asked"]
+    if free is None or workload.bytes <= SHARE * free:
+        return True, []
+    return False, [f"rows are streamed: {format_bytes(workload.bytes)} is more than half of the {format_bytes(free)} free on {device}"]
