@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.style import Style
 
-from epochtop.tui.cells.canvas import Canvas, difference, strip
+from epochtop.tui.cells.canvas import Canvas
+from epochtop.tui.cells.rows import difference
+from epochtop.tui.cells.styles import strip
 from epochtop.tui.chart.axes import Limits, figure, labels, linear_limits, log_limits, place_labels, x_ticks, y_ticks
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
 
