@@ -10,11 +10,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from epochtop.engine.hardware import Fact, GpuSample, Sample
+from epochtop.engine.protocol.quantities import UNKNOWN, format_gib
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import FAINT, QUIET, TEXT, cut, role_of, row
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-UNKNOWN = "—"
 LABEL_WIDTH = 5
 SMALLEST_GRAPH = 4
 WIDE = 48
@@ -25,7 +25,6 @@ GRAPH = role_of(0)
 """The role of graphs."""
 STALE = {TEXT: FAINT, GRAPH: FAINT}
 """Roles of figures that are out of date."""
-GIB = 1 << 30
 
 
 class Histories:
@@ -133,18 +132,9 @@ def watts(power: Fact[float], limit: Fact[float], with_limit: bool) -> str:
 
 def used_of(used_bytes: float | None, total_bytes: float) -> str:
     """` 1.2 / 23.5 GiB`; of constant width for all values up to the total."""
-    total = gib(total_bytes)
-    used = UNKNOWN if used_bytes is None else f"{used_bytes / GIB:.{_decimals(total_bytes)}f}"
+    total = format_gib(total_bytes)
+    used = UNKNOWN if used_bytes is None else format_gib(used_bytes, total_bytes)
     return f"{used:>{len(total)}} / {total} GiB"
-
-
-def gib(size_bytes: float) -> str:
-    """`23.5`, `140`: gibibytes as a short number."""
-    return f"{size_bytes / GIB:.{_decimals(size_bytes)}f}"
-
-
-def _decimals(total_bytes: float) -> int:
-    return 1 if total_bytes < 99.95 * GIB else 0
 
 
 def megabytes_a_second(fact: Fact[float]) -> str:

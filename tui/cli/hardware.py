@@ -18,10 +18,9 @@ from epochtop.engine.hardware import (
     gpu_meaning,
     identify,
 )
-from epochtop.engine.protocol.quantities import bytes_
+from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes, format_gib
 from epochtop.engine.protocol.requests import Ready
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.tui.cells.gauges import UNKNOWN, gib
 from epochtop.tui.cli.hardware_json import figure, to_json
 from epochtop.tui.machine.facts import (
     KERNEL_NOTE,
@@ -117,7 +116,7 @@ def _host(machine: Machine, sample: Sample) -> list[tuple[str, str]]:
     cpu = machine.cpu
     vectors = ", ".join(cpu.vector_instructions.value or ()) or f"{UNKNOWN} {cpu.vector_instructions.reason}"
     limits = limits_note(machine)
-    used = f"{gib(sample.memory_used_bytes)} of {gib(machine.usable_memory_bytes)} GiB used"
+    used = f"{format_gib(sample.memory_used_bytes)} of {format_gib(machine.usable_memory_bytes)} GiB used"
     swap = sample.swap_total_bytes
     return [
         ("CPU", processor(machine)),
@@ -131,7 +130,9 @@ def _host(machine: Machine, sample: Sample) -> list[tuple[str, str]]:
         ("Memory", used),
         (
             "Swap",
-            f"{bytes_(sample.swap_used_bytes.value)} of {bytes_(swap.value)} used" if swap.value else fact_text(swap),
+            f"{format_bytes(sample.swap_used_bytes.value)} of {format_bytes(swap.value)} used"
+            if swap.value
+            else fact_text(swap),
         ),
         ("Good for", cpu_meaning(machine)),
     ]

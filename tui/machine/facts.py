@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from epochtop.engine.hardware import Fact, Gpu, GpuProcess, GpuSample, Machine, Sample, software_fit
-from epochtop.engine.protocol.quantities import bytes_
+from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes, format_gib, plural
 from epochtop.engine.protocol.requests import Ready
-from epochtop.tui.cells.gauges import UNKNOWN, gib
 
 NOT_READ = "not read for this vendor"
 GPU_STALE_S = 3.0
@@ -68,18 +67,13 @@ def _cores(machine: Machine) -> str:
     return plural(cpu.cores.value, "core") if cpu.cores.value is not None else ""
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 core`, `2 cores`."""
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
 def limits_note(machine: Machine) -> str:
     """What a container or a batch system restricts this process to; empty without a restriction."""
     limits = []
     if machine.usable_cpus_reason:
         limits.append(f"{machine.usable_cpus} of {machine.cpu.threads} threads ({machine.usable_cpus_reason})")
     if machine.usable_memory_reason:
-        total, usable = gib(machine.memory_bytes), gib(machine.usable_memory_bytes)
+        total, usable = format_gib(machine.memory_bytes), format_gib(machine.usable_memory_bytes)
         limits.append(f"{usable} of {total} GiB memory ({machine.usable_memory_reason})")
     if not limits:
         return ""
@@ -107,7 +101,7 @@ def caches(machine: Machine) -> str:
     for cache in fact.value:
         times = f"{cache.count} × " if cache.count > 1 else ""
         kind = "" if cache.kind == "unified" else f" {cache.kind}"
-        levels.setdefault(cache.level, []).append(f"{times}{bytes_(cache.size_bytes)}{kind}")
+        levels.setdefault(cache.level, []).append(f"{times}{format_bytes(cache.size_bytes)}{kind}")
     return " · ".join(f"L{level} {', '.join(texts)}" for level, texts in levels.items())
 
 
@@ -151,7 +145,11 @@ def _architecture(gpu: Gpu) -> str:
 
 def _memory(gpu: Gpu) -> str:
     """`80.0 GiB HBM3 · bus 5,120 bit · 3,352 GB/s`."""
-    size = f"{gib(gpu.memory_bytes.value)} GiB" if gpu.memory_bytes.value is not None else fact_text(gpu.memory_bytes)
+    size = (
+        f"{format_gib(gpu.memory_bytes.value)} GiB"
+        if gpu.memory_bytes.value is not None
+        else fact_text(gpu.memory_bytes)
+    )
     kind = f" {gpu.memory_type.value}" if gpu.memory_type.value else " (type not reported by NVML)"
     bus, bandwidth = fact_text(gpu.memory_bus_bits, "bit"), fact_text(gpu.memory_bandwidth_gbs, "GB/s")
     return f"{size}{kind} · bus {bus} · {bandwidth}"
@@ -180,7 +178,7 @@ def _mig(gpu: Gpu) -> str:
     if devices.value is None:
         return f"{UNKNOWN} {devices.reason}"
     texts = [
-        f"{fact_text(device.name)}, {bytes_(device.memory_bytes.value)}, "
+        f"{fact_text(device.name)}, {format_bytes(device.memory_bytes.value)}, "
         f"{fact_text(device.multiprocessors)} multiprocessors, {fact_text(device.uuid)}"
         for device in devices.value
     ]
@@ -190,7 +188,7 @@ def _mig(gpu: Gpu) -> str:
 def process_line(process: GpuProcess) -> str:
     """Pid, user, memory and command in columns; a dash where a value is not visible, with the reason at the end."""
     user = process.user.value or UNKNOWN
-    memory = bytes_(process.memory_bytes.value) if process.memory_bytes.value is not None else UNKNOWN
+    memory = format_bytes(process.memory_bytes.value) if process.memory_bytes.value is not None else UNKNOWN
     command = process.command.value or f"{UNKNOWN} {process.command.reason}"
     return f"{'':>12}{process.pid:>8}  {user[:8]:<8} {memory:>9}  {command}"
 

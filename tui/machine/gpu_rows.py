@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from epochtop.engine.hardware import Gpu, GpuSample, Machine, gpu_meaning
-from epochtop.engine.protocol.quantities import bytes_
+from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.gauges import (
-    UNKNOWN,
     Gauge,
     celsius,
     megabytes_a_second,
@@ -140,7 +139,7 @@ def details(sample: GpuSample, width: int) -> list[Row]:
     rows += fact_rows("ECC errors", ecc_errors(sample), width, BAD if sample.ecc_uncorrected.value else TEXT)
     reserved = sample.memory_reserved_bytes
     note = "by the driver, not counted as used"
-    text = fact_text(reserved) if reserved.value is None else f"{bytes_(reserved.value)} {note}"
+    text = fact_text(reserved) if reserved.value is None else f"{format_bytes(reserved.value)} {note}"
     rows += fact_rows("Reserved", text, width)
     return [*rows, *fact_rows("Memory clock", fact_text(sample.memory_clock_mhz, "MHz"), width)]
 
@@ -166,7 +165,7 @@ def other_rows(view: MachineView, machine: Machine, width: int) -> list[Row]:
     for device in view.ready.devices if view.ready else ():
         is_nvidia = bool(device.uuid) and (device.uuid in nvidia or bool(machine.gpus))
         if device.device != "cpu" and not is_nvidia:
-            memory = f" · {bytes_(device.memory_bytes)}" if device.memory_bytes else ""
+            memory = f" · {format_bytes(device.memory_bytes)}" if device.memory_bytes else ""
             rows += fact_rows(device.device, f"{device.name}{memory} · load, temperature, power: {NOT_READ}", width)
     if not rows:
         for other in machine.other_gpus:

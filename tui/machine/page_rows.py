@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from epochtop.engine.hardware import Fact, Machine, cpu_meaning
-from epochtop.engine.protocol.quantities import bytes_
+from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes
 from epochtop.tui.cells.canvas import Row
-from epochtop.tui.cells.gauges import GRAPH, STALE, UNKNOWN, Gauge, graph, percent, used_of
+from epochtop.tui.cells.gauges import GRAPH, STALE, Gauge, graph, percent, used_of
 from epochtop.tui.cells.rows import BAD, EMPTY, QUIET, STRONG, TEXT, captioned, joined, recolored, row
 from epochtop.tui.machine.facts import (
     AnyFact,
@@ -109,7 +109,7 @@ def _host_gauges(view: MachineView, machine: Machine) -> Sequence[Gauge]:
         gauges.append(Gauge("Swap", lambda room: histories.graph("swap", room), (swap,)))
     if sample and sample.engine:
         engine = sample.engine
-        memory = bytes_(engine.memory_bytes.value) if engine.memory_bytes.value is not None else ""
+        memory = format_bytes(engine.memory_bytes.value) if engine.memory_bytes.value is not None else ""
         numbers = (percent(engine.cpu_percent), f"{memory:>9}")
         reason = engine.memory_bytes.reason
         gauges.append(Gauge("Engine", lambda room: histories.graph("engine", room), numbers, reason))

@@ -17,9 +17,10 @@ from textual.message import Message
 from textual.signal import Signal
 
 from epochtop.engine.hardware import Machine, Sample
+from epochtop.engine.protocol.quantities import UNKNOWN
 from epochtop.engine.protocol.requests import Ready
 from epochtop.tui.cells.canvas import Row
-from epochtop.tui.cells.gauges import STALE, UNKNOWN
+from epochtop.tui.cells.gauges import STALE
 from epochtop.tui.cells.rows import EMPTY, QUIET, cut, fitted, recolored, row
 from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.machine.facts import gpus_are_old

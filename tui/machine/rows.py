@@ -11,12 +11,11 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from epochtop.engine.hardware import EngineLoad, Fact, Gpu, GpuSample, Machine, Sample, cpu_use, gpu_use
+from epochtop.engine.protocol.quantities import GIB, UNKNOWN, plural
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.gauges import (
-    GIB,
     GRAPH,
     LABEL_WIDTH,
-    UNKNOWN,
     WIDE,
     Gauge,
     Histories,
@@ -27,7 +26,7 @@ from epochtop.tui.cells.gauges import (
     watts,
 )
 from epochtop.tui.cells.rows import BAD, QUIET, TEXT, captioned, cut, row, wrapped_lines
-from epochtop.tui.machine.facts import cores_and_threads, gpus_are_old, host_text, plural, processor, short_text
+from epochtop.tui.machine.facts import cores_and_threads, gpus_are_old, host_text, processor, short_text
 
 
 class Block(NamedTuple):

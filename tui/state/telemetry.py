@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from epochtop.engine.protocol.events import Telemetry
-from epochtop.engine.protocol.quantities import bytes_
+from epochtop.engine.protocol.quantities import format_bytes
 
 LONGEST = 512
 """Readings in the history. When there are more, neighbors are merged, so the history covers the whole run."""
@@ -92,7 +92,7 @@ class RunTelemetry:
         return [
             *([f"GPU busy {load:.0f} % of the time"] if load is not None else []),
             *([f"multiprocessors {busy:.0f} %"] if busy is not None else []),
-            *([f"GPU memory up to {bytes_(memory)}"] if memory is not None else []),
+            *([f"GPU memory up to {format_bytes(memory)}"] if memory is not None else []),
             *([f"{power:.0f} W"] if power is not None else []),
         ]
 
@@ -119,4 +119,4 @@ def planned_and_peak(planned_bytes: int | None, peak_bytes: int | None) -> str:
     """`26 KiB planned, 9.0 MiB peak`; empty if either is unknown."""
     if planned_bytes is None or peak_bytes is None:
         return ""
-    return f"{bytes_(planned_bytes)} planned, {bytes_(peak_bytes)} peak"
+    return f"{format_bytes(planned_bytes)} planned, {format_bytes(peak_bytes)} peak"
