@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
+from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 if TYPE_CHECKING:
@@ -175,8 +176,8 @@ def _need_memory(folder: Path, count: int, form: _Form) -> None:
     if size > free:
         raise Invalid(
             "dataset",
-            f"{folder}: {count:,} images of {form.width}×{form.height} need {size / 2**30:.1f} GiB, {free / 2**30:.1f} "
-            "GiB are free; make the images smaller, such as 224×224",
+            f"{folder}: {count:,} images of {form.width}×{form.height} need {format_bytes(size)}, "
+            f"{format_bytes(free)} are free; make the images smaller, such as 224×224",
         )
 
 

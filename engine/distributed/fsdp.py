@@ -21,7 +21,7 @@ from epochtop.engine.distributed import fsdp_optim
 from epochtop.engine.job import state as job_state
 from epochtop.engine.models import fsdp_units
 from epochtop.engine.step.ema import WeightAverage
-from epochtop.engine.step.step import Step, make_step
+from epochtop.engine.step.step import Step
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -203,10 +203,10 @@ def _to_host(tensor: Tensor) -> Tensor:
 # --- from a job that one process could train to one of many -----------------------------------------------------
 
 
-def share(job: Job, step: int) -> None:
-    """Let `job`, whose model lies whole on the host, train its rows of it together with the other ranks.
+def share(job: Job, step: int) -> Job:
+    """The job of this rank, which trains its rows of the model that `job` has in full on the host.
 
-    Weights, buffers, average and optimizer state become those of rank 0, where `step` steps were taken. All must call it.
+    Weights, buffers, average and optimizer state become those of rank 0 after `step` steps. All ranks must call it.
     """
     memory = job.update.state_dict() if step else {}
     shards, average = _dealt_weights(job)
@@ -217,9 +217,8 @@ def share(job: Job, step: int) -> None:
     dealt = _dealt_memory(shards, job.names, own, memory)
     if dealt or step:
         update.load_state_dict(dealt, step)
-    job.shards, job.update, job.average = shards, update, average
-    job.parts = replace(
-        job.parts,
+    sharded = replace(job, shards=shards, update=update, average=average, notes=(*job.notes, _note(job, shards)))
+    sharded = sharded.with_parts(
         update=update,
         parameters=[trained[name] for name in job.names],
         average=average,
@@ -228,8 +227,7 @@ def share(job: Job, step: int) -> None:
         own=shards.own_gradients(replicated),
         total_norm=fsdp_optim.norm_of_all(replicated),
     )
-    job.step = shards.with_buffers(make_step(job.parts))
-    job.notes.append(_note(job, shards))
+    return replace(sharded, step=shards.with_buffers(sharded.step))
 
 
 def _dealt_weights(job: Job) -> tuple[Shards, WeightAverage | None]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -35,7 +34,6 @@ from epochtop.engine.distributed.orders import (
 from epochtop.engine.job import evaluate
 from epochtop.engine.job import state as job_state
 from epochtop.engine.job.job import Job
-from epochtop.engine.step.step import make_step
 from epochtop.engine.step.window import LossWindow
 
 FOREVER = datetime.timedelta(days=365)
@@ -102,15 +100,13 @@ class Group:
         dist.all_reduce(losses)
         losses /= self.of
 
-    def join(self, job: Job, step: int) -> None:
-        """Let `job` take its steps from `step` on together with the others. Weights and buffers become those of rank 0."""
+    def join(self, job: Job, step: int) -> Job:
+        """The job that takes its steps together with the other ranks, from `step` on, with rank 0's weights and buffers."""
         if job.spec.shard:
-            fsdp.share(job, step)
-            return
+            return fsdp.share(job, step)
         ids = [self._device] if self._device.type == "cuda" else None
         together = torch.nn.parallel.DistributedDataParallel(job.model, device_ids=ids, gradient_as_bucket_view=True)
-        job.parts = replace(job.parts, model=together, backward=True, silence=together.no_sync)
-        job.step = make_step(job.parts)
+        return job.with_parts(model=together, backward=True, silence=together.no_sync)
 
 
 # --- the ranks that follow -----------------------------------------------------------------------------------

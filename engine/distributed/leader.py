@@ -77,8 +77,8 @@ class RankGroupLeader:
 
     # --- before the first step ---------------------------------------------------------------------------
 
-    def gather(self, job: Job, step: int, values: Values | None, tensors: Mapping[str, Tensor]) -> None:
-        """Let the others build the same job and put it where a checkpoint was taken. Raises RankError."""
+    def gather(self, job: Job, step: int, values: Values | None, tensors: Mapping[str, Tensor]) -> Job:
+        """The job of rank 0 among all ranks, which build it too and restore the same checkpoint. Raises RankError."""
         self._store = self._members.start()
         self._wait_for("here")
         self._store.set(DEVICE, job.device.type)
@@ -89,7 +89,7 @@ class RankGroupLeader:
             tensors = {name: tensor for name, tensor in tensors.items() if job_state.is_progress(name)}
         self._group.hand_out(setup_of(job, threads, step, values), tensors)
         self._wait_for("built")
-        self._group.join(job, step)
+        return self._group.join(job, step)
 
     def _wait_for(self, stage: str) -> None:
         keys = [f"{stage}/{rank}" for rank in range(1, self._members.of)]

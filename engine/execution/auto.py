@@ -22,6 +22,7 @@ from epochtop.engine.execution.eager import Eager
 from epochtop.engine.execution.executor import Executor, Rate, Unsupported
 from epochtop.engine.execution.inputs import rows_a_step, untouched
 from epochtop.engine.job.job import Job
+from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.engine.step.window import LossWindow
 
 OVERHEAD_S = 4e-6
@@ -119,7 +120,7 @@ class ExecutorSearch:
         if wrong := difference(self._job, executor, step, self._rate):
             raise Unsupported(wrong)
         seconds, fast = (step_seconds(self._job, each, step, self._rate) for each in (Eager(self._job), executor))
-        told = f"a step takes {_microseconds(fast)} instead of {_microseconds(seconds)}"
+        told = f"a step takes {format_quantity(fast, 's')} instead of {format_quantity(seconds, 's')}"
         if fast > CLEARLY_FASTER * seconds:
             raise Unsupported(f"as a graph {told}")
         return Found(executor, told)
@@ -169,8 +170,3 @@ def _trial(
         reading = window.turn(0.0) or window.drain()
     assert reading is not None
     return reading.losses.cpu(), took / taken
-
-
-def _microseconds(seconds: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{seconds * 1e6:,.0f} µs" if seconds >= 1e-4 else f"{seconds * 1e6:.3g} µs"

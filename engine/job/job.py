@@ -8,9 +8,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import torch
@@ -54,9 +54,9 @@ class ShardedWeights(Protocol):
         ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class Job:
-    """What the loop trains, on `device`."""
+    """Everything the loop trains, on `device`. Joining other processes gives a new job."""
 
     spec: RunSpec
     device: torch.device
@@ -83,10 +83,13 @@ class Job:
     """Where it can be drawn: two features, a few classes."""
     shards: ShardedWeights | None = None
     """Where the weights are spread over several processes, once these have met; the model lies on the host until then."""
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    """Decisions made while the job was built, for people."""
 
-
-# --- checking ----------------------------------------------------------------------------------------------
+    def with_parts(self, **changes: Any) -> Job:
+        """This job with changed step parts, and the step they make."""
+        parts = replace(self.parts, **changes)
+        return replace(self, parts=parts, step=make_step(parts))
 
 
 # --- building ----------------------------------------------------------------------------------------------
@@ -95,7 +98,7 @@ class Job:
 def build(
     spec: RunSpec,
     workload: Workload,
-    made: Plan,
+    plan: Plan,
     share: DataShard = DataShard(),  # noqa: B008 - frozen
     checked: bool = True,
 ) -> Job:
@@ -103,10 +106,10 @@ def build(
 
     Only where it is `checked`, a job that is estimated not to fit is refused.
     """
-    device = torch.device(made.device)
+    device = torch.device(plan.device)
     _set_up(spec, device)
     if checked:
-        memory_estimate.check(msgspec.structs.replace(made, available_bytes=free_bytes(device, exact=True)), spec)
+        memory_estimate.check(msgspec.structs.replace(plan, available_bytes=free_bytes(device, exact=True)), spec)
     torch.manual_seed(spec.seed)  # nothing may draw from the default generator between here and the model
     model = workload.model(spec)
     if not spec.shard:
@@ -114,11 +117,10 @@ def build(
     if spec.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
-    notes = list(workload.notes)
-    resident = memory_estimate.resident(spec, workload, device, notes)
-    job = _assemble(spec, workload, made, model, resident, share)
-    job.notes = notes + threads.choose(spec, job.device, partial(copied_step, job))
-    return job
+    resident, placement_notes = memory_estimate.resident(spec, workload, device)
+    job = _assemble(spec, workload, plan, model, resident, share)
+    thread_notes = threads.choose(spec, job.device, partial(copied_step, job))
+    return replace(job, notes=(*workload.notes, *placement_notes, *thread_notes))
 
 
 def copied_step(job: Job) -> Step:
@@ -147,8 +149,8 @@ def _set_up(spec: RunSpec, device: torch.device) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"
 
 
-def _assemble(spec: RunSpec, workload: Workload, made: Plan, model: nn.Module, resident: bool, share: DataShard) -> Job:
-    device = torch.device(made.device)
+def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, resident: bool, share: DataShard) -> Job:
+    device = torch.device(plan.device)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not trained:
         raise Invalid("task" if spec.task else "model", "has no parameter that can be trained")
@@ -169,13 +171,13 @@ def _assemble(spec: RunSpec, workload: Workload, made: Plan, model: nn.Module, r
         average=average,
         processes=share.of,
     )
-    rows = min(spec.batch_size or made.rows, made.rows)
+    rows = min(spec.batch_size or plan.rows, plan.rows)
     careful = bool(spec.task) or spec.oom_retry
     test = eval_batches(workload.test, device, resident, rows, careful)
     held_out, eval_split = test, "test"
-    if made.validation_rows:
+    if plan.validation_rows:
         held_out, eval_split = eval_batches(workload.validation, device, resident, rows, careful), "validation"
-    elif not made.test_rows:
+    elif not plan.test_rows:
         held_out, eval_split = eval_batches(workload.train, device, resident, rows, careful), "train"
     return Job(
         spec=spec,
@@ -185,14 +187,14 @@ def _assemble(spec: RunSpec, workload: Workload, made: Plan, model: nn.Module, r
         update=update,
         batches=batches,
         average=average,
-        schedule=Schedule(spec, made.steps),
+        schedule=Schedule(spec, plan.steps),
         parts=parts,
         step=make_step(parts),
         evaluator=Evaluator(workload.eval_loss, workload.metrics, device, autocast),
         eval_batches=held_out,
         eval_split=eval_split,
         test=test,
-        plan=made,
+        plan=plan,
         workload=workload,
         boundary=boundary_of(workload, device),
     )

@@ -91,7 +91,7 @@ class Evaluations:
         main = scores.values.get(self._job.evaluator.metrics.main)
         self.best.judge(label.step, label.weights, loss, main)
         self.patience.judge(loss)
-        self.lowered = self._job.schedule.judge(loss)
+        self.lowered = self._job.schedule.observe(loss)
         if self._job.eval_split == "test":
             self.test_loss, self.test = loss, scores
         if self._job.eval_split == "train":

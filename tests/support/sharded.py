@@ -170,8 +170,7 @@ class Rank:
             job_state.restore_progress(job, tensors, setup.values, self.rank)
         elif setup.values is not None and self.rank:
             job_state.restore(job, tensors, setup.values, AT, self.rank)
-        self.group.join(job, setup.step)
-        return job
+        return self.group.join(job, setup.step)
 
     def whole(self, job: Job) -> tuple[dict[str, Tensor], Any]:
         """A checkpoint on the host, as rank 0 would write it."""

@@ -1,4 +1,4 @@
-"""The example of the README: an own model, loss and metric on an own table, from the file to learned weights."""
+"""The example of docs/tasks.md: a custom model, loss and metric on a custom table, from the file to learned weights."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from epochtop.engine.tasks.loader import load_task
 from epochtop.engine.tasks.task import Task
 from tests.architecture.test_imports import loaded, third_parties
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
 
 
 @pytest.fixture
 def houses(tmp_path: Path) -> str:
-    """The example as a user has it: its file, and a table beside it."""
+    """The example as a user has it: its file, and a table next to it."""
     with resources.as_file(resources.files("epochtop") / "engine" / "tasks" / "example.py") as example:
         shutil.copy(example, tmp_path / "houses.py")
     draw = np.random.default_rng(3)
@@ -37,8 +37,8 @@ def houses(tmp_path: Path) -> str:
     return f"{tmp_path / 'houses.py'}:make_task"
 
 
-def test_the_readme_shows_the_example() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_documentation_shows_the_example() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     example = resources.files("epochtop").joinpath("engine/tasks/example.py").read_text(encoding="utf-8")
     assert example in blocks
 

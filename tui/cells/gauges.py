@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 from epochtop.engine.hardware import Fact, Sample
+from epochtop.engine.protocol.quantities import format_gib
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 UNKNOWN = "—"
@@ -20,8 +21,6 @@ WIDE = 48
 """From this width on there is room for limits beside values."""
 HISTORY_LENGTH = 120
 """Samples that a graph shows: two minutes, one a second."""
-
-GIB = 1 << 30
 
 
 class Span(NamedTuple):
@@ -135,18 +134,9 @@ def watts(power: Fact[float], limit: Fact[float], with_limit: bool) -> str:
 
 def used_of(used_bytes: float | None, total_bytes: float) -> str:
     """` 1.2 / 23.5 GiB`; as wide as its total for any value up to it."""
-    total = gib(total_bytes)
-    used = UNKNOWN if used_bytes is None else f"{used_bytes / GIB:.{_decimals(total_bytes)}f}"
+    total = format_gib(total_bytes)
+    used = UNKNOWN if used_bytes is None else format_gib(used_bytes, total_bytes)
     return f"{used:>{len(total)}} / {total} GiB"
-
-
-def gib(size_bytes: float) -> str:
-    """`23.5`, `140`: gibibytes as they are said."""
-    return f"{size_bytes / GIB:.{_decimals(size_bytes)}f}"
-
-
-def _decimals(total_bytes: float) -> int:
-    return 1 if total_bytes < 99.95 * GIB else 0
 
 
 def megabytes_a_second(fact: Fact[float]) -> str:

@@ -12,9 +12,10 @@ from math import isfinite, log10
 
 from rich.cells import cell_len
 
+from epochtop.engine.protocol.quantities import format_fixed_width
 from epochtop.tui.cells.canvas import BLANK, Canvas, Row
 from epochtop.tui.chart import axes
-from epochtop.tui.chart.axes import Limits, figure
+from epochtop.tui.chart.axes import Limits
 from epochtop.tui.chart.curves import Sweep, Trace, Unit, View, Visible, visible
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
 
@@ -242,7 +243,7 @@ def legend(trace: Trace, overlays: tuple[Trace, ...]) -> list[tuple[str, int, st
         name = name if len(name) <= NAME_CELLS else name[: NAME_CELLS - 1] + "…"
         lines.append((f" {OVERLAY_MARKERS[style]}", OVERLAY + style, name, other.losses.last))
     width = max(len(name) for _, _, name, _ in lines)
-    return [(sample, role, f"{name.ljust(width)} {figure(value)}") for sample, role, name, value in lines]
+    return [(sample, role, f"{name.ljust(width)} {format_fixed_width(value)}") for sample, role, name, value in lines]
 
 
 # --- around the plot -----------------------------------------------------------------------------------------------
@@ -293,11 +294,11 @@ def readout(trace: Trace, step: int) -> str:
     if not bucket.finite:
         parts.append("train NaN" if trace.losses.first_bad_step is not None else "train —")
     elif bucket.finite == 1:
-        parts.append(f"train {figure(bucket.last).strip()}")
+        parts.append(f"train {format_fixed_width(bucket.last).strip()}")
     else:
-        parts.append(f"train {figure(bucket.minimum).strip()}…{figure(bucket.maximum).strip()}")
+        parts.append(f"train {format_fixed_width(bucket.minimum).strip()}…{format_fixed_width(bucket.maximum).strip()}")
     if (point := trace.tests.at(step)) is not None:
-        parts.append(f"{trace.held_out} {figure(point.loss).strip()}")
+        parts.append(f"{trace.held_out} {format_fixed_width(point.loss).strip()}")
     if trace.sweep is not None:
         parts.append(f"learning rate {trace.sweep.rate(step):.2g}")
     if trace.steps_per_epoch > 1:

@@ -19,10 +19,10 @@ from epochtop.engine.hardware import (
     identify,
     software_fit,
 )
-from epochtop.engine.protocol.quantities import bytes_
+from epochtop.engine.protocol.quantities import format_bytes, format_gib
 from epochtop.engine.protocol.requests import Ready
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.tui.cells.gauges import UNKNOWN, gib
+from epochtop.tui.cells.gauges import UNKNOWN
 from epochtop.tui.cli.hardware_json import figure, to_json
 from epochtop.tui.machine.fact_rows import told
 from epochtop.tui.machine.gpu_rows import NOT_READ, identity_words, process_line
@@ -106,7 +106,7 @@ def _host(machine: Machine, sample: Sample) -> list[tuple[str, str]]:
     cpu = machine.cpu
     vectors = ", ".join(cpu.vector_instructions.value or ()) or f"{UNKNOWN} {cpu.vector_instructions.reason}"
     limits = limits_note(machine)
-    used = f"{gib(sample.memory_used_bytes)} of {gib(machine.usable_memory_bytes)} GiB used"
+    used = f"{format_gib(sample.memory_used_bytes)} of {format_gib(machine.usable_memory_bytes)} GiB used"
     swap = sample.swap_total_bytes
     return [
         ("CPU", processor(machine)),
@@ -118,7 +118,12 @@ def _host(machine: Machine, sample: Sample) -> list[tuple[str, str]]:
         ("Caches", caches(machine)),
         ("Load", f"{told(sample.cpu_percent, '%')} of {machine.usable_cpus} usable"),
         ("Memory", used),
-        ("Swap", f"{bytes_(sample.swap_used_bytes.value)} of {bytes_(swap.value)} used" if swap.value else told(swap)),
+        (
+            "Swap",
+            f"{format_bytes(sample.swap_used_bytes.value)} of {format_bytes(swap.value)} used"
+            if swap.value
+            else told(swap),
+        ),
         ("Good for", cpu_meaning(machine)),
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epochtop.engine.hardware import Fact, Gpu, GpuProcess, GpuSample, Machine, gpu_meaning
-from epochtop.engine.protocol.quantities import bytes_
+from epochtop.engine.protocol.quantities import format_bytes, format_gib
 from epochtop.tui.cells.gauges import (
     UNKNOWN,
     Gauge,
@@ -11,7 +11,6 @@ from epochtop.tui.cells.gauges import (
     Span,
     celsius,
     cut,
-    gib,
     megabytes_a_second,
     megahertz,
     percent,
@@ -87,7 +86,7 @@ def identity_words(gpu: Gpu, machine: Machine) -> list[tuple[str, str]]:
 
 def memory_words(gpu: Gpu) -> str:
     """`80.0 GiB HBM3 · 5120 bit · 3,352 GB/s`."""
-    size = f"{gib(gpu.memory_bytes.value)} GiB" if gpu.memory_bytes.value is not None else told(gpu.memory_bytes)
+    size = f"{format_gib(gpu.memory_bytes.value)} GiB" if gpu.memory_bytes.value is not None else told(gpu.memory_bytes)
     kind = f" {gpu.memory_type.value}" if gpu.memory_type.value else " (type: NVML does not tell)"
     return f"{size}{kind} · bus {told(gpu.memory_bus_bits, 'bit')} · {told(gpu.memory_bandwidth_gbs, 'GB/s')}"
 
@@ -116,7 +115,7 @@ def mig_words(gpu: Gpu) -> str:
         return f"{UNKNOWN} {slices.reason}"
     return (
         "; ".join(
-            f"{told(one.name)}, {bytes_(one.memory_bytes.value)}, "
+            f"{told(one.name)}, {format_bytes(one.memory_bytes.value)}, "
             f"{told(one.multiprocessors)} multiprocessors, {told(one.uuid)}"
             for one in slices.value
         )
@@ -181,7 +180,7 @@ def details(sample: GpuSample, width: int) -> list[Row]:
     same = sample.ecc_corrected.value is None and sample.ecc_corrected == sample.ecc_uncorrected
     rows += fact_rows("ECC errors", told(sample.ecc_corrected) if same else errors, width, style)
     kept = sample.memory_reserved_bytes
-    text = f"{bytes_(kept.value)} by the driver, not counted as used" if kept.value is not None else told(kept)
+    text = f"{format_bytes(kept.value)} by the driver, not counted as used" if kept.value is not None else told(kept)
     return [*rows, *fact_rows("Reserved", text, width), *_memory_clock(sample, width)]
 
 
@@ -202,7 +201,7 @@ def process_rows(sample: GpuSample, width: int) -> list[Row]:
 def process_line(process: GpuProcess) -> str:
     """Pid, user, memory, command in columns; a dash and the reason for what cannot be seen from here."""
     user = process.user.value or UNKNOWN
-    memory = bytes_(process.memory_bytes.value) if process.memory_bytes.value is not None else UNKNOWN
+    memory = format_bytes(process.memory_bytes.value) if process.memory_bytes.value is not None else UNKNOWN
     command = process.command.value or f"{UNKNOWN} {process.command.reason}"
     return f"{'':>12}{process.pid:>8}  {user[:8]:<8} {memory:>9}  {command}"
 
@@ -220,7 +219,7 @@ def other_rows(view: MachineView, machine: Machine, width: int) -> list[Row]:
             and not (device.uuid and device.uuid in nvidia)
             and not (device.uuid and machine.gpus)
         ):
-            memory = f" · {bytes_(device.memory_bytes)}" if device.memory_bytes else ""
+            memory = f" · {format_bytes(device.memory_bytes)}" if device.memory_bytes else ""
             rows += fact_rows(device.device, f"{device.name}{memory} · load, temperature, power: {NOT_READ}", width)
     if not rows:
         for other in machine.other_gpus:

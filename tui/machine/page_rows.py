@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from itertools import zip_longest
 
 from epochtop.engine.hardware import Fact, Machine, cpu_meaning, software_fit
-from epochtop.engine.protocol.quantities import bytes_
+from epochtop.engine.protocol.quantities import format_bytes, format_gib
 from epochtop.engine.protocol.requests import Ready
-from epochtop.tui.cells.gauges import UNKNOWN, Gauge, Row, Span, gib, graph, percent, used_of
+from epochtop.tui.cells.gauges import UNKNOWN, Gauge, Row, Span, graph, percent, used_of
 from epochtop.tui.machine.fact_rows import LABEL, fact_rows, heading, told
 from epochtop.tui.machine.gpu_rows import gpu_rows
 from epochtop.tui.machine.rows import cores_and_threads, processor
@@ -81,7 +81,7 @@ def limits_note(machine: Machine) -> str:
     if machine.usable_cpus_reason:
         lent.append(f"{machine.usable_cpus} of {machine.cpu.threads} threads ({machine.usable_cpus_reason})")
     if machine.usable_memory_reason:
-        total, usable = gib(machine.memory_bytes), gib(machine.usable_memory_bytes)
+        total, usable = format_gib(machine.memory_bytes), format_gib(machine.usable_memory_bytes)
         lent.append(f"{usable} of {total} GiB memory ({machine.usable_memory_reason})")
     if not lent:
         return ""
@@ -107,7 +107,7 @@ def caches(machine: Machine) -> str:
     for cache in known.value:
         times = f"{cache.count} × " if cache.count > 1 else ""
         kind = "" if cache.kind == "unified" else f" {cache.kind}"
-        levels.setdefault(cache.level, []).append(f"{times}{bytes_(cache.size_bytes)}{kind}")
+        levels.setdefault(cache.level, []).append(f"{times}{format_bytes(cache.size_bytes)}{kind}")
     return " · ".join(f"L{level} {', '.join(each)}" for level, each in levels.items())
 
 
@@ -125,7 +125,7 @@ def host_gauges(view: MachineView, machine: Machine, width: int) -> list[Row]:
         gauges.append(Gauge("Swap", lambda room: histories.graph("swap", room), (swap,)))
     if sample and sample.engine:
         engine = sample.engine
-        memory = bytes_(engine.memory_bytes.value) if engine.memory_bytes.value is not None else ""
+        memory = format_bytes(engine.memory_bytes.value) if engine.memory_bytes.value is not None else ""
         numbers = (percent(engine.cpu_percent), f"{memory:>9}")
         reason = engine.memory_bytes.reason
         gauges.append(Gauge("Engine", lambda room: histories.graph("engine", room), numbers, reason))

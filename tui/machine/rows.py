@@ -11,8 +11,8 @@ from math import ceil
 from typing import NamedTuple
 
 from epochtop.engine.hardware import EngineLoad, Fact, Gpu, GpuSample, Machine, Sample, cpu_use, gpu_use
+from epochtop.engine.protocol.quantities import GIB, plural
 from epochtop.tui.cells.gauges import (
-    GIB,
     LABEL_WIDTH,
     UNKNOWN,
     WIDE,
@@ -178,7 +178,7 @@ def processor(machine: Machine) -> str:
 def cores_and_threads(machine: Machine, width: int) -> str:
     """`2 of 168 threads usable (cgroup)`, with the cores where there is room."""
     cpu = machine.cpu
-    threads, cores = _plural(cpu.threads, "thread"), _cores(machine)
+    threads, cores = plural(cpu.threads, "thread"), _cores(machine)
     if machine.usable_cpus_reason:
         usable = f"{machine.usable_cpus} of {threads} usable ({machine.usable_cpus_reason})"
         longer = f"{cores} · {usable}"
@@ -190,16 +190,12 @@ def _cores(machine: Machine) -> str:
     cpu = machine.cpu
     if cpu.performance_cores is not None and cpu.efficiency_cores is not None:
         return f"{cpu.performance_cores} P + {cpu.efficiency_cores} E cores"
-    return _plural(cpu.cores.value, "core") if cpu.cores.value is not None else ""
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
+    return plural(cpu.cores.value, "core") if cpu.cores.value is not None else ""
 
 
 def _cpu_gauge(machine: Machine, sample: Sample | None, histories: Histories) -> Gauge:
     load = sample.cpu_percent if sample else Fact[float](reason="")
-    numbers = (percent(load), f" {_plural(machine.usable_cpus, 'CPU')}")
+    numbers = (percent(load), f" {plural(machine.usable_cpus, 'CPU')}")
     return Gauge("CPU", lambda width: histories.graph("cpu", width), numbers)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from epochtop.engine.protocol.events import Telemetry
-from epochtop.engine.protocol.quantities import bytes_
+from epochtop.engine.protocol.quantities import format_bytes
 
 LONGEST = 512
 """Readings that are kept; when there are more, neighbors are merged, so the whole run stays in view."""
@@ -84,7 +84,7 @@ class RunTelemetry:
         if real is not None:
             parts.append(f"its multiprocessors {real:.0f} %")
         if memory is not None:
-            parts.append(f"GPU memory up to {bytes_(memory)}")
+            parts.append(f"GPU memory up to {format_bytes(memory)}")
         if power is not None:
             parts.append(f"{power:.0f} W")
         if cpu is not None:
@@ -108,4 +108,4 @@ def compared(planned_bytes: int | None, peak_bytes: int | None) -> str:
     """What the plan said beside what was held; empty where either is unknown."""
     if planned_bytes is None or peak_bytes is None:
         return ""
-    return f"memory: {bytes_(planned_bytes)} planned, {bytes_(peak_bytes)} held at most"
+    return f"memory: {format_bytes(planned_bytes)} planned, {format_bytes(peak_bytes)} held at most"

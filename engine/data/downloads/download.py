@@ -20,6 +20,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 
 from epochtop.engine.data.dataset import OnProgress
+from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.spec import Invalid
 
 TELL_S = 2.0
@@ -85,9 +86,9 @@ def _watched(work: Callable[[], Any], folder: Path, name: str, say: OnProgress) 
         if worker.is_alive():
             size = _size(folder)
             doing = (
-                f"{size / 1e6:.1f} MB have come"
+                f"{format_bytes(size)} received"
                 if size != before
-                else f"{size / 1e6:.1f} MB are being decoded (only this first time)"
+                else f"decoding {format_bytes(size)} (only the first time)"
             )
             say(f"{name}: {doing}, {time.monotonic() - began:.0f} s")
             before = size

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from epochtop.engine.data.dataset import OnProgress, RawDataset
 from epochtop.engine.data.downloads.download import download, listed, text_columns
 from epochtop.engine.data.labels import Labels, labels_of, of_names
+from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.spec import Invalid
 
 IMAGES = {"mnist_784": (1, 28, 28), "Fashion-MNIST": (1, 28, 28), "CIFAR_10": (3, 32, 32)}
@@ -69,7 +70,7 @@ def _numbers(name: str, bunch: Any) -> npt.NDArray[np.float64]:
 def _dense(name: str, sparse: Any) -> npt.NDArray[np.float64]:
     size = math.prod(sparse.shape) * 8
     if size > MOST_DENSE_BYTES:
-        raise Invalid("dataset", f"openml:{name} is sparse and would need {size / 2**30:.1f} GiB; choose another")
+        raise Invalid("dataset", f"openml:{name} is sparse and would need {format_bytes(size)}; choose another")
     dense: npt.NDArray[np.float64] = sparse.toarray()
     return dense
 
