@@ -48,9 +48,9 @@ class LocalLauncher(RankLauncher):
         store, port = open_store()
         self._reports = reach_store(port)
         for rank in range(1, self.of):
-            arguments = ("-P", "-m", "epochtop.engine", "rank", str(rank), str(self.of), str(port))
+            command = [sys.executable, "-P", "-m", "epochtop.engine", "rank", str(rank), str(self.of), str(port)]
             # rank 0 alone answers signals to the processes of the terminal
-            child = subprocess.Popen([sys.executable, *arguments], stdin=subprocess.PIPE, start_new_session=True)
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
             self._children.append(child)
         threading.Thread(target=self._watch, name="ranks", daemon=True).start()
         return store

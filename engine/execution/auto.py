@@ -22,6 +22,7 @@ from epochtop.engine.execution.eager import Eager
 from epochtop.engine.execution.executor import Executor, Rate, Unsupported
 from epochtop.engine.execution.inputs import rows_per_step, untouched
 from epochtop.engine.job.job import Job
+from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.engine.step.window import LossWindow
 
 OVERHEAD_S = 4e-6
@@ -120,7 +121,7 @@ class ExecutorSearch:
             raise Unsupported(wrong)
         eager_s = step_seconds(self._job, Eager(self._job), step, self._rate)
         graph_s = step_seconds(self._job, executor, step, self._rate)
-        times = f"a step takes {_microseconds(graph_s)} instead of {_microseconds(eager_s)}"
+        times = f"a step takes {format_quantity(graph_s, 's')} instead of {format_quantity(eager_s, 's')}"
         if graph_s > CLEARLY_FASTER * eager_s:
             raise Unsupported(f"as a graph {times}")
         return FasterExecutor(executor, times)
@@ -170,8 +171,3 @@ def _trial(
         reading = window.turn(0.0) or window.drain()
     assert reading is not None
     return reading.losses.cpu(), seconds / done
-
-
-def _microseconds(seconds: float) -> str:
-    """A time in µs, with three digits or all before the decimal point."""
-    return f"{seconds * 1e6:,.0f} µs" if seconds >= 1e-4 else f"{seconds * 1e6:.3g} µs"

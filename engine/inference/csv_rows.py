@@ -1,4 +1,4 @@
-"""CSV files whose rows are copied unchanged, with columns appended."""
+"""CSV files for predictions: rows are copied unchanged, with columns appended. Never imports torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from epochtop.engine.data.tables.header import delimiter_of
+from epochtop.engine.data.opening import explain_errors
+from epochtop.engine.data.tables.header import is_number, parse_header
 from epochtop.engine.protocol.spec import Invalid
 
 
@@ -33,43 +34,30 @@ class RowFile:
     def numeric(self) -> tuple[str, ...]:
         """Names of the columns with a number in the first row."""
         first = next(self.rows(), [])
-        return tuple(name for name, cell in zip(self.names, first, strict=False) if _is_number(cell))
+        return tuple(name for name, cell in zip(self.names, first, strict=False) if is_number(cell))
 
 
 def open_rows(path: Path) -> RowFile:
-    """The file at `path` with its header. Raises Invalid unless it is a regular file of UTF-8 text with a header."""
-    try:
-        if path.exists() and not path.is_dir() and not path.is_file():
-            raise Invalid("", f"{path} is not a regular file, but it must be read twice; save it to a file first")
+    """The header of `path`. Raises Invalid if there is no such file, or it is not a CSV file in UTF-8 with a header."""
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise Invalid("", f"{path} is not a regular file and would be read twice; save it to a file first")
+    with explain_errors(path, "CSV file", field="", encoding_advice="predict reads CSV files in UTF-8"):
         with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-        if not first.strip():
-            raise Invalid("", f"{path} is empty; it needs a header row with column names")
-        delimiter = delimiter_of(first)
-        return RowFile(path, delimiter, tuple(name.strip() for name in next(csv.reader([first], delimiter=delimiter))))
-    except FileNotFoundError:
-        raise Invalid("", f"there is no file {path}") from None
-    except IsADirectoryError:
-        raise Invalid("", f"{path} is a folder; give a CSV file") from None
-    except OSError as error:
-        raise Invalid("", f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise Invalid("", f"{path} is not UTF-8 text; predict needs a CSV file") from None
-    except csv.Error as error:
-        raise Invalid("", f"{path}, row 1: {error}") from None
+            header = parse_header(path, file.readline(), field="")
+        return RowFile(path, header.delimiter, header.names)
 
 
 def write_rows(file: RowFile, output: Path | None, names: Sequence[str], added: Iterable[Sequence[str]]) -> None:
-    """Write the rows of `file` with appended cells to `output` or standard output. Raises Invalid.
+    """Write the rows of `file` with the cells of `added` appended, to `output` or standard output. Raises Invalid.
 
-    `names` are the appended columns, `added` their cells by row. The output file is complete or absent.
+    `names` are the appended columns. An output file is written completely or not at all.
     """
     if output is not None and output.exists() and output.samefile(file.path):
-        raise Invalid("", "--output would overwrite the input file; give it another name")
+        raise Invalid("", f"--output would overwrite the input file {output}; choose another name")
     with _written(output) as target:
         writer = csv.writer(target, delimiter=file.delimiter, lineterminator="\n")
         writer.writerow([*file.names, *names])
-        writer.writerows([*cells, *more] for cells, more in zip(file.rows(), added, strict=True))
+        writer.writerows([*cells, *extra] for cells, extra in zip(file.rows(), added, strict=True))
 
 
 @contextmanager
@@ -78,21 +66,13 @@ def _written(output: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     aside = output.with_name(f".{output.name}.{os.getpid()}")
-    special = output.exists() and not stat.S_ISREG(output.stat().st_mode)  # a pipe, /dev/null
+    is_special = output.exists() and not stat.S_ISREG(output.stat().st_mode)  # a pipe, /dev/null
     try:
-        with open(output if special else aside, "w", encoding="utf-8", newline="") as target:
+        with open(output if is_special else aside, "w", encoding="utf-8", newline="") as target:
             yield target
-        if not special:
+        if not is_special:
             aside.replace(output)
     except OSError as error:
         raise Invalid("", f"cannot write {output}: {error.strerror}") from None
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -18,9 +18,10 @@ import torch
 from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.device.peak import measured, release
 from epochtop.engine.device.select import choose_device, free_bytes
-from epochtop.engine.job import memory_estimate, state
+from epochtop.engine.job import state
 from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import Workload
+from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.requests import BatchFound
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
@@ -129,14 +130,14 @@ def _grow(search: Search, rows: int) -> tuple[int, str]:
         if size == 1 or not search.fits(1):
             raise Invalid(
                 "batch_size",
-                f"not even a batch of one row fits into {memory_estimate.gib(search.budget)}: it {_why(search)}",
+                f"not even a batch of one row fits into {format_bytes(search.budget)}: it {_why(search)}",
             )
         return 1, f"2 rows {_why(search, 2)}"
     while size < rows:
         larger = min(2 * size, rows)
         need = search.predicted(larger)
         if search.device.type == "cpu" and need > search.budget:
-            return size, f"{larger:,} rows would need {memory_estimate.gib(need)}, by extrapolation"
+            return size, f"{larger:,} rows would need {format_bytes(need)}, by extrapolation"
         if not search.fits(larger):
             return size, f"{larger:,} rows {_why(search, larger)}"
         size = larger
@@ -145,4 +146,4 @@ def _grow(search: Search, rows: int) -> tuple[int, str]:
 
 def _why(search: Search, size: int = 1) -> str:
     need = dict(search.tries).get(size)
-    return "ran out of memory" if need is None else f"needed {memory_estimate.gib(need)}"
+    return "ran out of memory" if need is None else f"needed {format_bytes(need)}"

@@ -9,6 +9,7 @@ from epochtop.engine.job.workload import Workload
 from epochtop.engine.models import summary
 from epochtop.engine.models.summary import held_bytes, memory_bytes, scaled
 from epochtop.engine.models.trace import measure
+from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.requests import ModelSummary, Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
@@ -34,7 +35,7 @@ def check(plan: Plan, spec: RunSpec) -> None:
     raise Invalid(
         name,
         f"{value}: {plan.parameters:,} parameters and batches of {spec.batch_size or plan.rows:,} rows need about "
-        f"{gib(needed)}, but {plan.device} has {gib(available)} free; use smaller layers or a smaller batch",
+        f"{format_bytes(needed)}, but {plan.device} has {format_bytes(available)} free; use smaller layers or a smaller batch",
     )
 
 
@@ -47,14 +48,7 @@ def _size_field(spec: RunSpec) -> tuple[str, str]:
     return "width", str(spec.width)
 
 
-__all__ = ["check", "gib", "held_bytes", "memory_bytes", "resident", "summary_of"]
-
-
-def gib(size: int) -> str:
-    """A size in bytes as text in KiB, MiB or GiB."""
-    if size < 2**20:
-        return f"{size / 2**10:,.1f} KiB"
-    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
+__all__ = ["check", "held_bytes", "memory_bytes", "resident", "summary_of"]
 
 
 def resident(spec: RunSpec, workload: Workload, device: torch.device) -> tuple[bool, list[str]]:
@@ -68,4 +62,6 @@ def resident(spec: RunSpec, workload: Workload, device: torch.device) -> tuple[b
         return False, ["rows are streamed from the host, as asked"]
     if free is None or workload.bytes <= SHARE * free:
         return True, []
-    return False, [f"rows are streamed: {gib(workload.bytes)} is more than half of the {gib(free)} free on {device}"]
+    return False, [
+        f"rows are streamed: {format_bytes(workload.bytes)} is more than half of the {format_bytes(free)} free on {device}"
+    ]

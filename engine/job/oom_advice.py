@@ -11,6 +11,7 @@ import torch
 
 from epochtop.engine.device.select import free_bytes
 from epochtop.engine.job import memory_estimate
+from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def _size(pattern: str, error: BaseException) -> int | None:
 def message(error: BaseException, device: torch.device) -> str:
     """The failed allocation and the free memory, as text."""
     size, free = asked(error), was_free(error, device)
-    allocation = "an allocation failed" if size is None else f"an allocation of {memory_estimate.gib(size)} failed"
-    remainder = "free memory unknown" if free is None else f"{memory_estimate.gib(free)} were free"
+    allocation = "an allocation failed" if size is None else f"an allocation of {format_bytes(size)} failed"
+    remainder = "free memory unknown" if free is None else f"{format_bytes(free)} were free"
     return f"out of memory on {device}: {allocation}, {remainder}"
 
 
@@ -53,12 +54,12 @@ def advice(job: Job) -> str:
     with contextlib.suppress(Exception):  # a failure here must not hide the first one
         now = need(job.spec, job)
         helpful = [
-            f"{how}: about {memory_estimate.gib(needed)}"
+            f"{how}: about {format_bytes(needed)}"
             for how, spec in changes(job)
             if (needed := need(spec, job)) < WORTHWHILE * now
         ]
         if helpful:
-            return f"estimated to need {memory_estimate.gib(now)}; {'; '.join(helpful)}"
+            return f"estimated to need {format_bytes(now)}; {'; '.join(helpful)}"
     return "use a smaller model, or device cpu" if job.device.type != "cpu" else "use a smaller model"
 
 

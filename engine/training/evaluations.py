@@ -94,7 +94,7 @@ class Evaluations:
         metric = scores.values.get(self._job.evaluator.metrics.main)
         self.best.update(label.step, label.weights, loss, metric)
         self.patience.update(loss)
-        self.lowered = self._job.schedule.judge(loss)
+        self.lowered = self._job.schedule.observe(loss)
         if self._job.eval_split == "test":
             self._test_loss, self._test = loss, scores
         if self._job.eval_split == "train":

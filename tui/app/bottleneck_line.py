@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epochtop.engine.lab.statistics import quantity
+from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.tui.state.run import RunState
 
 LEAST_S = 1.0
@@ -22,7 +22,7 @@ def pace(state: RunState, known: str = "") -> str:
         return known
     if state.seconds < LEAST_S:
         return ""
-    took = f"{quantity(state.seconds / state.step, 's')} a step"
+    took = f"{format_quantity(state.seconds / state.step, 's')} a step"
     if not state.started.device.startswith("cuda"):
         return _on_cpu(state, took)
     share = state.waited_s / state.seconds

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from epochtop.engine.protocol.quantities import bytes_, number
+from epochtop.engine.protocol.quantities import format_bytes, format_number
 from epochtop.engine.protocol.requests import BatchFound, Refused
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.cli.train import STATUS, train_to_the_end
@@ -72,7 +72,7 @@ def _rate_words(run: Path, state: RunState) -> str:
         return f"{state.finished.advice}; `epochtop attach {run.name}` shows its curve"
     return (
         f"--learning-rate {found.learning_rate:g}\n"
-        f"the loss fell fastest there; it was lowest, {number(found.lowest_loss)} after {number(found.first_loss)}, at "
+        f"the loss fell fastest there; it was lowest, {format_number(found.lowest_loss)} after {format_number(found.first_loss)}, at "
         f"{found.lowest_rate:.2g}, and a tenth of that, {found.tenth_of_lowest:.2g}, is the other usual choice\n"
         f"`epochtop attach {run.name}` shows the loss over the learning rate"
     )
@@ -100,12 +100,14 @@ def find_batch(spec: RunSpec, margin: float, as_json: bool) -> int:
 
 
 def _batch_words(found: BatchFound) -> str:
-    tries = ", ".join(f"{rows:,}: {bytes_(need) if need is not None else 'did not fit'}" for rows, need in found.tries)
+    tries = ", ".join(
+        f"{rows:,}: {format_bytes(need) if need is not None else 'did not fit'}" for rows, need in found.tries
+    )
     kind = "all training rows" if found.batch_size == found.rows else "the largest power of two that fits"
     return (
         f"--batch-size {found.batch_size}\n"
         f"{kind} on {found.device}, of {found.rows:,} rows; {found.ended}\n"
-        f"a row needs {bytes_(found.row_bytes)}; this batch {bytes_(found.needed_bytes)} of {bytes_(found.budget_bytes)}, "
-        f"{found.margin:.0%} of the {bytes_(found.available_bytes)} that were free\n"
+        f"a row needs {format_bytes(found.row_bytes)}; this batch {format_bytes(found.needed_bytes)} of {format_bytes(found.budget_bytes)}, "
+        f"{found.margin:.0%} of the {format_bytes(found.available_bytes)} that were free\n"
         f"measured in full steps with an evaluation: {tries}"
     )

@@ -13,7 +13,7 @@ import msgspec
 
 from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, Concluded, Failed, Measured, decode_event
 from epochtop.engine.protocol.experiments import Cell
-from epochtop.engine.protocol.quantities import age
+from epochtop.engine.protocol.quantities import format_age
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.paths import EVENTS, RECORD, lab_home
@@ -121,7 +121,7 @@ def print_kept(home: Path, as_json: bool, width: int) -> int:
     now, cells = time.time(), max(len(kept.id) for kept in every)
     for kept in every:
         quick = "quick" if kept.quick else ""
-        line = f"{kept.id:<{cells}}  {kept.state:<8}  {quick:<5}  {age(now - kept.created):>6}  {kept.finding}"
+        line = f"{kept.id:<{cells}}  {kept.state:<8}  {quick:<5}  {format_age(now - kept.created):>6}  {kept.finding}"
         sys.stdout.write(cut(line, width).rstrip() + "\n")
     return 0
 

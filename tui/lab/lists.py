@@ -16,7 +16,7 @@ from textual.widgets import DataTable
 
 from epochtop.engine.lab.catalog import experiments
 from epochtop.engine.lab.experiment import Experiment
-from epochtop.engine.protocol.quantities import age
+from epochtop.engine.protocol.quantities import format_age
 from epochtop.tui.cells.rows import cut
 from epochtop.tui.lab.kept import Keeping, Kept
 from epochtop.tui.screens.status import MARKS
@@ -197,7 +197,7 @@ class KeptList(_Table):
         return {each.id: cut(self._line(each, cells), cells) for each in self._kept}
 
     def _line(self, each: Kept, cells: int) -> str:
-        mark, old = MARKS[each.state], age(self._now() - each.created)
+        mark, old = MARKS[each.state], format_age(self._now() - each.created)
         open_ = "◂" if each.id == self._shown else "▪" if each.id == self._against else ""
         if cells < NARROW:
             return f"{mark} {each.id.removeprefix(f'{each.experiment}-'):<5} {old:>{AGE}} {open_}"
