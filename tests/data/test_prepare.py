@@ -77,7 +77,7 @@ def test_columns_that_a_model_needs_are_asked_for_by_name() -> None:
     preparation = load(RunSpec(dataset="moons")).preparation
     with pytest.raises(Invalid, match=r"needs 2 columns; missing: 'x1'"):
         table_inputs(preparation, ["x0", "y"], np.zeros((1, 2)))
-    with pytest.raises(Invalid, match="'x0' is there twice"):
+    with pytest.raises(Invalid, match="'x0' appears twice"):
         table_inputs(preparation, ["x0", "x1", "x0"], np.zeros((1, 3)))
     with pytest.raises(Invalid, match="row 2, column 'x1': nan is no number"):
         table_inputs(preparation, ["x0", "x1"], np.array([[0, 1], [0, np.nan]]))

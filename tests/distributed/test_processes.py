@@ -352,7 +352,7 @@ TORCHRUNS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "TORCHELASTIC_RU
 def test_what_torchrun_says_is_read() -> None:
     assert launch_in({}) == Launch()
     again = TORCHRUNS | {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "TORCHELASTIC_RESTART_COUNT": "2"}
-    assert launch_in(again) == Launch(rank=3, of=4, local_rank=1, restarts=2, key="night")
+    assert launch_in(again) == Launch(rank=3, world_size=4, local_rank=1, restarts=2, key="night")
     with pytest.raises(Invalid, match="WORLD_SIZE"):
         launch_in({"RANK": "0"})
 
@@ -391,7 +391,7 @@ def test_the_ranks_meet_about_once_a_refresh(step_s: float, refresh_s: float, st
     pace, ordered = Pace(), []
     for _ in range(12):
         ordered.append(pace.steps)
-        pace.took(pace.steps, pace.steps * step_s, refresh_s)
+        pace.update(pace.steps, pace.steps * step_s, refresh_s)
     assert ordered[0] == 1
     assert all(after <= 4 * before for before, after in pairwise(ordered))
     assert ordered[-1] == pytest.approx(steps, abs=1)
