@@ -1,4 +1,4 @@
-"""On a GPU the hot loop never waits for the device, and trains what a plain loop trains."""
+"""On a GPU, the hot loop never waits for the device and trains like a plain loop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = [
 
 @contextmanager
 def waiting_forbidden() -> Iterator[None]:
-    """Every operation that makes the host wait for the device raises."""
+    """Raise for every operation that makes the host wait for the device."""
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -46,13 +46,13 @@ def asked(**fields: object) -> RunSpec:
 
 
 def built(spec: RunSpec) -> job.Job:
-    """What the loop trains."""
+    """The job of a spec."""
     workload = load_workload(spec)
     return job.build(spec, workload, plan.describe(spec, workload))
 
 
-def test_a_wait_is_seen() -> None:
-    """Else the tests below would prove nothing."""
+def test_a_wait_is_detected() -> None:
+    """Without this, the tests below would prove nothing."""
     loss = torch.ones((), device="cuda")
     with waiting_forbidden(), pytest.raises(RuntimeError):
         loss.item()
@@ -78,7 +78,7 @@ def test_no_step_waits_for_the_device(fields: dict[str, object]) -> None:
     with waiting_forbidden():
         for _ in range(5_000):
             window.record(take_step())
-    assert window.turn(0.0) is None  # the window behind: there is none yet
+    assert window.turn(0.0) is None  # there is no earlier window yet
     reading = window.drain()
     assert reading is not None
     assert len(reading.losses) == 5_010
@@ -137,7 +137,7 @@ def test_no_step_is_missing_across_commands(engine: Engine, home: Path) -> None:
         (Stop(), Finished),
     ):
         _, windows = watch.command(command, answer)
-        assert windows <= 4, command  # two refreshes, the window behind, and one on its way
+        assert windows <= 4, command  # two refreshes, the window before, and one in flight
     assert engine.wait() == 0
     end = finished(watch.run)
     assert (end.outcome, len(losses(watch.run))) == ("stopped", end.steps)
