@@ -97,7 +97,7 @@ class Group:
         losses /= self.world_size
 
     def join(self, job: Job, step: int) -> Job:
-        """The job that takes its steps together with the other ranks, from `step` on, with rank 0's weights and buffers."""
+        """The job that takes steps from `step` on together with the other ranks, with rank 0's weights and buffers."""
         if job.spec.shard:
             return fsdp.share(job, step)
         ids = [self._device] if self._device.type == "cuda" else None

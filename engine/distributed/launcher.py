@@ -32,7 +32,10 @@ FAREWELL_S = 10.0
 
 
 class LocalLauncher(RankLauncher):
-    """Starts `world_size - 1` processes. `on_hang` must end this process; it is called if rank 0 does not notice a lost rank."""
+    """Starts `world_size - 1` processes.
+
+    `on_hang` is called if rank 0 does not notice that a rank is lost; it must end this process.
+    """
 
     def __init__(self, world_size: int, on_hang: Callable[[RankFailure], None]) -> None:
         self.world_size = world_size

@@ -110,7 +110,7 @@ class RankGroupLeader:
         self.group.average(losses)
 
     def state(self, job: Job) -> tuple[dict[str, Tensor], Values]:
-        """The state as :func:`epochtop.engine.job.state.capture` returns it, with what a checkpoint needs of the other ranks."""
+        """The state from :func:`epochtop.engine.job.state.capture`, with the generators of all other ranks."""
         self.group.send(ShareState())
         state, values = job_state.capture(job)
         return state | self.group.generators(), values
@@ -163,6 +163,6 @@ class Pace:
         self.steps = 1
 
     def update(self, steps: int, seconds: float, refresh_s: float) -> None:
-        """Take in that `steps` took `seconds`. The number grows at most fourfold, since the first steps are not typical."""
+        """Adapt to `steps` that took `seconds`. Grows at most fourfold, because first steps are not typical."""
         fitting = steps * min(self.MOST_S, refresh_s) / max(seconds, 1e-9)
         self.steps = max(1, min(int(fitting), 4 * self.steps))

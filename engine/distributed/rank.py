@@ -25,7 +25,7 @@ SEEDS = 2**63
 
 
 def main(arguments: list[str]) -> int:
-    """Entry of `python -m epochtop.engine rank RANK WORLD_SIZE PORT`. Rank 0 starts it and holds the other end of its input."""
+    """Entry of `python -m epochtop.engine rank RANK WORLD_SIZE PORT`, which rank 0 starts with a pipe as input."""
     rank, world_size, port = map(int, arguments)
     threading.Thread(target=_end_with_rank_0, daemon=True).start()
     return serve(reach_store(port), rank, world_size, local_rank=rank)

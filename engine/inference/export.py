@@ -1,7 +1,7 @@
 """Exports of a run: TensorBoard event files, weights as safetensors or state_dict, the model as ONNX.
 
 Every function writes to `output`, by default to a file in the current folder named after the run, and returns lines to
-print: the path, then how to use it. Packages that only one format needs are imported there.
+print: the path, then how to use it. Packages that only one format needs are imported there. Must never write into the run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Predictions for the rows of a CSV file: prepared as in training, decoded to class names or raw units."""
+"""Predictions for the rows of a CSV file: prepared as in training, decoded to class names or raw units.
+
+Must never write into the run.
+"""
 
 from __future__ import annotations
 

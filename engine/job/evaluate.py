@@ -1,4 +1,4 @@
-"""Evaluations of a job, enqueued on its device."""
+"""Evaluations of a job, enqueued on its device. Never waits for the figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Exceptions explained to people: message and advice for :class:`epochtop.engine.protocol.events.Failed`."""
+"""Exceptions explained to people: message and advice for :class:`epochtop.engine.protocol.events.Failed`.
+
+No logic may depend on these texts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many CPU threads an operator gets: measured on the job itself, with a preference for one."""
+"""How many CPU threads an operator gets: measured on a copy of the job, with a preference for one. Never changes the job."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The order of every epoch is drawn by a separate generator. So dropout and shuffling do not affect each other, and a run
 that continues after a kill draws the same rows. If several processes train, each takes its share of every batch: every row
-is used once per epoch (as with DistributedSampler, but the last batch is not padded).
+is used once per epoch (as with DistributedSampler, but the last batch is not padded). Must never read a value back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The learning rate finder: from the losses of a run with the schedule `range_test` to a suggested learning rate.
 
 Smith, "Cyclical Learning Rates for Training Neural Networks" (2017), section 3.3: raise the rate from step to step, and
-see where the loss falls and where it explodes. Everything here runs on the host, between two windows.
+see where the loss falls and where it explodes. Everything here runs on the host, between two windows, and never imports torch.
 """
 
 from __future__ import annotations
