@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.optim import SGD, Adam
 
-from epochtop.engine.job import job, plan
-from epochtop.engine.job.workload import load_workload
+from epochtop.engine.job.job import Job
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.protocol.events import Changed, Finished, Pause, Paused, Resume, Resumed, Save, Saved, Set, Stop
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.window import LossWindow
@@ -45,10 +45,9 @@ def asked(**fields: object) -> RunSpec:
     return RunSpec(**({"device": "cuda:0", "epochs": 10**6, "refresh_ms": 50} | fields))  # type: ignore[arg-type]
 
 
-def built(spec: RunSpec) -> job.Job:
+def built(spec: RunSpec) -> Job:
     """The job of a spec."""
-    workload = load_workload(spec)
-    return job.build(spec, workload, plan.describe(spec, workload))
+    return prepare_job(spec)
 
 
 def test_a_wait_is_detected() -> None:

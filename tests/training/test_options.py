@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.optim import SGD, Adagrad, AdamW, Muon, Optimizer, RMSprop
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from epochtop.engine.job import job, plan
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.events import Evaluated
 from epochtop.engine.protocol.spec import RunSpec
@@ -211,8 +211,7 @@ def test_dropout_is_off_while_rows_are_evaluated(home: Path) -> None:
 def test_a_loss_scale_changes_nothing_but_skips_steps_that_overflow() -> None:
     """fp16 on float32 data trains like bf16 up to rounding; an infinite gradient does not change weights."""
     spec = asked(precision="fp16")
-    workload = load_workload(spec)
-    training = job.build(spec, workload, plan.describe(spec, workload))
+    training = prepare_job(spec)
     first = float(training.step())
     assert float([training.step() for _ in range(100)][-1]) < first
     before = copy.deepcopy(training.model.state_dict())
