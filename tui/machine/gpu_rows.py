@@ -87,7 +87,7 @@ def identity_words(gpu: Gpu, machine: Machine) -> list[tuple[str, str]]:
 def memory_words(gpu: Gpu) -> str:
     """`80.0 GiB HBM3 · 5120 bit · 3,352 GB/s`."""
     size = f"{format_gib(gpu.memory_bytes.value)} GiB" if gpu.memory_bytes.value is not None else told(gpu.memory_bytes)
-    kind = f" {gpu.memory_type.value}" if gpu.memory_type.value else " (type: NVML does not tell)"
+    kind = f" {gpu.memory_type.value}" if gpu.memory_type.value else " (type: not reported by NVML)"
     return f"{size}{kind} · bus {told(gpu.memory_bus_bits, 'bit')} · {told(gpu.memory_bandwidth_gbs, 'GB/s')}"
 
 

@@ -54,7 +54,7 @@ def after(rows: list[str], label: str) -> str:
 FULL: dict[str, Any] = {
     "reading": GpuName("Hopper", "Hopper", "flagship", (), "data center"), "architecture": Fact("Hopper"),
     "compute_capability": Fact("9.0"), "multiprocessors": Fact(132), "cuda_cores": Fact(16896),
-    "memory_bus_bits": Fact(6144), "memory_bandwidth_gbs": Fact(4916.7), "memory_type": Fact(reason="NVML does not tell"),
+    "memory_bus_bits": Fact(6144), "memory_bandwidth_gbs": Fact(4916.7), "memory_type": Fact(reason="not reported by NVML"),
     "pcie_generation_max": Fact(5), "pcie_width_max": Fact(16), "power_limit_default_w": Fact(700.0),
     "power_limit_max_w": Fact(700.0), "temperature_limit_c": Fact(87.0), "sm_clock_max_mhz": Fact(1980), "ecc": Fact(True),
     "persistence": Fact(False), "compute_mode": Fact("default"), "cuda_index": Fact(1),
@@ -77,7 +77,7 @@ def test_everything_about_a_gpu_is_there() -> None:
     assert after(rows, "Kind") == "data center · flagship"
     assert after(rows, "Architecture") == "Hopper · compute capability 9.0"
     assert after(rows, "Chip") == "132 multiprocessors · 16,896 cores"
-    assert any("140 GiB (type: NVML does not tell) · bus 6,144 bit · 4,917 GB/s" in row for row in rows)
+    assert any("140 GiB (type: not reported by NVML) · bus 6,144 bit · 4,917 GB/s" in row for row in rows)
     assert after(rows, "PCIe      ") == "generation 5, 16 lanes at most"
     assert after(rows, "Power limit") == "700 W by default, 700 W at most"
     assert after(rows, "Modes") == "ECC on · persistence off · compute mode default"
@@ -116,7 +116,7 @@ def test_processes_in_columns_and_those_of_others() -> None:
     assert rows[start + 1].split() == ["4711", "ada", "5.0", "GiB", "python", "train.py"]
     assert rows[start + 2].split()[:3] == ["12", "—", "—"]
     assert "not visible from here" in rows[start + 2]
-    hidden = a_load(0, processes=Fact(reason="the driver names no processes inside a container"))
+    hidden = a_load(0, processes=Fact(reason="the driver lists no processes inside a container"))
     assert "inside a container" in after(text(a_view(1, (hidden,))), "Processes")
     assert after(text(a_view(1, (a_load(0, processes=Fact(())),))), "Processes") == "none"
 
