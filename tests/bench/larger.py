@@ -125,7 +125,7 @@ def ours(large: Large, executor: str) -> tuple[Block, job.Job]:
     def block(steps: int) -> None:
         step_count = 0
         while step_count < steps:
-            step_count += runner.take(window, step_count, steps - step_count, lambda _: rate)
+            step_count += runner.run(window, step_count, steps - step_count, lambda _: rate)
         window.turn(0.0)
 
     return block, training

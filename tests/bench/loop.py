@@ -154,7 +154,7 @@ def jitter() -> list[Figure]:
         before = sum(generation["collections"] for generation in gc.get_stats())
         for step in range(20_000):
             start = perf_counter()
-            runner.take(window, step, 1, lambda _: 0.01)
+            runner.run(window, step, 1, lambda _: 0.01)
             times.append(perf_counter() - start)
         collected = sum(generation["collections"] for generation in gc.get_stats()) - before
         window.turn(0.0)
