@@ -18,6 +18,7 @@ from textual.app import App, ComposeResult
 from textual.screen import Screen
 
 from epochtop.engine.protocol.events import Losses
+from epochtop.tui.chart.curves import Trace
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.series import LossSeries
 
@@ -58,7 +59,7 @@ async def _frame(layout: str, steps: int, smoothing: float) -> tuple[float, floa
     columns, lines, width, height = LAYOUTS[layout]
     app = Host(width, height)
     async with app.run_test(size=(columns, lines)):
-        app.chart.begin(steps)
+        app.chart.show(Trace(), steps)
         for window in curve(steps):
             app.chart.feed(window)
         app.chart.smoothing = smoothing
@@ -85,7 +86,7 @@ async def _bytes(noise: float) -> list[int]:
     columns, lines, width, height = LAYOUTS["120×40"]
     app, sent = Host(width, height), []
     async with app.run_test(size=(columns, lines)) as pilot:
-        app.chart.begin(100_000)
+        app.chart.show(Trace(), 100_000)
         for window in curve(100_000, noise, block=500):
             before = app.sent
             app.chart.feed(window)

@@ -267,8 +267,8 @@ def test_a_decision_at_an_evaluation_is_the_same_with_two_processes(home: Path) 
     ("fields", "field", "words"),
     [
         ({"processes": 200}, "processes", "200 cannot share 120 training rows"),
-        ({"processes": 2, "device": "cuda:1"}, "device", "do not share cuda:1"),
-        ({"processes": 2, "device": "mps"}, "device", "do not share mps"),
+        ({"processes": 2, "device": "cuda:1"}, "device", "cannot share cuda:1"),
+        ({"processes": 2, "device": "mps"}, "device", "cannot share mps"),
         ({"shard": True}, "shard", "at least 2 processes"),
     ],
 )
