@@ -62,4 +62,6 @@ def resident(spec: RunSpec, workload: Workload, device: torch.device) -> tuple[b
         return False, ["rows are streamed from the host, as asked"]
     if free is None or workload.bytes <= SHARE * free:
         return True, []
-    return False, [f"rows are streamed: {format_bytes(workload.bytes)} is more than half of the {format_bytes(free)} free on {device}"]
+    return False, [
+        f"rows are streamed: {format_bytes(workload.bytes)} is more than half of the {format_bytes(free)} free on {device}"
+    ]

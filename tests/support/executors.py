@@ -115,7 +115,7 @@ def taken(executor: Executor, training: job.Job, steps: int, most: int = 10**9) 
     """The losses of some steps, in calls of at most `most`."""
     window, step = loop.LossWindow(training.device), 0
     while step < steps:
-        step += executor.take(window, step, min(most, steps - step), lambda _: training.spec.learning_rate)
+        step += executor.run(window, step, min(most, steps - step), lambda _: training.spec.learning_rate)
     reading = window.turn(0.0) or window.drain()
     assert reading is not None
     return reading

@@ -199,7 +199,7 @@ class Rank:
             save_file(kept, self.folder / f"{name}.safetensors")
         if job.shards is not None:
             memory = sum(kept.numel() for kepts in job.update.state_dict().values() for kept in kepts.values())
-            held = {"weights": {k: v.numel() for k, v in job.shards.own.items()}, "memory": memory}
+            held = {"weights": {k: v.numel() for k, v in job.shards.local.items()}, "memory": memory}
             held |= {"reads": dict(operators.reads), "operators": operators.all.total()}
             (self.folder / f"{name}.{self.rank}.json").write_text(json.dumps(held))
 

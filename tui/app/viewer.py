@@ -19,7 +19,7 @@ from epochtop.engine.runs.reader import read_record
 from epochtop.tui.app.stage import Session, Stage
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
-from epochtop.tui.state.telemetry import compared
+from epochtop.tui.state.telemetry import planned_and_peak
 
 if TYPE_CHECKING:
     from epochtop.tui.screens.run_list import RunList
@@ -146,7 +146,7 @@ class Viewer(App[int]):
         state = session.state
         here = state.record is not None and state.record.host == socket.gethostname() and not state.over
         end = state.finished
-        memory = compared(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
+        memory = planned_and_peak(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
         pid = state.record.pid if here and state.record else None
         self.main.machine.show_run(state.telemetry, memory, pid)
 

@@ -31,7 +31,7 @@ from epochtop.engine.protocol.events import (
 from epochtop.engine.protocol.quantities import format_number, format_seconds, plural
 from epochtop.engine.runs.index import last_loss
 from epochtop.engine.runs.reader import BadLine
-from epochtop.tui.state.telemetry import RunTelemetry, compared
+from epochtop.tui.state.telemetry import RunTelemetry, planned_and_peak
 
 State = Literal["starting", "running", "paused", "finished", "stopped", "diverged", "failed", "died"]
 
@@ -158,8 +158,8 @@ class RunState:
     def afterwards(self) -> list[str]:
         """What a run that ended tells of its device: how busy it was, and the memory it held."""
         end, busy = self.finished, self.telemetry.summary()
-        memory = compared(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
-        return list(filter(None, (f"device: {busy}" if busy else "", memory)))
+        memory = planned_and_peak(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
+        return list(filter(None, (f"device: {busy}" if busy else "", f"memory: {memory}" if memory else "")))
 
     def _take_losses(self, event: Losses) -> None:
         self.step = event.first_step + len(event.values) // 4
