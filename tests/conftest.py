@@ -23,8 +23,11 @@ from tests.support.ui.apps import Open
 from tests.support.ui.terminals import APP, Terminal
 
 # The machine may be busy: no example fails for being slow, and every run of the tests tries the same examples.
-settings.register_profile("epochtop", deadline=None, derandomize=True, database=None)
-settings.load_profile("epochtop")
+settings.register_profile("full", deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "ci", settings.get_profile("full"), max_examples=settings.get_profile("full").max_examples // 4
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
 
 @pytest.fixture(autouse=True, scope="session")
