@@ -11,7 +11,8 @@ from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.eager import Eager
 from epochtop.engine.execution.executor import Executor, Rate, Unsupported
 from epochtop.engine.job.job import Job
-from epochtop.engine.protocol.events import Switched
+from epochtop.engine.protocol.codes import EAGER_FALLBACK, EXECUTOR_READY
+from epochtop.engine.protocol.events import Noted, Switched
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ExecutorChoice:
         self._job, self._rate, self._before = job, rate, before
         self._planned: list[Switched] = []
         self._search: ExecutorSearch | None = None
-        self.notes: list[str] = []
+        self.notes: list[Noted] = []
 
     def begin(self, step: int) -> Executor:
         """The executor for the next step. This is where a graph that was asked for is made."""
@@ -46,7 +47,7 @@ class ExecutorChoice:
             if self._before is None or not self._before.switched:
                 self._search = ExecutorSearch(self._job, step, self._rate)
                 if self._search.why:
-                    self.notes.append(f"auto stays with eager: {self._search.why}")
+                    self._note(f"auto stays with eager: {self._search.why}", EAGER_FALLBACK)
         return self._made(asked)
 
     @property
@@ -76,11 +77,19 @@ class ExecutorChoice:
         try:
             made = make(self._job, name)
         except Unsupported as unfit:
-            self.notes.append(f"eager instead of {name}: {unfit}")
+            self._note(f"eager instead of {name}: {unfit}", EAGER_FALLBACK)
             return Eager(self._job)
         if name != "eager":
-            self.notes.append(f"{name} was ready after {perf_counter() - begun:.2g} s")
+            self._note(f"{name} was ready after {perf_counter() - begun:.2g} s", EXECUTOR_READY)
         return made
+
+    @property
+    def fallback(self) -> str:
+        """Why steps are eager although another executor was requested; empty otherwise."""
+        return next((note.message for note in self.notes if note.code == EAGER_FALLBACK), "")
+
+    def _note(self, message: str, code: str) -> None:
+        self.notes.append(Noted(message=message, code=code))
 
 
 def make(job: Job, name: str) -> Executor:

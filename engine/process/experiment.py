@@ -28,6 +28,7 @@ from epochtop.engine.lab.catalog import find
 from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Row, Stopped
 from epochtop.engine.lab.setting import changing
 from epochtop.engine.process.daemon import detach
+from epochtop.engine.protocol.codes import PHASE
 from epochtop.engine.protocol.events import Concluded, Failed, Measured, Noted, Prepared, Stop
 from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
 from epochtop.engine.protocol.fields import parse
@@ -86,7 +87,7 @@ class Experimenting:
         recorder.start(on_command=self._hear)
         self._hear()
         self._end_on_signals()
-        bench.say = lambda message: recorder.put(Noted(message=message))
+        bench.say = lambda message: recorder.put(Noted(message=message, code=PHASE))
         bench.begun = time.perf_counter()
         end = self._measure()
         recorder.put(end)

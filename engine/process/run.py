@@ -34,7 +34,7 @@ from epochtop.engine.job.oom_advice import batch_words, smaller
 from epochtop.engine.job.plan import make_plan
 from epochtop.engine.job.workload import load_workload
 from epochtop.engine.process.daemon import detach
-from epochtop.engine.protocol.events import Continued, Failed, Finished, Noted, Started, Stop, encode
+from epochtop.engine.protocol.events import Continued, Failed, Finished, Started, Stop, encode
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import paths, writer
 from epochtop.engine.training.loop import Loop
@@ -108,7 +108,7 @@ class Run:
             began = self._started()
             recorder.put(began)
             for note in self._loop.choice.notes if isinstance(began, Continued) else ():
-                recorder.put(Noted(message=note))
+                recorder.put(note)
             gc.collect()
             gc.freeze()  # what exists now stays; later collections need not look at it
             with self._telemetry(recorder):
@@ -231,5 +231,6 @@ class Run:
             classes=job.workload.classes,
             precision=job.spec.precision,
             torch_version=str(torch.__version__),
-            notes=(*job.notes, *self._loop.choice.notes),
+            notes=(*job.notes, *(note.message for note in self._loop.choice.notes)),
+            fallback=self._loop.choice.fallback,
         )

@@ -58,6 +58,8 @@ class Started(Event, frozen=True, kw_only=True):
     precision: str = "fp32"
     torch_version: str
     notes: tuple[str, ...] = ()
+    fallback: str = ""
+    """Why steps are eager although another executor was requested; empty otherwise, and in logs of older versions."""
 
 
 class Losses(Event, frozen=True, kw_only=True):
@@ -166,15 +168,19 @@ class Changed(Event, frozen=True, kw_only=True):
 
 
 class Noted(Event, frozen=True, kw_only=True):
-    """What was decided or measured, for whoever wants to know why."""
+    """A decision or a measurement."""
 
     message: str
+    code: str = ""
+    """One of :mod:`epochtop.engine.protocol.codes`."""
 
 
 class Warned(Event, frozen=True, kw_only=True):
     """Something the user should know that does not end the run."""
 
     message: str
+    code: str = ""
+    """One of :mod:`epochtop.engine.protocol.codes`."""
 
 
 class Prepared(Event, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from epochtop.engine.execution.executor import Executor
 from epochtop.engine.job import state as job_state
 from epochtop.engine.job.decision_boundary import MapLabel
 from epochtop.engine.job.job import Job
+from epochtop.engine.protocol.codes import RATE_LOWERED, SETTING_REJECTED
 from epochtop.engine.protocol.events import (
     AnyCommand,
     Changed,
@@ -184,9 +185,8 @@ class Loop:
     def _decide(self) -> None:
         if self.appraisal.lowered:
             self._set_rate()
-            self.publisher.warn(
-                f"the loss has stopped to fall: learning rate {self.job.update.learning_rate:g}", self.step
-            )
+            message = f"loss stopped improving; learning rate lowered to {self.job.update.learning_rate:g}"
+            self.publisher.warn(message, RATE_LOWERED, self.step)
         if self.appraisal.patience.over:
             self.ending = ("finished", f"no better loss in {self.spec.patience} evaluations")
 
@@ -274,10 +274,11 @@ class Loop:
         try:
             parse(command.field, repr(command.value))
         except Invalid as error:
-            self.recorder.put(Warned(message=f"not changed: {error}"))
+            self.recorder.put(Warned(message=f"not changed: {error}", code=SETTING_REJECTED))
             return
         if command.field == "learning_rate" and self.spec.schedule == "range_test":
-            self.recorder.put(Warned(message="not changed: range_test goes through the learning rates by itself"))
+            message = "not changed: range_test sets the learning rate itself"
+            self.recorder.put(Warned(message=message, code=SETTING_REJECTED))
             return
         if command.field == "learning_rate":
             self.rate = command.value

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.job.job import Job
+from epochtop.engine.protocol.codes import LOSS_DIFFERS
 from epochtop.engine.protocol.events import Evaluated, Losses, Mapped, Outcome, Warned
 from epochtop.engine.step.window import LossWindow, Reading
 from epochtop.engine.training.lr_finder import RangeTest
@@ -77,8 +78,9 @@ class Publisher:
         step = first + int(np.argmin(same))
         self._recorder.put(
             Warned(
-                message=f"the loss of step {step:,} is another than before it was repeated: {again[step - first]:g}, "
-                f"recorded {before[step - first]:g}; device, versions or data have changed"
+                message=f"step {step:,}: recomputed loss {again[step - first]:g} differs from the recorded "
+                f"{before[step - first]:g}; the device, the versions or the data have changed",
+                code=LOSS_DIFFERS,
             )
         )
 
@@ -87,10 +89,10 @@ class Publisher:
         if event is not None and event.step > self._evaluated:
             self._recorder.put(event)
 
-    def warn(self, message: str, step: int) -> None:
-        """Tell what the user should know, unless it was told before the run ended."""
+    def warn(self, message: str, code: str, step: int) -> None:
+        """Publish a warning, unless it was published before the run ended."""
         if step >= len(self._recorded):
-            self._recorder.put(Warned(message=message))
+            self._recorder.put(Warned(message=message, code=code))
 
 
 class Totals:
