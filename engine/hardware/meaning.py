@@ -8,8 +8,7 @@ again. Sizes of known networks stand for kinds of jobs.
 from __future__ import annotations
 
 from epochtop.engine.hardware.facts import Cpu, Gpu, GpuName, Machine
-
-GIB = 1 << 30
+from epochtop.engine.protocol.quantities import format_bytes
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 STATES = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
@@ -47,14 +46,12 @@ def kinds_of_jobs(memory_bytes: int) -> str:
 def _seven_b(memory_bytes: int) -> str:
     train, run = training_bytes(SEVEN_B), running_bytes(SEVEN_B)
     if train <= memory_bytes:
-        return f"a 7 B model can be trained ({_gib(train)} with Adam in float32, activations on top)"
+        return (
+            f"a 7 B model can be trained ({format_bytes(train, whole=True)} with Adam in float32, activations on top)"
+        )
     if run <= memory_bytes:
-        return f"a 7 B model runs in 16 bit ({_gib(run)}), to train it does not fit ({_gib(train)})"
+        return f"a 7 B model runs in 16 bit ({format_bytes(run, whole=True)}), to train it does not fit ({format_bytes(train, whole=True)})"
     return "a 7 B model does not fit"
-
-
-def _gib(size_bytes: float) -> str:
-    return f"{size_bytes / GIB:.0f} GiB"
 
 
 # --- GPU --------------------------------------------------------------------------------------------------
@@ -66,7 +63,11 @@ def gpu_meaning(gpu: Gpu, system_memory_bytes: int | None = None) -> str:
     `system_memory_bytes` counts where the card shares the system's memory.
     """
     memory = gpu.memory_bytes.value or system_memory_bytes
-    size = [_gib(memory) + (" shared with the system" if gpu.memory_bytes.value is None else "")] if memory else []
+    size = (
+        [format_bytes(memory, whole=True) + (" shared with the system" if gpu.memory_bytes.value is None else "")]
+        if memory
+        else []
+    )
     facts = [*_place(gpu), *size]
     text = f"{short_name(gpu.name.value)}: {', '.join(facts)}" if gpu.name.value else ", ".join(facts)
     return f"{text}: {gpu_use(gpu, system_memory_bytes)}"
@@ -124,7 +125,7 @@ def cpu_meaning(machine: Machine) -> str:
     """`2 CPUs with AVX-512 and bfloat16 in hardware, 24 GiB: good for tables and small networks; …`."""
     cpus = machine.usable_cpus
     memory = machine.usable_memory_bytes
-    parts = f"{cpus} CPU{'s' * (cpus != 1)}{_with(machine.cpu)}, {_gib(memory)}"
+    parts = f"{cpus} CPU{'s' * (cpus != 1)}{_with(machine.cpu)}, {format_bytes(memory, whole=True)}"
     return f"{parts}: {cpu_use(machine)}; {_seven_b(memory)}"
 
 

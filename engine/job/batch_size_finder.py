@@ -18,10 +18,11 @@ import torch
 from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.device.peak import measured, release
 from epochtop.engine.device.select import choose_device, free_bytes
-from epochtop.engine.job import memory_estimate, state
+from epochtop.engine.job import state
 from epochtop.engine.job.job import build
 from epochtop.engine.job.plan import make_plan
 from epochtop.engine.job.workload import Workload
+from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.requests import BatchFound
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
@@ -128,7 +129,7 @@ def _grow(search: Search, rows: int) -> tuple[int, str]:
         if size == 1 or not search.fits(1):
             raise Invalid(
                 "batch_size",
-                f"not even a batch of one row fits into {memory_estimate.gib(search.budget)}; {_why(search)}",
+                f"not even a batch of one row fits into {format_bytes(search.budget)}; {_why(search)}",
             )
         return 1, f"2 rows {_why(search, 2)}"
     while size < rows:
@@ -137,7 +138,7 @@ def _grow(search: Search, rows: int) -> tuple[int, str]:
         if search.device.type == "cpu" and guessed > search.budget:
             return (
                 size,
-                f"{larger:,} rows would need {memory_estimate.gib(guessed)}, by the line through the two before",
+                f"{larger:,} rows would need {format_bytes(guessed)}, by the line through the two before",
             )
         if not search.fits(larger):
             return size, f"{larger:,} rows {_why(search, larger)}"
@@ -147,4 +148,4 @@ def _grow(search: Search, rows: int) -> tuple[int, str]:
 
 def _why(search: Search, size: int = 1) -> str:
     need = dict(search.tries).get(size)
-    return "were out of memory" if need is None else f"needed {memory_estimate.gib(need)}"
+    return "were out of memory" if need is None else f"needed {format_bytes(need)}"

@@ -9,6 +9,7 @@ from epochtop.engine.job.workload import Workload
 from epochtop.engine.models import summary
 from epochtop.engine.models.summary import held_bytes, memory_bytes, scaled
 from epochtop.engine.models.trace import measure
+from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.requests import ModelSummary, Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
@@ -34,7 +35,7 @@ def check(made: Plan, spec: RunSpec) -> None:
     raise Invalid(
         name,
         f"{shown}: {made.parameters:,} parameters and batches of {spec.batch_size or made.rows:,} rows need about "
-        f"{gib(needed)}, {made.device} has {gib(available)} free; use smaller layers or a smaller batch",
+        f"{format_bytes(needed)}, {made.device} has {format_bytes(available)} free; use smaller layers or a smaller batch",
     )
 
 
@@ -47,29 +48,20 @@ def _size_field(spec: RunSpec) -> tuple[str, str]:
     return "width", str(spec.width)
 
 
-__all__ = ["check", "gib", "held_bytes", "memory_bytes", "resident", "summary_of"]
+__all__ = ["check", "held_bytes", "memory_bytes", "resident", "summary_of"]
 
 
-def gib(size: int) -> str:
-    """A size in binary units that fit."""
-    if size < 2**20:
-        return f"{size / 2**10:,.1f} KiB"
-    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
-
-
-def resident(spec: RunSpec, workload: Workload, device: torch.device, notes: list[str]) -> bool:
-    """Whether the rows are to lie on `device`; says why."""
+def resident(spec: RunSpec, workload: Workload, device: torch.device) -> tuple[bool, list[str]]:
+    """Whether the rows are kept on `device`, and a note that says why."""
     if device.type == "cpu" and spec.placement != "stream":
-        return True  # the host's memory is the device's
+        return True, []  # the host's memory is the device's
     free = free_bytes(device, exact=True)
-    if spec.placement == "auto":
-        fits = free is None or workload.bytes <= SHARE * free
-        if not fits:
-            notes.append(
-                f"rows are streamed: {gib(workload.bytes)} is more than half of the {gib(free or 0)} free on {device}"
-            )
-        return fits
-    notes.append(
-        f"rows are {'streamed from the host' if spec.placement == 'stream' else f'kept on {device}'}, as asked"
-    )
-    return spec.placement == "device"
+    if spec.placement == "device":
+        return True, [f"rows are kept on {device}, as asked"]
+    if spec.placement == "stream":
+        return False, ["rows are streamed from the host, as asked"]
+    if free is None or workload.bytes <= SHARE * free:
+        return True, []
+    return False, [
+        f"rows are streamed: {format_bytes(workload.bytes)} is more than half of the {format_bytes(free)} free on {device}"
+    ]

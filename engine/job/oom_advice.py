@@ -11,6 +11,7 @@ import torch
 
 from epochtop.engine.device.select import free_bytes
 from epochtop.engine.job import memory_estimate
+from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -41,11 +42,9 @@ def message(error: BaseException, device: torch.device) -> str:
     """What was asked and what was free."""
     wanted, free = asked(error), was_free(error, device)
     asked_for = (
-        f"{memory_estimate.gib(wanted)} were asked for"
-        if wanted is not None
-        else "torch does not say how much was asked"
+        f"{format_bytes(wanted)} were asked for" if wanted is not None else "torch does not say how much was asked"
     )
-    there = f"{memory_estimate.gib(free)} were free" if free is not None else "how much was free is not known"
+    there = f"{format_bytes(free)} were free" if free is not None else "how much was free is not known"
     return f"out of memory on {device}: {asked_for}, {there}"
 
 
@@ -57,12 +56,12 @@ def advice(job: Job) -> str:
     with contextlib.suppress(Exception):  # whatever fails here must not hide what failed before
         now = need(job.spec, job)
         found = [
-            f"{how}: about {memory_estimate.gib(needed)}"
+            f"{how}: about {format_bytes(needed)}"
             for how, spec in changes(job)
             if (needed := need(spec, job)) < WORTH * now
         ]
         if found:
-            return f"estimated to need {memory_estimate.gib(now)}; {'; '.join(found)}"
+            return f"estimated to need {format_bytes(now)}; {'; '.join(found)}"
     return "use a smaller model, or device cpu" if job.device.type != "cpu" else "use a smaller model"
 
 

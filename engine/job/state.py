@@ -34,7 +34,7 @@ def capture(job: Job) -> tuple[dict[str, Tensor], Values]:
 
     Where weights are sharded all ranks must call it; the first one gets them whole.
     """
-    copy = job.shards.whole if job.shards else _copy
+    copy = job.shards.full if job.shards else _copy
     state = {f"{MODEL}{name}": copy(name, tensor) for name, tensor in _state(job).items()}
     if job.average:
         state |= {f"{AVERAGE}{name}": copy(name, tensor) for name, tensor in job.average.tensors.items()}
@@ -47,7 +47,7 @@ def capture(job: Job) -> tuple[dict[str, Tensor], Values]:
 
 
 def _state(job: Job) -> Mapping[str, Tensor]:
-    return job.shards.own if job.shards else job.model.state_dict()
+    return job.shards.local if job.shards else job.model.state_dict()
 
 
 def _copy(_name: str, tensor: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from epochtop.engine.lab.experiment import Picture, Row
 from epochtop.engine.protocol.experiments import Cell
+from epochtop.engine.protocol.quantities import format_percent, format_quantity
 
 
 @dataclass(frozen=True)
@@ -188,37 +189,7 @@ def _solve(rows: Sequence[Sequence[float]]) -> list[float] | None:
 
 # --- words -------------------------------------------------------------------------------------------------------
 
-_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-_SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
-
-
-def quantity(value: float | None, unit: str = "") -> str:
-    """A number with three digits and its unit; seconds and bytes in the prefix that suits them."""
-    if value is None or not math.isfinite(value):
-        return "—"
-    match unit:
-        case "s":
-            return _scaled(value, _TIMES)
-        case "B":
-            return _scaled(value, _SIZES)
-        case "B/s":
-            return f"{_scaled(value, _SIZES)}/s"
-        case "%":
-            return f"{_digits(value)} %"
-        case _:
-            return f"{_digits(value)} {unit}".rstrip()
-
-
-def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
-    size, name = next(((size, name) for size, name in units if abs(value) >= size), units[-1])
-    return f"{_digits(value / size)} {name}"
-
-
-def _digits(value: float) -> str:
-    size = abs(value)
-    if size >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+quantity, percent = format_quantity, format_percent
 
 
 def with_spread(found: Figure, unit: str = "s") -> str:
@@ -232,8 +203,3 @@ def quartiles_apart(what: str, found: Iterable[Figure]) -> str:
     """In a sentence: `times of one way differ by up to 4% between their quartiles`, from the widest of these figures."""
     widest = max((each.spread / each.median for each in found if each.median), default=0.0)
     return f"{what} differ by up to {widest:.0%} between their quartiles"
-
-
-def percent(share: float) -> str:
-    """A share of one in percent."""
-    return quantity(100 * share, "%")

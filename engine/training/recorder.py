@@ -47,14 +47,14 @@ class Recorder:
     `commands` fills with what viewers ask. What is put before :meth:`start` is kept.
     """
 
-    def __init__(self, run: Path, spec: RunSpec, goes_on: bool = False) -> None:
-        """`goes_on` is for a run that had ended: what was commanded then is not obeyed now."""
+    def __init__(self, run: Path, spec: RunSpec, resumed: bool = False) -> None:
+        """`resumed` ignores commands that were given before now: the run had ended, and they are out of date."""
         self.commands: SimpleQueue[AnyCommand] = SimpleQueue()
         self._run, self._spec = run, spec
         self._on_command: Callable[[], None] = lambda: None
         self._items: SimpleQueue[AnyEvent | Save | threading.Event | None] = SimpleQueue()
         self._log = os.open(run / EVENTS, os.O_WRONLY | os.O_APPEND)
-        self._inbox = Inbox(run, from_now=goes_on)
+        self._inbox = Inbox(run, from_now=resumed)
         self._unwritten = b""
         self._refused_by_disk = False
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)

@@ -168,11 +168,11 @@ def test_a_forbidden_call_is_seen() -> None:
 
 PATH = [
     loop.Loop._run_to,
-    eager.Eager.take,
-    graph.CGraph.take,
-    cuda_graph.CudaGraph.take,
+    eager.Eager.run,
+    graph.CGraph.run,
+    cuda_graph.CudaGraph.run,
     cuda_graph.CudaGraph._fill,
-    compiled.Compiled.take,
+    compiled.Compiled.run,
     LossWindow.record,
     LossWindow._fold,
     LossWindow.attach,

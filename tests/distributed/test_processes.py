@@ -267,8 +267,8 @@ def test_a_decision_at_an_evaluation_is_the_same_with_two_processes(home: Path) 
     ("fields", "field", "words"),
     [
         ({"processes": 200}, "processes", "200 cannot share 120 training rows"),
-        ({"processes": 2, "device": "cuda:1"}, "device", "do not share cuda:1"),
-        ({"processes": 2, "device": "mps"}, "device", "do not share mps"),
+        ({"processes": 2, "device": "cuda:1"}, "device", "cannot share cuda:1"),
+        ({"processes": 2, "device": "mps"}, "device", "cannot share mps"),
         ({"shard": True}, "shard", "at least 2 processes"),
     ],
 )
@@ -328,8 +328,8 @@ def test_a_killed_process_of_torchrun_is_started_again_and_the_run_goes_on(home:
         failed = watch.until(Failed)
         printed, complaints = launched.communicate(timeout=HANGING_S)
         assert launched.returncode == 0, complaints
-    assert failed.message.startswith("rank 1 ended without a word")
-    assert "rank 1 ended without a word" in complaints
+    assert failed.message.startswith("rank 1 ended without reporting an error")
+    assert "rank 1 ended without reporting an error" in complaints
     assert printed.splitlines()[0] == run.name
     assert f"{run.name} finished: steps 320" in printed
     assert [path.name for path in run_paths(home)] == [run.name]
@@ -368,11 +368,11 @@ def test_flags_are_the_fields() -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("epochs=3", "is no flag"),
+        ("epochs=3", "is not a flag"),
         ("--epoch 3", "there is no field 'epoch'"),
         ("--epochs 3 4", "takes one value"),
         ("--epochs", "needs a whole number"),
-        ("--processes 3", "torchrun has started 2, not 3"),
+        ("--processes 3", "torchrun started 2, not 3"),
     ],
 )
 def test_a_wrong_flag_is_told(line: str, words: str) -> None:

@@ -198,7 +198,7 @@ def test_torch_s_optimizers_begin_with_what_their_first_step_makes(name: str, de
     options = {"lr": 0.1, "weight_decay": 0.1, "fused": True} | ({"momentum": 0.9} if name == "SGD" else {})
     plain = getattr(torch.optim, name)(first, **options)
     ours = torch_rules.TorchRule(other, [getattr(torch.optim, name)(other, **options)])
-    ours.begin()
+    ours.create_state()
     assert all(not tensor.any() for slot in ours.state_dict().values() for tensor in slot.values())
     with torch.no_grad():
         for mine, theirs in zip(other, first, strict=True):

@@ -46,10 +46,10 @@ def test_no_executor_waits_for_the_device(executor: str, kind: str) -> None:
         pytest.skip("fp16 is not compiled")
     takes, window, step = make(training, executor), LossWindow(training.device), 0
     while step < 200:  # the first steps load kernels and reserve memory
-        step += takes.take(window, step, 200 - step, lambda _: 0.01)
+        step += takes.run(window, step, 200 - step, lambda _: 0.01)
     with waiting_forbidden():
         while step < 3_000:
-            step += takes.take(window, step, 3_000 - step, lambda _: 0.01)
+            step += takes.run(window, step, 3_000 - step, lambda _: 0.01)
     window.turn(0.0)
     reading = window.drain()
     assert reading is not None

@@ -40,7 +40,7 @@ FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "a missing value": (f"{HEADER}\n1,2,,4\n".encode(), ("row 2", "'petal length'", "missing")),
     "not finite": (f"{HEADER}\n1,2,inf,4\n".encode(), ("row 2", "'petal length'", "finite")),
     "too large": (f"{HEADER}\n1,2,3,4\n1,2,1e300,4\n".encode(), ("'petal length'", "1e+300")),
-    "a short row": (f"{HEADER}\n1,2,3,4\n1,2\n".encode(), ("row 3", "2 fields", "4")),
+    "a short row": (f"{HEADER}\n1,2,3,4\n1,2\n".encode(), ("row 3", "2 cells", "4")),
     "an open quote": (f'{HEADER}\n1,2,3,"4\n'.encode(), ("row 2",)),
     "an empty file": (b"", ("empty", "header")),
     "another encoding": (f"{HEADER},größe\n1,2,3,4,5\n".encode("latin-1"), ("UTF-8",)),

@@ -39,7 +39,7 @@ def test_each_row_comes_once_an_epoch_and_counts_as_much_as_every_other(kind: st
         for _ in range(steps):
             rows_of_step = []
             for batches in everyone:
-                for batch in batches.take(accumulate):
+                for batch in batches.next_batches(accumulate):
                     if batch.weight:
                         rows_of_step.append(batch.y)
                         # the loss of a batch is a mean over its rows, and the ranks' losses are averaged

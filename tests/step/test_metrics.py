@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from epochtop.engine.step.metrics import MOST_CONFUSED, Metrics, Scores
+from epochtop.engine.step.metrics import MAX_CONFUSION_CLASSES, Metrics, Scores
 
 CPU = torch.device("cpu")
 rows = st.integers(1, 60)
@@ -40,7 +40,7 @@ def scored(metrics: Metrics, output: Tensor, labels: Tensor, cuts: list[int], lo
 
 
 @settings(deadline=None, max_examples=60)
-@given(count=rows, seed=seeds, classes=st.sampled_from([2, 3, 6, 10, MOST_CONFUSED + 3]), cut=rows)
+@given(count=rows, seed=seeds, classes=st.sampled_from([2, 3, 6, 10, MAX_CONFUSION_CLASSES + 3]), cut=rows)
 def test_classes(count: int, seed: int, classes: int, cut: int) -> None:
     chance = torch.Generator().manual_seed(seed)
     output = torch.randn(count, classes, generator=chance)
@@ -54,7 +54,7 @@ def test_classes(count: int, seed: int, classes: int, cut: int) -> None:
     if classes > 5:
         expected["top5"] = top_k_accuracy_score(labels, output, k=5, labels=range(classes))
     assert found.values == pytest.approx(expected)
-    if classes > MOST_CONFUSED:
+    if classes > MAX_CONFUSION_CLASSES:
         assert found.confusion is None
     else:
         matrix = confusion_matrix(labels, predicted, labels=range(classes))

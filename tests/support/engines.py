@@ -131,16 +131,14 @@ class Engine:
 
 def train_here(spec: RunSpec, home: Path) -> Path:
     """The same run in this process, for tests about numbers: they need no process of its own, which takes seconds."""
-    from epochtop.engine.job import job, plan
-    from epochtop.engine.job.workload import load_workload
+    from epochtop.engine.job.prepare import prepare_job
     from epochtop.engine.training import loop, recorder  # they import torch, which a test of the screen has no use for
 
-    workload = load_workload(spec)
-    built = job.build(spec, workload, plan.describe(spec, workload))
+    job = prepare_job(spec)
     run, lock = create(home, spec, {}, time.time())
     with lock:
         writing = recorder.Recorder(run, spec)
-        training = loop.Loop(built, writing)
+        training = loop.Loop(job, writing)
         writing.start(on_command=training.wake)
         writing.put(training.run())
         assert writing.close()

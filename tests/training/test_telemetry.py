@@ -14,7 +14,7 @@ from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.writer import send
 from epochtop.tui.state.run import RunState
-from epochtop.tui.state.telemetry import LONGEST, RunTelemetry, compared
+from epochtop.tui.state.telemetry import LONGEST, RunTelemetry, planned_and_peak
 from tests.support.engines import Engine, Watch, events
 from tests.support.engines import finished as last_word
 from tests.support.fakes import fake_nvml
@@ -120,15 +120,15 @@ def test_a_summary_has_means_and_the_greatest_memory() -> None:
         )
     )
     assert run.summary() == (
-        "GPU busy 90 % of the time · its multiprocessors 20 % · GPU memory up to 3.0 GiB · 150 W · engine on 1.0 CPUs · "
+        "GPU busy 90 % of the time · multiprocessors 20 % · GPU memory up to 3.0 GiB · 150 W · engine used 1.0 CPUs · "
         "slowed by power limit (50 %)"
     )
 
 
-def test_unknown_figures_are_told_with_their_reason() -> None:
+def test_unknown_figures_have_their_reason() -> None:
     run = RunTelemetry()
     run.add(reading(reason="the NVIDIA driver does not answer", engine_cpu_percent=50.0))
-    assert run.summary() == "engine on 0.5 CPUs · GPU unknown: the NVIDIA driver does not answer"
+    assert run.summary() == "engine used 0.5 CPUs · GPU unknown: the NVIDIA driver does not answer"
 
 
 def test_a_long_run_stays_whole_in_bounded_memory() -> None:
@@ -144,15 +144,15 @@ def test_a_long_run_stays_whole_in_bounded_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("planned", "peak", "said"),
+    ("planned", "peak", "text"),
     [
-        (26_000, 9 << 20, "memory: 25.4 KiB planned, 9.0 MiB held at most"),
+        (26_000, 9 << 20, "25.4 KiB planned, 9.0 MiB peak"),
         (26_000, None, ""),
         (None, 9 << 20, ""),
     ],
 )
-def test_planned_and_held(planned: int | None, peak: int | None, said: str) -> None:
-    assert compared(planned, peak) == said
+def test_planned_and_peak_memory(planned: int | None, peak: int | None, text: str) -> None:
+    assert planned_and_peak(planned, peak) == text
 
 
 def test_a_finished_run_tells_of_its_device() -> None:
@@ -163,7 +163,4 @@ def test_a_finished_run_tells_of_its_device() -> None:
     *summary, verdict = state.apply(finished("finished", values, planned_memory_bytes=1024, peak_memory_bytes=2048))
     assert verdict.text.startswith("finished: ")
     assert [line.text for line in summary] == state.device_summary()
-    assert state.device_summary() == [
-        "device: GPU busy 50 % of the time",
-        "memory: 1.0 KiB planned, 2.0 KiB held at most",
-    ]
+    assert state.device_summary() == ["device: GPU busy 50 % of the time", "memory: 1.0 KiB planned, 2.0 KiB peak"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epochtop.engine.lab.statistics import quantity
+from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.tui.state.run import RunState
 
 LEAST_S = 1.0
@@ -22,7 +22,7 @@ def bottleneck_line(state: RunState, prior_finding: str = "") -> str:
         return prior_finding
     if state.seconds < LEAST_S:
         return ""
-    step_time = f"{quantity(state.seconds / state.step, 's')} a step"
+    step_time = f"{format_quantity(state.seconds / state.step, 's')} a step"
     if not state.started.device.startswith("cuda"):
         return _on_cpu(state, step_time)
     share = state.waited_s / state.seconds

@@ -21,7 +21,7 @@ from epochtop.tui.app.engine import NextEngine
 from epochtop.tui.app.stage import RunSession, Stage
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
-from epochtop.tui.state.telemetry import compared
+from epochtop.tui.state.telemetry import planned_and_peak
 
 LOG_ROWS = 200
 """Most rows of the log that one refresh writes."""
@@ -83,7 +83,7 @@ class RunController:
         state = session.state
         local = state.record is not None and state.record.host == socket.gethostname() and not state.over
         end = state.finished
-        memory = compared(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
+        memory = planned_and_peak(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
         pid = state.record.pid if local and state.record else None
         self._main.machine.show_run(state.telemetry, memory, pid)
 

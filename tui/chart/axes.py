@@ -7,7 +7,9 @@ A range that moves repaints the whole chart, which over SSH is the most expensiv
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, floor, isfinite, log10
+from math import ceil, floor, log10
+
+from epochtop.engine.protocol.quantities import format_clock, format_scientific
 
 Tick = tuple[float, str]
 """Where, in the axis' own numbers, and what is written there."""
@@ -100,32 +102,14 @@ def labels(values: list[float], step: float) -> list[str]:
     largest = max((abs(value) for value in values), default=0.0)
     if largest >= 1e6 or largest < 1e-3:
         digits = max(0, floor(log10(largest)) - floor(log10(step) + 1e-9)) if largest else 0
-        return ["0" if value == 0 else scientific(value, digits) for value in values]
+        return ["0" if value == 0 else format_scientific(value, digits) for value in values]
     decimals = max(0, -floor(log10(step) + 1e-9))
     return [f"{value + 0.0:,.{decimals}f}" for value in values]
 
 
-def scientific(value: float, digits: int) -> str:
-    """1.2e-5: as `format` does it, without padding the exponent."""
-    mantissa, exponent = f"{value:.{digits}e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
 def power_label(value: float) -> str:
     """A tick of a logarithmic axis: 0.05, 10, 2e5."""
-    return f"{value:,.10g}" if 1e-3 * 0.99 <= value < 1e5 else scientific(value, 0)
-
-
-def figure(value: float | None) -> str:
-    """A loss in six characters, or a dash: 0.0912, 12.345, 1.23e7."""
-    if value is None or not isfinite(value):
-        return "—".rjust(6)
-    size = abs(value)
-    if size != 0 and (size < 1e-3 or size >= 99_999.5):
-        text = scientific(value, 2)
-        return (text if len(text) <= 6 else scientific(value, max(0, 8 - len(text)))).rjust(6)
-    whole = len(str(int(size))) + (value < 0)
-    return f"{value:.{max(0, min(4, 5 - whole))}f}".rjust(6)
+    return f"{value:,.10g}" if 1e-3 * 0.99 <= value < 1e5 else format_scientific(value, 0)
 
 
 # --- the x axis ----------------------------------------------------------------------------------------------
@@ -140,13 +124,6 @@ def nice_seconds(value: float) -> float:
     return next((float(time) for time in CLOCK if time >= value), nice(value / 86_400) * 86_400)
 
 
-def clock_label(seconds: float) -> str:
-    """1:30 is a minute and a half, 2:00:00 two hours."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def x_ticks(low: float, high: float, columns: int, unit: str) -> list[Tick]:
     """Ticks of the x axis; only whole steps, and times as minutes and seconds where they are long."""
     if unit == "rate":
@@ -155,7 +132,7 @@ def x_ticks(low: float, high: float, columns: int, unit: str) -> list[Tick]:
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     values = [index * step for index in range(first, last + 1)]
     if unit == "seconds" and high > 60:
-        return [(value, clock_label(value)) for value in values]
+        return [(value, format_clock(value)) for value in values]
     return list(zip(values, labels(values, step), strict=True))
 
 
@@ -175,7 +152,7 @@ RATE_CELLS = 8
 
 def _x_step(low: float, high: float, columns: int, unit: str) -> float:
     clock = unit == "seconds" and high > 60
-    length = max(len(clock_label(high)), 4) if clock else len(f"{high:,.0f}") if high < 1e6 else 6
+    length = max(len(format_clock(high)), 4) if clock else len(f"{high:,.0f}") if high < 1e6 else 6
     rough = (high - low) / max(1, columns // (length + 6))
     if clock:
         return nice_seconds(max(rough, 1))

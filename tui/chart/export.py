@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from math import isfinite, log10
 
+from epochtop.engine.protocol.quantities import format_fixed_width
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
 from epochtop.tui.chart.curves import XY, Trace, View, Visible, visible
@@ -180,7 +181,7 @@ def _legend(trace: Trace, overlays: Sequence[Trace], title: str) -> list[str]:
         parts.append(f'<rect x="{WIDTH - 250}" y="{y - 5}" width="16" height="4" fill="{color}"/>')
         short = name if len(name) <= 22 else f"{name[:21]}…"
         parts.append(_text(WIDTH - 226, y, short, "start"))
-        parts.append(_text(WIDTH - RIGHT - 8, y, axes.figure(value).strip(), "end"))
+        parts.append(_text(WIDTH - RIGHT - 8, y, format_fixed_width(value).strip(), "end"))
     return parts
 
 

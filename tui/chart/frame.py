@@ -12,29 +12,18 @@ from math import isfinite, log10
 
 from rich.cells import cell_len
 
+from epochtop.engine.protocol.quantities import format_fixed_width
 from epochtop.tui.cells.canvas import BLANK, Canvas, Row
+from epochtop.tui.cells.rows import ALARM, FAINT, LEGEND, QUIET, SERIES, TEXT, cut, role_of
 from epochtop.tui.chart import axes
-from epochtop.tui.chart.axes import Limits, figure
+from epochtop.tui.chart.axes import Limits
 from epochtop.tui.chart.curves import Sweep, Trace, Unit, View, Visible, visible
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
 
-TEXT, AXIS, TRAIN, RAW, TEST, BAD, CURSOR, OVERLAY = range(1, 9)
+TRAIN, TEST, *OVERLAYS = (role_of(place) for place in range(SERIES))
 OVERLAY_MARKERS = ("•", "×", "+", "◦")
-STYLES = {
-    BLANK: "text",
-    TEXT: "text",
-    AXIS: "axis",
-    TRAIN: "train",
-    RAW: "raw",
-    TEST: "test",
-    BAD: "bad",
-    CURSOR: "cursor",
-    OVERLAY: "first",
-    OVERLAY + 1: "second",
-    OVERLAY + 2: "third",
-    OVERLAY + 3: "fourth",
-}
-"""The name of the style of each role; without colors the markers still tell curves apart."""
+"""Markers of the overlays; they distinguish curves without colors."""
+AXIS, CURSOR, RAW = QUIET, TEXT, FAINT
 TEST_MARKER = "▪"
 FINE_CELLS = 4500
 """A braille plot of more cells takes over 25 ms; blocks take half of that."""
@@ -147,7 +136,7 @@ def _curves(picture: Picture, shown: _Shown, rows: int) -> list[Curve]:
     curves = [Curve(run.raw, RAW if smoothed else TRAIN, marker)]
     for index, other in enumerate(shown.others):
         style = index % len(OVERLAY_MARKERS)
-        curves.append(Curve(other.smooth, OVERLAY + style, OVERLAY_MARKERS[style], line=False))
+        curves.append(Curve(other.smooth, OVERLAYS[style], OVERLAY_MARKERS[style], line=False))
     if smoothed:
         curves.append(Curve(run.smooth, TRAIN, marker))
     curves.append(Curve(run.tests, TEST, TEST_MARKER, line=False))
@@ -184,10 +173,10 @@ def _bad_mark(canvas: Canvas, trace: Trace, shown: _Shown, cell: Callable[[float
     row = canvas.height // 2 if row is None else row
     note = f"✗ {losses.bad_kind} at step {losses.first_bad_step:,}"
     for other in range(canvas.height):
-        canvas.put(column, other, "╎", BAD, over=False)
+        canvas.put(column, other, "╎", ALARM, over=False)
     start = column if column + len(note) <= canvas.width else column - len(note) + 1
     text = note if start == column else f"{note[2:]} ✗"
-    canvas.put(max(0, start), min(canvas.height - 1, max(row, 3)), text, BAD)
+    canvas.put(max(0, start), min(canvas.height - 1, max(row, 3)), text, ALARM)
 
 
 def _suggestion_mark(canvas: Canvas, sweep: Sweep | None, cell: Callable[[float], int | None]) -> None:
@@ -218,7 +207,7 @@ def _legend(canvas: Canvas, picture: Picture, memory: Memory) -> None:
     blocks = picture.marker_for(canvas.width * canvas.height) == BLOCKS
     for row, (marker, role, text) in enumerate(lines):
         sample = "▄▄" if role == TRAIN and blocks else marker
-        canvas.put(start, row, f" {sample} {text.ljust(width - 4)}", TEXT)
+        canvas.put(start, row, f" {sample} {text.ljust(width - 4)}", LEGEND)
         canvas.put(start + 1, row, sample, role)
 
 
@@ -239,10 +228,9 @@ def legend(trace: Trace, overlays: tuple[Trace, ...]) -> list[tuple[str, int, st
     for index, other in enumerate(overlays):
         style = index % len(OVERLAY_MARKERS)
         name = "".join(char for char in other.name if cell_len(char) == 1)
-        name = name if len(name) <= NAME_CELLS else name[: NAME_CELLS - 1] + "…"
-        lines.append((f" {OVERLAY_MARKERS[style]}", OVERLAY + style, name, other.losses.last))
+        lines.append((f" {OVERLAY_MARKERS[style]}", OVERLAYS[style], cut(name, NAME_CELLS), other.losses.last))
     width = max(len(name) for _, _, name, _ in lines)
-    return [(sample, role, f"{name.ljust(width)} {figure(value)}") for sample, role, name, value in lines]
+    return [(sample, role, f"{name.ljust(width)} {format_fixed_width(value)}") for sample, role, name, value in lines]
 
 
 # --- around the plot -----------------------------------------------------------------------------------------------
@@ -293,11 +281,11 @@ def readout(trace: Trace, step: int) -> str:
     if not bucket.finite:
         parts.append("train NaN" if trace.losses.first_bad_step is not None else "train —")
     elif bucket.finite == 1:
-        parts.append(f"train {figure(bucket.last).strip()}")
+        parts.append(f"train {format_fixed_width(bucket.last).strip()}")
     else:
-        parts.append(f"train {figure(bucket.minimum).strip()}…{figure(bucket.maximum).strip()}")
+        parts.append(f"train {format_fixed_width(bucket.minimum).strip()}…{format_fixed_width(bucket.maximum).strip()}")
     if (point := trace.tests.at(step)) is not None:
-        parts.append(f"{trace.held_out} {figure(point.loss).strip()}")
+        parts.append(f"{trace.held_out} {format_fixed_width(point.loss).strip()}")
     if trace.sweep is not None:
         parts.append(f"learning rate {trace.sweep.rate(step):.2g}")
     if trace.steps_per_epoch > 1:

@@ -12,16 +12,14 @@ from math import floor
 from typing import ClassVar
 
 from rich.markup import escape
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.reactive import reactive
-from textual.strip import Strip
-from textual.widget import Widget
 
 from epochtop.engine.protocol.events import Event, Failed, Finished, Started
-from epochtop.tui.cells.canvas import Row, difference, strip
+from epochtop.tui.cells.rows import cut
+from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.chart import frame
 from epochtop.tui.chart.curves import Trace, Unit, View
 from epochtop.tui.chart.x_range import TAIL, Span, scaled, tail_ends, whole_end, whole_start, within
@@ -37,11 +35,10 @@ def _key(
     return Binding(key, action, description, show, display, tooltip=tooltip, id=f"chart.{name}")
 
 
-class LossChart(Widget, can_focus=True):
+class LossChart(CellWidget, can_focus=True):
     """Training and test loss of a run, live, with other runs behind it."""
 
     BORDER_TITLE = "Loss"
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"loss-chart--{name}" for name in frame.STYLES.values()}
     DEFAULT_CSS = """
     LossChart {
         width: 1fr;
@@ -51,17 +48,6 @@ class LossChart(Widget, can_focus=True):
         border-title-color: $text;
         color: $foreground;
         &:focus { border: round $border; }
-        & > .loss-chart--text { color: $foreground; }
-        & > .loss-chart--axis { color: $text-muted; }
-        & > .loss-chart--train { color: $text-primary; }
-        & > .loss-chart--raw { color: $text-disabled; }
-        & > .loss-chart--test { color: $text-warning; }
-        & > .loss-chart--bad { color: $text-error; text-style: bold; }
-        & > .loss-chart--cursor { color: $text; }
-        & > .loss-chart--first { color: $text-secondary; }
-        & > .loss-chart--second { color: $text-success; }
-        & > .loss-chart--third { color: $text-accent; }
-        & > .loss-chart--fourth { color: $foreground-muted; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -112,18 +98,12 @@ class LossChart(Widget, can_focus=True):
         self.marker = "auto"
         """`auto` is braille, or blocks where the plot is large; or a marker of :mod:`epochtop.tui.chart.plotting`."""
         self._begun = self._ended = False
-        self._told = ""
+        self._foot = ""
         self._zoom = (0.0, 1.0)
-        self._stale, self._recolor = True, False
+        self._stale = True
         self._memory = frame.Memory()
-        self._rows: list[Row] = []
-        self._strips: list[Strip] = []
 
     # --- what the app calls ------------------------------------------------------------------------------------
-
-    def begin(self, total_steps: int | None, steps_per_epoch: int = 1, title: str = "train") -> None:
-        """Show a new run. `total_steps` None means that nobody knows how long it will be."""
-        self.show(Trace(title, steps_per_epoch=max(1, steps_per_epoch)), total_steps)
 
     def show(self, trace: Trace, total_steps: int | None) -> None:
         """Show a run that may have losses already."""
@@ -154,8 +134,6 @@ class LossChart(Widget, can_focus=True):
         elif isinstance(event, Finished | Failed):
             self.finish()
 
-    add_losses = add_evaluation = feed
-
     def finish(self) -> None:
         """The run has ended: the x axis ends where the run did."""
         if not self._ended:
@@ -164,11 +142,10 @@ class LossChart(Widget, can_focus=True):
 
     def tell(self, line: str) -> None:
         """A line at the foot of the frame, as long as it fits; repainted when it changes."""
-        room = max(1, self.size.width - 4)
-        shown = line if len(line) <= room else f"{line[: room - 1]}…"
-        if shown != self._told:
-            self._told = shown
-            self.border_subtitle = escape(shown)
+        foot = cut(line, max(1, self.size.width - 4))
+        if foot != self._foot:
+            self._foot = foot
+            self.border_subtitle = escape(foot)
 
     def set_overlays(self, overlays: Sequence[Trace]) -> None:
         """Show these runs behind the run. The same runs again: they have grown, and :meth:`redraw` shows it."""
@@ -182,26 +159,9 @@ class LossChart(Widget, can_focus=True):
         if not self._stale or not self.size:
             return 0
         self._stale = False
-        return self._replace(frame.compose(self._picture(), self._memory))
+        return self.paint(frame.compose(self._picture(), self._memory))
 
     # --- drawing -----------------------------------------------------------------------------------------------
-
-    def _replace(self, rows: list[Row]) -> int:
-        """Exchange the rows that differ and have just their changed cells repainted."""
-        styles = self._styles()
-        fresh = len(rows) != len(self._rows) or len(rows[0][0]) != len(self._rows[0][0])
-        if fresh:
-            self._rows, self._strips = rows, [strip(row, styles) for row in rows]
-            self.refresh()
-            return len(rows)
-        changed = [(y, span) for y, row in enumerate(rows) if (span := difference(self._rows[y], row))]
-        for y, (start, stop) in changed:
-            self._rows[y], self._strips[y] = rows[y], strip(rows[y], styles)
-            self.refresh(Region(start, y, stop - start, 1))
-        return len(changed)
-
-    def _styles(self) -> dict[int, Style]:
-        return {role: self.get_component_rich_style(f"loss-chart--{name}") for role, name in frame.STYLES.items()}
 
     def _picture(self) -> frame.Picture:
         width, height = self.size
@@ -223,13 +183,6 @@ class LossChart(Widget, can_focus=True):
     def _span_words(self) -> str:
         return f"last {100 * TAIL:g} %" if self.span == "last part" else self.span
 
-    def render_line(self, y: int) -> Strip:
-        """A row as it was last drawn; new losses wait for :meth:`redraw`."""
-        if self._recolor:
-            self._recolor, styles = False, self._styles()
-            self._strips = [strip(row, styles) for row in self._rows]
-        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
-
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As much as there is."""
         return container.height
@@ -237,11 +190,6 @@ class LossChart(Widget, can_focus=True):
     def on_resize(self) -> None:
         """Another size is another chart."""
         self._reset()
-
-    def notify_style_update(self) -> None:
-        """The theme or the focus changed: the same rows in other colors."""
-        super().notify_style_update()
-        self._recolor = True
 
     def _reset(self) -> None:
         """Draw now, with ranges that remember nothing."""

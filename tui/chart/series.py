@@ -215,10 +215,6 @@ class LossSeries:
         indices = [min(size, max(0, ceil(edge / self.width))) for edge in edges]
         return [self._column(a, b) if a < b else None for a, b in pairwise(indices)]
 
-    def points(self, start: float, stop: float, columns: int) -> list[Column | None]:
-        """Columns of equal width over the steps from `start` to `stop`."""
-        return self.columns([start + (stop - start) * i / columns for i in range(columns + 1)])
-
     def bucket(self, step: float) -> Column | None:
         """The bucket that holds `step`; None outside of the run."""
         index = int(step // self.width)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from epochtop.engine.protocol.quantities import bytes_, number
+from epochtop.engine.protocol.quantities import format_bytes, format_number
 from epochtop.engine.protocol.requests import BatchFound
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.tui.cli.train import STATUS, train_to_the_end
@@ -67,7 +67,7 @@ def _rate_text(run: Path, state: RunState) -> str:
     suggestion = state.finished.suggestion
     if suggestion is None:
         return f"{state.finished.advice}; `epochtop attach {run.name}` shows the curve"
-    first, lowest = number(suggestion.first_loss), number(suggestion.lowest_loss)
+    first, lowest = format_number(suggestion.first_loss), format_number(suggestion.lowest_loss)
     return (
         f"--learning-rate {suggestion.learning_rate:g}\n"
         f"the loss fell fastest at this rate; it fell from {first} to its lowest value, {lowest}, at "
@@ -87,12 +87,14 @@ def find_batch(spec: RunSpec, margin: float, as_json: bool) -> int:
 
 
 def _batch_text(reply: BatchFound) -> str:
-    tries = ", ".join(f"{rows:,}: {bytes_(need) if need is not None else 'did not fit'}" for rows, need in reply.tries)
+    tries = ", ".join(
+        f"{rows:,}: {format_bytes(need) if need is not None else 'did not fit'}" for rows, need in reply.tries
+    )
     kind = "all training rows" if reply.batch_size == reply.rows else "the largest power of two that fits"
     return (
         f"--batch-size {reply.batch_size}\n"
         f"{kind} on {reply.device}, of {reply.rows:,} rows; {reply.ended}\n"
-        f"a row needs {bytes_(reply.row_bytes)}; this batch needs {bytes_(reply.needed_bytes)} of "
-        f"{bytes_(reply.budget_bytes)}, {reply.margin:.0%} of the {bytes_(reply.available_bytes)} that were free\n"
+        f"a row needs {format_bytes(reply.row_bytes)}; this batch needs {format_bytes(reply.needed_bytes)} of "
+        f"{format_bytes(reply.budget_bytes)}, {reply.margin:.0%} of the {format_bytes(reply.available_bytes)} that were free\n"
         f"measured in full steps with an evaluation: {tries}"
     )

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from epochtop.engine.protocol.quantities import bytes_, count, number, rate, seconds
+from epochtop.engine.protocol.quantities import format_bytes, format_number, format_rate, format_seconds, plural
 from epochtop.engine.protocol.requests import Accepted, Refused
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import index, reader, writer
@@ -51,12 +51,12 @@ def summarize(spec: RunSpec) -> int:
 
     plan = ask(lambda standby: standby.describe(spec))
     assert plan.summary is not None
-    free = f" of {bytes_(plan.available_bytes)} free" if plan.available_bytes is not None else ""
+    free = f" of {format_bytes(plan.available_bytes)} free" if plan.available_bytes is not None else ""
     validation = f", {plan.validation_rows:,} for validation" if plan.validation_rows else ""
     lines = (
         *summary_lines(plan.summary),
-        f"{count(plan.rows, 'training row')}{validation}, {plan.test_rows:,} for the test",
-        f"{count(plan.steps, 'step')} on {plan.device}, about {bytes_(plan.memory_bytes)}{free}, data included",
+        f"{plural(plan.rows, 'training row')}{validation}, {plan.test_rows:,} for the test",
+        f"{plural(plan.steps, 'step')} on {plan.device}, about {format_bytes(plan.memory_bytes)}{free}, data included",
     )
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
@@ -180,7 +180,7 @@ class Lines:
         if state.seconds < self._next_s or state.over:
             return
         self._next_s = state.seconds + min(10.0, max(1.0, state.seconds / 10))
-        self._write(f"{seconds(state.seconds):>8}  {progress_text(state)}")
+        self._write(f"{format_seconds(state.seconds):>8}  {progress_text(state)}")
 
     @staticmethod
     def _write(text: str) -> None:
@@ -192,12 +192,12 @@ def progress_text(state: RunState, brief: bool = False) -> str:
     """Progress in one line of nearly fixed widths; `brief` leaves out test loss and speed."""
     total = state.total_steps
     share = state.step / total if total else 0.0
-    steps = f"{state.step:>{len(f'{total:,}')},} of {total:,}  {share:4.0%}  loss {number(state.loss)}"
-    left = f"{seconds(state.remaining_s)} left"
+    steps = f"{state.step:>{len(f'{total:,}')},} of {total:,}  {share:4.0%}  loss {format_number(state.loss)}"
+    left = f"{format_seconds(state.remaining_s)} left"
     if brief:
         return f"{steps}  {left}"
-    test = f"  test {number(state.test_loss)}" if state.test_loss is not None else ""
-    return f"{steps}{test}  {rate(state.steps_per_second)}  {left}"
+    test = f"  test {format_number(state.test_loss)}" if state.test_loss is not None else ""
+    return f"{steps}{test}  {format_rate(state.steps_per_second)}  {left}"
 
 
 class Bar:

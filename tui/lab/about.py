@@ -18,8 +18,8 @@ from epochtop.engine.lab.experiment import Experiment
 from epochtop.engine.protocol.applicability import applies
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.fields import Field, field, fields, parse, show, spec_from, texts_of
-from epochtop.engine.protocol.presets import CHOOSERS, recipe
-from epochtop.engine.protocol.quantities import age
+from epochtop.engine.protocol.presets import CHOOSERS, preset
+from epochtop.engine.protocol.quantities import format_age
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import QUIET, TEXT, labelled
@@ -207,7 +207,7 @@ class About(Vertical):
         texts = texts_of(base) | self._texts()
         if all(texts[name] == show(getattr(base, name)) for name in CHOOSERS):
             return texts
-        suits = recipe(*(texts[name].strip() for name in CHOOSERS))
+        suits = preset(*(texts[name].strip() for name in CHOOSERS))
         free = {
             name
             for name in suits
@@ -252,6 +252,6 @@ def sentence(text: str) -> str:
 
 
 def _newest(result: SavedResult, now: float) -> str:
-    old = age(now - result.created)
+    old = format_age(now - result.created)
     when = "now" if old == "now" else f"{old} ago"
     return f"{result.finding or result.state} ({when})"

@@ -16,7 +16,7 @@ from textual.widgets import DataTable
 
 from epochtop.engine.lab.catalog import experiments
 from epochtop.engine.lab.experiment import Experiment
-from epochtop.engine.protocol.quantities import age
+from epochtop.engine.protocol.quantities import format_age
 from epochtop.tui.cells.rows import cut
 from epochtop.tui.lab.saved_results import ResultIndex, SavedResult
 from epochtop.tui.screens.status import MARKS
@@ -199,7 +199,7 @@ class ResultList(LineTable):
         return {result.id: cut(self._line(result, cells), cells) for result in self._results}
 
     def _line(self, result: SavedResult, cells: int) -> str:
-        mark, old = MARKS[result.state], age(self._now() - result.created)
+        mark, old = MARKS[result.state], format_age(self._now() - result.created)
         position = "◂" if result.id == self._shown else "▪" if result.id == self._against else ""
         if cells < NARROW:
             return f"{mark} {result.id.removeprefix(f'{result.experiment}-'):<5} {old:>{AGE}} {position}"

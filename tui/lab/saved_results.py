@@ -13,7 +13,7 @@ import msgspec
 
 from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, Concluded, Failed, Measured, decode_event
 from epochtop.engine.protocol.experiments import Cell
-from epochtop.engine.protocol.quantities import age
+from epochtop.engine.protocol.quantities import format_age
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.paths import EVENTS, RECORD, lab_home
@@ -121,7 +121,7 @@ def print_results(home: Path, as_json: bool, width: int) -> int:
     now, cells = time.time(), max(len(result.id) for result in results)
     for result in results:
         quick = "quick" if result.quick else ""
-        line = f"{result.id:<{cells}}  {result.state:<8}  {quick:<5}  {age(now - result.created):>6}  {result.finding}"
+        line = f"{result.id:<{cells}}  {result.state:<8}  {quick:<5}  {format_age(now - result.created):>6}  {result.finding}"
         sys.stdout.write(cut(line, width).rstrip() + "\n")
     return 0
 

@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 
-from epochtop.engine.protocol.quantities import UNKNOWN, age, number, seconds
+from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_number, format_seconds
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import RunSummary, delete, rename, run_paths, summarize
 from epochtop.engine.runs.paths import EVENTS, RECORD
@@ -67,10 +67,10 @@ def _row(summary: RunSummary, now: float, mark: str, width: int) -> tuple[str, .
         MARKS[summary.state],
         _fit(summary.name or summary.id, width),
         summary.state,
-        number(summary.final_loss),
+        format_number(summary.final_loss),
         summary.device or UNKNOWN,
-        seconds(summary.seconds),
-        age(now - summary.created),
+        format_seconds(summary.seconds),
+        format_age(now - summary.created),
         mark,
     )
 

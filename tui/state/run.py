@@ -28,11 +28,11 @@ from epochtop.engine.protocol.events import (
     Telemetry,
     Warned,
 )
-from epochtop.engine.protocol.quantities import count, number, seconds
+from epochtop.engine.protocol.quantities import format_number, format_seconds, plural
 from epochtop.engine.runs.index import last_loss
 from epochtop.engine.runs.reader import BadLine
 from epochtop.tui.state.lines import Line, LineKind
-from epochtop.tui.state.telemetry import RunTelemetry, compared
+from epochtop.tui.state.telemetry import RunTelemetry, planned_and_peak
 
 State = Literal["starting", "running", "paused", "finished", "stopped", "diverged", "failed", "died"]
 
@@ -129,7 +129,7 @@ class RunState:
             case Evaluated():
                 self.test_loss, self.test_metric = event.loss, event.metric
                 self.evaluated = event
-                text = f"step {event.step:,}: {self.held_out} loss {number(event.loss)}{self._metrics(event)}"
+                text = f"step {event.step:,}: {self.held_out} loss {format_number(event.loss)}{self._metrics(event)}"
                 return [Line(text, "evaluation")]
             case Mapped():
                 self.mapped = event
@@ -170,8 +170,8 @@ class RunState:
     def device_summary(self) -> list[str]:
         """After the end: how busy the device was, and how much memory the run used."""
         end, busy = self.finished, self.telemetry.summary()
-        memory = compared(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
-        return list(filter(None, (f"device: {busy}" if busy else "", memory)))
+        memory = planned_and_peak(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
+        return list(filter(None, (f"device: {busy}" if busy else "", f"memory: {memory}" if memory else "")))
 
     def _add_losses(self, event: Losses) -> None:
         self.step = event.first_step + len(event.values) // 4
@@ -185,8 +185,8 @@ class RunState:
     def _start_summary(event: Started) -> str:
         return (
             f"started on {event.device} ({event.device_name}), {event.executor}, "
-            f"{count(event.threads, 'thread')}: {count(event.steps, 'step')}, {count(event.rows, 'row')}, "
-            f"{count(event.parameters, 'parameter')}"
+            f"{plural(event.threads, 'thread')}: {plural(event.steps, 'step')}, {plural(event.rows, 'row')}, "
+            f"{plural(event.parameters, 'parameter')}"
         )
 
     def _finish(self, event: Finished) -> None:
@@ -201,7 +201,7 @@ class RunState:
         self.executor = event.executor or self.executor
         self._recent.clear()
         again = event.recorded - event.step
-        repeated = f"; repeats the {count(again, 'step')} after the checkpoint" if again else ""
+        repeated = f"; repeats the {plural(again, 'step')} after the checkpoint" if again else ""
         why = f" ({event.why})" if event.why else ""
         return f"resumed from step {event.step:,} on {event.device}{repeated}{why}"
 
@@ -211,16 +211,16 @@ class RunState:
         metrics = event.metrics or {main: event.metric}  # logs of older versions have the headline alone
         names = sorted(metrics, key=lambda name: name != main)
         titles = ("R²" if name == "r2" else name.replace("_", " ") for name in names)
-        return "".join(f", {title} {number(metrics[name])}" for title, name in zip(titles, names, strict=True))
+        return "".join(f", {title} {format_number(metrics[name])}" for title, name in zip(titles, names, strict=True))
 
     def _summary(self, end: Finished) -> str:
-        took = f"{count(end.steps, 'step')} in {seconds(end.seconds)}"
+        took = f"{plural(end.steps, 'step')} in {format_seconds(end.seconds)}"
         if end.outcome == "diverged":
             return f"diverged: {end.reason} · {end.advice}"
-        parts = [f"{end.outcome}: {took}", f"loss {number(end.final_loss)}"]
+        parts = [f"{end.outcome}: {took}", f"loss {format_number(end.final_loss)}"]
         if end.test_loss is not None:
-            parts.append(f"test {number(end.test_loss)}")
-            parts += [f"{self.metric_name} {number(end.test_metric)}"] if self.metric_name else []
+            parts.append(f"test {format_number(end.test_loss)}")
+            parts += [f"{self.metric_name} {format_number(end.test_metric)}"] if self.metric_name else []
         if end.outcome == "stopped":
             parts.append(end.reason)
         if end.advice:

@@ -55,7 +55,7 @@ def own(job: Job) -> list[Feed]:
     if not isinstance(rows, Rows):
         return []
     feeds = []
-    if memory_estimate.resident(spec, job.workload, job.device, []):
+    if memory_estimate.resident(spec, job.workload, job.device)[0]:
         x, y = (torch.from_numpy(array).to(job.device) for array in (rows.x, rows.y))
         feeds.append(_steady("resident", ResidentBatches(x, y, spec.batch_size, spec.seed, share)))
     return [*feeds, _steady("streamed", StreamedBatches(rows, spec.batch_size, spec.seed, share, job.device))]

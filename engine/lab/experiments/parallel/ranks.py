@@ -26,13 +26,12 @@ from epochtop.engine.distributed.group import run_steps
 from epochtop.engine.distributed.launcher import LocalLauncher, _stay_on_this_machine, open_store, reach_store
 from epochtop.engine.distributed.leader import RankGroupLeader, RankLauncher
 from epochtop.engine.distributed.orders import RankError, RankFailure
-from epochtop.engine.job.job import Job, build
-from epochtop.engine.job.plan import describe
+from epochtop.engine.job.job import Job
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import Workload
 from epochtop.engine.lab.experiment import Stopped
 from epochtop.engine.lab.instruments.clocks import wait_for
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.step.batches import DataShard
 from epochtop.engine.step.window import LossWindow
 
 INTERFACE = "GLOO_SOCKET_IFNAME"
@@ -66,11 +65,11 @@ class Crew:
 def crew(spec: RunSpec, workload: Workload) -> Iterator[Crew]:
     """`spec.processes` processes with the job of `spec`, ready to take steps. Raises RankError where one of them fails."""
     before = os.environ.get(INTERFACE)
-    job = build(spec, workload, describe(spec, workload), DataShard(0, spec.processes))
+    job = prepare_job(spec, workload)
     members: RankLauncher = Forked(spec.processes) if may_fork() else LocalLauncher(spec.processes, give_up)
     team = RankGroupLeader(members)
     try:
-        team.gather(job, 0, None, {})
+        job = team.gather(job, 0, None, {})
         yield Crew(job, team)
         team.end()
     except (Stopped, GeneratorExit):
