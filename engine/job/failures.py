@@ -1,4 +1,7 @@
-"""What went wrong in a run, in words: message and advice for :class:`epochtop.engine.protocol.events.Failed`."""
+"""Exceptions explained to people: message and advice for :class:`epochtop.engine.protocol.events.Failed`.
+
+No logic may depend on these texts.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,14 @@ from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.job import oom_advice
 from epochtop.engine.job.job import Job
 from epochtop.engine.protocol.events import Failed
+from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks.tracebacks import user_line
 
 
 def failed(error: BaseException, step: int, job: Job | None = None, task: str = "") -> Failed:
-    """The event for an exception that ended the run of `job`, if there was one yet, before `step` was done."""
+    """The event for an exception before `step` was done. `job` is None if the exception came before it was built."""
+    if isinstance(error, Invalid):
+        return Failed(time=time.time(), step=step, message=str(error))
     message, advice = explain(error)
     if job is not None and is_out_of_memory(error):
         message, advice = oom_advice.message(error, job.device), oom_advice.advice(job)
@@ -28,15 +34,17 @@ def failed(error: BaseException, step: int, job: Job | None = None, task: str = 
 
 
 def explain(error: BaseException) -> tuple[str, str]:
-    """What happened and what would help. The advice is empty for what nobody has explained yet."""
+    """What happened and what would help; no advice for an unknown kind of error."""
+    if isinstance(error, Invalid):
+        return str(error), ""
     text = str(error).strip()
     first = text.splitlines()[0] if text else type(error).__name__
     if is_out_of_memory(error):
-        return f"out of memory: {first}", "use a smaller batch_size or a smaller model; `epochtop find-batch` finds one"
+        return f"out of memory: {first}", "use a smaller model or batch_size; `epochtop find-batch` finds a batch_size"
     if "device-side assert" in text:
-        return f"a CUDA kernel stopped: {first}", "run it with device cpu to see which value is wrong"
+        return f"a CUDA kernel stopped: {first}", "run with device cpu to see which value is wrong"
     if "same device" in text or re.search(r"is on cpu.*expected.*(gpu|cuda)", text, re.IGNORECASE | re.DOTALL):
-        return first, "model, inputs and labels must be on one device: move each with .to(device)"
+        return first, "model, inputs and labels must be on one device; move them with .to(device)"
     if re.search(r"CUDA error|cuDNN|CUBLAS", text):
-        return first, "the GPU or its driver failed; look at `nvidia-smi`, or run with device cpu"
+        return first, "the GPU or its driver failed; check `nvidia-smi`, or run with device cpu"
     return f"{type(error).__name__}: {first}", ""

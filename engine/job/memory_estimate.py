@@ -1,4 +1,4 @@
-"""What a run will need, against what the device has: said before it begins."""
+"""Estimates of the memory that a run needs, compared with the free memory before the run begins."""
 
 from __future__ import annotations
 
@@ -9,37 +9,38 @@ from epochtop.engine.job.workload import Workload
 from epochtop.engine.models import summary
 from epochtop.engine.models.summary import held_bytes, memory_bytes, scaled
 from epochtop.engine.models.trace import measure
+from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.requests import ModelSummary, Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 SHARE = 0.5
-"""Rows lie on the device while they need at most this share of its free memory."""
+"""Rows are kept on the device if they need at most this share of its free memory."""
 
 
 def summary_of(spec: RunSpec, workload: Workload, rows: int) -> ModelSummary:
-    """The model of a run and what it keeps for a batch of `rows`. Raises Invalid where the rows do not fit it."""
+    """The model of a run and its memory for batches of `rows`. Raises Invalid if the model does not accept the rows."""
     if workload.task is not None:
-        few = workload.task.batch(2)[0]
-        return scaled(measure(workload.task.model, few), rows)
+        two_rows = workload.task.batch(2)[0]
+        return scaled(measure(workload.task.model, two_rows), rows)
     assert workload.preparation is not None
     return summary.summary_of(spec, workload.preparation, workload.outputs, rows, workload.shape)
 
 
-def check(made: Plan, spec: RunSpec) -> None:
-    """Raises Invalid for a run that does not fit."""
-    needed, available = made.memory_bytes, made.available_bytes
+def check(plan: Plan, spec: RunSpec) -> None:
+    """Raise Invalid if a run does not fit into memory."""
+    needed, available = plan.memory_bytes, plan.available_bytes
     if available is None or needed <= available:
         return
-    name, shown = _size_field(spec)
+    name, value = _size_field(spec)
     raise Invalid(
         name,
-        f"{shown}: {made.parameters:,} parameters and batches of {spec.batch_size or made.rows:,} rows need about "
-        f"{gib(needed)}, {made.device} has {gib(available)} free; use smaller layers or a smaller batch",
+        f"{value}: {plan.parameters:,} parameters and batches of {spec.batch_size or plan.rows:,} rows need about "
+        f"{format_bytes(needed)}, but {plan.device} has {format_bytes(available)} free; use smaller layers or a smaller batch",
     )
 
 
 def _size_field(spec: RunSpec) -> tuple[str, str]:
-    """The field that says how large the model is, and its value."""
+    """The field that determines the size of the model, and its value."""
     if spec.task:
         return "task", spec.task
     if spec.model == "mlp":
@@ -47,29 +48,20 @@ def _size_field(spec: RunSpec) -> tuple[str, str]:
     return "width", str(spec.width)
 
 
-__all__ = ["check", "gib", "held_bytes", "memory_bytes", "resident", "summary_of"]
+__all__ = ["check", "held_bytes", "memory_bytes", "resident", "summary_of"]
 
 
-def gib(size: int) -> str:
-    """A size in binary units that fit."""
-    if size < 2**20:
-        return f"{size / 2**10:,.1f} KiB"
-    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
-
-
-def resident(spec: RunSpec, workload: Workload, device: torch.device, notes: list[str]) -> bool:
-    """Whether the rows are to lie on `device`; says why."""
+def resident(spec: RunSpec, workload: Workload, device: torch.device) -> tuple[bool, list[str]]:
+    """Whether the rows are kept on `device`, and a note that says why."""
     if device.type == "cpu" and spec.placement != "stream":
-        return True  # the host's memory is the device's
+        return True, []  # the host's memory is the device's
     free = free_bytes(device, exact=True)
-    if spec.placement == "auto":
-        fits = free is None or workload.bytes <= SHARE * free
-        if not fits:
-            notes.append(
-                f"rows are streamed: {gib(workload.bytes)} is more than half of the {gib(free or 0)} free on {device}"
-            )
-        return fits
-    notes.append(
-        f"rows are {'streamed from the host' if spec.placement == 'stream' else f'kept on {device}'}, as asked"
-    )
-    return spec.placement == "device"
+    if spec.placement == "device":
+        return True, [f"rows are kept on {device}, as asked"]
+    if spec.placement == "stream":
+        return False, ["rows are streamed from the host, as asked"]
+    if free is None or workload.bytes <= SHARE * free:
+        return True, []
+    return False, [
+        f"rows are streamed: {format_bytes(workload.bytes)} is more than half of the {format_bytes(free)} free on {device}"
+    ]

@@ -15,9 +15,10 @@ import msgspec
 
 from epochtop.engine.lab.experiment import Experiment, Picture
 from epochtop.engine.lab.measurements import Row
-from epochtop.engine.lab.statistics import Difference, Figure, figure, gathered, of_picture, percent, quantity
+from epochtop.engine.lab.statistics import Difference, Figure, figure, gathered, of_picture
 from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
 from epochtop.engine.protocol.fields import fields, parse, show, texts_of
+from epochtop.engine.protocol.quantities import format_percent, format_quantity
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 Outcome = Literal["more", "less", "same", "seldom", "unknown", "before", "after"]
@@ -174,7 +175,7 @@ def _subject(count: int, total: int, first: bool, last: bool) -> str:
 
 
 def _times(ratio: float) -> str:
-    return quantity(ratio, "×") if ratio >= BARELY else percent(ratio - 1)
+    return format_quantity(ratio, "×") if ratio >= BARELY else format_percent(ratio - 1)
 
 
 def compare_picture(picture: Picture, before: Sequence[Row], after: Sequence[Row]) -> PictureComparison:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.measurements import Measurement, Row
 from epochtop.engine.protocol.experiments import Cell
+from epochtop.engine.protocol.quantities import format_quantity
 
 AnyRow = Mapping[str, Cell] | Measurement
 """A stored row or a struct; a column is a key of the one and a field of the other."""
@@ -210,44 +211,12 @@ def _solve(rows: Sequence[Sequence[float]]) -> list[float] | None:
 
 # --- words -------------------------------------------------------------------------------------------------------
 
-_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-_SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
-
-
-def quantity(value: float | None, unit: str = "") -> str:
-    """A number with three digits and its unit; seconds and bytes in the prefix that suits them."""
-    if value is None or not math.isfinite(value):
-        return "—"
-    match unit:
-        case "s":
-            return _scaled(value, _TIMES)
-        case "B":
-            return _scaled(value, _SIZES)
-        case "B/s":
-            return f"{_scaled(value, _SIZES)}/s"
-        case "%":
-            return f"{_digits(value)} %"
-        case _:
-            return f"{_digits(value)} {unit}".rstrip()
-
-
-def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
-    size, name = next(((size, name) for size, name in units if abs(value) >= size), units[-1])
-    return f"{_digits(value / size)} {name}"
-
-
-def _digits(value: float) -> str:
-    size = abs(value)
-    if size >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
-
 
 def with_spread(value: Figure, unit: str = "s") -> str:
     """`61 µs (60 µs … 63 µs)`; `61 µs (once)` for a single measurement."""
     if value.count < 2:
-        return f"{quantity(value.median, unit)} (once)"
-    return f"{quantity(value.median, unit)} ({quantity(value.low, unit)} … {quantity(value.high, unit)})"
+        return f"{format_quantity(value.median, unit)} (once)"
+    return f"{format_quantity(value.median, unit)} ({format_quantity(value.low, unit)} … {format_quantity(value.high, unit)})"
 
 
 def quartiles_apart(subject: str, figures: Iterable[Figure]) -> str:
@@ -260,8 +229,3 @@ def rounds_of(figures: Iterable[Figure]) -> str:
     """The number of rounds behind most of these figures: `5 rounds`."""
     rounds = figure([float(one.count) for one in figures]).median
     return f"{rounds:.0f} round{'s' * (rounds != 1)}"
-
-
-def percent(fraction: float) -> str:
-    """A fraction as a percentage."""
-    return quantity(100 * fraction, "%")

@@ -1,18 +1,92 @@
-"""How an engine's process leaves the terminal and the pipes it was started with."""
+"""The life of a process that owns a run directory: it leaves its terminal, records, answers commands and signals, ends.
+
+Training runs and experiments share it; what they do in between is their :class:`Work`. Must never import a concrete one.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
+from epochtop.engine.protocol.events import AnyEvent, Failed, Stop
+from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import OUTPUT
+from epochtop.engine.training.recorder import Recorder
+
+RUN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Work(Protocol):
+    """What a run directory's process does between its first and its last event."""
+
+    def run(self, recorder: Recorder) -> AnyEvent:
+        """Work to the end and return the last event, :class:`Failed` after an exception. Must not raise."""
+        ...
+
+    def wake(self) -> None:
+        """Look at `recorder.commands`; called from another thread or a signal handler when a command has arrived."""
+        ...
+
+    def close(self) -> None:
+        """Leave no process behind. Called after the last event has been handed over."""
+        ...
+
+
+def serve(work: Work, path: Path, spec: RunSpec, *, attached: bool = False, resumed: bool = False) -> int:
+    """Do `work` for the run at `path`. Returns the exit status: 1 if it failed or its log could not be written.
+
+    `attached` keeps standard input and output. `resumed` ignores commands given before now.
+    """
+    if not attached:
+        detach(path)
+    recorder = Recorder(path, spec, resumed=resumed)
+    recorder.start(on_command=work.wake)
+    work.wake()
+    stop_on_signals(recorder, work.wake)
+    last = work.run(recorder)
+    recorder.put(last)
+    work.close()
+    return int(not recorder.close() or isinstance(last, Failed))
 
 
 def detach(run: Path) -> None:
-    """Input from nowhere, output into the run."""
+    """Read from nowhere, write standard output and error into the run's `output.log`."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     output = os.open(run / OUTPUT, os.O_WRONLY | os.O_APPEND)
     for descriptor, source in ((0, nothing), (1, output), (2, output)):
         os.dup2(source, descriptor)
     os.close(nothing)
     os.close(output)
+
+
+def hold_signals() -> None:
+    """Delay signals until :func:`serve` can answer them: from now on they are meant for the run."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
+
+
+def release_signals() -> None:
+    """Deliver signals again."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
+
+
+def stop_on_signals(recorder: Recorder, wake: Callable[[], None]) -> None:
+    """Turn SIGTERM and SIGINT into the command Stop; ignore SIGHUP. To be called in the main thread."""
+
+    def stop(number: int, _frame: object) -> None:
+        recorder.commands.put(Stop(by=f"signal {signal.Signals(number).name}"))
+        wake()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    release_signals()
+
+
+def freeze_heap() -> None:
+    """Exempt all objects that exist now from garbage collection: later collections need not look at them."""
+    gc.collect()
+    gc.freeze()

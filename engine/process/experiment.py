@@ -1,21 +1,20 @@
-"""An experiment in the engine's process: measure, write every row, conclude, whatever happens.
+"""One experiment in the engine's process: measure, record every row, conclude, whatever happens.
 
-It is a run directory like any other: viewers come and go, a lost line loses nothing, Stop keeps the rows so far.
+An experiment has a run directory like any run: viewers come and go, a broken connection loses nothing, and Stop keeps
+the rows so far.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import platform
-import signal
 import sys
-import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from queue import Empty
-from typing import IO, Any
+from queue import Empty, SimpleQueue
+from typing import IO, Literal
 
 import msgspec
 import torch
@@ -23,47 +22,47 @@ import torch
 from epochtop.engine.device import inventory
 from epochtop.engine.device.select import choose_device
 from epochtop.engine.hardware import usable_cpus, usable_memory_bytes
-from epochtop.engine.job.failures import explain
+from epochtop.engine.job.failures import failed
 from epochtop.engine.lab.catalog import find
 from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Stopped
 from epochtop.engine.lab.experiments import measurement_of
 from epochtop.engine.lab.measurements import Measurement, stored
-from epochtop.engine.lab.setting import changing
-from epochtop.engine.process.daemon import detach
-from epochtop.engine.protocol.events import Concluded, Failed, Measured, Noted, Prepared, Stop
+from epochtop.engine.process import daemon
+from epochtop.engine.protocol.codes import PHASE
+from epochtop.engine.protocol.events import AnyCommand, Concluded, Failed, Measured, Noted, Prepared, Stop
 from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
-from epochtop.engine.protocol.fields import parse
+from epochtop.engine.protocol.fields import parse, with_setting
 from epochtop.engine.protocol.rules import check
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.training.recorder import Recorder
 
 BUDGET_S, QUICK_S = 45.0, 3.4
-"""What an experiment may take, below the 60 and 10 s that it must end in."""
+"""Time for an experiment, so that it ends within 60 s, or within 10 s if it is quick."""
 
 
-def prepared(asked: ExperimentRequest, spec: RunSpec, folder: Path) -> tuple[Experiment, ExperimentContext]:
-    """The experiment and what it measures with. Raises Invalid."""
-    experiment = find(asked.name)
-    values = {name: parse(name, text, experiment.fields) for name, text in asked.fields.items()}
+def make_experiment(request: ExperimentRequest, spec: RunSpec, folder: Path) -> tuple[Experiment, ExperimentContext]:
+    """The requested experiment and its context. Raises Invalid."""
+    experiment = find(request.name)
+    values = {name: parse(name, text, experiment.fields) for name, text in request.fields.items()}
     fields = msgspec.convert(values, experiment.fields)
     check(spec)
-    seen, cannot_see = reachable(spec.device)
+    devices, limits = reachable_devices(spec.device)
     if experiment.job is not None and spec.processes > 1 and not experiment.several_processes:
-        cannot_see.append(f"measured with 1 process, not with {spec.processes}")
+        limits.append(f"measured with 1 process, not with {spec.processes}")
     context = ExperimentContext(
         fields=fields,
         spec=spec,
-        devices=seen,
-        budget_s=QUICK_S if asked.quick else BUDGET_S,
+        devices=devices,
+        budget_s=QUICK_S if request.quick else BUDGET_S,
         folder=folder,
-        quick=asked.quick,
-        cannot_see=cannot_see,
+        quick=request.quick,
+        cannot_see=limits,
     )
     return experiment, context
 
 
-def reachable(device: str) -> tuple[tuple[str, ...], list[str]]:
-    """The devices to measure on where `device` is asked for (`auto` is all kinds), and what cannot be seen."""
+def reachable_devices(device: str) -> tuple[tuple[str, ...], list[str]]:
+    """The devices to measure on if the spec's device is `device` (`auto`: all kinds), and what that leaves unmeasured."""
     best = choose_device(device)
     if device != "auto":
         return (str(best),), [f"everything was measured on {best} alone, as asked"]
@@ -73,91 +72,98 @@ def reachable(device: str) -> tuple[tuple[str, ...], list[str]]:
     return ("cpu",), [f"nothing could be measured on a GPU: {why}"]
 
 
-class Experimenting:
-    """One experiment, from its run directory on. :meth:`serve` as of :class:`epochtop.engine.process.run.Run`."""
+class ExperimentRun:
+    """One experiment with its run directory."""
 
     def __init__(self, experiment: Experiment, context: ExperimentContext, path: Path, lock: IO[bytes]) -> None:
+        """`lock` is the run directory's lock, which this object keeps open."""
         self._experiment, self._context, self.path, self._lock = experiment, context, path, lock
         self._rows: list[Measurement] = []
+        self._commands: SimpleQueue[AnyCommand] = SimpleQueue()  # the recorder's, once there is one
 
     def serve(self) -> int:
         """Measure to the end, whatever the end is. Returns the exit status: 1 if it failed."""
-        detach(self.path)
+        return daemon.serve(self, self.path, self._context.spec)
+
+    # --- as the daemon's work ----------------------------------------------------------------------------
+
+    def run(self, recorder: Recorder) -> Concluded | Failed:
+        """Measure and conclude; returns the last event."""
         context = self._context
-        self._recorder = recorder = Recorder(self.path, context.spec)
-        recorder.start(on_command=self._hear)
-        self._hear()
-        self._end_on_signals()
-        context.note = lambda message: recorder.put(Noted(message=message))
+        context.note = lambda message: recorder.put(Noted(message=message, code=PHASE))
         context.start = time.perf_counter()
-        end = self._measure()
-        recorder.put(end)
-        return int(not recorder.close() or isinstance(end, Failed))
-
-    def _measure(self) -> Concluded | Failed:
-        context, experiment = self._context, self._experiment
-        outcome: Any = "finished"
-        gc.collect()
-        gc.freeze()
+        self._commands = recorder.commands
+        self.wake()
+        daemon.freeze_heap()
         try:
-            self._recorder.put(
-                Prepared(
-                    time=time.time(),
-                    budget_s=context.budget_s,
-                    devices=context.devices,
-                    machine=machine(context.devices),
-                    cannot_see=tuple(context.cannot_see),
-                )
-            )
-            try:
-                for row in measurement_of(experiment.name)(context):
-                    self._rows.append(row)
-                    self._recorder.put(Measured(values=stored(row)))
-            except Stopped:
-                outcome = "stopped"
-            verdict = experiment.conclude(Findings(self._rows, context.fields, context.spec, context.devices))
-            if experiment.job is not None:
-                verdict = msgspec.structs.replace(verdict, setting=changing(verdict.setting, context.spec))
-            return Concluded(
-                time=time.time(),
-                seconds=time.perf_counter() - context.start,
-                outcome=outcome,
-                verdict=verdict,
-                cannot_see=tuple(context.cannot_see),
-            )
+            recorder.put(_prepared(context))
+            return self._concluded(self._measure(recorder))
         except BaseException as error:
-            return self._failed(error)
+            event = failed(error, len(self._rows))
+            sys.stderr.write(event.traceback)
+            return event
 
-    def _failed(self, error: BaseException) -> Failed:
-        import traceback
-
-        if isinstance(error, Invalid):
-            return Failed(time=time.time(), step=len(self._rows), message=str(error))
-        message, advice = explain(error)
-        told = "".join(traceback.format_exception(error))
-        sys.stderr.write(told)
-        return Failed(time=time.time(), step=len(self._rows), message=message, advice=advice, traceback=told)
-
-    def _hear(self) -> None:
-        """Stop is the only command that an experiment obeys."""
-        with contextlib.suppress(Empty):  # heard from two threads, so that what is not empty may be by now
+    def wake(self) -> None:
+        """Look for Stop, the only command that an experiment obeys."""
+        with contextlib.suppress(Empty):  # two threads may read the queue
             while True:
-                if isinstance(self._recorder.commands.get_nowait(), Stop):
+                if isinstance(self._commands.get_nowait(), Stop):
                     self._context.stop.set()
 
-    def _end_on_signals(self) -> None:
-        def stop(_number: int, _frame: object) -> None:
-            self._context.stop.set()
+    def close(self) -> None:
+        """Nothing is left behind: experiments end their processes themselves."""
 
-        assert threading.current_thread() is threading.main_thread()
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    # --- measuring ---------------------------------------------------------------------------------------
+
+    def _measure(self, recorder: Recorder) -> Literal["finished", "stopped"]:
+        try:
+            for row in measurement_of(self._experiment.name)(self._context):
+                self._rows.append(row)
+                recorder.put(Measured(values=stored(row)))
+        except Stopped:
+            return "stopped"
+        return "finished"
+
+    def _concluded(self, outcome: Literal["finished", "stopped"]) -> Concluded:
+        context = self._context
+        verdict = self._experiment.conclude(Findings(self._rows, context.fields, context.spec, context.devices))
+        if self._experiment.job is not None:
+            verdict = msgspec.structs.replace(verdict, setting=effective_setting(verdict.setting, context.spec))
+        return Concluded(
+            time=time.time(),
+            seconds=time.perf_counter() - context.start,
+            outcome=outcome,
+            verdict=verdict,
+            cannot_see=tuple(context.cannot_see),
+        )
 
 
-def machine(seen: tuple[str, ...]) -> dict[str, Cell]:
-    """What figures are measured on, for whoever reads them elsewhere."""
+def _prepared(context: ExperimentContext) -> Prepared:
+    return Prepared(
+        time=time.time(),
+        budget_s=context.budget_s,
+        devices=context.devices,
+        machine=machine(context.devices),
+        cannot_see=tuple(context.cannot_see),
+    )
+
+
+def effective_setting(setting: Mapping[str, str], spec: RunSpec) -> dict[str, str]:
+    """The fields of a setting to try that change the job of `spec`; none if the job cannot have the setting."""
+    try:
+        changed = with_setting(spec, setting)
+        same_device = choose_device(changed.device) == choose_device(spec.device)
+    except Invalid:
+        return {}
+    return {
+        name: value
+        for name, value in setting.items()
+        if getattr(changed, name) != getattr(spec, name) and not (name == "device" and same_device)
+    }
+
+
+def machine(devices: tuple[str, ...]) -> dict[str, Cell]:
+    """Facts about this machine, so that the figures can be read on another one."""
     facts: dict[str, Cell] = {
         "host": platform.node(),
         "cpu": inventory.cpu_name(),
@@ -169,7 +175,7 @@ def machine(seen: tuple[str, ...]) -> dict[str, Cell]:
         "torch": str(torch.__version__),
         "gpu": None,
     }
-    for name in seen:
+    for name in devices:
         if name.startswith("cuda"):
             properties = torch.cuda.get_device_properties(name)
             facts |= {"gpu": properties.name, "gpu_memory_bytes": properties.total_memory, "cuda": torch.version.cuda}

@@ -1,6 +1,6 @@
-"""One run in the engine's process: train, publish, and turn every exception into an event.
+"""One training run in the engine's process: train, publish, and turn every exception into an event.
 
-It belongs to nobody: input closed, output in the run's output.log, its own session.
+The process belongs to no viewer: its input is closed, its output goes to the run's output.log.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
@@ -24,212 +25,291 @@ from epochtop.engine.device import inventory
 from epochtop.engine.device.footprint import Footprint
 from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.device.peak import release
-from epochtop.engine.device.select import choose_device
 from epochtop.engine.distributed.launcher import LocalLauncher
 from epochtop.engine.distributed.leader import RankGroupLeader, RankLauncher
 from epochtop.engine.distributed.orders import RankFailure
+from epochtop.engine.execution.choice import ExecutorChoice
 from epochtop.engine.job.failures import explain, failed
-from epochtop.engine.job.job import Job, build
+from epochtop.engine.job.job import Job
 from epochtop.engine.job.oom_advice import batch_words, smaller
-from epochtop.engine.job.plan import make_plan
-from epochtop.engine.job.workload import load_workload
-from epochtop.engine.process.daemon import detach
-from epochtop.engine.protocol.events import Continued, Failed, Finished, Noted, Started, Stop, encode
+from epochtop.engine.job.prepare import prepare_job
+from epochtop.engine.job.workload import Workload
+from epochtop.engine.process import daemon
+from epochtop.engine.protocol.events import Continued, Failed, Finished, Started, encode
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import paths, writer
 from epochtop.engine.training.loop import Loop
 from epochtop.engine.training.recorder import Recorder
-from epochtop.engine.training.resume import Origin, left_of
+from epochtop.engine.training.resume import Origin, RecordedRun, recorded_run
 from epochtop.engine.training.telemetry import Telemetry
 
-RUN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+@dataclass(frozen=True)
+class Start:
+    """What training begins with."""
+
+    job: Job
+    origin: Origin = field(default_factory=Origin)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    """The checkpoint's, for the other ranks."""
+    resumed: bool = False
+    """Whether the run has been served before, by a process that ended."""
+    reason: str = ""
+    """Why a run continues with smaller batches; empty for any other run."""
 
 
-@dataclass
-class _Ended:
-    """How an attempt ended that did not mean to: what to tell, and the spec to begin again with, if there is one."""
+@dataclass(frozen=True)
+class Interruption:
+    """Training that ended with an exception."""
 
     event: Failed
-    smaller: RunSpec | None
+    spec: RunSpec
+    """The job that failed."""
+    smaller: RunSpec | None = None
+    """The same steps in smaller batches, if the run may continue with them."""
+    workload: Workload | None = None
+    """Data to reuse; None for a task, whose model has been trained already."""
 
 
 class Run:
-    """One run in a process of its own, which leads others where several train."""
+    """One run in this process, which leads the other ranks if several processes train."""
 
     def __init__(
         self,
-        job: Job,
+        start: Start,
         path: Path,
         lock: IO[bytes],
-        origin: Origin | None = None,
-        tensors: Mapping[str, Tensor] | None = None,
         launched: RankLauncher | None = None,
         attached: bool = False,
         footprint: Footprint | None = None,
     ) -> None:
-        """`tensors` are those of the checkpoint at `origin`; `launched` are other ranks that somebody else started.
+        """`lock` is the run directory's lock, which this object keeps open.
 
-        `attached` leaves input and output where they are. `footprint` measures the memory that the run holds.
+        `launched` are ranks that were started from outside. `attached` keeps standard input and output.
+        `footprint` measures the memory that the run uses.
         """
-        self._job, self.path, self._lock, self._origin = job, path, lock, origin
-        self._tensors, self._launched, self._attached = tensors or {}, launched, attached
-        self._team: RankGroupLeader | None = None
-        self._footprint = footprint
-        self._why = ""
-        """What made it begin again."""
+        self._start: Start | None = start
+        self._spec, self._step, self._resumed = start.job.spec, start.origin.step, start.resumed
+        self.path, self._lock = path, lock
+        self._launched, self._attached, self._footprint = launched, attached, footprint
+        self._leader: RankGroupLeader | None = None
+        self._loop: Loop | None = None
+        """The loop that is training; None before and between two."""
 
     def serve(self) -> int:
         """Train to the end, whatever the end is. Returns the exit status: 1 for a run that failed."""
-        if not self._attached:
-            detach(self.path)
-        self._write_preparation()
-        recorder = Recorder(self.path, self._job.spec, goes_on=self._origin is not None)
-        self._team = self._gathered(recorder)
-        self._loop = Loop(self._job, recorder, self._origin, self._team)
-        recorder.start(on_command=self._wake)
-        self._end_on_signals(recorder)
-        end = self._train(recorder)
-        while end is not None and self._begin_again(end, recorder):
-            end = self._train(recorder)
-        if end is not None:
-            recorder.put(end.event)
-        if self._team is not None:
-            self._team.close()
-        return int(not recorder.close() or end is not None)
+        return daemon.serve(self, self.path, self._spec, attached=self._attached, resumed=self._resumed)
 
-    def _train(self, recorder: Recorder) -> _Ended | None:
-        """To an end that the loop means; else what it ended with. Nothing of the loop outlives it then."""
-        job, loop, team = self._job, self._loop, self._team
-        try:
-            if team is not None:
-                origin = self._origin or Origin()
-                team.gather(job, origin.step, origin.values, self._tensors)
-                self._tensors = {}  # as large as the model and what the optimizer remembers
-            began = self._started()
-            recorder.put(began)
-            for note in self._loop.choice.notes if isinstance(began, Continued) else ():
-                recorder.put(Noted(message=note))
-            gc.collect()
-            gc.freeze()  # what exists now stays; later collections need not look at it
-            with self._telemetry(recorder):
-                finished = self._weighed(loop.run())
-            if team is not None:
-                team.end()
-            recorder.put(finished)
-        except BaseException as error:
-            loop.rescue()
-            retry = job.spec.oom_retry and team is None and is_out_of_memory(error)
-            return _Ended(self._failure(error, loop.step), smaller(job.spec, job.plan.rows) if retry else None)
-        return None
+    # --- as the daemon's work ----------------------------------------------------------------------------
 
-    def _begin_again(self, end: _Ended, recorder: Recorder) -> bool:
-        """After out of memory: the same steps in smaller batches, from the last checkpoint. False if that cannot be."""
-        before, workload = self._job.spec, None if self._job.spec.task else self._job.workload
-        if end.smaller is None or not recorder.begin_again(end.smaller):
-            return False
-        self._why = f"out of memory with batches of {batch_words(before)}; now {batch_words(end.smaller)}"
-        del self._job, self._loop
-        gc.unfreeze()
-        release(torch.device("cuda" if torch.cuda.is_initialized() else "cpu"))
-        try:
-            left = left_of(self.path)
-            spec = msgspec.structs.replace(end.smaller, threads=left.spec.threads)
-            workload = workload or load_workload(spec)  # the model of a task is trained already
-            # what fits is found by trying, so that no estimate is asked
-            self._job = build(spec, workload, make_plan(spec, workload, choose_device(spec.device)), checked=False)
-            self._origin = left.restore(self._job)
-            self._loop = Loop(self._job, recorder, self._origin)
-        except Exception as error:
-            message = f"{end.event.message}; smaller batches could not be tried: {explain(error)[0]}"
-            end.event = msgspec.structs.replace(end.event, message=message)
-            return False
-        return True
+    def run(self, recorder: Recorder) -> Finished | Failed:
+        """Train, in smaller batches if memory runs out and the spec allows it; returns the last event."""
+        self._leader = self._make_leader(recorder)
+        while True:
+            end = self._train(self._take_start(), recorder)
+            if isinstance(end, Finished):
+                return end
+            try:
+                self._start = self._smaller_start(end, recorder)
+            except Exception as error:
+                message = f"{end.event.message}; smaller batches could not be tried: {explain(error)[0]}"
+                return msgspec.structs.replace(end.event, message=message)
+            if self._start is None:
+                return end.event
 
-    def _wake(self) -> None:
-        loop: Loop | None = getattr(self, "_loop", None)
-        if loop is not None:  # between two loops the next one looks at its commands by itself
+    def wake(self) -> None:
+        """Let the loop look at its commands; a loop that begins does so without being told."""
+        loop = self._loop
+        if loop is not None:
             loop.wake()
 
-    @contextlib.contextmanager
-    def _telemetry(self, recorder: Recorder) -> Iterator[None]:
-        telemetry = Telemetry(recorder.put, inventory.uuid(self._job.device))
-        telemetry.start()
+    def close(self) -> None:
+        """Leave none of the other ranks behind."""
+        if self._leader is not None:
+            self._leader.close()
+
+    # --- training ----------------------------------------------------------------------------------------
+
+    def _take_start(self) -> Start:
+        """What training begins with. It is handed over, so that nothing else keeps the job's memory alive."""
+        start, self._start = self._start, None
+        assert start is not None
+        return start
+
+    def _train(self, start: Start, recorder: Recorder) -> Finished | Interruption:
+        """Train to the end. After an exception, no reference to the job or the loop remains."""
+        job, leader = start.job, self._leader
         try:
-            yield
+            self._write_preparation(job)
+            if leader is not None:
+                job = leader.gather(job, start.origin.step, start.origin.values, start.tensors)
+            start = replace(start, job=job, tensors={})  # tensors are as large as the model and its optimizer state
+            self._loop = loop = Loop(job, recorder, start.origin, leader)
+            _announce(start, loop, recorder)
+            daemon.freeze_heap()
+            with _telemetry(job, recorder):
+                finished = self._with_memory(loop.run(), job)
+            if leader is not None:
+                leader.end()
+            return finished
+        except BaseException as error:
+            return self._interrupted(error, job)
         finally:
-            telemetry.close()
+            self._loop = None
 
-    def _weighed(self, end: Finished) -> Finished:
-        """The summary, with the memory that was planned and the memory that was held."""
-        peak = self._footprint.bytes() if self._footprint is not None else None
-        planned = self._job.plan.memory_bytes
-        return msgspec.structs.replace(end, planned_memory_bytes=planned, peak_memory_bytes=peak)
+    def _interrupted(self, error: BaseException, job: Job) -> Interruption:
+        if self._loop is not None:
+            self._loop.rescue()
+            self._step = self._loop.step
+        if not job.spec.oom_retry or self._leader is not None or not is_out_of_memory(error):
+            return Interruption(self._failure(error, job), job.spec)
+        workload = None if job.spec.task else job.workload
+        return Interruption(self._failure(error, job), job.spec, smaller(job.spec, job.plan.rows), workload)
 
-    def _gathered(self, recorder: Recorder) -> RankGroupLeader | None:
-        processes = self._job.spec.processes
+    def _smaller_start(self, end: Interruption, recorder: Recorder) -> Start | None:
+        """The same steps in smaller batches, from the last checkpoint; None if the run must end."""
+        if end.smaller is None or not recorder.restart(end.smaller):
+            return None
+        gc.unfreeze()
+        release(torch.device("cuda" if torch.cuda.is_initialized() else "cpu"))
+        recorded = recorded_run(self.path)
+        spec = msgspec.structs.replace(end.smaller, threads=recorded.spec.threads)
+        job = prepare_job(spec, end.workload, checked=False)  # trying shows what fits; an estimate might refuse it
+        reason = f"out of memory with batches of {batch_words(end.spec)}; now {batch_words(end.smaller)}"
+        return Start(job, recorded.restore(job), reason=reason)
+
+    def _failure(self, error: BaseException, job: Job) -> Failed:
+        report = self._leader.failed_rank(error) if self._leader is not None else None
+        return failed(error, self._step, job) if report is None else report.event(self._step)
+
+    def _make_leader(self, recorder: Recorder) -> RankGroupLeader | None:
         if self._launched is not None:
             return RankGroupLeader(self._launched)
-        return RankGroupLeader(LocalLauncher(processes, partial(self._give_up, recorder))) if processes > 1 else None
+        if self._spec.processes == 1:
+            return None
+        return RankGroupLeader(LocalLauncher(self._spec.processes, partial(self._give_up, recorder)))
 
     def _give_up(self, recorder: Recorder, report: RankFailure) -> None:
-        """From another thread: end this process, whose main thread waits for ranks that are gone."""
-        recorder.put(report.event(self._loop.step))
+        """End this process from another thread, because its main thread waits for ranks that are gone."""
+        loop = self._loop
+        recorder.put(report.event(self._step if loop is None else loop.step))
         recorder.close()
         os._exit(1)
 
-    def _failure(self, error: BaseException, step: int) -> Failed:
-        report = self._team.failed_rank(error) if self._team is not None else None
-        return failed(error, step, self._job) if report is None else report.event(step)
-
-    def _write_preparation(self) -> None:
-        preparation = self._job.workload.preparation
+    def _write_preparation(self, job: Job) -> None:
+        preparation = job.workload.preparation
         if preparation is not None:
-            with contextlib.suppress(OSError):  # the recorder tells of a full disk
+            with contextlib.suppress(OSError):  # the recorder reports a full disk
                 writer.write_whole(self.path / paths.PREPARATION, encode(preparation))
 
-    def _end_on_signals(self, recorder: Recorder) -> None:
-        def stop(number: int, _frame: object) -> None:
-            recorder.commands.put(Stop(by=f"signal {signal.Signals(number).name}"))
-            self._wake()
+    def _with_memory(self, end: Finished, job: Job) -> Finished:
+        """The summary with the planned and the measured memory."""
+        peak = self._footprint.bytes() if self._footprint is not None else None
+        return msgspec.structs.replace(end, planned_memory_bytes=job.plan.memory_bytes, peak_memory_bytes=peak)
 
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
 
-    def _started(self) -> Started | Continued:
-        job, plan = self._job, self._job.plan
-        if self._origin is not None and self._origin.started:
-            return Continued(
-                time=time.time(),
-                step=self._origin.step,
-                recorded=len(self._origin.recorded),
-                device=str(job.device),
-                executor=self._loop.prepare().name,
-                why=self._why,
-                batch_size=job.spec.batch_size if self._why else None,
-                accumulate=job.spec.accumulate if self._why else 1,
-            )
-        name = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else inventory.cpu_name()
-        return Started(
-            time=time.time(),
-            device=str(job.device),
-            device_name=name,
-            executor=self._loop.prepare().name,
-            threads=torch.get_num_threads(),
-            processes=job.spec.processes,
-            rows=plan.rows,
-            test_rows=plan.test_rows,
-            features=plan.features,
-            outputs=plan.outputs,
-            parameters=plan.parameters,
-            steps=plan.steps,
-            steps_per_epoch=plan.steps_per_epoch,
-            loss=job.workload.loss,
-            metric=job.evaluator.metrics.main,
-            eval_split=job.eval_split,
-            classes=job.workload.classes,
-            precision=job.spec.precision,
-            torch_version=str(torch.__version__),
-            notes=(*job.notes, *self._loop.choice.notes),
-        )
+@contextlib.contextmanager
+def _telemetry(job: Job, recorder: Recorder) -> Iterator[None]:
+    telemetry = Telemetry(recorder.put, inventory.uuid(job.device))
+    telemetry.start()
+    try:
+        yield
+    finally:
+        telemetry.close()
+
+
+# --- the first event -------------------------------------------------------------------------------------
+
+
+def _announce(start: Start, loop: Loop, recorder: Recorder) -> None:
+    """Record the event that training begins with. Compiles first what the executor needs."""
+    executor = loop.prepare().name
+    if not start.origin.started:
+        recorder.put(_started(start.job, executor, loop.choice))
+        return
+    recorder.put(_continued(start, executor))
+    for note in loop.choice.notes:
+        recorder.put(note)
+
+
+def _continued(start: Start, executor: str) -> Continued:
+    spec = start.job.spec
+    return Continued(
+        time=time.time(),
+        step=start.origin.step,
+        recorded=len(start.origin.recorded),
+        device=str(start.job.device),
+        executor=executor,
+        why=start.reason,
+        batch_size=spec.batch_size if start.reason else None,
+        accumulate=spec.accumulate if start.reason else 1,
+    )
+
+
+def _started(job: Job, executor: str, choice: ExecutorChoice) -> Started:
+    plan = job.plan
+    cuda = job.device.type == "cuda"
+    return Started(
+        time=time.time(),
+        device=str(job.device),
+        device_name=torch.cuda.get_device_name(job.device) if cuda else inventory.cpu_name(),
+        executor=executor,
+        threads=torch.get_num_threads(),
+        processes=job.spec.processes,
+        rows=plan.rows,
+        test_rows=plan.test_rows,
+        features=plan.features,
+        outputs=plan.outputs,
+        parameters=plan.parameters,
+        steps=plan.steps,
+        steps_per_epoch=plan.steps_per_epoch,
+        loss=job.workload.loss,
+        metric=job.evaluator.metrics.main,
+        eval_split=job.eval_split,
+        classes=job.workload.classes,
+        precision=job.spec.precision,
+        torch_version=str(torch.__version__),
+        notes=(*job.notes, *(note.message for note in choice.notes)),
+        fallback=choice.fallback,
+    )
+
+
+# --- from a request to a run -----------------------------------------------------------------------------
+
+
+def new_run(
+    job: Job,
+    home: Path,
+    launched: RankLauncher | None = None,
+    attached: bool = False,
+    footprint: Footprint | None = None,
+) -> Run:
+    """A run of `job` with a new directory in `home`. From now on signals are meant for it. Raises OSError."""
+    daemon.hold_signals()
+    path, lock = writer.create(home, job.spec, versions(), time.time())
+    return Run(Start(job), path, lock, launched, attached, footprint)
+
+
+def resumed_run(
+    job: Job,
+    recorded: RecordedRun,
+    path: Path,
+    launched: RankLauncher | None = None,
+    attached: bool = False,
+    footprint: Footprint | None = None,
+) -> Run:
+    """The run at `path`, continued by `job` from its last checkpoint. From now on signals are meant for it."""
+    origin = recorded.restore(job)
+    daemon.hold_signals()
+    return Run(
+        Start(job, origin, recorded.tensors, resumed=True), path, writer.reopen(path), launched, attached, footprint
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a run is made with."""
+    numbers = {"python": sys.version.split()[0], "torch": str(torch.__version__)}
+    for name in ("epochtop", "scikit-learn", "numpy"):
+        with contextlib.suppress(PackageNotFoundError):
+            numbers[name] = version(name)
+    return numbers

@@ -1,8 +1,8 @@
-"""The engine's process: wait as a standby, serve one run, turn every exception into an event.
+"""The engine's process: wait as a standby, then serve one run or experiment.
 
-A standby has imported torch, has said what it found, and reads requests from its standard input; it ends with
-it. Once it has a run it belongs to nobody: input closed, output in the run's output.log, its own session.
-No CUDA context is created before a run begins.
+A standby has imported torch, has reported its inventory, and reads requests from its standard input; it ends when
+that closes. Once it has a run, it belongs to no viewer: input closed, output in the run's output.log, its own session.
+Must not create a CUDA context before a run begins.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
@@ -24,11 +22,12 @@ from epochtop.engine.device import inventory
 from epochtop.engine.device.footprint import Footprint, resident_bytes
 from epochtop.engine.device.select import choose_device
 from epochtop.engine.job.failures import explain
-from epochtop.engine.job.job import build
 from epochtop.engine.job.plan import describe, resolved
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import Workload, load_workload
-from epochtop.engine.process.experiment import Experimenting, prepared
-from epochtop.engine.process.run import RUN_SIGNALS, Run
+from epochtop.engine.process.daemon import hold_signals, release_signals
+from epochtop.engine.process.experiment import ExperimentRun, make_experiment
+from epochtop.engine.process.run import Run, new_run, resumed_run, versions
 from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.protocol.fields import field, fields
 from epochtop.engine.protocol.requests import (
@@ -46,8 +45,7 @@ from epochtop.engine.protocol.requests import (
 from epochtop.engine.protocol.rules import check
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import paths, writer
-from epochtop.engine.step.batches import DataShard
-from epochtop.engine.training.resume import remains
+from epochtop.engine.training.resume import resumable_run
 
 
 class Standby:
@@ -55,11 +53,11 @@ class Standby:
 
     def __init__(self, requests: IO[bytes], replies: IO[bytes]) -> None:
         self._requests, self._replies = requests, replies
-        self._known: dict[tuple[object, ...], Workload] = {}
+        self._workloads: dict[tuple[object, ...], Workload] = {}
         self._base_bytes = 0
 
     def serve(self) -> int:
-        """Until the requests end or a run has ended; returns the exit status."""
+        """Answer until the requests end or a run has ended; returns the exit status."""
         self._reply(inventory.inventory())
         warm_up()
         self._base_bytes = resident_bytes()
@@ -83,7 +81,7 @@ class Standby:
     def _describe(self, request: Describe) -> None:
         try:
             self._reply(describe(request.spec, self._load(request.spec)))
-        except Exception as error:  # whatever it is, the screen must hear of it
+        except Exception as error:  # the viewer must get an answer, whatever went wrong
             self._reply(refusal(error))
 
     def _find_batch(self, request: FindBatch) -> None:
@@ -92,24 +90,24 @@ class Standby:
         try:
             check(request.spec)
             spec = resolved(request.spec)
-            self._reply(find(spec, self._take(spec), request.margin))
+            self._reply(find(spec, self._unused_workload(spec), request.margin))
         except Exception as error:
             self._reply(refusal(error))
 
-    def _start(self, request: Begin | Continue | Measure) -> Run | Experimenting | None:
+    def _start(self, request: Begin | Continue | Measure) -> Run | ExperimentRun | None:
         try:
-            run = self._made(request)
+            run = self._make(request)
         except Exception as error:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
+            release_signals()
             self._reply(refusal(error))
             return None
         self._reply(Accepted(run=str(run.path)))
         self._requests.close()
-        with contextlib.suppress(BrokenPipeError):  # closing tries once more what a viewer that is gone did not take
+        with contextlib.suppress(BrokenPipeError):  # closing writes once more what a viewer that is gone did not read
             self._replies.close()
         return run
 
-    def _made(self, request: Begin | Continue | Measure) -> Run | Experimenting:
+    def _make(self, request: Begin | Continue | Measure) -> Run | ExperimentRun:
         match request:
             case Begin():
                 return self._begin(request)
@@ -118,55 +116,46 @@ class Standby:
             case Measure():
                 return self._experiment(request)
 
-    def _experiment(self, request: Measure) -> Experimenting:
+    def _experiment(self, request: Measure) -> ExperimentRun:
         spec, folder = resolved(request.spec), paths.lab_home(Path(request.home))
-        experiment, bench = prepared(request.experiment, spec, folder)
+        experiment, context = make_experiment(request.experiment, spec, folder)
         if experiment.job is not None:
-            describe(spec, self._load(spec))  # what is wrong with the job is said before a run exists
-        signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
+            describe(spec, self._load(spec))  # reports what is wrong with the job before a run exists
+        hold_signals()
         path, lock = writer.create(folder, spec, versions(), time.time(), request.experiment)
-        bench.folder = path
-        return Experimenting(experiment, bench, path, lock)
+        context.folder = path
+        return ExperimentRun(experiment, context, path, lock)
 
     def _begin(self, request: Begin) -> Run:
         check(request.spec)
         spec = resolved(request.spec)
-        workload = self._take(spec)
+        workload = self._unused_workload(spec)
         footprint = self._footprint(spec)
-        job = build(spec, workload, describe(spec, workload), DataShard(0, spec.processes))
-        # A signal to a run that exists is answered by the run: it waits until the run can hear it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
-        path, lock = writer.create(Path(request.home), spec, versions(), time.time())
-        return Run(job, path, lock, footprint=footprint)
+        return new_run(prepare_job(spec, workload), Path(request.home), footprint=footprint)
 
     def _continue(self, request: Continue) -> Run:
         path = Path(request.run)
-        left = remains(path)
-        workload = self._take(left.spec)
-        footprint = self._footprint(left.spec)
-        job = build(left.spec, workload, describe(left.spec, workload), DataShard(0, left.spec.processes))
-        origin = left.restore(job)
-        signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
-        return Run(job, path, writer.reopen(path), origin, left.tensors, footprint=footprint)
+        recorded = resumable_run(path)
+        workload = self._unused_workload(recorded.spec)
+        footprint = self._footprint(recorded.spec)
+        return resumed_run(prepare_job(recorded.spec, workload), recorded, path, footprint=footprint)
 
     def _footprint(self, spec: RunSpec) -> Footprint:
         return Footprint(choose_device(spec.device), self._base_bytes)
 
     def _load(self, spec: RunSpec) -> Workload:
-        """What a spec trains, kept for the next request about the same file."""
+        """The workload of `spec`, cached for the next request about the same file."""
         key = _data_key(spec)
-        if key not in self._known:
+        if key not in self._workloads:
             check(spec)
-            self._known = {key: load_workload(spec, self._say)}
-        return self._known[key]
+            self._workloads = {key: load_workload(spec, self._report_progress)}
+        return self._workloads[key]
 
-    def _take(self, spec: RunSpec) -> Workload:
-        """What a run trains. A task's model is used by one run only, so it is made anew."""
-        if spec.task:
-            return load_workload(spec)
-        return self._load(spec)
+    def _unused_workload(self, spec: RunSpec) -> Workload:
+        """A workload for a job. One job only may use a task's model, so a task is loaded again."""
+        return load_workload(spec) if spec.task else self._load(spec)
 
-    def _say(self, message: str) -> None:
+    def _report_progress(self, message: str) -> None:
         self._reply(Progress(message=message))
 
     def _reply(self, reply: AnyReply) -> None:
@@ -174,21 +163,21 @@ class Standby:
             self._replies.write(encode(reply) + b"\n")
             self._replies.flush()
         except BrokenPipeError:
-            pass  # the viewer is gone; a run that was asked for goes on
+            pass  # the viewer is gone; a run that it started continues
 
 
 DATA_FIELDS = (*(about.name for about in fields() if about.group == "data"), "model", "task", "context", "seed")
 
 
 def _data_key(spec: RunSpec) -> tuple[object, ...]:
-    """What the rows of a spec depend on: some fields, and the state of the user's file."""
+    """What the rows depend on: some fields of the spec, and size and time of the user's file."""
     file = Path(spec.task.rpartition(":")[0]) if spec.task else file_of(spec)
     state = (file.stat().st_mtime_ns, file.stat().st_size) if file and file.exists() else None
     return (*(getattr(spec, name) for name in DATA_FIELDS), state)
 
 
 def refusal(error: Exception) -> Refused:
-    """The answer to a request that cannot be met."""
+    """The reply to a request that cannot be fulfilled."""
     if isinstance(error, Invalid):
         return Refused(message=error.message, field=error.field)
     message, advice = explain(error)
@@ -196,7 +185,7 @@ def refusal(error: Exception) -> Refused:
 
 
 def misread(error: Exception) -> Refused:
-    """The answer to a line that is no request; a spec with a value out of bounds is told its field."""
+    """The reply to a line that is not a request; it names the field if a value of a spec is out of bounds."""
     place = re.search(r"\$\.spec\.(\w+)", str(error))
     if place is None:
         return Refused(message=f"not a request: {error}")
@@ -205,7 +194,7 @@ def misread(error: Exception) -> Refused:
 
 
 def warm_up() -> None:
-    """Pay once, while nobody waits, for what the first step would pay: imports and the autograd engine."""
+    """Import what the first step needs and start the autograd engine, before a viewer waits for it."""
     import sklearn.datasets
     import sklearn.model_selection
     import sklearn.preprocessing  # noqa: F401
@@ -214,19 +203,8 @@ def warm_up() -> None:
     torch.autograd.grad(torch.nn.functional.linear(weight, weight).sum(), [weight])
 
 
-def versions() -> dict[str, str]:
-    """Versions that a run was made with."""
-    found_versions = {"python": sys.version.split()[0], "torch": str(torch.__version__)}
-    for name in ("epochtop", "scikit-learn", "numpy"):
-        try:
-            found_versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found_versions
-
-
 def main() -> int:
     """Entry of `python -m epochtop.engine`."""
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # a stray print must not end up among the replies
+    os.dup2(2, 1)  # a stray print must not get among the replies
     return Standby(sys.stdin.buffer, replies).serve()

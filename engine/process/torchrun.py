@@ -1,16 +1,15 @@
-"""`python -m epochtop.engine train`: train from a command line, without a screen; alone, or as one of torchrun's processes.
+"""`python -m epochtop.engine train`: train from a command line without a screen, alone or under torchrun.
 
     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:PORT \\
         -m epochtop.engine train --dataset digits --batch-size 64
 
-Rank 0 makes the run and writes it; each of the others finds the data at the same paths on its own machine. After
-a restart by torchrun the run goes on from its last checkpoint.
+Rank 0 creates and writes the run; every other rank finds the data at the same paths on its own machine. After a restart
+by torchrun the run continues from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 import time
@@ -25,62 +24,60 @@ import torch.distributed as dist
 from epochtop.engine.distributed import rank as follower
 from epochtop.engine.distributed.leader import DEVICE, NOTHING_TO_DO, RankLauncher
 from epochtop.engine.distributed.orders import RankFailure, reports
-from epochtop.engine.job.job import build
-from epochtop.engine.job.plan import describe, resolved
-from epochtop.engine.job.workload import load_workload
-from epochtop.engine.process.run import RUN_SIGNALS, Run
-from epochtop.engine.process.standby import versions
+from epochtop.engine.job.plan import resolved
+from epochtop.engine.job.prepare import prepare_job
+from epochtop.engine.process.daemon import release_signals
+from epochtop.engine.process.run import Run, new_run, resumed_run
 from epochtop.engine.protocol.events import Failed
 from epochtop.engine.protocol.fields import field, fields, show, spec_from
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths, reader, writer
 from epochtop.engine.runs.reader import Follower
-from epochtop.engine.step.batches import DataShard
-from epochtop.engine.training.resume import remains
+from epochtop.engine.training.resume import resumable_run
 
 LAUNCH = "launch"
 """File in a run directory: which launch of torchrun made it."""
 
 
-# --- what torchrun says --------------------------------------------------------------------------------------
+# --- torchrun's variables --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Launch:
-    """This process among those that were launched together."""
+    """This process among those that torchrun launched together."""
 
     rank: int = 0
-    of: int = 1
+    world_size: int = 1
     local_rank: int = 0
     restarts: int = 0
     key: str = ""
-    """The same for all attempts of one launch, and for no other; empty without torchrun."""
+    """Identifies a launch over all its restarts; empty without torchrun."""
 
 
 def launch_in(environment: Mapping[str, str]) -> Launch:
-    """What the variables say that torchrun sets. Raises Invalid where some of them are missing."""
+    """The launch that torchrun's environment variables describe. Raises Invalid if some of them are missing."""
     if "RANK" not in environment:
         return Launch()
     try:
-        name = environment.get("TORCHELASTIC_RUN_ID", "none")
-        # without an id of its own, a launch is known by the agent that started us
-        own = name if name != "none" else f"{socket.gethostname()}:{os.getppid()}"
+        run_id = environment.get("TORCHELASTIC_RUN_ID", "none")
+        # a launch without an id is identified by the agent that started this process
+        key = run_id if run_id != "none" else f"{socket.gethostname()}:{os.getppid()}"
         return Launch(
             rank=int(environment["RANK"]),
-            of=int(environment["WORLD_SIZE"]),
+            world_size=int(environment["WORLD_SIZE"]),
             local_rank=int(environment["LOCAL_RANK"]),
             restarts=int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)),
-            key=own,
+            key=key,
         )
     except (KeyError, ValueError) as error:
-        raise Invalid("", f"RANK is set as torchrun does it, but not everything else: {error}") from None
+        raise Invalid("", f"RANK is set, but other torchrun variables are missing or wrong: {error}") from None
 
 
 class TorchrunLauncher(RankLauncher):
-    """Ranks that torchrun started and ends."""
+    """Ranks that torchrun starts and ends."""
 
-    def __init__(self, of: int, store: Any) -> None:
-        self.of, self._store = of, store
+    def __init__(self, world_size: int, store: Any) -> None:
+        self.world_size, self._store = world_size, store
 
     def start(self) -> Any:
         return self._store
@@ -88,21 +85,21 @@ class TorchrunLauncher(RankLauncher):
     def failed_rank(self, patience_s: float = 0.0) -> RankFailure | None:
         until = time.monotonic() + patience_s
         while True:
-            found = reports(self._store)
-            causes = [report for report in found if not report.lost]
+            failures = reports(self._store)
+            causes = [report for report in failures if not report.lost]
             if causes or time.monotonic() >= until:
                 break
             time.sleep(0.05)
         if causes or not patience_s:
             return causes[0] if causes else None
-        silent = sorted(set(range(1, self.of)) - {report.rank for report in found})
+        silent = sorted(set(range(1, self.world_size)) - {report.rank for report in failures})
         if not silent:
             return None
         which = f"rank {silent[0]}" if len(silent) == 1 else f"one of the ranks {', '.join(map(str, silent))}"
         return RankFailure(
             rank=silent[0],
-            message=f"{which} ended without a word, as a process that is killed does",
-            advice="torchrun says how its processes ended; the system kills one when memory runs out",
+            message=f"{which} ended without reporting an error; it may have been killed",
+            advice="see torchrun's output for how its processes ended; they may be out of memory",
         )
 
     def release(self) -> None:
@@ -112,7 +109,7 @@ class TorchrunLauncher(RankLauncher):
         pass
 
 
-# --- what the command line says ------------------------------------------------------------------------------
+# --- the command line ------------------------------------------------------------------------------
 
 
 def read_flags(arguments: list[str]) -> dict[str, str]:
@@ -122,7 +119,7 @@ def read_flags(arguments: list[str]) -> dict[str, str]:
     while rest:
         flag = rest.pop(0)
         if not flag.startswith("--"):
-            raise Invalid("", f"{flag!r} is no flag; write --FIELD VALUE, as in --epochs 100")
+            raise Invalid("", f"{flag!r} is not a flag; write --FIELD VALUE, for example --epochs 100")
         name, equals, value = flag[2:].partition("=")
         name = name.replace("-", "_")
         values = [value] if equals else []
@@ -144,7 +141,7 @@ def _joined(name: str, values: list[str]) -> str:
 
 
 def usage() -> str:
-    """Every flag with its default."""
+    """All flags with their defaults."""
     lines = [
         "usage: python -m epochtop.engine train [--FIELD VALUE ...]",
         "       python -m epochtop.engine train --resume RUN",
@@ -158,12 +155,12 @@ def usage() -> str:
 
 
 def spec_of(texts: dict[str, str], launch: Launch) -> RunSpec:
-    """The checked spec; its processes are those that were launched. Raises Invalid."""
+    """The checked spec, with as many processes as torchrun launched. Raises Invalid."""
     if not launch.key:
         return spec_from(texts)
-    spec = spec_from({**texts, "processes": texts.get("processes", str(launch.of))})
-    if spec.processes != launch.of:
-        raise Invalid("processes", f"torchrun has started {launch.of}, not {spec.processes}; leave it out")
+    spec = spec_from({**texts, "processes": texts.get("processes", str(launch.world_size))})
+    if spec.processes != launch.world_size:
+        raise Invalid("processes", f"torchrun started {launch.world_size}, not {spec.processes}; leave it out")
     return spec
 
 
@@ -177,9 +174,9 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         launch = launch_in(os.environ)
-        store = _store(launch) if launch.of > 1 else None
+        store = _store(launch) if launch.world_size > 1 else None
         if launch.rank:
-            return follower.serve(store, launch.rank, launch.of, launch.local_rank)
+            return follower.serve(store, launch.rank, launch.world_size, launch.local_rank)
         return _lead(read_flags(arguments), launch, store)
     except Invalid as error:
         sys.stderr.write(f"{error}\n")
@@ -187,41 +184,43 @@ def main(arguments: list[str]) -> int:
 
 
 def _store(launch: Launch) -> Any:
-    """What all processes of this attempt share, at MASTER_ADDR and MASTER_PORT.
+    """The store that all processes of this attempt share, at MASTER_ADDR and MASTER_PORT.
 
-    torchrun keeps its store over restarts, so each attempt needs keys of its own: those of the attempt before
-    would send a rank to peers that are gone.
+    torchrun keeps its store over restarts, so every attempt needs its own keys: keys of an earlier attempt would send
+    a rank to peers that are gone.
     """
     store, _, _ = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
-    return dist.PrefixStore(f"epochtop/{launch.restarts}/{launch.of}", store)  # type: ignore[attr-defined]
+    return dist.PrefixStore(f"epochtop/{launch.restarts}/{launch.world_size}", store)  # type: ignore[attr-defined]
 
 
 def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
-    launched = TorchrunLauncher(launch.of, store) if launch.of > 1 else None
-    before = _before(texts, launch)
-    if before is not None and launch.restarts and index.summarize(before).state == "finished":
+    launched = TorchrunLauncher(launch.world_size, store) if launch.world_size > 1 else None
+    earlier = _earlier_run(texts, launch)
+    if earlier is not None and launch.restarts and index.summarize(earlier).state == "finished":
         if store is not None:
             store.set(DEVICE, NOTHING_TO_DO)
         return 0
     try:
-        run = _begin(spec_of(texts, launch), launch, launched) if before is None else _go_on(before, launch, launched)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
-    _say(f"{run.path.name}\n")
+        run = _begin(spec_of(texts, launch), launched) if earlier is None else _resume(earlier, launch, launched)
+        writer.write_whole(run.path / LAUNCH, launch.key.encode())
+    except BaseException:
+        release_signals()
+        raise
+    _print(f"{run.path.name}\n")
     status = run.serve()
-    _say_end(run.path)
+    _print_end(run.path)
     return status
 
 
-def _before(texts: dict[str, str], launch: Launch) -> Path | None:
-    """The run to go on with: the one that is named, or that of an earlier attempt; None for a new one."""
+def _earlier_run(texts: dict[str, str], launch: Launch) -> Path | None:
+    """The run to continue: the named one, or that of an earlier attempt; None for a new run."""
     home = paths.home()
-    wanted = texts.pop("resume", None)
-    if wanted is not None:
+    name = texts.pop("resume", None)
+    if name is not None:
         if texts:
-            raise Invalid(next(iter(texts)), "cannot be changed in a run that goes on; leave it out")
+            raise Invalid(next(iter(texts)), "cannot be changed in a run that continues; leave it out")
         if not launch.restarts:
-            return index.find(home, wanted)
+            return index.find(home, name)
     if launch.restarts and launch.key:
         return next((path for path in index.run_paths(home) if _launch_of(path) == launch.key), None)
     return None
@@ -234,35 +233,25 @@ def _launch_of(run: Path) -> str:
         return ""
 
 
-def _begin(spec: RunSpec, launch: Launch, launched: RankLauncher | None) -> Run:
-    spec = resolved(spec)
-    workload = load_workload(spec)
-    job = build(spec, workload, describe(spec, workload), DataShard(0, spec.processes))
-    signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)  # from now on they are the run's to answer
-    path, lock = writer.create(paths.home(), spec, versions(), time.time())
-    writer.write_whole(path / LAUNCH, launch.key.encode())
-    return Run(job, path, lock, launched=launched, attached=True)
+def _begin(spec: RunSpec, launched: RankLauncher | None) -> Run:
+    return new_run(prepare_job(resolved(spec)), paths.home(), launched, attached=True)
 
 
-def _go_on(path: Path, launch: Launch, launched: RankLauncher | None) -> Run:
-    left = remains(path)
-    if launch.key and left.spec.processes != launch.of:
-        raise Invalid("processes", f"{path.name} is trained by {left.spec.processes}, torchrun has started {launch.of}")
-    workload = load_workload(left.spec)
-    job = build(left.spec, workload, describe(left.spec, workload), DataShard(0, left.spec.processes))
-    origin = left.restore(job)
-    signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
-    lock = writer.reopen(path)
-    writer.write_whole(path / LAUNCH, launch.key.encode())
-    return Run(job, path, lock, origin, left.tensors, launched=launched, attached=True)
+def _resume(path: Path, launch: Launch, launched: RankLauncher | None) -> Run:
+    recorded = resumable_run(path)
+    if launch.key and recorded.spec.processes != launch.world_size:
+        raise Invalid(
+            "processes", f"{path.name} needs {recorded.spec.processes}, but torchrun started {launch.world_size}"
+        )
+    return resumed_run(prepare_job(recorded.spec), recorded, path, launched, attached=True)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def _say_end(run: Path) -> None:
+def _print_end(run: Path) -> None:
     events = Follower(run)
     try:
         last = [event for event in events.read_all() if not isinstance(event, reader.BadLine)][-1:]
@@ -273,7 +262,7 @@ def _say_end(run: Path) -> None:
         return
     summary = index.summarize(run)
     facts = msgspec.structs.asdict(summary)
-    shown = ", ".join(
+    figures = ", ".join(
         f"{name} {facts[name]:g}" for name in ("steps", "final_loss", "test_loss") if facts[name] is not None
     )
-    _say(f"{run.name} {summary.state}: {shown}\n")
+    _print(f"{run.name} {summary.state}: {figures}\n")

@@ -1,7 +1,7 @@
-"""Every type that crosses a process: what is asked, what happened, what is commanded.
+"""The files of a run: its record (run.json), its events (events.jsonl) and the commands sent to it (commands.jsonl).
 
-This module must import nothing but msgspec and the standard library (:mod:`epochtop.engine.protocol.spec` keeps the same
-rule), so that the screen, the engine and a user's script can all read a run.
+Each event and each command is one line of JSON with its class name under `type`. Imports msgspec and the standard
+library only, so that the screen, the engine and a user's script can all read a run.
 """
 
 from __future__ import annotations
@@ -15,145 +15,174 @@ from epochtop.engine.protocol.experiments import Cell, ExperimentRequest, Verdic
 from epochtop.engine.protocol.spec import RunSpec
 
 PROTOCOL_VERSION = 1
+"""Version of the run format, written into run.json."""
 
 Outcome = Literal["finished", "stopped", "diverged"]
-"""How a run that ended by its own will ended. A crash is :class:`Failed`, never an outcome."""
+"""How a run ended that did not crash; a crash is the event :class:`Failed`."""
 
 
-# --- events: past tense, one a line of events.jsonl ---------------------------------------------------
+# --- events: past tense, one per line of events.jsonl -------------------------------------------------
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """Something that happened in a run. Always the last word: viewers draw events and nothing else."""
+    """Something that happened in a run or an experiment. Viewers show events and nothing else."""
 
 
 class Started(Event, frozen=True, kw_only=True):
-    """The job is built and the first step is about to be taken."""
+    """The job is built and the first step is about to run."""
 
     time: float
     """Unix time in seconds."""
     device: str
+    """torch's name of the device, such as `cuda:0`."""
     device_name: str
+    """Product name of the device."""
     executor: str
+    """Executor of the first step: `eager`, `graph` or `compile`."""
     threads: int
+    """CPU threads per process."""
     processes: int = 1
-    """Those that train together, each with `threads` threads."""
+    """Number of processes that train together."""
     rows: int
     """Training rows."""
     test_rows: int
     features: int
+    """Values per row."""
     outputs: int
-    """Units of the last layer: classes, or 1."""
+    """Units of the last layer: classes, characters, or 1."""
     parameters: int
+    """Number of the model's parameters."""
     steps: int
-    """Steps asked for in total."""
+    """Steps of the whole run."""
     steps_per_epoch: int
     loss: str
-    """`cross_entropy`, `binary_cross_entropy` or `mean_squared_error`."""
+    """Name of the loss: `cross_entropy`, `binary_cross_entropy`, `mean_squared_error`, `next_character`, or a custom task's."""
     metric: str
-    """Name of the headline metric: `accuracy`, `r2`, `bits_per_character`, or an own task's."""
+    """Name of the headline metric: `accuracy`, `r2`, `bits_per_character`, or a custom task's."""
     eval_split: str = msgspec.field(default="test", name="judged_on")
-    """Rows that evaluations are made on: `test`, `validation`, or `train` where no row is held out."""
+    """Rows that evaluations use: `validation`, `test`, or `train` if no row is held out."""
     classes: tuple[str, ...] = ()
+    """Names of the classes by label; empty for a regression and for text."""
     precision: str = "fp32"
+    """Precision of the arithmetic: `fp32`, `tf32`, `bf16` or `fp16`."""
     torch_version: str
     notes: tuple[str, ...] = ()
+    """Decisions made while the job was built, one sentence each."""
+    fallback: str = ""
+    """Why steps are eager although another executor was requested; empty otherwise, and in logs of older versions."""
 
 
 class Losses(Event, frozen=True, kw_only=True):
-    """A window of losses: every step from `first_step` on, without a gap to the window before."""
+    """The losses of one window: consecutive steps from `first_step`, without a gap after the window before."""
 
     first_step: int
+    """Number of the first step, counted from 0."""
     seconds: float
-    """Training time in seconds, pauses left out, at the end of the window."""
+    """Training time at the end of the window, in seconds, without pauses."""
     values: bytes
-    """Little-endian float32, 4 bytes a step."""
+    """Loss of every step: little-endian float32, 4 bytes each; base64 in JSON."""
     reads: int
-    """Device reads so far, this one included."""
+    """Device reads so far, including this one."""
     waited: float
     """Seconds the loop has waited for the device so far."""
     learning_rate: float | None = None
-    """Of the last step of the window, where a schedule moves it."""
+    """Learning rate of the last step in the window; None if it is constant."""
 
 
 class Evaluated(Event, frozen=True, kw_only=True):
-    """Loss and metrics on held-out rows with the weights before `step` was taken."""
+    """Loss and metrics on held-out rows, with the weights before step `step`."""
 
     step: int
     seconds: float
+    """Training time in seconds, without pauses."""
     loss: float | None
-    """None where it is not a finite number."""
+    """Mean loss; None if it is not finite."""
     metric: float | None
-    """The headline metric."""
+    """Headline metric, named in :attr:`Started.metric`; None if it is not finite."""
     metrics: dict[str, float | None] = {}
-    """All of them by name."""
+    """All metrics by name; None where a value is not finite."""
     confusion: tuple[tuple[int, ...], ...] | None = None
-    """Rows by true class and predicted class; None for a regression and for too many classes."""
+    """Confusion matrix: row counts by true class, then by predicted class; None for a regression or too many classes."""
 
 
 class Mapped(Event, frozen=True, kw_only=True):
-    """What a classifier of two features answers all over their plane, with the weights before `step` was taken."""
+    """Decision regions of a classifier with two features: its answer in every cell of a grid, before step `step`."""
 
     step: int
     columns: int
+    """Cells of the grid from left to right."""
     rows: int
+    """Cells of the grid from top to bottom."""
     low: tuple[float, float]
-    """Least value of both features, scaled as the model sees them."""
+    """Lowest value of each feature in the grid, scaled as the model sees it."""
     high: tuple[float, float]
+    """Highest value of each feature in the grid, scaled likewise."""
     cells: bytes
-    """Class of each cell, a byte each, row by row from the top."""
+    """Predicted class of every cell, one byte each, row by row from the top; base64 in JSON."""
     classes: tuple[str, ...]
+    """Names of the classes by label."""
     points: tuple[tuple[float, float, int], ...]
-    """Some training rows: both features and the class."""
+    """A sample of the training rows: both features and the class."""
 
 
 class Saved(Event, frozen=True, kw_only=True):
-    """A complete checkpoint lies in `checkpoints/<kind>`."""
+    """A complete checkpoint is stored in `checkpoints/<kind>`."""
 
     step: int
+    """Number of steps the checkpoint includes."""
     kind: str
-    """`last`, `best` or `epoch-N`."""
+    """Name of the checkpoint: `last`, `best` or `epoch-N`."""
 
 
 class Paused(Event, frozen=True, kw_only=True):
-    """The loop waits; steps 0 … `step`−1 are recorded."""
+    """Training is paused; steps 0 … `step`−1 are recorded."""
 
     step: int
     by: str = ""
+    """Sender of the command, as `user@host:pid`; empty if there was none."""
 
 
 class Resumed(Event, frozen=True, kw_only=True):
-    """The loop goes on with `step`."""
+    """Training continues with step `step` after a pause."""
 
     step: int
     by: str = ""
+    """Sender of the command, as `user@host:pid`; empty if there was none."""
 
 
 class Continued(Event, frozen=True, kw_only=True):
-    """An engine goes on with a run that had ended or died, from its checkpoint of `step`.
+    """A new engine resumes a run that had ended or died, from its checkpoint of step `step`.
 
-    Steps up to `recorded` are taken again and recorded once: what ended the run before counts no more.
+    Steps `step` … `recorded`−1 run again; their losses are already in the log and are not written twice. Events that
+    ended the run before no longer count.
     """
 
     time: float
+    """Unix time in seconds."""
     step: int
+    """First step that runs again."""
     recorded: int
-    """Steps whose losses were in the log already."""
+    """Number of steps whose losses were already in the log."""
     device: str
+    """torch's name of the device, such as `cuda:0`."""
     executor: str = ""
-    """How steps are executed from here on; empty in logs of older versions."""
+    """Executor from here on; empty in logs of older versions."""
     why: str = ""
+    """Reason; empty if a user asked for it."""
     batch_size: int | None = None
-    """Rows in a batch from here on, where they are others than asked for; `accumulate` of them make the same steps."""
+    """Rows per batch from here on, if it differs from the spec; `accumulate` batches make the same steps."""
     accumulate: int = 1
+    """Batches per step from here on."""
 
 
 class Switched(Event, frozen=True, kw_only=True):
-    """Steps are executed in another way from `step` on."""
+    """Another executor runs the steps from `step` on."""
 
     step: int
     executor: str
+    """Executor from here on: `eager`, `graph` or `compile`."""
     why: str = ""
+    """Reason, in one sentence."""
 
 
 class Changed(Event, frozen=True, kw_only=True):
@@ -161,129 +190,163 @@ class Changed(Event, frozen=True, kw_only=True):
 
     step: int
     field: str
+    """`learning_rate` or `refresh_ms`."""
     value: float
     by: str = ""
+    """Sender of the command, as `user@host:pid`; empty if the engine decided."""
 
 
 class Noted(Event, frozen=True, kw_only=True):
-    """What was decided or measured, for whoever wants to know why."""
+    """A decision or a measurement that explains the run."""
 
     message: str
+    code: str = ""
+    """One of :mod:`epochtop.engine.protocol.codes`."""
 
 
 class Warned(Event, frozen=True, kw_only=True):
-    """Something the user should know that does not end the run."""
+    """A problem that does not end the run."""
 
     message: str
+    code: str = ""
+    """One of :mod:`epochtop.engine.protocol.codes`."""
 
 
 class Prepared(Event, frozen=True, kw_only=True):
-    """An experiment is about to measure."""
+    """An experiment is about to measure; the first event of its log."""
 
     time: float
     """Unix time in seconds."""
     budget_s: float
+    """Time budget in seconds."""
     devices: tuple[str, ...]
+    """Devices to measure, by torch's names."""
     machine: dict[str, Cell]
-    """What it is measured on: processor, threads, memory, GPU, versions."""
+    """Facts about the machine: processor, threads, memory, GPU, versions."""
     cannot_see: tuple[str, ...] = ()
-    """What this machine cannot show, a sentence each."""
+    """Limits of this machine: what it cannot show, one sentence each."""
 
 
 class Measured(Event, frozen=True, kw_only=True):
-    """A row of figures of an experiment."""
+    """One row of an experiment's results."""
 
     values: dict[str, Cell]
+    """Values by column; the columns belong to the experiment."""
 
 
 class Concluded(Event, frozen=True, kw_only=True):
-    """An experiment has ended, by itself or by command; the last event of its run."""
+    """The experiment has ended, by itself or by command; the last event of its log."""
 
     time: float
+    """Unix time in seconds."""
     seconds: float
+    """Duration in seconds."""
     outcome: Literal["finished", "stopped"]
     verdict: Verdict
     cannot_see: tuple[str, ...] = ()
+    """Limits found while measuring: what this machine could not show, one sentence each."""
 
 
 class Suggestion(msgspec.Struct, frozen=True, kw_only=True):
-    """A learning rate that a run with the schedule `range_test` found, and what speaks for it."""
+    """The learning rate that a range test suggests, with the values it follows from."""
 
     learning_rate: float
-    """The one to try: `steepest_rate` in two digits."""
+    """Suggested learning rate: `steepest_rate` rounded to two digits."""
     steepest_rate: float
-    """Where the smoothed loss fell fastest over the logarithm of the rate."""
+    """Rate at which the smoothed loss fell fastest over the logarithm of the rate."""
     lowest_rate: float
-    """Where the smoothed loss was lowest."""
+    """Rate at which the smoothed loss was lowest."""
     tenth_of_lowest: float
-    """A tenth of that, the other usual rule."""
+    """A tenth of `lowest_rate`, the other common rule."""
     first_loss: float
-    """Smoothed, at the beginning."""
+    """Smoothed loss at the start."""
     lowest_loss: float
+    """Lowest smoothed loss."""
 
 
 class Telemetry(Event, frozen=True, kw_only=True):
-    """How busy the device in use was, every few seconds. None is unknown."""
+    """Load of the engine and of its device, every few seconds. None means unknown."""
 
     time: float
     """Unix time in seconds."""
     engine_cpu_percent: float | None = None
-    """Of the engine's process; 100 is one CPU kept busy."""
+    """CPU use of the engine process; 100 is one busy CPU."""
     engine_memory_bytes: int | None = None
-    """Resident."""
+    """Resident memory of the engine process."""
     gpu_percent: float | None = None
-    """Share of the time in which some kernel ran on the device."""
+    """Share of the time in which any kernel ran on the device, 0 to 100."""
     sm_percent: float | None = None
-    """Share of the multiprocessors that were busy."""
+    """Share of the multiprocessors that were busy, 0 to 100."""
     gpu_memory_bytes: int | None = None
-    """Used on the device, by everybody."""
+    """Memory in use on the device, by all processes."""
     temperature_c: float | None = None
+    """Temperature of the device in degrees Celsius."""
     power_w: float | None = None
+    """Power draw of the device in watts."""
     slowed_by: tuple[str, ...] = ()
-    """What held the device's clocks back."""
+    """Reasons why the device's clocks were reduced."""
     reason: str = ""
-    """Why the device's figures are unknown; empty when they are known, or the device is the CPU."""
+    """Reason why the device's values are unknown; empty if they are known or the device is the CPU."""
 
 
 class Finished(Event, frozen=True, kw_only=True):
-    """The one summary of a run that ended by itself, by command, or in NaN."""
+    """Summary of a run that finished, was stopped, or diverged; its last event unless the run is resumed."""
 
     time: float
+    """Unix time in seconds."""
     outcome: Outcome
     reason: str
+    """Why the run ended, in one sentence."""
     advice: str = ""
+    """What to try next; empty if there is nothing to say."""
     steps: int
+    """Steps run in total."""
     epochs: float
+    """Passes over the training rows."""
     seconds: float
-    """Of training alone: no set-up, no pauses, evaluations and saving included."""
+    """Training time in seconds: with evaluations and saving, without set-up and pauses."""
     steps_per_second: float
     final_loss: float | None
+    """Loss of the last step; None if it is not finite or no step ran."""
     best_loss: float | None
+    """Lowest loss of a step; None if none was finite."""
     best_step: int | None
+    """Step with the lowest loss."""
     diverged_step: int | None = None
+    """First step whose loss was not finite; None if there was none."""
     test_loss: float | None = None
+    """Loss on the test rows with the last weights; None without test rows or if it is not finite."""
     test_metric: float | None = None
+    """Headline metric on the test rows with the last weights."""
     best_test_loss: float | None = None
+    """Lowest loss of an evaluation."""
     metrics: dict[str, float | None] = {}
-    """Of the test rows with the last weights."""
+    """All metrics on the test rows with the last weights, by name."""
     device_reads: int
+    """Number of device reads."""
     waited_seconds: float
+    """Seconds the loop waited for the device."""
     suggestion: Suggestion | None = None
-    """Of a range test whose loss fell."""
+    """Suggested learning rate of a range test; None for other runs or if the loss never fell."""
     planned_memory_bytes: int | None = None
-    """What the plan said the run needs."""
+    """Memory that the plan estimated."""
     peak_memory_bytes: int | None = None
-    """The most it really held: what torch allocated on the device; on the CPU by how much the process grew."""
+    """Peak memory: allocated by torch on the device, or the growth of the process on the CPU; None if unknown."""
 
 
 class Failed(Event, frozen=True, kw_only=True):
-    """The run could not go on: what went wrong, where, and what would help."""
+    """The run ended with an error."""
 
     time: float
+    """Unix time in seconds."""
     step: int
+    """Step at which it failed."""
     message: str
+    """What went wrong and where."""
     advice: str = ""
+    """What to do about it; empty if unknown."""
     traceback: str = ""
+    """Python traceback; empty if it would not help."""
 
 
 AnyEvent = (
@@ -306,28 +369,29 @@ AnyEvent = (
     | Finished
     | Failed
 )
+"""Every event."""
 
 
-# --- commands: imperative, one a line of commands.jsonl ------------------------------------------------
+# --- commands: imperative, one per line of commands.jsonl ----------------------------------------------
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """Something a viewer asks of a running engine."""
+    """A request from a viewer to a running engine."""
 
     by: str = ""
-    """Who asks, as `user@host:pid`; comes back in the event that answers."""
+    """Sender, as `user@host:pid`; repeated in the event that answers."""
 
 
 class Pause(Command, frozen=True, kw_only=True):
-    """Finish the step and wait."""
+    """Pause after the current step."""
 
 
 class Resume(Command, frozen=True, kw_only=True):
-    """Go on after a pause."""
+    """Continue after a pause."""
 
 
 class Stop(Command, frozen=True, kw_only=True):
-    """Finish the step, evaluate, save, end."""
+    """Stop after the current step: evaluate, save, end."""
 
 
 class Save(Command, frozen=True, kw_only=True):
@@ -335,37 +399,42 @@ class Save(Command, frozen=True, kw_only=True):
 
 
 class Set(Command, frozen=True, kw_only=True):
-    """Change a live setting."""
+    """Change a setting while the run trains."""
 
     field: Literal["learning_rate", "refresh_ms"]
     value: float
+    """New value: the learning rate, or milliseconds."""
 
 
 AnyCommand = Pause | Resume | Stop | Save | Set
+"""Every command."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Contents of run.json: what was asked, by which versions, on which host, when."""
+    """The contents of run.json: the request, and who started it, where, when and with which versions."""
 
     spec: RunSpec
-    """Of an experiment: the job it measures."""
+    """Settings of the run; for an experiment, of the job it measures."""
     experiment: ExperimentRequest | None = None
-    """None for a run that trains."""
+    """Request of an experiment; None for a training run."""
     created: float
     """Unix time in seconds."""
     host: str
+    """Host name of the machine."""
     user: str
+    """Login name."""
     pid: int
     """Process id of the engine."""
     versions: dict[str, str]
+    """Version by name of the software, such as `torch`."""
     protocol: int = PROTOCOL_VERSION
 
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding a line can raise: not JSON or not of the type, not UTF-8, nested without end."""
+"""Errors of decoding a line: not valid JSON or of another type, not UTF-8, nested too deeply."""
 
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
-"""Any of these types to one line of JSON, without the newline."""
+"""Encode any of these types as one line of JSON, without the newline."""
 decode_event: Callable[[bytes], AnyEvent] = msgspec.json.Decoder(AnyEvent).decode
 decode_command: Callable[[bytes], AnyCommand] = msgspec.json.Decoder(AnyCommand).decode
 decode_record: Callable[[bytes], RunRecord] = msgspec.json.Decoder(RunRecord).decode

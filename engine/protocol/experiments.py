@@ -1,6 +1,6 @@
-"""What is asked of an experiment and what it concludes: the parts of the protocol that only experiments have.
+"""Experiments in the protocol: the request for one, and its verdict.
 
-Imports msgspec and the standard library only, as :mod:`epochtop.engine.protocol.events` does.
+Imports msgspec and the standard library only.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from __future__ import annotations
 import msgspec
 
 Cell = float | int | str | None
-"""A value in a row of figures."""
+"""A value in a row of results; None is unknown."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What an experiment concludes from its rows."""
+    """The conclusion that an experiment draws from its rows."""
 
     finding: str
     """The answer, in one sentence."""
     evidence: tuple[str, ...]
-    """The figures it follows from."""
+    """Measured values that support the finding, one sentence each."""
     next_step: str
-    """What to do with it."""
+    """Recommended action, in one sentence."""
     uncertainty: str
-    """What could make it wrong, and what was not seen."""
+    """Spread of the measurements and limits of the method: reasons why the finding may be wrong."""
     setting: dict[str, str] = {}
-    """Fields of a run that would help, with values as one types them; to be tried with a key."""
+    """Setting to try: texts by field name of :class:`~epochtop.engine.protocol.spec.RunSpec`; empty for none."""
     lines: tuple[Line, ...] = ()
-    """Curves to draw with the rows, such as a fit."""
+    """Curves to draw over the rows, such as a fit."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,13 +33,15 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     points: tuple[tuple[float, float], ...]
-    """x and y, in the units of the columns."""
+    """Pairs of x and y, in the units of the columns."""
 
 
 class ExperimentRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """An experiment, as somebody asked for it."""
+    """A request for an experiment."""
 
     name: str
+    """Name of the experiment, such as `reads`."""
     fields: dict[str, str] = {}
-    """Its own fields, as one types them; those left out have their defaults."""
+    """The experiment's fields: texts by name; absent fields keep their defaults."""
     quick: bool = False
+    """Whether to spend ten seconds instead of the full budget, with fewer measurements."""

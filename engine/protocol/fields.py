@@ -1,6 +1,8 @@
-"""The fields of a run's declaration, one by one: described, shown, parsed from text.
+"""The fields of a spec, one by one: their descriptions, their values as text, and parsing that text.
 
-The form, the flags and the errors are made from this. Imports msgspec and the standard library only.
+The form, the command-line flags and the error messages are built from this. It works for every struct declared like
+:class:`~epochtop.engine.protocol.spec.RunSpec`, such as the fields of an experiment. Imports msgspec and the standard
+library only.
 """
 
 from __future__ import annotations
@@ -18,17 +20,20 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec, Value
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """One field of :class:`RunSpec`, or of another declaration, as a form or a command line shows it."""
+    """One field of a spec, as the form and the command line show it."""
 
     name: str
     kind: Literal["text", "integer", "number", "integers", "choice", "switch"]
     default: Value
     description: str
     group: str
+    """Section of the form: data, model, training, machine, recording or experiment."""
     unit: str
+    """Unit of the value, such as `s`; empty for none."""
     choices: tuple[str, ...] = ()
+    """Valid values of a `choice`, in the declared order."""
     expects: str
-    """What a right value is, in words: "a number above 0"."""
+    """Description of a valid value: "a number above 0"."""
 
 
 def _bounds(kind: Any) -> str:
@@ -43,11 +48,12 @@ def _plain(bound: float) -> str:
 
 
 SWITCH = {"yes": True, "on": True, "true": True, "1": True, "no": False, "off": False, "false": False, "0": False}
+"""Texts of a switch, in lower case, with their values."""
 
 
 @cache
 def fields(kind: type[msgspec.Struct] = RunSpec) -> tuple[Field, ...]:
-    """Every field of :class:`RunSpec`, or of another `kind` that is declared as it is, in order."""
+    """The fields of `kind` in declared order; every field must be annotated with `declared`."""
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
     return tuple(_describe(field, kind) for field in info.fields)
@@ -87,16 +93,16 @@ def _describe(field: msgspec.inspect.Field, declared: type[msgspec.Struct]) -> F
 
 @cache
 def field(name: str, kind: type[msgspec.Struct] = RunSpec) -> Field:
-    """The field called `name`; Invalid if there is none."""
+    """The field called `name`. Raises Invalid if `kind` has no such field."""
     for candidate in fields(kind):
         if candidate.name == name:
             return candidate
     names = ", ".join(f.name for f in fields(kind))
-    raise Invalid("", f"there is no field {name!r}; {f'the fields are {names}' if names else 'there are no fields'}")
+    raise Invalid("", f"there is no field {name!r}; {f'the fields are {names}' if names else 'there are none'}")
 
 
 def show(value: Value) -> str:
-    """A value as one types it: `(10, 5)` is `10, 5`."""
+    """A value as text that :func:`parse` reads back: `(10, 5)` becomes `10, 5`."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
@@ -105,7 +111,7 @@ def show(value: Value) -> str:
 
 
 def parse(name: str, text: str, kind: type[msgspec.Struct] = RunSpec) -> Value:
-    """The value of field `name` written as `text`. Raises Invalid with what would be right."""
+    """The value that `text` gives field `name`. Raises Invalid, with a description of a valid value."""
     about = field(name, kind)
     text = text.strip()
     try:
@@ -114,8 +120,8 @@ def parse(name: str, text: str, kind: type[msgspec.Struct] = RunSpec) -> Value:
             raise ValueError
         msgspec.convert({name: value}, kind)
     except (ValueError, msgspec.ValidationError):
-        shown = f"{text!r} is not" if text else "needs"
-        raise Invalid(name, f"{shown} {about.expects}{f' ({about.unit})' if about.unit else ''}") from None
+        problem = f"{text!r} is not" if text else "needs"
+        raise Invalid(name, f"{problem} {about.expects}{f' ({about.unit})' if about.unit else ''}") from None
     return value
 
 
@@ -150,17 +156,17 @@ def _integer(text: str) -> int:
 
 
 def texts_of(spec: RunSpec) -> dict[str, str]:
-    """Every field of `spec` as one types it."""
+    """Every field of `spec` by name, as text."""
     return {about.name: show(getattr(spec, about.name)) for about in fields()}
 
 
 def with_setting(spec: RunSpec, setting: Mapping[str, str]) -> RunSpec:
-    """The job with these fields changed. Raises Invalid."""
+    """A copy of `spec` with the fields of `setting` changed; names and values are text. Raises Invalid."""
     return spec_from(texts_of(spec) | dict(setting))
 
 
 def spec_from(texts: dict[str, str]) -> RunSpec:
-    """A checked spec from what was typed, field by field. Raises Invalid for the first wrong field."""
+    """A checked spec from texts by field name; absent fields keep their defaults. Raises Invalid for the first error."""
     spec = RunSpec(**{name: parse(name, text) for name, text in texts.items()})  # type: ignore[arg-type]
     check(spec)
     return spec

@@ -1,27 +1,29 @@
-"""Settings that suit a dataset and a model, for whoever does not set them: the form fills them in, the flags too.
+"""Presets: default settings for each kind of dataset and model, used by the form and the command line.
 
-:class:`epochtop.engine.protocol.spec.RunSpec` itself defaults to the Iris job. Imports the declaration only.
+A preset fills only fields that the user has not set. :class:`~epochtop.engine.protocol.spec.RunSpec` itself defaults to
+the Iris job. Imports the spec only.
 """
 
 from __future__ import annotations
 
 from epochtop.engine.protocol.spec import FILES, GENERATED, IMAGES, Value
 
-Recipe = dict[str, Value]
+Preset = dict[str, Value]
+"""Values by field name; the other fields keep their defaults."""
 
 CHOOSERS = ("dataset", "model", "task")
-"""Fields that a recipe depends on."""
+"""Fields that choose the preset."""
 
-ADAM: Recipe = {"optimizer": "adam", "learning_rate": 0.001, "batch_size": 64}
-TABLE: Recipe = {**ADAM, "hidden": (64, 32), "epochs": 50}
-SUMS: Recipe = {**ADAM, "hidden": (64, 32), "epochs": 3}
-EXPLORING: Recipe = {"hidden": (32, 32), "optimizer": "adam", "epochs": 2000}
-IMAGE_MLP: Recipe = {**ADAM, "hidden": (128,), "epochs": 5}
-CNN: Recipe = {**ADAM, "epochs": 10}
-DIGITS_CNN: Recipe = {**CNN, "learning_rate": 0.005, "schedule": "one_cycle", "dropout": 0.3, "epochs": 40}
-PUBLISHED_CNN: Recipe = {"optimizer": "sgd", "batch_size": 64, "epochs": 10}
-"""Of the write-up on CIFAR-10: SGD 0.01, batches of 64, 10 epochs."""
-RESNET: Recipe = {
+ADAM: Preset = {"optimizer": "adam", "learning_rate": 0.001, "batch_size": 64}
+TABLE: Preset = {**ADAM, "hidden": (64, 32), "epochs": 50}
+SUMS: Preset = {**ADAM, "hidden": (64, 32), "epochs": 3}
+GENERATED_TABLE: Preset = {"hidden": (32, 32), "optimizer": "adam", "epochs": 2000}
+IMAGE_MLP: Preset = {**ADAM, "hidden": (128,), "epochs": 5}
+CNN: Preset = {**ADAM, "epochs": 10}
+DIGITS_CNN: Preset = {**CNN, "learning_rate": 0.005, "schedule": "one_cycle", "dropout": 0.3, "epochs": 40}
+PUBLISHED_CNN: Preset = {"optimizer": "sgd", "batch_size": 64, "epochs": 10}
+"""Settings of the published CIFAR-10 write-up: SGD 0.01, batches of 64, 10 epochs."""
+RESNET: Preset = {
     "optimizer": "sgd",
     "learning_rate": 0.05,
     "momentum": 0.9,
@@ -31,7 +33,7 @@ RESNET: Recipe = {
     "schedule": "cosine",
     "epochs": 20,
 }
-TEXT: Recipe = {
+TEXT: Preset = {
     "model": "transformer",
     "optimizer": "adamw",
     "learning_rate": 0.001,
@@ -42,14 +44,14 @@ TEXT: Recipe = {
     "clip_norm": 1.0,
     "epochs": 10,
 }
-OWN: Recipe = {**ADAM, "epochs": 20}
+CUSTOM_TASK: Preset = {**ADAM, "epochs": 20}
 
 
-def recipe(dataset: str, model: str, task: str) -> Recipe:
-    """Values for the fields that nobody has set; the other fields keep their defaults."""
+def preset(dataset: str, model: str, task: str) -> Preset:
+    """The preset for a dataset, a model and a task, as text of those fields; empty for the Iris job and its like."""
     source, colon, _ = dataset.partition(":")
     if task:
-        return OWN
+        return CUSTOM_TASK
     if source == "text":
         return TEXT
     if model == "cnn":
@@ -59,7 +61,7 @@ def recipe(dataset: str, model: str, task: str) -> Recipe:
     if dataset in IMAGES or source == "images":
         return IMAGE_MLP
     if dataset in GENERATED:
-        return EXPLORING
+        return GENERATED_TABLE
     if dataset == "sums":
         return SUMS
     return TABLE if colon and (source in FILES or source == "openml") else {}

@@ -1,6 +1,6 @@
-"""The pipe between a viewer and its standby engine: what is asked, what is answered.
+"""The pipe between a viewer and its standby engine: requests and replies, one line of JSON each.
 
-Imports msgspec and the standard library only, as :mod:`epochtop.engine.protocol.events` does: both sides read it.
+Imports msgspec and the standard library only, because both sides read it.
 """
 
 from __future__ import annotations
@@ -12,172 +12,199 @@ import msgspec
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec
 
-# --- what a model is made of ------------------------------------------------------------------------------
+# --- model summary ----------------------------------------------------------------------------------------
 
 
 class LayerFact(msgspec.Struct, frozen=True, kw_only=True):
-    """A layer of a model, as one row of its table."""
+    """One layer of a model: a row of the summary table."""
 
     name: str
-    """Where it is in the model: `blocks.0.conv1`."""
+    """Path in the model, such as `blocks.0.conv1`."""
     kind: str
+    """Class name, such as `Conv2d`."""
     output: tuple[int, ...] | None
-    """Shape of what it gives, rows first; None where it is not called or gives no tensor."""
+    """Shape of the output, rows first; None if the layer is not called or returns no tensor."""
     parameters: int
+    """Number of parameters that belong to this layer and to no layer inside it."""
     output_bytes: int | None
+    """Size of the output in bytes; None where `output` is None."""
 
 
 class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's layers and what they need in float32 for a batch."""
+    """A model's layers, and the memory of one training batch in float32."""
 
     rows: int
-    """Of the batch."""
+    """Rows in the batch."""
     layers: tuple[LayerFact, ...]
     parameters: int
+    """Number of parameters; a shared one counts once."""
     trained: int
-    """Parameters that are not frozen."""
+    """Number of parameters that are not frozen."""
     activation_bytes: int
-    """Kept from the forward pass for the backward pass, the batch and the loss included."""
+    """Bytes that autograd saves for the backward pass, including the batch and the loss."""
 
 
 # --- requests and replies ---------------------------------------------------------------------------------
 
 
 class Describe(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """Say what a run of `spec` would do; nothing is written."""
+    """Describe what a run of `spec` would do; writes nothing. Answered by :class:`Plan`."""
 
     spec: RunSpec
 
 
 class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """Check `spec`, create its run directory under `home`, answer, and train."""
+    """Check `spec`, create a run directory, answer with :class:`Accepted`, and train."""
 
     spec: RunSpec
     home: str
+    """Path of the home folder in which the run directory is created."""
 
 
 class Continue(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """Go on with a run that has ended before its last step, answer, and train."""
+    """Resume a run that ended before its last step: answer with :class:`Accepted`, and train."""
 
     run: str
     """Path of the run directory."""
 
 
 class FindBatch(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """Try which batch of `spec` is the largest that fits, answer, and end: what was tried has used up memory."""
+    """Find the largest batch of `spec` that fits, answer with :class:`BatchFound`, and end the engine."""
 
     spec: RunSpec
     margin: float = 0.8
-    """Share of the free memory that a step may take."""
+    """Share of the free memory that a step may use."""
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """Check an experiment, create its run directory under `home`, answer, and measure."""
+    """Check an experiment, create its run directory, answer with :class:`Accepted`, and measure."""
 
     experiment: ExperimentRequest
     spec: RunSpec
-    """The job to measure, where the experiment measures one."""
+    """The job to measure, for experiments that measure one."""
     home: str
+    """Path of the folder in which the run directory is created."""
 
 
 AnyRequest = Describe | Begin | Continue | FindBatch | Measure
+"""Every request."""
 
 
 class DeviceFact(msgspec.Struct, frozen=True, kw_only=True):
-    """A device torch can train on."""
+    """A device that torch can train on."""
 
     device: str
+    """torch's name, such as `cuda:0`."""
     name: str
+    """Product name."""
     memory_bytes: int | None = None
+    """Total memory; None if torch does not report it."""
     uuid: str = ""
-    """As NVML writes it; empty where torch does not tell."""
+    """UUID as NVML writes it; empty if torch does not report it."""
     multiprocessors: int | None = None
+    """Number of streaming multiprocessors; None if torch does not report it."""
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """The engine has imported torch and waits. No CUDA context exists yet."""
+    """The engine has imported torch and waits for requests. It has not created a CUDA context."""
 
     torch_version: str
     cuda_version: str | None
+    """CUDA version that torch was built for; None for a build without CUDA."""
     cudnn_version: int | None
+    """cuDNN version as one number, such as 91002 for 9.10.2; None without cuDNN."""
     devices: tuple[DeviceFact, ...]
+    """Devices to train on, the CPU first."""
     pid: int
+    """Process id of the engine."""
     python: str = ""
-    """Path of the interpreter."""
+    """Path of the Python interpreter."""
     python_version: str = ""
     hip_version: str | None = None
-    """The ROCm that torch was built for."""
+    """ROCm version that torch was built for; None for a build without ROCm."""
     architectures: tuple[str, ...] = ()
-    """GPU architectures that torch has kernels for, as `sm_90`."""
+    """GPU architectures that torch has kernels for, such as `sm_90`."""
     accelerator: str = ""
-    """torch's name for the kind of accelerator it can use here; empty without one."""
+    """torch's name for the type of accelerator available here, such as `cuda`; empty without one."""
     cuda_reason: str = ""
-    """Why a torch built for CUDA finds no device, in torch's words."""
+    """torch's message on why its CUDA build finds no device; empty if it finds one."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
     """What a run would do: the answer to :class:`Describe`."""
 
     device: str
+    """torch's name of the device, such as `cuda:0`."""
     rows: int
+    """Training rows."""
     test_rows: int
     validation_rows: int = 0
     features: int
+    """Values per row."""
     outputs: int
+    """Units of the last layer: classes, characters, or 1."""
     parameters: int
+    """Number of the model's parameters."""
     steps: int
+    """Steps of the whole run."""
     steps_per_epoch: int
     memory_bytes: int
-    """Weights, gradients, optimizer state, activations of a batch, copies of weights that are kept, and data."""
+    """Estimated memory of the run: weights, gradients, optimizer state, activations of a batch, weight copies, data."""
     available_bytes: int | None
+    """Free memory of the device; None if unknown."""
     summary: ModelSummary | None = None
-    """The model's layers."""
+    """Summary of the model; None if unknown."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """The run directory exists and training begins."""
+    """The run directory exists and the work begins."""
 
     run: str
     """Path of the run directory."""
 
 
 class BatchFound(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """The answer to :class:`FindBatch`; every figure of memory is measured."""
+    """The answer to :class:`FindBatch`; all memory figures are measured."""
 
     batch_size: int
-    """A power of two, or all training rows. A full step was taken with it."""
+    """The largest batch that fits: a power of two, or all training rows. One full step was run with it."""
     rows: int
     """Training rows."""
     device: str
+    """torch's name of the device, such as `cuda:0`."""
     row_bytes: int
-    """Memory that one more row in the batch takes."""
+    """Memory per additional row in the batch."""
     needed_bytes: int
-    """Of a step with this batch, beyond what was in use before: model, optimizer, activations, copies to save."""
+    """Memory of a step with this batch: model, optimizer, activations, copies for saving."""
     budget_bytes: int
-    """What a step may take: `margin` of `available_bytes`."""
+    """Memory limit of a step: `margin` × `available_bytes`."""
     available_bytes: int
-    """Free before the first try."""
+    """Free memory before the first try."""
     margin: float
+    """Share of the free memory that a step may use, from 0 to 1."""
     tries: tuple[tuple[int, int | None], ...]
-    """Batches that were tried, with what they needed; None for what did not fit."""
+    """Batch sizes tried, each with the bytes it needed; None if it did not fit."""
     ended: str
-    """Why no larger batch was tried."""
+    """Reason why no larger batch was tried."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """The spec cannot be trained here; nothing was written."""
+    """The request is not possible here; nothing was written."""
 
     message: str
+    """Reason and remedy, in one sentence."""
     field: str = ""
+    """Field of the spec that is wrong; empty if no single one is."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """What a request that takes long is doing; the answer is still to come."""
+    """Progress of a slow request; its answer follows later."""
 
     message: str
 
 
 AnyReply = Ready | Plan | Accepted | BatchFound | Refused | Progress
+"""Every reply; :class:`Ready` comes first, without a request."""
 
 
 decode_request: Callable[[bytes], AnyRequest] = msgspec.json.Decoder(AnyRequest).decode

@@ -1,4 +1,4 @@
-"""The rules between fields of a spec. Bounds of single fields are checked where a spec is read.
+"""Rules between the fields of a spec. The bounds of single fields are checked when a spec is parsed.
 
 Imports msgspec and the standard library only.
 """
@@ -9,39 +9,39 @@ from epochtop.engine.protocol.spec import WITH_TARGET, Invalid, RunSpec
 
 
 def check(spec: RunSpec) -> None:
-    """The rules between fields; bounds of single fields are checked where a spec is read. Raises Invalid."""
-    for wrong in (_wrong_data, _wrong_model, _wrong_training, _wrong_machine):
-        wrong(spec)
+    """Check every rule between fields. Raises Invalid for the first one that `spec` breaks."""
+    for check_group in (_check_data, _check_model, _check_training, _check_machine):
+        check_group(spec)
 
 
-def _wrong_data(spec: RunSpec) -> None:
+def _check_data(spec: RunSpec) -> None:
     if spec.target and spec.source not in WITH_TARGET and not spec.task:
         raise Invalid(
-            "target", f"is for csv:PATH, parquet:PATH and openml:NAME; the dataset {spec.dataset} has its own labels"
+            "target", f"applies to csv:PATH, parquet:PATH and openml:NAME only; leave it empty for {spec.dataset}"
         )
-    if spec.class_weights and spec.dataset in ("regression",):
-        raise Invalid("class_weights", "regression has no classes; turn it off")
+    if spec.class_weights and spec.dataset == "regression":
+        raise Invalid("class_weights", "the dataset regression has no classes; turn class_weights off")
 
 
-def _wrong_model(spec: RunSpec) -> None:
+def _check_model(spec: RunSpec) -> None:
     if spec.task:
         return
     text = spec.source == "text"
     if text != (spec.model == "transformer"):
         raise Invalid(
             "model",
-            f"text:PATH is for the transformer, not for {spec.model}"
+            f"{spec.model} cannot read text:PATH; use transformer"
             if text
-            else f"the transformer reads text:PATH; use mlp, cnn or resnet for {spec.dataset}",
+            else f"transformer reads text:PATH only; use mlp, cnn or resnet for {spec.dataset}",
         )
     if spec.model == "transformer" and spec.width % spec.heads:
         raise Invalid(
             "heads",
-            f"{spec.heads} heads do not divide a width of {spec.width}; {spec.width} can be split into {_divisors(spec.width)}",
+            f"width {spec.width} is not a multiple of {spec.heads} heads; use one of {_divisors(spec.width)}",
         )
     if spec.checkpoint_activations and spec.model == "mlp" and len(spec.hidden) < 2:
         raise Invalid(
-            "checkpoint_activations", "saves memory in models with several blocks; this mlp has one hidden layer"
+            "checkpoint_activations", "needs a model with several blocks; this mlp has fewer than two hidden layers"
         )
 
 
@@ -49,34 +49,36 @@ def _divisors(number: int) -> str:
     return ", ".join(str(part) for part in range(1, 65) if number % part == 0)
 
 
-def _wrong_training(spec: RunSpec) -> None:
+def _check_training(spec: RunSpec) -> None:
     if spec.momentum and spec.optimizer not in ("sgd", "rmsprop"):
-        raise Invalid("momentum", f"is used by sgd and rmsprop only; leave it at 0 for {spec.optimizer}")
+        raise Invalid("momentum", f"applies to sgd and rmsprop only; set it to 0 for {spec.optimizer}")
     if spec.nesterov and not (spec.optimizer == "sgd" and spec.momentum):
-        raise Invalid("nesterov", "needs sgd with a momentum above 0, such as 0.9")
+        raise Invalid("nesterov", "needs optimizer sgd and a momentum above 0, for example 0.9")
     if spec.precision == "fp16" and spec.optimizer not in ("sgd", "adam", "adamw", "adagrad"):
         raise Invalid(
             "precision",
-            f"fp16 needs sgd, adam, adamw or adagrad: torch has no fused {spec.optimizer} that can skip a step without a read",
+            f"fp16 needs sgd, adam, adamw or adagrad: torch's {spec.optimizer} cannot skip a step without reading the device",
         )
     if spec.schedule == "range_test" and spec.warmup:
-        raise Invalid("warmup", "range_test has its own course; leave it at 0")
+        raise Invalid("warmup", "range_test sets the learning rate of every step; set warmup to 0")
     if (spec.patience or spec.schedule == "plateau") and not spec.eval_epochs:
         what = "patience" if spec.patience else "plateau"
         raise Invalid(
             "eval_epochs",
-            f"{what} counts evaluations, and those by the clock come at other steps every time; use 1 or more",
+            f"{what} needs evaluations at fixed epochs, since timed evaluations are not reproducible; use 1 or more",
         )
     if spec.label_smoothing and spec.dataset in ("sums", "regression") and not spec.task:
-        raise Invalid("label_smoothing", f"is for classes with cross entropy; {spec.dataset} has another loss")
+        raise Invalid(
+            "label_smoothing", f"needs classes and cross entropy; the loss of {spec.dataset} is a different one"
+        )
 
 
-def _wrong_machine(spec: RunSpec) -> None:
+def _check_machine(spec: RunSpec) -> None:
     if spec.processes > 1 and (spec.device == "mps" or spec.device.startswith("cuda:")):
         raise Invalid(
-            "device", f"{spec.processes} processes do not share {spec.device}; use cuda (one GPU each) or cpu"
+            "device", f"{spec.processes} processes cannot share {spec.device}; use cuda (one GPU per process) or cpu"
         )
     if spec.shard and spec.processes < 2:
-        raise Invalid("shard", "needs at least 2 processes that share the weights; set processes, or turn it off")
+        raise Invalid("shard", "needs at least 2 processes; set processes to 2 or more, or turn shard off")
     if spec.precision == "tf32" and spec.device in ("cpu", "mps"):
-        raise Invalid("precision", f"tf32 is an arithmetic of NVIDIA GPUs; use fp32 or bf16 on {spec.device}")
+        raise Invalid("precision", f"tf32 needs an NVIDIA GPU; use fp32 or bf16 on {spec.device}")

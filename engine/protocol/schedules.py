@@ -1,6 +1,7 @@
-"""The course of the learning rate over a run: a factor of the value that was asked for, a pure function of the step.
+"""Learning rate schedules: a factor of the configured learning rate for every step.
 
-Only `plateau` remembers anything: the evaluations it was shown. Everything here is on the host.
+The factor is a pure function of the step, except for `plateau`, whose state is the evaluations so far. Everything here
+runs on the host. Imports the spec and the standard library only.
 """
 
 from __future__ import annotations
@@ -10,43 +11,44 @@ import math
 from epochtop.engine.protocol.spec import RunSpec
 
 STEP_STAGES = 3
+"""Stages of `step`, of equal length."""
 DROP = 0.1
-"""What `step` multiplies with at each stage, and `plateau` each time."""
+"""Factor of each reduction by `step` and `plateau`."""
 PLATEAU_PATIENCE = 3
-"""Evaluations without a better loss before `plateau` lowers the rate."""
+"""Evaluations without a better loss that `plateau` accepts; the next one lowers the rate."""
 
 RISE, START_DIVISOR, END_DIVISOR = 0.3, 25.0, 1e4
-"""`one_cycle` as Smith and Topin propose it: 30 % of the way up from 1/25, down to 1/10,000 of where it began."""
+"""`one_cycle` (Smith and Topin 2018): rises from 1/25 over 30 % of the steps, then falls to 1/10,000 of its start."""
 RANGE = 1e-7
-"""Where `range_test` begins, as a share of the learning rate asked for, which it reaches with the last step."""
+"""First learning rate of `range_test`, as a share of the configured one, which the last step reaches."""
 
 
 def range_rate(top: float, step: float, total: int) -> float:
-    """The learning rate of `range_test` at a step of `total`, up to `top` with the last one."""
+    """The learning rate of `range_test` at `step` of `total` steps; the last step has `top`."""
     return float(top * RANGE ** (1 - step / max(1, total - 1)))
 
 
 class Schedule:
-    """The learning rate's factor at every step of `total`."""
+    """The factor of the learning rate at every step of a run of `total` steps."""
 
     def __init__(self, spec: RunSpec, total: int) -> None:
         self._kind, self._warmup, self._total = spec.schedule, spec.warmup, max(total, 1)
         self._reductions = 0
         self._best = math.inf
-        self._bad = 0
+        self._stale = 0
 
     @property
     def constant(self) -> bool:
-        """Whether the factor is 1 all the time."""
+        """Whether the factor is 1 at every step."""
         return self._kind == "constant" and not self._warmup
 
     def factor(self, step: int) -> float:
-        """Factor for the step that is taken when `step` steps are done."""
+        """The factor of step `step`, counted from 0."""
         if step < self._warmup:
             return (step + 1) / self._warmup
-        return self._course(step)
+        return self._decay(step)
 
-    def _course(self, step: int) -> float:
+    def _decay(self, step: int) -> float:
         share = (step - self._warmup) / max(1, self._total - self._warmup)
         match self._kind:
             case "cosine":
@@ -66,30 +68,30 @@ class Schedule:
 
     # --- plateau ---------------------------------------------------------------------------------------
 
-    def judge(self, loss: float | None) -> bool:
-        """Take in the loss of an evaluation; True if the rate is lower from now on (plateau only)."""
+    def observe(self, loss: float | None) -> bool:
+        """Record the loss of an evaluation. True if `plateau` has lowered the rate; other schedules ignore it."""
         if self._kind != "plateau":
             return False
         if loss is not None and loss < self._best:
-            self._best, self._bad = loss, 0
+            self._best, self._stale = loss, 0
             return False
-        self._bad += 1
-        if self._bad <= PLATEAU_PATIENCE:
+        self._stale += 1
+        if self._stale <= PLATEAU_PATIENCE:
             return False
-        self._bad = 0
+        self._stale = 0
         self._reductions += 1
         return True
 
     def state_dict(self) -> dict[str, float | int | None]:
-        """What it remembers of the evaluations."""
+        """State of `plateau`: best loss, evaluations without a better one, reductions so far."""
         best = self._best if math.isfinite(self._best) else None
-        return {"plateau_best": best, "plateau_bad": self._bad, "plateau_reductions": self._reductions}
+        return {"plateau_best": best, "plateau_bad": self._stale, "plateau_reductions": self._reductions}
 
     def load_state_dict(self, values: dict[str, float | int | None]) -> None:
-        """Take up what :meth:`state_dict` gave."""
+        """Restore a state from :meth:`state_dict`."""
         best = values.get("plateau_best")
         self._best = math.inf if best is None else float(best)
-        self._bad = int(values.get("plateau_bad") or 0)
+        self._stale = int(values.get("plateau_bad") or 0)
         self._reductions = int(values.get("plateau_reductions") or 0)
 
 

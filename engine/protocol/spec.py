@@ -1,7 +1,7 @@
-"""What a run is asked to do: one declaration for the form, the flags, the file format and the errors.
+"""The settings of a run: one declaration for the form, the flags, the file format and the errors.
 
-Every field of :class:`RunSpec` carries its bounds, unit and description; :mod:`epochtop.engine.protocol.fields` reads them.
-Imports msgspec and the standard library only.
+Every field of :class:`RunSpec` carries its bounds, unit and description, which :mod:`epochtop.engine.protocol.fields`
+reads. Imports msgspec and the standard library only.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import msgspec
 from msgspec import Meta
 
 Value = str | int | float | bool | tuple[int, ...]
-"""What a field of a spec can hold."""
+"""Type of a field's value."""
 
 
 class Invalid(ValueError):  # noqa: N818 - reads as a statement: the field is invalid
-    """A value that a spec cannot take. `field` names it, the message says what would be right."""
+    """A request that cannot be met, as one sentence for the user.
+
+    `field` is the name of the setting that is wrong, or empty; `message` says what is wrong and what would be right.
+    """
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}" if field else message)
@@ -25,25 +28,34 @@ class Invalid(ValueError):  # noqa: N818 - reads as a statement: the field is in
 
 
 def declared(description: str, group: str, unit: str = "", expects: str = "", **bounds: Any) -> Meta:
-    """What a field is annotated with. `expects` is what a right text is, in words; msgspec knows the `bounds`."""
+    """The annotation of a field.
+
+    `group` is its section in the form; `expects` describes a valid text where the type alone does not; `bounds` are
+    msgspec's (`ge`, `lt`, `pattern`, ...).
+    """
     return Meta(description=description, extra={"group": group, "unit": unit, "expects": expects}, **bounds)
 
 
 BUILT_IN = ("iris", "wine", "breast_cancer", "digits", "sums")
+"""Datasets that need no file and no network."""
 GENERATED = ("moons", "circles", "blobs", "spirals", "regression")
+"""Datasets drawn by a generator; `samples` and `noise` apply to them."""
 IMAGES = ("mnist", "fashion_mnist", "cifar10")
+"""Image datasets fetched from openml.org on first use."""
 SOURCES = ("csv", "parquet", "npz", "npy", "images", "text", "openml")
-"""Kinds of datasets that are written `KIND:WHERE`."""
+"""Kinds of datasets written as `KIND:WHERE`."""
 FILES = ("csv", "parquet", "npz", "npy", "images", "text")
-"""Those of them that are files of the user's."""
+"""Kinds of datasets read from the user's files."""
 _WRITTEN = tuple(f"{kind}:{'FOLDER' if kind == 'images' else 'PATH'}" for kind in FILES)
 WITH_TARGET = ("csv", "parquet", "openml")
+"""Kinds of datasets with a label column to choose (`target`)."""
 
 Steps = Annotated[int, Meta(ge=0, le=10**12)]
+"""A number of steps."""
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is asked of a run. The defaults are the Iris job: 4-10-3 MLP, SGD 0.01, full batch, 20,000 epochs."""
+    """The settings of a run. The defaults are the Iris job: 4-10-3 MLP, SGD 0.01, full batch, 20,000 epochs."""
 
     # --- data ----------------------------------------------------------------------------------------------
 
@@ -51,27 +63,25 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         str,
         declared(
             "iris, wine, breast_cancer, digits (scikit-learn); sums, moons, circles, blobs, spirals, regression "
-            "(generated); mnist, fashion_mnist, cifar10, openml:NAME or openml:ID (fetched once, then cached); "
+            "(generated); mnist, fashion_mnist, cifar10, openml:NAME or openml:ID (downloaded once, then cached); "
             "csv:PATH, parquet:PATH, npz:PATH, npy:PATH, images:FOLDER, text:PATH",
             "data",
             expects=f"{', '.join((*BUILT_IN, *GENERATED, *IMAGES))}, {', '.join(_WRITTEN)} or openml:NAME",
             pattern=rf"^({'|'.join((*BUILT_IN, *GENERATED, *IMAGES))}|({'|'.join(SOURCES)}):.+)$",
         ),
     ] = "iris"
-    target: Annotated[str, declared("label column of a table (csv, parquet, openml)", "data")] = ""
-    samples: Annotated[
-        int, declared("rows of a generated dataset (moons to regression)", "data", "rows", ge=10, le=10**8)
-    ] = 1000
-    noise: Annotated[float, declared("noise of a generated dataset", "data", ge=0, le=100)] = 0.2
+    target: Annotated[str, declared("name of the label column (csv, parquet, openml)", "data")] = ""
+    samples: Annotated[int, declared("number of rows in a generated dataset", "data", "rows", ge=10, le=10**8)] = 1000
+    noise: Annotated[float, declared("noise in a generated dataset", "data", ge=0, le=100)] = 0.2
     test_fraction: Annotated[
         float,
-        declared("share of the rows held out for the test loss; 0 trains on every row", "data", ge=0, lt=1),
+        declared("share of the rows held out for testing; 0 trains on all rows", "data", ge=0, lt=1),
     ] = 0.2
     validation_fraction: Annotated[
         float,
         declared(
-            "share of the remaining rows by which the best weights, plateau and patience are judged; "
-            "0 takes the test rows for that",
+            "share of the remaining rows held out for validation: they choose the best weights and drive plateau and "
+            "patience; 0 uses the test rows instead",
             "data",
             ge=0,
             lt=1,
@@ -81,108 +91,119 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Literal["minmax", "standard", "none"],
         declared("feature scaling, fitted on the training rows only", "data"),
     ] = "minmax"
-    class_weights: Annotated[bool, declared("weigh each class by the inverse of its frequency", "data")] = False
+    class_weights: Annotated[bool, declared("weight each class by its inverse frequency in the loss", "data")] = False
     placement: Annotated[
         Literal["auto", "device", "stream"],
         declared(
-            "where the rows lie: all on the device, or streamed from the host one batch ahead; "
-            "auto keeps them on the device while they need at most half of its free memory",
+            "where the rows are stored: all on the device, or streamed from the host one batch ahead; "
+            "auto keeps them on the device if they need at most half of its free memory",
             "data",
         ),
     ] = "auto"
     workers: Annotated[
         int,
-        declared("processes that load an own task's Dataset; 0 loads in the training process", "data", ge=0, le=256),
+        declared(
+            "processes that load the Dataset of a custom task; 0 loads it in the training process", "data", ge=0, le=256
+        ),
     ] = 0
 
     # --- model ---------------------------------------------------------------------------------------------
 
     model: Annotated[
         Literal["mlp", "cnn", "resnet", "transformer"],
-        declared("mlp for tables and images, cnn and resnet for images, transformer for text", "model"),
+        declared("network: mlp for tables and images, cnn and resnet for images, transformer for text", "model"),
     ] = "mlp"
     task: Annotated[
         str,
         declared(
-            "your own model and data: PATH.py:FUNCTION, a function that returns an epochtop.Task; it takes the place "
-            "of dataset and model",
+            "custom model and data: PATH.py:FUNCTION, a function that returns an epochtop.Task; replaces dataset "
+            "and model",
             "model",
-            expects="PATH.py:FUNCTION, for example train_me.py:make_task, or nothing",
+            expects="PATH.py:FUNCTION (for example train_me.py:make_task) or empty",
             pattern=r"^$|^.+\.py:[A-Za-z_]\w*$",
         ),
     ] = ""
     hidden: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=10**12)], ...],
         declared(
-            "units of each hidden layer of an mlp, separated by commas; empty is a linear model", "model", max_length=64
+            "units of each hidden layer of an mlp, separated by commas; empty gives a linear model",
+            "model",
+            max_length=64,
         ),
     ] = (10,)
     activation: Annotated[
-        Literal["relu", "tanh", "sigmoid", "gelu", "silu", "none"], declared("between the layers", "model")
+        Literal["relu", "tanh", "sigmoid", "gelu", "silu", "none"],
+        declared("activation function between layers", "model"),
     ] = "relu"
-    dropout: Annotated[float, declared("share of units left out at random while training", "model", ge=0, lt=1)] = 0.0
+    dropout: Annotated[float, declared("dropout probability during training", "model", ge=0, lt=1)] = 0.0
     width: Annotated[
         int,
-        declared(
-            "channels of a cnn's or resnet's first layer, embedding size of a transformer", "model", ge=1, le=65536
-        ),
+        declared("channels of the first layer (cnn, resnet), or embedding size (transformer)", "model", ge=1, le=65536),
     ] = 32
     layers: Annotated[
-        int, declared("blocks of a transformer, or of each stage of a resnet", "model", ge=1, le=1000)
+        int, declared("number of blocks in a transformer, or in each stage of a resnet", "model", ge=1, le=1000)
     ] = 2
     heads: Annotated[
-        int, declared("attention heads of a transformer; they divide its width", "model", ge=1, le=1024)
+        int, declared("attention heads of a transformer; width must be a multiple of it", "model", ge=1, le=1024)
     ] = 4
-    context: Annotated[int, declared("characters a transformer sees", "model", "characters", ge=2, le=65536)] = 64
+    context: Annotated[int, declared("context length of a transformer", "model", "characters", ge=2, le=65536)] = 64
 
     # --- training ------------------------------------------------------------------------------------------
 
     epochs: Annotated[int, declared("passes over the training rows", "training", ge=1, le=10**12)] = 20_000
     max_steps: Annotated[
-        Steps, declared("end after this many steps, whatever the epochs say; 0 is no limit", "training", "steps")
+        Steps, declared("stop after this many steps, even before the last epoch; 0 sets no limit", "training", "steps")
     ] = 0
     max_seconds: Annotated[
-        float, declared("end after this much training time; 0 is no limit", "training", "s", ge=0, le=1e9)
+        float, declared("stop after this much training time; 0 sets no limit", "training", "s", ge=0, le=1e9)
     ] = 0.0
     batch_size: Annotated[
         int,
-        declared("rows in a batch, shuffled every epoch; 0 takes all rows at once", "training", "rows", ge=0),
+        declared("rows per batch, shuffled every epoch; 0 puts all rows into one batch", "training", "rows", ge=0),
     ] = 0
     accumulate: Annotated[
         int,
-        declared("batches whose gradients are averaged before a step is taken", "training", "batches", ge=1, le=10**6),
+        declared(
+            "batches per step: their gradients are averaged (gradient accumulation)",
+            "training",
+            "batches",
+            ge=1,
+            le=10**6,
+        ),
     ] = 1
     optimizer: Annotated[
-        Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "muon"], declared("update rule", "training")
+        Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "muon"],
+        declared("optimizer that updates the weights", "training"),
     ] = "sgd"
-    learning_rate: Annotated[float, declared("step size of the optimizer", "training", gt=0, le=1e6)] = 0.01
-    momentum: Annotated[float, declared("momentum of sgd and rmsprop; 0 is plain SGD", "training", ge=0, lt=1)] = 0.0
-    nesterov: Annotated[bool, declared("Nesterov momentum (sgd)", "training")] = False
+    learning_rate: Annotated[float, declared("learning rate of the optimizer", "training", gt=0, le=1e6)] = 0.01
+    momentum: Annotated[float, declared("momentum (sgd, rmsprop); 0 turns it off", "training", ge=0, lt=1)] = 0.0
+    nesterov: Annotated[bool, declared("use Nesterov momentum (sgd)", "training")] = False
     weight_decay: Annotated[
-        float, declared("L2 penalty, or decoupled decay (adamw, muon)", "training", ge=0, le=1e6)
+        float, declared("L2 penalty, or decoupled weight decay (adamw, muon)", "training", ge=0, le=1e6)
     ] = 0.0
     schedule: Annotated[
         Literal["constant", "cosine", "one_cycle", "step", "linear", "plateau", "range_test"],
         declared(
-            "of the learning rate: constant; cosine or linear down to 0; one_cycle up and down; step a tenth after "
-            "each third; plateau a tenth where evaluations stop to improve; range_test from 1e-7 of it up to find a good one",
+            "learning rate schedule: constant; cosine and linear: decay to 0; one_cycle: up, then down; step: divide by 10 "
+            "after each third; plateau: divide by 10 when evaluations stop improving; range_test: rise from 1e-7 of the "
+            "learning rate, to find a good one",
             "training",
         ),
     ] = "constant"
     warmup: Annotated[
-        Steps, declared("steps in which the learning rate grows from 0 to its value", "training", "steps")
+        Steps, declared("steps over which the learning rate rises from 0 to its value", "training", "steps")
     ] = 0
     clip_norm: Annotated[
         float,
-        declared("scale gradients down to this norm where theirs is larger; 0 leaves them", "training", ge=0, le=1e9),
+        declared("clip the gradient norm to this value; 0 turns clipping off", "training", ge=0, le=1e9),
     ] = 0.0
-    label_smoothing: Annotated[float, declared("share of certainty taken from each label", "training", ge=0, lt=1)] = (
-        0.0
-    )
+    label_smoothing: Annotated[
+        float, declared("label smoothing in the cross entropy; 0 turns it off", "training", ge=0, lt=1)
+    ] = 0.0
     patience: Annotated[
         int,
         declared(
-            "end after so many evaluations without a better loss; 0 never does (needs eval_epochs)",
+            "stop after N evaluations without a better loss; 0 turns early stopping off (needs eval_epochs)",
             "training",
             "evaluations",
             ge=0,
@@ -192,27 +213,33 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ema: Annotated[
         float,
         declared(
-            "evaluate and save a moving average of the weights with this decay, such as 0.999", "training", ge=0, lt=1
+            "decay of a moving average of the weights, for example 0.999; evaluates and saves the average; 0 turns it off",
+            "training",
+            ge=0,
+            lt=1,
         ),
     ] = 0.0
     precision: Annotated[
         Literal["fp32", "tf32", "bf16", "fp16"],
-        declared("of the arithmetic; weights stay float32 (tf32 needs a GPU, fp16 scales the loss)", "training"),
+        declared(
+            "precision of the arithmetic; weights stay float32 (tf32 needs an NVIDIA GPU; fp16 scales the loss)",
+            "training",
+        ),
     ] = "fp32"
-    channels_last: Annotated[bool, declared("memory layout that convolutions prefer on many devices", "training")] = (
-        False
-    )
-    checkpoint_activations: Annotated[
-        bool, declared("recompute activations in the backward pass: less memory, more time", "training")
+    channels_last: Annotated[
+        bool, declared("use the channels-last memory layout, which speeds up convolutions on many devices", "training")
     ] = False
-    deterministic: Annotated[bool, declared("only algorithms that give the same result again; slower", "training")] = (
+    checkpoint_activations: Annotated[
+        bool, declared("recompute activations in the backward pass: less memory, slower steps", "training")
+    ] = False
+    deterministic: Annotated[bool, declared("use deterministic algorithms only: reproducible, slower", "training")] = (
         False
     )
-    oom_retry: Annotated[bool, declared("after out of memory, begin again with half the batch", "training")] = False
+    oom_retry: Annotated[bool, declared("when out of memory, restart with half the batch size", "training")] = False
     seed: Annotated[
         int,
         declared(
-            "of the initial weights and of shuffling; the test split stays the same",
+            "seed of the initial weights and of shuffling; it does not change the test split",
             "training",
             ge=0,
             le=2**63 - 1,
@@ -224,7 +251,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     device: Annotated[
         str,
         declared(
-            "auto, cpu, cuda, cuda:N or mps",
+            "device to train on: auto, cpu, cuda, cuda:N or mps",
             "machine",
             expects="auto, cpu, cuda, cuda:N or mps",
             pattern=r"^(auto|cpu|cuda(:\d{1,3})?|mps)$",
@@ -233,7 +260,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     threads: Annotated[
         int,
         declared(
-            "CPU threads of an operator; 0 takes all only where a few timed steps are clearly faster with them",
+            "CPU threads per operator; 0 times a few steps and uses all CPUs only if that is clearly faster",
             "machine",
             ge=0,
             le=4096,
@@ -242,33 +269,36 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     executor: Annotated[
         Literal["auto", "eager", "graph", "compile"],
         declared(
-            "how steps are executed: eager operator by operator, graph recorded once and replayed (C on the CPU, CUDA "
-            "graphs), compile by torch.compile; auto begins eagerly and changes to graph where that pays",
+            "how steps are executed: eager (operator by operator), graph (recorded once, then replayed as C code or a CUDA "
+            "graph), compile (torch.compile); auto starts eagerly and switches to graph if that is faster",
             "machine",
         ),
     ] = "auto"
     processes: Annotated[
         int,
         declared(
-            "training processes on this machine, one a GPU; each takes its share of every batch",
+            "training processes on this machine (one per GPU); each computes its share of every batch",
             "machine",
             ge=1,
             le=1024,
         ),
     ] = 1
     shard: Annotated[
-        bool, declared("split weights, gradients and optimizer state over 2 or more processes (FSDP)", "machine")
+        bool,
+        declared(
+            "split weights, gradients and optimizer state across processes (FSDP); needs 2 or more processes", "machine"
+        ),
     ] = False
 
     # --- recording -----------------------------------------------------------------------------------------
 
     refresh_ms: Annotated[
-        int, declared("how often losses are read from the device", "recording", "ms", ge=10, le=60_000)
+        int, declared("interval at which losses are read from the device", "recording", "ms", ge=10, le=60_000)
     ] = 100
     eval_every: Annotated[
         float,
         declared(
-            "between evaluations on the test rows; 0 evaluates only at the end",
+            "time between evaluations; 0 evaluates only at the end",
             "recording",
             "s",
             ge=0,
@@ -278,7 +308,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     eval_epochs: Annotated[
         int,
         declared(
-            "evaluate after every so many epochs instead of by the clock; 0 goes by the clock",
+            "evaluate every N epochs; 0 evaluates by time (eval_every)",
             "recording",
             "epochs",
             ge=0,
@@ -286,12 +316,12 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ] = 0
     save_every: Annotated[
-        float, declared("between checkpoints; 0 saves only at the end", "recording", "s", ge=0, le=10**9)
+        float, declared("time between checkpoints; 0 saves only at the end", "recording", "s", ge=0, le=10**9)
     ] = 10.0
     keep_epochs: Annotated[
         int,
         declared(
-            "keep a checkpoint after every so many epochs; 0 keeps the last and the best",
+            "keep a checkpoint of every Nth epoch; 0 keeps only the last and the best",
             "recording",
             "epochs",
             ge=0,
@@ -301,7 +331,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: Annotated[
         str,
         declared(
-            "a name to find the run by; may be empty",
+            "name to find the run by; may be empty",
             "recording",
             expects="up to 60 letters, digits, spaces and . _ + @ : = -",
             pattern=r"^[\w .+@:=-]{0,60}$",
@@ -310,6 +340,6 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def source(self) -> str:
-        """Kind of a `KIND:WHERE` dataset: csv, text, openml …; empty for one with a name of its own."""
+        """Kind of a `KIND:WHERE` dataset, such as `csv` or `openml`; empty for the other datasets."""
         kind, colon, _ = self.dataset.partition(":")
         return kind if colon else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epochtop.engine.lab.setting import changing
+from epochtop.engine.process.experiment import effective_setting
 from epochtop.engine.protocol.spec import RunSpec
 
 
@@ -22,4 +22,4 @@ from epochtop.engine.protocol.spec import RunSpec
     ],
 )
 def test_only_what_changes_the_job_is_offered(setting: dict[str, str], spec: RunSpec, left: dict[str, str]) -> None:
-    assert changing(setting, spec) == left
+    assert effective_setting(setting, spec) == left

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.statistics import difference, figure, fit, grouped, quantity, with_spread
+from epochtop.engine.lab.statistics import difference, figure, fit, grouped, with_spread
+from epochtop.engine.protocol.quantities import format_quantity
 
 COSTS = st.floats(1e-7, 1e-1)
 
@@ -121,7 +122,7 @@ def test_groups_leave_out_what_is_no_number() -> None:
     ],
 )
 def test_quantities_have_three_digits_and_the_unit_that_suits(value: float | None, unit: str, text: str) -> None:
-    assert quantity(value, unit) == text
+    assert format_quantity(value, unit) == text
 
 
 def test_one_measurement_has_no_spread_to_show() -> None:

@@ -69,16 +69,16 @@ def test_plateau_is_that_of_torch() -> None:
     for _ in range(60):
         loss = float(torch.rand((), generator=chance))
         theirs.step(loss)
-        ours.judge(loss)
+        ours.observe(loss)
         assert ours.factor(0) == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
 def test_what_plateau_remembers_can_be_taken_up() -> None:
     one, other = (Schedule(RunSpec(schedule="plateau", eval_epochs=1), 100) for _ in range(2))
     for loss in (1.0, 2.0, 2.0):
-        one.judge(loss)
+        one.observe(loss)
     other.load_state_dict(one.state_dict())
-    assert [one.judge(2.0) for _ in range(6)] == [other.judge(2.0) for _ in range(6)]
+    assert [one.observe(2.0) for _ in range(6)] == [other.observe(2.0) for _ in range(6)]
     assert one.factor(0) == other.factor(0) < 1
 
 

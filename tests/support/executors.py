@@ -12,8 +12,8 @@ import torch
 from epochtop.engine.execution import choice, compiled
 from epochtop.engine.execution.cuda_graph import CudaGraph
 from epochtop.engine.execution.executor import Executor
-from epochtop.engine.job import job, plan
-from epochtop.engine.job.workload import load_workload
+from epochtop.engine.job import job
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.protocol.events import AnyCommand
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.writer import create
@@ -34,8 +34,7 @@ def asked(executor: str, **fields: Any) -> RunSpec:
 
 def built(spec: RunSpec) -> job.Job:
     """What the loop trains."""
-    workload = load_workload(spec)
-    return job.build(spec, workload, plan.describe(spec, workload))
+    return prepare_job(spec)
 
 
 def use(executor: str, monkeypatch: Any) -> None:
@@ -91,10 +90,10 @@ def train(spec: RunSpec, home: Path, at: Sequence[tuple[int, AnyCommand]] = ()) 
 
 def go_on(run: Path, at: Sequence[tuple[int, AnyCommand]] = ()) -> Path:
     """Take up a run that was stopped, as an engine does."""
-    left = resume.remains(run)
+    left = resume.resumable_run(run)
     continued = built(left.spec)
     origin = left.restore(continued)
-    writing = recorder.Recorder(run, left.spec, goes_on=True)
+    writing = recorder.Recorder(run, left.spec, resumed=True)
     training = Cut(continued, writing, origin, at=at)
     writing.start(on_command=training.wake)
     training.prepare()
@@ -109,14 +108,15 @@ def started(training: loop.Loop) -> Any:
 
     from tests.support.logs import STARTED
 
-    return msgspec.structs.replace(STARTED, executor=training.prepare().name, notes=tuple(training.choice.notes))
+    name = training.prepare().name
+    return msgspec.structs.replace(STARTED, executor=name, notes=tuple(note.message for note in training.choice.notes))
 
 
 def taken(executor: Executor, training: job.Job, steps: int, most: int = 10**9) -> Reading:
     """The losses of some steps, in calls of at most `most`."""
     window, step = loop.LossWindow(training.device), 0
     while step < steps:
-        step += executor.take(window, step, min(most, steps - step), lambda _: training.spec.learning_rate)
+        step += executor.run(window, step, min(most, steps - step), lambda _: training.spec.learning_rate)
     reading = window.turn(0.0) or window.drain()
     assert reading is not None
     return reading

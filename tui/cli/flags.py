@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from epochtop.engine.protocol.fields import Field, fields, show, spec_from
-from epochtop.engine.protocol.presets import CHOOSERS, recipe
+from epochtop.engine.protocol.presets import CHOOSERS, preset
 from epochtop.engine.protocol.spec import RunSpec, Value
 
 _METAVARS = {"text": "TEXT", "integer": "INT", "number": "NUMBER", "integers": "INT"}
@@ -66,5 +66,5 @@ def spec_of(parsed: Any, arguments: Sequence[str], defaults: RunSpec | None = No
         texts[field.name] = ",".join(value) if isinstance(value, tuple) else show(value)
         if field.name not in given and getattr(start, field.name) == field.default:
             free.add(field.name)
-    suits = recipe(*(texts[name] for name in CHOOSERS))
+    suits = preset(*(texts[name] for name in CHOOSERS))
     return spec_from(texts | {name: show(value) for name, value in suits.items() if name in free})

@@ -24,10 +24,10 @@ from epochtop.engine.hardware import (
     gpu_meaning,
     software_fit,
 )
+from epochtop.engine.protocol.quantities import GIB
 from epochtop.engine.protocol.requests import Ready
 
 SCHEMA = 1
-GIB = 1 << 30
 
 _UNITS: dict[str, tuple[str, float]] = {
     "_percent": ("%", 1),

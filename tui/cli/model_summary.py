@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from epochtop.engine.protocol.quantities import UNKNOWN
+from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes
 from epochtop.engine.protocol.requests import LayerFact, ModelSummary
 
 HEADING = ("layer", "kind", "output", "parameters", "output size")
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def summary_lines(summary: ModelSummary) -> tuple[str, ...]:
@@ -20,14 +19,14 @@ def summary_lines(summary: ModelSummary) -> tuple[str, ...]:
         lines[0],
         "─" * max(map(len, lines)),
         *lines[1:],
-        f"{summary.parameters:,} parameters ({size(4 * summary.parameters)} in float32){note}",
-        f"{size(summary.activation_bytes)} kept for the backward pass of {summary.rows:,} rows",
+        f"{summary.parameters:,} parameters ({format_bytes(4 * summary.parameters)} in float32){note}",
+        f"{format_bytes(summary.activation_bytes)} kept for the backward pass of {summary.rows:,} rows",
     )
 
 
 def _cells(layer: LayerFact) -> tuple[str, ...]:
     output = " × ".join(map(str, layer.output)) if layer.output is not None else UNKNOWN
-    weight = UNKNOWN if layer.output_bytes is None else size(layer.output_bytes)
+    weight = UNKNOWN if layer.output_bytes is None else format_bytes(layer.output_bytes)
     return (layer.name, layer.kind, output, f"{layer.parameters:,}", weight)
 
 
@@ -36,12 +35,3 @@ def _line(cells: tuple[str, ...], widths: list[int]) -> str:
     words = [cell.ljust(width) for cell, width in zip(cells[:3], widths[:3], strict=True)]
     figures = [cell.rjust(width) for cell, width in zip(cells[3:], widths[3:], strict=True)]
     return "  ".join((*words, *figures))
-
-
-def size(size_bytes: float) -> str:
-    """`640 B`, `1.5 MiB`."""
-    for unit in UNITS:
-        if size_bytes < 1024 or unit == UNITS[-1]:
-            break
-        size_bytes /= 1024
-    return f"{size_bytes:,.0f} {unit}" if unit == "B" else f"{size_bytes:,.1f} {unit}"

@@ -12,7 +12,7 @@ from typing import TextIO
 import msgspec
 
 from epochtop.engine.protocol.events import Evaluated, Losses
-from epochtop.engine.protocol.quantities import UNKNOWN, age, number, seconds
+from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_number, format_seconds
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import RunSummary, run_paths, summarize
 from epochtop.engine.runs.reader import BadLine, Follower
@@ -26,11 +26,11 @@ def cells(summary: RunSummary, now: float) -> tuple[str, ...]:
         summary.id,
         summary.name,
         summary.state,
-        number(summary.final_loss),
-        number(summary.test_loss),
+        format_number(summary.final_loss),
+        format_number(summary.test_loss),
         summary.device or UNKNOWN,
-        seconds(summary.seconds),
-        age(now - summary.created),
+        format_seconds(summary.seconds),
+        format_age(now - summary.created),
     )
 
 

@@ -15,8 +15,8 @@ from textual.widgets import Button, Input, Label, Select, Static
 from epochtop.engine.protocol.applicability import applies
 from epochtop.engine.protocol.events import Started
 from epochtop.engine.protocol.fields import Field, field, fields, parse, show, spec_from
-from epochtop.engine.protocol.presets import CHOOSERS, recipe
-from epochtop.engine.protocol.quantities import bytes_, count
+from epochtop.engine.protocol.presets import CHOOSERS, preset
+from epochtop.engine.protocol.quantities import format_bytes, plural
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.forms.field_row import FieldRow
@@ -47,7 +47,7 @@ def _in_order() -> list[Field]:
 
 def _suggested(spec: RunSpec) -> dict[str, str]:
     """What suits the dataset and the model of `spec`, for every field."""
-    suits = recipe(spec.dataset, spec.model, spec.task)
+    suits = preset(spec.dataset, spec.model, spec.task)
     return {about.name: show(suits.get(about.name, about.default)) for about in fields()}
 
 
@@ -82,7 +82,7 @@ class SpecForm(Vertical):
     class Pressed(Message):
         """A button: `start`, `pause` or `stop`."""
 
-        what: str
+        button: str
 
     def __init__(self, spec: RunSpec, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
@@ -158,13 +158,13 @@ class SpecForm(Vertical):
     def show_plan(self, plan: Plan | Started) -> None:
         """What Start would do, or what is being done."""
         parts = [
-            f"{count(plan.steps, 'step')} on {plan.device}",
-            count(plan.rows, "row"),
-            count(plan.parameters, "parameter"),
+            f"{plural(plan.steps, 'step')} on {plan.device}",
+            plural(plan.rows, "row"),
+            plural(plan.parameters, "parameter"),
         ]
         if isinstance(plan, Plan):
-            free = f" of {bytes_(plan.available_bytes)} free" if plan.available_bytes is not None else ""
-            parts.append(f"needs about {bytes_(plan.memory_bytes)}{free}")
+            free = f" of {format_bytes(plan.available_bytes)} free" if plan.available_bytes is not None else ""
+            parts.append(f"needs about {format_bytes(plan.memory_bytes)}{free}")
         self.say(" · ".join(parts))
 
     def say(self, text: str, error: bool = False) -> None:
@@ -200,7 +200,7 @@ class SpecForm(Vertical):
     def _suggest(self) -> None:
         """Give fields that nobody has typed into what suits the dataset and the model."""
         texts = self._texts()
-        suits = recipe(*(texts[name] for name in CHOOSERS))
+        suits = preset(*(texts[name] for name in CHOOSERS))
         for row in self.rows:
             name = row.about.name
             value = show(suits.get(name, row.about.default))

@@ -10,9 +10,9 @@ import msgspec
 from epochtop.engine.lab.comparison import Comparison, Condition, PictureComparison, Point, Result, compare
 from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.measurements import Row as Measured
-from epochtop.engine.lab.statistics import Figure, of_picture, quantity
+from epochtop.engine.lab.statistics import Figure, of_picture
 from epochtop.engine.protocol.experiments import Cell
-from epochtop.engine.protocol.quantities import UNKNOWN, age, count
+from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_quantity, plural
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import BAD, EMPTY, GOOD, LABEL, QUIET, STRONG, TEXT, cut, labelled, row, wrapped
@@ -77,9 +77,9 @@ def sides(found: Comparison, width: int, now: float) -> list[Row]:
 
 
 def _side(one: Result, now: float) -> str:
-    old = age(now - one.created)
+    old = format_age(now - one.created)
     words = (one.name, old if old == "now" else f"{old} ago", one.outcome, "quick" if one.asked.quick else "")
-    return " · ".join(filter(None, (*words, count(len(one.rows), "row"))))
+    return " · ".join(filter(None, (*words, plural(len(one.rows), "row"))))
 
 
 def conditions(found: Comparison, width: int) -> list[Row]:
@@ -155,7 +155,7 @@ def table(one: PictureComparison, width: int) -> list[Row]:
     titles, *texts = [[line[place] for place in kept] for line in lines]
     rows = laid_out(titles, texts, [place > 0 for place in kept], width)
     roles = {1 + place: _role(one, point) for place, point in enumerate(one.points)}
-    rows = [row((text, roles[place])) if place in roles else (text, old) for place, (text, old) in enumerate(rows)]
+    rows = [row((line.text, roles[place])) if place in roles else line for place, line in enumerate(rows)]
     return [*rows, *([row(("not shown: spread", QUIET))] if narrow else [])]
 
 
@@ -169,9 +169,9 @@ def _line(one: PictureComparison, point: Point, names: Sequence[str]) -> list[st
         label(point.labels, names),
         cell(point.labels[picture.x], picture.x_unit) if picture.x else "",
         *(cell(side.median, picture.unit) if side else UNKNOWN for side in (point.before, point.after)),
-        quantity(found.median, "×") if found else UNKNOWN,
+        format_quantity(found.median, "×") if found else UNKNOWN,
         one.word(point.outcome),
-        f"({quantity(found.low)} … {quantity(found.high)})" if found else "",
+        f"({format_quantity(found.low)} … {format_quantity(found.high)})" if found else "",
     ]
 
 

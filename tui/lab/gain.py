@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from epochtop.engine.lab.gain import gained as gain_of
 from epochtop.engine.lab.measurements import Row
-from epochtop.engine.lab.statistics import Figure, figure, quantity, select, value_of
+from epochtop.engine.lab.statistics import Figure, figure, select, value_of
+from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.tui.state.experiment import ExperimentState
 from epochtop.tui.state.run import RunState
@@ -56,7 +57,7 @@ def gained(lab: ExperimentState, run: RunState) -> str:
     device = lab.prepared.devices[-1] if "device" in setting and lab.prepared else started.device
     before = measured_step(lab.rows, device, lab.record.spec, setting)
     if before is None:
-        took = quantity(1 / end.steps_per_second, "s")
+        took = format_quantity(1 / end.steps_per_second, "s")
         return f"{what}: a step of the run took {took}; {lab.name} measured no single steps to compare it with"
     job, tried = lab.record.spec, run.record.spec if run.record else lab.record.spec
     rows = _rows_a_step(job, started.rows, processes=1), _rows_a_step(tried, started.rows, tried.processes)

@@ -6,7 +6,7 @@ from epochtop.engine.lab.catalog import NAMES, find
 from epochtop.engine.lab.experiment import Experiment
 from epochtop.engine.protocol.experiments import Cell, Verdict
 from epochtop.engine.protocol.fields import show
-from epochtop.engine.protocol.quantities import bytes_, count, seconds
+from epochtop.engine.protocol.quantities import format_bytes, format_seconds, plural
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import BAD, EMPTY, GOOD, QUIET, STRONG, cut, labelled, row, wrapped
 from epochtop.tui.lab.pictures.picture import figures, picture_rows
@@ -109,8 +109,8 @@ def _machine(state: ExperimentState) -> str:
 
 def _usable(facts: dict[str, Cell]) -> str:
     cpus, memory = facts.get("usable_cpus"), facts.get("memory_bytes")
-    words = [count(cpus, "CPU")] if isinstance(cpus, int) else []
-    return ", ".join([*words, *([bytes_(memory)] if isinstance(memory, int | float) else [])])
+    words = [plural(cpus, "CPU")] if isinstance(cpus, int) else []
+    return ", ".join([*words, *([format_bytes(memory)] if isinstance(memory, int | float) else [])])
 
 
 def _torch(facts: dict[str, Cell]) -> str:
@@ -118,11 +118,11 @@ def _torch(facts: dict[str, Cell]) -> str:
 
 
 def _extent(state: ExperimentState) -> str:
-    rows = count(len(state.rows), "row")
+    rows = plural(len(state.rows), "row")
     end = state.concluded
     if end is None:
         return rows
-    return f"{rows} in {seconds(end.seconds)}{' · quick' if state.asked.quick else ''}{' · stopped' if end.outcome == 'stopped' else ''}"
+    return f"{rows} in {format_seconds(end.seconds)}{' · quick' if state.asked.quick else ''}{' · stopped' if end.outcome == 'stopped' else ''}"
 
 
 def progress(state: ExperimentState, width: int, now: float) -> list[Row]:

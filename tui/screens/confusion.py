@@ -22,7 +22,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Static
 
-from epochtop.engine.protocol.quantities import number
+from epochtop.engine.protocol.quantities import format_number
 from epochtop.tui.screens.confusion_grid import (
     HEAD_ROWS,
     NONE,
@@ -248,7 +248,7 @@ class ConfusionScreen(ModalScreen[None]):
 def figures(metrics: Mapping[str, float | None], cells: int) -> list[Text]:
     """Name and value of each metric, as many on a line as go into `cells`."""
     parts = [
-        Text.assemble((NAMES.get(name, printable(name)), "dim"), " ", (number(value), "bold"))
+        Text.assemble((NAMES.get(name, printable(name)), "dim"), " ", (format_number(value), "bold"))
         for name, value in metrics.items()
     ]
     lines: list[Text] = []

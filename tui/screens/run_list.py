@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 
-from epochtop.engine.protocol.quantities import UNKNOWN, age, number, seconds
+from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_number, format_seconds
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import RunSummary, delete, rename, run_paths, summarize
 from epochtop.engine.runs.paths import EVENTS, RECORD
@@ -67,10 +67,10 @@ def _row(summary: RunSummary, now: float, mark: str, width: int) -> tuple[str, .
         MARKS[summary.state],
         _fit(summary.name or summary.id, width),
         summary.state,
-        number(summary.final_loss),
+        format_number(summary.final_loss),
         summary.device or UNKNOWN,
-        seconds(summary.seconds),
-        age(now - summary.created),
+        format_seconds(summary.seconds),
+        format_age(now - summary.created),
         mark,
     )
 
@@ -101,9 +101,9 @@ class RunList(DataTable[str]):
 
     @dataclass
     class Chosen(Message):
-        """Open, overlay or load the settings of a run."""
+        """Open a run (`open`), draw it behind the open one (`overlay`), or copy its settings (`load`)."""
 
-        what: str
+        action: str
         run_id: str
 
     @dataclass
@@ -246,10 +246,10 @@ class RunList(DataTable[str]):
         event.stop()
         self.action_choose("open")
 
-    def action_choose(self, what: str) -> None:
-        """Ask for something to be done with the run under the cursor."""
+    def action_choose(self, action: str) -> None:
+        """Report an action on the selected run."""
         if self.chosen:
-            self.post_message(self.Chosen(what, self.chosen))
+            self.post_message(self.Chosen(action, self.chosen))
 
     @work
     async def action_rename(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 from textual.widgets import Static
 
-from epochtop.engine.protocol.quantities import UNKNOWN, rate, seconds
+from epochtop.engine.protocol.quantities import UNKNOWN, format_rate, format_seconds
 from epochtop.tui.state.run import RunState
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def status(state: RunState | None, idle: str, width: int) -> str:
         return " preparing the data ..."
     share = state.step / total
     progress = f" step {state.step:>{len(f'{total:,}')},} of {total:,}"
-    speed = "paused" if state.state == "paused" else rate(state.steps_per_second)
-    left = f"{seconds(state.left_s)} left" if state.left_s is not None else f"{UNKNOWN} left"
+    speed = "paused" if state.state == "paused" else format_rate(state.steps_per_second)
+    left = f"{format_seconds(state.remaining_s)} left" if state.remaining_s is not None else f"{UNKNOWN} left"
     parts = [f"{share:4.0%}", f"{speed:>13}", f"{left:>12}"]
     if state.started and state.started.steps_per_epoch > 1:
         parts.insert(1, f"epoch {state.step / state.started.steps_per_epoch:,.1f}")

@@ -13,9 +13,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from epochtop.engine.job.job import AUTOCAST, Job, build
-from epochtop.engine.job.plan import describe
-from epochtop.engine.job.workload import Workload, load_workload
+from epochtop.engine.job.job import AUTOCAST, Job
+from epochtop.engine.job.prepare import prepare_job
+from epochtop.engine.job.workload import Workload
 from epochtop.engine.protocol.rules import check
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.batches import Batches
@@ -29,8 +29,7 @@ def job_of(spec: RunSpec, device: str = "", workload: Workload | None = None, **
     """
     spec = msgspec.structs.replace(spec, **changes, device=device or spec.device, processes=1, shard=False)
     check(spec)
-    loaded = load_workload(spec) if workload is None or spec.task else workload
-    return build(spec, loaded, describe(spec, loaded))
+    return prepare_job(spec, None if spec.task else workload)
 
 
 class PlainLoop:
@@ -56,7 +55,7 @@ class PlainLoop:
         if self._accumulate == 1:
             loss = self._backward(*self.batches())
         else:
-            batches = self.batches.take(self._accumulate)
+            batches = self.batches.next_batches(self._accumulate)
             loss = torch.stack([self._backward(batch.x, batch.y, batch.weight) for batch in batches]).sum()
         self._update()
         return loss

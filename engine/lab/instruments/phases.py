@@ -81,9 +81,9 @@ class TimedBatches(Batches):
         self._clock.to("work")
         return batch
 
-    def take(self, count: int) -> list[Batch]:
+    def next_batches(self, count: int) -> list[Batch]:
         self._clock.to("input")
-        batches = self._batches.take(count)
+        batches = self._batches.next_batches(count)
         self._clock.to("work")
         return batches
 

@@ -63,7 +63,7 @@ class Stepping:
         return seconds
 
     def _run(self, times: int) -> None:
-        run_steps, window, steps = self._executor.take, self._window, self._job.plan.steps
+        run_steps, window, steps = self._executor.run, self._window, self._job.plan.steps
         while times > 0:
             count = run_steps(window, self._step, min(times, steps - self._step), self._rate)
             times -= count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,8 +90,11 @@ def test_each_precision_takes_its_steps_in_the_arithmetic_that_it_is_named_for(t
 def test_a_precision_is_trained_and_judged_in_its_own_arithmetic() -> None:
     seen: list[tuple[bool, bool]] = []
     trained = Training(job_of(SMALL))
-    trained.job.spec = RunSpec(precision="tf32")
-    trained.job.step = lambda: (seen.append(switches()), torch.zeros(()))[1]
+    trained.job = replace(
+        trained.job,
+        spec=RunSpec(precision="tf32"),
+        step=lambda: (seen.append(switches()), torch.zeros(()))[1],
+    )
     evaluate = trained.job.evaluator.evaluate
     object.__setattr__(trained.job.evaluator, "evaluate", lambda *rest: (seen.append(switches()), evaluate(*rest))[1])
     with tf32(False):
@@ -112,7 +116,7 @@ def test_all_are_trained_for_the_same_number_of_steps_and_no_more_than_asked(tmp
             counts[place] += 1
             return torch.zeros(())
 
-        made.job.step = step
+        made.job = replace(made.job, step=step)
         return made
 
     all_of_them = [counting(place) for place in range(3)]

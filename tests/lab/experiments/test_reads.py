@@ -16,7 +16,8 @@ from epochtop.engine.lab.experiments.reads.measure import _reading
 from epochtop.engine.lab.experiments.reads.schema import EVERY, Fields
 from epochtop.engine.lab.experiments.reads.verdict import model
 from epochtop.engine.lab.measurements import Row
-from epochtop.engine.lab.statistics import figure, quantity
+from epochtop.engine.lab.statistics import figure
+from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.engine.protocol.spec import RunSpec
 from tests.support.stored_rows import StoredRows
 
@@ -83,7 +84,7 @@ def test_a_read_that_costs_nothing_is_too_short_to_measure_and_not_0_ns() -> Non
         ).spread
         for every in EVERY
     )
-    assert f"steps vary by {quantity(apart_s / 20_000, 's')}" in said.finding
+    assert f"steps vary by {format_quantity(apart_s / 20_000, 's')}" in said.finding
 
 
 def test_the_interval_is_named_for_every_device() -> None:

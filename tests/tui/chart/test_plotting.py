@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.style import Style
 
-from epochtop.tui.cells.canvas import Canvas, difference, strip
-from epochtop.tui.chart.axes import Limits, figure, labels, linear_limits, log_limits, place_labels, x_ticks, y_ticks
+from epochtop.engine.protocol.quantities import format_fixed_width
+from epochtop.tui.cells.canvas import Canvas
+from epochtop.tui.cells.rows import difference
+from epochtop.tui.cells.styles import strip
+from epochtop.tui.chart.axes import Limits, labels, linear_limits, log_limits, place_labels, x_ticks, y_ticks
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
 
 UNIT = Limits(0, 1, 0.5)
@@ -168,12 +171,12 @@ def test_labels_are_never_cut_and_never_touch() -> None:
     [(0.0912, "0.0912"), (12.3456, "12.346"), (1234.56, "1234.6"), (1.234e-5, "1.2e-5"), (1e30, "1.0e30"), (None, "—")],
 )
 def test_figures_have_six_cells(value: float | None, text: str) -> None:
-    assert figure(value) == text.rjust(6)
+    assert format_fixed_width(value) == text.rjust(6)
 
 
 @given(st.floats(-1e38, 1e38))
 def test_no_figure_is_wider_than_seven_cells(value: float) -> None:
-    assert 6 <= len(figure(value)) <= 7
+    assert 6 <= len(format_fixed_width(value)) <= 7
 
 
 def test_large_numbers_are_written_with_exponents() -> None:

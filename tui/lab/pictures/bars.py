@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from math import log10
 
 from epochtop.engine.lab.experiment import Picture
-from epochtop.engine.lab.statistics import Figure, quantity
+from epochtop.engine.lab.statistics import Figure
+from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import QUIET, TEXT, role_of, row, shortened
 from epochtop.tui.lab.pictures.points import Series, cell
@@ -24,7 +25,7 @@ def bars(picture: Picture, series: Sequence[Series], width: int) -> list[Row]:
         for point in one.points
     ]
     label_cells = min(max(map(len, (name for name, _, _ in named)), default=0), max(8, width // 3))
-    values = [quantity(found.median, picture.unit) for _, found, _ in named]
+    values = [format_quantity(found.median, picture.unit) for _, found, _ in named]
     spreads = [spread(found, picture.unit) for _, found, _ in named]
     value_cells, spread_cells = max(map(len, values), default=0), max(map(len, spreads), default=0)
     room = width - label_cells - value_cells - 3
@@ -45,7 +46,7 @@ def bars(picture: Picture, series: Sequence[Series], width: int) -> list[Row]:
 
 def spread(found: Figure, unit: str) -> str:
     """`60 µs … 63 µs`, or that there was one measurement only."""
-    return "once" if found.count < 2 else f"{quantity(found.low, unit)} … {quantity(found.high, unit)}"
+    return "once" if found.count < 2 else f"{format_quantity(found.low, unit)} … {format_quantity(found.high, unit)}"
 
 
 def bar(share: float, cells: int) -> str:

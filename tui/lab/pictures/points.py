@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.measurements import Row
-from epochtop.engine.lab.statistics import Figure, figure, of_picture, quantity, value_of
+from epochtop.engine.lab.statistics import Figure, figure, of_picture, value_of
 from epochtop.engine.protocol.experiments import Cell
+from epochtop.engine.protocol.quantities import format_quantity
 
 _UNITS = {"seconds": "s", "s": "s", "bytes": "B", "percent": "%", "share": "%"}
 """Of columns, by the last word of their names; a share is told in percent."""
@@ -95,4 +96,4 @@ def cell(value: Cell, unit: str) -> str:
         return value
     if value is not None and not unit and float(value).is_integer() and abs(value) < 1e15:
         return f"{value:,.0f}"
-    return quantity(value, unit)
+    return format_quantity(value, unit)

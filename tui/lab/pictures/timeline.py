@@ -8,7 +8,8 @@ from dataclasses import replace
 from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.intervals import covered
 from epochtop.engine.lab.measurements import Row as Measured
-from epochtop.engine.lab.statistics import quantity, value_of
+from epochtop.engine.lab.statistics import value_of
+from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.tui.cells.canvas import Canvas, Row
 from epochtop.tui.cells.rows import TEXT, role_of, row, shortened
 from epochtop.tui.chart.axes import Limits
@@ -33,7 +34,7 @@ def timeline(picture: Picture, rows: Sequence[Measured], width: int) -> list[Row
     if not spans:
         return []
     low, high = min(start for start, _ in spans), max(stop for _, stop in spans)
-    busy = [quantity(covered(lane), picture.x_unit or picture.unit) for lane in lanes.values()]
+    busy = [format_quantity(covered(lane), picture.x_unit or picture.unit) for lane in lanes.values()]
     label_cells = min(max(map(len, lanes)), max(8, width // 4))
     busy_cells = max(map(len, busy))
     cells = max(4, width - label_cells - busy_cells - 4)

@@ -41,7 +41,7 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
 
 def _gradients(device: str, large: Job, small: Job) -> Gradients:
     """Gradients of the same rows and the same weights, in one batch and in pieces."""
-    batches = small.batches.take(small.spec.accumulate)
+    batches = small.batches.next_batches(small.spec.accumulate)
     model, criterion = small.parts.model.eval(), small.parts.criterion  # dropout would differ from batch to batch
     accumulator = AutogradAccumulator(small.parts.parameters)
     for number, batch in enumerate(batches):

@@ -22,8 +22,9 @@ from epochtop.engine.lab.experiments.anatomy.schema import (
     StepTime,
 )
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import Figure, difference, figure, grouped, quantity, select, values, with_spread
+from epochtop.engine.lab.statistics import Figure, difference, figure, grouped, select, values, with_spread
 from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.protocol.quantities import format_quantity
 
 TOLERANCE = 0.05
 """Fraction of the step by which the sum of the parts may miss it."""
@@ -120,16 +121,16 @@ class Anatomy:
 
     def finding(self) -> str:
         """The answer."""
-        step = quantity(self.step.median, "s")
+        step = format_quantity(self.step.median, "s")
         if not self.bound:
-            return f"on {self.device} the measured parts do not explain the step of {step}: {quantity(self.rest, 's')} is unexplained"
+            return f"on {self.device} the measured parts do not explain the step of {step}: {format_quantity(self.rest, 's')} is unexplained"
         name, words = PARTS[self.bound]
         if self.rival:
             name = f"{name.removesuffix('bound')} and {PARTS[self.rival][0]} alike"
         return f"on {self.device} this job is {name}: {words} takes {self._amount(self.bound)} of the {step} per step"
 
     def _amount(self, part: str) -> str:
-        return f"{quantity(self.seconds(part), 's')} ({self.share(part):.0%})"
+        return f"{format_quantity(self.seconds(part), 's')} ({self.share(part):.0%})"
 
     # --- evidence ------------------------------------------------------------------------------------------------
 
@@ -152,7 +153,7 @@ class Anatomy:
         adds = (
             "the parts add up to the step within 5 %" if share <= TOLERANCE else "the parts do not add up to the step"
         )
-        unexplained = f"unexplained {quantity(self.rest, 's')} ({share:.1%})"
+        unexplained = f"unexplained {format_quantity(self.rest, 's')} ({share:.1%})"
         return f"a step takes {with_spread(self.step)}: {parts}; {unexplained}: {adds}"
 
     def _idle(self) -> list[str]:
@@ -173,7 +174,7 @@ class Anatomy:
         if not operators or not launches:
             return []
         lines = [
-            f"{operators:,} operators at {quantity(figure(launches).median / operators, 's')} each without any work"
+            f"{operators:,} operators at {format_quantity(figure(launches).median / operators, 's')} each without any work"
         ]
         return lines + [f"they launch {row.kernels:,.0f} kernels" for row in of_kind(self.rows, Kernels)[:1]]
 

@@ -27,13 +27,13 @@ from epochtop.engine.lab.statistics import (
     figure,
     gap,
     grouped,
-    quantity,
     quartiles_apart,
     select,
     values,
     with_spread,
 )
 from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.protocol.quantities import format_quantity
 
 NOTABLE = 0.05
 """Fraction of a step from which calls matter."""
@@ -87,7 +87,7 @@ class _Calls:
         if not self.distinct:
             return f"no difference in time between {CALL} and {FORWARD}{counts}"
         longer = "longer" if self.extra.median > 0 else "less"
-        return f"{CALL} takes {quantity(abs(self.extra.median), 's')} {longer} than {FORWARD}{counts}"
+        return f"{CALL} takes {format_quantity(abs(self.extra.median), 's')} {longer} than {FORWARD}{counts}"
 
     def evidence(self) -> list[str]:
         lines = [f"{way} runs, in this order: {row.order}" for way, row in self._hooks.items()]
@@ -146,7 +146,7 @@ class _StepShare:
         return f"; the {self._calls:,} calls in a step of this job on {self._device} are {self.share:.2%} of its time, {method}"
 
     def evidence(self) -> list[str]:
-        call, total = quantity(self._extra.median, "s"), quantity(self._calls * self._extra.median, "s")
+        call, total = format_quantity(self._extra.median, "s"), format_quantity(self._calls * self._extra.median, "s")
         step = f"a plain step calls {self._calls:,} modules and takes {with_spread(self._step)}"
         lines = [f"{step}; {self._calls:,} × {call} = {total}, {self._counted_share:.2%}"]
         if self._without is not None:

@@ -39,7 +39,7 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
 
 def _deviation(kept: Job, again: Job) -> float:
     """Between the gradients of the same rows and weights, with the same random numbers for dropout."""
-    batch = kept.batches.take(1)[0]
+    batch = kept.batches.next_batches(1)[0]
     gradients = []
     for job in (again, kept):
         torch.manual_seed(0)

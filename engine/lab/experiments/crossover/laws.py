@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epochtop.engine.lab.experiments.crossover.schema import GridStep
-from epochtop.engine.lab.statistics import Fit, fit, grouped, quantity, select, values
+from epochtop.engine.lab.statistics import Fit, fit, grouped, select, values
 from epochtop.engine.protocol.experiments import Line
+from epochtop.engine.protocol.quantities import format_quantity
 
 PLAIN = 0.3
 """Largest relative residual with which one overhead and one speed describe all points."""
@@ -51,8 +52,8 @@ class Law:
         """The fit, its residual, and the sizes at which steps are mostly overhead."""
         quality = "within" if self.plain else "a poor fit: one point is off by"
         return (
-            f"{self.model} on {self.device}: a step takes {quantity(self.overhead_s, 's')} + work at "
-            f"{quantity(self.gflops, 'GFLOP/s')} ({quality} {self.fit.worst:.0%}){self._flat()}"
+            f"{self.model} on {self.device}: a step takes {format_quantity(self.overhead_s, 's')} + work at "
+            f"{format_quantity(self.gflops, 'GFLOP/s')} ({quality} {self.fit.worst:.0%}){self._flat()}"
         )
 
     def _flat(self) -> str:
@@ -98,6 +99,6 @@ def crossing_sentences(laws: Sequence[Law]) -> list[str]:
         if law.device == "cpu" or cpu is None or not (cpu.plain and law.plain):
             continue
         work = crossing_mflop(cpu, law)
-        place = f"cross at {quantity(work, 'MFLOP')} per step" if work is not None else "do not cross"
+        place = f"cross at {format_quantity(work, 'MFLOP')} per step" if work is not None else "do not cross"
         sentences.append(f"{law.model}: the fitted lines of the CPU and {law.device} {place}")
     return sentences

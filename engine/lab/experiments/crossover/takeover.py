@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from epochtop.engine.lab.crossings import crossing, faster
 from epochtop.engine.lab.experiments.crossover.schema import GridStep
-from epochtop.engine.lab.statistics import difference, grouped, quantity, select
+from epochtop.engine.lab.statistics import difference, grouped, select
 from epochtop.engine.protocol.experiments import Line
+from epochtop.engine.protocol.quantities import format_quantity
 
 
 def takeover_widths(grid: Sequence[GridStep]) -> dict[str, str]:
@@ -65,7 +66,7 @@ def _takeovers(grid: Sequence[GridStep]) -> list[tuple[str, str, float]]:
 def work_sentences(grid: Sequence[GridStep]) -> list[str]:
     """Sentences on the work from which another device is faster."""
     return [
-        f"{model}: {device} is faster from {quantity(work, 'MFLOP')} per step, at every width and batch measured"
+        f"{model}: {device} is faster from {format_quantity(work, 'MFLOP')} per step, at every width and batch measured"
         for device, model, work in _takeovers(grid)
     ]
 

@@ -17,8 +17,6 @@ from epochtop.engine.lab.statistics import (
     Figure,
     difference,
     grouped,
-    percent,
-    quantity,
     quartiles_apart,
     rounds_of,
     select,
@@ -26,6 +24,7 @@ from epochtop.engine.lab.statistics import (
     with_spread,
 )
 from epochtop.engine.protocol.experiments import Line, Verdict
+from epochtop.engine.protocol.quantities import format_percent, format_quantity
 
 LIKE = {"resnet": "cnn"}
 """The model of the grid that computes as the job's model does, if that is neither the mlp nor the same model."""
@@ -80,12 +79,12 @@ class _JobOnDevice:
 
     def evidence(self) -> str:
         """A sentence on the step."""
-        step = f"your job on {self.device}: a step of {quantity(self._mflop, 'MFLOP')} takes {with_spread(self.time)}"
+        step = f"your job on {self.device}: a step of {format_quantity(self._mflop, 'MFLOP')} takes {with_spread(self.time)}"
         if self.computing is None or self._law is None:
             return f"{step}; how much of it is computing is unknown"
         return (
-            f"{step}; at the {quantity(self._law.gflops, 'GFLOP/s')} of the {self._law.model}s its work takes "
-            f"{quantity(self._mflop * self._law.mflop_s, 's')}, {percent(self.computing)} of the step"
+            f"{step}; at the {format_quantity(self._law.gflops, 'GFLOP/s')} of the {self._law.model}s its work takes "
+            f"{format_quantity(self._mflop * self._law.mflop_s, 's')}, {format_percent(self.computing)} of the step"
         )
 
 
@@ -119,23 +118,23 @@ def _job_finding(jobs: Sequence[_JobOnDevice], sides: Difference | None) -> str:
     if sides is None:
         return _one_device_finding(jobs[0])
     here, there, ratio = jobs[0], jobs[-1], sides.ratio.median
-    times = f"{quantity(here.time.median, 's')} on the CPU and {quantity(there.time.median, 's')} on {there.device}"
+    times = f"{format_quantity(here.time.median, 's')} on the CPU and {format_quantity(there.time.median, 's')} on {there.device}"
     if sides.ratio.count <= 2:
         return f"too few rounds to tell the devices apart: a step of your job takes {times}"
     if not sides.distinct:
         return f"the device makes no difference for your job: a step takes {times}"
     if ratio < 1:
-        return f"use the CPU for this job: a step takes {times}, {quantity(1 / ratio)} × as long"
-    return f"use {there.device} for this job: a step takes {times}, {quantity(ratio)} × faster"
+        return f"use the CPU for this job: a step takes {times}, {format_quantity(1 / ratio)} × as long"
+    return f"use {there.device} for this job: a step takes {times}, {format_quantity(ratio)} × faster"
 
 
 def _one_device_finding(job: _JobOnDevice) -> str:
-    step = f"a step of your job takes {quantity(job.time.median, 's')} on {job.device}"
+    step = f"a step of your job takes {format_quantity(job.time.median, 's')} on {job.device}"
     share = job.computing
     if share is None:
         return step
     mostly = "computing" if share >= 0.5 else "overhead"
-    return f"{step} and is mostly {mostly}: its work takes {percent(share)} of it"
+    return f"{step} and is mostly {mostly}: its work takes {format_percent(share)} of it"
 
 
 def _grid_finding(takeovers: dict[str, str], laws: Sequence[Law], brief: bool) -> str:
@@ -143,7 +142,7 @@ def _grid_finding(takeovers: dict[str, str], laws: Sequence[Law], brief: bool) -
     if takeovers:
         return "; ".join(f"{name}: {words}" for name, words in list(takeovers.items())[: 1 if brief else None])
     overhead = [
-        f"the {law.model} on {law.device} below {quantity(law.knee_mflop, 'MFLOP')}"
+        f"the {law.model} on {law.device} below {format_quantity(law.knee_mflop, 'MFLOP')}"
         for law in laws
         if law.knee_mflop and law.plain
     ]
@@ -192,7 +191,7 @@ def _one_device_next_step(job: _JobOnDevice) -> str:
         return "run `epochtop lab anatomy`, which splits the step into its parts"
     if share < 0.5:
         room = job.room
-        factor = f" (by the fit, {quantity(room)} × the work takes twice the time)" if room is not None else ""
+        factor = f" (by the fit, {format_quantity(room)} × the work takes twice the time)" if room is not None else ""
         return (
             f"try a larger batch or a wider model, which cost little here{factor}; `epochtop lab executors` measures how "
             "much overhead executor=graph removes"

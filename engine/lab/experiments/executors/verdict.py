@@ -9,8 +9,9 @@ from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.executors.breakeven import Cost, costs
 from epochtop.engine.lab.experiments.executors.schema import CACHES, JobFacts, LeftOut
 from epochtop.engine.lab.measurements import of_kind
-from epochtop.engine.lab.statistics import Figure, quantity, quartiles_apart, select, with_spread
+from epochtop.engine.lab.statistics import Figure, quartiles_apart, select, with_spread
 from epochtop.engine.protocol.experiments import Line, Verdict
+from epochtop.engine.protocol.quantities import format_quantity
 
 
 def conclude(findings: Findings) -> Verdict:
@@ -75,11 +76,11 @@ class _DeviceCosts:
 
     def finding(self) -> str:
         best, job = self.best(), f"this job's {self._steps:,} steps on {self._device}"
-        eager_s = quantity(self._eager.total_s(self._steps), "s")
+        eager_s = format_quantity(self._eager.total_s(self._steps), "s")
         if best is not self._eager:
-            setup = f"{quantity(best.first.median, 's')}{CACHES[next(iter(best.setups))]}"
+            setup = f"{format_quantity(best.first.median, 's')}{CACHES[next(iter(best.setups))]}"
             return (
-                f"{best.name} is best for {job}: {quantity(best.total_s(self._steps), 's')} instead of {eager_s}, with a "
+                f"{best.name} is best for {job}: {format_quantity(best.total_s(self._steps), 's')} instead of {eager_s}, with a "
                 f"set-up of {setup}; it pays from {self._even(best)}"
             )
         if not self._others:

@@ -58,7 +58,7 @@ def engine_sources(job: Job) -> list[Source]:
     if not isinstance(rows, Rows):
         return []
     sources = []
-    if memory_estimate.resident(spec, job.workload, job.device, []):
+    if memory_estimate.resident(spec, job.workload, job.device)[0]:
         x, y = (torch.from_numpy(array).to(job.device) for array in (rows.x, rows.y))
         sources.append(_always_open("resident", ResidentBatches(x, y, spec.batch_size, spec.seed, share)))
     streamed = StreamedBatches(rows, spec.batch_size, spec.seed, share, job.device)

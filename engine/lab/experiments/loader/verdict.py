@@ -18,13 +18,13 @@ from epochtop.engine.lab.statistics import (
     by_column,
     difference,
     figure,
-    quantity,
     quartiles_apart,
     select,
     values,
     with_spread,
 )
 from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.protocol.quantities import format_quantity
 
 PLACEMENTS = {"resident": "device", "streamed": "stream"}
 """The value of the field `placement` for each of the engine's sources."""
@@ -98,7 +98,7 @@ class _Feeding:
         return sides is not None and sides.distinct and sides.ratio.median > 1
 
     def finding(self) -> str:
-        now_s, best_s = (quantity(self._times[name].median, "s") for name in (self._now, self._best))
+        now_s, best_s = (format_quantity(self._times[name].median, "s") for name in (self._now, self._best))
         gain = self._gain(self._best)
         if gain is not None:
             low, middle, high = gain.ratio.low, gain.ratio.median, gain.ratio.high

@@ -16,8 +16,6 @@ from epochtop.engine.lab.statistics import (
     Figure,
     difference,
     grouped,
-    percent,
-    quantity,
     quartiles_apart,
     rounds_of,
     select,
@@ -25,6 +23,7 @@ from epochtop.engine.lab.statistics import (
     with_spread,
 )
 from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.protocol.quantities import format_percent, format_quantity
 
 BF16_INSTRUCTIONS = ("AVX-512 BF16", "AMX", "BF16")
 """Each of them multiplies bfloat16."""
@@ -68,8 +67,8 @@ class Curve:
         return (
             f"{self.name}: {with_spread(self.best, 'GFLOP/s')} at {self.best_size:,}{used}"
             f"{', the largest size, so larger ones may be faster' if rising else ''}; "
-            f"{percent(self.best.median / best)} of the machine's best. It reaches half of its own best from "
-            f"{self.half_size:,}, and {percent(self.points[smallest].median / self.best.median)} of it at {smallest:,}"
+            f"{format_percent(self.best.median / best)} of the machine's best. It reaches half of its own best from "
+            f"{self.half_size:,}, and {format_percent(self.points[smallest].median / self.best.median)} of it at {smallest:,}"
         )
 
 
@@ -149,7 +148,7 @@ class _Arithmetic:
         if not self.sides.distinct:
             return f"{self.dtype} makes no difference at {self.size:,}"
         ratio = self.sides.ratio.median
-        times = quantity(ratio if ratio > 1 else 1 / ratio)
+        times = format_quantity(ratio if ratio > 1 else 1 / ratio)
         return f"{self.dtype} is {times} × {'slower' if ratio > 1 else 'faster'} at {self.size:,}"
 
     def evidence(self, rows: Sequence[Measurement]) -> str:
@@ -196,7 +195,7 @@ def _takeovers(rows: Sequence[Measurement], curves: Sequence[Curve]) -> list[str
 def _limits(rows: Sequence[Measurement]) -> list[str]:
     sentences = []
     for row in of_kind(rows, Limit):
-        time = f"would take {quantity(row.expected_s, 's')} each" if row.expected_s is not None else ""
+        time = f"would take {format_quantity(row.expected_s, 's')} each" if row.expected_s is not None else ""
         sentences.append(
             f"{row.dtype} on {row.device}: products of {row.size:,} were left out: they {time or LIMITS.get(row.why, 'failed')}"
         )
@@ -204,7 +203,7 @@ def _limits(rows: Sequence[Measurement]) -> list[str]:
 
 
 def _finding(best: Curve, others: Sequence[_Arithmetic], takeovers: Sequence[str]) -> str:
-    speed = quantity(best.best.median, "GFLOP/s")
+    speed = format_quantity(best.best.median, "GFLOP/s")
     fastest = f"{best.name} is the fastest at {speed}, and reaches half of that from a size of {best.half_size:,}"
     against = [one.words() for one in others]
     compared = f"; against fp32 {', '.join(against)}" if against else ""

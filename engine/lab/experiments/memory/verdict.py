@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.memory.schema import Check, Held, JobFacts, LeftOut, Peak
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import Fit, figure, fit, quantity, select
+from epochtop.engine.lab.statistics import Fit, figure, fit, select
 from epochtop.engine.protocol.experiments import Line, Verdict
+from epochtop.engine.protocol.quantities import format_quantity
 
 MEMORY_SHARE = 0.8
 """Fraction of the free memory that a batch may use."""
@@ -99,7 +100,7 @@ class _DeviceMemory:
         return peak / (self._fixed + size * self._row) - 1
 
     def finding(self) -> str:
-        needs = f"on {self._device} a step needs {quantity(self._fixed, 'B')} plus {quantity(self._row, 'B')} per row"
+        needs = f"on {self._device} a step needs {format_quantity(self._fixed, 'B')} plus {format_quantity(self._row, 'B')} per row"
         if self._largest is None:
             return f"{needs}; the largest batch is unknown"
         if self._largest >= self._training_rows:
@@ -114,9 +115,13 @@ class _DeviceMemory:
             self._check_words(),
         ]
         if self._free_bytes is not None:
-            lines.append(f"{quantity(self._free_bytes, 'B')} were free; a batch may use {MEMORY_SHARE:.0%} of that")
+            lines.append(
+                f"{format_quantity(self._free_bytes, 'B')} were free; a batch may use {MEMORY_SHARE:.0%} of that"
+            )
         lines += [f"{row.batch} rows were not tried: {row.why}" for row in self._left_out]
-        held = [f"{row.when} {quantity(row.bytes, 'B')} {row.what}" for row in self._held if row.bytes is not None]
+        held = [
+            f"{row.when} {format_quantity(row.bytes, 'B')} {row.what}" for row in self._held if row.bytes is not None
+        ]
         lines += [f"memory held: {', '.join(held)}"] if held else []
         return [f"{self._device}: {line}" for line in lines]
 
@@ -125,7 +130,7 @@ class _DeviceMemory:
             return "the line was not checked with a further batch"
         size, peak = self._checks[-1]
         agreement = "as predicted" if abs(self._deviation) <= CLOSE else f"{self._deviation:+.0%} of the prediction"
-        return f"a real step with {size:,.0f} rows, not in the fit, took {quantity(peak, 'B')}: {agreement}"
+        return f"a real step with {size:,.0f} rows, not in the fit, took {format_quantity(peak, 'B')}: {agreement}"
 
     def next_step(self) -> str:
         if self._largest is not None and self._largest < self._training_rows:

@@ -27,13 +27,12 @@ from epochtop.engine.distributed.group import run_steps
 from epochtop.engine.distributed.launcher import LocalLauncher, _stay_on_this_machine, open_store, reach_store
 from epochtop.engine.distributed.leader import RankGroupLeader, RankLauncher
 from epochtop.engine.distributed.orders import RankError, RankFailure
-from epochtop.engine.job.job import Job, build
-from epochtop.engine.job.plan import describe
+from epochtop.engine.job.job import Job
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import Workload
 from epochtop.engine.lab.experiment import Stopped
 from epochtop.engine.lab.instruments.clocks import wait_for
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.step.batches import DataShard
 from epochtop.engine.step.window import LossWindow
 
 INTERFACE = "GLOO_SOCKET_IFNAME"
@@ -67,11 +66,11 @@ class RankGroup:
 def rank_group(spec: RunSpec, workload: Workload) -> Iterator[RankGroup]:
     """`spec.processes` processes with the job of `spec`, ready to run steps. Raises RankError if one of them fails."""
     interface_before = os.environ.get(INTERFACE)
-    job = build(spec, workload, describe(spec, workload), DataShard(0, spec.processes))
+    job = prepare_job(spec, workload)
     launcher: RankLauncher = ForkLauncher(spec.processes) if may_fork() else LocalLauncher(spec.processes, give_up)
     leader = RankGroupLeader(launcher)
     try:
-        leader.gather(job, 0, None, {})
+        job = leader.gather(job, 0, None, {})
         yield RankGroup(job, leader)
         leader.end()
     except (Stopped, GeneratorExit):
@@ -120,8 +119,10 @@ class ForkLauncher(LocalLauncher):
         self._reports = reach_store(port)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks in processes with threads
-            for rank in range(1, self.of):
-                process = multiprocessing.get_context("fork").Process(target=_serve_rank, args=(rank, self.of, port))
+            for rank in range(1, self.world_size):
+                process = multiprocessing.get_context("fork").Process(
+                    target=_serve_rank, args=(rank, self.world_size, port)
+                )
                 process.start()
                 self._children.append(_ForkedProcess(process))  # type: ignore[arg-type]
         threading.Thread(target=self._watch, name="ranks", daemon=True).start()

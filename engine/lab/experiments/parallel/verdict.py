@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.parallel.schema import DATA_PARALLEL, PROCESSES, THREADS, StepTime, per_row
 from epochtop.engine.lab.measurements import of_kind
-from epochtop.engine.lab.statistics import Difference, difference, figure, quantity, select, values
+from epochtop.engine.lab.statistics import Difference, difference, figure, select, values
 from epochtop.engine.protocol.experiments import Line, Verdict
+from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.engine.protocol.spec import RunSpec
 
 Way = tuple[str, int]
@@ -87,7 +88,7 @@ class _Scaling:
     def evidence(self) -> list[str]:
         rows = self._ones[0].rows
         one = figure(values(self._ones, "seconds"))
-        lines = [f"one process takes {quantity(one.median * rows, 's')} for a step of {rows:,} rows"]
+        lines = [f"one process takes {format_quantity(one.median * rows, 's')} for a step of {rows:,} rows"]
         lines += [self._sentence(way) for way in self.ways]
         for count in self.counts():
             for other in (THREADS, DATA_PARALLEL):

@@ -12,8 +12,9 @@ from epochtop.engine.lab.experiment import Findings, refused, too_few
 from epochtop.engine.lab.experiments.precision.schema import FULL, MEMORY_SAVED, SPEED_UP, VARIANTS, Accuracy, Fields
 from epochtop.engine.lab.measurements import Measurement, of_kind
 from epochtop.engine.lab.pairs import Pair
-from epochtop.engine.lab.statistics import figure, quantity, select, values
+from epochtop.engine.lab.statistics import figure, select, values
 from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.protocol.quantities import format_quantity
 
 HIGHER_IS_BETTER = ("accuracy", "r2")
 """Metrics that are better when higher. For other metrics the direction is unknown, so losses of held-out rows are
@@ -90,7 +91,7 @@ def _shortened(findings: Findings, device: str) -> str:
 
 
 def _epochs(count: float) -> str:
-    return f"{quantity(count) if count % 1 else f'{count:,.0f}'} epoch{'s' * (count != 1)}"
+    return f"{format_quantity(count) if count % 1 else f'{count:,.0f}'} epoch{'s' * (count != 1)}"
 
 
 def _accuracies(rows: Sequence[Measurement], device: str) -> list[str]:

@@ -16,12 +16,12 @@ from epochtop.engine.lab.statistics import (
     by_column,
     difference,
     figure,
-    quantity,
     select,
     values,
     with_spread,
 )
 from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.engine.protocol.spec import RunSpec
 
 MOST_LISTED = 5
@@ -115,9 +115,9 @@ class _Profile:
         if "DataLoader" in top:
             return "run `epochtop lab loader`, which compares ways to load: most of the step is making its rows"
         if share < WORTH_IMPROVING:
-            return f"improve no single operator: without any {top}, a step would be only {quantity(share, '%')} shorter"
+            return f"improve no single operator: without any {top}, a step would be only {format_quantity(share, '%')} shorter"
         return (
-            f"improve {top}, at most {quantity(share, '%')} of the step: with fewer or smaller calls, another precision, or "
+            f"improve {top}, at most {format_quantity(share, '%')} of the step: with fewer or smaller calls, another precision, or "
             "more threads (`epochtop lab precision` and `threads` measure these)"
         )
 
@@ -125,7 +125,7 @@ class _Profile:
         rounds = f"from {max(time.count for time in self._times.values())} rounds of eager steps"
         if self._cost is None or not self._cost.distinct:
             return f"{rounds}; the profiler has no measurable cost here"
-        more = quantity(100 * (self._cost.ratio.median - 1), "%")
+        more = format_quantity(100 * (self._cost.ratio.median - 1), "%")
         return (
             f"{rounds}; the profiler made a step {more} longer. It adds host time to every operator, so with many small "
             "operators their order is more certain than their shares"
@@ -138,5 +138,5 @@ def _profiler_cost(steps: Sequence[StepTime]) -> Difference | None:
 
 def _percent(share: Figure) -> str:
     if share.count < 2:
-        return f"{quantity(share.median, '%')} (once)"
-    return f"{quantity(share.median, '%')} ({quantity(share.low)} … {quantity(share.high)})"
+        return f"{format_quantity(share.median, '%')} (once)"
+    return f"{format_quantity(share.median, '%')} ({format_quantity(share.low)} … {format_quantity(share.high)})"

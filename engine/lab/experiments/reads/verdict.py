@@ -18,13 +18,13 @@ from epochtop.engine.lab.statistics import (
     figure,
     fit,
     grouped,
-    quantity,
     quartiles_apart,
     select,
     values,
     with_spread,
 )
 from epochtop.engine.protocol.experiments import Line, Verdict
+from epochtop.engine.protocol.quantities import format_quantity
 
 NEGLIGIBLE = 0.01
 """Fraction of the time below which reads do not matter."""
@@ -109,12 +109,12 @@ class _Costs:
 
     def _read_words(self) -> str:
         if self._hidden_by_s is None:
-            return f"a read takes {quantity(self._read_s, 's')}"
-        return f"a read is too short to measure: steps vary by {quantity(self._hidden_by_s, 's')}"
+            return f"a read takes {format_quantity(self._read_s, 's')}"
+        return f"a read is too short to measure: steps vary by {format_quantity(self._hidden_by_s, 's')}"
 
     def finding(self) -> str:
         every_step = self._against_none(1)
-        read, step = quantity(self._read_s, "s"), quantity(self._step_s, "s")
+        read, step = format_quantity(self._read_s, "s"), format_quantity(self._step_s, "s")
         if every_step is not None and every_step.ratio.count <= 2:
             return (
                 f"on {self._device} a read costs about {read} and a step about {step}, from too few rounds to be sure"
@@ -154,15 +154,13 @@ class _Costs:
         return [f"{self._device}: {line}" for line in lines]
 
     def _fit_words(self) -> str:
-        steps = (
-            f"{self._steps:,.0f} steps × {quantity(self._step_s, 's')} = {quantity(self._steps * self._step_s, 's')}"
-        )
-        read = f"{quantity(self._read_s, 's')} per read" if self._hidden_by_s is None else self._read_words()
+        steps = f"{self._steps:,.0f} steps × {format_quantity(self._step_s, 's')} = {format_quantity(self._steps * self._step_s, 's')}"
+        read = f"{format_quantity(self._read_s, 's')} per read" if self._hidden_by_s is None else self._read_words()
         residuals = ", ".join(f"{residual:+.1%}" for residual in self._fit.residuals)
         return f"{steps}, and {read}; the fit is within {self._fit.worst:.1%} at every interval (residuals {residuals})"
 
     def _remainder_words(self) -> str:
-        remainder = quantity(self._steps * self._step_s, "s")
+        remainder = format_quantity(self._steps * self._step_s, "s")
         return f"without any read the steps still take {remainder}, so time cannot follow the number of reads"
 
     def next_step(self) -> str:

@@ -15,13 +15,13 @@ from epochtop.engine.lab.statistics import (
     Figure,
     difference,
     figure,
-    quantity,
     quartiles_apart,
     select,
     values,
     with_spread,
 )
 from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.protocol.quantities import format_quantity
 
 
 class _Counts:
@@ -92,7 +92,7 @@ def _finding(counts: _Counts, best: int, matters: bool) -> str:
     slowest = max(counts.numbers, key=lambda number: counts.times[number].median)
     finding = (
         f"{_threads(best)} {'is' if best == 1 else 'are'} best for this job: a step takes "
-        f"{quantity(counts.times[best].median, 's')}, and {quantity(counts.times[slowest].median, 's')} with {slowest}"
+        f"{format_quantity(counts.times[best].median, 's')}, and {format_quantity(counts.times[slowest].median, 's')} with {slowest}"
     )
     if best == 1:
         return f"{finding}; its operators are too small to share, or the CPUs too busy"

@@ -17,7 +17,7 @@ from epochtop.engine.lab.instruments.clocks import repeated
 from epochtop.engine.lab.instruments.sampling import Case, Run, interleave
 from epochtop.engine.lab.instruments.sizes import grow, longest_s
 from epochtop.engine.lab.measurements import Measurement
-from epochtop.engine.lab.statistics import quantity
+from epochtop.engine.protocol.quantities import format_quantity
 
 GROWTH = 4
 SMALLEST_BYTES = 1 << 10
@@ -182,7 +182,7 @@ def _pin(size: int) -> tuple[Run, int]:
             failed = int(runtime.cudaHostRegister(memory.data_ptr(), size, 0))
             total_s += perf_counter() - start
             if failed:
-                raise RuntimeError(f"CUDA cannot pin {quantity(size, 'B')} (error {failed})")
+                raise RuntimeError(f"CUDA cannot pin {format_quantity(size, 'B')} (error {failed})")
             runtime.cudaHostUnregister(memory.data_ptr())
         return total_s
 

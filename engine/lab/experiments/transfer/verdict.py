@@ -19,12 +19,12 @@ from epochtop.engine.lab.statistics import (
     difference,
     fit,
     grouped,
-    quantity,
     quartiles_apart,
     rounds_of,
     select,
 )
 from epochtop.engine.protocol.experiments import Line, Verdict
+from epochtop.engine.protocol.quantities import format_quantity
 
 PLAIN = 0.25
 """Largest relative residual with which one latency and one bandwidth describe all sizes."""
@@ -78,11 +78,11 @@ class RouteCosts:
     def words(self) -> str:
         """The fitted costs if they describe every size, else those of the smallest and the largest size."""
         if self.plain:
-            return f"{quantity(self.latency_s, 's')} plus its bytes at {quantity(self.bandwidth, 'B/s')}"
+            return f"{format_quantity(self.latency_s, 's')} plus its bytes at {format_quantity(self.bandwidth, 'B/s')}"
         smallest, largest = min(self.points), max(self.points)
         return (
-            f"{quantity(self.points[smallest].median, 's')} for {quantity(smallest, 'B')} and runs at "
-            f"{quantity(self._rate(largest), 'B/s')} for {quantity(largest, 'B')}"
+            f"{format_quantity(self.points[smallest].median, 's')} for {format_quantity(smallest, 'B')} and runs at "
+            f"{format_quantity(self._rate(largest), 'B/s')} for {format_quantity(largest, 'B')}"
         )
 
     def evidence(self) -> str:
@@ -91,16 +91,16 @@ class RouteCosts:
         time = self.points[largest]
         best = max(self.points, key=self._rate)
         fitted = (
-            f"{self.name}: fitted {quantity(self.latency_s, 's')} + bytes at {quantity(self.bandwidth, 'B/s')}, within "
-            f"{self.fit.worst:.0%} at every size; measured {quantity(self._rate(largest), 'B/s')} "
-            f"({quantity(largest / time.high, 'B/s')} … {quantity(largest / time.low, 'B/s')}) at {quantity(largest, 'B')}"
+            f"{self.name}: fitted {format_quantity(self.latency_s, 's')} + bytes at {format_quantity(self.bandwidth, 'B/s')}, within "
+            f"{self.fit.worst:.0%} at every size; measured {format_quantity(self._rate(largest), 'B/s')} "
+            f"({format_quantity(largest / time.high, 'B/s')} … {format_quantity(largest / time.low, 'B/s')}) at {format_quantity(largest, 'B')}"
         )
         if self.plain:
-            return f"{fitted}; copies below {quantity(self.half_bytes, 'B')} are mostly latency"
+            return f"{fitted}; copies below {format_quantity(self.half_bytes, 'B')} are mostly latency"
         if best == largest:
             return fitted
         return (
-            f"{fitted}; fastest at {quantity(best, 'B')} with {quantity(self._rate(best), 'B/s')}: no single bandwidth fits "
+            f"{fitted}; fastest at {format_quantity(best, 'B')} with {format_quantity(self._rate(best), 'B/s')}: no single bandwidth fits "
             "all sizes, as when small ones stay in the processor's caches"
         )
 
@@ -165,9 +165,9 @@ def _within_host(routes: Routes) -> _Answer:
     if crossed is None or crossed.since is None:
         same = "; a copy into a new tensor is not measurably slower than into a reused one"
         return _Answer(finding + same, _end_words(sides), "change nothing: no kind of copy is faster than the other")
-    size, since = quantity(max(sides), "B"), quantity(crossed.since, "B")
+    size, since = format_quantity(max(sides), "B"), format_quantity(crossed.since, "B")
     return _Answer(
-        f"{finding}; into a new tensor it takes {quantity(sides[max(sides)].ratio.median)} × as long at {size}, and longer "
+        f"{finding}; into a new tensor it takes {format_quantity(sides[max(sides)].ratio.median)} × as long at {size}, and longer "
         f"from {since}",
         _end_words(sides),
         f"copy into reused tensors (`copy_`, `out=`) from {since}: new memory has to be mapped and cleared first",
@@ -178,7 +178,8 @@ def _end_words(sides: Mapping[float, Difference]) -> list[str]:
     """Sentences on the smallest and the largest size."""
     ends = dict.fromkeys((min(sides), max(sides))) if sides else {}
     return [
-        sides[size].words(f"a copy into a new tensor of {quantity(size, 'B')}", "into a reused one") for size in ends
+        sides[size].words(f"a copy into a new tensor of {format_quantity(size, 'B')}", "into a reused one")
+        for size in ends
     ]
 
 
@@ -210,12 +211,10 @@ def _crossing_words(crossed: Crossing | None, subject: str, other: str) -> str:
     if crossed is None:
         return f"{subject} and {other} have no size in common"
     if crossed.since is None:
-        return f"{subject} is never faster than {other}, up to {quantity(crossed.largest, 'B')}"
+        return f"{subject} is never faster than {other}, up to {format_quantity(crossed.largest, 'B')}"
     if crossed.below is None:
         return f"{subject} is faster than {other} at every size"
-    return (
-        f"{subject} is faster than {other} from {quantity(crossed.since, 'B')}, not at {quantity(crossed.below, 'B')}"
-    )
+    return f"{subject} is faster than {other} from {format_quantity(crossed.since, 'B')}, not at {format_quantity(crossed.below, 'B')}"
 
 
 def _pinned_words(routes: Routes) -> list[str]:
@@ -229,7 +228,7 @@ def _pinned_words(routes: Routes) -> list[str]:
                 continue
             sides = compared(pinned.rows, pageable.rows, "bytes")
             sentences += [
-                sides[size].words(f"{quantity(size, 'B')} {direction}, {way},", "pageable")
+                sides[size].words(f"{format_quantity(size, 'B')} {direction}, {way},", "pageable")
                 for size in dict.fromkeys((min(sides), max(sides)) if sides else ())
             ]
     return sentences
@@ -242,7 +241,7 @@ def _payback(rows: Sequence[Measurement], pageable: RouteCosts, fast: RouteCosts
     if not common:
         return []
     size = common[-1]
-    cost = f"pinning {quantity(size, 'B')} takes {quantity(pinned[size].median, 's')}"
+    cost = f"pinning {format_quantity(size, 'B')} takes {format_quantity(pinned[size].median, 's')}"
     sides = difference(select(pageable.rows, bytes=size), select(fast.rows, bytes=size))
     saved_s = pageable.points[size].median - fast.points[size].median
     if sides is None or not sides.distinct or saved_s <= 0:
@@ -252,7 +251,7 @@ def _payback(rows: Sequence[Measurement], pageable: RouteCosts, fast: RouteCosts
 
 def _advice(crossed: Crossing | None, anew: Crossing | None, fast: RouteCosts) -> str:
     small = (
-        f"batches below {quantity(fast.half_bytes, 'B')} always cost their latency, so move all rows once and keep them on "
+        f"batches below {format_quantity(fast.half_bytes, 'B')} always cost their latency, so move all rows once and keep them on "
         "the device (placement=device)"
     )
     if crossed is None or crossed.since is None:
@@ -260,7 +259,7 @@ def _advice(crossed: Crossing | None, anew: Crossing | None, fast: RouteCosts) -
     if anew is not None and anew.since is None:
         return f"pin buffers once and reuse them, because pinning every batch is not faster here; {small}"
     since = max(crossed.since, anew.since or 0.0) if anew is not None else crossed.since
-    return f"pin what is copied in pieces of {quantity(since, 'B')} or more (DataLoader's pin_memory); {small}"
+    return f"pin what is copied in pieces of {format_quantity(since, 'B')} or more (DataLoader's pin_memory); {small}"
 
 
 def _uncertainty(routes: Routes) -> str:
