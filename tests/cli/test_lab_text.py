@@ -33,7 +33,7 @@ def test_no_line_is_wider_than_the_terminal(home: Path, state: str, width: int) 
 
 def test_picture_figures_and_verdict_come_in_this_order(home: Path) -> None:
     lines = [plain(found) for found in rows(state_of(home), 80, 24)]
-    heads = ("Time of the run over", "● plain", "Figures: time", "Finding", "Evidence", "Next", "Setting", "Uncertain",
+    heads = ("Time of the run over", "● plain", "Figures: time", "Verdict", "Why", "Next", "Setting", "Uncertain",
              "Not seen", "Measured")  # fmt: skip
     places = [next(place for place, line in enumerate(lines) if line.startswith(head)) for head in heads]
     assert places == sorted(places)
@@ -72,4 +72,4 @@ def test_an_experiment_of_another_version_can_still_be_read(home: Path) -> None:
     other.asked = msgspec.structs.replace(state.asked, name="later")
     other.concluded, other.rows = state.concluded, state.rows
     text = "\n".join(plain(found) for found in page(other, 80, 24, 0.0))
-    assert "Finding    on cpu a read costs" in text
+    assert "Verdict    on cpu a read costs" in text

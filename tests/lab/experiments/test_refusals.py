@@ -70,7 +70,7 @@ def test_a_job_that_is_refused_in_every_other_way_cannot_be_measured(
 
 def test_a_model_without_blocks_is_refused_before_anything_is_built(tmp_path: Path) -> None:
     spec = RunSpec(hidden=(8,), device="cpu", threads=1)
-    with pytest.raises(Invalid, match="this mlp has one hidden layer"):
+    with pytest.raises(Invalid, match="this mlp has fewer than two hidden layers"):
         next(CHECKPOINTING.measure(context(checkpointing.EXPERIMENT, tmp_path, spec)))
 
 

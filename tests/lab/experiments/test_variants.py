@@ -167,7 +167,7 @@ def test_trainings_of_different_lengths_are_not_compared() -> None:
 def test_less_than_an_epoch_does_not_tell_what_is_as_accurate() -> None:
     said = judged("accuracy", 0.9, 0.95, steps=(22, 22))
     assert said.setting == {}
-    assert said.next_step.startswith("train a run with precision=bf16 and one with fp32")
+    assert said.next_step.startswith("train one run with precision=bf16 and one with fp32")
     assert judged("accuracy", 0.9, 0.95, steps=(23, 23)).setting == {"precision": "bf16"}
 
 
