@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -35,6 +36,7 @@ class StoredRows:
         yield from map(stored, measurement_of(self._name)(context))
 
 
+@cache
 def _blank(kind: type[Measurement]) -> Row:
     """A value for every column that has no default."""
     hints = get_type_hints(kind)

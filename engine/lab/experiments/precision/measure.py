@@ -28,7 +28,7 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
     """Rows of the kinds `memory`, `step`, `accuracy` and `left_out`."""
     for device in context.devices:
         share_s = context.share_s(device)
-        end_s = context.left_s() - share_s
+        end_s = max(0.0, context.left_s() - share_s)
         built, refusals = variants.build_variants(context, device, VARIANTS)
         yield from refusals
         yield from variants.memory(context, built, VARIANTS)
