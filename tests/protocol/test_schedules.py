@@ -119,4 +119,4 @@ def test_steps_and_seconds_limit_a_run(home: Path) -> None:
     timed = finished(run(home, epochs=10**9, max_seconds=0.3))
     assert timed.outcome == "finished"
     assert timed.seconds >= 0.3
-    assert "0.3 s of training time are over" in timed.reason
+    assert "training time of 0.3 s is over" in timed.reason
