@@ -87,8 +87,13 @@ class LocalLauncher(RankLauncher):
                 return None
             time.sleep(WATCH_S)
         time.sleep(TOGETHER_S)
-        with self._lock:
-            return self._cause()
+        until = time.monotonic() + GRACE_S
+        while True:
+            with self._lock:
+                report = self._cause()
+            if report is None or not report.lost or time.monotonic() >= until:
+                return report
+            time.sleep(WATCH_S)  # it failed because another rank is gone, whose process may take longer to end
 
     def _all_live(self) -> bool:
         return self._over.is_set() or all(child.poll() is None for child in self._children)

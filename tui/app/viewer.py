@@ -114,7 +114,7 @@ class Viewer(App[int]):
                 self._state_changed(session)
             self._drawn = self._drawn or session.state.step > 0 or session.state.over
             self._write_log(session)
-        self.main.chart.tell(self._pace())
+        self.main.chart.set_footer(self._pace())
         self.main.chart.redraw()
         self.beaten()
 
@@ -234,10 +234,10 @@ class Viewer(App[int]):
         """Write what the chart shows into the folder epochtop was started in."""
         if self.session is None:
             return
-        from epochtop.tui.chart.exports import save_shown
+        from epochtop.tui.chart.export import save_chart
 
         try:
-            written = save_shown(self.main.chart, Path.cwd(), self.session.name)
+            written = save_chart(self.main.chart, Path.cwd(), self.session.name)
         except OSError as error:
             self.notify(f"{error.filename}: {error.strerror}", title="not exported", severity="error")
             return
