@@ -28,13 +28,14 @@ from epochtop.engine.device.peak import release
 from epochtop.engine.distributed.launcher import LocalLauncher
 from epochtop.engine.distributed.leader import RankGroupLeader, RankLauncher
 from epochtop.engine.distributed.orders import RankFailure
+from epochtop.engine.execution.choice import ExecutorChoice
 from epochtop.engine.job.failures import explain, failed
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.oom_advice import batch_words, smaller
 from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import Workload
 from epochtop.engine.process import daemon
-from epochtop.engine.protocol.events import Continued, Failed, Finished, Noted, Started, encode
+from epochtop.engine.protocol.events import Continued, Failed, Finished, Started, encode
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import paths, writer
 from epochtop.engine.training.loop import Loop
@@ -224,11 +225,11 @@ def _announce(start: Start, loop: Loop, recorder: Recorder) -> None:
     """Record the event that training begins with. Compiles first what the executor needs."""
     executor = loop.prepare().name
     if not start.origin.started:
-        recorder.put(_started(start.job, executor, (*start.job.notes, *loop.choice.notes)))
+        recorder.put(_started(start.job, executor, loop.choice))
         return
     recorder.put(_continued(start, executor))
     for note in loop.choice.notes:
-        recorder.put(Noted(message=note))
+        recorder.put(note)
 
 
 def _continued(start: Start, executor: str) -> Continued:
@@ -245,7 +246,7 @@ def _continued(start: Start, executor: str) -> Continued:
     )
 
 
-def _started(job: Job, executor: str, notes: tuple[str, ...]) -> Started:
+def _started(job: Job, executor: str, choice: ExecutorChoice) -> Started:
     plan = job.plan
     cuda = job.device.type == "cuda"
     return Started(
@@ -268,7 +269,8 @@ def _started(job: Job, executor: str, notes: tuple[str, ...]) -> Started:
         classes=job.workload.classes,
         precision=job.spec.precision,
         torch_version=str(torch.__version__),
-        notes=notes,
+        notes=(*job.notes, *(note.message for note in choice.notes)),
+        fallback=choice.fallback,
     )
 
 

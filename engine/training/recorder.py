@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
+from epochtop.engine.protocol.codes import CHECKPOINT_DELAYED, CHECKPOINT_FAILED
 from epochtop.engine.protocol.events import AnyCommand, AnyEvent, Saved, Warned, encode
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import EVENTS
@@ -111,12 +112,14 @@ class Recorder:
     def _save(self, item: Save) -> Saved | Warned:
         self._flush()
         if self._unwritten:  # a checkpoint must never be ahead of the log: a run needs both to continue
-            return Warned(message=f"checkpoint {item.kind!r} at step {item.step} waits for space on the disk")
+            message = f"checkpoint {item.kind!r} at step {item.step} waits for disk space"
+            return Warned(message=message, code=CHECKPOINT_DELAYED)
         self._sync()
         try:
             checkpoint.write(self._run, item.kind, item.step, self._spec, item.tensors, item.values)
         except OSError as error:
-            return Warned(message=f"checkpoint {item.kind!r} at step {item.step} was not written: {error}")
+            message = f"checkpoint {item.kind!r} at step {item.step} was not written: {error}"
+            return Warned(message=message, code=CHECKPOINT_FAILED)
         return Saved(step=item.step, kind=item.kind)
 
     def _write(self, event: AnyEvent) -> None:

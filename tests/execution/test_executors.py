@@ -71,10 +71,9 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return checkpoint.read(run, "last")[1]
 
 
-def executor_of(run: Path) -> tuple[str, tuple[str, ...]]:
-    """The executor of a run, and the notes."""
-    start = next(event for event in events(run) if isinstance(event, Started))
-    return start.executor, start.notes
+def start_of(run: Path) -> Started:
+    """The run's first event: which executor takes the steps, and why."""
+    return next(event for event in events(run) if isinstance(event, Started))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -86,11 +85,13 @@ def test_losses_equal_those_of_eager_steps(
     fields = {**OPTIMIZERS[optimizer], "precision": precision, "device": device, "epochs": 60}
     use(executor, monkeypatch)
     run, eager = train(asked(executor, **fields), home), train(asked("eager", **fields), home)
-    name, notes = executor_of(run)
+    start = start_of(run)
+    name, notes = start.executor, start.notes
     in_c = executor == "graph" and device == "cpu"
     if (executor != "captured" and optimizer in EAGER_ONLY) or (in_c and precision == "bf16"):
         assert name == "eager"
         assert any(note.startswith(f"eager instead of {executor}: ") for note in notes)
+        assert start.fallback in notes
     loose = {"rtol": 2e-2, "atol": 2e-2} if precision == "bf16" else TOLERANCE
     np.testing.assert_allclose(losses(run), losses(eager), **loose)  # type: ignore[arg-type]
 
@@ -103,7 +104,8 @@ def test_every_kind_of_step_is_executed(
     use(executor, monkeypatch)
     fields = {**JOBS[kind], "device": device}
     run, eager = train(asked(executor, **fields), home), train(asked("eager", **fields), home)
-    assert executor_of(run)[0] == ("graph" if executor == "captured" else executor), executor_of(run)[1]
+    start = start_of(run)
+    assert start.executor == ("graph" if executor == "captured" else executor), start.notes
     np.testing.assert_allclose(losses(run), losses(eager), **TOLERANCE)  # type: ignore[arg-type]
     actual, theirs = weights(run), weights(eager)
     assert actual.keys() == theirs.keys()

@@ -108,7 +108,8 @@ def started(training: loop.Loop) -> Any:
 
     from tests.support.logs import STARTED
 
-    return msgspec.structs.replace(STARTED, executor=training.prepare().name, notes=tuple(training.choice.notes))
+    name = training.prepare().name
+    return msgspec.structs.replace(STARTED, executor=name, notes=tuple(note.message for note in training.choice.notes))
 
 
 def reading_of_steps(executor: Executor, training: job.Job, steps: int, most: int = 10**9) -> Reading:

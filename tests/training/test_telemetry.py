@@ -159,8 +159,8 @@ def test_a_finished_run_shows_its_device() -> None:
     state = RunState()
     values = losses_like_iris(100)
     for event in [*events_of("running")[:1], reading(gpu_percent=50.0)]:
-        assert state.apply(event) is None or isinstance(event, Started)
-    verdict = state.apply(finished("finished", values, planned_memory_bytes=1024, peak_memory_bytes=2048))
-    assert verdict is not None
-    assert verdict.startswith("finished: ")
-    assert state.afterwards() == ["device: GPU busy 50 % of the time", "memory: 1.0 KiB planned, 2.0 KiB peak"]
+        assert not state.apply(event) or isinstance(event, Started)
+    *summary, verdict = state.apply(finished("finished", values, planned_memory_bytes=1024, peak_memory_bytes=2048))
+    assert verdict.text.startswith("finished: ")
+    assert [line.text for line in summary] == state.device_summary()
+    assert state.device_summary() == ["device: GPU busy 50 % of the time", "memory: 1.0 KiB planned, 2.0 KiB peak"]
