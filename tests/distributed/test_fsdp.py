@@ -352,5 +352,5 @@ def test_the_source_of_sharding_reads_nothing_on_the_step_path(part: object) -> 
 
     source = inspect.getsource(part)  # type: ignore[arg-type]
     if part is fsdp.Shards:  # scattering happens before the first step
-        source = source[: source.index("    def deal(")] + source[source.index("    def _shape(") :]
+        source = source[: source.index("    def scatter(")] + source[source.index("    def _shape(") :]
     assert not calls(source) & FORBIDDEN
