@@ -48,7 +48,7 @@ def test_the_estimate_is_near_the_memory_of_a_step(case: str) -> None:
     assert 0.9 * allocated(step).peak < estimate < 1.4 * allocated(step).peak
 
 
-# Tensors of the parameters' size beside the activations: weights and gradients, then what is said.
+# Tensors of the parameters' size: weights and gradients, then those of the options.
 COPIES = {
     "sgd": (RunSpec(), 2),
     "momentum": (RunSpec(momentum=0.9), 3),
