@@ -66,7 +66,7 @@ def test_optimizer_and_options_add_their_copies(case: str) -> None:
     assert memory_bytes(spec, summary) - working_bytes(spec, summary) == copies * 4 * summary.parameters
 
 
-# What lies there at the peak, in tensors of the parameters' size: see how a step and a checkpoint are taken.
+# Memory at the peak, in tensors of the parameters' size: see how a step and a checkpoint are taken.
 HELD = {
     "sgd: weights, gradients, best": (RunSpec(), 3),
     "adam: weights, two moments, copies of these three, best": (RunSpec(optimizer="adam"), 7),
