@@ -117,7 +117,7 @@ class Loop:
             run_steps(self.job, self.window, self.step, count, self.rate)
             self.step += count
             now = perf_counter()
-            self._pace.took(count, now - started_at, self.refresh_s)
+            self._pace.update(count, now - started_at, self.refresh_s)
             if now >= self.deadline:
                 self._boundary()
 

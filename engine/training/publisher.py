@@ -1,4 +1,7 @@
-"""From windows that reached the host to events. Every step is published once, also if a run takes some steps again."""
+"""From windows that reached the host to events. Every step is published once, also if a run takes some steps again.
+
+Never reads the device and never imports the loop.
+"""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def train(spec: RunSpec, home: Path, at: Sequence[tuple[int, AnyCommand]] = ()) 
 
 def go_on(run: Path, at: Sequence[tuple[int, AnyCommand]] = ()) -> Path:
     """Take up a run that was stopped, as an engine does."""
-    left = resume.remains(run)
+    left = resume.resumable_run(run)
     continued = built(left.spec)
     origin = left.restore(continued)
     writing = recorder.Recorder(run, left.spec, resumed=True)

@@ -94,7 +94,7 @@ class RunController:
         session = self.session
         if session is not None:
             self._write_log(session)
-        self._main.chart.tell(bottleneck_line(session.state, prior_finding) if session is not None else "")
+        self._main.chart.set_footer(bottleneck_line(session.state, prior_finding) if session is not None else "")
         self._main.chart.redraw()
         if session is not None:
             self._update_overlays(session)
@@ -239,10 +239,10 @@ class RunController:
         """Write the chart as SVG and CSV into the folder where epochtop was started."""
         if self.session is None:
             return
-        from epochtop.tui.chart.exports import save_shown
+        from epochtop.tui.chart.export import save_chart
 
         try:
-            paths = save_shown(self._main.chart, Path.cwd(), self.session.name)
+            paths = save_chart(self._main.chart, Path.cwd(), self.session.name)
         except OSError as error:
             self._app.notify(f"{error.filename}: {error.strerror}", title="not exported", severity="error")
             return
