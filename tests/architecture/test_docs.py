@@ -16,7 +16,7 @@ import pytest
 
 from epochtop.engine.data.dataset import Preparation
 from epochtop.engine.lab.catalog import NAMES, find
-from epochtop.engine.protocol import events, experiments, requests
+from epochtop.engine.protocol import codes, events, experiments, requests
 from epochtop.engine.protocol.fields import fields
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.training.checkpoint import CheckpointInfo
@@ -261,6 +261,12 @@ def test_the_run_format_names_every_field_with_its_type_and_default(record: Stru
 
 def test_the_run_format_names_nothing_else() -> None:
     assert set(sections()) == {record.__name__ for record in RECORDS}
+
+
+def test_the_run_format_names_every_code() -> None:
+    table = RUN_FORMAT.read_text(encoding="utf-8").partition("#### Codes\n")[2].partition("\n### ")[0]
+    declared = {value for name, value in vars(codes).items() if name.isupper()}
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == declared
 
 
 def test_the_reader_in_the_run_format_reads_every_loss(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
