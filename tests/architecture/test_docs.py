@@ -264,7 +264,7 @@ def test_the_run_format_names_nothing_else() -> None:
 
 
 def test_the_run_format_names_every_code() -> None:
-    table = RUN_FORMAT.read_text(encoding="utf-8").partition("#### Codes\n")[2].partition("\n### ")[0]
+    table = RUN_FORMAT.read_text(encoding="utf-8").partition("### Codes\n")[2].partition("\n## ")[0]
     declared = {value for name, value in vars(codes).items() if name.isupper()}
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == declared
 
