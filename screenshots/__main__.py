@@ -49,11 +49,11 @@ async def take(
     """Open a run, wait until `step` is on the screen, press keys, and save the picture."""
     app = app_on(home)
     async with app.run_test(size=size) as pilot:
-        while not app.furnished or not (app.torch or live):
+        while not app.furnished or not (app.engine.torch or live):
             await pilot.pause(0.05)
-        if app.session is None or app.session.run != run:
+        if app.runs.session is None or app.runs.session.run != run:
             app.open(run)
-        while app.session is None or (app.session.state.step < step and not app.session.state.over):
+        while app.runs.session is None or (app.runs.session.state.step < step and not app.runs.session.state.over):
             await pilot.pause(0.05)
         if overlay:
             await pilot.press("2", *["down"] * list(app.main.runs.summaries).index(overlay), "o", "0")
@@ -83,10 +83,10 @@ async def take_result(name: str, home: Path, size: tuple[int, int], run: Path) -
     """Open the result of an experiment and save the picture."""
     app = app_on(home)
     async with app.run_test(size=size) as pilot:
-        while not app.furnished or not app.torch:
+        while not app.furnished or not app.engine.torch:
             await pilot.pause(0.05)
-        app.attach_lab(run)
-        while not (app.lab.stage.shown and app.lab.stage.shown.state.over):
+        app.lab.open_result(run)
+        while not (app.lab.page.stage.shown and app.lab.page.stage.shown.state.over):
             await pilot.pause(0.05)
         await pilot.pause(1.0)
         app.clear_notifications()

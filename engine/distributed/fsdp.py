@@ -37,7 +37,7 @@ class Shards:
 
     def __init__(self, model: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
         """`model` is sharded already; `shapes` are the full shapes of its weights and buffers by name."""
-        self.rank, self.of = dist.get_rank(), dist.get_world_size()
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.model = cast("FSDPModule", model)
         self.local: dict[str, Tensor] = {}
         """This rank's rows of the weights, and full buffers, by name: the memory that the model trains."""
@@ -63,7 +63,7 @@ class Shards:
         if self.rank:
             dist.gather(part, None, 0)
             return tensor.new_empty(0)
-        full = part.new_empty((len(part) * self.of, *shape[1:]))
+        full = part.new_empty((len(part) * self.world_size, *shape[1:]))
         dist.gather(part, list(full.split(len(part))), 0)
         return _to_host(full[: shape[0]])
 
@@ -79,13 +79,13 @@ class Shards:
             dist.broadcast(host, 0)
             shard.detach().copy_(host)
             return
-        rows = -(-shape[0] // self.of)
+        rows = -(-shape[0] // self.world_size)
         part = torch.empty((rows, *shape[1:]), dtype=shard.dtype)
         dist.scatter(part, None if full is None else self._parts(full.detach().cpu(), rows), 0)
         shard.detach().copy_(part[: len(shard)])
 
     def _parts(self, full: Tensor, rows: int) -> list[Tensor]:
-        missing = rows * self.of - len(full)
+        missing = rows * self.world_size - len(full)
         if missing:
             full = torch.cat((full, full.new_zeros((missing, *full.shape[1:]))))
         return list(full.contiguous().split(rows))
@@ -96,7 +96,7 @@ class Shards:
 
     def _padded(self, tensor: Tensor, shape: torch.Size) -> Tensor:
         """The tensor with as many rows as rank 0 has: all ranks must exchange the same size."""
-        rows = -(-shape[0] // self.of)
+        rows = -(-shape[0] // self.world_size)
         if len(tensor) == rows:
             return tensor.contiguous()
         part = tensor.new_zeros((rows, *shape[1:]))
@@ -108,13 +108,13 @@ class Shards:
         shape = self._shape(name, tensor)
         assert shape is not None
         part = self._padded(tensor, shape)
-        full = part.new_empty((len(part) * self.of, *shape[1:]))
+        full = part.new_empty((len(part) * self.world_size, *shape[1:]))
         dist.all_gather(list(full.split(len(part))), part)
         return full[: shape[0]]
 
     def rows_of_rank(self, full: Tensor) -> Tensor:
         """This rank's rows of `full`."""
-        rows = -(-len(full) // self.of)
+        rows = -(-len(full) // self.world_size)
         return full[rows * self.rank : rows * (self.rank + 1)]
 
     # --- in a step -------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ class Shards:
             shards = [local(gradient) for gradient in gradients]
             for number in replicated:
                 dist.all_reduce(shards[number])
-                shards[number] /= self.of
+                shards[number] /= self.world_size
             return shards
 
         return localize
@@ -284,4 +284,4 @@ def _scattered_state(
 def _note(job: Job, shards: Shards) -> str:
     here = sum(shards.local[name].numel() for name in job.names)
     total = sum(shards._shapes.get(name, shards.local[name].shape).numel() for name in job.names)
-    return f"weights are sharded over {shards.of} processes: {here:,} of {total:,} here, with their optimizer state"
+    return f"weights are sharded over {shards.world_size} processes: {here:,} of {total:,} here, with their optimizer state"

@@ -48,11 +48,11 @@ _decode = msgspec.json.Decoder(AnyOrder).decode
 class Group:
     """The ranks of one run, seen from one of them. A process can have only one."""
 
-    def __init__(self, store: Any, rank: int, of: int, device: torch.device) -> None:
-        """Waits until all `of` ranks have joined."""
-        self.rank, self.of, self._device = rank, of, device
+    def __init__(self, store: Any, rank: int, world_size: int, device: torch.device) -> None:
+        """Waits until all `world_size` ranks have joined."""
+        self.rank, self.world_size, self._device = rank, world_size, device
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=of, timeout=FOREVER)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=FOREVER)
 
     def close(self) -> None:
         """Leave the group. No exchange may be in progress."""
@@ -84,7 +84,7 @@ class Group:
         """States of the generators of all ranks but 0, on rank 0. All must call it."""
         others: dict[str, Tensor] = {}
         for name, state in job_state.generators(self._device).items():
-            states = [torch.empty_like(state) for _ in range(self.of)] if self.rank == 0 else None
+            states = [torch.empty_like(state) for _ in range(self.world_size)] if self.rank == 0 else None
             dist.gather(state, states, 0)
             others |= {f"{name}.{rank}": other for rank, other in enumerate(states or ()) if rank}
         return others
@@ -94,10 +94,10 @@ class Group:
     def average(self, losses: Tensor) -> None:
         """Replace `losses` (steps,) by their mean over the ranks; enqueued. All must call it."""
         dist.all_reduce(losses)
-        losses /= self.of
+        losses /= self.world_size
 
     def join(self, job: Job, step: int) -> Job:
-        """The job that takes its steps together with the other ranks, from `step` on, with rank 0's weights and buffers."""
+        """The job that takes steps from `step` on together with the other ranks, with rank 0's weights and buffers."""
         if job.spec.shard:
             return fsdp.share(job, step)
         ids = [self._device] if self._device.type == "cuda" else None

@@ -32,10 +32,13 @@ FAREWELL_S = 10.0
 
 
 class LocalLauncher(RankLauncher):
-    """Starts `of - 1` processes. `on_hang` must end this process; it is called if rank 0 does not notice a lost rank."""
+    """Starts `world_size - 1` processes.
 
-    def __init__(self, of: int, on_hang: Callable[[RankFailure], None]) -> None:
-        self.of = of
+    `on_hang` is called if rank 0 does not notice that a rank is lost; it must end this process.
+    """
+
+    def __init__(self, world_size: int, on_hang: Callable[[RankFailure], None]) -> None:
+        self.world_size = world_size
         self._on_hang = on_hang
         self._children: list[subprocess.Popen[bytes]] = []
         self._reports: Any = None
@@ -47,8 +50,17 @@ class LocalLauncher(RankLauncher):
         _stay_on_this_machine()
         store, port = open_store()
         self._reports = reach_store(port)
-        for rank in range(1, self.of):
-            command = [sys.executable, "-P", "-m", "epochtop.engine", "rank", str(rank), str(self.of), str(port)]
+        for rank in range(1, self.world_size):
+            command = [
+                sys.executable,
+                "-P",
+                "-m",
+                "epochtop.engine",
+                "rank",
+                str(rank),
+                str(self.world_size),
+                str(port),
+            ]
             # rank 0 alone answers signals to the processes of the terminal
             child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
             self._children.append(child)

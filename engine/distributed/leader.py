@@ -41,7 +41,7 @@ NOTICE_S = 2.0
 class RankLauncher(ABC):
     """Starts and watches the processes of the other ranks."""
 
-    of: int
+    world_size: int
     """Number of ranks, rank 0 included."""
 
     @abstractmethod
@@ -82,7 +82,7 @@ class RankGroupLeader:
         self._store = self._launcher.start()
         self._wait_for("here")
         self._store.set(DEVICE, job.device.type)
-        self._group = Group(self._store, 0, self._launcher.of, job.device)
+        self._group = Group(self._store, 0, self._launcher.world_size, job.device)
         # sums depend on the number of threads: all ranks use that of rank 0
         threads = torch.get_num_threads() if job.device.type == "cpu" else job.spec.threads
         if job.spec.shard:  # large tensors are sent later, in rows, one by one
@@ -92,7 +92,7 @@ class RankGroupLeader:
         return self._group.join(job, step)
 
     def _wait_for(self, stage: str) -> None:
-        keys = [f"{stage}/{rank}" for rank in range(1, self._launcher.of)]
+        keys = [f"{stage}/{rank}" for rank in range(1, self._launcher.world_size)]
         while not self._store.check(keys):
             if report := self._launcher.failed_rank():
                 raise RankError(report)
@@ -110,7 +110,7 @@ class RankGroupLeader:
         self.group.average(losses)
 
     def state(self, job: Job) -> tuple[dict[str, Tensor], Values]:
-        """The state as :func:`epochtop.engine.job.state.capture` returns it, with what a checkpoint needs of the other ranks."""
+        """The state from :func:`epochtop.engine.job.state.capture`, with the generators of all other ranks."""
         self.group.send(ShareState())
         state, values = job_state.capture(job)
         return state | self.group.generators(), values
@@ -162,7 +162,7 @@ class Pace:
     def __init__(self) -> None:
         self.steps = 1
 
-    def took(self, steps: int, seconds: float, refresh_s: float) -> None:
-        """Take in that `steps` took `seconds`. The number grows at most fourfold, since the first steps are not typical."""
+    def update(self, steps: int, seconds: float, refresh_s: float) -> None:
+        """Adapt to `steps` that took `seconds`. Grows at most fourfold, because first steps are not typical."""
         fitting = steps * min(self.MOST_S, refresh_s) / max(seconds, 1e-9)
         self.steps = max(1, min(int(fitting), 4 * self.steps))

@@ -52,7 +52,10 @@ class FasterExecutor:
 
 
 class ExecutorSearch:
-    """The search of one run. `at` is the step at which the graph takes over; None for eager steps, with a reason in `why`."""
+    """The search of one run.
+
+    `at` is the step at which the graph takes over; None for eager steps, for the reason in `why`.
+    """
 
     def __init__(self, job: Job, step: int, rate: Rate) -> None:
         """Starts to build the graph, if it pays off, for a run that takes its steps from `step` on."""

@@ -11,7 +11,8 @@ from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.eager import Eager
 from epochtop.engine.execution.executor import Executor, Rate, Unsupported
 from epochtop.engine.job.job import Job
-from epochtop.engine.protocol.events import Switched
+from epochtop.engine.protocol.codes import EAGER_FALLBACK, EXECUTOR_READY
+from epochtop.engine.protocol.events import Noted, Switched
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ExecutorChoice:
         self._job, self._rate, self._earlier = job, rate, earlier
         self._planned: list[Switched] = []
         self._search: ExecutorSearch | None = None
-        self.notes: list[str] = []
+        self.notes: list[Noted] = []
         """Decisions, for people."""
 
     def begin(self, step: int) -> Executor:
@@ -48,7 +49,7 @@ class ExecutorChoice:
             if self._earlier is None or not self._earlier.switched:
                 self._search = ExecutorSearch(self._job, step, self._rate)
                 if self._search.why:
-                    self.notes.append(f"auto stays with eager: {self._search.why}")
+                    self._note(f"auto stays with eager: {self._search.why}", EAGER_FALLBACK)
         return self._make(name)
 
     @property
@@ -78,11 +79,19 @@ class ExecutorChoice:
         try:
             executor = make(self._job, name)
         except Unsupported as reason:
-            self.notes.append(f"eager instead of {name}: {reason}")
+            self._note(f"eager instead of {name}: {reason}", EAGER_FALLBACK)
             return Eager(self._job)
         if name != "eager":
-            self.notes.append(f"{name} was ready after {perf_counter() - started_at:.2g} s")
+            self._note(f"{name} was ready after {perf_counter() - started_at:.2g} s", EXECUTOR_READY)
         return executor
+
+    @property
+    def fallback(self) -> str:
+        """Why steps are eager although another executor was requested; empty otherwise."""
+        return next((note.message for note in self.notes if note.code == EAGER_FALLBACK), "")
+
+    def _note(self, message: str, code: str) -> None:
+        self.notes.append(Noted(message=message, code=code))
 
 
 def make(job: Job, name: str) -> Executor:

@@ -187,7 +187,7 @@ def captured(job: Job, **more: Any) -> CudaGraph:
 
 
 def tensor_step(job: Job, rows: Tensor, sizes: Sizes, factors: Sequence[Tensor], rate: Tensor) -> Step:
-    """The step that reads its row numbers and factors from these tensors; `rate` is the learning rate of torch's optimizers."""
+    """The step that reads row numbers and factors from these tensors; `rate` is for torch's optimizers."""
     update = job.update
     batches = PickedRows(job.batches, rows, sizes) if isinstance(job.batches, ResidentBatches) else job.batches
     parts = replace(job.parts, batches=batches)

@@ -1,4 +1,7 @@
-"""The interface of executors to the loop, and the exception for jobs that an executor does not support."""
+"""The interface of executors to the loop, and the exception for jobs that an executor does not support.
+
+Never imports a concrete executor.
+"""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
         clip_norm=spec.clip_norm,
         autocast=autocast,
         average=average,
-        processes=shard.of,
+        processes=shard.world_size,
     )
     rows = min(spec.batch_size or plan.rows, plan.rows)
     careful = bool(spec.task) or spec.oom_retry
@@ -204,7 +204,7 @@ def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: 
     train = workload.train
     if not isinstance(train, Rows):
         return LoaderBatches(train, spec.batch_size or len(train), spec.seed, shard, device, spec.workers)  # type: ignore[arg-type]
-    one_batch = spec.batch_size == 0 or spec.batch_size * shard.of >= len(train)
+    one_batch = spec.batch_size == 0 or spec.batch_size * shard.world_size >= len(train)
     if not resident and not one_batch:
         return StreamedBatches(train, spec.batch_size, spec.seed, shard, device)
     x, y = torch.from_numpy(train.x).to(device), torch.from_numpy(train.y).to(device)

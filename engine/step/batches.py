@@ -2,7 +2,7 @@
 
 The order of every epoch is drawn by a separate generator. So dropout and shuffling do not affect each other, and a run
 that continues after a kill draws the same rows. If several processes train, each takes its share of every batch: every row
-is used once per epoch (as with DistributedSampler, but the last batch is not padded).
+is used once per epoch (as with DistributedSampler, but the last batch is not padded). Must never read a value back.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from epochtop.engine.data.dataset import Rows
 
 @dataclass(frozen=True)
 class DataShard:
-    """The part of every batch that this process takes: part `rank` of `of`."""
+    """The part of every batch that this process takes: part `rank` of `world_size`."""
 
     rank: int = 0
-    of: int = 1
+    world_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class FullBatch(Batches):
     """All rows every time; if several processes train, this one's share of them."""
 
     def __init__(self, x: Tensor, y: Tensor, shard: DataShard) -> None:
-        rows = slice(None) if shard.of == 1 else _part(torch.arange(len(x)), shard)
+        rows = slice(None) if shard.world_size == 1 else _part(torch.arange(len(x)), shard)
         self._batch = (x[rows], y[rows])
-        self._weight = len(self._batch[0]) * shard.of / len(x)
+        self._weight = len(self._batch[0]) * shard.world_size / len(x)
         self.per_epoch, self.position = 1, 0
 
     def __call__(self) -> tuple[Tensor, Tensor]:
@@ -89,7 +89,7 @@ class ShuffledBatches(Batches):
     """Batches of `size` rows per process, in a new order every epoch; the last one of an epoch may be smaller."""
 
     def __init__(self, rows: int, size: int, seed: int, shard: DataShard, device: torch.device) -> None:
-        self._rows, self._size, self._shard = rows, size * shard.of, shard
+        self._rows, self._size, self._shard = rows, size * shard.world_size, shard
         self.size = size
         self._device = device
         self._generator = torch.Generator(device).manual_seed(seed)
@@ -117,7 +117,7 @@ class ShuffledBatches(Batches):
         for first in firsts:
             chosen = self._order[first : first + self._size]
             part = _part(chosen, self._shard)
-            weight = len(part) * self._shard.of / total
+            weight = len(part) * self._shard.world_size / total
             # a process without rows must still take part in the exchange of gradients
             batches.append(Batch(*self._pick(part if len(part) else chosen[:1]), weight))
         self.position += count * self._size
@@ -152,7 +152,7 @@ class ShuffledBatches(Batches):
 
 
 def _part(rows: Tensor, shard: DataShard) -> Tensor:
-    return rows if shard.of == 1 else rows.tensor_split(shard.of)[shard.rank]
+    return rows if shard.world_size == 1 else rows.tensor_split(shard.world_size)[shard.rank]
 
 
 class ResidentBatches(ShuffledBatches):
@@ -257,7 +257,7 @@ class LoaderBatches(ShuffledBatches):
         for _ in range(-(-total // self._size)):
             rows = len(_part(self._order[self.position : self.position + self._size], self._shard))
             x, y = next(self._loader)
-            batches.append(Batch(move(x, self._target), move(y, self._target), rows * self._shard.of / total))
+            batches.append(Batch(move(x, self._target), move(y, self._target), rows * self._shard.world_size / total))
             self.position += self._size
         return batches
 

@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights."""
+"""An exponential moving average of a model's weights. Never reads the device."""
 
 from __future__ import annotations
 

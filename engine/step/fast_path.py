@@ -1,7 +1,7 @@
 """Modules and gradients without their Python wrappers, which take longer than the operators of small models.
 
 In a plain loop of the default run, module calls take a tenth of the time and the checks of :func:`torch.autograd.grad` a
-seventh. The operators are the same, and so are the results, bit for bit.
+seventh. The operators are the same, and so are the results, bit for bit. Must never change a result.
 """
 
 from __future__ import annotations

@@ -58,6 +58,6 @@ class BackwardAccumulator:
 def clip(
     gradients: Tensors, norm: float, total_norm: Callable[[Tensors], Tensor] = torch.nn.utils.get_total_norm
 ) -> None:
-    """Scale gradients in place so that their norm is at most `norm`: :func:`torch.nn.utils.clip_grad_norm_` without a read."""
+    """Scale gradients in place to a norm of at most `norm`: :func:`torch.nn.utils.clip_grad_norm_` without a read."""
     total = total_norm(gradients)
     torch._foreach_mul_(list(gradients), torch.clamp(norm / (total + 1e-6), max=1.0))

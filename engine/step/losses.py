@@ -1,4 +1,4 @@
-"""Losses by name. Every loss takes outputs and labels and returns a 0-d mean."""
+"""Losses by name. Every loss takes outputs and labels and returns a 0-d mean. None reads the device."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from epochtop.engine.protocol.codes import SETTING_REJECTED
 from epochtop.engine.protocol.events import (
     AnyCommand,
     Changed,
@@ -84,10 +85,11 @@ class Controls:
         try:
             parse(command.field, repr(command.value))
         except Invalid as error:
-            self._recorder.put(Warned(message=f"not changed: {error}"))
+            self._recorder.put(Warned(message=f"not changed: {error}", code=SETTING_REJECTED))
             return
         if command.field == "learning_rate" and loop.spec.schedule == "range_test":
-            self._recorder.put(Warned(message="not changed: range_test sets the learning rate itself"))
+            message = "not changed: range_test sets the learning rate itself"
+            self._recorder.put(Warned(message=message, code=SETTING_REJECTED))
             return
         if command.field == "learning_rate":
             loop.rate = command.value

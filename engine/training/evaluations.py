@@ -1,7 +1,7 @@
 """Evaluations of a run and what follows from them: the best weights, patience, a lower learning rate.
 
 An evaluation is enqueued; its figures arrive with the next window. The loop waits for them only if later steps depend on
-them (patience, plateau), so that a run that is repeated takes the same steps.
+them (patience, plateau), so that a run that is repeated takes the same steps. Never imports the loop.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from epochtop.engine.execution.choice import ExecutorChoice
 from epochtop.engine.execution.executor import Executor
 from epochtop.engine.job import state as job_state
 from epochtop.engine.job.job import Job
+from epochtop.engine.protocol.codes import RATE_LOWERED
 from epochtop.engine.protocol.events import AnyCommand, Finished
 from epochtop.engine.step.window import LossWindow, Reading
 from epochtop.engine.training.clock import Clock
@@ -116,7 +117,7 @@ class Loop:
             run_steps(self.job, self.window, self.step, count, self.rate)
             self.step += count
             now = perf_counter()
-            self._pace.took(count, now - started_at, self.refresh_s)
+            self._pace.update(count, now - started_at, self.refresh_s)
             if now >= self.deadline:
                 self._boundary()
 
@@ -173,9 +174,8 @@ class Loop:
     def _decide(self) -> None:
         if self.evaluations.lowered:
             self.apply_rate()
-            self.publisher.warn(
-                f"loss stopped improving; learning rate lowered to {self.job.update.learning_rate:g}", self.step
-            )
+            message = f"loss stopped improving; learning rate lowered to {self.job.update.learning_rate:g}"
+            self.publisher.warn(message, RATE_LOWERED, self.step)
         if self.evaluations.patience.over:
             self.ending = Ending("finished", f"no better loss in {self.spec.patience} evaluations")
 

@@ -1,4 +1,7 @@
-"""From windows that reached the host to events. Every step is published once, also if a run takes some steps again."""
+"""From windows that reached the host to events. Every step is published once, also if a run takes some steps again.
+
+Never reads the device and never imports the loop.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from torch import Tensor
 
 from epochtop.engine.job.decision_boundary import MapLabel
 from epochtop.engine.job.job import Job
+from epochtop.engine.protocol.codes import LOSS_DIFFERS
 from epochtop.engine.protocol.events import Evaluated, Losses, Mapped, Warned
 from epochtop.engine.step.window import LossWindow, Reading
 from epochtop.engine.training.evaluations import Evaluation, Evaluations
@@ -90,7 +94,8 @@ class Publisher:
         self._recorder.put(
             Warned(
                 message=f"step {first + place:,}: recomputed loss {recomputed[place]:g} differs from the recorded "
-                f"{recorded[place]:g}; device, versions or data have changed"
+                f"{recorded[place]:g}; device, versions or data have changed",
+                code=LOSS_DIFFERS,
             )
         )
 
@@ -109,7 +114,7 @@ class Publisher:
         if event is not None and event.step > self._evaluated:
             self._recorder.put(event)
 
-    def warn(self, message: str, step: int) -> None:
+    def warn(self, message: str, code: str, step: int) -> None:
         """Publish a warning about `step`, unless it was published before the run ended."""
         if step >= len(self._recorded):
-            self._recorder.put(Warned(message=message))
+            self._recorder.put(Warned(message=message, code=code))

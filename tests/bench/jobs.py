@@ -63,16 +63,14 @@ def plain_steps() -> Callable[[], object]:
 
 def engine_steps(folder: Path) -> Callable[[], object]:
     """The engine's step on the same pictures, recorded."""
-    from epochtop.engine.job import job, plan
-    from epochtop.engine.job.workload import load_workload
+    from epochtop.engine.job.prepare import prepare_job
     from epochtop.engine.protocol.spec import RunSpec
     from epochtop.engine.step.window import LossWindow
 
     raw, labels = images()
     np.savez(folder / "pictures.npz", x_train=raw, y_train=labels, x_test=raw[:64], y_test=labels[:64])
     spec = RunSpec(dataset=f"npz:{folder / 'pictures.npz'}", model="cnn", batch_size=BATCH, threads=1, device="cpu")
-    workload = load_workload(spec)
-    training = job.build(spec, workload, plan.describe(spec, workload))
+    training = prepare_job(spec)
     window = LossWindow(training.device)
     return lambda: window.record(training.step())
 

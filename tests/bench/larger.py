@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from epochtop.engine.execution.choice import make
 from epochtop.engine.execution.executor import Unsupported
-from epochtop.engine.job import job, plan
-from epochtop.engine.job.workload import load_workload
+from epochtop.engine.job.job import Job
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.window import LossWindow
 from tests.bench.tables import Figure, show, spread
@@ -116,10 +116,9 @@ class Characters(nn.Module):
         return self.head(self.norm(self.blocks(x, mask=self.mask, is_causal=True)))
 
 
-def ours(large: Large, executor: str) -> tuple[Block, job.Job]:
+def ours(large: Large, executor: str) -> tuple[Block, Job]:
     """The engine's steps, recorded in a window. Raises Unsupported."""
-    workload = load_workload(large.spec)
-    training = job.build(large.spec, workload, plan.describe(large.spec, workload))
+    training = prepare_job(large.spec)
     runner, window, rate = make(training, executor), LossWindow(training.device), large.spec.learning_rate
 
     def block(steps: int) -> None:
@@ -131,7 +130,7 @@ def ours(large: Large, executor: str) -> tuple[Block, job.Job]:
     return block, training
 
 
-def plain(large: Large, training: job.Job, compiled: bool) -> Block:
+def plain(large: Large, training: Job, compiled: bool) -> Block:
     """The plain loop on the same resident rows, in a random order; it reads the loss every 100 steps."""
     torch.manual_seed(1)
     x, y = training.batches.x, training.batches.y  # type: ignore[attr-defined]

@@ -17,8 +17,7 @@ import torch
 from torch import nn
 
 from epochtop.engine.execution import eager
-from epochtop.engine.job import job, plan
-from epochtop.engine.job.workload import load_workload
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.protocol.events import Finished
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
@@ -144,8 +143,7 @@ def jitter() -> list[Figure]:
     """Single eager steps: how much longer the slowest are, with Python's garbage collection as it starts and frozen."""
     torch.set_num_threads(1)
     spec = RunSpec(threads=1, device="cpu", executor="eager")
-    workload = load_workload(spec)
-    training = job.build(spec, workload, plan.describe(spec, workload))
+    training = prepare_job(spec)
     runner, window, rows = eager.Eager(training), LossWindow(training.device), []
     for name, prepare in (("as Python starts", gc.unfreeze), ("frozen, as a run does", gc.freeze)):
         gc.collect()

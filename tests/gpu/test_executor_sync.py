@@ -1,4 +1,4 @@
-"""On a GPU no executor waits for the device between two windows, and none trains anything else than eager steps."""
+"""On a GPU, no executor waits for the device between two windows, and all train like eager steps."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def test_a_trace_of_a_run_has_no_more_waits_than_reads(executor: str, home: Path
 
 
 def test_the_graph_is_as_fast_as_the_device_and_records_every_loss(home: Path) -> None:
-    """No absolute time: against eager steps on the same device."""
+    """Compared with eager steps on the same device, without absolute times."""
     spec = asked("graph", device="cuda:0", epochs=20_000, refresh_ms=100)
     graph, eager = finished(train(spec, home)), finished(train(asked("eager", device="cuda:0", epochs=20_000), home))
     assert graph.steps_per_second > eager.steps_per_second
 
 
 def test_the_host_is_at_most_a_window_ahead(home: Path) -> None:
-    """A queue of replays could hold minutes of work: Stop must not wait for it."""
+    """A queue of replays could contain minutes of work; Stop must not wait for it."""
     run = train(asked("graph", device="cuda:0", epochs=10**9, max_seconds=2.0, refresh_ms=100), home)
     end = finished(run)
     assert len(losses(run)) == end.steps

@@ -87,7 +87,7 @@ def compiler() -> str:
         path = shutil.which(name) if name else None
         if path:
             return path
-    raise Unsupported("it needs a C compiler, but no C compiler was found (cc, gcc, clang or $CC)")
+    raise Unsupported("no C compiler was found (cc, gcc, clang or $CC)")
 
 
 @cache

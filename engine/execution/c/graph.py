@@ -96,7 +96,7 @@ class CGraph(Executor):
         return count
 
     def _pace(self, count: int, seconds: float) -> None:
-        """Set the steps per call to take a few milliseconds. It grows at most fourfold, since first steps are not typical."""
+        """Adapt the steps per call to `CALL_S`. Grows at most fourfold, because first steps are not typical."""
         fitting = int(count * CALL_S / max(seconds, 1e-9))
         self._chunk = max(1, min(fitting, 4 * count, MAX_STEPS))
 
