@@ -13,6 +13,7 @@ from epochtop.engine.hardware import Fact, GpuSample, Sample
 from epochtop.engine.protocol.quantities import UNKNOWN, format_gib
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import FAINT, QUIET, TEXT, cut, role_of, row
+from epochtop.tui.state.telemetry import mean_of_known
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 LABEL_WIDTH = 5
@@ -47,16 +48,11 @@ class Histories:
         A column is the mean of a fixed set of samples, so only the last column changes.
         """
         columns = max(1, min(width, HISTORY_LENGTH))
-        column_samples = -(-HISTORY_LENGTH // columns)
-        values = self._values[name]
+        size = -(-HISTORY_LENGTH // columns)
+        values = list(self._values[name])
         oldest = self._count - len(values)  # index of the oldest stored sample
-        bins: dict[int, list[float]] = {}
-        for index, value in enumerate(values, oldest):
-            bins.setdefault(index // column_samples, [])
-            if value is not None:
-                bins[index // column_samples].append(value)
-        means = [sum(bins[number]) / len(bins[number]) if bins[number] else None for number in sorted(bins)]
-        return graph(means[-columns:]).rjust(width)
+        starts = range(-(oldest % size), len(values), size)[-columns:]
+        return graph(mean_of_known(values[max(0, start) : start + size]) for start in starts).rjust(width)
 
 
 Limits = dict[Hashable, float]
