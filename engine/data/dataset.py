@@ -1,4 +1,7 @@
-"""Rows ready to be trained on, and how they were made ready, so that new rows can be made ready the same way."""
+"""Datasets in their three forms: as read, as rows to train on, and how the rows were prepared.
+
+Types only; must never read a file or import torch.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ import msgspec
 import numpy.typing as npt
 
 LossName = Literal["cross_entropy", "binary_cross_entropy", "mean_squared_error", "next_character"]
+"""Loss that suits a dataset's labels."""
 Kind = Literal["table", "image", "text"]
+"""What a row is."""
 
 
 class Preparation(msgspec.Struct, frozen=True, kw_only=True):
-    """How raw rows become a model's input, and its output becomes an answer; saved with every run."""
+    """How raw rows become the model's input, and its output a prediction; saved with every run (preparation.json)."""
 
     kind: Kind
     loss: LossName
@@ -23,33 +28,34 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[str, ...] = ()
     """Feature columns of a table, in the order of the model's inputs."""
     target: str = ""
-    """Label column of a table."""
+    """Label column of a table; empty for other kinds."""
     scaling: Literal["minmax", "standard", "none"] = "none"
     offset: tuple[float, ...] = ()
     factor: tuple[float, ...] = ()
-    """Of a table's features, in float64, as scikit-learn's scalers compute it: minmax is `raw * factor + offset`,
-    standard `(raw - offset) / factor`; both empty where nothing is scaled. Other forms round differently."""
+    """Scaling of each feature of a table, computed in float64 as scikit-learn does: `raw * factor + offset` for minmax,
+    `(raw - offset) / factor` for standard; both empty if nothing is scaled. Other formulas round differently."""
     rounded: bool = False
-    """Whether the raw values were rounded to float32 before they were scaled: large files are read so."""
+    """Whether raw values are rounded to float32 before scaling, as in large files."""
     target_center: float = 0.0
     target_spread: float = 1.0
-    """Standardization of a regression's target: `(raw - center) / spread`."""
+    """Standardization of a regression target: `(raw - center) / spread`."""
     image: tuple[int, int, int] | None = None
-    """Channels, height and width of a row, where it is an image (a table's row may be one too: digits)."""
+    """Channels, height and width of a row that is an image, also in a table (digits); None for other rows."""
     pixel_mean: tuple[float, ...] = ()
     pixel_std: tuple[float, ...] = ()
-    """Of the training images, a figure a channel, with pixels as 0 … 1; the model's first layer applies them."""
+    """Mean and standard deviation of each channel in the training images, with pixels from 0 to 1; the model's first
+    layer applies them."""
     vocabulary: str = ""
-    """Characters of a text by their code."""
+    """Characters of a text, in the order of their codes."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Examples with their labels, on the host; `x` and `y` are of one length, which may be 0.
+    """Rows of data with their labels, on the host; `x` and `y` have the same length, which may be 0.
 
     table: x float32 (rows, features), scaled · image: x uint8 (rows, channels, height, width) · text: x uint8 or
-    int32 (rows, context). y is int64 (rows,) for classes, float32 (rows,) for numbers and two classes with binary
-    cross entropy, x's type (rows, context) for the next characters. Arrays may be memory-mapped files.
+    int32 (rows, context). y is int64 (rows,) for classes, float32 (rows,) for numbers and for binary cross
+    entropy, and (rows, context) in x's type for the next characters. Arrays may be memory-mapped files.
     """
 
     x: npt.NDArray[Any]
@@ -60,13 +66,13 @@ class Rows:
 
     @property
     def bytes(self) -> int:
-        """Memory of both."""
+        """Size of both arrays in bytes."""
         return int(self.x.nbytes + self.y.nbytes)
 
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A dataset cut into what is trained on, what the best weights are judged by, and what is tested on."""
+    """A dataset split into training, validation and test rows, scaled and ready to train on."""
 
     train: Rows
     validation: Rows
@@ -76,30 +82,30 @@ class PreparedDataset:
     """Units of the model's last layer: classes, characters, or 1."""
     preparation: Preparation
     class_weights: tuple[float, ...] = ()
-    """Weight of each class in the loss; empty where all are 1."""
+    """Weight of each class in the loss; empty if all are 1."""
     notes: tuple[str, ...] = ()
-    """What the user should know about how the rows were read."""
+    """Facts about reading and splitting that the user should know, one sentence each."""
 
     @property
     def bytes(self) -> int:
-        """Memory of all rows."""
+        """Size of all rows in bytes."""
         return self.train.bytes + self.validation.bytes + self.test.bytes
 
 
 OnProgress = Callable[[str], None]
-"""Takes a line on how the reading of a dataset goes on."""
+"""A function that receives one line of progress while a dataset is read."""
 
 
 def no_progress(_: str) -> None:
-    """A `OnProgress` for where nobody listens."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """Examples with labels, on the host; arrays may be memory-mapped files.
+    """A dataset as it was read, before splitting and scaling, on the host; arrays may be memory-mapped files.
 
     table: x float64 or float32 (rows, features) · image: x uint8 (rows, channels, height, width) · text: x and y uint8
-    or int32 (rows, context). y of tables and images: int64 codes of `classes`, or floats (rows,).
+    or int32 (rows, context). y of tables and images: int64 (rows,), codes of `classes`, or floats (rows,).
     """
 
     kind: Kind
@@ -111,6 +117,6 @@ class RawDataset:
     target: str = ""
     image: tuple[int, int, int] | None = None
     test: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
-    """Test rows that the dataset brings itself, like `x` and `y`; None lets `test_fraction` decide."""
+    """Fixed test rows of the dataset, in the form of `x` and `y`; None if `test_fraction` decides."""
     vocabulary: str = ""
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What a label column says: names of classes, or numbers."""
+"""Labels from a column: names of classes, or numbers for a regression. Never imports torch."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from epochtop.engine.data.dataset import LossName
 from epochtop.engine.protocol.spec import Invalid
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "-"}
-"""Texts that stand for a value that is not there."""
+"""Texts that mean a missing value, in lower case."""
 MOST_CLASSES = 100
 """Whole-number labels with more distinct values than this are a regression target."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """`y` is int64 codes of `classes`, or float64 numbers with no classes; (rows,)."""
+    """Labels (rows,): int64 codes of `classes`, or float64 numbers without classes."""
 
     y: npt.NDArray[Any]
     classes: tuple[str, ...] = ()
 
     @property
     def loss(self) -> LossName:
-        """What such labels are trained with."""
+        """The loss that suits these labels."""
         return "cross_entropy" if self.classes else "mean_squared_error"
 
 
 def labels_of(column: npt.NDArray[Any] | Sequence[str], target: str) -> Labels:
-    """Labels of a column of texts, numbers or truths. Raises Invalid where there is one class only.
+    """Labels from a column of texts, numbers or booleans. Raises Invalid if there is only one class.
 
-    Texts that are all numbers count as numbers; numbers that are whole and of at most 100 values are classes.
+    Texts that are all numbers count as numbers. Whole numbers with at most 100 distinct values are classes.
     """
     if isinstance(column, np.ndarray) and column.dtype.kind in "fiu":
         return _of_numbers(column.astype(np.float64), target)
@@ -42,15 +42,15 @@ def labels_of(column: npt.NDArray[Any] | Sequence[str], target: str) -> Labels:
     numbers = as_numbers(texts)
     if numbers is not None:
         return _of_numbers(numbers, target)
-    seen: dict[str, int] = {}
-    codes = [seen.setdefault(text, len(seen)) for text in texts]
-    return of_names(tuple(seen), np.array(codes, dtype=np.int64), target)
+    code_of: dict[str, int] = {}
+    codes = [code_of.setdefault(text, len(code_of)) for text in texts]
+    return of_names(tuple(code_of), np.array(codes, dtype=np.int64), target)
 
 
 def of_names(names: Sequence[str], codes: npt.NDArray[Any], target: str) -> Labels:
-    """Labels of codes into `names`, which may be in any order; the classes are sorted."""
+    """Labels from codes into `names`, in any order; the classes are sorted. Raises Invalid if there is only one class."""
     if len(names) < 2:
-        raise Invalid("target", f"column {target!r} has one class only ({names[0]!r}); two are needed")
+        raise Invalid("target", f"column {target!r} has only one class ({names[0]!r}); it needs at least two")
     order = sorted(range(len(names)), key=names.__getitem__)
     place = np.empty(len(names), dtype=np.int64)
     place[order] = np.arange(len(names))
@@ -58,7 +58,7 @@ def of_names(names: Sequence[str], codes: npt.NDArray[Any], target: str) -> Labe
 
 
 def as_numbers(texts: Sequence[str]) -> npt.NDArray[np.float64] | None:
-    """The texts as finite numbers, or None where one is not."""
+    """The texts as finite numbers; None if one of them is not."""
     try:
         numbers = np.array([float(text) for text in texts], dtype=np.float64)
     except ValueError:
@@ -72,11 +72,11 @@ def _of_numbers(numbers: npt.NDArray[np.float64], target: str) -> Labels:
     values, codes = np.unique(numbers, return_inverse=True)
     if len(values) > MOST_CLASSES:
         return Labels(y=numbers)
-    names = tuple(_shown(float(value)) for value in values)
+    names = tuple(_class_name(float(value)) for value in values)
     if len(names) < 2:
-        raise Invalid("target", f"column {target!r} has one class only ({names[0]!r}); two are needed")
+        raise Invalid("target", f"column {target!r} has only one class ({names[0]!r}); it needs at least two")
     return Labels(y=codes.astype(np.int64), classes=names)
 
 
-def _shown(value: float) -> str:
+def _class_name(value: float) -> str:
     return str(int(value)) if abs(value) < 2**53 else repr(value)

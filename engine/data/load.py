@@ -1,6 +1,6 @@
-"""The rows a run trains on: read, split, scaled, checked; still on the host.
+"""Loading the dataset of a run: read, split, scaled and checked, on the host.
 
-Everything that is fitted is fitted on the training rows only.
+Each reader is imported only when its kind of dataset is loaded. Never imports torch.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
-from epochtop.engine.data.prepare import split
+from epochtop.engine.data.prepare import prepare_dataset
 from epochtop.engine.protocol.spec import FILES, GENERATED, IMAGES, Invalid, RunSpec
 
 
-def load(spec: RunSpec, say: OnProgress = no_progress) -> PreparedDataset:
-    """Read, split and scale the dataset of `spec`. Raises Invalid with file, row and field."""
+def load(spec: RunSpec, report: OnProgress = no_progress) -> PreparedDataset:
+    """Read, split and scale the dataset of `spec`. Raises Invalid with the field, the file and the row."""
     path = file_of(spec)
     try:
-        return split(_read(spec, path, say), spec)
+        return prepare_dataset(_read(spec, path, report), spec)
     except MemoryError:
-        raise Invalid("dataset", f"{path or spec.dataset} does not fit into the free memory") from None
+        raise Invalid("dataset", f"{path or spec.dataset} does not fit into memory; use a smaller dataset") from None
     except Invalid as error:
         if path is None or str(path) in error.message:
             raise
@@ -28,32 +28,31 @@ def load(spec: RunSpec, say: OnProgress = no_progress) -> PreparedDataset:
 
 
 def file_of(spec: RunSpec) -> Path | None:
-    """The user's own file or folder of a dataset, absolute; None for the others."""
+    """Absolute path of the user's file or folder; None for a dataset without one."""
     if spec.source not in FILES:
         return None
     return Path(spec.dataset.partition(":")[2]).expanduser().absolute()
 
 
-def _read(spec: RunSpec, path: Path | None, say: OnProgress) -> RawDataset:
-    """Each source is imported where it is asked for: none of them should cost the others' start."""
+def _read(spec: RunSpec, path: Path | None, report: OnProgress) -> RawDataset:
     if path is not None:
-        return _read_file(spec, path, say)
+        return _read_file(spec, path, report)
     if spec.dataset == "sums" or spec.dataset in GENERATED:
-        from epochtop.engine.data.synthetic import generated
+        from epochtop.engine.data.synthetic import generate
 
-        return generated(spec)
+        return generate(spec)
     if spec.dataset in IMAGES or spec.source:
-        from epochtop.engine.data.downloads.registry import fetched
+        from epochtop.engine.data.downloads.registry import load_download
 
-        return fetched(spec, say)
+        return load_download(spec, report)
     return _built_in(spec.dataset)
 
 
-def _read_file(spec: RunSpec, path: Path, say: OnProgress) -> RawDataset:
+def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
     if spec.source == "csv":
         from epochtop.engine.data.tables.csv import read_csv
 
-        return read_csv(path, spec.target, say)
+        return read_csv(path, spec.target, report)
     if spec.source == "parquet":
         from epochtop.engine.data.tables.parquet import read_parquet
 
@@ -63,12 +62,12 @@ def _read_file(spec: RunSpec, path: Path, say: OnProgress) -> RawDataset:
 
         return (read_npz if spec.source == "npz" else read_npy)(path)
     if spec.source == "images":
-        from epochtop.engine.data.images import images
+        from epochtop.engine.data.images import read_images
 
-        return images(spec, say)
-    from epochtop.engine.data.text import text
+        return read_images(spec, report)
+    from epochtop.engine.data.text import read_text
 
-    return text(spec)
+    return read_text(spec)
 
 
 def _built_in(name: str) -> RawDataset:
@@ -85,6 +84,3 @@ def _built_in(name: str) -> RawDataset:
         target="target",
         image=(1, 8, 8) if name == "digits" else None,
     )
-
-
-# --- the split ---------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""From what was read to rows that a model trains on: split, scaled, checked.
+"""From a raw dataset to rows that a model trains on: split, scaled, checked.
 
-Everything that is fitted is fitted on the training rows only. Never imports torch.
+Scaling, pixel statistics, target statistics and class weights come from the training rows only. Never imports torch.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import Preparation, PreparedDataset, RawDataset, Rows
-from epochtop.engine.data.scaling import Index, Scaling, blocks, fit, scaled
-from epochtop.engine.data.splitting import SplitIndices, parts_of
+from epochtop.engine.data.scaling import Index, Scaling, blocks, fit_scaling, scale_rows
+from epochtop.engine.data.splitting import SplitIndices, split_indices
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
-def split(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
-    """Cut and scale what was read. Raises Invalid."""
-    parts = parts_of(raw, spec)
+def prepare_dataset(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
+    """Split and scale a raw dataset. Raises Invalid."""
+    parts = split_indices(raw, spec)
     labels = raw.y[parts.train]
     if len(raw.classes) > len(labels):
         raise Invalid(
-            "dataset", f"{len(labels)} training rows are fewer than the {len(raw.classes)} classes of the label column"
+            "dataset",
+            f"the label column has {len(raw.classes)} classes, more than the {len(labels)} training rows; add rows",
         )
     weights, weight_notes = _class_weights(raw, labels, spec)
     center, spread = _standard(labels) if raw.loss == "mean_squared_error" else (0.0, 1.0)
@@ -39,11 +40,11 @@ def split(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
         vocabulary=raw.vocabulary,
         **fitted,
     )
-    own_y = raw.y if raw.test is None else raw.test[1]
+    test_y = raw.y if raw.test is None else raw.test[1]
     return PreparedDataset(
-        train=Rows(train, _outcomes(labels, preparation)),
-        validation=Rows(validation, _outcomes(raw.y[parts.validation], preparation)),
-        test=Rows(test, _outcomes(own_y[parts.test], preparation)),
+        train=Rows(train, _targets(labels, preparation)),
+        validation=Rows(validation, _targets(raw.y[parts.validation], preparation)),
+        test=Rows(test, _targets(test_y[parts.test], preparation)),
         outputs={"cross_entropy": len(raw.classes), "next_character": len(raw.vocabulary)}.get(raw.loss, 1),
         preparation=preparation,
         class_weights=weights,
@@ -52,24 +53,24 @@ def split(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
 
 
 def _inputs(raw: RawDataset, parts: SplitIndices, spec: RunSpec) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """Inputs of the three parts, and what was fitted for them, as fields of Preparation."""
-    own = raw.x if raw.test is None else raw.test[0]
+    """Inputs of the training, validation and test rows, and the fields of Preparation that were fitted for them."""
+    test_x = raw.x if raw.test is None else raw.test[0]
     if raw.kind != "table":
-        fitted = _pixels(raw.x, parts.train) if raw.kind == "image" else {}
-        return raw.x[parts.train], raw.x[parts.validation], own[parts.test], fitted
-    scaling = fit(raw.x, parts.train, spec.scaling)
-    pieces = ((raw.x, parts.train), (raw.x, parts.validation), (own, parts.test))
-    train, validation, test = (scaled(x, index, scaling, raw.columns) for x, index in pieces)
-    return train, validation, test, _kept(scaling)
+        fitted = _pixel_statistics(raw.x, parts.train) if raw.kind == "image" else {}
+        return raw.x[parts.train], raw.x[parts.validation], test_x[parts.test], fitted
+    scaling = fit_scaling(raw.x, parts.train, spec.scaling)
+    pieces = ((raw.x, parts.train), (raw.x, parts.validation), (test_x, parts.test))
+    train, validation, test = (scale_rows(x, index, scaling, raw.columns) for x, index in pieces)
+    return train, validation, test, _scaling_fields(scaling)
 
 
-def _kept(scaling: Scaling) -> dict[str, Any]:
+def _scaling_fields(scaling: Scaling) -> dict[str, Any]:
     offset, factor = (tuple(array.tolist()) for array in (scaling.offset, scaling.factor))
     return {"scaling": scaling.kind, "offset": offset, "factor": factor, "rounded": scaling.rounded}
 
 
-def _pixels(x: npt.NDArray[Any], index: Index) -> dict[str, Any]:
-    """Mean and standard deviation of each channel, from whole numbers, so that blocks cost no precision."""
+def _pixel_statistics(x: npt.NDArray[Any], index: Index) -> dict[str, Any]:
+    """Mean and standard deviation of each channel, summed as integers, so that summing by blocks loses no precision."""
     channels = x.shape[1]
     count, total, squares = 0, np.zeros(channels, np.int64), np.zeros(channels, np.int64)
     for block in blocks(x, index):
@@ -82,8 +83,8 @@ def _pixels(x: npt.NDArray[Any], index: Index) -> dict[str, Any]:
     return {"pixel_mean": tuple((total / count / 255).tolist()), "pixel_std": tuple(std)}
 
 
-def _outcomes(y: npt.NDArray[Any], preparation: Preparation) -> npt.NDArray[Any]:
-    """Labels as the loss takes them."""
+def _targets(y: npt.NDArray[Any], preparation: Preparation) -> npt.NDArray[Any]:
+    """Labels in the type that the loss takes."""
     if preparation.loss == "next_character":
         return y
     if preparation.loss != "mean_squared_error":
@@ -91,16 +92,18 @@ def _outcomes(y: npt.NDArray[Any], preparation: Preparation) -> npt.NDArray[Any]
     with np.errstate(over="ignore"):
         numbers = ((y - preparation.target_center) / preparation.target_spread).astype(np.float32)
     if not np.isfinite(numbers).all():
-        raise Invalid("target", "it has a value so far from the others that float32 cannot hold it")
+        raise Invalid(
+            "target", f"column {preparation.target!r} contains an outlier that overflows float32; remove or rescale it"
+        )
     return numbers
 
 
 def _standard(y: npt.NDArray[Any]) -> tuple[float, float]:
-    """Center and spread of the training rows' target."""
+    """Mean and standard deviation of the training rows' target. Raises Invalid."""
     with np.errstate(all="ignore"):
         center, spread = float(y.mean()), float(y.std())
     if not np.isfinite((center, spread)).all():
-        raise Invalid("target", "its values are too large to be standardized; divide them by a power of ten")
+        raise Invalid("target", "the values are too large to standardize; divide them by a power of ten")
     if spread == 0.0:
         raise Invalid("target", f"every training row has the same value ({center:g}); there is nothing to learn")
     return center, spread
@@ -109,15 +112,17 @@ def _standard(y: npt.NDArray[Any]) -> tuple[float, float]:
 def _class_weights(
     raw: RawDataset, labels: npt.NDArray[Any], spec: RunSpec
 ) -> tuple[tuple[float, ...], tuple[str, ...]]:
-    """Inverse frequencies, whose mean over the training rows is 1; a class without training rows weighs 1."""
+    """Inverse class frequencies with mean 1 over the training rows, and notes; a class without training rows has 1."""
     if not spec.class_weights:
         return (), ()
     if not raw.classes:
-        what = "a text" if raw.kind == "text" else f"the target {raw.target!r} is a number and"
-        raise Invalid("class_weights", f"{what} has no classes; turn it off")
+        reason = (
+            "a text has no classes" if raw.kind == "text" else f"the target {raw.target!r} is a number, not a class"
+        )
+        raise Invalid("class_weights", f"{reason}; turn class_weights off")
     counts = np.bincount(labels.astype(np.int64), minlength=len(raw.classes))
     present = int((counts > 0).sum())
     weights = tuple(len(labels) / (present * int(count)) if count else 1.0 for count in counts)
     absent = [name for name, count in zip(raw.classes, counts, strict=True) if not count]
-    notes = (f"no training row is of {', '.join(map(repr, absent[:12]))}",) if absent else ()
+    notes = (f"no training row has the class {', '.join(map(repr, absent[:12]))}",) if absent else ()
     return weights, notes

@@ -1,7 +1,7 @@
 """Scaling of a table's features: fitted by scikit-learn on the training rows, applied block by block.
 
-Blocks keep a large table from being copied as float64. The arithmetic is that of scikit-learn's `transform`, in
-float64 and then rounded to float32, so that rows prepared later equal those that were trained on.
+Blocks avoid a float64 copy of a large table. The arithmetic is that of scikit-learn's `transform`, in float64 and then
+rounded to float32, so that rows prepared for a prediction equal the training rows. Never imports torch.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from epochtop.engine.protocol.spec import Invalid
 
 Floats = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64] | slice
+"""Selection of rows: their numbers, or a slice."""
 
-EVERY = slice(None)
+ALL_ROWS = slice(None)
 BLOCK_VALUES = 2**18
-"""Numbers in a block: few enough for a processor's cache; a table of no more is fitted at once."""
+"""Numbers per block: few enough for the processor's cache. A smaller table is fitted in one go."""
 
 
 def blocks(array: npt.NDArray[Any], index: Index) -> Iterator[npt.NDArray[Any]]:
-    """The rows of `array` that `index` picks, about BLOCK_VALUES numbers at a time."""
+    """The selected rows of `array`, about BLOCK_VALUES numbers at a time."""
     rows = max(1, BLOCK_VALUES // max(1, array[0].size)) if len(array) else 1
     if isinstance(index, slice):
-        picked = array[index]
-        yield from (picked[start : start + rows] for start in range(0, len(picked), rows))
+        selected = array[index]
+        yield from (selected[start : start + rows] for start in range(0, len(selected), rows))
     else:
         yield from (array[index[start : start + rows]] for start in range(0, len(index), rows))
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """`offset` and `factor` are float64 (features,); see Preparation for what they mean."""
+    """A fitted scaling; `offset` and `factor` are float64 (features,), explained in Preparation."""
 
     kind: Literal["minmax", "standard", "none"]
     offset: npt.NDArray[np.float64]
@@ -45,12 +46,12 @@ class Scaling:
 
     @classmethod
     def of(cls, preparation: Preparation) -> Scaling:
-        """The scaling that a run was trained with."""
+        """The scaling that a run used."""
         offset, factor = np.array(preparation.offset, np.float64), np.array(preparation.factor, np.float64)
         return cls(preparation.scaling, offset, factor, preparation.rounded)
 
     def __call__(self, raw: npt.NDArray[Any]) -> Floats:
-        """A block of raw rows as the model gets it; what float32 cannot hold is infinite or not a number there."""
+        """Scale a block of raw rows to float32; values that float32 cannot hold become infinite or NaN."""
         with np.errstate(all="ignore"):
             values = raw.astype(np.float32) if self.rounded else raw
             if self.kind == "none":
@@ -65,8 +66,8 @@ class Scaling:
             return values.astype(np.float32)
 
 
-def fit(x: npt.NDArray[Any], index: Index, kind: Literal["minmax", "standard", "none"]) -> Scaling:
-    """Fit on the rows of `x` that `index` picks; one block gives exactly what scikit-learn's `fit` gives."""
+def fit_scaling(x: npt.NDArray[Any], index: Index, kind: Literal["minmax", "standard", "none"]) -> Scaling:
+    """Fit a scaling on the selected rows of `x`; a table of one block gives exactly scikit-learn's `fit`."""
     rounded = x.dtype == np.float32
     nothing = np.empty(0)
     if kind == "none":
@@ -80,10 +81,10 @@ def fit(x: npt.NDArray[Any], index: Index, kind: Literal["minmax", "standard", "
     return Scaling(kind, scaler.min_ if kind == "minmax" else scaler.mean_, scaler.scale_, rounded)
 
 
-def scaled(x: npt.NDArray[Any], index: Index, scaling: Scaling, columns: tuple[str, ...]) -> Floats:
-    """The picked rows of `x`, scaled, float32 (rows, features). Raises Invalid where float32 cannot hold them."""
-    picked = len(x[index]) if isinstance(index, slice) else len(index)
-    made = np.empty((picked, x.shape[1]), dtype=np.float32)
+def scale_rows(x: npt.NDArray[Any], index: Index, scaling: Scaling, columns: tuple[str, ...]) -> Floats:
+    """The selected rows of `x`, scaled, float32 (rows, features). Raises Invalid if float32 cannot hold a value."""
+    rows = len(x[index]) if isinstance(index, slice) else len(index)
+    result = np.empty((rows, x.shape[1]), dtype=np.float32)
     bad_scale = not (np.isfinite(scaling.factor).all() and np.isfinite(scaling.offset).all())
     start = 0
     for block in blocks(x, index):
@@ -93,7 +94,7 @@ def scaled(x: npt.NDArray[Any], index: Index, scaling: Scaling, columns: tuple[s
             finite &= np.isfinite(scaling.factor) & np.isfinite(scaling.offset) if scaling.kind != "none" else True
             name = columns[int(np.argwhere(~finite)[0][1])]
             advice = "scale the features" if scaling.kind == "none" else "divide it by a power of ten"
-            raise Invalid("scaling", f"column {name!r} has values that float32 cannot hold; {advice}")
-        made[start : start + len(part)] = part
+            raise Invalid("scaling", f"column {name!r} has values that overflow float32; {advice}")
+        result[start : start + len(part)] = part
         start += len(part)
-    return made
+    return result

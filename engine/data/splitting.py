@@ -1,6 +1,7 @@
-"""Which rows are trained on, which the best weights are judged by, and which are tested on.
+"""Splitting a dataset into training, validation and test rows.
 
-The split does not depend on a run's seed, so that runs with different seeds are measured on the same rows.
+The split does not depend on the run's seed, so that runs with different seeds are tested on the same rows. Never imports
+torch.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import RawDataset
-from epochtop.engine.data.scaling import EVERY, Index
+from epochtop.engine.data.scaling import ALL_ROWS, Index
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 SPLIT_SEED = 42
 """`random_state` of the test split; the published Iris runs use it."""
-NONE = slice(0, 0)
+NO_ROWS = slice(0, 0)
 
 
 @dataclass(frozen=True)
 class SplitIndices:
-    """Rows of a dataset by number; `test` is of its own test rows where it brings some."""
+    """Row numbers of each part. `test` selects from the dataset's fixed test rows if it has some."""
 
     train: Index
     validation: Index
@@ -31,71 +32,72 @@ class SplitIndices:
     notes: tuple[str, ...] = ()
 
 
-def parts_of(raw: RawDataset, spec: RunSpec) -> SplitIndices:
-    """Cut a dataset as `spec` asks. Raises Invalid where a part would be empty."""
+def split_indices(raw: RawDataset, spec: RunSpec) -> SplitIndices:
+    """Split a dataset as `spec` says. Raises Invalid if a part would be empty."""
     if raw.kind == "text":
         return _in_order(raw, spec)
     notes: tuple[str, ...] = ()
     if raw.test is not None and spec.test_fraction != RunSpec().test_fraction:
-        notes = (f"the dataset's own {len(raw.test[1]):,} test rows are used; test_fraction does not apply",)
-    rest, test = (EVERY, EVERY) if raw.test is not None else _cut(len(raw.y), spec.test_fraction, "test_fraction")
+        notes = (f"the dataset has {len(raw.test[1]):,} fixed test rows; test_fraction is ignored",)
+    rest, test = (ALL_ROWS, ALL_ROWS) if raw.test is not None else _cut(len(raw.y), spec.test_fraction, "test_fraction")
     if not spec.validation_fraction:
-        return SplitIndices(rest, NONE, test, notes)
+        return SplitIndices(rest, NO_ROWS, test, notes)
     rows = np.arange(len(raw.y), dtype=np.int64) if isinstance(rest, slice) else rest
     labels = raw.y[rows] if raw.classes else None
-    reason = _not_stratified(labels, raw.classes, spec.validation_fraction) if labels is not None else ""
+    reason = _why_not_stratified(labels, raw.classes, spec.validation_fraction) if labels is not None else ""
     if reason:
-        notes = (*notes, f"the validation rows are drawn without regard to classes: {reason}")
+        notes = (*notes, f"the validation rows are not stratified by class: {reason}")
     stratify = None if reason else labels
     train, validation = _cut(len(rows), spec.validation_fraction, "validation_fraction", stratify)
     return SplitIndices(rows[train], rows[validation], test, notes)
 
 
 def _in_order(raw: RawDataset, spec: RunSpec) -> SplitIndices:
-    """A text is tested on its end and validated on what comes before that: neighboring rows are alike.
+    """Split a text in order, test rows last and validation rows before them, because neighboring rows are similar.
 
-    Where it brings test rows, they are its end already, cut by characters.
+    Fixed test rows are already its end, cut by characters.
     """
     end = len(raw.y)
-    test: Index = EVERY
+    test: Index = ALL_ROWS
     if raw.test is None:
         end -= ceil(len(raw.y) * spec.test_fraction)
         test = slice(end, len(raw.y))
     start = end - ceil(end * spec.validation_fraction)
     if start < 1:
         field = "test_fraction" if end < 1 else "validation_fraction"
-        raise _nothing_left(field, getattr(spec, field), len(raw.y))
+        raise _empty_part(field, getattr(spec, field), len(raw.y))
     return SplitIndices(slice(0, start), slice(start, end), test)
 
 
 def _cut(
     rows: int, fraction: float, field: str, stratify: npt.NDArray[Any] | None = None
 ) -> tuple[Index, npt.NDArray[np.int64] | slice]:
-    """Numbers of the rows that stay and of those held out."""
+    """Numbers of the remaining rows and of the rows held out. Raises Invalid if either is empty."""
     if fraction == 0.0:
-        return EVERY, NONE
+        return ALL_ROWS, NO_ROWS
     from sklearn.model_selection import train_test_split
 
     numbers = np.arange(rows, dtype=np.int64)
     try:
-        stay, held = train_test_split(numbers, test_size=fraction, random_state=SPLIT_SEED, stratify=stratify)
+        remaining, held_out = train_test_split(numbers, test_size=fraction, random_state=SPLIT_SEED, stratify=stratify)
     except ValueError:
-        raise _nothing_left(field, fraction, rows) from None
-    if not len(stay) or not len(held):
-        raise _nothing_left(field, fraction, rows)
-    return stay, held
+        raise _empty_part(field, fraction, rows) from None
+    if not len(remaining) or not len(held_out):
+        raise _empty_part(field, fraction, rows)
+    return remaining, held_out
 
 
-def _nothing_left(field: str, fraction: float, rows: int) -> Invalid:
-    return Invalid(field, f"{fraction:g} of {rows} rows leaves no row on one side; use a value nearer to 0.2")
+def _empty_part(field: str, fraction: float, rows: int) -> Invalid:
+    return Invalid(field, f"{fraction:g} of {rows} rows leaves one part empty; try a value near 0.2")
 
 
-def _not_stratified(labels: npt.NDArray[Any], classes: tuple[str, ...], fraction: float) -> str:
-    """Why the labels cannot be cut in equal shares; empty if they can."""
+def _why_not_stratified(labels: npt.NDArray[Any], classes: tuple[str, ...], fraction: float) -> str:
+    """Reason why a stratified split is impossible; empty if it is possible."""
     present, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
-        return f"{classes[int(present[counts.argmin()])]!r} has one row only"
-    held = ceil(fraction * len(labels))
-    if min(held, len(labels) - held) < len(present):
-        return f"{min(held, len(labels) - held)} rows are fewer than the {len(present)} classes"
+        return f"{classes[int(present[counts.argmin()])]!r} has only one row"
+    held_out = ceil(fraction * len(labels))
+    smaller = min(held_out, len(labels) - held_out)
+    if smaller < len(present):
+        return f"{smaller} rows are fewer than the {len(present)} classes"
     return ""

@@ -1,6 +1,6 @@
-"""Datasets that are made up: scikit-learn's generators for exploring, and two of our own.
+"""Generated datasets: scikit-learn's generators, and two others (spirals, sums).
 
-They are drawn with a fixed seed, so that runs with different seeds learn from the same rows.
+A fixed seed draws them, so that runs with different seeds train on the same rows. Never imports torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SEED = 42
 SUMS_ROWS, SUMS_FEATURES = 10_000, 20
 REGRESSION_FEATURES = 10
 BLOB_SPREAD_PER_NOISE = 5.0
-"""The default noise of 0.2 gives the standard deviation of 1 that scikit-learn's blobs have."""
+"""Factor that turns the default noise of 0.2 into scikit-learn's standard deviation of 1."""
 
 CLASSES = {
     "moons": ("upper moon", "lower moon"),
@@ -27,8 +27,8 @@ CLASSES = {
 }
 
 
-def generated(spec: RunSpec) -> RawDataset:
-    """The dataset that `spec` names, with its samples and noise; `sums` has neither."""
+def generate(spec: RunSpec) -> RawDataset:
+    """The generated dataset named in `spec`, with its samples and noise; `sums` ignores both."""
     if spec.dataset == "sums":
         return sums()
     if spec.dataset == "regression":
@@ -47,7 +47,7 @@ def generated(spec: RunSpec) -> RawDataset:
 
 
 def sums() -> RawDataset:
-    """10,000 rows of 20 normal features; the label says whether they add up to more than 0."""
+    """10,000 rows of 20 normal features; the label is whether their sum is above 0."""
     x = np.random.default_rng(SEED).standard_normal((SUMS_ROWS, SUMS_FEATURES))
     y = (x.sum(axis=1) > 0).astype(np.float32)
     classes = ("sum ≤ 0", "sum > 0")
@@ -61,7 +61,7 @@ def _columns(x: npt.NDArray[Any]) -> tuple[str, ...]:
 
 
 def _points(spec: RunSpec) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Points of a plane, float64 (samples, 2), with the code of their class."""
+    """Points in the plane, float64 (samples, 2), and the codes of their classes."""
     if spec.dataset == "spirals":
         return _spirals(spec.samples, spec.noise)
     from sklearn import datasets
@@ -77,7 +77,7 @@ def _points(spec: RunSpec) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
 
 
 def _spirals(samples: int, noise: float) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Two arms of one and a half turns, half a turn apart; the radius grows by 1 with each radian."""
+    """Two arms of one and a half turns, half a turn apart; the radius grows by 1 per radian."""
     random = np.random.default_rng(SEED)
     y = np.arange(samples) % 2
     radius = 3 * np.pi * np.sqrt(random.random(samples))
@@ -87,7 +87,7 @@ def _spirals(samples: int, noise: float) -> tuple[npt.NDArray[Any], npt.NDArray[
 
 
 def _regression(samples: int, noise: float) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """A linear function of ten normal features, half of which matter, of spread 1, plus normal `noise`."""
+    """A linear function of five of ten normal features, with standard deviation 1, plus normal `noise`."""
     from sklearn.datasets import make_regression
 
     x, y = make_regression(

@@ -1,7 +1,7 @@
 """What this machine is and how busy it is.
 
-Torch-free and importable at no cost: psutil, pynvml and archspec are imported by the calls that need them.
-A figure that cannot be had is None with a reason; nothing here raises because a sensor is missing.
+Never imports torch, and is cheap to import: psutil, pynvml and archspec are imported by the calls that need them.
+An unknown value is None with a reason; nothing here raises because a sensor is missing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from epochtop.engine.hardware.facts import (
 )
 from epochtop.engine.hardware.limits import available_memory_bytes, usable_cpus, usable_memory_bytes
 from epochtop.engine.hardware.machine import identify
-from epochtop.engine.hardware.meaning import cpu_meaning, cpu_use, gpu_meaning, gpu_use, said_generation, training_bytes
+from epochtop.engine.hardware.meaning import cpu_meaning, cpu_use, gpu_meaning, gpu_use, training_bytes
 from epochtop.engine.hardware.sampler import Sampler
 
 __all__ = [
@@ -53,7 +53,6 @@ __all__ = [
     "gpu_meaning",
     "gpu_use",
     "identify",
-    "said_generation",
     "software_fit",
     "training_bytes",
     "usable_cpus",

@@ -1,7 +1,7 @@
-"""Limits that a container or a batch system has put on this process.
+"""CPU and memory limits that a container or a batch system puts on this process, by control groups.
 
-A host of 168 threads may lend a job two of them, and only the control groups say so. Read from files, both
-versions; a limit that cannot be read is no limit. Must import the standard library and msgspec only.
+On a host with 168 threads a job may get only two of them, and only the control groups tell. Both versions are read from
+files; an unreadable limit counts as none. Imports the standard library and msgspec only.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ import msgspec
 
 
 class Roots(msgspec.Struct, frozen=True):
-    """Where the kernel's trees are; recorded ones in tests."""
+    """Folders of the kernel's file systems; tests pass recorded ones."""
 
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
 
 
 class CpuQuota(msgspec.Struct, frozen=True):
-    """CPU time that a control group may use, as a number of CPUs."""
+    """The CPU time that a control group may use."""
 
     cpus: float
+    """Quota as a number of CPUs."""
     version: int
+    """Version of control groups, 1 or 2."""
     folder: Path
+    """Folder of the control group."""
 
     def used_seconds(self) -> float | None:
-        """CPU seconds the group has used so far; None where the kernel does not count them."""
+        """CPU seconds that the group has used; None if the kernel does not count them."""
         try:
             if self.version == 1:
                 return int((self.folder / "cpuacct.usage").read_text()) / 1e9
@@ -38,23 +41,23 @@ class CpuQuota(msgspec.Struct, frozen=True):
 
 
 class MemoryLimit(msgspec.Struct, frozen=True):
-    """Memory that a control group may use, and how much of it cannot be given back."""
+    """The memory limit of a control group, and its use."""
 
     limit_bytes: int
     used_bytes: int
-    """Without the file cache that the kernel drops first."""
+    """Memory in use, without the file cache that the kernel drops first."""
     version: int
 
 
 def cpu_quota(roots: Roots = Roots()) -> CpuQuota | None:  # noqa: B008 - frozen
-    """The smallest CPU quota of this process's group and those above it; None without one."""
+    """The smallest CPU quota of this process's group and its parents; None without one."""
     version, folders = _groups(roots, "cpu")
     quotas = [CpuQuota(cpus, version, folder) for folder in folders if (cpus := _quota(folder, version))]
     return min(quotas, key=lambda quota: quota.cpus, default=None)
 
 
 def memory_limits(roots: Roots = Roots()) -> list[MemoryLimit]:  # noqa: B008 - frozen
-    """The memory limits of this process's group and those above it; the group's own first."""
+    """The memory limits of this process's group and its parents, its own group first."""
     version, folders = _groups(roots, "memory")
     return [limit for folder in folders if (limit := _memory(folder, version))]
 
@@ -65,7 +68,7 @@ def _quota(folder: Path, version: int) -> float | None:
             allowed, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
         else:
             first, second = (folder / "cpu.max").read_text().split()
-            allowed, period = int(first), int(second)  # "max" is no number and no limit
+            allowed, period = int(first), int(second)  # "max" is not a number and means no limit
         if allowed > 0 and period > 0:
             return allowed / period
     return None
@@ -90,8 +93,8 @@ def _table(path: Path) -> dict[str, str]:
 
 
 def _groups(roots: Roots, controller: str) -> tuple[int, list[Path]]:
-    """Version and folders of this process's group for `controller`, then of its parents up to the mount."""
-    paths = dict(_own_paths(roots))
+    """Version, and the folders of this process's group for `controller` and of its parents up to the mount point."""
+    paths = dict(_group_paths(roots))
     version = 1 if controller in paths else 2
     path = paths.get(controller if version == 1 else "")
     mount = _mount(roots, controller if version == 1 else "")
@@ -99,7 +102,7 @@ def _groups(roots: Roots, controller: str) -> tuple[int, list[Path]]:
         return version, []
     root, point = mount
     inside = path.removeprefix(root.rstrip("/")).strip("/") if _is_under(path, root) else ""
-    # A path that leads out of the mount, or to nothing, is one of another namespace: what is mounted counts.
+    # A path that leads out of the mount belongs to another namespace: the mounted tree counts.
     folder = point if ".." in inside else point / inside
     return version, [folder, *(parent for parent in folder.parents if parent.is_relative_to(point))]
 
@@ -108,8 +111,8 @@ def _is_under(path: str, root: str) -> bool:
     return root == "/" or path == root or path.startswith(root + "/")
 
 
-def _own_paths(roots: Roots) -> Iterator[tuple[str, str]]:
-    """Each controller of /proc/self/cgroup with its group's path; version 2 is the empty name."""
+def _group_paths(roots: Roots) -> Iterator[tuple[str, str]]:
+    """Controllers in /proc/self/cgroup with the path of their group; version 2 has an empty name."""
     with contextlib.suppress(OSError):
         for line in (roots.proc / "self/cgroup").read_text().splitlines():
             parts = line.split(":", 2)
@@ -118,7 +121,7 @@ def _own_paths(roots: Roots) -> Iterator[tuple[str, str]]:
 
 
 def _mount(roots: Roots, controller: str) -> tuple[str, Path] | None:
-    """Root and mount point of the tree of `controller`; version 2's for the empty name."""
+    """Root and mount point of the tree of `controller`; an empty name means version 2."""
     with contextlib.suppress(OSError):
         for line in (roots.proc / "self/mountinfo").read_text().splitlines():
             left, _, right = line.partition(" - ")

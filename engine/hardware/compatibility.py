@@ -1,6 +1,7 @@
-"""Whether Python, torch, its CUDA, cuDNN and the driver fit each other, and the command that mends what does not.
+"""Checks whether torch, CUDA, cuDNN and the driver fit together, and gives the command that fixes a mismatch.
 
-Judges what a standby engine has told (:class:`epochtop.engine.protocol.requests.Ready`) beside what the driver tells. Never imports torch.
+Compares the report of a standby engine (:class:`epochtop.engine.protocol.requests.Ready`) with the driver's. Never
+imports torch.
 """
 
 from __future__ import annotations
@@ -12,25 +13,26 @@ from epochtop.engine.hardware.gpu.nvml import MISMATCH
 from epochtop.engine.protocol.requests import Ready
 
 DRIVER_OF_CUDA = {11: "450", 12: "525", 13: "580"}
-"""The first driver that runs programs of a CUDA major version: NVIDIA, CUDA Compatibility, "minor version compatibility"."""
+"""Oldest driver for each major CUDA version. Source: NVIDIA, CUDA Compatibility, "minor version compatibility"."""
 CUDA_12 = "'torch==2.9.*'"
-"""The last torch whose build on the Python package index is for CUDA 12 (12.8)."""
+"""The last torch on the Python package index that is built for CUDA 12 (12.8)."""
 OLD_CARDS = "'torch==2.7.*'"
-"""The last torch whose build there (CUDA 12.6) has kernels for Maxwell, Pascal and Volta."""
+"""The last torch there that has kernels for Maxwell, Pascal and Volta (CUDA 12.6)."""
 
 
 class Finding(NamedTuple):
-    """Something that does not fit."""
+    """A mismatch."""
 
     text: str
+    """What does not fit together."""
     command: str = ""
-    """What mends it, as one types it; empty where no single command does."""
+    """Command that fixes it; empty if no single command does."""
 
 
 def software_fit(ready: Ready, machine: Machine) -> list[Finding]:
-    """Everything that does not fit, the cause before its effects; empty when all is well."""
+    """Every mismatch, causes before their effects; empty if everything fits."""
     if machine.no_gpu_reason == MISMATCH:
-        return [Finding("the NVIDIA driver was updated and the old one still runs", "sudo reboot")]
+        return [Finding("the NVIDIA driver was updated, but the old one is still loaded", "sudo reboot")]
     if not machine.gpus:
         return _other_vendors(ready, machine)
     if ready.cuda_version is None:
@@ -54,22 +56,22 @@ def _major(version: str | None) -> int | None:
 def _no_cuda(ready: Ready, machine: Machine) -> Finding:
     kind = "for ROCm" if ready.hip_version else "without CUDA"
     which = CUDA_12 if _major(machine.cuda_version.value) == 12 else "torch"
-    text = f"torch {ready.torch_version} is built {kind}, so the GPU{'s' * (len(machine.gpus) > 1)} cannot be used"
+    text = f"torch {ready.torch_version} is built {kind} and cannot use the GPU{'s' * (len(machine.gpus) > 1)}"
     return Finding(text, _pip(ready, which))
 
 
 def _driver_too_old(ready: Ready, machine: Machine) -> Finding | None:
-    wants, has = _major(ready.cuda_version), _major(machine.cuda_version.value)
-    if wants is None or has is None or wants <= has:
+    required, supported = _major(ready.cuda_version), _major(machine.cuda_version.value)
+    if required is None or supported is None or required <= supported:
         return None
-    least = DRIVER_OF_CUDA.get(wants)
+    oldest_driver = DRIVER_OF_CUDA.get(required)
     text = (
-        f"driver {machine.driver_version.value or 'of unknown version'} runs CUDA up to {machine.cuda_version.value}, "
+        f"driver {machine.driver_version.value or 'of unknown version'} supports CUDA up to {machine.cuda_version.value}, but "
         f"torch {ready.torch_version} is built for CUDA {ready.cuda_version}: "
-        f"update the driver{f' to {least} or newer' if least else ''}"
+        f"update the driver{f' to {oldest_driver} or newer' if oldest_driver else ''}"
     )
-    if has == 12:
-        return Finding(f"{text}, or take a torch for CUDA 12", _pip(ready, CUDA_12))
+    if supported == 12:
+        return Finding(f"{text}, or install a torch for CUDA 12", _pip(ready, CUDA_12))
     return Finding(text)
 
 
@@ -79,9 +81,7 @@ def _not_available(ready: Ready, machine: Machine) -> Finding:
             f"CUDA_VISIBLE_DEVICES={machine.visible_devices or chr(39) * 2} hides every GPU from torch",
             "unset CUDA_VISIBLE_DEVICES",
         )
-    return Finding(
-        f"torch finds no GPU although the driver does{f': {ready.cuda_reason}' if ready.cuda_reason else ''}"
-    )
+    return Finding(f"the driver finds a GPU, but torch does not{f': {ready.cuda_reason}' if ready.cuda_reason else ''}")
 
 
 def _no_cudnn(ready: Ready) -> list[Finding]:
@@ -94,12 +94,12 @@ def _no_cudnn(ready: Ready) -> list[Finding]:
 
 
 def _no_kernels(ready: Ready, machine: Machine) -> list[Finding]:
-    found = []
+    findings = []
     for gpu in machine.gpus:
         capability = gpu.compute_capability.value
         if capability is not None and ready.architectures and not has_kernels(capability, ready.architectures):
-            found.append(_no_kernels_for(gpu, capability, ready))
-    return found
+            findings.append(_no_kernels_for(gpu, capability, ready))
+    return findings
 
 
 def _no_kernels_for(gpu: Gpu, capability: str, ready: Ready) -> Finding:
@@ -110,9 +110,9 @@ def _no_kernels_for(gpu: Gpu, capability: str, ready: Ready) -> Finding:
 
 
 def has_kernels(capability: str, architectures: tuple[str, ...]) -> bool:
-    """Whether a torch built for `architectures` (`sm_80`, `compute_90`) runs on a card of `capability` (`8.6`).
+    """Whether a torch built for `architectures` (`sm_80`, `compute_90`) runs on a GPU of `capability` (`8.6`).
 
-    Binaries run on later minors of their major version, `compute_…` (PTX) is compiled for any later card.
+    Binaries run on later minor versions of their major version; `compute_…` (PTX) is compiled for any later GPU.
     """
     card = _number(capability)
     for name in architectures:
@@ -134,7 +134,5 @@ def _other_vendors(ready: Ready, machine: Machine) -> list[Finding]:
     if any(device.device != "cpu" for device in ready.devices):
         return []
     if any(device.vendor == "AMD" for device in machine.other_gpus) and ready.hip_version is None:
-        return [
-            Finding("an AMD GPU is on the PCI bus; torch needs its build for ROCm to use it (pytorch.org, Get Started)")
-        ]
+        return [Finding("the PCI bus has an AMD GPU; torch needs its ROCm build to use it (pytorch.org, Get Started)")]
     return []

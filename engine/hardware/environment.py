@@ -1,4 +1,4 @@
-"""What this process lives in: the system, a container perhaps, and what is on the PCI bus."""
+"""The environment of this process: operating system, container, and GPUs on the PCI bus. Never imports torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CONTAINERS = (("kubernetes", "kubepods"), ("docker", "docker"), ("podman", "lib
 
 
 def system(roots: Roots) -> str:
-    """Name and release of the system, as `Linux 6.8.0 (WSL)`."""
+    """Name and release of the operating system, such as `Linux 6.8.0 (WSL)`."""
     try:
         release = (roots.proc / "sys/kernel/osrelease").read_text().strip()
     except OSError:
@@ -27,9 +27,9 @@ def system(roots: Roots) -> str:
 
 
 def container(roots: Roots, root: Path = Path("/")) -> str:
-    """The kind of container this is in; empty where nothing speaks for one.
+    """The type of container this process is in; empty if there is no sign of one.
 
-    Signs: the marker files of docker and podman, the names of control groups, and the root mounted as an overlay.
+    Signs are the marker files of docker and podman, the names of control groups, and a root mounted as an overlay.
     """
     if (root / ".dockerenv").exists():
         return "docker"
@@ -49,12 +49,12 @@ def container(roots: Roots, root: Path = Path("/")) -> str:
 
 
 def display_devices(roots: Roots) -> tuple[OtherGpu, ...]:
-    """GPUs on the PCI bus, whoever made them and whether or not a driver is there."""
-    found = []
+    """GPUs of any vendor on the PCI bus, with or without a driver."""
+    devices = []
     for folder in sorted(roots.sys.glob("bus/pci/devices/*")):
         with contextlib.suppress(OSError):
             if (folder / "class").read_text().strip()[:6] in _DISPLAY:
                 vendor = (folder / "vendor").read_text().strip()
-                if vendor in _VENDORS:  # a server's management chip shows pictures, too, and computes nothing
-                    found.append(OtherGpu(_VENDORS[vendor], folder.name))
-    return tuple(found)
+                if vendor in _VENDORS:  # a server's management chip is a display device too, but computes nothing
+                    devices.append(OtherGpu(_VENDORS[vendor], folder.name))
+    return tuple(devices)

@@ -1,6 +1,6 @@
-"""What can be known of a machine: the types, nothing that reads.
+"""Facts about a machine: types only, nothing here reads a sensor.
 
-Every figure that a sensor may refuse is a :class:`Fact`. Must import msgspec and the standard library only.
+Every value that a sensor may refuse is a :class:`Fact`. Imports msgspec and the standard library only.
 """
 
 from __future__ import annotations
@@ -13,68 +13,75 @@ T = TypeVar("T")
 
 
 class Fact(msgspec.Struct, Generic[T], frozen=True):
-    """A value, or None and why there is none. Zero is a value; unknown never is one."""
+    """A value, or None with the reason why it is unknown. Zero is a known value."""
 
     value: T | None = None
     reason: str = ""
-    """Why the value is unknown, in a few words; empty when it is known."""
+    """Why the value is unknown, in a few words; empty if it is known."""
 
 
 NOT_ASKED: Fact[Any] = Fact(reason="not asked")
+"""Default of a fact that nothing has asked for."""
 
 
 class Cpu(msgspec.Struct, frozen=True, kw_only=True):
-    """The processor of the host, whatever part of it may be used."""
+    """The host's processor, including parts that this process may not use."""
 
     model: Fact[str]
     vendor: Fact[str]
     microarchitecture: Fact[str]
-    """As its maker calls it: `Zen 4`, `Alder Lake`."""
+    """Name by its vendor: `Zen 4`, `Alder Lake`."""
     generation: Fact[str] = NOT_ASKED
-    """Which of its line's generations: `12th generation Core`, `4th generation EPYC (Genoa)`."""
+    """Generation within its product line: `12th generation Core`, `4th generation EPYC`."""
     sockets: Fact[int] = NOT_ASKED
     cores: Fact[int]
     """Physical cores."""
     threads: int
+    """Hardware threads."""
     performance_cores: int | None = None
-    """None on a processor whose cores are all of one kind."""
+    """Performance cores of a hybrid processor; None if all cores are alike."""
     efficiency_cores: int | None = None
+    """Efficiency cores of a hybrid processor; None if all cores are alike."""
     base_clock_mhz: Fact[float] = NOT_ASKED
     max_clock_mhz: Fact[float] = NOT_ASKED
     vector_instructions: Fact[tuple[str, ...]] = NOT_ASKED
-    """Those that matter to PyTorch, the plainest first: `AVX2`, `AVX-512`, `AMX`."""
+    """Vector instructions that matter to PyTorch, oldest first: `AVX2`, `AVX-512`, `AMX`."""
     caches: Fact[tuple[Cache, ...]] = NOT_ASKED
 
 
 class Cache(msgspec.Struct, frozen=True):
-    """All caches of one level and kind."""
+    """All caches of one level and type."""
 
     level: int
     kind: str
     """`data`, `instruction` or `unified`."""
     size_bytes: int
-    """Of one of them; the largest where they differ."""
+    """Size of one cache; of the largest if they differ."""
     count: int
+    """Number of such caches."""
 
 
 class GpuName(msgspec.Struct, frozen=True):
-    """What a GPU's product name says, by the table in gpus.toml; None where the table does not know it."""
+    """The parts of a GPU's product name, by the table in gpus.toml; None for a name that is not in it."""
 
     generation: str | None = None
-    """`40` of a GeForce; else the architecture's name."""
+    """Series of a GeForce, such as `40`; the architecture of other products."""
     architecture: str | None = None
     tier: str | None = None
+    """Place within the generation, such as `upper middle` or `flagship`."""
     suffix: tuple[str, ...] = ()
+    """Variants, such as `Ti` or `laptop`."""
     market: str | None = None
+    """Intended market, such as `consumer` or `data center`."""
 
     @property
     def is_known(self) -> bool:
-        """Whether the table has it."""
+        """Whether the name is in the table."""
         return self.architecture is not None
 
 
 class MigDevice(msgspec.Struct, frozen=True, kw_only=True):
-    """One slice of a card that is split."""
+    """One MIG instance of a GPU."""
 
     name: Fact[str]
     uuid: Fact[str]
@@ -83,91 +90,101 @@ class MigDevice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU, by its NVML index, which need not be CUDA's."""
+    """One GPU."""
 
     index: int
+    """NVML's index, which may differ from CUDA's."""
     name: Fact[str]
     uuid: Fact[str]
     cuda_index: Fact[int] = NOT_ASKED
-    """Its number in `cuda:N` of this environment; CUDA_VISIBLE_DEVICES can hide and reorder."""
+    """N in `cuda:N` in this environment; CUDA_VISIBLE_DEVICES can hide and reorder GPUs."""
     reading: GpuName = GpuName()
+    """Parts of the product name."""
     architecture: Fact[str] = NOT_ASKED
-    """As the driver tells it."""
+    """Architecture as the driver reports it."""
     compute_capability: Fact[str] = NOT_ASKED
+    """CUDA compute capability, such as `8.6`."""
     multiprocessors: Fact[int] = NOT_ASKED
     cuda_cores: Fact[int] = NOT_ASKED
     memory_bytes: Fact[int]
     memory_type: Fact[str] = NOT_ASKED
     memory_bus_bits: Fact[int] = NOT_ASKED
     memory_bandwidth_gbs: Fact[float] = NOT_ASKED
-    """In 10⁹ bytes a second, from the bus and the fastest memory clock."""
+    """Peak bandwidth in 10⁹ bytes per second, computed from the bus width and the highest memory clock."""
     pcie_generation_max: Fact[int] = NOT_ASKED
     pcie_width_max: Fact[int] = NOT_ASKED
     power_limit_default_w: Fact[float] = NOT_ASKED
     power_limit_max_w: Fact[float] = NOT_ASKED
     temperature_limit_c: Fact[float] = NOT_ASKED
-    """Where the card begins to slow down."""
+    """Temperature at which the GPU slows down."""
     sm_clock_max_mhz: Fact[int] = NOT_ASKED
     memory_clock_max_mhz: Fact[int] = NOT_ASKED
     ecc: Fact[bool] = NOT_ASKED
+    """Whether error correction is on."""
     persistence: Fact[bool] = NOT_ASKED
+    """Whether persistence mode is on."""
     compute_mode: Fact[str] = NOT_ASKED
     mig: bool = False
-    """Whether the card is split into MIG instances; its own utilization is unknown then."""
+    """Whether the GPU is split into MIG instances; its utilization is unknown then."""
     mig_devices: Fact[tuple[MigDevice, ...]] = NOT_ASKED
 
 
 class OtherGpu(msgspec.Struct, frozen=True):
-    """A display or compute device on the PCI bus that NVML does not count."""
+    """A display or compute device on the PCI bus that NVML does not list."""
 
     vendor: str
     """`AMD`, `Intel`, `NVIDIA`, or the PCI vendor's number."""
     address: str
+    """PCI address."""
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """What a machine is; does not change while it is up."""
+    """What a machine is; nothing here changes while it is up."""
 
     host: str
     os: str
     container: str = ""
-    """What kind of container this is in: `docker`, `kubernetes` …; empty outside of one."""
+    """Type of the container this process is in, such as `docker`; empty outside a container."""
     cpu: Cpu
     runnable_cpus: int
-    """CPUs this process may run on: its affinity, before any quota of time."""
+    """CPUs this process may run on (its affinity), before any time quota."""
     usable_cpus: int
     """CPUs this process may keep busy: the smaller of its affinity and its quota."""
     usable_cpus_reason: str = ""
-    """Why fewer than all threads are usable; empty when all are."""
+    """`cgroup` or `affinity` if fewer than all threads are usable; else empty."""
     memory_bytes: int
+    """Memory of the host."""
     usable_memory_bytes: int
+    """Memory this process may use: the smallest of the host's memory and the control groups' limits."""
     usable_memory_reason: str = ""
+    """`cgroup` if less than the host's memory is usable; else empty."""
     gpus: tuple[Gpu, ...] = ()
     no_gpu_reason: str = ""
-    """Why there are no GPUs, which is a normal state; empty when there are some."""
+    """Why there are no NVIDIA GPUs, which is a normal state; empty if there are some."""
     other_gpus: tuple[OtherGpu, ...] = ()
     visible_devices: str | None = None
-    """CUDA_VISIBLE_DEVICES of this environment; None where it is not set."""
+    """CUDA_VISIBLE_DEVICES in this environment; None if it is not set."""
     driver_version: Fact[str] = Fact(reason="no NVIDIA driver found")
     cuda_version: Fact[str] = Fact(reason="no NVIDIA driver found")
-    """The newest CUDA that the driver supports, not the one torch was built with."""
+    """Newest CUDA version that the driver supports, not the one torch was built with."""
 
 
 class CoreLoad(msgspec.Struct, frozen=True):
     """Load of one usable CPU."""
 
     cpu: int
+    """Number of the CPU."""
     percent: float
 
 
 class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process takes of the machine: the engine that trains or waits."""
+    """Load of the engine process."""
 
     pid: int
     cpu_percent: Fact[float]
-    """100 is one CPU kept busy."""
+    """CPU use; 100 is one busy CPU."""
     memory_bytes: Fact[int]
-    """Resident."""
+    """Resident memory."""
 
 
 class GpuProcess(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,18 +197,22 @@ class GpuProcess(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GpuSample(msgspec.Struct, frozen=True, kw_only=True):
-    """How busy one GPU is."""
+    """Load of one GPU."""
 
     index: int
+    """NVML's index."""
     utilization_percent: Fact[float]
-    """Share of the time in which some kernel ran; not how much of the card it used."""
+    """Share of the time in which any kernel ran, however little of the GPU it used."""
     sm_percent: Fact[float] = NOT_ASKED
-    """Multiprocessors that were busy: the real use, on Hopper and later."""
+    """Share of the multiprocessors that were busy; Hopper and later."""
     tensor_percent: Fact[float] = NOT_ASKED
+    """Share of the tensor cores' time that was busy; Hopper and later."""
     dram_percent: Fact[float] = NOT_ASKED
+    """Share of the memory bandwidth that was used; Hopper and later."""
     memory_used_bytes: Fact[int]
-    """Without what the driver keeps for itself."""
+    """Memory in use, without the driver's reserve."""
     memory_reserved_bytes: Fact[int] = NOT_ASKED
+    """Memory that the driver reserves for itself."""
     memory_total_bytes: Fact[int]
     temperature_c: Fact[float]
     power_w: Fact[float]
@@ -199,37 +220,41 @@ class GpuSample(msgspec.Struct, frozen=True, kw_only=True):
     sm_clock_mhz: Fact[int] = NOT_ASKED
     memory_clock_mhz: Fact[int] = NOT_ASKED
     slowed_by: Fact[tuple[str, ...]] = NOT_ASKED
-    """Why the clocks are below their best; empty when nothing holds them back."""
+    """Reasons why the clocks are reduced; empty if they are not."""
     fan_percent: Fact[float] = NOT_ASKED
     pcie_generation: Fact[int] = NOT_ASKED
     pcie_width: Fact[int] = NOT_ASKED
     pcie_sent_kbs: Fact[float] = NOT_ASKED
-    """KiB a second from the GPU to the host."""
+    """KiB per second from the GPU to the host."""
     pcie_received_kbs: Fact[float] = NOT_ASKED
+    """KiB per second from the host to the GPU."""
     nvlink_sent_kbs: Fact[float] = NOT_ASKED
+    """KiB per second sent over all NVLinks."""
     nvlink_received_kbs: Fact[float] = NOT_ASKED
+    """KiB per second received over all NVLinks."""
     ecc_corrected: Fact[int] = NOT_ASKED
-    """Errors since the driver was loaded."""
+    """Corrected memory errors since the driver was loaded."""
     ecc_uncorrected: Fact[int] = NOT_ASKED
+    """Uncorrected memory errors since the driver was loaded."""
     processes: Fact[tuple[GpuProcess, ...]] = NOT_ASKED
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """How busy a machine is."""
+    """Load of a machine at one moment."""
 
     cpu_percent: Fact[float]
-    """0 to 100 over the usable CPUs together."""
+    """Load of all usable CPUs together, 0 to 100."""
     core_percents: tuple[CoreLoad, ...] = ()
-    """Of each CPU this process may run on; empty until there are two readings."""
+    """Load of each CPU this process may run on; empty until the second reading."""
     memory_used_bytes: int
-    """Usable memory that is not available any more."""
+    """Usable memory minus available memory."""
     memory_usable_bytes: int
     swap_used_bytes: Fact[int] = NOT_ASKED
     swap_total_bytes: Fact[int] = NOT_ASKED
     engine: EngineLoad | None = None
-    """None while no engine is known."""
+    """Load of the engine; None without an engine."""
     gpus: tuple[GpuSample, ...] = ()
     gpu_age_s: float = 0.0
-    """Seconds since the driver last answered; above a second or two the GPUs' figures are old."""
+    """Seconds since the driver last answered; the GPUs' values are stale after a second or two."""
     gpu_count: int = 0
-    """GPUs that the driver counts now."""
+    """Number of GPUs that the driver reports."""

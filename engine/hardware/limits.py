@@ -1,4 +1,4 @@
-"""How much of the machine this process may use: CPUs and memory, by affinity and control groups."""
+"""CPUs and memory that this process may use, by affinity and control groups. Never imports torch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _HERE = Roots()
 
 
 def usable_cpus(roots: Roots = _HERE) -> int:
-    """CPUs this process may keep busy: the smaller of its affinity and its control group's quota, at least 1."""
-    return limited(cpu_quota(roots), len(affinity_cpus()))
+    """Number of CPUs this process may keep busy: the smaller of its affinity and its quota, at least 1."""
+    return usable_count(cpu_quota(roots), len(affinity_cpus()))
 
 
-def limited(quota: CpuQuota | None, affinity: int) -> int:
-    """The smaller of the two, at least 1."""
+def usable_count(quota: CpuQuota | None, affinity: int) -> int:
+    """The smaller of an affinity and a quota in CPUs, at least 1."""
     return max(1, affinity if quota is None else min(affinity, int(quota.cpus)))
 
 
@@ -29,30 +29,30 @@ def affinity_cpus() -> tuple[int, ...]:
 
 
 def why_fewer_cpus(threads: int, affinity: int, quota: CpuQuota | None) -> str:
-    """`cgroup` or `affinity`; empty when all threads may be used."""
+    """`cgroup` or `affinity`; empty if all threads are usable."""
     if quota is not None and quota.cpus < affinity:
         return "cgroup"
     return "affinity" if affinity < threads else ""
 
 
 def available_memory_bytes(roots: Roots = _HERE) -> int:
-    """Memory that can still be taken without swapping or being killed: the host's and every group's that holds us."""
-    left = [limit.limit_bytes - limit.used_bytes for limit in memory_limits(roots)]
-    return max(0, min([host_memory_bytes(roots)[1], *left]))
+    """Memory that can be allocated without swapping or being killed, within the host and every control group."""
+    free = [limit.limit_bytes - limit.used_bytes for limit in memory_limits(roots)]
+    return max(0, min([host_memory_bytes(roots)[1], *free]))
 
 
 def usable_memory_bytes(roots: Roots = _HERE) -> int:
-    """Memory this process may use in total: the smaller of the host's and its control groups' limits."""
+    """Memory this process may use in total: the smallest of the host's memory and its control groups' limits."""
     return min([host_memory_bytes(roots)[0], *(limit.limit_bytes for limit in memory_limits(roots))])
 
 
 def why_less_memory(memory_bytes: int, limits: list[MemoryLimit]) -> str:
-    """`cgroup`; empty when all of the host's memory may be used."""
+    """`cgroup`; empty if all of the host's memory is usable."""
     return "cgroup" if any(limit.limit_bytes < memory_bytes for limit in limits) else ""
 
 
 def host_memory_bytes(roots: Roots = _HERE) -> tuple[int, int]:
-    """Total and available memory of the host."""
+    """Total and available memory of the host, in bytes."""
     with contextlib.suppress(KeyError):
         table = meminfo_bytes(roots)
         return table["MemTotal"], table["MemAvailable"]
@@ -63,12 +63,12 @@ def host_memory_bytes(roots: Roots = _HERE) -> tuple[int, int]:
 
 
 def swap_bytes(roots: Roots = _HERE) -> tuple[int, int]:
-    """Swap in use and in total; 0 in total is a host without swap."""
+    """Swap in use and in total, in bytes; a total of 0 means no swap."""
     with contextlib.suppress(KeyError):
         table = meminfo_bytes(roots)
         return table["SwapTotal"] - table["SwapFree"], table["SwapTotal"]
     if (roots.proc / "meminfo").exists():
-        return 0, 0  # a kernel built without swap says nothing of it
+        return 0, 0  # a kernel built without swap has no such lines
     import psutil
 
     swap = psutil.swap_memory()
@@ -76,7 +76,7 @@ def swap_bytes(roots: Roots = _HERE) -> tuple[int, int]:
 
 
 def meminfo_bytes(roots: Roots) -> dict[str, int]:
-    """The sizes in /proc/meminfo; empty where there is none."""
+    """Sizes in /proc/meminfo by name; empty without such a file."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         lines = (roots.proc / "meminfo").read_text().splitlines()
         return {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}

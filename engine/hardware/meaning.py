@@ -1,8 +1,8 @@
-"""What a processor or a GPU is good for, in one line, from its memory by a rule and not from a list of products.
+"""What a processor or a GPU is good for, in one line, derived from its memory and not from a list of products.
 
-The rule: training holds parameters × (weights + gradients + optimizer state), each in the bytes of its precision.
-Activations and data come on top; they depend on the batch, so a job is called comfortable when they get as much
-again. Sizes of known networks stand for kinds of jobs.
+The rule: training needs parameters × (weights + gradients + optimizer state), each at the size of its precision.
+Activations and data depend on the batch; a kind of job counts as possible if the same amount is left for them. Sizes of
+well-known networks stand for kinds of jobs. Never imports torch.
 """
 
 from __future__ import annotations
@@ -11,34 +11,35 @@ from epochtop.engine.hardware.facts import Cpu, Gpu, GpuName, Machine
 from epochtop.engine.protocol.quantities import format_bytes
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes per value of each precision."""
 STATES = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
-"""Values of the parameters' size that an optimizer keeps."""
+"""Values per parameter in the state of each optimizer."""
 
 RESNET_50 = 25_557_032
 GPT_2 = 124_439_808
 GPT_2_XL = 1_557_611_200
 SEVEN_B = 6_738_415_616
-"""Parameters of torchvision's ResNet-50, of GPT-2's smallest and largest, and of Llama 2's "7 B", by their authors."""
+"""Parameters of torchvision's ResNet-50, of the smallest and the largest GPT-2, and of Llama 2 "7 B"."""
 
 _KINDS = (
-    (GPT_2_XL, "trains CNNs and transformers of some billion parameters"),
+    (GPT_2_XL, "trains CNNs and transformers of a few billion parameters"),
     (GPT_2, "trains CNNs and small transformers"),
     (RESNET_50, "trains CNNs"),
 )
 
 
 def training_bytes(parameters: int, precision: str = "float32", optimizer: str = "adam") -> int:
-    """Bytes of weights, gradients and optimizer state; 16 for each parameter with Adam in float32."""
+    """Bytes of weights, gradients and optimizer state; 16 per parameter with Adam in float32."""
     return parameters * BYTES[precision] * (2 + STATES[optimizer])
 
 
 def running_bytes(parameters: int, precision: str = "bfloat16") -> int:
-    """Bytes of the weights alone, which is what answering needs at least."""
+    """Bytes of the weights, the minimum for inference."""
     return parameters * BYTES[precision]
 
 
 def kinds_of_jobs(memory_bytes: int) -> str:
-    """What `memory_bytes` suffice for, and what becomes of a 7 B model."""
+    """Kind of job that fits into `memory_bytes`, and whether a 7 B model does."""
     kind = next((words for size, words in _KINDS if 2 * training_bytes(size) <= memory_bytes), "trains small networks")
     return f"{kind}; {_seven_b(memory_bytes)}"
 
@@ -46,11 +47,9 @@ def kinds_of_jobs(memory_bytes: int) -> str:
 def _seven_b(memory_bytes: int) -> str:
     train, run = training_bytes(SEVEN_B), running_bytes(SEVEN_B)
     if train <= memory_bytes:
-        return (
-            f"a 7 B model can be trained ({format_bytes(train, whole=True)} with Adam in float32, activations on top)"
-        )
+        return f"it can train a 7 B model ({format_bytes(train, whole=True)} with Adam in float32, plus activations)"
     if run <= memory_bytes:
-        return f"a 7 B model runs in 16 bit ({format_bytes(run, whole=True)}), to train it does not fit ({format_bytes(train, whole=True)})"
+        return f"it can run a 7 B model in 16 bit ({format_bytes(run, whole=True)}) but not train it ({format_bytes(train, whole=True)})"
     return "a 7 B model does not fit"
 
 
@@ -60,7 +59,7 @@ def _seven_b(memory_bytes: int) -> str:
 def gpu_meaning(gpu: Gpu, system_memory_bytes: int | None = None) -> str:
     """`RTX 4070 Laptop: 40th generation (Ada), upper middle, 8 GiB: trains CNNs and small transformers; …`.
 
-    `system_memory_bytes` counts where the card shares the system's memory.
+    `system_memory_bytes` is the memory of a GPU that shares the system's.
     """
     memory = gpu.memory_bytes.value or system_memory_bytes
     size = (
@@ -74,26 +73,26 @@ def gpu_meaning(gpu: Gpu, system_memory_bytes: int | None = None) -> str:
 
 
 def gpu_use(gpu: Gpu, system_memory_bytes: int | None = None) -> str:
-    """The second half of :func:`gpu_meaning`: what the card is good for."""
+    """The second half of :func:`gpu_meaning`: what the GPU is good for."""
     memory = gpu.memory_bytes.value or system_memory_bytes
     caveat = "; no tensor cores" if has_tensor_cores(gpu) is False else ""
-    return (kinds_of_jobs(memory) if memory else "its memory is unknown") + caveat
+    return (kinds_of_jobs(memory) if memory else "its memory size is unknown") + caveat
 
 
 def _place(gpu: Gpu) -> list[str]:
     if gpu.reading.is_known:
-        return [said_generation(gpu.reading), gpu.reading.tier or "", *_market(gpu.reading)]
-    told = gpu.architecture.value or (
+        return [generation_text(gpu.reading), gpu.reading.tier or "", *_market(gpu.reading)]
+    family = gpu.architecture.value or (
         f"compute capability {gpu.compute_capability.value}" if gpu.compute_capability.value else ""
     )
-    return [*([told] if told else []), "name not in the table"]
+    return [*([family] if family else []), "name not in the table"]
 
 
 def _market(reading: GpuName) -> list[str]:
     return [] if reading.market in (None, "consumer") else [reading.market or ""]
 
 
-def said_generation(reading: GpuName) -> str:
+def generation_text(reading: GpuName) -> str:
     """`40th generation (Ada)`, `Hopper generation`."""
     architecture = (reading.architecture or "").removesuffix(" Lovelace")
     generation = reading.generation or ""
@@ -103,13 +102,13 @@ def said_generation(reading: GpuName) -> str:
 
 
 def short_name(name: str) -> str:
-    """`RTX 4070 Laptop`: without maker and filler."""
+    """`RTX 4070 Laptop`: the name without vendor and filler words."""
     short = name.removeprefix("NVIDIA ").removeprefix("GeForce ").removesuffix(" GPU").replace(" Laptop GPU", " Laptop")
     return short.replace(" with Max-Q Design", " Max-Q")
 
 
 def has_tensor_cores(gpu: Gpu) -> bool | None:
-    """From the compute capability, save for the GTX 16 cards, which have Turing's number and no tensor cores."""
+    """Whether the GPU has tensor cores, by its compute capability; None if unknown. GTX 16 is Turing without them."""
     if gpu.compute_capability.value is None:
         return None
     return float(gpu.compute_capability.value) >= 7 and gpu.reading.generation != "16"
@@ -130,17 +129,17 @@ def cpu_meaning(machine: Machine) -> str:
 
 
 def cpu_use(machine: Machine) -> str:
-    """What the usable CPUs are good for without a GPU."""
+    """What the usable CPUs are good for, without a GPU."""
     if machine.usable_cpus < 4:
         return "good for tables and small networks; CNNs are slow"
     if machine.usable_cpus < 16:
         return "good for tables, small networks and small CNNs; transformers are slow"
-    return "good for tables, networks and small CNNs; a GPU is many times faster on larger ones"
+    return "good for tables, networks and small CNNs; larger ones are many times faster on a GPU"
 
 
 def _with(cpu: Cpu) -> str:
-    known = cpu.vector_instructions.value or ()
-    words = [next((name for name in _WIDEST if name in known), "")]
-    words += ["bfloat16 in hardware"] if any(name in known for name in _BFLOAT16) else []
+    instructions = cpu.vector_instructions.value or ()
+    words = [next((name for name in _WIDEST if name in instructions), "")]
+    words += ["bfloat16 in hardware"] if any(name in instructions for name in _BFLOAT16) else []
     words = [word for word in words if word]
     return f" with {' and '.join(words)}" if words else ""

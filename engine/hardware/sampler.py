@@ -1,4 +1,4 @@
-"""How busy the machine is: CPUs, memory, the engine's process, the GPUs. Cheap enough for once a second."""
+"""Samples the load of CPUs, memory, the engine process and GPUs; cheap enough for once a second. Never imports torch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from epochtop.engine.hardware.gpu.watchdog import GpuWatch
 
 FIRST_READING = "a load needs two readings"
 PATIENCE_S = 0.5
-"""How long a sample waits for the driver. Eight cards took 0.2 s at most by NVML's own 20 ms for PCIe traffic."""
+"""Seconds that a sample waits for the driver. Eight GPUs took up to 0.2 s, 20 ms of it each for NVML's PCIe counters."""
 
 CpuTimes = dict[int, tuple[float, float]]
-"""Of each CPU, by number: busy and total time so far, in one unit."""
+"""Busy and total time of each CPU so far, by its number, in the same unit."""
 
 
 class Sampler:
-    """Reads how busy the machine is. For one thread; a driver that hangs costs it PATIENCE_S a sample.
+    """Samples the machine's load, from one thread. A driver that hangs delays each sample by PATIENCE_S.
 
-    `roots` and `clock` (seconds) are the machine's own unless a test passes others. Set `engine_pid` to the process
-    whose share is wanted.
+    Tests pass other `roots` and another `clock` (seconds). Set `engine_pid` to include the load of that process.
     """
 
     def __init__(self, roots: Roots = Roots(), clock: Callable[[], float] = time.monotonic) -> None:  # noqa: B008 - frozen
@@ -40,7 +39,7 @@ class Sampler:
         self.gpus = GpuWatch(Processes(roots, container(roots)))
 
     def sample(self, patience_s: float = PATIENCE_S) -> Sample:
-        """The figures now; loads are of the time since the last call, and unknown in the first."""
+        """The load since the last call; unknown in the first one."""
         total = limits.usable_memory_bytes(self._roots)
         cores = self._core_loads()
         swap_used, swap_total = limits.swap_bytes(self._roots)
@@ -59,23 +58,23 @@ class Sampler:
         )
 
     def close(self) -> None:
-        """Let the driver go."""
+        """Disconnect from the driver."""
         self.gpus.close()
 
     # --- CPUs ---
 
     def _cpu_load(self, cores: tuple[CoreLoad, ...]) -> Fact[float]:
-        """Under a quota the group's own use of it, else the mean of the CPUs this process may run on."""
+        """Use of the quota if there is one, else the mean load of the CPUs this process may run on."""
         if self._quota is not None and self._quota.cpus < len(self._cpus):
-            own = self._quota_load(self._quota)
-            if own is not None:
-                return own
+            load = self._quota_load(self._quota)
+            if load is not None:
+                return load
         if not cores:
             return Fact(reason=FIRST_READING)
         return Fact(sum(core.percent for core in cores) / len(cores))
 
     def _quota_load(self, quota: CpuQuota) -> Fact[float] | None:
-        """None where the kernel does not count the group's time."""
+        """None if the kernel does not count the group's time."""
         used = quota.used_seconds()
         if used is None:
             return None
@@ -104,8 +103,8 @@ class Sampler:
         try:
             cpu_s, memory = process_use(pid, self._roots)
         except (OSError, ValueError, IndexError):
-            gone = "its process is not to be seen from here"
-            return EngineLoad(pid=pid, cpu_percent=Fact(reason=gone), memory_bytes=Fact(reason=gone))
+            hidden = "its process is not visible from here"
+            return EngineLoad(pid=pid, cpu_percent=Fact(reason=hidden), memory_bytes=Fact(reason=hidden))
         before, self._engine = self._engine, (pid, now, cpu_s)
         load = Fact[float](reason=FIRST_READING)
         if before is not None and before[0] == pid and now > before[1]:
@@ -114,7 +113,7 @@ class Sampler:
 
 
 def process_use(pid: int, roots: Roots = Roots()) -> tuple[float, int]:  # noqa: B008 - frozen
-    """CPU seconds and resident bytes of a process. Raises OSError where it is not to be seen."""
+    """CPU seconds and resident bytes of a process. Raises OSError if it is not visible."""
     try:
         words = (roots.proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -136,8 +135,8 @@ def _process_use_by_psutil(pid: int) -> tuple[float, int]:
         raise OSError(str(error)) from None
 
 
-def _percent(part: float, whole: float) -> float:
-    return min(100.0, max(0.0, 100 * part / whole))
+def _percent(part: float, total: float) -> float:
+    return min(100.0, max(0.0, 100 * part / total))
 
 
 def _cpu_times(roots: Roots) -> CpuTimes:
@@ -149,7 +148,7 @@ def _cpu_times(roots: Roots) -> CpuTimes:
 
 
 def _busy(line: str) -> tuple[float, float]:
-    """Busy and total ticks of a line of /proc/stat; guest time is in user time already."""
+    """Busy and total ticks in a line of /proc/stat; user time includes guest time."""
     ticks = [int(word) for word in line.split()[1:9]]
     return sum(ticks) - sum(ticks[3:5]), sum(ticks)
 
@@ -158,4 +157,4 @@ def _cpu_times_by_psutil() -> CpuTimes:
     import psutil
 
     times = psutil.cpu_times(percpu=True)
-    return {number: (sum(each) - each.idle, sum(each)) for number, each in enumerate(times)}
+    return {number: (sum(cpu) - cpu.idle, sum(cpu)) for number, cpu in enumerate(times)}

@@ -1,4 +1,4 @@
-"""A CSV file whose rows are handed on as they stand, with columns added behind them."""
+"""CSV files for predictions: rows are copied unchanged, with columns appended. Never imports torch."""
 
 from __future__ import annotations
 
@@ -12,64 +12,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from epochtop.engine.data.tables.header import delimiter_of
+from epochtop.engine.data.opening import explain_errors
+from epochtop.engine.data.tables.header import is_number, parse_header
 from epochtop.engine.protocol.spec import Invalid
 
 
 @dataclass(frozen=True)
 class RowFile:
-    """A file with a header row; it is read twice, so it must be a regular one."""
+    """A CSV file with a header row. It is read twice, so it must be a regular file."""
 
     path: Path
     delimiter: str
     names: tuple[str, ...]
 
     def rows(self) -> Iterator[list[str]]:
-        """The cells of every row below the header; empty lines are left out."""
+        """The cells of every row below the header, without empty lines."""
         with open(self.path, encoding="utf-8-sig", newline="") as file:
             file.readline()
             yield from (cells for cells in csv.reader(file, delimiter=self.delimiter, strict=True) if cells)
 
     def numeric(self) -> tuple[str, ...]:
-        """The columns that hold a number in the first row."""
+        """Names of the columns with a number in the first row."""
         first = next(self.rows(), [])
-        return tuple(name for name, cell in zip(self.names, first, strict=False) if _is_number(cell))
+        return tuple(name for name, cell in zip(self.names, first, strict=False) if is_number(cell))
 
 
 def open_rows(path: Path) -> RowFile:
-    """The header of `path`. Raises Invalid where there is no such file, or it is not one of UTF-8 text with a header."""
-    try:
-        if path.exists() and not path.is_dir() and not path.is_file():
-            raise Invalid("", f"{path} is not a regular file, and it is read twice; save it first")
+    """The header of `path`. Raises Invalid if there is no such file, or it is not a CSV file in UTF-8 with a header."""
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise Invalid("", f"{path} is not a regular file and would be read twice; save it to a file first")
+    with explain_errors(path, "CSV file", field="", encoding_advice="predict reads CSV files in UTF-8"):
         with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-        if not first.strip():
-            raise Invalid("", f"{path} is empty; a header row with the names of the columns is needed")
-        delimiter = delimiter_of(first)
-        return RowFile(path, delimiter, tuple(name.strip() for name in next(csv.reader([first], delimiter=delimiter))))
-    except FileNotFoundError:
-        raise Invalid("", f"there is no file {path}") from None
-    except IsADirectoryError:
-        raise Invalid("", f"{path} is a folder; name a CSV file in it") from None
-    except OSError as error:
-        raise Invalid("", f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise Invalid("", f"{path} is not text in UTF-8; predict reads CSV files") from None
-    except csv.Error as error:
-        raise Invalid("", f"{path}, row 1: {error}") from None
+            header = parse_header(path, file.readline(), field="")
+        return RowFile(path, header.delimiter, header.names)
 
 
 def write_rows(file: RowFile, output: Path | None, names: Sequence[str], added: Iterable[Sequence[str]]) -> None:
-    """The rows of `file` with cells behind each, to `output` or standard output. Raises Invalid.
+    """Write the rows of `file` with the cells of `added` appended, to `output` or standard output. Raises Invalid.
 
-    A file is there whole or not at all.
+    `names` are the appended columns. An output file is written completely or not at all.
     """
     if output is not None and output.exists() and output.samefile(file.path):
-        raise Invalid("", f"{output} is the file that is read; give --output another name")
+        raise Invalid("", f"--output would overwrite the input file {output}; choose another name")
     with _written(output) as target:
         writer = csv.writer(target, delimiter=file.delimiter, lineterminator="\n")
         writer.writerow([*file.names, *names])
-        writer.writerows([*cells, *more] for cells, more in zip(file.rows(), added, strict=True))
+        writer.writerows([*cells, *extra] for cells, extra in zip(file.rows(), added, strict=True))
 
 
 @contextmanager
@@ -78,21 +66,13 @@ def _written(output: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     aside = output.with_name(f".{output.name}.{os.getpid()}")
-    special = output.exists() and not stat.S_ISREG(output.stat().st_mode)  # a pipe, /dev/null
+    is_special = output.exists() and not stat.S_ISREG(output.stat().st_mode)  # a pipe, /dev/null
     try:
-        with open(output if special else aside, "w", encoding="utf-8", newline="") as target:
+        with open(output if is_special else aside, "w", encoding="utf-8", newline="") as target:
             yield target
-        if not special:
+        if not is_special:
             aside.replace(output)
     except OSError as error:
         raise Invalid("", f"cannot write {output}: {error.strerror}") from None
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from epochtop.engine.data.downloads.mnist import read_idx
-from epochtop.engine.data.downloads.registry import fetched
+from epochtop.engine.data.downloads.registry import load_download
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from tests.support.fakes.published import idx, python2_pickle, write_batches, write_idx
 
@@ -35,7 +35,7 @@ def spec_of(dataset: str) -> RunSpec:
 
 def refused(dataset: str) -> str:
     with pytest.raises(Invalid) as caught:
-        fetched(spec_of(dataset))
+        load_download(spec_of(dataset))
     assert caught.value.field == "dataset"
     assert "\n" not in caught.value.message
     return caught.value.message
@@ -59,7 +59,7 @@ def refused(dataset: str) -> str:
 )
 def test_idx_files_are_found_and_read(tmp_path: Path, dataset: str, folder: str, ending: str) -> None:
     images, labels, test_images, test_labels = write_idx(tmp_path / folder, ending)
-    raw = fetched(spec_of(dataset))
+    raw = load_download(spec_of(dataset))
     assert (raw.kind, raw.loss, raw.image, raw.x.dtype, raw.y.dtype) == (
         "image",
         "cross_entropy",
@@ -82,7 +82,7 @@ def test_the_folder_that_was_named_comes_first(tmp_path: Path) -> None:
     for seed, folder in enumerate(("own/mnist", "data/mnist", "cache/mnist")):
         write_idx(tmp_path / folder, seed=seed)
     for folder in ("own", "data", "cache"):
-        assert fetched(spec_of("mnist")).notes == (f"read from {tmp_path / folder}/mnist",)
+        assert load_download(spec_of("mnist")).notes == (f"read from {tmp_path / folder}/mnist",)
         (tmp_path / folder / "mnist").rename(tmp_path / folder / "aside")
 
 
@@ -126,7 +126,7 @@ def test_labels_that_do_not_fit(tmp_path: Path) -> None:
     (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.arange(11) % 10))
     assert "have 12 images and 11 labels" in refused("mnist")
     (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.arange(12)))
-    assert "label 11 of train; there are 10 classes" in refused("mnist")
+    assert "the train files have label 11, but there are only 10 classes" in refused("mnist")
 
 
 # --- CIFAR-10 ----------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_the_pickle_of_these_tests_is_one_that_numpy_reads() -> None:
 @pytest.mark.parametrize("folder", ["own/cifar-10-batches-py", "data/cifar-10-batches-py", "own"])
 def test_batches_are_read(tmp_path: Path, folder: str) -> None:
     pixels, labels = write_batches(tmp_path / folder)
-    raw = fetched(spec_of("cifar10"))
+    raw = load_download(spec_of("cifar10"))
     assert raw.x.shape == (20, 3, 32, 32)
     assert (raw.kind, raw.image, raw.x.dtype, raw.classes[1]) == ("image", (3, 32, 32), np.uint8, "automobile")
     assert raw.test is not None
@@ -159,7 +159,7 @@ def test_batches_written_again_by_python_3_are_read(tmp_path: Path) -> None:
     pixels, labels = write_batches(folder)
     for protocol in (3, 4):
         (folder / "data_batch_1").write_bytes(pickle.dumps({b"data": pixels[:4], b"labels": labels[:4]}, protocol))
-        assert np.array_equal(fetched(spec_of("cifar10")).x.reshape(20, 3072), pixels[:20])
+        assert np.array_equal(load_download(spec_of("cifar10")).x.reshape(20, 3072), pixels[:20])
 
 
 class Malicious:
@@ -179,7 +179,7 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path, protocol
     Path("harm").rmdir()
     (folder / "data_batch_3").write_bytes(content)
     message = refused("cifar10")
-    assert message.startswith(f"{folder}/data_batch_3 is not a batch of CIFAR-10: it asks for posix.mkdir")
+    assert message.startswith(f"{folder}/data_batch_3 is not a CIFAR-10 batch: it asks for posix.mkdir")
     assert not Path("harm").exists()
 
 
@@ -209,6 +209,6 @@ def test_a_missing_or_cut_batch_is_named(tmp_path: Path) -> None:
     content = (folder / "test_batch").read_bytes()
     for cut in (0, 1, 30, len(content) // 2, len(content) - 1):
         (folder / "test_batch").write_bytes(content[:cut])
-        assert refused("cifar10").startswith(f"{folder}/test_batch is not a batch of CIFAR-10")
+        assert refused("cifar10").startswith(f"{folder}/test_batch is not a CIFAR-10 batch")
     (folder / "test_batch").unlink()
     assert "lacks test_batch" in refused("cifar10")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from epochtop.engine.data import images as data_images
-from epochtop.engine.data.images import images
+from epochtop.engine.data.images import read_images
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
@@ -20,7 +20,7 @@ def save(path: Path, color: object = (10, 20, 30), size: tuple[int, int] = (4, 3
 
 
 def read(folder: Path) -> data_images.RawDataset:
-    return images(RunSpec(dataset=f"images:{folder}", model="cnn"))
+    return read_images(RunSpec(dataset=f"images:{folder}", model="cnn"))
 
 
 def refused(folder: Path) -> str:
@@ -74,7 +74,7 @@ def test_train_and_test_folders(tmp_path: Path) -> None:
     assert raw.test[0].shape == (2, 1, 3, 4)
     assert raw.test[0].ravel().tolist() == [2] * 24
     assert raw.test[1].tolist() == [0, 1]
-    assert raw.notes == ("not read: val (only train and test are)",)
+    assert raw.notes == ("ignored folders next to train and test: val",)
 
 
 def test_a_test_folder_need_not_have_every_class(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_test_folder_need_not_have_every_class(tmp_path: Path) -> None:
     assert raw.test is not None
     assert raw.test[1].tolist() == [2]
     save(tmp_path / "test" / "d" / "x.png")
-    assert refused(tmp_path) == f"{tmp_path}/test has the class 'd', which train/ lacks"
+    assert refused(tmp_path) == f"{tmp_path}/test has the class 'd', which train/ lacks; add it there or remove it"
 
 
 @pytest.mark.parametrize(("mode", "color", "pixel"), [("L", 50, [50]), ("1", 1, [255]), ("RGB", (1, 2, 3), [1, 2, 3])])
@@ -109,7 +109,7 @@ def test_other_sizes_are_scaled_to_the_first_and_it_is_said(pets: Path) -> None:
     raw = read(pets)
     assert raw.x.shape == (4, 3, 3, 4)
     assert raw.x[3].ravel().tolist() == [9] * 36
-    assert raw.notes == ("1 of 4 images were of another size and scaled to 4×3, that of cat/a.PNG",)
+    assert raw.notes == ("1 of 4 images had another size and were resized to 4×3, the size of cat/a.PNG",)
 
 
 def test_a_photo_is_turned_as_the_camera_was_held(tmp_path: Path) -> None:
@@ -143,12 +143,12 @@ def test_more_than_8_bits_are_refused(pets: Path) -> None:
 def test_folders_that_cannot_be_used(pets: Path, tmp_path: Path) -> None:
     assert refused(tmp_path / "none") == f"there is no folder {tmp_path}/none"
     assert "is a file" in refused(pets / "dog" / "notes.txt")
-    assert "has no folders in it" in refused(pets / "cat")
+    assert "contains no folders" in refused(pets / "cat")
     (pets / "fish").mkdir()
-    assert refused(pets).startswith(f"{pets}/fish has no images in it (.bmp, ")
+    assert refused(pets).startswith(f"{pets}/fish contains no images (.bmp, ")
     one = tmp_path / "one"
     save(one / "only" / "x.png")
-    assert refused(one).startswith(f"{one} has one class only (only); two are needed")
+    assert refused(one).startswith(f"{one} has only one class (only); it needs")
 
 
 def test_images_too_large_for_the_memory_are_refused_before_they_are_read(
@@ -167,7 +167,7 @@ def test_without_pillow_the_command_that_installs_it_is_said(pets: Path, monkeyp
 
 
 def test_progress_is_said(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_images, "TELL_S", 0.0)
+    monkeypatch.setattr(data_images, "PROGRESS_S", 0.0)
     lines: list[str] = []
-    images(RunSpec(dataset=f"images:{pets}", model="cnn"), lines.append)
-    assert lines == [f"{row} of 3 images are read" for row in (1, 2, 3)]
+    read_images(RunSpec(dataset=f"images:{pets}", model="cnn"), lines.append)
+    assert lines == [f"read {row} of 3 images" for row in (1, 2, 3)]

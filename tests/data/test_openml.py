@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from epochtop.engine.data.dataset import RawDataset
-from epochtop.engine.data.downloads import download
-from epochtop.engine.data.downloads.cache import cache_folder
-from epochtop.engine.data.downloads.registry import CLOTHES, KNOWN, THINGS, fetched
+from epochtop.engine.data.downloads import openml
+from epochtop.engine.data.downloads.registry import CLOTHES, NAMED, THINGS, load_download
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs.paths import cache_folder
 from tests.support.fakes.openml import Dataset, Server
 from tests.support.fakes.published import write_idx
 
@@ -53,7 +53,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
 
 
 def read(dataset: str, target: str = "") -> RawDataset:
-    return fetched(RunSpec(dataset=dataset, target=target))
+    return load_download(RunSpec(dataset=dataset, target=target))
 
 
 def refused(dataset: str, target: str = "") -> Invalid:
@@ -106,7 +106,7 @@ def test_another_label_column(serve: Serve) -> None:
     assert (raw.loss, raw.classes, raw.target, raw.y.tolist()) == ("mean_squared_error", (), "b", [0.5, 1.5, 2.25])
     assert read("openml:sizes").y.tolist() == [0, 1, 2]
     error = refused("openml:sizes", "c")
-    assert (error.field, error.message) == ("target", "openml:sizes has no column 'c'; it has: a, b")
+    assert (error.field, error.message) == ("target", "openml:sizes has no column 'c'; its columns are a, b")
 
 
 @pytest.mark.parametrize(("distinct", "loss"), [(100, "cross_entropy"), (101, "mean_squared_error")])
@@ -146,7 +146,7 @@ def test_missing_labels_and_one_class(serve: Serve) -> None:
     error = refused("openml:labels")
     assert error.field == "target"
     assert "'class' has 1 missing values" in error.message
-    assert "one class only ('x')" in refused("openml:one").message
+    assert "only one class ('x')" in refused("openml:one").message
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_name_that_openml_does_not_have(serve: Serve) -> None:
             f"openml.org has no active dataset {dataset.removeprefix('openml:')}",
         )
     assert not list(cache_folder().iterdir())
-    assert "needs a name or a number" in refused("openml: ").message
+    assert "needs a name or an id" in refused("openml: ").message
 
 
 def test_several_versions_of_a_name_are_noted(serve: Serve) -> None:
@@ -206,7 +206,7 @@ def test_pixels_that_are_no_bytes_stay_a_table(serve: Serve) -> None:
 def test_a_short_name_is_fetched_where_there_is_no_local_copy(
     serve: Serve, short: str, classes: tuple[str, ...]
 ) -> None:
-    known = KNOWN[short]
+    known = NAMED[short]
     dataset, pixels = images_of(known.openml, (3, 32, 32) if short == "cifar10" else (1, 28, 28))
     server = serve(dataset)
     raw = read(short)
@@ -222,7 +222,7 @@ def test_the_last_rows_are_the_published_test(serve: Serve, monkeypatch: pytest.
     """All 70,000 rows are 60,000 to train on and 10,000 to test on; here 14 and 6."""
     import dataclasses
 
-    monkeypatch.setitem(KNOWN, "mnist", dataclasses.replace(KNOWN["mnist"], rows=20, test_rows=6))
+    monkeypatch.setitem(NAMED, "mnist", dataclasses.replace(NAMED["mnist"], rows=20, test_rows=6))
     dataset, pixels = images_of("mnist_784", (1, 28, 28))
     serve(dataset)
     for raw in (read("mnist"), read("mnist")):  # fetched, and from the cache
@@ -281,7 +281,7 @@ def test_a_damaged_cache_file_is_fetched_again(serve: Serve, how: str) -> None:
     path = cache_folder() / "openml-flowers.npz"
     damage(path, how)
     lines: list[str] = []
-    again = fetched(RunSpec(dataset="openml:flowers"), lines.append)
+    again = load_download(RunSpec(dataset="openml:flowers"), lines.append)
     assert len(server.asked) > asked
     assert np.array_equal(again.x, first.x)
     assert lines[0].startswith(f"{path} is damaged: ")
@@ -294,7 +294,7 @@ def test_a_damaged_download_is_refused(serve: Serve, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         server, "_answer", lambda dataset, path: b"cut" if path.endswith(".arff") else answer(dataset, path)
     )
-    assert "came damaged from openml.org, twice" in refused("openml:flowers").message
+    assert "from openml.org was damaged twice" in refused("openml:flowers").message
     assert not list(cache_folder().iterdir())
 
 
@@ -303,12 +303,12 @@ def test_a_cache_that_cannot_be_written(serve: Serve, tmp_path: Path, monkeypatc
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("EPOCHTOP_CACHE", str(tmp_path / "file" / "cache"))
     message = refused("openml:flowers").message
-    assert f"nothing can be fetched: {tmp_path}/file/cache" in message
+    assert f"cannot write downloads to {tmp_path}/file/cache" in message
     assert "EPOCHTOP_CACHE" in message
 
 
 def test_progress_is_said_by_the_thread_that_asked(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "TELL_S", 0.01)
+    monkeypatch.setattr(openml, "PROGRESS_S", 0.01)
     told = threading.Event()
     server = serve(FLOWERS)
     answer = server._answer
@@ -326,8 +326,8 @@ def test_progress_is_said_by_the_thread_that_asked(serve: Serve, monkeypatch: py
         if "received" in line:
             told.set()
 
-    fetched(RunSpec(dataset="openml:flowers"), say)
+    load_download(RunSpec(dataset="openml:flowers"), say)
     assert {thread for _, thread in lines} == {threading.get_ident()}
-    assert lines[0][0] == "fetching flowers from openml.org"
+    assert lines[0][0] == "downloading flowers from openml.org"
     assert re.match(r"flowers: [\d.]+ (B|KiB) received, \d+ s", lines[1][0])
     assert lines[-1][0] == "flowers: 4 rows of 2 columns"

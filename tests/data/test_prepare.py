@@ -14,9 +14,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.load import file_of, load
-from epochtop.engine.data.prepare import split
+from epochtop.engine.data.prepare import prepare_dataset
 from epochtop.engine.data.synthetic import sums
-from epochtop.engine.inference.table_inputs import prepare
+from epochtop.engine.inference.table_inputs import table_inputs
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 SCALERS: dict[str, Any] = {"minmax": MinMaxScaler, "standard": StandardScaler}
@@ -30,7 +30,7 @@ def test_built_in_rows_are_those_of_scikit_learn(dataset: str, scaling: str) -> 
     bunch = sums() if dataset == "sums" else getattr(datasets, f"load_{dataset}")()
     raw, labels = (bunch.x, bunch.y) if isinstance(bunch, RawDataset) else (bunch.data, bunch.target)
     x, x_test, y, y_test = train_test_split(raw, labels, test_size=0.2, random_state=42)
-    new = prepare(made.preparation, made.preparation.columns, x_test)
+    new = table_inputs(made.preparation, made.preparation.columns, x_test)
     if scaling != "none":
         scaler = SCALERS[scaling]().fit(x)
         x, x_test = scaler.transform(x), scaler.transform(x_test)
@@ -54,7 +54,7 @@ def test_new_rows_are_prepared_as_the_training_rows_whatever_the_order_of_column
     made = load(RunSpec(dataset="wine", scaling=scaling, test_fraction=0))
     columns = ["more", *reversed(made.preparation.columns)]
     rows = np.insert(datasets.load_wine().data[:, ::-1], 0, 7.0, axis=1)
-    assert prepare(made.preparation, columns, rows).tobytes() == made.train.x.tobytes()
+    assert table_inputs(made.preparation, columns, rows).tobytes() == made.train.x.tobytes()
 
 
 @pytest.mark.parametrize("scaling", ["minmax", "standard", "none"])
@@ -69,18 +69,18 @@ def test_rows_of_float32_are_prepared_from_float64_as_they_were_trained_on(scali
         classes=("a", "b"),
         columns=("u", "v", "w"),
     )
-    made = split(raw, RunSpec(scaling=scaling, test_fraction=0))
-    assert prepare(made.preparation, ("u", "v", "w"), exact).tobytes() == made.train.x.tobytes()
+    made = prepare_dataset(raw, RunSpec(scaling=scaling, test_fraction=0))
+    assert table_inputs(made.preparation, ("u", "v", "w"), exact).tobytes() == made.train.x.tobytes()
 
 
 def test_columns_that_a_model_needs_are_asked_for_by_name() -> None:
     preparation = load(RunSpec(dataset="moons")).preparation
     with pytest.raises(Invalid, match=r"needs 2 columns; missing: 'x1'"):
-        prepare(preparation, ["x0", "y"], np.zeros((1, 2)))
-    with pytest.raises(Invalid, match="'x0' is there twice"):
-        prepare(preparation, ["x0", "x1", "x0"], np.zeros((1, 3)))
+        table_inputs(preparation, ["x0", "y"], np.zeros((1, 2)))
+    with pytest.raises(Invalid, match="'x0' appears twice"):
+        table_inputs(preparation, ["x0", "x1", "x0"], np.zeros((1, 3)))
     with pytest.raises(Invalid, match="row 2, column 'x1': nan is no number"):
-        prepare(preparation, ["x0", "x1"], np.array([[0, 1], [0, np.nan]]))
+        table_inputs(preparation, ["x0", "x1"], np.array([[0, 1], [0, np.nan]]))
 
 
 # --- the split ---------------------------------------------------------------------------------------------
@@ -124,26 +124,26 @@ def _table(labels: list[int], classes: tuple[str, ...], **more: Any) -> RawDatas
 
 def test_a_class_of_one_row_keeps_the_validation_split_from_being_stratified() -> None:
     raw = _table([0, 1] * 10 + [2], ("u", "v", "w"))
-    made = split(raw, RunSpec(test_fraction=0, validation_fraction=0.3))
+    made = prepare_dataset(raw, RunSpec(test_fraction=0, validation_fraction=0.3))
     assert len(made.validation) == 7
-    assert made.notes == ("the validation rows are drawn without regard to classes: 'w' has one row only",)
+    assert made.notes == ("the validation rows are not stratified by class: 'w' has only one row",)
 
 
 @pytest.mark.parametrize("rows", [10, 40, 60])
 def test_test_rows_of_its_own_are_respected(rows: int) -> None:
     own = (np.full((rows, 2), 3.0), np.zeros(rows, np.int64))
     raw = _table([0, 1] * 10, ("u", "v"), test=own)
-    made = split(raw, RunSpec(scaling="none"))
+    made = prepare_dataset(raw, RunSpec(scaling="none"))
     assert (len(made.train), made.test.x.tolist(), made.notes) == (20, own[0].tolist(), ())
-    noted = split(raw, RunSpec(scaling="none", test_fraction=0.5, validation_fraction=0.2))
+    noted = prepare_dataset(raw, RunSpec(scaling="none", test_fraction=0.5, validation_fraction=0.2))
     assert (len(noted.train), len(noted.validation), len(noted.test)) == (16, 4, rows)
-    assert noted.notes == (f"the dataset's own {rows} test rows are used; test_fraction does not apply",)
+    assert noted.notes == (f"the dataset has {rows} fixed test rows; test_fraction is ignored",)
 
 
 def test_a_text_is_tested_on_its_end() -> None:
     x = np.arange(40, dtype=np.uint8).reshape(10, 4)
     raw = RawDataset(kind="text", x=x, y=x + 1, loss="next_character", vocabulary="".join(map(chr, range(65, 106))))
-    made = split(raw, RunSpec(test_fraction=0.2, validation_fraction=0.25))
+    made = prepare_dataset(raw, RunSpec(test_fraction=0.2, validation_fraction=0.25))
     assert [part.x[:, 0].tolist() for part in (made.train, made.validation, made.test)] == [
         [0, 4, 8, 12, 16, 20],
         [24, 28],
@@ -153,17 +153,17 @@ def test_a_text_is_tested_on_its_end() -> None:
     held = RawDataset(
         kind="text", x=x, y=x + 1, loss="next_character", vocabulary=raw.vocabulary, test=(x + 40, x + 41)
     )
-    own = split(held, RunSpec(test_fraction=0.5))
+    own = prepare_dataset(held, RunSpec(test_fraction=0.5))
     assert (len(own.train), own.test.x[0, 0], own.notes) == (10, 40, ())
     with pytest.raises(Invalid, match=r"0\.99 of 10 rows"):
-        split(raw, RunSpec(test_fraction=0.99))
+        prepare_dataset(raw, RunSpec(test_fraction=0.99))
 
 
 def test_images_stay_bytes_and_their_channels_are_measured() -> None:
     x = np.random.default_rng(1).integers(0, 256, (50, 3, 5, 7), dtype=np.uint8)
     x[:, 1] = 9
     raw = RawDataset(kind="image", x=x, y=np.arange(50) % 2, loss="cross_entropy", classes=("u", "v"))
-    made = split(raw, RunSpec())
+    made = prepare_dataset(raw, RunSpec())
     train, _ = train_test_split(x, test_size=0.2, random_state=42)
     assert made.train.x.tobytes() == train.tobytes()
     pixels = train.transpose(0, 2, 3, 1).reshape(-1, 3) / 255
@@ -186,9 +186,9 @@ def test_classes_weigh_the_inverse_of_their_frequency(dataset: str) -> None:
 
 def test_a_class_without_a_training_row_is_told() -> None:
     raw = _table([0, 0, 1, 0, 0, 1], ("u", "v", "w"))
-    made = split(raw, RunSpec(test_fraction=0, class_weights=True))
+    made = prepare_dataset(raw, RunSpec(test_fraction=0, class_weights=True))
     assert made.class_weights == pytest.approx((0.75, 1.5, 1.0))
-    assert made.notes == ("no training row is of 'w'",)
+    assert made.notes == ("no training row has the class 'w'",)
 
 
 def test_numbers_have_no_class_weights(tmp_path: Path) -> None:

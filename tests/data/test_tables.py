@@ -89,7 +89,9 @@ def files(draw: st.DrawFn) -> tuple[bytes, str]:
     return content + draw(st.one_of(st.just(b""), st.binary(max_size=5))), draw(st.sampled_from(names)).strip()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=3 * settings().max_examples, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     file=files(),
     large=st.sampled_from([0, 10**9]),
@@ -193,7 +195,7 @@ def test_bytes_of_four_dimensions_are_images(tmp_path: Path, shape: tuple[int, .
 
 
 BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
-    "other names": ({"data": X, "labels": Y}, "holds data, labels; x and y are needed"),
+    "other names": ({"data": X, "labels": Y}, "holds data, labels; it needs x and y"),
     "too few labels": ({"x": X, "y": Y[:9]}, "x has 20 rows, y has 9"),
     "objects": ({"x": X, "y": np.array([{}] * 20)}, "Python objects"),
     "three dimensions": ({"x": np.zeros((20, 2, 2)), "y": Y}, "numbers of the shape (rows, features)"),
@@ -202,10 +204,10 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "not a number": ({"x": np.where(X[7, 1] == X, np.nan, X), "y": Y}, "row 7, column 1 of x: nan"),
     "infinite label": ({"x": X, "y": np.where(Y == 1, np.inf, 0.0)}, "row 1 of y"),
     "one hot": ({"x": X, "y": np.eye(20)}, "the shape (rows,)"),
-    "one class": ({"x": X, "y": Y * 0}, "one class only"),
+    "one class": ({"x": X, "y": Y * 0}, "only one class"),
     "other test rows": (
         {"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y},
-        "rows of x_train have the shape (3,), of x_test (2,)",
+        "rows of x_train have the shape (3,), rows of x_test (2,)",
     ),
     "nothing": ({}, "holds nothing"),
 }
@@ -258,7 +260,7 @@ def test_a_parquet_file_that_cannot_be_trained_on(tmp_path: Path) -> None:
     texts = ["u", "v"] * 10
     pyarrow.parquet.write_table(pyarrow.table({"a": X[:, 0], "b": texts, "c": texts, "y": Y}), file)
     assert "2 columns hold no numbers: 'b' (string), 'c' (string)" in refused(file, target="y").message
-    assert refused(file, target="z").message.endswith("has no column 'z'; it has: a, b, c, y")
+    assert refused(file, target="z").message.endswith("has no column 'z'; its columns are a, b, c, y")
     gap = [1.0] * 6 + [None] + [2.0] * 13
     pyarrow.parquet.write_table(pyarrow.table({"a": gap, "y": Y}), file)
     assert "row 7, column 'a': the value is missing" in refused(file, target="y").message

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epochtop.engine.data.text import text
+from epochtop.engine.data.text import read_text
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 SONG = "Row, row, row your boat,\nGently down the stream. " * 8
@@ -20,7 +20,7 @@ def spec_of(tmp_path: Path, content: str | bytes, context: int = 4, test_fractio
 
 
 def test_a_small_text_by_hand(tmp_path: Path) -> None:
-    raw = text(spec_of(tmp_path, "abcabcabcabcab", context=3, test_fraction=0.3))
+    raw = read_text(spec_of(tmp_path, "abcabcabcabcab", context=3, test_fraction=0.3))
     assert raw.vocabulary == "abc"
     assert raw.x.tolist() == [[0, 1, 2], [0, 1, 2], [0, 1, 2]]  # abcabcabca | bcab
     assert raw.y.tolist() == [[1, 2, 0], [1, 2, 0], [1, 2, 0]]
@@ -31,7 +31,7 @@ def test_a_small_text_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("context", [2, 5, 16])
 def test_windows_put_together_are_the_text(tmp_path: Path, context: int) -> None:
-    raw = text(spec_of(tmp_path, SONG, context))
+    raw = read_text(spec_of(tmp_path, SONG, context))
     assert raw.test is not None
     cut = len(SONG) - len(SONG) // 5
     for (x, y), part in (((raw.x, raw.y), SONG[:cut]), (raw.test, SONG[cut:])):
@@ -43,7 +43,7 @@ def test_windows_put_together_are_the_text(tmp_path: Path, context: int) -> None
 
 
 def test_without_a_test_share_every_row_is_trained_on(tmp_path: Path) -> None:
-    raw = text(spec_of(tmp_path, SONG, test_fraction=0.0))
+    raw = read_text(spec_of(tmp_path, SONG, test_fraction=0.0))
     assert raw.test is None
     assert raw.x.size == (len(SONG) - 1) // 4 * 4
 
@@ -51,14 +51,14 @@ def test_without_a_test_share_every_row_is_trained_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kinds", "dtype"), [(256, np.uint8), (257, np.int32)])
 def test_a_byte_holds_256_characters(tmp_path: Path, kinds: int, dtype: type) -> None:
     letters = "".join(chr(0x4E00 + place) for place in range(kinds))
-    raw = text(spec_of(tmp_path, letters[::-1] * 2, test_fraction=0.0))
+    raw = read_text(spec_of(tmp_path, letters[::-1] * 2, test_fraction=0.0))
     assert raw.vocabulary == letters
     assert raw.x.dtype == raw.y.dtype == dtype
     assert raw.x[0].tolist() == [kinds - 1, kinds - 2, kinds - 3, kinds - 4]
 
 
 def test_characters_beyond_16_bits_and_a_mark_at_the_beginning(tmp_path: Path) -> None:
-    raw = text(spec_of(tmp_path, b"\xef\xbb\xbf" + "🙂é🙂é🙂é".encode(), context=2, test_fraction=0.0))
+    raw = read_text(spec_of(tmp_path, b"\xef\xbb\xbf" + "🙂é🙂é🙂é".encode(), context=2, test_fraction=0.0))
     assert raw.vocabulary == "é🙂"
     assert raw.x.tolist() == [[1, 0], [1, 0]]
 
@@ -66,7 +66,7 @@ def test_characters_beyond_16_bits_and_a_mark_at_the_beginning(tmp_path: Path) -
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_a_byte_that_is_not_utf8_is_named_with_its_line(tmp_path: Path, mark: bytes) -> None:
     with pytest.raises(Invalid, match=r"song\.txt, line 3: byte 0xe9 is not UTF-8") as caught:
-        text(spec_of(tmp_path, mark + b"one\ntwo\ncaf\xe9\n"))
+        read_text(spec_of(tmp_path, mark + b"one\ntwo\ncaf\xe9\n"))
     assert caught.value.field == "dataset"
 
 
@@ -75,26 +75,26 @@ def test_the_length_that_is_asked_for_suffices_and_one_less_does_not(
     tmp_path: Path, context: int, fraction: float
 ) -> None:
     with pytest.raises(Invalid) as caught:
-        text(spec_of(tmp_path, "ab", context, fraction))
+        read_text(spec_of(tmp_path, "ab", context, fraction))
     assert "has 2 characters" in caught.value.message
     needed = int(caught.value.message.partition("at least ")[2].partition(":")[0].replace(",", ""))
-    raw = text(spec_of(tmp_path, ("ab" * needed)[:needed], context, fraction))
+    raw = read_text(spec_of(tmp_path, ("ab" * needed)[:needed], context, fraction))
     assert len(raw.x) >= 1
     assert (raw.test is None) == (fraction == 0)
     assert raw.test is None or len(raw.test[0]) >= 1
     with pytest.raises(Invalid, match=f"has {needed - 1:,} characters"):
-        text(spec_of(tmp_path, ("ab" * needed)[: needed - 1], context, fraction))
+        read_text(spec_of(tmp_path, ("ab" * needed)[: needed - 1], context, fraction))
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "is empty"), ("aaaaaaaaaa" * 40, "one character only ('a')")])
+@pytest.mark.parametrize(("content", "said"), [("", "is empty"), ("aaaaaaaaaa" * 40, "only the character 'a'")])
 def test_nothing_to_learn(tmp_path: Path, content: str, said: str) -> None:
     with pytest.raises(Invalid) as caught:
-        text(spec_of(tmp_path, content))
+        read_text(spec_of(tmp_path, content))
     assert said in caught.value.message
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=f"there is no file {tmp_path}/none.txt"):
-        text(RunSpec(dataset=f"text:{tmp_path}/none.txt", model="transformer"))
+        read_text(RunSpec(dataset=f"text:{tmp_path}/none.txt", model="transformer"))
     with pytest.raises(Invalid, match="is a folder"):
-        text(RunSpec(dataset=f"text:{tmp_path}", model="transformer"))
+        read_text(RunSpec(dataset=f"text:{tmp_path}", model="transformer"))

@@ -37,7 +37,7 @@ def test_what_fits_is_not_complained_of() -> None:
 
 def test_a_torch_for_the_cpu_beside_a_gpu() -> None:
     (found,) = software_fit(told(torch_version="2.13.0+cpu", cuda_version=None, devices=(CPU,)), with_driver("13.0"))
-    assert found.text == "torch 2.13.0+cpu is built without CUDA, so the GPU cannot be used"
+    assert found.text == "torch 2.13.0+cpu is built without CUDA and cannot use the GPU"
     assert found.command == "/env/bin/python -m pip install --force-reinstall torch"
 
 
@@ -48,7 +48,7 @@ def test_a_torch_for_the_cpu_beside_a_driver_for_cuda_12_needs_a_torch_for_cuda_
 
 def test_a_driver_too_old_for_this_torch() -> None:
     (found,) = software_fit(told(cuda_version="13.0", devices=(CPU,)), with_driver("12.4"))
-    assert "driver 550.54.14 runs CUDA up to 12.4, torch 2.13.0 is built for CUDA 13.0" in found.text
+    assert "driver 550.54.14 supports CUDA up to 12.4, but torch 2.13.0 is built for CUDA 13.0" in found.text
     assert "update the driver to 580 or newer" in found.text  # NVIDIA: CUDA 13 needs 580 or newer
     assert found.command.endswith("'torch==2.9.*'")
     (found,) = software_fit(told(devices=(CPU,)), with_driver("11.4", "470.57"))
@@ -73,7 +73,7 @@ def test_gpus_that_the_environment_hides() -> None:
 
 def test_a_gpu_that_torch_does_not_find_says_so_in_torchs_words() -> None:
     (found,) = software_fit(told(devices=(CPU,), cuda_reason="CUDA unknown error"), with_driver("12.8"))
-    assert found.text == "torch finds no GPU although the driver does: CUDA unknown error"
+    assert found.text == "the driver finds a GPU, but torch does not: CUDA unknown error"
 
 
 def test_a_torch_without_cudnn() -> None:

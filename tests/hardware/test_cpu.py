@@ -87,7 +87,7 @@ def test_clocks_by_name_and_not_at_all(tmp_path: Path) -> None:
     roots = unpack("epyc-masked-cgroup-v2", tmp_path / "vm")
     text = (roots.proc / "cpuinfo").read_text()
     (roots.proc / "cpuinfo").write_text(text.replace("flags\t\t: ", "flags\t\t: hypervisor "))
-    assert identify_cpu(roots).base_clock_mhz.reason == "not shown inside a virtual machine"
+    assert identify_cpu(roots).base_clock_mhz.reason == "not visible inside a virtual machine"
 
 
 def test_the_nominal_clock_of_amds_driver_is_the_base(tmp_path: Path) -> None:
@@ -157,13 +157,13 @@ def test_the_meaning_of_a_processor() -> None:
     machine = a_machine()
     assert cpu_meaning(machine) == (
         "2 CPUs, 24 GiB: good for tables and small networks; CNNs are slow; "
-        "a 7 B model runs in 16 bit (13 GiB), to train it does not fit (100 GiB)"
+        "it can run a 7 B model in 16 bit (13 GiB) but not train it (100 GiB)"
     )
     one = a_machine(usable_cpus=1, usable_memory_bytes=4 * GIB)
     assert cpu_meaning(one).startswith("1 CPU, 4 GiB: ")
     assert cpu_meaning(one).endswith("a 7 B model does not fit")
     many = a_machine(usable_cpus=168, usable_memory_bytes=188 * GIB)
-    assert "a GPU is many times faster" in cpu_meaning(many)
+    assert "many times faster on a GPU" in cpu_meaning(many)
 
 
 def test_instructions_are_part_of_the_meaning(tmp_path: Path) -> None:
@@ -205,12 +205,12 @@ def device(roots: Roots, address: str, vendor: str, kind: str) -> None:
 def identified(roots: Roots, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
     """Why there is no NVIDIA GPU, and whose GPUs there are, on a machine without a driver."""
     from epochtop.engine.hardware import machine as module
-    from epochtop.engine.hardware.gpu.watchdog import Found
+    from epochtop.engine.hardware.gpu.watchdog import GpuInventory
 
     class NoDriver:
-        def identify(self, patience_s: float) -> Found:
+        def identify(self, patience_s: float) -> GpuInventory:
             reason = "no NVIDIA driver found"
-            return Found(reason=reason, driver_version=Fact(reason=reason), cuda_version=Fact(reason=reason))
+            return GpuInventory(reason=reason, driver_version=Fact(reason=reason), cuda_version=Fact(reason=reason))
 
     monkeypatch.setattr(module, "container", lambda roots: container(roots, root))
     found = identify(roots, watch=NoDriver())  # type: ignore[arg-type]
@@ -226,10 +226,10 @@ def test_what_is_on_the_bus_tells_what_can_be_done(tmp_path: Path, monkeypatch: 
     assert identified(plain, tmp_path / "a", monkeypatch) == ("no NVIDIA driver found", ["AMD"])
     device(plain, "0000:01:00.0", "0x10de", "0x030200")
     reason, others = identified(plain, tmp_path / "a", monkeypatch)
-    assert reason == "no NVIDIA driver found, but an NVIDIA GPU is on the PCI bus: install the driver"
+    assert reason == "no NVIDIA driver found, but the PCI bus has an NVIDIA GPU: install the driver"
     assert others == ["NVIDIA", "AMD"]
     inside = unpack("xeon-docker-cgroup-v1", tmp_path / "b")
     device(inside, "0000:01:00.0", "0x10de", "0x030200")
     assert "start it with --gpus all" in identified(inside, tmp_path / "b", monkeypatch)[0]
     windows = unpack("wsl-ryzen", tmp_path / "c")
-    assert "driver of Windows" in identified(windows, tmp_path / "c", monkeypatch)[0]
+    assert "Windows driver" in identified(windows, tmp_path / "c", monkeypatch)[0]

@@ -69,8 +69,10 @@ def test_the_meaning_of_a_laptops_card() -> None:
 
 def test_what_memory_suffices_for_is_computed() -> None:
     # 6,738,415,616 parameters: 2 bytes each to run, 4 + 4 + 8 each to train with Adam in float32
-    assert "runs in 16 bit (13 GiB), to train it does not fit (100 GiB)" in gpu_meaning(a_card("NVIDIA A10", 22))
-    assert "a 7 B model can be trained (100 GiB" in gpu_meaning(a_card("NVIDIA H200", 139.8))
+    assert "it can run a 7 B model in 16 bit (13 GiB) but not train it (100 GiB)" in gpu_meaning(
+        a_card("NVIDIA A10", 22)
+    )
+    assert "it can train a 7 B model (100 GiB" in gpu_meaning(a_card("NVIDIA H200", 139.8))
     assert "a 7 B model does not fit" in gpu_meaning(a_card("NVIDIA GeForce RTX 3060", 12))
     assert "trains CNNs; a 7 B" in gpu_meaning(a_card("NVIDIA GeForce MX450", 2))  # GPT-2 needs 3.7 GiB with room
 
@@ -97,5 +99,5 @@ def test_an_unknown_card_keeps_what_the_driver_tells() -> None:
 def test_a_card_that_shares_memory_is_judged_by_the_systems() -> None:
     meaning = gpu_meaning(a_card("NVIDIA GB10", None), system_memory_bytes=119 * GIB)
     assert "119 GiB shared with the system" in meaning
-    assert "can be trained" in meaning
-    assert "its memory is unknown" in gpu_meaning(a_card("NVIDIA GB10", None))
+    assert "can train a 7 B model" in meaning
+    assert "its memory size is unknown" in gpu_meaning(a_card("NVIDIA GB10", None))

@@ -174,7 +174,7 @@ def test_an_arm_part_that_nobody_knows_is_shown_by_number(tmp_path: Path) -> Non
     rewrite(roots.proc / "cpuinfo", "0xd0c", "0xfff")
     cpu = identify_cpu(roots)
     assert cpu.model.value == "Arm part 0xfff"
-    assert cpu.microarchitecture.reason == "part 0xfff is not known"
+    assert cpu.microarchitecture.reason == "unknown part 0xfff"
 
 
 def test_wsl_is_named(tmp_path: Path) -> None:

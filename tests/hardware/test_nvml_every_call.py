@@ -16,7 +16,7 @@ from tests.support.fakes import fake_nvml
 ERRORS = {
     3: "not supported by this card",
     4: "no permission",
-    13: "this driver is too old to tell",
+    13: "this driver is too old to report it",
     15: "GPU is lost: it needs a reset or a reboot",
     999: "NVML: Unknown Error",
 }

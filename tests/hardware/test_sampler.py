@@ -59,7 +59,7 @@ def test_another_engine_begins_anew_and_a_gone_one_says_so(tmp_path: Path) -> No
     sampler.engine_pid = 79
     load = sampler.sample().engine
     assert load is not None
-    assert load.memory_bytes.reason == "its process is not to be seen from here"
+    assert load.memory_bytes.reason == "its process is not visible from here"
 
 
 def test_a_process_of_this_machine() -> None:

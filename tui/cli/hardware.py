@@ -68,29 +68,20 @@ def print_hardware(as_json: bool, with_torch: bool = False) -> int:
 
 
 def run_hardware(as_json: bool, with_torch: bool) -> int:
-    """The command as a whole: :func:`print_hardware` with what goes wrong in one line."""
-    import os
+    """:func:`print_hardware` as a command without the parser of :mod:`epochtop.tui.cli.main`. Returns its exit status."""
+    from epochtop.tui.client.foreground import exit_status
 
-    try:
-        return print_hardware(as_json, with_torch)
-    except Invalid as error:
-        sys.stderr.write(f"epochtop: {error}\n")
-        return 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone; nothing is left to flush
-        return 0
+    return exit_status(lambda: print_hardware(as_json, with_torch))
 
 
 def _ask_engine() -> Ready:
+    from epochtop.tui.client.foreground import ask
     from epochtop.tui.client.standby import EngineDied, Standby
 
-    standby = Standby()
     try:
-        return standby.ready()
+        return ask(Standby.ready, on_progress=lambda _: None)
     except EngineDied as error:
-        raise Invalid("", f"torch could not be asked: {error}") from None
-    finally:
-        standby.close()
+        raise Invalid("", f"torch could not be loaded: {error}") from None
 
 
 # --- text -------------------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
-"""Datasets that were fetched once, kept as `.npz` files; they are read without pickle, and a damaged one is no error."""
+"""The cache of downloaded datasets: `.npz` files, read without pickle. A damaged file is downloaded again."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from epochtop.engine.data.dataset import Kind, LossName, RawDataset
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
-    """All of a Raw but its arrays."""
+    """The fields of a RawDataset that are not arrays."""
 
     kind: Kind
     loss: LossName
@@ -25,33 +24,23 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
 
 
-def cache_folder() -> Path:
-    """Where fetched datasets are kept: $EPOCHTOP_CACHE, else the user's cache folder of this system."""
-    own = os.environ.get("EPOCHTOP_CACHE")
-    if own:
-        return Path(own).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("epochtop", appauthor=False))
-
-
-def keep(path: Path, raw: RawDataset) -> None:
-    """Write `raw` to `path`, whole or not at all. Raises OSError."""
+def store(path: Path, raw: RawDataset) -> None:
+    """Write `raw` to `path`, completely or not at all. Raises OSError."""
     header = _Header(**{name: getattr(raw, name) for name in _Header.__struct_fields__})
     arrays: dict[str, Any] = {"x": raw.x, "y": raw.y}
     if raw.test is not None:
         arrays |= {"x_test": raw.test[0], "y_test": raw.test[1]}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
-        whole = Path(folder) / path.name
-        np.savez(whole, header=np.frombuffer(msgspec.json.encode(header), dtype=np.uint8), **arrays)
-        whole.replace(path)
+        complete = Path(folder) / path.name
+        np.savez(complete, header=np.frombuffer(msgspec.json.encode(header), dtype=np.uint8), **arrays)
+        complete.replace(path)
 
 
-def kept(path: Path) -> RawDataset:
-    """What `keep` wrote. Raises FileNotFoundError, or ValueError where the file is damaged."""
+def load_cached(path: Path) -> RawDataset:
+    """The dataset stored in `path`. Raises FileNotFoundError, or ValueError if the file is damaged."""
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = msgspec.json.decode(arrays.pop("header").tobytes(), type=_Header)
         raw = RawDataset(
@@ -62,14 +51,14 @@ def kept(path: Path) -> RawDataset:
         )
     except FileNotFoundError:
         raise
-    except Exception as error:  # a damaged archive may raise what zipfile, zlib, numpy or msgspec raise
+    except Exception as error:  # a damaged archive raises anything that zipfile, zlib, numpy and msgspec raise
         raise ValueError(f"{path} is damaged: {error}") from None
-    if not _fits(raw):
-        raise ValueError(f"{path} is damaged: its arrays do not fit each other")
+    if not _is_consistent(raw):
+        raise ValueError(f"{path} is damaged: the lengths or shapes of its arrays differ")
     return raw
 
 
-def _fits(raw: RawDataset) -> bool:
+def _is_consistent(raw: RawDataset) -> bool:
     pairs = ((raw.x, raw.y), *((raw.test,) if raw.test is not None else ()))
     ranks = {"image": 4, "table": 2}
     return len(raw.x) > 0 and all(len(x) == len(y) and x.ndim == ranks.get(raw.kind) for x, y in pairs)

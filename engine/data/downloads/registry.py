@@ -1,6 +1,6 @@
-"""Datasets that are not the user's own files: MNIST and its like by a short name, and whatever openml.org has.
+"""Datasets that are not the user's files: MNIST, Fashion-MNIST and CIFAR-10 by name, and everything at openml.org.
 
-A local copy of the published files is taken first, then what was fetched before, and openml.org last.
+Looks for local copies of the published files first, then in the cache, then at openml.org. Never imports torch.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
-from epochtop.engine.data.downloads.cache import cache_folder, keep, kept
+from epochtop.engine.data.downloads.cache import load_cached, store
 from epochtop.engine.data.downloads.cifar import FOLDER, cifar_images
 from epochtop.engine.data.downloads.mnist import idx_images
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs.paths import cache_folder
 
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -24,8 +25,8 @@ THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse
 
 
 @dataclass(frozen=True)
-class _Known:
-    """A dataset with a short name: where its published files lie, and what openml.org calls it."""
+class _NamedDataset:
+    """A dataset with a short name: where to look for its published files, and its name at openml.org."""
 
     classes: tuple[str, ...]
     folders: tuple[str, ...]
@@ -33,48 +34,48 @@ class _Known:
     openml: str
     rows: int
     test_rows: int
-    """The last rows at openml.org that are the published test; 0 where their order is not known."""
+    """Number of last rows at openml.org that are the published test rows; 0 if their order is unnamed."""
 
 
-KNOWN = {
-    "mnist": _Known(DIGITS, ("MNIST/raw", "mnist", "."), idx_images, "mnist_784", 70_000, 10_000),
-    "fashion_mnist": _Known(
+NAMED = {
+    "mnist": _NamedDataset(DIGITS, ("MNIST/raw", "mnist", "."), idx_images, "mnist_784", 70_000, 10_000),
+    "fashion_mnist": _NamedDataset(
         CLOTHES, ("FashionMNIST/raw", "fashion_mnist", "."), idx_images, "Fashion-MNIST", 70_000, 10_000
     ),
-    "cifar10": _Known(THINGS, (FOLDER, "."), cifar_images, "CIFAR_10", 60_000, 0),
+    "cifar10": _NamedDataset(THINGS, (FOLDER, "."), cifar_images, "CIFAR_10", 60_000, 0),
 }
 
 
-def fetched(spec: RunSpec, say: OnProgress = no_progress) -> RawDataset:
+def load_download(spec: RunSpec, report: OnProgress = no_progress) -> RawDataset:
     """Rows of `mnist`, `fashion_mnist`, `cifar10`, `openml:NAME` or `openml:ID`. Raises Invalid.
 
-    `say` takes a line on how far a download is; it is called by the calling thread only.
+    `report` receives lines of progress, in the calling thread only.
     """
-    known = KNOWN.get(spec.dataset)
-    if known is not None:
-        return _local(known) or _remembered(
-            _file(spec.dataset), say, lambda: _known_from_openml(spec.dataset, known, say)
+    named = NAMED.get(spec.dataset)
+    if named is not None:
+        return _local(named) or _cached(
+            _file(spec.dataset), report, lambda: _named_from_openml(spec.dataset, named, report)
         )
     name = spec.dataset.removeprefix("openml:").strip()
     if not name or not name.isprintable():
-        raise Invalid("dataset", "openml: needs a name or a number after it, such as openml:credit-g or openml:31")
-    return _remembered(
+        raise Invalid("dataset", "openml: needs a name or an id, for example openml:credit-g or openml:31")
+    return _cached(
         _file(f"openml-{name}" + (f"--{spec.target}" if spec.target else "")),
-        say,
-        lambda: _from_openml(name, spec.target, say),
+        report,
+        lambda: _from_openml(name, spec.target, report),
     )
 
 
 def data_folders() -> list[Path]:
-    """Where a local copy is looked for: $EPOCHTOP_DATA, ./data and the cache, in this order."""
-    own = os.environ.get("EPOCHTOP_DATA")
-    return [*([Path(own).expanduser()] if own else []), Path("data"), cache_folder()]
+    """Folders to search for local copies: $EPOCHTOP_DATA, ./data and the cache, in this order."""
+    custom = os.environ.get("EPOCHTOP_DATA")
+    return [*([Path(custom).expanduser()] if custom else []), Path("data"), cache_folder()]
 
 
-def _local(known: _Known) -> RawDataset | None:
+def _local(named: _NamedDataset) -> RawDataset | None:
     for base in data_folders():
-        for folder in known.folders:
-            raw = known.read((base / folder).absolute(), known.classes)
+        for folder in named.folders:
+            raw = named.read((base / folder).absolute(), named.classes)
             if raw is not None:
                 return raw
     return None
@@ -84,46 +85,48 @@ def _file(name: str) -> Path:
     return cache_folder() / f"{quote(name, safe='')}.npz"
 
 
-def _remembered(path: Path, say: OnProgress, fetch: Callable[[], RawDataset]) -> RawDataset:
-    """What the file holds, or what is fetched now and kept there."""
+def _cached(path: Path, report: OnProgress, fetch: Callable[[], RawDataset]) -> RawDataset:
+    """The dataset in the cache file `path`; downloads and stores it if there is none or it is damaged."""
     try:
-        return kept(path)
+        return load_cached(path)
     except FileNotFoundError:
         pass
     except ValueError as error:
-        say(f"{error}; it is fetched again")
+        report(f"{error}; downloading it again")
     raw = fetch()
     try:
-        keep(path, raw)
+        store(path, raw)
     except OSError as error:
-        note = f"it could not be kept for the next time: {path}: {error.strerror}"
+        note = f"the download could not be cached in {path}: {error.strerror}"
         return dataclasses.replace(raw, notes=(*raw.notes, note))
     return raw
 
 
-def _from_openml(name: str, target: str, say: OnProgress, version: int | None = None) -> RawDataset:
-    from epochtop.engine.data.downloads.openml import from_openml  # scikit-learn, only where something is fetched
+def _from_openml(name: str, target: str, report: OnProgress, version: int | None = None) -> RawDataset:
+    from epochtop.engine.data.downloads.openml import from_openml  # imports scikit-learn
 
     folder = cache_folder()
     try:
-        return from_openml(name, target, folder, say, version)
+        return from_openml(name, target, folder, report, version)
     except OSError as error:
-        raise Invalid("dataset", f"nothing can be fetched: {folder}: {error.strerror}; set EPOCHTOP_CACHE") from None
-
-
-def _known_from_openml(name: str, known: _Known, say: OnProgress) -> RawDataset:
-    try:
-        raw = _from_openml(known.openml, "", say, version=1)
-    except Invalid as error:
-        local = f"; or put its published files into {Path('data') / known.folders[0]}"
-        raise Invalid(error.field, f"{name}: {error.message}{local}") from None
-    if raw.kind != "image" or len(raw.classes) != len(known.classes):
         raise Invalid(
-            "dataset", f"{name}: openml.org's {known.openml} has changed; it is no longer ten kinds of images"
+            "dataset", f"cannot write downloads to {folder}: {error.strerror}; set EPOCHTOP_CACHE to another folder"
+        ) from None
+
+
+def _named_from_openml(name: str, named: _NamedDataset, report: OnProgress) -> RawDataset:
+    try:
+        raw = _from_openml(named.openml, "", report, version=1)
+    except Invalid as error:
+        local = f"; or put its published files into {Path('data') / named.folders[0]}"
+        raise Invalid(error.field, f"{name}: {error.message}{local}") from None
+    if raw.kind != "image" or len(raw.classes) != len(named.classes):
+        raise Invalid(
+            "dataset", f"{name}: openml.org's {named.openml} has changed and no longer holds ten classes of images"
         )
-    if known.test_rows and len(raw.x) == known.rows:
-        cut = known.rows - known.test_rows
+    if named.test_rows and len(raw.x) == named.rows:
+        cut = named.rows - named.test_rows
         test = (raw.x[cut:], raw.y[cut:])
-        return dataclasses.replace(raw, x=raw.x[:cut], y=raw.y[:cut], test=test, classes=known.classes)
-    note = "openml.org does not say which rows are the published test; test_fraction decides"
-    return dataclasses.replace(raw, classes=known.classes, notes=(*raw.notes, note))
+        return dataclasses.replace(raw, x=raw.x[:cut], y=raw.y[:cut], test=test, classes=named.classes)
+    note = "openml.org does not mark the published test rows; test_fraction decides"
+    return dataclasses.replace(raw, classes=named.classes, notes=(*raw.notes, note))

@@ -1,7 +1,7 @@
-"""Large CSV files of plain numbers, read in blocks: a line of numbers between brackets is JSON.
+"""Large CSV files of plain numbers, read in blocks: a line of numbers in brackets is JSON.
 
-msgspec's decoder reads decimal numbers in a third of the time of numpy's text reader on 18 digits, rounds them
-correctly, and refuses whatever is not a number. This module explains nothing: what it cannot read is left to
+msgspec's decoder takes a third of the time of numpy's text reader for 18 digits, rounds correctly, and refuses anything
+that is not a number. This module explains no errors: it leaves files it cannot read to
 :mod:`epochtop.engine.data.tables.csv`.
 """
 
@@ -18,136 +18,138 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from epochtop.engine.data.dataset import OnProgress
 from epochtop.engine.data.labels import MISSING, Labels, as_numbers, labels_of, of_names
 from epochtop.engine.data.tables.header import Header
 
 BLOCK_BYTES = 2**18
-"""Small enough that the numbers of a block, as Python objects, stay in the processor's cache."""
+"""Small enough that a block's numbers, as Python objects, stay in the processor's cache."""
 MOST_LINE_BYTES = 2**24
 PART_BYTES, MOST_PROCESSES = 2**25, 8
-"""A process of its own is worth it for this much text."""
+"""Text for which another process pays, and the highest number of processes."""
 MOST_NAMES = 10_000
-"""More names of classes than this are no classes."""
+"""A column with more distinct texts than this is not a label column."""
 
 Floats = npt.NDArray[np.float32]
 _DECODER = msgspec.json.Decoder(list[float])
 
 
 ReadParts = Callable[[BinaryIO, int, int, bytes, int], tuple[Floats, "LabelColumn"]]
-"""From a file that stands behind its header, a number of processes, columns, the delimiter and the place of the label."""
+"""Arguments: file positioned after its header, number of processes, number of columns, delimiter, index of the label."""
 
 
-class OddError(Exception):
-    """The file is not the plain table that this module reads."""
+class NotPlainError(Exception):
+    """The file is not a plain table of numbers with a label column."""
 
 
 def read_blocks(
-    file: BinaryIO, header: Header, target: str, say: Callable[[str], None], read_parts: ReadParts
+    file: BinaryIO, header: Header, target: str, report: OnProgress, read_parts: ReadParts
 ) -> tuple[Header, Floats, Labels] | None:
-    """Features as float32 (rows, features) and labels of a file that stands behind its header; None if it is odd.
+    """Header, features as float32 (rows, features), and labels of a file positioned after its header.
 
-    `read_parts` reads a file in several processes. Needs the memory of the features and some 60 MB. Raises Invalid for a header that cannot be trained on.
+    None if the file is not a plain table. `read_parts` reads a file in several processes. Needs the memory of the
+    features and about 60 MB. Raises Invalid for a header that cannot be trained on.
     """
-    columns, delimiter, label = len(header.names), header.delimiter.encode(), header.place(target)
+    columns, delimiter, label = len(header.names), header.delimiter.encode(), header.label_index(target)
     table = Table(columns, delimiter, label)
-    start, size, told = file.tell(), header.path.stat().st_size, 0
+    start, size, reported = file.tell(), header.path.stat().st_size, 0
     try:
         if (parts := processes(size - start)) > 1:
-            say(f"reading {header.path.name} in {parts} processes")
+            report(f"reading {header.path.name} in {parts} processes")
             x, y = read_parts(file, parts, columns, delimiter, label)
-            return header, x, y.labels(target)
+            return header, x, y.decoded(target)
         for lines in lines_of(file):
             table.add(lines, (size - start) / max(1, file.tell() - start))
-            done = 100 * file.tell() // size
-            if done > told:
-                told = done
-                say(f"reading {header.path.name}: {done} %")
-        return header, table.features(), table.found.labels(target)
-    except (OddError, msgspec.DecodeError, UnicodeDecodeError):
+            percent = 100 * file.tell() // size
+            if percent > reported:
+                reported = percent
+                report(f"reading {header.path.name}: {percent} %")
+        return header, table.features(), table.labels.decoded(target)
+    except (NotPlainError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
 def processes(size_bytes: int) -> int:
-    """How many processes a file of this size is read in: forks of this one, which only Linux does safely."""
+    """Number of processes to read a file of this size with; they are forks, which only Linux does safely."""
     if sys.platform != "linux":
         return 1
     return max(1, min(len(os.sched_getaffinity(0)), MOST_PROCESSES, size_bytes // PART_BYTES))
 
 
 def lines_of(file: BinaryIO, end: int | None = None) -> Iterator[list[bytes]]:
-    """Lines without their ends up to the place `end`, blank ones left out. Raises OddError."""
+    """Lines up to position `end`, without line ends and without empty lines. Raises NotPlainError."""
     rest = b""
     while block := file.read(BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - file.tell())):
         *lines, rest = (rest + block).split(b"\n")
         if len(rest) > MOST_LINE_BYTES:
-            raise OddError
+            raise NotPlainError
         yield [line for line in (line.removesuffix(b"\r") for line in lines) if line]
     yield [rest.removesuffix(b"\r")] if rest.strip() else []
 
 
 @dataclass(frozen=True)
 class LabelColumn:
-    """A label column as it was read, a block after the other: numbers, or codes into `names`."""
+    """A label column, block by block: numbers, or codes into `names`."""
 
     numbers: list[npt.NDArray[np.float64]] = field(default_factory=list)
     codes: list[npt.NDArray[np.int32]] = field(default_factory=list)
     names: dict[bytes, int] = field(default_factory=dict)
 
-    def labels(self, target: str) -> Labels:
-        """Labels of all rows. Raises Invalid where there is one class only."""
+    def decoded(self, target: str) -> Labels:
+        """Labels of all rows. Raises Invalid if there is only one class."""
         if not self.names:
             return labels_of(np.concatenate(self.numbers), target)
         return of_names(_texts(self.names), np.concatenate(self.codes), target)
 
 
 class Table:
-    """The rows read so far; the array has room for more than there are, and `room` is one that cannot grow."""
+    """The rows read so far. The array has spare rows at its end; a `buffer` that is passed in cannot grow."""
 
-    def __init__(self, columns: int, delimiter: bytes, label: int, room: Floats | None = None) -> None:
+    def __init__(self, columns: int, delimiter: bytes, label: int, buffer: Floats | None = None) -> None:
         self._columns, self._delimiter, self._label = columns, delimiter, label
-        self._x = np.empty((0, columns - 1), dtype=np.float32) if room is None else room
-        self._grows = room is None
+        self._x = np.empty((0, columns - 1), dtype=np.float32) if buffer is None else buffer
+        self._grows = buffer is None
         self.rows = 0
-        self.found = LabelColumn()
+        self.labels = LabelColumn()
 
-    def add(self, lines: list[bytes], share: float) -> None:
-        """Read a block of lines; the file has `share` times the rows that were read with it."""
+    def add(self, lines: list[bytes], growth: float) -> None:
+        """Read a block of lines. `growth` estimates the rows of the file as a multiple of the rows up to this block."""
         if not lines:
             return
         if set(map(bytes.count, lines, repeat(self._delimiter))) != {self._columns - 1}:
-            raise OddError
+            raise NotPlainError
         block = self._parsed(lines)
         rows = self.rows + len(block)
         if rows > len(self._x):
             if not self._grows:
-                raise OddError
-            self._x.resize((max(rows, int(rows * share * 1.02)), self._columns - 1), refcheck=False)
+                raise NotPlainError
+            self._x.resize((max(rows, int(rows * growth * 1.02)), self._columns - 1), refcheck=False)
         with np.errstate(over="ignore"):
             self._x[self.rows : rows] = block
         if not np.isfinite(self._x[self.rows : rows]).all():
-            raise OddError  # float64 may hold what float32 does not
+            raise NotPlainError  # float64 holds numbers that float32 does not
         self.rows = rows
 
     def _parsed(self, lines: list[bytes]) -> npt.NDArray[np.float64]:
-        """Features of a block, whose labels are kept: as numbers, unless the first block has others."""
-        if not self.found.names:
+        """Features of a block; stores its labels, as numbers unless the first block has text."""
+        if not self.labels.names:
             try:
                 values = _numbers(lines, self._delimiter, self._columns)
             except msgspec.DecodeError:
                 if self.rows:
                     raise
             else:
-                self.found.numbers.append(values[:, self._label].copy())
+                self.labels.numbers.append(values[:, self._label].copy())
                 return np.delete(values, self._label, axis=1)
-        rests, names = zip(*map(self._apart, lines), strict=True)
-        codes = [self.found.names.setdefault(name, len(self.found.names)) for name in names]
-        if len(self.found.names) > MOST_NAMES:
-            raise OddError
-        self.found.codes.append(np.array(codes, dtype=np.int32))
+        rests, names = zip(*map(self._split, lines), strict=True)
+        codes = [self.labels.names.setdefault(name, len(self.labels.names)) for name in names]
+        if len(self.labels.names) > MOST_NAMES:
+            raise NotPlainError
+        self.labels.codes.append(np.array(codes, dtype=np.int32))
         return _numbers(rests, self._delimiter, self._columns - 1)
 
-    def _apart(self, line: bytes) -> tuple[bytes, bytes]:
-        """A line without its label, and the label."""
+    def _split(self, line: bytes) -> tuple[bytes, bytes]:
+        """A line without its label, and its label."""
         if self._label == self._columns - 1:
             rest, _, name = line.rpartition(self._delimiter)
             return rest, name
@@ -156,28 +158,28 @@ class Table:
         return self._delimiter.join(cells), name
 
     def features(self) -> Floats:
-        """All rows; the room that is left over is given back."""
+        """The features of all rows; frees the spare rows."""
         if self.rows < 2:
-            raise OddError
+            raise NotPlainError
         self._x.resize((self.rows, self._columns - 1), refcheck=False)
         return self._x
 
 
 def _numbers(lines: Sequence[bytes], delimiter: bytes, columns: int) -> npt.NDArray[np.float64]:
-    """Lines of `columns` numbers each, float64 (lines, columns)."""
+    """Lines of `columns` numbers each, as float64 (lines, columns)."""
     text = delimiter.join(lines)
     if b"\r" in text or (delimiter != b"," and b"," in text):
-        raise OddError
+        raise NotPlainError
     numbers = _DECODER.decode(b"[%b]" % (text if delimiter == b"," else text.replace(delimiter, b",")))
     if len(numbers) != len(lines) * columns:
-        raise OddError
+        raise NotPlainError
     return np.array(numbers, dtype=np.float64).reshape(-1, columns)
 
 
 def _texts(names: Iterable[bytes]) -> tuple[str, ...]:
-    """Names of classes as texts; different bytes may be one name with spaces around it, which is odd too."""
+    """Class names as texts. Raises NotPlainError for missing or quoted names, and names that differ only in spaces."""
     texts = tuple(name.decode().strip() for name in names)
-    odd = any(text.lower() in MISSING or '"' in text or "\r" in text for text in texts)
-    if odd or len(set(texts)) < len(texts) or as_numbers(texts) is not None:
-        raise OddError
+    is_special = any(text.lower() in MISSING or '"' in text or "\r" in text for text in texts)
+    if is_special or len(set(texts)) < len(texts) or as_numbers(texts) is not None:
+        raise NotPlainError
     return texts

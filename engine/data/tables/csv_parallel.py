@@ -1,7 +1,7 @@
-"""A large CSV file read by several processes, each a part of its lines, into one array that they share.
+"""A large CSV file read by several processes into one shared array, a part of its lines each.
 
-The processes are forks: they parse, write their rows and labels, and end; they import nothing, start no thread and
-touch no device, which is what makes a fork of a process with threads safe.
+The processes are forks: they parse, write their rows and labels, and exit. They import nothing, start no threads and
+touch no device, which makes forking a process with threads safe.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from epochtop.engine.data.tables.csv_blocks import Floats, LabelColumn, OddError, Table, lines_of
+from epochtop.engine.data.tables.csv_blocks import Floats, LabelColumn, NotPlainError, Table, lines_of
 
 _COUNT_BYTES = 2**22
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Bytes `start` to `end` of a file, which hold `rows` lines."""
+    """Bytes `start` to `end` of a file, with `rows` lines."""
 
     start: int
     end: int
@@ -31,11 +31,11 @@ class _Part:
 
 
 def read_parts(file: BinaryIO, parts: int, columns: int, delimiter: bytes, label: int) -> tuple[Floats, LabelColumn]:
-    """Features float32 (rows, columns - 1) and labels of the file from where it stands. Raises OddError."""
+    """Features, float32 (rows, columns - 1), and labels of the file from its position on. Raises NotPlainError."""
     cut = _cut(file, parts)
     rows = sum(part.rows for part in cut)
     if rows < 2:
-        raise OddError
+        raise NotPlainError
     shared = mmap.mmap(-1, rows * (columns - 1) * 4)
     x = np.frombuffer(shared, dtype=np.float32).reshape(rows, columns - 1)
     started, first = [], 0
@@ -48,7 +48,7 @@ def read_parts(file: BinaryIO, parts: int, columns: int, delimiter: bytes, label
 
 
 def _cut(file: BinaryIO, parts: int) -> list[_Part]:
-    """Parts of about one size that end with their lines."""
+    """Parts of about equal size that end at line ends."""
     start, end = file.tell(), os.fstat(file.fileno()).st_size
     bounds = [start]
     for number in range(1, parts):
@@ -61,7 +61,7 @@ def _cut(file: BinaryIO, parts: int) -> list[_Part]:
 
 
 def _rows(file: BinaryIO, start: int, end: int) -> int:
-    """Lines between two places; the last one may lack its end."""
+    """Number of lines between two positions; the last one may lack its line end."""
     file.seek(start)
     rows, last = 0, b"\n"
     while start < end and (block := file.read(min(_COUNT_BYTES, end - start))):
@@ -71,33 +71,33 @@ def _rows(file: BinaryIO, start: int, end: int) -> int:
 
 
 def _fork(path: str, part: _Part, table: Table) -> tuple[int, int]:
-    """Start a process that reads a part; its number, and the end of a pipe that gives its labels."""
+    """Start a process that reads a part. Returns its id, and a pipe from which to read its labels."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns about forks in a process with threads
         number = os.fork()
     if number:
         os.close(writer)
         return number, reader
     try:
         os.close(reader)
-        found = _read(path, part, table)
+        labels = _read(path, part, table)
         with os.fdopen(writer, "wb") as pipe:
-            pickle.dump(found, pipe, protocol=5)
+            pickle.dump(labels, pipe, protocol=5)
     finally:
-        os._exit(0)  # nothing of the parent's is flushed or closed twice
+        os._exit(0)  # flushes and closes nothing that belongs to the parent
 
 
 def _read(path: str, part: _Part, table: Table) -> LabelColumn | None:
-    """Labels of a part, whose features are in the table's room then; None if it is odd."""
+    """The labels of a part, whose features are then in the table's buffer; None if it is not plain."""
     try:
         with open(path, "rb") as file:
             file.seek(part.start)
             for lines in lines_of(file, part.end):
                 table.add(lines, 1.0)
-    except (OddError, ValueError):  # JSON and UTF-8 raise ValueErrors
+    except (NotPlainError, ValueError):  # JSON and UTF-8 raise ValueErrors
         return None
-    return table.found if table.rows == part.rows else None
+    return table.labels if table.rows == part.rows else None
 
 
 def _answer(number: int, reader: int) -> bytes:
@@ -107,13 +107,13 @@ def _answer(number: int, reader: int) -> bytes:
     return answer
 
 
-def _joined(found: list[LabelColumn | None], parts: int) -> LabelColumn:
-    """Labels of all parts. Raises OddError if one is missing, or they are numbers here and names there."""
-    whole = [part for part in found if part is not None]
-    if len(whole) < parts or len({bool(part.names) for part in whole}) != 1:
-        raise OddError
-    joined = LabelColumn(numbers=[block for part in whole for block in part.numbers])
-    for part in whole:
+def _joined(columns: list[LabelColumn | None], parts: int) -> LabelColumn:
+    """Labels of all parts. Raises NotPlainError if a part is missing, or some have numbers and others names."""
+    plain = [part for part in columns if part is not None]
+    if len(plain) < parts or len({bool(part.names) for part in plain}) != 1:
+        raise NotPlainError
+    joined = LabelColumn(numbers=[block for part in plain for block in part.numbers])
+    for part in plain:
         places = np.array([joined.names.setdefault(name, len(joined.names)) for name in part.names], dtype=np.int32)
         joined.codes.extend(places[block] for block in part.codes)
     return joined

@@ -1,4 +1,7 @@
-"""The header of a CSV file: delimiter, column names, and the column that holds the labels."""
+"""The header of a CSV file: its delimiter, its column names, and the column that holds the labels.
+
+Must never import the readers of tables, which all import it.
+"""
 
 from __future__ import annotations
 
@@ -11,57 +14,54 @@ from epochtop.engine.protocol.spec import Invalid
 
 _DELIMITERS = ",;\t|"
 
-
-_MOST_SHOWN = 40
+_LONGEST_CELL = 40
+"""Characters of a cell that a message quotes."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """The first row of a file."""
+    """The first row of a table."""
 
     path: Path
     delimiter: str
     names: tuple[str, ...]
 
-    def place(self, target: str) -> int:
-        """Where the label column is. Raises Invalid unless the header is one that can be trained on."""
+    def label_index(self, target: str) -> int:
+        """The index of the label column `target`. Raises Invalid if the table cannot be trained on."""
         path, names = self.path, self.names
         if all(map(is_number, names)):
-            raise Invalid("dataset", f"{path}, row 1: the first row must name the columns; it holds numbers only")
-        shown = _on_one_line(", ".join(names[:12]) + (", …" if len(names) > 12 else ""))
+            raise Invalid("dataset", f"{path}, row 1: the header must name the columns, but it holds only numbers")
+        listing = _printable(", ".join(names[:12]) + (", …" if len(names) > 12 else ""))
         if not target:
-            raise Invalid("target", f"name the label column of {path}; it has: {shown}")
+            raise Invalid("target", f"set the label column of {path}; its columns are {listing}")
         if target not in names:
-            raise Invalid("target", f"{path} has no column {target!r}; it has: {shown}")
+            raise Invalid("target", f"{path} has no column {target!r}; its columns are {listing}")
         self.check_names()
         if len(names) < 2:
-            raise Invalid("dataset", f"{path} has only the column {target!r}; a feature column is needed too")
+            raise Invalid("dataset", f"{path} has only the column {target!r}; it needs a feature column too")
         return names.index(target)
 
     def check_names(self) -> None:
-        """Raises Invalid where two columns have one name."""
-        twice = next((name for name in self.names if self.names.count(name) > 1), None)
-        if twice is not None:
-            raise Invalid("dataset", f"{self.path}, row 1: the column {twice!r} is there twice; give each its own name")
+        """Raises Invalid if two columns have the same name."""
+        duplicate = next((name for name in self.names if self.names.count(name) > 1), None)
+        if duplicate is not None:
+            raise Invalid("dataset", f"{self.path}, row 1: the column {duplicate!r} appears twice; rename one of them")
 
 
-def delimiter_of(header: str) -> str:
-    """The one of `, ; tab |` that a header has most of."""
-    return max(_DELIMITERS, key=header.count)
-
-
-def parse_header(path: Path, first: str) -> Header:
-    if not first.strip():
-        raise Invalid("dataset", f"{path} is empty; a header row and at least two rows are needed")
-    delimiter = delimiter_of(first)
+def parse_header(path: Path, line: str, field: str = "dataset") -> Header:
+    """The header in the first line of `path`. The delimiter is the most frequent of `, ; tab |`. Raises Invalid."""
+    if not line.strip():
+        raise Invalid(field, f"{path} is empty; it needs a header row with the column names")
+    delimiter = max(_DELIMITERS, key=line.count)
     try:
-        names = tuple(name.strip() for name in next(csv.reader([first], delimiter=delimiter)))
+        names = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter)))
     except csv.Error as error:
-        raise Invalid("dataset", f"{path}, row 1: {error}") from None
+        raise Invalid(field, f"{path}, row 1: {error}") from None
     return Header(path, delimiter, names)
 
 
 def is_number(text: str) -> bool:
+    """Whether Python reads `text` as a number; `nan` and `inf` are numbers."""
     try:
         float(text)
     except ValueError:
@@ -70,12 +70,14 @@ def is_number(text: str) -> bool:
 
 
 def is_finite(text: str) -> bool:
+    """Whether Python reads `text` as a finite number."""
     return is_number(text) and math.isfinite(float(text))
 
 
-def shortened(text: str) -> str:
-    return repr(text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…")
+def quoted(text: str) -> str:
+    """A cell as a message quotes it, shortened to 40 characters."""
+    return repr(text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…")
 
 
-def _on_one_line(text: str) -> str:
+def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "�" for letter in text)

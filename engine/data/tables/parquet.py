@@ -1,4 +1,4 @@
-"""Tables from Parquet files, read a column at a time, so that a table is in memory once."""
+"""Tables from Parquet files, read column by column, so that memory holds the table only once. Never imports torch."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ import numpy.typing as npt
 
 from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.labels import labels_of
+from epochtop.engine.data.opening import explain_errors
 from epochtop.engine.data.tables.header import Header
 from epochtop.engine.protocol.spec import Invalid
 
 
 def read_parquet(path: Path, target: str) -> RawDataset:
-    """Read a table whose column `target` has the labels. Raises Invalid.
+    """Read a table with the labels in column `target`. Raises Invalid.
 
-    x is float32 where every feature is stored as float32, else float64.
+    x is float32 if all features are stored as float32, else float64.
     """
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise Invalid("dataset", "parquet:PATH needs pyarrow; get it with: pip install 'epochtop[parquet]'") from None
-    if path.is_dir():
-        raise Invalid("dataset", f"{path} is a folder; name a Parquet file in it")
+        raise Invalid(
+            "dataset", "parquet:PATH needs pyarrow; install it with: pip install 'epochtop[parquet]'"
+        ) from None
+    with explain_errors(path, "Parquet file"), open(path, "rb"):
+        pass
     try:
         with ParquetFile(path) as file:
             return _table(path, file, target)
-    except FileNotFoundError:
-        raise Invalid("dataset", f"there is no file {path}") from None
     except (ArrowException, OSError) as error:
         raise Invalid("dataset", f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
 
 
 def _table(path: Path, file: Any, target: str) -> RawDataset:
     schema = file.schema_arrow
-    label = Header(path, "", tuple(schema.names)).place(target)
+    label = Header(path, "", tuple(schema.names)).label_index(target)
     columns = tuple(name for name in schema.names if name != target)
     _check_types(path, schema, columns)
     rows = file.metadata.num_rows
     if rows < 2:
-        raise Invalid("dataset", f"{path} has {rows} rows; at least two are needed")
+        raise Invalid("dataset", f"{path} has {rows} rows; it needs at least two")
     single = all(str(schema.field(name).type) in ("float", "halffloat") for name in columns)
     x = np.empty((rows, len(columns)), dtype=np.float32 if single else np.float64)
     places = [place for place in range(len(schema.names)) if place != label]
@@ -57,20 +58,20 @@ def _table(path: Path, file: Any, target: str) -> RawDataset:
 def _check_types(path: Path, schema: Any, columns: tuple[str, ...]) -> None:
     from pyarrow import types
 
-    fit = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
-    words = [
+    numeric = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
+    others = [
         f"{name!r} ({schema.field(name).type})"
         for name in columns
-        if not any(is_(schema.field(name).type) for is_ in fit)
+        if not any(is_(schema.field(name).type) for is_ in numeric)
     ]
-    if words:
-        which = f"column {words[0]} holds no numbers" if len(words) == 1 else f"{len(words)} columns hold no numbers"
-        named = "" if len(words) == 1 else f": {', '.join(words)}"
-        raise Invalid("dataset", f"{path}: {which}{named}; encode them as numbers or drop them")
+    if others:
+        which = f"column {others[0]} holds no numbers" if len(others) == 1 else f"{len(others)} columns hold no numbers"
+        listing = "" if len(others) == 1 else f": {', '.join(others)}"
+        raise Invalid("dataset", f"{path}: {which}{listing}; encode them as numbers or drop them")
 
 
 def _column(path: Path, file: Any, name: str) -> Any:
-    """A column without gaps."""
+    """A column. Raises Invalid if a value is missing."""
     column = file.read(columns=[name], use_threads=False).column(0)
     if column.null_count:
         row = column.is_null().to_numpy().argmax()
@@ -94,7 +95,7 @@ def _numbers(path: Path, file: Any, schema: Any, name: str) -> npt.NDArray[Any]:
 
 
 def _labels(path: Path, file: Any, schema: Any, target: str) -> Any:
-    """Numbers as an array, everything else as texts."""
+    """Numbers as an array, anything else as texts."""
     from pyarrow import types
 
     kind = schema.field(target).type

@@ -1,7 +1,7 @@
-"""Which processor this is, from what the kernel tells.
+"""Identifies the processor from the kernel's files.
 
-Virtual machines mask names ("AMD EPYC"), Arm says two numbers, so family and model decide, then archspec's
-feature sets. Never py-cpuinfo, whose call costs a second. Must not need a GPU, torch or Textual.
+Virtual machines mask names ("AMD EPYC") and Arm reports two numbers, so family and model decide, then archspec's
+feature sets. Never uses py-cpuinfo, whose call takes a second. Never imports torch or Textual.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from epochtop.engine.hardware.facts import Cache, Cpu, Fact
 
 
 def identify_cpu(roots: Roots = Roots()) -> Cpu:  # noqa: B008 - frozen
-    """The processor. Reads /proc/cpuinfo and /sys (under `roots`), or asks sysctl where there is no /proc."""
+    """The processor, by /proc/cpuinfo and /sys (under `roots`), or by sysctl if there is no /proc."""
     blocks = _blocks(roots)
     if not blocks:
         from epochtop.engine.hardware.cpu.macos import identify_by_sysctl
@@ -37,7 +37,7 @@ def identify_cpu(roots: Roots = Roots()) -> Cpu:  # noqa: B008 - frozen
     vendor = _vendor(first)
     architecture = _microarchitecture(first, vendor)
     performance, efficiency = (_kind_cores(roots, name, cores) for name in ("cpu_core", "cpu_atom"))
-    both = performance is not None and efficiency is not None
+    is_hybrid = performance is not None and efficiency is not None
     model = _model(first, vendor, architecture)
     line = generation(model.value or "", vendor.value, architecture.value)
     base, highest = _clocks(roots, first)
@@ -45,12 +45,12 @@ def identify_cpu(roots: Roots = Roots()) -> Cpu:  # noqa: B008 - frozen
         model=model,
         vendor=vendor,
         microarchitecture=architecture,
-        generation=Fact(line) if line else Fact(reason="neither name nor design tells"),
+        generation=Fact(line) if line else Fact(reason="not known from its name or design"),
         sockets=_sockets(roots, blocks),
         cores=count,
         threads=len(blocks),
-        performance_cores=performance if both else None,
-        efficiency_cores=efficiency if both else None,
+        performance_cores=performance if is_hybrid else None,
+        efficiency_cores=efficiency if is_hybrid else None,
         base_clock_mhz=base,
         max_clock_mhz=highest,
         vector_instructions=_vectors(first),
@@ -59,17 +59,17 @@ def identify_cpu(roots: Roots = Roots()) -> Cpu:  # noqa: B008 - frozen
 
 
 def _blocks(roots: Roots) -> list[dict[str, str]]:
-    """The blocks of /proc/cpuinfo that describe a CPU; what one block alone says is in the first."""
+    """The blocks of /proc/cpuinfo, one per CPU; fields outside these blocks are added to the first."""
     blocks: list[dict[str, str]] = []
     extra: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for block in (roots.proc / "cpuinfo").read_text(errors="replace").split("\n\n"):
             pairs = (line.partition(":") for line in block.splitlines() if ":" in line)
-            found = {name.strip(): value.strip() for name, _, value in pairs}
-            if found.get("processor", "").isdigit():
-                blocks.append(found)
+            fields = {name.strip(): value.strip() for name, _, value in pairs}
+            if fields.get("processor", "").isdigit():
+                blocks.append(fields)
             else:
-                extra |= found  # Arm and POWER put the board after the CPUs
+                extra |= fields  # Arm and POWER list the board after the CPUs
     if blocks:
         blocks[0] = extra | blocks[0]
     return blocks
@@ -112,14 +112,14 @@ def _by_model(vendor: str | None, family: int, model: int, stepping: int) -> str
             return "Skylake" if stepping < 5 else "Cascade Lake" if stepping < 10 else "Cooper Lake"
         return next((name for name, models in INTEL_MODELS.items() if model in models), None)
     if vendor in ("AMD", "Hygon"):
-        for known, name, ranges in AMD_MODELS:
-            if known == family and any(low <= model <= high for low, high in ranges):
+        for table_family, name, ranges in AMD_MODELS:
+            if table_family == family and any(low <= model <= high for low, high in ranges):
                 return name
     return None
 
 
 def _by_features(block: dict[str, str]) -> Fact[str]:
-    """The best of archspec's targets that this CPU's features and vendor allow; never asks the host itself."""
+    """The newest of archspec's targets that this CPU's vendor and features allow; does not query the host."""
     from archspec.cpu import TARGETS
     from archspec.cpu.schema import TARGETS_JSON
 
@@ -130,12 +130,12 @@ def _by_features(block: dict[str, str]) -> Fact[str]:
     exact = [target for target in makers if part and target.cpu_part == part]
     fitting = exact or [target for target in makers if not code and features and target.features <= features]
     if not fitting:
-        return Fact(reason=f"part {part} is not known" if part else "not known from its features")
+        return Fact(reason=f"unknown part {part}" if part else "not known from its features")
     return Fact(spell(max(fitting, key=lambda target: (len(target.ancestors), len(target.features))).name))
 
 
 def spell(name: str) -> str:
-    """archspec's name as its maker writes it: `zen4` is `Zen 4`."""
+    """archspec's name as the vendor writes it: `zen4` is `Zen 4`."""
     if name in SPELLED:
         return SPELLED[name]
     words = re.sub(r"^(zen|power|ampere)(?=\d)", r"\1 ", name.replace("_", " ")).split()
@@ -146,18 +146,18 @@ def spell(name: str) -> str:
 
 
 def _core_sets(roots: Roots) -> set[frozenset[int]]:
-    """The threads of each physical core that is online, from /sys; empty where it does not say."""
+    """The threads of each online physical core, from /sys; empty if it has no such files."""
     pattern = "devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list"
     return {threads for path in roots.sys.glob(pattern) if (threads := _cpu_list(path))}
 
 
 def _cores_by_cpuinfo(blocks: list[dict[str, str]]) -> Fact[int]:
     pairs = {(block.get("physical id"), block["core id"]) for block in blocks if "core id" in block}
-    return Fact(len(pairs)) if pairs else Fact(reason="the kernel does not tell cores from threads")
+    return Fact(len(pairs)) if pairs else Fact(reason="the kernel does not report cores")
 
 
 def _kind_cores(roots: Roots, kind: str, cores: Iterable[frozenset[int]]) -> int | None:
-    """Physical cores of one kind of a hybrid processor; None where there is no such kind."""
+    """Physical cores of one type in a hybrid processor; None if there is no such type."""
     threads = _cpu_list(roots.sys / "devices" / kind / "cpus")
     if not threads:
         return None
@@ -165,7 +165,7 @@ def _kind_cores(roots: Roots, kind: str, cores: Iterable[frozenset[int]]) -> int
 
 
 def _cpu_list(path: Path) -> frozenset[int]:
-    """CPU numbers of a file like `0-3,8`."""
+    """CPU numbers in a file such as `0-3,8`."""
     numbers: set[int] = set()
     with contextlib.suppress(OSError, ValueError):
         for part in path.read_text().strip().split(","):
@@ -177,21 +177,21 @@ def _cpu_list(path: Path) -> frozenset[int]:
 # --- clocks, caches, instructions -------------------------------------------------------------------------
 
 _CPU = "devices/system/cpu"
-_NO_CLOCK = "the kernel does not tell"
-_VIRTUAL = "not shown inside a virtual machine"
+_NOT_REPORTED = "not reported by the kernel"
+_VIRTUAL = "not visible inside a virtual machine"
 
 
 def _sockets(roots: Roots, blocks: list[dict[str, str]]) -> Fact[int]:
-    """Packages by /sys; by /proc/cpuinfo where that is silent. Arm's kernels number them -1 where firmware is silent."""
+    """Sockets by /sys, else by /proc/cpuinfo. Arm kernels number them -1 if the firmware does not report them."""
     texts = {_text(path) for path in roots.sys.glob(f"{_CPU}/cpu[0-9]*/topology/physical_package_id")}
     texts = texts or {block.get("physical id", "") for block in blocks}
     numbers = {text for text in texts if text.isdigit()}
-    return Fact(len(numbers)) if numbers else Fact(reason="the kernel does not tell")
+    return Fact(len(numbers)) if numbers else Fact(reason=_NOT_REPORTED)
 
 
 def _clocks(roots: Roots, block: dict[str, str]) -> tuple[Fact[float], Fact[float]]:
-    """Base and highest clock in MHz, of the fastest core."""
-    untold = _VIRTUAL if "hypervisor" in block.get("flags", "").split() else _NO_CLOCK
+    """Base and highest clock of the fastest core, in MHz."""
+    reason = _VIRTUAL if "hypervisor" in block.get("flags", "").split() else _NOT_REPORTED
     base, highest = (
         _largest(roots, f"{_CPU}/cpu[0-9]*/cpufreq/{name}") for name in ("base_frequency", "cpuinfo_max_freq")
     )
@@ -199,11 +199,11 @@ def _clocks(roots: Roots, block: dict[str, str]) -> tuple[Fact[float], Fact[floa
     named = re.search(r"@ *([\d.]+) *GHz", block.get("model name", ""))
     if base is not None:
         lowest = Fact(base / 1000)
-    elif nominal:  # in MHz; AMD's drivers have it here
+    elif nominal:  # in MHz; from AMD's drivers
         lowest = Fact(nominal)
     else:
-        lowest = Fact(float(named[1]) * 1000) if named else Fact[float](reason=untold)
-    return lowest, Fact(highest / 1000) if highest is not None else Fact(reason=untold)
+        lowest = Fact(float(named[1]) * 1000) if named else Fact[float](reason=reason)
+    return lowest, Fact(highest / 1000) if highest is not None else Fact(reason=reason)
 
 
 def _largest(roots: Roots, pattern: str) -> float | None:
@@ -223,20 +223,20 @@ def _vectors(block: dict[str, str]) -> Fact[tuple[str, ...]]:
 
 
 def _caches(roots: Roots) -> Fact[tuple[Cache, ...]]:
-    """Every cache once, however many CPUs share it."""
-    seen: dict[tuple[int, str], dict[str, int]] = {}
+    """All caches, each counted once however many CPUs share it."""
+    sizes: dict[tuple[int, str], dict[str, int]] = {}
     for folder in roots.sys.glob(f"{_CPU}/cpu[0-9]*/cache/index[0-9]*"):
         level, kind, size = _text(folder / "level"), _text(folder / "type").lower(), _size(_text(folder / "size"))
         if level.isdigit() and size:
-            seen.setdefault((int(level), kind), {})[_text(folder / "shared_cpu_list") or str(folder)] = size
-    if seen:
+            sizes.setdefault((int(level), kind), {})[_text(folder / "shared_cpu_list") or str(folder)] = size
+    if sizes:
         return Fact(
-            tuple(Cache(level, kind, max(each.values()), len(each)) for (level, kind), each in sorted(seen.items()))
+            tuple(Cache(level, kind, max(group.values()), len(group)) for (level, kind), group in sorted(sizes.items()))
         )
-    return Fact(reason="the kernel does not tell")
+    return Fact(reason=_NOT_REPORTED)
 
 
 def _size(text: str) -> int:
-    """Bytes of a size like `48K` or `32768K`."""
-    found = re.fullmatch(r"(\d+)([KMG]?)", text)
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]] if found else 0
+    """Bytes of a size such as `48K` or `32768K`."""
+    match = re.fullmatch(r"(\d+)([KMG]?)", text)
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]] if match else 0

@@ -1,4 +1,4 @@
-"""The processor of a system without /proc: macOS, asked by sysctl."""
+"""Identifies the processor of macOS, which has no /proc, by sysctl. Never imports torch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import platform
 import subprocess
 from collections.abc import Callable
 
-from epochtop.engine.hardware.cpu.tables import generation
+from epochtop.engine.hardware.cpu.tables import clean_name, generation
 from epochtop.engine.hardware.facts import Cache, Cpu, Fact
 
-_UNTOLD = "not told by the system"
+_NOT_REPORTED = "not reported by the system"
 
 
 def _sysctl(name: str) -> str:
@@ -20,8 +20,7 @@ def _sysctl(name: str) -> str:
 
 
 def identify_by_sysctl(ask: Callable[[str], str] = _sysctl) -> Cpu:
-    """The processor of a system without /proc; `ask` answers a sysctl name, empty when unknown."""
-    from epochtop.engine.hardware.cpu.tables import clean_name
+    """The processor of a system without /proc; `ask` returns the value of a sysctl name, empty if unknown."""
 
     def number(name: str) -> int | None:
         text = ask(name)
@@ -35,15 +34,15 @@ def identify_by_sysctl(ask: Callable[[str], str] = _sysctl) -> Cpu:
     return Cpu(
         model=Fact(name) if name else Fact(platform.machine() or None, "the system names no model"),
         vendor=Fact("Apple") if apple else Fact(reason="the system names no vendor"),
-        microarchitecture=Fact(name.removeprefix("Apple ")) if apple else Fact(reason=_UNTOLD),
-        generation=Fact(line) if line else Fact(reason=_UNTOLD),
-        sockets=Fact(sockets) if sockets else Fact(reason=_UNTOLD),
-        cores=Fact(cores) if cores else Fact(reason=_UNTOLD),
+        microarchitecture=Fact(name.removeprefix("Apple ")) if apple else Fact(reason=_NOT_REPORTED),
+        generation=Fact(line) if line else Fact(reason=_NOT_REPORTED),
+        sockets=Fact(sockets) if sockets else Fact(reason=_NOT_REPORTED),
+        cores=Fact(cores) if cores else Fact(reason=_NOT_REPORTED),
         threads=number("hw.logicalcpu") or 1,
         performance_cores=number("hw.perflevel0.physicalcpu") if hybrid else None,
         efficiency_cores=number("hw.perflevel1.physicalcpu") if hybrid else None,
-        base_clock_mhz=Fact(reason=_UNTOLD),
-        max_clock_mhz=Fact(clock / 1e6) if clock else Fact(reason=_UNTOLD),
+        base_clock_mhz=Fact(reason=_NOT_REPORTED),
+        max_clock_mhz=Fact(clock / 1e6) if clock else Fact(reason=_NOT_REPORTED),
         vector_instructions=_vectors(number),
         caches=_caches(number),
     )
@@ -51,16 +50,16 @@ def identify_by_sysctl(ask: Callable[[str], str] = _sysctl) -> Cpu:
 
 def _vectors(number: Callable[[str], int | None]) -> Fact[tuple[str, ...]]:
     names = {"hw.optional.neon": "NEON", "hw.optional.arm.FEAT_BF16": "BF16", "hw.optional.avx2_0": "AVX2"}
-    found = tuple(said for name, said in names.items() if number(name) == 1)
-    return Fact(found) if found else Fact(reason=_UNTOLD)
+    supported = tuple(instructions for name, instructions in names.items() if number(name) == 1)
+    return Fact(supported) if supported else Fact(reason=_NOT_REPORTED)
 
 
 def _caches(number: Callable[[str], int | None]) -> Fact[tuple[Cache, ...]]:
-    """Of the fastest kind of core."""
-    asked = ((1, "data", "l1dcachesize"), (1, "instruction", "l1icachesize"), (2, "unified", "l2cachesize"))
-    found = []
-    for level, kind, name in asked:
+    """Caches of the fastest type of core."""
+    names = ((1, "data", "l1dcachesize"), (1, "instruction", "l1icachesize"), (2, "unified", "l2cachesize"))
+    caches = []
+    for level, kind, name in names:
         size = number(f"hw.perflevel0.{name}") or number(f"hw.{name}")
         if size:
-            found.append(Cache(level, kind, size, 1))
-    return Fact(tuple(found)) if found else Fact(reason=_UNTOLD)
+            caches.append(Cache(level, kind, size, 1))
+    return Fact(tuple(caches)) if caches else Fact(reason=_NOT_REPORTED)

@@ -1,4 +1,4 @@
-"""Tables of processors: who made them, their micro-architecture by family and model, the generation it stands for."""
+"""Tables of processors: vendors, micro-architectures by family and model, generations. Never imports torch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ INTEL_MODELS = {
     "Granite Rapids": (0xAD, 0xAE),
     "Sierra Forest": (0xAF,),
 }
-"""Models of family 6, as in Linux, arch/x86/include/asm/intel-family.h. Skylake-X is told by its stepping."""
+"""Models of family 6, as in Linux, arch/x86/include/asm/intel-family.h. The stepping identifies Skylake-X."""
 
 SPELLED = {"sapphirerapids": "Sapphire Rapids", "cascadelake": "Cascade Lake", "alderlake": "Alder Lake"}
 
@@ -71,13 +71,13 @@ pages; the technical reference manuals of Arm's cores."""
 
 
 def generation(model: str, vendor: str | None, architecture: str | None) -> str | None:
-    """Which generation of its line a processor is, as its maker counts; None where the names do not tell."""
+    """The generation of a processor within its product line, as its vendor counts; None if unknown."""
     if vendor == "Intel":
         return _intel(model, architecture or "")
     if vendor in ("AMD", "Hygon"):
         return _amd(model, architecture or "")
-    if vendor == "Apple" and (found := re.search(r"\bM(\d+)\b", model)):
-        return f"{_ordinal(int(found[1]))} generation Apple silicon"
+    if vendor == "Apple" and (match := re.search(r"\bM(\d+)\b", model)):
+        return f"{_ordinal(int(match[1]))} generation Apple silicon"
     return _ARM.get(architecture or "")
 
 
@@ -86,18 +86,20 @@ def _intel(model: str, architecture: str) -> str | None:
         return _XEON.get(architecture)
     if "Ultra" in model:
         return f"{_CORE_ULTRA[architecture]} generation Core Ultra" if architecture in _CORE_ULTRA else None
-    if found := re.search(r"\bi[3579]-(1[0-4]|[2-9])\d{2,3}", model):  # the number says more than the design does
-        return f"{_ordinal(int(found[1]))} generation Core"
+    if match := re.search(
+        r"\bi[3579]-(1[0-4]|[2-9])\d{2,3}", model
+    ):  # the model number is more precise than the design
+        return f"{_ordinal(int(match[1]))} generation Core"
     return f"{_CORE[architecture]} generation Core" if architecture in _CORE else None
 
 
 def _amd(model: str, architecture: str) -> str | None:
     if "EPYC" in model:
         return _EPYC.get(architecture)
-    if found := re.search(r"\bRyzen (?:\w+ )*?(?:Threadripper )?(?:PRO )?(\d)\d{3}", model):
-        return f"Ryzen {found[1]}000 series"
-    if found := re.search(r"\bRyzen AI\b.*?\b(\d)\d{2}\b", model):
-        return f"Ryzen AI {found[1]}00 series"
+    if match := re.search(r"\bRyzen (?:\w+ )*?(?:Threadripper )?(?:PRO )?(\d)\d{3}", model):
+        return f"Ryzen {match[1]}000 series"
+    if match := re.search(r"\bRyzen AI\b.*?\b(\d)\d{2}\b", model):
+        return f"Ryzen AI {match[1]}00 series"
     return None
 
 
@@ -107,7 +109,7 @@ def _ordinal(number: int) -> str:
 
 
 def vector_instructions(flags: set[str]) -> tuple[str, ...]:
-    """The vector instructions that PyTorch's kernels make use of, by the kernel's names of features."""
+    """The vector instructions that PyTorch's kernels use, from the Linux kernel's feature flags."""
     return tuple(name for name, needed in _VECTORS if needed <= flags)
 
 
@@ -123,11 +125,11 @@ _VECTORS: tuple[tuple[str, set[str]], ...] = (
     ("SVE", {"sve"}),
     ("SVE2", {"sve2"}),
 )
-"""Features as /proc/cpuinfo spells them: Linux, arch/x86/include/asm/cpufeatures.h and arch/arm64/kernel/cpuinfo.c."""
+"""Feature flags as in /proc/cpuinfo: Linux, arch/x86/include/asm/cpufeatures.h and arch/arm64/kernel/cpuinfo.c."""
 
 
 def clean_name(name: str) -> str:
-    """A model name without marks, clock and filler: `Intel Core i7-12800HX`."""
+    """A model name without trademarks, clock and filler words: `Intel Core i7-12800HX`."""
     name = re.sub(r"\((R|TM|r|tm)\)", " ", name)
     name = re.sub(r"\s@.*|\b\d+-Core\b|\bProcessor\b|\bCPU\b|^\d+th Gen\b", " ", name)
     return " ".join(name.split())

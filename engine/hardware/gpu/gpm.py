@@ -1,7 +1,7 @@
-"""How much of a GPU is really used: GPM, NVML's performance monitor, on Hopper and later.
+"""The real use of a GPU: GPM, NVML's performance monitor, on Hopper and later.
 
-"Utilization" says that some kernel ran. One kernel of one thread block makes it 100 %. GPM counts the
-multiprocessors, the tensor cores and the memory bandwidth that were busy, between two readings.
+"Utilization" is the time in which any kernel ran: a single kernel of one thread block makes it 100 %. GPM measures busy
+multiprocessors, tensor cores and memory bandwidth between two readings. Never imports torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SM, _TENSOR, _DRAM = 2, 5, 10
 
 
 class RealUse(NamedTuple):
-    """Percentages; unknown ones with one reason or several."""
+    """Use of multiprocessors, tensor cores and memory bandwidth in percent."""
 
     sm: Fact[float]
     tensor: Fact[float]
@@ -26,35 +26,35 @@ class RealUse(NamedTuple):
 
 
 class Gpm:
-    """Keeps the reading before of each GPU. One thread only."""
+    """Reads the use of each GPU since its previous reading. For one thread."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._before: dict[int, Any] = {}
 
     def read(self, index: int) -> RealUse:
-        """The use since the last call."""
+        """The use of a GPU since the last call."""
         driver = self._driver
         if reason := driver.why_no_use(index):
             return _unknown(reason)
         support = driver.ask_gpu(index, "gpm", self._is_supported)
         if not support.value:
-            old = support.reason in ("", NOT_SUPPORTED, TOO_OLD)
-            return _unknown(OLD_CARD if old else support.reason)
-        taken = driver.ask_gpu(index, "gpm sample", self._take)
-        if taken.value is None:
-            return _unknown(taken.reason)
-        before, self._before[index] = self._before.get(index), taken.value
+            is_old = support.reason in ("", NOT_SUPPORTED, TOO_OLD)
+            return _unknown(OLD_CARD if is_old else support.reason)
+        sample = driver.ask_gpu(index, "gpm sample", self._take_sample)
+        if sample.value is None:
+            return _unknown(sample.reason)
+        before, self._before[index] = self._before.get(index), sample.value
         if before is None:
             return _unknown(FIRST_READING)
-        metrics = driver.ask_gpu(index, "gpm metrics", lambda _gpu: self._compare(before, taken.value))
+        metrics = driver.ask_gpu(index, "gpm metrics", lambda _gpu: self._compare(before, sample.value))
         driver.ask(lambda: driver.nvml.nvmlGpmSampleFree(before))
         return metrics.value if metrics.value is not None else _unknown(metrics.reason)
 
     def _is_supported(self, gpu: Any) -> bool:
         return bool(self._driver.nvml.nvmlGpmQueryDeviceSupport(gpu).isSupportedDevice)
 
-    def _take(self, gpu: Any) -> Any:
+    def _take_sample(self, gpu: Any) -> Any:
         nvml = self._driver.nvml
         sample = nvml.nvmlGpmSampleAlloc()
         try:
@@ -65,13 +65,13 @@ class Gpm:
 
     def _compare(self, before: Any, after: Any) -> RealUse:
         nvml = self._driver.nvml
-        asked = nvml.c_nvmlGpmMetricsGet_t()
-        asked.version, asked.numMetrics = nvml.NVML_GPM_METRICS_GET_VERSION, 3
-        asked.sample1, asked.sample2 = before, after
+        query = nvml.c_nvmlGpmMetricsGet_t()
+        query.version, query.numMetrics = nvml.NVML_GPM_METRICS_GET_VERSION, 3
+        query.sample1, query.sample2 = before, after
         for place, metric in enumerate((_SM, _TENSOR, _DRAM)):
-            asked.metrics[place].metricId = metric
-        nvml.nvmlGpmMetricsGet(asked)
-        return RealUse(*(self._one(asked.metrics[place]) for place in range(3)))
+            query.metrics[place].metricId = metric
+        nvml.nvmlGpmMetricsGet(query)
+        return RealUse(*(self._one(query.metrics[place]) for place in range(3)))
 
     def _one(self, metric: Any) -> Fact[float]:
         nvml = self._driver.nvml

@@ -1,4 +1,4 @@
-"""What a GPU is, as the driver and its name tell. Each field is unknown by itself."""
+"""What a GPU is, by the driver and its product name. Each field can be unknown on its own. Never imports torch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CORES_PER_MULTIPROCESSOR = {
     "10.3": 128, "11.0": 128, "12.0": 128, "12.1": 128,
 }  # fmt: skip
 """float32 results per clock and multiprocessor: CUDA C++ Programming Guide, "Throughput of Native Arithmetic
-Instructions". NVML tells the cores alone."""
+Instructions". NVML reports only the number of cores."""
 
 
 def identify_gpus(driver: Driver) -> tuple[Gpu, ...]:
-    """Every GPU that the driver counts, also those that do not answer."""
+    """Every GPU that the driver lists, including those that do not answer."""
     return tuple(_identify(driver, index) for index in range(driver.count))
 
 
@@ -80,26 +80,26 @@ def _architecture(number: Fact[int]) -> Fact[str]:
     if number.value is None:
         return Fact(reason=number.reason)
     name = _ARCHITECTURES.get(number.value)
-    return Fact(name) if name else Fact(reason=f"newer than this table (NVML's number {number.value})")
+    return Fact(name) if name else Fact(reason=f"newer than this table (NVML number {number.value})")
 
 
 def _multiprocessors(cores: Fact[int], capability: Fact[str]) -> Fact[int]:
     if cores.value is None or capability.value is None:
         return Fact(reason=cores.reason or capability.reason)
-    each = CORES_PER_MULTIPROCESSOR.get(capability.value)
-    if each is None:
-        return Fact(reason=f"cores per multiprocessor of {capability.value} are not in the table")
-    return Fact(cores.value // each)
+    cores_per_sm = CORES_PER_MULTIPROCESSOR.get(capability.value)
+    if cores_per_sm is None:
+        return Fact(reason=f"cores per multiprocessor of compute capability {capability.value} are not in the table")
+    return Fact(cores.value // cores_per_sm)
 
 
 def _memory_type(name: Fact[str]) -> Fact[str]:
-    """NVML has no question for it; some product names say it."""
-    found = re.search(r"\bHBM\w+|\bGDDR\w+", name.value or "")
-    return Fact(found[0]) if found else Fact(reason="NVML does not tell")
+    """Memory type by the product name; NVML has no query for it."""
+    match = re.search(r"\bHBM\w+|\bGDDR\w+", name.value or "")
+    return Fact(match[0]) if match else Fact(reason="not reported by NVML")
 
 
 def _bandwidth(bus_bits: Fact[int], clock_mhz: Fact[int]) -> Fact[float]:
-    """10⁹ bytes a second: NVML's memory clock counts half of the transfers of each line of the bus."""
+    """Bandwidth in 10⁹ bytes per second; each line of the bus makes two transfers per cycle of NVML's memory clock."""
     if bus_bits.value is None or clock_mhz.value is None:
         return Fact(reason=bus_bits.reason or clock_mhz.reason)
     return Fact(bus_bits.value / 8 * clock_mhz.value * 2 / 1000)
@@ -110,19 +110,19 @@ def _bandwidth(bus_bits: Fact[int], clock_mhz: Fact[int]) -> Fact[float]:
 
 def _mig_devices(driver: Driver, index: int) -> Fact[tuple[MigDevice, ...]]:
     if not driver.mig(index).value:
-        return Fact(reason=driver.why_no_use(index) or "MIG is off, or this card has none")
+        return Fact(reason=driver.why_no_use(index) or "MIG is off or not supported")
     handles = driver.ask_gpu(index, "mig devices", lambda gpu: _mig_handles(driver, gpu))
-    return mapped(handles, lambda found: tuple(_mig_device(driver, handle) for handle in found))
+    return mapped(handles, lambda instances: tuple(_mig_device(driver, handle) for handle in instances))
 
 
 def _mig_handles(driver: Driver, gpu: Any) -> list[Any]:
-    nvml, found = driver.nvml, []
+    nvml, handles = driver.nvml, []
     for slot in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
         try:
-            found.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, slot))
+            handles.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, slot))
         except nvml.NVMLError_NotFound:  # an empty slot
             continue
-    return found
+    return handles
 
 
 def _mig_device(driver: Driver, handle: Any) -> MigDevice:
@@ -131,6 +131,6 @@ def _mig_device(driver: Driver, handle: Any) -> MigDevice:
     return MigDevice(
         name=driver.ask(lambda: nvml.nvmlDeviceGetName(handle)),
         uuid=driver.ask(lambda: nvml.nvmlDeviceGetUUID(handle)),
-        memory_bytes=mapped(attributes, lambda found: found.memorySizeMB << 20),
-        multiprocessors=mapped(attributes, lambda found: found.multiprocessorCount),
+        memory_bytes=mapped(attributes, lambda values: values.memorySizeMB << 20),
+        multiprocessors=mapped(attributes, lambda values: values.multiprocessorCount),
     )

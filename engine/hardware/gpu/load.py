@@ -1,4 +1,4 @@
-"""How busy the GPUs are, read again and again. Each field is unknown by itself."""
+"""Reads the load of GPUs. Each field can be unknown on its own. Never imports torch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _SLOWED_BY = (
     (0x02, "application clocks"),
     (0x100, "display clocks"),
 )
-"""nvmlClocksEventReason* of nvml.h, without "GPU is idle", which slows nobody."""
+"""nvmlClocksEventReason* of nvml.h, without "GPU is idle", which is no slowdown."""
 _ALL_LINKS = 0xFFFFFFFF
 _SENT, _RECEIVED = 138, 139
 """NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX and _RX: KiB since the driver was loaded."""
 
 
 class GpuLoads:
-    """Reads the figures of every GPU of a driver. `clock` gives seconds."""
+    """Reads the load of a driver's GPUs. `clock` gives seconds."""
 
     def __init__(self, driver: Driver, processes: Processes, clock: Callable[[], float] = time.monotonic) -> None:
         self._driver, self._processes, self._clock = driver, processes, clock
@@ -38,7 +38,7 @@ class GpuLoads:
         self._links: dict[int, tuple[float, int, int]] = {}
 
     def sample(self, indices: Iterable[int]) -> tuple[GpuSample, ...]:
-        """The figures of these GPUs now."""
+        """The current load of these GPUs."""
         return tuple(self._sample(index) for index in indices)
 
     def _sample(self, index: int) -> GpuSample:
@@ -75,7 +75,7 @@ class GpuLoads:
 
     def _utilization(self, index: int) -> Fact[float]:
         if reason := self._driver.why_no_use(index):
-            return Fact(reason=reason)  # some drivers answer 0 for the parent of slices
+            return Fact(reason=reason)  # some drivers answer 0 for a GPU with MIG instances
         return mapped(self._driver.call(index, "nvmlDeviceGetUtilizationRates"), lambda rates: float(rates.gpu))
 
     def _temperature(self, gpu: Any) -> float:
@@ -89,7 +89,7 @@ class GpuLoads:
         nvml = self._driver.nvml
         try:
             return int(nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu))
-        except nvml.NVMLError_FunctionNotFound:  # drivers before 535 know the older name alone
+        except nvml.NVMLError_FunctionNotFound:  # drivers before 535 know only the older name
             return int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu))
 
     def _pcie(self, index: int, counter: int) -> Fact[float]:
@@ -120,7 +120,7 @@ class GpuLoads:
 
 
 def slowed_by(bits: int) -> tuple[str, ...]:
-    """What holds the clocks back, in words."""
+    """The reasons for reduced clocks in NVML's bit mask."""
     return tuple(name for bit, name in _SLOWED_BY if bits & bit)
 
 

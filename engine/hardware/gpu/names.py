@@ -1,4 +1,4 @@
-"""Reads what a GPU's product name says, by the table in gpus.toml. A name that is not there is said to be not there."""
+"""Reads a GPU's product name by the table in gpus.toml; a name that is not in it stays unknown. Never imports torch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from typing import Any
 from epochtop.engine.hardware.facts import GpuName
 
 TABLE = Path(__file__).with_name("gpus.toml")
-NOT_IN_TABLE = "not in the table"
 
 
 def read_name(name: str) -> GpuName:
-    """What `name`, as the driver gives it, says; all None and no suffix for a name that is not in the table."""
+    """The parts of a product name as the driver reports it; all None for a name that is not in the table."""
     table = _table()
     short = name.strip().removeprefix("NVIDIA ")
     for family in table["family"]:
-        found = re.match(rf"(?:{family['pattern']})(?=Ti\b|\W|$)", short)
-        if found is None:
+        match = re.match(rf"(?:{family['pattern']})(?=Ti\b|\W|$)", short)
+        if match is None:
             continue
-        tier = family.get("tier") or table["tiers"][family["tiers"]].get(found["tier"])
+        tier = family.get("tier") or table["tiers"][family["tiers"]].get(match["tier"])
         if tier is not None:
-            suffix = tuple(said for said, pattern in table["suffixes"].items() if re.search(pattern, short))
+            suffix = tuple(variant for variant, pattern in table["suffixes"].items() if re.search(pattern, short))
             return GpuName(family["generation"], family["architecture"], tier, suffix, family["market"])
     return GpuName()
 

@@ -1,8 +1,8 @@
-"""The line to NVIDIA's driver: every question asked by itself, every refusal a reason.
+"""The connection to NVIDIA's driver: every query on its own, every refusal becomes a reason.
 
-A machine without GPU or driver is normal and comes out as a reason. A card that fails, a field that a card
-does not have, a library of another version: each is an unknown of its own and leaves the rest alone.
-pynvml is imported by :class:`Driver` only. Must not import torch or create a CUDA context.
+A machine without a GPU or a driver is normal and yields a reason. A GPU that fails, a field that a GPU lacks, a library
+of another version: each makes one value unknown and leaves the others alone. Only :class:`Driver` imports pynvml.
+Never imports torch and never creates a CUDA context.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MIG = "MIG is on"
 MISMATCH = "driver and library differ in version: reboot or reload the driver"
 NO_DRIVER = "no NVIDIA driver found"
 NOT_INSTALLED = "the package nvidia-ml-py is not installed"
-TOO_OLD = "this driver is too old to tell"
+TOO_OLD = "this driver is too old to report it"
 
 _REASONS = {
     "LibraryNotFound": NO_DRIVER,
@@ -35,21 +35,21 @@ _REASONS = {
     "ResetRequired": "GPU needs a reset",
     "Timeout": "GPU did not answer in time",
 }
-_FOR_GOOD = {NOT_SUPPORTED, TOO_OLD, UNIFIED}
-"""Reasons that another question will not change."""
+_PERMANENT = {NOT_SUPPORTED, TOO_OLD, UNIFIED}
+"""Reasons that do not change; the query is not repeated."""
 
 
 class Driver:
-    """An open line. Not for several threads at once; never raises for what the driver refuses."""
+    """An open connection, for one thread at a time. Never raises for a query that the driver refuses."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, str], Fact[Any]] = {}
+        self._permanent: dict[tuple[int, str], Fact[Any]] = {}
         self._handles: dict[int, Any] = {}
         self._is_open = False
         self.nvml: Any = None
         self.count = 0
         self.reason = self._open()
-        """Why there are no GPUs; empty when there are some."""
+        """Why there are no GPUs; empty if there are some."""
 
     def _open(self) -> str:
         try:
@@ -66,40 +66,40 @@ class Driver:
         return "" if self.count else count.reason or "driver found, but no NVIDIA GPU"
 
     def close(self) -> None:
-        """Let the driver go."""
+        """Close the connection."""
         if self._is_open:
             self._is_open = False
             self.ask(self.nvml.nvmlShutdown)
 
     def version(self) -> Fact[str]:
-        """Version of the kernel driver, as `550.54.14`."""
+        """Version of the kernel driver, such as `550.54.14`."""
         return self.ask(self.nvml.nvmlSystemGetDriverVersion) if self._is_open else Fact(reason=self.reason)
 
     def cuda_version(self) -> Fact[str]:
-        """The newest CUDA that the driver supports, as `12.4`."""
+        """Newest CUDA version that the driver supports, such as `12.4`."""
         if not self._is_open:
             return Fact(reason=self.reason)
         return self.ask(lambda: _cuda(self.nvml.nvmlSystemGetCudaDriverVersion()))
 
     def mig(self, index: int) -> Fact[bool]:
-        """Whether a card is split into MIG instances."""
+        """Whether a GPU is split into MIG instances."""
         mode = self.ask_gpu(index, "mig", lambda gpu: self.nvml.nvmlDeviceGetMigMode(gpu)[0])
-        if mode.reason in (NOT_SUPPORTED, TOO_OLD):  # what cannot be split is not split
+        if mode.reason in (NOT_SUPPORTED, TOO_OLD):  # a GPU that cannot be split is not split
             return Fact(False)
         return mapped(mode, lambda number: bool(number == self.nvml.NVML_DEVICE_MIG_ENABLE))
 
     def why_no_use(self, index: int) -> str:
-        """Why a card's own use cannot be told: it is split, or perhaps is. Empty where it can."""
+        """Why the use of a GPU is unknown: MIG is on, or may be on. Empty if it is known."""
         mig = self.mig(index)
         if mig.value is None:
             return mig.reason if mig.reason.startswith("GPU") else f"whether MIG is on is unknown: {mig.reason}"
         return MIG if mig.value else ""
 
     def memory(self, index: int) -> tuple[Fact[int], Fact[int], Fact[int]]:
-        """Used, reserved and total memory in bytes; what the driver keeps for itself is not counted as used."""
+        """Used, reserved and total memory in bytes; used memory does not include the driver's reserve."""
         both = self.ask_gpu(index, "memory", self._read_memory)
         if both.reason == NOT_SUPPORTED or (both.value and not both.value[2]):
-            both = self._known[index, "memory"] = Fact(reason=UNIFIED)
+            both = self._permanent[index, "memory"] = Fact(reason=UNIFIED)
         if both.value is None:
             unknown = Fact[int](reason=both.reason)
             return unknown, unknown, unknown
@@ -115,23 +115,23 @@ class Driver:
             return memory.used, None, memory.total
         return memory.used, memory.reserved, memory.total
 
-    # --- asking ---
+    # --- queries ---
 
     def ask_gpu(self, index: int, field: str, question: Callable[[Any], T]) -> Fact[T]:
-        """The answer of one card to `question`, which gets its handle; `field` is remembered if it never can be had."""
-        known = self._known.get((index, field))
-        if known is not None:
-            return known
+        """The answer of one GPU to `question`, called with its handle; a permanent refusal is cached under `field`."""
+        refusal = self._permanent.get((index, field))
+        if refusal is not None:
+            return refusal
         handle = self._handle(index)
         if handle.value is None:
             return Fact(reason=handle.reason)
         answer = self.ask(lambda: question(handle.value))
-        if answer.reason in _FOR_GOOD:
-            self._known[index, field] = answer
+        if answer.reason in _PERMANENT:
+            self._permanent[index, field] = answer
         return answer
 
     def call(self, index: int, function: str, *arguments: Any) -> Fact[Any]:
-        """The answer of one card to a function of pynvml by its name; the arguments follow the handle."""
+        """The answer of one GPU to the pynvml function of this name; `arguments` follow the handle."""
         field = " ".join([function, *map(str, arguments)])
         return self.ask_gpu(index, field, lambda gpu: getattr(self.nvml, function)(gpu, *arguments))
 
@@ -144,7 +144,7 @@ class Driver:
         return Fact(self._handles[index])
 
     def ask(self, question: Callable[[], T]) -> Fact[T]:
-        """The answer to any question, or why there is none."""
+        """The answer to a query, or the reason why there is none."""
         nvml = self.nvml
         try:
             return Fact(question())
@@ -152,7 +152,7 @@ class Driver:
             return Fact(reason=_reason(error))
         except nvml.NVMLLibraryMismatchError:  # not an NVMLError
             return Fact(reason=MISMATCH)
-        except (UnicodeDecodeError, AttributeError):  # garbage in a name; a function this pynvml does not have
+        except (UnicodeDecodeError, AttributeError):  # garbage in a name, or a function that this pynvml lacks
             return Fact(reason="the driver's answer could not be read")
 
 
@@ -160,7 +160,7 @@ def _reason(error: Exception) -> str:
     name = type(error).__name__.removeprefix("NVMLError_")
     if name in _REASONS:
         return _REASONS[name]
-    with contextlib.suppress(Exception):  # __str__ asks the driver for codes it does not know
+    with contextlib.suppress(Exception):  # __str__ asks the driver about codes it does not know
         return f"NVML: {error}"
     return "NVML failed"
 
@@ -170,5 +170,5 @@ def _cuda(number: int) -> str:
 
 
 def mapped(fact: Fact[Any], change: Callable[[Any], T]) -> Fact[T]:
-    """A known value changed; an unknown one as it is."""
+    """Apply `change` to a known value; an unknown value keeps its reason."""
     return Fact(reason=fact.reason) if fact.value is None else Fact(change(fact.value))

@@ -1,4 +1,4 @@
-"""Who holds memory on a GPU: the driver tells process ids, /proc tells whose they are."""
+"""Processes that use a GPU: the driver reports their ids, /proc their users and commands. Never imports torch."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from epochtop.engine.hardware.cgroups import Roots
 from epochtop.engine.hardware.facts import Fact, GpuProcess
 from epochtop.engine.hardware.gpu.nvml import Driver
 
-IN_CONTAINER = "the driver names no processes inside a container"
-ELSEWHERE = "not visible from here: of another container or user"
-NOT_TOLD = "the driver does not tell"
+IN_CONTAINER = "the driver lists no processes inside a container"
+ELSEWHERE = "not visible from here: it belongs to another container or user"
+NOT_REPORTED = "not reported by the driver"
 
 
 class Processes:
-    """Names processes by the /proc of `roots`; `container` says what kind of container this is in."""
+    """Describes processes by the /proc in `roots`; `container` is the type of container this process is in."""
 
     def __init__(self, roots: Roots, container: str) -> None:
         self._roots, self._container = roots, container
 
     def of(self, driver: Driver, index: int) -> Fact[tuple[GpuProcess, ...]]:
-        """The processes on one GPU, those with most memory first."""
-        found: dict[int, GpuProcess] = {}
+        """The processes on one GPU, the one with the most memory first."""
+        processes: dict[int, GpuProcess] = {}
         for kind in ("Compute", "Graphics"):
             answer = driver.ask_gpu(index, kind, partial(_running, driver.nvml, kind))
             if answer.value is None:
                 return Fact(reason=answer.reason)
-            found |= {process.pid: self._named(process) for process in answer.value}
-        if not found and self._container:
+            processes |= {process.pid: self._described(process) for process in answer.value}
+        if not processes and self._container:
             return Fact(reason=IN_CONTAINER)
-        return Fact(tuple(sorted(found.values(), key=lambda process: -(process.memory_bytes.value or 0))))
+        return Fact(tuple(sorted(processes.values(), key=lambda process: -(process.memory_bytes.value or 0))))
 
-    def _named(self, process: Any) -> GpuProcess:
+    def _described(self, process: Any) -> GpuProcess:
         folder = self._roots.proc / str(process.pid)
         memory = process.usedGpuMemory
         command, user = Fact[str](reason=ELSEWHERE), Fact[str](reason=ELSEWHERE)
-        # In a container the driver's numbers are the host's: the same number here is another process.
+        # In a container the driver reports the host's ids; the same id here is another process.
         if not self._container:
             with contextlib.suppress(OSError):
                 words = (folder / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
@@ -48,18 +48,18 @@ class Processes:
         return GpuProcess(
             pid=process.pid,
             user=user,
-            memory_bytes=Fact(memory) if memory is not None else Fact(reason=NOT_TOLD),
+            memory_bytes=Fact(memory) if memory is not None else Fact(reason=NOT_REPORTED),
             command=command,
         )
 
 
 def _running(nvml: Any, kind: str, gpu: Any) -> list[Any]:
-    """By the versions' own names: pynvml refuses the plain one to an older driver. Raises NVMLError."""
+    """The running processes, by versioned names: pynvml's unversioned one fails on older drivers. Raises NVMLError."""
     try:
-        found: list[Any] = getattr(nvml, f"nvmlDeviceGet{kind}RunningProcesses_v3")(gpu)
+        running: list[Any] = getattr(nvml, f"nvmlDeviceGet{kind}RunningProcesses_v3")(gpu)
     except nvml.NVMLError_FunctionNotFound:
-        found = getattr(nvml, f"nvmlDeviceGet{kind}RunningProcesses_v2")(gpu)
-    return found
+        running = getattr(nvml, f"nvmlDeviceGet{kind}RunningProcesses_v2")(gpu)
+    return running
 
 
 def _status(folder: Any, name: str) -> str:

@@ -1,8 +1,8 @@
-"""Which GPUs CUDA shows this environment, and under which numbers.
+"""Which GPUs CUDA shows in this environment, and their numbers. Never imports torch.
 
-Rules: CUDA C++ Programming Guide, "CUDA Environment Variables". CUDA_VISIBLE_DEVICES lists numbers or the beginnings of
-UUIDs; the list ends before the first entry that names nothing; a device named twice hides all of them. CUDA
-numbers by speed unless CUDA_DEVICE_ORDER is PCI_BUS_ID, which is NVML's order.
+Source: CUDA C++ Programming Guide, "CUDA Environment Variables". CUDA_VISIBLE_DEVICES lists numbers or prefixes of
+UUIDs. The list ends at the first entry that matches no GPU; a GPU listed twice hides all GPUs. CUDA orders GPUs by speed
+unless CUDA_DEVICE_ORDER is PCI_BUS_ID, which is NVML's order.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from epochtop.engine.hardware.facts import Fact
 
 VARIABLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
-BY_SPEED = "CUDA numbers these GPUs by speed; torch knows the numbers (--torch)"
+BY_SPEED = "CUDA orders these GPUs by speed; ask torch for the numbers (--torch)"
 HIDDEN = f"hidden by {VARIABLE}"
 
 
 def cuda_indices(
     uuids: Sequence[str | None], names: Sequence[str | None], environment: Mapping[str, str]
 ) -> list[Fact[int]]:
-    """For each GPU in NVML's order its number in CUDA's; `uuids` as `GPU-…`, None where unknown."""
+    """CUDA's number of each GPU, in NVML's order; `uuids` are `GPU-…` or None."""
     text = environment.get(VARIABLE)
     if text is None:
         return _in_cuda_order(names, environment)
@@ -33,26 +33,26 @@ def cuda_indices(
 
 
 def _entries(text: str, uuids: Sequence[str | None]) -> list[int | str]:
-    """The entries up to the first that names no GPU."""
-    found: list[int | str] = []
+    """The entries before the first that matches no GPU."""
+    entries: list[int | str] = []
     for part in (part.strip() for part in text.split(",")):
         if part.isdecimal() and int(part) < len(uuids):
-            found.append(int(part))
+            entries.append(int(part))
         elif part.startswith("GPU-") and _position(part, uuids) >= 0:
-            found.append(part)
+            entries.append(part)
         else:
             break
-    return found
+    return entries
 
 
-def _position(beginning: str, uuids: Sequence[str | None]) -> int:
-    """The only GPU whose UUID begins so; -1 where none or several do."""
-    fitting = [index for index, uuid in enumerate(uuids) if uuid is not None and uuid.startswith(beginning)]
-    return fitting[0] if len(fitting) == 1 else -1
+def _position(prefix: str, uuids: Sequence[str | None]) -> int:
+    """The index of the only GPU whose UUID starts with `prefix`; -1 if there is none or more than one."""
+    matches = [index for index, uuid in enumerate(uuids) if uuid is not None and uuid.startswith(prefix)]
+    return matches[0] if len(matches) == 1 else -1
 
 
 def _orders_agree(names: Sequence[str | None], environment: Mapping[str, str]) -> bool:
-    """Whether CUDA's numbers are NVML's: asked for, or all GPUs equally fast."""
+    """Whether CUDA's order is NVML's: by CUDA_DEVICE_ORDER, or because all GPUs are of one model."""
     return environment.get(ORDER) == "PCI_BUS_ID" or (len(set(names)) == 1 and names[0] is not None) or len(names) == 1
 
 

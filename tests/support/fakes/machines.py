@@ -85,7 +85,7 @@ def a_full_gpu(index: int, **changes: Any) -> Gpu:
         "cuda_cores": Fact(16896),
         "memory_bus_bits": Fact(6144),
         "memory_bandwidth_gbs": Fact(4916.7),
-        "memory_type": Fact(reason="NVML does not tell"),
+        "memory_type": Fact(reason="not reported by NVML"),
         "pcie_generation_max": Fact(5),
         "pcie_width_max": Fact(16),
         "power_limit_default_w": Fact(700.0),
