@@ -133,7 +133,7 @@ def used_of(used_bytes: float | None, total_bytes: float) -> str:
     return f"{used:>{len(total)}} / {total} GiB"
 
 
-def megabytes_a_second(fact: Fact[float]) -> str:
+def megabytes_per_second(fact: Fact[float]) -> str:
     """`  1.0 MB/s`, eleven cells wide, from KiB per second."""
     return f"{UNKNOWN:>6}     " if fact.value is None else f"{fact.value * 1024 / 1e6:>6.1f} MB/s"
 
@@ -169,14 +169,14 @@ class Gauge(NamedTuple):
         label = (self.label.ljust(label_width)[:width], QUIET)
         numbers_role, graph_role = (FAINT, FAINT) if self.old else (TEXT, GRAPH)
         if room < SMALLEST_GRAPH:
-            return row(label, (_that_fit(self.numbers, width - label_width), numbers_role))
+            return row(label, (_leading_numbers(self.numbers, width - label_width), numbers_role))
         numbers = (" " + " ".join(self.numbers), numbers_role)
         if self.reason:
             return row(label, (cut(f"{UNKNOWN} {self.reason}", room).ljust(room), QUIET), numbers)
         return row(label, (self.graph(room), graph_role), numbers)
 
 
-def _that_fit(numbers: Sequence[str], width: int) -> str:
+def _leading_numbers(numbers: Sequence[str], width: int) -> str:
     text = ""
     for number in numbers:
         longer = f"{text} {number}" if text else number
