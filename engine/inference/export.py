@@ -23,7 +23,7 @@ from epochtop.engine.inference import tensorboard
 from epochtop.engine.inference.trained_model import Trained, load, preparation_of, weights
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.reader import read_record
-from epochtop.engine.runs.writer import write_whole
+from epochtop.engine.runs.writer import write_atomically
 from epochtop.engine.tasks.tracebacks import user_line
 
 MOST_ONNX_BYTES = 2**31
@@ -59,7 +59,7 @@ def export_safetensors(run: Path, output: Path | None) -> list[str]:
     found, path = weights(run), output or Path(f"{run.name}.safetensors")
     tensors = {name: tensor.contiguous() for name, tensor in found.tensors.items()}
     with _writing(path):
-        write_whole(path, save(tensors, {"format": "pt", "step": str(found.step), **_about(run)}))
+        write_atomically(path, save(tensors, {"format": "pt", "step": str(found.step), **_about(run)}))
     return [str(path), f'load it with: safetensors.torch.load_file("{path}")  # names and tensors']
 
 
@@ -69,7 +69,7 @@ def export_torch(run: Path, output: Path | None) -> list[str]:
     content = io.BytesIO()
     torch.save(found.tensors, content)
     with _writing(path):
-        write_whole(path, content.getvalue())
+        write_atomically(path, content.getvalue())
     return [str(path), f'load it with: model.load_state_dict(torch.load("{path}", weights_only=True))']
 
 
@@ -84,7 +84,7 @@ def export_onnx(run: Path, output: Path | None) -> list[str]:
     made = _onnx(trained)
     onnx.helper.set_model_props(made, {"step": str(trained.weights.step), **_about(run)})
     with _writing(path):
-        write_whole(path, made.SerializeToString())
+        write_atomically(path, made.SerializeToString())
     inputs = ", ".join(value.name for value in made.graph.input)
     return [str(path), f"it takes prepared rows as {inputs!r}: features scaled as the metadata 'preparation' says"]
 

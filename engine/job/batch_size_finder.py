@@ -16,7 +16,7 @@ import msgspec
 import torch
 
 from epochtop.engine.device.oom import is_out_of_memory
-from epochtop.engine.device.peak import measured, release
+from epochtop.engine.device.peak import measured_peak, release
 from epochtop.engine.device.select import choose_device, free_bytes
 from epochtop.engine.job import state
 from epochtop.engine.job.job import build
@@ -41,7 +41,7 @@ class Search:
         """Take full steps with batches of `size`; whether they stayed within the budget."""
         need: int | None = None
         try:
-            with measured(self.device) as peak:
+            with measured_peak(self.device) as peak:
                 self._steps(size)
             need = peak.bytes
         except (RuntimeError, MemoryError) as error:
@@ -67,13 +67,13 @@ class Search:
             float(loss)  # errors of the device show here
         del kept
 
-    def measured(self) -> list[tuple[int, int]]:
+    def measured_peak(self) -> list[tuple[int, int]]:
         """Tries that gave a figure."""
         return [(size, need) for size, need in self.tries if need is not None]
 
     def row_bytes(self) -> int:
         """Memory of one more row: the slope between the two largest batches."""
-        known = sorted(self.measured())[-2:]
+        known = sorted(self.measured_peak())[-2:]
         if len(known) < 2:
             return known[0][1] // known[0][0] if known else 0
         (few, less), (many, more) = known
@@ -81,7 +81,7 @@ class Search:
 
     def predicted(self, size: int) -> int:
         """What batches of `size` would need, on the line through the two largest that were tried."""
-        largest, need = max(self.measured())
+        largest, need = max(self.measured_peak())
         return need + (size - largest) * self.row_bytes()
 
 
@@ -106,7 +106,7 @@ def find(spec: RunSpec, workload: Workload, margin: float, available: int | None
         rows=rows,
         device=str(device),
         row_bytes=search.row_bytes(),
-        needed_bytes=dict(search.measured())[best],
+        needed_bytes=dict(search.measured_peak())[best],
         budget_bytes=search.budget,
         available_bytes=free,
         margin=margin,

@@ -17,7 +17,7 @@ from epochtop.engine.job.job import Job
 from epochtop.engine.job.state import Values
 from epochtop.engine.protocol.events import Changed
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.index import check_can_go_on
+from epochtop.engine.runs.index import check_can_resume
 from epochtop.engine.runs.reader import read_record
 from epochtop.engine.training import checkpoint, history
 
@@ -99,7 +99,7 @@ class Remains:
 
 def remains(run: Path) -> Remains:
     """Read what is left of a run. Raises Invalid where nothing is left to do or it cannot go on."""
-    check_can_go_on(run)
+    check_can_resume(run)
     return left_of(run)
 
 

@@ -146,7 +146,7 @@ def test_a_line_that_cannot_be_read_is_skipped_and_named(home: Path, capsys: pyt
         (["reads-1", "--quick"], "compare: there is no --quick here"),
         (["nothing"], "there is no result 'nothing' in "),
         ([""], "there is no result '' in "),
-        (["reads"], "'reads' means 2 experiments: reads-7f3a, reads-11c0; give the whole id"),
+        (["reads"], "'reads' matches 2 experiments: reads-7f3a, reads-11c0; use the full id"),
         (["reads-1", "reads-11c0"], "reads-11c0 cannot be compared with itself"),
         (["reads-1", "call"], "reads-11c0 is a result of reads, call-7f3b of call"),
         (["call"], "call-7f3b is the only result of call; `epochtop lab call` measures another"),

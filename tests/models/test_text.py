@@ -100,8 +100,8 @@ def test_rows_longer_than_the_context_are_explained() -> None:
     ("spec", "preparation", "says"),
     [
         (SPEC, images(MNIST), "reads text:PATH"),
-        (changed(model="mlp"), TEXT, "for the transformer"),
-        (changed(heads=3), TEXT, "3 heads do not divide a width of 16"),
+        (changed(model="mlp"), TEXT, "cannot read text:PATH"),
+        (changed(heads=3), TEXT, "width 16 is not a multiple of 3 heads"),
     ],
 )
 def test_what_does_not_fit_is_refused(spec: RunSpec, preparation: object, says: str) -> None:

@@ -78,7 +78,7 @@ def summarize(spec: RunSpec) -> int:
 
 def resume(run: Path, as_json: bool, detach: bool) -> int:
     """Go on with a run that ended before its last step, until it ends. Returns what :func:`train` does."""
-    index.check_can_go_on(run)
+    index.check_can_resume(run)
     return _serve(lambda standby: standby.resume(run), as_json, detach, resumed=True)
 
 
