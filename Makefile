@@ -3,14 +3,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test check format bench screenshots clean
+.PHONY: run test test-all check format bench screenshots clean
 
 run: $(VENV)/.app
 	@$(BIN)/epochtop --start
 
-# What fails beside other tests on a busy machine is run once more, alone; what fails twice has failed.
+# Property tests try a quarter of their examples here, and all of them in test-all.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadgroup || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-all: $(VENV)/.dev
+	HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
-"""`make screenshots`: pictures of the app, made from real runs and measurements on the machine that makes them.
+"""`make screenshots`: pictures of the app, from real runs and measurements on this machine.
 
-`python -m screenshots NAME…` makes those of some experiments of the lab alone.
-Every curve is trained while this runs; nothing is drawn by hand.
+`python -m screenshots NAME…` makes only the pictures of these lab experiments. Every curve is trained while the script runs;
+nothing is drawn by hand.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ SMALL, COMFORTABLE, WIDE = (80, 24), (120, 40), (200, 60)
 RIVAL = RunSpec(threads=1, device="cpu", hidden=(16,), learning_rate=0.05, momentum=0.5, name="momentum-16")
 IRIS = RunSpec(threads=1, device="cpu", save_every=2.0)
 RUNNING = RunSpec(threads=1, device="cpu", save_every=2.0, executor="eager")
-"""Long enough for a picture of it; a graph is done before one is taken."""
+"""Eager, so that it runs long enough for a picture; a graph would finish first."""
 DIVERGING = RunSpec(
     threads=1, device="cpu", learning_rate=3, momentum=0.98, weight_decay=0.5, epochs=2000, name="too-hot"
 )
 
 
 def app_on(home: Path) -> EpochtopApp:
-    """The app as a user has it, on a machine called box."""
+    """The app as users see it, on a machine called box."""
     return EpochtopApp(home, host="box")
 
 
@@ -46,19 +46,19 @@ async def take(
     overlay: str = "",
     live: bool = False,
 ) -> None:
-    """Open a run, wait until `step` is on the screen, press keys, save the picture."""
+    """Open a run, wait until `step` is on the screen, press keys, and save the picture."""
     app = app_on(home)
     async with app.run_test(size=size) as pilot:
-        while not app.furnished or not (app.torch or live):
+        while not app.furnished or not (app.engine.torch or live):
             await pilot.pause(0.05)
-        if app.session is None or app.session.run != run:
+        if app.runs.session is None or app.runs.session.run != run:
             app.open(run)
-        while app.session is None or (app.session.state.step < step and not app.session.state.over):
+        while app.runs.session is None or (app.runs.session.state.step < step and not app.runs.session.state.over):
             await pilot.pause(0.05)
         if overlay:
             await pilot.press("2", *["down"] * list(app.main.runs.summaries).index(overlay), "o", "0")
         await pilot.press(*keys)
-        await pilot.pause(0.3 if live else 2.0)  # the second reading of the machine is the first with a load
+        await pilot.pause(0.3 if live else 2.0)  # the second reading of the machine is the first that has a load
         app.clear_notifications()
         await pilot.pause(0.2)
         app.save_screenshot(f"{name}.svg", str(FOLDER))
@@ -66,7 +66,7 @@ async def take(
 
 
 def pictures(home: Path) -> None:
-    """All of them."""
+    """Make all pictures except those of the lab."""
     rival, diverged, finished = (trained(spec, home) for spec in (RIVAL, DIVERGING, IRIS))
     asyncio.run(take("finished-120x40", home, COMFORTABLE, finished, 20_000))
     asyncio.run(take("finished-80x24", home, SMALL, finished, 20_000))
@@ -80,13 +80,13 @@ def pictures(home: Path) -> None:
 
 
 async def take_result(name: str, home: Path, size: tuple[int, int], run: Path) -> None:
-    """Open what an experiment has measured, save the picture."""
+    """Open the result of an experiment and save the picture."""
     app = app_on(home)
     async with app.run_test(size=size) as pilot:
-        while not app.furnished or not app.torch:
+        while not app.furnished or not app.engine.torch:
             await pilot.pause(0.05)
-        app.attach_lab(run)
-        while not (app.lab.stage.shown and app.lab.stage.shown.state.over):
+        app.lab.open_result(run)
+        while not (app.lab.page.stage.shown and app.lab.page.stage.shown.state.over):
             await pilot.pause(0.05)
         await pilot.pause(1.0)
         app.clear_notifications()
@@ -96,7 +96,7 @@ async def take_result(name: str, home: Path, size: tuple[int, int], run: Path) -
 
 
 def lab_pictures(home: Path, names: tuple[str, ...]) -> None:
-    """What experiments find on this machine; each takes up to a minute."""
+    """Run the experiments and make their pictures; each takes up to a minute."""
     for name in names:
         standby = Standby()
         reply = standby.measure(ExperimentRequest(name=name), find(name).job or RunSpec(), home)
@@ -106,7 +106,7 @@ def lab_pictures(home: Path, names: tuple[str, ...]) -> None:
 
 
 def trained(spec: RunSpec, home: Path) -> Path:
-    """A run that an engine has trained to its end."""
+    """Train a run to its end in an engine; returns its directory."""
     with Engine() as engine:
         run = engine.train(spec, home)
         engine.wait()
@@ -114,7 +114,7 @@ def trained(spec: RunSpec, home: Path) -> Path:
 
 
 def main(names: list[str]) -> None:
-    """Make the pictures in a home folder of their own: all of them, or those of the experiments `names`."""
+    """Make all pictures, or those of the experiments `names`, in a temporary home folder."""
     for name in ("NO_COLOR", "TEXTUAL_THEME"):
         os.environ.pop(name, None)
     with tempfile.TemporaryDirectory() as folder:

@@ -17,14 +17,17 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index
 from epochtop.engine.runs.reader import is_alive, read_record
 from epochtop.engine.runs.writer import create
-from tests.support.engines import Engine
+from tests.support.engines import FRESH, Engine
 from tests.support.fakes import fake_nvml
 from tests.support.ui.apps import Open
 from tests.support.ui.terminals import APP, Terminal
 
 # The machine may be busy: no example fails for being slow, and every run of the tests tries the same examples.
-settings.register_profile("epochtop", deadline=None, derandomize=True, database=None)
-settings.load_profile("epochtop")
+settings.register_profile("full", deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "ci", settings.get_profile("full"), max_examples=settings.get_profile("full").max_examples // 4
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -70,7 +73,7 @@ def engine() -> Iterator[Engine]:
 def iris_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The default run, 20,000 epochs of Iris, finished. Mark its tests `xdist_group("iris")`: it is trained once."""
     folder = tmp_path_factory.mktemp("iris")
-    with Engine() as started:
+    with Engine(FRESH) as started:
         run = started.train(RunSpec(threads=1, device="cpu"), folder)
         assert started.wait() == 0
         yield run

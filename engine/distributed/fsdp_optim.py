@@ -1,4 +1,4 @@
-"""The update rules on shards: as they are where each number is for itself, with an exchange where it is not.
+"""Update rules on shards: unchanged where they work elementwise, with an exchange where they do not.
 
 Nothing here may read a value back from the device.
 """
@@ -20,23 +20,23 @@ from epochtop.engine.step.update_rules import RuleState, Tensors, UpdateRule
 
 
 class RowExchange(Protocol):
-    """Where the rows of a weight lie: from this process's to all of them, and back."""
+    """From this rank's rows of a weight to all rows, and back."""
 
     def gathered(self, name: str, tensor: Tensor) -> Tensor:
         """All rows of `tensor`, which belongs to the weight `name`; enqueued. All ranks must call it."""
         ...
 
-    def mine(self, name: str, whole: Tensor) -> Tensor:
-        """The rows of this process."""
+    def rows_of_rank(self, full: Tensor) -> Tensor:
+        """This rank's rows of `full`."""
         ...
 
 
 def make_update_rule(
     spec: RunSpec, shards: RowExchange, names: Sequence[str], weights: Sequence[nn.Parameter], replicated: Sequence[int]
 ) -> UpdateRule:
-    """The rule that `spec` asks for, on this process's rows of the weights with these names.
+    """The update rule of `spec` on this rank's rows of the weights with these names.
 
-    Those with the numbers in `replicated` are whole everywhere.
+    Every rank has the weights with the numbers in `replicated` in full.
     """
     if spec.precision == "fp16":
         optimizer = torch_rules.torch_optimizer(spec, fused=True)(weights)
@@ -48,22 +48,22 @@ def make_update_rule(
         weights,
         spec.learning_rate,
         spec.weight_decay,
-        lambda own: ShardedMuon(shards, matrices, own, spec.learning_rate, spec.weight_decay),
+        lambda rows: ShardedMuon(shards, matrices, rows, spec.learning_rate, spec.weight_decay),
     )
 
 
 def norm_of_all(replicated: Sequence[int]) -> Callable[[Tensors], Tensor]:
-    """The norm of the gradients of all processes, 0-d, from the rows of this one; enqueued. All must call it.
+    """A function from this rank's gradients to the norm of all ranks' gradients, 0-d; enqueued. All must call it.
 
-    Those with the numbers in `replicated` are whole everywhere.
+    Every rank has the gradients with the numbers in `replicated` in full.
     """
-    everywhere = frozenset(replicated)
+    in_full = frozenset(replicated)
 
     def norm(gradients: Tensors) -> Tensor:
-        own = [gradient for number, gradient in enumerate(gradients) if number not in everywhere]
-        total = torch.nn.utils.get_total_norm(own).square()
+        sharded = [gradient for number, gradient in enumerate(gradients) if number not in in_full]
+        total = torch.nn.utils.get_total_norm(sharded).square()
         dist.all_reduce(total)
-        if everywhere:
+        if in_full:
             total += torch.nn.utils.get_total_norm([gradients[number] for number in replicated]).square()
         return total.sqrt()
 
@@ -71,7 +71,7 @@ def norm_of_all(replicated: Sequence[int]) -> Callable[[Tensors], Tensor]:
 
 
 class ShardedLossScaledRule(LossScaledRule):
-    """A loss scale that all processes share: one that finds an overflow lets all of them skip the step."""
+    """A loss scale that all ranks share: if one rank sees an overflow, all of them skip the step."""
 
     def __init__(
         self,
@@ -86,8 +86,8 @@ class ShardedLossScaledRule(LossScaledRule):
     def _step(self) -> None:
         optimizer = self._optimizers[0]
         self._scaler.unscale_(optimizer)
-        for found in self._scaler._found_inf_per_device(optimizer).values():
-            dist.all_reduce(found, dist.ReduceOp.MAX)
+        for overflow in self._scaler._found_inf_per_device(optimizer).values():
+            dist.all_reduce(overflow, dist.ReduceOp.MAX)
         if self._clip_norm:
             gradients = [weight.grad for weight in self._parameters if weight.grad is not None]
             clip(gradients, self._clip_norm, self._norm)
@@ -95,9 +95,9 @@ class ShardedLossScaledRule(LossScaledRule):
 
 
 class ShardedMuon(UpdateRule):
-    """:class:`torch.optim.Muon` on rows of matrices, as :class:`epochtop.engine.step.torch_rules.Muon` asks for it.
+    """:class:`torch.optim.Muon` on rows of matrices, with the settings of :class:`epochtop.engine.step.torch_rules.Muon`.
 
-    Only the direction has to be whole to be made orthogonal: each process gathers it, one matrix at a time.
+    Only the direction must be complete to be orthogonalized: every rank gathers it, one matrix at a time.
     """
 
     MOMENTUM, EPS, STEPS, COEFFICIENTS = 0.95, 1e-7, 5, (3.4445, -4.7750, 2.0315)
@@ -106,30 +106,30 @@ class ShardedMuon(UpdateRule):
         self,
         shards: RowExchange,
         names: Sequence[str],
-        own: Sequence[Tensor],
+        rows: Sequence[Tensor],
         learning_rate: float,
         weight_decay: float,
     ) -> None:
         self._shards, self._names = shards, names
-        self._own = [weight.detach() for weight in own]
+        self._rows = [weight.detach() for weight in rows]
         self.learning_rate, self._weight_decay = learning_rate, weight_decay
-        self._velocity = [torch.zeros_like(weight) for weight in self._own]
+        self._velocity = [torch.zeros_like(weight) for weight in self._rows]
 
     def __call__(self, gradients: Tensors) -> None:
         from torch.optim._muon import _zeropower_via_newtonschulz as orthogonal
 
         torch._foreach_lerp_(self._velocity, list(gradients), 1 - self.MOMENTUM)
         ahead = torch._foreach_lerp(list(gradients), self._velocity, self.MOMENTUM)
-        torch._foreach_mul_(self._own, 1 - self.learning_rate * self._weight_decay)
-        for name, weight, direction in zip(self._names, self._own, ahead, strict=True):
-            whole = self._shards.gathered(name, direction)
-            step = orthogonal(whole, self.COEFFICIENTS, self.STEPS, self.EPS)
-            rate = self.learning_rate * 0.2 * max(whole.shape) ** 0.5  # as large as AdamW's steps
-            weight.add_(self._shards.mine(name, step), alpha=-rate)
+        torch._foreach_mul_(self._rows, 1 - self.learning_rate * self._weight_decay)
+        for name, weight, direction in zip(self._names, self._rows, ahead, strict=True):
+            full = self._shards.gathered(name, direction)
+            step = orthogonal(full, self.COEFFICIENTS, self.STEPS, self.EPS)
+            rate = self.learning_rate * 0.2 * max(full.shape) ** 0.5  # steps as large as those of AdamW
+            weight.add_(self._shards.rows_of_rank(step), alpha=-rate)
 
     def state_dict(self) -> RuleState:
         return {"momentum_buffer": dict(enumerate(self._velocity))}
 
-    def load_state_dict(self, memory: RuleState, steps: int) -> None:
-        for number, tensor in memory.get("momentum_buffer", {}).items():
+    def load_state_dict(self, state: RuleState, steps: int) -> None:
+        for number, tensor in state.get("momentum_buffer", {}).items():
             self._velocity[number].copy_(tensor)

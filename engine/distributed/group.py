@@ -1,10 +1,10 @@
-"""Several processes that train one model: what they tell each other, and how their gradients meet.
+"""Several processes that train one model: how they exchange orders, gradients and losses.
 
-Rank 0 leads. It alone looks at the clock, reads commands, evaluates and writes; the others take as many steps as
-it orders and wait for the next order. So all agree on every boundary without an exchange a step. Orders travel
-over gloo, on the host; gradients and losses over NCCL between GPUs. DistributedDataParallel averages the
-gradients, and the losses of a window are averaged once, before they leave the device. Where the weights are sharded
-(:mod:`epochtop.engine.distributed.fsdp`) no rank can evaluate or save alone: the others are ordered to take part.
+Rank 0 leads. Only rank 0 looks at the clock, reads commands, evaluates and writes; the other ranks take as many steps as
+it orders and wait for the next order. So all ranks agree on every boundary without an exchange per step. Orders travel
+over gloo, on the host; gradients and losses over NCCL between GPUs. DistributedDataParallel averages the gradients,
+and the losses of a window are averaged once, before they leave the device. If the weights are sharded
+(:mod:`epochtop.engine.distributed.fsdp`), no rank can evaluate or save alone: the others are ordered to take part.
 """
 
 from __future__ import annotations
@@ -37,11 +37,7 @@ from epochtop.engine.job.job import Job
 from epochtop.engine.step.window import LossWindow
 
 FOREVER = datetime.timedelta(days=365)
-"""A pause may last. That a rank has failed is seen by watching it, not by a time-out."""
-
-
-# --- what travels --------------------------------------------------------------------------------------------
-
+"""A pause may last for days. Failed ranks are noticed by watching their processes, not by a time-out."""
 
 _decode = msgspec.json.Decoder(AnyOrder).decode
 
@@ -50,34 +46,34 @@ _decode = msgspec.json.Decoder(AnyOrder).decode
 
 
 class Group:
-    """The processes of one run, seen from one of them. Only one may exist in a process."""
+    """The ranks of one run, seen from one of them. A process can have only one."""
 
-    def __init__(self, store: Any, rank: int, of: int, device: torch.device) -> None:
-        """Waits until all `of` of them are here."""
-        self.rank, self.of, self._device = rank, of, device
+    def __init__(self, store: Any, rank: int, world_size: int, device: torch.device) -> None:
+        """Waits until all `world_size` ranks have joined."""
+        self.rank, self.world_size, self._device = rank, world_size, device
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=of, timeout=FOREVER)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=FOREVER)
 
     def close(self) -> None:
-        """Leave; to be called when no exchange is under way."""
+        """Leave the group. No exchange may be in progress."""
         dist.destroy_process_group()
 
     # --- on the host -------------------------------------------------------------------------------------
 
     def send(self, order: Order) -> None:
-        """Rank 0: tell the others what to do."""
+        """Send an order to the other ranks; for rank 0."""
         text = msgspec.json.encode(order)
         dist.broadcast(torch.tensor(bytearray(text.ljust(ORDER_BYTES)), dtype=torch.uint8), 0)
 
     def receive(self) -> AnyOrder:
-        """The others: wait for an order."""
+        """Wait for an order; for ranks other than 0."""
         buffer = torch.empty(ORDER_BYTES, dtype=torch.uint8)
         dist.broadcast(buffer, 0)
         order: AnyOrder = _decode(bytes(buffer.tolist()))
         return order
 
     def hand_out(self, setup: Setup | None, tensors: Mapping[str, Tensor]) -> tuple[Setup, dict[str, Tensor]]:
-        """Rank 0's setup and the tensors of a checkpoint, which the others get with this call."""
+        """The setup and checkpoint tensors of rank 0 on all ranks. All must call it; others pass None and no tensors."""
         box: list[Any] = [None, None]
         if setup is not None:
             box = [msgspec.json.encode(setup), dict(tensors)]
@@ -85,37 +81,38 @@ class Group:
         return msgspec.json.decode(box[0], type=Setup), box[1]
 
     def generators(self) -> dict[str, Tensor]:
-        """What dropout draws from on every rank but the first, whose own is in every checkpoint. All must call it."""
-        found: dict[str, Tensor] = {}
+        """States of the generators of all ranks but 0, on rank 0. All must call it."""
+        others: dict[str, Tensor] = {}
         for name, state in job_state.generators(self._device).items():
-            states = [torch.empty_like(state) for _ in range(self.of)] if self.rank == 0 else None
+            states = [torch.empty_like(state) for _ in range(self.world_size)] if self.rank == 0 else None
             dist.gather(state, states, 0)
-            found |= {f"{name}.{rank}": other for rank, other in enumerate(states or ()) if rank}
-        return found
+            others |= {f"{name}.{rank}": other for rank, other in enumerate(states or ()) if rank}
+        return others
 
     # --- on the device -----------------------------------------------------------------------------------
 
     def average(self, losses: Tensor) -> None:
-        """The mean over the ranks in place of `losses` (steps,); enqueued. All must call it."""
+        """Replace `losses` (steps,) by their mean over the ranks; enqueued. All must call it."""
         dist.all_reduce(losses)
-        losses /= self.of
+        losses /= self.world_size
 
     def join(self, job: Job, step: int) -> Job:
-        """The job that takes its steps together with the other ranks, from `step` on, with rank 0's weights and buffers."""
+        """The job that takes steps from `step` on together with the other ranks, with rank 0's weights and buffers."""
         if job.spec.shard:
             return fsdp.share(job, step)
         ids = [self._device] if self._device.type == "cuda" else None
-        together = torch.nn.parallel.DistributedDataParallel(job.model, device_ids=ids, gradient_as_bucket_view=True)
-        return job.with_parts(model=together, backward=True, silence=together.no_sync)
+        exchanging = torch.nn.parallel.DistributedDataParallel(job.model, device_ids=ids, gradient_as_bucket_view=True)
+        return job.with_parts(model=exchanging, backward=True, no_sync=exchanging.no_sync)
 
 
-# --- the ranks that follow -----------------------------------------------------------------------------------
+# --- ranks other than 0 -----------------------------------------------------------------------------------
 
 
 def follow_orders(job: Job, group: Group, step: int) -> None:
-    """Do what rank 0 orders, from `step` on, until it says that the run is over."""
+    """Execute the orders of rank 0, from `step` on, until the run ends."""
     window = LossWindow(job.device, step, average=group.average)
-    kept: dict[int, dict[str, Tensor]] = {}
+    copies: dict[int, dict[str, Tensor]] = {}
+    """Evaluated weights by the step of their evaluation."""
     while True:
         match group.receive():
             case TakeSteps() as order:
@@ -129,13 +126,13 @@ def follow_orders(job: Job, group: Group, step: int) -> None:
                     job_state.capture(job)
                 group.generators()
             case Evaluate() as order:
-                kept = {at: copy for at, copy in kept.items() if at == order.best or at > order.judged}
+                copies = {at: copy for at, copy in copies.items() if at == order.best or at > order.arrived}
                 if not order.test:
-                    kept[order.step] = job_state.weights(job)
+                    copies[order.step] = job_state.weights(job)
                 evaluate.enqueue(job, order.test)
             case ShareWeights() as order:
                 assert job.shards is not None
-                job.shards.assemble(job_state.weights(job) if order.step is None else kept[order.step])
+                job.shards.assemble(job_state.weights(job) if order.step is None else copies[order.step])
             case End():
                 return
 

@@ -1,7 +1,7 @@
-"""The other ranks as processes of ours on this machine: started, watched, never left behind.
+"""The other ranks as child processes on this machine: started, watched, never left behind.
 
-A child that ends before its time ends the run, also while rank 0 stands in an exchange that will never be
-completed. A child ends when rank 0 does: it reads a pipe that only rank 0 holds open.
+A child that ends too early ends the run, even if rank 0 waits in an exchange that will never complete. A child ends
+when rank 0 does: it reads a pipe that only rank 0 keeps open.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ from epochtop.engine.distributed.orders import RankFailure, reports
 HERE = "127.0.0.1"
 WATCH_S = 0.05
 TOGETHER_S = 0.3
-"""Ranks that fail because another one did end within about this time."""
+"""Ranks that fail because another one did, end within about this time."""
 GRACE_S = 4.0
-"""How long rank 0 may take to notice by itself that a rank is gone."""
+"""How long rank 0 may take to notice on its own that a rank is gone."""
 FAREWELL_S = 10.0
 
 
 class LocalLauncher(RankLauncher):
-    """`of - 1` processes; `on_hang` ends this one when it does not notice that a child is gone."""
+    """Starts `world_size - 1` processes.
 
-    def __init__(self, of: int, on_hang: Callable[[RankFailure], None]) -> None:
-        self.of = of
+    `on_hang` is called if rank 0 does not notice that a rank is lost; it must end this process.
+    """
+
+    def __init__(self, world_size: int, on_hang: Callable[[RankFailure], None]) -> None:
+        self.world_size = world_size
         self._on_hang = on_hang
         self._children: list[subprocess.Popen[bytes]] = []
         self._reports: Any = None
@@ -47,9 +50,18 @@ class LocalLauncher(RankLauncher):
         _stay_on_this_machine()
         store, port = open_store()
         self._reports = reach_store(port)
-        for rank in range(1, self.of):
-            command = [sys.executable, "-P", "-m", "epochtop.engine", "rank", str(rank), str(self.of), str(port)]
-            # a signal to the terminal's processes is rank 0's to answer
+        for rank in range(1, self.world_size):
+            command = [
+                sys.executable,
+                "-P",
+                "-m",
+                "epochtop.engine",
+                "rank",
+                str(rank),
+                str(self.world_size),
+                str(port),
+            ]
+            # rank 0 alone answers signals to the processes of the terminal
             child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
             self._children.append(child)
         threading.Thread(target=self._watch, name="ranks", daemon=True).start()
@@ -75,37 +87,42 @@ class LocalLauncher(RankLauncher):
                 return None
             time.sleep(WATCH_S)
         time.sleep(TOGETHER_S)
-        with self._lock:
-            return self._blame()
+        until = time.monotonic() + GRACE_S
+        while True:
+            with self._lock:
+                report = self._cause()
+            if report is None or not report.lost or time.monotonic() >= until:
+                return report
+            time.sleep(WATCH_S)  # it failed because another rank is gone, whose process may take longer to end
 
     def _all_live(self) -> bool:
         return self._over.is_set() or all(child.poll() is None for child in self._children)
 
-    def _blame(self) -> RankFailure | None:
-        """A rank that was killed; else the first to report a cause; else one that is gone without a word."""
+    def _cause(self) -> RankFailure | None:
+        """A rank that was killed; else the first to report a cause; else one that ended without a report."""
         gone = {rank: child.returncode for rank, child in enumerate(self._children, 1) if child.poll() is not None}
         killed = [rank for rank, status in gone.items() if status < 0]
         if killed:
             name = signal.Signals(-gone[killed[0]]).name
-            advice = "the system kills a process when memory runs out; `dmesg` tells" if name == "SIGKILL" else ""
+            advice = "possibly out of memory; check `dmesg`" if name == "SIGKILL" else ""
             return RankFailure(rank=killed[0], message=f"rank {killed[0]} was killed by {name}", advice=advice)
-        left = reports(self._reports)
-        causes = [report for report in left if not report.lost]
-        silent = [rank for rank in gone if rank not in {report.rank for report in left}]
+        failures = reports(self._reports)
+        causes = [report for report in failures if not report.lost]
+        silent = [rank for rank in gone if rank not in {report.rank for report in failures}]
         if causes or not silent:
-            return next(iter(causes or left), None)
+            return next(iter(causes or failures), None)
         rank = silent[0]
         return RankFailure(
-            rank=rank, message=f"rank {rank} ended before its time, with status {gone[rank]}; see output.log"
+            rank=rank, message=f"rank {rank} ended too early, with exit status {gone[rank]}; see output.log"
         )
 
     def release(self) -> None:
         self._over.set()
 
     def close(self) -> None:
-        dismissed = self._over.is_set()
+        released = self._over.is_set()
         self._over.set()
-        until = time.monotonic() + (FAREWELL_S if dismissed else 0.0)
+        until = time.monotonic() + (FAREWELL_S if released else 0.0)
         for child in self._children:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, until - time.monotonic()))
@@ -128,11 +145,11 @@ def open_store() -> tuple[Any, int]:
 
 
 def reach_store(port: int) -> Any:
-    """The store that rank 0 opened; every thread needs a connection of its own."""
+    """A connection to the store that rank 0 opened; every thread needs its own."""
     return dist.TCPStore(HERE, port, is_master=False, wait_for_workers=False)  # type: ignore[attr-defined]
 
 
 def _stay_on_this_machine() -> None:
-    """Gloo would look up the name of the host, which fails where there is no network."""
+    """Keep gloo from looking up the host name, which fails without a network."""
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")

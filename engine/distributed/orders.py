@@ -1,4 +1,4 @@
-"""What travels between the ranks of one training: orders, setup and failure reports."""
+"""What travels between the ranks of one run: orders, setup and failure reports."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from epochtop.engine.protocol.events import UNREADABLE, Failed
 from epochtop.engine.protocol.spec import RunSpec
 
 ORDER_BYTES = 512
-"""Room for an order: each travels as one broadcast of a fixed size."""
+"""Size of an order: every order travels as one broadcast of this size."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """What rank 0 asks of the others."""
+    """A request from rank 0 to all other ranks."""
 
 
 class TakeSteps(Order, frozen=True, kw_only=True):
-    """Take `count` steps with this rate before the schedule, and what the schedule remembers."""
+    """Take steps."""
 
     count: int
     learning_rate: float
+    """Learning rate before the schedule."""
     schedule: Values
+    """The schedule's state."""
 
 
 class AverageLosses(Order, frozen=True, kw_only=True):
-    """Average the losses recorded since the last time over the ranks."""
+    """Average the losses since the last window over the ranks."""
 
 
 class ShareState(Order, frozen=True, kw_only=True):
@@ -37,54 +39,59 @@ class ShareState(Order, frozen=True, kw_only=True):
 
 
 class Evaluate(Order, frozen=True, kw_only=True):
-    """Evaluate sharded weights with rank 0, as they are before `step`; keep a copy of them, unless for the final `test`."""
+    """Evaluate sharded weights together with rank 0; keep a copy of them, unless for the final test."""
 
     step: int
+    """Steps taken before this evaluation."""
     test: bool
+    """Whether it is the final test."""
     best: int
-    """Copies of evaluations up to `judged` are not wanted any more, except that of this step."""
-    judged: int
+    """Step of the best evaluation, whose copy is still needed."""
+    arrived: int
+    """Step of the last evaluation whose figures have arrived; copies up to it are dropped, except the best."""
 
 
 class ShareWeights(Order, frozen=True, kw_only=True):
-    """Send the sharded weights that were evaluated before `step`, or those there are now."""
+    """Send sharded weights."""
 
     step: int | None
+    """Step of the evaluation whose copy is meant; None for the current weights."""
 
 
 class End(Order, frozen=True, kw_only=True):
-    """The run is over."""
+    """The run has ended."""
 
 
 AnyOrder = TakeSteps | AverageLosses | ShareState | Evaluate | ShareWeights | End
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rank must know to build the same job as rank 0."""
+    """What a rank needs to build the job of rank 0."""
 
     spec: RunSpec
     step: int
+    """Steps taken already."""
     values: Values | None
-    """Of the checkpoint that the run goes on from; None at the beginning."""
+    """Plain values of the checkpoint that the run continues from; None for a new run."""
 
 
 class RankFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """How a rank failed, in its own words."""
+    """How a rank failed."""
 
     rank: int
     message: str
     advice: str = ""
     traceback: str = ""
     lost: bool = False
-    """Whether it failed only because another one was gone."""
+    """Whether it failed only because another rank was gone."""
 
     def event(self, step: int) -> Failed:
-        """The end of a run in which `step` steps were taken."""
+        """The last event of a run that failed after `step` steps."""
         return Failed(time=time.time(), step=step, message=self.message, advice=self.advice, traceback=self.traceback)
 
 
 class RankError(RuntimeError):
-    """Another rank has ended before its time."""
+    """Another rank has ended too early."""
 
     def __init__(self, report: RankFailure) -> None:
         super().__init__(report.message)
@@ -92,28 +99,29 @@ class RankError(RuntimeError):
 
 
 REPORTS = "reports"
+"""Key of the number of reports in a store."""
 
 
 def leave_report(store: Any, report: RankFailure) -> None:
-    """Put a report where rank 0 finds it. The first one to come tells the cause: the others follow from it."""
+    """Put a report into the store for rank 0. The first report shows the cause: the others follow from it."""
     number = store.add(REPORTS, 1)
     store.set(f"{REPORTS}/{number}", msgspec.json.encode(report))
 
 
 def reports(store: Any) -> list[RankFailure]:
-    """All that were left, the first one first."""
-    found: list[RankFailure] = []
+    """All reports in the store, the first one first."""
+    failures: list[RankFailure] = []
     try:
-        while store.check([f"{REPORTS}/{len(found) + 1}"]):
-            found.append(msgspec.json.decode(store.get(f"{REPORTS}/{len(found) + 1}"), type=RankFailure))
-    except (RuntimeError, *UNREADABLE):  # the store is gone with the process that held it
+        while store.check([f"{REPORTS}/{len(failures) + 1}"]):
+            failures.append(msgspec.json.decode(store.get(f"{REPORTS}/{len(failures) + 1}"), type=RankFailure))
+    except (RuntimeError, *UNREADABLE):  # the store is gone with the process that opened it
         pass
-    return found
+    return failures
 
 
 BROKEN = re.compile(r"gloo|nccl|connection (was )?(closed|reset|refused|aborted)|broken pipe|tcpstore", re.IGNORECASE)
 
 
 def is_loss_of_others(error: BaseException) -> bool:
-    """Whether an exchange was broken, as it is when another rank ends."""
+    """Whether an exchange between ranks broke off, as it does when another rank ends."""
     return isinstance(error, RuntimeError) and bool(BROKEN.search(str(error)))

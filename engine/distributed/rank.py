@@ -25,10 +25,10 @@ SEEDS = 2**63
 
 
 def main(arguments: list[str]) -> int:
-    """Entry of `python -m epochtop.engine rank RANK OF PORT`. Rank 0 starts it and holds the other end of its input."""
-    rank, of, port = map(int, arguments)
+    """Entry of `python -m epochtop.engine rank RANK WORLD_SIZE PORT`, which rank 0 starts with a pipe as input."""
+    rank, world_size, port = map(int, arguments)
     threading.Thread(target=_end_with_rank_0, daemon=True).start()
-    return serve(reach_store(port), rank, of, local_rank=rank)
+    return serve(reach_store(port), rank, world_size, local_rank=rank)
 
 
 def _end_with_rank_0() -> None:
@@ -36,7 +36,7 @@ def _end_with_rank_0() -> None:
     os._exit(1)
 
 
-def serve(store: Any, rank: int, of: int, local_rank: int) -> int:
+def serve(store: Any, rank: int, world_size: int, local_rank: int) -> int:
     """Be rank `rank` of a run, to its end. Returns the exit status; a failure is reported in the store."""
     task = ""
     try:
@@ -46,7 +46,7 @@ def serve(store: Any, rank: int, of: int, local_rank: int) -> int:
             return 0
         for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)  # rank 0 answers them: it stops the run in order
-        group = Group(store, rank, of, torch.device(f"cuda:{local_rank}" if kind == "cuda" else kind))
+        group = Group(store, rank, world_size, torch.device(f"cuda:{local_rank}" if kind == "cuda" else kind))
         setup, tensors = group.hand_out(None, {})
         task = setup.spec.task
         job = _build(setup, tensors, rank, f"cuda:{local_rank}" if kind == "cuda" else "")

@@ -1,6 +1,4 @@
-"""How steps are executed: one after the other, as a recorded graph, or compiled; and the choice between these.
+"""How steps are executed: eagerly, as a recorded graph, or compiled; and the choice between these.
 
-Every executor takes the steps that :func:`epochtop.engine.step.step.make_step` describes; none of them reads the device.
-
-Never imports training.
+Every executor takes the steps of :func:`epochtop.engine.step.step.make_step`. Never imports training; never reads the device.
 """

@@ -1,9 +1,9 @@
-"""`auto`: whether the steps of a run become a graph, from which step on, and whether it is as fast as it should be.
+"""`auto`: whether a run switches from eager steps to a graph, and at which step.
 
-Whether it is tried and from which step on it is used is computed from the job alone, so that runs that are repeated
-have the same losses bit for bit. The run begins eagerly at once; the graph is built beside it. Before it is used, a
-few steps are taken both ways and undone: one that is wrong or clearly not faster is not used, which the log keeps, so
-that a run that goes on after a kill decides alike.
+Whether a graph is tried, and at which step it takes over, is computed from the job alone, so that a repeated run has the
+same losses bit for bit. The run starts eagerly at once; the graph is built at the same time. Before the switch, a few steps
+are taken both ways and undone. A graph with wrong losses, or one that is not clearly faster, is not used. The log records
+this decision, so that a run that continues after a kill makes the same one.
 """
 
 from __future__ import annotations
@@ -20,42 +20,45 @@ from torch import Tensor
 from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.eager import Eager
 from epochtop.engine.execution.executor import Executor, Rate, Unsupported
-from epochtop.engine.execution.inputs import rows_a_step, untouched
+from epochtop.engine.execution.inputs import rows_per_step, untouched
 from epochtop.engine.job.job import Job
 from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.engine.step.window import LossWindow
 
 OVERHEAD_S = 4e-6
-"""What an operator costs beside its arithmetic, about: 4 … 10 µs were measured on the CPU, launches included on GPUs."""
+"""Approximate overhead of an operator: 4 … 10 µs were measured on the CPU, and on GPUs with the launch."""
 FLOPS = {"cpu": 2e10, "cuda": 1e13}
-"""Arithmetic of one thread in C (33 GFLOP/s were measured on AVX2), and of a GPU, judged low."""
+"""Low estimates of the speed of one thread in C (33 GFLOP/s were measured on AVX2) and of a GPU."""
 LEAST_S = {"cpu": 0.4, "cuda": 3.0}
-"""Overhead that a run must have left for a graph to pay. On a GPU the capture holds the run up."""
+"""Smallest total overhead for which a graph pays off. On a GPU the capture delays the run."""
 EAGER_CALLS = 10_000
-"""Operators of the steps before the graph is used: some tenths of a second, about what a compiler needs."""
+"""Operators to execute before the graph takes over: some tenths of a second, about the time of a compiler."""
 CALLS = 40
-"""Operators of a step, as long as it has not been recorded."""
+"""Assumed operators per step, before the step has been recorded."""
 CLEARLY_FASTER = 0.9
-"""Share of an eager step's time that a step must stay below."""
-SAME, JUDGED = 1e-4, 3
-"""Relative difference of losses that is rounding in so many steps."""
-TRIAL_S, MANY = 0.02, 10_000
+"""A graph's step must take less than this share of an eager step's time."""
+SAME, COMPARED_STEPS = 1e-4, 3
+"""Relative difference of losses that rounding may cause in this number of steps."""
+TRIAL_S, MAX_TRIAL_STEPS = 0.02, 10_000
 """How long steps are timed, and how many at most."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """An executor that is faster, and the measurement that says so."""
+class FasterExecutor:
+    """An executor that is faster than eager steps, and the measurement."""
 
     executor: Executor
     why: str
 
 
 class ExecutorSearch:
-    """One run's search. `at` is the step at which the graph is due; None where eager steps stay, for the reason `why`."""
+    """The search of one run.
+
+    `at` is the step at which the graph takes over; None for eager steps, for the reason in `why`.
+    """
 
     def __init__(self, job: Job, step: int, rate: Rate) -> None:
-        """Begins to build where it pays, for a run that is about to take its steps from `step` on."""
+        """Starts to build the graph, if it pays off, for a run that takes its steps from `step` on."""
         self._job, self._rate = job, rate
         self._graph: CGraph | None = None
         self._building: Thread | None = None
@@ -64,19 +67,19 @@ class ExecutorSearch:
         self.why = ""
         try:
             self.at = self._plan(step)
-        except Unsupported as unfit:
-            self.why = str(unfit)
+        except Unsupported as reason:
+            self.why = str(reason)
 
     def _plan(self, step: int) -> int | None:
         job, kind = self._job, self._job.device.type
         if job.spec.task:
             raise Unsupported(
-                "what your own code does beside its operators would not be repeated; executor=graph if nothing is"
+                "graph replay would skip Python side effects in your code; set executor=graph if it has none"
             )
         if job.spec.processes > 1 or kind not in FLOPS:
             return None
         if operations(job) / FLOPS[kind] > CALLS * OVERHEAD_S:
-            raise Unsupported("its operators are large")
+            raise Unsupported("its operators are large, so a graph saves little")
         if CALLS * OVERHEAD_S * job.plan.steps < LEAST_S[kind]:
             return None
         if kind == "cuda":
@@ -84,7 +87,7 @@ class ExecutorSearch:
         self._graph = CGraph(job)
         at = _due(self._graph.calls, step, job)
         if at is not None:
-            self._building = Thread(target=self._build, args=(self._graph.build,), daemon=True, name="builds a graph")
+            self._building = Thread(target=self._build, args=(self._graph.build,), daemon=True, name="graph builder")
             self._building.start()
         return at
 
@@ -95,20 +98,20 @@ class ExecutorSearch:
             self._error = error
 
     def wait(self, seconds: float) -> bool:
-        """Give the compiler so much time. Whether it is done."""
+        """Wait up to `seconds` for the compiler. Whether it has finished."""
         if self._building is not None:
             self._building.join(seconds)
         return self._building is None or not self._building.is_alive()
 
-    def result(self, step: int) -> Found | None:
-        """The graph, if it is right and faster than eager steps. Ends the search."""
+    def result(self, step: int) -> FasterExecutor | None:
+        """The graph, if its losses are right and it is faster than eager steps. Ends the search."""
         self.at = None
         try:
             if self._error is not None:
                 raise self._error
-            return self._judged(self._graph or self._captured(), step)
-        except Unsupported as unfit:
-            self.why = str(unfit)
+            return self._compared(self._graph or self._captured(), step)
+        except Unsupported as reason:
+            self.why = str(reason)
             return None
 
     def _captured(self) -> Executor:
@@ -116,57 +119,58 @@ class ExecutorSearch:
 
         return captured(self._job)
 
-    def _judged(self, executor: Executor, step: int) -> Found:
+    def _compared(self, executor: Executor, step: int) -> FasterExecutor:
         if wrong := difference(self._job, executor, step, self._rate):
             raise Unsupported(wrong)
-        seconds, fast = (step_seconds(self._job, each, step, self._rate) for each in (Eager(self._job), executor))
-        told = f"a step takes {format_quantity(fast, 's')} instead of {format_quantity(seconds, 's')}"
-        if fast > CLEARLY_FASTER * seconds:
-            raise Unsupported(f"as a graph {told}")
-        return Found(executor, told)
+        eager_s = step_seconds(self._job, Eager(self._job), step, self._rate)
+        graph_s = step_seconds(self._job, executor, step, self._rate)
+        times = f"a step takes {format_quantity(graph_s, 's')} instead of {format_quantity(eager_s, 's')}"
+        if graph_s > CLEARLY_FASTER * eager_s:
+            raise Unsupported(f"as a graph {times}")
+        return FasterExecutor(executor, times)
 
 
 def _due(calls: int, step: int, job: Job) -> int | None:
-    """The step at which so many operators a step have been taken; None where a run is past it, or over before."""
+    """The step at which a graph of `calls` operators takes over; None if that is before `step` or after the run's end."""
     at = max(1, EAGER_CALLS // calls)
     return at if step <= at < job.plan.steps else None
 
 
 def operations(job: Job) -> float:
-    """Floating-point operations of a step, about: forward and twice that backward, for each parameter and row."""
-    return 6.0 * job.plan.parameters * rows_a_step(job)
+    """Approximate floating-point operations of a step: 2 forward and 4 backward, per parameter and row."""
+    return 6.0 * job.plan.parameters * rows_per_step(job)
 
 
 def difference(job: Job, executor: Executor, step: int, rate: Rate) -> str:
-    """What is wrong with the losses of an executor, laid beside eager ones; empty if nothing is."""
+    """How the losses of an executor differ from eager ones; empty if they do not."""
     if job.spec.dropout:
-        return ""  # other random numbers
+        return ""  # the random numbers differ
     eager, other = _trial(job, Eager(job), step, rate)[0], _trial(job, executor, step, rate)[0]
     close = torch.allclose(eager, other, rtol=SAME, atol=1e-5, equal_nan=True)
-    return "" if close else f"its losses are others: {other.tolist()} instead of {eager.tolist()}"
+    return "" if close else f"its losses differ: {other.tolist()} instead of {eager.tolist()}"
 
 
 def step_seconds(job: Job, executor: Executor, step: int, rate: Rate) -> float:
     """Median seconds of a step."""
     times: list[float] = []
     while len(times) < 5:
-        times.append(_trial(job, executor, step, rate, MANY, TRIAL_S / 5)[1])
+        times.append(_trial(job, executor, step, rate, MAX_TRIAL_STEPS, TRIAL_S / 5)[1])
     return sorted(times)[len(times) // 2]
 
 
 def _trial(
-    job: Job, executor: Executor, step: int, rate: Rate, steps: int = JUDGED, most_s: float = math.inf
+    job: Job, executor: Executor, step: int, rate: Rate, steps: int = COMPARED_STEPS, max_s: float = math.inf
 ) -> tuple[Tensor, float]:
-    """Losses of some steps that are undone, on the host, and the seconds of one."""
+    """Losses of some steps, on the host, and seconds per step. The steps are undone."""
     steps = min(steps, max(1, job.plan.steps - step))
     with untouched(job):
-        window, taken = LossWindow(job.device), 0
-        begun = perf_counter()
-        while taken < steps and perf_counter() - begun < most_s:
-            taken += executor.take(window, step + taken, steps - taken, rate)
+        window, done = LossWindow(job.device), 0
+        started_at = perf_counter()
+        while done < steps and perf_counter() - started_at < max_s:
+            done += executor.run(window, step + done, steps - done, rate)
         if job.device.type == "cuda":
             torch.cuda.synchronize(job.device)
-        took = perf_counter() - begun
+        seconds = perf_counter() - started_at
         reading = window.turn(0.0) or window.drain()
     assert reading is not None
-    return reading.losses.cpu(), took / taken
+    return reading.losses.cpu(), seconds / done

@@ -1,8 +1,8 @@
-"""`graph` on CUDA: whole steps captured in a CUDA graph and replayed, without a launch of each kernel by the host.
+"""`graph` on CUDA: complete steps captured in a CUDA graph and replayed, so that the host does not launch every kernel.
 
-Everything that changes from step to step lies in tensors that are filled before a replay: the numbers of the rows, the
-factors of the update or torch's own learning rate. So a new learning rate needs no new capture. Nothing here waits
-for the device but the pace that is taken once, before the first replay that counts.
+Everything that changes from step to step is in tensors that are filled before a replay: row numbers, and the factors of
+the update rule or the learning rate of torch's optimizer. So a new learning rate needs no new capture. Only one measurement
+waits for the device, before training begins.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.execution.executor import Executor, Rate, Unsupported
-from epochtop.engine.execution.inputs import PickedRows, Sizes, factors_of, kinds, rows_a_step, sizes_of, untouched
+from epochtop.engine.execution.inputs import (
+    PickedRows,
+    Sizes,
+    factors_of,
+    possible_sizes,
+    rows_per_step,
+    sizes_of,
+    untouched,
+)
 from epochtop.engine.job.job import Job
 from epochtop.engine.step.batches import FullBatch, ResidentBatches
 from epochtop.engine.step.step import Step, make_step
@@ -26,24 +34,24 @@ from epochtop.engine.step.update_rules import InPlaceRule
 from epochtop.engine.step.window import LossWindow
 
 WARM_UP = 3
-"""Steps that are taken before a capture, so that libraries and autograd have made what they keep."""
+"""Steps taken before a capture, so that libraries and autograd have allocated what they keep."""
 REPLAY_S = 0.005
-"""How long one replay may last on the device."""
-MOST_STEPS = 256
-"""Steps of a graph: every one is some twenty nodes, and a graph of many takes long to make."""
+"""How long one replay may take on the device."""
+MAX_STEPS = 256
+"""Most steps of a graph: every step is some twenty nodes, and capturing many nodes takes long."""
 
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
-"""Makes of a function that enqueues work one that enqueues the same work again."""
+"""From a function that enqueues work to one that enqueues the same work again."""
 
 
 def capture(enqueue: Callable[[], None]) -> Callable[[], None]:
-    """A CUDA graph of what `enqueue` does; random numbers are new ones in every replay."""
+    """A CUDA graph of what `enqueue` does; every replay draws new random numbers."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):
             enqueue()
-        with _waiting_forbidden():  # a step that waits would break a capture for good
+        with _waiting_forbidden():  # a step that waits would break the capture irreparably
             enqueue()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
@@ -55,31 +63,31 @@ def capture(enqueue: Callable[[], None]) -> Callable[[], None]:
 
 @contextmanager
 def _waiting_forbidden() -> Iterator[None]:
-    """What makes the host wait for the device raises RuntimeError."""
-    before = torch.cuda.get_sync_debug_mode()
+    """Raise RuntimeError for every operation that makes the host wait for the device."""
+    mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is called a prototype
+        warnings.simplefilter("ignore")  # torch warns that it is a prototype
         torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:
-        torch.cuda.set_sync_debug_mode(before)
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 @dataclass(frozen=True)
 class _Captured:
-    """A graph of some steps, what it reads and what it leaves."""
+    """A graph of some steps, its inputs and its outputs."""
 
     replay: Callable[[], None]
     rows: Tensor
     factors: Tensor
     losses: Tensor
     steps: list[Step]
-    """What was captured: it holds tensors that replays read."""
+    """The captured steps, which own tensors that replays read."""
 
 
 class CudaGraph(Executor):
-    """Captures graphs of many steps and of one, for each number of rows that a step can take."""
+    """Captures graphs of many steps and of one step, for every number of rows of a step."""
 
     def __init__(
         self,
@@ -89,9 +97,9 @@ class CudaGraph(Executor):
         make: Callable[..., Step] | None = None,
         name: str = "graph",
     ) -> None:
-        """Captures one step. `steps` a graph are found by timing it, unless they are given. Raises Unfit.
+        """Captures graphs of one step and of `steps` steps; by default as many as fit into `REPLAY_S`. Raises Unsupported.
 
-        `make` makes the step that is captured, from the same arguments as :func:`tensor_step`.
+        `make` makes the step to capture, from the arguments of :func:`tensor_step`.
         """
         _check(job)
         self.name = name
@@ -99,28 +107,28 @@ class CudaGraph(Executor):
         self._captured: dict[tuple[Sizes, int], _Captured] = {}
         self._rate = torch.zeros((), device=job.device)
         if isinstance(job.update, TorchRule):
-            job.update.take_rate_from(self._rate)
-            with untouched(job):  # else what the trial steps remember could not be undone
-                job.update.begin()
-        for sizes in kinds(job):
+            job.update.keep_rate_in(self._rate)
+            with untouched(job):  # the state must exist, so that trial steps can be undone
+                job.update.create_state()
+        for sizes in possible_sizes(job):
             self._get(sizes, 1)
-        one = self._get(next(kinds(job)), 1)
+        one_step = self._get(next(possible_sizes(job)), 1)
         self._step_s = 0.0
         if steps is None:
             with untouched(job):
-                self._step_s = _seconds(one.replay)
-            steps = max(1, min(int(REPLAY_S / self._step_s), MOST_STEPS, steps_an_epoch(job)))
+                self._step_s = _seconds(one_step.replay)
+            steps = max(1, min(int(REPLAY_S / self._step_s), MAX_STEPS, steps_per_epoch(job)))
         self._steps = steps
-        self._get(next(kinds(job)), steps)
+        self._get(next(possible_sizes(job)), steps)
 
-    def take(self, window: LossWindow, step: int, most: int, rate: Rate) -> int:
+    def run(self, window: LossWindow, step: int, max_steps: int, rate: Rate) -> int:
         job, batches = self._job, self._job.batches
         sizes = sizes_of(batches, job.parts.accumulate)
-        rows, fitting = None, most
+        rows, available = None, max_steps
         if isinstance(batches, ResidentBatches):
-            rows = batches.ahead(sizes, min(most, self._steps))
-            fitting = len(rows) // sum(sizes)
-        count = self._steps if fitting >= self._steps and (sizes, self._steps) in self._captured else 1
+            rows = batches.upcoming_rows(sizes, min(max_steps, self._steps))
+            available = len(rows) // sum(sizes)
+        count = self._steps if available >= self._steps and (sizes, self._steps) in self._captured else 1
         captured = self._get(sizes, count)
         if rows is not None and isinstance(batches, ResidentBatches):
             batches.position += count * sum(sizes)
@@ -130,8 +138,8 @@ class CudaGraph(Executor):
         window.extend(captured.losses.clone())
         return count
 
-    def fitting(self, seconds: float) -> float:
-        return max(self._steps, int(seconds / self._step_s)) if self._step_s else super().fitting(seconds)
+    def steps_within(self, seconds: float) -> float:
+        return max(self._steps, int(seconds / self._step_s)) if self._step_s else super().steps_within(seconds)
 
     def _fill(self, captured: _Captured, step: int, count: int, rate: Rate) -> None:
         update = self._job.update
@@ -159,33 +167,33 @@ class CudaGraph(Executor):
         factors = torch.ones(steps, width, device=device)
         losses = torch.zeros(steps, device=device)
         parts = rows.split(sum(sizes)) if sizes else (rows,) * steps
-        each = [self._make(job, parts[place], sizes, factors[place].unbind(), self._rate) for place in range(steps)]
+        captured = [self._make(job, parts[place], sizes, factors[place].unbind(), self._rate) for place in range(steps)]
 
         def enqueue() -> None:
-            torch.stack([step() for step in each], out=losses)
+            torch.stack([step() for step in captured], out=losses)
 
         try:
-            return _Captured(self._capture(enqueue), rows, factors, losses, each)
+            return _Captured(self._capture(enqueue), rows, factors, losses, captured)
         except RuntimeError as error:
-            raise Unsupported(f"CUDA does not capture it: {str(error).splitlines()[0][:200]}") from error
+            raise Unsupported(f"CUDA cannot capture it: {str(error).splitlines()[0][:200]}") from error
 
 
 def captured(job: Job, **more: Any) -> CudaGraph:
-    """The executor of a job, whose trial steps may need more memory than there is. Raises Unfit."""
+    """The executor of a job. Raises Unsupported, also if trial steps run out of memory."""
     try:
         return CudaGraph(job, **more)
     except torch.OutOfMemoryError:
-        raise Unsupported("the copies that trial steps need do not fit into the device's memory") from None
+        raise Unsupported("trial steps need copies of the weights, which do not fit into the device's memory") from None
 
 
 def tensor_step(job: Job, rows: Tensor, sizes: Sizes, factors: Sequence[Tensor], rate: Tensor) -> Step:
-    """The step for the rows and factors that these tensors hold when it is taken; `rate` is torch's own optimizers'."""
+    """The step that reads row numbers and factors from these tensors; `rate` is for torch's optimizers."""
     update = job.update
     batches = PickedRows(job.batches, rows, sizes) if isinstance(job.batches, ResidentBatches) else job.batches
     parts = replace(job.parts, batches=batches)
     if isinstance(update, InPlaceRule):
-        lean = update
-        return make_step(replace(parts, update=lambda gradients: lean.apply(gradients, factors)))
+        rule = update
+        return make_step(replace(parts, update=lambda gradients: rule.apply(gradients, factors)))
     step = make_step(parts)
     if job.schedule.constant:
         return step
@@ -197,38 +205,38 @@ def tensor_step(job: Job, rows: Tensor, sizes: Sizes, factors: Sequence[Tensor],
     return scheduled
 
 
-def steps_an_epoch(job: Job) -> int:
-    """Steps of an epoch that take full batches; any number where every step takes all rows."""
+def steps_per_epoch(job: Job) -> int:
+    """Steps of an epoch with full batches; any number if every step takes all rows."""
     batches = job.batches
     if not isinstance(batches, ResidentBatches):
-        return MOST_STEPS
-    return max(1, len(batches.x) // rows_a_step(job))
+        return MAX_STEPS
+    return max(1, len(batches.x) // rows_per_step(job))
 
 
 def _check(job: Job) -> None:
     if job.spec.processes > 1:
-        raise Unsupported("several processes exchange gradients in its steps")
+        raise Unsupported("its steps exchange gradients between processes")
     if not isinstance(job.batches, FullBatch | ResidentBatches):
-        raise Unsupported("its rows are streamed or loaded")
+        raise Unsupported("its rows are streamed or come from a DataLoader")
     if isinstance(job.update, TorchRule):
         if not job.update.can_be_captured:
-            raise Unsupported(f"torch's {job.spec.optimizer} reads its step count on the host")
+            raise Unsupported(f"{job.spec.optimizer} of torch reads its step count on the host")
     elif not isinstance(job.update, InPlaceRule):
-        raise Unsupported(f"the step of {job.spec.optimizer} is fixed when it is captured")
+        raise Unsupported(f"{job.spec.optimizer} would repeat the learning rate of the captured step")
 
 
 def _seconds(replay: Callable[[], None], times: int = 20) -> float:
-    """Of one replay on the device. The one wait of this module, before training begins."""
-    begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    """Seconds of one replay on the device. The only wait of this module, before training begins."""
+    started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     replay()
-    begun.record()
+    started.record()
     for _ in range(times):
         replay()
     ended.record()
     ended.synchronize()
-    return max(float(begun.elapsed_time(ended)) / 1e3 / times, 1e-7)
+    return max(float(started.elapsed_time(ended)) / 1e3 / times, 1e-7)
 
 
 def _pinned(values: Tensor, device: torch.device) -> Tensor:
-    """Values that can travel while the host goes on; the allocator keeps them until they have arrived."""
+    """Values in memory that can be copied asynchronously; the allocator keeps it until the copy is complete."""
     return values.pin_memory() if device.type == "cuda" else values

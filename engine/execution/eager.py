@@ -1,4 +1,4 @@
-"""`eager`: one step after the other, operator by operator, as torch executes them."""
+"""`eager`: one step after the other, operator by operator, executed by torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from epochtop.engine.step.window import LossWindow
 
 
 class Eager(Executor):
-    """The bare step of :mod:`epochtop.engine.step.step`; on the CPU its losses are those of a plain loop, bit for bit."""
+    """Calls the step of the job; on the CPU its losses equal those of a plain loop, bit for bit."""
 
     name = "eager"
 
     def __init__(self, job: Job) -> None:
         self._job, self._constant = job, job.schedule.constant
 
-    def take(self, window: LossWindow, step: int, most: int, rate: Rate) -> int:
+    def run(self, window: LossWindow, step: int, max_steps: int, rate: Rate) -> int:
         if not self._constant:
             self._job.update.learning_rate = rate(step)
         window.record(self._job.step())

@@ -1,4 +1,7 @@
-"""What an executor is to the loop, and how it says that a job is not for it."""
+"""The interface of executors to the loop, and the exception for jobs that an executor does not support.
+
+Never imports a concrete executor.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,26 @@ from collections.abc import Callable
 from epochtop.engine.step.window import LossWindow
 
 Rate = Callable[[int], float]
-"""The learning rate of the step that is taken when so many steps are done; a pure function between two boundaries."""
+"""The learning rate of a step, from the number of steps before it. A pure function between two boundaries."""
 
 
-class Unsupported(Exception):  # noqa: N818 - reads as a statement: the job is unfit
-    """A job that an executor cannot take. The message says what of it, for people."""
+class Unsupported(Exception):  # noqa: N818 - the job is unsupported, nothing went wrong
+    """An executor does not support a job. The message is the reason, for people."""
 
 
 class Executor(ABC):
-    """Takes the steps of one job and leaves every loss in the window."""
+    """Takes the steps of one job and records every loss in a window."""
 
     name: str
     """`eager`, `graph` or `compile`."""
 
     @abstractmethod
-    def take(self, window: LossWindow, step: int, most: int, rate: Rate) -> int:
-        """Take at least one and at most `most` steps after `step` steps; returns how many.
+    def run(self, window: LossWindow, step: int, max_steps: int, rate: Rate) -> int:
+        """Take at least one and at most `max_steps` steps after `step` steps; returns how many.
 
-        It returns after a small part of a refresh, so that commands are not kept waiting, and only enqueues.
+        It only enqueues, and returns after a small part of a refresh, so that commands do not wait.
         """
 
-    def fitting(self, seconds: float) -> float:
-        """Steps that the device takes in so many seconds, where enqueueing them is much faster than that."""
+    def steps_within(self, seconds: float) -> float:
+        """Steps that the device takes in `seconds`; infinite unless enqueueing is much faster than the device."""
         return math.inf

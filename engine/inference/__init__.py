@@ -1,4 +1,4 @@
-"""What a trained run can do: predict, export, describe itself.
+"""Uses of a trained model: predict and export.
 
 Never imports lab or process.
 """

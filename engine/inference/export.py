@@ -1,7 +1,7 @@
-"""A run for other programs: TensorBoard's event files, weights as safetensors or state_dict, the model as ONNX.
+"""Exports of a run: TensorBoard event files, weights as safetensors or state_dict, the model as ONNX.
 
-Each function writes to `output`, or to a place in the current folder named after the run, and returns what to tell:
-the path first. Packages that only one of them needs are imported there.
+Every function writes to `output`, by default to a file in the current folder named after the run, and returns lines to
+print: the path, then how to use it. Packages that only one format needs are imported there. Must never write into the run.
 """
 
 from __future__ import annotations
@@ -20,83 +20,84 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.inference import tensorboard
-from epochtop.engine.inference.trained_model import Trained, load, preparation_of, weights
+from epochtop.engine.inference.trained_model import TrainedModel, load, preparation_of, weights
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.reader import read_record
 from epochtop.engine.runs.writer import write_atomically
 from epochtop.engine.tasks.tracebacks import user_line
 
-MOST_ONNX_BYTES = 2**31
-"""A protobuf message cannot be longer."""
+MAX_ONNX_BYTES = 2**31
+"""Largest protobuf message."""
 
 
 def export_tensorboard(run: Path, output: Path | None) -> list[str]:
-    """Event files in a folder, in place of those of an export before. Raises Invalid."""
+    """Write event files to a folder and replace those of an earlier export. Raises Invalid."""
     folder = output or Path("tensorboard") / run.name
     with _package("tensorboard"):
         from torch.utils.tensorboard import SummaryWriter
-    mine = f"*{tensorboard.SUFFIX}"
+    pattern = f"*{tensorboard.SUFFIX}"
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        earlier = list(folder.glob(mine))
+        earlier = list(folder.glob(pattern))
         if set(folder.glob("*tfevents*")) - set(earlier):
-            raise Invalid("", f"{folder} has event files of another program; give --output a folder of its own")
+            raise Invalid("", f"{folder} has event files of another program; give --output an empty folder")
         with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as aside:
             writer = SummaryWriter(aside, filename_suffix=tensorboard.SUFFIX)
             tensorboard.write(run, writer)
             writer.close()
             for old in earlier:
                 old.unlink()
-            for new in Path(aside).glob(mine):
+            for new in Path(aside).glob(pattern):
                 shutil.move(new, folder / new.name)
-    return [str(folder), f"look at it with: tensorboard --logdir {folder}"]
+    return [str(folder), f"view it with: tensorboard --logdir {folder}"]
 
 
 def export_safetensors(run: Path, output: Path | None) -> list[str]:
-    """The evaluated weights, with the run's spec and preparation as metadata. Raises Invalid."""
+    """Write the evaluated weights, with the run's spec and preparation as metadata. Raises Invalid."""
     from safetensors.torch import save
 
-    found, path = weights(run), output or Path(f"{run.name}.safetensors")
-    tensors = {name: tensor.contiguous() for name, tensor in found.tensors.items()}
+    evaluated, path = weights(run), output or Path(f"{run.name}.safetensors")
+    tensors = {name: tensor.contiguous() for name, tensor in evaluated.tensors.items()}
     with _writing(path):
-        write_atomically(path, save(tensors, {"format": "pt", "step": str(found.step), **_about(run)}))
+        write_atomically(path, save(tensors, {"format": "pt", "step": str(evaluated.step), **_about(run)}))
     return [str(path), f'load it with: safetensors.torch.load_file("{path}")  # names and tensors']
 
 
 def export_torch(run: Path, output: Path | None) -> list[str]:
-    """The evaluated weights as a state_dict that `torch.load` reads without pickled code. Raises Invalid."""
-    found, path = weights(run), output or Path(f"{run.name}.pt")
+    """Write the evaluated weights as a state_dict that `torch.load` reads with weights_only. Raises Invalid."""
+    evaluated, path = weights(run), output or Path(f"{run.name}.pt")
     content = io.BytesIO()
-    torch.save(found.tensors, content)
+    torch.save(evaluated.tensors, content)
     with _writing(path):
         write_atomically(path, content.getvalue())
     return [str(path), f'load it with: model.load_state_dict(torch.load("{path}", weights_only=True))']
 
 
 def export_onnx(run: Path, output: Path | None) -> list[str]:
-    """The model from prepared rows to outputs, any number of rows, with spec and preparation as metadata. Raises Invalid."""
+    """Write the model from prepared rows to outputs, with spec and preparation as metadata. Raises Invalid."""
     with _package("onnx", "onnxscript"):
         import onnx
         import onnxscript  # noqa: F401 - torch.onnx needs it
     trained, path = load(run), output or Path(f"{run.name}.onnx")
-    if sum(tensor.nbytes for tensor in trained.weights.tensors.values()) >= MOST_ONNX_BYTES:
-        raise Invalid("", "an ONNX file holds at most 2 GiB, and the weights have more; use safetensors or torch")
-    made = _onnx(trained)
-    onnx.helper.set_model_props(made, {"step": str(trained.weights.step), **_about(run)})
+    if sum(tensor.nbytes for tensor in trained.weights.tensors.values()) >= MAX_ONNX_BYTES:
+        raise Invalid("", "an ONNX file holds at most 2 GiB, but the weights are larger; use safetensors or torch")
+    model = _onnx(trained)
+    onnx.helper.set_model_props(model, {"step": str(trained.weights.step), **_about(run)})
     with _writing(path):
-        write_atomically(path, made.SerializeToString())
-    inputs = ", ".join(value.name for value in made.graph.input)
-    return [str(path), f"it takes prepared rows as {inputs!r}: features scaled as the metadata 'preparation' says"]
+        write_atomically(path, model.SerializeToString())
+    inputs = ", ".join(value.name for value in model.graph.input)
+    return [
+        str(path),
+        f"its input {inputs!r} takes prepared rows: features scaled as described by the metadata 'preparation'",
+    ]
 
 
-def _onnx(trained: Trained) -> Any:
-    """The model as an onnx.ModelProto. Raises Invalid where torch cannot translate it."""
+def _onnx(trained: TrainedModel) -> Any:
+    """The model as an onnx.ModelProto. Raises Invalid if torch cannot translate it."""
     example, rows = trained.example, torch.export.Dim("rows")
-    logging.getLogger("torch.onnx").setLevel(
-        logging.ERROR
-    )  # it warns that torchvision is not there, which nobody needs
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about missing torchvision, which is not needed
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # where torch prints the graph that it could not translate
+        with contextlib.redirect_stderr(io.StringIO()):  # torch prints graphs that it cannot translate
             program = torch.onnx.export(
                 trained.model,
                 (example,),
@@ -113,15 +114,15 @@ def _onnx(trained: Trained) -> Any:
 
 
 def _why(error: Exception, task: str) -> str:
-    """The first line of what torch says of its cause, behind the user's own line where there is one."""
+    """The first line of torch's error message, after the place in the user's file if there is one."""
     cause = error.__cause__ or error
-    said = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+    first = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
     where = user_line(error, Path(task.rpartition(":")[0])) if task else ""
-    return f"{where}: {said}" if where else said
+    return f"{where}: {first}" if where else first
 
 
 def _by_rows(example: Any, rows: Any) -> Any:
-    """The first dimension of every tensor is open."""
+    """Dynamic shapes: the first dimension of every tensor may vary."""
     if isinstance(example, Tensor):
         return {0: rows}
     if isinstance(example, dict):
@@ -140,7 +141,7 @@ FORMATS: dict[str, Callable[[Path, Path | None], list[str]]] = {
 
 
 def _about(run: Path) -> dict[str, str]:
-    """What a reader of the weights must know, as json."""
+    """Metadata for readers of the weights, as json."""
     spec = read_record(run).spec
     about = {"run": run.name, "spec": msgspec.json.encode(spec).decode()}
     if not spec.task:
@@ -150,7 +151,7 @@ def _about(run: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _package(*names: str) -> Iterator[None]:
-    """Raises Invalid with the command that installs what is missing."""
+    """Raise Invalid with an install command if a package is missing."""
     try:
         yield
     except ImportError as error:

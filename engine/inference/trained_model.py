@@ -1,6 +1,6 @@
-"""What a run has learned: its weights, and its model with them, on the host.
+"""The trained model of a run: its weights, and its model with them, on the host.
 
-The best checkpoint is taken where there is one, else the last. Must never write into the run.
+Uses the best checkpoint if there is one, else the last. Must never write into the run.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ from epochtop.engine.training import checkpoint
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights and buffers by their names in the model, as they are evaluated: averaged where the run averages them."""
+    """The evaluated weights and buffers of a run: averaged if the run averages them."""
 
     tensors: dict[str, Tensor]
+    """Tensors by their name in the model."""
     kind: str
-    """`best` or `last`."""
+    """The checkpoint: `best` or `last`."""
     step: int
+    """Steps taken before they were evaluated."""
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A model in evaluation mode with a run's weights."""
 
     run: Path
@@ -44,72 +46,74 @@ class Trained:
     model: nn.Module
     weights: Weights
     example: Any
-    """Two rows as the model takes them: a tensor, or what an own task's rows are made of."""
+    """Two rows of model input: a tensor, or the structure of a custom task's rows."""
     preparation: Preparation | None
-    """How raw rows become the model's; None for an own task."""
+    """How raw rows become model input; None for a custom task."""
     task: Task | None = None
 
 
 def weights(run: Path) -> Weights:
-    """The best weights of a run, else the last. Raises Invalid where there are none, or they are not finite."""
+    """The best weights of a run, else the last. Raises Invalid if there are none or they are not finite."""
     read_record(run)
     kind = next((kind for kind in ("best", "last") if checkpoint.exists(run, kind)), None)
     if kind is None:
-        raise Invalid("", f"{run.name} has no checkpoint yet; it saves one at its end, and on the way every save_every")
+        raise Invalid("", f"{run.name} has no checkpoint yet; it saves one at its end and every save_every seconds")
     info, tensors = checkpoint.read(run, kind)
     prefix = AVERAGE if any(name.startswith(AVERAGE) for name in tensors) else MODEL
-    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    broken = next((name for name, tensor in own.items() if not tensor.isfinite().all()), None)
+    evaluated = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    broken = next((name for name, tensor in evaluated.items() if not tensor.isfinite().all()), None)
     if broken is not None:
         raise Invalid(
             "", f"checkpoint {kind!r} of {run.name} has NaN or infinite weights in {broken}: the run diverged"
         )
-    return Weights(own, kind, info.step)
+    return Weights(evaluated, kind, info.step)
 
 
 def preparation_of(run: Path) -> Preparation:
-    """How a run's rows were made ready. Raises Invalid where that is not recorded."""
+    """How a run prepared its rows. Raises Invalid if that is not recorded."""
     try:
         return msgspec.json.decode((run / PREPARATION).read_bytes(), type=Preparation)
     except FileNotFoundError:
-        raise Invalid("", f"{run.name} has no {PREPARATION}: an earlier version trained it; train it again") from None
+        raise Invalid(
+            "", f"{run.name} has no {PREPARATION}, because an earlier version trained it; train it again"
+        ) from None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid("", f"{run / PREPARATION} cannot be read: {error}") from None
 
 
-def load(run: Path) -> Trained:
+def load(run: Path) -> TrainedModel:
     """The model of a run with its best weights, else its last, on the host. Raises Invalid."""
-    found = weights(run)
+    evaluated = weights(run)
     spec = read_record(run).spec
     if spec.task:
         torch.manual_seed(spec.seed)
         task = load_task(spec.task)
-        return _filled(run, spec, task.model.cpu(), found, task.batch()[0], None, task)
+        return _filled(run, spec, task.model.cpu(), evaluated, task.batch()[0], None, task)
     preparation = preparation_of(run)
     model = build_model(spec, preparation, _outputs(preparation))
-    return _filled(run, spec, model, found, _example(spec, preparation), preparation)
+    return _filled(run, spec, model, evaluated, _example(spec, preparation), preparation)
 
 
 def _filled(
     run: Path,
     spec: RunSpec,
     model: nn.Module,
-    found: Weights,
+    evaluated: Weights,
     example: Any,
     preparation: Preparation | None,
     task: Task | None = None,
-) -> Trained:
+) -> TrainedModel:
     try:
-        model.load_state_dict(found.tensors)
+        model.load_state_dict(evaluated.tensors)
     except RuntimeError as error:
-        what = f"{spec.task} has changed since" if task else "the model is another one"
+        cause = f"{spec.task} has changed since" if task else "the model has changed"
         first = str(error).splitlines()[-1].strip()
-        raise Invalid("", f"the weights of {run.name} do not fit: {what}: {first}") from None
-    return Trained(run, spec, model.eval(), found, example, preparation, task)
+        raise Invalid("", f"the weights of {run.name} do not fit: {cause}: {first}") from None
+    return TrainedModel(run, spec, model.eval(), evaluated, example, preparation, task)
 
 
 def _outputs(preparation: Preparation) -> int:
-    """Units of the last layer, as :class:`epochtop.engine.data.dataset.PreparedDataset` counts them."""
+    """Size of the output, as in :class:`epochtop.engine.data.dataset.PreparedDataset`."""
     counts = {"cross_entropy": len(preparation.classes), "next_character": len(preparation.vocabulary)}
     return counts.get(preparation.loss, 1)
 
@@ -123,6 +127,6 @@ def _example(spec: RunSpec, preparation: Preparation) -> Tensor:
     return torch.zeros(2, features_of(preparation))
 
 
-def numbers_of_a_row(example: Tensor) -> int:
-    """How many numbers make a row."""
+def numbers_per_row(example: Tensor) -> int:
+    """Numbers in a row of `example`."""
     return prod(example.shape[1:])

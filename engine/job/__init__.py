@@ -1,4 +1,4 @@
-"""A spec made trainable: data, model, optimizer and plan, checked before a run exists.
+"""From a spec to a job: data, model, optimizer and plan, checked before a run exists.
 
 Never imports execution, distributed or training.
 """

@@ -1,4 +1,4 @@
-"""Evaluations of a job, enqueued on its device."""
+"""Evaluations of a job, enqueued on its device. Never waits for the figures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from epochtop.engine.job.job import Job
 
 
 def enqueue(job: Job, test: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Figures of the rows that are judged by, or of the `test` rows; and the decision boundary, where it is drawn.
+    """Figures of the rows that select the best weights, or of the `test` rows; and the decision boundary, if there is one.
 
-    The moving average, where there is one, is evaluated in place of the weights. Of shards all ranks must call it.
+    Evaluates the moving average in place of the weights, if there is one. If weights are sharded, all ranks must call it.
     """
     average = job.average.tensors if job.average and job.shards is None else None
     with job.shards.evaluating(job.average) if job.shards else nullcontext():

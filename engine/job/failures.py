@@ -1,4 +1,7 @@
-"""Exceptions explained to people: message and advice for :class:`epochtop.engine.protocol.events.Failed`."""
+"""Exceptions explained to people: message and advice for :class:`epochtop.engine.protocol.events.Failed`.
+
+No logic may depend on these texts.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +40,11 @@ def explain(error: BaseException) -> tuple[str, str]:
     text = str(error).strip()
     first = text.splitlines()[0] if text else type(error).__name__
     if is_out_of_memory(error):
-        return f"out of memory: {first}", "use a smaller batch_size or a smaller model; `epochtop find-batch` finds one"
+        return f"out of memory: {first}", "use a smaller model or batch_size; `epochtop find-batch` finds a batch_size"
     if "device-side assert" in text:
-        return f"a CUDA kernel stopped: {first}", "run it with device cpu to see which value is wrong"
+        return f"a CUDA kernel stopped: {first}", "run with device cpu to see which value is wrong"
     if "same device" in text or re.search(r"is on cpu.*expected.*(gpu|cuda)", text, re.IGNORECASE | re.DOTALL):
-        return first, "model, inputs and labels must be on one device: move each with .to(device)"
+        return first, "model, inputs and labels must be on one device; move them with .to(device)"
     if re.search(r"CUDA error|cuDNN|CUBLAS", text):
-        return first, "the GPU or its driver failed; look at `nvidia-smi`, or run with device cpu"
+        return first, "the GPU or its driver failed; check `nvidia-smi`, or run with device cpu"
     return f"{type(error).__name__}: {first}", ""

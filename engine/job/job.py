@@ -1,6 +1,6 @@
-"""A spec turned into something that can be trained: device, model, rows on the device, loss, update, step.
+"""A job: everything that is trained for one spec. Device, model, rows on the device, loss, update rule, step.
 
-Everything that can be wrong with a spec is found here, before a run directory exists.
+Errors of a spec are raised here, before a run directory exists. Never imports execution, distributed or training.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class ShardedWeights(Protocol):
-    """The weights of a model of which this process holds its rows (FSDP). All ranks must call every method."""
+    """The weights of a model of which this rank has its rows (FSDP). All ranks must call every method."""
 
-    own: dict[str, Tensor]
-    """Rows of weights that lie here, and whole buffers, by name."""
+    local: dict[str, Tensor]
+    """This rank's rows of the weights, and full buffers, by name."""
 
-    def whole(self, name: str, tensor: Tensor) -> Tensor:
-        """A copy of `tensor`, which belongs to the weight `name`, with the rows of all ranks."""
+    def full(self, name: str, tensor: Tensor) -> Tensor:
+        """A copy of all rows of `tensor`, which belongs to the weight `name`."""
         ...
 
     def assemble(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copies of weights with the rows of all ranks."""
+        """Copies of all rows of the weights."""
         ...
 
     def evaluating(self, average: WeightAverage | None) -> AbstractContextManager[None]:
-        """The moving average, where there is one, takes the place of the weights meanwhile."""
+        """Use the moving average, if there is one, in place of the weights inside."""
         ...
 
 
@@ -62,27 +62,27 @@ class Job:
     device: torch.device
     model: nn.Module
     names: Sequence[str]
-    """Of the parameters that are trained, in the order of the update's."""
+    """Names of the trained parameters, in the order of the update rule."""
     update: UpdateRule
     batches: Batches
     average: WeightAverage | None
     schedule: Schedule
     parts: StepParts
-    """What a step is made of."""
+    """The parts of the step."""
     step: Step
-    """Taken again and again."""
+    """Takes one training step."""
     evaluator: Evaluator
     eval_batches: EvalBatches
-    """What the best weights are judged by: validation rows, else test rows, else the training rows."""
+    """Rows that select the best weights: validation rows, else test rows, else training rows."""
     eval_split: str
     """`validation`, `test` or `train`."""
     test: EvalBatches
     plan: Plan
     workload: Workload
     boundary: Boundary | None = None
-    """Where it can be drawn: two features, a few classes."""
+    """The decision boundary, for two features and a few classes."""
     shards: ShardedWeights | None = None
-    """Where the weights are spread over several processes, once these have met; the model lies on the host until then."""
+    """The sharded weights, once the ranks have joined; until then the model is on the host."""
     notes: tuple[str, ...] = ()
     """Decisions made while the job was built, for people."""
 
@@ -99,18 +99,18 @@ def build(
     spec: RunSpec,
     workload: Workload,
     plan: Plan,
-    share: DataShard = DataShard(),  # noqa: B008 - frozen
+    shard: DataShard = DataShard(),  # noqa: B008 - frozen
     checked: bool = True,
 ) -> Job:
     """Build the model and move the rows. On a GPU this creates its context. Raises Invalid.
 
-    Only where it is `checked`, a job that is estimated not to fit is refused.
+    `checked` refuses a job that is estimated not to fit into memory.
     """
     device = torch.device(plan.device)
     _set_up(spec, device)
     if checked:
         memory_estimate.check(msgspec.structs.replace(plan, available_bytes=free_bytes(device, exact=True)), spec)
-    torch.manual_seed(spec.seed)  # nothing may draw from the default generator between here and the model
+    torch.manual_seed(spec.seed)  # nothing else may draw from the default generator before the model does
     model = workload.model(spec)
     if not spec.shard:
         model = model.to(device)
@@ -118,13 +118,13 @@ def build(
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
     resident, placement_notes = memory_estimate.resident(spec, workload, device)
-    job = _assemble(spec, workload, plan, model, resident, share)
+    job = _assemble(spec, workload, plan, model, resident, shard)
     thread_notes = threads.choose(spec, job.device, partial(copied_step, job))
     return replace(job, notes=(*workload.notes, *placement_notes, *thread_notes))
 
 
 def copied_step(job: Job) -> Step:
-    """A step without extras on a copy of the model, for measuring: the job's own weights stay as they are."""
+    """A plain step on a copy of the model, for measuring: the job's weights do not change."""
     model = copy.deepcopy(job.model)
     parameters = [weight for weight in model.parameters() if weight.requires_grad]
     return make_step(
@@ -149,16 +149,16 @@ def _set_up(spec: RunSpec, device: torch.device) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"
 
 
-def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, resident: bool, share: DataShard) -> Job:
+def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, resident: bool, shard: DataShard) -> Job:
     device = torch.device(plan.device)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not trained:
-        raise Invalid("task" if spec.task else "model", "has no parameter that can be trained")
+        raise Invalid("task" if spec.task else "model", "has no trainable parameter")
     loss = workload.criterion(spec, device)
     autocast = AUTOCAST.get(spec.precision)
     average = WeightAverage(model.state_dict(keep_vars=True), spec.ema) if spec.ema else None
     update = DeferredRule(spec.learning_rate) if spec.shard else make_update_rule(spec, list(trained.values()))
-    batches = _batches(spec, workload, device, resident, share)
+    batches = _batches(spec, workload, device, resident, shard)
     parts = StepParts(
         model=model,
         criterion=loss,
@@ -169,7 +169,7 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
         clip_norm=spec.clip_norm,
         autocast=autocast,
         average=average,
-        processes=share.of,
+        processes=shard.world_size,
     )
     rows = min(spec.batch_size or plan.rows, plan.rows)
     careful = bool(spec.task) or spec.oom_retry
@@ -200,14 +200,14 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
     )
 
 
-def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: bool, share: DataShard) -> Batches:
+def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: bool, shard: DataShard) -> Batches:
     train = workload.train
     if not isinstance(train, Rows):
-        return LoaderBatches(train, spec.batch_size or len(train), spec.seed, share, device, spec.workers)  # type: ignore[arg-type]
-    whole = spec.batch_size == 0 or spec.batch_size * share.of >= len(train)
-    if not resident and not whole:
-        return StreamedBatches(train, spec.batch_size, spec.seed, share, device)
+        return LoaderBatches(train, spec.batch_size or len(train), spec.seed, shard, device, spec.workers)  # type: ignore[arg-type]
+    one_batch = spec.batch_size == 0 or spec.batch_size * shard.world_size >= len(train)
+    if not resident and not one_batch:
+        return StreamedBatches(train, spec.batch_size, spec.seed, shard, device)
     x, y = torch.from_numpy(train.x).to(device), torch.from_numpy(train.y).to(device)
     if spec.channels_last and x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    return FullBatch(x, y, share) if whole else ResidentBatches(x, y, spec.batch_size, spec.seed, share)
+    return FullBatch(x, y, shard) if one_batch else ResidentBatches(x, y, spec.batch_size, spec.seed, shard)

@@ -1,4 +1,4 @@
-"""What a run will need, against what the device has: said before it begins."""
+"""Estimates of the memory that a run needs, compared with the free memory before the run begins."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from epochtop.engine.protocol.requests import ModelSummary, Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 SHARE = 0.5
-"""Rows lie on the device while they need at most this share of its free memory."""
+"""Rows are kept on the device if they need at most this share of its free memory."""
 
 
 def summary_of(spec: RunSpec, workload: Workload, rows: int) -> ModelSummary:
-    """The model of a run and what it keeps for a batch of `rows`. Raises Invalid where the rows do not fit it."""
+    """The model of a run and its memory for batches of `rows`. Raises Invalid if the model does not accept the rows."""
     if workload.task is not None:
-        few = workload.task.batch(2)[0]
-        return scaled(measure(workload.task.model, few), rows)
+        two_rows = workload.task.batch(2)[0]
+        return scaled(measure(workload.task.model, two_rows), rows)
     assert workload.preparation is not None
     return summary.summary_of(spec, workload.preparation, workload.outputs, rows, workload.shape)
 
 
-def check(made: Plan, spec: RunSpec) -> None:
-    """Raises Invalid for a run that does not fit."""
-    needed, available = made.memory_bytes, made.available_bytes
+def check(plan: Plan, spec: RunSpec) -> None:
+    """Raise Invalid if a run does not fit into memory."""
+    needed, available = plan.memory_bytes, plan.available_bytes
     if available is None or needed <= available:
         return
-    name, shown = _size_field(spec)
+    name, value = _size_field(spec)
     raise Invalid(
         name,
-        f"{shown}: {made.parameters:,} parameters and batches of {spec.batch_size or made.rows:,} rows need about "
-        f"{format_bytes(needed)}, {made.device} has {format_bytes(available)} free; use smaller layers or a smaller batch",
+        f"{value}: {plan.parameters:,} parameters and batches of {spec.batch_size or plan.rows:,} rows need about "
+        f"{format_bytes(needed)}, but {plan.device} has {format_bytes(available)} free; use smaller layers or a smaller batch",
     )
 
 
 def _size_field(spec: RunSpec) -> tuple[str, str]:
-    """The field that says how large the model is, and its value."""
+    """The field that determines the size of the model, and its value."""
     if spec.task:
         return "task", spec.task
     if spec.model == "mlp":

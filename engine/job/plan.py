@@ -1,4 +1,4 @@
-"""What a run would do, and every check that needs no training."""
+"""What a run would do, and every check that needs no training. Never builds a model on the device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
 def resolved(spec: RunSpec) -> RunSpec:
-    """The spec with the paths of files made absolute, so that it means the same from any folder."""
+    """The spec with absolute paths, so that it means the same in every folder."""
     path = file_of(spec)
     if path is not None:
         spec = msgspec.structs.replace(spec, dataset=f"{spec.source}:{path}")
@@ -33,11 +33,11 @@ def resolved(spec: RunSpec) -> RunSpec:
 def make_plan(spec: RunSpec, workload: Workload, device: torch.device) -> Plan:
     """What a run of `spec` would do, computed without building it."""
     rows = len(workload.train)  # type: ignore[arg-type]
-    each = min(spec.batch_size or rows, rows)
-    batches = -(-rows // (each * spec.processes)) if spec.batch_size else 1
+    batch_rows = min(spec.batch_size or rows, rows)
+    batches = -(-rows // (batch_rows * spec.processes)) if spec.batch_size else 1
     steps_per_epoch = -(-batches // spec.accumulate)
     steps = spec.epochs * steps_per_epoch
-    summary = memory_estimate.summary_of(spec, workload, each)
+    summary = memory_estimate.summary_of(spec, workload, batch_rows)
     return Plan(
         device=str(device),
         rows=rows,
@@ -55,33 +55,35 @@ def make_plan(spec: RunSpec, workload: Workload, device: torch.device) -> Plan:
 
 
 def describe(spec: RunSpec, workload: Workload) -> Plan:
-    """Check everything about a spec that can be checked without training. Raises Invalid."""
+    """The plan of a run, after every check that needs no training. Raises Invalid."""
     check(spec)
     device = choose_device(spec.device)
     _check_rules(spec, workload, device)
-    made = make_plan(spec, workload, device)
-    memory_estimate.check(made, spec)
-    return made
+    plan = make_plan(spec, workload, device)
+    memory_estimate.check(plan, spec)
+    return plan
 
 
 def _check_rules(spec: RunSpec, workload: Workload, device: torch.device) -> None:
     if spec.precision == "tf32" and device.type != "cuda":
-        raise Invalid("precision", f"tf32 is an arithmetic of NVIDIA GPUs; use fp32 or bf16 on {device}")
+        raise Invalid("precision", f"tf32 needs an NVIDIA GPU; use fp32 or bf16 on {device}")
     if len(workload.train) < spec.processes:  # type: ignore[arg-type]
         raise Invalid("processes", f"{spec.processes} cannot share {len(workload.train):,} training rows; use fewer")  # type: ignore[arg-type]
-    here = min(spec.processes, int(os.environ.get("LOCAL_WORLD_SIZE", spec.processes)))  # torchrun's, on this machine
-    if device.type == "cuda" and here > torch.cuda.device_count():
+    local = min(
+        spec.processes, int(os.environ.get("LOCAL_WORLD_SIZE", spec.processes))
+    )  # torchrun's number for this machine
+    if device.type == "cuda" and local > torch.cuda.device_count():
         raise Invalid(
-            "processes", f"one a GPU: this machine has {torch.cuda.device_count()}; use at most as many, or device cpu"
+            "processes", f"one process per GPU: this machine has {torch.cuda.device_count()}; use fewer, or device cpu"
         )
     if device.type == "mps" and spec.processes > 1:
-        raise Invalid("processes", "are for the CPU and for CUDA; use device cpu, or 1 process")
+        raise Invalid("processes", "more than one needs device cpu or cuda; mps trains with 1 process")
     if spec.shard and workload.task is not None:
         fsdp_units.check(workload.task.model)
     if spec.accumulate > 1 and not spec.batch_size:
-        raise Invalid("accumulate", "needs batches: set batch_size, for example to 64")
+        raise Invalid("accumulate", "needs batches; set batch_size, for example to 64")
     classes = workload.loss in ("cross_entropy", "next_character", "binary_cross_entropy")
     if workload.task is None and not classes:
         for name in ("label_smoothing", "class_weights"):
             if getattr(spec, name):
-                raise Invalid(name, f"is for classes; the target of {spec.dataset} is a number")
+                raise Invalid(name, f"needs classes, but the target of {spec.dataset} is a number; leave it out")

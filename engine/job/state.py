@@ -1,7 +1,7 @@
-"""All state of a training run as named tensors and plain values, and back: what a checkpoint holds.
+"""The state of a run as named tensors and plain values, for checkpoints, and back.
 
-Taking a snapshot only enqueues copies. A run that is restored from one takes the same steps again, bit for bit on
-the CPU: weights and buffers, optimizer, average, order of the epoch, and what dropout draws from.
+The state is weights and buffers, optimizer, moving average, order of the epoch, and random generators. A restored run
+takes the same steps again, on the CPU bit for bit. Capturing the state only enqueues copies and never waits.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ MODEL, OPTIMIZER, BATCHES, AVERAGE = "model.", "optimizer.", "batches.", "averag
 HOST_RNG, DEVICE_RNG = "rng.cpu", "rng.cuda"
 
 Values = dict[str, float | int | None]
+"""Plain values of a checkpoint by name."""
 
 
 def weights(job: Job) -> dict[str, Tensor]:
-    """Copies of the weights that are evaluated: the moving average where there is one. Of shards, this process's rows."""
+    """Copies of the weights that are evaluated: the moving average if there is one. If sharded, this rank's rows."""
     source = job.average.tensors if job.average else _state(job)
     return {f"{MODEL}{name}": tensor.detach().clone() for name, tensor in source.items()}
 
 
 def capture(job: Job) -> tuple[dict[str, Tensor], Values]:
-    """Everything that changes from step to step, except what the loop keeps count of.
+    """Copies of everything that changes from step to step, except the counts of the loop.
 
-    Where weights are sharded all ranks must call it; the first one gets them whole.
+    If weights are sharded, all ranks must call it; rank 0 gets all rows.
     """
-    copy = job.shards.whole if job.shards else _copy
+    copy = job.shards.full if job.shards else _copy
     state = {f"{MODEL}{name}": copy(name, tensor) for name, tensor in _state(job).items()}
     if job.average:
         state |= {f"{AVERAGE}{name}": copy(name, tensor) for name, tensor in job.average.tensors.items()}
@@ -47,7 +48,7 @@ def capture(job: Job) -> tuple[dict[str, Tensor], Values]:
 
 
 def _state(job: Job) -> Mapping[str, Tensor]:
-    return job.shards.own if job.shards else job.model.state_dict()
+    return job.shards.local if job.shards else job.model.state_dict()
 
 
 def _copy(_name: str, tensor: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ def _copy(_name: str, tensor: Tensor) -> Tensor:
 
 
 def generators(device: torch.device) -> dict[str, Tensor]:
-    """States of the generators that a model draws from; on the host: no read of the device."""
+    """States of the generators that a model draws from. They are on the host, so this does not read the device."""
     states = {HOST_RNG: torch.get_rng_state()}
     if device.type == "cuda":
         states[DEVICE_RNG] = torch.cuda.get_rng_state(device)
@@ -63,15 +64,15 @@ def generators(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore(job: Job, tensors: Mapping[str, Tensor], values: Values, steps: int, rank: int = 0) -> None:
-    """Put a job where :func:`capture` was called, `steps` steps from the beginning. Raises Invalid.
+    """Restore a job to its state after `steps` steps, as :func:`capture` returned it. Raises Invalid.
 
-    The generators are those of process `rank`, whose state lies beside the first one's with its number.
+    Generators are those of process `rank`, whose names end in its number.
     """
     try:
         job.model.load_state_dict(_part(tensors, MODEL))
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
-        raise Invalid("", f"the checkpoint does not fit the model: {first}") from None
+        raise Invalid("", f"the checkpoint does not match the model: {first}") from None
     if job.average:
         for name, tensor in _part(tensors, AVERAGE).items():
             job.average.tensors[name].copy_(tensor)
@@ -80,32 +81,32 @@ def restore(job: Job, tensors: Mapping[str, Tensor], values: Values, steps: int,
 
 
 def restore_progress(job: Job, tensors: Mapping[str, Tensor], values: Values, rank: int = 0) -> None:
-    """The part of it that does not grow with the model: order of the epoch, schedule, generators."""
+    """Restore only what does not grow with the model: order of the epoch, schedule, generators."""
     job.batches.load_state_dict(_part(tensors, BATCHES), int(values["rows_taken_of_epoch"] or 0))
     job.schedule.load_state_dict(values)
     _restore_rng(job, tensors, f".{rank}" if rank else "")
 
 
 def is_progress(name: str) -> bool:
-    """Whether :func:`restore_progress` takes this tensor."""
+    """Whether :func:`restore_progress` uses the tensor with this name."""
     return not name.startswith((MODEL, OPTIMIZER, AVERAGE))
 
 
 def _restore_update(job: Job, tensors: Mapping[str, Tensor], steps: int) -> None:
-    memory: dict[str, dict[int, Tensor]] = {}
+    state: dict[str, dict[int, Tensor]] = {}
     for number, name in enumerate(job.names):
         for key in (key for key in tensors if key.endswith(f".{name}")):
-            what = key.removesuffix(f".{name}")
-            if "." not in what:  # else the parameter `b` would take what belongs to `a.b`
-                memory.setdefault(what, {})[number] = tensors[key].to(job.parts.parameters[number].device)
-    if memory or steps:
-        job.update.load_state_dict(memory, steps)
+            slot = key.removesuffix(f".{name}")
+            if "." not in slot:  # else the parameter `b` would get the state of `a.b`
+                state.setdefault(slot, {})[number] = tensors[key].to(job.parts.parameters[number].device)
+    if state or steps:
+        job.update.load_state_dict(state, steps)
 
 
-def _restore_rng(job: Job, tensors: Mapping[str, Tensor], of_rank: str) -> None:
-    torch.set_rng_state(tensors[HOST_RNG + of_rank])
+def _restore_rng(job: Job, tensors: Mapping[str, Tensor], suffix: str) -> None:
+    torch.set_rng_state(tensors[HOST_RNG + suffix])
     if DEVICE_RNG in tensors and job.device.type == "cuda":
-        torch.cuda.set_rng_state(tensors[DEVICE_RNG + of_rank], job.device)
+        torch.cuda.set_rng_state(tensors[DEVICE_RNG + suffix], job.device)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

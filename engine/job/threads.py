@@ -1,4 +1,4 @@
-"""How many CPU threads an operator gets: measured on the job itself, in favor of one."""
+"""How many CPU threads an operator gets: measured on a copy of the job, with a preference for one. Never changes the job."""
 
 from __future__ import annotations
 
@@ -13,44 +13,46 @@ from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.step import Step
 
 CLEARLY_FASTER = 0.8
-"""Share of one thread's time that all threads must stay below."""
+"""All threads are used if a step takes less than this share of the time with one thread."""
 
 
 def choose(spec: RunSpec, device: torch.device, copied_step: Callable[[], Step]) -> list[str]:
-    """Time a few steps of a copy with one thread and with all; all must be clearly faster to be taken.
+    """Time a few steps of a copy with one thread and with all, and set the number. All threads must be clearly faster.
 
-    The stakes are not even: on a machine that gets busy later, many threads make tiny operators 30 times slower.
-    `copied_step` makes a step on a copy of the job. Returns a note of what was measured. The generators are left alone.
+    The risk is not symmetric: if the machine gets busy later, many threads make tiny operators 30 times slower.
+    `copied_step` makes a step on a copy of the job. Returns a note of the measurement. Generators do not change.
     """
     if spec.threads or device.type != "cpu":
         return []
-    every = usable_cpus() // spec.processes
+    all_threads = usable_cpus() // spec.processes
     torch.set_num_threads(1)
-    if every < 2:
+    if all_threads < 2:
         return []
     try:
         with torch.random.fork_rng(devices=[]):
             one_s = _step_seconds(copied_step())
-            torch.set_num_threads(every)
+            torch.set_num_threads(all_threads)
             all_s = _step_seconds(copied_step())
             torch.set_num_threads(1)
             one_s = min(one_s, _step_seconds(copied_step()))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        torch.set_num_threads(1)  # the run itself tells what is too large, in its log
-        return ["threads 1: no step could be timed, for want of memory"]
-    threads = every if all_s < CLEARLY_FASTER * one_s else 1
+        torch.set_num_threads(1)  # the run itself reports the failed allocation
+        return ["threads 1: no step could be timed, out of memory"]
+    threads = all_threads if all_s < CLEARLY_FASTER * one_s else 1
     torch.set_num_threads(threads)
-    return [f"threads {threads}: a step takes {one_s * 1e3:.3g} ms with 1 thread, {all_s * 1e3:.3g} ms with {every}"]
+    return [
+        f"threads {threads}: a step takes {one_s * 1e3:.3g} ms with 1 thread, {all_s * 1e3:.3g} ms with {all_threads}"
+    ]
 
 
-def _step_seconds(step: Step, most_steps: int = 20, most_s: float = 0.05) -> float:
-    """Median seconds of `step`, after one that is not counted."""
+def _step_seconds(step: Step, max_steps: int = 20, max_s: float = 0.05) -> float:
+    """Median seconds of `step`, after one step that is not counted."""
     step()
     times: list[float] = []
-    while len(times) < most_steps and sum(times) < most_s:
-        begun = perf_counter()
+    while len(times) < max_steps and sum(times) < max_s:
+        started_at = perf_counter()
         step()
-        times.append(perf_counter() - begun)
+        times.append(perf_counter() - started_at)
     return sorted(times)[len(times) // 2]

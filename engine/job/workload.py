@@ -1,6 +1,6 @@
-"""What a run trains: rows, a model, a loss and metrics, from a dataset by name or from a task of the user's.
+"""The workload of a run: rows, model, loss and metrics, from a dataset or from the user's task.
 
-Built on the host; the job moves it to its device. A material is used by one run only: its model has weights.
+Built on the host; the job moves it to its device. Never chooses a device or an optimizer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Examples = Rows | Dataset[Any]
 
 @dataclass(frozen=True)
 class Workload:
-    """Everything but the device and the optimizer."""
+    """Everything but the device and the optimizer. If it has a task, only one job can use it."""
 
     train: Examples
     validation: Examples
@@ -40,29 +40,33 @@ class Workload:
     loss: str
     """Name of the loss."""
     eval_loss: Criterion
-    """The loss as it is reported for rows that are held out: no smoothing, no weights."""
+    """The loss of held-out rows: without smoothing and class weights."""
     metrics: Metrics | TaskMetrics
     outputs: int
+    """Size of the model's output."""
     shape: tuple[int, ...]
-    """Of a row."""
+    """Shape of a row."""
     classes: tuple[str, ...]
+    """Names of the classes, if there are any."""
     split: PreparedDataset | None = None
-    """Where the rows come from a dataset."""
+    """The dataset; None for a task."""
     task: Task | None = None
+    """The user's task; None for a dataset."""
     notes: tuple[str, ...] = ()
+    """Decisions made while the data were prepared, for people."""
 
     @property
     def preparation(self) -> Preparation | None:
-        """How the rows were made ready; None for a task, which does that itself."""
+        """How the rows were prepared; None for a task, which prepares its own."""
         return self.split.preparation if self.split else None
 
     @property
     def bytes(self) -> int:
-        """Memory of all rows; a Dataset's are not known."""
+        """Memory of all rows, without those of a Dataset, whose size is unknown."""
         return sum(part.bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))
 
     def first(self, rows: int, device: torch.device) -> FullBatch:
-        """The first `rows` examples (0 for all) as a batch that is taken again and again, for measuring."""
+        """The first `rows` examples (0 for all) as a batch that every step takes, for measuring."""
         if isinstance(self.train, Rows):
             x, y = (torch.from_numpy(array[: rows or None]) for array in (self.train.x, self.train.y))
         else:
@@ -71,14 +75,14 @@ class Workload:
         return FullBatch(move(x, device), move(y, device), DataShard())
 
     def model(self, spec: RunSpec) -> nn.Module:
-        """The model with fresh weights, drawn from the default generator; a task brings its own."""
+        """The model of the task, or a new one with weights drawn from the default generator."""
         if self.task is not None:
             return self.task.model
         assert self.split is not None
         return build.build_model(spec, self.split.preparation, self.outputs, self.shape)
 
     def criterion(self, spec: RunSpec, device: torch.device) -> Criterion:
-        """The loss that is trained."""
+        """The training loss."""
         if self.task is not None:
             return self.task.loss
         assert self.split is not None
@@ -86,12 +90,12 @@ class Workload:
         return criterion(self.loss, weights, spec.label_smoothing)
 
 
-def load_workload(spec: RunSpec, say: OnProgress = no_progress) -> Workload:
-    """Load what `spec` asks for; `say` hears what takes long. Raises Invalid."""
+def load_workload(spec: RunSpec, on_progress: OnProgress = no_progress) -> Workload:
+    """Load the data and the task of `spec`; `on_progress` is called for slow parts. Raises Invalid."""
     if spec.task:
         torch.manual_seed(spec.seed)  # the user's function builds the model
         return _of_task(load_task(spec.task))
-    split = load.load(spec, say)
+    split = load.load(spec, on_progress)
     return Workload(
         train=split.train,
         validation=split.validation,
@@ -109,10 +113,10 @@ def load_workload(spec: RunSpec, say: OnProgress = no_progress) -> Workload:
 
 def _of_task(task: Task) -> Workload:
     train = task.examples("train")
-    output = _try(task)
-    own_loss = task.loss is not functional.cross_entropy
+    output = _example_output(task)
+    custom_loss = task.loss is not functional.cross_entropy
     metrics: Metrics | TaskMetrics = TaskMetrics(task.metrics)
-    if not task.metrics and not own_loss and output.ndim == 2:
+    if not task.metrics and not custom_loss and output.ndim == 2:
         metrics = Metrics("cross_entropy", output.shape[1])
     return Workload(
         train=train,
@@ -128,8 +132,8 @@ def _of_task(task: Task) -> Workload:
     )
 
 
-def _try(task: Task) -> Tensor:
-    """A copy of the model's output for two rows; a tensor without rows if it gives none."""
+def _example_output(task: Task) -> Tensor:
+    """The output of a copy of the model for two rows; an empty tensor if it returns no tensor."""
     with torch.random.fork_rng(), torch.no_grad():
         output = copy.deepcopy(task.model).eval()(task.batch(2)[0])
     return next(tensors_of(output), torch.empty(0))
@@ -142,6 +146,3 @@ def _shape(task: Task) -> tuple[int, ...]:
 
 def _name(loss: object) -> str:
     return str(getattr(loss, "__name__", type(loss).__name__))
-
-
-# --- losses ------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""`python -m epochtop.engine predict` and `export`: what is asked of a run that has weights, done by a process of its own.
+"""`python -m epochtop.engine predict` and `export`: commands for a run that has weights, each in a separate process.
 
-The screen starts it, since it must not import torch itself, and hands its output and exit status on.
+The screen must not import torch, so it starts this process and passes on its output and exit status.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FORMATS = ("tensorboard", "safetensors", "onnx", "torch")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what `arguments` say. Returns 0, 2 for bad input, 1 for everything else that went wrong; one line says what."""
+    """Run a command. Returns 0, 2 for bad input, 1 for any other failure, with one line on standard error."""
     parsed = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -28,13 +28,13 @@ def main(arguments: Sequence[str]) -> int:
     work: Callable[[argparse.Namespace], None] = parsed.work
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # packages' news for programmers
+            warnings.simplefilter("ignore")  # they are for developers
             work(parsed)
         sys.stdout.flush()
     except Invalid as error:
         return _complain(str(error), 2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone; nothing is left to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader is gone: there is nothing to flush
         return 0
     except KeyboardInterrupt:
         return 130
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("run", type=Path)
     predict.add_argument("file", type=Path)
     predict.add_argument("--output", type=Path)
-    predict.add_argument("--columns", default="", help="separated by commas")
+    predict.add_argument("--columns", default="", help="names, separated by commas")
     predict.set_defaults(work=_predict)
     export = commands.add_parser("export")
     export.add_argument("run", type=Path)

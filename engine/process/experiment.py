@@ -26,6 +26,7 @@ from epochtop.engine.job.failures import failed
 from epochtop.engine.lab.catalog import find
 from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Row, Stopped
 from epochtop.engine.process import daemon
+from epochtop.engine.protocol.codes import PHASE
 from epochtop.engine.protocol.events import AnyCommand, Concluded, Failed, Measured, Noted, Prepared, Stop
 from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
 from epochtop.engine.protocol.fields import parse, with_setting
@@ -87,7 +88,7 @@ class ExperimentRun:
     def run(self, recorder: Recorder) -> Concluded | Failed:
         """Measure and conclude; returns the last event."""
         context = self._context
-        context.say = lambda message: recorder.put(Noted(message=message))
+        context.say = lambda message: recorder.put(Noted(message=message, code=PHASE))
         context.begun = time.perf_counter()
         self._commands = recorder.commands
         self.wake()

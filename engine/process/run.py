@@ -28,18 +28,19 @@ from epochtop.engine.device.peak import release
 from epochtop.engine.distributed.launcher import LocalLauncher
 from epochtop.engine.distributed.leader import RankGroupLeader, RankLauncher
 from epochtop.engine.distributed.orders import RankFailure
+from epochtop.engine.execution.choice import ExecutorChoice
 from epochtop.engine.job.failures import explain, failed
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.oom_advice import batch_words, smaller
 from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import Workload
 from epochtop.engine.process import daemon
-from epochtop.engine.protocol.events import Continued, Failed, Finished, Noted, Started, encode
+from epochtop.engine.protocol.events import Continued, Failed, Finished, Started, encode
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import paths, writer
 from epochtop.engine.training.loop import Loop
 from epochtop.engine.training.recorder import Recorder
-from epochtop.engine.training.resume import Origin, Remains, left_of
+from epochtop.engine.training.resume import Origin, RecordedRun, recorded_run
 from epochtop.engine.training.telemetry import Telemetry
 
 
@@ -136,7 +137,7 @@ class Run:
         return start
 
     def _train(self, start: Start, recorder: Recorder) -> Finished | Interruption:
-        """Train to the end. After an exception no reference to the job or the loop is left."""
+        """Train to the end. After an exception, no reference to the job or the loop remains."""
         job, leader = start.job, self._leader
         try:
             self._write_preparation(job)
@@ -167,15 +168,15 @@ class Run:
 
     def _smaller_start(self, end: Interruption, recorder: Recorder) -> Start | None:
         """The same steps in smaller batches, from the last checkpoint; None if the run must end."""
-        if end.smaller is None or not recorder.begin_again(end.smaller):
+        if end.smaller is None or not recorder.restart(end.smaller):
             return None
         gc.unfreeze()
         release(torch.device("cuda" if torch.cuda.is_initialized() else "cpu"))
-        left = left_of(self.path)
-        spec = msgspec.structs.replace(end.smaller, threads=left.spec.threads)
+        recorded = recorded_run(self.path)
+        spec = msgspec.structs.replace(end.smaller, threads=recorded.spec.threads)
         job = prepare_job(spec, end.workload, checked=False)  # trying shows what fits; an estimate might refuse it
         reason = f"out of memory with batches of {batch_words(end.spec)}; now {batch_words(end.smaller)}"
-        return Start(job, left.restore(job), reason=reason)
+        return Start(job, recorded.restore(job), reason=reason)
 
     def _failure(self, error: BaseException, job: Job) -> Failed:
         report = self._leader.failed_rank(error) if self._leader is not None else None
@@ -224,11 +225,11 @@ def _announce(start: Start, loop: Loop, recorder: Recorder) -> None:
     """Record the event that training begins with. Compiles first what the executor needs."""
     executor = loop.prepare().name
     if not start.origin.started:
-        recorder.put(_started(start.job, executor, (*start.job.notes, *loop.choice.notes)))
+        recorder.put(_started(start.job, executor, loop.choice))
         return
     recorder.put(_continued(start, executor))
     for note in loop.choice.notes:
-        recorder.put(Noted(message=note))
+        recorder.put(note)
 
 
 def _continued(start: Start, executor: str) -> Continued:
@@ -245,7 +246,7 @@ def _continued(start: Start, executor: str) -> Continued:
     )
 
 
-def _started(job: Job, executor: str, notes: tuple[str, ...]) -> Started:
+def _started(job: Job, executor: str, choice: ExecutorChoice) -> Started:
     plan = job.plan
     cuda = job.device.type == "cuda"
     return Started(
@@ -268,7 +269,8 @@ def _started(job: Job, executor: str, notes: tuple[str, ...]) -> Started:
         classes=job.workload.classes,
         precision=job.spec.precision,
         torch_version=str(torch.__version__),
-        notes=notes,
+        notes=(*job.notes, *(note.message for note in choice.notes)),
+        fallback=choice.fallback,
     )
 
 
@@ -290,16 +292,18 @@ def new_run(
 
 def resumed_run(
     job: Job,
-    left: Remains,
+    recorded: RecordedRun,
     path: Path,
     launched: RankLauncher | None = None,
     attached: bool = False,
     footprint: Footprint | None = None,
 ) -> Run:
     """The run at `path`, continued by `job` from its last checkpoint. From now on signals are meant for it."""
-    origin = left.restore(job)
+    origin = recorded.restore(job)
     daemon.hold_signals()
-    return Run(Start(job, origin, left.tensors, resumed=True), path, writer.reopen(path), launched, attached, footprint)
+    return Run(
+        Start(job, origin, recorded.tensors, resumed=True), path, writer.reopen(path), launched, attached, footprint
+    )
 
 
 def versions() -> dict[str, str]:

@@ -45,7 +45,7 @@ from epochtop.engine.protocol.requests import (
 from epochtop.engine.protocol.rules import check
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import paths, writer
-from epochtop.engine.training.resume import remains
+from epochtop.engine.training.resume import resumable_run
 
 
 class Standby:
@@ -135,10 +135,10 @@ class Standby:
 
     def _continue(self, request: Continue) -> Run:
         path = Path(request.run)
-        left = remains(path)
-        workload = self._unused_workload(left.spec)
-        footprint = self._footprint(left.spec)
-        return resumed_run(prepare_job(left.spec, workload), left, path, footprint=footprint)
+        recorded = resumable_run(path)
+        workload = self._unused_workload(recorded.spec)
+        footprint = self._footprint(recorded.spec)
+        return resumed_run(prepare_job(recorded.spec, workload), recorded, path, footprint=footprint)
 
     def _footprint(self, spec: RunSpec) -> Footprint:
         return Footprint(choose_device(spec.device), self._base_bytes)

@@ -33,7 +33,7 @@ from epochtop.engine.protocol.fields import field, fields, show, spec_from
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths, reader, writer
 from epochtop.engine.runs.reader import Follower
-from epochtop.engine.training.resume import remains
+from epochtop.engine.training.resume import resumable_run
 
 LAUNCH = "launch"
 """File in a run directory: which launch of torchrun made it."""
@@ -47,7 +47,7 @@ class Launch:
     """This process among those that torchrun launched together."""
 
     rank: int = 0
-    of: int = 1
+    world_size: int = 1
     local_rank: int = 0
     restarts: int = 0
     key: str = ""
@@ -64,7 +64,7 @@ def launch_in(environment: Mapping[str, str]) -> Launch:
         key = run_id if run_id != "none" else f"{socket.gethostname()}:{os.getppid()}"
         return Launch(
             rank=int(environment["RANK"]),
-            of=int(environment["WORLD_SIZE"]),
+            world_size=int(environment["WORLD_SIZE"]),
             local_rank=int(environment["LOCAL_RANK"]),
             restarts=int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)),
             key=key,
@@ -76,8 +76,8 @@ def launch_in(environment: Mapping[str, str]) -> Launch:
 class TorchrunLauncher(RankLauncher):
     """Ranks that torchrun starts and ends."""
 
-    def __init__(self, of: int, store: Any) -> None:
-        self.of, self._store = of, store
+    def __init__(self, world_size: int, store: Any) -> None:
+        self.world_size, self._store = world_size, store
 
     def start(self) -> Any:
         return self._store
@@ -92,7 +92,7 @@ class TorchrunLauncher(RankLauncher):
             time.sleep(0.05)
         if causes or not patience_s:
             return causes[0] if causes else None
-        silent = sorted(set(range(1, self.of)) - {report.rank for report in failures})
+        silent = sorted(set(range(1, self.world_size)) - {report.rank for report in failures})
         if not silent:
             return None
         which = f"rank {silent[0]}" if len(silent) == 1 else f"one of the ranks {', '.join(map(str, silent))}"
@@ -158,9 +158,9 @@ def spec_of(texts: dict[str, str], launch: Launch) -> RunSpec:
     """The checked spec, with as many processes as torchrun launched. Raises Invalid."""
     if not launch.key:
         return spec_from(texts)
-    spec = spec_from({**texts, "processes": texts.get("processes", str(launch.of))})
-    if spec.processes != launch.of:
-        raise Invalid("processes", f"torchrun started {launch.of}, not {spec.processes}; leave it out")
+    spec = spec_from({**texts, "processes": texts.get("processes", str(launch.world_size))})
+    if spec.processes != launch.world_size:
+        raise Invalid("processes", f"torchrun started {launch.world_size}, not {spec.processes}; leave it out")
     return spec
 
 
@@ -174,9 +174,9 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         launch = launch_in(os.environ)
-        store = _store(launch) if launch.of > 1 else None
+        store = _store(launch) if launch.world_size > 1 else None
         if launch.rank:
-            return follower.serve(store, launch.rank, launch.of, launch.local_rank)
+            return follower.serve(store, launch.rank, launch.world_size, launch.local_rank)
         return _lead(read_flags(arguments), launch, store)
     except Invalid as error:
         sys.stderr.write(f"{error}\n")
@@ -190,11 +190,11 @@ def _store(launch: Launch) -> Any:
     a rank to peers that are gone.
     """
     store, _, _ = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
-    return dist.PrefixStore(f"epochtop/{launch.restarts}/{launch.of}", store)  # type: ignore[attr-defined]
+    return dist.PrefixStore(f"epochtop/{launch.restarts}/{launch.world_size}", store)  # type: ignore[attr-defined]
 
 
 def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
-    launched = TorchrunLauncher(launch.of, store) if launch.of > 1 else None
+    launched = TorchrunLauncher(launch.world_size, store) if launch.world_size > 1 else None
     earlier = _earlier_run(texts, launch)
     if earlier is not None and launch.restarts and index.summarize(earlier).state == "finished":
         if store is not None:
@@ -238,10 +238,12 @@ def _begin(spec: RunSpec, launched: RankLauncher | None) -> Run:
 
 
 def _resume(path: Path, launch: Launch, launched: RankLauncher | None) -> Run:
-    left = remains(path)
-    if launch.key and left.spec.processes != launch.of:
-        raise Invalid("processes", f"{path.name} needs {left.spec.processes}, but torchrun started {launch.of}")
-    return resumed_run(prepare_job(left.spec), left, path, launched, attached=True)
+    recorded = resumable_run(path)
+    if launch.key and recorded.spec.processes != launch.world_size:
+        raise Invalid(
+            "processes", f"{path.name} needs {recorded.spec.processes}, but torchrun started {launch.world_size}"
+        )
+    return resumed_run(prepare_job(recorded.spec), recorded, path, launched, attached=True)
 
 
 def _print(text: str) -> None:

@@ -68,6 +68,8 @@ class Started(Event, frozen=True, kw_only=True):
     torch_version: str
     notes: tuple[str, ...] = ()
     """Decisions made while the job was built, one sentence each."""
+    fallback: str = ""
+    """Why steps are eager although another executor was requested; empty otherwise, and in logs of older versions."""
 
 
 class Losses(Event, frozen=True, kw_only=True):
@@ -198,12 +200,16 @@ class Noted(Event, frozen=True, kw_only=True):
     """A decision or a measurement that explains the run."""
 
     message: str
+    code: str = ""
+    """One of :mod:`epochtop.engine.protocol.codes`."""
 
 
 class Warned(Event, frozen=True, kw_only=True):
     """A problem that does not end the run."""
 
     message: str
+    code: str = ""
+    """One of :mod:`epochtop.engine.protocol.codes`."""
 
 
 class Prepared(Event, frozen=True, kw_only=True):

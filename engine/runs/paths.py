@@ -28,6 +28,16 @@ def home() -> Path:
     return Path(platformdirs.user_data_dir("epochtop", appauthor=False)) / "runs"
 
 
+def cache_folder() -> Path:
+    """The folder of downloaded datasets and compiled programs: $EPOCHTOP_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("EPOCHTOP_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("epochtop", appauthor=False))
+
+
 LAB = "lab"
 """Folder of experiments in the home folder."""
 

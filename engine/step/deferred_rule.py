@@ -1,4 +1,4 @@
-"""The update rule of a job whose weights are not sharded yet."""
+"""A placeholder for the update rule of a job whose weights are not sharded yet."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from epochtop.engine.step.update_rules import RuleState, Tensors, UpdateRule
 
 
 class DeferredRule(UpdateRule):
-    """Stands for the update until there are shards: carries what a checkpoint has of it, and no memory of its own."""
+    """Carries the optimizer state of a checkpoint until there are shards; cannot take a step."""
 
     def __init__(self, learning_rate: float) -> None:
         self.learning_rate = learning_rate
-        self._memory: RuleState = {}
+        self._state: RuleState = {}
 
     def __call__(self, gradients: Tensors) -> None:
         raise AssertionError("the weights are not sharded yet")
 
     def state_dict(self) -> RuleState:
-        return self._memory
+        return self._state
 
-    def load_state_dict(self, memory: RuleState, steps: int) -> None:
-        self._memory = memory
+    def load_state_dict(self, state: RuleState, steps: int) -> None:
+        self._state = state

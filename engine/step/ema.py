@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights."""
+"""An exponential moving average of a model's weights. Never reads the device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class WeightAverage:
     """A moving average of a model's weights: `average = decay * average + (1 - decay) * weights` after every step."""
 
     def __init__(self, state: Mapping[str, Tensor], decay: float) -> None:
-        """`state` are the tensors that training changes in place: weights and buffers by name."""
+        """`state` are the weights and buffers that training changes in place, by name."""
         names = [name for name, tensor in state.items() if tensor.is_floating_point()]
         self._weights = [state[name].detach() for name in names]
         self._share = 1 - decay
@@ -22,14 +22,14 @@ class WeightAverage:
         self._others = [(self.tensors[name], state[name]) for name in state if name not in set(names)]
 
     def on(self, swap: Callable[[Tensor], Tensor]) -> WeightAverage:
-        """The same average of other tensors: `swap` gives one for each that it changes, for its weights and buffers."""
+        """The same average for other tensors: `swap` maps averages, weights and buffers to their replacements."""
         twin = copy.copy(self)
         twin._weights, twin._averages = [list(map(swap, tensors)) for tensors in (self._weights, self._averages)]
         twin._others = [(swap(copied), swap(original)) for copied, original in self._others]
         return twin
 
     def __call__(self) -> None:
-        """Take in the weights as they are now."""
+        """Update the average with the current weights."""
         torch._foreach_lerp_(self._averages, self._weights, self._share)
         for average, original in self._others:
             average.copy_(original)

@@ -1,7 +1,7 @@
-"""What a step calls, without the wrappers around it: on small models these take longer than the operators.
+"""Modules and gradients without their Python wrappers, which take longer than the operators of small models.
 
-Of the default run's plain loop, calling modules takes a tenth and the checks of :func:`torch.autograd.grad` a seventh
-of the time. The operators and so the results are the same, bit for bit.
+In a plain loop of the default run, module calls take a tenth of the time and the checks of :func:`torch.autograd.grad` a
+seventh. The operators are the same, and so are the results, bit for bit. Must never change a result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GLOBAL_HOOKS = tuple(f"_global{name}" for name in HOOKS)
 
 
 def unwrapped(model: nn.Module) -> Callable[[Any], Any]:
-    """`model` as a function. A plain sequence of layers without hooks is called layer by layer; any other as it is."""
+    """`model` as a function. A Sequential without hooks is called layer by layer, any other model as it is."""
     if type(model) is not nn.Sequential or not all(_unhooked(part) for part in model.modules()):
         return model
     if any(getattr(modules, name, None) for name in GLOBAL_HOOKS):
@@ -47,14 +47,14 @@ def _layer(part: nn.Module) -> Callable[[Any], Any]:
 
 
 def gradients_of(parameters: Sequence[Tensor], fresh: bool = True) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """A function from a loss to its gradients, one a parameter: :func:`torch.autograd.grad` without its checks.
+    """A function from a loss to its gradients, one per parameter: :func:`torch.autograd.grad` without its checks.
 
-    Unless they are `fresh`, they may share memory with those of other steps and must not be changed in place.
+    Without `fresh`, gradients may share memory with those of other steps and must not be changed in place.
     """
-    wanted = tuple(parameters)
+    inputs = tuple(parameters)
     run: Any = getattr(getattr(torch.autograd.Variable, "_execution_engine", None), "run_backward", None)
-    if run is None:  # a torch that keeps it elsewhere
-        return lambda loss: torch.autograd.grad(loss, wanted)
+    if run is None:  # this version of torch keeps it elsewhere
+        return lambda loss: torch.autograd.grad(loss, inputs)
     ones: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     def gradients(loss: Tensor) -> tuple[Tensor, ...]:
@@ -62,7 +62,7 @@ def gradients_of(parameters: Sequence[Tensor], fresh: bool = True) -> Callable[[
         one = None if fresh else ones.get(key)
         if one is None:
             one = ones[key] = torch.ones_like(loss)
-        found: tuple[Tensor, ...] = run((loss,), (one,), False, False, wanted, False, accumulate_grad=False)
-        return found
+        result: tuple[Tensor, ...] = run((loss,), (one,), False, False, inputs, False, accumulate_grad=False)
+        return result
 
     return gradients

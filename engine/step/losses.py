@@ -1,4 +1,4 @@
-"""Losses by name. All of them take outputs and labels and return a 0-d mean."""
+"""Losses by name. Every loss takes outputs and labels and returns a 0-d mean. None reads the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from epochtop.engine.step.step import Criterion
 
 
 def criterion(name: str, weights: Tensor | None = None, smoothing: float = 0.0) -> Criterion:
-    """A loss by name: outputs and labels to a mean, 0-d. `weights` has one figure a class."""
+    """The loss called `name`. `weights` are class weights, (classes,); `smoothing` is label smoothing, 0 … 1."""
     if name == "cross_entropy":
         if weights is None and not smoothing:
             return functional.cross_entropy
@@ -25,14 +25,14 @@ def criterion(name: str, weights: Tensor | None = None, smoothing: float = 0.0) 
 
 
 def _next_character(logits: Tensor, following: Tensor, smoothing: float) -> Tensor:
-    """Over every character of every row: logits (rows, context, characters), following (rows, context)."""
+    """Mean over all characters: logits (rows, context, characters), following characters (rows, context)."""
     return functional.cross_entropy(logits.flatten(0, 1), following.flatten().long(), label_smoothing=smoothing)
 
 
 def _binary_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
     weight = None if weights is None else torch.where(labels > 0.5, weights[1], weights[0])
-    wanted = labels * (1 - smoothing) + smoothing / 2 if smoothing else labels
-    return functional.binary_cross_entropy_with_logits(logits.squeeze(1), wanted, weight)
+    targets = labels * (1 - smoothing) + smoothing / 2 if smoothing else labels
+    return functional.binary_cross_entropy_with_logits(logits.squeeze(1), targets, weight)
 
 
 def _mean_squared_error(output: Tensor, target: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
 """Metrics of held-out rows, counted on the device and read with one copy.
 
-Nothing here may read a value back, so nothing here counts with `bincount` or picks by a mask, which do on CUDA
-(torchmetrics counts that way). Sums are kept in float64 where the device has it, so that the order and the size of
-batches do not show in the figures.
+Nothing here may read a value back. So it does not count with `bincount` or select with a mask, which read on CUDA
+(torchmetrics does). Sums are float64 if the device supports it, so that order and size of batches do not change results.
 """
 
 from __future__ import annotations
@@ -18,28 +17,30 @@ from torch import Tensor
 
 from epochtop.engine.data.dataset import LossName
 
-MOST_CONFUSED = 100
-"""Classes of the largest confusion matrix; with more, only what each class needs is counted."""
+MAX_CONFUSION_CLASSES = 100
+"""Classes of the largest confusion matrix; with more classes, only totals per class are counted."""
 TOP = 5
+"""A row counts for `top5` if its class is among this many highest outputs."""
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures of an evaluation by name; None for what cannot be computed from these rows."""
+    """Results of an evaluation."""
 
     values: dict[str, float | None]
+    """Metrics by name; None for a metric that these rows do not define."""
     confusion: tuple[tuple[int, ...], ...] | None = None
-    """How many rows of each true class (outer) were taken for each class (inner)."""
+    """Rows by true class (outer) and predicted class (inner)."""
 
 
 class Metrics:
-    """What is counted for a loss: see :attr:`Scores.values` of each below.
+    """The metrics of a loss.
 
     Classes: accuracy, f1 (macro, over the classes that occur as label or prediction, as scikit-learn's
-    `f1_score(average="macro")` has it), top5 with more than 5 classes, the confusion matrix. Numbers: r2, mae and rmse,
-    the last two in the units of the raw target. Characters: bits_per_character and accuracy.
+    `f1_score(average="macro")`), top5 with more than 5 classes, the confusion matrix. Numbers: r2, mae and rmse, the last
+    two in the unit of the raw target. Characters: bits_per_character and accuracy.
     """
 
     def __init__(self, loss: LossName, outputs: int, target_spread: float = 1.0) -> None:
@@ -50,27 +51,27 @@ class Metrics:
 
     @property
     def main(self) -> str:
-        """The headline: `accuracy`, `r2` or `bits_per_character`."""
+        """The main metric: `accuracy`, `r2` or `bits_per_character`."""
         if self._numbers:
             return "r2"
         return "accuracy" if self._by_class else "bits_per_character"
 
     @property
-    def _whole(self) -> bool:
-        return self._by_class and self._classes <= MOST_CONFUSED
+    def _has_confusion(self) -> bool:
+        return self._by_class and self._classes <= MAX_CONFUSION_CLASSES
 
     def empty(self, device: torch.device) -> tuple[Tensor, ...]:
-        """Counts of no rows."""
+        """Counts over no rows."""
         dtype = torch.float32 if device.type == "mps" else torch.float64
         sizes = [5]  # rows, right or squared error, right within the top 5 or absolute error, sum and squares of y
-        if self._whole:
+        if self._has_confusion:
             sizes.append(self._classes**2)
         elif self._by_class:
             sizes += [self._classes] * 3  # right, labels, predictions
         return tuple(torch.zeros(size, dtype=dtype, device=device) for size in sizes)
 
     def add(self, state: tuple[Tensor, ...], output: Tensor, labels: Tensor) -> None:
-        """Take in a batch: outputs (rows, outputs), or (rows, context, characters), and their labels. In place."""
+        """Add a batch in place: outputs (rows, outputs) or (rows, context, characters), and their labels."""
         sums, counts = state[0], state[1:]
         rows = torch.full((), labels.numel(), dtype=sums.dtype, device=sums.device)
         if self._numbers:
@@ -81,7 +82,7 @@ class Metrics:
         right = (predicted == labels).to(sums.dtype)
         zero = torch.zeros_like(rows)
         sums += torch.stack([rows, right.sum(), self._within_top(output, labels).to(sums.dtype), zero, zero])
-        if self._whole:
+        if self._has_confusion:
             counts[0].index_add_(0, labels * self._classes + predicted, torch.ones_like(right))
         elif self._by_class:
             for count, classes, weight in zip(
@@ -93,9 +94,9 @@ class Metrics:
                 count.index_add_(0, classes, weight)
 
     def _add_numbers(self, sums: Tensor, rows: Tensor, output: Tensor, labels: Tensor) -> None:
-        wanted = labels.to(sums.dtype)
-        off = output.to(sums.dtype) - wanted
-        sums += torch.stack([rows, off.square().sum(), off.abs().sum(), wanted.sum(), wanted.square().sum()])
+        targets = labels.to(sums.dtype)
+        errors = output.to(sums.dtype) - targets
+        sums += torch.stack([rows, errors.square().sum(), errors.abs().sum(), targets.sum(), targets.square().sum()])
 
     def _within_top(self, output: Tensor, labels: Tensor) -> Tensor:
         if not self._by_class or self._classes <= TOP:
@@ -103,29 +104,29 @@ class Metrics:
         return (output.topk(TOP, dim=-1).indices == labels.unsqueeze(-1)).sum()
 
     def flat(self, state: tuple[Tensor, ...]) -> Tensor:
-        """Everything in one tensor (n,), for one copy to the host."""
+        """All counts in one tensor (n,), for one copy to the host."""
         return torch.cat(state)
 
     def read(self, values: Tensor, loss: float | None) -> Scores:
-        """The figures, from the host's copy of :meth:`flat` and the mean loss over the same rows."""
-        counted: Floats = values.numpy().astype(np.float64)
-        sums, counts = counted[:5], counted[5:]
+        """The metrics, from the host's copy of :meth:`flat` and the mean loss over the same rows."""
+        numbers: Floats = values.numpy().astype(np.float64)
+        sums, counts = numbers[:5], numbers[5:]
         if sums[0] == 0:
             return Scores({})
         if self._numbers:
             return Scores(self._read_numbers(sums))
-        figures: dict[str, float | None] = {"accuracy": float(sums[1] / sums[0])}
+        metrics: dict[str, float | None] = {"accuracy": float(sums[1] / sums[0])}
         if not self._by_class:
             bits = None if loss is None else loss / math.log(2)
-            return Scores({"bits_per_character": bits, **figures})
+            return Scores({"bits_per_character": bits, **metrics})
         if self._classes > TOP:
-            figures["top5"] = float(sums[2] / sums[0])
-        if not self._whole:
+            metrics["top5"] = float(sums[2] / sums[0])
+        if not self._has_confusion:
             right, labels, predicted = counts.reshape(3, -1)
-            return Scores(figures | {"f1": _macro_f1(right, labels, predicted)})
+            return Scores(metrics | {"f1": _macro_f1(right, labels, predicted)})
         matrix = counts.reshape(self._classes, -1)
-        figures["f1"] = _macro_f1(matrix.diagonal(), matrix.sum(1), matrix.sum(0))
-        return Scores(figures, tuple(tuple(int(count) for count in row) for row in matrix))
+        metrics["f1"] = _macro_f1(matrix.diagonal(), matrix.sum(1), matrix.sum(0))
+        return Scores(metrics, tuple(tuple(int(count) for count in row) for row in matrix))
 
     def _read_numbers(self, sums: Sequence[float] | Floats) -> dict[str, float | None]:
         rows, squared, absolute, total, squares = (float(value) for value in sums)
@@ -138,8 +139,8 @@ class Metrics:
 
 
 def _macro_f1(right: Floats, labels: Floats, predicted: Floats) -> float:
-    seen = labels + predicted
-    return float((2 * right[seen > 0] / seen[seen > 0]).mean())
+    occurrences = labels + predicted
+    return float((2 * right[occurrences > 0] / occurrences[occurrences > 0]).mean())
 
 
 def _finite(value: float) -> float | None:

@@ -1,8 +1,7 @@
 """How one training step is executed: forward, loss, gradients, update.
 
-A step enqueues work and returns the loss as a 0-d tensor on its device. It must never read a value back. The
-ordinary step is kept bare, since on small models every wrapper around the operators costs more than they do;
-what a run does not ask for is not in its step.
+A step enqueues work and returns the loss as a 0-d tensor on its device. It must never read a value back. A step contains
+only what its run needs, because on small models every wrapper costs more than the operators inside.
 """
 
 from __future__ import annotations
@@ -24,42 +23,45 @@ from epochtop.engine.step.update_rules import Tensors
 Step = Callable[[], Tensor]
 """Takes one training step; returns its loss, 0-d, detached, still on the device."""
 Criterion = Callable[[Tensor, Tensor], Tensor]
+"""A loss: outputs and labels to a mean, 0-d."""
 
 
 @dataclass(frozen=True)
 class StepParts:
-    """What a step is made of."""
+    """The parts of a step."""
 
     model: nn.Module
-    """What is called: the model itself, or a wrapper that exchanges gradients between processes."""
+    """The model, or a wrapper that exchanges gradients between processes."""
     criterion: Criterion
     update: Callable[[Tensors], None]
     """Changes the parameters in place from their gradients."""
     batches: Batches
     parameters: Sequence[Tensor]
-    """Those that are trained."""
+    """The trained parameters."""
     accumulate: int = 1
+    """Batches per step."""
     clip_norm: float = 0.0
+    """Largest norm of all gradients; 0 does not clip."""
     autocast: torch.dtype | None = None
     average: WeightAverage | None = None
     processes: int = 1
     backward: bool = False
     """Whether gradients come from `loss.backward()`, whose hooks exchange them, instead of `autograd.grad`."""
-    silence: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
-    """Around backward passes after which gradients are not exchanged yet."""
-    own: Callable[[list[Tensor]], list[Tensor]] | None = None
-    """From the gradients of the parameters to those that the update takes, where it has rows of them only."""
+    no_sync: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
+    """Context for backward passes after which gradients are not exchanged yet."""
+    localize: Callable[[list[Tensor]], list[Tensor]] | None = None
+    """From the gradients of the parameters to those of this rank's rows, if weights are sharded."""
     total_norm: Callable[[Tensors], Tensor] = torch.nn.utils.get_total_norm
-    """Norm of all gradients together."""
+    """Function from all gradients to their norm."""
 
 
 def make_step(parts: StepParts) -> Step:
-    """The step to take again and again."""
+    """The step of these parts, to be called repeatedly."""
     alone = parts.accumulate == 1 and parts.processes == 1 and not parts.backward
     extras = (parts.clip_norm, parts.autocast, parts.average, isinstance(parts.update, LossScaledRule))
     if alone and not any(extras):
         return eager_step(parts.model, parts.criterion, parts.update, parts.batches, parts.parameters)
-    return _updating(parts, _one(parts) if alone else _several(parts))
+    return _updating(parts, _one_batch(parts) if alone else _several_batches(parts))
 
 
 def eager_step(
@@ -69,7 +71,7 @@ def eager_step(
     batch: Callable[[], tuple[Tensor, Tensor]],
     parameters: Sequence[Tensor],
 ) -> Step:
-    """The bare step: one batch, forward, loss, gradients, update; one operator after the other."""
+    """The plain step: one batch, forward, loss, gradients, update; one operator after the other."""
     forward, gradients = unwrapped(model), gradients_of(parameters, fresh=False)
 
     def step() -> Tensor:
@@ -84,7 +86,7 @@ def eager_step(
 def _updating(parts: StepParts, losses: Callable[[], tuple[Tensor, Tensors]]) -> Step:
     update, average, norm = parts.update, parts.average, parts.clip_norm
     if isinstance(update, LossScaledRule):
-        norm = 0.0  # clips by itself, after it has taken the scale away
+        norm = 0.0  # it clips itself, after it has removed the scale
 
     def step() -> Tensor:
         loss, gradients = losses()
@@ -99,7 +101,7 @@ def _updating(parts: StepParts, losses: Callable[[], tuple[Tensor, Tensors]]) ->
 
 
 def _forward(parts: StepParts) -> Callable[[object, object], Tensor]:
-    """The loss of a batch, in the precision that is asked for."""
+    """A function from a batch to its loss, in the requested precision."""
     model, criterion, dtype = unwrapped(parts.model), parts.criterion, parts.autocast
     if dtype is None:
         return lambda x, y: criterion(model(x), y)  # type: ignore[arg-type]
@@ -112,7 +114,7 @@ def _forward(parts: StepParts) -> Callable[[object, object], Tensor]:
     return forward
 
 
-def _one(parts: StepParts) -> Callable[[], tuple[Tensor, Tensors]]:
+def _one_batch(parts: StepParts) -> Callable[[], tuple[Tensor, Tensors]]:
     batch, forward, gradients = parts.batches, _forward(parts), gradients_of(parts.parameters)
     scale = parts.update.scale if isinstance(parts.update, LossScaledRule) else None
 
@@ -123,24 +125,26 @@ def _one(parts: StepParts) -> Callable[[], tuple[Tensor, Tensors]]:
     return losses
 
 
-def _several(parts: StepParts) -> Callable[[], tuple[Tensor, Tensors]]:
-    """Several batches a step, or several processes: every loss counts as much as its rows."""
+def _several_batches(parts: StepParts) -> Callable[[], tuple[Tensor, Tensors]]:
+    """For several batches per step, or several processes: losses are weighted by their rows."""
     forward = _forward(parts)
     scale = parts.update.scale if isinstance(parts.update, LossScaledRule) else None
-    gather = (
-        BackwardAccumulator(parts.parameters, parts.own) if parts.backward else AutogradAccumulator(parts.parameters)
+    accumulate = (
+        BackwardAccumulator(parts.parameters, parts.localize)
+        if parts.backward
+        else AutogradAccumulator(parts.parameters)
     )
 
     def losses() -> tuple[Tensor, Tensors]:
         total: Tensor | None = None
-        batches = parts.batches.take(parts.accumulate)
+        batches = parts.batches.next_batches(parts.accumulate)
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
-            with nullcontext() if last else parts.silence():
+            with nullcontext() if last else parts.no_sync():
                 loss = forward(batch.x, batch.y) * batch.weight
-                gather(loss if scale is None else scale(loss), number == 0)
+                accumulate(loss if scale is None else scale(loss), number == 0)
             total = loss.detach() if total is None else total + loss.detach()
         assert total is not None
-        return total, gather.gradients()
+        return total, accumulate.gradients()
 
     return losses

@@ -1,6 +1,6 @@
-"""Torch's own optimizers as updates, and the choice among all of them.
+"""Optimizers of torch as update rules, and the choice among all rules.
 
-Nothing here may read a value back from the device: what torch can only do with a read is not offered.
+Nothing here may read a value back from the device: variants that torch cannot compute without a read are not offered.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from epochtop.engine.step.update_rules import SGD, Adam, RMSprop, RuleState, Ten
 
 
 class TorchRule(UpdateRule):
-    """Optimizers of torch, each with parameters of its own."""
+    """One or more optimizers of torch, each for some of the parameters."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], optimizers: Sequence[torch.optim.Optimizer]) -> None:
         self._parameters, self._optimizers = list(parameters), list(optimizers)
@@ -27,18 +27,18 @@ class TorchRule(UpdateRule):
         }
 
         self._learning_rate = float(optimizers[0].param_groups[0]["lr"])
-        self._live: Tensor | None = None
+        self._rate_tensor: Tensor | None = None
 
     @property
     def learning_rate(self) -> float:
-        """Of all of them."""
+        """The learning rate of all optimizers."""
         return self._learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self._learning_rate = value
-        if self._live is not None:
-            self._live.fill_(value)
+        if self._rate_tensor is not None:
+            self._rate_tensor.fill_(value)
             return
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
@@ -46,13 +46,13 @@ class TorchRule(UpdateRule):
 
     @property
     def can_be_captured(self) -> bool:
-        """Whether torch can take the steps inside a CUDA graph."""
+        """Whether a CUDA graph can capture the steps."""
         return all(
             "capturable" in optimizer.defaults or optimizer.defaults.get("fused") for optimizer in self._optimizers
         )
 
-    def begin(self) -> None:
-        """Make what torch makes with an optimizer's first step: tensors of zeros. The parameters may move meanwhile."""
+    def create_state(self) -> None:
+        """Create the state that torch creates with the first step, filled with zeros. This may change the parameters."""
         for optimizer in self._optimizers:
             if all(optimizer.state.values()) and optimizer.state:
                 continue
@@ -65,11 +65,11 @@ class TorchRule(UpdateRule):
                     if isinstance(value, Tensor):
                         value.zero_()
 
-    def take_rate_from(self, tensor: Tensor) -> None:
-        """From now on the learning rate lies in this tensor (0-d, on the device), so that steps can be captured."""
-        self._live = tensor.fill_(self._learning_rate)
+    def keep_rate_in(self, tensor: Tensor) -> None:
+        """Read the learning rate from this tensor (0-d, on the device) from now on, so that steps can be captured."""
+        self._rate_tensor = tensor.fill_(self._learning_rate)
         for optimizer in self._optimizers:
-            optimizer._warned_capturable_if_run_uncaptured = True  # some steps are taken one by one
+            optimizer._warned_capturable_if_run_uncaptured = True  # some steps are taken without a graph
             for group in optimizer.param_groups:
                 group["lr"] = tensor
                 if "capturable" in group:
@@ -82,15 +82,15 @@ class TorchRule(UpdateRule):
             optimizer.step()
 
     def state_dict(self) -> RuleState:
-        found: dict[str, dict[int, Tensor]] = {}
+        state: dict[str, dict[int, Tensor]] = {}
         for number, parameter in enumerate(self._parameters):
             for name, value in self._owners[id(parameter)].state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
-                    found.setdefault(name, {})[number] = value
-        return found
+                    state.setdefault(name, {})[number] = value
+        return state
 
-    def load_state_dict(self, memory: RuleState, steps: int) -> None:
-        for name, tensors in memory.items():
+    def load_state_dict(self, state: RuleState, steps: int) -> None:
+        for name, tensors in state.items():
             for number, tensor in tensors.items():
                 parameter = self._parameters[number]
                 owner = self._owners[id(parameter)]
@@ -100,17 +100,17 @@ class TorchRule(UpdateRule):
 
 
 class LossScaledRule(TorchRule):
-    """A fused optimizer under a loss scale: where a gradient overflowed, the step is skipped on the device.
+    """A fused optimizer with a loss scale: if a gradient overflows, the step is skipped on the device.
 
-    Only fused optimizers can skip without telling the host (:class:`torch.amp.GradScaler` reads it for others).
-    Gradients arrive multiplied by the scale; `loss_scale` is what the loss has to be multiplied by.
+    Only fused optimizers can skip without a read (:class:`torch.amp.GradScaler` reads for others). Gradients must be those
+    of the loss times the scale, see :meth:`scale`.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, clip_norm: float) -> None:
         super().__init__(parameters, [optimizer])
         self._clip_norm = clip_norm
         self._scaler = torch.amp.GradScaler(self._parameters[0].device.type)
-        self._scaler.scale(torch.zeros((), device=self._parameters[0].device))  # makes the scale's tensor
+        self._scaler.scale(torch.zeros((), device=self._parameters[0].device))  # creates the tensor of the scale
 
     def scale(self, loss: Tensor) -> Tensor:
         """The loss times the scale."""
@@ -135,20 +135,20 @@ class LossScaledRule(TorchRule):
         assert growth is not None
         return {**super().state_dict(), "scale": {0: scale}, "growth_tracker": {0: growth}}
 
-    def load_state_dict(self, memory: RuleState, steps: int) -> None:
-        own = dict(memory)
-        scale, growth = own.pop("scale")[0], own.pop("growth_tracker")[0]
+    def load_state_dict(self, state: RuleState, steps: int) -> None:
+        rest = dict(state)
+        scale, growth = rest.pop("scale")[0], rest.pop("growth_tracker")[0]
         assert self._scaler._scale is not None
         assert self._scaler._growth_tracker is not None
         self._scaler._scale.copy_(scale)
         self._scaler._growth_tracker.copy_(growth)
-        super().load_state_dict(own, steps)
+        super().load_state_dict(rest, steps)
 
 
 class Muon(UpdateRule):
-    """:class:`torch.optim.Muon` for matrices, as it is meant, and AdamW for the rest.
+    """:class:`torch.optim.Muon` for matrices and AdamW for all other parameters.
 
-    Muon's rate is adjusted to the size of AdamW's steps, so that both share one.
+    Muon's steps are scaled to the size of AdamW's, so that both use one learning rate.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Muon(UpdateRule):
         weight_decay: float,
         rule: Callable[[Sequence[nn.Parameter]], UpdateRule] | None = None,
     ) -> None:
-        """`rule` updates the matrices in place of torch's."""
+        """`rule` makes the rule for the matrices, in place of torch's."""
         self._numbers = [
             [number for number, parameter in enumerate(parameters) if parameter.ndim == 2],
             [number for number, parameter in enumerate(parameters) if parameter.ndim != 2],
@@ -172,7 +172,7 @@ class Muon(UpdateRule):
 
     @property
     def learning_rate(self) -> float:
-        """Of both."""
+        """The learning rate of both."""
         return self._parts[0].learning_rate
 
     @learning_rate.setter
@@ -186,19 +186,19 @@ class Muon(UpdateRule):
                 part([gradients[number] for number in numbers])
 
     def state_dict(self) -> RuleState:
-        found: dict[str, dict[int, Tensor]] = {}
+        state: dict[str, dict[int, Tensor]] = {}
         for part, numbers in zip(self._parts, self._numbers, strict=True):
             for name, tensors in part.state_dict().items():
-                found.setdefault(name, {}).update({numbers[own]: tensor for own, tensor in tensors.items()})
-        return found
+                state.setdefault(name, {}).update({numbers[place]: tensor for place, tensor in tensors.items()})
+        return state
 
-    def load_state_dict(self, memory: RuleState, steps: int) -> None:
+    def load_state_dict(self, state: RuleState, steps: int) -> None:
         for part, numbers in zip(self._parts, self._numbers, strict=True):
-            own = {
+            slots = {
                 name: {numbers.index(number): tensor for number, tensor in tensors.items() if number in numbers}
-                for name, tensors in memory.items()
+                for name, tensors in state.items()
             }
-            part.load_state_dict({name: tensors for name, tensors in own.items() if tensors}, steps)
+            part.load_state_dict({name: tensors for name, tensors in slots.items() if tensors}, steps)
 
 
 def _muon(matrices: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> UpdateRule:
@@ -212,7 +212,7 @@ Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 def torch_optimizer(spec: RunSpec, fused: bool | None) -> Make:
-    """Torch's optimizer that `spec` asks for, still without parameters. Where `fused` is None, torch chooses."""
+    """A function from parameters to the optimizer of torch that `spec` names. If `fused` is None, torch chooses."""
     rate, decay = spec.learning_rate, spec.weight_decay
     optim = torch.optim
     makers: dict[str, Make] = {
@@ -221,14 +221,14 @@ def torch_optimizer(spec: RunSpec, fused: bool | None) -> Make:
         ),
         "adam": lambda parameters: optim.Adam(parameters, rate, weight_decay=decay, fused=fused),
         "adamw": lambda parameters: optim.AdamW(parameters, rate, weight_decay=decay, fused=fused),
-        # unfused, it reads its step count, which lies on the host but costs as much
+        # the unfused one reads its step count, which is on the host but costs as much
         "adagrad": lambda parameters: optim.Adagrad(parameters, rate, weight_decay=decay, fused=True),
     }
     return makers[spec.optimizer]
 
 
 def make_update_rule(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> UpdateRule:
-    """The update rule that `spec` asks for."""
+    """The update rule of `spec`."""
     cuda = parameters[0].device.type == "cuda"
     if spec.precision == "fp16":
         return LossScaledRule(parameters, torch_optimizer(spec, fused=True)(parameters), spec.clip_norm)

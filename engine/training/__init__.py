@@ -1,4 +1,4 @@
-"""The training loop and what it leaves behind: events, checkpoints, history.
+"""The training loop and what it records: events, checkpoints, history.
 
 Never imports lab, inference or process.
 """

@@ -1,7 +1,7 @@
-"""Checkpoints: safetensors beside a json, complete or absent, never pickled.
+"""Checkpoints: a safetensors file and a json file, complete or absent, never pickled.
 
-The json is written last and names the tensor file, so a reader that finds the json finds a whole checkpoint;
-the file of the checkpoint before is removed only after that.
+The json is written last and names the tensor file, so a checkpoint with a json is complete. The previous tensor file is
+removed only after that.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from epochtop.engine.runs.paths import CHECKPOINTS
 from epochtop.engine.runs.writer import write_atomically
 
 Kind = str
-"""`last`, `best`, or `epoch-N` for those that are kept."""
+"""`last`, `best`, or `epoch-N` for checkpoints that are kept."""
 
 
 class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The json of a checkpoint."""
+    """Contents of a checkpoint's json file."""
 
     step: int
-    """Steps taken: training goes on with this step."""
+    """Steps taken: training continues with this step."""
     spec: RunSpec
     file: str
-    """Name of the safetensors file beside it."""
+    """Name of the safetensors file in the same folder."""
     values: dict[str, float | int | None]
-    """Plain state: position in the epoch, learning rate, schedule, test loss."""
+    """Plain values: position in the epoch, learning rate, schedule, test loss."""
 
 
 _decode = msgspec.json.Decoder(CheckpointInfo).decode
 
 
 def write(run: Path, kind: Kind, step: int, spec: RunSpec, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-    """Write a checkpoint of tensors that lie on the host. Raises OSError; the one before then stays whole."""
+    """Write a checkpoint of tensors on the host. Raises OSError; the previous checkpoint then stays complete."""
     folder = run / CHECKPOINTS
     name = f"{kind}-{step}.safetensors"
     write_atomically(folder / name, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
@@ -51,12 +51,12 @@ def write(run: Path, kind: Kind, step: int, spec: RunSpec, tensors: dict[str, Te
 
 
 def exists(run: Path, kind: Kind) -> bool:
-    """Whether a checkpoint of this kind was written."""
+    """Whether the run has a checkpoint of this kind."""
     return (run / CHECKPOINTS / f"{kind}.json").exists()
 
 
 def read_info(run: Path, kind: Kind) -> CheckpointInfo:
-    """The json of a checkpoint. Raises Invalid when there is none or it is damaged."""
+    """The json of a checkpoint. Raises Invalid if it is missing or damaged."""
     try:
         return _decode((run / CHECKPOINTS / f"{kind}.json").read_bytes())
     except FileNotFoundError:
@@ -66,7 +66,7 @@ def read_info(run: Path, kind: Kind) -> CheckpointInfo:
 
 
 def read(run: Path, kind: Kind) -> tuple[CheckpointInfo, dict[str, Tensor]]:
-    """The checkpoint of a run, tensors on the host. Raises Invalid when there is none or it is damaged."""
+    """A checkpoint with its tensors on the host. Raises Invalid if it is missing or damaged."""
     info = read_info(run, kind)
     while True:
         try:
@@ -75,6 +75,6 @@ def read(run: Path, kind: Kind) -> tuple[CheckpointInfo, dict[str, Tensor]]:
             newer = read_info(run, kind)
             if newer == info:
                 raise Invalid("", f"checkpoint {kind!r} of {run.name} has lost its file {info.file}") from None
-            info = newer  # it took the other's place meanwhile
-        except Exception as error:  # safetensors raises its own kinds
+            info = newer  # the engine has replaced the checkpoint meanwhile
+        except Exception as error:  # safetensors has its own exceptions
             raise Invalid("", f"checkpoint {kind!r} of {run.name} cannot be read: {error}") from None

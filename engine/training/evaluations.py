@@ -1,11 +1,12 @@
 """Evaluations of a run and what follows from them: the best weights, patience, a lower learning rate.
 
-An evaluation is enqueued; its figures come with the next window. Only where the course of the training depends on
-them (patience, plateau) the loop waits, so that it takes the same course again when it is repeated.
+An evaluation is enqueued; its figures arrive with the next window. The loop waits for them only if later steps depend on
+them (patience, plateau), so that a run that is repeated takes the same steps. Never imports the loop.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,51 +14,53 @@ from torch import Tensor
 
 from epochtop.engine.job import state
 from epochtop.engine.job.decision_boundary import MapLabel
+from epochtop.engine.job.evaluate import enqueue
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.state import Values
 from epochtop.engine.protocol.events import Evaluated, Mapped
 from epochtop.engine.step.metrics import Scores
 from epochtop.engine.step.window import LossWindow
+from epochtop.engine.training.outcome import HeldOutResults
 
 if TYPE_CHECKING:
     from epochtop.engine.distributed.leader import RankGroupLeader
-import math
-
-from epochtop.engine.job.evaluate import enqueue
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation under way, and a copy of the weights it was made with; none for the test at the end."""
+    """An evaluation in progress."""
 
     step: int
     seconds: float
+    """Training time when it was enqueued."""
     weights: dict[str, Tensor] | None
+    """A copy of the evaluated weights; None for the test at the end."""
 
 
 class Evaluations:
-    """Evaluates one job; remembers the newest and the best figures."""
+    """Evaluates one job; remembers the newest and the best results."""
 
-    def __init__(self, job: Job, window: LossWindow, team: RankGroupLeader | None = None) -> None:
-        """`team` is for a job whose other ranks have to take part."""
-        self._job, self._window, self._team = job, window, team
-        self._judged = -1
-        """Step of the last evaluation whose figures have come."""
+    def __init__(self, job: Job, window: LossWindow, leader: RankGroupLeader | None = None) -> None:
+        """`leader` is given if other ranks must take part."""
+        self._job, self._window, self._leader = job, window, leader
+        self._newest_arrived = -1
+        """Step of the last evaluation whose figures have arrived."""
+        self._test_loss: float | None = None
+        self._test: Scores | None = None
         self.best = Best()
         self.patience = Patience(job.spec.patience)
         self.newest_step = -1
-        self.test_loss: float | None = None
-        self.test: Scores | None = None
+        """Step of the last evaluation that was enqueued."""
         self.lowered = False
         """Whether the last evaluation made the schedule lower the learning rate."""
 
     @property
     def decides(self) -> bool:
-        """Whether the training's course depends on evaluations."""
+        """Whether later steps depend on evaluations."""
         return self._job.spec.patience > 0 or self._job.spec.schedule == "plateau"
 
     def enqueue(self, step: int, seconds: float) -> None:
-        """Evaluate with the weights as they are; the figures come with the next window."""
+        """Evaluate the weights as they are; the figures arrive with the next window."""
         self.newest_step = step
         self._order(step, test=False)
         label = Evaluation(step, round(seconds, 6), state.weights(self._job))
@@ -67,57 +70,67 @@ class Evaluations:
             self._window.attach(MapLabel(step), (mapped,))
 
     def _order(self, step: int, test: bool) -> None:
-        if self._team is not None and self._job.shards is not None:
-            self._team.evaluate(step, test, self.best.step, self._judged)
+        if self._leader is not None and self._job.shards is not None:
+            self._leader.evaluate(step, test, self.best.step, self._newest_arrived)
 
-    def mapped(self, label: MapLabel, answer: Tensor) -> Mapped | None:
-        """The decision boundary, once its figures have reached the host."""
+    def mapped(self, label: MapLabel, cells: Tensor) -> Mapped | None:
+        """The decision boundary, once its cells have reached the host."""
         boundary = self._job.boundary
-        return boundary.mapped(label.step, answer, self._job.workload.classes) if boundary else None
+        return boundary.mapped(label.step, cells, self._job.workload.classes) if boundary else None
 
     def enqueue_test(self, step: int, seconds: float) -> None:
-        """Evaluate the test rows, where others are judged by."""
+        """Evaluate the test rows at the end, if validation rows were evaluated until then."""
         if self._job.eval_split == "validation" and len(self._job.test):
             self._order(step, test=True)
             self._window.attach(Evaluation(step, round(seconds, 6), None), (enqueue(self._job, test=True)[0],))
 
-    def arrived(self, label: Evaluation, values: Tensor) -> Evaluated | None:
-        """Take in figures that reached the host; returns what there is to tell."""
-        loss, scores = self._job.evaluator.read(values)
+    def arrived(self, label: Evaluation, figures: Tensor) -> Evaluated | None:
+        """Take in figures that reached the host; returns the event, None for rows that are not held out."""
+        loss, scores = self._job.evaluator.read(figures)
         if label.weights is None:
-            self.test_loss, self.test = loss, scores
+            self._test_loss, self._test = loss, scores
             return None
-        self._judged = label.step
-        main = scores.values.get(self._job.evaluator.metrics.main)
-        self.best.judge(label.step, label.weights, loss, main)
-        self.patience.judge(loss)
+        self._newest_arrived = label.step
+        metric = scores.values.get(self._job.evaluator.metrics.main)
+        self.best.update(label.step, label.weights, loss, metric)
+        self.patience.update(loss)
         self.lowered = self._job.schedule.observe(loss)
         if self._job.eval_split == "test":
-            self.test_loss, self.test = loss, scores
+            self._test_loss, self._test = loss, scores
         if self._job.eval_split == "train":
             return None
         return Evaluated(
             step=label.step,
             seconds=label.seconds,
             loss=loss,
-            metric=main,
+            metric=metric,
             metrics=scores.values,
             confusion=scores.confusion,
         )
 
+    def results(self) -> HeldOutResults:
+        """Results on held-out rows so far."""
+        job = self._job
+        best_loss = self.best.loss if job.eval_split != "train" else None
+        if not len(job.test):
+            return HeldOutResults(best_loss=best_loss)
+        metrics = self._test.values if self._test else {}
+        metric = metrics.get(job.evaluator.metrics.main)
+        return HeldOutResults(self._test_loss, metric, metrics, best_loss)
+
     def state_dict(self) -> Values:
-        """What a run that goes on must know."""
+        """State that a run needs to continue."""
         return self.patience.state_dict()
 
     def load_state_dict(self, values: Values, best: Values | None, best_step: int) -> None:
-        """Take up what :meth:`state_dict` gave, and the figures of the best weights, which lie on the disk already."""
+        """Restore :meth:`state_dict`. `best` are the figures of the best weights, which are on the disk already."""
         self.patience.load_state_dict(values)
         if best is not None:
             self.best.step, self.best.loss, self.best.metric = best_step, best["test_loss"], best["test_metric"]
 
 
 class Best:
-    """The weights with the lowest test loss so far (training loss where no row is held out)."""
+    """The weights with the lowest held-out loss so far (training loss if no row is held out)."""
 
     def __init__(self) -> None:
         self.weights: dict[str, Tensor] | None = None
@@ -125,42 +138,43 @@ class Best:
         self.loss: float | None = None
         self.metric: float | None = None
         self.newest_loss: float | None = None
-        self.newest_metric: float | None = None
+        """Loss of the newest evaluation."""
         self.unsaved = False
 
-    def judge(self, step: int, weights: dict[str, Tensor], loss: float | None, metric: float | None) -> None:
-        """The numbers of an evaluation and the weights that were evaluated."""
-        self.newest_loss, self.newest_metric = loss, metric
+    def update(self, step: int, weights: dict[str, Tensor], loss: float | None, metric: float | None) -> None:
+        """Compare an evaluation with the best so far; `weights` are those that were evaluated."""
+        self.newest_loss = loss
         if loss is not None and (self.loss is None or loss < self.loss):
             self.weights, self.step, self.loss, self.metric = weights, step, loss, metric
             self.unsaved = True
 
 
 class Patience:
-    """Counts evaluations without a better loss than before."""
+    """Counts evaluations without a new lowest loss."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._best = math.inf
-        self.bad = 0
+        self._lowest = math.inf
+        self._count = 0
 
     @property
     def over(self) -> bool:
-        """Whether there were `limit` of them; never for a limit of 0."""
-        return 0 < self._limit <= self.bad
+        """Whether there were `limit` of them in a row; never for a limit of 0."""
+        return 0 < self._limit <= self._count
 
-    def judge(self, loss: float | None) -> None:
-        """The loss of an evaluation."""
-        if loss is not None and loss < self._best:
-            self._best, self.bad = loss, 0
+    def update(self, loss: float | None) -> None:
+        """Take in the loss of an evaluation."""
+        if loss is not None and loss < self._lowest:
+            self._lowest, self._count = loss, 0
         else:
-            self.bad += 1
+            self._count += 1
 
     def state_dict(self) -> dict[str, float | int | None]:
-        """What it remembers, as plain values."""
-        return {"patience_best": self._best if math.isfinite(self._best) else None, "patience_bad": self.bad}
+        """The count and the lowest loss, as plain values."""
+        return {"patience_best": self._lowest if math.isfinite(self._lowest) else None, "patience_bad": self._count}
 
     def load_state_dict(self, values: dict[str, float | int | None]) -> None:
-        """Take up what :meth:`state_dict` gave."""
-        best = values.get("patience_best")
-        self._best, self.bad = math.inf if best is None else float(best), int(values.get("patience_bad") or 0)
+        """Restore :meth:`state_dict`."""
+        lowest = values.get("patience_best")
+        self._lowest = math.inf if lowest is None else float(lowest)
+        self._count = int(values.get("patience_bad") or 0)

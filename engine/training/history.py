@@ -1,7 +1,7 @@
-"""What the log of a run already holds, for an engine that goes on with it.
+"""The history of a run, read from its log, for an engine that continues it.
 
-Steps after the checkpoint are taken again. Their losses are in the log already: they are compared, not written a
-second time, and what was changed live while they were first taken is changed again at the same step.
+Steps after the checkpoint are taken again. Their losses are in the log already: they are compared, not written again. Live
+changes are repeated at the same steps. Must never write into the run.
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ from epochtop.engine.runs.reader import Follower
 
 @dataclass(frozen=True)
 class History:
-    """A log, read to its end."""
+    """The contents of a log."""
 
     started: Started | None
     losses: npt.NDArray[np.float32]
-    """float32 (steps,): of every step from 0."""
+    """Losses of all steps from step 0, float32 (steps,)."""
     seconds: float
     """Training time at the end of the last window."""
     changes: Sequence[Changed]
+    """Live changes of settings."""
     evaluated: int
     """Step of the last evaluation; -1 if there is none."""
     switched: Sequence[Switched] = ()
-    """Other executors than the first, by their first step."""
+    """Switches to other executors than the first."""
     smaller: tuple[int, int] | None = None
-    """Batch size and accumulation that took the place of those asked for, after the run was out of memory."""
+    """Batch size and accumulation after the run ran out of memory; None if it did not."""
 
     @property
     def steps(self) -> int:
-        """Steps whose losses are recorded."""
+        """Number of steps whose losses are recorded."""
         return len(self.losses)
 
 
 def read(run: Path) -> History:
-    """Everything an engine needs to know to go on with `run`."""
+    """The history of `run`."""
     started: Started | None = None
-    pieces: list[npt.NDArray[np.float32]] = []
+    windows: list[npt.NDArray[np.float32]] = []
     changes: list[Changed] = []
     switched: list[Switched] = []
     seconds, steps, evaluated = 0.0, 0, -1
@@ -54,9 +55,9 @@ def read(run: Path) -> History:
             match event:
                 case Started():
                     started = event
-                case Losses() if event.first_step == steps:  # behind a gap nothing can be compared
-                    pieces.append(np.frombuffer(event.values, dtype="<f4"))
-                    steps, seconds = steps + len(pieces[-1]), event.seconds
+                case Losses() if event.first_step == steps:  # losses after a gap cannot be compared
+                    windows.append(np.frombuffer(event.values, dtype="<f4"))
+                    steps, seconds = steps + len(windows[-1]), event.seconds
                 case Switched():
                     switched.append(event)
                 case Changed():
@@ -69,5 +70,5 @@ def read(run: Path) -> History:
                     pass
     finally:
         follower.close()
-    losses = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.float32)
+    losses = np.concatenate(windows) if windows else np.empty(0, dtype=np.float32)
     return History(started, losses, seconds, changes, evaluated, switched, smaller)

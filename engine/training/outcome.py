@@ -1,56 +1,114 @@
-"""The one summary of a run that ended: figures, reason, advice."""
+"""The summary of a run that has ended: figures, reason, advice. Takes values from the host only, never a job or a loop."""
 
 from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from epochtop.engine.job.job import Job
+import numpy as np
+import numpy.typing as npt
+
 from epochtop.engine.protocol.events import Finished, Outcome
-from epochtop.engine.training.evaluations import Evaluations
-from epochtop.engine.training.lr_finder import advice
-from epochtop.engine.training.publisher import Publisher
+from epochtop.engine.training.lr_finder import RangeTest, advice
+
+
+class Ending(NamedTuple):
+    """How a run ends."""
+
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come."""
+
+    steps: int
+    steps_per_epoch: int
+    seconds: float
+    """Training time."""
+    reads: int
+    """Windows that were read from the device."""
+    waited_s: float
+    """Time the host waited for them."""
+
+
+@dataclass(frozen=True)
+class HeldOutResults:
+    """Results on held-out rows; None where there are none or they are not finite."""
+
+    test_loss: float | None = None
+    test_metric: float | None = None
+    metrics: dict[str, float | None] | None = None
+    """All metrics of the test rows."""
+    best_loss: float | None = None
+
+
+class Totals:
+    """Final and best training loss, and the first step whose loss is not a finite number."""
+
+    def __init__(self) -> None:
+        self.final: float | None = None
+        self.best = math.inf
+        self.best_step: int | None = None
+        self.bad_step: int | None = None
+        self.bad_value = ""
+
+    def add(self, first_step: int, losses: npt.NDArray[Any]) -> bool:
+        """Add the losses of a window, (steps,). True if it contains the first loss that is not finite."""
+        if not len(losses):
+            return False
+        last = float(losses[-1])
+        self.final = last if math.isfinite(last) else None
+        finite = np.isfinite(losses)
+        all_finite = bool(finite.all())
+        lowest = int(np.argmin(losses if all_finite else np.where(finite, losses, np.inf)))
+        if losses[lowest] < self.best:
+            self.best, self.best_step = float(losses[lowest]), first_step + lowest
+        if all_finite or self.bad_step is not None:
+            return False
+        bad = int(np.argmin(finite))
+        self.bad_step, self.bad_value = first_step + bad, "NaN" if np.isnan(losses[bad]) else "infinite"
+        return True
 
 
 def summary(
-    job: Job,
-    publisher: Publisher,
-    appraisal: Evaluations,
-    ending: tuple[Outcome, str],
-    steps: int,
-    seconds: float,
-    reads: int,
-    waited: float,
+    ending: Ending,
+    progress: Progress,
+    totals: Totals,
+    held_out: HeldOutResults,
+    range_test: RangeTest | None,
+    learning_rate: float,
 ) -> Finished:
-    """What a run did in `steps` steps and `seconds` of training, of which it `waited` for the device in `reads` reads."""
-    (outcome, reason), totals = ending, publisher.totals
-    tested, best = len(job.test) > 0, appraisal.best
-    scores = appraisal.test.values if tested and appraisal.test else {}
-    test = publisher.range_test
-    suggestion = test.suggestion() if test else None
-    advised = _advice(job.update.learning_rate) if outcome == "diverged" else ""
+    """The last event of a run. `learning_rate` is that of the last step; `range_test` is None for other schedules."""
+    steps, seconds = progress.steps, progress.seconds
+    suggestion = range_test.suggestion() if range_test else None
     return Finished(
         time=time.time(),
-        outcome=outcome,
-        reason=reason,
-        advice=advice(suggestion) if test else advised,
+        outcome=ending.outcome,
+        reason=ending.reason,
+        advice=advice(suggestion) if range_test else _advice(ending.outcome, learning_rate),
         steps=steps,
-        epochs=steps / job.plan.steps_per_epoch,
+        epochs=steps / progress.steps_per_epoch,
         seconds=round(seconds, 6),
         steps_per_second=round(steps / seconds if seconds > 0 else 0.0, 3),
         final_loss=totals.final,
         best_loss=totals.best if math.isfinite(totals.best) else None,
         best_step=totals.best_step,
         diverged_step=totals.bad_step,
-        test_loss=appraisal.test_loss if tested else None,
-        test_metric=scores.get(job.evaluator.metrics.main),
-        best_test_loss=best.loss if job.eval_split != "train" else None,
-        metrics=scores,
-        device_reads=reads,
-        waited_seconds=round(waited, 6),
+        test_loss=held_out.test_loss,
+        test_metric=held_out.test_metric,
+        best_test_loss=held_out.best_loss,
+        metrics=held_out.metrics or {},
+        device_reads=progress.reads,
+        waited_seconds=round(progress.waited_s, 6),
         suggestion=suggestion,
     )
 
 
-def _advice(learning_rate: float) -> str:
+def _advice(outcome: Outcome, learning_rate: float) -> str:
+    if outcome != "diverged":
+        return ""
     return f"lower the learning rate: {learning_rate:g} is too high, try {learning_rate / 10:g}"

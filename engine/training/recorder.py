@@ -1,6 +1,6 @@
-"""The thread between the loop and the files: writes what happened, reads what is commanded.
+"""The thread between the loop and the files: writes events and checkpoints, reads commands.
 
-The loop puts items into a queue and never touches a file, so a slow or hanging disk cannot slow the training.
+The loop puts items into a queue and never touches a file, so a slow or hanging disk cannot slow down training.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
+from epochtop.engine.protocol.codes import CHECKPOINT_DELAYED, CHECKPOINT_FAILED
 from epochtop.engine.protocol.events import AnyCommand, AnyEvent, Saved, Warned, encode
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import EVENTS
@@ -25,14 +26,14 @@ from epochtop.engine.runs.writer import Inbox
 from epochtop.engine.training import checkpoint
 
 POLL_S = 0.02
-"""How often commands are looked for. One read of an open file; 50 a second cost 0.02 % of a core."""
+"""Interval between two looks for commands. A look is one read of an open file; 50 per second take 0.02 % of a core."""
 PATIENCE_S = 30.0
-"""How long the end of a run waits for a disk that is full."""
+"""How long a run waits at its end for a full disk."""
 
 
 @dataclass(frozen=True)
 class Save:
-    """A checkpoint to write; tensors on the host that nobody changes any more."""
+    """A checkpoint to write. Its tensors must not be changed any more."""
 
     kind: checkpoint.Kind
     step: int
@@ -41,9 +42,9 @@ class Save:
 
 
 class Recorder:
-    """Owns events.jsonl and commands.jsonl of one run while its engine lives.
+    """Writes events.jsonl and checkpoints of one run and reads its commands.jsonl while its engine runs.
 
-    `commands` fills with what viewers ask. What is put before :meth:`start` is kept.
+    `commands` receives the commands of viewers. Items put before :meth:`start` are written after it.
     """
 
     def __init__(self, run: Path, spec: RunSpec, resumed: bool = False) -> None:
@@ -59,7 +60,7 @@ class Recorder:
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
 
     def start(self, on_command: Callable[[], None]) -> None:
-        """Begin to write and to listen; `on_command` is called from the recorder's thread when a command arrives."""
+        """Begin to write and to read commands; `on_command` is called from the recorder's thread when one arrives."""
         self._on_command = on_command
         self._thread.start()
 
@@ -67,8 +68,8 @@ class Recorder:
         """Hand over an event or a checkpoint; returns at once."""
         self._items.put(item)
 
-    def begin_again(self, spec: RunSpec, patience_s: float = PATIENCE_S) -> bool:
-        """Write out everything that was put; checkpoints are of `spec` from now on. False if the disk would not take it."""
+    def restart(self, spec: RunSpec, patience_s: float = PATIENCE_S) -> bool:
+        """Write all items and use `spec` for checkpoints from now on. False if the disk refuses them."""
         written = threading.Event()
         self._items.put(written)
         done = written.wait(patience_s) and not self._unwritten
@@ -76,7 +77,7 @@ class Recorder:
         return done
 
     def close(self) -> bool:
-        """Write everything out and sync it to the disk. False if the disk would not take it."""
+        """Write all items and sync them to the disk. False if the disk refuses them."""
         self._items.put(None)
         self._thread.join()
         os.close(self._log)
@@ -98,10 +99,10 @@ class Recorder:
                     self._sync()
                     item.set()
                 else:
-                    self._take(item)
+                    self._process(item)
             self._read_commands()
 
-    def _take(self, item: AnyEvent | Save) -> None:
+    def _process(self, item: AnyEvent | Save) -> None:
         if isinstance(item, Save):
             item = self._save(item)
         self._write(item)
@@ -110,13 +111,15 @@ class Recorder:
 
     def _save(self, item: Save) -> Saved | Warned:
         self._flush()
-        if self._unwritten:  # a checkpoint must never be ahead of the log: a run that goes on needs both
-            return Warned(message=f"checkpoint {item.kind!r} at step {item.step} waits for room on the disk")
+        if self._unwritten:  # a checkpoint must never be ahead of the log: a run needs both to continue
+            message = f"checkpoint {item.kind!r} at step {item.step} waits for disk space"
+            return Warned(message=message, code=CHECKPOINT_DELAYED)
         self._sync()
         try:
             checkpoint.write(self._run, item.kind, item.step, self._spec, item.tensors, item.values)
         except OSError as error:
-            return Warned(message=f"checkpoint {item.kind!r} at step {item.step} was not written: {error}")
+            message = f"checkpoint {item.kind!r} at step {item.step} was not written: {error}"
+            return Warned(message=message, code=CHECKPOINT_FAILED)
         return Saved(step=item.step, kind=item.kind)
 
     def _write(self, event: AnyEvent) -> None:
@@ -124,14 +127,14 @@ class Recorder:
         self._flush()
 
     def _flush(self) -> None:
-        """Write what is waiting. A full disk keeps it in memory until there is room again."""
+        """Write pending events. While the disk is full, they stay in memory."""
         try:
             while self._unwritten:
                 self._unwritten = self._unwritten[os.write(self._log, self._unwritten) :]
             self._refused_by_disk = False
         except OSError as error:
             if not self._refused_by_disk:
-                _complain(f"{error}; losses wait in memory until there is room")
+                _complain(f"{error}; losses stay in memory until there is space")
             self._refused_by_disk = True
 
     def _sync(self) -> None:
@@ -151,7 +154,7 @@ class Recorder:
     def _read_commands(self) -> None:
         try:
             commands = self._inbox.read()
-        except OSError:  # a stale handle of a network disk; the next look may find it again
+        except OSError:  # a stale handle of a network disk; the next read may succeed
             return
         for command in commands:
             self.commands.put(command)
@@ -160,6 +163,6 @@ class Recorder:
 
 
 def _complain(message: str) -> None:
-    """Tell output.log. It lies on the same disk, so that it may be full as well."""
+    """Write to output.log, which may be on the same full disk."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"{EVENTS}: {message}\n")

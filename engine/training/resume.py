@@ -1,4 +1,4 @@
-"""Going on with a run that ended before its last step: what it is asked, from where, and what is recorded already."""
+"""Continuing a run that ended before its last step: its spec, where it continues, and what is recorded already."""
 
 from __future__ import annotations
 
@@ -22,41 +22,45 @@ from epochtop.engine.runs.reader import read_record
 from epochtop.engine.training import checkpoint, history
 
 
-def _nothing() -> npt.NDArray[np.float32]:
+def _no_losses() -> npt.NDArray[np.float32]:
     return np.empty(0, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a loop begins. The defaults are the beginning of a new run."""
+    """Where a loop begins. The defaults are those of a new run."""
 
     step: int = 0
+    """Steps taken already."""
     seconds: float = 0.0
-    """Training time until then."""
+    """Training time of these steps."""
     started: bool = False
-    """Whether the log has its first event already."""
+    """Whether the log contains Started already."""
     learning_rate: float = 0.0
-    """The one that was asked for last, before the schedule; 0 for the spec's."""
-    recorded: npt.NDArray[np.float32] = field(default_factory=_nothing)
-    """Losses in the log, float32 (steps,): those from `step` on are taken again and not recorded twice."""
+    """The last requested learning rate, before the schedule; 0 for that of the spec."""
+    recorded: npt.NDArray[np.float32] = field(default_factory=_no_losses)
+    """Losses in the log, float32 (steps,). Steps from `step` on are taken again but not recorded again."""
     recorded_seconds: float = 0.0
+    """Training time of the recorded losses."""
     evaluated: int = -1
     """Step of the last evaluation in the log."""
     changes: Sequence[Changed] = ()
     """Live changes of the learning rate at steps that are taken again."""
     executors: Executors | None = None
-    """How steps were executed before; None for a new run."""
+    """The executors so far; None for a new run."""
     values: Values | None = None
-    """Plain values of the checkpoint; None at the very beginning."""
+    """Plain values of the checkpoint; None without one."""
     best: Values | None = None
+    """Plain values of the best weights' checkpoint; None without one."""
     best_step: int = 0
+    """Step of the best weights."""
     regrouped: bool = False
-    """Whether batches are others than those that the recorded losses come from: the same up to rounding."""
+    """Whether batch sizes have changed, so that recomputed losses equal the recorded ones only up to rounding."""
 
 
 @dataclass(frozen=True)
-class Remains:
-    """What is left of a run: its spec, its log, and the checkpoint it goes on from, if it had saved one."""
+class RecordedRun:
+    """The record of an interrupted run: its spec, its log, and the checkpoint it continues from, if there is one."""
 
     spec: RunSpec
     log: history.History
@@ -66,11 +70,11 @@ class Remains:
 
     @property
     def step(self) -> int:
-        """The step it goes on with."""
+        """Steps taken already, at the checkpoint."""
         return self.info.step if self.info else 0
 
     def restore(self, job: Job) -> Origin:
-        """Put `job` where the checkpoint was taken; returns where the loop begins. Raises Invalid."""
+        """Restore `job` from the checkpoint; returns where the loop begins. Raises Invalid."""
         changes = [change for change in self.log.changes if change.field == "learning_rate"]
         common = {
             "started": self.log.started is not None,
@@ -97,24 +101,24 @@ class Remains:
         )
 
 
-def remains(run: Path) -> Remains:
-    """Read what is left of a run. Raises Invalid where nothing is left to do or it cannot go on."""
+def resumable_run(run: Path) -> RecordedRun:
+    """The record of an interrupted run. Raises Invalid if it is complete or cannot continue."""
     check_can_resume(run)
-    return left_of(run)
+    return recorded_run(run)
 
 
-def left_of(run: Path) -> Remains:
-    """The same for a run whose engine is this process. A batch that was out of memory is not tried again."""
+def recorded_run(run: Path) -> RecordedRun:
+    """The record of a run, without checks. Batches that ran out of memory are not tried again."""
     record, log = read_record(run), history.read(run)
     info, tensors = _last(run)
-    if info is not None and info.step > log.steps:  # the disk lost the end of the log: what it lacks is taken again
+    if info is not None and info.step > log.steps:  # the end of the log is lost: take its steps again
         info, tensors = None, {}
     spec = record.spec
     if log.started is not None and not spec.threads and log.started.device == "cpu":
-        spec = msgspec.structs.replace(spec, threads=log.started.threads)  # sums depend on their number
+        spec = msgspec.structs.replace(spec, threads=log.started.threads)  # sums depend on the number of threads
     if log.smaller is not None:
         spec = msgspec.structs.replace(spec, batch_size=log.smaller[0], accumulate=log.smaller[1])
-    return Remains(spec, log, info, tensors, _best(run))
+    return RecordedRun(spec, log, info, tensors, _best(run))
 
 
 def _last(run: Path) -> tuple[checkpoint.CheckpointInfo | None, dict[str, Tensor]]:

@@ -1,6 +1,6 @@
-"""How busy the device in use is, written into the run every few seconds by a thread of its own.
+"""Telemetry of the device in use, written into the run every few seconds by a separate thread.
 
-The loop knows nothing of it. A driver that hangs costs a figure, never a step and never the end of a run.
+The loop does not depend on it. A driver that hangs costs a reading, never a step and never the end of a run.
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ from epochtop.engine.protocol import events
 
 INTERVAL_S = 5.0
 SHORTEST_S = 0.5
-"""A last reading that covers less than this tells nothing."""
+"""A last reading that covers less than this is not taken."""
 PATIENCE_S = 0.5
-"""How long a reading waits for the driver, and the end of a run for the last reading."""
+"""How long a reading waits for the driver."""
 
 
 class Telemetry:
-    """Puts an event every `interval_s` seconds, and one at the end. `uuid` names the GPU in use, None the CPU."""
+    """Puts an event every `interval_s` seconds, and one at the end."""
 
     def __init__(
         self, put: Callable[[events.Telemetry], None], uuid: str | None, interval_s: float = INTERVAL_S
     ) -> None:
+        """`put` takes the events. `uuid` identifies the GPU in use; None for the CPU."""
         self._put, self._uuid, self._interval_s = put, uuid, interval_s
         self._stop = threading.Event()
         self._closed = False
         self._turn = threading.Lock()
-        self._before = (time.monotonic(), _engine_use()[0])
+        self._last = (time.monotonic(), _engine_use()[0])
         self._watch = GpuWatch(Processes(Roots(), ""), uuid=uuid) if uuid is not None else None
         self._thread = threading.Thread(target=self._work, name="telemetry", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Put what the last seconds were like; nothing is put after this returns."""
+        """Put the last reading; nothing is put after this returns."""
         self._stop.set()
         self._thread.join(2 * PATIENCE_S)
         with self._turn:
@@ -53,11 +54,11 @@ class Telemetry:
 
     def _work(self) -> None:
         while not self._stop.wait(self._interval_s):
-            self._say()
-        if time.monotonic() - self._before[0] >= SHORTEST_S:
-            self._say()
+            self._put_reading()
+        if time.monotonic() - self._last[0] >= SHORTEST_S:
+            self._put_reading()
 
-    def _say(self) -> None:
+    def _put_reading(self) -> None:
         event = self._read()
         with self._turn:
             if not self._closed:
@@ -65,8 +66,8 @@ class Telemetry:
 
     def _read(self) -> events.Telemetry:
         cpu_s, memory = _engine_use()
-        now, (then, cpu_before_s) = time.monotonic(), self._before
-        self._before = (now, cpu_s)
+        now, (then, cpu_before_s) = time.monotonic(), self._last
+        self._last = (now, cpu_s)
         gpu, reason = self._gpu()
         return events.Telemetry(
             time=time.time(),
@@ -82,14 +83,14 @@ class Telemetry:
         )
 
     def _gpu(self) -> tuple[GpuSample | None, str]:
-        """The device's figures, or why there are none."""
+        """The reading of the GPU, or the reason why there is none."""
         if self._watch is None:
             return None, ""
         samples, age_s = self._watch.sample(PATIENCE_S)
         if age_s > 0:
             return None, SILENT
         if not samples:
-            return None, self._watch.identify(0).reason or "NVML does not count the device that torch uses"
+            return None, self._watch.identify(0).reason or "NVML does not list the device that torch uses"
         return samples[0], samples[0].utilization_percent.reason
 
 

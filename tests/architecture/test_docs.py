@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from contextlib import redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from epochtop.engine.protocol.fields import fields
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.training.checkpoint import CheckpointInfo
 from epochtop.tui.cli.main import COMMANDS, run
+from tests.support.runs import write_run
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -161,6 +163,14 @@ def test_every_experiment_that_is_called_exists(page: Path) -> None:
             assert words[2] in NAMES, line
 
 
+def test_every_experiment_is_documented_with_its_exported_rows() -> None:
+    page = (ROOT / "docs" / "lab.md").read_text(encoding="utf-8")
+    question, rows = page.split("## Exported rows")
+    for name in NAMES:
+        assert f"`{name}`" in question.partition("## How far")[0], name
+        assert f"| `{name}` |" in rows, name
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES
 
@@ -232,3 +242,19 @@ def test_the_run_format_names_every_field_with_its_type_and_default(record: Stru
 
 def test_the_run_format_names_nothing_else() -> None:
     assert set(sections()) == {record.__name__ for record in RECORDS}
+
+
+def test_the_reader_in_the_run_format_reads_every_loss(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run as it is on the page, in the folder of a run."""
+    losses = [1.5, 0.25, float("inf"), 0.125]
+    windows = [
+        events.Losses(
+            first_step=first, seconds=1.0, values=struct.pack("<2f", *losses[first : first + 2]), reads=1, waited=0
+        )
+        for first in (0, 2)
+    ]
+    monkeypatch.chdir(write_run(home, "read", windows))
+    reader = re.findall(r"^```python\n(.*?)^```", RUN_FORMAT.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(reader[0], names)
+    assert names["losses"] == losses

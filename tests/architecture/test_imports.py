@@ -79,9 +79,9 @@ def test_the_engine_knows_nothing_of_a_screen() -> None:
 def test_a_run_that_is_not_compiled_does_not_load_what_compiles(executor: str) -> None:
     """It would take two seconds between the key and the first loss, and 100 MB; sympy comes with torch's compilers."""
     begin = (
-        "from epochtop.engine.job import job, plan, workload; from epochtop.engine.protocol.spec import RunSpec; from epochtop.engine.execution.choice import make; "
-        f"spec = RunSpec(device='cpu', threads=1, executor='{executor}'); loaded = workload.load_workload(spec); "
-        f"executor = make(job.build(spec, loaded, plan.describe(spec, loaded)), '{executor}')"
+        "from epochtop.engine.job.prepare import prepare_job; from epochtop.engine.protocol.spec import RunSpec; from epochtop.engine.execution.choice import make; "
+        f"spec = RunSpec(device='cpu', threads=1, executor='{executor}'); "
+        f"executor = make(prepare_job(spec), '{executor}')"
     )
     found = loaded(begin)
     assert "sympy" not in found
@@ -91,7 +91,7 @@ def test_a_run_that_is_not_compiled_does_not_load_what_compiles(executor: str) -
 def test_the_lab_is_listed_and_shown_without_what_measures() -> None:
     """Every experiment is imported by name, its page is made, its rows are drawn and its verdict is drawn from them."""
     use = (
-        "import epochtop.tui.lab.screen, epochtop.tui.cli.lab_text, epochtop.tui.lab.gain, epochtop.tui.screens.guide_page; "
+        "import epochtop.tui.lab.screen, epochtop.tui.cli.lab_text, epochtop.tui.lab.gain, epochtop.tui.screens.guide; "
         "from epochtop.engine.lab.catalog import experiments; from epochtop.engine.lab.experiment import Findings; "
         "from epochtop.tui.lab.pictures.picture import picture_rows; "
         "[each.conclude(Findings([])) for each in experiments()]; "

@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from epochtop.engine.execution import compiled, cuda_graph, eager
 from epochtop.engine.execution.c import graph
-from epochtop.engine.job import job, plan, state
-from epochtop.engine.job.workload import load_workload
+from epochtop.engine.job import state
+from epochtop.engine.job.job import Job
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.protocol.events import Losses, Paused, Resume, Resumed, Set, Stop
 from epochtop.engine.protocol.events import Pause as PauseNow
 from epochtop.engine.protocol.spec import RunSpec
@@ -94,10 +95,9 @@ JOBS = [
 ]
 
 
-def built(spec: RunSpec) -> job.Job:
+def built(spec: RunSpec) -> Job:
     """What the loop trains."""
-    workload = load_workload(spec)
-    return job.build(spec, workload, plan.describe(spec, workload))
+    return prepare_job(spec)
 
 
 @pytest.mark.parametrize(
@@ -168,11 +168,11 @@ def test_a_forbidden_call_is_seen() -> None:
 
 PATH = [
     loop.Loop._run_to,
-    eager.Eager.take,
-    graph.CGraph.take,
-    cuda_graph.CudaGraph.take,
+    eager.Eager.run,
+    graph.CGraph.run,
+    cuda_graph.CudaGraph.run,
     cuda_graph.CudaGraph._fill,
-    compiled.Compiled.take,
+    compiled.Compiled.run,
     LossWindow.record,
     LossWindow._fold,
     LossWindow.attach,

@@ -1,6 +1,6 @@
-"""`make bench`: every figure, on this machine; with names, those alone (`python -m tests.bench chart app`).
+"""`make bench` prints every figure of this machine; `python -m tests.bench chart app` prints some of them.
 
-Asserts nothing; a figure beside what it must reach is for readers.
+It asserts nothing: each figure is printed with its target, for people to judge.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PARTS: dict[str, Callable[[], None]] = {
 
 
 def main(names: Sequence[str] = ()) -> int:
-    """Print all tables, or those of `names`. Returns the exit status."""
+    """Print all tables, or those named in `names`. Returns the exit status."""
     unknown = [name for name in names if name not in PARTS]
     if unknown:
-        sys.stderr.write(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}\n")
+        sys.stderr.write(f"no such part: {', '.join(unknown)}; use {', '.join(PARTS)}\n")
         return 2
     print(f"# epochtop, {datetime.date.today()}\n\n{machine()}", flush=True)
     for name in names or PARTS:

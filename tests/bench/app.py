@@ -1,4 +1,4 @@
-"""The app as its users have it, through a pseudo-terminal: first frame, key to loss, bytes, memory, sizes, long runs."""
+"""The app in a pseudo-terminal: first frame, time from key to loss, bytes, memory, terminal sizes, long runs."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ STARTS = 7
 LONG_STEPS = 10_000_000
 SIZES = ((80, 24), (120, 40), (200, 60))
 KEYS = {"l": ("log on", "log off"), "m": ("smooth 0.6", "smooth 0.9", "smooth 0.97", "smooth off")}
-"""Keys of the chart that repaint it, and what stands below it after each time."""
+"""Keys that repaint the chart, and the text below the chart after each press."""
 KEY_S = 0.7
-"""How long the effect of a key is waited for."""
+"""Seconds to wait for the effect of a key."""
 FRAMES = 21
 
 
 def app(home: Path, *arguments: str, size: tuple[int, int] = (120, 40)) -> Terminal:
-    """The app; at 120×40 where nothing else is asked for."""
+    """The app in a terminal of `size`."""
     return Terminal(*APP, *arguments, size=size, environment={"EPOCHTOP_HOME": str(home)})
 
 
 def until(happened: Callable[[], bool], limit_s: float = 60.0) -> None:
-    """Look every 2 ms."""
+    """Wait until `happened` is true; check every 2 ms."""
     end = perf_counter() + limit_s
     while not happened():
-        assert perf_counter() < end, "nothing came"
+        assert perf_counter() < end, "timed out"
         time.sleep(0.002)
 
 
 def seen(terminal: Terminal, text: str) -> Callable[[], bool]:
-    """Whether these bytes have come; looking at the bytes costs less than drawing them."""
+    """A check whether the terminal has received `text`; searching bytes is cheaper than drawing them."""
     return lambda: text.encode() in terminal.output
 
 
 def first_frame() -> list[Figure]:
-    """From the command to the chart's frame on the terminal."""
+    """Time from the command to the chart's frame on the terminal."""
     times, whole = [], []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(STARTS):
-            begun = perf_counter()
+            start = perf_counter()
             with app(Path(folder)) as terminal:
                 until(seen(terminal, "Loss"))
-                times.append(perf_counter() - begun)
+                times.append(perf_counter() - start)
                 until(seen(terminal, "Learning rate"))
-                whole.append(perf_counter() - begun)
+                whole.append(perf_counter() - start)
     return [
         Figure("first frame after the command, s", spread(times[1:], "{:.2f}"), "≤ 0.4"),
         Figure("everything on the screen, s", spread(whole[1:], "{:.2f}")),
@@ -68,16 +68,16 @@ def first_frame() -> list[Figure]:
 
 
 def start_to_loss() -> list[Figure]:
-    """From ctrl+s, with the standby ready, to a loss on the screen; and what the app needs while it trains."""
+    """Time from ctrl+s to a loss on the screen, with the standby ready; memory and output of the app while it trains."""
     times, memory, rates = [], [], []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder, app(Path(folder)) as terminal:
             until(seen(terminal, "torch "))
             time.sleep(SETTLE_S)
-            begun = perf_counter()
+            start = perf_counter()
             terminal.press(CTRL_S)
             until(seen(terminal, "train "))
-            times.append(perf_counter() - begun)
+            times.append(perf_counter() - start)
             time.sleep(0.5)
             before, sent = perf_counter(), len(terminal.output)
             time.sleep(1.5)
@@ -94,19 +94,19 @@ def start_to_loss() -> list[Figure]:
 
 
 def start_to_frame(size: tuple[int, int]) -> list[float]:
-    """Seconds from the command to the first frame; the first start, which reads from the disk, is left out."""
+    """Seconds from the command to the first frame, without the first start, which reads from the disk."""
     times = []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(4):
-            begun = perf_counter()
+            start = perf_counter()
             with app(Path(folder), size=size) as terminal:
                 until(seen(terminal, "Loss"))
-                times.append(perf_counter() - begun)
+                times.append(perf_counter() - start)
     return times[1:]
 
 
 def key_to_paint(size: tuple[int, int]) -> list[float]:
-    """Milliseconds from a key to the bytes with which the screen shows its effect, with a finished run on it."""
+    """Milliseconds from a key to the bytes that show its effect, with a finished run open."""
     times = []
     with tempfile.TemporaryDirectory() as folder:
         write_run(Path(folder), "shown", events_of("finished"))
@@ -117,36 +117,36 @@ def key_to_paint(size: tuple[int, int]) -> list[float]:
             for key, effects in KEYS.items():
                 for effect in effects:
                     assert effect not in terminal.text
-                    begun = perf_counter()
+                    start = perf_counter()
                     terminal.press(key)
                     time.sleep(KEY_S)
-                    came = terminal.arrival_of(effect)
-                    assert came is not None, f"{key}: {effect!r} did not come:\n{terminal.text}"
-                    times.append(1000 * (came - begun))
+                    arrival = terminal.arrival_of(effect)
+                    assert arrival is not None, f"{key}: {effect!r} did not appear:\n{terminal.text}"
+                    times.append(1000 * (arrival - start))
     return times
 
 
 def chart_frame(size: tuple[int, int]) -> list[float]:
-    """Milliseconds in which the app's chart is drawn anew, as large as it is in a terminal of this size."""
+    """Milliseconds to redraw the app's chart at its size in a terminal of `size`."""
 
     async def frames() -> list[float]:
         with tempfile.TemporaryDirectory() as folder:
-            run, taken = write_run(Path(folder), "shown", events_of("running")), []
+            run, times_ms = write_run(Path(folder), "shown", events_of("running")), []
             async with still_app(Path(folder)).run_test(size=size) as pilot:
-                shown = await furnished(pilot)
+                still = await furnished(pilot)
                 await show_run(pilot, run, 9_500)
                 for _ in range(FRAMES):
-                    shown.main.chart._stale = True
-                    begun = perf_counter()
-                    shown.main.chart.redraw()
-                    taken.append(1000 * (perf_counter() - begun))
-        return taken
+                    still.main.chart._stale = True
+                    start = perf_counter()
+                    still.main.chart.redraw()
+                    times_ms.append(1000 * (perf_counter() - start))
+        return times_ms
 
     return asyncio.run(frames())
 
 
 def training_bytes(size: tuple[int, int]) -> float:
-    """KB a second to the terminal over eight seconds of a run."""
+    """KB/s to the terminal over eight seconds of a run."""
     flags = ("--start", "--epochs", "200000", "--executor", "eager")
     with tempfile.TemporaryDirectory() as folder, app(Path(folder), *flags, size=size) as terminal:
         until(seen(terminal, "train "))
@@ -157,12 +157,12 @@ def training_bytes(size: tuple[int, int]) -> float:
 
 
 def at_size(size: tuple[int, int]) -> list[Figure]:
-    """What depends on how much is on the screen."""
+    """Figures that depend on the terminal size."""
     name = f"{size[0]}×{size[1]}"
     return [
         Figure(f"{name}: first frame after the command, s", spread(start_to_frame(size), "{:.2f}"), "≤ 0.4"),
         Figure("  from a key to its effect on the terminal, ms", spread(key_to_paint(size), "{:.0f}"), "≤ 100"),
-        Figure("  chart drawn anew, ms", spread(chart_frame(size), "{:.1f}"), "≤ 30"),
+        Figure("  redraw of the chart, ms", spread(chart_frame(size), "{:.1f}"), "≤ 30"),
         Figure(
             "  KB/s to the terminal while training", f"{training_bytes(size):.1f}", "≤ 5" if size < (200, 60) else ""
         ),
@@ -173,7 +173,7 @@ def at_size(size: tuple[int, int]) -> list[Figure]:
 
 
 def long_bytes() -> list[Figure]:
-    """Bytes a second over ten seconds of a longer run."""
+    """Output to the terminal over ten seconds of a longer run."""
     with tempfile.TemporaryDirectory() as folder, app(Path(folder), "--start", "--epochs", "200000") as terminal:
         until(seen(terminal, "train "))
         time.sleep(1.0)
@@ -184,26 +184,26 @@ def long_bytes() -> list[Figure]:
 
 
 def long_run() -> list[Figure]:
-    """Opening a finished run of 10⁷ steps."""
+    """Time and memory to open a finished run of 10⁷ steps."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         run = write_long(home)
         size = (run / "events.jsonl").stat().st_size
-        begun = perf_counter()
+        start = perf_counter()
         with app(home, "attach", run.name) as terminal:
             until(seen(terminal, "finished: 10,000,000"))
-            took = perf_counter() - begun
+            elapsed_s = perf_counter() - start
             memory = psutil.Process(terminal.process.pid).memory_info().rss / 2**20
             terminal.press(CTRL_Q)
     return [
         Figure("size of the log, MB", f"{size / 1e6:.1f}"),
-        Figure("from `epochtop attach` to the whole run on the screen, s", f"{took:.2f}", "≤ 3"),
+        Figure("from `epochtop attach` to the whole run on the screen, s", f"{elapsed_s:.2f}", "≤ 3"),
         Figure("memory of the app's process, MB", f"{memory:.0f}", "≤ 150"),
     ]
 
 
 def write_long(home: Path) -> Path:
-    """A finished run of LONG_STEPS steps as an engine would have written it."""
+    """Write a finished run of LONG_STEPS steps as an engine writes it."""
     run = write_run(home, "long", [started(LONG_STEPS)])
     part = 4_000
     with open(run / "events.jsonl", "ab") as log:
@@ -218,7 +218,7 @@ def write_long(home: Path) -> Path:
 
 
 def watched(home: Path) -> float:
-    """Steps per second of the same job started and shown by the app."""
+    """Steps per second of the same job, started and shown by the app."""
     flags = ("--epochs", str(ATTACHED_EPOCHS), "--threads", "1", "--device", "cpu", "--executor", "eager")
     with app(home, *flags) as terminal:
         until(seen(terminal, "torch "))

@@ -1,6 +1,6 @@
-"""Figures of the chart: what a frame costs, what it sends, how fast losses are taken in, and the memory they need.
+"""Figures of the chart: time and bytes per frame, time to take in losses, and their memory.
 
-Prints a table and asserts nothing. Run with `python -c "from tests.bench.chart import main; main()"`.
+Prints tables and asserts nothing. Run it with `python -m tests.bench chart`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from textual.app import App, ComposeResult
 from textual.screen import Screen
 
 from epochtop.engine.protocol.events import Losses
+from epochtop.tui.chart.curves import Trace
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.series import LossSeries
 
@@ -27,7 +28,7 @@ FRAMES = 31
 
 
 class Host(App[None]):
-    """A chart of a given size, and a count of the bytes a terminal would get."""
+    """Shows a chart of a given size and counts the bytes that a terminal would receive."""
 
     def __init__(self, width: int, height: int) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class Host(App[None]):
 
 
 def curve(steps: int, noise: float = 0.1, block: int = 4000) -> Iterator[Losses]:
-    """A run of `steps` losses in windows: the same shape, and with bounded noise the same ink, at any length."""
+    """The windows of a run of `steps` losses. Curve and noise look the same at any length."""
     random, first = Random(1), 0
     while first < steps:
         count = min(block, steps - first)
@@ -58,21 +59,21 @@ async def _frame(layout: str, steps: int, smoothing: float) -> tuple[float, floa
     columns, lines, width, height = LAYOUTS[layout]
     app = Host(width, height)
     async with app.run_test(size=(columns, lines)):
-        app.chart.begin(steps)
+        app.chart.show(Trace(), steps)
         for window in curve(steps):
             app.chart.feed(window)
         app.chart.smoothing = smoothing
-        taken = []
+        times = []
         for _ in range(FRAMES):
             app.chart._stale = True
             start = perf_counter()
             app.chart.redraw()
-            taken.append(perf_counter() - start)
-    return statistics.median(taken) * 1e3, max(taken) * 1e3
+            times.append(perf_counter() - start)
+    return statistics.median(times) * 1e3, max(times) * 1e3
 
 
 def chart_frame() -> None:
-    """Time of a frame: it must not depend on the number of steps."""
+    """Print the time per frame, which must not depend on the number of steps."""
     print("frame              steps  smooth  median ms   worst ms")
     for layout in LAYOUTS:
         for steps in (1_000, 10_000_000):
@@ -85,7 +86,7 @@ async def _bytes(noise: float) -> list[int]:
     columns, lines, width, height = LAYOUTS["120×40"]
     app, sent = Host(width, height), []
     async with app.run_test(size=(columns, lines)) as pilot:
-        app.chart.begin(100_000)
+        app.chart.show(Trace(), 100_000)
         for window in curve(100_000, noise, block=500):
             before = app.sent
             app.chart.feed(window)
@@ -96,15 +97,15 @@ async def _bytes(noise: float) -> list[int]:
 
 
 def chart_bytes() -> None:
-    """Bytes a terminal gets for a frame of a growing run, 200 frames a run."""
-    print("bytes a frame   median     mean      most")
+    """Print the bytes that a terminal receives per frame of a growing run, over 200 frames."""
+    print("bytes per frame median     mean      most")
     for name, noise in (("smooth", 0.0), ("noisy", 0.1)):
         sent = asyncio.run(_bytes(noise))
         print(f"{name:12} {statistics.median(sent):9,.0f} {statistics.mean(sent):8,.0f} {max(sent):9,}")
 
 
 def series_ingest() -> None:
-    """Time to take in 10^7 losses, and the memory of their series."""
+    """Print the time to take in 10^7 losses, and the memory of their series."""
     million = array("f", [0.5 + 0.1 * (step % 97) / 97 for step in range(1_000_000)]).tobytes()
     data = memoryview(million * 10)
     print("ingest of 10^7 losses   window     s   memory KiB")
@@ -116,7 +117,7 @@ def series_ingest() -> None:
 
 
 def main() -> None:
-    """All figures."""
+    """Print the tables."""
     chart_frame()
     chart_bytes()
     series_ingest()

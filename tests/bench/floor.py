@@ -1,4 +1,4 @@
-"""The Iris job as a C loop written for it alone: what the arithmetic costs when nothing else is done."""
+"""The Iris job as a C loop written for this network alone: the cost of the arithmetic without anything else."""
 
 from __future__ import annotations
 
@@ -72,16 +72,16 @@ def _library() -> Any:
 
 
 def train(epochs: int) -> tuple[float, float, float]:
-    """Seconds of all, of the loop, and the last loss."""
+    """Seconds in total, seconds in the loop, last loss."""
     from tests.support.plain_loop import rows
 
     library, data, chance = _library(), rows("iris"), np.random.default_rng(1)
     x, y = np.ascontiguousarray(data.x.numpy()), np.ascontiguousarray(data.y.numpy())
-    begun = perf_counter()
+    start = perf_counter()
     sizes = {(10, 4): 4, (10,): 4, (3, 10): 10, (3,): 10}
     weights = [chance.uniform(-(n**-0.5), n**-0.5, shape).astype(np.float32) for shape, n in sizes.items()]
     losses = np.empty(epochs, np.float32)
-    within = perf_counter()
+    loop_start = perf_counter()
     library.train(epochs, *(array.ctypes.data for array in (x, y, *weights, losses)))
-    ended = perf_counter()
-    return ended - begun, ended - within, float(losses[-1])
+    end_s = perf_counter()
+    return end_s - start, end_s - loop_start, float(losses[-1])

@@ -1,4 +1,4 @@
-"""What watching the machine costs: a sample, the commands, bytes to the terminal, a reading in the engine."""
+"""The cost of watching the machine: a sample, the commands, output to the terminal, a reading in the engine."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ SAMPLES = 200
 
 
 def sample() -> list[Figure]:
-    """CPU time of this process, all of its threads, for one sample."""
+    """CPU time of all threads of this process for one sample."""
     sampler = Sampler()
     sampler.engine_pid = os.getpid()
     sampler.sample()
-    begun = time.process_time()
+    start = time.process_time()
     for _ in range(SAMPLES):
         sampler.sample()
-    each_ms = (time.process_time() - begun) / SAMPLES * 1000
-    said: list[object] = []
-    telemetry = Telemetry(said.append, None)
-    begun = time.process_time()
+    sample_ms = (time.process_time() - start) / SAMPLES * 1000
+    readings: list[object] = []
+    telemetry = Telemetry(readings.append, None)
+    start = time.process_time()
     for _ in range(SAMPLES):
-        telemetry._say()
-    reading_ms = (time.process_time() - begun) / SAMPLES * 1000
+        telemetry._put_reading()
+    reading_ms = (time.process_time() - start) / SAMPLES * 1000
     return [
-        Figure("CPU of one sample of the panel, ms", f"{each_ms:.2f}", "≤ 5 without a GPU"),
+        Figure("CPU of one sample of the panel, ms", f"{sample_ms:.2f}", "≤ 5 without a GPU"),
         Figure("CPU of one reading in the engine (every 5 s), ms", f"{reading_ms:.2f}"),
     ]
 
 
 def commands() -> list[Figure]:
-    """From the command to its end."""
-    found = []
+    """Duration of the `hardware` commands."""
+    figures = []
     for words, target, times in ((["hardware"], "≤ 0.3", 9), (["hardware", "--torch"], "≤ 3", 3)):
         seconds = []
         for _ in range(times + 1):
-            begun = perf_counter()
+            start = perf_counter()
             subprocess.run([sys.executable, "-P", "-m", "epochtop", *words], stdout=subprocess.DEVNULL, check=True)
-            seconds.append(perf_counter() - begun)
-        found.append(Figure(f"`epochtop {' '.join(words)}`, s", spread(seconds[1:], "{:.2f}"), target))
-    return found
+            seconds.append(perf_counter() - start)
+        figures.append(Figure(f"`epochtop {' '.join(words)}`, s", spread(seconds[1:], "{:.2f}"), target))
+    return figures
 
 
 def panel_bytes(size: tuple[int, int], keys: tuple[str, ...] = ()) -> float:
-    """KB/s to the terminal of an app in which nothing runs, over twenty seconds: the machine alone moves."""
+    """KB/s to the terminal of an idle app over twenty seconds, so only the machine panel changes."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {"EPOCHTOP_HOME": str(Path(folder))}
         with Terminal(*APP, size=size, environment=environment) as terminal:

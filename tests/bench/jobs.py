@@ -1,7 +1,7 @@
 """Larger jobs: a CNN against a hand-written loop, and a large table from its file to the first step.
 
-Speed: blocks of steps of both in turn, in one process with the same threads; evaluation apart. Memory: each in a process
-of its own, at its peak, above what the imports take.
+Speed: alternating blocks of steps in one process with the same threads, without evaluation. Memory: the peak of a separate
+process for each, minus its imports.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 
 def plain_steps() -> Callable[[], object]:
-    """The loop that everybody writes: float pictures in memory, torch.optim, a loss read every 100 steps."""
+    """The usual training loop: float pictures in memory, torch.optim, a loss read every 100 steps."""
     raw, labels = images()
     x = torch.from_numpy(raw).float() / 255
     x = (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)
@@ -44,18 +44,18 @@ def plain_steps() -> Callable[[], object]:
         *(nn.Conv2d(32, 64, 5, padding=2), relu, pool, nn.Flatten(), nn.Linear(1024, 64), relu, nn.Linear(64, 10)),
     )
     optimizer, criterion = torch.optim.SGD(model.parameters(), lr=0.01), nn.CrossEntropyLoss()
-    taken = 0
+    step_count = 0
     order = torch.randperm(IMAGES)
 
     def step() -> None:
-        nonlocal taken
-        chosen = order[taken * BATCH % IMAGES :][:BATCH]
+        nonlocal step_count
+        chosen = order[step_count * BATCH % IMAGES :][:BATCH]
         optimizer.zero_grad()
         loss = criterion(model(x[chosen]), y[chosen])
         loss.backward()
         optimizer.step()
-        taken += 1
-        if taken % 100 == 0:
+        step_count += 1
+        if step_count % 100 == 0:
             loss.item()
 
     return step
@@ -63,30 +63,28 @@ def plain_steps() -> Callable[[], object]:
 
 def engine_steps(folder: Path) -> Callable[[], object]:
     """The engine's step on the same pictures, recorded."""
-    from epochtop.engine.job import job, plan
-    from epochtop.engine.job.workload import load_workload
+    from epochtop.engine.job.prepare import prepare_job
     from epochtop.engine.protocol.spec import RunSpec
     from epochtop.engine.step.window import LossWindow
 
     raw, labels = images()
     np.savez(folder / "pictures.npz", x_train=raw, y_train=labels, x_test=raw[:64], y_test=labels[:64])
     spec = RunSpec(dataset=f"npz:{folder / 'pictures.npz'}", model="cnn", batch_size=BATCH, threads=1, device="cpu")
-    workload = load_workload(spec)
-    training = job.build(spec, workload, plan.describe(spec, workload))
+    training = prepare_job(spec)
     window = LossWindow(training.device)
     return lambda: window.record(training.step())
 
 
 def seconds(step: Callable[[], object]) -> float:
-    """Of a block of steps."""
-    begun = perf_counter()
+    """Seconds of a block of steps."""
+    start = perf_counter()
     for _ in range(BLOCK):
         step()
-    return perf_counter() - begun
+    return perf_counter() - start
 
 
 def speed() -> list[float]:
-    """Steps per second of the engine as shares of the plain loop's, block by block."""
+    """Steps per second of the engine relative to the plain loop, for each block."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         plain, ours = plain_steps(), engine_steps(Path(folder))
@@ -96,21 +94,21 @@ def speed() -> list[float]:
 
 
 def peak(which: str) -> int:
-    """Bytes at the peak of a few steps in a process of its own, above its imports."""
+    """Peak bytes of a few steps in a separate process, minus its imports."""
     code = f"from tests.bench import jobs; jobs.weigh({which!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(json.loads(done.stdout.splitlines()[-1]))
 
 
 def weigh(which: str) -> None:
-    """The measured process of :func:`peak`."""
+    """Print the peak; runs in the process that :func:`peak` starts."""
     import sklearn.model_selection  # noqa: F401
 
     import epochtop.engine.job.job
 
     del epochtop
     torch.set_num_threads(1)
-    here = Path("/proc/self/status")  # getrusage counts what the parent held before exec, too
+    here = Path("/proc/self/status")  # getrusage counts the parent's memory before exec, too
     before = _highest(here)
     with tempfile.TemporaryDirectory() as folder:
         step = plain_steps() if which == "plain" else engine_steps(Path(folder))
@@ -120,7 +118,7 @@ def weigh(which: str) -> None:
 
 
 def large_table() -> tuple[float, float]:
-    """Seconds from asking a ready engine for a run to its first loss, and the memory of its rows' loading, per data."""
+    """Seconds from the request to a ready engine to the first loss, and memory for loading, relative to the data."""
     from epochtop.engine.protocol.events import Losses
     from epochtop.engine.protocol.spec import RunSpec
     from tests.support.engines import Engine, Watch
@@ -141,13 +139,13 @@ def large_table() -> tuple[float, float]:
         with Engine() as engine:
             status = Path(f"/proc/{engine.process.pid}/status")
             before = _highest(status)
-            begun = perf_counter()
+            start = perf_counter()
             watch = Watch(engine.train(spec, Path(name) / "runs"))
             watch.until(Losses)
-            took = perf_counter() - begun
-            grown = _highest(status) - before
+            elapsed_s = perf_counter() - start
+            growth = _highest(status) - before
             engine.wait()
-        return took, grown / (ROWS * COLUMNS * 8)
+        return elapsed_s, growth / (ROWS * COLUMNS * 8)
 
 
 def _highest(status: Path) -> int:
@@ -159,14 +157,14 @@ def main() -> None:
     """Print the table."""
     shares = speed()
     plain, ours = peak("plain"), peak("engine")
-    took, memory = large_table()
+    elapsed_s, memory = large_table()
     show(
         "Larger jobs",
         [
             Figure("CIFAR-10-shaped CNN, batch 64, 1 thread: steps/s against a plain loop", spread(shares), "≥ 0.98"),
             Figure("  its peak memory against the plain loop's", f"{ours / plain:.2f}", "≤ 1.1"),
-            Figure(f"a CSV file of {ROWS:,} × {COLUMNS} numbers: to the first loss", f"{took:.1f} s", "≤ 10 s"),
-            Figure("  memory taken, against the numbers as float64", f"{memory:.2f}", "≤ 2.5"),
+            Figure(f"a CSV file of {ROWS:,} × {COLUMNS} numbers: to the first loss", f"{elapsed_s:.1f} s", "≤ 10 s"),
+            Figure("  memory used, against the numbers as float64", f"{memory:.2f}", "≤ 2.5"),
         ],
     )
 

@@ -1,7 +1,7 @@
-"""Larger jobs: steps per second against the loop that everybody writes, and against it under torch.compile.
+"""Larger jobs: steps per second against the usual training loop, and against it with torch.compile.
 
-Blocks of steps of all of them in turn, in one process with the same threads, rows and sizes; evaluation apart. The
-plain loop compiles its model; the optimizer's step is torch's. Ratios are block against block.
+Alternating blocks of steps in one process with the same threads, rows and sizes, without evaluation. The plain loop compiles
+its model and uses torch's optimizer. Ratios compare blocks.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from torch import Tensor, nn
 
 from epochtop.engine.execution.choice import make
 from epochtop.engine.execution.executor import Unsupported
-from epochtop.engine.job import job, plan
-from epochtop.engine.job.workload import load_workload
+from epochtop.engine.job.job import Job
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.window import LossWindow
 from tests.bench.tables import Figure, show, spread
 
 BLOCK_S, PAIRS = 0.4, 9
 Block = Callable[[int], None]
-"""Takes so many steps."""
+"""Takes a number of steps."""
 
 
 @dataclass(frozen=True)
 class Large:
-    """A job, and its model written out."""
+    """A job, and its model as plain PyTorch."""
 
     name: str
     spec: RunSpec
@@ -50,7 +50,7 @@ def cifar(folder: Path, images: int = 2048) -> Path:
 
 
 def characters(folder: Path) -> Path:
-    """A text of 65 characters, as Shakespeare's works have."""
+    """A text with 65 different characters, like Shakespeare's works."""
     path, chance = folder / "text.txt", np.random.default_rng(0)
     if not path.exists():
         alphabet = np.array([chr(33 + number) for number in range(65)])
@@ -59,9 +59,9 @@ def characters(folder: Path) -> Path:
 
 
 def jobs(folder: Path) -> list[Large]:
-    """What is measured."""
+    """All measured jobs."""
 
-    def asked(**fields: Any) -> RunSpec:
+    def spec_of(**fields: Any) -> RunSpec:
         return RunSpec(**{"threads": 1, "device": "cpu", "epochs": 10**6, **fields})
 
     def sgd(parameters: Any) -> torch.optim.Optimizer:
@@ -72,17 +72,17 @@ def jobs(folder: Path) -> list[Large]:
 
     pictures, text = f"npz:{cifar(folder)}", f"text:{characters(folder)}"
     return [
-        Large("CIFAR-10 CNN, batch 64", asked(dataset=pictures, model="cnn", batch_size=64), plain_cnn, sgd),
-        Large("CIFAR-10 CNN, batch 1024", asked(dataset=pictures, model="cnn", batch_size=1024), plain_cnn, sgd),
+        Large("CIFAR-10 CNN, batch 64", spec_of(dataset=pictures, model="cnn", batch_size=64), plain_cnn, sgd),
+        Large("CIFAR-10 CNN, batch 1024", spec_of(dataset=pictures, model="cnn", batch_size=1024), plain_cnn, sgd),
         Large(
             "digits MLP 64-64-10, batch 64",
-            asked(dataset="digits", hidden=(64,), batch_size=64, optimizer="adam"),
+            spec_of(dataset="digits", hidden=(64,), batch_size=64, optimizer="adam"),
             lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)),
             adam,
         ),
         Large(
             "transformer 2 × 64, context 64, batch 16",
-            asked(dataset=text, model="transformer", width=64, batch_size=16, optimizer="adam"),
+            spec_of(dataset=text, model="transformer", width=64, batch_size=16, optimizer="adam"),
             Characters,
             adam,
         ),
@@ -90,7 +90,7 @@ def jobs(folder: Path) -> list[Large]:
 
 
 def plain_cnn() -> nn.Module:
-    """The network of the textbooks for CIFAR-10."""
+    """The textbook network for CIFAR-10."""
     pool, relu = nn.MaxPool2d(2), nn.ReLU()
     return nn.Sequential(
         *(nn.Conv2d(3, 32, 5, padding=2), relu, pool, nn.Conv2d(32, 32, 5, padding=2), relu, pool),
@@ -116,23 +116,22 @@ class Characters(nn.Module):
         return self.head(self.norm(self.blocks(x, mask=self.mask, is_causal=True)))
 
 
-def ours(large: Large, executor: str) -> tuple[Block, job.Job]:
-    """The engine's steps, recorded in a window. Raises Unfit."""
-    workload = load_workload(large.spec)
-    training = job.build(large.spec, workload, plan.describe(large.spec, workload))
-    takes, window, rate = make(training, executor), LossWindow(training.device), large.spec.learning_rate
+def ours(large: Large, executor: str) -> tuple[Block, Job]:
+    """The engine's steps, recorded in a window. Raises Unsupported."""
+    training = prepare_job(large.spec)
+    runner, window, rate = make(training, executor), LossWindow(training.device), large.spec.learning_rate
 
     def block(steps: int) -> None:
-        taken = 0
-        while taken < steps:
-            taken += takes.take(window, taken, steps - taken, lambda _: rate)
+        step_count = 0
+        while step_count < steps:
+            step_count += runner.run(window, step_count, steps - step_count, lambda _: rate)
         window.turn(0.0)
 
     return block, training
 
 
-def plain(large: Large, training: job.Job, compiled: bool) -> Block:
-    """The plain loop on the same rows, resident and picked by an order; the loss is read every 100 steps."""
+def plain(large: Large, training: Job, compiled: bool) -> Block:
+    """The plain loop on the same resident rows, in a random order; it reads the loss every 100 steps."""
     torch.manual_seed(1)
     x, y = training.batches.x, training.batches.y  # type: ignore[attr-defined]
     model = large.model()
@@ -143,35 +142,35 @@ def plain(large: Large, training: job.Job, compiled: bool) -> Block:
         x, y = x.long()[:, :64], y.long()
     optimizer, criterion = large.optimizer(model.parameters()), nn.CrossEntropyLoss()
     called: Any = torch.compile(model) if compiled else model
-    size, order, taken = large.spec.batch_size, torch.randperm(len(x)), 0
+    size, order, step_count = large.spec.batch_size, torch.randperm(len(x)), 0
 
     def block(steps: int) -> None:
-        nonlocal taken
+        nonlocal step_count
         for _ in range(steps):
-            chosen = order[taken * size % (len(x) - size) :][:size]
+            chosen = order[step_count * size % (len(x) - size) :][:size]
             optimizer.zero_grad()
             loss = criterion(called(x[chosen]).flatten(0, -2), y[chosen].flatten())
             loss.backward()
             optimizer.step()
-            taken += 1
-            if taken % 100 == 0:
+            step_count += 1
+            if step_count % 100 == 0:
                 loss.item()
 
     return block
 
 
 def seconds(block: Block, steps: int) -> float:
-    """Of a step."""
-    begun = perf_counter()
+    """Seconds of one step."""
+    start = perf_counter()
     block(steps)
-    return (perf_counter() - begun) / steps
+    return (perf_counter() - start) / steps
 
 
 def compared(large: Large, pairs: int) -> list[Figure]:
-    """A row an executor."""
+    """One row per executor."""
     eager, training = ours(large, "eager")
     blocks = {"plain": plain(large, training, compiled=False), "eager": eager}
-    lacking = {}
+    unsupported = {}
     for name, build in (
         ("plain compiled", lambda: plain(large, training, compiled=True)),
         ("compile", lambda: ours(large, "compile")[0]),
@@ -179,11 +178,11 @@ def compared(large: Large, pairs: int) -> list[Figure]:
     ):
         try:
             blocks[name] = build()
-        except Unsupported as unfit:
-            lacking[name] = str(unfit)
-    begun = perf_counter()
+        except Unsupported as error:
+            unsupported[name] = str(error)
+    start = perf_counter()
     steps = {name: max(1, int(BLOCK_S / seconds(block, 4))) for name, block in blocks.items()}
-    print(f"  ({large.name}: the first steps took {perf_counter() - begun:.0f} s, compilers included)", flush=True)
+    print(f"  ({large.name}: the first steps took {perf_counter() - start:.0f} s, compilers included)", flush=True)
     steps = {name: max(1, int(BLOCK_S / seconds(block, steps[name]))) for name, block in blocks.items()}
     rounds = []
     for turn in range(pairs):
@@ -197,12 +196,12 @@ def compared(large: Large, pairs: int) -> list[Figure]:
         ("graph", "plain", ""),
     ):
         what = f"{large.name}: {name} against {other}"
-        if name in lacking:
-            rows.append(Figure(what, f"not executed: {lacking[name]}"))
+        if name in unsupported:
+            rows.append(Figure(what, f"not executed: {unsupported[name]}"))
         else:
-            value = spread([each[other] / each[name] for each in rounds])
+            value = spread([times[other] / times[name] for times in rounds])
             rows.append(
-                Figure(what, f"{value} at {spread([1e3 * each[name] for each in rounds], '{:.2f}')} ms", target)
+                Figure(what, f"{value} at {spread([1e3 * times[name] for times in rounds], '{:.2f}')} ms", target)
             )
     return rows
 

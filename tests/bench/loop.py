@@ -1,6 +1,6 @@
-"""The training loop: against the plain loop with `loss.item()`, and with the app attached against without.
+"""The training loop against the plain loop with `loss.item()`, and with the app attached against without.
 
-Each pair is measured back to back and the order alternates, so that a busy neighbor hits both.
+Each pair is measured back to back in alternating order, so a busy neighbor affects both.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import torch
 from torch import nn
 
 from epochtop.engine.execution import eager
-from epochtop.engine.job import job, plan
-from epochtop.engine.job.workload import load_workload
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.protocol.events import Finished
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
@@ -31,34 +30,34 @@ EPOCHS = 20_000
 PAIRS = 5
 ATTACHED_EPOCHS = 60_000
 SETTLE_S = 3.0
-"""What a standby takes at most to warm up."""
+"""Upper bound for the warm-up of a standby."""
 
 
 def plain_seconds(epochs: int = EPOCHS) -> float:
-    """The loop that everybody writes; the loss is read on the host every epoch."""
+    """The usual training loop, which reads the loss on the host every epoch."""
     data = rows("iris")
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 3))
     criterion, optimizer = nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.01)
     losses = []
-    begun = perf_counter()
+    start = perf_counter()
     for _ in range(epochs):
         loss = criterion(model(data.x), data.y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    return perf_counter() - begun
+    return perf_counter() - start
 
 
 def recorded_run(home: Path, epochs: int = EPOCHS, **fields: object) -> Finished:
-    """The same job in this process with everything that belongs to a run: recording, evaluation, checkpoints."""
-    asked = {"threads": 1, "device": "cpu", "epochs": epochs, "executor": "eager"}
-    return finished(train_here(RunSpec(**(asked | fields)), home))  # type: ignore[arg-type]
+    """The same job in this process as a complete run: recording, evaluation, checkpoints."""
+    defaults = {"threads": 1, "device": "cpu", "epochs": epochs, "executor": "eager"}
+    return finished(train_here(RunSpec(**(defaults | fields)), home))  # type: ignore[arg-type]
 
 
 def alternating(pairs: int, first: Callable[[], float], second: Callable[[], float]) -> list[tuple[float, float]]:
-    """Pairs of measurements, measured back to back in changing order."""
+    """Pairs of measurements, taken back to back in alternating order."""
     both = []
     for pair in range(pairs):
         if pair % 2:
@@ -86,17 +85,17 @@ def against_the_plain_loop() -> list[Figure]:
         runs = len(list(Path(folder).glob("*/events.jsonl")))
     end = last[0]
     return [
-        Figure("epochtop, seconds in the loop", spread([mine for mine, _ in both], "{:.2f}")),
+        Figure("epochtop, seconds in the loop", spread([run_s for run_s, _ in both], "{:.2f}")),
         Figure("plain loop with loss.item() each epoch, seconds", spread([plain for _, plain in both], "{:.2f}")),
-        Figure("ratio", spread([mine / plain for mine, plain in both]), "≤ 0.70"),
+        Figure("ratio", spread([run_s / plain_s for run_s, plain_s in both]), "≤ 0.70"),
         Figure("device reads", f"{end.device_reads}", f"≤ {end.seconds / 0.1 + 2:.1f}"),
         Figure("seconds waited for the device", f"{end.waited_seconds:.4f}"),
-        Figure("bytes in events.jsonl a loss", f"{log / runs / EPOCHS:.2f}", "≤ 6"),
+        Figure("bytes in events.jsonl per loss", f"{log / runs / EPOCHS:.2f}", "≤ 6"),
     ]
 
 
 def cost_of_reads() -> list[Figure]:
-    """The default run's steps/s at the default refresh against no read before the end, executor by executor."""
+    """Steps/s of the default run at the default refresh against no read before the end, by executor."""
     torch.set_num_threads(1)
     rows = []
     for executor, epochs in (("eager", 8_000), ("graph", 400_000)):
@@ -113,7 +112,7 @@ def cost_of_reads() -> list[Figure]:
 
 
 def auto_against_eager() -> list[Figure]:
-    """Whole runs from the spec to the last file, set-up included; nothing is kept from run to run."""
+    """Whole runs from the spec to the last file, set-up included, each with an empty cache."""
     torch.set_num_threads(1)
     jobs: dict[str, dict[str, object]] = {
         "iris, 300 epochs": {"epochs": 300},
@@ -126,64 +125,66 @@ def auto_against_eager() -> list[Figure]:
     rows = []
     for name, fields in jobs.items():
 
-        def took(executor: str, fields: dict[str, object] = fields) -> float:
+        def seconds_with(executor: str, fields: dict[str, object] = fields) -> float:
             with tempfile.TemporaryDirectory() as folder:
                 os.environ["EPOCHTOP_CACHE"] = f"{folder}/cache"
-                begun = perf_counter()
+                start = perf_counter()
                 recorded_run(Path(folder), **{"executor": executor, **fields})  # type: ignore[arg-type]
-                return perf_counter() - begun
+                return perf_counter() - start
 
-        took("eager"), took("auto")
-        both = alternating(PAIRS, lambda: took("auto"), lambda: took("eager"))
+        seconds_with("eager"), seconds_with("auto")
+        both = alternating(PAIRS, lambda: seconds_with("auto"), lambda: seconds_with("eager"))
         rows.append(Figure(name, spread([a / b for a, b in both]), "≤ 1.0"))
     os.environ.pop("EPOCHTOP_CACHE")
     return rows
 
 
 def jitter() -> list[Figure]:
-    """Eager steps one by one: how much longer the slowest are, with Python's garbage collection and with it frozen."""
+    """Single eager steps: how much longer the slowest are, with Python's garbage collection as it starts and frozen."""
     torch.set_num_threads(1)
     spec = RunSpec(threads=1, device="cpu", executor="eager")
-    workload = load_workload(spec)
-    training = job.build(spec, workload, plan.describe(spec, workload))
-    takes, window, rows = eager.Eager(training), LossWindow(training.device), []
+    training = prepare_job(spec)
+    runner, window, rows = eager.Eager(training), LossWindow(training.device), []
     for name, prepare in (("as Python starts", gc.unfreeze), ("frozen, as a run does", gc.freeze)):
         gc.collect()
         prepare()
         times = []
-        before = sum(each["collections"] for each in gc.get_stats())
+        before = sum(generation["collections"] for generation in gc.get_stats())
         for step in range(20_000):
-            begun = perf_counter()
-            takes.take(window, step, 1, lambda _: 0.01)
-            times.append(perf_counter() - begun)
-        collected = sum(each["collections"] for each in gc.get_stats()) - before
+            start = perf_counter()
+            runner.run(window, step, 1, lambda _: 0.01)
+            times.append(perf_counter() - start)
+        collected = sum(generation["collections"] for generation in gc.get_stats()) - before
         window.turn(0.0)
         times.sort()
         slow = [times[int(len(times) * share)] / times[len(times) // 2] for share in (0.99, 0.999)]
         rows.append(
-            Figure(f"{name}: 99th, 99.9th of the median step", f"{slow[0]:.2f}, {slow[1]:.2f}; {collected} collections")
+            Figure(
+                f"{name}: 99th, 99.9th percentile against the median step",
+                f"{slow[0]:.2f}, {slow[1]:.2f}; {collected} collections",
+            )
         )
     gc.unfreeze()
     return rows
 
 
 def recording() -> list[Figure]:
-    """What keeping one loss costs the loop, beside an empty call of the same shape."""
+    """Time that recording one loss costs the loop."""
     torch.set_num_threads(1)
     loss, count = torch.tensor(0.5), 50_000
     costs = []
     for _ in range(7):
         window = LossWindow(torch.device("cpu"))
-        begun = perf_counter()
+        start = perf_counter()
         for _ in range(count):
             window.record(loss)
-        costs.append((perf_counter() - begun) / count * 1e6)
+        costs.append((perf_counter() - start) / count * 1e6)
         window.turn(0.0)
     return [Figure("µs to record one loss", spread(costs, "{:.2f}"), "≤ 3")]
 
 
 def headless(home: Path) -> float:
-    """Steps per second of the job, with nobody watching."""
+    """Steps per second of the job without a viewer."""
     with Engine() as engine:
         time.sleep(SETTLE_S)
         spec = RunSpec(threads=1, device="cpu", epochs=ATTACHED_EPOCHS, executor="eager")

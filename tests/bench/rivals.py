@@ -1,7 +1,7 @@
-"""The Iris job (4-10-3, SGD 0.01, full batch, every loss kept) as others train it, each in a process of its own.
+"""The Iris job (4-10-3, SGD 0.01, full batch, every loss losses) as other trainers run it, each in a separate process.
 
-`python -m tests.bench.rivals NAME` reads a number of epochs a line and answers with one JSON object: the seconds of
-that training, what of them was set-up, and its last loss. The first answer includes what is paid once.
+`python -m tests.bench.rivals NAME` reads one number of epochs per line and answers with one JSON object: the seconds of the
+training, the seconds of its loop, and its last loss. The first answer includes one-time costs.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from time import perf_counter
 from typing import Any
 
 DEVICE = os.environ.get("EPOCHTOP_BENCH_DEVICE", "cpu")
-"""Where torch and the engine train; the others choose for themselves."""
+"""Device of torch and the engine; the other trainers choose their own."""
 
 Answer = tuple[float, float, float]
-"""Seconds of all, seconds of the loop alone, last loss."""
+"""Seconds in total, seconds in the loop, last loss."""
 Train = Callable[[int], Answer]
 
 
 def _plain(every: int) -> Train:
-    """The loop that everybody writes, which reads the loss every so many epochs; 0 is never."""
+    """The usual training loop. It reads the loss every `every` epochs; 0 never reads it."""
     import torch
     from torch import nn
 
@@ -36,22 +36,22 @@ def _plain(every: int) -> Train:
     x, y = data.x.to(DEVICE), data.y.to(DEVICE)
 
     def train(epochs: int) -> Answer:
-        begun = perf_counter()
+        start = perf_counter()
         torch.manual_seed(1)
         model = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 3)).to(DEVICE)
         criterion, optimizer = nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.01)
-        kept = []
-        within = perf_counter()
+        losses = []
+        loop_start = perf_counter()
         for epoch in range(epochs):
             loss = criterion(model(x), y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             if every and epoch % every == 0:
-                kept.append(loss.item())
+                losses.append(loss.item())
         last = float(loss)  # waits for the last epoch
-        ended = perf_counter()
-        return ended - begun, ended - within, last
+        end_s = perf_counter()
+        return end_s - start, end_s - loop_start, last
 
     return train
 
@@ -70,17 +70,17 @@ def _epochtop(executor: str, fresh: bool = False) -> Train:
             if fresh:
                 os.environ["EPOCHTOP_CACHE"] = f"{folder}/cache"
             spec = RunSpec(threads=1, device=DEVICE, epochs=epochs, executor=executor)  # type: ignore[arg-type]
-            begun = perf_counter()
+            start = perf_counter()
             run = train_here(spec, Path(folder))
-            took = perf_counter() - begun
+            elapsed_s = perf_counter() - start
             end = finished(run)
-        return took, end.seconds, float(end.final_loss or 0)
+        return elapsed_s, end.seconds, float(end.final_loss or 0)
 
     return train
 
 
 def _scikit_learn() -> Train:
-    """`MLPClassifier`; its curve is kept too."""
+    """`MLPClassifier`, which keeps its loss curve too."""
     from sklearn.neural_network import MLPClassifier
 
     from tests.support.plain_loop import rows
@@ -93,16 +93,16 @@ def _scikit_learn() -> Train:
             (10,), solver="sgd", learning_rate_init=0.01, momentum=0, nesterovs_momentum=False, alpha=0,
             batch_size=len(x), max_iter=epochs, n_iter_no_change=epochs + 1, tol=0, shuffle=False, random_state=1,
         )  # fmt: skip
-        begun = perf_counter()
+        start = perf_counter()
         model.fit(x, y)
-        took = perf_counter() - begun
-        return took, took, model.loss_curve_[-1]
+        elapsed_s = perf_counter() - start
+        return elapsed_s, elapsed_s, model.loss_curve_[-1]
 
     return train
 
 
 def _jax() -> Train:
-    """`lax.scan` over the epochs: one program, all losses out of it."""
+    """`lax.scan` over the epochs: one program that returns all losses."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -132,21 +132,21 @@ def _jax() -> Train:
     programs: dict[int, Any] = {}
 
     def train(epochs: int) -> Answer:
-        begun = perf_counter()
+        start = perf_counter()
         weights = (layer(4, 10), layer(10, 3))
         if epochs not in programs:
             programs[epochs] = jax.jit(lambda w: jax.lax.scan(step, w, None, epochs)).lower(weights).compile()
-        within = perf_counter()
+        loop_start = perf_counter()
         _, losses = programs[epochs](weights)
-        kept = np.asarray(losses)
-        ended = perf_counter()
-        return ended - begun, ended - within, float(kept[-1])
+        losses = np.asarray(losses)
+        end_s = perf_counter()
+        return end_s - start, end_s - loop_start, float(losses[-1])
 
     return train
 
 
 def _keras() -> Train:
-    """`fit`, on torch."""
+    """`fit` with the torch backend."""
     os.environ["KERAS_BACKEND"] = "torch"
     import keras
     import torch
@@ -157,20 +157,20 @@ def _keras() -> Train:
     data = rows("iris")
 
     def train(epochs: int) -> Answer:
-        begun = perf_counter()
+        start = perf_counter()
         model = keras.Sequential([keras.layers.Dense(10, activation="relu"), keras.layers.Dense(3)])
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.SGD(0.01), loss)
-        within = perf_counter()
+        loop_start = perf_counter()
         history = model.fit(data.x.numpy(), data.y.numpy(), batch_size=120, epochs=epochs, shuffle=False, verbose=0)
-        ended = perf_counter()
-        return ended - begun, ended - within, history.history["loss"][-1]
+        end_s = perf_counter()
+        return end_s - start, end_s - loop_start, history.history["loss"][-1]
 
     return train
 
 
 def _lightning() -> Train:
-    """`Trainer.fit` without bar, logger and checkpoints."""
+    """`Trainer.fit` without progress bar, logger and checkpoints."""
     import logging
 
     import lightning
@@ -188,28 +188,28 @@ def _lightning() -> Train:
         def __init__(self) -> None:
             super().__init__()
             self.layers = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 3))
-            self.kept: list[torch.Tensor] = []
+            self.losses: list[torch.Tensor] = []
 
         def training_step(self, batch: Any, _: int) -> Any:
             loss = nn.functional.cross_entropy(self.layers(batch[0]), batch[1])
-            self.kept.append(loss.detach())
+            self.losses.append(loss.detach())
             return loss
 
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), lr=0.01)
 
     def train(epochs: int) -> Answer:
-        begun = perf_counter()
+        start = perf_counter()
         model = Net()
         loader = torch.utils.data.DataLoader([(data.x, data.y)], batch_size=None)
         trainer = lightning.Trainer(
             max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, logger=False,
             enable_checkpointing=False, enable_model_summary=False,
         )  # fmt: skip
-        within = perf_counter()
+        loop_start = perf_counter()
         trainer.fit(model, loader)
-        ended = perf_counter()
-        return ended - begun, ended - within, float(model.kept[-1])
+        end_s = perf_counter()
+        return end_s - start, end_s - loop_start, float(model.losses[-1])
 
     return train
 
@@ -226,21 +226,21 @@ def _skorch() -> Train:
     data = rows("iris")
 
     def train(epochs: int) -> Answer:
-        begun = perf_counter()
+        start = perf_counter()
         net = skorch.NeuralNetClassifier(
             nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 3)), criterion=nn.CrossEntropyLoss,
             optimizer=torch.optim.SGD, lr=0.01, batch_size=-1, max_epochs=epochs, train_split=None, verbose=0,
         )  # fmt: skip
-        within = perf_counter()
+        loop_start = perf_counter()
         net.fit(data.x.numpy(), data.y.numpy())
-        ended = perf_counter()
-        return ended - begun, ended - within, net.history[-1, "train_loss"]
+        end_s = perf_counter()
+        return end_s - start, end_s - loop_start, net.history[-1, "train_loss"]
 
     return train
 
 
 def _c() -> Train:
-    """The floor: the same arithmetic as a plain C loop."""
+    """The same arithmetic as a plain C loop, for comparison."""
     from tests.bench import floor
 
     return floor.train
@@ -251,7 +251,7 @@ RIVALS: dict[str, Callable[[], Train]] = {
     "epochtop graph": lambda: _epochtop("graph"),
     "epochtop compile": lambda: _epochtop("compile"),
     "epochtop auto": lambda: _epochtop("auto"),
-    "epochtop auto, nothing kept": lambda: _epochtop("auto", fresh=True),
+    "epochtop auto, empty cache": lambda: _epochtop("auto", fresh=True),
     "plain loop, .item() each epoch": lambda: _plain(1),
     "plain loop, .item() every 100": lambda: _plain(100),
     "plain loop, no read": lambda: _plain(0),
@@ -265,7 +265,7 @@ RIVALS: dict[str, Callable[[], Train]] = {
 
 
 def main(name: str) -> None:
-    """Serve one of them."""
+    """Answer requests for the trainer called `name`."""
     warnings.simplefilter("ignore")
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""Tables of figures, and the machine they were measured on."""
+"""Prints tables of figures, and the machine they are measured on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from epochtop.engine.hardware import identify
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure. `target` is what it must reach, in words."""
+    """One measured figure. `target` is what it should reach, as text."""
 
     what: str
     value: str
@@ -27,18 +27,18 @@ def show(title: str, figures: Sequence[Figure]) -> None:
     wide = max(len(figure.value) for figure in figures)
     print(f"\n## {title}\n")
     for figure in figures:
-        target = f"  (must be {figure.target})" if figure.target else ""
+        target = f"  (target {figure.target})" if figure.target else ""
         print(f"  {figure.what:<{width}}  {figure.value:>{wide}}{target}", flush=True)
 
 
 def spread(values: Sequence[float], form: str = "{:.3f}") -> str:
-    """Median with the least and the greatest: `0.62 (0.60 … 0.66)`."""
+    """Median with minimum and maximum: `0.62 (0.60 … 0.66)`."""
     low, high = form.format(min(values)), form.format(max(values))
     return f"{form.format(statistics.median(values))} ({low} … {high})"
 
 
 def middle(values: Sequence[float]) -> str:
-    """The median with its 95 % interval, which is between two ranks (binomial), and how many values there are."""
+    """Median with its 95 % interval (between two order statistics, binomial) and the number of values."""
     ordered, half = sorted(values), 0.98 * math.sqrt(len(values))
     low = ordered[max(0, math.floor(len(values) / 2 - half))]
     high = ordered[min(len(values) - 1, math.ceil(len(values) / 2 + half) - 1)]
@@ -46,14 +46,14 @@ def middle(values: Sequence[float]) -> str:
 
 
 def machine() -> str:
-    """The machine in one paragraph."""
-    here = identify()
-    gpus = ", ".join(gpu.name.value or "?" for gpu in here.gpus) or here.no_gpu_reason
+    """The machine in one paragraph of text."""
+    facts = identify()
+    gpus = ", ".join(gpu.name.value or "?" for gpu in facts.gpus) or facts.no_gpu_reason
     from importlib.metadata import version
 
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "textual", "plotext"))
     return (
-        f"{here.cpu.model.value or platform.machine()} ({here.cpu.microarchitecture.value or '?'}), "
-        f"{here.usable_cpus} of {here.cpu.threads} threads usable, {here.os}, "
+        f"{facts.cpu.model.value or platform.machine()} ({facts.cpu.microarchitecture.value or '?'}), "
+        f"{facts.usable_cpus} of {facts.cpu.threads} threads usable, {facts.os}, "
         f"Python {sys.version.split()[0]}, {packages}; GPU: {gpus}"
     )

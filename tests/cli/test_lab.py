@@ -14,7 +14,7 @@ from epochtop.engine.lab.catalog import NAMES, experiments
 from epochtop.engine.protocol.events import Concluded, Event, Measured, Prepared
 from epochtop.engine.runs.paths import lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
-from epochtop.tui.cli.lab import _stop_on_signals
+from epochtop.tui.client.foreground import stop_on_signals
 from tests.cli.test_commands import command, epochtop
 from tests.support.engines import HANGING_S, events, wait_until
 
@@ -92,10 +92,10 @@ def test_a_stop_that_cannot_be_written_is_said_and_the_next_one_leaves(
 ) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
-        _stop_on_signals(tmp_path / "gone")
+        stop_on_signals(tmp_path / "gone", lambda: None)
         signal.raise_signal(signal.SIGINT)
         assert capsys.readouterr().err == (
-            "epochtop: it cannot be told to end: No such file or directory; Ctrl-C once more leaves it\n"
+            "epochtop: cannot stop gone: No such file or directory; press Ctrl-C again to leave it\n"
         )
         with pytest.raises(SystemExit) as left:
             signal.raise_signal(signal.SIGTERM)

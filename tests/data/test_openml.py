@@ -14,9 +14,9 @@ import pytest
 
 from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.downloads import openml
-from epochtop.engine.data.downloads.cache import cache_folder
 from epochtop.engine.data.downloads.registry import CLOTHES, NAMED, THINGS, load_download
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs.paths import cache_folder
 from tests.support.fakes.openml import Dataset, Server
 from tests.support.fakes.published import write_idx
 

@@ -16,7 +16,7 @@ from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.load import file_of, load
 from epochtop.engine.data.prepare import prepare_dataset
 from epochtop.engine.data.synthetic import sums
-from epochtop.engine.inference.table_inputs import prepare
+from epochtop.engine.inference.table_inputs import table_inputs
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 SCALERS: dict[str, Any] = {"minmax": MinMaxScaler, "standard": StandardScaler}
@@ -30,7 +30,7 @@ def test_built_in_rows_are_those_of_scikit_learn(dataset: str, scaling: str) -> 
     bunch = sums() if dataset == "sums" else getattr(datasets, f"load_{dataset}")()
     raw, labels = (bunch.x, bunch.y) if isinstance(bunch, RawDataset) else (bunch.data, bunch.target)
     x, x_test, y, y_test = train_test_split(raw, labels, test_size=0.2, random_state=42)
-    new = prepare(made.preparation, made.preparation.columns, x_test)
+    new = table_inputs(made.preparation, made.preparation.columns, x_test)
     if scaling != "none":
         scaler = SCALERS[scaling]().fit(x)
         x, x_test = scaler.transform(x), scaler.transform(x_test)
@@ -54,7 +54,7 @@ def test_new_rows_are_prepared_as_the_training_rows_whatever_the_order_of_column
     made = load(RunSpec(dataset="wine", scaling=scaling, test_fraction=0))
     columns = ["more", *reversed(made.preparation.columns)]
     rows = np.insert(datasets.load_wine().data[:, ::-1], 0, 7.0, axis=1)
-    assert prepare(made.preparation, columns, rows).tobytes() == made.train.x.tobytes()
+    assert table_inputs(made.preparation, columns, rows).tobytes() == made.train.x.tobytes()
 
 
 @pytest.mark.parametrize("scaling", ["minmax", "standard", "none"])
@@ -70,17 +70,17 @@ def test_rows_of_float32_are_prepared_from_float64_as_they_were_trained_on(scali
         columns=("u", "v", "w"),
     )
     made = prepare_dataset(raw, RunSpec(scaling=scaling, test_fraction=0))
-    assert prepare(made.preparation, ("u", "v", "w"), exact).tobytes() == made.train.x.tobytes()
+    assert table_inputs(made.preparation, ("u", "v", "w"), exact).tobytes() == made.train.x.tobytes()
 
 
 def test_columns_that_a_model_needs_are_asked_for_by_name() -> None:
     preparation = load(RunSpec(dataset="moons")).preparation
     with pytest.raises(Invalid, match=r"needs 2 columns; missing: 'x1'"):
-        prepare(preparation, ["x0", "y"], np.zeros((1, 2)))
-    with pytest.raises(Invalid, match="'x0' is there twice"):
-        prepare(preparation, ["x0", "x1", "x0"], np.zeros((1, 3)))
+        table_inputs(preparation, ["x0", "y"], np.zeros((1, 2)))
+    with pytest.raises(Invalid, match="'x0' appears twice"):
+        table_inputs(preparation, ["x0", "x1", "x0"], np.zeros((1, 3)))
     with pytest.raises(Invalid, match="row 2, column 'x1': nan is no number"):
-        prepare(preparation, ["x0", "x1"], np.array([[0, 1], [0, np.nan]]))
+        table_inputs(preparation, ["x0", "x1"], np.array([[0, 1], [0, np.nan]]))
 
 
 # --- the split ---------------------------------------------------------------------------------------------

@@ -89,7 +89,9 @@ def files(draw: st.DrawFn) -> tuple[bytes, str]:
     return content + draw(st.one_of(st.just(b""), st.binary(max_size=5))), draw(st.sampled_from(names)).strip()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=3 * settings().max_examples, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     file=files(),
     large=st.sampled_from([0, 10**9]),

@@ -1,4 +1,4 @@
-"""Several processes train one model as one process would with all their rows; what fails is told with its rank."""
+"""Several processes train one model as one process would with all their rows; a failure is reported with its rank."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _none_left_behind() -> Iterator[None]:
-    """Every rank that a test starts is gone after it."""
+    """No rank that a test starts outlives it."""
     before = {process.pid for process in ranks()}
     yield
     patience = time.monotonic() + HANGING_S
@@ -108,15 +108,15 @@ def test_two_processes_take_the_steps_of_one_with_the_double_batch(job: str, hom
     assert (two / "output.log").read_text() == ""
 
 
-# --- what fails ------------------------------------------------------------------------------------------
+# --- failures ------------------------------------------------------------------------------------------
 
 
-def test_a_killed_rank_is_told_and_the_run_goes_on_as_if_nothing_had_happened(home: Path) -> None:
+def test_a_killed_rank_is_reported_and_the_run_continues_exactly(home: Path) -> None:
     spec = RunSpec(
         **COMMON,  # type: ignore[arg-type]
         dataset="digits",
         hidden=(16,),
-        dropout=0.3,  # drawn by every rank for itself
+        dropout=0.3,  # every rank draws its own
         batch_size=100,
         epochs=60,
         processes=2,
@@ -153,6 +153,8 @@ import torch
 from epochtop import Task
 
 def loss(output, y):
+    if not torch.is_grad_enabled():  # an evaluation, which rank 0 alone computes: it would count ahead of the others
+        return torch.nn.functional.cross_entropy(output, y)
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else None
     if rank == 2 and loss.steps == 5:
         {what}
@@ -174,12 +176,12 @@ def make_task():
     ("what", "meanwhile", "message", "trace"),
     [
         ("raise ValueError('these rows are odd')", "pass", "these rows are odd", "ValueError: these rows are odd"),
-        ("os._exit(7)", "pass", "rank 2 ended before its time, with status 7", ""),
-        ("os._exit(7)", "time.sleep(10**6)", "rank 2 ended before its time, with status 7", ""),
+        ("os._exit(7)", "pass", "rank 2 ended too early, with exit status 7", ""),
+        ("os._exit(7)", "time.sleep(10**6)", "rank 2 ended too early, with exit status 7", ""),
     ],
     ids=["an exception", "a death", "a death that the first rank cannot notice"],
 )
-def test_a_rank_that_fails_ends_the_run_in_its_own_words(
+def test_a_rank_that_fails_ends_the_run_with_its_error(
     what: str, meanwhile: str, message: str, trace: str, home: Path, folder: Path
 ) -> None:
     file = folder / "own.py"
@@ -260,7 +262,7 @@ def test_a_decision_at_an_evaluation_is_the_same_with_two_processes(home: Path) 
     np.testing.assert_allclose(losses(two), losses(one), rtol=1e-3)
 
 
-# --- what is refused -------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def test_a_decision_at_an_evaluation_is_the_same_with_two_processes(home: Path) 
         ({"shard": True}, "shard", "at least 2 processes"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(fields: dict[str, object], field: str, words: str) -> None:
+def test_jobs_that_cannot_be_shared_are_refused(fields: dict[str, object], field: str, words: str) -> None:
     spec = RunSpec(**(COMMON | fields))  # type: ignore[arg-type]
     with pytest.raises(Invalid, match=words) as error:
         describe(spec, load_workload(spec))
@@ -283,7 +285,7 @@ def test_what_cannot_be_shared_is_refused(fields: dict[str, object], field: str,
 
 
 def torchrun(*arguments: str, restarts: int = 0) -> subprocess.Popen[str]:
-    """Two processes that torchrun starts, as a user's shell would."""
+    """Two processes started by torchrun, as from a user's shell."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
     return subprocess.Popen(
         [sys.executable, *launcher, "-m", "epochtop.engine", "train", *arguments],
@@ -297,7 +299,7 @@ def torchrun(*arguments: str, restarts: int = 0) -> subprocess.Popen[str]:
 COMMON_FLAGS = ("--device=cpu", "--threads", "1", "--seed=3", "--refresh-ms=20", "--save-every=0.1")
 
 
-def test_a_killed_process_of_torchrun_is_started_again_and_the_run_goes_on(home: Path) -> None:
+def test_torchrun_restarts_a_killed_process_and_the_run_continues(home: Path) -> None:
     flags = ("--dataset", "digits", "--hidden", "16", "8", "--batch-size=100", "--epochs=40", "--dropout=0.2")
     spec = spec_from(
         {
@@ -328,8 +330,8 @@ def test_a_killed_process_of_torchrun_is_started_again_and_the_run_goes_on(home:
         failed = watch.until(Failed)
         printed, complaints = launched.communicate(timeout=HANGING_S)
         assert launched.returncode == 0, complaints
-    assert failed.message.startswith("rank 1 ended without a word")
-    assert "rank 1 ended without a word" in complaints
+    assert failed.message.startswith("rank 1 ended without reporting an error")
+    assert "rank 1 ended without reporting an error" in complaints
     assert printed.splitlines()[0] == run.name
     assert f"{run.name} finished: steps 320" in printed
     assert [path.name for path in run_paths(home)] == [run.name]
@@ -338,7 +340,7 @@ def test_a_killed_process_of_torchrun_is_started_again_and_the_run_goes_on(home:
     np.testing.assert_array_equal(losses(run), losses(straight))
 
 
-def test_torchrun_says_what_is_wrong_and_leaves_no_run(home: Path) -> None:
+def test_a_wrong_request_under_torchrun_is_explained_and_leaves_no_run(home: Path) -> None:
     with torchrun("--epochs", "none") as launched:
         _, complaints = launched.communicate(timeout=HANGING_S)
     assert launched.returncode != 0
@@ -349,10 +351,10 @@ def test_torchrun_says_what_is_wrong_and_leaves_no_run(home: Path) -> None:
 TORCHRUNS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "night", "MASTER_PORT": "1"}
 
 
-def test_what_torchrun_says_is_read() -> None:
+def test_torchrun_s_variables_are_read() -> None:
     assert launch_in({}) == Launch()
     again = TORCHRUNS | {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "TORCHELASTIC_RESTART_COUNT": "2"}
-    assert launch_in(again) == Launch(rank=3, of=4, local_rank=1, restarts=2, key="night")
+    assert launch_in(again) == Launch(rank=3, world_size=4, local_rank=1, restarts=2, key="night")
     with pytest.raises(Invalid, match="WORLD_SIZE"):
         launch_in({"RANK": "0"})
 
@@ -368,30 +370,30 @@ def test_flags_are_the_fields() -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("epochs=3", "is no flag"),
+        ("epochs=3", "is not a flag"),
         ("--epoch 3", "there is no field 'epoch'"),
         ("--epochs 3 4", "takes one value"),
         ("--epochs", "needs a whole number"),
-        ("--processes 3", "torchrun has started 2, not 3"),
+        ("--processes 3", "torchrun started 2, not 3"),
     ],
 )
-def test_a_wrong_flag_is_told(line: str, words: str) -> None:
+def test_a_wrong_flag_is_explained(line: str, words: str) -> None:
     with pytest.raises(Invalid, match=words):
         spec_of(read_flags(line.split()), launch_in(TORCHRUNS))
 
 
-# --- how often the ranks meet -----------------------------------------------------------------------------
+# --- how often rank 0 looks at the clock -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("step_s", "refresh_s", "steps"), [(1e-3, 0.1, 100), (1e-3, 0.02, 20), (1e-5, 60, 10_000), (3, 0.1, 1)]
 )
-def test_the_ranks_meet_about_once_a_refresh(step_s: float, refresh_s: float, steps: int) -> None:
-    """Not every step; and often enough that a command does not wait where windows are long."""
+def test_orders_are_sent_about_once_per_refresh(step_s: float, refresh_s: float, steps: int) -> None:
+    """Not every step, but often enough that commands do not wait in long windows."""
     pace, ordered = Pace(), []
     for _ in range(12):
         ordered.append(pace.steps)
-        pace.took(pace.steps, pace.steps * step_s, refresh_s)
+        pace.update(pace.steps, pace.steps * step_s, refresh_s)
     assert ordered[0] == 1
     assert all(after <= 4 * before for before, after in pairwise(ordered))
     assert ordered[-1] == pytest.approx(steps, abs=1)

@@ -1,4 +1,4 @@
-"""Steps in C: every operator gives what torch gives, wherever the values lie; what cannot be written is said."""
+"""Steps in C: every operator gives torch's result for any memory layout; unsupported operators are named."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _one_thread() -> None:
 
 
 def in_c(*functions: Callable[[], Tensor]) -> list[Tensor]:
-    """The results of functions of no arguments, computed by one program in C."""
+    """The results of functions without arguments, computed by one C program."""
     wanted = [torch.full_like(function(), math.nan if function().is_floating_point() else 1) for function in functions]
 
     def step() -> Tensor:
@@ -40,7 +40,7 @@ def in_c(*functions: Callable[[], Tensor]) -> list[Tensor]:
 
     made = program(record(step), {}, OPERATORS)
     source = made.source()
-    for out in wanted:  # what the recording put there does not count
+    for out in wanted:  # discard the results of the recording
         out.zero_()
     places = [tensor.untyped_storage().data_ptr() for tensor in made.outside]
     room, losses = torch.zeros(made.room_bytes, dtype=torch.uint8), torch.zeros(1)
@@ -51,7 +51,7 @@ def in_c(*functions: Callable[[], Tensor]) -> list[Tensor]:
 
 
 def same(*functions: Callable[[], Tensor], rtol: float = 2e-5, atol: float = 1e-6) -> None:
-    """C and torch agree."""
+    """Check that C and torch agree."""
     for number, (mine, function) in enumerate(zip(in_c(*functions), functions, strict=True)):
         torch.testing.assert_close(
             mine, function(), rtol=rtol, atol=atol, equal_nan=True, msg=lambda m, n=number: f"{n}: {m}"
@@ -78,12 +78,12 @@ POINTWISE: dict[str, Callable[[Tensor], Tensor]] = {
 }  # fmt: skip
 
 
-def test_values_are_made_as_torch_makes_them() -> None:
+def test_values_are_created_as_in_torch() -> None:
     cases = [(lambda f=function, x=x: f(x)) for function in POINTWISE.values() for x in (X, numbers(5, 7, seed=2).t())]
     same(*cases)
 
 
-def test_nan_and_infinity_stay_what_they_are() -> None:
+def test_nan_and_infinity_are_preserved() -> None:
     odd = torch.tensor([[math.nan, math.inf, -math.inf, 0.0, 1.0]]).expand(7, 5).contiguous()
     names = ("relu", "tanh", "sigmoid", "exp", "add", "clamp", "maximum", "minimum", "div", "where")
     same(
@@ -95,7 +95,7 @@ def test_nan_and_infinity_stay_what_they_are() -> None:
 
 
 def gradient(loss: Callable[[Tensor], Tensor], at: Tensor = X) -> Callable[[], Tensor]:
-    """Of a loss; torch's own backward operators are recorded."""
+    """The gradient of a loss; torch's backward operators are recorded."""
 
     def computed() -> Tensor:
         x = at.detach().requires_grad_()
@@ -104,7 +104,7 @@ def gradient(loss: Callable[[Tensor], Tensor], at: Tensor = X) -> Callable[[], T
     return computed
 
 
-def test_gradients_are_torch_s() -> None:
+def test_gradients_equal_torch_s() -> None:
     weights = torch.tensor([1.0, 2.0, 0.5, 1.5, 3.0])
     some = torch.where(LABELS == 1, -100, LABELS)
     losses: list[Callable[[Tensor], Tensor]] = [
@@ -152,7 +152,7 @@ def test_sums_over_any_axes(cases: list[tuple[list[int], st.DataObject]]) -> Non
     same(*functions, rtol=1e-4, atol=1e-5)
 
 
-def test_rows_are_picked_and_norms_are_taken() -> None:
+def test_row_selection_and_norms() -> None:
     chosen = torch.tensor([6, 0, 0, 3])
     same(
         lambda: (X > 0).sum() / 7,
@@ -183,14 +183,14 @@ def test_rows_are_picked_and_norms_are_taken() -> None:
     ],
     ids=["fft", "bf16", "float64", "convolution", "gelu", "norm", "bits", "clamp"],
 )
-def test_what_cannot_be_written_is_said(step: Callable[[], Tensor], why: str) -> None:
+def test_unsupported_operators_are_named(step: Callable[[], Tensor], why: str) -> None:
     with pytest.raises(Unsupported, match=why):
         program(record(step), {}, OPERATORS).source()
 
 
 @pytest.mark.parametrize("most", [1, 7, 10**6])
 @pytest.mark.parametrize("fields", [{}, {"batch_size": 50}, {"dropout": 0.4}, {"optimizer": "adam"}], ids=str)
-def test_losses_do_not_depend_on_how_many_steps_a_call_takes(most: int, fields: dict[str, Any]) -> None:
+def test_losses_do_not_depend_on_the_steps_per_call(most: int, fields: dict[str, Any]) -> None:
     readings = []
     for limit in (most, 3):
         training = built(asked("graph", **fields))

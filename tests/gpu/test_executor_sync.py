@@ -1,4 +1,4 @@
-"""On a GPU no executor waits for the device between two windows, and none trains anything else than eager steps."""
+"""On a GPU, no executor waits for the device between two windows, and all train like eager steps."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def test_no_executor_waits_for_the_device(executor: str, kind: str) -> None:
         pytest.skip("fp16 is not compiled")
     takes, window, step = make(training, executor), LossWindow(training.device), 0
     while step < 200:  # the first steps load kernels and reserve memory
-        step += takes.take(window, step, 200 - step, lambda _: 0.01)
+        step += takes.run(window, step, 200 - step, lambda _: 0.01)
     with waiting_forbidden():
         while step < 3_000:
-            step += takes.take(window, step, 3_000 - step, lambda _: 0.01)
+            step += takes.run(window, step, 3_000 - step, lambda _: 0.01)
     window.turn(0.0)
     reading = window.drain()
     assert reading is not None
@@ -74,14 +74,14 @@ def test_a_trace_of_a_run_has_no_more_waits_than_reads(executor: str, home: Path
 
 
 def test_the_graph_is_as_fast_as_the_device_and_records_every_loss(home: Path) -> None:
-    """No absolute time: against eager steps on the same device."""
+    """Compared with eager steps on the same device, without absolute times."""
     spec = asked("graph", device="cuda:0", epochs=20_000, refresh_ms=100)
     graph, eager = finished(train(spec, home)), finished(train(asked("eager", device="cuda:0", epochs=20_000), home))
     assert graph.steps_per_second > eager.steps_per_second
 
 
 def test_the_host_is_at_most_a_window_ahead(home: Path) -> None:
-    """A queue of replays could hold minutes of work: Stop must not wait for it."""
+    """A queue of replays could contain minutes of work; Stop must not wait for it."""
     run = train(asked("graph", device="cuda:0", epochs=10**9, max_seconds=2.0, refresh_ms=100), home)
     end = finished(run)
     assert len(losses(run)) == end.steps

@@ -1,4 +1,4 @@
-"""On a GPU metrics are counted without waiting for it, and come out as on the CPU."""
+"""On a GPU, metrics are counted without waiting and equal those of the CPU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CASES = {
 
 @pytest.fixture(params=[False, True], ids=["any order", "deterministic"])
 def deterministic(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Either way of adding up."""
+    """Deterministic and other algorithms."""
     torch.use_deterministic_algorithms(request.param)
     yield
     torch.use_deterministic_algorithms(False)

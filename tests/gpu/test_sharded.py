@@ -1,4 +1,4 @@
-"""On GPUs sharded weights take the steps of whole ones, over NCCL; with one GPU, one rank goes the same way."""
+"""On GPUs, sharded weights take the steps of unsharded ones, over NCCL; with one GPU, one rank takes the same code path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", params=[1, 2])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What so many ranks left of every case."""
+    """Files written by all ranks for every case."""
     if request.param > torch.cuda.device_count():
         pytest.skip(f"needs {request.param} GPUs")
     folder = tmp_path_factory.mktemp("ranks")
@@ -29,13 +29,13 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def names(case: str) -> list[str]:
-    """Files to compare with that of whole weights."""
+    """Files to compare with that of unsharded weights."""
     return [FSDP, *(f"{first} then {FSDP}" for first in (DDP, FSDP) if case in RESUMED)]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_sharded_weights_take_the_steps_of_whole_ones(case: str, trained: Path) -> None:
-    """Nearly: sums on a GPU may have another order each time, and few bits in bf16 and fp16."""
+def test_sharded_weights_take_the_steps_of_unsharded_ones(case: str, trained: Path) -> None:
+    """Approximately: sums on a GPU may vary in order, and bf16 and fp16 have few bits."""
     expected = load_file(trained / f"{case} {DDP}.safetensors")
     tolerance = 3e-2 if case in ("bf16", "fp16", "muon") else 1e-3
     for name in names(case):

@@ -1,4 +1,4 @@
-"""On a GPU the hot loop never waits for the device, and trains what a plain loop trains."""
+"""On a GPU, the hot loop never waits for the device and trains like a plain loop."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.optim import SGD, Adam
 
-from epochtop.engine.job import job, plan
-from epochtop.engine.job.workload import load_workload
+from epochtop.engine.job.job import Job
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.protocol.events import Changed, Finished, Pause, Paused, Resume, Resumed, Save, Saved, Set, Stop
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.window import LossWindow
@@ -31,7 +31,7 @@ pytestmark = [
 
 @contextmanager
 def waiting_forbidden() -> Iterator[None]:
-    """Every operation that makes the host wait for the device raises."""
+    """Raise for every operation that makes the host wait for the device."""
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -45,14 +45,13 @@ def asked(**fields: object) -> RunSpec:
     return RunSpec(**({"device": "cuda:0", "epochs": 10**6, "refresh_ms": 50} | fields))  # type: ignore[arg-type]
 
 
-def built(spec: RunSpec) -> job.Job:
-    """What the loop trains."""
-    workload = load_workload(spec)
-    return job.build(spec, workload, plan.describe(spec, workload))
+def built(spec: RunSpec) -> Job:
+    """The job of a spec."""
+    return prepare_job(spec)
 
 
-def test_a_wait_is_seen() -> None:
-    """Else the tests below would prove nothing."""
+def test_a_wait_is_detected() -> None:
+    """Without this, the tests below would prove nothing."""
     loss = torch.ones((), device="cuda")
     with waiting_forbidden(), pytest.raises(RuntimeError):
         loss.item()
@@ -78,7 +77,7 @@ def test_no_step_waits_for_the_device(fields: dict[str, object]) -> None:
     with waiting_forbidden():
         for _ in range(5_000):
             window.record(take_step())
-    assert window.turn(0.0) is None  # the window behind: there is none yet
+    assert window.turn(0.0) is None  # there is no earlier window yet
     reading = window.drain()
     assert reading is not None
     assert len(reading.losses) == 5_010
@@ -137,7 +136,7 @@ def test_no_step_is_missing_across_commands(engine: Engine, home: Path) -> None:
         (Stop(), Finished),
     ):
         _, windows = watch.command(command, answer)
-        assert windows <= 4, command  # two refreshes, the window behind, and one on its way
+        assert windows <= 4, command  # two refreshes, the window before, and one in flight
     assert engine.wait() == 0
     end = finished(watch.run)
     assert (end.outcome, len(losses(watch.run))) == ("stopped", end.steps)

@@ -1,4 +1,4 @@
-"""Every export of a run is read back by the program it is for."""
+"""Every export of a run can be read by its target program."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.runs import events_of, losses_like_iris, started, windows, wr
 from tests.support.trained_runs import trained, weights
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of packages that the readers import
+    warnings.simplefilter("ignore")  # warnings of packages that the readers import
     import onnx
     from onnx.reference import ReferenceEvaluator
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -37,7 +37,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def exported(capsys: pytest.CaptureFixture[str], run: Path, form: str, *options: str) -> Path:
-    """The path that the command says it wrote."""
+    """The path that the command prints."""
     assert commands.main(["export", str(run), "--format", form, *options]) == 0
     said = capsys.readouterr()
     assert not said.err
@@ -83,7 +83,7 @@ def test_tensorboard_reads_every_step_and_every_evaluation(home: Path, capsys: p
     assert '"dataset": "iris"' in text
 
 
-def test_the_time_of_a_step_is_the_run_s(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_steps_have_the_time_of_the_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = losses_like_iris(1000)
     begin = started()
     run = write_run(home, "iris-mlp-11c0", [begin, *windows(values, size=250, seconds_per_step=0.5)])
@@ -102,9 +102,7 @@ def test_nan_and_a_damaged_line_do_not_stop_an_export(home: Path, capsys: pytest
     assert sum(np.isnan(point.value) for point in train) == 88
 
 
-def test_an_export_takes_the_place_of_the_one_before_and_of_nothing_else(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_export_replaces_an_earlier_one_and_nothing_else(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(home, "iris-mlp-11c0", [started(), *windows(losses_like_iris(1000))])
     for _ in range(2):
         folder = exported(capsys, run, "tensorboard", "--output", "board")
@@ -137,7 +135,7 @@ def test_weights_are_read_by_safetensors_and_by_torch(home: Path, capsys: pytest
     assert torch.equal(model[2].weight, wanted["2.weight"])
 
 
-def test_an_own_task_s_weights_need_its_file_no_more(
+def test_exported_weights_of_a_custom_task_do_not_need_its_file(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "own.py"
@@ -157,7 +155,7 @@ def test_an_own_task_s_weights_need_its_file_no_more(
 
 
 def inference(path: Path, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """What ONNX's own reference evaluator computes."""
+    """The result of ONNX's reference evaluator."""
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     (output,) = ReferenceEvaluator(model).run(None, {"input": x})
@@ -201,7 +199,7 @@ def test_images_and_texts_are_translated_too(home: Path, tmp_path: Path, capsys:
         np.testing.assert_allclose(inference(exported(capsys, run, "onnx"), x), wanted, rtol=1e-3, atol=1e-4)
 
 
-# --- what cannot be ----------------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -220,9 +218,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     assert not list(Path().glob("*.onnx")) + list(Path().glob("tensorboard"))
 
 
-def test_weights_that_are_not_there_and_places_that_cannot_be_written_are_said(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_weights_and_unwritable_paths_are_explained(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = trained(home, epochs=2)
     for form in ("safetensors", "torch", "onnx", "tensorboard"):
         Path("file").touch()
@@ -232,7 +228,7 @@ def test_weights_that_are_not_there_and_places_that_cannot_be_written_are_said(
         assert "no checkpoint yet" in refused(capsys, empty, form)
 
 
-def test_a_model_that_torch_cannot_translate_is_said(
+def test_a_model_that_torch_cannot_translate_is_explained(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "own.py").write_text(

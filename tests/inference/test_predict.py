@@ -1,4 +1,4 @@
-"""Predictions for new rows equal those of a forward pass written by hand, in the words of the data."""
+"""Predictions for new rows equal a hand-written forward pass, with class names and raw units."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def _one_thread() -> None:
 
 
 def perceptron(x: Tensor, found: dict[str, Tensor], prefix: str = "") -> Tensor:
-    """Two linear layers with ReLU between."""
+    """Two linear layers with ReLU in between."""
     hidden = functional.relu(x @ found[f"{prefix}0.weight"].T + found[f"{prefix}0.bias"])
     return hidden @ found[f"{prefix}2.weight"].T + found[f"{prefix}2.bias"]
 
 
 def predicted(capsys: pytest.CaptureFixture[str], *arguments: object, delimiter: str = ",") -> list[dict[str, str]]:
-    """The rows that come out of `predict`."""
+    """The output rows of `predict`."""
     assert commands.main(["predict", *map(str, arguments)]) == 0
     said = capsys.readouterr()
     assert not said.err
@@ -49,7 +49,7 @@ def flower_run(home: Path, folder: Path, **fields: object) -> tuple[Path, Path]:
 
 
 def expected_chances(table: Path, found: dict[str, Tensor], scaler: MinMaxScaler | StandardScaler) -> np.ndarray:
-    """Probabilities of every flower, by scikit-learn's scaling and a forward pass."""
+    """Class probabilities, from scikit-learn's scaling and a forward pass."""
     x = floats(read_table(table.read_text()), *FLOWERS)
     train, _ = train_test_split(x, test_size=0.2, random_state=42)
     scaled = torch.from_numpy(scaler.fit(train).transform(x).astype(np.float32))
@@ -71,7 +71,7 @@ def test_classes_and_probabilities_are_those_of_a_hand_written_forward_pass(
     assert right > 0.8 * len(rows)
 
 
-def test_columns_are_found_by_name_and_all_others_are_kept(
+def test_columns_are_selected_by_name_and_all_others_are_copied(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, table = flower_run(home, tmp_path)
@@ -92,7 +92,7 @@ def test_columns_are_found_by_name_and_all_others_are_kept(
     assert [row[5:] for row in cells] == [[row[name] for name in ("prediction", *CHANCES)] for row in first]
 
 
-def test_a_regression_answers_in_the_unit_of_the_raw_target(
+def test_a_regression_predicts_in_the_unit_of_the_raw_target(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = houses(tmp_path / "houses.csv")
@@ -119,7 +119,7 @@ def test_two_classes_have_a_probability_each(home: Path, tmp_path: Path, capsys:
     assert ((names == "sum > 0") == (x.sum(axis=1) > 0)).mean() > 0.9
 
 
-def test_the_average_of_the_weights_answers_where_the_run_keeps_one(
+def test_predictions_use_the_moving_average_if_there_is_one(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, table = flower_run(home, tmp_path, ema=0.9, learning_rate=0.1)
@@ -132,7 +132,7 @@ def test_the_average_of_the_weights_answers_where_the_run_keeps_one(
     assert np.abs(given - newest).max() > 1e-4
 
 
-def test_the_last_weights_answer_where_there_are_no_best(
+def test_predictions_use_the_last_weights_if_there_are_no_best(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, table = flower_run(home, tmp_path, eval_epochs=1, learning_rate=2.0, optimizer="sgd", schedule="cosine")
@@ -185,12 +185,12 @@ def make_task():
 
 
 def own(folder: Path, **parts: str) -> str:
-    """A task in a file of its own."""
+    """A task in a file."""
     (folder / "own.py").write_text(TASK.format(**parts))
     return f"{folder / 'own.py'}:make_task"
 
 
-def test_an_own_task_answers_for_its_columns_of_numbers(
+def test_a_custom_task_predicts_from_numeric_columns(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = own(tmp_path, outputs="1", squeezed=".squeeze(1)", labels="x.sum(1)", more=", loss=nn.functional.mse_loss")
@@ -207,7 +207,7 @@ def test_an_own_task_answers_for_its_columns_of_numbers(
 
 
 @pytest.mark.parametrize(("more", "names"), [("", "01"), (", classes=('low', 'high')", ("low", "high"))])
-def test_an_own_task_with_cross_entropy_names_its_classes(
+def test_a_custom_task_with_cross_entropy_names_its_classes(
     more: str, names: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = trained(home, task=own(tmp_path, outputs="2", squeezed="", labels="(x.sum(1) > 0).long()", more=more))
@@ -220,7 +220,7 @@ def test_an_own_task_with_cross_entropy_names_its_classes(
     assert [row["prediction"] for row in rows] == [names[best] for best in wanted.argmax(axis=1)]
 
 
-def test_an_own_task_with_other_outputs_answers_with_these(
+def test_a_custom_task_with_other_outputs_predicts_these(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     x = np.random.default_rng(2).standard_normal((40, 2))
@@ -240,7 +240,7 @@ def test_an_own_task_with_other_outputs_answers_with_these(
     assert [row["prediction"] for row in rows] == ["1" if logit > 0 else "0" for logit in logits[:, 0].tolist()]
 
 
-def test_the_command_passes_answers_and_errors_on(home: Path, tmp_path: Path, engine: Engine) -> None:
+def test_the_command_passes_on_predictions_and_errors(home: Path, tmp_path: Path, engine: Engine) -> None:
     table = flowers(tmp_path / "flowers.csv")
     spec = RunSpec(dataset=f"csv:{table}", target="species", name="flowers", epochs=2, device="cpu", threads=1)
     Watch(engine.train(spec, home)).end()

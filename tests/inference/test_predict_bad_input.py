@@ -1,4 +1,4 @@
-"""Whatever cannot be predicted is said in one line, with exit status 2, and nothing is written."""
+"""Bad input for `predict` is explained in one line, with exit status 2, and nothing is written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What `predict` says against it."""
+    """The error message of `predict`."""
     assert commands.main(["predict", *map(str, arguments)]) == 2
     said = capsys.readouterr()
     assert not said.out
@@ -83,7 +83,7 @@ def test_an_output_that_cannot_be_written_is_explained(
     assert "cannot write" in refused(capsys, run, table, "--output", tmp_path)
 
 
-def test_columns_are_not_named_where_they_are_known(
+def test_columns_cannot_be_named_for_a_run_with_column_names(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = write_table(tmp_path / "new.csv", FLOWERS, [[1, 2, 3, 4]])
@@ -135,7 +135,7 @@ DAMAGE: dict[Callable[[Path], None], str] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__.strip("_"))
-def test_a_run_that_has_nothing_to_answer_with_says_why(
+def test_a_run_that_cannot_predict_explains_why(
     damage: Callable[[Path], None], home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = flowers(tmp_path / "flowers.csv")
@@ -161,13 +161,13 @@ def test_a_text_has_no_rows_to_predict(home: Path, tmp_path: Path, capsys: pytes
     assert "trained on a text" in refused(capsys, run, flowers(tmp_path / "flowers.csv"))
 
 
-def test_pixels_and_own_rows_must_be_as_many_and_hold_what_the_model_takes(
+def test_number_and_range_of_unnamed_columns_are_checked(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.savez(tmp_path / "s.npz", x=np.arange(80, dtype=np.uint8).reshape(20, 1, 2, 2), y=np.arange(20) % 2)
     run = trained(home, dataset=f"npz:{tmp_path / 's.npz'}", epochs=1)
     few = write_table(tmp_path / "few.csv", ("a", "b"), [[1, 2]])
-    assert "takes 4 numbers a row" in refused(capsys, run, few)
+    assert "takes 4 numbers per row" in refused(capsys, run, few)
     odd = write_table(tmp_path / "odd.csv", ("a", "b", "c", "d"), [[1, 2, 3, 4], [1, 2, 3, 256]])
     said = refused(capsys, run, odd)
     assert "row 2" in said
@@ -177,7 +177,7 @@ def test_pixels_and_own_rows_must_be_as_many_and_hold_what_the_model_takes(
     assert "'z'" in refused(capsys, run, odd, "--columns", "a,b,c,z")
 
 
-def test_an_own_task_that_changed_says_so(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_custom_task_is_reported(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "own.py"
     file.write_text(
         "import torch\nfrom torch import nn\nfrom epochtop import Task\n\n"

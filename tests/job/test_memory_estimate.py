@@ -1,4 +1,4 @@
-"""The estimate of a step's memory against what torch takes on the CPU, and what each option adds by hand."""
+"""The estimated memory of a step compared with torch's on the CPU, and the memory that options add."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ CASES: dict[str, tuple[RunSpec, Preparation, Tensor]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_estimate_is_near_what_a_step_takes(case: str) -> None:
-    """Gradients and activations; weights and optimizer are there before."""
+def test_the_estimate_is_near_the_memory_of_a_step(case: str) -> None:
+    """Measures gradients and activations; weights and optimizer state exist before."""
     spec, preparation, x = CASES[case]
     model = build_model(spec, preparation, 60)
     weights = list(model.parameters())
@@ -76,15 +76,15 @@ HELD = {
 
 
 @pytest.mark.parametrize("case", HELD)
-def test_a_run_holds_copies_for_its_checkpoints_too(case: str) -> None:
+def test_a_run_needs_copies_for_its_checkpoints_too(case: str) -> None:
     spec, copies = HELD[case]
     summary = perceptron(spec, 1000, 1000, 1)
     least = copies * 4 * summary.parameters
     assert least <= held_bytes(spec, summary) <= least + working_bytes(spec, summary)
 
 
-def test_sharded_weights_are_divided_but_for_the_largest_layer_at_work() -> None:
-    """It is whole while it is at work, the next one is fetched meanwhile, and so are its gradients."""
+def test_sharded_weights_are_divided_except_the_largest_layer() -> None:
+    """A layer is complete while it is computed, and so are the next layer and its gradients."""
     spec = RunSpec(shard=True, processes=4, optimizer="adam", hidden=(2000,))
     summary = perceptron(spec, 1000, 10, 1)
     largest = 1000 * 2000 + 2000
@@ -94,7 +94,7 @@ def test_sharded_weights_are_divided_but_for_the_largest_layer_at_work() -> None
 
 @pytest.mark.parametrize("option", [{"accumulate": 2, "batch_size": 10}, {"precision": "bf16"}])
 def test_what_sharding_does_not_divide(option: dict[str, object]) -> None:
-    """Gradients that are added up before they are exchanged, and 16-bit copies kept for the backward pass."""
+    """Gradients that are accumulated before they are exchanged, and 16-bit copies for the backward pass."""
     spec = RunSpec(shard=True, processes=4, **option)  # type: ignore[arg-type]
     plain = RunSpec(shard=True, processes=4)
     summary = perceptron(spec, 1000, 1000, 1)

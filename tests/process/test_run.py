@@ -1,4 +1,4 @@
-"""A run in a process of its own: commands, signals, deaths, and what is on the disk afterwards."""
+"""A run in its own process: commands, signals, deaths, and the files it leaves."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _one_thread() -> None:
 
 
 def asked(**fields: object) -> RunSpec:
-    """An Iris run on one thread that goes on until it is stopped."""
+    """An Iris run on one thread that continues until it is stopped."""
     return RunSpec(
         **({"epochs": ENDLESS, "threads": 1, "device": "cpu", "refresh_ms": 20, "executor": "eager"} | fields)
     )  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def iris_loop(**fields: object) -> plain_loop.Plain:
 # --- commands ----------------------------------------------------------------------------------------------
 
 
-def test_no_step_is_missing_and_a_rate_holds_from_the_very_step_that_is_named(engine: Engine, home: Path) -> None:
+def test_no_step_is_missing_and_a_new_rate_applies_from_the_recorded_step(engine: Engine, home: Path) -> None:
     watch = Watch(engine.train(asked(save_every=0.05, eval_every=0.05), home))
     watch.windows(2)
     first, _ = watch.command(Set(field="learning_rate", value=0.5, by="me"), Changed)
@@ -93,12 +93,12 @@ def test_no_step_is_missing_and_a_rate_holds_from_the_very_step_that_is_named(en
     assert 0 < first.step < second.step < end.steps
 
 
-def test_a_pause_tells_every_step_before_it_and_none_comes_until_the_run_goes_on(engine: Engine, home: Path) -> None:
+def test_a_pause_records_all_steps_before_it_and_none_until_the_run_resumes(engine: Engine, home: Path) -> None:
     watch = Watch(engine.train(asked(), home))
     watch.windows(2)
     paused, _ = watch.command(Pause(), Paused)
     assert len(losses(watch.run)) == paused.step
-    for _ in range(3):  # each answer is a moment in which a loop that does not wait would have gone on
+    for _ in range(3):  # a loop that does not wait would continue at these moments
         changed, windows = watch.command(Set(field="refresh_ms", value=20), Changed)
         assert (changed.step, windows) == (paused.step, 0)
     assert summarize(watch.run).state == "paused"
@@ -110,7 +110,7 @@ def test_a_pause_tells_every_step_before_it_and_none_comes_until_the_run_goes_on
 
 @pytest.mark.parametrize("refresh_ms", [10, 200])
 def test_commands_are_answered_within_two_refreshes(engine: Engine, home: Path, refresh_ms: int) -> None:
-    """Counted in windows of losses: two, and one that may be on its way while the command is sent."""
+    """Counted in windows of losses: two, and one that may be in flight while the command is sent."""
     watch = Watch(engine.train(asked(refresh_ms=refresh_ms, save_every=0.0), home))
     watch.until(Losses)
     answers = (
@@ -136,7 +136,7 @@ def test_a_long_refresh_does_not_delay_an_answer(engine: Engine, home: Path) -> 
     watch.command(Stop(), Finished)
 
 
-def test_stop_evaluates_saves_and_says_why(engine: Engine, home: Path) -> None:
+def test_stop_evaluates_saves_and_records_the_reason(engine: Engine, home: Path) -> None:
     watch = Watch(engine.train(asked(eval_every=0.0, save_every=0.0), home))
     watch.windows(2)
     with open(watch.run / COMMANDS, "ab") as file:  # a viewer's garbage is skipped
@@ -167,7 +167,7 @@ def test_stop_evaluates_saves_and_says_why(engine: Engine, home: Path) -> None:
 # --- ends --------------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_no_number_ends_the_run_as_diverged_at_its_step(
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_at_its_step(
     engine: Engine, home: Path, tmp_path: Path
 ) -> None:
     table = np.random.default_rng(0).normal(size=(50, 3))
@@ -249,7 +249,7 @@ def test_termination_ends_a_paused_run_too(engine: Engine, home: Path) -> None:
     assert (finished(watch.run).outcome, finished(watch.run).steps) == ("stopped", paused.step)
 
 
-def test_a_viewer_that_hangs_up_before_it_reads_the_answer_leaves_the_run_alone(engine: Engine, home: Path) -> None:
+def test_a_viewer_that_disconnects_before_the_reply_does_not_stop_the_run(engine: Engine, home: Path) -> None:
     engine.tell(encode(Begin(spec=asked(epochs=2_000), home=str(home))))
     engine.hang_up()
     assert engine.wait() == 0
@@ -258,7 +258,7 @@ def test_a_viewer_that_hangs_up_before_it_reads_the_answer_leaves_the_run_alone(
     assert len(losses(run)) == 2_000
 
 
-def test_a_standby_ends_with_its_input_and_leaves_nothing(engine: Engine, home: Path) -> None:
+def test_a_standby_ends_with_its_input_and_leaves_no_files(engine: Engine, home: Path) -> None:
     assert engine.process.stdin is not None
     engine.process.stdin.close()
     assert engine.wait() == 0
@@ -273,7 +273,7 @@ def _everything_allowed() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_everything_allowed")
-def test_two_engines_train_side_by_side_in_private_folders_of_their_own(home: Path) -> None:
+def test_two_engines_train_at_the_same_time_in_private_folders(home: Path) -> None:
     with Engine() as one, Engine() as two:
         runs = [engine.train(asked(name="twin"), home) for engine in (one, two)]
         assert len({*runs}) == 2
@@ -297,7 +297,9 @@ def test_two_engines_train_side_by_side_in_private_folders_of_their_own(home: Pa
 
 
 @pytest.mark.parametrize("attempt", range(4))
-def test_a_killed_engine_leaves_a_readable_log_and_whole_checkpoints(engine: Engine, home: Path, attempt: int) -> None:
+def test_a_killed_engine_leaves_a_readable_log_and_complete_checkpoints(
+    engine: Engine, home: Path, attempt: int
+) -> None:
     watch = Watch(engine.train(asked(save_every=0.001, eval_every=0.001, refresh_ms=10), home))
     watch.until(Saved if attempt else Started)
     time.sleep(random.random() * 0.2)  # any moment will do

@@ -1,4 +1,4 @@
-"""Each process takes its share of every batch: every row once an epoch, and all of them count alike."""
+"""Every process takes its share of every batch: every row is used once per epoch, with equal weight."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROWS = 53
 
 
 def batches_of(kind: str, share: DataShard) -> Batches:
-    """Batches of 10 rows a process, out of 53, each row labelled with its number."""
+    """Batches of 10 rows per process, out of 53 rows; a row's label is its number."""
     x, y = torch.arange(ROWS, dtype=torch.float32).reshape(ROWS, 1), torch.arange(ROWS)
     match kind:
         case "whole":
@@ -30,7 +30,7 @@ def batches_of(kind: str, share: DataShard) -> Batches:
 @pytest.mark.parametrize("of", [1, 2, 3])
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("kind", ["whole", "resident", "streamed", "loaded"])
-def test_each_row_comes_once_an_epoch_and_counts_as_much_as_every_other(kind: str, accumulate: int, of: int) -> None:
+def test_every_row_is_used_once_per_epoch_with_equal_weight(kind: str, accumulate: int, of: int) -> None:
     everyone = [batches_of(kind, DataShard(rank, of)) for rank in range(of)]
     for _ in range(2):
         seen: list[torch.Tensor] = []
@@ -39,7 +39,7 @@ def test_each_row_comes_once_an_epoch_and_counts_as_much_as_every_other(kind: st
         for _ in range(steps):
             rows_of_step = []
             for batches in everyone:
-                for batch in batches.take(accumulate):
+                for batch in batches.next_batches(accumulate):
                     if batch.weight:
                         rows_of_step.append(batch.y)
                         # the loss of a batch is a mean over its rows, and the ranks' losses are averaged

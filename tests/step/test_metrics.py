@@ -1,4 +1,4 @@
-"""Metrics counted on the device, batch by batch, are scikit-learn's over all rows."""
+"""Metrics counted on the device, batch by batch, equal scikit-learn's over all rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from epochtop.engine.step.metrics import MOST_CONFUSED, Metrics, Scores
+from epochtop.engine.step.metrics import MAX_CONFUSION_CLASSES, Metrics, Scores
 
 CPU = torch.device("cpu")
 rows = st.integers(1, 60)
@@ -31,7 +31,7 @@ seeds = st.integers(0, 2**31)
 
 
 def scored(metrics: Metrics, output: Tensor, labels: Tensor, cuts: list[int], loss: float | None = None) -> Scores:
-    """The scores of rows that come in batches cut at `cuts`."""
+    """The scores of rows in batches that end at `cuts`."""
     state = metrics.empty(CPU)
     for some, theirs in zip(output.tensor_split(cuts), labels.tensor_split(cuts), strict=True):
         if len(some):
@@ -40,7 +40,7 @@ def scored(metrics: Metrics, output: Tensor, labels: Tensor, cuts: list[int], lo
 
 
 @settings(deadline=None, max_examples=60)
-@given(count=rows, seed=seeds, classes=st.sampled_from([2, 3, 6, 10, MOST_CONFUSED + 3]), cut=rows)
+@given(count=rows, seed=seeds, classes=st.sampled_from([2, 3, 6, 10, MAX_CONFUSION_CLASSES + 3]), cut=rows)
 def test_classes(count: int, seed: int, classes: int, cut: int) -> None:
     chance = torch.Generator().manual_seed(seed)
     output = torch.randn(count, classes, generator=chance)
@@ -54,7 +54,7 @@ def test_classes(count: int, seed: int, classes: int, cut: int) -> None:
     if classes > 5:
         expected["top5"] = top_k_accuracy_score(labels, output, k=5, labels=range(classes))
     assert found.values == pytest.approx(expected)
-    if classes > MOST_CONFUSED:
+    if classes > MAX_CONFUSION_CLASSES:
         assert found.confusion is None
     else:
         matrix = confusion_matrix(labels, predicted, labels=range(classes))
@@ -85,12 +85,12 @@ def test_numbers_in_the_units_of_the_target(count: int, seed: int, cut: int, spr
     assert found.values["rmse"] == pytest.approx(root_mean_squared_error(raw, theirs), rel=1e-9)
 
 
-def test_targets_that_are_all_the_same_have_no_r2() -> None:
+def test_equal_targets_have_no_r2() -> None:
     assert scored(Metrics("mean_squared_error", 1), torch.randn(4, 1), torch.ones(4), []).values["r2"] is None
 
 
 def test_characters_cost_bits() -> None:
-    """A model that knows nothing needs log2 of the alphabet for each: 3 bits for 8 characters."""
+    """A uniform prediction needs log2 of the alphabet's size per character: 3 bits for 8 characters."""
     output, following = torch.zeros(5, 7, 8), torch.randint(8, (5, 7)).to(torch.uint8)
     loss = float(functional.cross_entropy(output.flatten(0, 1), following.flatten().long()))
     found = scored(Metrics("next_character", 8), output, following, [2], loss)
@@ -99,7 +99,7 @@ def test_characters_cost_bits() -> None:
 
 
 class Reads(TorchDispatchMode):
-    """Fails on what brings a value to the host, or has to know one there."""
+    """Fails on operators that copy a value to the host or need one there."""
 
     READING = ("_local_scalar_dense", "nonzero", "bincount", "masked_select", "is_nonzero", "unique", "_to_copy.cpu")
 
@@ -110,7 +110,7 @@ class Reads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_such_a_read_would_be_seen() -> None:
+def test_a_read_is_detected() -> None:
     with pytest.raises(AssertionError), Reads():
         torch.ones(1).item()
 

@@ -1,4 +1,4 @@
-"""Recomputing activations changes nothing but memory and time."""
+"""Recomputing activations changes only memory and time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CASES: dict[str, tuple[RunSpec, Preparation, Tensor]] = {
 
 
 def pair(case: str) -> tuple[nn.Module, nn.Module, Tensor]:
-    """The same weights in a model that keeps its activations and one that computes them again."""
+    """Two models with the same weights: one keeps its activations, the other recomputes them."""
     spec, preparation, x = CASES[case]
     again = msgspec.structs.replace(spec, checkpoint_activations=True)
     models = []
@@ -71,14 +71,14 @@ def test_losses_gradients_and_statistics_are_the_same(case: str, autocast: bool)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "mlp of 2"])
-def test_less_memory_is_held_between_the_passes(case: str) -> None:
+def test_less_memory_is_used_between_the_passes(case: str) -> None:
     keeps, recomputes, x = pair(case)
     assert allocated(lambda: recomputes(x)).left < allocated(lambda: keeps(x)).left
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_copy_computes_the_same(case: str) -> None:
-    """As an average of the weights is one."""
+    """The moving average of the weights is such a copy."""
     _, recomputes, x = pair(case)
     other = copy.deepcopy(recomputes).eval()
     assert torch.equal(other(x), recomputes.eval()(x))

@@ -33,6 +33,7 @@ from epochtop.engine.protocol.requests import (
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive
 from epochtop.engine.runs.writer import create, send
+from tests.support.prefork import ForkedProcess
 
 HANGING_S = 120.0
 """A wait this long means that something hangs. It is no measure of speed."""
@@ -48,20 +49,30 @@ def wait_until(true: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+FORKED: tuple[str, ...] = ()
+FRESH = ("-m", "epochtop.engine")
+"""A new interpreter, for what a forked engine cannot show (see :mod:`tests.support.prefork`)."""
+
+
+def _start(program: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, *program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        start_new_session=True,
+    )
+
+
 class Engine:
     """An engine process in a session of its own. Ready after `with`; killed when left."""
 
-    def __init__(self, program: tuple[str, ...] = ("-m", "epochtop.engine")) -> None:
+    def __init__(self, program: tuple[str, ...] = FORKED) -> None:
+        """`program` are the arguments of a new interpreter; by default the engine is forked, which saves two seconds."""
         self._program = program
 
     def __enter__(self) -> Engine:
-        self.process = subprocess.Popen(
-            [sys.executable, *self._program],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
+        self.process = ForkedProcess() if self._program == FORKED else _start(self._program)
         self.ready = self.reply()
         assert isinstance(self.ready, Ready)
         return self

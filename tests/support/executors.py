@@ -90,7 +90,7 @@ def train(spec: RunSpec, home: Path, at: Sequence[tuple[int, AnyCommand]] = ()) 
 
 def go_on(run: Path, at: Sequence[tuple[int, AnyCommand]] = ()) -> Path:
     """Take up a run that was stopped, as an engine does."""
-    left = resume.remains(run)
+    left = resume.resumable_run(run)
     continued = built(left.spec)
     origin = left.restore(continued)
     writing = recorder.Recorder(run, left.spec, resumed=True)
@@ -108,14 +108,15 @@ def started(training: loop.Loop) -> Any:
 
     from tests.support.logs import STARTED
 
-    return msgspec.structs.replace(STARTED, executor=training.prepare().name, notes=tuple(training.choice.notes))
+    name = training.prepare().name
+    return msgspec.structs.replace(STARTED, executor=name, notes=tuple(note.message for note in training.choice.notes))
 
 
 def taken(executor: Executor, training: job.Job, steps: int, most: int = 10**9) -> Reading:
     """The losses of some steps, in calls of at most `most`."""
     window, step = loop.LossWindow(training.device), 0
     while step < steps:
-        step += executor.take(window, step, min(most, steps - step), lambda _: training.spec.learning_rate)
+        step += executor.run(window, step, min(most, steps - step), lambda _: training.spec.learning_rate)
     reading = window.turn(0.0) or window.drain()
     assert reading is not None
     return reading

@@ -50,6 +50,7 @@ RULES: dict[str, dict[str, Any]] = {
 }
 MODELS = {"mlp": MLP, "cnn": CNN, "transformer": TRANSFORMER}
 CROSS = {f"{model} {rule}": MODELS[model] | RULES[rule] for model in MODELS for rule in RULES}
+CHANNELS_LAST = "channels last"
 OPTIONS: dict[str, dict[str, Any]] = {
     "nesterov": MLP | RULES["momentum"] | {"nesterov": True},
     "rmsprop": MLP | {"optimizer": "rmsprop", "learning_rate": 0.01, "momentum": 0.5},
@@ -65,7 +66,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "recomputed": TRANSFORMER | RULES["adam"] | {"checkpoint_activations": True, "dropout": 0.1},
     "recomputed mlp": {"hidden": (9, 8, 7, 6)} | RULES["adam"] | {"checkpoint_activations": True},
     "batch norm": CNN | RULES["sgd"] | {"model": "resnet", "layers": 1},
-    "channels last": CNN | RULES["sgd"] | {"channels_last": True},
+    CHANNELS_LAST: CNN | RULES["sgd"] | {"channels_last": True},
     "odd": RULES["adam"] | {"task": "{folder}/odd.py:make_task"},
     "odd, clipped": RULES["momentum"] | {"task": "{folder}/odd.py:make_task", "clip_norm": 0.1, "ema": 0.8, "accumulate": 2},
 }  # fmt: skip
@@ -198,7 +199,7 @@ class Rank:
             save_file(kept, self.folder / f"{name}.safetensors")
         if job.shards is not None:
             memory = sum(kept.numel() for kepts in job.update.state_dict().values() for kept in kepts.values())
-            held = {"weights": {k: v.numel() for k, v in job.shards.own.items()}, "memory": memory}
+            held = {"weights": {k: v.numel() for k, v in job.shards.local.items()}, "memory": memory}
             held |= {"reads": dict(operators.reads), "operators": operators.all.total()}
             (self.folder / f"{name}.{self.rank}.json").write_text(json.dumps(held))
 

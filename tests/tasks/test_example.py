@@ -90,7 +90,7 @@ class Squares(Dataset[tuple[torch.Tensor, int]]):
         return torch.full((4,), float(at)), at % 3
 
 
-def test_a_dataset_is_kept_and_its_first_rows_make_a_batch() -> None:
+def test_a_dataset_stays_one_and_its_first_rows_make_a_batch() -> None:
     task = Task(model=torch.nn.Linear(4, 3), train=Squares())
     assert isinstance(task.examples("train"), Squares)
     x, y = task.batch(3)
@@ -107,19 +107,19 @@ def test_a_dataset_of_two_tensors_is_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("dtype", "expected"),
     [("float64", "float32"), ("float16", "float32"), (">f4", "float32"), ("uint16", "int64"), ("uint8", "uint8"), ("int64", "int64"), ("bool", "bool")],
 )  # fmt: skip
-def test_arrays_become_what_torch_calculates_with(given: str, kept: str) -> None:
-    array = np.array([[0, 1], [1, 0]]).astype(given)
+def test_arrays_become_what_torch_calculates_with(dtype: str, expected: str) -> None:
+    array = np.array([[0, 1], [1, 0]]).astype(dtype)
     rows = Task(model=torch.nn.Linear(2, 2), train=(array, array[:, 0])).examples("train")
     assert isinstance(rows, Rows)
-    assert rows.x.dtype == rows.y.dtype == np.dtype(kept)
+    assert rows.x.dtype == rows.y.dtype == np.dtype(expected)
     np.testing.assert_array_equal(rows.x, array)
     assert torch.from_numpy(rows.x).shape == (2, 2)
 
 
-def test_task_is_a_name_of_the_package_that_costs_nothing_until_it_is_used() -> None:
+def test_task_is_a_public_name_that_costs_nothing_until_it_is_used() -> None:
     assert epochtop.Task is Task
     assert "torch" in loaded("import epochtop; epochtop.Task")
     assert third_parties(loaded("import epochtop; hasattr(epochtop, 'Nothing')")) == set()

@@ -1,4 +1,4 @@
-"""The learning-rate finder: on bowls whose best rate is known, on curves without a fall, and in whole runs."""
+"""The learning rate finder: on parabolas with a known best rate, on curves without a fall, and in complete runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUIET = {"device": "cpu", "threads": 1, "eval_every": 0.0}
 
 
 def bowl(curvature: float, top: float, noise: float = 0.0) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Rates and losses of plain gradient descent on `curvature / 2 * x²`, the rate rising over seven powers of ten."""
+    """Rates and losses of gradient descent on `curvature / 2 * x²`; the rate rises over seven powers of ten."""
     rates = np.geomspace(top * 10.0**-DECADES, top, STEPS)
     chance = np.random.default_rng(3)
     x, seen = 1.0, []
@@ -32,8 +32,8 @@ def bowl(curvature: float, top: float, noise: float = 0.0) -> tuple[npt.NDArray[
 
 @pytest.mark.parametrize("curvature", [0.01, 1.0, 300.0])
 @pytest.mark.parametrize("noise", [0.0, 0.02])
-def test_on_a_bowl_the_rate_is_where_the_loss_falls_fastest(curvature: float, noise: float) -> None:
-    """The loss is exp(-2 c S) / 2 with S the sum of the rates so far, r / ln(ratio): steepest where 2 c S = 1."""
+def test_on_a_parabola_the_rate_is_where_the_loss_falls_fastest(curvature: float, noise: float) -> None:
+    """The loss is exp(-2 c S) / 2, where S is the sum of the rates so far, r / ln(ratio): it is steepest where 2 c S = 1."""
     ratio = DECADES * math.log(10) / (STEPS - 1)
     expected = ratio / (2 * curvature)
     found = suggest(*bowl(curvature, 1000 / curvature, noise))
@@ -44,7 +44,7 @@ def test_on_a_bowl_the_rate_is_where_the_loss_falls_fastest(curvature: float, no
     assert best / 10 < found.tenth_of_lowest < unstable
 
 
-def test_the_explosion_at_the_end_moves_nothing() -> None:
+def test_the_explosion_at_the_end_does_not_change_the_suggestion() -> None:
     rates, seen = bowl(1.0, 1000.0)
     short = seen.copy()
     short[np.argmax(rates > 5) :] = np.nan
@@ -74,7 +74,7 @@ def test_noise_is_no_fall() -> None:
     assert sum(found is not None for found in fooled) <= 2
 
 
-def test_it_ends_long_before_the_loss_is_no_number() -> None:
+def test_it_ends_long_before_the_loss_is_not_finite() -> None:
     rates, seen = bowl(1.0, 1000.0)
     test, ended = RangeTest(1000.0, STEPS), None
     for step, loss in enumerate(seen):
@@ -87,7 +87,7 @@ def test_it_ends_long_before_the_loss_is_no_number() -> None:
     assert ended < STEPS - 20
 
 
-def test_windows_cut_in_any_way_give_the_same() -> None:
+def test_the_result_does_not_depend_on_windows() -> None:
     _, seen = bowl(1.0, 1000.0, 0.02)
     values = np.minimum(seen, 1e30).astype(np.float32)
     one, many = RangeTest(1000.0, STEPS), RangeTest(1000.0, STEPS)
@@ -95,7 +95,7 @@ def test_windows_cut_in_any_way_give_the_same() -> None:
     assert one.suggestion() == many.suggestion()
 
 
-def test_a_long_test_stays_small_and_finds_the_same_place() -> None:
+def test_a_long_test_needs_bounded_memory_and_finds_the_same_rate() -> None:
     steps = 200_000
     rates = np.geomspace(1e-6, 10, steps)
     fall = 2 - 1 / (1 + (0.01 / rates) ** 2)  # steepest over log rate at 0.01
@@ -124,7 +124,7 @@ def test_a_run_suggests_a_rate_that_trains_better_than_its_neighbors(home: Path)
 
 
 def test_a_run_that_explodes_is_finished_early_and_not_diverged(home: Path) -> None:
-    """A linear model: no unit can die and leave the loss at 0, as one of a network may, on one processor or another."""
+    """A linear model: in a network, units may die and leave the loss at 0 on some processors."""
     spec = RunSpec(
         **QUIET,  # type: ignore[arg-type]
         dataset="regression",
@@ -146,7 +146,7 @@ def test_a_run_that_explodes_is_finished_early_and_not_diverged(home: Path) -> N
     assert rates == sorted(rates)  # type: ignore[type-var]
 
 
-def test_without_a_fall_the_run_says_so(home: Path) -> None:
+def test_without_a_fall_the_run_suggests_nothing(home: Path) -> None:
     spec = RunSpec(**QUIET, schedule="range_test", learning_rate=1e-9, epochs=200)  # type: ignore[arg-type]
     end = finished(train_here(spec, home))
     assert end.suggestion is None

@@ -1,4 +1,4 @@
-"""Every option of the training, against the loop that everybody writes with torch's own classes."""
+"""Every training option, compared with a plain loop of torch's classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.optim import SGD, Adagrad, AdamW, Muon, Optimizer, RMSprop
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from epochtop.engine.job import job, plan
+from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.events import Evaluated
 from epochtop.engine.protocol.spec import RunSpec
@@ -34,7 +34,7 @@ def _one_thread() -> None:
 
 @dataclass(frozen=True)
 class Theirs:
-    """A plain loop on digits, 64-16-10, seed 7, with batches drawn as the engine says it draws them."""
+    """A plain loop on digits, 64-16-10, seed 7, with batches in the documented order of the engine."""
 
     optimizer: Callable[[nn.Module], list[Optimizer]]
     criterion: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy
@@ -47,7 +47,7 @@ class Theirs:
     rows: plain_loop.Rows = field(default_factory=lambda: plain_loop.rows("digits"))
 
     def train(self) -> tuple[list[float], nn.Module, nn.Module]:
-        """Losses, the model, and its moving average."""
+        """Losses, model and moving average."""
         torch.manual_seed(7)
         parts: list[nn.Module] = [nn.Linear(64, 16), nn.ReLU()]
         parts += [nn.Dropout(self.dropout)] if self.dropout else []
@@ -68,7 +68,7 @@ class Theirs:
         return found, model, average.module
 
     def backward(self, model: nn.Module, together: list[Tensor]) -> float:
-        """Gradients of the mean over all rows of a step, batch by batch."""
+        """Compute gradients of the mean over all rows of a step, batch by batch."""
         rows = sum(map(len, together))
         total = 0.0
         for chosen in together:
@@ -110,7 +110,7 @@ def muon(model: nn.Module) -> list[Optimizer]:
 
 
 def class_weights() -> Tensor:
-    """Inverse frequencies with a mean of 1, by hand."""
+    """Inverse class frequencies with a mean of 1."""
     counts = np.bincount(plain_loop.rows("digits").y.numpy())
     inverse = 1 / counts
     return torch.tensor(inverse / inverse.mean(), dtype=torch.float32)
@@ -148,11 +148,11 @@ CASES: dict[str, tuple[dict[str, object], Theirs]] = {
     "streamed": ({"batch_size": 100, "placement": "stream"}, Theirs(sgd(), batch_size=100)),
 }
 EXACT = {"nesterov", "rmsprop", "adagrad", "clipping", "label smoothing", "dropout", "streamed", "bf16", "average"}
-"""The others differ in the order of an addition."""
+"""Cases that are equal bit for bit; others differ in the order of an addition."""
 
 
 def asked(**fields: object) -> RunSpec:
-    """A run of STEPS steps; evaluations and checkpoints in the middle must change nothing."""
+    """A run of STEPS steps; evaluations and checkpoints in between must not change it."""
     common = {
         "dataset": "digits",
         "hidden": (16,),
@@ -170,7 +170,7 @@ def asked(**fields: object) -> RunSpec:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_losses_and_weights_are_those_of_the_plain_loop(case: str, home: Path) -> None:
+def test_losses_and_weights_equal_the_plain_loop(case: str, home: Path) -> None:
     fields, theirs = CASES[case]
     run = train_here(asked(**fields), home)
     expected, model, average = theirs.train()
@@ -187,7 +187,7 @@ def test_losses_and_weights_are_those_of_the_plain_loop(case: str, home: Path) -
             torch.testing.assert_close(tensors[f"average.{name}"], weight, rtol=1e-5, atol=1e-7)
 
 
-def test_the_average_is_what_is_evaluated_and_saved_as_the_best(home: Path) -> None:
+def test_the_average_is_evaluated_and_saved_as_the_best(home: Path) -> None:
     run = train_here(asked(ema=0.9, eval_every=0.0), home)
     _, _, average = Theirs(sgd(), ema=0.9).train()
     rows = plain_loop.rows("digits")
@@ -209,10 +209,9 @@ def test_dropout_is_off_while_rows_are_evaluated(home: Path) -> None:
 
 
 def test_a_loss_scale_changes_nothing_but_skips_steps_that_overflow() -> None:
-    """fp16 on float32 data: the same course as bf16 up to rounding; an infinite gradient leaves weights as they are."""
+    """fp16 on float32 data trains like bf16 up to rounding; an infinite gradient does not change weights."""
     spec = asked(precision="fp16")
-    workload = load_workload(spec)
-    training = job.build(spec, workload, plan.describe(spec, workload))
+    training = prepare_job(spec)
     first = float(training.step())
     assert float([training.step() for _ in range(100)][-1]) < first
     before = copy.deepcopy(training.model.state_dict())
@@ -222,12 +221,12 @@ def test_a_loss_scale_changes_nothing_but_skips_steps_that_overflow() -> None:
     assert not any(torch.equal(weight, before[name]) for name, weight in training.model.state_dict().items())
 
 
-def test_evaluations_come_after_epochs_where_that_is_asked(home: Path) -> None:
+def test_evaluations_after_every_n_epochs(home: Path) -> None:
     run = train_here(asked(batch_size=360, eval_epochs=5, max_steps=50), home)  # four steps an epoch
     assert [event.step for event in events(run) if isinstance(event, Evaluated)] == [20, 40, 50]
 
 
-def test_a_checkpoint_is_kept_after_epochs_where_that_is_asked(home: Path) -> None:
+def test_checkpoints_are_kept_after_every_n_epochs(home: Path) -> None:
     run = train_here(asked(batch_size=360, keep_epochs=5, max_steps=50), home)
     for epoch in (5, 10):
         info, _ = checkpoint.read(run, f"epoch-{epoch}")
@@ -235,7 +234,7 @@ def test_a_checkpoint_is_kept_after_epochs_where_that_is_asked(home: Path) -> No
     assert not checkpoint.exists(run, "epoch-15")
 
 
-def test_a_validation_split_judges_and_the_test_rows_wait_for_the_end(home: Path) -> None:
+def test_validation_rows_select_the_best_weights_and_test_rows_are_used_at_the_end(home: Path) -> None:
     run = train_here(asked(validation_fraction=0.25), home)
     workload = load_workload(asked(validation_fraction=0.25))
     assert len(workload.train) + len(workload.validation) == 1437  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The engine's arithmetic is that of a plain PyTorch loop, bit for bit on the CPU."""
+"""The engine's arithmetic equals a plain PyTorch loop's, bit for bit on the CPU."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _one_thread() -> None:
 
 
 def asked(**fields: object) -> RunSpec:
-    """A short run on one thread; evaluation and saving in the middle of it must change nothing."""
+    """A short run on one thread; evaluating and saving in between must not change it."""
     defaults = {
         "epochs": EPOCHS,
         "threads": 1,
@@ -59,7 +59,7 @@ def asked(**fields: object) -> RunSpec:
 
 
 def assert_same(run: Path, expected: plain_loop.Plain, steps: int = EPOCHS) -> nn.Module:
-    """The recorded losses, and the weights that were saved at the end; returns the plain loop's model."""
+    """Compare the recorded losses and the last checkpoint; returns the plain loop's model."""
     wanted, model = expected.train(steps)
     np.testing.assert_array_equal(losses(run), wanted)
     info, tensors = checkpoint.read(run, "last")
@@ -70,7 +70,7 @@ def assert_same(run: Path, expected: plain_loop.Plain, steps: int = EPOCHS) -> n
 
 
 def full_batch(dataset: str, name: str) -> tuple[RunSpec, plain_loop.Plain]:
-    """A job, asked of the engine and written out."""
+    """A job as a spec and as a plain loop."""
     optimizer, fields = OPTIMIZERS[name]
     hidden = (10,) if dataset == "iris" else (32, 16)
     data = plain_loop.rows(dataset)
@@ -114,7 +114,7 @@ def test_a_batch_of_all_rows_is_a_full_batch(home: Path) -> None:
 
 
 def assert_evaluated(run: Path, loss: float, metric: float) -> None:
-    """The numbers after the last step."""
+    """Compare the results after the last step."""
     end = finished(run)
     assert end.test_loss == pytest.approx(loss, rel=1e-5)
     assert end.test_metric == pytest.approx(metric, rel=1e-5)
@@ -129,8 +129,8 @@ def test_classes_are_evaluated_as_scikit_learn_does(home: Path, dataset: str, cl
     assert_evaluated(run, log_loss(data.y_test, chances), accuracy_score(data.y_test, chances.argmax(1)))
 
 
-def test_the_best_checkpoint_has_the_lowest_test_loss_that_was_seen(home: Path) -> None:
-    """Two rows for each class are soon learned by heart, so that the test loss rises again."""
+def test_the_best_checkpoint_has_the_lowest_recorded_test_loss(home: Path) -> None:
+    """A model overfits two rows per class soon, so that the test loss rises again."""
     data = plain_loop.rows("digits")
     fields = {"dataset": "digits", "test_fraction": 0.98, "optimizer": "adam", "learning_rate": 0.05}
     run = train_here(asked(eval_every=1e-9, epochs=400, **fields), home)
@@ -187,7 +187,7 @@ def test_a_csv_of_numbers_is_a_regression_on_the_standardized_target(home: Path,
 
 @pytest.mark.xdist_group("iris")
 def test_the_default_run_has_the_published_losses(iris_run: Path) -> None:
-    """Loss after so many epochs, lowest and highest of four published runs with different initial weights."""
+    """Epoch with the lowest and highest loss of four published runs with different initial weights."""
     published = {
         100: (1.04, 1.09),
         1_000: (0.51, 0.70),
@@ -205,7 +205,7 @@ def test_the_default_run_has_the_published_losses(iris_run: Path) -> None:
 
 @pytest.mark.xdist_group("iris")
 def test_the_default_run_equals_a_plain_loop_to_its_last_epoch(iris_run: Path, home: Path) -> None:
-    """Bit for bit by eager steps; to rounding as `auto` takes them."""
+    """Bit for bit with eager steps; up to rounding with `auto`."""
     data = plain_loop.rows("iris")
     run = train_here(asked(epochs=20_000, seed=1), home)
     assert_same(run, plain_loop.Plain(data.x, data.y, (4, 10, 3), partial(SGD, lr=0.01)), steps=20_000)

@@ -1,4 +1,4 @@
-"""The thread that writes, under a disk that is full, and checkpoints that are read without unpickling."""
+"""The recorder's thread on a full disk, and checkpoints that are read without unpickling."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tests.support.engines import HANGING_S, events, wait_until
 
 @pytest.fixture
 def run(home: Path) -> Iterator[Path]:
-    """The directory of a run that this process serves."""
+    """The directory of a run served by this process."""
     path, lock = create(home, RunSpec(), {}, time.time())
     with lock:
         yield path
 
 
 class Disk:
-    """`os.write` to the log of a disk that may be full, and that takes a few bytes at a time."""
+    """`os.write` to a log on a disk that may be full and accepts a few bytes at a time."""
 
     def __init__(self, log: Path) -> None:
         self.log, self.full, self.refused, self._write = log.stat(), False, 0, os.write
@@ -54,7 +54,7 @@ class FullOutput:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def flush(self) -> None:
-        """Nothing is kept."""
+        """Do nothing."""
 
 
 def test_a_disk_that_is_full_for_a_while_loses_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(run: Path, monkeypatch: p
     assert events(run) == written
 
 
-def test_a_disk_that_stays_full_is_given_up_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recorder_gives_up_on_a_disk_that_stays_full(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(run / EVENTS)
     disk.full = True
     monkeypatch.setattr(recorder.os, "write", disk.write)
@@ -91,7 +91,7 @@ def test_a_disk_that_stays_full_is_given_up_on(run: Path, monkeypatch: pytest.Mo
     assert events(run) == []
 
 
-def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_the_run_goes_on(run: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_the_run_continues(run: Path) -> None:
     (run / CHECKPOINTS).rmdir()
     writing = Recorder(run, RunSpec())
     writing.start(on_command=lambda: None)
@@ -141,7 +141,7 @@ def test_loading_a_checkpoint_unpickles_nothing(run: Path, monkeypatch: pytest.M
 
 
 class Bomb:
-    """Unpickling it makes a file."""
+    """Unpickling it creates a file."""
 
     def __init__(self, mark: Path) -> None:
         self._mark = mark
@@ -159,7 +159,7 @@ def test_a_pickle_in_place_of_a_checkpoint_is_refused_unread(run: Path, tmp_path
     assert not mark.exists()
 
 
-def test_a_new_checkpoint_takes_the_place_of_the_one_before(run: Path) -> None:
+def test_a_new_checkpoint_replaces_the_previous_one(run: Path) -> None:
     for step in (1, 2, 3):
         checkpoint.write(run, "last", step, RunSpec(), TENSORS, {})
     checkpoint.write(run, "best", 2, RunSpec(), TENSORS, {})
@@ -173,10 +173,10 @@ def test_a_new_checkpoint_takes_the_place_of_the_one_before(run: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["last-2.safetensors", "last.json"])
-def test_a_checkpoint_cut_off_while_it_is_written_leaves_the_one_before(
+def test_an_interrupted_write_leaves_the_previous_checkpoint(
     run: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
-    """The renaming of one of its two files never happens."""
+    """One of its two files is never renamed."""
     checkpoint.write(run, "last", 1, RunSpec(), TENSORS, {})
     rename = Path.replace
 
@@ -193,7 +193,7 @@ def test_a_checkpoint_cut_off_while_it_is_written_leaves_the_one_before(
     assert tensors.keys() == TENSORS.keys()
 
 
-def test_a_checkpoint_can_be_read_while_newer_ones_take_its_place(run: Path) -> None:
+def test_a_checkpoint_can_be_read_while_newer_ones_replace_it(run: Path) -> None:
     checkpoint.write(run, "last", 0, RunSpec(), TENSORS, {})
     writer = threading.Thread(
         target=lambda: [checkpoint.write(run, "last", step, RunSpec(), TENSORS, {}) for step in range(1, 200)]
@@ -207,14 +207,14 @@ def test_a_checkpoint_can_be_read_while_newer_ones_take_its_place(run: Path) -> 
     assert len(set(steps)) > 1
 
 
-def test_a_checkpoint_without_its_file_says_so(run: Path) -> None:
+def test_a_checkpoint_without_its_tensor_file_is_reported(run: Path) -> None:
     checkpoint.write(run, "last", 4, RunSpec(), TENSORS, {})
     (run / CHECKPOINTS / "last-4.safetensors").unlink()
     with pytest.raises(Invalid, match=r"has lost its file last-4\.safetensors"):
         checkpoint.read(run, "last")
 
 
-def test_saved_is_told_after_the_checkpoint_is_complete(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_is_recorded_after_the_checkpoint_is_complete(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     write, encode = checkpoint.write, recorder.encode
     monkeypatch.setattr(checkpoint, "write", lambda *given: (write(*given), order.append("written"))[0])

@@ -1,4 +1,4 @@
-"""A run that was killed goes on where it was: the same losses and weights as if nothing had happened, bit for bit."""
+"""A killed run continues with losses and weights identical to an uninterrupted run, bit for bit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from epochtop.engine.training import checkpoint
 from tests.support.engines import Engine, Watch, events, finished, losses, train_here
 
 KILLS = 3
-"""Of every job; with seven jobs that makes 21 random moments."""
+"""Kills per job; with seven jobs these are 21 random moments."""
 
 COMMON = {"device": "cpu", "threads": 1, "refresh_ms": 10, "eval_every": 0.03, "save_every": 0.05, "seed": 5}
 JOBS: dict[str, dict[str, object]] = {
@@ -58,7 +58,7 @@ def _one_thread() -> None:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(job: str, home: Path) -> None:
+def test_a_run_killed_at_random_moments_ends_like_an_uninterrupted_one(job: str, home: Path) -> None:
     spec = RunSpec(**(COMMON | JOBS[job]))  # type: ignore[arg-type]
     straight = train_here(spec, home)
     chance = random.Random(job)

@@ -1,4 +1,4 @@
-"""How busy the device was: written into the run by the engine, folded for the screen, never in the way of a run."""
+"""Telemetry: recorded by the engine, summarized for the screen, never in the way of a run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.writer import send
 from epochtop.tui.state.run import RunState
-from epochtop.tui.state.telemetry import LONGEST, RunTelemetry, compared
+from epochtop.tui.state.telemetry import LONGEST, RunTelemetry, planned_and_peak
 from tests.support.engines import Engine, Watch, events
 from tests.support.engines import finished as last_word
 from tests.support.fakes import fake_nvml
 from tests.support.runs import events_of, finished, losses_like_iris
 
 
-def test_a_run_says_how_busy_its_engine_was(engine: Engine, home: Path) -> None:
+def test_a_run_records_how_busy_its_engine_is(engine: Engine, home: Path) -> None:
     run = engine.train(RunSpec(threads=1, device="cpu", epochs=10**9), home)
     watch = Watch(run)
     watch.windows()
@@ -34,10 +34,10 @@ def test_a_run_says_how_busy_its_engine_was(engine: Engine, home: Path) -> None:
     assert 50 << 20 < (told[-1].engine_memory_bytes or 0) < 50 << 30
     assert told[-1].gpu_percent is None
     assert told[-1].reason == ""
-    assert last_word(run)  # the last event is the summary still
+    assert last_word(run)  # the summary remains the last event
 
 
-def test_a_run_compares_planned_and_held_memory(engine: Engine, home: Path) -> None:
+def test_a_run_reports_planned_and_used_memory(engine: Engine, home: Path) -> None:
     spec = RunSpec(threads=1, device="cpu", dataset="digits", hidden=(3000, 3000), epochs=2, save_every=0)
     plan = engine.describe(spec)
     assert isinstance(plan, Plan)
@@ -76,23 +76,23 @@ def told(library: Path, hang: str = "", **environment: str) -> list[Any]:
     return answer
 
 
-def test_the_device_in_use_is_asked_and_no_other(library: Path, tmp_path: Path) -> None:
+def test_only_the_device_in_use_is_read(library: Path, tmp_path: Path) -> None:
     log = tmp_path / "calls"
     load, real, power, reason, memory, silent = told(library, FAKE_NVML_LOG=str(log))
     assert (load, power, reason, memory, silent) == (97, 412.3, "", True, True)
-    assert real in (41.5, None)  # the first reading has none before it
+    assert real in (41.5, None)  # a rate needs an earlier reading
     assert "nvmlDeviceGetPowerUsage 1" in log.read_text()
     assert "nvmlDeviceGetPowerUsage 0" not in log.read_text()
 
 
-def test_a_driver_that_hangs_costs_its_figures_and_no_run_its_end(library: Path) -> None:
+def test_a_driver_that_hangs_costs_readings_but_no_run_its_end(library: Path) -> None:
     load, _, _, reason, memory, silent = told(library, "nvmlDeviceGetPowerUsage")
     assert (load, reason) == (None, "the NVIDIA driver does not answer")
     assert memory
     assert silent  # nothing is put after the end
 
 
-def test_a_device_that_the_driver_does_not_count(library: Path) -> None:
+def test_a_device_that_the_driver_does_not_list(library: Path) -> None:
     _, _, _, reason, _, _ = told(library, FAKE_NVML_COUNT="1")
     assert reason == "NVML does not count the device that torch uses"
 
@@ -120,18 +120,18 @@ def test_a_summary_has_means_and_the_greatest_memory() -> None:
         )
     )
     assert run.summary() == (
-        "GPU busy 90 % of the time · its multiprocessors 20 % · GPU memory up to 3.0 GiB · 150 W · engine on 1.0 CPUs · "
+        "GPU busy 90 % of the time · multiprocessors 20 % · GPU memory up to 3.0 GiB · 150 W · engine used 1.0 CPUs · "
         "slowed by power limit (50 %)"
     )
 
 
-def test_unknown_figures_are_told_with_their_reason() -> None:
+def test_unknown_figures_have_their_reason() -> None:
     run = RunTelemetry()
     run.add(reading(reason="the NVIDIA driver does not answer", engine_cpu_percent=50.0))
-    assert run.summary() == "engine on 0.5 CPUs · GPU unknown: the NVIDIA driver does not answer"
+    assert run.summary() == "engine used 0.5 CPUs · GPU unknown: the NVIDIA driver does not answer"
 
 
-def test_a_long_run_stays_whole_in_bounded_memory() -> None:
+def test_a_long_run_is_summarized_in_bounded_memory() -> None:
     run = RunTelemetry()
     for number in range(10_000):
         run.add(reading(gpu_percent=0.0 if number < 5_000 else 100.0))
@@ -144,23 +144,23 @@ def test_a_long_run_stays_whole_in_bounded_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("planned", "peak", "said"),
+    ("planned", "peak", "text"),
     [
-        (26_000, 9 << 20, "memory: 25.4 KiB planned, 9.0 MiB held at most"),
+        (26_000, 9 << 20, "25.4 KiB planned, 9.0 MiB peak"),
         (26_000, None, ""),
         (None, 9 << 20, ""),
     ],
 )
-def test_planned_and_held(planned: int | None, peak: int | None, said: str) -> None:
-    assert compared(planned, peak) == said
+def test_planned_and_peak_memory(planned: int | None, peak: int | None, text: str) -> None:
+    assert planned_and_peak(planned, peak) == text
 
 
-def test_a_finished_run_tells_of_its_device() -> None:
+def test_a_finished_run_shows_its_device() -> None:
     state = RunState()
     values = losses_like_iris(100)
     for event in [*events_of("running")[:1], reading(gpu_percent=50.0)]:
-        assert state.apply(event) is None or isinstance(event, Started)
-    verdict = state.apply(finished("finished", values, planned_memory_bytes=1024, peak_memory_bytes=2048))
-    assert verdict is not None
-    assert verdict.startswith("finished: ")
-    assert state.afterwards() == ["device: GPU busy 50 % of the time", "memory: 1.0 KiB planned, 2.0 KiB held at most"]
+        assert not state.apply(event) or isinstance(event, Started)
+    *summary, verdict = state.apply(finished("finished", values, planned_memory_bytes=1024, peak_memory_bytes=2048))
+    assert verdict.text.startswith("finished: ")
+    assert [line.text for line in summary] == state.device_summary()
+    assert state.device_summary() == ["device: GPU busy 50 % of the time", "memory: 1.0 KiB planned, 2.0 KiB peak"]

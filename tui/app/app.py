@@ -1,92 +1,71 @@
-"""The app: regions, keys, and who tells whom. It draws what run directories say and never imports torch.
+"""The app: its keys, its refresh, and the routes from messages to controllers. Never imports torch.
 
-Threads post messages; the handlers here own every change of state. Nothing is drawn by a run's speed: a timer
-sets the pace of the screen.
+Threads post messages; the handlers here and the controllers own every change of state. Nothing is drawn at a run's speed:
+a timer sets the pace of the screen.
 """
 
 from __future__ import annotations
 
+import socket
 import time
 from asyncio import sleep
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
-from textual.app import SystemCommand
-from textual.binding import Binding, BindingType
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
 from textual.screen import Screen
 
-from epochtop.engine.protocol.events import AnyCommand, Pause, Resume, Save, Set, Stop
-from epochtop.engine.protocol.fields import show
-from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.index import run_paths
-from epochtop.engine.runs.paths import whoami
 from epochtop.engine.runs.reader import is_alive
-from epochtop.engine.runs.writer import send
-from epochtop.tui.app.lab_app import LabApp
-from epochtop.tui.app.viewer import FAST_S, READY
+from epochtop.tui.app.engine import NextEngine
+from epochtop.tui.app.keys import KEYS
+from epochtop.tui.app.lab_controller import LabController
+from epochtop.tui.app.run_controller import RunController
+from epochtop.tui.app.run_requests import RunRequests
 from epochtop.tui.screens.main import MainScreen
 
-if TYPE_CHECKING:  # what the first frame does not need is imported by _furnish and by the actions
+if TYPE_CHECKING:  # the first frame does not need these
+    from epochtop.tui.client.messages import (
+        EngineProgress,
+        ExperimentRefused,
+        ExperimentStarted,
+        RunPlanned,
+        RunRefused,
+        RunStarted,
+        StandbyDied,
+        StandbyReady,
+    )
     from epochtop.tui.client.standby import Standby
-    from epochtop.tui.client.starter import Begun, Planned, Rejected, Said, StandbyDied, StandbyReady
     from epochtop.tui.forms.dialogs import Question
     from epochtop.tui.forms.run_form import SpecForm
+    from epochtop.tui.lab.messages import LabLeft, MeasureRequested, RunPanelRequested, StopRequested, TrialRequested
     from epochtop.tui.machine.source import Source
+    from epochtop.tui.screens.run_list import RunList
 
-LEAVING_S = 5.0
-"""How long leaving waits for the answer of an engine that has been asked for a run."""
-DESCRIBE_S = 0.3
-"""How long typing rests before the standby is asked what a run would do."""
+CHART_S = 0.35
+"""Seconds between two pictures of the chart: three a second, a few KB/s over SSH."""
+FAST_S = 0.05
+"""Seconds between two checks for events, and between pictures until the first loss is on the screen."""
+PULSES = round(CHART_S / FAST_S)
+"""Checks from picture to picture."""
+QUIT_WAIT_S = 5.0
+"""Longest wait for an engine that is starting a run before the app quits."""
+NEWEST = 50
+"""Runs that are checked for a live one when the app opens."""
 
 
-class EpochtopApp(LabApp):
+class EpochtopApp(App[int]):
     """Train, watch, compare. With `live` false no clock, thread or engine runs, and tests call :meth:`beat`."""
 
     TITLE = "epochtop"
     BINDING_GROUP_TITLE = "epochtop"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+s", "start", "start", id="app.start", tooltip="Train what the Run panel says"),
-        Binding(
-            "space",
-            "pause",
-            "pause",
-            id="app.pause",
-            tooltip="Pause the run, or let it go on, even after a stop or a kill",
-        ),
-        Binding("ctrl+x", "stop", "stop", id="app.stop", tooltip="Finish the step, evaluate, save, end"),
-        Binding("r", "change", "rate", id="app.change", tooltip="Change learning rate and refresh of the running job"),
-        Binding("s", "save", "save", id="app.save", tooltip="Write a checkpoint now"),
-        Binding(
-            "b",
-            "look('boundary')",
-            "boundary",
-            id="app.boundary",
-            tooltip="The plane of two features, as the model sees it",
-        ),
-        Binding(
-            "v",
-            "look('metrics')",
-            "metrics",
-            id="app.metrics",
-            tooltip="All metrics of the last evaluation, and which class is taken for which",
-        ),
-        Binding("e", "export", "export", id="app.export", tooltip="Write what the chart shows as SVG and CSV"),
-        Binding("question_mark", "help", "help", id="app.help", tooltip="Show or hide all keys"),
-        Binding(
-            "ctrl+z",
-            "suspend_process",
-            "suspend",
-            id="app.suspend",
-            tooltip="Back to the shell; fg returns",
-            show=False,
-        ),
-        Binding("ctrl+q", "quit", "quit", id="app.quit", tooltip="Leave; a run may go on", priority=True),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
 
     def __init__(
         self,
@@ -101,17 +80,33 @@ class EpochtopApp(LabApp):
         source: Source | None = None,
         make_standby: Callable[[], Standby] | None = None,
     ) -> None:
-        super().__init__(home, now, host)
-        self.live = live
-        self._spec, self._start, self._first_run = spec or RunSpec(), start, attach
+        super().__init__()
+        self.home, self.live, self.now, self.host = home, live, now, host or socket.gethostname()
+        self._start, self._first_run = start, attach
         self._source, self._make_standby = source, make_standby
-        self._farewell: Question | None = None
-        self._to_look_at = (False, False)
-        """Whether there is an evaluation, and a decision boundary."""
+        self.main = MainScreen()
+        self.engine = NextEngine()
+        self.runs = RunController(self, self.main, self.engine, home)
+        self.requests = RunRequests(
+            self, self.main, home, self.engine, self.runs, spec or RunSpec(), busy=self.busy, redraw=self.show_lines
+        )
+        self.lab = LabController(
+            self, self.main, home, self.engine, self.runs, self.requests, live=live, now=now, redraw=self.show_lines
+        )
+        self._quit_question: Question | None = None
+        self._pulses = 0
         self.furnished = False
         """Whether the regions that follow the first frame are there."""
 
     # --- building ----------------------------------------------------------------------------------------
+
+    def get_default_screen(self) -> MainScreen:
+        """The main screen; the Lab page, guides and dialogs open over it."""
+        return self.main
+
+    def on_mount(self) -> None:
+        """Title and status belong to the first frame."""
+        self.show_lines()
 
     @on(MainScreen.Drawn)
     async def _furnish(self) -> None:
@@ -122,10 +117,10 @@ class EpochtopApp(LabApp):
         await self.main.furnish(
             RunList(self.home, live=self.live, now=self.now, id="runs"),
             MachinePanel(self._source, live=self.live, id="machine"),
-            SpecForm(self._spec, id="form"),
+            SpecForm(self.requests.spec, id="form"),
         )
         self.furnished = True
-        self.main.refresh_bindings()  # the footer came after the signal it waits for
+        self.main.refresh_bindings()  # the footer was mounted after the signal it waits for
         if self.live:
             self._go_live()
 
@@ -133,270 +128,263 @@ class EpochtopApp(LabApp):
         from epochtop.tui.app.terminal import watch_terminal
         from epochtop.tui.client.starter import Starter
 
-        self._starter = Starter(self.post_message, self._make_standby)
+        self.engine.starter = Starter(self.post_message, self._make_standby)
         self.set_interval(FAST_S, self._pulse)
         watch_terminal(self)
         if self._start:
-            self.action_start()
+            self.requests.start()
             return
-        if self.began_in_lab(self._first_run):
-            self._warm()
+        if self.lab.open_at_start(self._first_run):
+            self.requests.warm()
             return
-        run = self._first_run or next((path for path in run_paths(self.home)[:50] if is_alive(path)), None)
-        if run is not None:  # one that goes on, left behind by a lost line perhaps, is what its owner wants to see
+        run = self._first_run or next((path for path in run_paths(self.home)[:NEWEST] if is_alive(path)), None)
+        if run is not None:
             self.open(run)
         else:
-            self._warm()
+            self.requests.warm()
 
-    def beaten(self) -> None:
-        """What is open over the screen follows the run."""
-        if self.session is None:
+    # --- the refresh -------------------------------------------------------------------------------------
+
+    def _pulse(self) -> None:
+        if not self.main.is_attached:  # the app is closing
             return
-        state = self.session.state
-        if (state.evaluated is not None, state.mapped is not None) != self._to_look_at:
-            self._to_look_at = (state.evaluated is not None, state.mapped is not None)
-            self.refresh_bindings()
-        if len(self.screen_stack) > 1:
-            from epochtop.tui.screens import overlays
+        self._pulses += 1
+        if self._output_blocked():
+            return
+        session = self.runs.session
+        if not self.runs.has_figures or (session is not None and session.catching_up):
+            self.beat()
+        elif self._pulses % PULSES == 0:
+            self.advance()
+        elif self._pulses % PULSES == PULSES // 2:
+            self.show_lines()  # apart from the chart: Textual renders every widget between two that changed
 
-            overlays.follow(self.screen, state)
+    def _output_blocked(self) -> bool:
+        """Whether the terminal has not read the previous frames yet; a stalled connection must not pile them up."""
+        writer = getattr(self._driver, "_writer_thread", None)
+        queue = getattr(writer, "_queue", None)
+        return queue is not None and not queue.empty()
 
-    def run_ended(self) -> None:
+    def beat(self) -> None:
+        """Apply the events that have arrived and draw everything that changed."""
+        self.advance()
+        self.show_lines()
+
+    def advance(self) -> None:
+        """Apply the events that have arrived and draw them; the lines of figures only if a run's state changed."""
+        if self.runs.drain():
+            if self.runs.active is None:
+                self._run_ended()
+            self.show_lines()
+        self.runs.draw(self.lab.prior_finding())
+        if self.lab.drain():
+            self._run_ended()
+        self.lab.draw()
+
+    def _run_ended(self) -> None:
         """The machine is free for the next engine."""
-        if self.session is not None and self.session.state.over:
-            self.tell_gain(self.session)
-        self._warm()
+        session = self.runs.session
+        if session is not None and session.state.over:
+            self.lab.report_gain(session)
+        self.requests.warm()
 
-    def _warm(self) -> None:
-        """Have an engine ready for the next run. Never beside a run: importing torch would slow it."""
-        if self._starter is not None and not self.going_on():
-            self._starter.warm()
-            self._describe(self._spec)
+    def show_lines(self) -> None:
+        """Write the title and the status line of both pages."""
+        self.runs.show_lines(self.host)
+        self.lab.show_lines(self.host)
 
-    # --- starting ----------------------------------------------------------------------------------------
+    def busy(self) -> str:
+        """Name of the run or experiment in progress; empty if there is none."""
+        session = self.runs.active or self.lab.running
+        return session.name if session is not None else ""
 
-    def action_start(self) -> None:
-        """Train what the form says."""
-        if self.starting or self._starter is None:
-            return
-        try:
-            spec = self.main.form.spec()
-        except Invalid as error:
-            self.notify(str(error), title="not started", severity="error")
-            return
-        self.train(spec)
+    def open(self, run: Path) -> None:
+        """Show a run from its first step; the previous one continues unseen."""
+        if self.runs.open(run):
+            self.beat()
+            self.refresh_bindings()
 
-    def train(self, spec: RunSpec) -> None:
-        """Begin a run, after a question where something else goes on."""
-        if not self.going_on():
-            self._begin(spec)
-        else:
-            self._ask_beside(spec)
+    # --- messages of the engine --------------------------------------------------------------------------
 
-    @work
-    async def _ask_beside(self, spec: RunSpec) -> None:
-        from epochtop.tui.forms.dialogs import Question
+    def on_standby_ready(self, event: StandbyReady) -> None:
+        self.requests.ready(event.ready)
 
-        text = f"{self.going_on()} is still running. Start another run beside it? Both then share this machine."
-        if await self.push_screen_wait(Question(text, (("cancel", "Cancel"), ("start", "Start another")))) == "start":
-            self._begin(spec)
+    def on_standby_died(self, event: StandbyDied) -> None:
+        self.requests.died(event.reason, event.starting)
 
-    def _begin(self, spec: RunSpec) -> None:
-        assert self._starter is not None
-        self.will_begin(spec)
-        self.starting = True
-        self.idle = "starting …" if self.torch else "starting torch …"
-        if self.session is None:
-            self.main.chart.empty_text = self.idle
-        self._starter.begin(spec, self.home)
-        self.main.form.show_state(can_start=False, running=False, paused=False)
-        self.show_lines()
+    def on_engine_progress(self, event: EngineProgress) -> None:
+        self.requests.progressed(event.message)
 
-    def _resume(self, run: Path) -> None:
-        assert self._starter is not None
-        self.will_begin(None)
-        self.starting, self.idle = True, f"{run.name} goes on …"
-        self._starter.resume(run)
-        self.show_lines()
+    def on_run_planned(self, event: RunPlanned) -> None:
+        self.requests.planned(event.spec, event.plan)
 
-    def on_begun(self, event: Begun) -> None:
-        self.starting, self.idle = False, READY
+    def on_run_refused(self, event: RunRefused) -> None:
+        self.requests.refused(event.refused, event.starting)
+
+    def on_run_started(self, event: RunStarted) -> None:
+        self.requests.started(event.run)
         self.open(event.run)
         self.main.runs.look()
 
-    def on_said(self, event: Said) -> None:
-        self.idle = event.message
-        self.main.form.say(event.message)
-        self.show_lines()
+    def on_experiment_started(self, event: ExperimentStarted) -> None:
+        self.lab.started(event.run)
 
-    def on_rejected(self, event: Rejected) -> None:
-        self.main.form.complain(event.refused.field, event.refused.message)
-        if event.begun:
-            self._not_started(event.refused.message)
+    def on_experiment_refused(self, event: ExperimentRefused) -> None:
+        self.lab.refused(event.reason, event.field)
 
-    def on_standby_died(self, event: StandbyDied) -> None:
-        self.main.form.say(event.reason, error=True)
-        if event.begun:
-            self._not_started(event.reason)
-        else:
-            self.idle = event.reason
-            self.show_lines()
-
-    def _not_started(self, reason: str) -> None:
-        self.starting, self.idle = False, f"not started: {reason}"
-        self.notify(reason, title="not started", severity="error", timeout=10)
-        self.main.form.show_state(can_start=True, running=self.active() is not None, paused=False)
-        self.show_lines()
-
-    def on_standby_ready(self, event: StandbyReady) -> None:
-        self.torch = f"torch {event.ready.torch_version}"
-        self.main.machine.show_software(event.ready)
-        self.show_lines()
+    # --- messages of widgets -----------------------------------------------------------------------------
 
     def on_spec_form_edited(self, event: SpecForm.Edited) -> None:
-        active = self.active()
-        if active is not None and active.state.record is not None and event.spec != active.state.record.spec:
-            self.main.form.say("")  # what stands there is the plan of the run that is going on
-        if event.spec is not None:
-            self._describe(event.spec)
-
-    def _describe(self, spec: RunSpec) -> None:
-        """Ask the standby what a run would do, once typing rests; never beside a run that is going on."""
-        self._spec = spec
-        self.set_timer(DESCRIBE_S, lambda: self._describe_now(spec))
-
-    def _describe_now(self, spec: RunSpec) -> None:
-        if self._spec == spec and self._starter is not None and not (self.starting or self.going_on()):
-            self._starter.describe(spec)
-
-    def on_planned(self, event: Planned) -> None:
-        if not self.starting:
-            self.idle = READY
-        with suppress(Invalid):
-            if self.main.form.spec() == event.spec:
-                self.main.form.show_plan(event.plan)
+        self.requests.edited(event.spec)
 
     def on_spec_form_pressed(self, event: SpecForm.Pressed) -> None:
-        {"start": self.action_start, "pause": self.action_pause, "stop": self.action_stop}[event.what]()
+        {"start": self.action_start, "pause": self.action_pause, "stop": self.action_stop}[event.button]()
 
-    # --- commands ----------------------------------------------------------------------------------------
+    def on_run_list_chosen(self, event: RunList.Chosen) -> None:
+        actions = {"open": self.open, "overlay": self.runs.toggle_overlay, "load": self.runs.load_settings}
+        actions[event.action](self.home / event.run_id)
 
-    def _send(self, command: AnyCommand) -> None:
-        session = self.active()
-        if session is None:
-            return
-        try:
-            send(session.run, command)
-        except OSError as error:
-            self.notify(f"the command cannot be written: {error.strerror}", severity="error")
+    def on_run_list_deleted(self, event: RunList.Deleted) -> None:
+        self.runs.forget(self.home / event.run_id)
+
+    def on_run_list_listed(self, event: RunList.Listed) -> None:
+        self.runs.explain_empty_chart(event.summaries)
+
+    def on_measure_requested(self, event: MeasureRequested) -> None:
+        self.lab.measure(event.request, event.spec)
+
+    def on_stop_requested(self, _event: StopRequested) -> None:
+        self.lab.stop()
+
+    def on_trial_requested(self, event: TrialRequested) -> None:
+        self.lab.try_setting(event.session)
+
+    def on_run_panel_requested(self, _event: RunPanelRequested) -> None:
+        self.lab.measure_run_panel()
+
+    def on_lab_left(self, event: LabLeft) -> None:
+        self.lab.leave(event.page)
+
+    # --- keys --------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Grey out what makes no sense now, and hide what is not of the page that is shown."""
-        if self.in_lab and action in ("start", "pause", "stop", "save", "change", "export", "look", "lab"):
+        """True if the key works now, None to gray it out, False to hide it."""
+        runs = self.runs
+        if self.lab.visible and action in (
+            "start",
+            "pause",
+            "stop",
+            "save",
+            "change",
+            "export",
+            "look",
+            "lab",
+            "anatomy",
+        ):
             return False
-        if action == "pause":
-            return True if self.active() is not None or self._to_resume() is not None else None
-        if action in ("stop", "save", "change"):
-            return True if self.active() is not None else None
-        if action == "export":
-            return True if self.session is not None else None
-        if action == "look":
-            state = self.session.state if self.session else None
-            known = state and (state.evaluated if parameters == ("metrics",) else state.mapped)
-            return True if known is not None else (None if parameters == ("metrics",) else False)
-        return super().check_action(action, parameters)
+        match action:
+            case "pause":
+                return True if runs.active is not None or runs.resumable is not None else None
+            case "stop" | "save" | "change":
+                return True if runs.active is not None else None
+            case "export" | "anatomy":
+                return True if runs.session is not None else None
+            case "look":
+                return runs.can_view(str(parameters[0]))
+            case _:
+                return True
+
+    def action_start(self) -> None:
+        """Start a run with the settings of the Run panel."""
+        self.requests.start()
 
     def action_pause(self) -> None:
-        """Pause, or go on, also with a run that was stopped or has died."""
-        ended = self._to_resume()
-        if ended is not None:
-            self._resume(ended)
-            return
-        session = self.active()
-        if session is not None:
-            paused = session.state.state == "paused"
-            self._send(Resume(by=whoami()) if paused else Pause(by=whoami()))
-
-    def _to_resume(self) -> Path | None:
-        """The shown run, if it has ended before its last step and nothing else is being started."""
-        session = self.session
-        free = session is not None and session.state.can_go_on and not self.starting and self._starter is not None
-        return session.run if free and session is not None else None
+        """Pause or resume the run, also one that was stopped or has died."""
+        if self.runs.resumable is not None:
+            self.requests.resume(self.runs.resumable)
+        else:
+            self.runs.toggle_pause()
 
     def action_stop(self) -> None:
-        """End the run after its step."""
-        self._send(Stop(by=whoami()))
+        """Stop the run after the current step."""
+        self.runs.stop()
 
     def action_save(self) -> None:
         """Write a checkpoint now."""
-        self._send(Save(by=whoami()))
+        self.runs.save()
 
-    def action_look(self, what: str) -> None:
-        """Show the last evaluation in full (`metrics`), or what the model answers all over the plane (`boundary`)."""
-        from epochtop.tui.screens import overlays
+    def action_change(self) -> None:
+        """Change live settings."""
+        self.run_worker(self.runs.change())
 
-        if self.session is not None:
-            make = overlays.metrics if what == "metrics" else overlays.boundary
-            screen = make(self.session.state)
-            if screen is not None:
-                self.push_screen(screen)
+    def action_look(self, name: str) -> None:
+        """Open the last evaluation (`metrics`) or the decision boundary (`boundary`)."""
+        self.runs.view(name)
 
-    @work
-    async def action_change(self) -> None:
-        """Ask for the live settings and send what is new."""
-        from epochtop.tui.forms.dialogs import Entries
+    def action_export(self) -> None:
+        """Write the chart as SVG and CSV."""
+        self.runs.export()
 
-        session = self.active()
-        if session is None:
-            return
-        state = session.state
-        shown = {"learning_rate": show(state.learning_rate), "refresh_ms": show(state.refresh_ms)}
-        answer = await self.push_screen_wait(Entries(f"{session.name}, from the next step on:", shown))
-        for name, text in (answer or {}).items():
-            if text != shown[name]:
-                self._send(Set(field=name, value=float(text), by=whoami()))  # type: ignore[arg-type]
+    def action_lab(self) -> None:
+        """Open the Lab page."""
+        self.lab.show()
 
-    # --- leaving and the rest ----------------------------------------------------------------------------
+    def action_anatomy(self) -> None:
+        """Measure where a step of the open run spends its time."""
+        self.lab.analyze_open_run()
+
+    def action_guide(self) -> None:
+        """Open the guide."""
+        self.lab.show_guide()
+
+    def action_help(self) -> None:
+        """Show or hide the keys."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
 
     async def action_quit(self) -> None:
-        """Leave; ask first what becomes of a run that goes on."""
-        self._ask_to_leave()
+        """Quit; ask first what to do with an active run."""
+        self._confirm_quit()
 
     @work(exclusive=True, group="quit")
-    async def _ask_to_leave(self) -> None:
+    async def _confirm_quit(self) -> None:
         from epochtop.tui.forms.dialogs import Question
 
-        patience = time.monotonic() + LEAVING_S
-        while self.starting and time.monotonic() < patience:  # the run may have begun: what becomes of it?
+        deadline = time.monotonic() + QUIT_WAIT_S
+        while self.engine.starting and time.monotonic() < deadline:  # the run may exist already: ask about it below
             await sleep(FAST_S)
-        session = self.active()
-        if session is not None and self.screen is not self._farewell:  # who asks twice means it
+        session = self.runs.active
+        if session is not None and self.screen is not self._quit_question:  # a second ctrl+q quits without an answer
             text = (
-                f"{session.name} is {session.state.state}. It can go on without this window; `epochtop` shows it again."
+                f"{session.name} is {session.state.state}. It can keep training in the background; "
+                "run `epochtop` to reopen it."
             )
             answers = (("leave", "Leave it running"), ("stop", "Stop it"), ("cancel", "Cancel"))
-            self._farewell = Question(text, answers)
-            answer = await self.push_screen_wait(self._farewell)
+            self._quit_question = Question(text, answers)
+            answer = await self.push_screen_wait(self._quit_question)
             if answer == "cancel":
                 return
             if answer == "stop":
-                self.action_stop()
+                self.runs.stop()
         self.exit(0)
 
     def on_unmount(self) -> None:
-        """Let go of everything; runs go on."""
-        if self._starter is not None:
-            self._starter.close()
-        self.stage.close()
-        self.close_lab()
+        """Stop following; runs continue."""
+        self.engine.close()
+        self.runs.close()
+        self.lab.close()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The command palette."""
         yield from super().get_system_commands(screen)
-        yield SystemCommand("Start", "Train what the Run panel says", self.action_start)
-        yield SystemCommand("Export", "Write what the chart shows as SVG and CSV", self.action_export)
-        if self.active() is not None:
-            yield SystemCommand("Pause or resume", "Let the run wait, or go on", self.action_pause)
+        yield SystemCommand("Lab", "Experiments: where time goes on this machine", self.action_lab)
+        yield SystemCommand("Guide", "Overheads, GPU names, what calling a module does", self.action_guide)
+        yield SystemCommand("Start", "Train with the settings of the Run panel", self.action_start)
+        yield SystemCommand("Export", "Write the chart as SVG and CSV", self.action_export)
+        if self.runs.active is not None:
+            yield SystemCommand("Pause or resume", "Pause the run, or resume it", self.action_pause)
             yield SystemCommand("Stop", "Finish the step, evaluate, save, end", self.action_stop)
             yield SystemCommand("Save", "Write a checkpoint now", self.action_save)
-            yield SystemCommand("Change", "Learning rate and refresh of the running job", self.action_change)
+            yield SystemCommand("Change", "Learning rate and refresh of the run", self.action_change)

@@ -1,4 +1,4 @@
-"""One line on where a run's time goes: from what was measured, by the run itself or in the lab, and nothing else."""
+"""One line on where a run's time goes. It uses only what the run itself or the lab has measured."""
 
 from __future__ import annotations
 
@@ -6,61 +6,60 @@ from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.tui.state.run import RunState
 
 LEAST_S = 1.0
-"""Of training, before its figures mean anything."""
-MOSTLY, HARDLY = 0.5, 0.1
-"""Shares of the time for which the loop waited for its device: from which the device sets the pace, and up to which the
-host does. A loop that is behind never waits; one that is ahead waits once a refresh until it is only one window ahead."""
+"""Training time in seconds before the figures mean anything."""
+DEVICE_BOUND, HOST_BOUND = 0.5, 0.1
+"""Share of the time for which the loop waited for its device: from the first on the device sets the pace, up to the
+second the host does. A loop that falls behind never waits; one that is ahead waits until it is one window ahead."""
 
 
-def pace(state: RunState, known: str = "") -> str:
-    """The verdict; empty while there is nothing to tell. `known` is what the lab found of the same job on the same host."""
+def bottleneck_line(state: RunState, prior_finding: str = "") -> str:
+    """The verdict; empty without figures. `prior_finding` is the lab's result for the same job on the same host."""
     if state.started is None or state.step == 0:
         return ""
     if state.switched is not None and state.executor == state.switched.executor != "eager":
         return f"{state.executor}: {state.switched.why}"
-    if known:
-        return known
+    if prior_finding:
+        return prior_finding
     if state.seconds < LEAST_S:
         return ""
-    took = f"{format_quantity(state.seconds / state.step, 's')} a step"
+    step_time = f"{format_quantity(state.seconds / state.step, 's')} a step"
     if not state.started.device.startswith("cuda"):
-        return _on_cpu(state, took)
+        return _on_cpu(state, step_time)
     share = state.waited_s / state.seconds
-    if share >= MOSTLY:
+    if share >= DEVICE_BOUND:
         fp32 = state.record is None or state.record.spec.precision == "fp32"
-        return f"device-bound: {took}, {share:.0%} waited for it · {_help('precision=bf16' if fp32 else '')}"
-    if share <= HARDLY:
-        refused = f" · {_refused(state)}" if state.executor == "eager" and _refused(state) else ""
-        return f"host-bound: {took}, {share:.0%} waited · {_help(_graph(state))}{refused}"
-    return f"host and device about even: {took}, {share:.0%} waited · {_help('')}"
+        return f"device-bound: {step_time}, {share:.0%} waited for it · {_hint('precision=bf16' if fp32 else '')}"
+    if share <= HOST_BOUND:
+        fallback = f" · {_fallback(state)}" if state.executor == "eager" and _fallback(state) else ""
+        return f"host-bound: {step_time}, {share:.0%} waited · {_hint(_graph(state))}{fallback}"
+    return f"host and device about even: {step_time}, {share:.0%} waited · {_hint('')}"
 
 
-def _on_cpu(state: RunState, took: str) -> str:
-    """There is no device to wait for: the time of a step, and what its executor has said."""
+def _on_cpu(state: RunState, step_time: str) -> str:
+    """There is no device to wait for: the step time and the executor."""
     if state.executor != "eager":
-        return f"{state.executor}: {took} · {_help('')}"
-    if refused := _refused(state):
-        return f"{took}, eager · {_help('')} · {refused}"
+        return f"{state.executor}: {step_time} · {_hint('')}"
+    if fallback := _fallback(state):
+        return f"{step_time}, eager · {_hint('')} · {fallback}"
     spec = state.record.spec if state.record is not None else None
     if spec is not None and spec.executor == "auto" and spec.processes == 1 and not state.over:
-        return f"{took}, eager: auto has timed no graph so far"
-    return f"{took}, eager · {_help(_graph(state))}"
+        return f"{step_time}, eager: auto has timed no graph so far"
+    return f"{step_time}, eager · {_hint(_graph(state))}"
 
 
 def _graph(state: RunState) -> str:
-    """The setting, where steps are eager, no graph was refused, and there is one process, which a graph needs."""
+    """The setting `executor=graph`, if it could help: steps are eager, no graph was refused, and there is one process."""
     several = state.record is not None and state.record.spec.processes > 1
-    return "" if state.executor != "eager" or several or _refused(state) else "executor=graph"
+    return "" if state.executor != "eager" or several or _fallback(state) else "executor=graph"
 
 
-def _refused(state: RunState) -> str:
-    """Why the run takes eager steps although another executor was wanted; empty where none was refused."""
+def _fallback(state: RunState) -> str:
+    """Why steps are eager although another executor was requested; empty otherwise."""
     if state.switched is not None:
         return state.switched.why
-    notes = state.started.notes if state.started is not None else ()
-    return next((note for note in notes if note.startswith(("auto stays with eager", "eager instead of"))), "")
+    return state.started.fallback if state.started is not None else ""
 
 
-def _help(setting: str) -> str:
-    """What might help is named and not promised: the key measures it."""
+def _hint(setting: str) -> str:
+    """A setting may help, which is not a promise: key a measures it."""
     return f"{setting} may help: press a" if setting else "press a to see where it goes"

@@ -1,4 +1,4 @@
-"""Rows of terminal cells: one vocabulary of styled text and the code that paints it.
+"""Rows of terminal cells: one vocabulary of styled text and the one widget that paints it.
 
 Never imports another tui package but state.
 """

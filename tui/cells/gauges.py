@@ -1,107 +1,104 @@
-"""Pieces that a row of figures is made of: numbers of fixed width, graphs of two minutes, gauges.
+"""Parts of a row of figures: numbers of fixed width, graphs of the last two minutes, and gauges that combine them.
 
-Pure functions of facts, so a test reads characters. Must not import Textual.
+Pure functions of facts, so that tests read characters. Never imports Textual.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from epochtop.engine.hardware import Fact, Sample
-from epochtop.engine.protocol.quantities import format_gib
+from epochtop.engine.hardware import Fact, GpuSample, Sample
+from epochtop.engine.protocol.quantities import UNKNOWN, format_gib
+from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.rows import FAINT, QUIET, TEXT, cut, role_of, row
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-UNKNOWN = "—"
 LABEL_WIDTH = 5
 SMALLEST_GRAPH = 4
 WIDE = 48
-"""From this width on there is room for limits beside values."""
+"""Minimum width for limits next to values."""
 HISTORY_LENGTH = 120
-"""Samples that a graph shows: two minutes, one a second."""
-
-
-class Span(NamedTuple):
-    """A piece of a row. `style` is `label`, `value`, `graph`, `unknown`, `stale`, `heading`, `bad` or `good`."""
-
-    text: str
-    style: str = "value"
-
-
-Row = tuple[Span, ...]
+"""Samples that a graph shows: two minutes at one sample per second."""
+GRAPH = role_of(0)
+"""The role of graphs."""
+STALE = {TEXT: FAINT, GRAPH: FAINT}
+"""Roles of figures that are out of date."""
 
 
 class Histories:
-    """The last percentages of every figure, None where one was unknown."""
+    """The recent percentages of every figure; None where a reading is unknown."""
 
     def __init__(self) -> None:
         self._values: defaultdict[Hashable, deque[float | None]] = defaultdict(lambda: deque(maxlen=2 * HISTORY_LENGTH))
         self._count = 0
 
     def add(self, sample: Sample, limits: Limits | None = None) -> None:
-        """Take in one sample of everything; figures that are no percentages are shares of `limits`."""
+        """Add one sample of every figure. `limits` give the 100 % of figures that are not percentages."""
         self._count += 1
-        found = figures_of(sample, limits or {})
-        for name in {*self._values, *found}:
-            self._values[name].append(found.get(name))
+        percents = percents_of(sample, limits or {})
+        for name in {*self._values, *percents}:
+            self._values[name].append(percents.get(name))
 
     def graph(self, name: Hashable, width: int) -> str:
-        """Two minutes in at most `width` columns, newest at the right; blank where there is nothing.
+        """Two minutes in at most `width` columns, the newest at the right; blank where there are no samples.
 
-        A column is the mean of some seconds, always of the same ones, so that only the last column changes.
+        A column is the mean of a fixed set of samples, so only the last column changes.
         """
         columns = max(1, min(width, HISTORY_LENGTH))
-        each = -(-HISTORY_LENGTH // columns)
+        column_samples = -(-HISTORY_LENGTH // columns)
         values = self._values[name]
-        first = self._count - len(values)  # when the first value that is still kept came
+        oldest = self._count - len(values)  # index of the oldest stored sample
         bins: dict[int, list[float]] = {}
-        for place, value in enumerate(values, first):
-            bins.setdefault(place // each, [])
+        for index, value in enumerate(values, oldest):
+            bins.setdefault(index // column_samples, [])
             if value is not None:
-                bins[place // each].append(value)
+                bins[index // column_samples].append(value)
         means = [sum(bins[number]) / len(bins[number]) if bins[number] else None for number in sorted(bins)]
         return graph(means[-columns:]).rjust(width)
 
 
 Limits = dict[Hashable, float]
-"""What a figure's 100 percent is, by its name."""
+"""The 100 % of a figure, by its name."""
 
 
-def figures_of(sample: Sample, limits: Limits) -> dict[Hashable, float | None]:
+def percents_of(sample: Sample, limits: Limits) -> dict[Hashable, float | None]:
     """Every figure that has a graph, in percent."""
-    found: dict[Hashable, float | None] = {
+    percents: dict[Hashable, float | None] = {
         "cpu": sample.cpu_percent.value,
-        "memory": share(sample.memory_used_bytes, sample.memory_usable_bytes),
-        "swap": share(sample.swap_used_bytes.value, sample.swap_total_bytes.value),
+        "memory": percent_of(sample.memory_used_bytes, sample.memory_usable_bytes),
+        "swap": percent_of(sample.swap_used_bytes.value, sample.swap_total_bytes.value),
     }
     if sample.engine is not None:
-        found["engine"] = share(sample.engine.cpu_percent.value, limits.get("engine", 100.0))
-        found["engine memory"] = share(sample.engine.memory_bytes.value, sample.memory_usable_bytes)
+        percents["engine"] = percent_of(sample.engine.cpu_percent.value, limits.get("engine", 100.0))
+        percents["engine memory"] = percent_of(sample.engine.memory_bytes.value, sample.memory_usable_bytes)
     for gpu in sample.gpus:
-        index = gpu.index
-        found["gpu", index] = gpu.utilization_percent.value
-        found["gpu memory", index] = share(gpu.memory_used_bytes.value, gpu.memory_total_bytes.value)
-        found["sm", index] = gpu.sm_percent.value
-        found["tensor", index] = gpu.tensor_percent.value
-        found["dram", index] = gpu.dram_percent.value
-        found["fan", index] = gpu.fan_percent.value
-        found["power", index] = share(gpu.power_w.value, gpu.power_limit_w.value)
-        for name, value in (
-            ("temperature", gpu.temperature_c.value),
-            ("clock", gpu.sm_clock_mhz.value),
-            ("sent", gpu.pcie_sent_kbs.value),
-            ("received", gpu.pcie_received_kbs.value),
-            ("link sent", gpu.nvlink_sent_kbs.value),
-            ("link received", gpu.nvlink_received_kbs.value),
-        ):
-            found[name, index] = share(value, limits.get((name, index)))
-    return found
+        percents |= {(name, gpu.index): percent for name, percent in _gpu_percents(gpu, limits)}
+    return percents
+
+
+def _gpu_percents(gpu: GpuSample, limits: Limits) -> Iterator[tuple[str, float | None]]:
+    yield "gpu", gpu.utilization_percent.value
+    yield "gpu memory", percent_of(gpu.memory_used_bytes.value, gpu.memory_total_bytes.value)
+    yield "sm", gpu.sm_percent.value
+    yield "tensor", gpu.tensor_percent.value
+    yield "dram", gpu.dram_percent.value
+    yield "fan", gpu.fan_percent.value
+    yield "power", percent_of(gpu.power_w.value, gpu.power_limit_w.value)
+    for name, value in (
+        ("temperature", gpu.temperature_c.value),
+        ("clock", gpu.sm_clock_mhz.value),
+        ("sent", gpu.pcie_sent_kbs.value),
+        ("received", gpu.pcie_received_kbs.value),
+        ("link sent", gpu.nvlink_sent_kbs.value),
+        ("link received", gpu.nvlink_received_kbs.value),
+    ):
+        yield name, percent_of(value, limits.get((name, gpu.index)))
 
 
 def graph(percents: Iterable[float | None]) -> str:
-    """One block a value: `▁` for 0, `█` for 100 percent, blank for unknown."""
+    """One block per value: `▁` for 0 %, `█` for 100 %, blank for unknown."""
     return "".join(" " if percent is None else BLOCKS[_level(percent)] for percent in percents)
 
 
@@ -109,7 +106,8 @@ def _level(percent: float) -> int:
     return min(7, max(0, int(percent * 8 / 100)))
 
 
-def share(used: float | None, total: float | None) -> float | None:
+def percent_of(used: float | None, total: float | None) -> float | None:
+    """`used` in percent of `total`; None if either is unknown."""
     return 100 * used / total if used is not None and total else None
 
 
@@ -117,12 +115,12 @@ def share(used: float | None, total: float | None) -> float | None:
 
 
 def percent(fact: Fact[float]) -> str:
-    """` 97 %`, five wide."""
+    """` 97 %`, five cells wide."""
     return f"{UNKNOWN:>3}  " if fact.value is None else f"{fact.value:>3.0f} %"
 
 
 def celsius(fact: Fact[float]) -> str:
-    """` 61 °C`, six wide."""
+    """` 61 °C`, six cells wide."""
     return f"{UNKNOWN:>3}   " if fact.value is None else f"{fact.value:>3.0f} °C"
 
 
@@ -133,14 +131,14 @@ def watts(power: Fact[float], limit: Fact[float], with_limit: bool) -> str:
 
 
 def used_of(used_bytes: float | None, total_bytes: float) -> str:
-    """` 1.2 / 23.5 GiB`; as wide as its total for any value up to it."""
+    """` 1.2 / 23.5 GiB`; of constant width for all values up to the total."""
     total = format_gib(total_bytes)
     used = UNKNOWN if used_bytes is None else format_gib(used_bytes, total_bytes)
     return f"{used:>{len(total)}} / {total} GiB"
 
 
 def megabytes_a_second(fact: Fact[float]) -> str:
-    """`  1.0 MB/s`, eleven wide, from KiB a second."""
+    """`  1.0 MB/s`, eleven cells wide, from KiB per second."""
     return f"{UNKNOWN:>6}     " if fact.value is None else f"{fact.value * 1024 / 1e6:>6.1f} MB/s"
 
 
@@ -150,30 +148,19 @@ def megahertz(clock: Fact[int], limit: Fact[int]) -> str:
     return f"{UNKNOWN:>4}{most} MHz" if clock.value is None else f"{clock.value:>4.0f}{most} MHz"
 
 
-def wrapped(text: str, width: int, most: int) -> list[str]:
-    """Words in at most `most` lines of `width` cells; what is left over is cut with a mark."""
-    lines = textwrap.wrap(text, max(1, width), break_on_hyphens=False)
-    return [*lines[: most - 1], cut(" ".join(lines[most - 1 :]), width)] if len(lines) > most else lines
-
-
-def cut(text: str, width: int) -> str:
-    """Words in at most `width` cells."""
-    return text if len(text) <= width else text[: max(0, width - 1)].rstrip() + "…" * (width > 0)
-
-
 # --- gauges ----------------------------------------------------------------------------------------------
 
 
 class Gauge(NamedTuple):
-    """One row of a label, a graph over time and numbers, each of constant width."""
+    """A row of a label, a graph over time and numbers, each of constant width."""
 
     label: str
     graph: Callable[[int], str]
     numbers: tuple[str, ...]
     reason: str = ""
-    """Stands where the graph is when the graphed value is unknown."""
+    """Why the graphed value is unknown; shown instead of the graph."""
     old: bool = False
-    """Whether the figures are of a driver that does not answer any more."""
+    """Whether the driver stopped responding, so that the figures are out of date."""
 
     @property
     def width(self) -> int:
@@ -181,16 +168,16 @@ class Gauge(NamedTuple):
         return len(" ".join(self.numbers))
 
     def row(self, width: int, numbers_width: int, label_width: int = LABEL_WIDTH) -> Row:
-        """The row with its numbers in a column of `numbers_width`; without graph, then without numbers, if narrow."""
+        """The row, with its numbers in a column of `numbers_width`. A narrow row omits the graph, then numbers."""
         room = width - label_width - 1 - numbers_width
-        label = Span(self.label.ljust(label_width)[:width], "label")
-        style = "stale" if self.old else "value"
+        label = (self.label.ljust(label_width)[:width], QUIET)
+        numbers_role, graph_role = (FAINT, FAINT) if self.old else (TEXT, GRAPH)
         if room < SMALLEST_GRAPH:
-            return (label, Span(_that_fit(self.numbers, width - label_width), style))
-        numbers = Span(" " + " ".join(self.numbers), style)
+            return row(label, (_that_fit(self.numbers, width - label_width), numbers_role))
+        numbers = (" " + " ".join(self.numbers), numbers_role)
         if self.reason:
-            return (label, Span(cut(f"{UNKNOWN} {self.reason}", room).ljust(room), "unknown"), numbers)
-        return (label, Span(self.graph(room), "stale" if self.old else "graph"), numbers)
+            return row(label, (cut(f"{UNKNOWN} {self.reason}", room).ljust(room), QUIET), numbers)
+        return row(label, (self.graph(room), graph_role), numbers)
 
 
 def _that_fit(numbers: Sequence[str], width: int) -> str:

@@ -1,142 +1,149 @@
-"""Rows of characters about an experiment: text in roles, wrapped and cut to a width. Knows no widget.
+"""The roles of cells and every operation on rows: compose, wrap, cut, compare.
 
-A row is what :mod:`epochtop.tui.chart.plotting` draws: characters, and the role of each; roles become colors, here for a terminal and in
-:mod:`epochtop.tui.cells.view` for the app. Nothing is told by color alone.
+Pure functions, so that tests read characters. How a role looks is in :mod:`epochtop.tui.cells.styles`.
+Never imports Textual.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.cells import cell_len
 
 from epochtop.tui.cells.canvas import BLANK, Row
 
-TEXT, QUIET, STRONG, GOOD, BAD, FIT = range(1, 7)
+TEXT, QUIET, STRONG, GOOD, BAD, FIT, HEADING, FAINT, ALARM = range(1, 10)
 FIRST = 10
-"""The role of the first series; others follow."""
+"""The role of the first series; the other series follow."""
 SERIES = 6
-"""Series that have a look of their own; more begin again."""
-STYLES = {
-    BLANK: "text",
-    TEXT: "text",
-    QUIET: "quiet",
-    STRONG: "strong",
-    GOOD: "good",
-    BAD: "bad",
-    FIT: "fit",
-    **{FIRST + place: f"series-{place}" for place in range(SERIES)},
-}
-"""The name of the style of each role."""
-
-_SGR = {QUIET: "2", STRONG: "1", GOOD: "32", BAD: "31", FIT: "1"} | {
-    FIRST + place: str(code) for place, code in enumerate((36, 33, 35, 32, 34, 31))
-}
+"""Number of series with different looks; further series start over."""
+LEGEND = FIRST + SERIES
+LABEL = 11
+"""Width of the labels in front of sentences."""
+MORE_CELLS = 12
+"""Width reserved for "… N more"."""
+EMPTY = Row("", ())
 
 
 def role_of(place: int) -> int:
-    """The role of a series, by its place."""
+    """The role of a series, by its position."""
     return FIRST + place % SERIES
 
 
+# --- composing ---------------------------------------------------------------------------------------------
+
+
 def row(*parts: tuple[str, int]) -> Row:
-    """A row of texts in their roles, from the left. A character that is not one cell wide becomes `?`."""
-    return cleaned("".join(part for part, _ in parts)), tuple(role for part, role in parts for _ in part)
+    """A row of texts and their roles, from left to right. A character that is not one cell wide becomes `?`."""
+    return Row(cleaned("".join(part for part, _ in parts)), tuple(role for part, role in parts for _ in part))
 
 
 def cleaned(text: str) -> str:
-    """Nothing that moves the cursor, and one cell a character; what is left out is a `?`."""
+    """`text` with one cell per character. Control, zero-width and wide characters become `?`."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if char.isprintable() and cell_len(char) == 1 else "?" for char in text)
 
 
-def cut(text: str, width: int) -> str:
-    """At most `width` cells; what is cut has a mark at its end."""
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"[: max(0, width)]
+def captioned(label: str, lines: Sequence[str], label_width: int, role: int = TEXT) -> list[Row]:
+    """A row per line, with the label in front of the first one."""
+    return [row((("" if place else label).ljust(label_width), QUIET), (line, role)) for place, line in enumerate(lines)]
 
 
-def shortened(text: str, width: int) -> str:
-    """At most `width` cells, cut in the middle: names often differ at their ends."""
-    if len(text) <= width:
-        return text
-    end = max(0, (width - 1) // 3)
-    return text[: max(0, width - 1 - end)] + "…" + text[len(text) - end :]
+def labelled(label: str, sentences: Iterable[str], width: int, role: int = TEXT) -> list[Row]:
+    """Wrapped sentences with a label in front. Two or more sentences get a bullet each."""
+    texts = list(sentences)
+    bullet = "· " if len(texts) > 1 else ""
+    rows: list[Row] = []
+    for place, sentence in enumerate(texts):
+        first = ("" if place else label).ljust(LABEL) + bullet
+        rows += wrapped(sentence, width, role, first)
+    return rows
 
 
-def fitted(found: Row, width: int) -> Row:
-    """Exactly `width` cells."""
-    text, roles = found
-    return text[:width].ljust(width), (*roles, *[BLANK] * (width - len(roles)))[:width]
-
-
-def wrapped(text: str, width: int, role: int = TEXT, first: str = "", rest: str | None = None) -> list[Row]:
-    """Sentences in rows of at most `width` cells; `first` and `rest` stand before the first line and the others."""
-    indent = " " * len(first) if rest is None else rest
-    lines = textwrap.wrap(text, max(10, width), initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
-    return [_labelled(line, first, role) if place == 0 else row((line, role)) for place, line in enumerate(lines)]
-
-
-def _labelled(line: str, label: str, role: int) -> Row:
-    return row((label, QUIET), (line[len(label) :], role))
+def joined(left: Row, right: Row, column: int) -> Row:
+    """`right` placed at `column` next to `left`; just `left` if `right` is empty."""
+    if not right.text:
+        return left
+    left = fitted(left, column)
+    return Row(left.text + right.text, left.roles + right.roles)
 
 
 def side_by_side(parts: Iterable[tuple[str, str, int]], width: int, most: int) -> list[Row]:
-    """Samples and their names, as many a row as there is room for; at most so many rows, then how many are left out."""
+    """Samples with their names, filling at most `most` rows of `width` cells. The last row counts the omitted ones."""
     rows: list[list[tuple[str, int]]] = [[]]
-    used, shown = 0, 0
-    every = list(parts)
-    for sample, name, role in every:
+    used, placed = 0, 0
+    samples = list(parts)
+    for sample, name, role in samples:
         cells = len(sample) + 1 + len(name) + (3 if used else 0)
-        spare = MORE_CELLS if len(rows) == most and shown + 1 < len(every) else 0
+        spare = MORE_CELLS if len(rows) == most and placed + 1 < len(samples) else 0
         if used and used + cells + spare > width:
             if len(rows) == most:
                 break
             rows.append([])
             used, cells = 0, cells - 3
         rows[-1] += [("   " if used else "", BLANK), (sample, role), (f" {cut(name, width - 2)}", TEXT)]
-        used, shown = used + cells, shown + 1
-    if shown < len(every):
-        rows[-1].append((cut(f"   … {len(every) - shown} more", max(0, width - used)), QUIET))
+        used, placed = used + cells, placed + 1
+    if placed < len(samples):
+        rows[-1].append((cut(f"   … {len(samples) - placed} more", max(0, width - used)), QUIET))
     return [row(*parts) for parts in rows if parts]
 
 
-MORE_CELLS = 12
-"""That the number of those that are left out needs."""
+# --- fitting into a width ----------------------------------------------------------------------------------
 
 
-def plain(found: Row) -> str:
-    """A row without its roles."""
-    return found[0].rstrip()
+def cut(text: str, width: int) -> str:
+    """`text` in at most `width` cells; "…" marks a cut."""
+    return text if len(text) <= width else text[: max(0, width - 1)].rstrip() + "…" * (width > 0)
 
 
-def colored(found: Row) -> str:
-    """A row for a terminal: runs of characters of one role, with its color."""
-    text, roles = found[0].rstrip(), found[1]
-    parts, start = [], 0
-    for place in range(1, len(text) + 1):
-        if place == len(text) or roles[place] != roles[start]:
-            code = _SGR.get(roles[start])
-            piece = text[start:place]
-            parts.append(f"\x1b[{code}m{piece}\x1b[0m" if code and piece.strip() else piece)
-            start = place
-    return "".join(parts)
+def shortened(text: str, width: int) -> str:
+    """`text` in at most `width` cells, cut in the middle because names often differ at their ends."""
+    if len(text) <= width:
+        return text
+    end = max(0, (width - 1) // 3)
+    return text[: max(0, width - 1 - end)] + "…" + text[len(text) - end :]
 
 
-def labelled(label: str, sentences: Iterable[str], width: int, role: int = TEXT) -> list[Row]:
-    """Sentences behind a word that says what they are; several of them with a mark each."""
-    several = list(sentences)
-    mark = "· " if len(several) > 1 else ""
-    rows: list[Row] = []
-    for place, sentence in enumerate(several):
-        first = ("" if place else label).ljust(LABEL) + mark
-        rows += wrapped(sentence, width, role, first)
-    return rows
+def fitted(source: Row, width: int) -> Row:
+    """`source` in exactly `width` cells, clipped or padded with blanks."""
+    text, roles = source
+    return Row(text[:width].ljust(width), (*roles, *[BLANK] * (width - len(roles)))[:width])
 
 
-LABEL = 11
-"""Cells of the words that say what a sentence is."""
+def wrapped_lines(text: str, width: int, most: int) -> list[str]:
+    """`text` wrapped into at most `most` lines of `width` cells; the last line is cut if there is more."""
+    lines = textwrap.wrap(text, max(1, width), break_on_hyphens=False)
+    return [*lines[: most - 1], cut(" ".join(lines[most - 1 :]), width)] if len(lines) > most else lines
 
 
-EMPTY: Row = ("", ())
+def wrapped(text: str, width: int, role: int = TEXT, first: str = "", rest: str | None = None) -> list[Row]:
+    """`text` wrapped into rows of `width` cells. `first` precedes the first line, `rest` the other lines."""
+    indent = " " * len(first) if rest is None else rest
+    lines = textwrap.wrap(text, max(10, width), initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
+    return [
+        row((line[: len(first)], QUIET), (line[len(first) :], role)) if place == 0 else row((line, role))
+        for place, line in enumerate(lines)
+    ]
+
+
+# --- comparing and reading ---------------------------------------------------------------------------------
+
+
+def difference(old: Row, new: Row) -> tuple[int, int] | None:
+    """The range of cells that differ between rows of the same width, end exclusive; None if they are equal."""
+    if old == new:
+        return None
+    changed = [i for i, (a, b) in enumerate(zip(zip(*old, strict=True), zip(*new, strict=True), strict=True)) if a != b]
+    return changed[0], changed[-1] + 1
+
+
+def recolored(source: Row, roles: Mapping[int, int]) -> Row:
+    """The same characters with some roles replaced."""
+    return Row(source.text, tuple(roles.get(role, role) for role in source.roles))
+
+
+def plain(source: Row) -> str:
+    """The characters of a row without trailing blanks."""
+    return source.text.rstrip()

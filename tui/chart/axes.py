@@ -1,26 +1,26 @@
-"""Axes of the chart: ranges in nice steps that rarely move, ticks, and labels of constant width.
+"""Axes of the chart: ranges in round steps that rarely move, ticks, and labels of constant width.
 
-A range that moves repaints the whole chart, which over SSH is the most expensive thing a chart can do
-(12 KB instead of 1 KB a frame), so ranges have hysteresis. Pure arithmetic: no widget and no plotext in here.
+Ranges have hysteresis, because a range that moves repaints the whole chart: over SSH, 12 KB instead of 1 KB per
+frame. Pure arithmetic; never imports a widget or plotext.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, floor, log10
+from math import ceil, floor, isfinite, log10
 
 from epochtop.engine.protocol.quantities import format_clock, format_scientific
 
 Tick = tuple[float, str]
-"""Where, in the axis' own numbers, and what is written there."""
+"""Position in the numbers of the axis, and label."""
 
 KEEP = 0.55
-"""A range is kept as long as a fresh one would need more than this share of it."""
+"""Fraction of a range that new data must span for the range to stay."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """A range of the y axis in nice steps. With `log` everything is in decimal logarithms."""
+    """A range of the y axis in round steps. With `log`, all numbers are decimal logarithms."""
 
     low: float
     high: float
@@ -28,19 +28,26 @@ class Limits:
     log: bool = False
 
     def holds(self, fresh: Limits) -> bool:
-        """Whether data that asks for `fresh` still looks well in this range."""
+        """Whether this range still suits data whose ideal range is `fresh`."""
         inside = self.log == fresh.log and self.low <= fresh.low and fresh.high <= self.high
         return inside and fresh.high - fresh.low > KEEP * (self.high - self.low)
 
+    def position(self, value: float) -> float | None:
+        """Where `value` is between the ends, from 0 to 1; None if it cannot be drawn."""
+        if not isfinite(value) or (self.log and value <= 0):
+            return None
+        level = log10(value) if self.log else value
+        return min(1.0, max(0.0, (level - self.low) / (self.high - self.low)))
+
 
 def nice(value: float) -> float:
-    """The smallest of 1, 2, 5 × 10^k that is not below `value` > 0."""
+    """The smallest of 1, 2, 5 × 10^k that is at least `value`, which must be positive."""
     power: float = 10.0 ** floor(log10(value))
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= value * (1 - 1e-9))
 
 
 def linear_limits(low: float, high: float, rows: int) -> Limits:
-    """A range from 0 that holds `low` … `high`, or around them when they are far from 0 or below it."""
+    """A range that contains `low` … `high`. It starts at 0 unless both are far from 0 or negative."""
     if high - low <= 1e-6 * max(abs(low), abs(high)):
         low, high = (min(0.0, low), max(0.0, high) or (1.0 if low == 0 else 0.0))
     elif 0 < low < 0.7 * high:
@@ -52,7 +59,7 @@ def linear_limits(low: float, high: float, rows: int) -> Limits:
 
 
 def log_limits(low: float, high: float, rows: int) -> Limits:
-    """The same for a logarithmic axis; `low` > 0. Ends are 1, 2 or 5 × 10^k."""
+    """A range of a logarithmic axis that contains `low` … `high`; `low` > 0. Its ends are 1, 2 or 5 × 10^k."""
     bottom, top = _below(low), _above(high)
     if top <= bottom:
         top = log10(nice(10**bottom * 1.01))
@@ -77,7 +84,7 @@ def _round_up(value: float, step: float) -> float:
 
 
 def y_ticks(limits: Limits, rows: int) -> list[Tick]:
-    """Ticks of the y axis from below to above."""
+    """Ticks of the y axis from bottom to top."""
     if limits.log:
         return _log_ticks(limits, rows)
     count = round((limits.high - limits.low) / limits.step)
@@ -91,14 +98,14 @@ def _log_ticks(limits: Limits, rows: int) -> list[Tick]:
     factors = (1, 2, 5) if dense else (1,)
     powers = range(low, high + 1, 1 if dense else stride)
     values = [10.0**power * factor for power in powers for factor in factors]
-    kept = [value for value in values if limits.low - 1e-9 <= log10(value) <= limits.high + 1e-9]
-    if len(kept) < 2:
-        kept = [10**limits.low, 10**limits.high]
-    return [(log10(value), power_label(value)) for value in kept]
+    inside = [value for value in values if limits.low - 1e-9 <= log10(value) <= limits.high + 1e-9]
+    if len(inside) < 2:
+        inside = [10**limits.low, 10**limits.high]
+    return [(log10(value), power_label(value)) for value in inside]
 
 
 def labels(values: list[float], step: float) -> list[str]:
-    """Labels with just the digits that tell neighbors `step` apart: 0.25, 5,000, 1.2e6."""
+    """Labels with just the digits that distinguish values `step` apart: 0.25, 5,000, 1.2e6."""
     largest = max((abs(value) for value in values), default=0.0)
     if largest >= 1e6 or largest < 1e-3:
         digits = max(0, floor(log10(largest)) - floor(log10(step) + 1e-9)) if largest else 0
@@ -108,7 +115,7 @@ def labels(values: list[float], step: float) -> list[str]:
 
 
 def power_label(value: float) -> str:
-    """A tick of a logarithmic axis: 0.05, 10, 2e5."""
+    """The label of a logarithmic axis: 0.05, 10, 2e5."""
     return f"{value:,.10g}" if 1e-3 * 0.99 <= value < 1e5 else format_scientific(value, 0)
 
 
@@ -118,14 +125,14 @@ CLOCK = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 
 
 
 def nice_seconds(value: float) -> float:
-    """The smallest round time that is not below `value`: 0.5 s, 20 s, 2 min, 6 h."""
+    """The smallest round time in seconds that is at least `value`: 0.5 s, 20 s, 2 min, 6 h."""
     if value <= 30:
         return nice(max(value, 1e-3))
     return next((float(time) for time in CLOCK if time >= value), nice(value / 86_400) * 86_400)
 
 
 def x_ticks(low: float, high: float, columns: int, unit: str) -> list[Tick]:
-    """Ticks of the x axis; only whole steps, and times as minutes and seconds where they are long."""
+    """Ticks of the x axis. Steps are whole; times over a minute are written as a clock."""
     if unit == "rate":
         return _rate_ticks(low, high, columns)
     step = _x_step(low, high, columns, unit)
@@ -137,17 +144,17 @@ def x_ticks(low: float, high: float, columns: int, unit: str) -> list[Tick]:
 
 
 def _rate_ticks(low: float, high: float, columns: int) -> list[Tick]:
-    """Powers of ten between decimal logarithms, with 2 and 5 times them where there is room."""
+    """Powers of ten between decimal logarithms; also 2 and 5 times them if there is room."""
     dense = (high - low) * 3 * RATE_CELLS <= columns
     powers = range(floor(low), ceil(high) + 1)
     rates = [10.0**power * factor for power in powers for factor in ((1, 2, 5) if dense else (1,))]
     inside = [rate for rate in rates if low - 1e-9 <= log10(rate) <= high + 1e-9]
-    every = 1 if dense else max(1, ceil(len(inside) * RATE_CELLS / max(1, columns)))
-    return [(log10(rate), power_label(rate)) for rate in inside[::every]]
+    stride = 1 if dense else max(1, ceil(len(inside) * RATE_CELLS / max(1, columns)))
+    return [(log10(rate), power_label(rate)) for rate in inside[::stride]]
 
 
 RATE_CELLS = 8
-"""What the label of a learning rate needs, with the space around it."""
+"""Width of a learning rate's label, including the space around it."""
 
 
 def _x_step(low: float, high: float, columns: int, unit: str) -> float:
@@ -160,7 +167,7 @@ def _x_step(low: float, high: float, columns: int, unit: str) -> float:
 
 
 def place_labels(ticks: list[tuple[int, str]], width: int) -> str:
-    """Labels centered under their columns in `width` cells; never cut, and left out where they would touch."""
+    """Labels centered under their columns in `width` cells. Omits labels that would touch or be cut."""
     line, end = "", -1
     for column, label in ticks:
         start = max(0, min(width - len(label), column - len(label) // 2))

@@ -1,69 +1,71 @@
-"""What of a run is seen: a range of the x axis becomes columns, and columns become lines.
+"""The visible part of a run: a range of the x axis becomes columns, and columns become lines.
 
-The chart and the export draw from the same :class:`Visible`, so a file shows what the screen showed.
+The chart and the export both draw a :class:`Visible`, so a file shows the same as the screen. Never imports a widget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from math import inf, isnan, log10, nan
+from math import inf, isfinite, isnan, log10, nan
 from typing import Literal
 
 from epochtop.engine.protocol.events import Evaluated, Event, Finished, Losses, Started
 from epochtop.engine.protocol.schedules import RANGE, range_rate
 from epochtop.engine.protocol.spec import RunSpec
+from epochtop.tui.chart import axes
+from epochtop.tui.chart.axes import Limits
 from epochtop.tui.chart.series import Column, LossSeries, PointSeries
 
 Unit = Literal["step", "epoch", "seconds", "rate"]
-"""`rate` is the decimal logarithm of the learning rate, for runs that go through many (`range_test`)."""
+"""`rate` is the decimal logarithm of the learning rate, for runs with the `range_test` schedule."""
 XY = tuple[float, float]
 
 TEST_SPACING = 3
-"""Cells between test markers, so that they never hide the line of the training loss."""
+"""Cells per test marker, so that the markers do not hide the line of the training loss."""
 
 
 @dataclass
 class Sweep:
-    """The learning rates that a range test goes through, up to `top`; a straight line over its steps in logarithms."""
+    """The learning rates of a range test, up to `top`. Their logarithm is linear in the step."""
 
     top: float
     steps: int = 2
     suggested: float | None = None
-    """What the test found."""
+    """The learning rate that the test suggests; None until it finishes."""
 
     def rate(self, step: float) -> float:
         """The learning rate of a step."""
         return range_rate(self.top, step, self.steps)
 
     def level(self, step: float) -> float:
-        """Its decimal logarithm."""
+        """The decimal logarithm of the learning rate of a step."""
         return log10(self.top) + log10(RANGE) * (1 - step / max(1, self.steps - 1))
 
     def step(self, level: float) -> float:
-        """The step that is taken with the rate of this decimal logarithm."""
+        """The step whose learning rate has this decimal logarithm."""
         return (1 - (level - log10(self.top)) / log10(RANGE)) * max(1, self.steps - 1)
 
 
 def sweep_of(spec: RunSpec | None) -> Sweep | None:
-    """The sweep of a run; None for one that is not a range test."""
+    """The sweep of a run; None if the run is not a range test."""
     return Sweep(spec.learning_rate) if spec is not None and spec.schedule == "range_test" else None
 
 
 @dataclass
 class Trace:
-    """The losses of one run, as the chart keeps them; feed it the run's events."""
+    """The losses of one run, collected from its events."""
 
     name: str = ""
     losses: LossSeries = field(default_factory=LossSeries)
     tests: PointSeries = field(default_factory=PointSeries)
     steps_per_epoch: int = 1
     held_out: str = "test"
-    """What the evaluated rows are called: `test`, `validation`."""
+    """Name of the evaluated rows: `test` or `validation`."""
     sweep: Sweep | None = None
 
     def feed(self, event: Event) -> bool:
-        """Take what belongs in a chart; True if `event` did."""
+        """Take the data of an event; True if the curves changed."""
         match event:
             case Losses():
                 self.losses.extend(event.first_step, event.values, event.seconds)
@@ -73,15 +75,15 @@ class Trace:
                 self.steps_per_epoch, self.held_out = max(1, event.steps_per_epoch), event.eval_split
                 if self.sweep is not None:
                     self.sweep.steps = event.steps
-            case Finished(suggestion=found) if found is not None and self.sweep is not None:
-                self.sweep.suggested = found.learning_rate
+            case Finished(suggestion=suggestion) if suggestion is not None and self.sweep is not None:
+                self.sweep.suggested = suggestion.learning_rate
                 return False
             case _:
                 return False
         return True
 
     def to_step(self, x: float, unit: Unit) -> float:
-        """The step at `x` of the x axis; -1 for the rates of a run that goes through none."""
+        """The step at `x` of the x axis; -1 for a learning rate if the run is not a range test."""
         if unit == "rate":
             return self.sweep.step(x) if self.sweep else -1.0
         if unit == "seconds":
@@ -89,7 +91,7 @@ class Trace:
         return x * self.steps_per_epoch if unit == "epoch" else x
 
     def from_step(self, step: float, unit: Unit) -> float:
-        """Where `step` is on the x axis."""
+        """The position of `step` on the x axis."""
         if unit == "rate":
             return self.sweep.level(step) if self.sweep else -inf
         if unit == "seconds":
@@ -99,7 +101,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class View:
-    """The visible part of the x axis and how curves are drawn in it."""
+    """The visible part of the x axis, and how curves are drawn in it."""
 
     low: float
     high: float
@@ -107,7 +109,7 @@ class View:
     width: int
     """Columns."""
     smoothing: float = 0.0
-    """Weight of the past in the exponential mean; 0 is off."""
+    """Weight of the previous value in the exponential mean; 0 turns smoothing off."""
     log: bool = False
 
     def cell(self, x: float) -> float:
@@ -124,19 +126,20 @@ class Visible:
     """A run in a view; x in cells, y in losses."""
 
     band: list[tuple[float, float, float]]
-    """x, lowest and highest loss of each column; NaN where there is none."""
+    """x, lowest and highest loss of each column; NaN for a column without finite losses."""
     raw: list[XY]
-    """Up to two points a column: its extremes, rising where the losses rise."""
+    """Up to two points per column: its extremes, in rising order if the losses rise."""
     smooth: list[XY]
-    """The debiased exponential mean; the columns' means when smoothing is off."""
+    """The debiased exponential mean; without smoothing, the means of the columns."""
     tests: list[XY]
     low: float
-    """The lowest loss that can be drawn; inf when there is none."""
+    """The lowest loss that can be drawn; inf if there is none."""
     high: float
+    """The highest loss that can be drawn; -inf if there is none."""
 
 
 def visible(trace: Trace, view: View) -> Visible:
-    """What `view` shows of a run."""
+    """The part of a run that is in `view`."""
     edges = [trace.to_step(view.x(i), view.unit) for i in range(view.width + 1)]
     columns = trace.losses.columns(edges)
     placed = list(_placed(trace, view, columns))
@@ -150,8 +153,18 @@ def visible(trace: Trace, view: View) -> Visible:
     return Visible(band, raw, smooth, tests, min(values, default=inf), max(values, default=-inf))
 
 
+def y_limits(runs: Iterable[Visible], rows: int, log: bool) -> Limits:
+    """A range of the y axis for all of `runs`, with ticks for a plot of `rows` rows."""
+    runs = list(runs)
+    low = min((run.low for run in runs if isfinite(run.low)), default=0.0)
+    high = max((run.high for run in runs if isfinite(run.high)), default=0.0)
+    if not log:
+        return axes.linear_limits(low, high, rows)
+    return axes.log_limits(low, high, rows) if 0 < low <= high else axes.log_limits(0.01, 1.0, rows)
+
+
 def _placed(trace: Trace, view: View, columns: Iterable[Column | None]) -> Iterator[tuple[float, Column]]:
-    """Each column with its place: a cell when it holds several buckets, else where its step is."""
+    """Each column with its x: its cell if it has several buckets, else the position of its step."""
     for cell, column in enumerate(columns):
         if column is None:
             continue
@@ -163,7 +176,7 @@ def _placed(trace: Trace, view: View, columns: Iterable[Column | None]) -> Itera
 
 
 def _range(column: Column, log: bool) -> tuple[float, float]:
-    """The losses of a column that can be drawn: on a logarithmic axis nothing from 0 down."""
+    """The lowest and highest loss of a column that can be drawn; positive on a logarithmic axis if any is."""
     low, high = column.minimum, column.maximum
     if log and low <= 0 < high:
         low = column.mean if column.mean > 0 else high
@@ -171,16 +184,16 @@ def _range(column: Column, log: bool) -> tuple[float, float]:
 
 
 def _stroke(x: float, column: Column, low: float, high: float) -> list[XY]:
-    """Up to two points, half a cell apart in a cell that holds several buckets."""
+    """Up to two points; half a cell apart if the cell has several buckets."""
     if not low < high:
         return [(x, low)]
     right = x + 0.5 if x == int(x) else x
-    rises = column.last - column.first > (high - low) / 2  # noise is drawn as falls, which fill the band evenly
+    rises = column.last - column.first > (high - low) / 2  # noise counts as falling, which fills the band evenly
     return [(x, low), (right, high)] if rises else [(x, high), (right, low)]
 
 
 def _to_the_edges(raw: list[XY], placed: list[tuple[float, Column]], trace: Trace, view: View) -> list[XY]:
-    """Where steps are cells apart, the line goes on to the neighbors that lie outside."""
+    """Where steps are cells apart, extend the line towards its neighbors outside the view."""
     if not raw:
         return raw
     before, after = (
@@ -196,7 +209,7 @@ def _to_the_edges(raw: list[XY], placed: list[tuple[float, Column]], trace: Trac
 
 
 def _smooth(placed: Iterable[tuple[float, Column]], factor: float) -> Iterator[XY]:
-    """Exponential mean of the columns' means, divided by the weight so far so that it does not start at 0."""
+    """Exponential mean of the columns' means, divided by the sum of weights so that it does not start at 0."""
     total = weight = 0.0
     for x, column in placed:
         if not column.finite:
@@ -209,10 +222,10 @@ def _smooth(placed: Iterable[tuple[float, Column]], factor: float) -> Iterator[X
 
 
 def _tests(trace: Trace, view: View, start: float, stop: float) -> list[XY]:
-    """One point in every few cells: the last of them, at a place that later points do not move."""
-    kept: dict[int, XY] = {}
+    """The last point in every few cells. Later points do not move it."""
+    last_points: dict[int, XY] = {}
     for point in trace.tests.between(start, stop):
         if point.loss is not None and (point.loss > 0 or not view.log):
             x = min(view.cell(trace.from_step(point.step, view.unit)), view.width - 0.01)
-            kept[int(x // TEST_SPACING)] = (x, point.loss)
-    return list(kept.values())
+            last_points[int(x // TEST_SPACING)] = (x, point.loss)
+    return list(last_points.values())

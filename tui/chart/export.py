@@ -1,31 +1,53 @@
-"""What the chart shows, as a file: a table of the visible losses, or a drawing of the visible curves.
+"""Files of the visible part of the chart: a table of losses (CSV) and a drawing of curves (SVG).
 
-Both come from the same points as the screen. Nothing is written here; the app writes the text.
+Both use the same points as the screen. Never imports plotext.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from math import isfinite, log10
+from itertools import count
+from math import log10
+from pathlib import Path
 
 from epochtop.engine.protocol.quantities import format_fixed_width
+from epochtop.tui.cells.rows import cut
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
-from epochtop.tui.chart.curves import XY, Trace, View, Visible, visible
+from epochtop.tui.chart.curves import XY, Trace, View, Visible, visible, y_limits
+from epochtop.tui.chart.loss_chart import LossChart
 
 HEADER = "series,step,min,mean,max,last"
 COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#7f7f7f", "#d62728")
-"""Train, test, four overlays, NaN: told apart in gray too, by their dashes and markers."""
+"""Train, test, four overlays, NaN. Dashes and markers distinguish the curves in gray."""
 DASHES = ("6 3", "2 3", "8 3 2 3", "1 4")
 WIDTH, HEIGHT = 960, 540
 LEFT, RIGHT, TOP, BOTTOM = 72, 16, 16, 52
+TICK_ROWS, TICK_COLUMNS = 24, 100
+"""Size in cells of the chart whose ticks the drawing has."""
+
+
+def save_chart(chart: LossChart, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write `<name>.svg` and `<name>.csv` into `folder`, numbered if a file exists. Raises OSError."""
+    stem = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
+    for number in count(1):
+        suffix = "" if number == 1 else f"-{number}"
+        drawing, table = folder / f"{stem}{suffix}.svg", folder / f"{stem}{suffix}.csv"
+        if not drawing.exists() and not table.exists():
+            break
+    drawing.write_text(export_svg(chart.trace, chart.view, chart.overlays, title=name), encoding="utf-8")
+    table.write_text(export_csv(chart.trace, chart.view, chart.overlays), encoding="utf-8")
+    return drawing, table
+
+
+# --- CSV ---------------------------------------------------------------------------------------------------
 
 
 def export_csv(trace: Trace, view: View, overlays: Sequence[Trace] = ()) -> str:
-    """Every bucket in the visible range, exact where a bucket is a single step, and the test points.
+    """Every bucket in the visible range and the test points. A bucket of a single step is exact.
 
-    Columns: series, step (the first of its bucket), min, mean, max, last. A test loss stands in `last`.
+    Columns: series, step (the first one of the bucket), min, mean, max, last. A test loss is in `last`.
     """
     lines = [HEADER]
     for name, run in [("train", trace), *((run.name or "overlay", run) for run in overlays)]:
@@ -42,23 +64,26 @@ def export_csv(trace: Trace, view: View, overlays: Sequence[Trace] = ()) -> str:
 
 def _csv(text: str) -> str:
     plain = text.replace("\n", " ").replace("\r", " ")
-    if plain[:1] in "=+-@":  # a spreadsheet would run it
+    if plain[:1] in "=+-@":  # a spreadsheet would run it as a formula
         plain = f"'{plain}"
     return '"' + plain.replace('"', '""') + '"' if any(mark in plain for mark in ',"') else plain
 
 
 def _single(value: float) -> str:
-    """The shortest text that gives back the same float32."""
+    """The shortest text that reads back as the same float32."""
     return f"{value:.9g}"
+
+
+# --- SVG ---------------------------------------------------------------------------------------------------
 
 
 def export_svg(trace: Trace, view: View, overlays: Sequence[Trace] = (), title: str = "") -> str:
     """A drawing of the visible range: axes, the band of each column's extremes, means, test points, legend."""
-    seen = [visible(run, view) for run in (trace, *overlays)]
-    limits = _limits(seen, view.log)
-    parts = [*_frame(view, limits), *_run(seen[0], view, limits)]
-    for index, other in enumerate(seen[1:]):
-        parts.append(_polyline(_place(other.smooth, view, limits), COLORS[2 + index % 4], DASHES[index % 4]))
+    run, *others = [visible(one, view) for one in (trace, *overlays)]
+    limits = y_limits([run, *others], TICK_ROWS, view.log)
+    parts = [*_frame(view, limits), *_run(run, view, limits)]
+    for index, overlay in enumerate(others):
+        parts.append(_polyline(_place(overlay.smooth, view, limits), COLORS[2 + index % 4], DASHES[index % 4]))
     parts += _bad_mark(trace, view) + _suggestion_mark(trace, view)
     parts += _legend(trace, overlays, title)
     return (
@@ -66,15 +91,6 @@ def export_svg(trace: Trace, view: View, overlays: Sequence[Trace] = (), title: 
         f'font-size="12"><title>{escape(title or "Loss")}</title>\n'
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
-
-
-def _limits(seen: Iterable[Visible], log: bool) -> Limits:
-    seen = list(seen)
-    low = min((run.low for run in seen if isfinite(run.low)), default=0.0)
-    high = max((run.high for run in seen if isfinite(run.high)), default=0.0)
-    if not log:
-        return axes.linear_limits(low, high, 24)
-    return axes.log_limits(low, high, 24) if 0 < low <= high else axes.log_limits(0.01, 1.0, 24)
 
 
 def _place(points: Iterable[XY], view: View, limits: Limits) -> list[XY | None]:
@@ -91,11 +107,8 @@ def _x(cell: float, view: View) -> float:
 
 
 def _y(value: float, limits: Limits) -> float | None:
-    if not isfinite(value) or (limits.log and value <= 0):
-        return None
-    level = log10(value) if limits.log else value
-    share = min(1.0, max(0.0, (level - limits.low) / (limits.high - limits.low)))
-    return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+    position = limits.position(value)
+    return None if position is None else HEIGHT - BOTTOM - position * (HEIGHT - TOP - BOTTOM)
 
 
 def _run(run: Visible, view: View, limits: Limits) -> list[str]:
@@ -155,12 +168,12 @@ def _polyline(points: list[XY | None], color: str, dash: str, width: float = 2, 
 def _frame(view: View, limits: Limits) -> list[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = []
-    for level, label in axes.y_ticks(limits, 24):
+    for level, label in axes.y_ticks(limits, TICK_ROWS):
         y = _y(10**level if limits.log else level, limits)
         if y is not None:
             parts.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="#e0e0e0"/>')
             parts.append(_text(LEFT - 8, y + 4, label, "end"))
-    for x, label in axes.x_ticks(view.low, view.high, 100, view.unit):
+    for x, label in axes.x_ticks(view.low, view.high, TICK_COLUMNS, view.unit):
         place = _x(view.cell(x), view)
         parts.append(f'<path d="M{place:.1f} {bottom}v5" stroke="#404040"/>')
         parts.append(_text(min(place, right - 4 * len(label)), bottom + 20, label, "middle"))
@@ -179,8 +192,7 @@ def _legend(trace: Trace, overlays: Sequence[Trace], title: str) -> list[str]:
     for row, (color, name, value) in enumerate(entries):
         y = TOP + 16 + 18 * row
         parts.append(f'<rect x="{WIDTH - 250}" y="{y - 5}" width="16" height="4" fill="{color}"/>')
-        short = name if len(name) <= 22 else f"{name[:21]}…"
-        parts.append(_text(WIDTH - 226, y, short, "start"))
+        parts.append(_text(WIDTH - 226, y, cut(name, 22), "start"))
         parts.append(_text(WIDTH - RIGHT - 8, y, format_fixed_width(value).strip(), "end"))
     return parts
 

@@ -1,50 +1,39 @@
-"""The chart as rows of cells: axes, curves, marks, legend, and the line of settings below.
+"""A frame of the chart as rows of cells: axes, curves, marks, legend, and the line of settings below.
 
-Takes a :class:`Picture` and knows no widget. The only thing that outlives a frame is :class:`Memory`: ranges
-that stay until they no longer fit.
+Draws a :class:`Picture` and never imports a widget. :class:`Memory` is the only state between frames: ranges that
+stay until they no longer suit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite, log10
+from math import log10
 
 from rich.cells import cell_len
 
 from epochtop.engine.protocol.quantities import format_fixed_width
 from epochtop.tui.cells.canvas import BLANK, Canvas, Row
+from epochtop.tui.cells.rows import ALARM, FAINT, LEGEND, QUIET, SERIES, TEXT, cut, role_of
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
-from epochtop.tui.chart.curves import Sweep, Trace, Unit, View, Visible, visible
+from epochtop.tui.chart.curves import Sweep, Trace, Unit, View, Visible, visible, y_limits
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
 
-TEXT, AXIS, TRAIN, RAW, TEST, BAD, CURSOR, OVERLAY = range(1, 9)
+TRAIN, TEST, *OVERLAYS = (role_of(place) for place in range(SERIES))
 OVERLAY_MARKERS = ("•", "×", "+", "◦")
-STYLES = {
-    BLANK: "text",
-    TEXT: "text",
-    AXIS: "axis",
-    TRAIN: "train",
-    RAW: "raw",
-    TEST: "test",
-    BAD: "bad",
-    CURSOR: "cursor",
-    OVERLAY: "first",
-    OVERLAY + 1: "second",
-    OVERLAY + 2: "third",
-    OVERLAY + 3: "fourth",
-}
-"""The name of the style of each role; without colors the markers still tell curves apart."""
+"""Markers of the overlays; they distinguish curves without colors."""
+AXIS, CURSOR, RAW = QUIET, TEXT, FAINT
 TEST_MARKER = "▪"
 FINE_CELLS = 4500
-"""A braille plot of more cells takes over 25 ms; blocks take half of that."""
+"""Cells from which on a plot uses blocks: braille takes over 25 ms there, blocks half of that."""
 NAME_CELLS = 18
+"""Width of a name in the legend."""
 
 
 @dataclass
 class Memory:
-    """Ranges of the frames before, kept while they fit: a range that moves repaints everything."""
+    """Ranges of the previous frame, used again while they suit: a range that moves repaints everything."""
 
     limits: Limits | None = None
     gutter: int = 0
@@ -53,7 +42,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Picture:
-    """All that a frame shows."""
+    """Everything that a frame shows."""
 
     width: int
     height: int
@@ -69,7 +58,7 @@ class Picture:
     empty_text: str
 
     def marker_for(self, cells: int) -> str:
-        """The marker of lines in a plot of so many cells."""
+        """The marker of lines in a plot of `cells` cells."""
         if self.marker != "auto":
             return self.marker
         return BRAILLE if cells <= FINE_CELLS else BLOCKS
@@ -77,78 +66,70 @@ class Picture:
 
 def compose(picture: Picture, memory: Memory) -> list[Row]:
     """The rows of a frame."""
-    sheet = Canvas(picture.width, picture.height)
+    canvas = Canvas(picture.width, picture.height)
     rows = picture.height - (3 if picture.height >= 8 else 2)
     if picture.empty_text:
-        _center(sheet, picture.empty_text)
+        _center(canvas, picture.empty_text)
     elif picture.width < 20 or rows < 3:
-        _center(sheet, "too small")
+        _center(canvas, "too small")
     else:
-        _chart(sheet, picture, memory, rows)
-    return sheet.rows()
+        _chart(canvas, picture, memory, rows)
+    return canvas.rows()
 
 
-def _center(sheet: Canvas, text: str) -> None:
+def _center(canvas: Canvas, text: str) -> None:
     lines = text.splitlines()
-    top = max(0, (sheet.height - len(lines)) // 2)
+    top = max(0, (canvas.height - len(lines)) // 2)
     for row, line in enumerate(lines, top):
-        sheet.put(max(0, (sheet.width - len(line)) // 2), row, line, AXIS)
+        canvas.put(max(0, (canvas.width - len(line)) // 2), row, line, AXIS)
 
 
-def _chart(sheet: Canvas, picture: Picture, memory: Memory, rows: int) -> None:
-    shown = _look(picture, picture.width - memory.gutter, rows, memory)
-    gutter = max(memory.gutter, 7, *(len(label) + 2 for _, label in axes.y_ticks(shown.limits, rows)))
+def _chart(canvas: Canvas, picture: Picture, memory: Memory, rows: int) -> None:
+    scene = _scene(picture, picture.width - memory.gutter, rows, memory)
+    gutter = max(memory.gutter, 7, *(len(label) + 2 for _, label in axes.y_ticks(scene.limits, rows)))
     if gutter != memory.gutter:
         memory.gutter = gutter
-        shown = _look(picture, picture.width - gutter, rows, memory)
-    canvas = draw(_curves(picture, shown, rows), shown.view.width, rows, shown.limits)
-    _marks(canvas, picture, shown, memory)
+        scene = _scene(picture, picture.width - gutter, rows, memory)
+    plot = draw(_curves(picture, scene, rows), scene.view.width, rows, scene.limits)
+    _marks(plot, picture, scene, memory)
     for row in range(rows):
-        sheet.cells[row][gutter:] = canvas.cells[row]
-        sheet.roles[row][gutter:] = canvas.roles[row]
-    _y_axis(sheet, shown.limits, gutter, rows)
-    _x_axis(sheet, shown.view, gutter, rows)
+        canvas.cells[row][gutter:] = plot.cells[row]
+        canvas.roles[row][gutter:] = plot.roles[row]
+    _y_axis(canvas, scene.limits, gutter, rows)
+    _x_axis(canvas, scene.view, gutter, rows)
     if picture.height > rows + 2:
         line = settings(picture) if picture.cursor is None else readout(picture.trace, picture.cursor)
-        sheet.put(1, rows + 2, line, AXIS if picture.cursor is None else CURSOR)
+        canvas.put(1, rows + 2, line, AXIS if picture.cursor is None else CURSOR)
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """The runs in one view, and the range of y that holds them."""
+class _Scene:
+    """The runs in one view, and the range of the y axis for all of them."""
 
     view: View
     limits: Limits
     run: Visible
-    others: tuple[Visible, ...]
+    overlays: tuple[Visible, ...]
 
 
-def _look(picture: Picture, width: int, rows: int, memory: Memory) -> _Shown:
+def _scene(picture: Picture, width: int, rows: int, memory: Memory) -> _Scene:
     low, high = picture.bounds
     view = View(low, high, picture.unit, width, picture.smoothing, picture.log)
     run = visible(picture.trace, view)
-    others = tuple(visible(trace, view) for trace in picture.overlays)
-    lows = [seen.low for seen in (run, *others) if isfinite(seen.low)]
-    highs = [seen.high for seen in (run, *others) if isfinite(seen.high)]
-    limits = _limits(min(lows, default=0.0), max(highs, default=0.0), rows, picture.log)
+    overlays = tuple(visible(trace, view) for trace in picture.overlays)
+    limits = y_limits((run, *overlays), rows, picture.log)
     if memory.limits is None or not memory.limits.holds(limits):
         memory.limits = limits
-    return _Shown(view, memory.limits, run, others)
+    return _Scene(view, memory.limits, run, overlays)
 
 
-def _limits(low: float, high: float, rows: int, log: bool) -> Limits:
-    if not log:
-        return axes.linear_limits(low, high, rows)
-    return axes.log_limits(low, high, rows) if 0 < low <= high else axes.log_limits(0.01, 1.0, rows)
-
-
-def _curves(picture: Picture, shown: _Shown, rows: int) -> list[Curve]:
-    marker = picture.marker_for(shown.view.width * rows)
-    run, smoothed = shown.run, picture.smoothing > 0
+def _curves(picture: Picture, scene: _Scene, rows: int) -> list[Curve]:
+    marker = picture.marker_for(scene.view.width * rows)
+    run, smoothed = scene.run, picture.smoothing > 0
     curves = [Curve(run.raw, RAW if smoothed else TRAIN, marker)]
-    for index, other in enumerate(shown.others):
+    for index, overlay in enumerate(scene.overlays):
         style = index % len(OVERLAY_MARKERS)
-        curves.append(Curve(other.smooth, OVERLAY + style, OVERLAY_MARKERS[style], line=False))
+        curves.append(Curve(overlay.smooth, OVERLAYS[style], OVERLAY_MARKERS[style], line=False))
     if smoothed:
         curves.append(Curve(run.smooth, TRAIN, marker))
     curves.append(Curve(run.tests, TEST, TEST_MARKER, line=False))
@@ -158,12 +139,12 @@ def _curves(picture: Picture, shown: _Shown, rows: int) -> list[Curve]:
 # --- marks inside the plot -----------------------------------------------------------------------------------------
 
 
-def _marks(canvas: Canvas, picture: Picture, shown: _Shown, memory: Memory) -> None:
-    cell = _cell_of(picture.trace, shown.view)
+def _marks(canvas: Canvas, picture: Picture, scene: _Scene, memory: Memory) -> None:
+    cell = _cell_of(picture.trace, scene.view)
     if picture.cursor is not None and (column := cell(picture.cursor)) is not None:
         for row in range(canvas.height):
             canvas.put(column, row, "│", CURSOR, over=False)
-    _bad_mark(canvas, picture.trace, shown, cell)
+    _bad_mark(canvas, picture.trace, scene, cell)
     _suggestion_mark(canvas, picture.trace.sweep, cell)
     _legend(canvas, picture, memory)
 
@@ -176,23 +157,23 @@ def _cell_of(trace: Trace, view: View) -> Callable[[float], int | None]:
     return cell
 
 
-def _bad_mark(canvas: Canvas, trace: Trace, shown: _Shown, cell: Callable[[float], int | None]) -> None:
+def _bad_mark(canvas: Canvas, trace: Trace, scene: _Scene, cell: Callable[[float], int | None]) -> None:
     losses = trace.losses
     if losses.first_bad_step is None or (column := cell(losses.first_bad_step)) is None:
         return
     before = losses.bucket(losses.first_bad_step - 1) if losses.first_bad_step else None
-    row = row_of(before.last, shown.limits, canvas.height) if before and before.finite else None
+    row = row_of(before.last, scene.limits, canvas.height) if before and before.finite else None
     row = canvas.height // 2 if row is None else row
     note = f"✗ {losses.bad_kind} at step {losses.first_bad_step:,}"
-    for other in range(canvas.height):
-        canvas.put(column, other, "╎", BAD, over=False)
+    for line in range(canvas.height):
+        canvas.put(column, line, "╎", ALARM, over=False)
     start = column if column + len(note) <= canvas.width else column - len(note) + 1
     text = note if start == column else f"{note[2:]} ✗"
-    canvas.put(max(0, start), min(canvas.height - 1, max(row, 3)), text, BAD)
+    canvas.put(max(0, start), min(canvas.height - 1, max(row, 3)), text, ALARM)
 
 
 def _suggestion_mark(canvas: Canvas, sweep: Sweep | None, cell: Callable[[float], int | None]) -> None:
-    """The learning rate that a range test suggests, with a line from top to bottom."""
+    """A line from top to bottom at the learning rate that a range test suggests."""
     if sweep is None or sweep.suggested is None:
         return
     column = cell(sweep.step(log10(sweep.suggested)))
@@ -206,7 +187,7 @@ def _suggestion_mark(canvas: Canvas, sweep: Sweep | None, cell: Callable[[float]
 
 
 def _legend(canvas: Canvas, picture: Picture, memory: Memory) -> None:
-    """Markers, names and last values at the top right, in fixed widths; at the left where that is the free side."""
+    """Markers, names and last values in fixed widths, at the top right, or at the left if only that side is free."""
     lines = legend(picture.trace, picture.overlays)[: canvas.height // 2]
     width = max(len(text) for _, _, text in lines) + 4
     if width > canvas.width // 2:
@@ -219,12 +200,12 @@ def _legend(canvas: Canvas, picture: Picture, memory: Memory) -> None:
     blocks = picture.marker_for(canvas.width * canvas.height) == BLOCKS
     for row, (marker, role, text) in enumerate(lines):
         sample = "▄▄" if role == TRAIN and blocks else marker
-        canvas.put(start, row, f" {sample} {text.ljust(width - 4)}", TEXT)
+        canvas.put(start, row, f" {sample} {text.ljust(width - 4)}", LEGEND)
         canvas.put(start + 1, row, sample, role)
 
 
 def _inked(canvas: Canvas, start: int, width: int, rows: int) -> bool:
-    """Whether a legend there would hide a part of a curve."""
+    """Whether a legend there would hide part of a curve."""
     return any(role not in (BLANK, CURSOR) for row in canvas.roles[:rows] for role in row[start : start + width])
 
 
@@ -237,11 +218,10 @@ def legend(trace: Trace, overlays: tuple[Trace, ...]) -> list[tuple[str, int, st
     lines = [("⠒⠒", TRAIN, "train", trace.losses.last)]
     if trace.tests.last is not None:
         lines.append((f" {TEST_MARKER}", TEST, HELD_OUT.get(trace.held_out, trace.held_out), trace.tests.last.loss))
-    for index, other in enumerate(overlays):
+    for index, overlay in enumerate(overlays):
         style = index % len(OVERLAY_MARKERS)
-        name = "".join(char for char in other.name if cell_len(char) == 1)
-        name = name if len(name) <= NAME_CELLS else name[: NAME_CELLS - 1] + "…"
-        lines.append((f" {OVERLAY_MARKERS[style]}", OVERLAY + style, name, other.losses.last))
+        name = "".join(char for char in overlay.name if cell_len(char) == 1)
+        lines.append((f" {OVERLAY_MARKERS[style]}", OVERLAYS[style], cut(name, NAME_CELLS), overlay.losses.last))
     width = max(len(name) for _, _, name, _ in lines)
     return [(sample, role, f"{name.ljust(width)} {format_fixed_width(value)}") for sample, role, name, value in lines]
 
@@ -249,30 +229,30 @@ def legend(trace: Trace, overlays: tuple[Trace, ...]) -> list[tuple[str, int, st
 # --- around the plot -----------------------------------------------------------------------------------------------
 
 
-def _y_axis(sheet: Canvas, limits: Limits, gutter: int, rows: int) -> None:
+def _y_axis(canvas: Canvas, limits: Limits, gutter: int, rows: int) -> None:
     for row in range(rows):
-        sheet.put(gutter - 1, row, "│", AXIS)
+        canvas.put(gutter - 1, row, "│", AXIS)
     for level, label in axes.y_ticks(limits, rows):
         tick = row_of(10**level if limits.log else level, limits, rows)
         if tick is not None:
-            sheet.put(0, tick, f"{label.rjust(gutter - 2)} ┤", AXIS)
+            canvas.put(0, tick, f"{label.rjust(gutter - 2)} ┤", AXIS)
 
 
-def _x_axis(sheet: Canvas, view: View, gutter: int, row: int) -> None:
+def _x_axis(canvas: Canvas, view: View, gutter: int, row: int) -> None:
     placed = []
-    sheet.put(gutter - 1, row, "└" + "─" * view.width, AXIS)
+    canvas.put(gutter - 1, row, "└" + "─" * view.width, AXIS)
     for x, label in axes.x_ticks(view.low, view.high, view.width, view.unit):
         column = min(view.width - 1, int(view.cell(x) + 1e-6))
         placed.append((gutter + column, label))
-        sheet.put(gutter + column, row, "┬", AXIS)
+        canvas.put(gutter + column, row, "┬", AXIS)
     name = "time" if view.unit == "seconds" and view.high > 60 else "s" if view.unit == "seconds" else view.unit
-    sheet.put(0, row + 1, axes.place_labels(placed, sheet.width), AXIS)
-    room = gutter - (3 if view.unit == "rate" else 2)  # the first power of ten stands at the very left
-    sheet.put(0, row + 1, name.rjust(room), AXIS, over=False)
+    canvas.put(0, row + 1, axes.place_labels(placed, canvas.width), AXIS)
+    room = gutter - (3 if view.unit == "rate" else 2)  # the label of the first power of ten starts at the left edge
+    canvas.put(0, row + 1, name.rjust(room), AXIS, over=False)
 
 
 def settings(picture: Picture) -> str:
-    """How the chart is drawn: every step · log off · smooth 0.6 · whole run."""
+    """The settings of the chart: `every step · log off · smooth 0.6 · whole run`."""
     width = picture.trace.losses.width
     return " · ".join(
         (
@@ -285,7 +265,7 @@ def settings(picture: Picture) -> str:
 
 
 def readout(trace: Trace, step: int) -> str:
-    """The bucket at the cursor: its loss when it is one step, else the range of its losses."""
+    """The bucket at the cursor: the loss of a single step, or the range of losses of several."""
     bucket = trace.losses.bucket(step)
     if bucket is None:
         return f"step {step:,}"

@@ -1,8 +1,7 @@
-"""The loss chart: a widget that redraws when it is told to, and then only the cells that changed.
+"""The loss chart: a widget that draws on request, and then repaints only the cells that changed.
 
-It has no timer and no clock. The app feeds it events and calls :meth:`LossChart.redraw` at its own pace; a call
-after which nothing new has arrived costs nothing. What is drawn where is decided in :mod:`epochtop.tui.chart.curves` and
-:mod:`epochtop.tui.chart.axes`, and plotext is known to :mod:`epochtop.tui.chart.plotting` alone.
+It has no timer and no clock. The app feeds it events and calls :meth:`LossChart.redraw` at its own pace; without new
+data, a call costs nothing. :mod:`epochtop.tui.chart.frame` composes the rows. Never imports plotext.
 """
 
 from __future__ import annotations
@@ -12,16 +11,14 @@ from math import floor
 from typing import ClassVar
 
 from rich.markup import escape
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.reactive import reactive
-from textual.strip import Strip
-from textual.widget import Widget
 
 from epochtop.engine.protocol.events import Event, Failed, Finished, Started
-from epochtop.tui.cells.canvas import Row, difference, strip
+from epochtop.tui.cells.rows import cut
+from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.chart import frame
 from epochtop.tui.chart.curves import Trace, Unit, View
 from epochtop.tui.chart.x_range import TAIL, Span, scaled, tail_ends, whole_end, whole_start, within
@@ -37,11 +34,10 @@ def _key(
     return Binding(key, action, description, show, display, tooltip=tooltip, id=f"chart.{name}")
 
 
-class LossChart(Widget, can_focus=True):
-    """Training and test loss of a run, live, with other runs behind it."""
+class LossChart(CellWidget, can_focus=True):
+    """Training and test loss of a run, live, with other runs as overlays."""
 
     BORDER_TITLE = "Loss"
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"loss-chart--{name}" for name in frame.STYLES.values()}
     DEFAULT_CSS = """
     LossChart {
         width: 1fr;
@@ -51,17 +47,6 @@ class LossChart(Widget, can_focus=True):
         border-title-color: $text;
         color: $foreground;
         &:focus { border: round $border; }
-        & > .loss-chart--text { color: $foreground; }
-        & > .loss-chart--axis { color: $text-muted; }
-        & > .loss-chart--train { color: $text-primary; }
-        & > .loss-chart--raw { color: $text-disabled; }
-        & > .loss-chart--test { color: $text-warning; }
-        & > .loss-chart--bad { color: $text-error; text-style: bold; }
-        & > .loss-chart--cursor { color: $text; }
-        & > .loss-chart--first { color: $text-secondary; }
-        & > .loss-chart--second { color: $text-success; }
-        & > .loss-chart--third { color: $text-accent; }
-        & > .loss-chart--fourth { color: $foreground-muted; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -71,20 +56,20 @@ class LossChart(Widget, can_focus=True):
             "x",
             "cycle_unit",
             "x axis",
-            "Steps, epochs or seconds of training along the x axis; a range test has learning rates too",
+            "X axis in steps, epochs or seconds; also learning rates in a range test",
             "unit",
         ),
-        _key("w", "toggle_whole", "whole", "The whole run, or its last tenth as it grows", "whole"),
+        _key("w", "toggle_whole", "whole", "Show the whole run, or follow its last tenth", "whole"),
         _key(
             "left_square_bracket",
             "zoom(0.5)",
             "zoom",
-            "Half the range, around the cursor or the end",
+            "Show half the range, around the cursor or the end",
             "zoom_in",
             display="[ ]",
         ),
-        _key("right_square_bracket", "zoom(2.0)", "zoom out", "Twice the range", "zoom_out", show=False),
-        _key("c", "toggle_cursor", "cursor", "Read off single steps with the arrow keys", "cursor"),
+        _key("right_square_bracket", "zoom(2.0)", "zoom out", "Show twice the range", "zoom_out", show=False),
+        _key("c", "toggle_cursor", "cursor", "Read single steps with the arrow keys", "cursor"),
         _key("left", "move(-1)", "left", "Move the cursor, or pan", "left", show=False),
         _key("right", "move(1)", "right", "Move the cursor, or pan", "right", show=False),
         _key("shift+left", "move(-10)", "far left", "Move the cursor by ten", "far_left", show=False),
@@ -98,36 +83,31 @@ class LossChart(Widget, can_focus=True):
     unit: reactive[Unit] = reactive[Unit]("step", repaint=False)
     span: reactive[Span] = reactive[Span]("whole run", repaint=False)
     cursor: reactive[int | None] = reactive[int | None](None, repaint=False)
-    """The step that is read off; None when the cursor is off."""
+    """The step at the cursor; None if the cursor is off."""
     empty_text: reactive[str] = reactive("", repaint=False)
-    """What stands here while there is no run."""
+    """Text in place of the chart while there is no run."""
 
     def __init__(self, *, empty_text: str = "", id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
         self.set_reactive(LossChart.empty_text, empty_text)
         self.trace = Trace()
-        """The run that is shown; may be handed to another chart as an overlay."""
+        """The displayed run; another chart may have it as an overlay."""
         self.overlays: tuple[Trace, ...] = ()
+        """The runs behind it."""
         self.total_steps: int | None = None
         self.marker = "auto"
-        """`auto` is braille, or blocks where the plot is large; or a marker of :mod:`epochtop.tui.chart.plotting`."""
-        self._begun = self._ended = False
-        self._told = ""
+        """A marker of :mod:`epochtop.tui.chart.plotting`, or `auto`: braille in small plots, blocks in large ones."""
+        self._has_run = self._ended = False
+        self._footer = ""
         self._zoom = (0.0, 1.0)
-        self._stale, self._recolor = True, False
+        self._stale = True
         self._memory = frame.Memory()
-        self._rows: list[Row] = []
-        self._strips: list[Strip] = []
 
     # --- what the app calls ------------------------------------------------------------------------------------
 
-    def begin(self, total_steps: int | None, steps_per_epoch: int = 1, title: str = "train") -> None:
-        """Show a new run. `total_steps` None means that nobody knows how long it will be."""
-        self.show(Trace(title, steps_per_epoch=max(1, steps_per_epoch)), total_steps)
-
     def show(self, trace: Trace, total_steps: int | None) -> None:
-        """Show a run that may have losses already."""
-        self._begun = True
+        """Show a run, which may have losses already. `total_steps` None means an unknown length."""
+        self._has_run = True
         self._exchange(trace, total_steps)
 
     def _exchange(self, trace: Trace, total_steps: int | None) -> None:
@@ -142,66 +122,46 @@ class LossChart(Widget, can_focus=True):
 
     def clear(self) -> None:
         """Show no run."""
-        self._begun = False
+        self._has_run = False
         self._exchange(Trace(), None)
 
     def feed(self, event: Event) -> None:
-        """Take any event of the run; what does not belong in a chart is ignored."""
+        """Take an event of the run; events without data for the chart are ignored."""
         if isinstance(event, Started):
             self.total_steps = event.steps
         if self.trace.feed(event):
-            self._begun = self._stale = True
+            self._has_run = self._stale = True
         elif isinstance(event, Finished | Failed):
             self.finish()
 
-    add_losses = add_evaluation = feed
-
     def finish(self) -> None:
-        """The run has ended: the x axis ends where the run did."""
+        """End the x axis at the end of the run."""
         if not self._ended:
             self._ended = True
             self._reset()
 
-    def tell(self, line: str) -> None:
-        """A line at the foot of the frame, as long as it fits; repainted when it changes."""
-        room = max(1, self.size.width - 4)
-        shown = line if len(line) <= room else f"{line[: room - 1]}…"
-        if shown != self._told:
-            self._told = shown
-            self.border_subtitle = escape(shown)
+    def set_footer(self, line: str) -> None:
+        """Show a line in the lower border, cut to its width; repainted when it changes."""
+        footer = cut(line, max(1, self.size.width - 4))
+        if footer != self._footer:
+            self._footer = footer
+            self.border_subtitle = escape(footer)
 
     def set_overlays(self, overlays: Sequence[Trace]) -> None:
-        """Show these runs behind the run. The same runs again: they have grown, and :meth:`redraw` shows it."""
+        """Show these runs behind the run. For the runs already there, :meth:`redraw` shows their new losses."""
         same = [id(trace) for trace in overlays] == [id(trace) for trace in self.overlays]
         self.overlays, self._stale = tuple(overlays), True
         if not same:
             self._reset()
 
     def redraw(self) -> int:
-        """Draw what is new; returns the number of rows that changed. Call it at the screen's pace."""
+        """Draw new data and return the number of rows that changed. Call it at the screen's pace."""
         if not self._stale or not self.size:
             return 0
         self._stale = False
-        return self._replace(frame.compose(self._picture(), self._memory))
+        return self.paint(frame.compose(self._picture(), self._memory))
 
     # --- drawing -----------------------------------------------------------------------------------------------
-
-    def _replace(self, rows: list[Row]) -> int:
-        """Exchange the rows that differ and have just their changed cells repainted."""
-        styles = self._styles()
-        fresh = len(rows) != len(self._rows) or len(rows[0][0]) != len(self._rows[0][0])
-        if fresh:
-            self._rows, self._strips = rows, [strip(row, styles) for row in rows]
-            self.refresh()
-            return len(rows)
-        changed = [(y, span) for y, row in enumerate(rows) if (span := difference(self._rows[y], row))]
-        for y, (start, stop) in changed:
-            self._rows[y], self._strips[y] = rows[y], strip(rows[y], styles)
-            self.refresh(Region(start, y, stop - start, 1))
-        return len(changed)
-
-    def _styles(self) -> dict[int, Style]:
-        return {role: self.get_component_rich_style(f"loss-chart--{name}") for role, name in frame.STYLES.items()}
 
     def _picture(self) -> frame.Picture:
         width, height = self.size
@@ -217,47 +177,35 @@ class LossChart(Widget, can_focus=True):
             cursor=self.cursor,
             span=self._span_words(),
             marker=self.marker,
-            empty_text=self.empty_text if not self._begun and not self.overlays else "",
+            empty_text=self.empty_text if not self._has_run and not self.overlays else "",
         )
 
     def _span_words(self) -> str:
         return f"last {100 * TAIL:g} %" if self.span == "last part" else self.span
 
-    def render_line(self, y: int) -> Strip:
-        """A row as it was last drawn; new losses wait for :meth:`redraw`."""
-        if self._recolor:
-            self._recolor, styles = False, self._styles()
-            self._strips = [strip(row, styles) for row in self._rows]
-        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
-
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As much as there is."""
+        """All available rows."""
         return container.height
 
     def on_resize(self) -> None:
-        """Another size is another chart."""
+        """Draw for the new size."""
         self._reset()
 
-    def notify_style_update(self) -> None:
-        """The theme or the focus changed: the same rows in other colors."""
-        super().notify_style_update()
-        self._recolor = True
-
     def _reset(self) -> None:
-        """Draw now, with ranges that remember nothing."""
+        """Draw now, with fresh ranges."""
         self._memory = frame.Memory()
         self._stale = True
         if self.is_mounted:
             self.redraw()
 
     def watch_log_scale(self) -> None:
-        """A setting is seen at once."""
+        """Draw with the new setting at once."""
         self._reset()
 
     watch_smoothing = watch_unit = watch_span = watch_empty_text = watch_log_scale
 
     def watch_cursor(self) -> None:
-        """The cursor moves at once and changes no range."""
+        """Draw the cursor at once, with the same ranges."""
         self._stale = True
         if self.is_mounted:
             self.redraw()
@@ -266,7 +214,7 @@ class LossChart(Widget, can_focus=True):
 
     @property
     def view(self) -> View:
-        """What is shown, for an export; one column a cell."""
+        """The visible part, for an export; a column per cell."""
         low, high = self.bounds()
         width = max(2, self.size.width - self._memory.gutter)
         return View(low, high, self.unit, width, self.smoothing, self.log_scale)
@@ -283,7 +231,7 @@ class LossChart(Widget, can_focus=True):
         return whole_end(self.trace, self.overlays, self.total_steps, self.unit, self._ended)
 
     def action_zoom(self, factor: float) -> None:
-        """Change the visible range around the cursor, or around the end of what is seen."""
+        """Scale the visible range around the cursor, or around the end of the visible losses."""
         self._zoom_around(factor, None if self.cursor is None else self.trace.from_step(self.cursor, self.unit))
 
     def _zoom_around(self, factor: float, x: float | None) -> None:
@@ -291,13 +239,13 @@ class LossChart(Widget, can_focus=True):
         self._set_range(*scaled(self.bounds(), factor, x, last))
 
     def _set_range(self, low: float, high: float) -> None:
-        """Show this range as far as there is a run; all of it is the whole run again."""
+        """Show this range, limited to the run. A range of the run's length shows the whole run again."""
         whole = self._whole()
         self._zoom = within(low, high, self.trace, self.unit, whole)
-        before = self.span
+        old_span = self.span
         length = whole - whole_start(self.trace, self.unit)
         self.span = "whole run" if self._zoom[1] - self._zoom[0] >= length * (1 - 1e-9) else "zoomed"
-        if before == self.span == "zoomed":
+        if old_span == self.span == "zoomed":
             self._reset()
 
     def action_pan(self, direction: int) -> None:
@@ -319,11 +267,11 @@ class LossChart(Widget, can_focus=True):
         self.log_scale = not self.log_scale
 
     def action_cycle_smoothing(self) -> None:
-        """More smoothing, and after the most none."""
+        """More smoothing; after the strongest, none."""
         self.smoothing = SMOOTHING[(SMOOTHING.index(self.smoothing) + 1) % len(SMOOTHING)]
 
     def action_cycle_unit(self) -> None:
-        """Steps, epochs, seconds. The visible steps stay the same."""
+        """Switch between steps, epochs and seconds. The visible steps stay the same."""
         low, high = (self.trace.to_step(x, self.unit) for x in self._zoom)
         units = UNITS_OF_A_SWEEP if self.trace.sweep else UNITS
         unit = units[(units.index(self.unit) + 1) % len(units)]
@@ -335,7 +283,7 @@ class LossChart(Widget, can_focus=True):
     # --- the cursor ------------------------------------------------------------------------------------------------
 
     def action_toggle_cursor(self) -> None:
-        """Cursor at the last visible step, or off."""
+        """Put the cursor on the last visible step, or turn it off."""
         if self.cursor is not None:
             self.cursor = None
         elif self.trace.losses.steps:
@@ -346,7 +294,7 @@ class LossChart(Widget, can_focus=True):
         self.cursor = max(0, min(step, self.trace.losses.steps - 1)) if self.trace.losses.steps else None
 
     def action_move(self, cells: int) -> None:
-        """Move the cursor by cells, but at least by a step; without a cursor, pan."""
+        """Move the cursor by `cells`, at least by one step; without a cursor, pan."""
         if self.cursor is None:
             self.action_pan(1 if cells > 0 else -1)
             return
@@ -370,7 +318,7 @@ class LossChart(Widget, can_focus=True):
             self._set_range(low + shift, high + shift)
 
     def on_click(self, event: events.Click) -> None:
-        """Read off the step under the mouse."""
+        """Put the cursor on the step under the mouse."""
         x = self._x_at(event)
         if x is not None:
             self._place(x)

@@ -1,7 +1,7 @@
-"""The one place that knows plotext: curves in, a canvas of cells out, and cells to Textual strips.
+"""Curves drawn on a canvas. The only module that imports plotext; axes and labels are drawn elsewhere.
 
-plotext raises on infinite values, on values ≤ 0 of a logarithmic axis and on empty data, and a point far outside
-costs a cell for every cell of the way: all of them are filtered first. Axes and labels are not plotext's.
+plotext raises on infinite values, on values ≤ 0 of a logarithmic axis and on empty data. A point far outside takes
+time for every cell on the way there. All of these points are filtered first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor, isfinite, log10
+from math import floor
 
 from epochtop.tui.cells.canvas import BLANK, Canvas
 from epochtop.tui.chart.axes import Limits
@@ -21,23 +21,24 @@ _SGR = re.compile("\x1b\\[([0-9;]*)m")
 
 @dataclass(frozen=True)
 class Curve:
-    """Points in cells from the left edge and in data values; a value that cannot be drawn breaks the line."""
+    """Points: x in cells from the left edge, y in data values. A value that cannot be drawn breaks the line."""
 
     points: Sequence[tuple[float, float]]
     role: int
     marker: str = BRAILLE
-    """`braille`, `hd`, or the character of every point."""
+    """`braille`, `hd`, or the character of a point."""
     line: bool = True
+    """Whether lines connect the points."""
 
 
 def row_of(value: float, limits: Limits, height: int) -> int | None:
-    """The row, from above, in which `value` is drawn; None where it cannot be."""
-    share = _share(value, limits)
-    return None if share is None else height - 1 - floor(_level(share, height, 1))
+    """The row, from the top, in which `value` is drawn; None if it cannot be drawn."""
+    position = limits.position(value)
+    return None if position is None else height - 1 - floor(_level(position, height, 1))
 
 
 def draw(curves: Sequence[Curve], width: int, height: int, limits: Limits) -> Canvas:
-    """Draw curves, later ones over earlier ones. Nothing to draw gives a blank canvas."""
+    """Draw curves, later ones over earlier ones. Without points the canvas stays blank."""
     canvas = Canvas(width, height)
     if width < 2 or height < 2:
         return canvas
@@ -48,7 +49,7 @@ def draw(curves: Sequence[Curve], width: int, height: int, limits: Limits) -> Ca
 
 
 def _plotext(runs: list[tuple[Curve, list[tuple[float, float]]]], width: int, height: int) -> str:
-    import plotext  # 30 ms, so not before the first curve
+    import plotext  # takes 30 ms to import, so import it with the first curve
 
     plotext.clear_figure()
     plotext.limit_size(False, False)
@@ -67,30 +68,23 @@ def _plotext(runs: list[tuple[Curve, list[tuple[float, float]]]], width: int, he
 
 
 def _runs(curve: Curve, width: int, height: int, limits: Limits) -> list[list[tuple[float, float]]]:
-    """Unbroken stretches of a curve, in plotext's 0 … 1, each point in the middle of its dot."""
+    """Unbroken stretches of a curve in plotext's range 0 … 1, each point in the middle of its dot."""
     across, up = _DOTS.get(curve.marker, (1, 1))
     right, top = width * across - 1, height * up - 1
     runs: list[list[tuple[float, float]]] = [[]]
     for x, y in curve.points:
-        share = _share(y, limits)
-        if share is None:
+        position = limits.position(y)
+        if position is None:
             runs.append([])
         elif 0 <= x <= width:
             column = min(right, floor(x * across))
-            runs[-1].append((column / right, floor(_level(share, height, up)) / top))
+            runs[-1].append((column / right, floor(_level(position, height, up)) / top))
     return [run for run in runs if run]
 
 
-def _share(value: float, limits: Limits) -> float | None:
-    if not isfinite(value) or (limits.log and value <= 0):
-        return None
-    level = log10(value) if limits.log else value
-    return min(1.0, max(0.0, (level - limits.low) / (limits.high - limits.low)))
-
-
-def _level(share: float, height: int, dots: int) -> float:
-    """Dots above the bottom. 0 and 1 are the middles of the outer cells, so that ticks and curves agree."""
-    return (share * (height - 1) + 0.5) * dots + 1e-6
+def _level(position: float, height: int, dots: int) -> float:
+    """Dots above the bottom. Positions 0 and 1 are the middles of the outer cells, so that ticks and curves agree."""
+    return (position * (height - 1) + 0.5) * dots + 1e-6
 
 
 def _read(ansi: str, canvas: Canvas) -> None:

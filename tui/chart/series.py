@@ -1,7 +1,7 @@
 """Losses of a run of any length in bounded memory: buckets of consecutive steps that widen as the run grows.
 
-The chart asks for columns and never goes over the history again. Spikes survive because every bucket keeps its
-extremes, and NaN survives as the first bad step. Must never import numpy: the screen starts without it.
+The chart reads columns and never the whole history. Spikes survive because every bucket stores its extremes; NaN
+survives as the first bad step. Never imports numpy, which would delay the start of the app.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 CAPACITY = 8192
 """Buckets of a series; 36 bytes each."""
 KNOTS = 4096
-"""Windows whose end times are remembered."""
+"""Windows whose end times are stored."""
 POINTS = 2048
-"""Test points that are kept."""
+"""Test points in a series."""
 
 
 class Column(NamedTuple):
-    """Finite losses of the steps `start` … `stop`−1, seen together. `finite` is how many; 0 means there was none."""
+    """The finite losses of the steps `start` … `stop`−1 as one column. `finite` is their number."""
 
     start: int
     stop: int
@@ -37,12 +37,12 @@ class Column(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether this is a single loss and not a range."""
+        """Whether this is a single loss."""
         return self.finite == 1 and self.stop - self.start == 1
 
 
 class StepTimes:
-    """When each step was taken, in seconds of training: interpolated between the ends of windows."""
+    """The time of each step in seconds of training, interpolated between the ends of windows."""
 
     def __init__(self, capacity: int = KNOTS) -> None:
         self._capacity = max(4, capacity)
@@ -56,11 +56,11 @@ class StepTimes:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory of the windows' ends."""
+        """Memory of the end times."""
         return sys.getsizeof(self._steps) + sys.getsizeof(self._seconds)
 
     def add(self, step: int, seconds: float) -> None:
-        """Steps before `step` were done at `seconds`. Time never runs backwards."""
+        """Steps before `step` were done at `seconds`. An earlier time than the last one counts as the last one."""
         if step <= self._steps[-1] or not isfinite(seconds):
             return
         self._steps.append(step)
@@ -69,11 +69,11 @@ class StepTimes:
             del self._steps[1:-1:2], self._seconds[1:-1:2]
 
     def seconds_at(self, step: float) -> float:
-        """Seconds at which `step` began; the ends beyond the ends."""
+        """Seconds at which `step` began; outside the run, those of its nearest end."""
         return _interpolate(self._steps, self._seconds, step, bisect_right(self._steps, step))
 
     def step_at(self, seconds: float) -> float:
-        """The step that was being taken at `seconds`; the ends beyond the ends."""
+        """The step in progress at `seconds`; outside the run, its nearest end."""
         return _interpolate(self._seconds, self._steps, seconds, bisect_left(self._seconds, seconds))
 
 
@@ -88,10 +88,10 @@ def _interpolate(xs: Sequence[float], ys: Sequence[float], x: float, right: int)
 
 
 class LossSeries:
-    """One loss a step, kept as at most `capacity` buckets of `width` steps, aligned to absolute steps.
+    """One loss per step in at most `capacity` buckets of `width` steps, aligned to absolute steps.
 
-    The result does not depend on how the stream is cut into windows; only means may differ in the last bit,
-    since Python 3.12 sums with compensation inside a window.
+    The result does not depend on how the stream is cut into windows. Only means may differ in the last bit, because
+    Python 3.12 and later compensate sums inside a window.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -99,7 +99,7 @@ class LossSeries:
         self.width = 1
         """Steps in a bucket, a power of two."""
         self.steps = 0
-        """The next step that is expected."""
+        """The next step."""
         self.first_bad_step: int | None = None
         """The first step whose loss was NaN or infinite."""
         self.bad_kind = ""
@@ -113,7 +113,7 @@ class LossSeries:
         self._sum, self._count = array("d"), array("q")
 
     def extend(self, first_step: int, values: bytes | memoryview, seconds: float) -> None:
-        """Take a window of little-endian float32. Steps already seen are ignored; skipped ones stay empty."""
+        """Add a window of little-endian float32. Repeated steps are ignored; skipped steps stay empty."""
         window = array("f")
         window.frombytes(values[: len(values) // 4 * 4])
         if sys.byteorder == "big":
@@ -134,7 +134,7 @@ class LossSeries:
         self.times.add(stop, seconds)
 
     def _open_bucket(self) -> int:
-        """Index of the bucket of the next step, made if it is not there yet."""
+        """Index of the bucket of the next step; adds the bucket if it is missing."""
         while (index := self.steps // self.width) >= self._capacity:
             self._merge_neighbors()
         missing = index + 1 - len(self._count)
@@ -167,7 +167,7 @@ class LossSeries:
             self.minimum = low
 
     def _finite(self, values: list[float]) -> list[float]:
-        """The finite ones; notes the first that is not."""
+        """The finite values; records the first bad step."""
         if self.first_bad_step is None:
             offset = next(i for i, value in enumerate(values) if not isfinite(value))
             self.first_bad_step = self.steps + offset
@@ -206,26 +206,22 @@ class LossSeries:
     # --- reading ---------------------------------------------------------------------------------------------
 
     def columns(self, edges: Sequence[float]) -> list[Column | None]:
-        """One column between each two neighboring `edges` (steps, ascending); None where no bucket begins.
+        """One column between each two neighboring `edges` (steps, ascending); None if no bucket starts there.
 
-        A bucket belongs whole to the column in which it begins, so a column that is done never changes.
-        The cost depends on the capacity and never on the number of steps.
+        A bucket belongs to the column in which it starts, so a complete column never changes.
+        The cost depends on the capacity, not on the number of steps.
         """
         size = len(self._count)
         indices = [min(size, max(0, ceil(edge / self.width))) for edge in edges]
         return [self._column(a, b) if a < b else None for a, b in pairwise(indices)]
 
-    def points(self, start: float, stop: float, columns: int) -> list[Column | None]:
-        """Columns of equal width over the steps from `start` to `stop`."""
-        return self.columns([start + (stop - start) * i / columns for i in range(columns + 1)])
-
     def bucket(self, step: float) -> Column | None:
-        """The bucket that holds `step`; None outside of the run."""
+        """The bucket that contains `step`; None outside the run."""
         index = int(step // self.width)
         return self._column(index, index + 1) if 0 <= index < len(self._count) else None
 
     def buckets(self, start: float, stop: float) -> Iterator[Column]:
-        """Every bucket that begins from `start` to before `stop`, empty ones left out."""
+        """Every bucket that starts at `start` or later and before `stop`, without empty ones."""
         size = len(self._count)
         low, high = (min(size, max(0, ceil(edge / self.width))) for edge in (start, stop))
         return (self._column(index, index + 1) for index in range(low, high) if self._count[index])
@@ -252,7 +248,7 @@ class LossSeries:
 
 
 class Point(NamedTuple):
-    """A test loss, with the weights before `step` was taken. None is not a finite number."""
+    """A test loss of the weights before `step`; None if it is not finite."""
 
     step: int
     loss: float | None
@@ -260,7 +256,7 @@ class Point(NamedTuple):
 
 
 class PointSeries:
-    """Test losses, at most `capacity`: beyond that every second, fourth, … is kept, and always the last and the best."""
+    """At most `capacity` test losses: if there are more, every second, fourth, …, and always the last and the best."""
 
     def __init__(self, capacity: int = POINTS) -> None:
         self._capacity = max(2, capacity)
@@ -271,7 +267,7 @@ class PointSeries:
         """The lowest finite loss."""
 
     def add(self, step: int, loss: float | None, metric: float | None = None) -> None:
-        """Take a point. A step that is not after the last one is ignored."""
+        """Add a point. It is ignored unless its step is after the last one."""
         if self.last is not None and step <= self.last.step:
             return
         point = Point(step, loss if loss is not None and isfinite(loss) else None, metric)
@@ -289,16 +285,16 @@ class PointSeries:
         return len(self._points)
 
     def between(self, start: float, stop: float) -> list[Point]:
-        """Kept points with `start` ≤ step ≤ `stop` and a finite loss, in order."""
+        """Stored points with `start` ≤ step ≤ `stop` and a finite loss, in order."""
         step = attrgetter("step")
         low, high = bisect_left(self._points, start, key=step), bisect_right(self._points, stop, key=step)
-        chosen = self._points[low:high]
-        for extra in (self.best, self.last):
-            if extra is not None and start <= extra.step <= stop and extra not in chosen:
-                insort(chosen, extra, key=step)
-        return [point for point in chosen if point.loss is not None]
+        points = self._points[low:high]
+        for point in (self.best, self.last):
+            if point is not None and start <= point.step <= stop and point not in points:
+                insort(points, point, key=step)
+        return [point for point in points if point.loss is not None]
 
     def at(self, step: float) -> Point | None:
-        """The last kept point at or before `step`."""
+        """The last stored point at or before `step`."""
         index = bisect_right(self._points, step, key=attrgetter("step"))
         return self._points[index - 1] if index else None

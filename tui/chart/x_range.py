@@ -1,6 +1,6 @@
-"""How far the x axis of the chart reaches: the whole run, its last part, or a range somebody chose.
+"""The range of the x axis: the whole run, its last part, or a range that the user chose.
 
-Ends are round and move in jumps, because every move repaints the whole chart.
+Ends are round and move in jumps, because every move repaints the whole chart. Never imports a widget.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ Span = Literal["whole run", "last part", "zoomed"]
 Ends = tuple[float, float]
 
 TAIL = 0.1
-"""The share of the run that its last part is."""
+"""Fraction of the run in its last part."""
 SHORTEST = 8
-"""Steps below which zooming in ends."""
+"""Steps in the narrowest range."""
 
 
 def whole_end(trace: Trace, overlays: Sequence[Trace], total_steps: int | None, unit: Unit, ended: bool) -> float:
-    """The end of the whole run: known from the start, or growing by a factor of about two while it trains."""
+    """The end of the whole run. If its length is unknown, the end grows by a factor of about two while it trains."""
     ends = [run.from_step(max(run.losses.steps, 1), unit) for run in (trace, *overlays)]
     if not ended:
         if unit == "rate":
@@ -35,12 +35,12 @@ def whole_end(trace: Trace, overlays: Sequence[Trace], total_steps: int | None, 
 
 
 def whole_start(trace: Trace, unit: Unit) -> float:
-    """Where the x axis begins: 0, or the lowest learning rate."""
+    """The start of the x axis: 0, or the lowest learning rate."""
     return trace.from_step(0, unit)
 
 
 def tail_ends(trace: Trace, unit: Unit, share: float = TAIL) -> Ends:
-    """At least the last part of the run; moves by a quarter of itself, and not at every frame."""
+    """At least the last part of the run; moves by a quarter of its length, not at every frame."""
     if unit == "rate":
         start, end = (trace.from_step(step, unit) for step in (0, max(trace.losses.steps, SHORTEST)))
         return end - share * (end - start), end
@@ -51,7 +51,7 @@ def tail_ends(trace: Trace, unit: Unit, share: float = TAIL) -> Ends:
 
 
 def within(low: float, high: float, trace: Trace, unit: Unit, end: float) -> Ends:
-    """The wanted range, moved and cut so that it lies between the start and `end` and holds a few steps."""
+    """The range moved and cut to be between the start and `end`, and widened to a few steps."""
     start = whole_start(trace, unit)
     shortest = trace.from_step(SHORTEST, unit) - start or end / 1e6
     length = min(end - start, max(shortest, high - low))
@@ -61,7 +61,7 @@ def within(low: float, high: float, trace: Trace, unit: Unit, end: float) -> End
 
 
 def scaled(ends: Ends, factor: float, around: float | None, last: float) -> Ends:
-    """The range times `factor` around a place; without one that is visible, around the newest loss at the right."""
+    """The range scaled by `factor` around `around` if it is visible, else around the newest loss at the right."""
     low, high = ends
     if around is None or not low <= around <= high:
         if low < last < high:

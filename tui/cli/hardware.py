@@ -17,18 +17,28 @@ from epochtop.engine.hardware import (
     cpu_meaning,
     gpu_meaning,
     identify,
-    software_fit,
 )
-from epochtop.engine.protocol.quantities import format_bytes, format_gib
+from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes, format_gib
 from epochtop.engine.protocol.requests import Ready
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.tui.cells.gauges import UNKNOWN
 from epochtop.tui.cli.hardware_json import figure, to_json
-from epochtop.tui.machine.fact_rows import told
-from epochtop.tui.machine.gpu_rows import NOT_READ, identity_words, process_line
-from epochtop.tui.machine.page_rows import caches, clocks, limits_note, software
-from epochtop.tui.machine.reasons import spoken
-from epochtop.tui.machine.rows import cores_and_threads, place_of, processor
+from epochtop.tui.machine.facts import (
+    KERNEL_NOTE,
+    NOT_READ,
+    caches,
+    clocks,
+    compatibility,
+    cores_and_threads,
+    driver_text,
+    fact_text,
+    host_text,
+    identity_texts,
+    limits_note,
+    process_line,
+    processor,
+    software,
+)
+from epochtop.tui.machine.reasons import figure_name
 
 INTERVAL_S = 0.1
 """Between the two readings that a load needs; the machine is identified meanwhile."""
@@ -58,29 +68,20 @@ def print_hardware(as_json: bool, with_torch: bool = False) -> int:
 
 
 def run_hardware(as_json: bool, with_torch: bool) -> int:
-    """The command as a whole: :func:`print_hardware` with what goes wrong in one line."""
-    import os
+    """:func:`print_hardware` as a command without the parser of :mod:`epochtop.tui.cli.main`. Returns its exit status."""
+    from epochtop.tui.client.foreground import exit_status
 
-    try:
-        return print_hardware(as_json, with_torch)
-    except Invalid as error:
-        sys.stderr.write(f"epochtop: {error}\n")
-        return 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone; nothing is left to flush
-        return 0
+    return exit_status(lambda: print_hardware(as_json, with_torch))
 
 
 def _ask_engine() -> Ready:
+    from epochtop.tui.client.foreground import ask
     from epochtop.tui.client.standby import EngineDied, Standby
 
-    standby = Standby()
     try:
-        return standby.ready()
+        return ask(Standby.ready, on_progress=lambda _: None)
     except EngineDied as error:
-        raise Invalid("", f"torch could not be asked: {error}") from None
-    finally:
-        standby.close()
+        raise Invalid("", f"torch could not be loaded: {error}") from None
 
 
 # --- text -------------------------------------------------------------------------------------------------
@@ -88,10 +89,10 @@ def _ask_engine() -> Ready:
 
 def to_text(machine: Machine, sample: Sample, ready: Ready | None = None) -> str:
     """Lines for people; an unknown figure is "—" with its reason."""
-    lines = [("Host", place_of(machine)), *_host(machine, sample)]
+    lines = [("Host", host_text(machine)), *_host(machine, sample)]
     for gpu in machine.gpus:
         lines += [("", ""), (f"GPU {gpu.index}", gpu_meaning(gpu, machine.usable_memory_bytes))]
-        lines += identity_words(gpu, machine)
+        lines += identity_texts(gpu, machine)
         load = next((one for one in sample.gpus if one.index == gpu.index), None)
         lines += _gpu_load(load) if load else [("Load", f"{UNKNOWN} the driver did not answer in time")]
     lines.append(("", ""))
@@ -110,19 +111,19 @@ def _host(machine: Machine, sample: Sample) -> list[tuple[str, str]]:
     swap = sample.swap_total_bytes
     return [
         ("CPU", processor(machine)),
-        ("Generation", told(cpu.generation)),
+        ("Generation", fact_text(cpu.generation)),
         ("Cores", cores_and_threads(machine, 200)),
         *([("Limits", limits)] if limits else []),
         ("Clock", clocks(machine)),
         ("Instructions", vectors),
         ("Caches", caches(machine)),
-        ("Load", f"{told(sample.cpu_percent, '%')} of {machine.usable_cpus} usable"),
+        ("Load", f"{fact_text(sample.cpu_percent, '%')} of {machine.usable_cpus} usable"),
         ("Memory", used),
         (
             "Swap",
             f"{format_bytes(sample.swap_used_bytes.value)} of {format_bytes(swap.value)} used"
             if swap.value
-            else told(swap),
+            else fact_text(swap),
         ),
         ("Good for", cpu_meaning(machine)),
     ]
@@ -130,15 +131,13 @@ def _host(machine: Machine, sample: Sample) -> list[tuple[str, str]]:
 
 def _gpu_load(load: GpuSample) -> list[tuple[str, str]]:
     """What is known of one GPU, five figures a line; then what is unknown, by reason."""
-    named = {spoken(name): (name, getattr(load, name)) for name in load.__struct_fields__ if name not in _APART}
+    named = {figure_name(name): (name, getattr(load, name)) for name in load.__struct_fields__ if name not in _APART}
     known = [f"{said} {_number(name, fact)}" for said, (name, fact) in named.items() if fact.value is not None]
     lines = [("Now" * (not place), " · ".join(known[place : place + 5])) for place in range(0, len(known), 5)]
     if load.slowed_by.value is not None:
         lines.append(("Slowed by", ", ".join(load.slowed_by.value) or "nothing"))
     if load.sm_percent.value is None and load.utilization_percent.value is not None:
-        lines.append(
-            ("", "utilization is the share of time in which some kernel ran, however little of the card it used")
-        )
+        lines.append(("", f"utilization {KERNEL_NOTE}"))
     unknown: dict[str, list[str]] = {}
     for said, fact in [*((said, fact) for said, (_, fact) in named.items()), ("what slows it", load.slowed_by)]:
         if fact.value is None:
@@ -154,19 +153,15 @@ def _number(name: str, fact: Fact[Any]) -> str:
 
 def _processes(load: GpuSample) -> list[tuple[str, str]]:
     if not load.processes.value:
-        return [("Processes", told(Fact[str](reason=load.processes.reason)) if load.processes.reason else "none")]
+        return [("Processes", fact_text(Fact[str](reason=load.processes.reason)) if load.processes.reason else "none")]
     lines = [" ".join(process_line(process).split()) for process in load.processes.value]
     return [("Processes" * (not place), line) for place, line in enumerate(lines)]
 
 
 def _software(machine: Machine, ready: Ready | None) -> list[tuple[str, str]]:
-    lines = []
-    if machine.driver_version.value or machine.gpus:
-        lines.append(("Driver", f"{told(machine.driver_version)} · runs CUDA up to {told(machine.cuda_version)}"))
+    driver = driver_text(machine)
+    lines = [("Driver", driver)] if driver else []
     if ready is None:
         return [*lines, ("torch", "not asked; --torch asks it (some seconds)")]
-    lines += list(software(ready))
-    found = software_fit(ready, machine)
-    for finding in found:
-        lines += [("Does not fit", finding.text), *([("mend it with", finding.command)] if finding.command else [])]
-    return lines if found else [*lines, ("Fit", "all of it fits together")]
+    mismatches = [(label, text) for label, text, _ in compatibility(machine, ready)]
+    return [*lines, *software(ready), *mismatches]

@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Iterable
 
 from epochtop.tui.cells.canvas import Row
-from epochtop.tui.cells.rows import EMPTY, colored, plain
+from epochtop.tui.cells.rows import EMPTY, plain
+from epochtop.tui.cells.styles import colored
 from epochtop.tui.lab import result_rows
 from epochtop.tui.state.experiment import ExperimentState
 

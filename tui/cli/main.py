@@ -6,7 +6,6 @@ status 2 answer bad input.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths
 from epochtop.tui.cli import runs as listing
 from epochtop.tui.cli.flags import spec_flags, spec_of, switch
+from epochtop.tui.client.foreground import exit_status
 
 HELP = """\
 epochtop trains PyTorch models on this machine and shows them live in the terminal.
@@ -137,15 +137,8 @@ class Hardware:
 
 
 def run(arguments: list[str]) -> int:
-    """Do what the command line says. Returns the exit status."""
-    try:
-        return _dispatch(arguments)
-    except Invalid as error:
-        sys.stderr.write(f"epochtop: {error}\n")
-        return 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone; nothing is left to flush
-        return 0
+    """Run a command line. Returns the exit status."""
+    return exit_status(lambda: _dispatch(arguments))
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -271,7 +264,7 @@ def _export(arguments: list[str]) -> int:
     parsed = _parse(Export, "export", arguments)
     path = index.find_any(paths.home(), parsed.run)
     if _is_experiment(path):
-        from epochtop.tui.lab.kept import export_rows
+        from epochtop.tui.lab.saved_results import export_rows
 
         return export_rows(path, parsed.format, parsed.output)
     if parsed.format in ("csv", "jsonl"):

@@ -1,7 +1,7 @@
 """A thread that follows a run directory, so that a hanging file system cannot freeze the screen.
 
-It reads ahead by a bounded number of batches and waits when nobody takes them. It is a daemon: the app can
-end while it hangs.
+It reads a bounded number of batches ahead, then waits until the app has taken some. It is a daemon thread: the app can
+exit while it hangs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail
 
 POLL_S = 0.05
 AHEAD = 8
-"""Batches of about 1 MiB that may wait to be taken."""
+"""Batches, of about 1 MiB, in the queue."""
 
 
 class Death:
-    """The engine is gone and has said no last word; `tail` is the end of what it printed."""
+    """The engine is gone without a final event; `tail` is the end of its output."""
 
     def __init__(self, tail: str) -> None:
         self.tail = tail
@@ -31,18 +31,18 @@ News = AnyEvent | BadLine | Death
 
 
 class Following:
-    """Follows `run` until it is over or `close` is called; take what came with `take`."""
+    """Follows `run` until it is over or `close` is called; `next_batch` returns what was read."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
         self._queue: Queue[tuple[list[News], bool]] = Queue(AHEAD)
-        """Batches, and whether each was there already when the one before it had been read."""
+        """Batches, each with whether it was already written when the previous one had been read."""
         self._stop = threading.Event()
         self._over = False
         threading.Thread(target=self._work, name=f"follow {run.name}", daemon=True).start()
 
-    def take(self) -> list[News]:
-        """The next batch; empty when nothing waits."""
+    def next_batch(self) -> list[News]:
+        """The next batch; empty if the queue is."""
         try:
             return self._queue.get_nowait()[0]
         except Empty:
@@ -50,18 +50,18 @@ class Following:
 
     @property
     def waiting(self) -> int:
-        """Batches that wait to be taken."""
+        """Batches in the queue."""
         return self._queue.qsize()
 
     @property
     def behind(self) -> bool:
-        """Whether what waits is history. What a live run writes comes after a pause."""
+        """Whether the queue holds history. A live run's events arrive with pauses."""
         with self._queue.mutex:
             return any(at_once for _, at_once in self._queue.queue)
 
     @property
     def done(self) -> bool:
-        """Whether everything has been taken and nothing will come."""
+        """Whether the run is over and the queue is empty."""
         return self._over and self._queue.empty()
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Following:
         follower = Follower(self.run)
         ended, at_once = False, False
         while not self._stop.is_set():
-            alive = is_alive(self.run)  # asked before reading: an end written meanwhile is read below
+            alive = is_alive(self.run)  # checked before reading, so that an end written in between is read below
             events = follower.read()
             for event in events:
                 if isinstance(event, Finished | Failed | Concluded | Continued):
@@ -100,15 +100,15 @@ class Following:
 
 
 BUDGET_S = 0.1
-"""Seconds of the event loop that one beat of the screen may spend on taking in events."""
+"""Seconds of the event loop that one refresh of the screen may spend on events."""
 
 
-def take_in(following: Following, apply: Callable[[News], None]) -> bool:
-    """Apply what has come, for at most BUDGET_S. True if there was anything."""
+def drain(following: Following, apply: Callable[[News], None]) -> bool:
+    """Apply what was read, for at most BUDGET_S. True if there was anything."""
     until = perf_counter() + BUDGET_S
-    some = False
-    while perf_counter() < until and (batch := following.take()):
-        some = True
+    any_news = False
+    while perf_counter() < until and (batch := following.next_batch()):
+        any_news = True
         for event in batch:
             apply(event)
-    return some
+    return any_news

@@ -1,7 +1,7 @@
-"""The viewer's side of a standby engine: start it, ask it, hand it a run.
+"""The viewer's side of a standby engine: start it, send requests, hand it a run.
 
-Calls block; the app makes them in a thread. The engine is a session of its own, so neither Ctrl-C nor a
-terminal that closes reaches it. This module never imports torch: it only talks to the process that did.
+Calls block, so the app makes them in a thread. The engine runs in its own session: neither Ctrl-C nor a closing terminal
+reaches it. Never imports torch; the engine process does.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from epochtop.engine.protocol.spec import RunSpec
 
 
 class EngineDied(Exception):  # noqa: N818 - an event, in the project's words
-    """The engine ended before it answered; the message is what it said last."""
+    """The engine ended before it answered; the message is the last line it printed."""
 
 
 class Standby:
-    """One engine process that has no run yet. Threads may share it; requests wait for each other."""
+    """One engine process without a run. Threads may share it; it answers one request at a time."""
 
-    def __init__(self, say: Callable[[str], object] = lambda _: None) -> None:
-        """`say` hears what a request that takes long is doing; it is called in the thread that asked."""
-        self._say = say
-        # Descriptors are given explicitly: inside a running Textual app sys.stderr has none.
+    def __init__(self, on_progress: Callable[[str], object] = lambda _: None) -> None:
+        """`on_progress` receives the phase of a slow request; it is called in the requesting thread."""
+        self._on_progress = on_progress
+        # Explicit descriptors: inside a running Textual app sys.stderr has none.
         self._errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "epochtop.engine"],
@@ -56,54 +56,51 @@ class Standby:
         )
         self._turn = threading.Lock()
         self._ready: Ready | None = None
-        self.taken = False
-        """Whether the engine has a run and answers no more."""
+        self.busy = False
+        """Whether the engine has a run and no longer answers."""
 
     def ready(self) -> Ready:
-        """What the engine found, once it has imported torch. Raises EngineDied."""
+        """The devices and versions that torch reports, once the engine has imported it. Raises EngineDied."""
         with self._turn:
             return self._hello()
 
     def describe(self, spec: RunSpec) -> Plan | Refused:
-        """What a run of `spec` would do, or why it cannot be. Raises EngineDied."""
+        """The plan of a run of `spec`, or why it cannot run. Raises EngineDied."""
         reply = self._ask(Describe(spec=spec))
         assert isinstance(reply, Plan | Refused)
         return reply
 
     def begin(self, spec: RunSpec, home: Path) -> Accepted | Refused:
-        """Hand over a run. After Accepted the engine belongs to nobody. Raises EngineDied."""
-        reply = self._ask(Begin(spec=spec, home=str(home)))
-        assert isinstance(reply, Accepted | Refused)
-        self.taken = isinstance(reply, Accepted)
-        return reply
+        """Start a run. Once accepted, the engine outlives this process. Raises EngineDied."""
+        return self._hand_over(Begin(spec=spec, home=str(home)))
 
     def resume(self, run: Path) -> Accepted | Refused:
-        """Let the engine go on with a run that had ended. Raises EngineDied."""
-        reply = self._ask(Continue(run=str(run)))
-        assert isinstance(reply, Accepted | Refused)
-        self.taken = isinstance(reply, Accepted)
-        return reply
+        """Resume a run that had ended. Raises EngineDied."""
+        return self._hand_over(Continue(run=str(run)))
 
     def measure(self, experiment: ExperimentRequest, spec: RunSpec, home: Path) -> Accepted | Refused:
-        """Hand over an experiment. After Accepted the engine belongs to nobody. Raises EngineDied."""
-        reply = self._ask(Measure(experiment=experiment, spec=spec, home=str(home)))
-        assert isinstance(reply, Accepted | Refused)
-        self.taken = isinstance(reply, Accepted)
-        return reply
+        """Start an experiment. Once accepted, the engine outlives this process. Raises EngineDied."""
+        return self._hand_over(Measure(experiment=experiment, spec=spec, home=str(home)))
 
     def find_batch(self, spec: RunSpec, margin: float) -> BatchFound | Refused:
-        """The largest batch that fits; takes as long as it takes. Raises EngineDied."""
+        """The largest batch that fits. May take minutes. Raises EngineDied."""
         reply = self._ask(FindBatch(spec=spec, margin=margin))
         assert isinstance(reply, BatchFound | Refused)
         return reply
 
     def close(self) -> None:
-        """Let a waiting engine end; one that has a run is left alone."""
+        """End an idle engine; one that has a run continues."""
         with contextlib.suppress(OSError):
             if self.process.stdin is not None:
                 self.process.stdin.close()
-        if not self.taken:
+        if not self.busy:
             self.process.terminate()
+
+    def _hand_over(self, request: Begin | Continue | Measure) -> Accepted | Refused:
+        reply = self._ask(request)
+        assert isinstance(reply, Accepted | Refused)
+        self.busy = isinstance(reply, Accepted)
+        return reply
 
     def _hello(self) -> Ready:
         if self._ready is None:
@@ -125,7 +122,7 @@ class Standby:
 
     def _read(self) -> AnyReply:
         while isinstance(reply := self._next(), Progress):
-            self._say(reply.message)
+            self._on_progress(reply.message)
         return reply
 
     def _next(self) -> AnyReply:
@@ -143,14 +140,14 @@ class Standby:
             self.process.wait(timeout=2)
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        said = f": {lines[-1]}" if lines else ""
-        return f"the engine ended ({how_it_ended(self.process.returncode)}){said}"
+        reason = f": {lines[-1]}" if lines else ""
+        return f"the engine ended ({how_it_ended(self.process.returncode)}){reason}"
 
 
 def how_it_ended(returncode: int | None) -> str:
-    """A process's return code in words; None is one whose end nobody saw."""
+    """A process's return code in words; None if the exit status is unknown."""
     if returncode is None:
-        return "nobody saw how"
+        return "exit status unknown"
     if returncode >= 0:
         return f"exit status {returncode}"
     import signal
@@ -159,4 +156,4 @@ def how_it_ended(returncode: int | None) -> str:
         name = signal.Signals(-returncode).name
     except ValueError:
         name = f"signal {-returncode}"
-    return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+    return f"killed by {name}" + (" (possibly out of memory)" if name == "SIGKILL" else "")

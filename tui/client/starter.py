@@ -1,7 +1,7 @@
-"""The thread that keeps a standby engine and asks it; answers arrive as messages.
+"""The thread that owns a standby engine and sends it requests; replies arrive as messages.
 
-A standby is started when somebody first needs one, and the next only when it is needed again: importing torch
-beside a running training would slow it.
+It starts an engine on the first request, and the next one only when that is needed: importing torch during a training
+run would slow the run down.
 """
 
 from __future__ import annotations
@@ -15,74 +15,24 @@ from queue import SimpleQueue
 from textual.message import Message
 
 from epochtop.engine.protocol.experiments import ExperimentRequest
-from epochtop.engine.protocol.requests import Accepted, Plan, Ready, Refused
+from epochtop.engine.protocol.requests import Accepted, Refused
 from epochtop.engine.protocol.spec import RunSpec
+from epochtop.tui.client.messages import (
+    EngineProgress,
+    ExperimentRefused,
+    ExperimentStarted,
+    RunPlanned,
+    RunRefused,
+    RunStarted,
+    StandbyDied,
+    StandbyReady,
+)
 from epochtop.tui.client.standby import EngineDied, Standby
 
 
-@dataclass
-class StandbyReady(Message):
-    """The engine has imported torch."""
-
-    ready: Ready
-
-
-@dataclass
-class Planned(Message):
-    """What a run of `spec` would do."""
-
-    spec: RunSpec
-    plan: Plan
-
-
-@dataclass
-class Rejected(Message):
-    """What was asked for cannot be trained here; `begun` tells whether it was meant to start."""
-
-    refused: Refused
-    begun: bool
-
-
-@dataclass
-class Begun(Message):
-    """A run directory exists and training begins, or goes on."""
-
-    run: Path
-
-
-@dataclass
-class Measuring(Message):
-    """The run directory of an experiment exists and it measures."""
-
-    run: Path
-
-
-@dataclass
-class NotMeasured(Message):
-    """An experiment was asked for and has not begun; `field` is what was wrong, if it was one."""
-
-    reason: str
-    field: str = ""
-
-
-@dataclass
-class Said(Message):
-    """What a request that takes long is doing."""
-
-    message: str
-
-
-@dataclass
-class StandbyDied(Message):
-    """The engine ended before it had a run."""
-
-    reason: str
-    begun: bool
-
-
 @dataclass(frozen=True)
-class _Wish:
-    """Have an engine ready; describe `spec`; begin it under `home`, or measure it; or go on with `run`."""
+class _Request:
+    """Without fields: have an engine ready. Otherwise describe `spec`, start it in `home`, measure it, or resume `run`."""
 
     spec: RunSpec | None = None
     home: Path | None = None
@@ -90,91 +40,95 @@ class _Wish:
     experiment: ExperimentRequest | None = None
 
     @property
-    def begins(self) -> bool:
+    def starts(self) -> bool:
         return self.home is not None or self.run is not None
 
 
 class Starter:
-    """Asks a standby from a thread of its own. `post` takes messages from any thread."""
+    """Sends requests to a standby from its own thread. `post` accepts messages from any thread."""
 
     def __init__(self, post: Callable[[Message], object], make: Callable[[], Standby] | None = None) -> None:
         self._post = post
-        self._make = make or (lambda: Standby(lambda message: post(Said(message))))
-        self._wishes: SimpleQueue[_Wish | None] = SimpleQueue()
+        self._make = make or (lambda: Standby(lambda message: post(EngineProgress(message))))
+        self._requests: SimpleQueue[_Request | None] = SimpleQueue()
         self._standby: Standby | None = None
         self._engines: dict[Path, Standby] = {}
         threading.Thread(target=self._work, name="starter", daemon=True).start()
 
     def warm(self) -> None:
         """Have a standby ready."""
-        self._wishes.put(_Wish())
+        self._requests.put(_Request())
 
     def describe(self, spec: RunSpec) -> None:
-        """Ask what a run would do; an older question that still waits is dropped."""
-        self._wishes.put(_Wish(spec))
+        """Request the plan of a run; replaces an older request that is still waiting."""
+        self._requests.put(_Request(spec))
 
     def begin(self, spec: RunSpec, home: Path) -> None:
         """Start a run."""
-        self._wishes.put(_Wish(spec, home))
+        self._requests.put(_Request(spec, home))
 
     def measure(self, experiment: ExperimentRequest, spec: RunSpec, home: Path) -> None:
         """Start an experiment."""
-        self._wishes.put(_Wish(spec, home, experiment=experiment))
+        self._requests.put(_Request(spec, home, experiment=experiment))
 
     def resume(self, run: Path) -> None:
-        """Go on with a run that had ended."""
-        self._wishes.put(_Wish(run=run))
+        """Resume a run that had ended."""
+        self._requests.put(_Request(run=run))
 
     def exit_code(self, run: Path) -> int | None:
-        """How the engine of a run that was started here ended; None if it lives or is not ours."""
+        """Exit status of the engine of a run that was started here; None while it lives and for other runs."""
         engine = self._engines.get(run)
         return engine.process.poll() if engine else None
 
     def close(self) -> None:
-        """Let the standby end; engines that have a run are left alone."""
-        self._wishes.put(None)
+        """End the standby; engines that have a run continue."""
+        self._requests.put(None)
         if self._standby is not None:
             self._standby.close()
 
     def _work(self) -> None:
-        while (wish := self._wishes.get()) is not None:
-            if not wish.begins and not self._wishes.empty():
-                continue  # a newer wish makes this one stale
+        while (request := self._requests.get()) is not None:
+            if not request.starts and not self._requests.empty():
+                continue  # a newer request replaces this one
             try:
-                self._grant(wish)
+                self._serve(request)
             except EngineDied as error:
                 self._standby = None
-                self._lament(str(error), wish)
+                self._report_death(str(error), request)
             except OSError as error:
                 self._standby = None
-                self._lament(f"no engine could be started: {error.strerror}", wish)
+                self._report_death(f"the engine could not be started: {error.strerror}", request)
 
-    def _lament(self, reason: str, wish: _Wish) -> None:
-        self._post(NotMeasured(reason) if wish.experiment else StandbyDied(reason, begun=wish.begins))
+    def _report_death(self, reason: str, request: _Request) -> None:
+        self._post(ExperimentRefused(reason) if request.experiment else StandbyDied(reason, starting=request.starts))
 
-    def _grant(self, wish: _Wish) -> None:
-        standby = self._fresh()
-        if wish.run is not None:
-            self._answer_begin(standby.resume(wish.run))
-        elif wish.experiment is not None and wish.spec is not None and wish.home is not None:
-            self._answer_begin(standby.measure(wish.experiment, wish.spec, wish.home), experiment=True)
-        elif wish.spec is not None and wish.home is not None:
-            self._answer_begin(standby.begin(wish.spec, wish.home))
-        elif wish.spec is not None:
-            plan = standby.describe(wish.spec)
-            self._post(Rejected(plan, False) if isinstance(plan, Refused) else Planned(wish.spec, plan))
+    def _serve(self, request: _Request) -> None:
+        standby = self._ready_standby()
+        if request.run is not None:
+            self._report_start(standby.resume(request.run))
+        elif request.experiment is not None and request.spec is not None and request.home is not None:
+            self._report_start(standby.measure(request.experiment, request.spec, request.home), experiment=True)
+        elif request.spec is not None and request.home is not None:
+            self._report_start(standby.begin(request.spec, request.home))
+        elif request.spec is not None:
+            plan = standby.describe(request.spec)
+            if isinstance(plan, Refused):
+                self._post(RunRefused(plan, starting=False))
+            else:
+                self._post(RunPlanned(request.spec, plan))
 
-    def _fresh(self) -> Standby:
+    def _ready_standby(self) -> Standby:
         if self._standby is None:
             self._standby = self._make()
             self._post(StandbyReady(self._standby.ready()))
         return self._standby
 
-    def _answer_begin(self, reply: Accepted | Refused, experiment: bool = False) -> None:
+    def _report_start(self, reply: Accepted | Refused, experiment: bool = False) -> None:
         if isinstance(reply, Refused):
-            self._post(NotMeasured(reply.message, reply.field) if experiment else Rejected(reply, begun=True))
+            refusal = ExperimentRefused(reply.message, reply.field) if experiment else RunRefused(reply, starting=True)
+            self._post(refusal)
             return
         assert self._standby is not None
         run = Path(reply.run)
         self._engines[run], self._standby = self._standby, None
-        self._post(Measuring(run) if experiment else Begun(run))
+        self._post(ExperimentStarted(run) if experiment else RunStarted(run))

@@ -82,7 +82,7 @@ class SpecForm(Vertical):
     class Pressed(Message):
         """A button: `start`, `pause` or `stop`."""
 
-        what: str
+        button: str
 
     def __init__(self, spec: RunSpec, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)

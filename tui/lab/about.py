@@ -1,4 +1,4 @@
-"""What an experiment is, and the fields it is measured with: its own, the most important of its job, and quick or not."""
+"""The selected experiment: what it measures and why, its fields, the main fields of its job, and quick or not."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import QUIET, TEXT, labelled
 from epochtop.tui.cells.view import Words
 from epochtop.tui.forms.field_row import FieldRow
-from epochtop.tui.lab.kept import Kept
+from epochtop.tui.lab.saved_results import SavedResult
 
 JOB = ("dataset", "model", "hidden", "width", "batch_size", "optimizer", "device", "executor", "threads", "task")
-"""Fields of a job that are shown; the others keep what the experiment or the Run panel says."""
+"""Visible fields of a job; the others keep the values of the experiment or of the Run panel."""
 QUICK = Field(
     name="quick",
     kind="switch",
     default=False,
-    description="in ten seconds, with fewer measurements",
+    description="measure for ten seconds only, with fewer rounds",
     group="experiment",
     unit="",
     expects="yes or no",
@@ -41,15 +41,15 @@ QUICK = Field(
 
 
 class About(Vertical):
-    """The experiment under the cursor: words, fields, buttons."""
+    """The selected experiment: text, fields, buttons."""
 
     DEFAULT_CSS = """
     About {
         & > VerticalScroll { height: 1fr; scrollbar-size-vertical: 1; }
         & .fields { height: auto; margin-top: 1; }
-        & .own { height: auto; }
-        & > #told { height: auto; max-height: 3; display: none; color: $text-error; }
-        & > #told.-error { display: block; }
+        & .specific { height: auto; }
+        & > #error { height: auto; max-height: 3; display: none; color: $text-error; }
+        & > #error.-visible { display: block; }
         & > #measuring { height: 1; }
         & > #measuring Button { width: auto; min-width: 12; margin: 0 1 0 0; }
     }
@@ -63,7 +63,7 @@ class About(Vertical):
     class Pressed(Message):
         """A button: `measure` or `stop`."""
 
-        what: str
+        button: str
 
     def __init__(self, *, now: Callable[[], float], id: str) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
@@ -71,60 +71,60 @@ class About(Vertical):
         self._words = Words(lambda width: [])
         self._quick = FieldRow(QUICK, False)
         self._job = [FieldRow(field(name), field(name).default) for name in JOB]
-        self._own: dict[str, list[FieldRow]] = {}
-        """Rows of the experiments that have been looked at."""
-        self._bases = {each.name: each.job for each in experiments()}
-        """The job that each measures, where a field says nothing else."""
-        self._put: dict[str, str] = {}
-        """What was put into the fields of the job: whatever else stands there was typed."""
+        self._specific: dict[str, list[FieldRow]] = {}
+        """By experiment that has been selected: the rows of its fields."""
+        self._bases = {experiment.name: experiment.job for experiment in experiments()}
+        """By experiment: the job it measures, unless a field says otherwise; None if it measures no job."""
+        self._suggested: dict[str, str] = {}
+        """Texts that the page wrote into the fields of the job; other texts were typed."""
         self.experiment: Experiment = experiments()[0]
 
     def compose(self) -> ComposeResult:
-        """Words, rows, buttons."""
+        """Text, rows, buttons."""
         with VerticalScroll(can_focus=False):
             yield self._words
             with Vertical(classes="fields"):
-                yield Vertical(classes="own")
+                yield Vertical(classes="specific")
                 yield from self._job
                 yield self._quick
-        yield Static("", id="told", markup=False)
+        yield Static("", id="error", markup=False)
         with Horizontal(id="measuring"):
-            yield Button("Measure", id="measure", variant="success", compact=True, tooltip="Measure it (ctrl+s)")
+            yield Button("Measure", id="measure", variant="success", compact=True, tooltip="Run it (ctrl+s)")
             yield Button("Stop", id="stop", variant="error", compact=True, disabled=True, tooltip="Stop it (ctrl+x)")
 
     # --- showing -----------------------------------------------------------------------------------------
 
-    async def look_at(self, experiment: Experiment, newest: Kept | None) -> None:
-        """Show this one."""
-        if experiment.name not in self._own:
+    async def select(self, experiment: Experiment, newest: SavedResult | None) -> None:
+        """Show another experiment."""
+        if experiment.name not in self._specific:
             rows = [FieldRow(about, about.default) for about in fields(experiment.fields)]
-            self._own[experiment.name] = rows
-            await self.query_one(".own").mount(Vertical(*rows, classes="own"))
+            self._specific[experiment.name] = rows
+            await self.query_one(".specific").mount(Vertical(*rows, classes="specific"))
         self.experiment = experiment
-        for name, rows in self._own.items():
+        for name, rows in self._specific.items():
             for row in rows:
                 row.display = name == experiment.name
         self.border_title = experiment.title
         self._load(self._bases[experiment.name])
-        self.tell(newest)
+        self.show_newest(newest)
         self.say("")
 
-    def tell(self, newest: Kept | None) -> None:
-        """Put the newest result behind what the experiment says of itself."""
-        each, now = self.experiment, self._now()
+    def show_newest(self, newest: SavedResult | None) -> None:
+        """Describe the experiment and its newest result."""
+        experiment, now = self.experiment, self._now()
 
         def words(width: int) -> list[Row]:
             return [
-                *labelled("Measures", [sentence(each.measures)], width),
-                *labelled("Why", [sentence(each.why)], width),
-                *labelled("Reading it", [sentence(each.reading)], width),
+                *labelled("Measures", [sentence(experiment.measures)], width),
+                *labelled("Why", [sentence(experiment.why)], width),
+                *labelled("Reading it", [sentence(experiment.reading)], width),
                 *labelled("Newest", [_newest(newest, now)] if newest else [], width, TEXT if newest else QUIET),
             ]
 
         self._words.show(words)
 
-    def take_job(self, spec: RunSpec) -> None:
-        """Measure this job."""
+    def set_job(self, spec: RunSpec) -> None:
+        """Measure this job; does nothing for experiments that measure no job."""
         if self._bases[self.experiment.name] is None:
             return
         self._bases[self.experiment.name] = spec
@@ -135,7 +135,7 @@ class About(Vertical):
             if base is not None:
                 row.put(getattr(base, row.about.name))
             row.complain("")
-        self._put = self._texts()
+        self._suggested = self._texts()
         self._show_what_applies()
 
     def _show_what_applies(self) -> None:
@@ -145,43 +145,43 @@ class About(Vertical):
             row.display = base is not None and applies(row.about.name, texts)
 
     def show_state(self, measuring: bool, can_measure: bool) -> None:
-        """Enable the buttons that do something now."""
+        """Enable the buttons that work now."""
         self.query_one("#measure", Button).disabled = not can_measure
         self.query_one("#stop", Button).disabled = not measuring
 
     def say(self, text: str) -> None:
-        """An error that belongs to no field."""
-        told = self.query_one("#told", Static)
-        told.set_class(bool(text), "-error")
-        told.update(text)
+        """Show an error below the fields; an empty text hides it."""
+        line = self.query_one("#error", Static)
+        line.set_class(bool(text), "-visible")
+        line.update(text)
 
     def complain(self, name: str, message: str) -> None:
-        """Show an error beside its field, or under the fields if it belongs to none that is shown."""
-        for row in (*self._own.get(self.experiment.name, ()), *self._job):
+        """Show an error at its field, or below the fields if that is not visible."""
+        for row in (*self._specific.get(self.experiment.name, ()), *self._job):
             if row.about.name == name and row.display:
                 row.complain(message)
                 return
         self.say(f"{name}: {message}" if name else message)
 
     def focus_first(self) -> None:
-        """Put the focus on the first entry."""
+        """Focus the first entry."""
         self.query_one("FieldRow Input, FieldRow Select").focus()
 
     # --- reading -----------------------------------------------------------------------------------------
 
     @property
     def quick(self) -> bool:
-        """Whether it is to be measured in ten seconds."""
+        """Whether the experiment measures for ten seconds only."""
         return self._quick.text == "yes"
 
     @quick.setter
     def quick(self, quick: bool) -> None:
         self._quick.put(quick)
 
-    def wanted(self) -> tuple[ExperimentRequest, RunSpec]:
-        """What the fields say. Raises Invalid, after marking the wrong field."""
+    def request(self) -> tuple[ExperimentRequest, RunSpec]:
+        """The experiment and the job of the fields. Marks a wrong field and raises Invalid."""
         self.say("")
-        kind, rows = self.experiment.fields, self._own.get(self.experiment.name, [])
+        kind, rows = self.experiment.fields, self._specific.get(self.experiment.name, [])
         try:
             for row in rows:
                 row.complain("")
@@ -203,7 +203,7 @@ class About(Vertical):
         return spec_from(self._all_texts(base))
 
     def _all_texts(self, base: RunSpec) -> dict[str, str]:
-        """Every field of a run: what is typed, else what the job says, else what suits the data and the model."""
+        """Texts of all fields of a run: typed, else from the job, else the preset for the dataset and the model."""
         texts = texts_of(base) | self._texts()
         if all(texts[name] == show(getattr(base, name)) for name in CHOOSERS):
             return texts
@@ -211,7 +211,7 @@ class About(Vertical):
         free = {
             name
             for name in suits
-            if self._put.get(name, texts[name]) == texts[name] and getattr(base, name) == field(name).default
+            if self._suggested.get(name, texts[name]) == texts[name] and getattr(base, name) == field(name).default
         }
         return texts | {name: show(suits[name]) for name in free}
 
@@ -225,13 +225,13 @@ class About(Vertical):
     def _changed(self, event: Input.Changed | Select.Changed) -> None:
         event.stop()
         base, before = self._bases[self.experiment.name], self._texts()
-        if base is None or not self._put or before == self._put:
+        if base is None or not self._suggested or before == self._suggested:
             return
         for name, text in self._all_texts(base).items():
             row = next((row for row in self._job if row.about.name == name), None)
-            if row is not None and name not in CHOOSERS and before[name] == self._put[name] != text:
+            if row is not None and name not in CHOOSERS and before[name] == self._suggested[name] != text:
                 row.put(parse(name, text))
-                self._put[name] = text
+                self._suggested[name] = text
         self._show_what_applies()
 
     @on(Input.Submitted)
@@ -246,12 +246,12 @@ class About(Vertical):
 
 
 def sentence(text: str) -> str:
-    """With a capital and a full stop; code at its beginning stays as it is."""
+    """`text` with a capital and a full stop."""
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _newest(kept: Kept, now: float) -> str:
-    old = format_age(now - kept.created)
+def _newest(result: SavedResult, now: float) -> str:
+    old = format_age(now - result.created)
     when = "now" if old == "now" else f"{old} ago"
-    return f"{kept.finding or kept.state} ({when})"
+    return f"{result.finding or result.state} ({when})"

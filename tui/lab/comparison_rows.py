@@ -155,7 +155,7 @@ def table(one: Held, width: int) -> list[Row]:
     titles, *texts = [[line[place] for place in kept] for line in lines]
     rows = laid_out(titles, texts, [place > 0 for place in kept], width)
     roles = {1 + place: _role(one, point) for place, point in enumerate(one.points)}
-    rows = [row((text, roles[place])) if place in roles else (text, old) for place, (text, old) in enumerate(rows)]
+    rows = [row((line.text, roles[place])) if place in roles else line for place, line in enumerate(rows)]
     return [*rows, *([row(("not shown: spread", QUIET))] if narrow else [])]
 
 

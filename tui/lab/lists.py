@@ -1,4 +1,4 @@
-"""The two lists of the lab: all experiments, and what is kept of the one under the cursor."""
+"""The two lists of the lab: all experiments, and the results of the selected one."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from epochtop.engine.lab.catalog import experiments
 from epochtop.engine.lab.experiment import Experiment
 from epochtop.engine.protocol.quantities import format_age
 from epochtop.tui.cells.rows import cut
-from epochtop.tui.lab.kept import Keeping, Kept
+from epochtop.tui.lab.saved_results import ResultIndex, SavedResult
 from epochtop.tui.screens.status import MARKS
 
 NAME = 13
-"""Cells of the longest name of an experiment."""
+"""Cells of the longest experiment name."""
 NARROW = 30
-"""Cells below which a list has no room for more than names."""
+"""Cells below which a list shows names only."""
 AGE = 6
+"""Cells of an age."""
 
 
-class _Table(DataTable[Text]):
-    """Lines of text; a cursor over them. The width decides what a line says."""
+class LineTable(DataTable[Text]):
+    """Lines of text with a cursor. `lines` returns them by key, at most as wide as its argument."""
 
     DEFAULT_CSS = """
-    _Table { height: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; background: $background; overflow-x: hidden; }
+    LineTable { height: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; background: $background; overflow-x: hidden; }
     """
 
     def __init__(self, id: str) -> None:  # noqa: A002 - Textual's name
@@ -41,11 +42,11 @@ class _Table(DataTable[Text]):
         self._cells = 0
 
     def on_resize(self) -> None:
-        """Another width, other lines."""
+        """Fit the lines to the new width."""
         self.fill()
 
     def fill(self) -> None:
-        """Show the lines of now; only those that differ are exchanged."""
+        """Show the current lines; only those that differ are replaced."""
         cells = max(10, self.size.width - 1)
         lines = self.lines(cells)
         if cells != self._cells or list(lines) != list(self._lines):
@@ -66,150 +67,151 @@ class _Table(DataTable[Text]):
             self.move_cursor(row=list(lines).index(chosen))
 
     def lines(self, cells: int) -> dict[str, str]:
-        """The lines, each with its key, at most so many cells wide."""
+        """The lines by key, at most `cells` wide."""
         raise NotImplementedError
 
     @property
     def chosen(self) -> str:
-        """The key of the line under the cursor; empty when there is none."""
+        """The key of the selected line; empty if there is none."""
         keys = list(self._lines)
         return keys[self.cursor_row] if 0 <= self.cursor_row < len(keys) else ""
 
     def choose(self, key: str) -> None:
-        """Put the cursor on a line, if it is there."""
+        """Select a line, if it exists."""
         if key in self._lines and key != self.chosen:
             self.move_cursor(row=list(self._lines).index(key))
 
 
-class ExperimentList(_Table):
-    """Name and question of each, and how the newest result of it ended."""
+class ExperimentList(LineTable):
+    """All experiments: the state of the newest result, the name and the question."""
 
     BORDER_TITLE = "Experiments"
     BINDING_GROUP_TITLE = "Experiments"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
-            "enter", "select_cursor", "measure", id="experiments.measure", tooltip="Measure this experiment", show=False
+            "enter", "select_cursor", "measure", id="experiments.measure", tooltip="Run this experiment", show=False
         ),
     ]
 
     @dataclass
     class Moved(Message):
-        """Another experiment is under the cursor."""
+        """Another experiment is selected."""
 
         name: str
 
     def __init__(self, id: str) -> None:  # noqa: A002 - Textual's name
         super().__init__(id)
-        self._newest: dict[str, Kept] = {}
-        self._told = ""
+        self._newest: dict[str, SavedResult] = {}
+        self._reported = ""
+        """The experiment of the last message."""
 
-    def show(self, kept: Sequence[Kept]) -> None:
-        """Mark each experiment with its newest result."""
-        self._newest = {one.experiment: one for one in reversed(kept)}
+    def show(self, results: Sequence[SavedResult]) -> None:
+        """Mark the experiments with the states of their newest results."""
+        self._newest = {result.experiment: result for result in reversed(results)}
         self.fill()
 
     def lines(self, cells: int) -> dict[str, str]:
         """`✓ reads  What reading the loss costs`."""
-        return {each.name: cut(self._line(each, cells), cells) for each in experiments()}
+        return {experiment.name: cut(self._line(experiment, cells), cells) for experiment in experiments()}
 
-    def _line(self, each: Experiment, cells: int) -> str:
-        newest = self._newest.get(each.name)
+    def _line(self, experiment: Experiment, cells: int) -> str:
+        newest = self._newest.get(experiment.name)
         mark = MARKS[newest.state] if newest else " "
         if cells < NARROW:
-            return f"{mark} {each.name}"
-        return f"{mark} {each.name:<{NAME}} {each.title}"
+            return f"{mark} {experiment.name}"
+        return f"{mark} {experiment.name:<{NAME}} {experiment.title}"
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """Tell it once."""
+        """Report a selection once."""
         event.stop()
-        if self.chosen and self.chosen != self._told:
-            self._told = self.chosen
+        if self.chosen and self.chosen != self._reported:
+            self._reported = self.chosen
             self.post_message(self.Moved(self.chosen))
 
 
-class KeptList(_Table):
-    """Results of one experiment, the newest first. With `live` false nothing is read and :meth:`show` is called by hand."""
+class ResultList(LineTable):
+    """Results of one experiment, the newest first. With `live` false nothing is read, and tests call :meth:`show`."""
 
     BORDER_TITLE = "Results"
     BINDING_GROUP_TITLE = "Results"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "open", id="kept.open", tooltip="Show this result; a live one keeps going"),
+        Binding("enter", "select_cursor", "open", id="results.open", tooltip="Open this result; a live one continues"),
         Binding(
             "o",
             "compare",
             "compare",
-            id="kept.compare",
-            tooltip="Compare this result with the shown one, or the shown one with the newest other",
+            id="results.compare",
+            tooltip="Compare with the open result, or the open one with the newest other",
         ),
-        Binding("delete,d", "delete", "delete", id="kept.delete", tooltip="Delete this result, after a question"),
+        Binding("delete,d", "delete", "delete", id="results.delete", tooltip="Delete this result, after a question"),
     ]
 
     @dataclass
     class Listed(Message):
-        """What is kept now, of all experiments."""
+        """The results of all experiments."""
 
-        kept: list[Kept]
+        results: list[SavedResult]
 
         def can_replace(self, message: Message) -> bool:
             """A level: only the newest counts."""
-            return isinstance(message, KeptList.Listed)
+            return isinstance(message, ResultList.Listed)
 
     @dataclass
-    class CompareWanted(Message):
-        """A result is to be held against the shown one."""
+    class Compare(Message):
+        """Compare a result with the open one."""
 
         run_id: str
 
     @dataclass
-    class Unwanted(Message):
-        """A result is to be deleted."""
+    class Delete(Message):
+        """Delete a result."""
 
         run_id: str
 
     def __init__(self, home: Path, *, live: bool, now: Callable[[], float] = time.time, id: str) -> None:  # noqa: A002
         super().__init__(id)
         self._live, self._now = live, now
-        self._keeping, self._reading = Keeping(home), threading.Lock()
-        self._kept: list[Kept] = []
+        self._index, self._reading = ResultIndex(home), threading.Lock()
+        self._results: list[SavedResult] = []
         self._shown = self._against = ""
 
     def look(self) -> None:
-        """Read the folder, in a thread: it may lie on a slow disk."""
+        """Read the folder in a thread: the disk may be slow."""
         if self._live and self._reading.acquire(blocking=False):
             threading.Thread(target=self._read, name="list results", daemon=True).start()
 
     def _read(self) -> None:
         try:
-            self.post_message(self.Listed(self._keeping.list()))
+            self.post_message(self.Listed(self._index.list()))
         finally:
             self._reading.release()
 
-    def show(self, kept: Sequence[Kept], shown: str, against: str = "") -> None:
-        """Show these, all of one experiment; `shown` is the id of the one that is open, `against` of one it is compared with."""
-        self._kept, self._shown, self._against = list(kept), shown, against
+    def show(self, results: Sequence[SavedResult], shown: str, against: str = "") -> None:
+        """Show the results of one experiment; `shown` is the id of the open one, `against` of the one compared with it."""
+        self._results, self._shown, self._against = list(results), shown, against
         self.fill()
-        subtitle = "" if kept else "none yet"
+        subtitle = "" if results else "none yet"
         if self.border_subtitle != subtitle:
             self.border_subtitle = subtitle
 
     def lines(self, cells: int) -> dict[str, str]:
         """`✓ reads-7f3a  finished  2 min ◂`."""
-        return {each.id: cut(self._line(each, cells), cells) for each in self._kept}
+        return {result.id: cut(self._line(result, cells), cells) for result in self._results}
 
-    def _line(self, each: Kept, cells: int) -> str:
-        mark, old = MARKS[each.state], format_age(self._now() - each.created)
-        open_ = "◂" if each.id == self._shown else "▪" if each.id == self._against else ""
+    def _line(self, result: SavedResult, cells: int) -> str:
+        mark, old = MARKS[result.state], format_age(self._now() - result.created)
+        position = "◂" if result.id == self._shown else "▪" if result.id == self._against else ""
         if cells < NARROW:
-            return f"{mark} {each.id.removeprefix(f'{each.experiment}-'):<5} {old:>{AGE}} {open_}"
-        how = "quick" if each.quick and each.state == "finished" else each.state
-        return f"{mark} {each.id:<{NAME + 5}} {how:<8} {old:>{AGE}} {open_}"
+            return f"{mark} {result.id.removeprefix(f'{result.experiment}-'):<5} {old:>{AGE}} {position}"
+        state = "quick" if result.quick and result.state == "finished" else result.state
+        return f"{mark} {result.id:<{NAME + 5}} {state:<8} {old:>{AGE}} {position}"
 
     def action_compare(self) -> None:
-        """Ask for it to be compared."""
+        """Compare the selected result."""
         if self.chosen:
-            self.post_message(self.CompareWanted(self.chosen))
+            self.post_message(self.Compare(self.chosen))
 
     def action_delete(self) -> None:
-        """Ask for it to be deleted."""
+        """Delete the selected result."""
         if self.chosen:
-            self.post_message(self.Unwanted(self.chosen))
+            self.post_message(self.Delete(self.chosen))

@@ -1,141 +1,89 @@
-"""What the Lab page does with results: hold one against another, export the rows of one, delete one.
-
-Abstract: which results there are, and what is shown of them, is the page's.
-"""
+"""What the Lab page does with results: compare two, export the rows of one, delete one. Knows no widget."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from pathlib import Path
 
-from textual import on, work
-from textual.screen import Screen
-
 from epochtop.engine.lab.comparison import Comparison
-from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import delete
 from epochtop.engine.runs.paths import lab_home
 from epochtop.engine.runs.reader import is_alive
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.lab.comparison_rows import page, sides, title
-from epochtop.tui.lab.kept import Kept
-from epochtop.tui.lab.lists import KeptList
+from epochtop.tui.lab.saved_results import SavedResult
 from epochtop.tui.lab.stage import LabStage
 
 
-class ResultsScreen(Screen[None]):
-    """Has a stage of one result or two, and a list of what is kept."""
+class Results:
+    """The results in one home folder, and the ones on `stage`."""
 
-    home: Path
-    stage: LabStage
-    kept: KeptList
-    every: list[Kept]
-    """All that is kept as it was last listed, the newest first."""
+    def __init__(self, home: Path, stage: LabStage) -> None:
+        self._folder, self._stage = lab_home(home), stage
+        self.listed: list[SavedResult] = []
+        """All results as last listed, the newest first."""
+        self._page: tuple[Comparison, object, list[Row]] | None = None
+        """The rows of a comparison, and the comparison and size they were made for."""
 
-    _page: tuple[Comparison, object, list[Row]] | None = None
-    """The rows of a comparison, and what they were made for."""
+    def of(self, experiment: str) -> list[SavedResult]:
+        """The results of one experiment, the newest first."""
+        return [result for result in self.listed if result.experiment == experiment]
 
-    # --- what the page has to do -------------------------------------------------------------------------
+    def newest(self, experiment: str) -> SavedResult | None:
+        """The newest result of an experiment."""
+        return next(iter(self.of(experiment)), None)
 
-    @abstractmethod
-    def show_stage(self, *, turn: bool) -> None:
-        """Draw what is on the stage now, from its beginning; `turn` shows that side of the page."""
-
-    @abstractmethod
-    def show_nothing(self) -> None:
-        """No result is shown."""
-
-    @abstractmethod
-    def list_kept(self, kept: list[Kept]) -> None:
-        """Show what is kept."""
+    def path(self, run_id: str) -> Path:
+        """The run directory of a result."""
+        return self._folder / run_id
 
     # --- comparing ---------------------------------------------------------------------------------------
 
     def heading(self) -> str:
-        """Which result is shown, or which two."""
-        comparison, shown = self.stage.comparison, self.stage.shown
+        """Title of the open result, or of both compared ones."""
+        comparison, shown = self._stage.comparison, self._stage.shown
         if comparison is not None:
             return title(comparison)
-        return f"Result · {shown.state.name}" if shown else "Result"
+        return f"Result · {shown.name}" if shown else "Result"
 
-    def comparison_rows(self, found: Comparison, width: int, height: int, now: float) -> list[Row]:
-        """What there is to say of two results; made anew only when that has changed, as it costs over 10 ms."""
-        key = width, height, [text for text, _ in sides(found, width, now)]
-        if self._page is None or self._page[0] is not found or self._page[1] != key:
-            self._page = found, key, page(found, width, height, now)
+    def comparison_rows(self, comparison: Comparison, width: int, height: int, now: float) -> list[Row]:
+        """The comparison as rows; reused until it or the size changes, because they take over 10 ms."""
+        key = width, height, [text for text, _ in sides(comparison, width, now)]
+        if self._page is None or self._page[0] is not comparison or self._page[1] != key:
+            self._page = comparison, key, page(comparison, width, height, now)
         return self._page[2]
 
-    @on(KeptList.CompareWanted)
-    def _compare(self, event: KeptList.CompareWanted) -> None:
-        """The shown one with the one under the cursor; with the newest other where both are the same."""
-        shown, against = self.stage.shown, self.stage.against
-        if shown is None:
-            return
-        if against is not None and event.run_id in (against.run.name, shown.run.name):
-            self.stop_comparing()
-            return
-        other = event.run_id if event.run_id != shown.run.name else self._newest_beside(shown.state.asked.name)
-        if not other:
-            self.notify("this is the only result of this experiment; a second one can be compared with it")
-            return
-        try:
-            self.stage.compare(lab_home(self.home) / other)
-        except Invalid as error:
-            self.notify(error.message, title="cannot compare", severity="error")
-            return
-        self.show_stage(turn=True)
+    def is_compared(self, run_id: str) -> bool:
+        """Whether a comparison is open that has this result."""
+        shown, against = self._stage.shown, self._stage.against
+        return shown is not None and against is not None and run_id in (against.run.name, shown.run.name)
 
-    def _newest_beside(self, experiment: str) -> str:
-        shown = self.stage.shown.run.name if self.stage.shown else ""
-        return next((each.id for each in self.every if each.experiment == experiment and each.id != shown), "")
+    def partner(self, run_id: str) -> str:
+        """The result to compare the open one with: `run_id`, or the newest other of the experiment if that is the open one.
 
-    def stop_comparing(self) -> bool:
-        """Show the one result alone again. True if there were two."""
-        if self.stage.against is None:
-            return False
-        self.stage.close_against()
-        self.show_stage(turn=False)
-        return True
+        Empty if there is no other.
+        """
+        shown = self._stage.shown
+        assert shown is not None
+        if run_id != shown.run.name:
+            return run_id
+        return next((result.id for result in self.of(shown.state.asked.name) if result.id != run_id), "")
 
     # --- files -------------------------------------------------------------------------------------------
 
-    def action_export(self) -> None:
-        """Write the rows into the folder epochtop was started in."""
-        from epochtop.tui.lab.kept import export_rows
+    def export(self) -> Path:
+        """Write the rows of the open result as CSV into the folder where epochtop was started. Raises Invalid."""
+        from epochtop.tui.lab.saved_results import export_rows
 
-        if self.stage.shown is None:
-            return
-        path = Path.cwd() / f"{self.stage.shown.run.name}.csv"
-        try:
-            export_rows(self.stage.shown.run, "csv", str(path))
-        except Invalid as error:
-            self.notify(str(error), title="not exported", severity="error")
-            return
-        self.notify(str(path), title="exported")
+        assert self._stage.shown is not None
+        path = Path.cwd() / f"{self._stage.shown.run.name}.csv"
+        export_rows(self._stage.shown.run, "csv", str(path))
+        return path
 
-    @on(KeptList.Unwanted)
-    @work
-    async def _unwanted(self, event: KeptList.Unwanted) -> None:
-        from epochtop.tui.forms.dialogs import Question
+    def is_running(self, run_id: str) -> bool:
+        """Whether the experiment is still measuring."""
+        return is_alive(self.path(run_id))
 
-        if is_alive(lab_home(self.home) / event.run_id):
-            self.notify(f"{event.run_id} is still measuring; ctrl+x ends it", severity="warning")
-            return
-        text = f"Delete {event.run_id} with its rows and its verdict? It cannot be brought back."
-        if await self.app.push_screen_wait(Question(text, (("cancel", "Keep"), ("delete", "Delete")))) != "delete":
-            return
-        try:
-            delete(lab_home(self.home) / event.run_id)
-        except Invalid as error:
-            self.notify(error.message, title="not deleted", severity="error")
-            return
-        self.forget(event.run_id)
-
-    def forget(self, run_id: str) -> None:
-        """A result is gone."""
-        if self.stage.against is not None and self.stage.against.run.name == run_id:
-            self.stop_comparing()
-        if self.stage.shown is not None and self.stage.shown.run.name == run_id:
-            self.show_nothing()
-        self.list_kept([each for each in self.every if each.id != run_id])
-        self.kept.look()
+    def delete(self, run_id: str) -> None:
+        """Delete a result. Raises Invalid."""
+        delete(self.path(run_id))
+        self.listed = [result for result in self.listed if result.id != run_id]

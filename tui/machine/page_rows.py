@@ -1,54 +1,65 @@
-"""The rows of the full page about a machine: everything, with its meaning and with the reason for what is unknown.
+"""The rows of the full page about a machine: every fact, with its meaning, or the reason why it is unknown.
 
-Pure functions of facts, so a test reads characters. Must not import Textual.
+Pure functions of facts, so that tests read characters. Never imports Textual.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import zip_longest
 
-from epochtop.engine.hardware import Fact, Machine, cpu_meaning, software_fit
-from epochtop.engine.protocol.quantities import format_bytes, format_gib
-from epochtop.engine.protocol.requests import Ready
-from epochtop.tui.cells.gauges import UNKNOWN, Gauge, Row, Span, graph, percent, used_of
-from epochtop.tui.machine.fact_rows import LABEL, fact_rows, heading, told
-from epochtop.tui.machine.gpu_rows import gpu_rows
-from epochtop.tui.machine.rows import cores_and_threads, processor
+from epochtop.engine.hardware import Fact, Machine, cpu_meaning
+from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes
+from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.gauges import GRAPH, STALE, Gauge, graph, percent, used_of
+from epochtop.tui.cells.rows import BAD, EMPTY, QUIET, STRONG, TEXT, captioned, joined, recolored, row
+from epochtop.tui.machine.facts import (
+    AnyFact,
+    FindingKind,
+    caches,
+    clocks,
+    compatibility,
+    cores_and_threads,
+    driver_text,
+    fact_text,
+    limits_note,
+    processor,
+    software,
+)
+from epochtop.tui.machine.gpu_rows import LABEL, fact_rows, gpu_rows, heading
 from epochtop.tui.machine.view import MachineView
 from epochtop.tui.state.telemetry import RunTelemetry
 
 TWO_COLUMNS = 110
-"""From this width on processor and GPU stand side by side."""
+"""Minimum width for processor and GPU next to each other."""
 GAP = 3
+"""Blank cells between the columns."""
+FINDING_ROLES: dict[FindingKind, int] = {"problem": BAD, "fix": TEXT, "fine": STRONG}
 
 
 def sheet(view: MachineView, width: int) -> list[Row]:
     """Every row at `width`."""
     if view.machine is None:
-        return [(Span("reading the machine …", "unknown"),)]
-    if width < TWO_COLUMNS:
-        return [
-            *host_rows(view, width),
-            (),
-            *gpu_rows(view, width),
-            (),
-            *software_rows(view, width),
-            *run_rows(view, width),
-        ]
+        return [row(("reading the machine …", QUIET))]
+    rows = _one_column(view, width) if width < TWO_COLUMNS else _two_columns(view, width)
+    return [recolored(line, STALE) for line in rows] if view.stale else rows
+
+
+def _one_column(view: MachineView, width: int) -> list[Row]:
+    sections = (host_rows(view, width), gpu_rows(view, width), software_rows(view, width))
+    rows = [line for section in sections for line in (*section, EMPTY)]
+    return [*rows[:-1], *run_rows(view, width)]
+
+
+def _two_columns(view: MachineView, width: int) -> list[Row]:
     left_width = (width - GAP) // 2
     right_width = width - GAP - left_width
     left, right = host_rows(view, left_width), gpu_rows(view, right_width)
-    if view.gpu is None:  # there is room beside the processor
-        right += [(), *software_rows(view, right_width), *run_rows(view, right_width)]
+    if view.gpu is None:  # the column of the processor is the longer one
+        right += [EMPTY, *software_rows(view, right_width), *run_rows(view, right_width)]
     else:
-        left += [(), *software_rows(view, left_width), *run_rows(view, left_width)]
-    return [_side_by_side(one, other, left_width) for one, other in zip_longest(left, right, fillvalue=())]
-
-
-def _side_by_side(left: Row, right: Row, width: int) -> Row:
-    room = width + GAP - sum(len(span.text) for span in left)
-    return (*left, Span(" " * room, "label"), *right) if right else left
+        left += [EMPTY, *software_rows(view, left_width), *run_rows(view, left_width)]
+    return [joined(*pair, left_width + GAP) for pair in zip_longest(left, right, fillvalue=EMPTY)]
 
 
 # --- host -------------------------------------------------------------------------------------------------
@@ -60,59 +71,32 @@ def host_rows(view: MachineView, width: int) -> list[Row]:
     assert machine is not None
     assert cpu is not None
     rows = [heading("Processor", width), *fact_rows("Model", processor(machine), width)]
-    rows += fact_rows("Generation", told(cpu.generation), width, _style(cpu.generation))
+    rows += fact_rows("Generation", fact_text(cpu.generation), width, _role(cpu.generation))
     sockets = f"{cpu.sockets.value} socket{'s' * (cpu.sockets.value != 1)} · " if cpu.sockets.value else ""
     rows += fact_rows("Cores", sockets + cores_and_threads(machine, 999), width)
     if note := limits_note(machine):
         rows += fact_rows("Limits", note, width)
     rows += fact_rows("Clock", clocks(machine), width)
     vectors = cpu.vector_instructions
-    rows += fact_rows(
-        "Instructions", ", ".join(vectors.value) if vectors.value else told(Fact[str](reason=vectors.reason)), width
-    )
+    instructions = ", ".join(vectors.value) if vectors.value else f"{UNKNOWN} {vectors.reason}"
+    rows += fact_rows("Instructions", instructions, width)
     rows += fact_rows("Caches", caches(machine), width)
-    rows += fact_rows("Good for", cpu_meaning(machine), width, "good")
+    rows += fact_rows("Good for", cpu_meaning(machine), width, STRONG)
     return [*rows, *host_gauges(view, machine, width)]
 
 
-def limits_note(machine: Machine) -> str:
-    """A plain word where a container or a batch system lends less than the host has; empty where it does not."""
-    lent = []
-    if machine.usable_cpus_reason:
-        lent.append(f"{machine.usable_cpus} of {machine.cpu.threads} threads ({machine.usable_cpus_reason})")
-    if machine.usable_memory_reason:
-        total, usable = format_gib(machine.memory_bytes), format_gib(machine.usable_memory_bytes)
-        lent.append(f"{usable} of {total} GiB memory ({machine.usable_memory_reason})")
-    if not lent:
-        return ""
-    kind = machine.container
-    return f"this {f'{kind} container' if kind not in ('', 'container') else 'container or job'} may use {' and '.join(lent)}"
-
-
-def clocks(machine: Machine) -> str:
-    """`2.5 GHz base · 3.9 GHz at most`."""
-    base, most = machine.cpu.base_clock_mhz, machine.cpu.max_clock_mhz
-    if base.value is None and most.value is None:
-        return f"{UNKNOWN} {base.reason}"
-    said = [f"{fact.value / 1000:.1f} GHz {name}" for name, fact in (("base", base), ("at most", most)) if fact.value]
-    return " · ".join(said)
-
-
-def caches(machine: Machine) -> str:
-    """`L1 2 × 32 KiB data, 2 × 32 KiB instruction · L3 35.8 MiB`."""
-    known = machine.cpu.caches
-    if not known.value:
-        return f"{UNKNOWN} {known.reason}"
-    levels: dict[int, list[str]] = {}
-    for cache in known.value:
-        times = f"{cache.count} × " if cache.count > 1 else ""
-        kind = "" if cache.kind == "unified" else f" {cache.kind}"
-        levels.setdefault(cache.level, []).append(f"{times}{format_bytes(cache.size_bytes)}{kind}")
-    return " · ".join(f"L{level} {', '.join(each)}" for level, each in levels.items())
-
-
 def host_gauges(view: MachineView, machine: Machine, width: int) -> list[Row]:
-    """Two minutes of CPUs, memory, swap and the engine's process."""
+    """The last two minutes of CPUs, memory, swap and the engine's process."""
+    gauges = _host_gauges(view, machine)
+    column = max(gauge.width for gauge in gauges)
+    rows = [gauge.row(width, column, LABEL) for gauge in gauges]
+    rows[1:1] = core_rows(view, width)
+    if view.sample and view.sample.swap_total_bytes.value is None:
+        rows += fact_rows("Swap", fact_text(view.sample.swap_total_bytes), width, QUIET)
+    return rows
+
+
+def _host_gauges(view: MachineView, machine: Machine) -> Sequence[Gauge]:
     sample, histories = view.sample, view.histories
     load = sample.cpu_percent if sample else Fact[float](reason="")
     used = sample.memory_used_bytes if sample else None
@@ -129,78 +113,37 @@ def host_gauges(view: MachineView, machine: Machine, width: int) -> list[Row]:
         numbers = (percent(engine.cpu_percent), f"{memory:>9}")
         reason = engine.memory_bytes.reason
         gauges.append(Gauge("Engine", lambda room: histories.graph("engine", room), numbers, reason))
-    column = max(gauge.width for gauge in gauges)
-    rows = [gauge.row(width, column, LABEL) for gauge in gauges]
-    rows[1:1] = core_rows(view, width)
-    if sample and sample.swap_total_bytes.value is None:
-        rows += fact_rows("Swap", told(sample.swap_total_bytes), width, "unknown")
-    return rows
+    return gauges
 
 
 def core_rows(view: MachineView, width: int) -> list[Row]:
-    """One block a CPU that this process may run on."""
+    """A block character per CPU that this process may run on."""
     loads = graph(core.percent for core in view.sample.core_percents) if view.sample else ""
     room = max(1, width - LABEL)
-    return [
-        (Span(("" if start else "Each CPU").ljust(LABEL), "label"), Span(loads[start : start + room], "graph"))
-        for start in range(0, len(loads), room)
-    ]
+    lines = [loads[start : start + room] for start in range(0, len(loads), room)]
+    return captioned("Each CPU", lines, LABEL, GRAPH)
 
 
-def _style(fact: Fact[str] | Fact[int] | Fact[float]) -> str:
-    return "value" if fact.value is not None else "unknown"
+def _role(fact: AnyFact) -> int:
+    return TEXT if fact.value is not None else QUIET
 
 
 # --- software ---------------------------------------------------------------------------------------------
 
 
 def software_rows(view: MachineView, width: int) -> list[Row]:
-    """Python, torch, CUDA, cuDNN and driver, and what of it does not fit."""
-    rows = [heading("Software", width)]
+    """Python, torch, CUDA, cuDNN and driver, and which versions are incompatible."""
     machine, ready = view.machine, view.ready
     assert machine is not None
+    rows = [heading("Software", width)]
     if ready is None:
-        rows += fact_rows("torch", f"{UNKNOWN} the engine has not told yet", width, "unknown")
-    else:
-        for label, text in software(ready):
-            rows += fact_rows(label, text, width)
-    if machine.gpus or machine.driver_version.value:
-        rows += fact_rows(
-            "Driver", f"{told(machine.driver_version)} · runs CUDA up to {told(machine.cuda_version)}", width
-        )
-    return [*rows, *_findings(machine, ready, width)] if ready else rows
-
-
-def software(ready: Ready) -> Iterable[tuple[str, str]]:
-    """Label and words of each program that a standby has told of."""
-    yield "Python", ready.python_version or UNKNOWN
-    built = (
-        f"CUDA {ready.cuda_version}"
-        if ready.cuda_version
-        else f"ROCm {ready.hip_version}"
-        if ready.hip_version
-        else "the CPU only"
-    )
-    yield "torch", f"{ready.torch_version}, built for {built}"
-    yield "cuDNN", cudnn(ready.cudnn_version) if ready.cudnn_version else f"{UNKNOWN} this torch has none"
-    yield "Devices", ", ".join(f"{device.device} ({device.name})" for device in ready.devices)
-
-
-def cudnn(version: int) -> str:
-    """`9.1.0` of 90100, `8.0.5` of 8005."""
-    major = version // 10_000 if version >= 10_000 else version // 1000
-    rest = version - major * (10_000 if version >= 10_000 else 1000)
-    return f"{major}.{rest // 100}.{rest % 100}"
-
-
-def _findings(machine: Machine, ready: Ready, width: int) -> list[Row]:
-    found = software_fit(ready, machine)
-    if not found:
-        return fact_rows("Fit", "all of it fits together", width, "good")
-    rows = []
-    for finding in found:
-        rows += fact_rows("Does not fit", finding.text, width, "bad")
-        rows += fact_rows("mend it with", finding.command, width) if finding.command else []
+        rows += fact_rows("torch", f"{UNKNOWN} not reported by the engine yet", width, QUIET)
+    for label, text in software(ready) if ready else ():
+        rows += fact_rows(label, text, width)
+    if driver := driver_text(machine):
+        rows += fact_rows("Driver", driver, width)
+    for label, text, kind in compatibility(machine, ready) if ready else ():
+        rows += fact_rows(label, text, width, FINDING_ROLES[kind])
     return rows
 
 
@@ -209,21 +152,17 @@ def _findings(machine: Machine, ready: Ready, width: int) -> list[Row]:
 
 def run_rows(view: MachineView, width: int) -> list[Row]:
     """How busy the device was during the run on the screen."""
-    if view.run is None or not view.run.count:
+    run, rows = view.run, [EMPTY, heading("Displayed run", width)]
+    if run is None or not run.count:
         return []
-    rows = [(), heading("The run on the screen", width)]
-    room = width - LABEL
-    for label, name, most in (("GPU load", "gpu_percent", 100.0), ("Engine CPU", "engine_cpu_percent", _cpus(view))):
-        if view.run.figures[name].mean is not None:
-            rows.append((Span(label.ljust(LABEL), "label"), Span(run_graph(view.run, name, most, room), "graph")))
-    rows += fact_rows("In all", view.run.summary(), width)
-    return [*rows, *(fact_rows("Memory", view.run_memory.removeprefix("memory: "), width) if view.run_memory else [])]
+    cpus = 100.0 * (view.machine.usable_cpus if view.machine else 1)
+    for label, name, full in (("GPU load", "gpu_percent", 100.0), ("Engine CPU", "engine_cpu_percent", cpus)):
+        if run.figures[name].mean is not None:
+            rows += captioned(label, [run_graph(run, name, full, width - LABEL)], LABEL, GRAPH)
+    rows += fact_rows("Summary", run.summary(), width)
+    return [*rows, *(fact_rows("Memory", view.run_memory, width) if view.run_memory else [])]
 
 
-def _cpus(view: MachineView) -> float:
-    return 100.0 * (view.machine.usable_cpus if view.machine else 1)
-
-
-def run_graph(run: RunTelemetry, name: str, most: float, room: int) -> str:
-    """The whole run, from its beginning on the left."""
-    return graph(None if value is None else 100 * value / most for value in run.history(name, room))
+def run_graph(run: RunTelemetry, name: str, full: float, room: int) -> str:
+    """The whole run, with its beginning at the left. `full` is the value of a full block."""
+    return graph(None if value is None else 100 * value / full for value in run.history(name, room))

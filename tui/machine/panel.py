@@ -1,7 +1,7 @@
-"""The machine panel: what this machine is, once, and how busy it is, every second.
+"""The machine panel: what this machine is, and how busy it is, every second.
 
-Sensors are read in a thread of their own, which imports what it needs after the first paint; the panel
-repaints only cells whose text changed. It must never read a sensor on the event loop: a sick GPU can hang.
+A separate thread reads the sensors. It imports what it needs after the first paint. The panel repaints only cells
+that changed. It never reads a sensor on the event loop, because a faulty GPU can block the read.
 """
 
 from __future__ import annotations
@@ -11,89 +11,76 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
-from rich.segment import Segment
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.message import Message
 from textual.signal import Signal
-from textual.strip import Strip
-from textual.widget import Widget
 
 from epochtop.engine.hardware import Machine, Sample
+from epochtop.engine.protocol.quantities import UNKNOWN
 from epochtop.engine.protocol.requests import Ready
-from epochtop.tui.cells.gauges import Row, Span, cut
+from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.gauges import STALE
+from epochtop.tui.cells.rows import EMPTY, QUIET, cut, fitted, recolored, row
+from epochtop.tui.cells.view import CellWidget
+from epochtop.tui.machine.facts import gpus_are_old
 from epochtop.tui.machine.reasons import reasons
-from epochtop.tui.machine.rows import blocks, compact_height, fit, gpus_are_old
+from epochtop.tui.machine.rows import blocks, compact_height, fit
 from epochtop.tui.machine.source import Source, ThisMachine
 from epochtop.tui.machine.view import MachineView
 from epochtop.tui.state.telemetry import RunTelemetry
 
 INTERVAL_S = 1.0
 STALE_AFTER_S = 3.0
-
-_WAITING: Row = (Span("reading the machine …", "unknown"),)
-STYLES = ("value", "label", "graph", "unknown", "stale", "heading", "bad", "good")
-STYLE_RULES = """
-        & > .machine--value { color: $text; }
-        & > .machine--label { color: $text-muted; }
-        & > .machine--graph { color: $text-primary; }
-        & > .machine--unknown { color: $text-muted; }
-        & > .machine--stale { color: $text-disabled; }
-        & > .machine--heading { color: $text-muted; text-style: bold; }
-        & > .machine--bad { color: $text-error; }
-        & > .machine--good { color: $text; text-style: bold; }
-"""
-"""Colors of a row's parts, for every widget that paints rows about the machine."""
+NO_RESPONSE = "no response from the sensors"
 
 
-class MachinePanel(Widget, can_focus=True):
-    """Identity lines and gauges of one machine; enter opens all there is to know.
+class MachinePanel(CellWidget, can_focus=True):
+    """Identity and gauges of one machine; enter opens the full page.
 
-    With `live` false nothing is read and :meth:`show_machine` and :meth:`show_sample` are called by hand.
-    `clock` gives seconds; one that is not live has none that goes, so that nothing it shows ages.
+    With `live` false the panel reads nothing; call :meth:`show_machine` and :meth:`show_sample` instead.
+    `clock` returns seconds. By default it stands still in a panel that is not live, so that nothing becomes stale.
     """
 
-    DEFAULT_CSS = f"""
-    MachinePanel {{
+    DEFAULT_CSS = """
+    MachinePanel {
         height: auto;
         min-height: 6;
-        {STYLE_RULES}
-    }}
+    }
     """
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"machine--{style}" for style in STYLES}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open_page", "all of it", id="machine.page", tooltip="Everything about this machine"),
-        Binding("left", "select(-1)", "GPU before", id="machine.before", tooltip="Show the GPU before", show=False),
+        Binding("enter", "open_page", "details", id="machine.page", tooltip="Show everything about this machine"),
+        Binding("left", "select(-1)", "previous GPU", id="machine.before", tooltip="Show the previous GPU", show=False),
         Binding("right", "select(1)", "next GPU", id="machine.next", tooltip="Show the next GPU", show=False),
     ]
 
     class Identified(Message):
-        """The machine is known."""
+        """The machine was identified."""
 
         def __init__(self, machine: Machine) -> None:
             super().__init__()
             self.machine = machine
 
     class Sampled(Message):
-        """A second has passed. A newer sample replaces one that nobody has looked at."""
+        """A new sample. It replaces an older one that is still in the queue."""
 
         def __init__(self, sample: Sample) -> None:
             super().__init__()
             self.sample = sample
 
         def can_replace(self, message: Message) -> bool:
-            """A level, not data: only the newest counts."""
+            """Whether a newer sample is in the queue; only the newest counts."""
             return isinstance(message, MachinePanel.Sampled)
 
     class Refused(Message):
-        """The machine could not be read at all."""
+        """The sensors cannot be read at all."""
 
         def __init__(self, reason: str) -> None:
             super().__init__()
             self.reason = reason
 
     class Opened(Message):
-        """All there is to know is wanted."""
+        """The user asked for the full page."""
 
     def __init__(
         self,
@@ -114,12 +101,11 @@ class MachinePanel(Widget, can_focus=True):
         self._stop = threading.Event()
         self._sampled_s: float | None = None
         self._refusal = ""
-        self._rows: list[Row] = []
 
     # --- reading, in a thread -----------------------------------------------------------------------------
 
     def on_mount(self) -> None:
-        """Start reading once the first frame is out."""
+        """Start reading after the first frame."""
         if self._live:
             self.call_after_refresh(self._start)
             self.set_interval(INTERVAL_S, self.check_age)
@@ -139,12 +125,12 @@ class MachinePanel(Widget, can_focus=True):
             self._post(self.Identified(machine))
             while not stop.is_set():
                 sample = source.sample()
-                if sample.gpu_count != len(machine.gpus):  # the driver woke late, or lost a card
+                if sample.gpu_count != len(machine.gpus):  # the driver woke late, or lost a GPU
                     machine = source.identify()
                     self._post(self.Identified(machine))
                 self._post(self.Sampled(sample))
                 stop.wait(INTERVAL_S)
-        except Exception as error:  # whatever a driver does, the app lives and says so
+        except Exception as error:  # a failing driver must not end the app
             self._post(self.Refused(f"{type(error).__name__}: {error}"))
 
     def _post(self, message: Message) -> None:
@@ -162,7 +148,7 @@ class MachinePanel(Widget, can_focus=True):
         self.show_sample(message.sample)
 
     def on_machine_panel_refused(self, message: Refused) -> None:
-        """Show why there is nothing to show."""
+        """Show why the sensors cannot be read."""
         self._refusal = message.reason
         self._sampled_s = float("-inf")
         self._update()
@@ -171,7 +157,7 @@ class MachinePanel(Widget, can_focus=True):
 
     @property
     def is_stale(self) -> bool:
-        """Whether what is shown is older than three seconds."""
+        """Whether the newest sample is older than :data:`STALE_AFTER_S`."""
         return self._sampled_s is not None and self._clock() - self._sampled_s > STALE_AFTER_S
 
     def show_machine(self, machine: Machine) -> None:
@@ -182,37 +168,37 @@ class MachinePanel(Widget, can_focus=True):
         self.refresh(layout=True)
 
     def show_sample(self, sample: Sample) -> None:
-        """Show how busy it is and add it to the graphs."""
+        """Show how busy the machine is, and extend the graphs."""
         self._sampled_s = self._clock()
         self.view.add(sample)
         self._update()
 
     def show_software(self, ready: Ready) -> None:
-        """What a standby engine has told of torch and its devices."""
+        """Show what an engine reports about torch and its devices."""
         self.view.ready = ready
         self._update()
 
     def show_run(self, telemetry: RunTelemetry | None, memory: str, engine_pid: int | None) -> None:
-        """The run that is on the screen: how busy it was, the memory it held, and its engine while it lives here."""
+        """Show how busy the device was during the displayed run, its memory, and its engine if it runs on this machine."""
         self.view.run, self.view.run_memory = telemetry, memory
         self.source.watch_engine(engine_pid)
 
     def action_select(self, by: int) -> None:
-        """Move over the GPUs."""
+        """Select the GPU that is `by` positions further."""
         self.view.select(by)
         self._update()
 
     def action_open_page(self) -> None:
-        """Ask for everything about the machine."""
+        """Open the full page."""
         self.post_message(self.Opened())
 
     def check_age(self) -> None:
-        """Mark values that are no longer fresh."""
+        """Mark figures that have become stale."""
         if self.is_stale != self.has_class("-stale"):
             self._update()
 
     def on_resize(self) -> None:
-        """Lay the rows out for the new size."""
+        """Lay out for the new size."""
         self._update()
 
     def on_focus(self) -> None:
@@ -220,66 +206,40 @@ class MachinePanel(Widget, can_focus=True):
         self._update()
 
     def on_blur(self) -> None:
-        """Take the mark away."""
+        """Remove the mark."""
         self._update()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Rows of identity and gauges; a taller panel shows more."""
+        """Rows for identity and gauges; a taller panel shows more."""
         return compact_height(self.view.machine, width) if self.view.machine else 6
 
     def _update(self) -> None:
-        stale = self.is_stale
-        if stale != self.has_class("-stale"):
-            self.set_class(stale, "-stale")
-            self.refresh()
-        subtitle = "stale" if stale else "GPU: no answer" if gpus_are_old(self.view.sample) else None
+        self.view.stale = self.is_stale
+        self.set_class(self.view.stale, "-stale")
+        subtitle = "stale" if self.view.stale else "GPU: no response" if gpus_are_old(self.view.sample) else None
         if subtitle != (self.border_subtitle or None):
             self.border_subtitle = subtitle
-        self._explain(stale)
-        old, self._rows = self._rows, self._lay_out(self.size)
-        for y in range(max(len(old), len(self._rows))):
-            if cells := changed_cells(old[y] if y < len(old) else (), self._rows[y] if y < len(self._rows) else ()):
-                self.refresh(Region(cells[0], y, cells[1] - cells[0], 1))
-        self.view.stale = stale
+        self._explain()
+        self.paint(self._lay_out(self.size))
         self.changed.publish(self.view)
 
     def _lay_out(self, size: Size) -> list[Row]:
+        rows = self._text_rows(size)[: size.height]
+        rows += [EMPTY] * (size.height - len(rows))
+        return [fitted(recolored(line, STALE) if self.view.stale else line, size.width) for line in rows]
+
+    def _text_rows(self, size: Size) -> list[Row]:
         view = self.view
         if view.machine is None:
-            reason = self._refusal or "no answer from the sensors"
-            return [(Span(cut(f"— {reason}", size.width), "unknown"),)] if self.is_stale else [_WAITING]
-        found = blocks(view.machine, view.sample, view.histories, size.width, view.selected, self.has_focus)
-        return fit(found, size.width, size.height)
+            reason = f"{UNKNOWN} {self._refusal or NO_RESPONSE}" if view.stale else "reading the machine …"
+            return [row((cut(reason, size.width), QUIET))]
+        candidates = blocks(view.machine, view.sample, view.histories, size.width, view.selected, self.has_focus)
+        return fit(candidates, size.width, size.height)
 
-    def _explain(self, stale: bool) -> None:
+    def _explain(self) -> None:
         lines = reasons(self.view.machine, self.view.sample)
-        if stale:
-            lines.insert(0, self._refusal or f"no answer from the sensors for over {STALE_AFTER_S:.0f} s")
+        if self.view.stale:
+            lines.insert(0, self._refusal or f"{NO_RESPONSE} for over {STALE_AFTER_S:.0f} s")
         text = "\n".join(lines) or None
         if text != self.tooltip:
             self.tooltip = text
-
-    def render_line(self, y: int) -> Strip:
-        """One row, padded to the width of the panel."""
-        base = self.visual_style.rich_style
-        row = self._rows[y] if y < len(self._rows) else ()
-        return Strip(segments(self, row, self.has_class("-stale"))).adjust_cell_length(self.size.width, base)
-
-
-def segments(widget: Widget, row: Row, stale: bool) -> list[Segment]:
-    """The spans of a row in the widget's styles; values of a machine that does not answer in one of their own."""
-    found = []
-    for span in row:
-        style = "stale" if stale and span.style in ("value", "graph") else span.style
-        if span.text:
-            found.append(Segment(span.text, widget.get_visual_style(f"machine--{style}").rich_style))
-    return found
-
-
-def changed_cells(old: Row, new: Row) -> tuple[int, int] | None:
-    """First and last cell (exclusive) that differ between two rows; None where none does."""
-    before, after = ([(letter, span.style) for span in row for letter in span.text] for row in (old, new))
-    width = max(len(before), len(after))
-    before, after = ([*row, *[(" ", "")] * (width - len(row))] for row in (before, after))
-    places = [place for place in range(width) if before[place] != after[place]]
-    return (places[0], places[-1] + 1) if places else None

@@ -1,4 +1,4 @@
-"""Where the facts of a machine come from: a thread of the panel asks, never the event loop."""
+"""Where the facts of a machine come from. Called from the panel's thread, never from the event loop."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from epochtop.engine.hardware import Machine, Sample, Sampler, identify
 
 
 class Source(Protocol):
-    """Where the facts come from. Asked from one thread only; may be slow, may hang."""
+    """A source of facts. Its readers run in one thread only; they may be slow and may hang."""
 
     def identify(self) -> Machine:
-        """What the machine is."""
+        """Identify the machine."""
 
     def sample(self) -> Sample:
-        """How busy it is now."""
+        """How busy the machine is now."""
 
     def watch_engine(self, pid: int | None) -> None:
-        """Whose share of the machine is wanted; called from the event loop."""
+        """Include the process `pid` in samples, or none; called from the event loop."""
 
 
 class ThisMachine:
-    """The machine that the app runs on."""
+    """The machine the app runs on."""
 
     def __init__(self) -> None:
         self._sampler: Sampler | None = None
         self._engine_pid: int | None = None
 
     def identify(self) -> Machine:
-        """What the machine is."""
+        """Identify the machine."""
         return identify(watch=self._opened().gpus)
 
     def sample(self) -> Sample:
-        """How busy it is now."""
+        """How busy the machine is now."""
         sampler = self._opened()
         sampler.engine_pid = self._engine_pid
         return sampler.sample()
 
     def watch_engine(self, pid: int | None) -> None:
-        """Whose share of the machine is wanted."""
+        """Include the process `pid` in samples, or none."""
         self._engine_pid = pid
 
     def _opened(self) -> Sampler:

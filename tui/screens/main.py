@@ -1,4 +1,4 @@
-"""The one screen: its regions, the three sizes it is laid out for, and the keys that move between regions."""
+"""The main screen: its regions, its layouts, and the keys that move between regions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from textual.widgets import Label, Static
 
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.screens import status
+from epochtop.tui.screens.layout import SMALLEST, lay_out
 
 if TYPE_CHECKING:
     from textual.widgets import RichLog
@@ -22,27 +23,15 @@ if TYPE_CHECKING:
     from epochtop.tui.machine.panel import MachinePanel
     from epochtop.tui.screens.run_list import RunList
 
-SMALLEST = (60, 15)
-COMPACT = (100, 28)
-"""Below either: the chart, and one other region under it."""
-WIDE = (160, 45)
-"""From both: everything at once."""
 PAGES = {"form": "1 Train", "runs": "2 Runs", "machine": "3 Machine", "log": "5 Log"}
 TABS = {"form": PAGES["form"], "runs": PAGES["runs"], "machine": PAGES["machine"], "lab": "4 Lab", "log": PAGES["log"]}
-"""Regions, and the page that is a screen of its own."""
-EMPTY = "No runs yet.\n\nctrl+s trains scikit-learn's Iris here, in a few seconds.\nKey 1 leads to all its settings."
-
-EMPTY_AMONG_RUNS = (
-    "No run is shown.\n\nctrl+s trains what the Run panel says (key 1).\nKey 2 leads to the runs: enter shows one."
-)
-
-
+"""Regions and the Lab page."""
+EMPTY = "No runs yet.\n\nctrl+s trains on scikit-learn's Iris in a few seconds.\nPress 1 to change the settings."
+EMPTY_AMONG_RUNS = "No run open.\n\nctrl+s starts one (settings: 1).\nPress 2 to browse runs, enter to open one."
 FIRST_KEYS = ("app.start", "app.pause", "app.stop", "app.lab", "app.help", "app.quit")
-"""What a narrow footer must not lose; the app's other keys follow, then those of the focused region."""
-
-
+"""Keys that even a narrow footer shows; the app's other keys follow, then those of the focused region."""
 LAST_KEYS = ("app.anatomy", "app.metrics", "app.boundary")
-"""What comes after the keys of the focused region."""
+"""Keys after those of the focused region."""
 
 
 class Tab(Label):
@@ -53,7 +42,7 @@ class Tab(Label):
         self._page = page
 
     async def on_click(self) -> None:
-        """Go there."""
+        """Show the region."""
         await self.run_action("app.lab" if self._page == "lab" else f"screen.page('{self._page}')")
 
 
@@ -64,7 +53,7 @@ class MainScreen(Screen[None]):
         Binding("1", "page('form')", "train", id="screen.form", tooltip="The settings of the next run", show=False),
         Binding("2", "page('runs')", "runs", id="screen.runs", tooltip="The list of runs", show=False),
         Binding("3", "page('machine')", "machine", id="screen.machine", tooltip="This machine", show=False),
-        Binding("5", "page('log')", "log", id="screen.log", tooltip="What happened, line by line", show=False),
+        Binding("5", "page('log')", "log", id="screen.log", tooltip="The log of the open run", show=False),
         Binding("0", "focus_chart", "chart", id="screen.chart", tooltip="Back to the chart", show=False),
     ]
 
@@ -86,7 +75,7 @@ class MainScreen(Screen[None]):
     # --- building ----------------------------------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
-        """The skeleton: what the first frame shows."""
+        """The regions of the first frame."""
         yield self.title_line
         with Horizontal(id="tabs"):
             for page in TABS:
@@ -98,18 +87,18 @@ class MainScreen(Screen[None]):
 
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:
-        """What the footer and the help show, the most important first."""
+        """The keys of the footer and the help, the most important first."""
         bindings = super().active_bindings
         return dict(sorted(bindings.items(), key=lambda item: _rank(item[1].binding)))
 
     def on_mount(self) -> None:
-        """Draw first, tell then."""
-        self.lay_out()
+        """Draw the first frame, then report it."""
+        self.apply_layout()
         self.chart.focus()
         self.call_after_refresh(self.post_message, self.Drawn())
 
     async def furnish(self, runs: RunList, machine: MachinePanel, form: SpecForm) -> None:
-        """What the first frame does not need."""
+        """Add the regions that the first frame does not need."""
         from textual.widgets import Footer, RichLog
 
         from epochtop.tui.machine.page import MachineSheet
@@ -121,28 +110,23 @@ class MainScreen(Screen[None]):
         await self.query_one("#body").mount(Vertical(self.machine, self.form, id="right"))
         await self.mount(MachineSheet(self.machine, id="sheet"), before="#status")
         await self.mount(Footer(show_command_palette=False, compact=True))
-        self.lay_out()
+        self.apply_layout()
 
     # --- layout ------------------------------------------------------------------------------------------
 
-    def lay_out(self) -> None:
-        """Choose the layout for the present size."""
-        width, height = self.app.size
-        tiny = width < SMALLEST[0] or height < SMALLEST[1]
-        compact = not tiny and (width < COMPACT[0] or height < COMPACT[1])
-        self.set_class(tiny, "-tiny")
-        self.set_class(compact, "-compact")
-        self.set_class(width >= WIDE[0] and height >= WIDE[1], "-wide")
+    def apply_layout(self) -> None:
+        """Apply the layout for the current size and the selected region."""
+        lay_out(self)
         for page in PAGES:
             self.set_class(page == self._page, f"-page-{page}")
             self.query_one(f"#tab-{page}").set_class(page == self._page, "-on")
 
     @on(events.Resize)
     def _resized(self) -> None:
-        self.lay_out()
+        self.apply_layout()
 
     def action_page(self, page: str) -> None:
-        """Show a region and put the focus there; asked for twice, the log goes again and the machine fills the page."""
+        """Show a region and focus it. The second time, the log closes and the machine fills the page."""
         if page == "machine" and (self.machine.has_focus or self.has_class("-sheet")):
             self.show_sheet(not self.has_class("-sheet"))
             return
@@ -150,21 +134,21 @@ class MainScreen(Screen[None]):
         again = page == "log" and self._page == "log" and not self.has_class("-compact")
         self._page = "runs" if again else page
         self.set_class(self._page == "log", "-log")
-        self.lay_out()
+        self.apply_layout()
         self._focus(self._page if not again else "chart")
 
     def on_machine_panel_opened(self) -> None:
-        """Show it."""
+        """Show the machine page."""
         self.show_sheet(True)
 
     def on_machine_sheet_left(self) -> None:
         """Show the regions again."""
         self.show_sheet(False)
 
-    def show_sheet(self, shown: bool) -> None:
-        """Everything about the machine instead of the regions, or the regions again."""
-        self.set_class(shown, "-sheet")
-        self.query_one("#sheet" if shown else "#machine").focus()
+    def show_sheet(self, visible: bool) -> None:
+        """Show the machine page instead of the regions, or the regions again."""
+        self.set_class(visible, "-sheet")
+        self.query_one("#sheet" if visible else "#machine").focus()
 
     def _focus(self, region: str) -> None:
         if region == "form":
@@ -173,7 +157,7 @@ class MainScreen(Screen[None]):
             self.query_one(f"#{region}").focus()
 
     def action_focus_chart(self) -> None:
-        """Back to the chart."""
+        """Focus the chart."""
         self.remove_class("-sheet")
         self.chart.focus()
 

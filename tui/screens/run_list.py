@@ -101,9 +101,9 @@ class RunList(DataTable[str]):
 
     @dataclass
     class Chosen(Message):
-        """Open, overlay or load the settings of a run."""
+        """Open a run (`open`), draw it behind the open one (`overlay`), or copy its settings (`load`)."""
 
-        what: str
+        action: str
         run_id: str
 
     @dataclass
@@ -246,10 +246,10 @@ class RunList(DataTable[str]):
         event.stop()
         self.action_choose("open")
 
-    def action_choose(self, what: str) -> None:
-        """Ask for something to be done with the run under the cursor."""
+    def action_choose(self, action: str) -> None:
+        """Report an action on the selected run."""
         if self.chosen:
-            self.post_message(self.Chosen(what, self.chosen))
+            self.post_message(self.Chosen(action, self.chosen))
 
     @work
     async def action_rename(self) -> None:

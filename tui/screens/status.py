@@ -84,7 +84,7 @@ def status(state: RunState | None, idle: str, width: int) -> str:
     share = state.step / total
     progress = f" step {state.step:>{len(f'{total:,}')},} of {total:,}"
     speed = "paused" if state.state == "paused" else format_rate(state.steps_per_second)
-    left = f"{format_seconds(state.left_s)} left" if state.left_s is not None else f"{UNKNOWN} left"
+    left = f"{format_seconds(state.remaining_s)} left" if state.remaining_s is not None else f"{UNKNOWN} left"
     parts = [f"{share:4.0%}", f"{speed:>13}", f"{left:>12}"]
     if state.started and state.started.steps_per_epoch > 1:
         parts.insert(1, f"epoch {state.step / state.started.steps_per_epoch:,.1f}")

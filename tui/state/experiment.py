@@ -1,19 +1,22 @@
-"""What a viewer knows of an experiment, folded from its events. The same for live and finished ones."""
+"""The state of an experiment, folded from its events: the same for live and finished ones. Never imports a widget."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from epochtop.engine.lab.experiment import Row
-from epochtop.engine.protocol.events import Concluded, Event, Failed, Measured, Noted, Prepared, RunRecord
+from epochtop.engine.protocol.events import AnyEvent, Concluded, Failed, Measured, Noted, Prepared, RunRecord
+from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.reader import BadLine
+from epochtop.tui.state.lines import Line
 
 
 class ExperimentState:
-    """One experiment. `name` is the id of its run."""
+    """One experiment. `name` is the id of its run. Raises Invalid if `record` is not an experiment's."""
 
     def __init__(self, record: RunRecord, name: str) -> None:
-        assert record.experiment is not None
+        if record.experiment is None:
+            raise Invalid("", f"{name} is a training run, not an experiment; `epochtop attach {name}` opens it")
         self.record, self.asked, self.name = record, record.experiment, name
         self.prepared: Prepared | None = None
         self.concluded: Concluded | None = None
@@ -21,58 +24,59 @@ class ExperimentState:
         self.failure = ""
         """Why it failed, or how its engine died."""
         self.dead = False
-        """Whether its engine is gone without a word."""
-        self.doing = ""
-        """What it is doing, in its own words."""
+        """Whether its engine died."""
+        self.phase = ""
+        """What it is doing now."""
 
     @property
     def over(self) -> bool:
-        """Whether nothing will come any more."""
+        """Whether the experiment has ended."""
         return self.concluded is not None or bool(self.failure)
 
     @property
     def outcome(self) -> str:
-        """`running`, or how it ended: `finished`, `stopped`, `failed`, `died`."""
+        """`running`, `finished`, `stopped`, `failed` or `died`."""
         if self.concluded is not None:
             return self.concluded.outcome
         return ("died" if self.dead else "failed") if self.failure else "running"
 
-    def apply(self, event: Event | BadLine) -> str | None:
-        """Take in an event. Returns a line for a log, if there is something to say."""
+    def apply(self, event: AnyEvent | BadLine) -> list[Line]:
+        """Update the state. Returns lines for the log, none if there is no news."""
         match event:
             case Prepared():
                 self.prepared = event
             case Measured():
                 self.rows.append(event.values)
             case Noted():
-                self.doing = event.message
-                return event.message
+                self.phase = event.message
+                return [Line(event.message)]
             case Concluded():
                 self.concluded = event
             case Failed():
                 self.failure = "; ".join(filter(None, (event.message, event.advice)))
             case BadLine():
-                return f"events.jsonl, line {event.number} is skipped: {event.reason}"
+                return [Line(f"events.jsonl, line {event.number}: skipped, cannot be read: {event.reason}", "warning")]
             case _:
                 pass
-        return None
+        return []
 
-    def died(self, how: str, tail: str = "") -> None:
-        """The engine is gone and has not said why."""
-        said = f"; output.log ends with:\n{tail}" if tail else ""
+    def died(self, how: str, tail: str = "") -> list[Line]:
+        """Mark the experiment as died: its engine is gone without a final event. `tail` is the end of its output."""
+        output = f"; output.log ends with:\n{tail}" if tail else ""
         self.dead = True
-        self.failure = f"the engine ended before the experiment did ({how}){said}"
+        self.failure = f"the engine ended before the experiment did ({how}){output}"
+        return []
 
     def progress(self) -> str:
-        """One line while it measures."""
-        return f"{len(self.rows):,} rows" + (f" · {self.doing}" if self.doing else "")
+        """One line for a running experiment."""
+        return f"{len(self.rows):,} rows" + (f" · {self.phase}" if self.phase else "")
 
     def result(self) -> dict[str, Any]:
-        """Everything as one object, for `--json`."""
+        """The complete result as one object, for `--json`."""
         verdict = self.concluded.verdict if self.concluded else None
         names = ("finding", "evidence", "next_step", "uncertainty", "setting")
         end = self.concluded
-        seen = end or self.prepared
+        limits = end or self.prepared
         return {
             "experiment": self.asked.name,
             "fields": self.asked.fields,
@@ -82,7 +86,7 @@ class ExperimentState:
             "seconds": end.seconds if end else None,
             "outcome": end.outcome if end else "failed",
             "failure": self.failure or None,
-            "cannot_see": seen.cannot_see if seen else (),
+            "cannot_see": limits.cannot_see if limits else (),
             "rows": self.rows,
             "verdict": {name: getattr(verdict, name) for name in names} if verdict else None,
         }

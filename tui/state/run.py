@@ -1,6 +1,6 @@
-"""A run as its events tell it: one fold, used for live, re-attached and finished runs alike.
+"""The state of a run, folded from its events: the same for live, reattached and finished runs.
 
-Takes events in, gives figures and sentences out; knows no widget and no clock.
+Takes events, gives figures and sentences. Never imports a widget, never reads a clock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from epochtop.engine.protocol.events import (
 from epochtop.engine.protocol.quantities import format_number, format_seconds, plural
 from epochtop.engine.runs.index import last_loss
 from epochtop.engine.runs.reader import BadLine
-from epochtop.tui.state.telemetry import RunTelemetry, compared
+from epochtop.tui.state.lines import Line, LineKind
+from epochtop.tui.state.telemetry import RunTelemetry, planned_and_peak
 
 State = Literal["starting", "running", "paused", "finished", "stopped", "diverged", "failed", "died"]
 
@@ -40,16 +41,16 @@ RATE_WINDOW_S = 2.0
 
 
 class RunState:
-    """What is known of one run. `apply` every event in order."""
+    """One run. Call `apply` with every event in order."""
 
     def __init__(self, record: RunRecord | None = None) -> None:
         self.record = record
         self.state: State = "starting"
         self.started: Started | None = None
         self.executor = ""
-        """How steps are executed now."""
+        """The current executor."""
         self.switched: Switched | None = None
-        """When that changed last, and why."""
+        """The last change of executor."""
         self.finished: Finished | None = None
         self.failed: Failed | None = None
         self.step = 0
@@ -60,44 +61,52 @@ class RunState:
         self.evaluated: Evaluated | None = None
         """The newest evaluation."""
         self.mapped: Mapped | None = None
-        """The newest decision boundary, of a classifier of two features."""
+        """The newest decision boundary; only classifiers of two features have one."""
         self.reads = 0
         self.waited_s = 0.0
         self.learning_rate = record.spec.learning_rate if record else 0.0
         self.refresh_ms = float(record.spec.refresh_ms) if record else 0.0
         self.death = ""
+        """How the engine ended; empty unless it died."""
+        self.output_tail = ""
+        """The end of what the dead engine printed."""
         self.telemetry = RunTelemetry()
         self._recent: deque[tuple[float, int]] = deque(maxlen=512)
 
     @property
+    def name(self) -> str:
+        """The user's name for the run; empty if it has none."""
+        return self.record.spec.name if self.record else ""
+
+    @property
     def over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the run has ended."""
         return self.state in ("finished", "stopped", "diverged", "failed", "died")
 
     @property
-    def can_go_on(self) -> bool:
-        """Whether it ended before its last step and an engine may take it up again."""
+    def can_resume(self) -> bool:
+        """Whether the run ended before its last step, so that an engine can resume it."""
         return self.state in ("stopped", "failed", "died")
 
     @property
     def total_steps(self) -> int:
-        """Steps asked for; 0 while unknown."""
+        """Steps of the complete run; 0 while unknown."""
         return self.started.steps if self.started else 0
 
     @property
     def metric_name(self) -> str:
-        """The headline metric as people call it: `accuracy`, `R²`, `bits per character`, or a task's own."""
+        """Display name of the headline metric: `accuracy`, `R²`, `bits per character`, or a custom one."""
         name = self.started.metric if self.started else "accuracy"
         return "R²" if name == "r2" else name.replace("_", " ")
 
     @property
     def held_out(self) -> str:
-        """What the evaluated rows are called."""
+        """Name of the evaluated rows: `test`, `validation` or `train`."""
         return self.started.eval_split if self.started else "test"
 
     @property
     def steps_per_second(self) -> float | None:
-        """Of the whole run when it is over, else of the last two seconds."""
+        """Mean over the run once it is over, else over the last two seconds."""
         if self.finished is not None:
             return self.finished.steps_per_second
         if len(self._recent) < 2:
@@ -106,45 +115,48 @@ class RunState:
         return (last_step - first_step) / (last_s - first_s) if last_s > first_s else None
 
     @property
-    def left_s(self) -> float | None:
-        """Seconds until the last step at the present speed; None where that is unknown."""
+    def remaining_s(self) -> float | None:
+        """Seconds until the last step at the current speed; None if unknown."""
         rate = self.steps_per_second
         return (self.total_steps - self.step) / rate if rate and not self.over else None
 
-    def apply(self, event: AnyEvent | BadLine) -> str | None:
-        """Take in what happened. Returns a line for the log, or None for what is no news."""
+    def apply(self, event: AnyEvent | BadLine) -> list[Line]:
+        """Update the state. Returns lines for the log, none if there is no news."""
         match event:
             case Losses():
-                self._take_losses(event)
-                return None
+                self._add_losses(event)
+                return []
             case Evaluated():
                 self.test_loss, self.test_metric = event.loss, event.metric
                 self.evaluated = event
-                return f"step {event.step:,}: {self.held_out} loss {format_number(event.loss)}{self._figures(event)}"
+                text = f"step {event.step:,}: {self.held_out} loss {format_number(event.loss)}{self._metrics(event)}"
+                return [Line(text, "evaluation")]
             case Mapped():
                 self.mapped = event
-                return None
+                return []
             case Started():
                 self.started, self.state, self.executor = event, "running", event.executor
-                return self._beginning(event)
+                return [Line(self._start_summary(event)), *map(Line, event.notes)]
             case Finished():
-                self._end(event)
-                return self.verdict()
+                self._finish(event)
+                kind: LineKind = "failure" if event.outcome == "diverged" else "news"
+                return [*map(Line, self.device_summary()), Line(self.verdict(), kind)]
             case Failed():
                 self.failed, self.state = event, "failed"
-                return self.verdict()
+                return [Line(self.verdict(), "failure")]
             case Continued():
-                return self._go_on(event)
+                return [Line(self._resume(event), "resumed")]
             case _:
-                return self._small_news(event)
+                return self._apply_other(event)
 
-    def died(self, how: str) -> str:
-        """The engine is gone without a last word. Returns a line for the log."""
-        self.state, self.death = "died", how
-        return self.verdict()
+    def died(self, how: str, tail: str = "") -> list[Line]:
+        """Mark the run as died: its engine is gone without a final event. `tail` is the end of its output."""
+        self.state, self.death, self.output_tail = "died", how, tail
+        output = [Line(f"output.log | {text}", "failure") for text in tail.splitlines()]
+        return [*output, Line(self.verdict(), "failure")]
 
     def verdict(self) -> str:
-        """One line on how the run ended; what it is doing while it goes on."""
+        """One line on how the run ended; its state while it is running."""
         if self.failed is not None:
             return " · ".join(
                 filter(None, (f"failed at step {self.failed.step:,}", self.failed.message, self.failed.advice))
@@ -155,13 +167,13 @@ class RunState:
             return self.state
         return self._summary(self.finished)
 
-    def afterwards(self) -> list[str]:
-        """What a run that ended tells of its device: how busy it was, and the memory it held."""
+    def device_summary(self) -> list[str]:
+        """After the end: how busy the device was, and how much memory the run used."""
         end, busy = self.finished, self.telemetry.summary()
-        memory = compared(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
-        return list(filter(None, (f"device: {busy}" if busy else "", memory)))
+        memory = planned_and_peak(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
+        return list(filter(None, (f"device: {busy}" if busy else "", f"memory: {memory}" if memory else "")))
 
-    def _take_losses(self, event: Losses) -> None:
+    def _add_losses(self, event: Losses) -> None:
         self.step = event.first_step + len(event.values) // 4
         self.seconds, self.reads, self.waited_s = event.seconds, event.reads, event.waited
         self.loss = last_loss(event)
@@ -169,36 +181,37 @@ class RunState:
         while len(self._recent) > 2 and self._recent[-1][0] - self._recent[1][0] > RATE_WINDOW_S:
             self._recent.popleft()
 
-    def _beginning(self, event: Started) -> str:
-        text = (
+    @staticmethod
+    def _start_summary(event: Started) -> str:
+        return (
             f"started on {event.device} ({event.device_name}), {event.executor}, "
             f"{plural(event.threads, 'thread')}: {plural(event.steps, 'step')}, {plural(event.rows, 'row')}, "
             f"{plural(event.parameters, 'parameter')}"
         )
-        return "\n".join((text, *event.notes))
 
-    def _end(self, event: Finished) -> None:
+    def _finish(self, event: Finished) -> None:
         self.finished, self.state = event, event.outcome
         self.step, self.seconds = event.steps, event.seconds
         self.reads, self.waited_s = event.device_reads, event.waited_seconds
         self.test_loss, self.test_metric = event.test_loss, event.test_metric
 
-    def _go_on(self, event: Continued) -> str:
-        self.finished, self.failed, self.death, self.state = None, None, "", "running"
+    def _resume(self, event: Continued) -> str:
+        self.finished, self.failed, self.state = None, None, "running"
+        self.death, self.output_tail = "", ""
         self.executor = event.executor or self.executor
         self._recent.clear()
         again = event.recorded - event.step
-        repeated = f", repeating {plural(again, 'step')} that were not in a checkpoint" if again else ""
+        repeated = f"; repeats the {plural(again, 'step')} after the checkpoint" if again else ""
         why = f" ({event.why})" if event.why else ""
-        return f"goes on from step {event.step:,} on {event.device}{repeated}{why}"
+        return f"resumed from step {event.step:,} on {event.device}{repeated}{why}"
 
-    def _figures(self, event: Evaluated) -> str:
-        """All metrics of an evaluation, the headline first."""
+    def _metrics(self, event: Evaluated) -> str:
+        """All metrics of an evaluation, the headline metric first."""
         main = self.started.metric if self.started else "accuracy"
         metrics = event.metrics or {main: event.metric}  # logs of older versions have the headline alone
         names = sorted(metrics, key=lambda name: name != main)
-        shown = ("R²" if name == "r2" else name.replace("_", " ") for name in names)
-        return "".join(f", {title} {format_number(metrics[name])}" for title, name in zip(shown, names, strict=True))
+        titles = ("R²" if name == "r2" else name.replace("_", " ") for name in names)
+        return "".join(f", {title} {format_number(metrics[name])}" for title, name in zip(titles, names, strict=True))
 
     def _summary(self, end: Finished) -> str:
         took = f"{plural(end.steps, 'step')} in {format_seconds(end.seconds)}"
@@ -214,43 +227,43 @@ class RunState:
             parts.append(end.advice)
         return " · ".join(parts)
 
-    def _small_news(self, event: AnyEvent | BadLine) -> str | None:
+    def _apply_other(self, event: AnyEvent | BadLine) -> list[Line]:
         match event:
             case Telemetry():
                 self.telemetry.add(event)
-                return None
+                return []
             case Paused():
                 self.state = "paused"
-                return f"paused before step {event.step:,}{_by(event.by)}"
+                return [Line(f"paused before step {event.step:,}{_by(event.by)}")]
             case Resumed():
                 self.state = "running"
-                return f"resumed with step {event.step:,}{_by(event.by)}"
-            case Changed():
-                return self._changed(event)
-            case Saved():
-                return f"saved checkpoint {event.kind!r} of step {event.step:,}"
+                return [Line(f"resumed at step {event.step:,}{_by(event.by)}")]
             case Switched():
                 self.executor, self.switched = event.executor, event
-                if event.executor == "eager":
-                    return event.why
-                return f"{event.executor} takes the steps from {event.step:,} on: {event.why}"
+                eager = event.executor == "eager"
+                text = event.why if eager else f"{event.executor} from step {event.step:,}: {event.why}"
+                return [Line(text)] if text else []
+            case Changed():
+                return [Line(self._change(event))]
+            case Saved():
+                return [Line(f"saved checkpoint {event.kind!r} of step {event.step:,}")]
             case Noted():
-                return event.message
+                return [Line(event.message)]
             case Warned():
-                return f"warning: {event.message}"
+                return [Line(f"warning: {event.message}", "warning")]
             case BadLine():
-                return f"events.jsonl, line {event.number} cannot be read and is skipped: {event.reason}"
+                return [Line(f"events.jsonl, line {event.number}: skipped, cannot be read: {event.reason}")]
             case Measured():
-                return ", ".join(f"{name} {value}" for name, value in event.values.items())
+                return [Line(", ".join(f"{name} {value}" for name, value in event.values.items()))]
             case _:
-                return None
+                return []
 
-    def _changed(self, event: Changed) -> str:
+    def _change(self, event: Changed) -> str:
         if event.field == "learning_rate":
             self.learning_rate = event.value
         elif event.field == "refresh_ms":
             self.refresh_ms = event.value
-        return f"{event.field} is {event.value:g} from step {event.step:,} on{_by(event.by)}"
+        return f"{event.field} is {event.value:g} from step {event.step:,}{_by(event.by)}"
 
 
 def _by(who: str) -> str:

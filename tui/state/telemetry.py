@@ -1,4 +1,4 @@
-"""How busy the device was during a run, as the run's own events tell it: a bounded history and a summary."""
+"""How busy the device was during a run, from the run's events: a bounded history and a summary."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from epochtop.engine.protocol.events import Telemetry
 from epochtop.engine.protocol.quantities import format_bytes
 
 LONGEST = 512
-"""Readings that are kept; when there are more, neighbors are merged, so the whole run stays in view."""
+"""Readings in the history. When there are more, neighbors are merged, so the history covers the whole run."""
 
 
 @dataclass
 class _Figure:
-    """Mean and greatest of the known readings."""
+    """Mean and maximum of the known readings."""
 
     total: float = 0.0
     count: int = 0
@@ -41,18 +41,21 @@ FIGURES = (
 
 
 class RunTelemetry:
-    """Every :class:`epochtop.engine.protocol.events.Telemetry` of a run, folded."""
+    """A fold of every :class:`epochtop.engine.protocol.events.Telemetry` of a run."""
 
     def __init__(self) -> None:
         self.figures = {name: _Figure() for name in FIGURES}
         self.slowed_by: dict[str, int] = {}
+        """Number of readings with each cause of lowered clocks."""
         self.count = 0
+        """Number of readings."""
         self.reason = ""
+        """Why figures are unknown, from the last reading that gives a reason."""
         self._histories: dict[str, list[float | None]] = {name: [] for name in FIGURES}
-        self._each = 1
+        self._stride = 1
 
     def add(self, event: Telemetry) -> None:
-        """Take in one reading."""
+        """Add one reading."""
         self.count += 1
         self.reason = event.reason or self.reason
         for cause in event.slowed_by:
@@ -60,52 +63,60 @@ class RunTelemetry:
         for name in FIGURES:
             value = getattr(event, name)
             self.figures[name].add(value)
-            if self.count % self._each == 0:
+            if self.count % self._stride == 0:
                 self._histories[name].append(value)
         if len(self._histories[FIGURES[0]]) > LONGEST:
-            self._each *= 2
-            for name, values in self._histories.items():
-                self._histories[name] = [_mean(values[place : place + 2]) for place in range(0, len(values), 2)]
+            self._stride *= 2
+            self._histories = {name: _means(values, 2) for name, values in self._histories.items()}
 
     def history(self, name: str, columns: int) -> list[float | None]:
         """The whole run in at most `columns` values."""
         values = self._histories[name]
-        each = max(1, -(-len(values) // max(1, columns)))
-        return [_mean(values[place : place + each]) for place in range(0, len(values), each)]
+        return _means(values, max(1, -(-len(values) // max(1, columns))))
 
     def summary(self) -> str:
         """One line; empty while nothing is known."""
-        figure = self.figures
-        load, real, cpu = (figure[name].mean for name in ("gpu_percent", "sm_percent", "engine_cpu_percent"))
-        memory, power = figure["gpu_memory_bytes"].highest, figure["power_w"].mean
-        parts = []
-        if load is not None:
-            parts.append(f"GPU busy {load:.0f} % of the time")
-        if real is not None:
-            parts.append(f"its multiprocessors {real:.0f} %")
-        if memory is not None:
-            parts.append(f"GPU memory up to {format_bytes(memory)}")
-        if power is not None:
-            parts.append(f"{power:.0f} W")
-        if cpu is not None:
-            parts.append(f"engine on {cpu / 100:.1f} CPUs")
-        if self.slowed_by:
-            parts.append(
-                "slowed by "
-                + ", ".join(f"{cause} ({100 * n / self.count:.0f} %)" for cause, n in self.slowed_by.items())
-            )
-        if load is None and self.reason:
-            parts.append(f"GPU unknown: {self.reason}")
-        return " · ".join(parts)
+        load, reason = self.figures["gpu_percent"].mean, self.reason
+        return " · ".join(
+            [
+                *self._gpu_parts(),
+                *self._engine_parts(),
+                *([f"GPU unknown: {reason}"] if load is None and reason else []),
+            ]
+        )
+
+    def _gpu_parts(self) -> list[str]:
+        figures = self.figures
+        load, busy, power = (figures[name].mean for name in ("gpu_percent", "sm_percent", "power_w"))
+        memory = figures["gpu_memory_bytes"].highest
+        return [
+            *([f"GPU busy {load:.0f} % of the time"] if load is not None else []),
+            *([f"multiprocessors {busy:.0f} %"] if busy is not None else []),
+            *([f"GPU memory up to {format_bytes(memory)}"] if memory is not None else []),
+            *([f"{power:.0f} W"] if power is not None else []),
+        ]
+
+    def _engine_parts(self) -> list[str]:
+        cpu = self.figures["engine_cpu_percent"].mean
+        causes = ", ".join(f"{cause} ({100 * n / self.count:.0f} %)" for cause, n in self.slowed_by.items())
+        return [
+            *([f"engine used {cpu / 100:.1f} CPUs"] if cpu is not None else []),
+            *([f"slowed by {causes}"] if causes else []),
+        ]
+
+
+def _means(values: list[float | None], size: int) -> list[float | None]:
+    """The mean of every `size` neighbors."""
+    return [_mean(values[start : start + size]) for start in range(0, len(values), size)]
 
 
 def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
-def compared(planned_bytes: int | None, peak_bytes: int | None) -> str:
-    """What the plan said beside what was held; empty where either is unknown."""
+def planned_and_peak(planned_bytes: int | None, peak_bytes: int | None) -> str:
+    """`26 KiB planned, 9.0 MiB peak`; empty if either is unknown."""
     if planned_bytes is None or peak_bytes is None:
         return ""
-    return f"memory: {format_bytes(planned_bytes)} planned, {format_bytes(peak_bytes)} held at most"
+    return f"{format_bytes(planned_bytes)} planned, {format_bytes(peak_bytes)} peak"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,6 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     image: tuple[int, int, int] | None
     notes: tuple[str, ...]
-
-
-def cache_folder() -> Path:
-    """The cache folder: $EPOCHTOP_CACHE, else the system's cache folder of the user."""
-    custom = os.environ.get("EPOCHTOP_CACHE")
-    if custom:
-        return Path(custom).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("epochtop", appauthor=False))
 
 
 def store(path: Path, raw: RawDataset) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
-from epochtop.engine.data.downloads.cache import cache_folder, load_cached, store
+from epochtop.engine.data.downloads.cache import load_cached, store
 from epochtop.engine.data.downloads.cifar import FOLDER, cifar_images
 from epochtop.engine.data.downloads.mnist import idx_images
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs.paths import cache_folder
 
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

@@ -1,4 +1,4 @@
-"""Losses, softmax and their gradients, in C: a row of a table after the other."""
+"""Losses, softmax and their gradients in C, row by row."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from epochtop.engine.execution.c.tape import Call, View
 from epochtop.engine.execution.executor import Unsupported
 
 NO_REDUCTION, MEAN, SUM = 0, 1, 2
-"""torch's numbers for what a loss does with its rows."""
+"""torch's numbers for the reduction of a loss."""
 
 
 def _rows(x: View, axis: int) -> tuple[int, int]:
     if len(x.sizes) != 2 or axis % 2 != 1 or not x.dense:
-        raise Unsupported("softmax is not over the columns of a table")
+        raise Unsupported("its softmax is not over the columns of a table")
     return x.sizes[0], x.sizes[1]
 
 
@@ -64,11 +64,11 @@ def _weight(program: Program, weight: View | None, label: str) -> str:
 
 
 def _nll(program: Program, call: Call) -> None:
-    """Negative log likelihood: the loss (a value, or one a row) and the total weight."""
+    """Negative log likelihood: the loss (one value, or one per row) and the total weight."""
     y, labels, weight, reduction, ignored = call.arguments
     rows, wide = _rows(y, 1)
     out, total = (program.pointer(view) for view in call.results)
-    each = (
+    accumulate = (
         f"out[i * {call.results[0].strides[0]}] = term;" if reduction == NO_REDUCTION else "sum += term; weights += w;"
     )
     end = {
@@ -81,7 +81,7 @@ def _nll(program: Program, call: Call) -> None:
         f"const int64_t *labels = {program.pointer(labels)}; float sum = 0, weights = 0; (void)sum; (void)weights;"
         f"for (long i = 0; i < {rows}; i++) {{ const int64_t label = labels[i * {labels.strides[0]}];"
         f" const float w = label == {ignored} ? 0 : {_weight(program, weight, 'label')};"
-        f" const float term = label == {ignored} ? 0 : -w * y[i * {wide} + label]; {each} }}"
+        f" const float term = label == {ignored} ? 0 : -w * y[i * {wide} + label]; {accumulate} }}"
         f"{end[reduction]}"
     )
 
@@ -90,19 +90,19 @@ def _nll_backward(program: Program, call: Call) -> None:
     gradient, y, labels, weight, reduction, ignored, total = call.arguments
     rows, wide = _rows(y, 1)
     _rows(call.results[0], 1)
-    each = f"g[i * {gradient.strides[0]}]" if reduction == NO_REDUCTION else "*g"
+    row_gradient = f"g[i * {gradient.strides[0]}]" if reduction == NO_REDUCTION else "*g"
     share = f" / *{program.pointer(total)}" if reduction == MEAN else ""
     program.line(
         f"const float *g = {program.pointer(gradient)}; float *out = {program.pointer(call.results[0])};"
         f"const int64_t *labels = {program.pointer(labels)};"
         f"for (long i = 0; i < {rows * wide}; i++) out[i] = 0;"
         f"for (long i = 0; i < {rows}; i++) {{ const int64_t label = labels[i * {labels.strides[0]}];"
-        f" if (label != {ignored}) out[i * {wide} + label] = -{_weight(program, weight, 'label')} * {each}{share}; }}"
+        f" if (label != {ignored}) out[i * {wide} + label] = -{_weight(program, weight, 'label')} * {row_gradient}{share}; }}"
     )
 
 
 def _reduced(program: Program, out: View, inputs: list[View], reduction: int, value: Callable[..., str]) -> None:
-    """A loss made of one term for each value."""
+    """A loss with one term per value."""
     shape = inputs[0].sizes
     if reduction == NO_REDUCTION:
         program.pointwise(out, inputs, value)
@@ -131,7 +131,7 @@ def _bce(program: Program, call: Call) -> None:
     """Binary cross entropy of logits: `max(x, 0) - x y + log(1 + exp(-|x|))`."""
     x, y, weight, positive, reduction = call.arguments
     if weight is not None or positive is not None:
-        raise Unsupported("binary cross entropy has weights")
+        raise Unsupported("its binary cross entropy has weights")
     _reduced(
         program,
         call.results[0],
@@ -150,4 +150,4 @@ LOSSES = {
     "mse_loss_backward.default": _mse_backward,
     "binary_cross_entropy_with_logits.default": _bce,
 }
-"""What is written for each."""
+"""The code of every supported operator."""

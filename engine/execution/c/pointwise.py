@@ -1,4 +1,4 @@
-"""Operators that make one value from one of each input, in C."""
+"""Elementwise operators in C."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from epochtop.engine.execution.c.tape import Call, View
 from epochtop.engine.execution.executor import Unsupported
 
 Emit = Callable[[Program, Call], None]
+"""Adds the code of a call to a program."""
 
 
 def number(value: Any) -> str:
-    """A constant as C writes it, a float where it is one."""
+    """A constant in C: an integer, or a float with suffix."""
     if isinstance(value, View):
-        raise Unsupported("a bound or a factor is a tensor")
+        raise Unsupported("one of its bounds or factors is a tensor")
     if isinstance(value, bool | int):
         return str(int(value))
     text = repr(float(value))
@@ -27,7 +28,7 @@ def number(value: Any) -> str:
 
 
 def combine(program: Program, out: View, values: Sequence[Any], expression: Callable[..., str]) -> None:
-    """`out = expression(values …)`, each a tensor or a number."""
+    """`out = expression(values …)`; values are tensors or numbers."""
     inputs: list[View] = []
     picks: list[tuple[int | None, str]] = []
     for value in values:
@@ -37,10 +38,10 @@ def combine(program: Program, out: View, values: Sequence[Any], expression: Call
         else:
             picks.append((None, number(value)))
 
-    def written(*names: str) -> str:
+    def code(*names: str) -> str:
         return expression(*(text if place is None else names[place] for place, text in picks))
 
-    program.pointwise(out, inputs, written)
+    program.pointwise(out, inputs, code)
 
 
 # --- one tensor in, one tensor out ---------------------------------------------------------------------------
@@ -77,7 +78,7 @@ FORMULAS: dict[str, Callable[..., str]] = {
     "sigmoid_backward": lambda gradient, y: f"({gradient} * (1 - {y}) * {y})",
     "silu_backward": lambda gradient, x: f"({gradient} / (1 + expf(-{x})) * (1 + {x} * (1 - 1 / (1 + expf(-{x})))))",
 }
-"""What is written for each; arguments are tensors or numbers, in the order of the operator's."""
+"""Expressions by operator. Arguments are tensors or numbers, in the order of the operator's arguments."""
 
 
 def _formula(name: str, arguments: int) -> Emit:
@@ -90,7 +91,7 @@ def _formula(name: str, arguments: int) -> Emit:
 
 
 def _scaled(sign: str) -> Emit:
-    """add and sub, with their factor of the second argument."""
+    """add and sub, with a factor for the second argument."""
 
     def emit(program: Program, call: Call) -> None:
         first, second, alpha = call.arguments
@@ -106,7 +107,7 @@ def _reverse_sub(program: Program, call: Call) -> None:
 
 
 def _both(sign: str) -> Emit:
-    """addcmul and addcdiv: a tensor and a share of the product or ratio of two others."""
+    """addcmul and addcdiv: a tensor plus a scaled product or ratio of two others."""
 
     def emit(program: Program, call: Call) -> None:
         value = number(call.arguments[3])
@@ -118,14 +119,14 @@ def _both(sign: str) -> Emit:
 def _gelu(program: Program, call: Call) -> None:
     (x, approximate) = call.arguments
     if approximate != "none":
-        raise Unsupported("gelu is approximated by tanh")
+        raise Unsupported("its gelu is the tanh approximation")
     combine(program, call.results[0], (x,), lambda x: f"(0.5f * {x} * (1 + erff({x} * {ROOT_HALF})))")
 
 
 def _gelu_backward(program: Program, call: Call) -> None:
     gradient, x, approximate = call.arguments
     if approximate != "none":
-        raise Unsupported("gelu is approximated by tanh")
+        raise Unsupported("its gelu is the tanh approximation")
     combine(
         program,
         call.results[0],
@@ -139,26 +140,26 @@ def _gelu_backward(program: Program, call: Call) -> None:
 def _clamp(program: Program, call: Call) -> None:
     x, low, high = call.arguments
 
-    def written(x: str) -> str:
+    def code(x: str) -> str:
         text = x
         if low is not None:
             text = f"({text} < {number(low)} ? {number(low)} : {text})"
         return text if high is None else f"({text} > {number(high)} ? {number(high)} : {text})"
 
-    combine(program, call.results[0], (x,), written)
+    combine(program, call.results[0], (x,), code)
 
 
 def _not(program: Program, call: Call) -> None:
     if call.results[0].dtype is not torch.bool:
-        raise Unsupported("bits of whole numbers are turned over")
+        raise Unsupported("it inverts bits of integers")
     combine(program, call.results[0], (call.arguments[0],), lambda x: f"(!{x})")
 
 
 def _power(program: Program, call: Call) -> None:
     x, exponent = call.arguments
-    known = {2: lambda x: f"({x} * {x})", 1: lambda x: x, 0.5: lambda x: f"sqrtf({x})", -1: lambda x: f"(1 / {x})"}
-    written = known.get(exponent, lambda x: f"powf({x}, {number(float(exponent))})")
-    combine(program, call.results[0], (x,), written)
+    special = {2: lambda x: f"({x} * {x})", 1: lambda x: x, 0.5: lambda x: f"sqrtf({x})", -1: lambda x: f"(1 / {x})"}
+    formula = special.get(exponent, lambda x: f"powf({x}, {number(float(exponent))})")
+    combine(program, call.results[0], (x,), formula)
 
 
 def _copy(program: Program, call: Call) -> None:
@@ -172,7 +173,7 @@ def _converted(program: Program, call: Call) -> None:
 def _cast(out: View) -> Callable[[str], str]:
     if out.dtype not in TYPES:
         raise Unsupported(f"its values are {str(out.dtype).removeprefix('torch.')}")
-    # of a bool only whether it is 0 counts, which pointwise sees to
+    # pointwise converts to bool: only whether the value is 0 matters
     return lambda x: x if out.dtype is torch.bool else f"({TYPES[out.dtype]})({x})"
 
 
@@ -189,25 +190,25 @@ def _scalar(program: Program, call: Call) -> None:
 
 
 def _nothing(program: Program, call: Call) -> None:
-    """Room without values."""
+    """Memory without values needs no code."""
 
 
 def _bernoulli(program: Program, call: Call) -> None:
-    """A 1 with the given probability, else a 0; drawn from the step's seed and the value's place."""
+    """1 with the given probability, else 0; drawn from the step's seed and the value's index."""
     out, probability = call.results[0], call.arguments[1]
     if not out.dense:
-        raise Unsupported("dropout is on values that do not follow each other")
+        raise Unsupported("its dropout is on values that are not contiguous")
     first, program.draws = program.draws, program.draws + out.count
     loops = program.loops(out.sizes, [out])
     place = loops.indices[0]
-    drawn = f"draw(seeds[step], {first} + {place}) < {float(probability)!r}"
-    program.line(f"{loops.head} {program.pointer(out)}[{place}] = {drawn}; {loops.tail}")
+    is_one = f"draw(seeds[step], {first} + {place}) < {float(probability)!r}"
+    program.line(f"{loops.head} {program.pointer(out)}[{place}] = {is_one}; {loops.tail}")
 
 
 def _each(emit: Emit, in_place: bool) -> Emit:
-    """An operator over lists of tensors as the one over tensors, again and again."""
+    """An operator on lists of tensors: the operator on tensors, repeated."""
 
-    def over(program: Program, call: Call) -> None:
+    def repeated(program: Program, call: Call) -> None:
         lists = [argument for argument in call.arguments if _is_list(argument)]
         for place in range(len(lists[0])):
             arguments = tuple(value[place] if _is_list(value) else value for value in call.arguments)
@@ -216,7 +217,7 @@ def _each(emit: Emit, in_place: bool) -> Emit:
             emit(program, Call(call.operator, arguments, (out,)))
             program.line("}")
 
-    return over
+    return repeated
 
 
 def _is_list(value: Any) -> bool:
@@ -254,10 +255,10 @@ def _table() -> dict[str, Emit]:
 
 
 def _each_add(program: Program, call: Call) -> None:
-    """`_foreach_add` with a number or one tensor for all."""
+    """`_foreach_add` with one number or one tensor for the whole list."""
     first, second, *alpha = call.arguments
     if alpha and alpha[0] != 1:
-        raise Unsupported("a sum of lists is scaled")
+        raise Unsupported("its sum of tensor lists is scaled")
     combine(program, call.results[0], (first, second), lambda x, y: f"({x} + {y})")
 
 

@@ -1,10 +1,10 @@
-"""A tape as a C program: one function that takes any number of steps, with all memory laid out beforehand.
+"""A tape as a C program: one function that takes any number of steps, with all memory allocated beforehand.
 
     void run(long steps, void **outside, char *room, const float *factors, const int64_t *rows,
              const uint64_t *seeds, float *losses)
 
-`factors` and `rows` advance by what one step needs of them. The code of single operators is in the modules beside
-this one; here are memory, indices and loops.
+`factors` and `rows` advance with every step. Other modules contain the code of operators; this one contains memory, indices
+and loops.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ static inline double draw(uint64_t seed, uint64_t place) {  /* splitmix64: a num
 
 @dataclass(frozen=True)
 class Advancing:
-    """Memory from outside of which every step takes the next `count` values: `factors` or `rows`."""
+    """An input of which every step takes the next `count` values: `factors` or `rows`."""
 
     pointer: str
     count: int
@@ -53,17 +53,18 @@ class Advancing:
 
 @dataclass
 class Program:
-    """C code in the making. `advancing` are the memories of the tape that move on with every step."""
+    """C code under construction. `advancing` are the memories of the tape that advance with every step."""
 
     tape: Tape
     advancing: dict[int, Advancing]
     body: list[str] = field(default_factory=list)
     draws: int = 0
-    """Places that a step draws random numbers for."""
+    """Random numbers that a step draws."""
     _room: int = 0
     _names: int = 0
     _places: dict[int, int] = field(default_factory=dict)
     outside: list[Tensor] = field(default_factory=list)
+    """Tensors from outside, in the order of the function's argument."""
 
     # --- memory ------------------------------------------------------------------------------------------
 
@@ -75,27 +76,27 @@ class Program:
         return f"({base} + {view.offset})" if view.offset else base
 
     def scratch(self, count: int) -> str:
-        """A C pointer to room for so many floats."""
-        return f"((float *)(room + {self._take(4 * count)}))"
+        """C expression for a pointer to temporary memory for `count` floats."""
+        return f"((float *)(room + {self._allocate(4 * count)}))"
 
     def name(self) -> str:
-        """A name nobody else has."""
+        """A new variable name."""
         self._names += 1
         return f"v{self._names}"
 
-    def _take(self, size: int) -> int:
+    def _allocate(self, size: int) -> int:
         place, self._room = self._room, self._room + -(-size // ALIGNMENT) * ALIGNMENT
         return place
 
     @property
     def room_bytes(self) -> int:
-        """Memory that the function needs beside what comes from outside."""
+        """Bytes that the function needs in `room`."""
         return max(self._room, ALIGNMENT)
 
     def _declarations(self) -> list[str]:
-        """Where every memory begins, as what it holds."""
+        """Typed pointers to the start of every memory."""
         lines = []
-        for memory, dtype in sorted(self._seen(), key=str):
+        for memory, dtype in sorted(self._memories(), key=str):
             kind = TYPES.get(dtype)
             if kind is None:
                 continue
@@ -108,39 +109,35 @@ class Program:
                 where = f"outside[{self._outside(memory)}]"
             else:
                 if memory not in self._places:
-                    self._places[memory] = self._take(self.tape.bytes[memory])
+                    self._places[memory] = self._allocate(self.tape.bytes[memory])
                 where = f"(room + {self._places[memory]})"
             lines.append(f"{kind} *const m{memory}_{kind} = ({kind} *){where};")
         return lines
 
     def _outside(self, memory: int) -> int:
         tensor = self.tape.outside[memory]
-        for number, known in enumerate(self.outside):
-            if known is tensor:
+        for number, outside in enumerate(self.outside):
+            if outside is tensor:
                 return number
         self.outside.append(tensor)
         return len(self.outside) - 1
 
-    def _seen(self) -> set[tuple[int, torch.dtype]]:
-        found: set[tuple[int, torch.dtype]] = set()
-        for call in self.tape.calls:
-            for view in views((call.arguments, call.results)):
-                found.add((view.memory, view.dtype))
-        return found
+    def _memories(self) -> set[tuple[int, torch.dtype]]:
+        return {(view.memory, view.dtype) for call in self.tape.calls for view in views((call.arguments, call.results))}
 
     @property
     def calls(self) -> int:
-        """Operators that it is made of."""
+        """Number of operators."""
         return len(self.tape.calls)
 
     # --- code --------------------------------------------------------------------------------------------
 
     def line(self, text: str) -> None:
-        """Add a line to the step."""
+        """Add a line to the code of a step."""
         self.body.append(text)
 
     def source(self) -> str:
-        """The whole program."""
+        """The complete program."""
         loss = self.tape.loss
         assert loss is not None
         lines = [
@@ -175,14 +172,14 @@ class Program:
         places = iter(with_index.indices[1:])
         for place, view in enumerate(spread):
             name = fixed[place] if place in fixed else f"{self.pointer(view)}[{next(places)}]"
-            # torch converts whole numbers before it calculates with them
+            # torch converts integers before it computes with them
             names.append(f"(float){name}" if out.dtype is torch.float32 and view.dtype is not torch.float32 else name)
         target, result = f"{self.pointer(out)}[{with_index.indices[0]}]", value(*names)
         result = f"({result}) != 0" if out.dtype is torch.bool else result
         self.line(f"{with_index.head} {target} = {result}; {with_index.tail}")
 
     def loops(self, sizes: Sequence[int], over: Sequence[View]) -> Loops:
-        """Loops over all values of views of one shape, as one loop where all of them are dense."""
+        """Loops over all values of views of one shape; a single loop if all views are dense."""
         count = 1
         for size in sizes:
             count *= size
@@ -200,7 +197,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Loops:
-    """The beginning and the end of loops, and the place of every view inside."""
+    """Opening and closing code of loops, and the index expression of every view inside."""
 
     head: str
     tail: str
@@ -208,21 +205,21 @@ class Loops:
 
 
 def _loop(name: str, count: int, vector: bool = False) -> str:
-    # values of one step of a loop never depend on those of another
+    # iterations never depend on each other
     pragma = '_Pragma("GCC ivdep") ' if vector and count > 1 else ""
     return f"{pragma}for (long {name} = 0; {name} < {count}; {name}++) {{"
 
 
 def index(strides: Sequence[int], names: Sequence[str]) -> str:
-    """Place of a value, from the numbers of its row, column …"""
+    """C expression for the offset of a value, from its index along every axis."""
     parts = [f"{name} * {stride}" for stride, name in zip(strides, names, strict=True) if stride]
     return " + ".join(parts) or "0"
 
 
 def broadcast(view: View, sizes: Sequence[int]) -> View:
-    """A view of another shape, as torch broadcasts it."""
+    """The view broadcast to another shape, by torch's rules."""
     lead = len(sizes) - len(view.sizes)
-    if lead < 0:  # an axis of one value may be left out of a result that is written in place
+    if lead < 0:  # the result of an in-place operator may lack leading axes of size 1
         return View(view.memory, view.offset, view.sizes[-len(sizes) :], view.strides[-len(sizes) :], view.dtype)
     strides = [0] * lead + [
         0 if have == 1 and want != 1 else stride
@@ -305,16 +302,14 @@ static __attribute__((noinline)) void product(
 def program(
     tape: Tape, advancing: dict[int, Advancing], operators: dict[str, Callable[[Program, Call], None]]
 ) -> Program:
-    """Write the code of a tape. Raises Unfit for an operator that has none."""
-    made = Program(tape, advancing)
+    """The program of a tape. Raises Unsupported for an operator without code."""
+    result = Program(tape, advancing)
     for call in tape.calls:
         emit = operators.get(call.operator)
         if emit is None:
-            raise Unsupported(
-                f"the operator {call.operator.split('.')[0].strip('_')} is not among those that are written in C"
-            )
-        made.line(f"/* {call.operator} */")
-        made.line("{")
-        emit(made, call)
-        made.line("}")
-    return made
+            raise Unsupported(f"the operator {call.operator.split('.')[0].strip('_')} is not available in C")
+        result.line(f"/* {call.operator} */")
+        result.line("{")
+        emit(result, call)
+        result.line("}")
+    return result

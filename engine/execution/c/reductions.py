@@ -1,4 +1,4 @@
-"""Operators that add up, pick or multiply matrices, in C."""
+"""Reductions, row selection and matrix products in C."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ def _sum_axes(program: Program, call: Call) -> None:
 
 def _mean(program: Program, call: Call) -> None:
     x = call.arguments[0]
-    every = range(len(x.sizes))
-    listed = call.arguments[1] if len(call.arguments) > 2 else None  # else the second is the type of the result
-    axes = tuple(axis % len(x.sizes) for axis in (listed or every)) if x.sizes else ()
+    dims = call.arguments[1] if len(call.arguments) > 2 else None  # else the second is the type of the result
+    axes = tuple(axis % len(x.sizes) for axis in (dims or range(len(x.sizes)))) if x.sizes else ()
     _sum(program, call.results[0], x, axes, divisor=prod(x.sizes[axis] for axis in axes))
 
 
 def _sum(program: Program, out: View, x: View, axes: tuple[int, ...], divisor: int = 1) -> None:
-    """Sum over axes; the inner loop runs over the values that lie side by side."""
+    """Sum over axes; the innermost loop runs over contiguous values."""
     kind = TYPES[out.dtype]
     names = [program.name() for _ in x.sizes]
-    kept = [axis for axis in range(len(x.sizes)) if axis not in axes]
-    place = _kept_place(out, x, kept, names)
+    free = [axis for axis in range(len(x.sizes)) if axis not in axes]
+    place = _result_offset(out, free, names)
     loops = {
         axis: f"for (long {names[axis]} = 0; {names[axis]} < {x.sizes[axis]}; {names[axis]}++) {{"
         for axis in range(len(names))
@@ -47,33 +46,33 @@ def _sum(program: Program, out: View, x: View, axes: tuple[int, ...], divisor: i
     share = f" / {divisor}" if divisor != 1 else ""
     inner = max(range(len(names)), key=lambda axis: (x.strides[axis] == 1 and x.sizes[axis] > 1, axis), default=None)
     if inner is None or inner in axes:
-        before = " ".join(loops[axis] for axis in kept)
+        before = " ".join(loops[axis] for axis in free)
         within = " ".join(loops[axis] for axis in axes)
         program.line(
-            f"{before} {kind} sum = 0; {within} sum += {term}; {'}' * len(axes)} {target} = sum{share}; {'}' * len(kept)}"
+            f"{before} {kind} sum = 0; {within} sum += {term}; {'}' * len(axes)} {target} = sum{share}; {'}' * len(free)}"
         )
         return
-    clear = " ".join(loops[axis] for axis in kept)
-    program.line(f"{clear} {target} = 0; {'}' * len(kept)}")
-    order = [*axes, *(axis for axis in kept if axis != inner), inner]
+    clear = " ".join(loops[axis] for axis in free)
+    program.line(f"{clear} {target} = 0; {'}' * len(free)}")
+    order = [*axes, *(axis for axis in free if axis != inner), inner]
     nest = " ".join(loops[axis] for axis in order[:-1])
     program.line(f'{nest} _Pragma("GCC ivdep") {loops[inner]} {target} += {term}; {"}" * len(order)}')
     if divisor != 1:
-        program.line(f"{clear} {target} /= {divisor}; {'}' * len(kept)}")
+        program.line(f"{clear} {target} /= {divisor}; {'}' * len(free)}")
 
 
-def _kept_place(out: View, x: View, kept: list[int], names: list[str]) -> str:
-    """Place in the result, whose reduced axes are gone or have one value."""
-    if len(out.sizes) == len(kept):
-        return index(out.strides, [names[axis] for axis in kept])
-    return index([out.strides[axis] for axis in kept], [names[axis] for axis in kept])
+def _result_offset(out: View, free: list[int], names: list[str]) -> str:
+    """Offset in the result, in which reduced axes are missing or have size 1."""
+    if len(out.sizes) == len(free):
+        return index(out.strides, [names[axis] for axis in free])
+    return index([out.strides[axis] for axis in free], [names[axis] for axis in free])
 
 
 def _norm(program: Program, call: Call) -> None:
     """Euclidean norm of all values."""
     x, order = call.arguments[:2]
     if order not in (2, 2.0) or call.results[0].count != 1:
-        raise Unsupported("a norm is not the Euclidean one of all values")
+        raise Unsupported("its norm is not the Euclidean norm of all values")
     names = [program.name() for _ in x.sizes]
     loops = " ".join(f"for (long {n} = 0; {n} < {size}; {n}++) {{" for n, size in zip(names, x.sizes, strict=True))
     value = f"{program.pointer(x)}[{index(x.strides, names)}]"
@@ -110,18 +109,18 @@ def _mm(program: Program, call: Call) -> None:
 def _addmm(program: Program, call: Call) -> None:
     bias, a, b, beta, alpha = call.arguments
     if (beta, alpha) != (1, 1) or prod(bias.sizes[:-1]) != 1:
-        raise Unsupported("a product is added to something else than a bias")
+        raise Unsupported("it adds a matrix product to something other than a bias")
     _product(program, a, b, call.results[0], broadcast(bias, call.results[0].sizes))
 
 
 def _product(program: Program, a: View, b: View, out: View, bias: View | None) -> None:
     if any(view.dtype is not out.dtype or TYPES[view.dtype] != "float" for view in (a, b, out)):
-        raise Unsupported("a product is not of float32 matrices")
+        raise Unsupported("its matrix product is not of float32 matrices")
     (rows, deep), wide = a.sizes, b.sizes[1]
     first = (program.pointer(a), *a.strides)
     second = (program.pointer(b), *b.strides)
     result = out.strides
-    if bias is None and rows > wide and (a.strides[0] == 1 or wide < 8):  # the other way round is wider
+    if bias is None and rows > wide and (a.strides[0] == 1 or wide < 8):  # the transposed product is wider
         rows, wide = wide, rows
         first, second = (
             (program.pointer(b), b.strides[1], b.strides[0]),
@@ -141,7 +140,7 @@ def _index_select(program: Program, call: Call) -> None:
     x, axis, rows = call.arguments
     out = call.results[0]
     if axis != 0:
-        raise Unsupported("rows are not picked along the first axis")
+        raise Unsupported("it selects along another axis than the first")
     names = [program.name() for _ in out.sizes]
     loops = " ".join(f"for (long {n} = 0; {n} < {size}; {n}++) {{" for n, size in zip(names, out.sizes, strict=True))
     place = index(x.strides[1:], names[1:])
@@ -153,15 +152,17 @@ def _index_select(program: Program, call: Call) -> None:
 
 
 def _select_backward(program: Program, call: Call) -> None:
-    """Zeros, and the gradient where one index of an axis was picked."""
+    """Zeros, except the gradient at the selected index of an axis."""
     gradient, sizes, axis, place = call.arguments
     out, axis = call.results[0], axis % len(sizes)
     program.line("{")
     program.pointwise(out, [], lambda: "0")
     program.line("} {")
-    kept = [at for at in range(len(sizes)) if at != axis]
+    others = [at for at in range(len(sizes)) if at != axis]
     first = out.offset + (place % sizes[axis]) * out.strides[axis]
-    into = View(out.memory, first, tuple(sizes[at] for at in kept), tuple(out.strides[at] for at in kept), out.dtype)
+    into = View(
+        out.memory, first, tuple(sizes[at] for at in others), tuple(out.strides[at] for at in others), out.dtype
+    )
     program.pointwise(into, [gradient], lambda x: x)
     program.line("}")
 
@@ -196,4 +197,4 @@ OPERATORS = (
         "select_backward.default": _select_backward,
     }
 )
-"""Everything that can be written."""
+"""The code of every supported operator."""

@@ -1,7 +1,7 @@
-"""The operators of one step, written down while it runs: what a graph of the step is made from.
+"""The operators of one step, recorded while it runs, to make a graph of the step.
 
-Tensors are known by the memory they lie in, so that views cost nothing and changes in place are what they are.
-What the step's Python code does beside calling operators is not on the tape and will not happen again.
+Tensors are identified by their memory, so that views cost nothing and changes in place work. Python side effects of the
+step are not recorded and are not repeated.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 @dataclass(frozen=True)
 class View:
-    """Where the values of a tensor lie: number of its memory, and the strided part of it, in elements."""
+    """Where a tensor is stored: the number of its memory, and offset, sizes and strides in it, in elements."""
 
     memory: int
     offset: int
@@ -35,7 +35,7 @@ class View:
 
     @property
     def dense(self) -> bool:
-        """Whether the values follow each other in memory, in order."""
+        """Whether the values are contiguous in memory, in order."""
         expected = 1
         for size, stride in zip(reversed(self.sizes), reversed(self.strides), strict=True):
             if size != 1 and stride != expected:
@@ -46,7 +46,7 @@ class View:
 
 @dataclass(frozen=True)
 class Call:
-    """One operator: its name (`addmm.default`), and arguments and results with views in place of tensors."""
+    """A call of an operator: its name (`addmm.default`), and arguments and results with views in place of tensors."""
 
     operator: str
     arguments: tuple[Any, ...]
@@ -55,17 +55,19 @@ class Call:
 
 @dataclass
 class Tape:
-    """What a step did. `outside` are the tensors that were there before it, by the number of their memory."""
+    """The recording of a step."""
 
     calls: list[Call] = field(default_factory=list)
     outside: dict[int, Tensor] = field(default_factory=dict)
+    """Tensors that existed before the step, by the number of their memory."""
     bytes: dict[int, int] = field(default_factory=dict)
-    """Size of every memory."""
+    """Sizes of memories by their number."""
     loss: View | None = None
+    """The result of the step."""
 
 
 def record(step: Callable[[], Tensor]) -> Tape:
-    """Take `step` once, for real, and write down its operators. Its result is the tape's loss."""
+    """Take `step` once, really, and record its operators."""
     recorder = _Recorder()
     with recorder:
         result = step()
@@ -77,30 +79,30 @@ class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
-        self._alive: list[Tensor] = []  # else another tensor could get the same memory
+        self._alive: list[Tensor] = []  # else another tensor could reuse the memory
         self._numbers: dict[int, int] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """What is recorded is not compiled meanwhile; else the first operator would import torch's compilers, 2 s."""
+        """Nothing is compiled while recording; else the first operator would import torch's compilers, 2 s."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = _arguments(func, args, kwargs)
-        for tensor in _tensors(given):
-            self._outside(tensor)
-        before = set(self._numbers)
+        arguments = _arguments(func, args, kwargs)
+        for tensor in _tensors(arguments):
+            self._add_outside(tensor)
+        memories = set(self._numbers)
         result = func(*args, **kwargs)
         results = list(_tensors(result))
         views = tuple(self.view(tensor) for tensor in results)
-        fresh = [tensor for tensor in results if tensor.untyped_storage()._cdata not in before]
-        if func._schema.is_mutable or fresh or not results:  # else views alone came of it
-            self.tape.calls.append(Call(_name(func), tuple(self._told(value) for value in given), views))
+        fresh = [tensor for tensor in results if tensor.untyped_storage()._cdata not in memories]
+        if func._schema.is_mutable or fresh or not results:  # else it only made views
+            self.tape.calls.append(Call(_name(func), tuple(self._with_views(value) for value in arguments), views))
         return result
 
     def view(self, tensor: Tensor) -> View:
-        """Where the values of `tensor` lie."""
+        """The view of `tensor`."""
         storage = tensor.untyped_storage()
         if storage._cdata not in self._numbers:
             number = self._numbers[storage._cdata] = len(self._numbers)
@@ -109,15 +111,15 @@ class _Recorder(TorchDispatchMode):
         number = self._numbers[storage._cdata]
         return View(number, int(tensor.storage_offset()), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
 
-    def _outside(self, tensor: Tensor) -> None:
+    def _add_outside(self, tensor: Tensor) -> None:
         if tensor.untyped_storage()._cdata not in self._numbers:
             self.tape.outside[self.view(tensor).memory] = tensor.detach()
 
-    def _told(self, value: Any) -> Any:
+    def _with_views(self, value: Any) -> Any:
         if isinstance(value, Tensor):
             return self.view(value)
         if isinstance(value, list | tuple):
-            return tuple(self._told(part) for part in value)
+            return tuple(self._with_views(part) for part in value)
         return value
 
 
@@ -127,10 +129,10 @@ def _name(func: Any) -> str:
 
 def _arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """All arguments in the order of the operator's schema, defaults included."""
-    given = list(args)
+    arguments = list(args)
     for argument in func._schema.arguments[len(args) :]:
-        given.append(kwargs.get(argument.name, argument.default_value))
-    return given
+        arguments.append(kwargs.get(argument.name, argument.default_value))
+    return arguments
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

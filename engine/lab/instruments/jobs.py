@@ -55,7 +55,7 @@ class PlainLoop:
         if self._accumulate == 1:
             loss = self._backward(*self.batches())
         else:
-            batches = self.batches.take(self._accumulate)
+            batches = self.batches.next_batches(self._accumulate)
             loss = torch.stack([self._backward(batch.x, batch.y, batch.weight) for batch in batches]).sum()
         self._update()
         return loss

@@ -81,9 +81,9 @@ class Watched(Batches):
         self._marks.to("work")
         return batch
 
-    def take(self, count: int) -> list[Batch]:
+    def next_batches(self, count: int) -> list[Batch]:
         self._marks.to("input")
-        batches = self._batches.take(count)
+        batches = self._batches.next_batches(count)
         self._marks.to("work")
         return batches
 

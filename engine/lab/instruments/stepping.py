@@ -63,9 +63,9 @@ class Stepping:
         return seconds
 
     def _take(self, times: int) -> None:
-        take, window, steps = self._executor.take, self._window, self._job.plan.steps
+        run, window, steps = self._executor.run, self._window, self._job.plan.steps
         while times > 0:
-            taken = take(window, self._step, min(times, steps - self._step), self._rate)
+            taken = run(window, self._step, min(times, steps - self._step), self._rate)
             times -= taken
             self._step = (self._step + taken) % steps
 

@@ -232,7 +232,7 @@ def test_accumulated_gradients_are_those_of_plain_torch() -> None:
     spec = RunSpec(dataset="digits", hidden=(16,), batch_size=16, accumulate=4, threads=1, device="cpu")
     found = accumulation._compared(job_of(spec, batch_size=64, accumulate=1), job_of(spec))
     job = job_of(spec)
-    batches = job.batches.take(4)
+    batches = job.batches.next_batches(4)
     whole = torch.nn.functional.cross_entropy(
         job.model(torch.cat([b.x for b in batches])), torch.cat([b.y for b in batches])
     )

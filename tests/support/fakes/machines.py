@@ -72,7 +72,7 @@ def rows(machine: Machine, sample: Sample | None, width: int, height: int = 6) -
     histories = Histories()
     if sample:
         histories.add(sample)
-    return ["".join(span.text for span in row) for row in fit(blocks(machine, sample, histories, width), width, height)]
+    return [row.text for row in fit(blocks(machine, sample, histories, width), width, height)]
 
 
 def a_full_gpu(index: int, **changes: Any) -> Gpu:

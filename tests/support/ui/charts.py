@@ -12,6 +12,7 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 
 from epochtop.engine.protocol.events import Evaluated, Losses
+from epochtop.tui.chart.curves import Trace
 from epochtop.tui.chart.loss_chart import LossChart
 
 
@@ -53,8 +54,8 @@ async def started(pilot: Pilot[None], steps: int = 1000, total: int = 2000) -> L
     """A chart in focus with a run of `steps` steps so far."""
     chart = pilot.app.query_one(LossChart)
     chart.focus()
-    chart.begin(total, steps_per_epoch=10)
-    chart.add_losses(losses(0, falling(steps), steps / 100))
+    chart.show(Trace(steps_per_epoch=10), total)
+    chart.feed(losses(0, falling(steps), steps / 100))
     chart.redraw()
     await pilot.pause()
     return chart

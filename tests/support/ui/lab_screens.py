@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.tui.app.app import EpochtopApp
-from epochtop.tui.lab.kept import Keeping
+from epochtop.tui.lab.saved_results import ResultIndex
 from epochtop.tui.lab.screen import LabScreen
 from tests.support.ui.screens import furnished, still_app
 
@@ -22,14 +22,14 @@ async def in_the_lab(pilot: Pilot[int]) -> LabScreen:
     await pilot.press("4")
     await pilot.pause()
     await list_kept(pilot)
-    return app.lab
+    return app.lab.page
 
 
 async def list_kept(pilot: Pilot[int]) -> None:
     """Have the lists show what the home folder holds; a result that is open is read to its end."""
     app = pilot.app
     assert isinstance(app, EpochtopApp)
-    app.lab.list_kept(Keeping(app.home).list())
+    app.lab.page.list_results(ResultIndex(app.home).list())
     await settled(pilot)
 
 
@@ -37,7 +37,7 @@ async def show_result(pilot: Pilot[int], run: Path) -> None:
     """Open a result and read it to its end, or as far as it has come."""
     app = pilot.app
     assert isinstance(app, EpochtopApp)
-    app.lab.open(run)
+    app.lab.page.open(run)
     await settled(pilot)
 
 
@@ -45,7 +45,7 @@ async def settled(pilot: Pilot[int]) -> None:
     """Everything that is written by now is taken in and drawn."""
     app = pilot.app
     assert isinstance(app, EpochtopApp)
-    shown = app.lab.stage.shown
+    shown = app.lab.page.stage.shown
     while shown is not None and not (shown.following.done or (len(shown.state.rows) and shown.following.waiting == 0)):
         await asyncio.sleep(0.01)
         app.beat()
@@ -89,11 +89,11 @@ class Remembering:
 def app_with(home: Path) -> tuple[EpochtopApp, Remembering]:
     """A still app that believes it can start engines."""
     app, starter = still_app(home), Remembering()
-    app._starter = starter  # type: ignore[assignment]
+    app.engine.starter = starter  # type: ignore[assignment]
     return app, starter
 
 
 async def choose(pilot: Pilot[Any], app: EpochtopApp, name: str, value: str) -> None:
     """Put a value into a field of the page."""
-    app.lab.query_one(f"#field-{name}").value = value  # type: ignore[attr-defined]
+    app.lab.page.query_one(f"#field-{name}").value = value  # type: ignore[attr-defined]
     await pilot.pause()

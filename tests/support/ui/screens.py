@@ -21,7 +21,7 @@ def still_app(home: Path) -> EpochtopApp:
     """An app on `home` that does nothing by itself."""
     home.mkdir(parents=True, exist_ok=True)
     app = EpochtopApp(home, live=False, now=lambda: NOW, host="box")
-    app.torch = "torch 2.13.0"
+    app.engine.torch = "torch 2.13.0"
     return app
 
 
@@ -53,11 +53,13 @@ async def show_run(pilot: Pilot[int], run: Path, step: int) -> None:
     app = pilot.app
     assert isinstance(app, EpochtopApp)
     app.open(run)
-    while app.session is not None and not (app.session.state.step >= step and app.session.following.waiting == 0):
+    while app.runs.session is not None and not (
+        app.runs.session.state.step >= step and app.runs.session.following.waiting == 0
+    ):
         await asyncio.sleep(0.01)
         app.beat()
-    if app.session is not None and app.session.state.state not in ("running", "paused"):
-        while not app.session.following.done:
+    if app.runs.session is not None and app.runs.session.state.state not in ("running", "paused"):
+        while not app.runs.session.following.done:
             await asyncio.sleep(0.01)
     app.beat()
     await pilot.pause()

@@ -58,6 +58,8 @@ class Terminal:
         """When each part of them came (perf_counter), and where it ends."""
         self._drawn = 0
         """Bytes that are on the screen: drawing takes longer than the app does, so it is left until somebody looks."""
+        self._rows: list[str] | None = None
+        """The screen's rows, once they were asked for; None where what is drawn has changed since."""
         self._reading = threading.Event()
         self._reading.set()
         self._stop = False
@@ -96,8 +98,10 @@ class Terminal:
     def rows(self) -> list[str]:
         """The screen, row by row."""
         with self._lock:
-            self._draw(len(self.output))
-            return [row.rstrip() for row in self._screen.display]
+            if self._rows is None or self._drawn < len(self.output):
+                self._draw(len(self.output))
+                self._rows = [row.rstrip() for row in self._screen.display]
+            return list(self._rows)
 
     @property
     def text(self) -> str:
@@ -159,6 +163,7 @@ class Terminal:
         with self._lock:
             self._draw(len(self.output))
             self._screen.resize(height, width)
+            self._rows = None
             self._tell_size(width, height)
 
     def stall(self) -> None:
@@ -222,6 +227,7 @@ class Terminal:
     def _draw(self, end: int) -> None:
         self._stream.feed(bytes(self.output[self._drawn : end]))
         self._drawn = end
+        self._rows = None
 
 
 def _environment() -> dict[str, str]:

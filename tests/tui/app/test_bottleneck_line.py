@@ -11,20 +11,18 @@ import pytest
 from epochtop.engine.protocol.events import AnyEvent, Losses, RunRecord, Switched
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.tui.app.bottleneck_line import pace
-from epochtop.tui.lab.prior_findings import found_of
+from epochtop.tui.app.bottleneck_line import bottleneck_line
+from epochtop.tui.lab.prior_findings import finding_for
 from epochtop.tui.state.run import RunState
 from tests.support.lab_runs import ended, prepared, write_experiment
 from tests.support.runs import CREATED, engine_alive, events_of, started, write_run
 from tests.support.ui.screens import furnished, show_run, still_app
 
 
-def run(
-    device: str, seconds: float, waited_s: float, steps: int = 1000, notes: tuple[str, ...] = (), **fields: Any
-) -> RunState:
+def run(device: str, seconds: float, waited_s: float, steps: int = 1000, fallback: str = "", **fields: Any) -> RunState:
     spec = RunSpec(**fields)
     told = RunState(RunRecord(spec=spec, created=CREATED, host="box", user="ada", pid=1, versions={}))
-    told.apply(msgspec.structs.replace(started(), device=device, notes=notes))
+    told.apply(msgspec.structs.replace(started(), device=device, fallback=fallback))
     told.apply(Losses(first_step=0, seconds=seconds, values=bytes(4 * steps), reads=1, waited=waited_s))
     return told
 
@@ -38,60 +36,60 @@ def run(
     ],
 )
 def test_on_a_gpu_it_is_the_waiting_that_tells_who_is_behind(waited_s: float, said: str) -> None:
-    assert pace(run("cuda:0", 2.0, waited_s)) == said
+    assert bottleneck_line(run("cuda:0", 2.0, waited_s)) == said
 
 
 def test_what_the_run_has_already_is_not_offered() -> None:
     graph = run("cuda:0", 2.0, 0.05)
     graph.executor = "graph"
-    assert pace(graph) == "host-bound: 2.00 ms a step, 2% waited · press a to see where it goes"
-    assert "precision" not in pace(run("cuda:0", 2.0, 1.8, precision="bf16"))
+    assert bottleneck_line(graph) == "host-bound: 2.00 ms a step, 2% waited · press a to see where it goes"
+    assert "precision" not in bottleneck_line(run("cuda:0", 2.0, 1.8, precision="bf16"))
 
 
 def test_a_switch_is_told_with_both_figures_that_were_measured() -> None:
     told = run("cpu", 2.0, 0.0)
     told.apply(Switched(step=625, executor="graph", why="a step takes 5.1 µs instead of 64 µs"))
-    assert pace(told) == "graph: a step takes 5.1 µs instead of 64 µs"
+    assert bottleneck_line(told) == "graph: a step takes 5.1 µs instead of 64 µs"
 
 
 def test_a_refused_graph_is_told_with_its_reason_and_not_offered() -> None:
     told = run("cpu", 2.0, 0.0)
     told.apply(Switched(step=625, executor="eager", why="auto stays with eager: no compiler"))
     line = "2.00 ms a step, eager · press a to see where it goes · auto stays with eager: no compiler"
-    assert pace(told) == line
-    noted = run("cpu", 2.0, 0.0, notes=("auto stays with eager: no compiler",))
-    assert pace(noted) == line
+    assert bottleneck_line(told) == line
+    noted = run("cpu", 2.0, 0.0, fallback="auto stays with eager: no compiler")
+    assert bottleneck_line(noted) == line
 
 
 def test_nothing_is_said_before_enough_was_measured() -> None:
-    assert pace(RunState()) == ""
-    assert pace(run("cuda:0", 0.5, 0.0)) == ""
+    assert bottleneck_line(RunState()) == ""
+    assert bottleneck_line(run("cuda:0", 0.5, 0.0)) == ""
 
 
 def test_on_the_cpu_the_step_is_told_and_what_may_help_while_it_goes_on_and_after() -> None:
     told = run("cpu", 2.0, 0.0, executor="eager")
-    assert pace(told) == "2.00 ms a step, eager · executor=graph may help: press a"
+    assert bottleneck_line(told) == "2.00 ms a step, eager · executor=graph may help: press a"
     told.died("killed")
-    assert pace(told) == "2.00 ms a step, eager · executor=graph may help: press a"
+    assert bottleneck_line(told) == "2.00 ms a step, eager · executor=graph may help: press a"
 
 
 def test_as_long_as_auto_has_timed_no_graph_none_is_offered_and_none_is_promised() -> None:
     """In a run of few steps it never does."""
-    assert pace(run("cpu", 2.0, 0.0)) == "2.00 ms a step, eager: auto has timed no graph so far"
+    assert bottleneck_line(run("cpu", 2.0, 0.0)) == "2.00 ms a step, eager: auto has timed no graph so far"
 
 
 @pytest.mark.parametrize("executor", ["auto", "eager"])
 def test_several_processes_are_offered_no_graph(executor: str) -> None:
     cpu = run("cpu", 2.0, 0.0, processes=2, executor=executor)
-    assert pace(cpu) == "2.00 ms a step, eager · press a to see where it goes"
+    assert bottleneck_line(cpu) == "2.00 ms a step, eager · press a to see where it goes"
     gpu = run("cuda:0", 2.0, 0.05, processes=2, executor=executor)
-    assert pace(gpu) == "host-bound: 2.00 ms a step, 2% waited · press a to see where it goes"
+    assert bottleneck_line(gpu) == "host-bound: 2.00 ms a step, 2% waited · press a to see where it goes"
 
 
 def test_a_graph_that_a_gpu_refused_is_not_offered_either() -> None:
     why = "auto stays with eager: its rows are streamed or loaded"
     line = f"host-bound: 2.00 ms a step, 2% waited · press a to see where it goes · {why}"
-    assert pace(run("cuda:0", 2.0, 0.05, notes=(why,))) == line
+    assert bottleneck_line(run("cuda:0", 2.0, 0.05, fallback=why)) == line
 
 
 # --- what the lab has found ----------------------------------------------------------------------------------------
@@ -104,23 +102,23 @@ def found(finding: str) -> list[AnyEvent]:
 
 def test_what_the_lab_found_of_the_same_job_is_told_instead_of_a_hint() -> None:
     known = "anatomy: on cpu this job is launch-bound"
-    assert pace(run("cpu", 0.1, 0.0), known) == known
+    assert bottleneck_line(run("cpu", 0.1, 0.0), known) == known
     switched = run("cpu", 2.0, 0.0)
     switched.apply(Switched(step=625, executor="graph", why="a step takes 5.1 µs instead of 64 µs"))
-    assert pace(switched, known) == "graph: a step takes 5.1 µs instead of 64 µs"
+    assert bottleneck_line(switched, known) == "graph: a step takes 5.1 µs instead of 64 µs"
 
 
 def test_only_a_finished_result_of_the_same_job_on_the_same_host_counts(tmp_path: Path) -> None:
     spec = RunSpec(hidden=(32,), name="mine")
     wanted = RunRecord(spec=spec, created=CREATED, host="box", user="ada", pid=1, versions={})
-    assert found_of(tmp_path, wanted) == ""
+    assert finding_for(tmp_path, wanted) == ""
     write_experiment(tmp_path, "anatomy-0001", found("of another job"), hidden=(64,))
     write_experiment(tmp_path, "reads-0002", found("of another kind"), hidden=(32,))
     write_experiment(tmp_path, "executors-0003", [prepared()], hidden=(32,))
-    assert found_of(tmp_path, wanted) == ""
+    assert finding_for(tmp_path, wanted) == ""
     write_experiment(tmp_path, "executors-0004", found("graph is best"), hidden=(32,))
-    assert found_of(tmp_path, wanted) == "executors: graph is best"
-    assert found_of(tmp_path, msgspec.structs.replace(wanted, host="elsewhere")) == ""
+    assert finding_for(tmp_path, wanted) == "executors: graph is best"
+    assert finding_for(tmp_path, msgspec.structs.replace(wanted, host="elsewhere")) == ""
 
 
 async def test_the_finding_stands_under_the_chart_as_soon_as_the_experiment_ends(home: Path) -> None:
@@ -132,8 +130,8 @@ async def test_the_finding_stands_under_the_chart_as_soon_as_the_experiment_ends
         assert app.main.chart.border_subtitle == "200 µs a step, eager · executor=graph may help: press a"
         measured = write_experiment(home, "anatomy-11c0", found("this job is launch-bound"))
         with engine_alive(measured):
-            app.lab.follow(measured)
-        while app.measuring is not None:
+            app.lab.page.follow(measured)
+        while app.lab.running is not None:
             await pilot.pause(0.01)
             app.beat()
         app.beat()

@@ -15,7 +15,7 @@ from textual.widget import Widget
 from epochtop.engine.protocol.events import encode
 from epochtop.engine.runs.paths import EVENTS
 from epochtop.engine.runs.reader import READ_BYTES
-from epochtop.tui.app.viewer import PULSES
+from epochtop.tui.app.app import PULSES
 from epochtop.tui.client.follower import AHEAD, POLL_S, Following
 from tests.support.engines import wait_until
 from tests.support.runs import STEPS, engine_alive, finished, losses_like_iris, started, windows, write_run
@@ -30,7 +30,7 @@ def test_history_is_told_from_news(tmp_path: Path) -> None:
         assert following.behind
         taken = []
         while not following.done:
-            taken += following.take()
+            taken += following.next_batch()
         assert len(taken) == len(windows(values)) + 2
         assert not following.behind
 
@@ -60,7 +60,7 @@ async def test_the_chart_and_the_lines_of_figures_are_painted_apart(
             await show_run(pilot, run, 10_000)
             with open(run / EVENTS, "ab") as log:
                 log.writelines(encode(window) + b"\n" for window in windows(values)[20:])
-            session = app.session
+            session = app.runs.session
             assert session is not None
             while not session.following.waiting:
                 await asyncio.sleep(0.01)

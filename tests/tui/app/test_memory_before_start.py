@@ -11,7 +11,7 @@ from epochtop.engine.hardware import training_bytes
 from epochtop.engine.hardware.meaning import SEVEN_B, running_bytes
 from epochtop.engine.protocol.requests import Plan, Refused
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.tui.client.starter import Planned, Rejected
+from epochtop.tui.client.messages import RunPlanned, RunRefused
 from tests.support.engines import Engine
 from tests.support.ui.screens import furnished, still_app
 
@@ -47,11 +47,11 @@ async def test_the_form_shows_what_a_job_needs_of_what_is_free(home: Path) -> No
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)
-        app.post_message(Planned(RunSpec(), a_plan(600_000, 8 * GIB)))
+        app.post_message(RunPlanned(RunSpec(), a_plan(600_000, 8 * GIB)))
         await pilot.pause()
         line = str(app.main.form.query_one("#plan", Static).content)
         assert line.endswith("needs about 586 KiB of 8.0 GiB free")
-        app.post_message(Planned(RunSpec(), a_plan(600_000, None)))
+        app.post_message(RunPlanned(RunSpec(), a_plan(600_000, None)))
         await pilot.pause()
         assert str(app.main.form.query_one("#plan", Static).content).endswith("needs about 586 KiB")
 
@@ -63,7 +63,7 @@ async def test_what_does_not_fit_is_red_with_advice(home: Path, engine: Engine) 
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)
-        app.post_message(Rejected(refused, begun=False))
+        app.post_message(RunRefused(refused, starting=False))
         await pilot.pause()
         row = app.main.form.query_one("#row-hidden")
         assert row.has_class("-invalid")

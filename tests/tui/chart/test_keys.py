@@ -6,6 +6,7 @@ import pytest
 from textual.events import MouseScrollDown, MouseScrollUp
 from textual.geometry import Offset
 
+from epochtop.tui.chart.curves import Trace
 from epochtop.tui.chart.loss_chart import LossChart
 from tests.support.ui.charts import Host, evaluated, falling, losses, plot, started, text
 
@@ -24,8 +25,8 @@ async def test_l_makes_the_loss_axis_logarithmic() -> None:
 async def test_a_log_axis_draws_what_is_above_zero() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
-        chart.begin(100)
-        chart.add_losses(losses(0, [1.0] * 50 + [0.0] * 50))
+        chart.show(Trace(), 100)
+        chart.feed(losses(0, [1.0] * 50 + [0.0] * 50))
         await pilot.press("l")
         rows = plot(chart)
         assert any(row[10] != " " for row in rows)
@@ -45,8 +46,8 @@ async def test_m_smooths_more_and_then_not_at_all() -> None:
 async def test_the_raw_line_stays_behind_the_smooth_one() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
-        chart.begin(1000)
-        chart.add_losses(losses(0, [float(step % 2) for step in range(1000)]))
+        chart.show(Trace(), 1000)
+        chart.feed(losses(0, [float(step % 2) for step in range(1000)]))
         chart.redraw()
         colors = [len({segment.style for segment in chart.render_line(y)}) for y in range(4, 16)]
         await pilot.press("m")
@@ -74,7 +75,7 @@ async def test_w_follows_the_last_part() -> None:
         low, high = chart.bounds()
         assert low <= 900
         assert 1000 <= high <= 1100
-        chart.add_losses(losses(1000, falling(1000)))
+        chart.feed(losses(1000, falling(1000)))
         chart.redraw()
         assert chart.bounds()[1] >= 2000
         await pilot.press("w")
@@ -121,7 +122,7 @@ async def test_zooming_works_along_every_axis(unit_keys: int) -> None:
 async def test_the_cursor_reads_off_single_steps() -> None:
     async with Host().run_test(size=(100, 24)) as pilot:
         chart = await started(pilot, 10, 20)
-        chart.add_evaluation(evaluated(4, 0.5))
+        chart.feed(evaluated(4, 0.5))
         await pilot.press("c")
         assert text(chart)[-1].strip() == "step 9 · train 1.0704 · test 0.5000 · epoch 0.9 · 0.1 s"
         assert any("│" in row for row in plot(chart))
@@ -137,8 +138,8 @@ async def test_the_cursor_reads_off_single_steps() -> None:
 async def test_the_cursor_on_a_bucket_gives_its_range() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
-        chart.begin(20_000)
-        chart.add_losses(losses(0, [float(step % 4) for step in range(20_000)]))
+        chart.show(Trace(), 20_000)
+        chart.feed(losses(0, [float(step % 4) for step in range(20_000)]))
         await pilot.press("c")
         assert text(chart)[-1].startswith(" steps 19,996–19,999 · train 0.0000…3.0000")
 

@@ -44,7 +44,7 @@ async def test_the_axis_has_the_powers_of_ten_at_even_distances() -> None:
     async with Host().run_test(size=(120, 30)) as pilot:
         chart = pilot.app.query_one(LossChart)
         chart.show(sweep_trace(), STEPS)
-        chart.add_losses(losses(0, [1.0] * STEPS))
+        chart.feed(losses(0, [1.0] * STEPS))
         chart.redraw()
         labels = text(chart)[-2]
         assert labels.split() == ["rate", "1e-6", "1e-5", "1e-4", "0.001", "0.01", "0.1", "1", "10"]
@@ -59,7 +59,7 @@ async def test_a_loss_stands_over_its_learning_rate_and_the_suggestion_is_marked
         chart.show(sweep_trace(), STEPS)
         # 0.01 is 4 of 7 powers of ten above 1e-6: at step 4 / 7 of 200
         fallen = round(4 / 7 * (STEPS - 1))
-        chart.add_losses(losses(0, [1.0] * fallen + [0.2] * (STEPS - fallen)))
+        chart.feed(losses(0, [1.0] * fallen + [0.2] * (STEPS - fallen)))
         chart.redraw()
         before = plot(chart)
         assert not any("┊" in row for row in before)
@@ -80,7 +80,7 @@ async def test_the_cursor_tells_the_rate_and_other_axes_remain() -> None:
         chart = pilot.app.query_one(LossChart)
         chart.focus()
         chart.show(sweep_trace(), STEPS)
-        chart.add_losses(losses(0, [1.0] * STEPS))
+        chart.feed(losses(0, [1.0] * STEPS))
         chart.redraw()
         await pilot.press("c")
         assert "learning rate 10 " in text(chart)[-1]
@@ -95,7 +95,7 @@ async def test_zooming_keeps_powers_of_ten_and_ends_at_the_whole() -> None:
         chart = pilot.app.query_one(LossChart)
         chart.focus()
         chart.show(sweep_trace(), STEPS)
-        chart.add_losses(losses(0, [1.0] * STEPS))
+        chart.feed(losses(0, [1.0] * STEPS))
         chart.redraw()
         await pilot.press("left_square_bracket", "left_square_bracket")
         low, high = chart.bounds()
@@ -114,7 +114,7 @@ async def test_another_run_has_its_steps_again_and_one_without_rates_is_left_out
     async with Host().run_test(size=(120, 30)) as pilot:
         chart = pilot.app.query_one(LossChart)
         chart.show(sweep_trace(), STEPS)
-        chart.add_losses(losses(0, [1.0] * STEPS))
+        chart.feed(losses(0, [1.0] * STEPS))
         other = Trace("plain")
         other.feed(losses(0, [50.0] * 100))
         chart.set_overlays([other])

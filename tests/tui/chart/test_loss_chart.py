@@ -55,7 +55,7 @@ async def test_the_curve_falls_from_the_first_loss_to_the_last() -> None:
 async def test_train_and_test_differ_by_more_than_color() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
-        chart.add_evaluation(evaluated(900, 0.9))
+        chart.feed(evaluated(900, 0.9))
         chart.redraw()
         marked = [(x, y) for y, row in enumerate(plot(chart)[3:]) for x, char in enumerate(row) if char == "▪"]
         assert len(marked) == 1
@@ -67,7 +67,7 @@ async def test_train_and_test_differ_by_more_than_color() -> None:
 async def test_test_points_that_are_no_numbers_leave_a_dash() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
-        chart.add_evaluation(evaluated(900, None))
+        chart.feed(evaluated(900, None))
         chart.redraw()
         assert text(chart)[1].endswith("▪ test       —")
 
@@ -76,8 +76,8 @@ async def test_test_points_that_are_no_numbers_leave_a_dash() -> None:
 async def test_constant_losses_are_a_level_line(value: float) -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
-        chart.begin(100)
-        chart.add_losses(losses(0, [value] * 100))
+        chart.show(Trace(), 100)
+        chart.feed(losses(0, [value] * 100))
         for key in ("l", "l"):
             chart.redraw()
             await pilot.press(key)
@@ -89,8 +89,8 @@ async def test_constant_losses_are_a_level_line(value: float) -> None:
 async def test_the_first_bad_loss_is_marked_where_it_was(bad: float, note: str) -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
-        chart.begin(100)
-        chart.add_losses(losses(0, [*falling(12), bad, bad]))
+        chart.show(Trace(), 100)
+        chart.feed(losses(0, [*falling(12), bad, bad]))
         chart.redraw()
         rows = plot(chart)
         assert sum(note in row for row in rows) == 1
@@ -102,8 +102,8 @@ async def test_the_first_bad_loss_is_marked_where_it_was(bad: float, note: str) 
 async def test_a_bad_loss_at_the_right_edge_has_its_note_to_the_left() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
-        chart.begin(13)
-        chart.add_losses(losses(0, [*falling(12), nan]))
+        chart.show(Trace(), 13)
+        chart.feed(losses(0, [*falling(12), nan]))
         chart.redraw()
         assert any("NaN at step 12 ✗" in row for row in plot(chart))
 
@@ -111,8 +111,8 @@ async def test_a_bad_loss_at_the_right_edge_has_its_note_to_the_left() -> None:
 async def test_a_run_that_is_bad_from_the_start_is_drawn() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
-        chart.begin(10)
-        chart.add_losses(losses(0, [nan] * 3))
+        chart.show(Trace(), 10)
+        chart.feed(losses(0, [nan] * 3))
         chart.redraw()
         assert any("✗ NaN at step 0" in row for row in plot(chart))
         assert text(chart)[0].endswith("train      —")
@@ -157,8 +157,8 @@ async def test_the_legend_moves_off_the_curve() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
         assert plot(chart)[0].endswith("train 0.1358")
-        chart.begin(100)
-        chart.add_losses(losses(0, [float(step) for step in range(100)]))
+        chart.show(Trace(), 100)
+        chart.feed(losses(0, [float(step) for step in range(100)]))
         chart.redraw()
         assert plot(chart)[0].startswith(" ⠒⠒ train 99.000 ")
         assert plot(chart)[0].rstrip()[-1] not in "0123456789"
@@ -222,7 +222,7 @@ async def test_only_the_cells_that_changed_are_repainted() -> None:
     async with Host().run_test(size=(120, 40)) as pilot:
         chart = await started(pilot)
         before = text(chart)
-        chart.add_losses(losses(1000, falling(1000)[-20:]))
+        chart.feed(losses(1000, falling(1000)[-20:]))
         with repainted(chart) as regions:
             changed = chart.redraw()
         assert regions
@@ -241,7 +241,7 @@ async def test_a_growing_run_repaints_a_few_cells_a_frame() -> None:
         chart = await started(pilot, 400, 4000)
         cells = []
         for first in range(400, 4000, 40):
-            chart.add_losses(losses(first, [0.3 + 0.2 * ((step * 7) % 10) / 10 for step in range(first, first + 40)]))
+            chart.feed(losses(first, [0.3 + 0.2 * ((step * 7) % 10) / 10 for step in range(first, first + 40)]))
             with repainted(chart) as regions:
                 chart.redraw()
             cells.append(sum(region.width * region.height for region in regions))

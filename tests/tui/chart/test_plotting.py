@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from rich.style import Style
 
 from epochtop.engine.protocol.quantities import format_fixed_width
-from epochtop.tui.cells.canvas import Canvas, difference, strip
+from epochtop.tui.cells.canvas import Canvas
+from epochtop.tui.cells.rows import difference
+from epochtop.tui.cells.styles import strip
 from epochtop.tui.chart.axes import Limits, labels, linear_limits, log_limits, place_labels, x_ticks, y_ticks
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
 

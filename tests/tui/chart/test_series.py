@@ -67,11 +67,16 @@ def test_every_bucket_says_what_its_steps_were(values: list[float]) -> None:
     assert series.first_bad_step == next((i for i, value in enumerate(exact) if not isfinite(value)), None)
 
 
+def edges(steps: int, columns: int) -> list[float]:
+    """The edges of columns of equal width over steps from 0."""
+    return [steps * place / columns for place in range(columns + 1)]
+
+
 def test_a_spike_survives_any_number_of_merges() -> None:
     values = [0.5] * 100_000
     values[77_777] = 9.0
     series = fed(values, [], capacity=64)
-    columns = series.points(0, 100_000, 20)
+    columns = series.columns(edges(100_000, 20))
     assert max(column.maximum for column in columns if column) == 9.0
     assert [i for i, column in enumerate(columns) if column and column.maximum == 9.0] == [15]
 
@@ -91,9 +96,9 @@ def test_memory_is_bounded_whatever_the_length() -> None:
 def test_a_column_that_is_done_never_changes() -> None:
     series = LossSeries(1024)
     series.extend(0, window([i / 100 for i in range(500)]), 1)
-    before = series.points(0, 1000, 10)[:5]
+    before = series.columns(edges(1000, 10))[:5]
     series.extend(500, window([7.0] * 400), 2)
-    assert series.points(0, 1000, 10)[:5] == before
+    assert series.columns(edges(1000, 10))[:5] == before
 
 
 def test_a_repeated_window_is_ignored_and_an_overlapping_one_continues() -> None:
@@ -129,7 +134,7 @@ def test_the_first_bad_step_is_remembered_and_kept_out_of_the_figures(bad: float
     series.extend(0, window([2, bad, 1, nan]), 1)
     assert (series.first_bad_step, series.bad_kind) == (1, kind)
     assert (series.last, series.minimum) == (1, 1)
-    column = series.points(0, 4, 1)[0]
+    column = series.columns(edges(4, 1))[0]
     assert column is not None
     assert (column.finite, column.minimum, column.maximum, column.mean) == (2, 1, 2, 1.5)
 
@@ -144,7 +149,7 @@ def test_a_memoryview_and_an_empty_window_are_taken() -> None:
 
 def test_an_empty_series_answers() -> None:
     series = LossSeries()
-    assert series.points(0, 100, 3) == [None, None, None]
+    assert series.columns(edges(100, 3)) == [None, None, None]
     assert series.bucket(0) is None
     assert series.last is None
 

@@ -75,7 +75,7 @@ async def test_a_key_compares_the_shown_result_with_another(
     app = still_app(home)
     async with app.run_test(size=size) as pilot:
         lab = await in_the_lab(pilot)
-        lab.kept.focus()
+        lab.result_list.focus()
         await pilot.press(*keys)
         await both_read(pilot, lab)
         shown = text_of(app)
@@ -97,12 +97,12 @@ async def test_the_list_marks_both_and_the_key_ends_what_it_began(home: Path) ->
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         lab = await in_the_lab(pilot)
-        lab.kept.focus()
+        lab.result_list.focus()
         await pilot.press("down", "o")
         await both_read(pilot, lab)
         marks = {line[3:13]: line[:51].split()[-1] for line in text_of(app).splitlines() if line[3:9] == "reads-"}
         assert (marks["reads-7f3a"], marks["reads-11c0"]) == ("◂", "▪")
-        assert lab.kept.has_focus
+        assert lab.result_list.has_focus
         for again in (("o",), ("up", "o")):
             await pilot.press(*again)
             await settled(pilot)
@@ -118,11 +118,11 @@ async def test_a_result_alone_has_nothing_to_be_compared_with(home: Path) -> Non
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         lab = await in_the_lab(pilot)
-        lab.kept.focus()
+        lab.result_list.focus()
         await pilot.press("o")
         await settled(pilot)
         assert lab.stage.against is None
-        assert notices(app) == ["this is the only result of this experiment; a second one can be compared with it"]
+        assert notices(app) == ["this is the only result of this experiment; measure again to compare"]
 
 
 @pytest.mark.usefixtures("two")
@@ -131,12 +131,12 @@ async def test_footer_and_help_name_the_key_where_the_list_has_the_focus(home: P
     async with app.run_test(size=(200, 60)) as pilot:
         lab = await in_the_lab(pilot)
         assert "o compare" not in text_of(app)
-        lab.kept.focus()
+        lab.result_list.focus()
         await pilot.pause()
         assert "o compare" in text_of(app).splitlines()[-1]
         await pilot.press("question_mark")
         await pilot.pause(0.2)
-        assert "o compare Compare this result" in " ".join(text_of(app).split())
+        assert "o compare Compare with the open result" in " ".join(text_of(app).split())
 
 
 # --- what goes on --------------------------------------------------------------------------------------------------
@@ -152,14 +152,14 @@ async def test_one_that_goes_on_is_compared_as_far_as_it_has_come(home: Path, sh
         async with app.run_test(size=(120, 40)) as pilot:
             lab = await in_the_lab(pilot)
             await show_result(pilot, older if shown == older.name else live)
-            lab.kept.focus()
+            lab.result_list.focus()
             await pilot.press("home", "o")
             await both_read(pilot, lab)
             assert "running · 19 rows" in words(lab)
             assert "measured too seldom to tell" in words(lab)
-            assert app.measuring is not None
+            assert app.lab.running is not None
             append(live, events[20:])
-            while app.measuring is not None:
+            while app.lab.running is not None:
                 app.beat()
                 await pilot.pause(0.01)
             await settled(pilot)
@@ -180,13 +180,13 @@ async def test_leaving_the_comparison_ends_no_experiment(home: Path, two: list[P
         async with app.run_test(size=(120, 40)) as pilot:
             lab = await in_the_lab(pilot)
             await show_result(pilot, two[0])
-            lab.kept.focus()
+            lab.result_list.focus()
             await pilot.press("home", "o")
             await both_read(pilot, lab)
             await pilot.press("escape")
             await settled(pilot)
             append(live, events_with(TWICE)[20:])
-            while app.measuring is not None:
+            while app.lab.running is not None:
                 app.beat()
                 await pilot.pause(0.01)
 
@@ -195,11 +195,11 @@ async def test_another_result_another_experiment_and_a_deletion_end_it(home: Pat
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         lab = await in_the_lab(pilot)
-        lab.kept.focus()
+        lab.result_list.focus()
 
         async def compared() -> None:
             await show_result(pilot, two[1])
-            lab.kept.focus()
+            lab.result_list.focus()
             await pilot.press("home", "down", "o")
             await both_read(pilot, lab)
             assert lab.stage.comparison is not None
@@ -235,7 +235,7 @@ async def test_results_of_two_experiments_are_refused(home: Path) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         lab = await in_the_lab(pilot)
         await show_result(pilot, home / "lab" / "later-7f3a")
-        lab.kept.focus()
+        lab.result_list.focus()
         await pilot.press("o")
         await settled(pilot)
         (notice,) = notices(app)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from epochtop.engine.lab.experiment import Picture, Row
 from epochtop.engine.protocol.experiments import Line
-from epochtop.tui.cells.rows import colored, plain, row, shortened, side_by_side, wrapped
+from epochtop.tui.cells.rows import plain, row, shortened, side_by_side, wrapped
+from epochtop.tui.cells.styles import colored
 from epochtop.tui.lab.pictures.axes import across, scale, short, upright
 from epochtop.tui.lab.pictures.bars import bar
 from epochtop.tui.lab.pictures.lines import MARKERS

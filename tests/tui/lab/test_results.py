@@ -23,7 +23,7 @@ async def test_a_kept_result_is_opened_again(home: Path) -> None:
     app = still_app(home)
     async with app.run_test(size=(80, 24)) as pilot:
         lab = await in_the_lab(pilot)
-        lab.kept.focus()
+        lab.result_list.focus()
         await pilot.press("down", "enter")
         await settled(pilot)
         assert lab.stage.shown is not None
@@ -41,8 +41,8 @@ async def test_one_that_goes_on_is_shown_again_after_the_app_was_closed(home: Pa
         app = still_app(home)
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.pause()
-            assert not app.began_in_lab(None)
-            assert app.going_on() == "reads-7f3a"
+            assert not app.lab.open_at_start(None)
+            assert app.busy() == "reads-7f3a"
             await pilot.press("4")
             await settled(pilot)
             assert "● measuring" in text_of(app)
@@ -55,8 +55,8 @@ async def test_one_that_goes_on_and_cannot_be_read_is_told_and_the_app_begins(ho
         app = still_app(home)
         async with app.run_test(size=(80, 24), notifications=True) as pilot:
             await pilot.pause()
-            assert not app.began_in_lab(None)
-            assert not app.going_on()
+            assert not app.lab.open_at_start(None)
+            assert not app.busy()
             await pilot.pause()
             assert "cannot open" in text_of(app)
 
@@ -84,7 +84,7 @@ async def test_the_app_can_be_opened_with_a_result(home: Path) -> None:
     app = still_app(home)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
-        assert app.began_in_lab(run)
+        assert app.lab.open_at_start(run)
         await pilot.pause()
         await settled(pilot)
         assert "Finding    on cpu" in text_of(app)
@@ -112,7 +112,7 @@ async def test_a_result_is_deleted_after_a_question(home: Path) -> None:
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         lab = await in_the_lab(pilot)
-        lab.kept.focus()
+        lab.result_list.focus()
         await pilot.press("d")
         await pilot.pause()
         assert isinstance(app.screen, Question)
@@ -137,12 +137,12 @@ async def test_one_that_goes_on_is_not_deleted(home: Path) -> None:
     with engine_alive(run):
         async with app.run_test(size=(120, 40)) as pilot:
             lab = await in_the_lab(pilot)
-            lab.kept.focus()
+            lab.result_list.focus()
             await pilot.press("d")
             await pilot.pause()
             assert app.screen is lab
             assert run.exists()
-            assert "ctrl+x ends it" in text_of(app)
+            assert "ctrl+x stops it" in text_of(app)
 
 
 async def test_the_rows_of_a_result_are_exported(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,4 +177,4 @@ async def test_results_of_an_experiment_nobody_knows_are_passed_over(home: Path)
         assert lab.stage.shown is None
         await pilot.press("a")
         await pilot.pause()
-        assert "Nothing is kept of this experiment yet" in text_of(app)
+        assert "No results yet" in text_of(app)

@@ -12,10 +12,10 @@ from epochtop.engine.protocol.events import Stop
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.writer import Inbox
-from epochtop.tui.client.starter import Measuring, NotMeasured
+from epochtop.tui.client.messages import ExperimentRefused, ExperimentStarted
 from epochtop.tui.forms.dialogs import Question
 from epochtop.tui.lab.screen import LabScreen
-from epochtop.tui.screens.guide_page import GuideScreen
+from epochtop.tui.screens.guide import GuideScreen
 from tests.support.lab_runs import CREATED, events_of, write_experiment
 from tests.support.runs import engine_alive, write_run
 from tests.support.runs import events_of as run_events
@@ -67,7 +67,7 @@ async def test_the_page_is_as_one_left_it(home: Path) -> None:
         await pilot.press("a", "0")
         await pilot.press("4")
         await pilot.pause()
-        assert app.lab is lab
+        assert app.lab.page is lab
         assert lab.has_class("-result")
         assert lab.query_one("#field-steps").value == "5000"  # type: ignore[attr-defined]
 
@@ -127,7 +127,7 @@ async def test_what_suits_other_data_goes_into_the_fields_nobody_typed_into(home
         await in_the_lab(pilot)
         await choose(pilot, app, "batch_size", "17")
         await choose(pilot, app, "dataset", "mnist")
-        assert app.lab.query_one("#field-hidden").value == "128"  # type: ignore[attr-defined]
+        assert app.lab.page.query_one("#field-hidden").value == "128"  # type: ignore[attr-defined]
         await pilot.press("ctrl+s")
         await pilot.pause()
         spec = starter.measured[0][1]
@@ -161,10 +161,10 @@ async def test_what_the_engine_refuses_is_told(home: Path) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await in_the_lab(pilot)
         await pilot.press("ctrl+s")
-        app.post_message(NotMeasured("there is no CUDA device here", "device"))
+        app.post_message(ExperimentRefused("there is no CUDA device here", "device"))
         await pilot.pause()
-        assert app.lab.query_one("#row-device").has_class("-invalid")
-        assert not app.starting
+        assert app.lab.page.query_one("#row-device").has_class("-invalid")
+        assert not app.engine.starting
 
 
 async def test_rows_are_shown_as_they_come_and_the_end_when_it_comes(home: Path) -> None:
@@ -175,16 +175,16 @@ async def test_rows_are_shown_as_they_come_and_the_end_when_it_comes(home: Path)
         await in_the_lab(pilot)
         with engine_alive(run):
             write(run, events[:10])
-            app.post_message(Measuring(run))
+            app.post_message(ExperimentStarted(run))
             await pilot.pause()
             await settled(pilot)
             shown = text_of(app)
             assert "● measuring" in shown
             assert "8 rows" in shown
             assert "running ●" in shown
-            assert app.lab.check_action("measure", ()) is None
+            assert app.lab.page.check_action("measure", ()) is None
             write(run, events[10:])
-            while app.measuring is not None:
+            while app.lab.running is not None:
                 app.beat()
                 await pilot.pause(0.01)
         await settled(pilot)
@@ -267,7 +267,7 @@ async def test_a_key_opens_the_guide_and_escape_closes_it(home: Path, key: str) 
         assert "Why a GPU can be slower than the CPU" in text_of(app)
         await pilot.press("end")
         await pilot.pause(0.5)
-        assert "leaves x where it" in text_of(app)
+        assert "unchanged" in text_of(app)
         await pilot.press("escape")
         assert isinstance(app.screen, LabScreen)
 
@@ -294,6 +294,6 @@ async def test_the_newest_result_is_listed_first_and_a_new_one_appears(home: Pat
         lab = await in_the_lab(pilot)
         write_experiment(home, "reads-7f3a", events_of("finished"))
         await list_kept(pilot)
-        assert [kept.id for kept in lab.every] == ["reads-7f3a", "reads-11c0"]
+        assert [kept.id for kept in lab.results.listed] == ["reads-7f3a", "reads-11c0"]
         shown = text_of(app)
         assert shown.index("reads-7f3a") < shown.rindex("reads-11c0")

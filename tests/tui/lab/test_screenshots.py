@@ -84,7 +84,7 @@ def test_two_results_compared(snap_compare: Compare, home: Path, size: str) -> N
 
     async def run_before(pilot: Pilot[Any]) -> None:
         lab = await in_the_lab(pilot)
-        lab.kept.focus()
+        lab.result_list.focus()
         await pilot.press("home", "o")
         await settled(pilot)
         while lab.stage.against is None or not lab.stage.against.following.done:

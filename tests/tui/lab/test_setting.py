@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.tui.client.starter import Begun
+from epochtop.tui.client.messages import RunStarted
 from tests.support.lab_runs import events_of, write_experiment
 from tests.support.runs import events_of as run_events
 from tests.support.runs import finished, losses_like_iris, started, windows, write_run
@@ -26,7 +26,7 @@ async def test_x_trains_with_the_setting_and_tells_what_it_gained(home: Path) ->
         values = losses_like_iris(2_000)
         end = finished("finished", values, steps_per_second=1 / 15e-6)
         run = write_run(home, "iris-mlp-7f3a", [started(2_000), *windows(values), end], executor="graph")
-        app.post_message(Begun(run))
+        app.post_message(RunStarted(run))
         await pilot.pause()
         await show_run(pilot, run, 2_000)
         assert "really gained 10.1 ×" in lab.gains["reads-7f3a"]
@@ -47,16 +47,16 @@ async def test_a_run_that_tries_nothing_is_compared_with_nothing(home: Path) -> 
         await pilot.pause()
         assert len(starter.begun) == 2
         run = write_run(home, "iris-mlp-7f3a", run_events("finished"))
-        app.post_message(Begun(run))
+        app.post_message(RunStarted(run))
         await pilot.pause()
         await show_run(pilot, run, 20_000)
         assert lab.gains == {}
 
 
 def _died() -> Any:
-    from epochtop.tui.client.starter import StandbyDied
+    from epochtop.tui.client.messages import StandbyDied
 
-    return StandbyDied("the engine ended (exit status 1)", begun=True)
+    return StandbyDied("the engine ended (exit status 1)", starting=True)
 
 
 async def test_without_a_setting_there_is_nothing_to_try(home: Path) -> None:

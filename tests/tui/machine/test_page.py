@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from epochtop.engine.hardware import EngineLoad, Fact, GpuName, GpuProcess, MigDevice, OtherGpu
 from epochtop.engine.protocol.events import Telemetry
 from epochtop.engine.protocol.requests import DeviceFact, Ready
+from epochtop.tui.cells.gauges import GRAPH
+from epochtop.tui.cells.rows import FAINT
+from epochtop.tui.machine.facts import cudnn
 from epochtop.tui.machine.page import MachineSheet
-from epochtop.tui.machine.page_rows import cudnn, sheet
+from epochtop.tui.machine.page_rows import sheet
 from epochtop.tui.machine.reasons import reasons
 from epochtop.tui.machine.view import MachineView
 from epochtop.tui.state.telemetry import RunTelemetry
@@ -37,7 +40,7 @@ def a_view(gpus: Any = 0, loads: Any = None, samples: int = 1, **machine: Any) -
 
 
 def text(view: MachineView, width: int = 78) -> list[str]:
-    return ["".join(span.text for span in row) for row in sheet(view, width)]
+    return [row.text for row in sheet(view, width)]
 
 
 def after(rows: list[str], label: str) -> str:
@@ -54,7 +57,7 @@ def after(rows: list[str], label: str) -> str:
 FULL: dict[str, Any] = {
     "reading": GpuName("Hopper", "Hopper", "flagship", (), "data center"), "architecture": Fact("Hopper"),
     "compute_capability": Fact("9.0"), "multiprocessors": Fact(132), "cuda_cores": Fact(16896),
-    "memory_bus_bits": Fact(6144), "memory_bandwidth_gbs": Fact(4916.7), "memory_type": Fact(reason="not reported by NVML"),
+    "memory_bus_bits": Fact(6144), "memory_bandwidth_gbs": Fact(4916.7), "memory_type": Fact(reason="NVML does not tell"),
     "pcie_generation_max": Fact(5), "pcie_width_max": Fact(16), "power_limit_default_w": Fact(700.0),
     "power_limit_max_w": Fact(700.0), "temperature_limit_c": Fact(87.0), "sm_clock_max_mhz": Fact(1980), "ecc": Fact(True),
     "persistence": Fact(False), "compute_mode": Fact("default"), "cuda_index": Fact(1),
@@ -67,7 +70,7 @@ def test_a_machine_without_gpu_says_why_and_what_its_processor_is_good_for() -> 
     assert after(rows, "NVIDIA") == "— no NVIDIA driver found"
     assert "good for tables and small networks" in after(rows, "Good for")
     assert "2 of 168 threads (cgroup) and 24.0 of 188 GiB memory (cgroup)" in after(rows, "Limits")
-    assert after(rows, "torch") == "— the engine has not told yet"
+    assert after(rows, "torch") == "— not reported by the engine yet"
 
 
 def test_everything_about_a_gpu_is_there() -> None:
@@ -77,24 +80,24 @@ def test_everything_about_a_gpu_is_there() -> None:
     assert after(rows, "Kind") == "data center · flagship"
     assert after(rows, "Architecture") == "Hopper · compute capability 9.0"
     assert after(rows, "Chip") == "132 multiprocessors · 16,896 cores"
-    assert any("140 GiB (type: not reported by NVML) · bus 6,144 bit · 4,917 GB/s" in row for row in rows)
-    assert after(rows, "PCIe      ") == "generation 5, 16 lanes at most"
-    assert after(rows, "Power limit") == "700 W by default, 700 W at most"
+    assert any("140 GiB (type not reported by NVML) · bus 6,144 bit · 4,917 GB/s" in row for row in rows)
+    assert after(rows, "PCIe      ") == "up to generation 5, 16 lanes"
+    assert after(rows, "Power limit") == "700 W default, 700 W max"
     assert after(rows, "Modes") == "ECC on · persistence off · compute mode default"
     assert after(rows, "Numbers") == "NVML 0 · torch cuda:1 · CUDA_VISIBLE_DEVICES='1,0'"
     assert after(rows, "UUID") == "GPU-0"
     assert "slows at 87" in after(rows, "Temperature")
-    assert "550.54.14 · runs CUDA up to 12.4" in after(rows, "Driver")
+    assert "550.54.14 · supports CUDA up to 12.4" in after(rows, "Driver")
 
 
 def test_a_load_without_real_use_says_what_it_means() -> None:
     blank = a_load(0, sm_percent=Fact(reason="needs a Hopper or later GPU"))
     rows = text(a_view(1, (blank,)))
-    assert "some kernel ran" in " ".join(rows)
+    assert "with a kernel running" in " ".join(rows)
     assert "— needs a Hopper or later GPU" in after(rows, "SM busy")
     real = a_load(0, sm_percent=Fact(41.5), tensor_percent=Fact(12.0), dram_percent=Fact(30.0))
     rows = text(a_view(1, (real,)))
-    assert "some kernel ran" not in " ".join(rows)
+    assert "with a kernel running" not in " ".join(rows)
     assert " 42 %" in after(rows, "SM busy")
 
 
@@ -116,7 +119,7 @@ def test_processes_in_columns_and_those_of_others() -> None:
     assert rows[start + 1].split() == ["4711", "ada", "5.0", "GiB", "python", "train.py"]
     assert rows[start + 2].split()[:3] == ["12", "—", "—"]
     assert "not visible from here" in rows[start + 2]
-    hidden = a_load(0, processes=Fact(reason="the driver lists no processes inside a container"))
+    hidden = a_load(0, processes=Fact(reason="the driver names no processes inside a container"))
     assert "inside a container" in after(text(a_view(1, (hidden,))), "Processes")
     assert after(text(a_view(1, (a_load(0, processes=Fact(())),))), "Processes") == "none"
 
@@ -131,12 +134,12 @@ def test_a_driver_that_does_not_answer_marks_its_figures() -> None:
     view = a_view(1)
     view.add(a_sample(1, gpu_age_s=12.0))
     rows = sheet(view, 78)
-    styles = {span.style for row in rows for span in row if row[0].text.startswith(("Load", "Power  "))}
-    assert "stale" in styles
-    assert "graph" not in styles
-    assert "has not answered for 12 s" in after(text(view), "Stale")
-    cpu = next(row for row in rows if row[0].text.startswith("CPU"))
-    assert "stale" not in {span.style for span in cpu}
+    roles = {role for row in rows for role in row.roles if row.text.startswith(("Load", "Power  "))}
+    assert FAINT in roles
+    assert GRAPH not in roles
+    assert "no response from the driver for 12 s" in after(text(view), "Stale")
+    cpu = next(row for row in rows if row.text.startswith("CPU"))
+    assert FAINT not in cpu.roles
 
 
 def test_other_makers_are_not_read() -> None:
@@ -145,25 +148,25 @@ def test_other_makers_are_not_read() -> None:
         DeviceFact(device="cuda:0", name="AMD Instinct MI300X", memory_bytes=192 * GIB),
     ))  # fmt: skip
     view = a_view(other_gpus=(OtherGpu("AMD", "0000:03:00.0"),))
-    assert "not read on this vendor" in after(text(view), "AMD")
+    assert "not read for this vendor" in after(text(view), "AMD")
     view.ready = rocm
     assert after(text(view), "cuda:0") == (
-        "AMD Instinct MI300X · 192 GiB · load, temperature, power: not read on this vendor"
+        "AMD Instinct MI300X · 192 GiB · load, temperature, power: not read for this vendor"
     )
     view.ready = ready(devices=(DeviceFact(device="mps", name="Apple GPU", memory_bytes=12 * GIB),))
     assert "Apple GPU · 12.0 GiB" in after(text(view), "mps")
 
 
-def test_software_and_what_mends_it() -> None:
+def test_software_and_how_to_fix_it() -> None:
     view = a_view(1)
     view.ready = ready(torch_version="2.13.0+cpu", cuda_version=None, cudnn_version=None)
     rows = text(view, 100)
-    assert after(rows, "torch") == "2.13.0+cpu, built for the CPU only"
-    assert "built without CUDA" in after(rows, "Does not fit")
-    assert after(rows, "mend it with") == "/env/bin/python -m pip install --force-reinstall 'torch==2.9.*'"
+    assert after(rows, "torch") == "2.13.0+cpu, built for CPU only"
+    assert "built without CUDA" in after(rows, "Mismatch")
+    assert after(rows, "Fix it with") == "/env/bin/python -m pip install --force-reinstall 'torch==2.9.*'"
     view = a_view()
     view.ready = ready()
-    assert after(text(view), "Fit") == "all of it fits together"
+    assert after(text(view), "Versions") == "all compatible with each other"
     assert after(text(view), "cuDNN") == "9.1.0"
 
 
@@ -175,14 +178,14 @@ def test_cudnn_versions(number: int, said: str) -> None:
 def test_the_run_on_the_screen_shows_how_busy_its_device_was() -> None:
     view = a_view()
     view.run = RunTelemetry()
-    assert not any("run on the screen" in row for row in text(view))
+    assert not any("Displayed run" in row for row in text(view))
     for load in (0.0, 100.0):
         view.run.add(Telemetry(time=1.0, gpu_percent=load, engine_cpu_percent=100.0, power_w=300.0))
-    view.run_memory = "memory: 26 KiB planned, 9.0 MiB held at most"
+    view.run_memory = "26 KiB planned, 9.0 MiB peak"
     rows = text(view)
     assert after(rows, "GPU load").strip() == "▁█"
-    assert "GPU busy 50 % of the time · 300 W · engine on 1.0 CPUs" in after(rows, "In all")
-    assert any("26 KiB planned, 9.0 MiB held at most" in row for row in rows)
+    assert "GPU busy 50 % of the time · 300 W · engine used 1.0 CPUs" in after(rows, "Summary")
+    assert any("26 KiB planned, 9.0 MiB peak" in row for row in rows)
 
 
 def test_the_engine_has_a_gauge_of_its_own() -> None:
@@ -268,7 +271,7 @@ async def test_a_hidden_page_is_not_drawn_and_a_shown_one_follows(home: Path) ->
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)
         page = app.main.query_one(MachineSheet)
-        assert page._rows == []
+        assert page.rows == []
         await pilot.press("3", "3")
         await pilot.pause()
         app.main.machine.show_sample(a_sample(cpu_percent=Fact(7.0)))

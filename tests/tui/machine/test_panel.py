@@ -132,7 +132,7 @@ async def test_values_go_stale_after_three_seconds_and_fresh_again() -> None:
         panel.check_age()
         assert panel.has_class("-stale")
         assert panel.border_subtitle == "stale"
-        assert "no answer from the sensors" in str(panel.tooltip)
+        assert "no response from the sensors" in str(panel.tooltip)
         assert panel.render_line(2).text == fresh.text
         assert panel.render_line(2) != fresh
         panel.show_sample(a_sample())

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epochtop.engine.hardware import Cpu, Fact, GpuSample
-from epochtop.tui.cells.gauges import Histories, cut, graph
+from epochtop.tui.cells.gauges import Histories, graph
+from epochtop.tui.cells.rows import cut
 from epochtop.tui.machine.rows import blocks, fit
 from tests.support.fakes.machines import GIB, a_gpu, a_load, a_machine, a_sample, rows
 
@@ -142,7 +143,6 @@ def test_numbers_stay_where_they_are(samples: list[tuple[float, int]]) -> None:
     for percent, used in samples:
         sample = a_sample(1, cpu_percent=Fact(percent), memory_used_bytes=used)
         histories.add(sample)
-        found = fit(blocks(a_machine(1), sample, histories, 37), 37, 7)
-        text = ["".join(span.text for span in row) for row in found]
+        text = [row.text for row in fit(blocks(a_machine(1), sample, histories, 37), 37, 7)]
         ends.add((text[2].index("%"), text[3].index("GiB"), text[3].index("/"), *(len(row) for row in text)))
     assert len(ends) == 1

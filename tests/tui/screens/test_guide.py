@@ -8,8 +8,7 @@ import pytest
 
 from epochtop.engine.lab.catalog import NAMES
 from epochtop.tui.cells.rows import plain
-from epochtop.tui.screens.guide import GUIDE
-from epochtop.tui.screens.guide_page import guide
+from epochtop.tui.screens.guide import GUIDE, guide
 
 EXPERIMENTS = {
     *("reads", "anatomy", "crossover", "matmul", "transfer", "precision", "memory", "accumulation", "checkpointing"),

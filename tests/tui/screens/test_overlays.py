@@ -95,7 +95,7 @@ def test_the_map_is_what_the_model_answers_there(dataset: str) -> None:
             with torch.no_grad():
                 expected = int(training.model(torch.tensor([[x, y]])).argmax())
             assert cells[row, column] == expected
-    assert len(mapped.points) <= decision_boundary.MOST_POINTS
+    assert len(mapped.points) <= decision_boundary.MAX_POINTS
     assert {label for *_, label in mapped.points} == set(range(len(workload.classes)))
 
 

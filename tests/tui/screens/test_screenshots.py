@@ -84,7 +84,7 @@ def test_an_overlay_on_a_log_axis(snap_compare: Compare, home: Path) -> None:
     async def then(pilot: Pilot[Any]) -> None:
         app = pilot.app
         await pilot.press("2", "down", "o", "0", "l", "m")
-        while not all(overlay.following.done for overlay in app.stage.overlays.values()):  # type: ignore[attr-defined]
+        while not all(overlay.following.done for overlay in app.runs.stage.overlays.values()):  # type: ignore[attr-defined]
             app.beat()  # type: ignore[attr-defined]
             await pilot.pause()
         app.beat()  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ def picture_rows(
     if not drawn:
         return [title, row(("nothing was measured", QUIET))]
     left_out = len(drawn) - MOST
-    shown = [(cleaned(text[:width]), roles[:width]) for text, roles in drawn[:MOST]]
+    shown = [Row(cleaned(text[:width]), roles[:width]) for text, roles in drawn[:MOST]]
     return [title, *shown, *([row((f"… {left_out} more", QUIET))] if left_out > 0 else [])]
 
 

@@ -70,7 +70,7 @@ def _compared(large: Job, small: Job) -> Row:
     from epochtop.engine.step.fast_path import gradients_of
     from epochtop.engine.step.gradients import AutogradAccumulator
 
-    batches = small.batches.take(small.spec.accumulate)
+    batches = small.batches.next_batches(small.spec.accumulate)
     model, criterion = small.parts.model.eval(), small.parts.criterion  # dropout would differ from batch to batch
     gather = AutogradAccumulator(small.parts.parameters)
     for number, batch in enumerate(batches):

@@ -51,7 +51,7 @@ def _deviation(kept: Job, again: Job) -> float:
 
     from epochtop.engine.step.fast_path import gradients_of
 
-    batch = kept.batches.take(1)[0]
+    batch = kept.batches.next_batches(1)[0]
     found = []
     for job in (again, kept):
         torch.manual_seed(0)

@@ -118,8 +118,10 @@ class Forked(LocalLauncher):
         self._reports = reach_store(port)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks beside threads
-            for rank in range(1, self.of):
-                process = multiprocessing.get_context("fork").Process(target=_follow, args=(rank, self.of, port))
+            for rank in range(1, self.world_size):
+                process = multiprocessing.get_context("fork").Process(
+                    target=_follow, args=(rank, self.world_size, port)
+                )
                 process.start()
                 self._children.append(_AsPopen(process))  # type: ignore[arg-type]
         threading.Thread(target=self._watch, name="ranks", daemon=True).start()

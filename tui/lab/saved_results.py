@@ -1,4 +1,4 @@
-"""Results of experiments that are kept: run directories in a folder beside the runs, listed from their files alone."""
+"""Saved results of experiments: run directories in the lab folder, listed from their files alone."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from epochtop.engine.runs.reader import BadLine, Follower, is_alive, read_record
 from epochtop.tui.cells.rows import cut
 
 END_BYTES = 1 << 20
-"""Of a log that are read for its last event: a verdict is far shorter."""
+"""Bytes at the end of a log that are read for its last event; a verdict is far shorter."""
 MOST = 200
-"""Results in a list."""
+"""Most results in a list."""
 State = Literal["running", "finished", "stopped", "failed", "died"]
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedResult:
     """One result in a list."""
 
     id: str
@@ -38,27 +38,27 @@ class Kept:
     """Unix time in seconds."""
     quick: bool = False
     finding: str = ""
-    """The verdict in a sentence, or why there is none."""
+    """The verdict's finding, or why there is none."""
 
 
-class Keeping:
-    """The results below one home folder. What is over and unchanged is not read again; for one thread at a time."""
+class ResultIndex:
+    """The results in one home folder. Finished ones are read once. Not thread-safe."""
 
     def __init__(self, home: Path) -> None:
         self._folder = lab_home(home)
-        self._known: dict[Path, tuple[object, Kept]] = {}
+        self._cache: dict[Path, tuple[object, SavedResult]] = {}
 
-    def list(self) -> list[Kept]:
-        """The newest first, at most MOST; what is no experiment is left out."""
-        found: dict[Path, tuple[object, Kept]] = {}
+    def list(self) -> list[SavedResult]:
+        """The newest results first, at most MOST; other directories are skipped."""
+        entries: dict[Path, tuple[object, SavedResult]] = {}
         for run in run_paths(self._folder)[:MOST]:
-            key, known = _key(run), self._known.get(run)
-            if known is not None and known[0] == key:
-                found[run] = known
-            elif (kept := look(run)) is not None:
-                found[run] = (key, kept)
-        self._known = found
-        return [kept for _, kept in found.values()]
+            key, cached = _key(run), self._cache.get(run)
+            if cached is not None and cached[0] == key:
+                entries[run] = cached
+            elif (result := look(run)) is not None:
+                entries[run] = (key, result)
+        self._cache = entries
+        return [result for _, result in entries.values()]
 
 
 def _key(run: Path) -> object:
@@ -69,9 +69,9 @@ def _key(run: Path) -> object:
     return log.st_size, log.st_mtime_ns, record.st_mtime_ns, is_alive(run)
 
 
-def look(run: Path) -> Kept | None:
-    """One result, from its record and the end of its log; None for what is no experiment."""
-    alive = is_alive(run)  # asked before the log is read, so that an end written meanwhile is no death
+def look(run: Path) -> SavedResult | None:
+    """One result, from its record and the end of its log; None if it is not an experiment."""
+    alive = is_alive(run)  # checked before the log is read, so that an end written in between counts
     try:
         record = read_record(run)
     except Invalid:
@@ -79,7 +79,7 @@ def look(run: Path) -> Kept | None:
     if record.experiment is None:
         return None
     state: State = "running" if alive else "died"
-    finding = "" if alive else "the engine ended without a word; see output.log"
+    finding = "" if alive else "the engine died; see output.log"
     match _last(run / EVENTS):
         case Concluded() as end:
             state, finding = end.outcome, end.verdict.finding
@@ -87,11 +87,11 @@ def look(run: Path) -> Kept | None:
             state, finding = "failed", end.message
         case _:
             pass
-    return Kept(run.name, record.experiment.name, state, record.created, record.experiment.quick, finding)
+    return SavedResult(run.name, record.experiment.name, state, record.created, record.experiment.quick, finding)
 
 
 def _last(log: Path) -> AnyEvent | None:
-    """The last event that can be read."""
+    """The last readable event."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - END_BYTES))
@@ -109,32 +109,30 @@ def _last(log: Path) -> AnyEvent | None:
 # --- on the command line -------------------------------------------------------------------------------------------
 
 
-def print_kept(home: Path, as_json: bool, width: int) -> int:
-    """Print all of them, the newest first."""
-    every = Keeping(home).list()
+def print_results(home: Path, as_json: bool, width: int) -> int:
+    """Print all results, the newest first. Returns 0."""
+    results = ResultIndex(home).list()
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(every)).decode() + "\n")
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(results)).decode() + "\n")
         return 0
-    if not every:
-        sys.stdout.write(f"nothing is kept in {lab_home(home)} yet; `epochtop lab NAME` measures\n")
+    if not results:
+        sys.stdout.write(f"no results in {lab_home(home)} yet; run `epochtop lab NAME`\n")
         return 0
-    now, cells = time.time(), max(len(kept.id) for kept in every)
-    for kept in every:
-        quick = "quick" if kept.quick else ""
-        line = f"{kept.id:<{cells}}  {kept.state:<8}  {quick:<5}  {format_age(now - kept.created):>6}  {kept.finding}"
+    now, cells = time.time(), max(len(result.id) for result in results)
+    for result in results:
+        quick = "quick" if result.quick else ""
+        line = f"{result.id:<{cells}}  {result.state:<8}  {quick:<5}  {format_age(now - result.created):>6}  {result.finding}"
         sys.stdout.write(cut(line, width).rstrip() + "\n")
     return 0
 
 
 def export_rows(run: Path, form: str, output: str = "") -> int:
-    """Every row of an experiment to a file or standard output: csv with a column a name, or jsonl.
+    """Write the rows of an experiment to a file or to standard output, as csv (a column per name) or jsonl.
 
-    Raises Invalid for other formats and where the file cannot be written.
+    Raises Invalid for other formats, and if the file cannot be written.
     """
     if form not in ("csv", "jsonl"):
-        raise Invalid(
-            "format", f"is for runs that train; {run.name} is an experiment: its rows are written as csv or jsonl"
-        )
+        raise Invalid("format", f"{form} is for training runs; {run.name} is an experiment: use csv or jsonl")
     if not output:
         _write(run, form, sys.stdout)
         return 0
@@ -165,6 +163,8 @@ def _rows(run: Path) -> list[dict[str, Cell]]:
         if isinstance(event, Measured):
             rows.append(event.values)
         elif isinstance(event, BadLine):
-            sys.stderr.write(f"epochtop: {run / EVENTS}, line {event.number} is skipped: {event.reason}\n")
+            sys.stderr.write(
+                f"epochtop: {run / EVENTS}, line {event.number}: skipped, cannot be read: {event.reason}\n"
+            )
     follower.close()
     return rows

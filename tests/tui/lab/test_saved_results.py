@@ -13,7 +13,7 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import index
 from epochtop.engine.runs.paths import EVENTS, lab_home
 from epochtop.tui.cli.main import run
-from epochtop.tui.lab.kept import Keeping, look
+from epochtop.tui.lab.saved_results import ResultIndex, look
 from tests.support.lab_runs import CREATED, events_of, rows_of_reads, write_experiment
 from tests.support.runs import engine_alive, write_run
 from tests.support.runs import events_of as run_events
@@ -67,7 +67,7 @@ def test_the_newest_comes_first_and_what_is_not_readable_is_left_out(home: Path)
         made = write_experiment(home, name, events_of("finished"), age_s=age_s)
         os.utime(made / "lock", (CREATED - age_s, CREATED - age_s))
     (lab_home(home) / "reads-0002" / "run.json").write_text("{")
-    keeping = Keeping(home)
+    keeping = ResultIndex(home)
     assert [kept.id for kept in keeping.list()] == ["reads-0003", "reads-0001"]
     assert [kept.id for kept in keeping.list()] == ["reads-0003", "reads-0001"]
 
@@ -99,7 +99,7 @@ def test_an_experiment_is_found_by_its_id_or_its_beginning(home: Path) -> None:
 
 def test_the_command_line_lists_what_is_kept(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["lab", "--results"]) == 0
-    assert "nothing is kept" in capsys.readouterr().out
+    assert "no results in" in capsys.readouterr().out
     write_experiment(home, "reads-7f3a", events_of("finished"))
     assert run(["lab", "--results"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
@@ -127,7 +127,7 @@ def test_the_rows_of_an_experiment_are_exported(home: Path, tmp_path: Path, caps
 def test_an_experiment_has_no_weights_to_export(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_experiment(home, "reads-7f3a", events_of("finished"))
     assert run(["export", "reads-7f3a", "--format", "onnx"]) == 2
-    assert "its rows are written as csv or jsonl" in capsys.readouterr().err
+    assert "use csv or jsonl" in capsys.readouterr().err
 
 
 def test_stopping_one_that_has_ended_says_how(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,117 @@
+"""Commands to a run that trains: stop, pause, save, change a setting. They are obeyed between two windows.
+
+Must never import the loop: it acts on any :class:`Controlled`.
+"""
+
+from __future__ import annotations
+
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from epochtop.engine.protocol.codes import SETTING_REJECTED
+from epochtop.engine.protocol.events import (
+    AnyCommand,
+    Changed,
+    Pause,
+    Paused,
+    Resume,
+    Resumed,
+    Save,
+    Set,
+    Stop,
+    Warned,
+)
+from epochtop.engine.protocol.fields import parse
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.training.clock import Clock
+from epochtop.engine.training.outcome import Ending
+from epochtop.engine.training.recorder import Recorder
+
+
+class Controlled(Protocol):
+    """What commands act on."""
+
+    spec: RunSpec
+    step: int
+    rate: float
+    """Learning rate before the schedule."""
+    refresh_s: float
+    ending: Ending | None
+    clock: Clock
+
+    def apply_rate(self) -> None:
+        """Give the update rule the learning rate of the next step."""
+        ...
+
+    def save(self) -> None:
+        """Enqueue copies of the state, to be written as checkpoints."""
+        ...
+
+    def read_all(self) -> None:
+        """Read and publish everything that is enqueued."""
+        ...
+
+
+class Controls:
+    """Obeys the commands in a queue."""
+
+    def __init__(self, loop: Controlled, commands: SimpleQueue[AnyCommand], recorder: Recorder) -> None:
+        self._loop, self._commands, self._recorder = loop, commands, recorder
+
+    def obey(self) -> None:
+        """Obey all commands that have arrived. A pause lasts until a command ends it."""
+        while self._loop.ending is None:
+            try:
+                command = self._commands.get_nowait()
+            except Empty:
+                return
+            self._obey(command)
+
+    def _obey(self, command: AnyCommand) -> None:
+        match command:
+            case Stop():
+                self._loop.ending = Ending("stopped", f"stopped by {command.by or 'a command'}")
+            case Save():
+                self._loop.save()
+            case Set():
+                self._set(command)
+            case Pause():
+                self._pause(command.by)
+            case Resume():
+                pass  # the run is not paused
+
+    def _set(self, command: Set) -> None:
+        loop = self._loop
+        try:
+            parse(command.field, repr(command.value))
+        except Invalid as error:
+            self._recorder.put(Warned(message=f"not changed: {error}", code=SETTING_REJECTED))
+            return
+        if command.field == "learning_rate" and loop.spec.schedule == "range_test":
+            message = "not changed: range_test sets the learning rate itself"
+            self._recorder.put(Warned(message=message, code=SETTING_REJECTED))
+            return
+        if command.field == "learning_rate":
+            loop.rate = command.value
+            loop.apply_rate()
+        else:
+            loop.refresh_s = command.value / 1000
+        self._recorder.put(Changed(step=loop.step, field=command.field, value=command.value, by=command.by))
+
+    def _pause(self, by: str) -> None:
+        loop = self._loop
+        loop.read_all()
+        loop.clock.stop()
+        self._recorder.put(Paused(step=loop.step, by=by))
+        while loop.ending is None:
+            command = self._commands.get()
+            if isinstance(command, Save):
+                loop.save()
+                loop.read_all()
+            elif not isinstance(command, Pause | Resume):
+                self._obey(command)
+            if isinstance(command, Resume | Stop):
+                loop.clock.start()
+                if isinstance(command, Resume):
+                    self._recorder.put(Resumed(step=loop.step, by=command.by))
+                return

@@ -1,0 +1,253 @@
+"""The open run: followed, drawn, commanded, and compared with the runs behind it.
+
+Changes widgets only from the app's thread. Starting runs is :mod:`epochtop.tui.app.run_requests`.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from textual.app import App
+
+from epochtop.engine.protocol.events import AnyCommand, Pause, Resume, Save, Set, Stop
+from epochtop.engine.protocol.fields import show
+from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.index import RunSummary
+from epochtop.engine.runs.paths import whoami
+from epochtop.engine.runs.reader import read_record
+from epochtop.engine.runs.writer import send
+from epochtop.tui.app.engine import NextEngine
+from epochtop.tui.app.stage import RunSession, Stage
+from epochtop.tui.screens import status
+from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
+from epochtop.tui.state.telemetry import planned_and_peak
+
+LOG_ROWS = 200
+"""Most rows of the log that one refresh writes."""
+
+
+class RunController:
+    """Owns the stage and shows its run on `main`."""
+
+    def __init__(self, app: App[int], main: MainScreen, engine: NextEngine, home: Path) -> None:
+        self._app, self._main, self._engine, self._home = app, main, engine, home
+        self.stage = Stage(main.chart, engine.exit_code)
+        self.has_figures = False
+        """Whether the open run has put its first loss or its end on the screen."""
+        self._viewable = (False, False)
+        """Whether the open run has an evaluation, and a decision boundary."""
+
+    @property
+    def session(self) -> RunSession | None:
+        """The open run."""
+        return self.stage.session
+
+    @property
+    def active(self) -> RunSession | None:
+        """The open run, if it has not ended and can be commanded."""
+        session = self.session
+        return session if session is not None and not session.state.over else None
+
+    @property
+    def resumable(self) -> Path | None:
+        """The open run, if it ended before its last step and an engine can resume it now."""
+        session = self.session
+        return session.run if session is not None and session.state.can_resume and self._engine.available else None
+
+    # --- following ---------------------------------------------------------------------------------------
+
+    def drain(self) -> bool:
+        """Apply the events that have arrived; True if the state of the open run changed."""
+        changed, session = self.stage.drain(), self.session
+        if session is None:
+            return False
+        if changed:
+            self._show_state(session)
+        self.has_figures = self.has_figures or session.state.step > 0 or session.state.over
+        return changed
+
+    def _show_state(self, session: RunSession) -> None:
+        state, form = session.state, self._main.form
+        if state.started is not None:
+            form.show_plan(state.started)
+        if state.over:
+            self._main.runs.look()
+        can_start = not self._engine.starting
+        form.show_state(can_start=can_start, running=state.state == "running", paused=state.state == "paused")
+        self._app.refresh_bindings()
+        self._show_on_machine(session)
+
+    def _show_on_machine(self, session: RunSession) -> None:
+        """Show the run's telemetry in the machine panel, and its engine's process while it lives on this host."""
+        state = session.state
+        local = state.record is not None and state.record.host == socket.gethostname() and not state.over
+        end = state.finished
+        memory = planned_and_peak(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
+        pid = state.record.pid if local and state.record else None
+        self._main.machine.show_run(state.telemetry, memory, pid)
+
+    def draw(self, prior_finding: str) -> None:
+        """Draw the log, the chart, and the screens over them. `prior_finding` is the lab's result for this job."""
+        from epochtop.tui.app.bottleneck_line import bottleneck_line  # the first frame does not need it
+
+        session = self.session
+        if session is not None:
+            self._write_log(session)
+        self._main.chart.set_footer(bottleneck_line(session.state, prior_finding) if session is not None else "")
+        self._main.chart.redraw()
+        if session is not None:
+            self._update_overlays(session)
+
+    def _write_log(self, session: RunSession) -> None:
+        for line in session.log[-LOG_ROWS:]:
+            self._main.log_lines.write(line, expand=True)
+        session.log.clear()
+
+    def _update_overlays(self, session: RunSession) -> None:
+        state = session.state
+        viewable = state.evaluated is not None, state.mapped is not None
+        if viewable != self._viewable:
+            self._viewable = viewable
+            self._app.refresh_bindings()
+        if len(self._app.screen_stack) > 1:
+            from epochtop.tui.screens import overlays
+
+            overlays.follow(self._app.screen, state)
+
+    def show_lines(self, host: str) -> None:
+        """Write the title and the status line."""
+        main, engine, session, width = self._main, self._engine, self.session, self._app.size.width
+        state = session.state if session else None
+        torch = f"torch {state.started.torch_version}" if state and state.started else engine.torch
+        main.title_line.put(status.title(state, session.name if session else "", host, torch, width))
+        state = None if engine.starting else state
+        main.status_line.put(status.status(state, engine.status, width))
+        main.status_line.set_classes(f"-{state.state}" if state is not None else "")
+
+    # --- the run list ------------------------------------------------------------------------------------
+
+    def open(self, run: Path) -> bool:
+        """Show a run from its first step; the previous one continues unseen. False if it cannot be opened."""
+        try:
+            session = self.stage.open(run)
+        except Invalid as error:
+            self._app.notify(error.message, title="cannot open", severity="error")
+            return False
+        self.has_figures = False
+        self._mark_runs()
+        self._main.log_lines.clear()
+        session.log.append(f"run {run.name}")
+        self._show_on_machine(session)
+        self._main.form.show_state(can_start=True, running=False, paused=False)
+        return True
+
+    def forget(self, run: Path) -> None:
+        """Remove a deleted run from the chart."""
+        self.stage.drop_overlay(run)
+        if self.session is not None and self.session.run == run:
+            self.stage.close_run()
+        self._mark_runs()
+
+    def explain_empty_chart(self, summaries: list[RunSummary]) -> None:
+        """The empty chart says what to do first."""
+        if self.session is None and not self._engine.starting:
+            self._main.chart.empty_text = EMPTY_AMONG_RUNS if summaries else EMPTY
+
+    def toggle_overlay(self, run: Path) -> None:
+        """Draw a run behind the open one, or remove it."""
+        if run in self.stage.overlays:
+            self.stage.drop_overlay(run)
+        elif self.session is not None and self.session.run == run:
+            self._app.notify("already open; open another run first, then overlay this one")
+        else:
+            summary = self._main.runs.summaries.get(run.name)
+            self.stage.add_overlay(run, (summary.name if summary else "") or run.name)
+        self._mark_runs()
+
+    def load_settings(self, run: Path) -> None:
+        """Copy a run's settings into the Run panel."""
+        try:
+            self._main.form.load(read_record(run).spec)
+        except Invalid as error:
+            self._app.notify(error.message, severity="error")
+            return
+        self._app.notify(f"settings of {run.name} copied to the Run panel")
+
+    def _mark_runs(self) -> None:
+        overlaid = {run.name for run in self.stage.overlays}
+        self._main.runs.mark(self.session.run.name if self.session else "", overlaid)
+
+    # --- commands ----------------------------------------------------------------------------------------
+
+    def send(self, command: AnyCommand) -> None:
+        """Send a command to the open run, if it is active."""
+        if self.active is None:
+            return
+        try:
+            send(self.active.run, command)
+        except OSError as error:
+            self._app.notify(f"cannot write the command: {error.strerror}", severity="error")
+
+    def toggle_pause(self) -> None:
+        """Pause the active run, or let a paused one continue."""
+        if self.active is not None:
+            paused = self.active.state.state == "paused"
+            self.send(Resume(by=whoami()) if paused else Pause(by=whoami()))
+
+    def stop(self) -> None:
+        """Stop the run after the current step."""
+        self.send(Stop(by=whoami()))
+
+    def save(self) -> None:
+        """Write a checkpoint now."""
+        self.send(Save(by=whoami()))
+
+    async def change(self) -> None:
+        """Ask for new live settings and send those that differ."""
+        from epochtop.tui.forms.dialogs import Entries
+
+        session = self.active
+        if session is None:
+            return
+        state = session.state
+        current = {"learning_rate": show(state.learning_rate), "refresh_ms": show(state.refresh_ms)}
+        dialog = Entries(f"Settings of {session.name} from the next step:", current)
+        answer = await self._app.push_screen_wait(dialog)
+        for name, text in (answer or {}).items():
+            if text != current[name]:
+                self.send(Set(field=name, value=float(text), by=whoami()))  # type: ignore[arg-type]
+
+    def view(self, name: str) -> None:
+        """Open the last evaluation (`metrics`) or the decision boundary (`boundary`) over the screen."""
+        from epochtop.tui.screens import overlays
+
+        if self.session is not None:
+            make = overlays.metrics if name == "metrics" else overlays.boundary
+            screen = make(self.session.state)
+            if screen is not None:
+                self._app.push_screen(screen)
+
+    def can_view(self, name: str) -> bool | None:
+        """Whether :meth:`view` has something to show; None to gray the key out, False to hide it."""
+        state = self.session.state if self.session else None
+        if name == "metrics":
+            return True if state and state.evaluated is not None else None
+        return state is not None and state.mapped is not None
+
+    def export(self) -> None:
+        """Write the chart as SVG and CSV into the folder where epochtop was started."""
+        if self.session is None:
+            return
+        from epochtop.tui.chart.export import save_chart
+
+        try:
+            paths = save_chart(self._main.chart, Path.cwd(), self.session.name)
+        except OSError as error:
+            self._app.notify(f"{error.filename}: {error.strerror}", title="not exported", severity="error")
+            return
+        self._app.notify("\n".join(map(str, paths)), title="exported")
+
+    def close(self) -> None:
+        """Stop following; runs continue."""
+        self.stage.close()

@@ -1,0 +1,143 @@
+"""What commands have in common: they ask an engine, follow a run to its end, and turn errors into an exit status.
+
+The engine is a separate process here too: if this process is killed or its terminal closes, the run continues.
+Never imports a widget.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+from epochtop.engine.protocol.events import Stop
+from epochtop.engine.protocol.requests import Accepted, Refused
+from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.paths import whoami
+from epochtop.engine.runs.reader import Follower, is_alive, output_tail
+from epochtop.engine.runs.writer import send
+from epochtop.tui.client.session import Fold
+from epochtop.tui.client.standby import EngineDied, Standby, how_it_ended
+from epochtop.tui.state.lines import Line
+
+POLL_S = 0.05
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+"""Exit statuses; the last is that of Ctrl-C."""
+
+Reply = TypeVar("Reply")
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """The exit status of a command. An expected error becomes one line on standard error."""
+    try:
+        return command()
+    except Invalid as error:
+        sys.stderr.write(f"epochtop: {error}\n")
+        return BAD_INPUT
+    except EngineDied as error:
+        sys.stderr.write(f"epochtop: {error}\n")
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader is gone; nothing is left to flush
+        return 0
+
+
+def _report(phase: str) -> None:
+    sys.stderr.write(f"{phase}\n")
+
+
+def ask(request: Callable[[Standby], Reply | Refused], on_progress: Callable[[str], object] = _report) -> Reply:
+    """One reply of an engine that ends with it. Raises Invalid if it refuses, EngineDied and KeyboardInterrupt."""
+    standby = Standby(on_progress)
+    try:
+        return _accepted(request(standby))
+    finally:
+        standby.close()
+
+
+def start(request: Callable[[Standby], Accepted | Refused]) -> tuple[Path, Standby]:
+    """A run that an engine has started, and the engine. Raises Invalid if it refuses, EngineDied, KeyboardInterrupt."""
+    standby = Standby(_report)
+    try:
+        return Path(_accepted(request(standby)).run), standby
+    except BaseException:
+        standby.close()
+        raise
+
+
+def _accepted(reply: Reply | Refused) -> Reply:
+    if isinstance(reply, Refused):
+        raise Invalid(reply.field, reply.message)
+    return reply
+
+
+def follow(
+    follower: Follower,
+    standby: Standby,
+    state: Fold,
+    on_line: Callable[[Line], object],
+    on_refresh: Callable[[], object] = lambda: None,
+) -> None:
+    """Fold a run's events into `state` until it is over; `on_refresh` is called about 20 times a second."""
+    run = follower.path
+    while not state.over:
+        alive = is_alive(run)  # checked before reading, so that an end written in between is read below
+        events = follower.read()
+        for event in events:
+            for line in state.apply(event):
+                on_line(line)
+        on_refresh()
+        if events or state.over:
+            continue
+        if alive:
+            time.sleep(POLL_S)
+            continue
+        for line in state.died(how_it_ended(standby.process.wait()), output_tail(run)):
+            on_line(line)
+
+
+def skip_history(follower: Follower, state: Fold, on_line: Callable[[Line], object]) -> None:
+    """Fold what happened before the engine resumed the run; only the resumption is news."""
+    while True:
+        alive = is_alive(follower.path)
+        for event in follower.read_all():
+            for line in state.apply(event):
+                if line.kind == "resumed":
+                    on_line(line)
+        if not state.over or not alive:
+            return
+        time.sleep(POLL_S)
+
+
+def stop_on_signals(run: Path, announce: Callable[[], object], farewell: str = "") -> None:
+    """Stop `run` on the first Ctrl-C or SIGTERM, leave with exit status 130 on the second, after writing `farewell`."""
+    signals = 0
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal signals
+        signals += 1
+        if signals > 1:
+            sys.stderr.write(farewell)
+            raise SystemExit(INTERRUPTED)
+        announce()
+        try:
+            send(run, Stop(by=whoami()))
+        except OSError as error:
+            sys.stderr.write(f"epochtop: cannot stop {run.name}: {error.strerror}; press Ctrl-C again to leave it\n")
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def stop_and_wait(run: Path) -> None:
+    """Stop a run and wait until its engine has ended."""
+    send(run, Stop(by=whoami()))
+    while is_alive(run):
+        time.sleep(POLL_S)

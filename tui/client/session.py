@@ -1,0 +1,82 @@
+"""A run or an experiment that is followed: its events folded into a state, its log lines collected.
+
+The same for live and finished ones. Never imports a widget: `observe` hands events to whatever draws them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from epochtop.engine.protocol.events import AnyEvent, Event
+from epochtop.engine.runs.reader import BadLine
+from epochtop.tui.client.follower import Death, Following, News, drain
+from epochtop.tui.client.standby import how_it_ended
+from epochtop.tui.state.lines import Line
+
+
+class Fold(Protocol):
+    """A state that events are folded into."""
+
+    @property
+    def name(self) -> str:
+        """Display name; empty if only the id names it."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+
+    def apply(self, event: AnyEvent | BadLine) -> list[Line]:
+        """Update the state. Returns lines for the log."""
+
+    def died(self, how: str, tail: str = "") -> list[Line]:
+        """Mark it as died. Returns lines for the log."""
+
+
+State = TypeVar("State", bound=Fold)
+
+
+class Session(Generic[State]):
+    """Follows `run` and folds its events into `state`. `exit_code` returns the exit status of an engine, None if unknown."""
+
+    def __init__(
+        self,
+        run: Path,
+        state: State,
+        exit_code: Callable[[Path], int | None],
+        observe: Callable[[AnyEvent], object] = lambda _: None,
+    ) -> None:
+        self.run, self.state = run, state
+        self.following = Following(run)
+        self._exit_code, self._observe = exit_code, observe
+        self.log: list[str] = []
+        """Lines that are not displayed yet."""
+
+    @property
+    def name(self) -> str:
+        """Display name."""
+        return self.state.name or self.run.name
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether history is waiting, which the screen should read faster than its usual pace."""
+        return self.following.behind
+
+    def drain(self) -> bool:
+        """Apply the events that have arrived. True if there were any."""
+        return drain(self.following, self._apply)
+
+    def _apply(self, event: News) -> None:
+        if isinstance(event, Death):
+            lines = self.state.died(how_it_ended(self._exit_code(self.run)), event.tail)
+        else:
+            lines = self.state.apply(event)
+            if isinstance(event, Event):
+                self._observe(event)
+        for line in lines:
+            self.log += line.text.splitlines()
+
+    def close(self) -> None:
+        """Stop following; the run itself continues."""
+        self.following.close()
