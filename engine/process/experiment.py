@@ -26,8 +26,8 @@ from epochtop.engine.job.failures import failed
 from epochtop.engine.lab.catalog import find
 from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Row, Stopped
 from epochtop.engine.process import daemon
-from epochtop.engine.protocol.codes import PHASE
-from epochtop.engine.protocol.events import AnyCommand, Concluded, Failed, Measured, Noted, Prepared, Stop
+from epochtop.engine.protocol.commands import AnyCommand, Stop
+from epochtop.engine.protocol.events import PHASE, Concluded, Failed, Measured, Noted, Prepared
 from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
 from epochtop.engine.protocol.fields import parse, with_setting
 from epochtop.engine.protocol.rules import check

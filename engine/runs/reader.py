@@ -13,7 +13,8 @@ from typing import IO
 
 import msgspec
 
-from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, RunRecord, decode_event, decode_record
+from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, decode_event
+from epochtop.engine.protocol.record import RunRecord, decode_record
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD
 

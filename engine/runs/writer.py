@@ -17,8 +17,10 @@ from typing import IO
 
 import msgspec
 
-from epochtop.engine.protocol.events import UNREADABLE, AnyCommand, RunRecord, decode_command, encode
+from epochtop.engine.protocol.commands import AnyCommand, decode_command
+from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.protocol.experiments import ExperimentRequest
+from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LAB, LOCK, OUTPUT, RECORD, user_name
 from epochtop.engine.runs.reader import READ_BYTES, read_record

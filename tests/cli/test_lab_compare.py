@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from epochtop.engine.lab.experiment import Row
-from epochtop.engine.protocol.events import Measured, RunRecord, decode_record, encode
+from epochtop.engine.protocol.events import Measured, encode
+from epochtop.engine.protocol.record import RunRecord, decode_record
 from epochtop.engine.runs.paths import RECORD
 from epochtop.tui.cli.main import run
 from tests.cli.test_commands import epochtop

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochtop.engine.protocol.events import AnyEvent, Evaluated, Losses, Paused, Set, Warned, decode_command, encode
+from epochtop.engine.protocol.commands import Set, decode_command
+from epochtop.engine.protocol.events import AnyEvent, Evaluated, Losses, Paused, Warned, encode
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import paths, reader
 from epochtop.engine.runs.index import find, summarize
@@ -139,7 +140,7 @@ def test_two_followers_of_one_run_both_see_everything(tmp_path: Path) -> None:
 SENDER = """
 import sys
 from pathlib import Path
-from epochtop.engine.protocol.events import Set
+from epochtop.engine.protocol.commands import Set
 from epochtop.engine.runs.writer import send
 for number in range(300):
     send(Path(sys.argv[1]), Set(field="learning_rate", value=float(number), by=sys.argv[2] * 100))
