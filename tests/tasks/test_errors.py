@@ -1,4 +1,4 @@
-"""What is wrong with a user's file is said in one line, with the user's own line and never one of ours."""
+"""Errors in a user's file are one line that names the user's line and never one of epochtop's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GOOD = "def make_task():\n    return Task(model=Net(), train=(X, Y))\n"
 
 
 def refusal(folder: Path, source: str, function: str = "make_task") -> str:
-    """The message for such a file; it must be one line, and say nothing of our own files."""
+    """The message for such a file; it must be one line and must not mention epochtop's files."""
     file = folder / "mine.py"
     file.write_text(source)
     with pytest.raises(Invalid) as error:
@@ -45,7 +45,7 @@ def refusal(folder: Path, source: str, function: str = "make_task") -> str:
 
 
 def own(body: str) -> str:
-    """A file with the start above and a body of its own."""
+    """A file with the start above and this body."""
     return START + dedent(body)
 
 
@@ -103,7 +103,7 @@ def test_a_file_that_gives_no_task(case: str, tmp_path: Path) -> None:
         assert words in message
 
 
-def test_an_error_in_a_module_beside_it_names_that_module(tmp_path: Path) -> None:
+def test_an_error_in_a_neighboring_module_names_that_module(tmp_path: Path) -> None:
     (tmp_path / "beside_broken.py").write_text("def rows():\n    return 1 / 0\n")
     message = refusal(tmp_path, "import beside_broken\ndef make_task():\n    return beside_broken.rows()\n")
     assert message == "beside_broken.py, line 2, in rows: return 1 / 0: ZeroDivisionError: division by zero"
@@ -245,7 +245,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"mine.py", "beside_me_too.py"}
 
 
-def test_trying_it_changes_neither_weights_nor_statistics_nor_generators(tmp_path: Path) -> None:
+def test_the_trial_step_changes_no_weights_statistics_or_generators(tmp_path: Path) -> None:
     body = """
     def make_task():
         torch.manual_seed(1)

@@ -1,4 +1,4 @@
-"""Errors that torch raises, said in terms of the model and its rows."""
+"""torch's errors, explained in terms of the model and its rows."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CASES: dict[str, tuple[nn.Module, Tensor, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_torch_raises_is_explained(case: str) -> None:
+def test_torchs_errors_are_explained(case: str) -> None:
     model, x, says = CASES[case]
     with pytest.raises((RuntimeError, IndexError, ValueError)) as error:
         model(x)
@@ -85,11 +85,11 @@ def test_a_gpus_wording_is_understood(words: str) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("something else"), ValueError(""), KeyError("x")])
-def test_what_nobody_knows_is_not_explained(error: Exception) -> None:
+def test_unknown_errors_are_not_explained(error: Exception) -> None:
     assert explain_shapes(error, torch.rand(2, 4), nn.Linear(4, 3)) is None
 
 
-def test_hooks_are_taken_away_again() -> None:
+def test_hooks_are_removed_again() -> None:
     model = nn.Linear(4, 3)
     explain_shapes(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), torch.rand(2, 13), model)
     assert not model._forward_hooks
