@@ -16,7 +16,7 @@ import pytest
 
 from epochtop.engine.data.dataset import Preparation
 from epochtop.engine.lab.catalog import NAMES, find
-from epochtop.engine.protocol import codes, events, experiments, requests
+from epochtop.engine.protocol import codes, commands, events, experiments, record, requests
 from epochtop.engine.protocol.fields import fields
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.training.checkpoint import CheckpointInfo
@@ -37,10 +37,10 @@ README_LINES = 200
 Struct = type[msgspec.Struct]
 RECORDS: list[Struct] = [
     *get_args(events.AnyEvent),
-    *get_args(events.AnyCommand),
+    *get_args(commands.AnyCommand),
     *get_args(requests.AnyRequest),
     *get_args(requests.AnyReply),
-    *(events.RunRecord, events.Suggestion, experiments.Verdict, experiments.Line, experiments.ExperimentRequest),
+    *(record.RunRecord, events.Suggestion, experiments.Verdict, experiments.Line, experiments.ExperimentRequest),
     *(requests.DeviceFact, requests.ModelSummary, requests.LayerFact, Preparation, CheckpointInfo, RunSpec),
 ]
 """Every type that run-format.md documents."""
