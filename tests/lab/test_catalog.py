@@ -6,6 +6,7 @@ import pytest
 
 from epochtop.engine.lab.catalog import NAMES, experiments, find
 from epochtop.engine.lab.experiment import Experiment, Findings
+from epochtop.engine.lab.experiments import measurement_of
 from epochtop.engine.protocol.fields import fields
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from tests.architecture.test_imports import HEAVY, SCREEN, loaded
@@ -23,6 +24,30 @@ def test_they_are_listed_by_the_names_of_their_files() -> None:
 def test_listing_them_imports_nothing_they_measure_with() -> None:
     everything = loaded("from epochtop.engine.lab.catalog import experiments; experiments()")
     assert not everything & (HEAVY | SCREEN)
+
+
+def test_verdicts_import_nothing_they_measure_with() -> None:
+    everything = loaded(
+        "from epochtop.engine.lab.catalog import experiments; from epochtop.engine.lab.experiment import Findings\n"
+        "for experiment in experiments(): experiment.conclude(Findings([], experiment.fields()))"
+    )
+    assert not everything & (HEAVY | SCREEN)
+
+
+@ALL
+def test_its_measurement_is_in_its_package(experiment: Experiment) -> None:
+    assert callable(measurement_of(experiment.name))
+
+
+@ALL
+def test_its_pictures_show_columns_of_its_rows(experiment: Experiment) -> None:
+    columns = {str(kind.__struct_config__.tag): {"kind", *kind.__struct_encode_fields__} for kind in experiment.kinds}
+    for picture in experiment.pictures:
+        kind = picture.where.get("kind")
+        drawn = [columns[kind]] if kind else [names for names in columns.values() if picture.y in names]
+        assert drawn
+        for names in drawn:
+            assert {picture.x, picture.y, *picture.series, *picture.columns} - {""} <= names
 
 
 @ALL

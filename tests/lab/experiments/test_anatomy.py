@@ -20,8 +20,8 @@ from epochtop.engine.lab.instruments.sampling import interleave
 from epochtop.engine.lab.measurements import Row, stored
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from tests.lab.stored_rows import StoredRows
 from tests.support.planted_steps import planted, rows
-from tests.support.stored_rows import StoredRows
 
 ANATOMY = StoredRows("anatomy")
 

@@ -19,7 +19,7 @@ from epochtop.engine.lab.instruments.jobs import PlainLoop, job_of
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec
-from tests.support.stored_rows import StoredRows
+from tests.lab.stored_rows import StoredRows
 
 CALLS = StoredRows("call")
 

@@ -20,7 +20,7 @@ from epochtop.engine.lab.measurements import Row, of_kind
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.lab.pictures.picture import picture_rows
-from tests.support.stored_rows import StoredRows
+from tests.lab.stored_rows import StoredRows
 
 CROSSOVER = StoredRows("crossover")
 

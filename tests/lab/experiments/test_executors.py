@@ -25,7 +25,7 @@ from epochtop.engine.lab.instruments.stepping import Stepping, empty_cache, set_
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec
-from tests.support.stored_rows import StoredRows
+from tests.lab.stored_rows import StoredRows
 
 EXECUTORS = StoredRows("executors")
 

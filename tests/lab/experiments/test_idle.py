@@ -20,7 +20,7 @@ from epochtop.engine.lab.instruments.timeline import Event, Profile, idle_s
 from epochtop.engine.lab.measurements import Row, stored
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec
-from tests.support.stored_rows import StoredRows
+from tests.lab.stored_rows import StoredRows
 
 ANATOMY = StoredRows("anatomy")
 

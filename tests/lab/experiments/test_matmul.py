@@ -18,7 +18,7 @@ from epochtop.engine.lab.instruments.sampling import on_threads
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
-from tests.support.stored_rows import StoredRows
+from tests.lab.stored_rows import StoredRows
 
 MATMUL = StoredRows("matmul")
 

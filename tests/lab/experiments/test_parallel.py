@@ -24,7 +24,7 @@ from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.measurements import Row, of_kind
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
-from tests.support.stored_rows import StoredRows
+from tests.lab.stored_rows import StoredRows
 
 PARALLEL = StoredRows("parallel")
 

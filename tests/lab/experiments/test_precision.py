@@ -22,7 +22,7 @@ from epochtop.engine.lab.instruments.tf32 import tf32, with_tf32
 from epochtop.engine.lab.measurements import Row, stored
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec
-from tests.support.stored_rows import StoredRows
+from tests.lab.stored_rows import StoredRows
 
 PRECISION = StoredRows("precision")
 

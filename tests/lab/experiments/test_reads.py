@@ -19,7 +19,7 @@ from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import figure
 from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.engine.protocol.spec import RunSpec
-from tests.support.stored_rows import StoredRows
+from tests.lab.stored_rows import StoredRows
 
 READS = StoredRows("reads")
 

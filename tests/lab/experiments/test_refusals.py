@@ -17,7 +17,7 @@ from epochtop.engine.lab.instruments import allocation, variants
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.pairs import LeftOut
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from tests.support.stored_rows import StoredRows
+from tests.lab.stored_rows import StoredRows
 
 MEMORY = StoredRows("memory")
 ACCUMULATION = StoredRows("accumulation")

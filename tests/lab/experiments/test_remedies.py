@@ -12,8 +12,8 @@ from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.fields import fields, show, spec_from
 from epochtop.engine.protocol.spec import RunSpec
+from tests.lab.stored_rows import StoredRows
 from tests.support.planted_steps import planted, rows
-from tests.support.stored_rows import StoredRows
 
 ANATOMY = StoredRows("anatomy")
 

@@ -18,7 +18,7 @@ from epochtop.engine.lab.experiments.threads.measure import counts
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from tests.support.stored_rows import StoredRows
+from tests.lab.stored_rows import StoredRows
 
 THREADS = StoredRows("threads")
 

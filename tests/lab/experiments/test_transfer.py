@@ -16,7 +16,7 @@ from epochtop.engine.lab.experiments.transfer.verdict import routes_of
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
-from tests.support.stored_rows import StoredRows
+from tests.lab.stored_rows import StoredRows
 
 TRANSFER = StoredRows("transfer")
 

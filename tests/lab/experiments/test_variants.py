@@ -27,7 +27,7 @@ from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.metrics import Metrics
-from tests.support.stored_rows import StoredRows
+from tests.lab.stored_rows import StoredRows
 
 MEMORY = StoredRows("memory")
 ACCUMULATION = StoredRows("accumulation")

@@ -10,7 +10,7 @@ from epochtop.engine.lab.measurements import Measurement
 from epochtop.engine.protocol.spec import declared
 
 CACHES = {"new": "", "part": " with part of it cached", "kept": " with all of it cached"}
-"""What a set-up found in the cache, in words; the least first."""
+"""The state of the cache before a set-up, in words; the emptiest first."""
 
 
 class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -155,7 +155,7 @@ def _set_up(request: SetUpRequest) -> tuple[Any, Ready]:
 
 
 def _cache() -> Literal["new", "part", "kept"]:
-    """How much Inductor found in its cache."""
+    """How much of the compiled code was in Inductor's cache."""
     from torch._dynamo.utils import counters  # imports torch's compilers, which take seconds
 
     inductor = counters["inductor"]
