@@ -1,4 +1,4 @@
-"""What every experiment must be, whichever it is."""
+"""Rules for every experiment."""
 
 from __future__ import annotations
 

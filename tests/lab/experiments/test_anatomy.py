@@ -1,4 +1,4 @@
-"""A step taken apart: planted parts are told back, and what is planted in a real job is found."""
+"""A step split into parts: planted parts are recovered, also those planted in a real job."""
 
 from __future__ import annotations
 
@@ -71,22 +71,22 @@ def test_a_part_that_comes_out_below_nothing_is_not_hidden() -> None:
     st.permutations(sorted(PARTS)).map(lambda names: (names[0], names[1])),
 )
 def test_parts_that_differ_by_less_than_their_spread_are_called_alike(noise: list[float], two: tuple[str, str]) -> None:
-    found: list[Row] = []
+    actual: list[Row] = []
     for turn, more in enumerate(noise):
         # each of them is the larger one in every other round
         sides = (1 + more, 1 - more) if turn % 2 else (1 - more, 1 + more)
         labels: Row = {"device": "cpu", "round": turn}
-        found.append({"kind": "step", **labels, "seconds": 20e-6})
-        found += [
+        actual.append({"kind": "step", **labels, "seconds": 20e-6})
+        actual += [
             {"kind": "part", **labels, "part": part, "seconds": 10e-6 * side}
             for part, side in zip(two, sides, strict=True)
         ]
-    verdict = ANATOMY.conclude(found)
+    verdict = ANATOMY.conclude(actual)
     assert "alike" in verdict.finding or "unexplained" in verdict.finding
 
 
 @given(st.floats(0.06, 0.45), st.integers(1, 9))
-def test_a_part_many_times_larger_is_told_alone_however_often_it_was_measured(small: float, rounds: int) -> None:
+def test_a_part_many_times_larger_is_reported_alone_however_often_it_was_measured(small: float, rounds: int) -> None:
     verdict = ANATOMY.conclude(planted({"compute": 1e-3, "host": small * 1e-3}, rounds=rounds))
     assert "compute-bound" in verdict.finding
     assert "alike" not in verdict.finding
@@ -188,19 +188,19 @@ def test_a_loader_that_sleeps_is_called_input_bound(tmp_path: Path) -> None:
 
 def test_large_products_are_called_compute_bound(tmp_path: Path) -> None:
     asked = spec(dataset="sums", samples=1000, hidden=(2048, 2048), batch_size=256)
-    found = measured(asked, tmp_path)
+    actual = measured(asked, tmp_path)
     # a part that is measured once beside others may be off by a lot on a busy machine; which is largest is not
-    made = Anatomy.of(ANATOMY.measurements(found), "cpu")
+    made = Anatomy.of(ANATOMY.measurements(actual), "cpu")
     assert made is not None
     assert max(made.figures, key=made.seconds) == "compute"
 
 
 def test_the_default_job_is_bound_by_launches_and_the_host(tmp_path: Path) -> None:
-    found = measured(spec(), tmp_path)
-    made = Anatomy.of(ANATOMY.measurements(found), "cpu")
+    actual = measured(spec(), tmp_path)
+    made = Anatomy.of(ANATOMY.measurements(actual), "cpu")
     assert made is not None
     assert made.seconds("launches") + made.seconds("host") > made.seconds("compute") + made.seconds("input")
-    assert select(found, kind="job")[0]["unfit"] == ""
+    assert select(actual, kind="job")[0]["unfit"] == ""
 
 
 def test_every_line_that_reads_is_found_by_its_number(tmp_path: Path) -> None:
@@ -210,10 +210,10 @@ def test_every_line_that_reads_is_found_by_its_number(tmp_path: Path) -> None:
         for number, line in enumerate(READING.lstrip().splitlines(), 1)
         if line.endswith("# planted")
     }
-    found = select(measured(asked, tmp_path, budget_s=0.5), kind="read")
-    assert {row["place"] for row in found} == planted
-    assert {row["function"] for row in found} == {"forward", "loss"}
-    assert all(row["reads"] == 1 for row in found)
+    actual = select(measured(asked, tmp_path, budget_s=0.5), kind="read")
+    assert {row["place"] for row in actual} == planted
+    assert {row["function"] for row in actual} == {"forward", "loss"}
+    assert all(row["reads"] == 1 for row in actual)
 
 
 def test_a_dataset_that_reads_its_own_rows_is_not_blamed(tmp_path: Path) -> None:
@@ -222,11 +222,11 @@ def test_a_dataset_that_reads_its_own_rows_is_not_blamed(tmp_path: Path) -> None
 
 
 def test_rows_are_what_conclude_takes_and_their_parts_add_up(tmp_path: Path) -> None:
-    found = measured(spec(), tmp_path, budget_s=1.0)
-    assert [row["kind"] for row in found[:2]] == ["job", "operators"]
-    assert select(found, kind="idle") == []
-    for step in select(found, kind="step"):
-        parts = select(found, kind="part", round=step["round"])
+    actual = measured(spec(), tmp_path, budget_s=1.0)
+    assert [row["kind"] for row in actual[:2]] == ["job", "operators"]
+    assert select(actual, kind="idle") == []
+    for step in select(actual, kind="step"):
+        parts = select(actual, kind="part", round=step["round"])
         assert [row["part"] for row in parts] == ["input", "host", "launches", "compute", "reads", "unexplained"]
         assert sum(float(row["seconds"] or 0) for row in parts) == pytest.approx(float(step["seconds"] or 0))
 
@@ -244,8 +244,8 @@ def test_a_device_that_refuses_the_job_leaves_the_others_to_be_measured(
         context = ExperimentContext(
             fields=NoFields(), spec=spec(), devices=devices, budget_s=0.5, folder=tmp_path, quick=True
         )
-        found = list(ANATOMY.measure(context))
-        assert {row["device"] for row in select(found, kind="step")} == {"cpu"}
+        actual = list(ANATOMY.measure(context))
+        assert {row["device"] for row in select(actual, kind="step")} == {"cpu"}
         assert context.cannot_see == ["the job on mps: precision: tf32 is an arithmetic of NVIDIA GPUs"]
     alone = ExperimentContext(
         fields=NoFields(), spec=spec(), devices=("mps",), budget_s=0.5, folder=tmp_path, quick=True
@@ -262,17 +262,17 @@ def test_threads_are_as_they_were(tmp_path: Path) -> None:
 
 def test_it_stops_when_it_is_asked_to_and_keeps_what_it_has(tmp_path: Path) -> None:
     context = ExperimentContext(fields=NoFields(), spec=spec(), devices=("cpu",), budget_s=30, folder=tmp_path)
-    found: list[Row] = []
+    actual: list[Row] = []
 
     def until_a_part_is_known() -> None:
         for row in ANATOMY.measure(context):
-            found.append(row)
+            actual.append(row)
             if row["kind"] == "part":
                 context.stop.set()
 
     with pytest.raises(Stopped):
         until_a_part_is_known()
-    assert "a step takes" in ANATOMY.conclude(found).evidence[0]
+    assert "a step takes" in ANATOMY.conclude(actual).evidence[0]
 
 
 def test_the_way_of_a_gpu_tells_all_time_as_the_hosts_where_no_device_works(tmp_path: Path) -> None:
@@ -281,9 +281,9 @@ def test_the_way_of_a_gpu_tells_all_time_as_the_hosts_where_no_device_works(tmp_
     measured_rows = list(anatomy.facts())
     for timing in interleave(context, anatomy.cases(), 1.0, 5, 5):
         measured_rows += anatomy.rows(timing)
-    found = list(map(stored, measured_rows))
-    assert [row["kernels"] for row in select(found, kind="kernels")] == [0]
-    made = Anatomy.of(ANATOMY.measurements(found), "cpu")
+    actual = list(map(stored, measured_rows))
+    assert [row["kernels"] for row in select(actual, kind="kernels")] == [0]
+    made = Anatomy.of(ANATOMY.measurements(actual), "cpu")
     assert made is not None
     assert made.seconds("compute") == made.seconds("transfers") == 0
     assert made.seconds("launches") > 0
@@ -307,11 +307,11 @@ def test_operators_can_be_called_again_and_leave_the_job_alone(fields: dict[str,
     job = job_of(spec(**fields))
     steps = Steps(job)
     steps.run(2)
-    found = record_operators(steps, Reads("", steps.clock))
+    actual = record_operators(steps, Reads("", steps.clock))
     before = [weight.detach().clone() for weight in job.model.parameters()]
-    small = on_one_element(found.calls, job.device)
-    assert len(small) == len(found.calls)
-    assert replayed(found.calls, job.device)(3) > 0
+    small = on_one_element(actual.calls, job.device)
+    assert len(small) == len(actual.calls)
+    assert replayed(actual.calls, job.device)(3) > 0
     assert replayed(small, job.device)(3) > 0
     for weight, kept in zip(job.model.parameters(), before, strict=True):
         assert torch.equal(weight, kept)
@@ -320,16 +320,16 @@ def test_operators_can_be_called_again_and_leave_the_job_alone(fields: dict[str,
 def test_operators_with_nothing_to_compute_are_the_same_ones_on_one_element() -> None:
     steps = Steps(job_of(spec()))
     steps.run(2)
-    found = record_operators(steps, Reads("", steps.clock)).calls
-    small = on_one_element(found, torch.device("cpu"))
+    actual = record_operators(steps, Reads("", steps.clock)).calls
+    small = on_one_element(actual, torch.device("cpu"))
     kinds = [str(call.operator) for call in small]
-    assert kinds == [str(call.operator) for call in found]
+    assert kinds == [str(call.operator) for call in actual]
     products = [call for call in small if str(call.operator) == "aten.addmm.default"]
     assert len(products) == 2
     assert all(tensor.numel() == 1 for call in products for tensor in call.arguments[:3])
 
 
-def test_time_is_told_apart_by_phase() -> None:
+def test_time_is_reported_apart_by_phase() -> None:
     import time
 
     clock = PhaseClock()
@@ -339,7 +339,7 @@ def test_time_is_told_apart_by_phase() -> None:
         time.sleep(0.03)
         clock.to("work")
 
-    found = clock.measure(work)
-    assert found["input"] >= 0.029
-    assert found["work"] < found["input"]
-    assert found["read"] == 0
+    actual = clock.measure(work)
+    assert actual["input"] >= 0.029
+    assert actual["work"] < actual["input"]
+    assert actual["read"] == 0

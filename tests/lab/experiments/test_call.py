@@ -1,4 +1,4 @@
-"""The lab's experiment on calls: hooks are counted truly, planted times come out, noise is no difference."""
+"""The experiment `call`: hooks are counted, planted times are recovered, and noise is no difference."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FORWARD_S = 1e-7
 def planted(
     more_s: float, calls: int = 4, step_s: float = 1e-3, without_s: float = 1e-3, noise: float = 0.02, seed: int = 1
 ) -> list[Row]:
-    """Rows as the experiment measures them: forward takes 100 ns, a call `more_s` more, a step `step_s`."""
+    """Rows as the experiment measures them: forward takes 100 ns, a call `more_s` more, and a step `step_s`."""
     draw = random.Random(seed)
     places = [place / 7 for place in range(-7, 8)]
     rows: list[Row] = [
@@ -94,9 +94,9 @@ def test_counted_hooks_are_in_the_finding() -> None:
 def test_any_beginning_of_the_rows_has_a_verdict() -> None:
     rows = planted(1e-6)
     for count in range(len(rows) + 1):
-        said = CALLS.conclude(rows[:count])
-        assert said.finding
-        assert said.setting == {}
+        conclusion = CALLS.conclude(rows[:count])
+        assert conclusion.finding
+        assert conclusion.setting == {}
     assert CALLS.conclude(list(reversed(rows))).finding
 
 
@@ -160,8 +160,8 @@ def make_task():
 def test_a_model_with_hooks_of_its_own_is_not_timed_without_them(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(TASK)
     spec = RunSpec(threads=1, device="cpu", batch_size=20, task=f"{tmp_path / 'mine.py'}:make_task")
-    mine = context(tmp_path, spec)
-    rows = list(CALLS.measure(mine))
+    custom = context(tmp_path, spec)
+    rows = list(CALLS.measure(custom))
     assert {row["way"] for row in select(rows, kind="step")} == {CALL}
-    assert any("hooks of its own" in line for line in mine.cannot_see)
+    assert any("hooks of its own" in line for line in custom.cannot_see)
     assert CALLS.conclude(rows, spec=spec).finding

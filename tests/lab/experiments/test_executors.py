@@ -1,4 +1,4 @@
-"""The lab's experiment on executors: planted costs come out, and a real one measures what is there."""
+"""The experiment `executors`: planted costs are recovered, and a real measurement covers all executors."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def context(folder: Path, budget_s: float = 3.0, **fields: object) -> Experiment
 
 @given(setup_s=st.floats(0.01, 100), share=st.floats(0.05, 0.8))
 def test_planted_costs_give_the_break_even_within_5_percent(setup_s: float, share: float) -> None:
-    found = costs(EXECUTORS.measurements(planted(setup_s, share * EAGER_S, 1000)))["graph"]
-    even = found.pays_from(found.first.median)
+    actual = costs(EXECUTORS.measurements(planted(setup_s, share * EAGER_S, 1000)))["graph"]
+    even = actual.pays_from(actual.first.median)
     assert even == pytest.approx(setup_s / (EAGER_S - share * EAGER_S), rel=0.05)
 
 
@@ -101,8 +101,8 @@ def test_planted_noise_larger_than_the_effect_gives_no_difference(seed: int, eff
 
 def test_a_slower_executor_never_pays() -> None:
     rows = planted(1.0, 3 * EAGER_S, 10**9)
-    found = costs(EXECUTORS.measurements(rows))["graph"]
-    assert found.pays_from(1.0) is None
+    actual = costs(EXECUTORS.measurements(rows))["graph"]
+    assert actual.pays_from(1.0) is None
     verdict = EXECUTORS.conclude(rows)
     assert verdict.finding.startswith("eager is best")
     assert "it never pays" in " ".join(verdict.evidence)
@@ -119,8 +119,8 @@ def test_what_a_run_has_already_is_no_setting_to_try() -> None:
 def test_a_set_up_from_the_cache_has_a_break_even_of_its_own() -> None:
     rows = planted(9.0, EAGER_S / 10, 10**6)
     rows += [setting_up("graph", 0.9, turn, "kept") for turn in range(3)]
-    told = " ".join(EXECUTORS.conclude(rows).evidence)
-    even = [float(word.replace(",", "")) for word in told.split() if word.replace(",", "").isdigit()]
+    result = " ".join(EXECUTORS.conclude(rows).evidence)
+    even = [float(word.replace(",", "")) for word in result.split() if word.replace(",", "").isdigit()]
     assert any(value == pytest.approx(9.0 / (0.9 * EAGER_S), rel=0.05) for value in even)
     assert any(value == pytest.approx(0.9 / (0.9 * EAGER_S), rel=0.05) for value in even)
 
@@ -142,7 +142,7 @@ def test_the_drawn_lines_cross_at_the_break_even() -> None:
     assert all((eager[steps] < graph[steps]) == (steps < even) for steps in eager)
 
 
-def test_an_executor_that_does_not_fit_is_told_with_its_reason() -> None:
+def test_an_executor_that_does_not_fit_is_reported_with_its_reason() -> None:
     rows = [row for row in planted(1.0, EAGER_S / 2, 1000) if row.get("executor") != "graph"]
     rows.append({"kind": "left_out", "device": "cpu", "executor": "graph", "why": "its rows are streamed"})
     verdict = EXECUTORS.conclude(rows)
@@ -249,13 +249,13 @@ def test_a_first_set_up_finds_nothing_and_leaves_nothing(tmp_path: Path, monkeyp
 # --- in another process ------------------------------------------------------------------------------------------
 
 
-def wanted(executor: str, **fields: object) -> SetUpRequest:
+def expected(executor: str, **fields: object) -> SetUpRequest:
     spec = msgspec.convert({"threads": 1, "device": "cpu", **fields}, RunSpec)
     return SetUpRequest(spec=spec, device="cpu", executor=executor)
 
 
 def test_steps_are_taken_in_another_process(tmp_path: Path) -> None:
-    with ExecutorProcess(context(tmp_path), wanted("eager")) as process:
+    with ExecutorProcess(context(tmp_path), expected("eager")) as process:
         assert process.ready(60).seconds > 0
         assert process(10) > 0
         assert process(10) > 0
@@ -263,14 +263,14 @@ def test_steps_are_taken_in_another_process(tmp_path: Path) -> None:
 
 def test_a_job_that_does_not_fit_there_says_why(tmp_path: Path) -> None:
     with (
-        ExecutorProcess(context(tmp_path), wanted("graph", precision="fp16")) as process,
+        ExecutorProcess(context(tmp_path), expected("graph", precision="fp16")) as process,
         pytest.raises(Unsupported, match="fp16"),
     ):
         process.ready(60)
 
 
 def test_one_that_is_not_ready_in_time_is_ended(tmp_path: Path) -> None:
-    with ExecutorProcess(context(tmp_path), wanted("compile")) as process, pytest.raises(NotReady):
+    with ExecutorProcess(context(tmp_path), expected("compile")) as process, pytest.raises(NotReady):
         process.ready(0.2)
     assert ended(process)
 
@@ -278,14 +278,14 @@ def test_one_that_is_not_ready_in_time_is_ended(tmp_path: Path) -> None:
 def test_one_is_ended_when_the_experiment_is_stopped(tmp_path: Path) -> None:
     stopped = context(tmp_path)
     stopped.stop.set()
-    with ExecutorProcess(stopped, wanted("compile")) as process, pytest.raises(Stopped):
+    with ExecutorProcess(stopped, expected("compile")) as process, pytest.raises(Stopped):
         process.ready(60)
     assert ended(process)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_it_ends_with_whoever_began_it(tmp_path: Path) -> None:
-    with ExecutorProcess(context(tmp_path), wanted("eager")) as process:
+    with ExecutorProcess(context(tmp_path), expected("eager")) as process:
         process.ready(60)
         assert process._process.stdin is not None
         process._process.stdin.close()  # as the system does for a process that was killed

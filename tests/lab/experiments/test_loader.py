@@ -1,4 +1,4 @@
-"""The lab's loader: every way feeds the same rows, workers are ended, and the verdict follows from planted rows."""
+"""The experiment `loader`: every source feeds the same rows, workers end, and the verdict follows from planted rows."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_every_way_feeds_a_step_and_is_timed_alone(tmp_path: Path) -> None:
     assert all(row["seconds"] > 0 for row in rows if row["kind"] != "job")  # type: ignore[operator]
     assert torch.get_num_threads() == 1
     assert not multiprocessing.active_children()
-    said = LOADER.conclude(rows, Fields(), JOB)
-    assert "resident" in said.finding
+    conclusion = LOADER.conclude(rows, Fields(), JOB)
+    assert "resident" in conclusion.finding
 
 
 def test_a_task_with_a_dataset_is_fed_by_loaders_only(tmp_path: Path, task: RunSpec) -> None:
@@ -143,35 +143,35 @@ def concluded(rows: list[Row]) -> Verdict:
 @given(times=st.floats(1.2, 50), order=st.permutations([0.98, 0.99, 0.99, 1.0, 1.0, 1.0, 1.01, 1.01, 1.02]))
 def test_a_slower_placement_is_found_with_the_setting_that_changes_it(times: float, order: list[float]) -> None:
     seconds = {"one batch": 0.9, "resident": 1.0, "streamed": times, "0 workers": 1.1 * times}
-    said = concluded(planted(seconds, "streamed", "placement", {"streamed": tuple(order)}))
-    assert said.setting == {"placement": "device"}
-    assert "resident rows feeds a step fastest" in said.finding
-    assert f"takes {times:.3g} ×" in said.finding
+    conclusion = concluded(planted(seconds, "streamed", "placement", {"streamed": tuple(order)}))
+    assert conclusion.setting == {"placement": "device"}
+    assert "resident rows feeds a step fastest" in conclusion.finding
+    assert f"takes {times:.3g} ×" in conclusion.finding
 
 
 @given(effect=st.floats(1.0, 1.2), order=st.permutations(NOISE))
 def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, order: list[float]) -> None:
     seconds = {"one batch": 1.0, "resident": 1.0, "streamed": effect, "2 workers": effect}
     noise = dict.fromkeys(("streamed", "2 workers"), tuple(order))
-    said = concluded(planted(seconds, "streamed", "placement", noise))
-    assert said.setting == {}
-    assert "no source is faster than the one in use, streamed rows" in said.finding
-    assert "has no measurable cost" in said.finding
-    assert sum(line.startswith("cpu: no difference") for line in said.evidence) == 3
+    conclusion = concluded(planted(seconds, "streamed", "placement", noise))
+    assert conclusion.setting == {}
+    assert "no source is faster than the one in use, streamed rows" in conclusion.finding
+    assert "has no measurable cost" in conclusion.finding
+    assert sum(line.startswith("cpu: no difference") for line in conclusion.evidence) == 3
 
 
 @pytest.mark.parametrize(("start_s", "setting"), [(0.5, {"workers": "2"}), (30.0, {})])
 def test_workers_of_a_dataset_count_with_their_start_once_an_epoch(start_s: float, setting: dict[str, str]) -> None:
     seconds = {"one batch": 0.5, "0 workers": 2.0, "1 worker": 1.2, "2 workers": 0.6}
-    said = concluded(planted(seconds, "0 workers", "workers", {}, start_s))
-    assert said.setting == setting  # 0.6 + 0.5 / 10 s < 2 s a step, 0.6 + 30 / 10 s are more
-    assert ("a DataLoader with 2 workers feeds a step fastest: 650 ms" in said.finding) == bool(setting)
+    conclusion = concluded(planted(seconds, "0 workers", "workers", {}, start_s))
+    assert conclusion.setting == setting  # 0.6 + 0.5 / 10 s < 2 s a step, 0.6 + 30 / 10 s are more
+    assert ("a DataLoader with 2 workers feeds a step fastest: 650 ms" in conclusion.finding) == bool(setting)
 
 
 def test_a_faster_dataloader_is_no_setting_where_the_engine_has_its_own_way() -> None:
-    said = concluded(planted({"resident": 1.0, "streamed": 1.1, "0 workers": 0.5}, "resident", "placement", {}))
-    assert "a DataLoader with 0 workers feeds a step fastest" in said.finding
-    assert said.setting == {}
+    conclusion = concluded(planted({"resident": 1.0, "streamed": 1.1, "0 workers": 0.5}, "resident", "placement", {}))
+    assert "a DataLoader with 0 workers feeds a step fastest" in conclusion.finding
+    assert conclusion.setting == {}
 
 
 def test_any_rows_and_none_lead_to_a_verdict() -> None:

@@ -1,4 +1,4 @@
-"""The lab's parallel: ranks take the steps of one process, end with the measurement, and planted speed-ups are told."""
+"""The experiment `parallel`: ranks run the steps of one process and end with it; planted speed-ups are recovered."""
 
 from __future__ import annotations
 
@@ -138,29 +138,29 @@ def concluded(rows: list[Row], batch_size: int = 256) -> Verdict:
 
 
 @given(speed_up=st.floats(1.2, 3.9), order=st.permutations([0.98, 0.99, 0.99, 1.0, 1.0, 1.0, 1.01, 1.01, 1.02]))
-def test_a_planted_speed_up_and_its_efficiency_are_told(speed_up: float, order: list[float]) -> None:
-    said = concluded(planted({("processes", 2): 0.95, ("processes", 4): 1 / speed_up}, tuple(order)))
-    assert f"4 processes are {speed_up:.3g} ×" in said.finding
-    efficiency = re.search(r"efficiency of (\d+)%", said.finding)
+def test_a_planted_speed_up_and_its_efficiency_are_reported(speed_up: float, order: list[float]) -> None:
+    conclusion = concluded(planted({("processes", 2): 0.95, ("processes", 4): 1 / speed_up}, tuple(order)))
+    assert f"4 processes are {speed_up:.3g} ×" in conclusion.finding
+    efficiency = re.search(r"efficiency of (\d+)%", conclusion.finding)
     assert efficiency is not None
     assert float(efficiency[1]) == pytest.approx(25 * speed_up, abs=0.51)
-    assert said.setting == {"processes": "4", "threads": "1", "batch_size": "64"}
+    assert conclusion.setting == {"processes": "4", "threads": "1", "batch_size": "64"}
 
 
 @given(effect=st.floats(0.85, 1.15), order=st.permutations(NOISE))
 def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, order: list[float]) -> None:
-    said = concluded(planted({("processes", 2): effect, ("threads", 2): effect}, tuple(order)))
-    assert "have no measurable gain" in said.finding
-    assert said.setting == {}
-    assert sum(line.startswith("no difference") for line in said.evidence) == 3
+    conclusion = concluded(planted({("processes", 2): effect, ("threads", 2): effect}, tuple(order)))
+    assert "have no measurable gain" in conclusion.finding
+    assert conclusion.setting == {}
+    assert sum(line.startswith("no difference") for line in conclusion.evidence) == 3
 
 
 def test_processes_that_are_slower_are_called_so() -> None:
-    said = concluded(planted({("processes", 2): 2.0}))
-    assert "slower than one" in said.finding
-    assert "0.5 ×" in said.finding
-    assert "efficiency of 25%" in said.finding
-    assert said.setting == {}
+    conclusion = concluded(planted({("processes", 2): 2.0}))
+    assert "slower than one" in conclusion.finding
+    assert "0.5 ×" in conclusion.finding
+    assert "efficiency of 25%" in conclusion.finding
+    assert conclusion.setting == {}
 
 
 @pytest.mark.parametrize(
@@ -179,15 +179,15 @@ def test_threads_are_preferred_unless_processes_are_clearly_faster(
 
 
 def test_a_job_that_takes_all_rows_at_once_needs_no_other_batch() -> None:
-    said = concluded(planted({("processes", 2): 0.5}), batch_size=0)
-    assert said.setting == {"processes": "2", "threads": "1"}
+    conclusion = concluded(planted({("processes", 2): 0.5}), batch_size=0)
+    assert conclusion.setting == {"processes": "2", "threads": "1"}
 
 
 def test_rounds_with_different_numbers_of_rows_are_compared_row_for_row() -> None:
     turn = planted({("processes", 2): 0.5})[:2]
     steps = PARALLEL.measurements([turn[0], {**turn[1], "rows": 128}])
-    (found,) = speed_ups(of_kind(steps, StepTime))
-    assert (found.speed_up, found.efficiency) == (1.0, 50.0)  # half of the rows in half of the time
+    (actual,) = speed_ups(of_kind(steps, StepTime))
+    assert (actual.speed_up, actual.efficiency) == (1.0, 50.0)  # half of the rows in half of the time
 
 
 def test_any_rows_and_none_lead_to_a_verdict() -> None:

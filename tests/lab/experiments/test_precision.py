@@ -1,4 +1,4 @@
-"""Precisions are trained equally far, in the arithmetic that each is named for, and never longer than there is time."""
+"""Precisions are trained for the same steps, in their own arithmetic, and within the time budget."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_budget_that_is_used_up_before_training_ends_it_after_a_step(tmp_path:
     assert {row["steps"] for row in select(rows, kind="accuracy")} == {1}
 
 
-def test_what_would_take_too_long_to_evaluate_is_left_out_and_told(tmp_path: Path) -> None:
+def test_what_would_take_too_long_to_evaluate_is_left_out_and_reported(tmp_path: Path) -> None:
     slow, fast = Training(job_of(SMALL)), Training(job_of(SMALL))
     fast.seconds, slow.seconds = 1.0, 1e9
     asked = context(tmp_path)

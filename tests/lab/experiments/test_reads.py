@@ -1,4 +1,4 @@
-"""The experiment on reads: planted costs come back, and the verdict follows from them."""
+"""The experiment `reads`: planted costs are recovered, and the verdict follows from them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READS = StoredRows("reads")
 def planted(
     step: float, read: float, launch: float = 0.0, noise: float = 0.0, seed: int = 0, device: str = "cpu"
 ) -> list[Row]:
-    """Rows of a machine on which a step, a read and a launch take so many seconds."""
+    """Rows of a machine with these seconds per step, read and launch."""
     chance = random.Random(seed)
     steps = 20_000
     rows: list[Row] = [{"kind": "operators", "device": device, "operators": 40}]
@@ -50,30 +50,30 @@ def test_planted_costs_are_fitted_back_within_five_percent(step: float, share: f
 
 
 def test_the_interval_from_which_reads_do_not_matter_is_that_of_the_planted_costs() -> None:
-    said = READS.conclude(planted(1e-4, 5e-5, launch=2e-6), devices=("cpu",))
-    assert "with one read in 50 steps or fewer" in said.finding  # 5e-5 / 50 is 1 % of 1e-4
-    assert "a read costs 50.0 µs and a step 100 µs" in said.finding
-    assert said.setting == {"executor": "graph"}  # 40 launches of 2 µs are 80 % of a step
+    conclusion = READS.conclude(planted(1e-4, 5e-5, launch=2e-6), devices=("cpu",))
+    assert "with one read in 50 steps or fewer" in conclusion.finding  # 5e-5 / 50 is 1 % of 1e-4
+    assert "a read costs 50.0 µs and a step 100 µs" in conclusion.finding
+    assert conclusion.setting == {"executor": "graph"}  # 40 launches of 2 µs are 80 % of a step
 
 
 def test_where_launching_is_little_no_graph_is_proposed() -> None:
-    said = READS.conclude(planted(1e-2, 5e-3, launch=1e-6), devices=("cpu",))
-    assert said.setting == {}
+    conclusion = READS.conclude(planted(1e-2, 5e-3, launch=1e-6), devices=("cpu",))
+    assert conclusion.setting == {}
 
 
 def test_noise_larger_than_the_reads_is_no_difference() -> None:
     rows = planted(1e-4, 1e-7, noise=0.2, seed=3)
-    said = READS.conclude(rows, devices=("cpu",))
-    assert "has no measurable cost" in said.finding
-    assert any("no difference between reading every loss and reading none" in line for line in said.evidence)
+    conclusion = READS.conclude(rows, devices=("cpu",))
+    assert "has no measurable cost" in conclusion.finding
+    assert any("no difference between reading every loss and reading none" in line for line in conclusion.evidence)
 
 
 def test_a_read_that_costs_nothing_is_too_short_to_measure_and_not_0_ns() -> None:
-    said = READS.conclude(planted(1e-4, 0.0, launch=1e-6, noise=0.1, seed=2), devices=("cpu",))
-    told = " ".join((said.finding, *said.evidence))
-    assert "reading the loss every step has no measurable cost" in said.finding
-    assert "a read is too short to measure" in told
-    assert not re.search(r"\b0(\.0+)? ns", told)
+    conclusion = READS.conclude(planted(1e-4, 0.0, launch=1e-6, noise=0.1, seed=2), devices=("cpu",))
+    result = " ".join((conclusion.finding, *conclusion.evidence))
+    assert "reading the loss every step has no measurable cost" in conclusion.finding
+    assert "a read is too short to measure" in result
+    assert not re.search(r"\b0(\.0+)? ns", result)
     apart_s = max(
         figure(
             [
@@ -84,14 +84,14 @@ def test_a_read_that_costs_nothing_is_too_short_to_measure_and_not_0_ns() -> Non
         ).spread
         for every in EVERY
     )
-    assert f"steps vary by {format_quantity(apart_s / 20_000, 's')}" in said.finding
+    assert f"steps vary by {format_quantity(apart_s / 20_000, 's')}" in conclusion.finding
 
 
 def test_the_interval_is_named_for_every_device() -> None:
     rows = planted(1e-4, 1e-9, noise=0.1) + planted(1e-4, 5e-5, device="cuda:0")
-    said = READS.conclude(rows, devices=("cpu", "cuda:0"))
-    assert "with one read in 50 steps or fewer" in said.finding
-    assert "cpu: reading the loss every step has no measurable cost" in said.evidence
+    conclusion = READS.conclude(rows, devices=("cpu", "cuda:0"))
+    assert "with one read in 50 steps or fewer" in conclusion.finding
+    assert "cpu: reading the loss every step has no measurable cost" in conclusion.evidence
     both = READS.conclude(planted(1e-4, 5e-5) + planted(1e-4, 5e-5, device="cuda:0"), devices=("cpu", "cuda:0"))
     assert "cpu: with one read in 50 steps or fewer, reads take less than 1 %" in both.evidence
 
@@ -109,9 +109,9 @@ def test_threads_are_what_they_were_however_it_ends(tmp_path: Path) -> None:
 
 def test_each_device_has_a_line_and_the_last_one_the_finding() -> None:
     rows = planted(1e-4, 1e-8) + planted(3e-4, 2e-5, launch=6e-6, device="cuda:0")
-    said = READS.conclude(rows, devices=("cpu", "cuda:0"))
-    assert said.finding.startswith("on cuda:0 a read costs 20.0 µs and a step 300 µs")
-    assert [line.name for line in said.lines] == ["cpu, fitted", "cuda:0, fitted"]
+    conclusion = READS.conclude(rows, devices=("cpu", "cuda:0"))
+    assert conclusion.finding.startswith("on cuda:0 a read costs 20.0 µs and a step 300 µs")
+    assert [line.name for line in conclusion.lines] == ["cpu, fitted", "cuda:0, fitted"]
 
 
 def test_any_beginning_of_the_rows_has_a_verdict() -> None:

@@ -1,4 +1,4 @@
-"""What a job or a device refuses: it is said why and what was not seen, and never that something was merely stopped."""
+"""Refusals of a job or a device: the verdict gives the reason, and never claims that the experiment was stopped."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def test_a_job_that_is_refused_in_every_other_way_cannot_be_measured(
     experiment: Experiment, names: tuple[str, ...]
 ) -> None:
     spec = RunSpec(batch_size=64)
-    said = StoredRows(experiment.name).conclude(left_out(*names), experiment.fields(), spec)
-    assert said.finding.startswith("this job cannot be measured: ")
-    assert REFUSED in said.finding
-    assert "stopped" not in said.uncertainty
-    assert said.setting == {}
+    conclusion = StoredRows(experiment.name).conclude(left_out(*names), experiment.fields(), spec)
+    assert conclusion.finding.startswith("this job cannot be measured: ")
+    assert REFUSED in conclusion.finding
+    assert "stopped" not in conclusion.uncertainty
+    assert conclusion.setting == {}
     begun = StoredRows(experiment.name).conclude(left_out(*names[1:]), experiment.fields(), spec)
     assert "stopped before enough was measured" in begun.uncertainty
     elsewhere = StoredRows(experiment.name).conclude(left_out(*names), experiment.fields(), spec, ("cpu", "cuda:0"))
@@ -100,8 +100,8 @@ def test_accumulation_that_is_refused_on_one_device_is_measured_on_the_next(
     experiment = accumulation.EXPERIMENT
     rows = list(ACCUMULATION.measure(context(experiment, tmp_path, spec, ("cpu", "cpu"))))
     assert [row["kind"] for row in rows][:2] == ["left_out", "gradients"]
-    said = ACCUMULATION.conclude(rows, experiment.fields(), spec)
-    assert f"cpu: 4 × 16 was not measured: {REFUSED}" in said.evidence
+    conclusion = ACCUMULATION.conclude(rows, experiment.fields(), spec)
+    assert f"cpu: 4 × 16 was not measured: {REFUSED}" in conclusion.evidence
 
 
 # --- memory ------------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def unseen(asked: ExperimentContext, device: torch.device) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("experiment", "spec", "told"),
+    ("experiment", "spec", "result"),
     [
         (precision.EXPERIMENT, RunSpec(dataset="digits", hidden=(16,), batch_size=64), "memory was not measured"),
         (accumulation.EXPERIMENT, RunSpec(dataset="digits", hidden=(16,), batch_size=64), "was not measured here"),
@@ -129,7 +129,7 @@ def unseen(asked: ExperimentContext, device: torch.device) -> bool:
     ids=["precision", "accumulation", "checkpointing"],
 )
 def test_without_a_peak_there_are_times_and_no_row_of_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment: Experiment, spec: RunSpec, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment: Experiment, spec: RunSpec, result: str
 ) -> None:
     monkeypatch.setattr(variants, "peak_is_seen", unseen)
     asked = context(experiment, tmp_path, RunSpec(**{**_fields(spec), "threads": 1, "device": "cpu"}))  # type: ignore[arg-type]
@@ -138,9 +138,9 @@ def test_without_a_peak_there_are_times_and_no_row_of_memory(
     assert "step" in kinds
     assert "memory" not in kinds
     assert asked.cannot_see == ["memory at its peak on cpu"]
-    said = StoredRows(experiment.name).conclude(rows, asked.fields, asked.spec)
-    assert told in " ".join((said.finding, said.next_step))
-    assert "memory of" not in said.finding
+    conclusion = StoredRows(experiment.name).conclude(rows, asked.fields, asked.spec)
+    assert result in " ".join((conclusion.finding, conclusion.next_step))
+    assert "memory of" not in conclusion.finding
 
 
 def _fields(spec: RunSpec) -> dict[str, object]:
@@ -180,21 +180,21 @@ def test_a_model_with_batch_norm_is_measured_from_two_rows_on(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "result"),
     [
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "can't allocate memory"),
         (MemoryError(), "out of memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "Tried to allocate"),
     ],
 )
-def test_a_batch_that_does_not_fit_is_told_however_that_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+def test_a_batch_that_does_not_fit_is_reported_however_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, result: str
 ) -> None:
     monkeypatch.setattr(memory_measure, "_peak", _raising(error))
     trials = memory_measure._Trials(context(memory.EXPERIMENT, tmp_path, CNN), torch.device("cpu"), None)  # type: ignore[arg-type]
     row = trials.run(Peak, 64, 0)
     assert isinstance(row, memory_measure.LeftOut)
-    assert told in row.why
+    assert result in row.why
 
 
 def test_an_error_of_another_kind_is_not_called_a_lack_of_memory(

@@ -1,4 +1,4 @@
-"""What is proposed for a step that is bound by one of its parts: what the job has not already, and can take."""
+"""Remedies for a step that is bound by one of its parts: settings that the job does not have yet and can use."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ANATOMY = StoredRows("anatomy")
 
 def setting(bound: str, spec: RunSpec = RunSpec(), device: str = "cpu", **job: int | str) -> dict[str, str]:  # noqa: B008 - frozen
     """What is proposed where a part takes nearly everything."""
-    found = planted({bound: 1e-3, "host" if bound != "host" else "compute": 1e-6}, device)
-    found[0] |= job
-    return ANATOMY.conclude(found, spec=spec, devices=(device,)).setting
+    actual = planted({bound: 1e-3, "host" if bound != "host" else "compute": 1e-6}, device)
+    actual[0] |= job
+    return ANATOMY.conclude(actual, spec=spec, devices=(device,)).setting
 
 
 @pytest.mark.parametrize("bound", ["launches", "host"])

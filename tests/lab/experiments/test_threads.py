@@ -1,4 +1,4 @@
-"""The lab's experiment on threads: planted effects are found, noise is not, and a real one leaves torch as it was."""
+"""The experiment `threads`: planted effects are found, noise is not, and torch's threads are restored."""
 
 from __future__ import annotations
 
@@ -122,11 +122,11 @@ def test_any_beginning_of_the_rows_has_a_verdict() -> None:
 
 @given(usable=st.integers(1, 1024))
 def test_one_and_all_are_always_among_the_numbers(usable: int) -> None:
-    found = counts(usable)
-    assert found[0] == 1
-    assert found[-1] == usable
-    assert found == sorted(set(found))
-    assert len(found) <= 12
+    actual = counts(usable)
+    assert actual[0] == 1
+    assert actual[-1] == usable
+    assert actual == sorted(set(actual))
+    assert len(actual) <= 12
 
 
 def test_every_number_of_threads_is_measured_in_turn_and_torch_keeps_its_own(

@@ -1,4 +1,4 @@
-"""What copies say: planted latency, bandwidth and pinning are found, noise says nothing, no device, no word of one."""
+"""The experiment `transfer`: planted latency, bandwidth and pinning are recovered; no device is mentioned without its rows."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def verdict(rows: list[Row]) -> Verdict:
     return TRANSFER.conclude(rows)
 
 
-def words(told: Verdict) -> str:
-    return " ".join((told.finding, *told.evidence, told.next_step, told.uncertainty))
+def words(result: Verdict) -> str:
+    return " ".join((result.finding, *result.evidence, result.next_step, result.uncertainty))
 
 
 # --- planted -----------------------------------------------------------------------------------------------------
@@ -83,13 +83,13 @@ def test_planted_latency_and_bandwidth_are_fitted_back(latency_s: float, rate: f
     assert route.plain
 
 
-def test_a_fit_that_misses_is_not_drawn_and_the_ends_are_told_instead() -> None:
+def test_a_fit_that_misses_is_not_drawn_and_the_ends_are_reported_instead() -> None:
     cached = copies("in host", "reused", 1e-6, 20 * GIB, sizes=SIZES[:6])
     rows = cached + copies("in host", "reused", 1e-6, 2 * GIB, sizes=SIZES[6:])
-    told = verdict(rows)
-    assert told.lines == ()
-    assert "2.00 GiB/s for 1.00 GiB" in told.finding
-    assert "no single bandwidth fits all sizes" in words(told)
+    result = verdict(rows)
+    assert result.lines == ()
+    assert "2.00 GiB/s for 1.00 GiB" in result.finding
+    assert "no single bandwidth fits all sizes" in words(result)
     (line,) = verdict(cached).lines
     assert [size for size, _ in line.points] == [float(size) for size in SIZES[:6]]
 
@@ -99,9 +99,9 @@ def test_the_size_from_which_pinning_pays_is_found(place: int) -> None:
     rows = copies("to device", "pageable", 1e-5, 5 * GIB)
     rows += copies("to device", "non-blocking", 2e-5, 1 * GIB, sizes=SIZES[:place])
     rows += copies("to device", "non-blocking", 5e-6, 20 * GIB, sizes=SIZES[place:])
-    found = verdict(rows).finding
+    actual = verdict(rows).finding
     since, below = (_power(SIZES[number]) for number in (place, place - 1))
-    assert f"memory that is already pinned is faster than pageable memory from {since}, not at {below}" in found
+    assert f"memory that is already pinned is faster than pageable memory from {since}, not at {below}" in actual
 
 
 def _power(size: int) -> str:
@@ -114,10 +114,10 @@ def _power(size: int) -> str:
 
 def test_pinning_that_is_slower_is_advised_against() -> None:
     rows = copies("to device", "pageable", 1e-5, 10 * GIB) + copies("to device", "pinned", 3e-5, 5 * GIB)
-    told = verdict(rows)
-    assert "memory that is already pinned is never faster than pageable memory" in told.finding
-    assert "do not pin memory" in told.next_step
-    assert any("1.00 GiB to device, pinned, takes 2 × (" in line for line in told.evidence)
+    result = verdict(rows)
+    assert "memory that is already pinned is never faster than pageable memory" in result.finding
+    assert "do not pin memory" in result.next_step
+    assert any("1.00 GiB to device, pinned, takes 2 × (" in line for line in result.evidence)
 
 
 def test_what_pinning_costs_is_compared_with_what_it_saves() -> None:
@@ -127,19 +127,19 @@ def test_what_pinning_costs_is_compared_with_what_it_saves() -> None:
         {"kind": "pin", "way": "pinning", "device": "cuda:0", "bytes": GIB, "round": turn, "seconds": 0.6}
         for turn in range(7)
     ]
-    told = verdict(rows + pin)
+    result = verdict(rows + pin)
     # a GiB takes 0.2 s from pageable and 0.05 s from pinned memory: 0.6 s are saved by 4 copies
-    assert any("pays off after 4 copies" in line for line in told.evidence)
-    assert "pinning every batch is not faster here" in told.next_step
+    assert any("pays off after 4 copies" in line for line in result.evidence)
+    assert "pinning every batch is not faster here" in result.next_step
 
 
 @given(st.permutations(NOISE), st.floats(0.85, 1.2))
 def test_noise_that_is_larger_than_the_effect_gives_no_difference(noise: list[float], effect: float) -> None:
     rows = copies("to device", "pageable", 1e-5, 10 * GIB, [1.0] * 7)
     rows += copies("to device", "non-blocking", 1e-5 / effect, 10 * GIB * effect, noise)
-    told = verdict(rows)
-    assert "is never faster than pageable memory" in told.finding
-    assert any(line.startswith("no difference between 1.00 GiB to device, non-blocking") for line in told.evidence)
+    result = verdict(rows)
+    assert "is never faster than pageable memory" in result.finding
+    assert any(line.startswith("no difference between 1.00 GiB to device, non-blocking") for line in result.evidence)
 
 
 @given(st.integers(1, len(SIZES) - 1), st.floats(1.5, 20))
@@ -147,9 +147,9 @@ def test_the_size_from_which_fresh_memory_costs_more_is_found(place: int, times:
     rows = copies("in host", "reused", 1e-6, 10 * GIB)
     rows += copies("in host", "fresh", 1e-6, 10 * GIB, [1.0] * 7, SIZES[:place])
     rows += copies("in host", "fresh", 1e-6 * times, 10 * GIB / times, sizes=SIZES[place:])
-    told = verdict(rows)
-    assert f"longer from {_power(SIZES[place])}" in told.finding
-    assert f"from {_power(SIZES[place])}:" in told.next_step
+    result = verdict(rows)
+    assert f"longer from {_power(SIZES[place])}" in result.finding
+    assert f"from {_power(SIZES[place])}:" in result.next_step
 
 
 # --- any rows ----------------------------------------------------------------------------------------------------
@@ -162,12 +162,12 @@ def test_any_prefix_of_rows_is_concluded_from() -> None:
     rows += copies("to host", "pinned", 1e-5, 5 * GIB) + copies("to host", "pageable", 1e-5, 5 * GIB)
     assert verdict([]).finding == "not enough was measured for an answer"
     for count in range(1, len(rows), 3):
-        told = verdict(rows[:count])
-        assert told.finding
+        result = verdict(rows[:count])
+        assert result.finding
         if count <= within:
-            assert "cuda" not in words(told)
-            assert "pinn" not in words(told)
-            assert told.finding.startswith(("without a device", "not enough was measured"))
+            assert "cuda" not in words(result)
+            assert "pinn" not in words(result)
+            assert result.finding.startswith(("without a device", "not enough was measured"))
     for count in range(within, len(rows), 3):
         assert verdict(rows[within:count]).finding
 

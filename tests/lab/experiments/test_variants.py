@@ -46,7 +46,7 @@ def one_thread() -> Iterator[None]:
 
 
 def planted(ways: dict[str, tuple[float, float]], noise: float = 0.005, seed: int = 0) -> list[Row]:
-    """Rows of ways that take so many seconds a step and bytes at the peak."""
+    """Rows of variants with these seconds per step and these peak bytes."""
     chance = random.Random(seed)
     rows: list[Row] = []
     for turn in range(9):
@@ -78,7 +78,7 @@ def scored(rows: list[Row], scores: dict[str, float]) -> list[Row]:
 
 
 @pytest.mark.parametrize(
-    ("speed_up", "less", "told"),
+    ("speed_up", "less", "result"),
     [
         (1.8, 0.45, "bf16 is 1.8 × as fast as fp32, as claimed, and needs 45% less memory, as claimed"),
         (
@@ -89,32 +89,32 @@ def scored(rows: list[Row], scores: dict[str, float]) -> list[Row]:
         (0.5, 0.0, "bf16 is 2 × slower than fp32, and needs 1 × the memory"),
     ],
 )
-def test_the_claim_is_compared_with_what_was_measured(speed_up: float, less: float, told: str) -> None:
+def test_the_claim_is_compared_with_what_was_measured(speed_up: float, less: float, result: str) -> None:
     rows = planted({"fp32": (1e-3, 1e6), "bf16": (1e-3 / speed_up, (1 - less) * 1e6)}, noise=0)
-    said = PRECISION.conclude(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields())
-    assert told in said.finding
-    assert said.setting == ({"precision": "bf16"} if speed_up > 1 else {})
+    conclusion = PRECISION.conclude(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields())
+    assert result in conclusion.finding
+    assert conclusion.setting == ({"precision": "bf16"} if speed_up > 1 else {})
 
 
 def test_what_is_faster_and_worse_is_not_proposed() -> None:
     rows = planted({"fp32": (1e-3, 1e6), "fp16": (4e-4, 5e5)})
-    said = PRECISION.conclude(scored(rows, {"fp32": 0.97, "fp16": 0.90}), precision.Fields())
-    assert said.setting == {}
-    assert said.next_step.startswith("stay with fp32")
+    conclusion = PRECISION.conclude(scored(rows, {"fp32": 0.97, "fp16": 0.90}), precision.Fields())
+    assert conclusion.setting == {}
+    assert conclusion.next_step.startswith("stay with fp32")
 
 
 def test_noise_larger_than_the_gain_is_no_difference_in_speed() -> None:
     rows = planted({"fp32": (1e-3, 1e6), "bf16": (0.98e-3, 1e6)}, noise=0.4, seed=5)
-    said = PRECISION.conclude(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields())
-    assert "no difference in speed between bf16 and fp32" in said.finding
-    assert said.setting == {}
+    conclusion = PRECISION.conclude(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields())
+    assert "no difference in speed between bf16 and fp32" in conclusion.finding
+    assert conclusion.setting == {}
 
 
 def test_what_was_compared_once_is_not_called_alike() -> None:
     rows = [row for row in planted({"fp32": (1e-3, 1e6), "bf16": (3e-3, 1e6)}) if row["round"] == 0]
-    said = PRECISION.conclude(rows, precision.Fields())
-    assert "too few rounds to tell" in said.finding
-    assert "no difference in speed" not in said.finding
+    conclusion = PRECISION.conclude(rows, precision.Fields())
+    assert "too few rounds to tell" in conclusion.finding
+    assert "no difference in speed" not in conclusion.finding
 
 
 @pytest.mark.parametrize(("score", "seeds"), [(0.966, 3), (0.97, 1)], ids=["0.4 points worse", "one seed"])
@@ -149,9 +149,9 @@ def judged(metric: str, full: float, half: float, column: str = "score", steps: 
 def test_what_is_better_is_higher_for_some_metrics_and_the_lower_loss_for_others(
     metric: str, column: str, full: float, half: float, good: bool
 ) -> None:
-    said = judged(metric, full, half, column)
-    assert said.setting == ({"precision": "bf16"} if good else {})
-    assert any(f"of bf16 after 69 steps, 3 epochs: {half:.4f}" in line for line in said.evidence)
+    conclusion = judged(metric, full, half, column)
+    assert conclusion.setting == ({"precision": "bf16"} if good else {})
+    assert any(f"of bf16 after 69 steps, 3 epochs: {half:.4f}" in line for line in conclusion.evidence)
 
 
 @pytest.mark.parametrize("loss", get_args(LossName))
@@ -165,13 +165,13 @@ def test_trainings_of_different_lengths_are_not_compared() -> None:
 
 
 def test_less_than_an_epoch_does_not_tell_what_is_as_accurate() -> None:
-    said = judged("accuracy", 0.9, 0.95, steps=(22, 22))
-    assert said.setting == {}
-    assert said.next_step.startswith("train one run with precision=bf16 and one with fp32")
+    conclusion = judged("accuracy", 0.9, 0.95, steps=(22, 22))
+    assert conclusion.setting == {}
+    assert conclusion.next_step.startswith("train one run with precision=bf16 and one with fp32")
     assert judged("accuracy", 0.9, 0.95, steps=(23, 23)).setting == {"precision": "bf16"}
 
 
-def test_how_far_was_trained_is_told_where_it_is_less_than_was_asked() -> None:
+def test_how_far_was_trained_is_reported_where_it_is_less_than_was_asked() -> None:
     assert "after 0.304 epochs of the 10 requested" in judged("accuracy", 0.9, 0.95, steps=(7, 7)).uncertainty
     assert "requested" not in judged("accuracy", 0.9, 0.95, steps=(230, 230)).uncertainty
 
@@ -181,10 +181,10 @@ def test_how_far_was_trained_is_told_where_it_is_less_than_was_asked() -> None:
 
 def test_memory_that_is_saved_is_proposed_with_what_it_costs() -> None:
     rows = planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 2e6)}, noise=0)
-    said = CHECKPOINTING.conclude([*rows, gradients(0.0)])
-    assert "has 0.25 × the peak memory of kept" in said.finding
-    assert "again takes 1.3 ×" in said.finding
-    assert said.setting == {"checkpoint_activations": "yes"}
+    conclusion = CHECKPOINTING.conclude([*rows, gradients(0.0)])
+    assert "has 0.25 × the peak memory of kept" in conclusion.finding
+    assert "again takes 1.3 ×" in conclusion.finding
+    assert conclusion.setting == {"checkpoint_activations": "yes"}
     nothing = CHECKPOINTING.conclude(planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 8e6)}))
     assert nothing.setting == {}
 
@@ -203,7 +203,7 @@ def test_gradients_beyond_the_tolerance_are_called_different() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "wanted", "apart"),
+    ("actual", "expected", "apart"),
     [
         ([math.nan, 1.0], [1.0, 1.0], math.inf),
         ([1.0, 1.0], [math.nan, 1.0], math.inf),
@@ -214,49 +214,49 @@ def test_gradients_beyond_the_tolerance_are_called_different() -> None:
     ],
 )
 def test_gradients_that_are_not_numbers_are_never_the_same(
-    found: list[float], wanted: list[float], apart: float
+    actual: list[float], expected: list[float], apart: float
 ) -> None:
     same = torch.ones(3)
-    assert variants.deviation([torch.tensor(found), same], [torch.tensor(wanted), same]) == apart
+    assert variants.deviation([torch.tensor(actual), same], [torch.tensor(expected), same]) == apart
 
 
 @pytest.mark.parametrize("deviation", [math.inf, math.nan])
-def test_gradients_that_are_not_finite_are_told_and_nothing_is_proposed(deviation: float) -> None:
+def test_gradients_that_are_not_finite_are_reported_and_nothing_is_proposed(deviation: float) -> None:
     rows = planted({"1 × 64": (1e-3, 8e6), "4 × 16": (2e-3, 3e6)})
-    said = ACCUMULATION.conclude([*rows, gradients(deviation)], accumulation.Fields(), RunSpec(batch_size=64))
-    assert "NOT the same gradients" in said.finding
-    assert "not finite" in said.evidence[0]
+    conclusion = ACCUMULATION.conclude([*rows, gradients(deviation)], accumulation.Fields(), RunSpec(batch_size=64))
+    assert "NOT the same gradients" in conclusion.finding
+    assert "not finite" in conclusion.evidence[0]
     rows = [*planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 2e6)}), gradients(deviation)]
     assert CHECKPOINTING.conclude(rows).setting == {}
 
 
 def test_hardly_any_memory_saved_is_not_worth_a_setting() -> None:
     rows = [*planted({"kept": (1e-3, 8e6), "again": (1.7e-3, 7.999e6)}), gradients(0.0)]
-    said = CHECKPOINTING.conclude(rows)
-    assert said.setting == {}
-    assert said.next_step.startswith("leave checkpoint_activations off")
+    conclusion = CHECKPOINTING.conclude(rows)
+    assert conclusion.setting == {}
+    assert conclusion.next_step.startswith("leave checkpoint_activations off")
 
 
 def test_accumulated_gradients_are_those_of_plain_torch() -> None:
     """The number in the row, found again without the engine's accumulation."""
     spec = RunSpec(dataset="digits", hidden=(16,), batch_size=16, accumulate=4, threads=1, device="cpu")
-    found = _gradients("cpu", job_of(spec, batch_size=64, accumulate=1), job_of(spec))
+    actual = _gradients("cpu", job_of(spec, batch_size=64, accumulate=1), job_of(spec))
     job = job_of(spec)
     batches = job.batches.next_batches(4)
     whole = torch.nn.functional.cross_entropy(
         job.model(torch.cat([b.x for b in batches])), torch.cat([b.y for b in batches])
     )
-    wanted = torch.autograd.grad(whole, job.parts.parameters)
+    expected = torch.autograd.grad(whole, job.parts.parameters)
     for batch in batches:
         (torch.nn.functional.cross_entropy(job.model(batch.x), batch.y) / 4).backward()
     worst = max(
         float((weight.grad - gradient).abs().max() / gradient.abs().max())
-        for weight, gradient in zip(job.parts.parameters, wanted, strict=True)
+        for weight, gradient in zip(job.parts.parameters, expected, strict=True)
         if weight.grad is not None
     )
     assert worst < TOLERANCE
-    assert found.deviation == pytest.approx(worst, abs=1e-6)
-    assert found.rows == 64
+    assert actual.deviation == pytest.approx(worst, abs=1e-6)
+    assert actual.rows == 64
 
 
 # --- memory ------------------------------------------------------------------------------------------------------
@@ -287,18 +287,18 @@ def line_rows(off: float) -> list[Row]:
 
 
 def test_the_largest_batch_follows_from_the_line() -> None:
-    said = MEMORY.conclude(line_rows(0.0))
-    assert "350 rows are the largest batch that fits" in said.finding  # (0.8 · 10 MB - 1 MB) / 20 kB
-    assert any("as predicted" in line for line in said.evidence)
+    conclusion = MEMORY.conclude(line_rows(0.0))
+    assert "350 rows are the largest batch that fits" in conclusion.finding  # (0.8 · 10 MB - 1 MB) / 20 kB
+    assert any("as predicted" in line for line in conclusion.evidence)
     untried = MEMORY.conclude(line_rows(0.0)[:-1])
     assert "350 rows are the largest batch that fits; no step has tried it" in untried.finding
     assert "no real step has checked" in untried.uncertainty
 
 
 def test_a_batch_off_the_line_makes_the_largest_one_a_guess() -> None:
-    said = MEMORY.conclude(line_rows(0.5))
-    assert any("+50% of the prediction" in line for line in said.evidence)
-    assert "guess" in said.uncertainty
+    conclusion = MEMORY.conclude(line_rows(0.5))
+    assert any("+50% of the prediction" in line for line in conclusion.evidence)
+    assert "guess" in conclusion.uncertainty
 
 
 MLP = RunSpec(dataset="digits", hidden=(64,), batch_size=64, threads=1, device="cpu", epochs=1)
@@ -333,7 +333,7 @@ def test_what_the_engine_refuses_is_left_out_with_its_reason(tmp_path: Path, mon
 
 
 def test_the_line_is_checked_on_the_path_that_it_was_measured_on(tmp_path: Path) -> None:
-    """All rows at once are not copied, so that they would lie below any line through batches that are."""
+    """A batch of all rows is not copied, so it is below any line through smaller batches."""
     rows, _ = measured(tmp_path, 60)
     (check,) = (row for row in rows if row["kind"] == "check")
     fitted = line(MEMORY.measurements(rows))
@@ -346,9 +346,9 @@ def test_without_time_the_line_is_said_to_be_unchecked(tmp_path: Path) -> None:
     rows, finding = measured(tmp_path, 0.0)
     assert [row["kind"] for row in rows if row["kind"] == "check"] == []
     assert any("time" in str(row.get("why")) for row in rows)
-    said = MEMORY.conclude(rows)
-    assert "no real step has checked" in said.uncertainty
-    assert finding == said.finding
+    conclusion = MEMORY.conclude(rows)
+    assert "no real step has checked" in conclusion.uncertainty
+    assert finding == conclusion.finding
 
 
 def test_the_peak_is_that_of_the_tensors_that_are_held_at_once() -> None:
@@ -383,11 +383,11 @@ def test_a_real_measurement_has_a_verdict_at_any_point(experiment: Experiment, s
     context = ExperimentContext(experiment.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
     rows = list(StoredRows(experiment.name).measure(context))
     for length in range(len(rows) + 1):
-        said = StoredRows(experiment.name).conclude(rows[:length], context.fields, spec, ("cpu",))
-        assert said.finding.startswith("on cpu") == (length == len(rows)) or 0 < length < len(rows)
+        conclusion = StoredRows(experiment.name).conclude(rows[:length], context.fields, spec, ("cpu",))
+        assert conclusion.finding.startswith("on cpu") == (length == len(rows)) or 0 < length < len(rows)
     kinds = {row["kind"] for row in rows}
-    wanted = {"memory": {"job", "peak", "check", "held"}, "precision": {"step", "memory", "accuracy", "left_out"}}
-    assert kinds == wanted.get(experiment.name, {"gradients", "memory", "step"})
+    expected = {"memory": {"job", "peak", "check", "held"}, "precision": {"step", "memory", "accuracy", "left_out"}}
+    assert kinds == expected.get(experiment.name, {"gradients", "memory", "step"})
     if experiment.name == "checkpointing":
         peaks = {row["way"]: row["bytes"] for row in rows if row["kind"] == "memory"}
         assert int(peaks["again"] or 0) < int(peaks["kept"] or 0)

@@ -45,10 +45,10 @@ def test_cases_end_before_the_first_that_would_take_longer(works: list[int], mos
     works.sort()
     tried: list[int] = []
     grown = grow(bench(), candidates(works, tried), most_s)
-    wanted = [work for work in works[1:] if work <= most_s]
-    assert [case.record()["work"] for case in grown.cases] == [works[0], *wanted]
-    assert set(tried) == {works[0], *wanted}
-    left = works[1 + len(wanted) :]
+    expected = [work for work in works[1:] if work <= most_s]
+    assert [case.record()["work"] for case in grown.cases] == [works[0], *expected]
+    assert set(tried) == {works[0], *expected}
+    left = works[1 + len(expected) :]
     assert grown.expected_s == (pytest.approx(left[0]) if left else None)
     assert grown.error is None
 
