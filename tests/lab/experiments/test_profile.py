@@ -209,7 +209,7 @@ def test_the_operator_that_takes_the_most_is_named(more: float, order: list[floa
     conclusion = concluded(
         planted({"aten::mul": 2.0, "aten::addmm": 2.0 * more, "all others": 50.0}, 20.0, noise=tuple(order))
     )
-    assert conclusion.finding.startswith("on cpu aten::addmm takes most of a step")
+    assert conclusion.finding.startswith("on cpu aten::addmm takes the largest part of a step")
     assert conclusion.evidence[0].startswith("2 × aten::addmm")
     assert conclusion.setting == {}
 
@@ -218,7 +218,7 @@ def test_the_operator_that_takes_the_most_is_named(more: float, order: list[floa
 def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, order: list[float]) -> None:
     rows = planted({"aten::mul": 20.0, "aten::addmm": 20.0 * effect}, 20.0, effect, tuple(order))
     conclusion = concluded(rows)
-    assert "take most of a step, with no measurable difference between them" in conclusion.finding
+    assert "take the largest parts of a step, with no measurable difference between them" in conclusion.finding
     assert any(line.startswith("no difference between a step under the profiler") for line in conclusion.evidence)
     assert "no measurable cost" in conclusion.uncertainty
 

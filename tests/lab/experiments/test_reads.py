@@ -51,7 +51,7 @@ def test_planted_costs_are_fitted_back_within_five_percent(step: float, share: f
 
 def test_the_interval_from_which_reads_do_not_matter_is_that_of_the_planted_costs() -> None:
     conclusion = READS.conclude(planted(1e-4, 5e-5, launch=2e-6), devices=("cpu",))
-    assert "with one read in 50 steps or fewer" in conclusion.finding  # 5e-5 / 50 is 1 % of 1e-4
+    assert "with at most one read per 50 steps" in conclusion.finding  # 5e-5 / 50 is 1 % of 1e-4
     assert "a read costs 50.0 µs and a step 100 µs" in conclusion.finding
     assert conclusion.setting == {"executor": "graph"}  # 40 launches of 2 µs are 80 % of a step
 
@@ -90,10 +90,10 @@ def test_a_read_that_costs_nothing_is_too_short_to_measure_and_not_0_ns() -> Non
 def test_the_interval_is_named_for_every_device() -> None:
     rows = planted(1e-4, 1e-9, noise=0.1) + planted(1e-4, 5e-5, device="cuda:0")
     conclusion = READS.conclude(rows, devices=("cpu", "cuda:0"))
-    assert "with one read in 50 steps or fewer" in conclusion.finding
+    assert "with at most one read per 50 steps" in conclusion.finding
     assert "cpu: reading the loss every step has no measurable cost" in conclusion.evidence
     both = READS.conclude(planted(1e-4, 5e-5) + planted(1e-4, 5e-5, device="cuda:0"), devices=("cpu", "cuda:0"))
-    assert "cpu: with one read in 50 steps or fewer, reads take less than 1 %" in both.evidence
+    assert "cpu: with at most one read per 50 steps, reads take less than 1 %" in both.evidence
 
 
 def test_threads_are_what_they_were_however_it_ends(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ class Anatomy:
         if not operators or not launches:
             return []
         lines = [
-            f"{operators:,} operators at {format_quantity(figure(launches).median / operators, 's')} each without any work"
+            f"{operators:,} operators at {format_quantity(figure(launches).median / operators, 's')} each for the launch alone"
         ]
         return lines + [f"they launch {row.kernels:,.0f} kernels" for row in of_kind(self.rows, Kernels)[:1]]
 
@@ -183,7 +183,11 @@ class Anatomy:
         gains = [
             f"{_times(self.ceiling(part))} without {part}" for part in order if self.share(part) >= WORTH_REPORTING
         ]
-        return f"steps can become at most {', '.join(gains)} as fast" if gains else "no part alone is worth removing"
+        return (
+            f"steps can become at most this many times faster: {', '.join(gains)}"
+            if gains
+            else "no part is worth removing"
+        )
 
     def _gain_of(self, cure: Remedy | None) -> list[str]:
         if cure is None or len(cure.removes) < 2:

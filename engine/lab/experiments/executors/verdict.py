@@ -110,7 +110,7 @@ class _DeviceCosts:
     def _set_up(self, cost: Cost) -> str:
         setups = [
             f"{with_spread(setup)}{CACHES[cache]}"
-            + (f", even with eager after {self._even(cost, setup)}" if cost.faster else "")
+            + (f", paid back after {self._even(cost, setup)}" if cost.faster else "")
             for cache, setup in cost.setups.items()
         ]
         never = "" if cost.faster else "; it never pays, because steps are not faster"

@@ -63,7 +63,7 @@ class _Scaling:
         best, threads = self._best(PROCESSES), self._best(THREADS)
         also = f"; {_name(threads)} is {self._words(threads)}" if threads is not None else ""
         if best is not None:
-            return f"{_name(best)} are {self._words(best)} for the same rows{also}"
+            return f"{_name(best)} are {self._words(best)}{also}"
         several = [(speed_up.ratio.median, way) for way, speed_up in self.ways.items() if way[0] == PROCESSES]
         if not several:
             return f"several processes were not measured; {self._sentence(next(iter(self.ways)))}"

@@ -78,8 +78,8 @@ class _Profile:
 
     def finding(self) -> str:
         top = self._top()
-        one = f"{top[0]} takes most of a step, {self._share(top[0])}"
-        several = f"{', '.join(top[:MOST_LISTED])} take most of a step, with no measurable difference between them"
+        one = f"{top[0]} takes the largest part of a step, {self._share(top[0])}"
+        several = f"{', '.join(top[:MOST_LISTED])} take the largest parts of a step, with no measurable difference between them"
         none_runs = "no kernel runs on the GPU" if self._on_gpu else "no operator runs"
         idle = f"; in {_percent(self._idle)} of it {none_runs}" if self._idle is not None else ""
         return f"on {self._device} {one if len(top) == 1 else several}{idle}"

@@ -125,15 +125,15 @@ class _Costs:
                 f"{self._read_words()})"
             )
         return (
-            f"on {self._device} a read costs {read} and a step {step}; with one read in {self._negligible_from:,} steps or "
-            "fewer, reads take less than 1 %"
+            f"on {self._device} a read costs {read} and a step {step}; with at most one read per {self._negligible_from:,} "
+            "steps, reads take less than 1 %"
         )
 
     def interval(self) -> str:
         """The interval from which reads do not matter."""
         if not self._visible:
             return f"{self._device}: reading the loss every step has no measurable cost"
-        return f"{self._device}: with one read in {self._negligible_from:,} steps or fewer, reads take less than 1 %"
+        return f"{self._device}: with at most one read per {self._negligible_from:,} steps, reads take less than 1 %"
 
     def _against_none(self, every: int) -> Difference | None:
         return difference(select(self._plain, every=every), select(self._plain, every=0))
