@@ -259,7 +259,7 @@ def test_without_rows_nothing_is_claimed(of: tuple[int, int]) -> None:
         find("reads"), *(a_result(f"reads-{n}{i}", rows_of_reads(n)) for i, n in enumerate(of))
     )
     assert actual.conclusion() in (
-        "nothing has been measured that could be compared",
+        "nothing was measured that can be compared",
         "no point was measured in both, 8 points are only in the result after",
     )
 
