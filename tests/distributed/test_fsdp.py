@@ -166,13 +166,13 @@ def names_of(model: nn.Module, parts: list[nn.Module]) -> list[str]:
 def test_a_unit_is_a_layer_or_a_block(
     case: str, expected: list[str], pair: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("epochtop.engine.models.fsdp_units.AS_ONE", 0)
+    monkeypatch.setattr("epochtop.engine.models.fsdp_units.UNDIVIDED_WEIGHTS", 0)
     model = job_of(spec_of(case, pair)).model
     assert names_of(model, units(model)) == expected
 
 
 def test_a_module_whose_weights_are_used_elsewhere_is_no_unit(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("epochtop.engine.models.fsdp_units.AS_ONE", 0)
+    monkeypatch.setattr("epochtop.engine.models.fsdp_units.UNDIVIDED_WEIGHTS", 0)
     job = job_of(spec_of("odd", pair))
     assert job.workload.task is not None
     assert names_of(job.model, units(job.model, job.workload.task.batch(2)[0])) == ["first"]

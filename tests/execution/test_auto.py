@@ -15,7 +15,8 @@ from epochtop.engine.execution.c import pointwise
 from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.c.reductions import OPERATORS
 from epochtop.engine.execution.executor import Unsupported
-from epochtop.engine.protocol.events import Losses, Started, Stop, Switched, Warned
+from epochtop.engine.protocol.commands import Stop
+from epochtop.engine.protocol.events import Losses, Started, Switched, Warned
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
 from tests.support.engines import Engine, Watch, events, finished, losses

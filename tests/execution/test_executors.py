@@ -9,19 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from epochtop.engine.protocol.events import (
-    Changed,
-    Evaluated,
-    Pause,
-    Paused,
-    Resume,
-    Save,
-    Saved,
-    Set,
-    Started,
-    Stop,
-    Warned,
-)
+from epochtop.engine.protocol.commands import Pause, Resume, Save, Set, Stop
+from epochtop.engine.protocol.events import Changed, Evaluated, Paused, Saved, Started, Warned
 from epochtop.engine.step import torch_rules
 from epochtop.engine.training import checkpoint
 from tests.support.engines import events, finished, losses

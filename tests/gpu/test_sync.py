@@ -14,7 +14,8 @@ from torch.optim import SGD, Adam
 
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.prepare import prepare_job
-from epochtop.engine.protocol.events import Changed, Finished, Pause, Paused, Resume, Resumed, Save, Saved, Set, Stop
+from epochtop.engine.protocol.commands import Pause, Resume, Save, Set, Stop
+from epochtop.engine.protocol.events import Changed, Finished, Paused, Resumed, Saved
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.window import LossWindow
 from epochtop.engine.training import checkpoint

@@ -17,21 +17,17 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
+from epochtop.engine.protocol.commands import Pause, Resume, Save, Set, Stop
 from epochtop.engine.protocol.events import (
     Changed,
     Evaluated,
     Failed,
     Finished,
     Losses,
-    Pause,
     Paused,
-    Resume,
     Resumed,
-    Save,
     Saved,
-    Set,
     Started,
-    Stop,
     Warned,
     encode,
 )

@@ -14,7 +14,7 @@ from epochtop.engine.execution.cuda_graph import CudaGraph
 from epochtop.engine.execution.executor import Executor
 from epochtop.engine.job import job
 from epochtop.engine.job.prepare import prepare_job
-from epochtop.engine.protocol.events import AnyCommand
+from epochtop.engine.protocol.commands import AnyCommand
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.writer import create
 from epochtop.engine.step.window import Reading

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from epochtop.engine.protocol.events import Finished, Started, Stop, Telemetry
+from epochtop.engine.protocol.commands import Stop
+from epochtop.engine.protocol.events import Finished, Started, Telemetry
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.writer import send
