@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from epochtop.engine.lab.experiment import Row
-from epochtop.engine.protocol.events import Measured, RunRecord, decode_record, encode
+from epochtop.engine.protocol.events import Measured, encode
+from epochtop.engine.protocol.record import RunRecord, decode_record
 from epochtop.engine.runs.paths import RECORD
 from epochtop.tui.cli.main import run
 from tests.cli.test_commands import epochtop
@@ -146,7 +147,7 @@ def test_a_line_that_cannot_be_read_is_skipped_and_named(home: Path, capsys: pyt
         (["reads-1", "--quick"], "compare: unknown flag --quick"),
         (["nothing"], "no result 'nothing' in "),
         ([""], "no result '' in "),
-        (["reads"], "'reads' means 2 experiments: reads-7f3a, reads-11c0; give the whole id"),
+        (["reads"], "'reads' matches 2 experiments: reads-7f3a, reads-11c0; use the full id"),
         (["reads-1", "reads-11c0"], "reads-11c0 cannot be compared with itself"),
         (["reads-1", "call"], "reads-11c0 is a result of reads, call-7f3b of call"),
         (["call"], "call-7f3b is the only result of call; run `epochtop lab call` again"),

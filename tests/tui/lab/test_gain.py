@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epochtop.engine.lab.experiment import Row
-from epochtop.engine.protocol.events import Prepared, RunRecord
+from epochtop.engine.protocol.events import Prepared
 from epochtop.engine.protocol.experiments import ExperimentRequest, Verdict
 from epochtop.engine.protocol.fields import with_setting
+from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.lab.gain import gained, measured_step
 from epochtop.tui.state.experiment import ExperimentState
