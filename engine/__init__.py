@@ -1,4 +1,4 @@
-"""The engine: trains models, measures machines and writes what happens into run directories.
+"""The engine: trains models, measures machines, and records both in run directories.
 
-Never imports Textual, plotext or anything of the screen (`epochtop.tui`). Importing this package itself costs nothing.
+Never imports the screen (`epochtop.tui`), Textual or plotext. Importing this package costs nothing.
 """

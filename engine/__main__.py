@@ -1,15 +1,16 @@
-"""`python -m epochtop.engine`: a standby engine on standard input and output; see :mod:`epochtop.engine.process.standby`.
+"""`python -m epochtop.engine`: every way to start an engine process.
 
-`python -m epochtop.engine train` trains from the command line, also under torchrun (:mod:`epochtop.engine.process.torchrun`);
-`python -m epochtop.engine rank` is started by an engine that trains with several processes (:mod:`epochtop.engine.distributed.rank`). Other
-commands are asked of runs that have weights (:mod:`epochtop.engine.process.commands`).
+Without arguments it is a standby engine on standard input and output (:mod:`epochtop.engine.process.standby`).
+`train` trains from the command line, also under torchrun (:mod:`epochtop.engine.process.torchrun`). `rank` is a process of
+a run with several processes, started by its first one (:mod:`epochtop.engine.distributed.rank`). Every other command works
+on a trained run (:mod:`epochtop.engine.process.commands`). Each process imports only what it needs.
 """
 
 import sys
 
 
 def main(arguments: list[str]) -> int:
-    """Each kind of process imports only what it needs."""
+    """Run the engine that `arguments` ask for. Returns the exit status."""
     match arguments:
         case ["rank", *rest]:
             from epochtop.engine.distributed import rank

@@ -1,6 +1,6 @@
-"""What scripts import: `from epochtop import Task, RunSpec`.
+"""The public names for scripts: `from epochtop import Task, RunSpec`.
 
-Standard library only. The names below are imported when they are first used, so importing this package costs nothing.
+Each name is imported on first use, so importing this package costs nothing. Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MODULES = {
     "RunSpec": "epochtop.engine.protocol.spec",
     "Task": "epochtop.engine.tasks.task",
 }
-"""The module that defines each public name."""
+"""Module that defines each public name."""
 
 
 def __getattr__(name: str) -> Any:
@@ -32,4 +32,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    """All names, including public ones that are not imported yet."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""`python -m epochtop` is the `epochtop` command."""
+"""`python -m epochtop` runs the `epochtop` command."""
 
 from epochtop.tui.__main__ import main
 

@@ -1,4 +1,4 @@
-"""From a name or a file to arrays that a model trains on.
+"""Datasets, from a name or a file to arrays that a model trains on.
 
 Never imports torch.
 """

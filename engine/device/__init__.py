@@ -1,4 +1,4 @@
-"""Which device trains, how much memory it has, and what a process used.
+"""The device that trains: choosing it, its free memory, and the peak memory of a process.
 
 Never imports data, models or tasks.
 """

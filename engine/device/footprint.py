@@ -1,8 +1,8 @@
-"""How much memory a run really held, to be laid beside what its plan said.
+"""The peak memory of a run, to compare with its plan.
 
-On a CUDA device torch counts what it has allocated. On the CPU the kernel keeps the highest resident size of the
-process; a run's part is what that is above the size of the engine that waited, so it holds the data, what the
-allocator keeps and what torch loads with the first step as well.
+On CUDA, torch counts its allocations. On the CPU, the kernel records the highest resident size of the process; the run's
+part is the growth over the size of the waiting engine, which includes the data, the allocator's reserve and what torch
+loads with the first step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SELF = Path("/proc/self")
 
 
 def resident_bytes() -> int:
-    """Resident size of this process now."""
+    """Resident size of this process, in bytes."""
     try:
         return int((_SELF / "statm").read_text().split()[1]) * _page_size()
     except OSError:
@@ -26,25 +26,25 @@ def resident_bytes() -> int:
 
 
 class Footprint:
-    """Measures from its making on; `base_bytes` is the resident size of the engine before it had data."""
+    """The peak memory since this object was created; `base_bytes` is the engine's resident size before it had data."""
 
     def __init__(self, device: torch.device, base_bytes: int) -> None:
         self._device, self._base_bytes = device, base_bytes
-        self._before_bytes = 0 if forget() else highest()
+        self._earlier_peak_bytes = 0 if reset_peak() else peak_resident_bytes()
 
     def bytes(self) -> int | None:
-        """The most that was held so far; None where it cannot be told. Does not wait for the device."""
+        """Peak memory so far, in bytes; None if unknown. Does not wait for the device."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
         if self._device.type != "cpu":
             return None
-        most = highest()
-        # Where the kernel cannot be made to forget, a peak before the run hides all lower ones in it.
-        return max(0, most - self._base_bytes) if most > self._before_bytes else None
+        peak = peak_resident_bytes()
+        # Where the peak cannot be reset, an earlier one hides all lower peaks of the run.
+        return max(0, peak - self._base_bytes) if peak > self._earlier_peak_bytes else None
 
 
-def forget() -> bool:
-    """Let the kernel start anew with the highest resident size (proc(5), clear_refs); False where it cannot be told."""
+def reset_peak() -> bool:
+    """Reset the kernel's record of the highest resident size (proc(5), clear_refs). False if that is not possible."""
     try:
         (_SELF / "clear_refs").write_text("5")
     except OSError:
@@ -52,8 +52,8 @@ def forget() -> bool:
     return True
 
 
-def highest() -> int:
-    """The highest resident size so far, in bytes."""
+def peak_resident_bytes() -> int:
+    """The highest resident size of this process so far, in bytes."""
     try:
         lines = (_SELF / "status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

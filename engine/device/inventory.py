@@ -1,4 +1,4 @@
-"""What torch finds on this machine, told to whoever may not import torch. Creates no CUDA context."""
+"""The devices and versions that torch finds, for processes that must not import torch. Creates no CUDA context."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from epochtop.engine.hardware.gpu.watchdog import GpuWatch
 from epochtop.engine.protocol.requests import DeviceFact, Ready
 
 PATIENCE_S = 1.0
-"""How long a plan waits for the driver's word on free memory."""
+"""Seconds that a plan waits for the driver to report free memory."""
 
 
-def inventory() -> Ready:
-    """Versions and devices, for the greeting of a standby."""
+def torch_inventory() -> Ready:
+    """Versions and devices, as the first reply of a standby engine."""
     available, reason = _cuda_available()
     devices = [DeviceFact(device="cpu", name=cpu_name())]
     if available:
         devices += [_cuda_fact(index) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         devices.append(DeviceFact(device="mps", name="Apple GPU", memory_bytes=torch.mps.recommended_max_memory()))
-    devices += _further(bool(available or torch.backends.mps.is_available()))
+    devices += _other_accelerators(bool(available or torch.backends.mps.is_available()))
     cudnn: Any = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
     return Ready(
         torch_version=str(torch.__version__),
@@ -48,18 +48,18 @@ def inventory() -> Ready:
 
 
 def cpu_name() -> str:
-    """Model name of the CPU, or the architecture where the system does not tell."""
+    """Model name of the CPU, or its architecture if the system does not report a model."""
     return identify_cpu(Roots()).model.value or platform.machine()
 
 
 def _cuda_available() -> tuple[bool, str]:
-    """Whether torch can use CUDA (or ROCm), and its own words where it was built for it and cannot."""
-    with warnings.catch_warnings(record=True) as said:
+    """Whether torch can use CUDA (or ROCm), and torch's message if it was built for it but cannot."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
     if available or torch.version.cuda is None:
         return available, ""
-    return False, " ".join(str(said[-1].message).split()) if said else "it sees no device"
+    return False, " ".join(str(caught[-1].message).split()) if caught else "it finds no device"
 
 
 def _cuda_fact(index: int) -> DeviceFact:
@@ -74,21 +74,21 @@ def _cuda_fact(index: int) -> DeviceFact:
 
 
 def _uuid(facts: Any) -> str:
-    """As NVML writes it. ROCm's mean nothing to NVML."""
+    """UUID as NVML writes it; empty for ROCm, whose UUIDs NVML does not know."""
     return f"GPU-{facts.uuid}" if torch.version.hip is None and hasattr(facts, "uuid") else ""
 
 
 def _accelerator() -> str:
-    """torch's one name for what is here, whoever made it: `cuda` (ROCm's too), `mps`, `xpu` …"""
+    """torch's name for the type of accelerator: `cuda` (also for ROCm), `mps`, `xpu`; empty without one."""
     if not torch.accelerator.is_available():
         return ""
     device = torch.accelerator.current_accelerator()
     return device.type if device is not None else ""
 
 
-def _further(known: bool) -> list[DeviceFact]:
-    """Accelerators of other makers, of which torch tells the number alone."""
-    kind = "" if known else _accelerator()
+def _other_accelerators(is_listed: bool) -> list[DeviceFact]:
+    """Accelerators of other vendors, of which torch reports only the number."""
+    kind = "" if is_listed else _accelerator()
     count = torch.accelerator.device_count() if kind else 0
     return [DeviceFact(device=f"{kind}:{index}", name=f"{kind} accelerator") for index in range(count)]
 
@@ -97,22 +97,22 @@ def _further(known: bool) -> list[DeviceFact]:
 
 
 def uuid(device: torch.device) -> str | None:
-    """The name NVML has for a CUDA device; None for any other device."""
+    """NVML's UUID of a CUDA device; None for any other device."""
     if device.type != "cuda" or torch.version.hip is not None:
         return None
     return _uuid(torch.cuda.get_device_properties(device)) or None
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Memory that a run on `device` can still take; None where that is unknown before it has begun."""
+    """Free memory of `device` for a run, in bytes; None if it is unknown before the run starts."""
     if device.type == "cpu":
         return available_memory_bytes()
-    name = uuid(device)
-    return _free_by_nvml(name) if name else None
+    nvml_uuid = uuid(device)
+    return _free_by_nvml(nvml_uuid) if nvml_uuid else None
 
 
-def _free_by_nvml(name: str) -> int | None:
-    samples, age_s = _watch(name).sample(PATIENCE_S)
+def _free_by_nvml(uuid: str) -> int | None:
+    samples, age_s = _watch(uuid).sample(PATIENCE_S)
     if age_s > 0 or not samples:
         return None
     total, used = samples[0].memory_total_bytes.value, samples[0].memory_used_bytes.value
@@ -122,5 +122,5 @@ def _free_by_nvml(name: str) -> int | None:
 
 
 @cache
-def _watch(name: str) -> GpuWatch:
-    return GpuWatch(Processes(Roots(), ""), uuid=name)
+def _watch(uuid: str) -> GpuWatch:
+    return GpuWatch(Processes(Roots(), ""), uuid=uuid)

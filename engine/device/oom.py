@@ -1,4 +1,4 @@
-"""Whether an error means that a device ran out of memory."""
+"""Recognizes errors that mean a device is out of memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is an allocation that failed, on a GPU or on the host."""
+    """Whether `error` is a failed allocation, on a GPU or on the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and bool(

@@ -1,4 +1,4 @@
-"""How much memory something takes at its peak: of the process on the CPU, of torch's allocator on CUDA."""
+"""The peak memory of a piece of work: of the process on the CPU, of torch's allocator on CUDA."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from collections.abc import Iterator
 import psutil
 import torch
 
-from epochtop.engine.device.footprint import forget, highest
+from epochtop.engine.device.footprint import peak_resident_bytes, reset_peak
 
-LOOK_S = 0.002
-"""Between two looks at the memory, where the kernel does not remember its peak."""
+POLL_S = 0.002
+"""Seconds between two readings of the memory, where the kernel does not record its peak."""
 
 
 class Peak:
-    """Bytes taken at the peak, beyond what was in use before; known when :func:`measured` has ended."""
+    """Result of :func:`measured_peak`, set when it ends."""
 
     bytes = 0
+    """Peak memory beyond what was in use before."""
 
 
 def release(device: torch.device) -> None:
-    """Give back what nobody uses any more, so that the next measurement begins low."""
+    """Return unused memory to the system, so that the next measurement starts low."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @contextlib.contextmanager
-def measured(device: torch.device) -> Iterator[Peak]:
-    """The peak while it is entered."""
+def measured_peak(device: torch.device) -> Iterator[Peak]:
+    """Measure the peak memory of the `with` block."""
     peak = Peak()
     release(device)
     if device.type == "cuda":
@@ -42,31 +43,31 @@ def measured(device: torch.device) -> Iterator[Peak]:
         before = torch.cuda.memory_reserved(device)
         yield peak
         peak.bytes = torch.cuda.max_memory_reserved(device) - before
-    elif forget():
-        before = highest()
+    elif reset_peak():
+        before = peak_resident_bytes()
         yield peak
-        peak.bytes = highest() - before
+        peak.bytes = peak_resident_bytes() - before
     else:
-        with _watched(peak):
+        with _polled(peak):
             yield peak
 
 
 @contextlib.contextmanager
-def _watched(peak: Peak) -> Iterator[None]:
-    """A thread that looks again and again; what lasts for less than LOOK_S is not seen."""
+def _polled(peak: Peak) -> Iterator[None]:
+    """Read the memory from a thread again and again; misses peaks shorter than POLL_S."""
     process, stop = psutil.Process(), threading.Event()
-    before = most = process.memory_info().rss
+    before = highest = process.memory_info().rss
 
-    def look() -> None:
-        nonlocal most
-        while not stop.wait(LOOK_S):
-            most = max(most, process.memory_info().rss)
+    def poll() -> None:
+        nonlocal highest
+        while not stop.wait(POLL_S):
+            highest = max(highest, process.memory_info().rss)
 
-    thread = threading.Thread(target=look, name="peak", daemon=True)
+    thread = threading.Thread(target=poll, name="peak", daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join()
-        peak.bytes = max(most, process.memory_info().rss) - before
+        peak.bytes = max(highest, process.memory_info().rss) - before

@@ -1,15 +1,16 @@
-"""The device a run trains on: chosen by name, refused with the reason, and its free memory."""
+"""The device that a run trains on, chosen by name, and its free memory."""
 
 from __future__ import annotations
 
 import torch
 
 from epochtop.engine.device import inventory
+from epochtop.engine.protocol.quantities import plural
 from epochtop.engine.protocol.spec import Invalid
 
 
 def choose_device(name: str) -> torch.device:
-    """The device a spec names. Raises Invalid when this machine does not have it."""
+    """The device called `name` in a spec. Raises Invalid if this machine does not have it."""
     cuda = torch.cuda.is_available()
     mps = torch.backends.mps.is_available()
     if name == "auto":
@@ -27,18 +28,17 @@ def choose_device(name: str) -> torch.device:
 
 def _why_no_cuda(count: int) -> str:
     if count:
-        return f"torch sees {count} CUDA device{'s' * (count > 1)}, cuda:0" + (
-            f" to cuda:{count - 1}" if count > 1 else ""
-        )
+        last = f" to cuda:{count - 1}" if count > 1 else ""
+        return f"torch finds {plural(count, 'CUDA device')}, cuda:0{last}"
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
-    return "torch sees no CUDA device"
+    return "torch finds no CUDA device"
 
 
 def free_bytes(device: torch.device, exact: bool = False) -> int | None:
-    """Memory that can still be taken on `device`; None where it is not known.
+    """Free memory of `device` in bytes; None if unknown.
 
-    On CUDA an `exact` answer creates the context, which nothing may do before there is a run; else the driver is asked.
+    On CUDA, an `exact` answer creates a CUDA context, which is allowed only in a run; otherwise the driver is asked.
     """
     if device.type == "cuda" and exact:
         return int(torch.cuda.mem_get_info(device)[0])

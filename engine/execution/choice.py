@@ -11,8 +11,7 @@ from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.eager import Eager
 from epochtop.engine.execution.executor import Executor, Rate, Unsupported
 from epochtop.engine.job.job import Job
-from epochtop.engine.protocol.codes import EAGER_FALLBACK, EXECUTOR_READY
-from epochtop.engine.protocol.events import Noted, Switched
+from epochtop.engine.protocol.events import EAGER_FALLBACK, EXECUTOR_READY, Noted, Switched
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ well-known networks stand for kinds of jobs. Never imports torch.
 from __future__ import annotations
 
 from epochtop.engine.hardware.facts import Cpu, Gpu, GpuName, Machine
-from epochtop.engine.protocol.quantities import format_bytes
+from epochtop.engine.protocol.quantities import format_bytes, plural
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes per value of each precision."""
@@ -47,9 +47,9 @@ def kinds_of_jobs(memory_bytes: int) -> str:
 def _seven_b(memory_bytes: int) -> str:
     train, run = training_bytes(SEVEN_B), running_bytes(SEVEN_B)
     if train <= memory_bytes:
-        return f"it can train a 7 B model ({format_bytes(train, whole=True)} with Adam in float32, plus activations)"
+        return f"it can train a 7 B model ({format_bytes(train, rounded=True)} with Adam in float32, plus activations)"
     if run <= memory_bytes:
-        return f"it can run a 7 B model in 16 bit ({format_bytes(run, whole=True)}) but not train it ({format_bytes(train, whole=True)})"
+        return f"it can run a 7 B model in 16 bit ({format_bytes(run, rounded=True)}) but not train it ({format_bytes(train, rounded=True)})"
     return "a 7 B model does not fit"
 
 
@@ -63,7 +63,7 @@ def gpu_meaning(gpu: Gpu, system_memory_bytes: int | None = None) -> str:
     """
     memory = gpu.memory_bytes.value or system_memory_bytes
     size = (
-        [format_bytes(memory, whole=True) + (" shared with the system" if gpu.memory_bytes.value is None else "")]
+        [format_bytes(memory, rounded=True) + (" shared with the system" if gpu.memory_bytes.value is None else "")]
         if memory
         else []
     )
@@ -124,7 +124,7 @@ def cpu_meaning(machine: Machine) -> str:
     """`2 CPUs with AVX-512 and bfloat16 in hardware, 24 GiB: good for tables and small networks; …`."""
     cpus = machine.usable_cpus
     memory = machine.usable_memory_bytes
-    parts = f"{cpus} CPU{'s' * (cpus != 1)}{_with(machine.cpu)}, {format_bytes(memory, whole=True)}"
+    parts = f"{plural(cpus, 'CPU')}{_with(machine.cpu)}, {format_bytes(memory, rounded=True)}"
     return f"{parts}: {cpu_use(machine)}; {_seven_b(memory)}"
 
 

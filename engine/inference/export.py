@@ -23,7 +23,7 @@ from epochtop.engine.inference import tensorboard
 from epochtop.engine.inference.trained_model import TrainedModel, load, preparation_of, weights
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.reader import read_record
-from epochtop.engine.runs.writer import write_whole
+from epochtop.engine.runs.writer import write_atomically
 from epochtop.engine.tasks.tracebacks import user_line
 
 MAX_ONNX_BYTES = 2**31
@@ -59,7 +59,7 @@ def export_safetensors(run: Path, output: Path | None) -> list[str]:
     evaluated, path = weights(run), output or Path(f"{run.name}.safetensors")
     tensors = {name: tensor.contiguous() for name, tensor in evaluated.tensors.items()}
     with _writing(path):
-        write_whole(path, save(tensors, {"format": "pt", "step": str(evaluated.step), **_about(run)}))
+        write_atomically(path, save(tensors, {"format": "pt", "step": str(evaluated.step), **_about(run)}))
     return [str(path), f'load it with: safetensors.torch.load_file("{path}")  # names and tensors']
 
 
@@ -69,7 +69,7 @@ def export_torch(run: Path, output: Path | None) -> list[str]:
     content = io.BytesIO()
     torch.save(evaluated.tensors, content)
     with _writing(path):
-        write_whole(path, content.getvalue())
+        write_atomically(path, content.getvalue())
     return [str(path), f'load it with: model.load_state_dict(torch.load("{path}", weights_only=True))']
 
 
@@ -84,7 +84,7 @@ def export_onnx(run: Path, output: Path | None) -> list[str]:
     model = _onnx(trained)
     onnx.helper.set_model_props(model, {"step": str(trained.weights.step), **_about(run)})
     with _writing(path):
-        write_whole(path, model.SerializeToString())
+        write_atomically(path, model.SerializeToString())
     inputs = ", ".join(value.name for value in model.graph.input)
     return [
         str(path),

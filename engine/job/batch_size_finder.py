@@ -16,7 +16,7 @@ import msgspec
 import torch
 
 from epochtop.engine.device.oom import is_out_of_memory
-from epochtop.engine.device.peak import measured, release
+from epochtop.engine.device.peak import measured_peak, release
 from epochtop.engine.device.select import choose_device, free_bytes
 from epochtop.engine.job import state
 from epochtop.engine.job.prepare import prepare_job
@@ -42,7 +42,7 @@ class Search:
         """Take full steps with batches of `size`. Whether they stayed within the budget."""
         need: int | None = None
         try:
-            with measured(self.device) as peak:
+            with measured_peak(self.device) as peak:
                 self._steps(size)
             need = peak.bytes
         except (RuntimeError, MemoryError) as error:

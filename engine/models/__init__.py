@@ -1,4 +1,4 @@
-"""The built-in networks and their description.
+"""The built-in networks, and summaries of any model: layers, parameters, memory.
 
-Never imports data or tasks.
+Imports from data only the types of a prepared dataset; never imports tasks.
 """

@@ -1,4 +1,4 @@
-"""The networks a run can train, from raw rows to outputs."""
+"""Builds the network of a spec, from raw rows to outputs. Never reads data."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 def build_model(
     spec: RunSpec, preparation: Preparation, outputs: int, shape: tuple[int, ...] | None = None
 ) -> nn.Module:
-    """The model of `spec` with fresh weights from the default generator, for the rows that `preparation` describes.
+    """Build the model of `spec` for rows as `preparation` describes them, with weights from the default generator.
 
-    `shape` is that of a row; it may be left out where `preparation` has the image or the names of all columns. From
-    raw rows to (rows, outputs), or (rows, context, outputs) for a text. Raises Invalid where rows and model do not fit.
+    `shape` is the shape of a row; it may be omitted if `preparation` has the image or all column names. The model maps raw
+    rows to (rows, outputs), or to (rows, context, outputs) for a text. Raises Invalid if rows and model do not fit.
     """
     if spec.model == "transformer" or preparation.kind == "text":
         return transformer(_checked_text(spec, preparation), outputs)
@@ -40,24 +40,24 @@ def build_model(
 
 
 def features_of(preparation: Preparation, shape: tuple[int, ...] | None = None) -> int:
-    """Numbers in a row, as an mlp takes it in. Raises Invalid where nothing says it."""
+    """Number of inputs of an mlp. Raises Invalid if it is unknown."""
     if shape is not None:
         return prod(shape)
     if preparation.image is not None:
         return prod(preparation.image)
     features = len(preparation.columns) or len(preparation.offset)
     if not features:
-        raise Invalid("dataset", "has rows without a feature; at least one column besides the label is needed")
+        raise Invalid("dataset", "the rows have no features; add at least one column besides the label")
     return features
 
 
 def _checked_text(spec: RunSpec, preparation: Preparation) -> RunSpec:
     if preparation.kind != "text":
-        raise Invalid("model", f"the transformer reads text:PATH; use mlp, cnn or resnet for {spec.dataset}")
+        raise Invalid("model", f"transformer reads text:PATH only; use mlp, cnn or resnet for {spec.dataset}")
     if spec.model != "transformer":
-        raise Invalid("model", f"text:PATH is for the transformer, not for {spec.model}")
+        raise Invalid("model", f"{spec.model} cannot read text:PATH; use transformer")
     if spec.width % spec.heads:
-        raise Invalid("heads", f"{spec.heads} heads do not divide a width of {spec.width}")
+        raise Invalid("heads", f"width {spec.width} is not a multiple of {spec.heads} heads")
     return spec
 
 
@@ -66,19 +66,19 @@ def _checked_image(spec: RunSpec, preparation: Preparation) -> tuple[int, int, i
     if image is None:
         raise Invalid(
             "model",
-            f"{spec.model} needs images, and the rows of {spec.dataset} are not: use mlp, or a dataset of images "
-            "such as digits, mnist, cifar10 or images:FOLDER",
+            f"{spec.model} needs images, but the rows of {spec.dataset} are not; use mlp, or an image dataset such as digits, "
+            "mnist, cifar10 or images:FOLDER",
         )
     if min(image[1:]) < SMALLEST:
         raise Invalid(
             "model",
-            f"{spec.model} needs images of at least {SMALLEST}×{SMALLEST} pixels, those of {spec.dataset} have "
-            f"{image[1]}×{image[2]}: use mlp",
+            f"{spec.model} needs images of at least {SMALLEST}×{SMALLEST} pixels, but those of {spec.dataset} have "
+            f"{image[1]}×{image[2]}; use mlp",
         )
     return image
 
 
-# --- the perceptron, and what it weighs before it is built ----------------------------------------------------
+# --- the perceptron, and its number of parameters -------------------------------------------------------------
 
 
 def mlp(
@@ -89,22 +89,23 @@ def mlp(
     dropout: float = 0.0,
     checkpoint_activations: bool = False,
 ) -> nn.Sequential:
-    """A multi-layer perceptron from (rows, features) to (rows, outputs), without a last activation."""
+    """A multi-layer perceptron from (rows, features) to (rows, outputs), without an activation after the last layer."""
     layers: list[nn.Module] = []
     for wide, narrow in pairwise((features, *hidden)):
         layers += [nn.Linear(wide, narrow), *activation_layers(activation), *dropout_layers(dropout)]
     layers.append(nn.Linear((features, *hidden)[-1], outputs))
     if not checkpoint_activations:
         return nn.Sequential(*layers)
-    each = (len(layers) - 1) // len(hidden) if hidden else 1
-    return Recomputed(*layers, active=True, layers_each=each * layers_a_part(len(hidden)), draws=dropout > 0)
+    modules_per_layer = (len(layers) - 1) // len(hidden) if hidden else 1
+    segment = modules_per_layer * layers_per_segment(len(hidden))
+    return Recomputed(*layers, active=True, segment_length=segment, draws=dropout > 0)
 
 
-def layers_a_part(hidden: int) -> int:
-    """Hidden layers that are recomputed together: the root of their number needs the least memory."""
+def layers_per_segment(hidden: int) -> int:
+    """Hidden layers that are recomputed together; the square root of their number needs the least memory."""
     return max(1, isqrt(hidden))
 
 
 def parameter_count(features: int, hidden: tuple[int, ...], outputs: int) -> int:
-    """Parameters of :func:`mlp`, computed without building it."""
+    """Number of parameters of :func:`mlp`, without building it."""
     return sum(wide * narrow + narrow for wide, narrow in pairwise((features, *hidden, outputs)))

@@ -1,7 +1,7 @@
-"""Which parts of a model are gathered one at a time where its weights are spread over several processes.
+"""Chooses the units of FSDP: the modules whose sharded weights are gathered together.
 
-While a part is at work each process holds all of its weights; afterwards only its own share again. So the smaller the
-parts, the less memory, and the more exchanges. What is in no part is gathered with the model as a whole.
+While a unit runs, each process holds all of its weights; afterwards only its shard. Smaller units need less memory but
+more communication. Weights outside all units are gathered with the whole model.
 """
 
 from __future__ import annotations
@@ -17,47 +17,51 @@ from epochtop.engine.models.trace import tensors_of
 from epochtop.engine.protocol.spec import Invalid
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-WORTH = 1e-3
-"""Share of all weights below which a part is not worth an exchange of its own."""
-AS_ONE = 2**20
-"""A model of at most so many weights (4 MiB) is gathered as a whole: more exchanges would cost time and save nothing."""
+"""Modules that only hold other modules."""
+MINIMUM_SHARE = 1e-3
+"""Smallest share of all weights that makes a unit; less is not worth its communication."""
+UNDIVIDED_WEIGHTS = 2**20
+"""Models of up to this many weights (4 MiB) have no units: more communication would cost time and save nothing."""
 
 
 def check(model: nn.Module) -> None:
-    """Raises Invalid for weights that cannot be gathered together."""
+    """Raises Invalid if the weights have different types, which cannot be gathered together."""
     kinds = sorted({str(weight.dtype).removeprefix("torch.") for weight in model.parameters()})
     if len(kinds) > 1:
-        raise Invalid("shard", f"needs weights of one type; the model has {' and '.join(kinds)}")
+        raise Invalid(
+            "shard",
+            f"needs weights of one type, but the model has {' and '.join(kinds)}; convert it, for example with model.float()",
+        )
 
 
 def units(model: nn.Module, example: Any = None) -> list[nn.Module]:
-    """The parts, inner ones before those that hold them.
+    """The units of a model, inner ones before those that contain them; none for a small model.
 
-    There are none in a small model. With an `example` batch the model is run once on it, without a gradient, to see which weights are used while
-    their module is not at work: such a module is no part. Without one, none is expected.
+    With an `example` batch, the model runs once without gradients, to exclude modules whose weights are used while the
+    module itself does not run. Without one, no such use is expected.
     """
-    every = sum(weight.numel() for weight in model.parameters())
-    if every <= AS_ONE:
+    total = sum(weight.numel() for weight in model.parameters())
+    if total <= UNDIVIDED_WEIGHTS:
         return []
-    alone = [part for part in _large(model, WORTH * every) if not _shares_weights(model, part)]
+    candidates = [part for part in _large(model, MINIMUM_SHARE * total) if not _shares_weights(model, part)]
     if example is None:
-        return alone
-    strays = _strays(model, alone, example)
-    return [part for part in alone if part not in strays]
+        return candidates
+    excluded = _excluded(model, candidates, example)
+    return [part for part in candidates if part not in excluded]
 
 
 def _large(model: nn.Module, least: float) -> Iterator[nn.Module]:
-    """Parts with so many weights besides those of parts in them."""
-    taken: set[nn.Parameter] = set()
+    """Modules with at least `least` weights besides those of smaller units in them."""
+    assigned: set[nn.Parameter] = set()
     for part in dict.fromkeys(_parts(model)):
-        own = [weight for weight in part.parameters() if weight.ndim and weight not in taken]
-        if own and sum(weight.numel() for weight in own) >= least:
-            taken.update(own)
+        weights = [weight for weight in part.parameters() if weight.ndim and weight not in assigned]
+        if weights and sum(weight.numel() for weight in weights) >= least:
+            assigned.update(weights)
             yield part
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    """Every layer of a container, except that a block is one part; and what holds such containers."""
+    """Candidate modules: layers in containers, blocks as a whole, and modules that contain rows of blocks."""
     for child in module.children():
         if isinstance(child, CONTAINERS) or _has_blocks(child):
             yield from _parts(child)
@@ -66,46 +70,46 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _has_blocks(module: nn.Module) -> bool:
-    """Whether there is a row of modules in it that are more than single layers."""
+    """Whether `module` contains a sequence of modules that have modules inside themselves."""
     rows = (row for row in module.modules() if isinstance(row, nn.Sequential | nn.ModuleList))
     return any(sum(any(True for _ in block.children()) for block in row) > 1 for row in rows)
 
 
 def _shares_weights(model: nn.Module, part: nn.Module) -> bool:
-    """Whether a module outside has one of its weights too (tied weights)."""
+    """Whether a module outside `part` has one of its weights too (tied weights)."""
     inside = {*part.modules()}
-    own = {*part.parameters()}
+    weights = {*part.parameters()}
     outside = (module for module in model.modules() if module not in inside)
-    return any(weight in own for module in outside for weight in module.parameters(recurse=False))
+    return any(weight in weights for module in outside for weight in module.parameters(recurse=False))
 
 
-# --- what uses what, seen in one run ---------------------------------------------------------------------------
+# --- uses of weights, observed in one run ----------------------------------------------------------------------
 
 
-def _strays(model: nn.Module, parts: list[nn.Module], example: Any) -> set[nn.Module]:
-    """Parts whose weights are used from outside, or that are not called exactly once."""
-    watch = _Uses(parts)
+def _excluded(model: nn.Module, parts: list[nn.Module], example: Any) -> set[nn.Module]:
+    """Modules whose weights are used from outside, or that are not called exactly once."""
+    uses = _WeightUses(parts)
     hooks = [hook for part in parts for hook in (
-        part.register_forward_pre_hook(watch.begin), part.register_forward_hook(watch.end, always_call=True)
+        part.register_forward_pre_hook(uses.begin), part.register_forward_hook(uses.end, always_call=True)
     )]  # fmt: skip
     training = model.training
     model.eval()
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), watch:
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), uses:
             model(example)
     finally:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return watch.strays | {part for part in parts if watch.calls[part] != 1}
+    return uses.outside | {part for part in parts if uses.calls[part] != 1}
 
 
-class _Uses(TorchFunctionMode):
-    """Sees every function of torch with its arguments, and which parts are at work meanwhile."""
+class _WeightUses(TorchFunctionMode):
+    """Observes the arguments of every torch function, and which modules are running."""
 
     def __init__(self, parts: list[nn.Module]) -> None:
         super().__init__()
-        self.strays: set[nn.Module] = set()
+        self.outside: set[nn.Module] = set()
         self.calls = dict.fromkeys(parts, 0)
         self._active: list[nn.Module] = []
         self._owners: dict[int, list[nn.Module]] = {}
@@ -114,16 +118,16 @@ class _Uses(TorchFunctionMode):
                 self._owners.setdefault(id(weight), []).append(part)
 
     def begin(self, part: nn.Module, _inputs: Any) -> None:
-        """Before its forward."""
+        """Hook before a module's forward."""
         self.calls[part] += 1
         self._active.append(part)
 
     def end(self, part: nn.Module, _inputs: Any, _output: Any) -> None:
-        """After it."""
+        """Hook after a module's forward."""
         self._active.remove(part)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for tensor in tensors_of((args, kwargs or {})):
             owners = self._owners.get(id(tensor), ())
-            self.strays.update(part for part in owners if part not in self._active)
+            self.outside.update(part for part in owners if part not in self._active)
         return func(*args, **(kwargs or {}))

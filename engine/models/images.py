@@ -1,4 +1,4 @@
-"""Networks for images: a small CNN and a small residual network, for any size from 8×8 pixels."""
+"""Networks for images from 8×8 pixels: a small CNN and a small residual network. Never reads data."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from epochtop.engine.models.layers import ACTIVATIONS, Recomputed, activation_la
 from epochtop.engine.protocol.spec import RunSpec
 
 SMALLEST = 8
-"""Pixels of an image's shorter side: three halvings must leave one."""
+"""Least height and width of an image in pixels: three halvings must leave one."""
 
 Shape = tuple[int, int, int]
+"""Channels, height, width."""
 
 
 def cnn(spec: RunSpec, image: Shape, outputs: int) -> nn.Sequential:
-    """Three 5×5 convolutions, each halved by a maximum, then two linear layers; (rows, *image) to (rows, outputs).
+    """Three 5×5 convolutions with max pooling, then two linear layers; maps (rows, *image) to (rows, outputs).
 
-    With 32 channels and without activation it is the CIFAR-10 network of many tutorials. `width` is the number of
-    channels of the first two convolutions; the third and the first linear layer have twice as many.
+    With 32 channels and no activation it is the CIFAR-10 network of many tutorials. The first two convolutions have
+    `width` channels; the third one and the first linear layer have twice as many.
     """
-    width, (channels, height, breadth) = spec.width, image
+    width, (channels, height, image_width) = spec.width, image
     sizes = ((channels, width), (width, width), (width, 2 * width))
     blocks = [_convolution(spec, before, after) for before, after in sizes]
-    flat = 2 * width * (height // 8) * (breadth // 8)
+    flat = 2 * width * (height // 8) * (image_width // 8)
     return nn.Sequential(
         OrderedDict[str, nn.Module](
             blocks=Recomputed(*blocks, active=spec.checkpoint_activations),
@@ -42,10 +43,10 @@ def _convolution(spec: RunSpec, before: int, after: int) -> nn.Sequential:
 
 
 def resnet(spec: RunSpec, image: Shape, outputs: int) -> nn.Sequential:
-    """A residual network for small images: three stages of `layers` blocks with `width`, 2 and 4 × `width` channels.
+    """A residual network for small images, (rows, *image) to (rows, outputs).
 
-    Source: He et al. 2015, "Deep Residual Learning", section 4.2, with projections where the size changes; `width` 16
-    and 3 `layers` are its ResNet-20. (rows, *image) to (rows, outputs).
+    Three stages of `layers` blocks with 1, 2 and 4 × `width` channels. Source: He et al. 2015, "Deep Residual Learning",
+    section 4.2, with projections where the size changes; a `width` of 16 and 3 `layers` give its ResNet-20.
     """
     width = spec.width
     blocks: list[nn.Module] = []
@@ -74,7 +75,7 @@ def resnet(spec: RunSpec, image: Shape, outputs: int) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """Two 3×3 convolutions with batch norm around which the input is added; `stride` 2 halves the image."""
+    """Two 3×3 convolutions with batch norm and a shortcut around them; `stride` 2 halves the image."""
 
     def __init__(self, before: int, after: int, stride: int, activation: str) -> None:
         super().__init__()
@@ -95,7 +96,7 @@ class Residual(nn.Module):
 
 
 def _initialize(model: nn.Module) -> None:
-    """As He et al. 2015 have it: the variance of a layer's output is that of its input."""
+    """Initialize as He et al. 2015: a layer's output has the variance of its input."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""Layers that several models share: activations, pixels to numbers, blocks that are computed twice to save memory."""
+"""Layers that several models share: activations, pixel scaling, activation checkpointing. Never reads data."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
     "silu": nn.SiLU,
 }
+"""Activation modules by their name in a spec."""
 
 
 def activation_layers(name: str) -> list[nn.Module]:
-    """The activation called `name` as a list to splice into a Sequential; empty for `none`."""
+    """The activation called `name` as a list of layers; empty for `none`."""
     return [ACTIVATIONS[name]()] if name != "none" else []
 
 
-def dropout_layers(share: float) -> list[nn.Module]:
-    """Dropout as a list to splice into a Sequential; empty for 0."""
-    return [nn.Dropout(share)] if share else []
+def dropout_layers(probability: float) -> list[nn.Module]:
+    """Dropout as a list of layers; empty for 0."""
+    return [nn.Dropout(probability)] if probability else []
 
 
 class Pixels(nn.Module):
-    """Bytes 0 … 255 of (rows, channels, height, width) to numbers: `(x / 255 - mean) / std`, a figure a channel.
+    """Standardizes pixels: bytes (rows, channels, height, width) become `(x / 255 - mean) / std`, per channel.
 
-    Without figures they become 0 … 1. Both are buffers, so a saved model knows them.
+    Without statistics, values become 0 to 1. The statistics are buffers, so they are saved with the model.
     """
 
     scale: Tensor
@@ -42,48 +43,45 @@ class Pixels(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         means, spreads = tuple(mean) or (0.0,), tuple(std) or (1.0,)
-        safe = [spread if spread > 0 else 1.0 for spread in spreads]  # a channel of one value stays what it is
-        self.register_buffer("scale", _a_figure_a_channel([1 / (255 * spread) for spread in safe]))
-        self.register_buffer(
-            "shift", _a_figure_a_channel([-mean / spread for mean, spread in zip(means, safe, strict=True)])
-        )
+        safe = [spread if spread > 0 else 1.0 for spread in spreads]  # a constant channel is only shifted
+        self.register_buffer("scale", _per_channel([1 / (255 * spread) for spread in safe]))
+        self.register_buffer("shift", _per_channel([-mean / spread for mean, spread in zip(means, safe, strict=True)]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of the buffers' dtype, in the memory format of `x`."""
+        """The result has the buffers' dtype and the memory format of `x`."""
         return torch.addcmul(self.shift, x.to(self.scale.dtype), self.scale)
 
 
-def _a_figure_a_channel(figures: list[float]) -> Tensor:
-    return torch.tensor(figures, dtype=torch.float32).view(-1, 1, 1)
+def _per_channel(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 
 class Recomputed(nn.Sequential):
-    """A Sequential whose parts are computed again in the backward pass instead of being kept, where `active`.
+    """A Sequential that, if `active`, recomputes activations in the backward pass instead of storing them.
 
-    A part is `layers_each` layers; the last one is kept, since the backward pass begins with it. Names of the weights
-    are those of a plain Sequential. Where the layers draw random numbers (`draws`) they get the same ones again; batch
-    statistics are counted once. Source of the method: Chen et al. 2016,
-    "Training Deep Nets with Sublinear Memory Cost"; torch.utils.checkpoint without reentrance, the only form that
-    :func:`torch.autograd.grad` can use.
+    Layers are grouped in segments of `segment_length`. The last segment is stored, since the backward pass starts with it.
+    Weights have the names of a plain Sequential. With `draws`, random numbers are repeated; batch statistics are counted
+    once. Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost". Uses torch.utils.checkpoint without
+    reentrance, the only form that supports :func:`torch.autograd.grad`.
     """
 
-    def __init__(self, *layers: nn.Module, active: bool, layers_each: int = 1, draws: bool = False) -> None:
+    def __init__(self, *layers: nn.Module, active: bool, segment_length: int = 1, draws: bool = False) -> None:
         super().__init__(*layers)
         self.active = active
-        self._layers_each = layers_each
+        self._segment_length = segment_length
         self._draws = draws
 
-    def parts(self) -> list[list[nn.Module]]:
-        """The layers of each part, in order."""
-        layers, each = list(self), self._layers_each
-        return [layers[first : first + each] for first in range(0, len(layers), each)]
+    def segments(self) -> list[list[nn.Module]]:
+        """The layers of each segment, in order."""
+        layers, length = list(self), self._segment_length
+        return [layers[first : first + length] for first in range(0, len(layers), length)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """As a Sequential."""
+        """The output of the layers, one after the other."""
         if not (self.active and self.training and torch.is_grad_enabled()):
             return _through(list(self), x)
-        *again, kept = self.parts()
-        for layers in again:
+        *recomputed, stored = self.segments()
+        for layers in recomputed:
             x = checkpoint(
                 _through,
                 layers,
@@ -92,7 +90,7 @@ class Recomputed(nn.Sequential):
                 preserve_rng_state=self._draws,
                 context_fn=_Contexts(layers),
             )
-        return _through(kept, x)
+        return _through(stored, x)
 
 
 def _through(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
@@ -102,21 +100,21 @@ def _through(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
 
 
 class _Contexts:
-    """Makes what surrounds the first and the second computation of a part."""
+    """The contexts of the first and the second computation of a segment."""
 
     def __init__(self, layers: list[nn.Module]) -> None:
-        every = (module for layer in layers for module in layer.modules())
-        self._norms = [norm for norm in every if isinstance(norm, _BatchNorm) and norm.track_running_stats]
+        modules = (module for layer in layers for module in layer.modules())
+        self._norms = [norm for norm in modules if isinstance(norm, _BatchNorm) and norm.track_running_stats]
 
     def __call__(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-        return nullcontext(), _without_counting(self._norms)
+        return nullcontext(), _without_running_statistics(self._norms)
 
 
 @contextmanager
-def _without_counting(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Batch norms use the batch's statistics without taking them into their running ones a second time.
+def _without_running_statistics(norms: list[_BatchNorm]) -> Iterator[None]:
+    """Keep batch norms from adding the batch to their running statistics a second time.
 
-    A momentum of 0 leaves those as they are; without them autograd would save other tensors than the first time.
+    A momentum of 0 leaves them unchanged. Without running statistics, autograd would save other tensors than before.
     """
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

@@ -1,7 +1,7 @@
-"""What a model is made of and what it needs, found without memory for it and without drawing a random number.
+"""Summaries and memory estimates of models, without allocating memory or drawing random numbers.
 
-Shapes and what autograd keeps come from a pass over the meta device, where tensors have no contents; a perceptron's
-from a formula, so that absurd sizes are answered too. See tests/test_model_memory.py for how close it comes.
+Shapes and saved activations come from a pass on the meta device, where tensors have no contents; for a perceptron they
+come from a formula, which works for absurd sizes too. tests/job/test_memory_estimate.py shows how close the estimates are.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import msgspec
 import torch
 
 from epochtop.engine.data.dataset import Preparation
-from epochtop.engine.models.build import build_model, features_of, layers_a_part, parameter_count
-from epochtop.engine.models.fsdp_units import AS_ONE
+from epochtop.engine.models.build import build_model, features_of, layers_per_segment, parameter_count
+from epochtop.engine.models.fsdp_units import UNDIVIDED_WEIGHTS
 from epochtop.engine.models.trace import measure
 from epochtop.engine.protocol.requests import LayerFact, ModelSummary
 from epochtop.engine.protocol.spec import RunSpec
 
 FLOAT_BYTES = 4
-PIECE = {"relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "GELU", "silu": "SiLU"}
-KEEPS_ITS_INPUT = ("gelu", "silu")
-"""Activations whose gradient needs their input; the others' needs their output, which the next layer keeps anyway."""
+ACTIVATION_NAMES = {"relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "GELU", "silu": "SiLU"}
+SAVES_INPUT = ("gelu", "silu")
+"""Activations whose gradient needs their input. Others need their output, which the next layer saves anyway."""
 OPTIMIZER_COPIES = {"sgd": 0, "adam": 3, "adamw": 3, "rmsprop": 2, "adagrad": 2, "muon": 2}
-"""Tensors of the parameters' size beside weights and gradients: what an optimizer remembers, and its work space."""
+"""Optimizer state and work space during a step, in tensors of the parameters' size."""
 
 
 def summary_of(
     spec: RunSpec, preparation: Preparation, outputs: int, rows: int, shape: tuple[int, ...] | None = None
 ) -> ModelSummary:
-    """The model that `spec` asks for, before it is built, in a batch of `rows`. Raises Invalid as build_model does."""
+    """The summary of the model of `spec` for a batch of `rows`, without building it. Raises Invalid as build_model does."""
     if spec.model == "mlp" and preparation.kind != "text":
         prefix = preparation.kind == "image"
         return perceptron(spec, features_of(preparation, shape), outputs, rows, preparation.image if prefix else None)
@@ -48,71 +48,71 @@ def summary_of(
 
 
 def memory_bytes(spec: RunSpec, summary: ModelSummary) -> int:
-    """Bytes of weights, gradients, optimizer state, averaged weights and activations of one step of `spec`."""
+    """Memory of one step: weights, gradients, optimizer state, averaged weights and activations."""
     copies = 1 + OPTIMIZER_COPIES[spec.optimizer] + bool(spec.momentum)
     trained = FLOAT_BYTES * copies * summary.trained
-    every = FLOAT_BYTES * (1 + bool(spec.ema)) * summary.parameters
-    added_up = FLOAT_BYTES * bool(spec.accumulate > 1) * summary.trained
-    halved = 2 * (spec.precision in ("bf16", "fp16")) * summary.parameters
-    whole = added_up + halved + working_bytes(spec, summary)
+    weights = FLOAT_BYTES * (1 + bool(spec.ema)) * summary.parameters
+    accumulated = FLOAT_BYTES * bool(spec.accumulate > 1) * summary.trained
+    half_precision = 2 * (spec.precision in ("bf16", "fp16")) * summary.parameters
+    per_process = accumulated + half_precision + working_bytes(spec, summary)
     if not spec.shard:
-        return trained + every + whole
-    return (trained + every) // spec.processes + FLOAT_BYTES * GATHERED * largest_part(summary) + whole
+        return trained + weights + per_process
+    return (trained + weights) // spec.processes + FLOAT_BYTES * GATHERED * largest_unit(summary) + per_process
 
 
-REMEMBERED = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1, "adagrad": 1, "muon": 1}
-"""Tensors of the parameters' size that an optimizer keeps from step to step, momentum of sgd apart."""
+OPTIMIZER_STATE = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1, "adagrad": 1, "muon": 1}
+"""Optimizer state between steps, in tensors of the parameters' size, without the momentum of sgd."""
 
 
 def held_bytes(spec: RunSpec, summary: ModelSummary, on_host: bool = False) -> int:
-    """Bytes that a run of `spec` holds at its peak, its rows apart: in a step, or while a checkpoint is copied.
+    """Peak memory of a run without its rows: in a step, or while a checkpoint is copied, plus the best weights.
 
-    Beside either lie the best weights so far; a checkpoint is a copy of weights, average and what the optimizer keeps.
-    Where the host is the device (`on_host`), a tensor that is being written lies there once more.
+    A checkpoint is a copy of weights, averaged weights and optimizer state. If the host is the device (`on_host`), the
+    tensor being written needs memory once more.
     """
     best = FLOAT_BYTES * summary.parameters
     step = memory_bytes(spec, summary)
-    if spec.shard:  # whole checkpoints go to the host, tensor by tensor
+    if spec.shard:  # checkpoints go to the host, tensor by tensor
         return step + best // spec.processes
-    written = FLOAT_BYTES * largest_part(summary) if on_host else 0
-    kept = (REMEMBERED[spec.optimizer] + bool(spec.momentum and spec.optimizer == "sgd")) * summary.trained
-    return max(step, 2 * FLOAT_BYTES * ((1 + bool(spec.ema)) * summary.parameters + kept) + written) + best
+    written = FLOAT_BYTES * largest_unit(summary) if on_host else 0
+    state = (OPTIMIZER_STATE[spec.optimizer] + bool(spec.momentum and spec.optimizer == "sgd")) * summary.trained
+    return max(step, 2 * FLOAT_BYTES * ((1 + bool(spec.ema)) * summary.parameters + state) + written) + best
 
 
 GATHERED = 3
-"""Tensors of the size of the largest part that sharding needs: the part at work, the next one, and gradients."""
+"""Tensors of the size of the largest unit that FSDP needs: the running unit, the next one, and gradients."""
 
 
-def largest_part(summary: ModelSummary) -> int:
-    """Parameters of the largest block or layer, or of a small model: those gathered at a time (:mod:`epochtop.engine.models.fsdp_units`)."""
-    if summary.parameters <= AS_ONE:
+def largest_unit(summary: ModelSummary) -> int:
+    """Parameters of the largest FSDP unit (:mod:`epochtop.engine.models.fsdp_units`), estimated from layer names."""
+    if summary.parameters <= UNDIVIDED_WEIGHTS:
         return summary.parameters
     sizes: Counter[str] = Counter()
     for layer in summary.layers:
         names = layer.name.split(".")
-        number = next((at for at, name in enumerate(names) if name.isdigit()), 0)
+        number = next((index for index, name in enumerate(names) if name.isdigit()), 0)
         sizes[".".join(names[: number + 1])] += layer.parameters
     return max(sizes.values(), default=0)
 
 
 def working_bytes(spec: RunSpec, summary: ModelSummary) -> int:
-    """Bytes that a batch needs at the peak: what is kept for the backward pass, and the gradient it works on."""
+    """Peak memory of a batch: saved activations, and the gradient of the largest one."""
     largest = max((layer.output_bytes or 0 for layer in summary.layers), default=0)
     float32 = summary.activation_bytes + largest
     return int(float32 * HALF_SHARE) if spec.precision in ("bf16", "fp16") else float32
 
 
 HALF_SHARE = 0.7
-"""Of the float32 activations that autocast leaves: norms, softmax and losses stay float32."""
+"""Size of activations under autocast relative to float32; norms, softmax and losses stay float32."""
 
 
-# --- a perceptron by formula --------------------------------------------------------------------------------
+# --- perceptrons, by formula --------------------------------------------------------------------------------
 
 
 def perceptron(
     spec: RunSpec, features: int, outputs: int, rows: int, image: Sequence[int] | None = None
 ) -> ModelSummary:
-    """The summary of :func:`epochtop.engine.models.build.mlp`, of any size. `image` is the shape of a row that is flattened first."""
+    """The summary of :func:`epochtop.engine.models.build.mlp`; `image` is the shape of rows that are flattened first."""
     layers: list[LayerFact] = []
     prefix = ""
     if image is not None:
@@ -125,7 +125,7 @@ def perceptron(
     for wide, narrow in pairwise((features, *spec.hidden)):
         kinds.append(("Linear", narrow, wide * narrow + narrow))
         if spec.activation != "none":
-            kinds.append((PIECE[spec.activation], narrow, 0))
+            kinds.append((ACTIVATION_NAMES[spec.activation], narrow, 0))
         if spec.dropout:
             kinds.append(("Dropout", narrow, 0))
     last = (features, *spec.hidden)[-1]
@@ -138,7 +138,7 @@ def perceptron(
         layers=tuple(layers),
         parameters=parameters,
         trained=parameters,
-        activation_bytes=batch + FLOAT_BYTES * rows * (_kept_units(spec) + 2 * outputs),
+        activation_bytes=batch + FLOAT_BYTES * rows * (_saved_units(spec) + 2 * outputs),
     )
 
 
@@ -148,24 +148,24 @@ def _fact(name: str, kind: str, output: tuple[int, ...], parameters: int) -> Lay
     )
 
 
-def _kept_units(spec: RunSpec) -> int:
-    """Numbers a row that the hidden layers keep for the backward pass.
+def _saved_units(spec: RunSpec) -> int:
+    """Values per row that the hidden layers save for the backward pass.
 
-    Dropout keeps its mask and gives a new output; an activation without one keeps what the next layer keeps too.
+    Dropout saves its mask and makes a new output; an activation without dropout saves what the next layer saves too.
     """
-    input_kept, none = spec.activation in KEEPS_ITS_INPUT, spec.activation == "none"
-    copies = 1 + input_kept + bool(spec.dropout) * (2 - (input_kept or none))
+    saves_input, none = spec.activation in SAVES_INPUT, spec.activation == "none"
+    copies = 1 + saves_input + bool(spec.dropout) * (2 - (saves_input or none))
     if not spec.checkpoint_activations:
         return copies * sum(spec.hidden)
-    each = layers_a_part(len(spec.hidden))
-    end = len(spec.hidden) // each * each
-    parts = [spec.hidden[first : first + each] for first in range(0, end, each)]
-    always = sum(part[-1] for part in parts) + copies * sum(spec.hidden[end:])
-    return always + max((copies * sum(part) - part[-1] for part in parts), default=0)
+    length = layers_per_segment(len(spec.hidden))
+    end = len(spec.hidden) // length * length
+    segments = [spec.hidden[first : first + length] for first in range(0, end, length)]
+    always = sum(segment[-1] for segment in segments) + copies * sum(spec.hidden[end:])
+    return always + max((copies * sum(segment) - segment[-1] for segment in segments), default=0)
 
 
 def scaled(summary: ModelSummary, rows: int) -> ModelSummary:
-    """The same model in a batch of another size, where all but the parameters grow with the rows."""
+    """The summary for a batch of another size; everything except the parameters grows with the rows."""
     return msgspec.structs.replace(
         summary,
         rows=rows,

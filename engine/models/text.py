@@ -1,4 +1,4 @@
-"""A transformer that reads characters and says which one follows, at every place of a row."""
+"""A transformer that predicts the next character at every position of a row. Never reads data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from epochtop.engine.models.layers import ACTIVATIONS, Recomputed, dropout_layer
 from epochtop.engine.protocol.spec import RunSpec
 
 SPREAD = 0.02
-"""Standard deviation of fresh weights, as GPT-2 has it."""
+"""Standard deviation of the initial weights, as in GPT-2."""
 
 
 def transformer(spec: RunSpec, characters: int) -> nn.Sequential:
-    """Codes (rows, up to `context`) to logits (rows, as many, `characters`); a place sees those before it only.
+    """A causal transformer from codes (rows, length ≤ `context`) to logits (rows, length, `characters`).
 
-    Pre-norm blocks; Radford et al. 2019 (GPT-2) for the layout and the initial weights.
+    Pre-norm blocks; layout and initial weights as in Radford et al. 2019 (GPT-2).
     """
     draws = spec.dropout > 0
     blocks = [Block(spec.width, spec.heads, spec.dropout, spec.activation) for _ in range(spec.layers)]
@@ -35,7 +35,7 @@ def transformer(spec: RunSpec, characters: int) -> nn.Sequential:
 
 
 class Embedding(nn.Module):
-    """Character plus place: codes (rows, length) of any integer type to (rows, length, width)."""
+    """Character embedding plus position embedding: codes (rows, length) of any integer type to (rows, length, width)."""
 
     def __init__(self, characters: int, context: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -47,17 +47,19 @@ class Embedding(nn.Module):
         """Raises ValueError for rows longer than the context."""
         length, context = codes.shape[1], len(self.place)
         if length > context:
-            raise ValueError(f"the rows have {length} characters, the transformer was built for a context of {context}")
+            raise ValueError(
+                f"the rows have {length} characters, more than the transformer's context of {context}; shorten them"
+            )
         embedded: Tensor = self.dropout(self.character(codes.int()) + self.place[:length])
         return embedded
 
 
 class Attention(nn.Module):
-    """Causal self-attention with several heads: (rows, length, width) to the same."""
+    """Causal multi-head self-attention; input and output are (rows, length, width)."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.share = heads, dropout
+        self.heads, self.dropout = heads, dropout
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
 
@@ -65,15 +67,15 @@ class Attention(nn.Module):
         rows, length, width = x.shape
         split = self.queries_keys_values(x).view(rows, length, 3, self.heads, width // self.heads)
         queries, keys, values = split.permute(2, 0, 3, 1, 4).unbind(0)
-        seen = functional.scaled_dot_product_attention(
-            queries, keys, values, is_causal=True, dropout_p=self.share if self.training else 0.0
+        attended = functional.scaled_dot_product_attention(
+            queries, keys, values, is_causal=True, dropout_p=self.dropout if self.training else 0.0
         )
-        out: Tensor = self.project(seen.transpose(1, 2).reshape(rows, length, width))
+        out: Tensor = self.project(attended.transpose(1, 2).reshape(rows, length, width))
         return out
 
 
 class Block(nn.Module):
-    """Attention, then two linear layers of which the inner is four times as wide; each adds to its input."""
+    """Attention, then a feed-forward network four times as wide, each with a residual connection."""
 
     def __init__(self, width: int, heads: int, dropout: float, activation: str) -> None:
         super().__init__()
@@ -92,7 +94,7 @@ class Block(nn.Module):
 
 
 def _initialize(model: nn.Module, layers: int) -> None:
-    """Small normal weights, no biases; what adds to the stream is smaller the more blocks do."""
+    """Initialize normal weights and zero biases; projections into the residual stream shrink with the number of blocks."""
     for name, weight in model.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(weight)

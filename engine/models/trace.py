@@ -1,7 +1,7 @@
-"""One forward pass over the meta device: each layer's output, and what autograd keeps for the backward pass.
+"""Traces one forward pass on the meta device: the output of each layer, and what autograd saves for the backward pass.
 
-No weight is changed, no random number drawn, no memory taken. Models that look at the contents of a tensor cannot run
-there; they run once on the few rows they are given, on copies of their buffers, and the generators are put back.
+Changes no weights, draws no random numbers, needs no memory. A model that looks at the contents of tensors cannot run on
+the meta device; it runs once on the example rows instead, with copies of its buffers, and random generators are restored.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from torch.utils.hooks import RemovableHandle
 from epochtop.engine.models.layers import Recomputed
 from epochtop.engine.protocol.requests import LayerFact, ModelSummary
 
-MAP = Callable[[Tensor], Tensor]
+Change = Callable[[Tensor], Tensor]
 
 
 def measure(model: nn.Module, example: Any) -> ModelSummary:
     """The summary of `model` for the batch `example`: a tensor, or tuples, lists and dicts of tensors.
 
-    Raises what the model raises for such a batch.
+    Raises any error that the model raises for the batch.
     """
     with torch.random.fork_rng(devices=_devices_of(model)):
         try:
-            return _measured(model, example, _to_meta)
+            return _traced(model, example, _to_meta)
         except Exception:
             if all(value.is_meta for value in tensors_of(example)):
                 raise
-        return _measured(model, example, torch.Tensor.detach)
+        return _traced(model, example, torch.Tensor.detach)
 
 
-def measured_rows(example: Any) -> int:
+def batch_rows(example: Any) -> int:
     """Rows of a batch: the length of its first tensor."""
     return next((len(value) for value in tensors_of(example) if value.ndim), 1)
 
@@ -53,8 +53,8 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
             yield from tensors_of(part)
 
 
-def mapped(value: Any, change: MAP) -> Any:
-    """The same structure with every tensor changed."""
+def mapped(value: Any, change: Change) -> Any:
+    """The same structure with `change` applied to every tensor."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, dict):
@@ -74,69 +74,69 @@ def _devices_of(model: nn.Module) -> list[int]:
     return sorted({weight.device.index or 0 for weight in model.parameters() if weight.is_cuda})
 
 
-def _measured(model: nn.Module, example: Any, change: MAP) -> ModelSummary:
-    """`change` is applied to parameters, buffers and example."""
+def _traced(model: nn.Module, example: Any, change: Change) -> ModelSummary:
+    """The summary, with `change` applied to parameters, buffers and the example."""
     batch = mapped(example, change)
-    watch = _Watch(model)
-    with _all_kept(model), _replaced(model, change) as own, watch, torch.enable_grad(), _FusedAttention():
-        given = model(batch)
-        kept = watch.kept_bytes(own, [*tensors_of(batch)], [*tensors_of(given)])
+    recorder = _SavedTensors(model)
+    with _all_saved(model), _replaced(model, change) as own_storages, recorder, torch.enable_grad(), _FusedAttention():
+        output = model(batch)
+        saved = recorder.saved_bytes(own_storages, [*tensors_of(batch)], [*tensors_of(output)])
     return ModelSummary(
-        rows=measured_rows(batch),
-        layers=tuple(_layers(model, watch.outputs)),
+        rows=batch_rows(batch),
+        layers=tuple(_layers(model, recorder.outputs)),
         parameters=sum(weight.numel() for weight in model.parameters()),
         trained=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-        activation_bytes=kept,
+        activation_bytes=saved,
     )
 
 
 def _layers(model: nn.Module, outputs: dict[str, Tensor | None]) -> Iterator[LayerFact]:
-    """Modules that hold no other, and those with parameters of their own; a shared one is counted once."""
+    """Modules without submodules, and modules with parameters of their own; shared parameters are counted once."""
     counted: set[Tensor] = set()
     for name, module in model.named_modules():
-        own = [weight for weight in module.parameters(recurse=False) if weight not in counted]
-        if own or (not any(True for _ in module.children()) and not isinstance(module, nn.Sequential)):
-            counted |= set(own)
+        weights = [weight for weight in module.parameters(recurse=False) if weight not in counted]
+        if weights or (not any(True for _ in module.children()) and not isinstance(module, nn.Sequential)):
+            counted |= set(weights)
             output = outputs.get(name)
             yield LayerFact(
                 name=name or "model",
                 kind=type(module).__name__,
                 output=None if output is None else tuple(output.shape),
-                parameters=sum(weight.numel() for weight in own),
+                parameters=sum(weight.numel() for weight in weights),
                 output_bytes=None if output is None else output.nbytes,
             )
 
 
 @contextmanager
-def _replaced(model: nn.Module, change: MAP) -> Iterator[set[int]]:
-    """Stand-ins for all weights and copies for all buffers; gives their storages.
+def _replaced(model: nn.Module, change: Change) -> Iterator[set[int]]:
+    """Replace all weights and buffers while the context is active; yields the storages of the replacements.
 
-    Not by torch.func.functional_call: in torch 2.13 it leaves its stand-ins in a module that has two names.
+    Not with torch.func.functional_call: in torch 2.13 it leaves its replacements in a module that has two names.
     """
     before: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    made: dict[int, Tensor] = {}
+    replacements: dict[int, Tensor] = {}
     try:
         for module in model.modules():
-            holders: tuple[tuple[dict[str, Any], MAP], ...] = (
+            holders: tuple[tuple[dict[str, Any], Change], ...] = (
                 (module._parameters, change),
-                (module._buffers, lambda kept: change(kept).clone()),
+                (module._buffers, lambda buffer: change(buffer).clone()),
             )
-            for holder, change_it in holders:
+            for holder, replace in holders:
                 before.append((holder, dict(holder)))
                 for name, value in holder.items():
                     if value is not None:
-                        if id(value) not in made:
-                            made[id(value)] = change_it(value).requires_grad_(value.requires_grad)
-                        holder[name] = made[id(value)]
-        yield {value.untyped_storage()._cdata for value in made.values()}
+                        if id(value) not in replacements:
+                            replacements[id(value)] = replace(value).requires_grad_(value.requires_grad)
+                        holder[name] = replacements[id(value)]
+        yield {value.untyped_storage()._cdata for value in replacements.values()}
     finally:
         for holder, values in before:
             holder.update(values)
 
 
 @contextmanager
-def _all_kept(model: nn.Module) -> Iterator[None]:
-    """In training mode, and nothing is recomputed: what would be is counted by :class:`_Watch`."""
+def _all_saved(model: nn.Module) -> Iterator[None]:
+    """Training mode without recomputation; :class:`_SavedTensors` accounts for segments that would be recomputed."""
     modes = [(module, module.training) for module in model.modules()]
     switches = [(module, module.active) for module in model.modules() if isinstance(module, Recomputed)]
     model.train()
@@ -152,7 +152,7 @@ def _all_kept(model: nn.Module) -> Iterator[None]:
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Attention keeps no square of the context, as the fused kernels of CPU and GPU do; meta tensors have none."""
+    """Traces attention with a fused kernel, which saves no context × context matrix; the meta device has no such kernel."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -164,69 +164,69 @@ class _FusedAttention(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-class _Watch:
-    """While it is entered: outputs of all layers by name, and the storages that autograd keeps, part by part."""
+class _SavedTensors:
+    """Records, while active, the outputs of all layers by name, and the storages that autograd saves, by segment."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         recomputed = [module for module in model.modules() if isinstance(module, Recomputed) and module.active]
-        self._parts = [part for module in recomputed for part in module.parts()[:-1]]
+        self._segments = [segment for module in recomputed for segment in module.segments()[:-1]]
         self.outputs: dict[str, Tensor | None] = {}
-        self._kept: dict[int | None, dict[int, torch.UntypedStorage]] = {None: {}}
-        """By part of what is recomputed; None is what is kept in any case."""
-        self._part: int | None = None
+        self._saved: dict[int | None, dict[int, torch.UntypedStorage]] = {None: {}}
+        """Storages by segment; None holds those that are saved even with recomputation."""
+        self._segment: int | None = None
 
     def __enter__(self) -> None:
         self._stack = ExitStack()
         for name, module in self._model.named_modules():
-            self._hold(module.register_forward_hook(self._note(name)))
-        for number, layers in enumerate(self._parts):
-            self._kept[number] = {}
-            self._hold(layers[0].register_forward_pre_hook(self._enter(number)))
-            self._hold(layers[-1].register_forward_hook(self._leave()))
-        self._stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self._pack, lambda kept: kept))
+            self._remove_on_exit(module.register_forward_hook(self._record_output(name)))
+        for number, layers in enumerate(self._segments):
+            self._saved[number] = {}
+            self._remove_on_exit(layers[0].register_forward_pre_hook(self._enter(number)))
+            self._remove_on_exit(layers[-1].register_forward_hook(self._leave()))
+        self._stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor))
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _hold(self, handle: RemovableHandle) -> None:
+    def _remove_on_exit(self, handle: RemovableHandle) -> None:
         self._stack.callback(handle.remove)
 
-    def _pack(self, kept: Tensor) -> Tensor:
-        self._keep(kept, self._part)
-        return kept
+    def _pack(self, tensor: Tensor) -> Tensor:
+        self._save(tensor, self._segment)
+        return tensor
 
-    def _keep(self, kept: Tensor, part: int | None) -> None:
-        storage = kept.untyped_storage()
-        self._kept[part][storage._cdata] = storage
+    def _save(self, tensor: Tensor, segment: int | None) -> None:
+        storage = tensor.untyped_storage()
+        self._saved[segment][storage._cdata] = storage
 
-    def _note(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    def _record_output(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
             self.outputs.setdefault(name, next(tensors_of(output), None))
 
-        return note
+        return record
 
     def _enter(self, number: int) -> Callable[[nn.Module, Any], None]:
         def enter(_module: nn.Module, inputs: Any) -> None:
             for value in tensors_of(inputs):
-                self._keep(value, None)
-            self._part = number
+                self._save(value, None)
+            self._segment = number
 
         return enter
 
     def _leave(self) -> Callable[[nn.Module, Any, Any], None]:
         def leave(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-            self._part = None
+            self._segment = None
 
         return leave
 
-    def kept_bytes(self, own: set[int], batch: list[Tensor], outputs: list[Tensor]) -> int:
-        """Of all kept storages but the model's `own`, of the batch, and of the loss: as much again as twice the output."""
+    def saved_bytes(self, own_storages: set[int], batch: list[Tensor], outputs: list[Tensor]) -> int:
+        """Bytes of the saved storages without the model's own, of the batch, and of the loss (twice the output)."""
         for value in batch:
-            self._keep(value, None)
-        always = {key: storage.nbytes() for key, storage in self._kept.pop(None).items() if key not in own}
-        again = [
-            sum(storage.nbytes() for key, storage in part.items() if key not in own and key not in always)
-            for part in self._kept.values()
+            self._save(value, None)
+        always = {key: storage.nbytes() for key, storage in self._saved.pop(None).items() if key not in own_storages}
+        recomputed = [
+            sum(storage.nbytes() for key, storage in segment.items() if key not in own_storages and key not in always)
+            for segment in self._saved.values()
         ]
-        return sum(always.values()) + max(again, default=0) + 2 * sum(value.nbytes for value in outputs)
+        return sum(always.values()) + max(recomputed, default=0) + 2 * sum(value.nbytes for value in outputs)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from epochtop.engine.protocol.events import AnyEvent, Failed, Stop
+from epochtop.engine.protocol.commands import Stop
+from epochtop.engine.protocol.events import AnyEvent, Failed
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import OUTPUT
 from epochtop.engine.training.recorder import Recorder

@@ -19,15 +19,15 @@ from typing import IO, Literal
 import msgspec
 import torch
 
-from epochtop.engine.device import inventory
+from epochtop.engine.device.inventory import cpu_name, torch_inventory
 from epochtop.engine.device.select import choose_device
 from epochtop.engine.hardware import usable_cpus, usable_memory_bytes
 from epochtop.engine.job.failures import failed
 from epochtop.engine.lab.catalog import find
 from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Row, Stopped
 from epochtop.engine.process import daemon
-from epochtop.engine.protocol.codes import PHASE
-from epochtop.engine.protocol.events import AnyCommand, Concluded, Failed, Measured, Noted, Prepared, Stop
+from epochtop.engine.protocol.commands import AnyCommand, Stop
+from epochtop.engine.protocol.events import PHASE, Concluded, Failed, Measured, Noted, Prepared
 from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
 from epochtop.engine.protocol.fields import parse, with_setting
 from epochtop.engine.protocol.rules import check
@@ -66,7 +66,7 @@ def reachable_devices(device: str) -> tuple[tuple[str, ...], list[str]]:
         return (str(best),), [f"everything was measured on {best} alone, as asked"]
     if best.type != "cpu":
         return ("cpu", str(best)), []
-    why = inventory.inventory().cuda_reason or f"torch {torch.__version__} is built without CUDA"
+    why = torch_inventory().cuda_reason or f"torch {torch.__version__} is built without CUDA"
     return ("cpu",), [f"nothing could be measured on a GPU: {why}"]
 
 
@@ -164,7 +164,7 @@ def machine(devices: tuple[str, ...]) -> dict[str, Cell]:
     """Facts about this machine, so that the figures can be read on another one."""
     facts: dict[str, Cell] = {
         "host": platform.node(),
-        "cpu": inventory.cpu_name(),
+        "cpu": cpu_name(),
         "usable_cpus": usable_cpus(),
         "memory_bytes": usable_memory_bytes(),
         "load": round(os.getloadavg()[0], 2),

@@ -200,7 +200,7 @@ class Run:
         preparation = job.workload.preparation
         if preparation is not None:
             with contextlib.suppress(OSError):  # the recorder reports a full disk
-                writer.write_whole(self.path / paths.PREPARATION, encode(preparation))
+                writer.write_atomically(self.path / paths.PREPARATION, encode(preparation))
 
     def _with_memory(self, end: Finished, job: Job) -> Finished:
         """The summary with the planned and the measured memory."""

@@ -18,8 +18,8 @@ from typing import IO
 import torch
 
 from epochtop.engine.data.load import file_of
-from epochtop.engine.device import inventory
 from epochtop.engine.device.footprint import Footprint, resident_bytes
+from epochtop.engine.device.inventory import torch_inventory
 from epochtop.engine.device.select import choose_device
 from epochtop.engine.job.failures import explain
 from epochtop.engine.job.plan import describe, resolved
@@ -58,7 +58,7 @@ class Standby:
 
     def serve(self) -> int:
         """Answer until the requests end or a run has ended; returns the exit status."""
-        self._reply(inventory.inventory())
+        self._reply(torch_inventory())
         warm_up()
         self._base_bytes = resident_bytes()
         while line := self._requests.readline():

@@ -202,7 +202,7 @@ def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
         return 0
     try:
         run = _begin(spec_of(texts, launch), launched) if earlier is None else _resume(earlier, launch, launched)
-        writer.write_whole(run.path / LAUNCH, launch.key.encode())
+        writer.write_atomically(run.path / LAUNCH, launch.key.encode())
     except BaseException:
         release_signals()
         raise

@@ -1,4 +1,4 @@
-"""Every type and rule that crosses a process boundary: specs, events, requests.
+"""Every type and rule that crosses a process boundary: specs, records, events, commands, requests.
 
 Imports msgspec and the standard library only.
 """

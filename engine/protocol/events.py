@@ -1,7 +1,7 @@
-"""The files of a run: its record (run.json), its events (events.jsonl) and the commands sent to it (commands.jsonl).
+"""Events of a run: what happened, one line of JSON per event in events.jsonl.
 
-Each event and each command is one line of JSON with its class name under `type`. Imports msgspec and the standard
-library only, so that the screen, the engine and a user's script can all read a run.
+Each line has the class name of the event under `type`. Imports msgspec and the standard library only, so that the screen,
+the engine and a user's script can all read a run.
 """
 
 from __future__ import annotations
@@ -11,17 +11,32 @@ from typing import Literal
 
 import msgspec
 
-from epochtop.engine.protocol.experiments import Cell, ExperimentRequest, Verdict
-from epochtop.engine.protocol.spec import RunSpec
-
-PROTOCOL_VERSION = 1
-"""Version of the run format, written into run.json."""
+from epochtop.engine.protocol.experiments import Cell, Verdict
 
 Outcome = Literal["finished", "stopped", "diverged"]
 """How a run ended that did not crash; a crash is the event :class:`Failed`."""
 
+# --- codes of notes and warnings: what a message is about; nothing may depend on its wording ---------------
 
-# --- events: past tense, one per line of events.jsonl -------------------------------------------------
+EAGER_FALLBACK = "eager_fallback"
+"""Steps are eager although another executor was requested, or `auto` found no faster one."""
+EXECUTOR_READY = "executor_ready"
+"""How long the executor took to set up."""
+PHASE = "phase"
+"""What an experiment is doing."""
+SETTING_REJECTED = "setting_rejected"
+"""A live setting keeps its value."""
+RATE_LOWERED = "rate_lowered"
+"""The schedule lowered the learning rate."""
+LOSS_DIFFERS = "loss_differs"
+"""A resumed run computed another loss than it recorded before."""
+CHECKPOINT_DELAYED = "checkpoint_delayed"
+"""A checkpoint waits for disk space."""
+CHECKPOINT_FAILED = "checkpoint_failed"
+"""A checkpoint could not be written."""
+
+
+# --- events: past tense --------------------------------------------------------------------------------------
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
@@ -201,7 +216,7 @@ class Noted(Event, frozen=True, kw_only=True):
 
     message: str
     code: str = ""
-    """One of :mod:`epochtop.engine.protocol.codes`."""
+    """One of the codes above; empty in logs of older versions."""
 
 
 class Warned(Event, frozen=True, kw_only=True):
@@ -209,7 +224,7 @@ class Warned(Event, frozen=True, kw_only=True):
 
     message: str
     code: str = ""
-    """One of :mod:`epochtop.engine.protocol.codes`."""
+    """One of the codes above; empty in logs of older versions."""
 
 
 class Prepared(Event, frozen=True, kw_only=True):
@@ -372,69 +387,9 @@ AnyEvent = (
 """Every event."""
 
 
-# --- commands: imperative, one per line of commands.jsonl ----------------------------------------------
-
-
-class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
-    """A request from a viewer to a running engine."""
-
-    by: str = ""
-    """Sender, as `user@host:pid`; repeated in the event that answers."""
-
-
-class Pause(Command, frozen=True, kw_only=True):
-    """Pause after the current step."""
-
-
-class Resume(Command, frozen=True, kw_only=True):
-    """Continue after a pause."""
-
-
-class Stop(Command, frozen=True, kw_only=True):
-    """Stop after the current step: evaluate, save, end."""
-
-
-class Save(Command, frozen=True, kw_only=True):
-    """Write a checkpoint now."""
-
-
-class Set(Command, frozen=True, kw_only=True):
-    """Change a setting while the run trains."""
-
-    field: Literal["learning_rate", "refresh_ms"]
-    value: float
-    """New value: the learning rate, or milliseconds."""
-
-
-AnyCommand = Pause | Resume | Stop | Save | Set
-"""Every command."""
-
-
-class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The contents of run.json: the request, and who started it, where, when and with which versions."""
-
-    spec: RunSpec
-    """Settings of the run; for an experiment, of the job it measures."""
-    experiment: ExperimentRequest | None = None
-    """Request of an experiment; None for a training run."""
-    created: float
-    """Unix time in seconds."""
-    host: str
-    """Host name of the machine."""
-    user: str
-    """Login name."""
-    pid: int
-    """Process id of the engine."""
-    versions: dict[str, str]
-    """Version by name of the software, such as `torch`."""
-    protocol: int = PROTOCOL_VERSION
-
-
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Errors of decoding a line: not valid JSON or of another type, not UTF-8, nested too deeply."""
 
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 """Encode any of these types as one line of JSON, without the newline."""
 decode_event: Callable[[bytes], AnyEvent] = msgspec.json.Decoder(AnyEvent).decode
-decode_command: Callable[[bytes], AnyCommand] = msgspec.json.Decoder(AnyCommand).decode
-decode_record: Callable[[bytes], RunRecord] = msgspec.json.Decoder(RunRecord).decode

@@ -41,8 +41,8 @@ def format_fixed_width(value: float | None) -> str:
     if size != 0 and (size < 1e-3 or size >= 99_999.5):
         text = format_scientific(value, 2)
         return (text if len(text) <= 6 else format_scientific(value, max(0, 8 - len(text)))).rjust(6)
-    whole = len(str(int(size))) + (value < 0)
-    return f"{value:.{max(0, min(4, 5 - whole))}f}".rjust(6)
+    integer_digits = len(str(int(size))) + (value < 0)
+    return f"{value:.{max(0, min(4, 5 - integer_digits))}f}".rjust(6)
 
 
 def format_scientific(value: float, digits: int) -> str:
@@ -96,13 +96,13 @@ def _three_digits(value: float) -> str:
 # --- memory ------------------------------------------------------------------------------------------------
 
 
-def format_bytes(value: float | None, whole: bool = False) -> str:
-    """Memory in binary units: `26.1 KiB`, `1.4 GiB`, `140 GiB`; with `whole` no decimals at all."""
+def format_bytes(value: float | None, rounded: bool = False) -> str:
+    """Memory in binary units: `26.1 KiB`, `1.4 GiB`, `140 GiB`; with `rounded` no decimals at all."""
     if value is None:
         return UNKNOWN
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1000 or unit == "GiB":
-            return f"{value:,.0f} {unit}" if whole or value >= 100 or unit == "B" else f"{value:.1f} {unit}"
+            return f"{value:,.0f} {unit}" if rounded or value >= 100 or unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     raise AssertionError("unreachable")
 
@@ -124,12 +124,12 @@ def format_seconds(value: float | None) -> str:
         return f"{value:.2f} s"
     if value < 99.95:
         return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+    seconds = round(value)
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    if seconds < 86_400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+    return f"{seconds // 86_400} d {seconds % 86_400 // 3600} h"
 
 
 def format_clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""A run is a directory: where it is, how it is written, read and listed.
+"""Run directories: where they are, and how they are written, read and listed.
 
 Never imports torch or numpy.
 """

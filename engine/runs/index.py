@@ -1,7 +1,7 @@
-"""The folder of all runs: list, summarize, find, rename, delete.
+"""The home folder of runs: list, summarize, find, rename, delete.
 
-Works from the files alone and reads only the two ends of a log, so that a list of many long runs is quick.
-Must never import torch, numpy or Textual.
+Reads only the beginning and the end of each log, so that listing many long runs is quick. Never imports torch, numpy or
+Textual.
 """
 
 from __future__ import annotations
@@ -33,16 +33,19 @@ from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.paths import EVENTS, LOCK, RECORD, lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
-from epochtop.engine.runs.writer import write_whole
+from epochtop.engine.runs.writer import write_atomically
 
 State = Literal["running", "paused", "finished", "stopped", "diverged", "failed", "died"]
+"""State of a run; `died` means that its engine ended without a last event."""
 
 _END_BYTES = 1 << 18
+"""Bytes read from each end of a log."""
 _LONGEST_END_BYTES = 1 << 25
+"""Most bytes read from the end, where single lines are long."""
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One run in a list."""
+    """One run in a list; None is unknown."""
 
     id: str
     name: str = ""
@@ -51,23 +54,28 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Unix time in seconds."""
     dataset: str = "?"
     device: str | None = None
+    """torch's name of the device."""
     seconds: float | None = None
-    """Of training so far."""
+    """Training time so far, in seconds."""
     steps: int | None = None
+    """Steps so far."""
     final_loss: float | None = None
+    """Loss of the last step."""
     test_loss: float | None = None
+    """Loss of the last evaluation."""
     test_metric: float | None = None
+    """Headline metric of the last evaluation."""
     note: str = ""
-    """What a reader should know of a run that did not finish: the reason, the advice, why it is unreadable."""
+    """Why the run did not finish, and advice; or why it cannot be read."""
 
 
 def run_paths(folder: Path) -> list[Path]:
-    """All run directories of a home folder, the newest first."""
+    """All run directories in a home folder, newest first."""
     try:
-        found = [path for path in folder.iterdir() if not path.name.startswith(".") and (path / RECORD).exists()]
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".") and (path / RECORD).exists()]
     except OSError:
         return []
-    return sorted(found, key=_lock_time, reverse=True)
+    return sorted(paths, key=_lock_time, reverse=True)
 
 
 def _lock_time(run: Path) -> float:
@@ -78,8 +86,8 @@ def _lock_time(run: Path) -> float:
 
 
 def summarize(run: Path) -> RunSummary:
-    """One line about a run, from run.json and the two ends of its log."""
-    alive = is_alive(run)  # asked before the log is read, so that an end written meanwhile is no death
+    """Summarize a run, from its record and both ends of its log."""
+    alive = is_alive(run)  # checked before reading, so that a run that ends meanwhile does not look dead
     try:
         record = read_record(run)
     except Invalid as error:
@@ -90,7 +98,7 @@ def summarize(run: Path) -> RunSummary:
         state="running" if alive else "died",
         created=record.created,
         dataset=record.spec.dataset,
-        note="" if alive else "the engine ended without a word; see output.log",
+        note="" if alive else "the engine died; see output.log",
     )
     head, tail = _ends(run / EVENTS)
     for event in [*(event for event in head if isinstance(event, Started)), *tail]:
@@ -132,7 +140,7 @@ def _after(summary: RunSummary, event: AnyEvent, alive: bool) -> RunSummary:
 
 
 def last_loss(losses: Losses) -> float | None:
-    """The newest loss of a window; None if it is empty."""
+    """The last loss of a window; None if it is empty."""
     if len(losses.values) < 4:
         return None
     value = array.array("f", losses.values[-4:])
@@ -142,7 +150,7 @@ def last_loss(losses: Losses) -> float | None:
 
 
 def _ends(log: Path) -> tuple[list[AnyEvent], list[AnyEvent]]:
-    """The readable events at the beginning and at the end of a log; the two may overlap."""
+    """The readable events at the beginning and at the end of a log; they may overlap."""
     try:
         with open(log, "rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -170,54 +178,54 @@ def _readable(lines: list[bytes]) -> list[AnyEvent]:
     return events
 
 
-def find(folder: Path, wanted: str) -> Path:
-    """The run directory that `wanted` means: an id, a name, a unique prefix of an id, or `last`.
+def find(folder: Path, query: str) -> Path:
+    """The run that `query` refers to: an id, a name, a unique prefix of an id, or `last`.
 
-    Raises Invalid when there is none or more than one.
+    Raises Invalid if there is none, or more than one.
     """
-    return _only(_runs(folder, wanted), wanted, "runs") or _none(folder, wanted)
+    return _only(_runs(folder, query), query, "runs") or _no_match(folder, query)
 
 
-def find_any(folder: Path, wanted: str) -> Path:
-    """The directory that `wanted` means: a run, as :func:`find` finds it, else an experiment by its id or a prefix of it.
+def find_any(folder: Path, query: str) -> Path:
+    """The run that `query` refers to, as for :func:`find`, else the experiment with that id or prefix.
 
-    Raises Invalid when there is none or more than one.
+    Raises Invalid if there is none, or more than one.
     """
-    experiments = _begins(run_paths(lab_home(folder)), wanted)
-    if experiments and experiments[0].name == wanted:
+    experiments = _with_prefix(run_paths(lab_home(folder)), query)
+    if experiments and experiments[0].name == query:
         return experiments[0]
-    found = _only(_runs(folder, wanted), wanted, "runs") or _only(experiments, wanted, "experiments")
-    return found or _none(folder, wanted)
+    match = _only(_runs(folder, query), query, "runs") or _only(experiments, query, "experiments")
+    return match or _no_match(folder, query)
 
 
-def _runs(folder: Path, wanted: str) -> list[Path]:
-    """Those that `wanted` may mean: the one of that id, else those of that name, else those whose id begins so."""
+def _runs(folder: Path, query: str) -> list[Path]:
+    """Runs that match `query`: by id, else by name, else by a prefix of the id."""
     paths = run_paths(folder)
-    if wanted == "last":
+    if query == "last":
         return paths[:1]
-    exact = [path for path in paths if path.name == wanted]
-    named = [] if exact or not wanted else [path for path in paths if _name_of(path) == wanted]
-    return exact or named or _begins(paths, wanted)
+    exact = [path for path in paths if path.name == query]
+    named = [] if exact or not query else [path for path in paths if _name_of(path) == query]
+    return exact or named or _with_prefix(paths, query)
 
 
-def _begins(paths: list[Path], wanted: str) -> list[Path]:
-    """Those whose id is `wanted`, else those whose id begins so; nothing is the beginning of none."""
-    matches = [path for path in paths if path.name.startswith(wanted)] if wanted else []
-    return [path for path in matches if path.name == wanted] or matches
+def _with_prefix(paths: list[Path], query: str) -> list[Path]:
+    """Paths with the id `query`, else those whose id starts with it; none for an empty query."""
+    matches = [path for path in paths if path.name.startswith(query)] if query else []
+    return [path for path in matches if path.name == query] or matches
 
 
-def _only(matches: list[Path], wanted: str, kind: str) -> Path | None:
-    """The only one; None where there is none. Raises Invalid where there are more."""
+def _only(matches: list[Path], query: str, kind: str) -> Path | None:
+    """The only match; None if there is none. Raises Invalid if there are several."""
     if len(matches) > 1:
         ids = ", ".join(path.name for path in matches[:5]) + (", …" if len(matches) > 5 else "")
-        raise Invalid("", f"{wanted!r} means {len(matches)} {kind}: {ids}; give the whole id")
+        raise Invalid("", f"{query!r} matches {len(matches)} {kind}: {ids}; use the full id")
     return matches[0] if matches else None
 
 
-def _none(folder: Path, wanted: str) -> NoReturn:
+def _no_match(folder: Path, query: str) -> NoReturn:
     if not run_paths(folder):
-        raise Invalid("", f"there are no runs in {folder} yet; `epochtop train` makes one")
-    raise Invalid("", f"there is no run {wanted!r} in {folder}; `epochtop runs` lists them")
+        raise Invalid("", f"there are no runs in {folder} yet; start one with `epochtop train`")
+    raise Invalid("", f"there is no run {query!r} in {folder}; list all runs with `epochtop runs`")
 
 
 def _name_of(path: Path) -> str:
@@ -228,26 +236,26 @@ def _name_of(path: Path) -> str:
 
 
 def rename(run: Path, name: str) -> None:
-    """Give a run another name; its id stays. Raises Invalid for a name that is not allowed."""
+    """Rename a run; its id does not change. Raises Invalid for an invalid name."""
     checked = parse("name", name)
     record = read_record(run)
     spec = msgspec.structs.replace(record.spec, name=checked)
-    write_whole(run / RECORD, encode(msgspec.structs.replace(record, spec=spec)))
+    write_atomically(run / RECORD, encode(msgspec.structs.replace(record, spec=spec)))
 
 
-def check_can_go_on(run: Path) -> None:
-    """Raises Invalid for a run with nothing left to do."""
+def check_can_resume(run: Path) -> None:
+    """Raises Invalid for a run that is running, finished or diverged."""
     summary = summarize(run)
     if is_alive(run):
-        raise Invalid("", f"{run.name} is still running; `epochtop attach {run.name}` shows it")
+        raise Invalid("", f"{run.name} is still running; watch it with `epochtop attach {run.name}`")
     if summary.state == "finished":
-        raise Invalid("", f"{run.name} has finished; nothing is left to do. Start a new run with more epochs")
+        raise Invalid("", f"{run.name} has finished; start a new run with more epochs")
     if summary.state == "diverged":
         raise Invalid("", f"{run.name} has diverged; start a new run with a lower learning rate")
 
 
 def delete(run: Path) -> None:
-    """Remove a run and all it holds. Raises Invalid while its engine lives or if it cannot be removed."""
+    """Delete a run with all its files. Raises Invalid if its engine is alive or a file cannot be deleted."""
     if is_alive(run):
         raise Invalid("", f"{run.name} is still running; stop it first")
     try:

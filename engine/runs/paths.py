@@ -1,4 +1,4 @@
-"""Where runs are stored, what the files of a run are called, and who writes there.
+"""Where runs are stored, what the files of a run are called, and the name of the user.
 
 Never imports torch, numpy or Textual.
 """
@@ -11,19 +11,18 @@ import socket
 from pathlib import Path
 
 RECORD, EVENTS, COMMANDS, LOCK, OUTPUT = "run.json", "events.jsonl", "commands.jsonl", "lock", "output.log"
-
-
+"""Files of a run: its record, its events, commands to it, the engine's lock, and what the engine printed."""
 CHECKPOINTS = "checkpoints"
-
-
+"""Folder of a run's checkpoints."""
 PREPARATION = "preparation.json"
+"""File that tells how rows become the model's input."""
 
 
 def home() -> Path:
-    """The folder of all runs: $EPOCHTOP_HOME, else `runs` in the user's data folder."""
-    chosen = os.environ.get("EPOCHTOP_HOME")
-    if chosen:
-        return Path(chosen).expanduser()
+    """The home folder of runs: $EPOCHTOP_HOME, else `runs` in the user's data folder."""
+    custom = os.environ.get("EPOCHTOP_HOME")
+    if custom:
+        return Path(custom).expanduser()
     import platformdirs
 
     return Path(platformdirs.user_data_dir("epochtop", appauthor=False)) / "runs"
@@ -40,19 +39,21 @@ def cache_folder() -> Path:
 
 
 LAB = "lab"
+"""Folder of experiments in the home folder."""
 
 
 def lab_home(folder: Path) -> Path:
-    """The folder of all experiments beside the runs in `folder`: they are run directories too, but nothing is trained."""
+    """The folder of experiments in the home folder `folder`; an experiment is stored as a run directory too."""
     return folder / LAB
 
 
 def whoami() -> str:
-    """The sender of a command, as `user@host:pid`."""
+    """This process as the sender of a command: `user@host:pid`."""
     return f"{user_name()}@{socket.gethostname()}:{os.getpid()}"
 
 
 def user_name() -> str:
+    """Login name of the user, or the user id if it has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no such user id in this container

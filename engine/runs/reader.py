@@ -1,6 +1,6 @@
-"""How a run directory is read: its record, its events as they come, and whether its engine lives.
+"""Reading a run directory: its record, its events as they arrive, and whether its engine is alive.
 
-A reader never fails on a line that is torn, corrupt or from a newer version. Never imports torch, numpy or Textual.
+A reader never fails on a line that is incomplete, corrupt or from a newer version. Never imports torch, numpy or Textual.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ from typing import IO
 
 import msgspec
 
-from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, RunRecord, decode_event, decode_record
+from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, decode_event
+from epochtop.engine.protocol.record import RunRecord, decode_record
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD
 
 
 class BadLine(msgspec.Struct, frozen=True):
-    """A line of events.jsonl that could not be read and was skipped."""
+    """A line of events.jsonl that was skipped because it cannot be read."""
 
     number: int
-    """Line number, from 1."""
+    """Line number, counted from 1."""
     reason: str
+    """Why the line cannot be read."""
 
 
 class Follower:
-    """Reads the events of one run from the beginning and then as they come.
+    """Reads the events of a run, from the first one, then as they arrive.
 
-    A last line without its newline is not written yet and stays for the next call; any other unreadable
-    line comes out as a :class:`BadLine`. Nothing is ever read twice.
+    A last line without a newline is still being written and waits for the next call. Any other unreadable line becomes a
+    :class:`BadLine`. Nothing is read twice.
     """
 
     def __init__(self, run: Path) -> None:
@@ -40,7 +42,7 @@ class Follower:
         self._line = 0
 
     def read(self) -> list[AnyEvent | BadLine]:
-        """Events that became complete, about 1 MiB of them or one that is longer; an empty list when there are none."""
+        """The next complete events, about 1 MiB of them, or one longer event; empty if there are none."""
         if self._file is None:
             try:
                 self._file = open(self.path / EVENTS, "rb", buffering=0)
@@ -62,12 +64,12 @@ class Follower:
             return BadLine(self._line, str(error))
 
     def read_all(self) -> Iterator[AnyEvent | BadLine]:
-        """Everything that is there now, piece by piece."""
+        """All events that are complete now."""
         while batch := self.read():
             yield from batch
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 
@@ -86,7 +88,7 @@ def is_alive(run: Path) -> bool:
 
 
 def output_tail(run: Path, lines: int = 12) -> str:
-    """The last lines of what the engine printed; empty when it printed nothing."""
+    """The last lines that the engine printed; empty if it printed nothing."""
     try:
         with open(run / OUTPUT, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 16_384))
@@ -97,14 +99,14 @@ def output_tail(run: Path, lines: int = 12) -> str:
 
 
 def read_record(run: Path) -> RunRecord:
-    """run.json of a run. Raises Invalid when it is missing or cannot be read."""
+    """The record of a run (run.json). Raises Invalid if it is missing or cannot be read."""
     try:
         return decode_record((run / RECORD).read_bytes())
     except FileNotFoundError:
-        raise Invalid("", f"{run} is not a run: it has no {RECORD}") from None
+        raise Invalid("", f"{run} is not a run directory: it has no {RECORD}") from None
     except (OSError, *UNREADABLE) as error:
         raise Invalid("", f"{run / RECORD} cannot be read: {error}") from None
 
 
 READ_BYTES = 1 << 20
-"""A reader takes at most this much of a log at once, so that memory is bounded for any length."""
+"""Bytes read from a log at once, so that memory stays bounded for any length."""

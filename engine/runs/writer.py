@@ -1,7 +1,7 @@
-"""How a run directory is written: created, locked, appended to.
+"""Writing a run directory: creating it, locking it, appending to it.
 
-The directory is the whole protocol between an engine and its viewers: the engine appends events, viewers append
-commands, everyone else reads. Never imports torch, numpy or Textual.
+The directory is the only channel between an engine and its viewers: the engine appends events, viewers append commands,
+and everything else is read. Never imports torch, numpy or Textual.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from typing import IO
 
 import msgspec
 
-from epochtop.engine.protocol.events import UNREADABLE, AnyCommand, RunRecord, decode_command, encode
+from epochtop.engine.protocol.commands import AnyCommand, decode_command
+from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.protocol.experiments import ExperimentRequest
+from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LAB, LOCK, OUTPUT, RECORD, user_name
 from epochtop.engine.runs.reader import READ_BYTES, read_record
 
 
 def make_home(folder: Path) -> None:
-    """Make the folder of runs, private to the user. Raises Invalid if runs cannot be written there."""
+    """Create the home folder, private to the user. Raises Invalid if runs cannot be written there."""
     try:
-        if folder.name == LAB:  # parents that mkdir makes have the mode that everybody has
+        if folder.name == LAB:  # mkdir gives parents the default mode, not this one
             folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe = folder / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
@@ -36,18 +38,18 @@ def make_home(folder: Path) -> None:
     except OSError as error:
         raise Invalid(
             "",
-            f"cannot write runs to {folder}: {error.strerror}; set EPOCHTOP_HOME to a folder you may write to",
+            f"cannot write runs to {folder}: {error.strerror}; set EPOCHTOP_HOME to a folder you can write to",
         ) from None
 
 
 def create(
     folder: Path, spec: RunSpec, versions: dict[str, str], created: float, experiment: ExperimentRequest | None = None
 ) -> tuple[Path, IO[bytes]]:
-    """Create a run directory and take its lock.
+    """Create a run directory and lock it.
 
-    Returns its path and the open lock file, which the caller keeps open as long as it lives. The directory
-    is filled aside and renamed, so that no viewer ever sees half of one. Raises Invalid if the home folder
-    cannot be written.
+    Returns its path and the open lock file, which the engine keeps open as long as it is alive. The directory is filled
+    under a temporary name and then renamed, so that no viewer sees it incomplete. Raises Invalid if the home folder cannot
+    be written.
     """
     make_home(folder)
     aside = folder / f".new-{secrets.token_hex(8)}"
@@ -67,7 +69,7 @@ def create(
             pid=os.getpid(),
             versions=versions,
         )
-        write_whole(aside / RECORD, encode(record))
+        write_atomically(aside / RECORD, encode(record))
         while True:
             path = folder / f"{experiment.name if experiment else stem(spec)}-{secrets.token_hex(2)}"
             if not path.exists():
@@ -80,18 +82,18 @@ def create(
 
 
 def stem(spec: RunSpec) -> str:
-    """How the id of a run begins: what is trained on, and which model."""
+    """The first part of a run's id: the dataset or the task's file, and the model."""
     file, _, _ = spec.task.rpartition(":")
-    what = file or spec.dataset.removeprefix(f"{spec.source}:")
-    words = "".join(letter if letter.isalnum() else "-" for letter in Path(what).stem)[:24].strip("-").lower()
+    source = file or spec.dataset.removeprefix(f"{spec.source}:")
+    words = "".join(letter if letter.isalnum() else "-" for letter in Path(source).stem)[:24].strip("-").lower()
     return f"{words or 'run'}-{'own' if file else spec.model}"
 
 
 def reopen(run: Path) -> IO[bytes]:
-    """Take the lock of a run whose engine is gone, make it ours, and end a line that was cut off.
+    """Lock a run whose engine has ended, record this process as its engine, and end an incomplete line of the log.
 
-    Returns the open lock file, which the caller keeps open as long as it lives. Raises Invalid while another
-    engine holds it, or if the run cannot be written.
+    Returns the open lock file, which the engine keeps open as long as it is alive. Raises Invalid if another engine holds
+    the lock, or if the run cannot be written.
     """
     record = read_record(run)
     try:
@@ -100,18 +102,20 @@ def reopen(run: Path) -> IO[bytes]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
-            raise Invalid("", f"{run.name} is still running; `epochtop attach {run.name}` shows it") from None
+            raise Invalid("", f"{run.name} is still running; watch it with `epochtop attach {run.name}`") from None
         with open(run / EVENTS, "r+b") as log:
             if log.seek(0, os.SEEK_END) and log.seek(-1, os.SEEK_END) >= 0 and log.read(1) != b"\n":
                 log.write(b"\n")
-        write_whole(run / RECORD, encode(msgspec.structs.replace(record, pid=os.getpid(), host=socket.gethostname())))
+        write_atomically(
+            run / RECORD, encode(msgspec.structs.replace(record, pid=os.getpid(), host=socket.gethostname()))
+        )
     except OSError as error:
-        raise Invalid("", f"cannot go on with {run}: {error.strerror}") from None
+        raise Invalid("", f"cannot resume {run}: {error.strerror}") from None
     return lock
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file complete or not at all: aside, fsync, rename."""
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all: to a temporary name, fsync, rename."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with open(aside, "wb") as file:
         file.write(content)
@@ -120,13 +124,13 @@ def write_whole(path: Path, content: bytes) -> None:
     aside.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # else a power cut may bring the old file back
+        os.fsync(folder)  # otherwise a power cut may restore the old file
     finally:
         os.close(folder)
 
 
 def send(run: Path, command: AnyCommand) -> None:
-    """Append a command to a run. One write of one line, so that viewers never mix theirs."""
+    """Append a command to a run. One write per line, so that commands of several viewers never mix."""
     descriptor = os.open(run / COMMANDS, os.O_WRONLY | os.O_APPEND)
     try:
         os.write(descriptor, encode(command) + b"\n")
@@ -135,17 +139,17 @@ def send(run: Path, command: AnyCommand) -> None:
 
 
 class Inbox:
-    """Reads the commands of one run as they come; for the engine. An unreadable line is skipped."""
+    """Reads the commands of a run as they arrive, for its engine. Skips unreadable lines."""
 
     def __init__(self, run: Path, from_now: bool = False) -> None:
-        """`from_now` leaves out what was commanded before, for a run that goes on."""
+        """`from_now` skips earlier commands, for a run that is resumed."""
         self._file = open(run / COMMANDS, "rb", buffering=0)
         if from_now:
             self._file.seek(0, os.SEEK_END)
         self._rest = b""
 
     def read(self) -> list[AnyCommand]:
-        """The commands that arrived since the last call."""
+        """The commands since the last call."""
         new = self._file.read(READ_BYTES)
         if not new:
             return []
@@ -157,5 +161,5 @@ class Inbox:
         return commands
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""The user's own model and data: loading the file, and errors in the user's own terms.
+"""Custom tasks: loading the user's file, and errors that name the user's lines.
 
 Never imports the training loop.
 """

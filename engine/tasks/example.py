@@ -1,4 +1,4 @@
-"""House prices from a table: own data, an own model, an own loss and metrics.
+"""House prices from a table: a custom model, data, loss and metric.
 
 epochtop train --task houses.py:make_task --epochs 200 --batch-size 64 --optimizer adam --learning-rate 0.01
 """
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from epochtop import Task
 
-TABLE = Path(__file__).with_name("houses.csv")  # a heading line: area,rooms,age,price
+TABLE = Path(__file__).with_name("houses.csv")  # header: area,rooms,age,price
 
 
 class Prices(nn.Module):
-    """Standardizes the columns, then two hidden layers; one number a row."""
+    """Standardizes the columns, then applies two hidden layers; returns one number per row."""
 
     mean: Tensor
     std: Tensor
@@ -32,12 +32,12 @@ class Prices(nn.Module):
 
 
 def loss(price: Tensor, truth: Tensor) -> Tensor:
-    """Squared for small errors, absolute for large ones: a few wrong prices do not decide everything."""
+    """Squared for small errors, absolute for large ones, so that a few outliers do not dominate."""
     return nn.functional.huber_loss(price, truth, delta=0.5)
 
 
 def mean_error(price: Tensor, truth: Tensor) -> Tensor:
-    return (price - truth).abs().mean()  # a tensor: .item() would make the device wait
+    return (price - truth).abs().mean()  # a tensor; .item() would stop the device
 
 
 def make_task() -> Task:

@@ -1,6 +1,6 @@
-"""The user's file: executed afresh every time, its function called, its task tried with two rows.
+"""Loads a custom task: executes the user's file, calls its function, and tries the task with two rows.
 
-Whatever goes wrong is said with the user's own line.
+The file is executed again on every load. Every error names the user's line.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from epochtop.engine.tasks.task import Task
 from epochtop.engine.tasks.tracebacks import explain_user_error, is_of, user_line
 
 BROADCAST = "Using a target size"
-"""Beginning of torch's warning about outputs and labels that are compared crosswise."""
+"""First words of torch's warning that a loss broadcasts outputs against labels."""
 
 
-def load(text: str) -> Task:
-    """See :func:`epochtop.engine.tasks.loader.load_task`."""
+def load_task(text: str) -> Task:
+    """The task that FUNCTION in `PATH.py:FUNCTION` returns, tried with two rows. Raises Invalid for the field `task`."""
     file, name = parse_task(text)
     with _importable(file):
         try:
@@ -43,45 +43,47 @@ def load(text: str) -> Task:
         except (Exception, SystemExit) as error:
             raise Invalid("task", explain_user_error(error, file)) from error
         if not isinstance(task, Task):
-            raise Invalid("task", f"{file.name}: {name}() returned {_said(task)}; it must return an epochtop.Task")
+            raise Invalid("task", f"{file.name}: {name}() returned {_describe(task)}; it must return an epochtop.Task")
         try_out(task, file)
     return task
 
 
 def parse_task(text: str) -> tuple[Path, str]:
-    """File, absolute, and function of `PATH.py:FUNCTION`. Raises Invalid where there is no such file."""
+    """Absolute path and function name of `PATH.py:FUNCTION`. Raises Invalid if there is no such file."""
     path, colon, name = text.rpartition(":")
     if not colon or not path or not name.isidentifier():
         raise Invalid("task", f"{text!r} is not PATH.py:FUNCTION, for example train_me.py:make_task")
     file = Path(path).expanduser().absolute()
     if not file.is_file():
-        raise Invalid("task", f"{path}: {'is a folder' if file.is_dir() else 'there is no such file'}")
+        raise Invalid(
+            "task", f"{path} is a folder; name a Python file in it" if file.is_dir() else f"there is no file {path}"
+        )
     return file, name
 
 
 @contextmanager
 def _importable(file: Path) -> Iterator[None]:
-    """The modules beside `file` can be imported, and are read again the next time; nothing is written beside it."""
-    folder, writes, before = str(file.parent), sys.dont_write_bytecode, set(sys.modules)
+    """Let the file import modules in its folder, freshly every time, without writing bytecode next to it."""
+    folder, dont_write_bytecode, modules_before = str(file.parent), sys.dont_write_bytecode, set(sys.modules)
     sys.path.insert(0, folder)
     sys.dont_write_bytecode = True
     try:
         yield
     finally:
-        sys.dont_write_bytecode = writes
+        sys.dont_write_bytecode = dont_write_bytecode
         sys.path.remove(folder)
-        for name in set(sys.modules) - before:
+        for name in set(sys.modules) - modules_before:
             source = getattr(sys.modules[name], "__file__", None)
             if source and is_of(Path(source), file) and Path(source) != file:
                 del sys.modules[name]
 
 
 def _execute(file: Path) -> ModuleType:
-    """The module, under a name of its own: pickles of its classes find it for as long as this process lives."""
+    """Execute the file as a module; it stays in sys.modules, so that its classes can be pickled."""
     try:
         source = file.read_bytes()
     except OSError as error:
-        raise Invalid("task", f"{file}: {error.strerror}") from None
+        raise Invalid("task", f"{file} cannot be read: {error.strerror}") from None
     linecache.checkcache(str(file))
     code = compile(source, str(file), "exec")
     module = ModuleType(f"task_of_{file.stem}")
@@ -94,47 +96,49 @@ def _execute(file: Path) -> ModuleType:
 def _function(module: ModuleType, name: str, file: Path) -> Callable[[], Any]:
     function = getattr(module, name, None)
     if function is None:
-        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
-        close = difflib.get_close_matches(name, own, n=1) or own[:5]
-        hint = f"it has {', '.join(close)}" if close else "it has no function at all"
+        defined = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        suggestions = difflib.get_close_matches(name, defined, n=1) or defined[:5]
+        hint = f"it has {', '.join(suggestions)}" if suggestions else "it defines no functions"
         raise Invalid("task", f"{file.name} has no function {name}; {hint}")
     if not callable(function):
-        raise Invalid("task", f"{file.name}: {name} is {_said(function)}, not a function")
-    needed = [
+        raise Invalid("task", f"{file.name}: {name} is {_describe(function)}, not a function")
+    required = [
         parameter.name
         for parameter in inspect.signature(function).parameters.values()
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
-    if needed:
-        raise Invalid("task", f"{file.name}: {name} is called without arguments; give {', '.join(needed)} a default")
+    if required:
+        raise Invalid(
+            "task", f"{file.name}: {name} is called without arguments; give {', '.join(required)} a default value"
+        )
     return function  # type: ignore[no-any-return]
 
 
-def _said(value: object) -> str:
+def _describe(value: object) -> str:
     return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
-# --- a step with two rows ----------------------------------------------------------------------------------
+# --- a trial step with two rows ----------------------------------------------------------------------------
 
 
 def try_out(task: Task, file: Path) -> None:
-    """Forward, loss, gradients and metrics with two rows, on the host; leaves weights, buffers and generators alone.
+    """Run the forward pass, loss, gradients and metrics with two rows; restores buffers and random generators.
 
-    Raises Invalid with what was wrong, and the user's line where there is one.
+    Raises Invalid with the problem and the user's line, if there is one.
     """
     x: Any = None
     y: Any = None
-    with _left_alone(task):
+    with _restored(task):
         try:
-            x, y = _near(task, task.batch())
-            with warnings.catch_warnings(record=True) as heard:
+            x, y = _on_model_device(task, task.batch())
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 output = task.model(x)
                 loss = task.loss(output, y)
-            for warned in heard:
-                if str(warned.message).startswith(BROADCAST):
-                    raise ValueError(_crosswise(output, y))
+            for warning in caught:
+                if str(warning.message).startswith(BROADCAST):
+                    raise ValueError(_broadcast_problem(output, y))
             _check_number("the loss", loss)
             _check_gradients(task, loss)
             for name, metric in task.metrics.items():
@@ -146,15 +150,15 @@ def try_out(task: Task, file: Path) -> None:
 
 
 def _explained(error: BaseException, x: Any, y: Any, task: Task, file: Path) -> str:
-    why = explain_shapes(error, x, task.model, y)
-    if why is None:
+    explanation = explain_shapes(error, x, task.model, y)
+    if explanation is None:
         return explain_user_error(error, file)
-    where = user_line(error, file)
-    return f"{where}: {why}" if where else f"{file.name}: {why}"
+    line = user_line(error, file)
+    return f"{line}: {explanation}" if line else f"{file.name}: {explanation}"
 
 
-def _near(task: Task, batch: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The batch where the model is: a file may have put it on a device already."""
+def _on_model_device(task: Task, batch: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The batch on the model's device; the user's file may have moved the model already."""
     first = next(task.model.parameters(), None)
     if first is None:
         return batch
@@ -163,29 +167,29 @@ def _near(task: Task, batch: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 @contextmanager
-def _left_alone(task: Task) -> Iterator[None]:
-    """Generators, buffers and the training mode are put back."""
+def _restored(task: Task) -> Iterator[None]:
+    """Restore random generators, buffers and training modes afterwards."""
     modes = [(module, module.training) for module in task.model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in task.model.buffers()]
-    others = random.getstate(), np.random.get_state()
+    generator_states = random.getstate(), np.random.get_state()
     devices = sorted({weight.device.index or 0 for weight in task.model.parameters() if weight.is_cuda})
     task.model.train()
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         try:
             yield
         finally:
-            random.setstate(others[0])
-            np.random.set_state(others[1])
+            random.setstate(generator_states[0])
+            np.random.set_state(generator_states[1])
             for module, training in modes:
                 module.training = training
             with torch.no_grad():
-                for buffer, kept in buffers:
-                    buffer.copy_(kept)
+                for buffer, values in buffers:
+                    buffer.copy_(values)
 
 
 def _check_number(what: str, value: Any) -> None:
     if not isinstance(value, Tensor):
-        raise TypeError(f"{what} is {_said(value)}; return a tensor, the mean over the batch, without .item()")
+        raise TypeError(f"{what} is {_describe(value)}; return a tensor with the mean over the batch, without .item()")
     if value.ndim:
         raise ValueError(f"{what} has the shape {tuple(value.shape)}; return one number, for example its .mean()")
 
@@ -193,33 +197,26 @@ def _check_number(what: str, value: Any) -> None:
 def _check_gradients(task: Task, loss: Tensor) -> None:
     trained = {name: weight for name, weight in task.model.named_parameters() if weight.requires_grad}
     if not trained:
-        raise ValueError("the model has no parameter that can be trained (requires_grad)")
+        raise ValueError("the model has no trainable parameters; set requires_grad on some")
     if not loss.requires_grad:
         raise ValueError(
-            "the loss does not depend on the model's weights; was the output detached, or put through numpy?"
+            "the loss does not depend on the model's weights; check for detach(), no_grad or numpy on the way"
         )
     gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
     unused = [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
     if unused:
         raise ValueError(
-            f"the loss does not depend on {_some(unused)}; use it, or freeze it with .requires_grad_(False)"
+            f"the loss does not depend on {_listing(unused)}; use them, or freeze them with .requires_grad_(False)"
         )
 
 
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _listing(names: list[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _crosswise(output: Any, y: Any) -> str:
-    given, wanted = (tuple(next(tensors_of(value)).shape) for value in (output, y))
+def _broadcast_problem(output: Any, y: Any) -> str:
+    output_shape, label_shape = (tuple(next(tensors_of(value)).shape) for value in (output, y))
     return (
-        f"the output has the shape {given} and the labels {wanted}: the loss would compare every row with every "
-        "other one; give both the same shape, for example with output.squeeze(1)"
+        f"the output has the shape {output_shape} and the labels {label_shape}: the loss would compare every row with "
+        "every other row; give both the same shape, for example with output.squeeze(1)"
     )
-
-
-def load_task(text: str) -> Task:
-    """The task that the function of `PATH.py:FUNCTION` returns, tried with two rows. Raises Invalid for the field task."""
-    from epochtop.engine.tasks.loader import load
-
-    return load(text)

@@ -1,4 +1,4 @@
-"""Errors of torch about shapes, types and devices, said in terms of the model and its rows."""
+"""torch's errors about shapes, types and devices, explained in terms of the model and its rows."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ from epochtop.engine.models.trace import tensors_of
 
 
 @dataclass(frozen=True)
-class Place:
-    """The innermost layer that an error came through, and the first tensor it got."""
+class FailedLayer:
+    """The innermost layer in which a forward pass failed, and its input."""
 
     name: str
+    """Path in the model, such as `blocks.0.conv1`."""
     layer: nn.Module
-    given: Tensor | None
-    first: bool
-    """No other layer with weights was through before it: what it got is what a row is."""
+    input: Tensor | None
+    """First tensor among its inputs."""
+    is_first: bool
+    """Whether no layer with weights came before it, so that its input has the shape of a row."""
 
 
 def explain_shapes(error: BaseException, x: Any, model: nn.Module, y: Any = None) -> str | None:
-    """What does not fit, in one sentence, or None where this module does not know.
+    """The mismatch in one sentence; None if this module cannot explain the error.
 
-    `x` and `y` are the batch that was given to `model`; the forward pass is repeated to see which layer it stops in.
+    `x` and `y` are the batch; the forward pass of `model` is repeated to find the layer that fails.
     """
     text = " ".join(str(error).split())
     for explanation in (_devices, _types, _sizes, _labels):
-        said = explanation(text, x, model, y)
-        if said is not None:
-            return said
+        message = explanation(text, x, model, y)
+        if message is not None:
+            return message
     return None
 
 
@@ -53,20 +55,23 @@ def _devices(text: str, x: Any, model: nn.Module, _y: Any) -> str | None:
     weights = {weight.device for weight in (*model.parameters(), *model.buffers())}
     rows = {value.device for value in tensors_of(x)}
     if len(weights) == 1 and len(rows) == 1 and weights != rows:
-        at, of = next(iter(weights)), next(iter(rows))
-        return f"the input is on {of}, the model on {at}; move one to the other, for example with x.to({str(at)!r})"
+        model_device, input_device = next(iter(weights)), next(iter(rows))
+        return (
+            f"the input is on {input_device}, the model on {model_device}; move one of them, for example with "
+            f"x.to({str(model_device)!r})"
+        )
     if len(weights) > 1:
         return (
-            f"the model's weights are on several devices ({_listed(weights)}); move all of it with model.to(device), "
-            "and make tensors of its own buffers with register_buffer"
+            f"the model's weights are on several devices ({_listing(weights)}); move the whole model with model.to(device), "
+            "and register its other tensors as buffers (register_buffer)"
         )
     return (
-        f"a tensor is on another device than the model ({_listed(weights)}); make those that forward or the loss "
-        "need on the device of their input (device=x.device), or buffers of the model (register_buffer)"
+        f"a tensor is on another device than the model ({_listing(weights)}); create tensors in forward or the loss "
+        "with device=x.device, or register them as buffers (register_buffer)"
     )
 
 
-def _listed(devices: set[torch.device]) -> str:
+def _listing(devices: set[torch.device]) -> str:
     return ", ".join(sorted(map(str, devices)))
 
 
@@ -82,18 +87,18 @@ TYPES = re.compile(
 def _types(text: str, x: Any, model: nn.Module, _y: Any) -> str | None:
     if not TYPES.search(text):
         return None
-    place = stopped_in(model, x)
-    given = place.given if place else None
-    if place is None or given is None:
+    failed = failed_layer(model, x)
+    x_in = failed.input if failed else None
+    if failed is None or x_in is None:
         return None
-    what = "the rows are" if place.first else f"{_layer(place)} gets"
-    if isinstance(place.layer, nn.Embedding):
-        return f"{what} {_dtype(given)}, an embedding takes whole numbers; convert them with x.long()"
-    weight = next(place.layer.parameters(), None)
-    if weight is None or weight.dtype == given.dtype:
+    subject = "the rows are" if failed.is_first else f"{_layer(failed)} gets"
+    if isinstance(failed.layer, nn.Embedding):
+        return f"{subject} {_dtype(x_in)}, but an embedding takes whole numbers; convert them with x.long()"
+    weight = next(failed.layer.parameters(), None)
+    if weight is None or weight.dtype == x_in.dtype:
         return None
     call = "x.float()" if weight.dtype == torch.float32 else f"x.to({weight.dtype})"
-    return f"{what} {_dtype(given)}, the weights {_dtype(weight)}; convert them with {call}"
+    return f"{subject} {_dtype(x_in)}, the weights {_dtype(weight)}; convert them with {call}"
 
 
 def _dtype(value: Tensor) -> str:
@@ -113,67 +118,67 @@ SIZES = re.compile(
 def _sizes(text: str, x: Any, model: nn.Module, _y: Any) -> str | None:
     if not SIZES.search(text):
         return None
-    place = stopped_in(model, x)
-    if place is None or place.given is None:
+    failed = failed_layer(model, x)
+    if failed is None or failed.input is None:
         return None
     for kinds, explanation in SIZE_OF:
-        if isinstance(place.layer, kinds):
-            return explanation(place, place.given)
+        if isinstance(failed.layer, kinds):
+            return explanation(failed, failed.input)
     return None
 
 
-def _layer(place: Place) -> str:
-    return f"layer {place.name!r} ({type(place.layer).__name__})" if place.name else f"{type(place.layer).__name__}"
+def _layer(failed: FailedLayer) -> str:
+    return f"layer {failed.name!r} ({type(failed.layer).__name__})" if failed.name else f"{type(failed.layer).__name__}"
 
 
-def _features(place: Place, given: Tensor) -> str | None:
-    wanted = int(getattr(place.layer, "in_features", 0) or getattr(place.layer, "input_size", 0))
-    return _numbers(place, "features", wanted, given.shape[-1] if given.ndim else 1)
+def _features(failed: FailedLayer, x: Tensor) -> str | None:
+    expected = int(getattr(failed.layer, "in_features", 0) or getattr(failed.layer, "input_size", 0))
+    return _count_mismatch(failed, "features", expected, x.shape[-1] if x.ndim else 1)
 
 
-def _numbers(place: Place, what: str, wanted: int, found: int) -> str | None:
-    if wanted == found:
+def _count_mismatch(failed: FailedLayer, noun: str, expected: int, actual: int) -> str | None:
+    if expected == actual:
         return None
-    if place.first:
-        return f"the model expects {wanted} {what}, the rows have {found}"
-    return f"{_layer(place)} expects {wanted} {what}, it gets {found} from the layers before it"
+    if failed.is_first:
+        return f"the model expects {expected} {noun}, but the rows have {actual}"
+    return f"{_layer(failed)} expects {expected} {noun}, but gets {actual} from the layers before it"
 
 
-def _channels(place: Place, given: Tensor) -> str | None:
-    layer, sides = place.layer, given.ndim - 2
-    wanted_sides = int(type(layer).__name__[-2]) if type(layer).__name__[-2:-1].isdigit() else sides
-    if sides != wanted_sides:
-        shape = {1: "(channels, length)", 2: "(channels, height, width)"}.get(wanted_sides, "(channels, …)")
-        what = "the rows have" if place.first else f"{_layer(place)} gets"
-        return f"{what} the shape {tuple(given.shape[1:])}, a convolution takes {shape}"
-    said = _numbers(place, "channels", int(layer.in_channels), given.shape[1])  # type: ignore[arg-type]
-    return said or _too_small(place, given)
+def _channels(failed: FailedLayer, x: Tensor) -> str | None:
+    layer, sides = failed.layer, x.ndim - 2
+    expected_sides = int(type(layer).__name__[-2]) if type(layer).__name__[-2:-1].isdigit() else sides
+    if sides != expected_sides:
+        shape = {1: "(channels, length)", 2: "(channels, height, width)"}.get(expected_sides, "(channels, …)")
+        subject = "the rows have" if failed.is_first else f"{_layer(failed)} gets"
+        return f"{subject} the shape {tuple(x.shape[1:])}, but a convolution takes {shape}"
+    mismatch = _count_mismatch(failed, "channels", int(layer.in_channels), x.shape[1])  # type: ignore[arg-type]
+    return mismatch or _too_small(failed, x)
 
 
-def _too_small(place: Place, given: Tensor) -> str:
-    size = "×".join(map(str, given.shape[2:]))
-    what = "the images are" if place.first else f"{_layer(place)} gets"
-    return f"{what} {size}, smaller than its window: use larger images, or fewer layers that make them smaller"
+def _too_small(failed: FailedLayer, x: Tensor) -> str:
+    size = "×".join(map(str, x.shape[2:]))
+    subject = "the images are" if failed.is_first else f"{_layer(failed)} gets images of"
+    return f"{subject} {size}, smaller than the layer's window; use larger images or fewer layers that shrink them"
 
 
-def _norm(place: Place, given: Tensor) -> str | None:
-    return _numbers(place, "features", int(place.layer.num_features), given.shape[1])  # type: ignore[arg-type]
+def _norm(failed: FailedLayer, x: Tensor) -> str | None:
+    return _count_mismatch(failed, "features", int(failed.layer.num_features), x.shape[1])  # type: ignore[arg-type]
 
 
-def _layer_norm(place: Place, given: Tensor) -> str | None:
-    wanted = tuple(place.layer.normalized_shape)  # type: ignore[arg-type]
-    found = tuple(given.shape[-len(wanted) :])
-    what = "the model expects rows" if place.first else f"{_layer(place)} expects an input"
-    return f"{what} that end in the shape {wanted}, they end in {found}"
+def _layer_norm(failed: FailedLayer, x: Tensor) -> str | None:
+    expected = tuple(failed.layer.normalized_shape)  # type: ignore[arg-type]
+    actual = tuple(x.shape[-len(expected) :])
+    subject = "the model expects rows" if failed.is_first else f"{_layer(failed)} expects an input"
+    return f"{subject} whose shape ends in {expected}, but it ends in {actual}"
 
 
-def _codes(place: Place, given: Tensor) -> str | None:
-    known = int(place.layer.num_embeddings)  # type: ignore[arg-type]
-    low, high = int(given.min()), int(given.max())
-    return f"{_layer(place)} knows the codes 0 to {known - 1}, it gets {low} to {high}"
+def _codes(failed: FailedLayer, x: Tensor) -> str | None:
+    count = int(failed.layer.num_embeddings)  # type: ignore[arg-type]
+    low, high = int(x.min()), int(x.max())
+    return f"{_layer(failed)} takes codes from 0 to {count - 1}, but gets {low} to {high}"
 
 
-SIZE_OF: tuple[tuple[Any, Callable[[Place, Tensor], str | None]], ...] = (
+SIZE_OF: tuple[tuple[Any, Callable[[FailedLayer, Tensor], str | None]], ...] = (
     ((nn.Linear, nn.RNNBase), _features),
     (nn.modules.conv._ConvNd, _channels),
     (nn.modules.batchnorm._BatchNorm, _norm),
@@ -190,29 +195,29 @@ def _labels(text: str, _x: Any, _model: nn.Module, y: Any) -> str | None:
     labels = next(tensors_of(y), None)
     if labels is None:
         return None
-    if found := re.search(r"Target (-?\d+) is out of bounds", text):
-        return f"there is a label {found[1]}, the model has fewer outputs; labels count from 0 to the outputs less 1"
+    if match := re.search(r"Target (-?\d+) is out of bounds", text):
+        return f"label {match[1]} is out of range: labels go from 0 to the number of outputs minus 1; add outputs or fix the labels"
     if "expected target dtype to be Long" in text or "expected scalar type Long" in text:
-        return f"the labels are {_dtype(labels)}, cross entropy takes whole numbers; convert them with y.long()"
+        return f"the labels are {_dtype(labels)}, but cross entropy takes whole numbers; convert them with y.long()"
     if "multi-target not supported" in text:
         shape = tuple(labels.shape)
-        return f"the labels of a batch have the shape {shape}, cross entropy takes {shape[:1]}; use y.squeeze(1)"
-    if found := re.search(r"Expected input batch_size \((\d+)\) to match target batch_size \((\d+)\)", text):
-        return f"the model gives {found[1]} rows for {found[2]} labels; it must keep the first dimension as it is"
-    if found := re.search(
+        return f"the labels of a batch have the shape {shape}, but cross entropy takes {shape[:1]}; use y.squeeze(1)"
+    if match := re.search(r"Expected input batch_size \((\d+)\) to match target batch_size \((\d+)\)", text):
+        return f"the model returns {match[1]} rows for {match[2]} labels; it must not change the first dimension"
+    if match := re.search(
         r"Target size \(torch\.Size\((.+?)\)\) must be the same as input size .*Size\((.+?)\)\)", text
     ):
-        return f"the output has the shape {found[2]}, the labels {found[1]}; they must be the same, for example by output.squeeze(1)"
+        return f"the output has the shape {match[2]}, but the labels {match[1]}; give both the same shape, for example with output.squeeze(1)"
     return None
 
 
-# --- where it stopped --------------------------------------------------------------------------------------
+# --- the layer that failed ---------------------------------------------------------------------------------
 
 
-def stopped_in(model: nn.Module, x: Any) -> Place | None:
-    """The innermost layer in which a forward pass of `x` stops; None where it does not."""
+def failed_layer(model: nn.Module, x: Any) -> FailedLayer | None:
+    """The innermost layer in which a forward pass of `x` fails; None if it does not fail."""
     entered: list[tuple[str, nn.Module, Tensor | None]] = []
-    done: list[nn.Module] = []
+    completed: list[nn.Module] = []
     handles = []
     for name, module in model.named_modules():
 
@@ -221,7 +226,7 @@ def stopped_in(model: nn.Module, x: Any) -> Place | None:
 
         def leave(module: nn.Module, _inputs: Any, _output: Any) -> None:
             entered.pop()
-            done.append(module)
+            completed.append(module)
 
         handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:
@@ -230,9 +235,9 @@ def stopped_in(model: nn.Module, x: Any) -> Place | None:
     except Exception:
         if not entered:
             return None
-        name, layer, given = entered[-1]
-        weighed = any(next(module.parameters(recurse=False), None) is not None for module in done)
-        return Place(name, layer, given, first=not weighed)
+        name, layer, x_in = entered[-1]
+        any_weights = any(next(module.parameters(recurse=False), None) is not None for module in completed)
+        return FailedLayer(name, layer, x_in, is_first=not any_weights)
     finally:
         for handle in handles:
             handle.remove()

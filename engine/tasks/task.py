@@ -1,6 +1,7 @@
-"""A model and data of the user's own: what a function in the user's file returns.
+"""A custom task: the user's model and data, returned by a function in the user's file.
 
-`--task PATH.py:FUNCTION` calls the function without arguments and trains the :class:`Task` that it returns.
+`--task PATH.py:FUNCTION` calls the function without arguments and trains the :class:`Task` that it returns. Never imports
+the training loop.
 """
 
 from __future__ import annotations
@@ -19,31 +20,34 @@ from torch.utils.data import Dataset, TensorDataset
 from epochtop.engine.data.dataset import Rows
 
 Examples = tuple[Any, Any] | Dataset[Any]
-"""A pair of rows and labels (tensors or arrays of one length), or a Dataset with `__len__` and `__getitem__`."""
+"""A pair (x, y) of tensors or arrays of equal length, or a Dataset with `__len__` and `__getitem__`."""
 
 Part = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained. Raises TypeError or ValueError, in the user's line, for what cannot be trained.
+    """A model with its data, loss and metrics. Raises TypeError or ValueError if it cannot be trained.
 
-    The model has fresh weights; epochtop moves it and the rows to the device. Numbers of any size become float32, as the
-    weights are. `loss` and each of `metrics` take the model's output and the labels of a batch and return one number,
-    the mean over the batch's rows, as a tensor: without `.item()`, which would stop the device.
+    epochtop moves the model and the rows to the device. Floating-point rows become float32, like the weights. `loss` and
+    each metric take the model's output and the labels of a batch, and return the mean over its rows as a tensor of one
+    number; `.item()` would stop the device.
     """
 
     model: nn.Module
+    """The model, with fresh weights."""
     train: Examples
+    """Training rows."""
     test: Examples | None = None
-    """Rows held out to the end."""
+    """Test rows; None holds none out."""
     validation: Examples | None = None
-    """Rows by which the best weights are judged; the test rows where there are none."""
+    """Validation rows, which choose the best weights; None uses the test rows."""
     loss: Callable[[Any, Any], Tensor] = functional.cross_entropy
+    """Function of (output, labels)."""
     metrics: Mapping[str, Callable[[Any, Any], Tensor]] = field(default_factory=dict)
-    """By name; the first is the headline."""
+    """Functions of (output, labels) by name; the first is the headline metric."""
     classes: Sequence[str] = ()
-    """Names of the classes, by label."""
+    """Names of the classes, in the order of their labels."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
@@ -54,29 +58,29 @@ class Task:
             _check_examples(part, getattr(self, part))
         self._check_metrics()
         if isinstance(self.classes, str) or not all(isinstance(name, str) for name in self.classes):
-            raise TypeError("Task.classes must be a list of the names of the classes")
+            raise TypeError("Task.classes must be a list of class names")
 
     def _check_metrics(self) -> None:
         if not isinstance(self.metrics, Mapping):
-            raise TypeError(f"Task.metrics must be a dict of names and functions, not {_kind(self.metrics)}")
+            raise TypeError(f"Task.metrics must be a dict of functions by name, not {_kind(self.metrics)}")
         for name, metric in self.metrics.items():
             if not (isinstance(name, str) and callable(metric)):
                 raise TypeError(f"Task.metrics must map names to functions of (output, labels); {name!r} does not")
 
     def examples(self, part: Part) -> Rows | Dataset[Any]:
-        """The rows of a part in memory, or the user's Dataset; no rows where the task has none."""
-        given = getattr(self, part)
-        if given is None:
+        """The rows of `part` as arrays, or the user's Dataset; zero rows if the task has no such part."""
+        examples = getattr(self, part)
+        if examples is None:
             return Rows(x=np.empty((0, 1), np.float32), y=np.empty(0, np.float32))
-        if isinstance(given, TensorDataset) and len(given.tensors) == 2:
-            given = given.tensors
-        if isinstance(given, Dataset):
-            return given
-        x, y = given
+        if isinstance(examples, TensorDataset) and len(examples.tensors) == 2:
+            examples = examples.tensors
+        if isinstance(examples, Dataset):
+            return examples
+        x, y = examples
         return Rows(x=_array(x), y=_array(y))
 
     def batch(self, rows: int = 2) -> tuple[Any, Any]:
-        """The first rows of the training part with their labels, as the model and the loss will get them."""
+        """The first training rows with their labels, as the model and the loss receive them."""
         part = self.examples("train")
         if isinstance(part, Rows):
             return torch.from_numpy(np.array(part.x[:rows])), torch.from_numpy(np.array(part.y[:rows]))
@@ -84,7 +88,7 @@ class Task:
 
         first = [part[at] for at in range(min(rows, len(part)))]  # type: ignore[arg-type]
         if not all(isinstance(row, list | tuple) and len(row) == 2 for row in first):
-            raise TypeError(f"Task.train: an item of the Dataset must be a pair (x, y), not {_kind(first[0])}")
+            raise TypeError(f"Task.train: items of the Dataset must be pairs (x, y), not {_kind(first[0])}")
         x, y = default_collate(first)
         return x, y
 
@@ -96,38 +100,42 @@ def _kind(value: object) -> str:
     return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
 
 
-def _check_examples(part: str, given: Any) -> None:
-    if given is None and part != "train":
+def _check_examples(part: str, examples: Any) -> None:
+    if examples is None and part != "train":
         return
     where = f"Task.{part}"
-    if isinstance(given, Dataset):
-        if not hasattr(given, "__len__"):
-            raise TypeError(f"{where}: the Dataset needs __len__, the number of its rows")
-        rows = len(given)
+    if isinstance(examples, Dataset):
+        if not hasattr(examples, "__len__"):
+            raise TypeError(f"{where}: the Dataset has no __len__; define it to return the number of rows")
+        rows = len(examples)
     else:
-        rows = _rows_of_pair(where, given)
+        rows = _rows_of_pair(where, examples)
     if not rows:
         raise ValueError(f"{where} has no rows")
 
 
-def _rows_of_pair(where: str, given: Any) -> int:
-    pair = isinstance(given, list | tuple) and len(given) == 2
-    if not pair or not all(isinstance(part, Tensor | np.ndarray) and part.ndim for part in given):
-        found = f"a {len(given)}-tuple of other things" if isinstance(given, list | tuple) else _kind(given)
-        raise TypeError(f"{where} must be a pair (x, y) of tensors or arrays, or a Dataset, not {found}")
-    x, y = given
+def _rows_of_pair(where: str, examples: Any) -> int:
+    pair = isinstance(examples, list | tuple) and len(examples) == 2
+    if not pair or not all(isinstance(part, Tensor | np.ndarray) and part.ndim for part in examples):
+        actual = (
+            f"a {type(examples).__name__} of {len(examples)} values"
+            if isinstance(examples, list | tuple)
+            else _kind(examples)
+        )
+        raise TypeError(f"{where} must be a pair (x, y) of tensors or arrays, or a Dataset, not {actual}")
+    x, y = examples
     if len(x) != len(y):
-        raise ValueError(f"{where} has {len(x)} rows and {len(y)} labels; it needs a label for each row")
-    for values in given:
+        raise ValueError(f"{where} has {len(x)} rows and {len(y)} labels; every row needs a label")
+    for values in examples:
         if isinstance(values, np.ndarray) and values.dtype.kind not in "biuf":
-            raise TypeError(f"{where} has an array of {values.dtype}; it must have numbers")
+            raise TypeError(f"{where} has an array of {values.dtype}; use numbers")
         if isinstance(values, Tensor) and values.dtype in (torch.bfloat16, torch.complex64, torch.complex128):
             raise TypeError(f"{where} has a tensor of {values.dtype}; use float32")
     return len(x)
 
 
 def _array(values: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """On the host; floats of any size as float32, and unsigned integers that torch does not calculate with as int64."""
+    """The values as an array on the host: floats as float32, unsigned integers that torch cannot compute with as int64."""
     array: npt.NDArray[Any] = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
     if array.dtype.kind == "f":
         return np.ascontiguousarray(array, dtype=np.float32)

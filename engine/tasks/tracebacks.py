@@ -1,4 +1,4 @@
-"""Errors of the user's own code, in one sentence: the line of the user's that caused them, not one of ours."""
+"""Errors in the user's code, as one line that names the user's line and never one of epochtop's. Never imports torch."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 OUTSIDE = (Path(__file__).parents[2], *{Path(sysconfig.get_paths()[name]) for name in ("stdlib", "purelib", "platlib")})
-"""Folders of others' code, even where they lie within the user's."""
+"""Folders of epochtop and of installed packages, which are not the user's code even inside the user's folder."""
 
 
 def explain_user_error(error: BaseException, file: Path) -> str:
-    """`train_me.py, line 12, in forward: x = self.fc(x): RuntimeError: …`, in one line.
+    """An error as one line: `train_me.py, line 12, in forward: x = self.fc(x): RuntimeError: ...`.
 
-    `file` is the user's file; modules beside it and below count as the user's too.
+    `file` is the user's file; modules in its folder and below count as the user's code too.
     """
-    what = one_line(error)
-    where = user_line(error, file)
-    return f"{where}: {what}" if where else f"{file.name}: {what}"
+    message = one_line(error)
+    line = user_line(error, file)
+    return f"{line}: {message}" if line else f"{file.name}: {message}"
 
 
 def user_line(error: BaseException, file: Path) -> str:
-    """The innermost line of the user's that `error` came through: name, number, function, source; empty if none."""
+    """The innermost user line in the traceback of `error`: file, number, function, source; empty if there is none."""
     if isinstance(error, SyntaxError) and error.filename and is_of(Path(error.filename), file):
         return _place(Path(error.filename), file, error.lineno or 0, "", (error.text or "").strip())
     for cause in _causes(error):
@@ -36,14 +36,14 @@ def user_line(error: BaseException, file: Path) -> str:
 
 
 def is_of(path: Path, file: Path) -> bool:
-    """Is `path` the user's `file`, or a module in its folder that is not installed there?"""
+    """Whether `path` is the user's `file`, or a module in its folder that is not an installed package."""
     if path == file:
         return True
     return path.is_relative_to(file.parent) and not any(path.is_relative_to(folder) for folder in OUTSIDE)
 
 
 def one_line(error: BaseException) -> str:
-    """Kind and message of an error."""
+    """Type and message of an error, in one line."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg}"
     text = " ".join(str(error).split())
@@ -52,7 +52,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, then what it was raised from."""
+    """The error, then its causes."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

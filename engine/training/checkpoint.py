@@ -16,7 +16,7 @@ from torch import Tensor
 
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.paths import CHECKPOINTS
-from epochtop.engine.runs.writer import write_whole
+from epochtop.engine.runs.writer import write_atomically
 
 Kind = str
 """`last`, `best`, or `epoch-N` for checkpoints that are kept."""
@@ -41,9 +41,9 @@ def write(run: Path, kind: Kind, step: int, spec: RunSpec, tensors: dict[str, Te
     """Write a checkpoint of tensors on the host. Raises OSError; the previous checkpoint then stays complete."""
     folder = run / CHECKPOINTS
     name = f"{kind}-{step}.safetensors"
-    write_whole(folder / name, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
+    write_atomically(folder / name, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
     info = CheckpointInfo(step=step, spec=spec, file=name, values=values)
-    write_whole(folder / f"{kind}.json", msgspec.json.format(msgspec.json.encode(info)))
+    write_atomically(folder / f"{kind}.json", msgspec.json.format(msgspec.json.encode(info)))
     for old in folder.glob(f"{kind}-*.safetensors"):
         if old.name != name:
             with contextlib.suppress(FileNotFoundError):

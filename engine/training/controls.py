@@ -8,19 +8,8 @@ from __future__ import annotations
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from epochtop.engine.protocol.codes import SETTING_REJECTED
-from epochtop.engine.protocol.events import (
-    AnyCommand,
-    Changed,
-    Pause,
-    Paused,
-    Resume,
-    Resumed,
-    Save,
-    Set,
-    Stop,
-    Warned,
-)
+from epochtop.engine.protocol.commands import AnyCommand, Pause, Resume, Save, Set, Stop
+from epochtop.engine.protocol.events import SETTING_REJECTED, Changed, Paused, Resumed, Warned
 from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.training.clock import Clock

@@ -19,8 +19,8 @@ from epochtop.engine.execution.choice import ExecutorChoice
 from epochtop.engine.execution.executor import Executor
 from epochtop.engine.job import state as job_state
 from epochtop.engine.job.job import Job
-from epochtop.engine.protocol.codes import RATE_LOWERED
-from epochtop.engine.protocol.events import AnyCommand, Finished
+from epochtop.engine.protocol.commands import AnyCommand
+from epochtop.engine.protocol.events import RATE_LOWERED, Finished
 from epochtop.engine.step.window import LossWindow, Reading
 from epochtop.engine.training.clock import Clock
 from epochtop.engine.training.controls import Controls

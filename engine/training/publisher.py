@@ -13,8 +13,7 @@ from torch import Tensor
 
 from epochtop.engine.job.decision_boundary import MapLabel
 from epochtop.engine.job.job import Job
-from epochtop.engine.protocol.codes import LOSS_DIFFERS
-from epochtop.engine.protocol.events import Evaluated, Losses, Mapped, Warned
+from epochtop.engine.protocol.events import LOSS_DIFFERS, Evaluated, Losses, Mapped, Warned
 from epochtop.engine.step.window import LossWindow, Reading
 from epochtop.engine.training.evaluations import Evaluation, Evaluations
 from epochtop.engine.training.lr_finder import RangeTest

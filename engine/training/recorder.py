@@ -18,8 +18,8 @@ from typing import Any
 
 from torch import Tensor
 
-from epochtop.engine.protocol.codes import CHECKPOINT_DELAYED, CHECKPOINT_FAILED
-from epochtop.engine.protocol.events import AnyCommand, AnyEvent, Saved, Warned, encode
+from epochtop.engine.protocol.commands import AnyCommand
+from epochtop.engine.protocol.events import CHECKPOINT_DELAYED, CHECKPOINT_FAILED, AnyEvent, Saved, Warned, encode
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import EVENTS
 from epochtop.engine.runs.writer import Inbox

@@ -17,7 +17,7 @@ from epochtop.engine.job.job import Job
 from epochtop.engine.job.state import Values
 from epochtop.engine.protocol.events import Changed
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.index import check_can_go_on
+from epochtop.engine.runs.index import check_can_resume
 from epochtop.engine.runs.reader import read_record
 from epochtop.engine.training import checkpoint, history
 
@@ -103,7 +103,7 @@ class RecordedRun:
 
 def resumable_run(run: Path) -> RecordedRun:
     """The record of an interrupted run. Raises Invalid if it is complete or cannot continue."""
-    check_can_go_on(run)
+    check_can_resume(run)
     return recorded_run(run)
 
 

@@ -18,8 +18,9 @@ from epochtop.engine.execution.c import graph
 from epochtop.engine.job import state
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.prepare import prepare_job
-from epochtop.engine.protocol.events import Losses, Paused, Resume, Resumed, Set, Stop
-from epochtop.engine.protocol.events import Pause as PauseNow
+from epochtop.engine.protocol.commands import Pause as PauseNow
+from epochtop.engine.protocol.commands import Resume, Set, Stop
+from epochtop.engine.protocol.events import Losses, Paused, Resumed
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step import batches, evaluation, step, torch_rules, update_rules, window
 from epochtop.engine.step.window import SLOTS, LossWindow

@@ -23,7 +23,8 @@ from typing import Any
 
 import psutil
 
-from epochtop.engine.protocol.events import Changed, Losses, Set
+from epochtop.engine.protocol.commands import Set
+from epochtop.engine.protocol.events import Changed, Losses
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import Follower
 from tests.bench.app import app, seen, until

@@ -18,7 +18,7 @@ from tests.support.fakes.published import idx, python2_pickle, write_batches, wr
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The three places where a copy may lie, all empty; nothing can be fetched."""
+    """The three places for local copies, all empty; nothing can be downloaded."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a local copy needs no network")
@@ -154,7 +154,7 @@ def test_batches_are_read(tmp_path: Path, folder: str) -> None:
     assert raw.x.flags.writeable
 
 
-def test_batches_written_again_by_python_3_are_read(tmp_path: Path) -> None:
+def test_batches_pickled_by_python_3_are_read(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "cifar-10-batches-py"
     pixels, labels = write_batches(folder)
     for protocol in (3, 4):

@@ -104,7 +104,7 @@ def test_a_palette_with_transparent_colors(pets: Path) -> None:
     assert read(pets).x[3, :, 0, 0].tolist() == [40, 50, 60]
 
 
-def test_other_sizes_are_scaled_to_the_first_and_it_is_said(pets: Path) -> None:
+def test_other_sizes_are_resized_to_the_first_with_a_note(pets: Path) -> None:
     save(pets / "dog" / "large.png", (9, 9, 9), size=(40, 60))
     raw = read(pets)
     assert raw.x.shape == (4, 3, 3, 4)
@@ -112,7 +112,7 @@ def test_other_sizes_are_scaled_to_the_first_and_it_is_said(pets: Path) -> None:
     assert raw.notes == ("1 of 4 images had another size and were resized to 4×3, the size of cat/a.PNG",)
 
 
-def test_a_photo_is_turned_as_the_camera_was_held(tmp_path: Path) -> None:
+def test_a_photo_is_rotated_as_its_exif_data_says(tmp_path: Path) -> None:
     pixels = np.zeros((8, 16), dtype=np.uint8)
     pixels[:, :8] = 255
     turned = Image.Exif()
@@ -161,12 +161,12 @@ def test_images_too_large_for_the_memory_are_refused_before_they_are_read(
     assert len(read(pets).x) == 3
 
 
-def test_without_pillow_the_command_that_installs_it_is_said(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pillow_the_error_names_the_install_command(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     assert "pip install 'epochtop[images]'" in refused(pets)
 
 
-def test_progress_is_said(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_images, "PROGRESS_S", 0.0)
     lines: list[str] = []
     read_images(RunSpec(dataset=f"images:{pets}", model="cnn"), lines.append)

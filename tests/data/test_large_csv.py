@@ -1,4 +1,4 @@
-"""A large CSV file is read in blocks, by several processes, to what the explaining parser reads, in little memory."""
+"""Large CSV files: blocks and processes read the same values as the row-by-row parser, with little memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LABELS = {
 @pytest.mark.parametrize("place", [0, 2, 4])
 @pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize("parts", [1, 3])
-def test_blocks_read_what_the_explaining_parser_reads(
+def test_both_csv_readers_read_the_same_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int, labels: str, place: int, delimiter: str, ending: str
 ) -> None:
     x = np.random.default_rng(1).standard_normal((400, 4)) * 10.0 ** np.arange(-3, 5, 2)
@@ -63,7 +63,7 @@ ODD = {
 
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_large_file_is_read_as_a_small_one(
+def test_a_large_file_that_is_not_plain_is_read_like_a_small_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, parts: int
 ) -> None:
     file = tmp_path / "table.csv"
@@ -79,7 +79,7 @@ def test_an_odd_large_file_is_read_as_a_small_one(
 @pytest.mark.parametrize(
     "text", ["1,2,3\n4,5\n", "1;5,2,x\n1,2,y\n", "1,,x\n2,3,y\n", "1,inf,x\n2,3,y\n", "1,a,x\n2,3,y\n"]
 )
-def test_a_bad_large_file_is_explained_as_a_small_one(
+def test_errors_in_large_files_are_those_of_small_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     file = tmp_path / "table.csv"

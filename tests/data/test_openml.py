@@ -41,7 +41,7 @@ Serve = Callable[..., Server]
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    """Makes a `Server` and puts it in the place of the network; nobody waits between two attempts."""
+    """Creates a `Server` that replaces the network, without waiting between attempts."""
 
     def put(*datasets: Dataset, **options: bool) -> Server:
         server = Server(datasets, **options)
@@ -86,7 +86,7 @@ def test_a_table_by_name_or_number(serve: Serve, dataset: str) -> None:
     assert raw.notes == ("flowers, version 1, from https://www.openml.org/d/61",)
 
 
-def test_what_was_fetched_once_needs_no_network_again(serve: Serve) -> None:
+def test_a_cached_dataset_needs_no_network(serve: Serve) -> None:
     server = serve(FLOWERS)
     first, asked = read("openml:flowers"), len(server.asked)
     server.online = False
@@ -126,7 +126,7 @@ def test_categories_are_classes_however_many_they_are(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("note", ["real", "string"])
-def test_every_column_that_is_no_number_is_named(serve: Serve, note: str) -> None:
+def test_every_column_that_is_not_numeric_is_named(serve: Serve, note: str) -> None:
     columns = (("age", "real"), ("job", "{clerk,cook}"), ("note", note), ("town", "{york,bath}"), ("class", "{a,b}"))
     serve(Dataset("people", columns, ("1,cook,5,york,a", "2,clerk,6,bath,b")))
     error = refused("openml:people")
@@ -203,7 +203,7 @@ def test_pixels_that_are_no_bytes_stay_a_table(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("short", "classes"), [("mnist", tuple("0123456789")), ("fashion_mnist", CLOTHES), ("cifar10", THINGS)]
 )
-def test_a_short_name_is_fetched_where_there_is_no_local_copy(
+def test_a_dataset_with_a_short_name_is_downloaded_without_a_local_copy(
     serve: Serve, short: str, classes: tuple[str, ...]
 ) -> None:
     known = NAMED[short]
@@ -307,7 +307,7 @@ def test_a_cache_that_cannot_be_written(serve: Serve, tmp_path: Path, monkeypatc
     assert "EPOCHTOP_CACHE" in message
 
 
-def test_progress_is_said_by_the_thread_that_asked(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_in_the_calling_thread(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openml, "PROGRESS_S", 0.01)
     told = threading.Event()
     server = serve(FLOWERS)

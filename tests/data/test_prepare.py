@@ -87,7 +87,7 @@ def test_columns_that_a_model_needs_are_asked_for_by_name() -> None:
 
 
 @pytest.mark.parametrize("dataset", [*BUNCHES, "sums"])
-def test_validation_rows_are_drawn_in_equal_shares_and_leave_the_test_rows_alone(dataset: str) -> None:
+def test_validation_rows_are_stratified_and_leave_the_test_rows_alone(dataset: str) -> None:
     whole = load(RunSpec(dataset=dataset, scaling="none"))
     made = load(RunSpec(dataset=dataset, scaling="none", validation_fraction=0.25))
     assert made.test.x.tobytes() == whole.test.x.tobytes()
@@ -130,7 +130,7 @@ def test_a_class_of_one_row_keeps_the_validation_split_from_being_stratified() -
 
 
 @pytest.mark.parametrize("rows", [10, 40, 60])
-def test_test_rows_of_its_own_are_respected(rows: int) -> None:
+def test_fixed_test_rows_are_used(rows: int) -> None:
     own = (np.full((rows, 2), 3.0), np.zeros(rows, np.int64))
     raw = _table([0, 1] * 10, ("u", "v"), test=own)
     made = prepare_dataset(raw, RunSpec(scaling="none"))
@@ -176,7 +176,7 @@ def test_images_stay_bytes_and_their_channels_are_measured() -> None:
 
 
 @pytest.mark.parametrize("dataset", ["breast_cancer", "sums", "wine"])
-def test_classes_weigh_the_inverse_of_their_frequency(dataset: str) -> None:
+def test_class_weights_are_inverse_frequencies(dataset: str) -> None:
     made = load(RunSpec(dataset=dataset, class_weights=True))
     classes = np.unique(made.train.y)
     expected = compute_class_weight("balanced", classes=classes, y=made.train.y)
@@ -184,7 +184,7 @@ def test_classes_weigh_the_inverse_of_their_frequency(dataset: str) -> None:
     assert load(RunSpec(dataset=dataset)).class_weights == ()
 
 
-def test_a_class_without_a_training_row_is_told() -> None:
+def test_a_class_without_training_rows_is_noted() -> None:
     raw = _table([0, 0, 1, 0, 0, 1], ("u", "v", "w"))
     made = prepare_dataset(raw, RunSpec(test_fraction=0, class_weights=True))
     assert made.class_weights == pytest.approx((0.75, 1.5, 1.0))

@@ -23,7 +23,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
 def quiet(_: str) -> None:
-    """Nobody listens."""
+    """Ignore progress."""
 
 
 def refused(path: Path, **fields: Any) -> Invalid:
@@ -50,7 +50,7 @@ def test_all_columns_of_text_are_named_at_once(tmp_path: Path) -> None:
     assert "row 3: 2 columns hold text: 'b' ('two'), 'c' ('four')" in refused(file, target="kind").message
 
 
-def test_columns_that_are_wanted_are_read_whatever_the_others_hold(tmp_path: Path) -> None:
+def test_selected_columns_are_read_whatever_the_others_hold(tmp_path: Path) -> None:
     file = tmp_path / "table.csv"
     file.write_text(WORDS)
     assert read_columns(file, ["b", "a"]).tolist() == [[2, 1], [3, 2], [5, 3]]

@@ -1,4 +1,4 @@
-"""Text files become windows of characters; what cannot be used is said in one line."""
+"""Text files become windows of characters; errors are one line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_small_text_by_hand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("context", [2, 5, 16])
-def test_windows_put_together_are_the_text(tmp_path: Path, context: int) -> None:
+def test_joined_windows_are_the_text(tmp_path: Path, context: int) -> None:
     raw = read_text(spec_of(tmp_path, SONG, context))
     assert raw.test is not None
     cut = len(SONG) - len(SONG) // 5
@@ -42,7 +42,7 @@ def test_windows_put_together_are_the_text(tmp_path: Path, context: int) -> None
         assert x.shape == y.shape == (len(seen) // context, context)
 
 
-def test_without_a_test_share_every_row_is_trained_on(tmp_path: Path) -> None:
+def test_without_a_test_fraction_every_row_is_trained_on(tmp_path: Path) -> None:
     raw = read_text(spec_of(tmp_path, SONG, test_fraction=0.0))
     assert raw.test is None
     assert raw.x.size == (len(SONG) - 1) // 4 * 4
@@ -71,9 +71,7 @@ def test_a_byte_that_is_not_utf8_is_named_with_its_line(tmp_path: Path, mark: by
 
 
 @pytest.mark.parametrize(("context", "fraction"), [(2, 0.2), (64, 0.2), (7, 0.5), (10, 0.9), (5, 0.0), (3, 0.07)])
-def test_the_length_that_is_asked_for_suffices_and_one_less_does_not(
-    tmp_path: Path, context: int, fraction: float
-) -> None:
+def test_the_required_length_suffices_and_one_less_does_not(tmp_path: Path, context: int, fraction: float) -> None:
     with pytest.raises(Invalid) as caught:
         read_text(spec_of(tmp_path, "ab", context, fraction))
     assert "has 2 characters" in caught.value.message

@@ -21,21 +21,19 @@ from epochtop.engine.distributed.leader import Pace
 from epochtop.engine.job.plan import describe
 from epochtop.engine.job.workload import load_workload
 from epochtop.engine.process.torchrun import Launch, launch_in, read_flags, spec_of
+from epochtop.engine.protocol.commands import Pause, Resume, Set
+from epochtop.engine.protocol.commands import Save as SaveNow
 from epochtop.engine.protocol.events import (
     Changed,
     Continued,
     Failed,
     Finished,
-    Pause,
     Paused,
-    Resume,
     Resumed,
     Saved,
-    Set,
     Started,
     Warned,
 )
-from epochtop.engine.protocol.events import Save as SaveNow
 from epochtop.engine.protocol.fields import spec_from
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import Invalid, RunSpec

@@ -29,19 +29,19 @@ def with_driver(cuda: str, driver: str = "550.54.14", **gpu: Any) -> Any:
     return a_machine((card,), driver_version=Fact(driver), cuda_version=Fact(cuda))
 
 
-def test_what_fits_is_not_complained_of() -> None:
+def test_matching_software_has_no_findings() -> None:
     assert software_fit(told(), with_driver("12.4")) == []  # a 12.8 runs on any driver for CUDA 12
     assert software_fit(told(), with_driver("13.0")) == []
     assert software_fit(told(cuda_version=None, devices=(CPU,)), a_machine()) == []
 
 
-def test_a_torch_for_the_cpu_beside_a_gpu() -> None:
+def test_a_cpu_torch_on_a_machine_with_a_gpu() -> None:
     (found,) = software_fit(told(torch_version="2.13.0+cpu", cuda_version=None, devices=(CPU,)), with_driver("13.0"))
     assert found.text == "torch 2.13.0+cpu is built without CUDA and cannot use the GPU"
     assert found.command == "/env/bin/python -m pip install --force-reinstall torch"
 
 
-def test_a_torch_for_the_cpu_beside_a_driver_for_cuda_12_needs_a_torch_for_cuda_12() -> None:
+def test_a_cpu_torch_with_a_driver_for_cuda_12_needs_a_torch_for_cuda_12() -> None:
     (found,) = software_fit(told(cuda_version=None, devices=(CPU,)), with_driver("12.4"))
     assert found.command == "/env/bin/python -m pip install --force-reinstall 'torch==2.9.*'"
 
@@ -71,7 +71,7 @@ def test_gpus_that_the_environment_hides() -> None:
     assert found.command == "unset CUDA_VISIBLE_DEVICES"
 
 
-def test_a_gpu_that_torch_does_not_find_says_so_in_torchs_words() -> None:
+def test_a_gpu_that_torch_does_not_find_is_explained_with_torchs_message() -> None:
     (found,) = software_fit(told(devices=(CPU,), cuda_reason="CUDA unknown error"), with_driver("12.8"))
     assert found.text == "the driver finds a GPU, but torch does not: CUDA unknown error"
 

@@ -174,7 +174,7 @@ def test_instructions_are_part_of_the_meaning(tmp_path: Path) -> None:
 # --- containers -------------------------------------------------------------------------------------------
 
 
-def test_containers_are_told_by_their_marks(tmp_path: Path) -> None:
+def test_containers_are_recognized_by_their_marks(tmp_path: Path) -> None:
     roots = unpack("xeon-docker-cgroup-v1", tmp_path)
     assert container(roots, tmp_path) == "docker"
     assert container(unpack("wsl-ryzen", tmp_path / "wsl"), tmp_path / "wsl") == ""
@@ -217,7 +217,7 @@ def identified(roots: Roots, root: Path, monkeypatch: pytest.MonkeyPatch) -> tup
     return found.no_gpu_reason, [other.vendor for other in found.other_gpus]
 
 
-def test_what_is_on_the_bus_tells_what_can_be_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pci_bus_decides_which_remedy_is_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = unpack("alder-lake-hybrid", tmp_path / "a")
     assert identified(plain, tmp_path / "a", monkeypatch) == ("no NVIDIA driver found", [])
     device(plain, "0000:00:1f.0", "0x8086", "0x060100")  # no display

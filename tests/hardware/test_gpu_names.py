@@ -67,7 +67,7 @@ def test_the_meaning_of_a_laptops_card() -> None:
     )
 
 
-def test_what_memory_suffices_for_is_computed() -> None:
+def test_jobs_that_fit_into_memory_are_computed() -> None:
     # 6,738,415,616 parameters: 2 bytes each to run, 4 + 4 + 8 each to train with Adam in float32
     assert "it can run a 7 B model in 16 bit (13 GiB) but not train it (100 GiB)" in gpu_meaning(
         a_card("NVIDIA A10", 22)
@@ -83,13 +83,13 @@ def test_data_center_cards_name_their_market() -> None:
     )
 
 
-def test_cards_without_tensor_cores_say_so() -> None:
+def test_cards_without_tensor_cores_are_described_so() -> None:
     assert "no tensor cores" in gpu_meaning(a_card("NVIDIA GeForce GTX 1660", 6, compute_capability=Fact("7.5")))
     assert "no tensor cores" in gpu_meaning(a_card("NVIDIA GeForce GTX 1080", 8, compute_capability=Fact("6.1")))
     assert "no tensor" not in gpu_meaning(a_card("NVIDIA GeForce RTX 2060", 6, compute_capability=Fact("7.5")))
 
 
-def test_an_unknown_card_keeps_what_the_driver_tells() -> None:
+def test_an_unknown_card_keeps_the_facts_from_the_driver() -> None:
     card = a_card("NVIDIA H300", 200, architecture=Fact("Rubin"), compute_capability=Fact("13.0"))
     assert gpu_meaning(card).startswith("H300: Rubin, name not in the table, 200 GiB: ")
     card = a_card("NVIDIA H300", 200, architecture=Fact(reason="too old"), compute_capability=Fact("13.0"))

@@ -1,4 +1,4 @@
-"""A driver that does not return: its figures grow old, everything else goes on, and a process ends when it wants to."""
+"""A driver that never returns: its values grow old, everything else works, and the process can exit."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ print(json.dumps({{
 
 
 @pytest.mark.parametrize("function", ["nvmlDeviceGetUtilizationRates", "nvmlDeviceGetPcieThroughput"])
-def test_figures_of_a_driver_that_hangs_keep_their_values_and_say_how_old_they_are(
-    library: Path, function: str
-) -> None:
+def test_values_of_a_driver_that_hangs_stay_and_have_an_age(library: Path, function: str) -> None:
     answer = json.loads(fake_nvml.run(library, _HANG_LATER.format(function=function)))
     assert answer["gpus"] == [2, 2, True]
     first, old, older, well = answer["ages"]
@@ -57,13 +55,13 @@ print(json.dumps([silent, len(found.gpus), sampler.sample(patience_s=60).gpu_cou
 """
 
 
-def test_a_driver_that_is_silent_from_the_start_is_a_reason_and_is_found_when_it_speaks(library: Path) -> None:
+def test_a_driver_that_does_not_answer_gives_a_reason_and_is_used_once_it_answers(library: Path) -> None:
     silent, found, count = json.loads(fake_nvml.run(library, _HANG_AT_ONCE))
     assert silent == ["the NVIDIA driver does not answer", True, 0, 0]
     assert (found, count) == (2, 2)
 
 
-def test_the_command_answers_beside_a_driver_that_hangs(library: Path) -> None:
+def test_the_command_answers_while_the_driver_hangs(library: Path) -> None:
     """And the process ends, though a thread of it never will."""
     code = "from epochtop.tui.cli import hardware as t; t.PATIENCE_S = 0.2; raise SystemExit(t.print_hardware(True))"
     text = fake_nvml.run(library, code, FAKE_NVML_HANG="nvmlDeviceGetName")

@@ -1,4 +1,4 @@
-"""What the machine is said to be, on machines as their kernels describe them."""
+"""The identification of recorded machines, from the files of their kernels."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_unlimited_value_of_cgroup_v1_is_no_limit(tmp_path: Path) -> None:
     assert machine.usable_cpus_reason != "cgroup"
 
 
-def test_a_host_with_less_left_than_the_group_decides(tmp_path: Path) -> None:
+def test_the_host_decides_if_it_has_less_memory_left_than_the_group(tmp_path: Path) -> None:
     roots = unpack("epyc-masked-cgroup-v2", tmp_path)
     rewrite(roots.proc / "meminfo", "MemAvailable:   31457280", "MemAvailable:   1048576")
     assert available_memory_bytes(roots) == 1 * GIB
@@ -133,20 +133,20 @@ def test_a_host_with_less_left_than_the_group_decides(tmp_path: Path) -> None:
 # --- processors -------------------------------------------------------------------------------------------
 
 
-def test_a_masked_epyc_is_told_by_family_and_model(tmp_path: Path) -> None:
+def test_a_masked_epyc_is_identified_by_family_and_model(tmp_path: Path) -> None:
     cpu = identify_cpu(unpack("epyc-masked-cgroup-v2", tmp_path))
     assert (cpu.model.value, cpu.vendor.value) == ("AMD EPYC", "AMD")
     assert cpu.microarchitecture.value == "Zen 4"  # its visible features alone say Zen 3
     assert (cpu.cores.value, cpu.threads) == (4, 8)
 
 
-def test_an_unknown_model_is_told_by_its_features(tmp_path: Path) -> None:
+def test_an_unknown_model_is_identified_by_its_features(tmp_path: Path) -> None:
     roots = unpack("epyc-masked-cgroup-v2", tmp_path)
     rewrite(roots.proc / "cpuinfo", "model\t\t: 17", "model\t\t: 250")
     assert identify_cpu(roots).microarchitecture.value == "Zen 3"
 
 
-def test_a_vendor_that_nobody_knows_leaves_the_architecture_unknown(tmp_path: Path) -> None:
+def test_an_unknown_vendor_leaves_the_architecture_unknown(tmp_path: Path) -> None:
     roots = unpack("epyc-masked-cgroup-v2", tmp_path)
     rewrite(roots.proc / "cpuinfo", "AuthenticAMD", "SomeoneElse!")
     cpu = identify_cpu(roots)
@@ -162,14 +162,14 @@ def test_a_hybrid_processor_has_cores_of_two_kinds(tmp_path: Path) -> None:
     assert (cpu.cores.value, cpu.threads) == (16, 24)
 
 
-def test_arm_without_a_model_name_is_told_by_implementer_and_part(tmp_path: Path) -> None:
+def test_arm_without_a_model_name_is_identified_by_implementer_and_part(tmp_path: Path) -> None:
     cpu = identify_cpu(unpack("aarch64-nameless", tmp_path))
     assert (cpu.model.value, cpu.vendor.value) == ("Arm Neoverse N1", "Arm")
     assert (cpu.cores.value, cpu.threads) == (4, 4)
     assert cpu.performance_cores is None
 
 
-def test_an_arm_part_that_nobody_knows_is_shown_by_number(tmp_path: Path) -> None:
+def test_an_unknown_arm_part_is_shown_by_number(tmp_path: Path) -> None:
     roots = unpack("aarch64-nameless", tmp_path)
     rewrite(roots.proc / "cpuinfo", "0xd0c", "0xfff")
     cpu = identify_cpu(roots)
@@ -227,7 +227,7 @@ def test_why_fewer_cpus_are_usable(tmp_path: Path, affinity: Callable[[int], Non
 
 
 def stat(*cpus: tuple[int, int]) -> str:
-    """/proc/stat of CPUs with so many busy and idle ticks."""
+    """/proc/stat of CPUs with these busy and idle ticks."""
     return "cpu  1 2 3 4\n" + "".join(f"cpu{n} {busy} 0 0 {idle} 0 0 0 0 0 0\n" for n, (busy, idle) in enumerate(cpus))
 
 
@@ -277,7 +277,7 @@ def test_a_cpu_that_goes_offline_drops_out(tmp_path: Path, affinity: Callable[[i
     assert [core.cpu for core in sampler.sample().core_percents] == [0]
 
 
-def test_memory_used_is_what_of_the_usable_is_not_available(tmp_path: Path) -> None:
+def test_used_memory_is_usable_minus_available_memory(tmp_path: Path) -> None:
     sample = Sampler(unpack("epyc-masked-cgroup-v2", tmp_path)).sample()
     assert (sample.memory_used_bytes, sample.memory_usable_bytes) == (2 * GIB, 8 * GIB)
 

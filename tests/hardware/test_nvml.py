@@ -1,4 +1,4 @@
-"""What a driver is said to tell: the real pynvml against a fake library, and `epochtop hardware`."""
+"""What is shown of a driver's answers: the real pynvml with a fake library, and `epochtop hardware`."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_lost_card_leaves_the_others_alone(library: Path) -> None:
     assert well["utilization_percent"]["value"] == 97
 
 
-def test_a_card_lost_later_loses_its_figures_only(library: Path) -> None:
+def test_a_card_lost_later_loses_only_its_own_values(library: Path) -> None:
     failing = " ".join(f"nvmlDeviceGet{what}:0:{LOST}" for what in ("UtilizationRates", "PowerUsage", "Temperature"))
     machine, sample = fake_nvml.ask(library, FAKE_NVML_FAIL=failing)
     assert machine["gpus"][0]["name"]["value"] == "NVIDIA Fake 0"
@@ -97,7 +97,7 @@ def test_each_field_can_be_missing_alone(library: Path) -> None:
     assert machine["cuda_version"]["value"] == "12.4"
 
 
-def test_what_is_not_supported_is_not_asked_again_on_that_card(library: Path, tmp_path: Path) -> None:
+def test_an_unsupported_query_is_not_repeated_on_that_card(library: Path, tmp_path: Path) -> None:
     log = tmp_path / "calls"
     fail = f"nvmlDeviceGetPowerUsage:0:{NOT_SUPPORTED} nvmlDeviceGetTemperature:0:{UNKNOWN}"
     fake_nvml.ask(library, FAKE_NVML_FAIL=fail, FAKE_NVML_LOG=str(log))
@@ -118,7 +118,7 @@ def test_utilization_of_a_mig_card_is_unknown_and_not_zero(library: Path) -> Non
     "environment",
     [{"FAKE_NVML_UNIFIED": "0"}, {"FAKE_NVML_FAIL": f"nvmlDeviceGetMemoryInfo_v2:0:{NOT_SUPPORTED}"}],
 )
-def test_a_card_without_memory_of_its_own_shares_the_systems(library: Path, environment: dict[str, str]) -> None:
+def test_a_card_without_dedicated_memory_shares_the_systems(library: Path, environment: dict[str, str]) -> None:
     machine, sample = fake_nvml.ask(library, **environment)
     shared = {"value": None, "reason": "shares the system's memory"}
     assert machine["gpus"][0]["memory_bytes"] == shared
@@ -168,7 +168,7 @@ def test_json_gives_every_unknown_a_reason_and_every_figure_a_unit(library: Path
         assert "unit" in figure or figure["value"] is None or isinstance(figure["value"], str | bool | list), path
 
 
-def test_text_says_why_a_figure_is_missing(library: Path) -> None:
+def test_text_gives_the_reason_for_an_unknown_value(library: Path) -> None:
     text = fake_nvml.run(library, _PRINT.format(as_json=False), FAKE_NVML_MIG="0")
     assert "NVIDIA Fake MIG 3g.40gb, 40.0 GiB, 60 multiprocessors, MIG-00000016" in text
     assert "Unknown       utilization, sm, tensor, dram: MIG is on" in text

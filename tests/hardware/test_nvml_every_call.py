@@ -66,7 +66,7 @@ CALLS: dict[str, tuple[str, ...]] = {
 """Each function of the driver, and the facts that cannot be had without it."""
 
 WITHOUT_CARD = {"nvmlGpmSampleAlloc", "nvmlGpmMetricsGet", "nvmlGpmSampleFree", "nvmlShutdown"}
-"""Functions that are not told which card they are for: when they fail, all cards miss something."""
+"""Functions without a card as an argument: their failure affects all cards."""
 
 OWN_REASONS = {
     ("nvmlDeviceGetMemoryInfo_v2", 3): "shares the system's memory",
@@ -75,7 +75,7 @@ OWN_REASONS = {
     ("nvmlDeviceGetMigMode", 4): "whether MIG is on is unknown: no permission",
     ("nvmlDeviceGetMigMode", 999): "whether MIG is on is unknown: NVML: Unknown Error",
 }
-"""Where more can be said than what the driver said."""
+"""Reasons that explain more than the driver's answer."""
 
 HARMLESS = {
     ("nvmlDeviceGetMigMode", 3),  # a card that cannot be split is not split
@@ -112,7 +112,7 @@ def rule(function: str, code: int) -> str:
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    """What four cards are said to be, by the rule under which the driver failed; the second one fails."""
+    """The description of four cards of which the second one fails, by the rule of the failure."""
     library = fake_nvml.build(tmp_path_factory.mktemp("nvml"))
     rules = ["", *(rule(function, code) for function in CALLS for code in ERRORS)]
     text = fake_nvml.run(library, _ASK_ALL, stdin=json.dumps(rules), FAKE_NVML_COUNT="4", FAKE_NVML_PID="1")
@@ -120,7 +120,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     return found
 
 
-def test_without_a_failure_every_figure_is_known(answers: dict[str, list[dict[str, Any]]]) -> None:
+def test_without_a_failure_every_value_is_known(answers: dict[str, list[dict[str, Any]]]) -> None:
     gpu = answers[""][1]
     unknown = {name for name, fact in gpu.items() if isinstance(fact, dict) and "reason" in fact and fact["reason"]}
     assert unknown == {"memory_type", "mig_devices", "cuda_index"}  # NVML has no question; not split; the environment's
@@ -180,14 +180,14 @@ def test_a_driver_that_cannot_be_asked_at_all(library: Path, function: str, code
         ("nvmlSystemGetCudaDriverVersion", "cuda_version"),
     ],
 )
-def test_a_version_that_cannot_be_had(library: Path, function: str, field: str, code: int) -> None:
+def test_a_version_that_is_unknown(library: Path, function: str, field: str, code: int) -> None:
     machine, _ = fake_nvml.ask(library, FAKE_NVML_FAIL=f"{function}:*:{code}")
     assert machine[field] == {"value": None, "reason": ERRORS[code]}
     assert len(machine["gpus"]) == 2
 
 
 @pytest.mark.parametrize("code", ERRORS)
-def test_a_card_without_a_handle_misses_everything_and_nobody_else_does(library: Path, code: int) -> None:
+def test_a_card_without_a_handle_is_unknown_and_other_cards_are_not(library: Path, code: int) -> None:
     machine, sample = fake_nvml.ask(
         library, FAKE_NVML_COUNT="4", FAKE_NVML_FAIL=f"nvmlDeviceGetHandleByIndex_v2:2:{code}"
     )
@@ -236,7 +236,7 @@ def test_a_slice_without_attributes_keeps_its_name(library: Path, code: int) -> 
 # --- GPM --------------------------------------------------------------------------------------------------
 
 
-def test_a_card_before_hopper_says_that_real_use_cannot_be_told(library: Path) -> None:
+def test_a_card_before_hopper_gives_a_reason_for_its_unknown_real_use(library: Path) -> None:
     _, sample = fake_nvml.ask(library, FAKE_NVML_NO_GPM="1")
     assert sample["gpus"][0]["sm_percent"] == {"value": None, "reason": "needs a Hopper or later GPU"}
     assert sample["gpus"][0]["utilization_percent"]["value"] == 97

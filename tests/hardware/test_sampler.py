@@ -47,7 +47,7 @@ def test_the_engines_share_is_of_the_time_between_samples(tmp_path: Path) -> Non
     assert second.memory_bytes.value == 1024 * PAGE
 
 
-def test_another_engine_begins_anew_and_a_gone_one_says_so(tmp_path: Path) -> None:
+def test_another_engine_starts_from_zero_and_a_missing_one_has_a_reason(tmp_path: Path) -> None:
     roots = unpack("wsl-ryzen", tmp_path)
     sampler = Sampler(roots)
     for pid in (77, 78):

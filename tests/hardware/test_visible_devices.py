@@ -20,7 +20,7 @@ def test_equal_cards_keep_the_order_of_the_bus() -> None:
     assert numbers(SAME) == [0, 1, 2]
 
 
-def test_different_cards_are_ordered_by_speed_which_only_cuda_knows() -> None:
+def test_different_cards_are_ordered_by_speed_which_only_cuda_can_tell() -> None:
     facts = cuda_indices(UUIDS, MIXED, {})
     assert [fact.reason for fact in facts] == [BY_SPEED] * 3
     assert numbers(MIXED, **ORDERED) == [0, 1, 2]
@@ -46,11 +46,11 @@ def test_a_single_card_is_number_0() -> None:
         ("GPU-a,GPU-cc33", [None, None, None]),  # GPU-a begins two of them
     ],
 )
-def test_what_is_listed_is_visible_in_the_order_of_the_list(visible: str, expected: list[int | None]) -> None:
+def test_listed_cards_are_visible_in_the_order_of_the_list(visible: str, expected: list[int | None]) -> None:
     assert numbers(SAME, visible) == expected
 
 
-def test_the_hidden_are_said_to_be_hidden() -> None:
+def test_hidden_cards_have_that_reason() -> None:
     assert cuda_indices(UUIDS, SAME, {"CUDA_VISIBLE_DEVICES": "1"})[0].reason == HIDDEN
 
 

@@ -20,7 +20,7 @@ def same(model: nn.Module, expected: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
-def test_fresh_weights_are_those_of_a_plain_sequential(checkpointed: bool) -> None:
+def test_initial_weights_are_those_of_a_plain_sequential(checkpointed: bool) -> None:
     torch.manual_seed(7)
     expected = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 6), nn.ReLU(), nn.Linear(6, 3))
     drawn = torch.get_rng_state()
@@ -31,7 +31,7 @@ def test_fresh_weights_are_those_of_a_plain_sequential(checkpointed: bool) -> No
     assert [type(layer) for layer in model.children()] == [type(layer) for layer in expected]
 
 
-def test_without_dropout_it_is_nothing_but_a_sequential() -> None:
+def test_without_dropout_it_is_a_plain_sequential() -> None:
     assert type(build_model(RunSpec(), table("a"), 3)) is nn.Sequential
 
 

@@ -34,7 +34,7 @@ def test_its_parameters_are_those_counted_by_hand() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
 @pytest.mark.parametrize("length", [1, 7, 12])
-def test_every_place_gets_logits(dtype: torch.dtype, length: int) -> None:
+def test_every_position_gets_logits(dtype: torch.dtype, length: int) -> None:
     model = build_model(SPEC, TEXT, CHARACTERS)
     assert model(codes(3, length, CHARACTERS).to(dtype)).shape == (3, length, CHARACTERS)
 
@@ -51,8 +51,8 @@ def test_a_later_character_changes_nothing_before_it(place: int) -> None:
         assert not torch.equal(before[:, later], after[:, later])
 
 
-def test_fresh_weights_prefer_no_character() -> None:
-    """The loss of guessing among so many is its logarithm."""
+def test_initial_weights_prefer_no_character() -> None:
+    """The loss of guessing among N characters is log N."""
     torch.manual_seed(1)
     model = build_model(changed(width=64), TEXT, 50)
     text = codes(16, 12, 50).long()
@@ -60,7 +60,7 @@ def test_fresh_weights_prefer_no_character() -> None:
     assert loss.item() == pytest.approx(math.log(50), abs=0.1)
 
 
-def test_it_learns_a_sentence_by_heart() -> None:
+def test_it_memorizes_a_sentence() -> None:
     torch.manual_seed(1)
     sentence = torch.tensor([list(b"abcabdabcabe")], dtype=torch.uint8) - ord("a")
     model = build_model(SPEC, TEXT, CHARACTERS)
@@ -100,8 +100,8 @@ def test_rows_longer_than_the_context_are_explained() -> None:
     ("spec", "preparation", "says"),
     [
         (SPEC, images(MNIST), "reads text:PATH"),
-        (changed(model="mlp"), TEXT, "for the transformer"),
-        (changed(heads=3), TEXT, "3 heads do not divide a width of 16"),
+        (changed(model="mlp"), TEXT, "cannot read text:PATH"),
+        (changed(heads=3), TEXT, "width 16 is not a multiple of 3 heads"),
     ],
 )
 def test_what_does_not_fit_is_refused(spec: RunSpec, preparation: object, says: str) -> None:

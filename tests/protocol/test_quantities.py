@@ -63,7 +63,7 @@ def test_large_memory_has_thousands_and_no_decimals() -> None:
         "2,048,000 GiB",
         "—",
     )
-    assert (format_bytes(8_188 * 2**20, whole=True), format_bytes(512 * 2**20, whole=True)) == ("8 GiB", "512 MiB")
+    assert (format_bytes(8_188 * 2**20, rounded=True), format_bytes(512 * 2**20, rounded=True)) == ("8 GiB", "512 MiB")
 
 
 def test_gibibytes_have_the_decimals_of_their_total() -> None:

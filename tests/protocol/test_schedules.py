@@ -1,4 +1,4 @@
-"""The learning rate takes the course that torch's own schedulers take."""
+"""The learning rate follows torch's own schedulers."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_a_schedule_is_that_of_torch(name: str, steps: int) -> None:
 
 @pytest.mark.parametrize("name", [*THEIRS, "plateau", "range_test"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
-def test_a_short_run_has_a_course_too(name: str, steps: int) -> None:
+def test_a_short_run_has_a_schedule_too(name: str, steps: int) -> None:
     schedule = Schedule(RunSpec(schedule=name), steps)  # type: ignore[arg-type]
     assert all(0 <= schedule.factor(step) <= 1 for step in range(steps))
 
 
-def test_warm_up_is_a_straight_line_to_the_rate_and_the_course_begins_after_it() -> None:
+def test_warm_up_is_linear_and_the_schedule_starts_after_it() -> None:
     schedule = Schedule(RunSpec(schedule="cosine", warmup=10), 110)
     assert [schedule.factor(step) for step in range(10)] == pytest.approx([(step + 1) / 10 for step in range(10)])
     alone = Schedule(RunSpec(schedule="cosine"), 100)
@@ -73,7 +73,7 @@ def test_plateau_is_that_of_torch() -> None:
         assert ours.factor(0) == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
-def test_what_plateau_remembers_can_be_taken_up() -> None:
+def test_the_state_of_plateau_can_be_restored() -> None:
     one, other = (Schedule(RunSpec(schedule="plateau", eval_epochs=1), 100) for _ in range(2))
     for loss in (1.0, 2.0, 2.0):
         one.observe(loss)
@@ -91,7 +91,7 @@ def run(home: Path, **fields: object) -> Path:
     return train_here(RunSpec(**(common | fields)), home)  # type: ignore[arg-type]
 
 
-def test_a_run_tells_the_rate_of_its_last_step(home: Path) -> None:
+def test_a_run_records_the_rate_of_its_last_step(home: Path) -> None:
     path = run(home, schedule="linear", learning_rate=0.5)
     told = [event for event in events(path) if isinstance(event, Losses)]
     assert told[-1].first_step + len(told[-1].values) // 4 == 200
@@ -106,7 +106,7 @@ def test_a_run_ends_when_patience_is_over(home: Path) -> None:
     assert "no better loss in 4 evaluations" in end.reason
 
 
-def test_a_plateau_lowers_the_rate_and_says_so(home: Path) -> None:
+def test_a_plateau_lowers_the_rate_and_notes_it(home: Path) -> None:
     path = run(home, learning_rate=1e-30, schedule="plateau", eval_epochs=10)
     said = [event.message for event in events(path) if isinstance(event, Warned)]
     assert said
@@ -119,4 +119,4 @@ def test_steps_and_seconds_limit_a_run(home: Path) -> None:
     timed = finished(run(home, epochs=10**9, max_seconds=0.3))
     assert timed.outcome == "finished"
     assert timed.seconds >= 0.3
-    assert "0.3 s of training time are over" in timed.reason
+    assert "the training time of 0.3 s is over" in timed.reason

@@ -1,4 +1,4 @@
-"""What a run is asked to do: the defaults are the Iris job, and what is shown can be typed again."""
+"""The settings of a run: the defaults are the Iris job, and a value that is shown can be typed again."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_what_is_shown_can_be_typed_again(name: str, data: st.DataObject) -> Non
 
 
 @given(st.fixed_dictionaries(VALUES))
-def test_a_spec_is_the_same_after_its_way_to_the_engine(values: dict[str, object]) -> None:
+def test_a_spec_survives_encoding_and_decoding(values: dict[str, object]) -> None:
     spec = RunSpec(**values)  # type: ignore[arg-type]
     request = Begin(spec=spec, home="/tmp/runs")
     assert decode_request(encode(request)) == request
@@ -148,7 +148,7 @@ SHOWN = [
 
 
 @pytest.mark.parametrize(("value", "text"), SHOWN)
-def test_a_value_is_shown_as_one_types_it(value: str | float | tuple[int, ...], text: str) -> None:
+def test_a_value_is_shown_as_it_is_typed(value: str | float | tuple[int, ...], text: str) -> None:
     assert show(value) == text
 
 
@@ -170,7 +170,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_field_says_what_it_expects(name: str) -> None:
+def test_a_field_describes_a_valid_value(name: str) -> None:
     assert field(name).expects == EXPECTED[name]
 
 
@@ -183,7 +183,7 @@ def test_a_field_says_what_it_expects(name: str) -> None:
         ("optimizer", "lion", "'lion' is not one of sgd, adam, adamw, rmsprop, adagrad, muon"),
     ],
 )
-def test_a_message_says_what_was_typed_and_what_would_be_right(name: str, text: str, message: str) -> None:
+def test_a_message_quotes_the_text_and_describes_a_valid_value(name: str, text: str, message: str) -> None:
     with pytest.raises(Invalid) as caught:
         parse(name, text)
     assert (caught.value.field, caught.value.message) == (name, message)
@@ -192,7 +192,7 @@ def test_a_message_says_what_was_typed_and_what_would_be_right(name: str, text: 
 
 @pytest.mark.parametrize("name", [about.name for about in fields() if about.kind in ("integer", "number")])
 @given(text=st.text(max_size=8) | st.floats().map(str) | st.integers().map(str) | st.floats(1, 1e40).map(str))
-def test_whatever_is_typed_is_a_value_within_bounds_or_invalid(name: str, text: str) -> None:
+def test_any_text_is_a_value_within_bounds_or_invalid(name: str, text: str) -> None:
     with suppress(Invalid):
         value = parse(name, text)
         assert isinstance(value, int | float)
@@ -201,12 +201,12 @@ def test_whatever_is_typed_is_a_value_within_bounds_or_invalid(name: str, text: 
         assert decode_request(encode(request)) == request
 
 
-def test_a_field_that_does_not_exist_is_told_the_ones_that_do() -> None:
+def test_an_unknown_field_is_answered_with_the_known_ones() -> None:
     with pytest.raises(Invalid, match=r"no field 'colour'.*learning_rate"):
         parse("colour", "red")
 
 
-def test_the_first_wrong_field_is_the_one_that_is_told() -> None:
+def test_the_first_wrong_field_is_reported() -> None:
     with pytest.raises(Invalid) as caught:
         spec_from({"epochs": "5", "momentum": "2", "seed": "-1"})
     assert caught.value.field == "momentum"

@@ -1,4 +1,4 @@
-"""The folder of all runs: each told in one line whatever its state; found, renamed, deleted."""
+"""The home folder of runs: summaries of runs in every state; finding, renaming, deleting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def summary_of(live: tuple[Path, IO[bytes]], *written: AnyEvent) -> index.RunSum
     return summarize(end(live, *written))
 
 
-def test_a_run_that_goes_on_is_running_with_its_newest_figures(live: tuple[Path, IO[bytes]]) -> None:
+def test_a_live_run_is_listed_as_running_with_its_latest_values(live: tuple[Path, IO[bytes]]) -> None:
     run, lock = live
     with lock:
         assert summarize(run).state == "running"
@@ -40,7 +40,9 @@ def test_a_run_that_goes_on_is_running_with_its_newest_figures(live: tuple[Path,
 
 
 @pytest.mark.parametrize(("after", "state"), [([], "paused"), ([Resumed(step=3)], "running")])
-def test_a_pause_is_told_until_the_run_goes_on(live: tuple[Path, IO[bytes]], after: list[AnyEvent], state: str) -> None:
+def test_a_run_is_listed_as_paused_until_it_resumes(
+    live: tuple[Path, IO[bytes]], after: list[AnyEvent], state: str
+) -> None:
     run, lock = live
     with lock:
         (run / paths.EVENTS).write_bytes(log(*map(encode, [STARTED, LOSSES, Paused(step=3), *after])))
@@ -48,7 +50,7 @@ def test_a_pause_is_told_until_the_run_goes_on(live: tuple[Path, IO[bytes]], aft
 
 
 @pytest.mark.parametrize("written", [(), (STARTED, LOSSES), (STARTED, LOSSES, Paused(step=3))], ids=len)
-def test_an_engine_that_is_gone_without_a_word_died(
+def test_an_engine_that_ended_without_a_last_event_died(
     live: tuple[Path, IO[bytes]], written: tuple[AnyEvent, ...]
 ) -> None:
     summary = summary_of(live, *written)
@@ -56,14 +58,14 @@ def test_an_engine_that_is_gone_without_a_word_died(
     assert "output.log" in summary.note
 
 
-def test_a_finished_run_is_told_by_its_summary(live: tuple[Path, IO[bytes]]) -> None:
+def test_a_finished_run_is_listed_with_its_summary(live: tuple[Path, IO[bytes]]) -> None:
     summary = summary_of(live, STARTED, LOSSES, FINISHED)
     assert (summary.state, summary.steps, summary.seconds) == ("finished", 3, 0.125)
     assert (summary.final_loss, summary.test_loss, summary.test_metric, summary.note) == (0.75, 0.25, 0.9, "")
 
 
 @pytest.mark.parametrize("outcome", ["stopped", "diverged"])
-def test_a_run_that_ended_early_is_told_with_reason_and_advice(live: tuple[Path, IO[bytes]], outcome: str) -> None:
+def test_a_run_that_ended_early_is_listed_with_reason_and_advice(live: tuple[Path, IO[bytes]], outcome: str) -> None:
     changes = {"outcome": outcome, "reason": "the reason", "advice": "the advice"}
     summary = summary_of(live, STARTED, LOSSES, msgspec.structs.replace(FINISHED, **changes))
     assert summary.state == outcome
@@ -71,12 +73,12 @@ def test_a_run_that_ended_early_is_told_with_reason_and_advice(live: tuple[Path,
     assert "the advice" in summary.note
 
 
-def test_a_failed_run_is_told_with_its_message(live: tuple[Path, IO[bytes]]) -> None:
+def test_a_failed_run_is_listed_with_its_message(live: tuple[Path, IO[bytes]]) -> None:
     summary = summary_of(live, STARTED, LOSSES, FAILED)
     assert (summary.state, summary.note) == ("failed", "out of memory")
 
 
-def test_a_last_line_larger_than_the_end_that_is_looked_at_first_is_still_found(live: tuple[Path, IO[bytes]]) -> None:
+def test_a_last_line_longer_than_the_first_read_of_the_end_is_found(live: tuple[Path, IO[bytes]]) -> None:
     huge = Losses(first_step=0, seconds=60.0, values=packed(*[2.0] * 499_999, 0.5), reads=1, waited=0.0)
     assert len(encode(huge)) > 2 * 2**20
     run = end(live, STARTED, huge)
@@ -125,13 +127,13 @@ def test_a_run_is_found_by_id_prefix_name_and_last(home: Path) -> None:
             find(home, wanted)
 
 
-def test_a_name_given_twice_is_ambiguous(home: Path) -> None:
+def test_a_name_of_two_runs_is_ambiguous(home: Path) -> None:
     made(home, "twin", 1), made(home, "twin", 2)
     with pytest.raises(Invalid, match="2 runs"):
         find(home, "twin")
 
 
-def test_a_home_without_runs_says_how_to_make_one(home: Path) -> None:
+def test_a_home_folder_without_runs_explains_how_to_start_one(home: Path) -> None:
     assert run_paths(home) == []
     with pytest.raises(Invalid, match="epochtop train"):
         find(home, "last")

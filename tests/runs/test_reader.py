@@ -1,4 +1,4 @@
-"""The run directory: a log cut anywhere is read, runs are found, renamed, deleted and told in one line."""
+"""The run directory: a log cut at any byte can be read, and commands never mix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochtop.engine.protocol.events import AnyEvent, Evaluated, Losses, Paused, Set, Warned, decode_command, encode
+from epochtop.engine.protocol.commands import Set, decode_command
+from epochtop.engine.protocol.events import AnyEvent, Evaluated, Losses, Paused, Warned, encode
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import paths, reader
 from epochtop.engine.runs.index import find, summarize
@@ -40,7 +41,7 @@ anything = st.one_of(
 
 
 def read_in_two(content: bytes, cut: int) -> tuple[list[AnyEvent | BadLine], list[AnyEvent | BadLine]]:
-    """What a follower reads when it comes at a moment where only the first `cut` bytes are written, and then."""
+    """The events that a follower reads if only the first `cut` bytes are written when it starts."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / paths.EVENTS
         path.write_bytes(content[:cut])
@@ -76,7 +77,7 @@ def test_any_events_are_read_from_a_log_cut_at_any_byte(written: list[AnyEvent])
 
 
 @given(st.lists(anything, min_size=1, max_size=6), st.integers(1, 50))
-def test_events_are_the_same_however_small_the_pieces_are(written: list[AnyEvent], piece: int) -> None:
+def test_events_do_not_depend_on_how_the_log_is_cut(written: list[AnyEvent], piece: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "READ_BYTES", piece)
         content = log(*map(encode, written))
@@ -104,7 +105,7 @@ CORRUPT = {
 
 
 @pytest.mark.parametrize("name", CORRUPT)
-def test_a_corrupt_line_is_told_by_its_number_and_skipped(tmp_path: Path, name: str) -> None:
+def test_a_corrupt_line_is_reported_with_its_number_and_skipped(tmp_path: Path, name: str) -> None:
     lines = [encode(STARTED), CORRUPT[name], encode(LOSSES), CORRUPT[name], encode(FINISHED)]
     (tmp_path / paths.EVENTS).write_bytes(log(*lines))
     with closing(Follower(tmp_path)) as follower:
@@ -128,7 +129,7 @@ def test_a_log_that_does_not_exist_yet_has_no_events_yet(tmp_path: Path) -> None
         assert follower.read() == [STARTED]
 
 
-def test_two_followers_of_one_run_both_see_everything(tmp_path: Path) -> None:
+def test_two_followers_of_a_run_both_read_everything(tmp_path: Path) -> None:
     (tmp_path / paths.EVENTS).write_bytes(log(*map(encode, EVERY_EVENT)))
     with closing(Follower(tmp_path)) as one, closing(Follower(tmp_path)) as two:
         assert list(one.read_all()) == list(two.read_all()) == EVERY_EVENT
@@ -139,7 +140,7 @@ def test_two_followers_of_one_run_both_see_everything(tmp_path: Path) -> None:
 SENDER = """
 import sys
 from pathlib import Path
-from epochtop.engine.protocol.events import Set
+from epochtop.engine.protocol.commands import Set
 from epochtop.engine.runs.writer import send
 for number in range(300):
     send(Path(sys.argv[1]), Set(field="learning_rate", value=float(number), by=sys.argv[2] * 100))
@@ -220,7 +221,7 @@ def test_the_tail_of_the_output_is_its_last_lines(live: tuple[Path, IO[bytes]]) 
     assert output_tail(run.parent / "no run") == ""
 
 
-def test_a_line_longer_than_what_is_read_at_once_hides_nothing_behind_it(live: tuple[Path, IO[bytes]]) -> None:
+def test_a_line_longer_than_one_read_hides_no_later_line(live: tuple[Path, IO[bytes]]) -> None:
     """A graph can take half a million steps in a refresh."""
     values = packed(*([0.5] * 600_000))
     long = Losses(first_step=0, seconds=1.0, values=values, reads=1, waited=0.0)

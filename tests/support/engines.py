@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from epochtop.engine.protocol.events import AnyCommand, AnyEvent, Failed, Finished, Losses, encode
+from epochtop.engine.protocol.commands import AnyCommand
+from epochtop.engine.protocol.events import AnyEvent, Failed, Finished, Losses, encode
 from epochtop.engine.protocol.requests import (
     Accepted,
     AnyReply,

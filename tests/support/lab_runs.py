@@ -9,8 +9,9 @@ import msgspec
 
 from epochtop.engine.lab.catalog import find
 from epochtop.engine.lab.experiment import Findings, Row
-from epochtop.engine.protocol.events import AnyEvent, Concluded, Failed, Measured, Noted, Prepared, RunRecord, encode
+from epochtop.engine.protocol.events import AnyEvent, Concluded, Failed, Measured, Noted, Prepared, encode
 from epochtop.engine.protocol.experiments import ExperimentRequest, Verdict
+from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import COMMANDS, EVENTS, LOCK, OUTPUT, RECORD, lab_home
 from tests.support.runs import CREATED

@@ -17,11 +17,11 @@ from epochtop.engine.protocol.events import (
     Finished,
     Losses,
     Paused,
-    RunRecord,
     Saved,
     Started,
     encode,
 )
+from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LOCK, OUTPUT, RECORD
 

@@ -147,7 +147,7 @@ class Rank:
     """One of `of`, on the CPU or each on a GPU of its own."""
 
     def __init__(self, rank: int, of: int, device: str, store: Any, folder: Path) -> None:
-        fsdp_units.AS_ONE = 0  # small models in parts, too
+        fsdp_units.UNDIVIDED_WEIGHTS = 0  # small models in parts, too
         self.device = torch.device(device, rank if device == "cuda" else None)
         if device == "cuda":
             torch.cuda.set_device(self.device)

@@ -1,4 +1,4 @@
-"""What is wrong with a user's file is said in one line, with the user's own line and never one of ours."""
+"""Errors in a user's file are one line that names the user's line and never one of epochtop's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GOOD = "def make_task():\n    return Task(model=Net(), train=(X, Y))\n"
 
 
 def refusal(folder: Path, source: str, function: str = "make_task") -> str:
-    """The message for such a file; it must be one line, and say nothing of our own files."""
+    """The message for such a file; it must be one line and must not mention epochtop's files."""
     file = folder / "mine.py"
     file.write_text(source)
     with pytest.raises(Invalid) as error:
@@ -45,7 +45,7 @@ def refusal(folder: Path, source: str, function: str = "make_task") -> str:
 
 
 def own(body: str) -> str:
-    """A file with the start above and a body of its own."""
+    """A file with the start above and this body."""
     return START + dedent(body)
 
 
@@ -64,7 +64,7 @@ def line_of(source: str, words: str) -> str:
         ("mine.py", "PATH.py:FUNCTION"),
         ("mine.py:", "PATH.py:FUNCTION"),
         ("mine.py:1a", "PATH.py:FUNCTION"),
-        ("nowhere/mine.py:make_task", "nowhere/mine.py: there is no such file"),
+        ("nowhere/mine.py:make_task", "there is no file nowhere/mine.py"),
         (".:make_task", "is a folder"),
     ],
 )
@@ -82,7 +82,7 @@ FILES = {
     "raises while loading": ("a = 1\nb = a / 0\n", ["mine.py, line 2: b = a / 0", "ZeroDivisionError"]),
     "leaves while loading": ("import sys\nsys.exit(3)\n", ["line 2: sys.exit(3)", "SystemExit"]),
     "another name": ("def make_taks(): pass\n", ["no function make_task", "it has make_taks"]),
-    "no name": ("x = 1\n", ["no function make_task", "no function at all"]),
+    "no name": ("x = 1\n", ["no function make_task", "it defines no functions"]),
     "no function": ("make_task = 4\n", ["make_task is a value of type int", "not a function"]),
     "arguments": ("def make_task(path, size=3): pass\n", ["without arguments", "path"]),
     "returns nothing": ("def make_task(): pass\n", ["make_task() returned None", "epochtop.Task"]),
@@ -103,7 +103,7 @@ def test_a_file_that_gives_no_task(case: str, tmp_path: Path) -> None:
         assert words in message
 
 
-def test_an_error_in_a_module_beside_it_names_that_module(tmp_path: Path) -> None:
+def test_an_error_in_a_neighboring_module_names_that_module(tmp_path: Path) -> None:
     (tmp_path / "beside_broken.py").write_text("def rows():\n    return 1 / 0\n")
     message = refusal(tmp_path, "import beside_broken\ndef make_task():\n    return beside_broken.rows()\n")
     assert message == "beside_broken.py, line 2, in rows: return 1 / 0: ZeroDivisionError: division by zero"
@@ -141,16 +141,16 @@ def test_a_task_that_holds_something_else(case: str, tmp_path: Path) -> None:
 
 IN_FORWARD = "return self.fc(x)"
 STEPS = {
-    "features": ("X = torch.rand(20, 13)", IN_FORWARD, "the model expects 4 features, the rows have 13"),
+    "features": ("X = torch.rand(20, 13)", IN_FORWARD, "the model expects 4 features, but the rows have 13"),
     "type": ("X = X.byte()", IN_FORWARD, "the rows are uint8, the weights float32; convert them with x.float()"),
     "device": (
         "Net = type('Net', (Net,), {'forward': lambda self, x: self.fc(x.to('meta'))})",
         "Net = type",
         "a tensor is on another device than the model (cpu)",
     ),
-    "label out of range": ("Y[0] = 7", "", "there is a label 7, the model has fewer outputs"),
-    "labels with a fraction": ("Y = Y.float()", "", "the labels are float32, cross entropy takes whole numbers"),
-    "labels in a column": ("Y = Y[:, None]", "", "the shape (2, 1), cross entropy takes (2,); use y.squeeze(1)"),
+    "label out of range": ("Y[0] = 7", "", "label 7 is out of range"),
+    "labels with a fraction": ("Y = Y.float()", "", "the labels are float32, but cross entropy takes whole numbers"),
+    "labels in a column": ("Y = Y[:, None]", "", "the shape (2, 1), but cross entropy takes (2,); use y.squeeze(1)"),
 }
 
 
@@ -174,7 +174,7 @@ LOSSES = {
     "raises": ("return output.nothing", "AttributeError"),
     "crosswise": (
         "return nn.functional.mse_loss(output[:, :1], y.float())",
-        "(2,): the loss would compare every row with every other one",
+        "(2,): the loss would compare every row with every other row",
     ),
 }
 
@@ -212,7 +212,7 @@ def test_a_dataset_that_gives_no_pairs(tmp_path: Path) -> None:
     def make_task():
         return Task(model=Net(), train=Rows())
     """
-    assert "must be a pair (x, y), not a Tensor" in refusal(tmp_path, own(body))
+    assert "must be pairs (x, y), not a Tensor" in refusal(tmp_path, own(body))
 
 
 # --- loading -----------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"mine.py", "beside_me_too.py"}
 
 
-def test_trying_it_changes_neither_weights_nor_statistics_nor_generators(tmp_path: Path) -> None:
+def test_the_trial_step_changes_no_weights_statistics_or_generators(tmp_path: Path) -> None:
     body = """
     def make_task():
         torch.manual_seed(1)

@@ -110,7 +110,7 @@ def test_a_dataset_of_two_tensors_is_rows() -> None:
     ("dtype", "expected"),
     [("float64", "float32"), ("float16", "float32"), (">f4", "float32"), ("uint16", "int64"), ("uint8", "uint8"), ("int64", "int64"), ("bool", "bool")],
 )  # fmt: skip
-def test_arrays_become_what_torch_calculates_with(dtype: str, expected: str) -> None:
+def test_arrays_get_types_that_torch_computes_with(dtype: str, expected: str) -> None:
     array = np.array([[0, 1], [1, 0]]).astype(dtype)
     rows = Task(model=torch.nn.Linear(2, 2), train=(array, array[:, 0])).examples("train")
     assert isinstance(rows, Rows)

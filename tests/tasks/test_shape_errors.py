@@ -1,4 +1,4 @@
-"""Errors that torch raises, said in terms of the model and its rows."""
+"""torch's errors, explained in terms of the model and its rows."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from epochtop.engine.tasks.shape_errors import explain_shapes
 
 CNN = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
 CASES: dict[str, tuple[nn.Module, Tensor, str]] = {
-    "features": (nn.Linear(4, 3), torch.rand(2, 13), "the model expects 4 features, the rows have 13"),
+    "features": (nn.Linear(4, 3), torch.rand(2, 13), "the model expects 4 features, but the rows have 13"),
     "features of a later layer": (
         nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(9, 3)),
         torch.rand(2, 4),
-        "layer '2' (Linear) expects 9 features, it gets 8 from the layers before it",
+        "layer '2' (Linear) expects 9 features, but gets 8 from the layers before it",
     ),
-    "channels": (CNN, torch.rand(2, 1, 8, 8), "the model expects 3 channels, the rows have 1"),
+    "channels": (CNN, torch.rand(2, 1, 8, 8), "the model expects 3 channels, but the rows have 1"),
     "flat rows for a convolution": (
         CNN,
         torch.rand(2, 64),
-        "the rows have the shape (64,), a convolution takes (channels, height, width)",
+        "the rows have the shape (64,), but a convolution takes (channels, height, width)",
     ),
     "image size": (
         CNN,
         torch.rand(2, 3, 10, 10),
-        "layer '3' (Linear) expects 144 features, it gets 256 from the layers before it",
+        "layer '3' (Linear) expects 144 features, but gets 256 from the layers before it",
     ),
-    "image smaller than the window": (CNN, torch.rand(2, 3, 2, 2), "the images are 2×2, smaller than its window"),
+    "image smaller than the window": (CNN, torch.rand(2, 3, 2, 2), "the images are 2×2, smaller than the layer's window"),
     "bytes": (CNN, torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "the rows are uint8, the weights float32; convert them with x.float()"),
     "doubles": (nn.Linear(4, 3), torch.rand(2, 4).double(), "the rows are float64, the weights float32"),
-    "codes as floats": (nn.Embedding(4, 3), torch.rand(2, 4), "an embedding takes whole numbers; convert them with x.long()"),
-    "codes out of range": (nn.Embedding(4, 3), torch.tensor([[0, 9]]), "knows the codes 0 to 3, it gets 0 to 9"),
-    "batch norm": (nn.BatchNorm1d(4), torch.rand(2, 5), "the model expects 4 features, the rows have 5"),
-    "layer norm": (nn.LayerNorm(4), torch.rand(2, 5), "the model expects rows that end in the shape (4,), they end in (5,)"),
-    "recurrent": (nn.LSTM(4, 4), torch.rand(2, 3, 5), "the model expects 4 features, the rows have 5"),
+    "codes as floats": (nn.Embedding(4, 3), torch.rand(2, 4), "but an embedding takes whole numbers; convert them with x.long()"),
+    "codes out of range": (nn.Embedding(4, 3), torch.tensor([[0, 9]]), "takes codes from 0 to 3, but gets 0 to 9"),
+    "batch norm": (nn.BatchNorm1d(4), torch.rand(2, 5), "the model expects 4 features, but the rows have 5"),
+    "layer norm": (nn.LayerNorm(4), torch.rand(2, 5), "the model expects rows whose shape ends in (4,), but it ends in (5,)"),
+    "recurrent": (nn.LSTM(4, 4), torch.rand(2, 3, 5), "the model expects 4 features, but the rows have 5"),
     "device": (
         nn.Linear(4, 3, device="meta"),
         torch.rand(2, 4),
-        "the input is on cpu, the model on meta; move one to the other, for example with x.to('meta')",
+        "the input is on cpu, the model on meta; move one of them, for example with x.to('meta')",
     ),
     "half of the model elsewhere": (
         nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3, device="meta")),
@@ -49,7 +49,7 @@ CASES: dict[str, tuple[nn.Module, Tensor, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_torch_raises_is_explained(case: str) -> None:
+def test_torchs_errors_are_explained(case: str) -> None:
     model, x, says = CASES[case]
     with pytest.raises((RuntimeError, IndexError, ValueError)) as error:
         model(x)
@@ -85,11 +85,11 @@ def test_a_gpus_wording_is_understood(words: str) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("something else"), ValueError(""), KeyError("x")])
-def test_what_nobody_knows_is_not_explained(error: Exception) -> None:
+def test_unknown_errors_are_not_explained(error: Exception) -> None:
     assert explain_shapes(error, torch.rand(2, 4), nn.Linear(4, 3)) is None
 
 
-def test_hooks_are_taken_away_again() -> None:
+def test_hooks_are_removed_again() -> None:
     model = nn.Linear(4, 3)
     explain_shapes(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), torch.rand(2, 13), model)
     assert not model._forward_hooks

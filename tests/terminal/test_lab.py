@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from epochtop.engine.protocol.events import Concluded, Measured, Stop
+from epochtop.engine.protocol.commands import Stop
+from epochtop.engine.protocol.events import Concluded, Measured
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.paths import lab_home
 from epochtop.engine.runs.reader import is_alive, read_record

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from epochtop.engine.protocol.events import Pause, Saved, Stop, Warned
+from epochtop.engine.protocol.commands import Pause, Stop
+from epochtop.engine.protocol.events import Saved, Warned
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.paths import CHECKPOINTS, EVENTS
 from epochtop.engine.runs.writer import create, send

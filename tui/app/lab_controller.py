@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from textual.app import App
 
-from epochtop.engine.protocol.events import Stop
+from epochtop.engine.protocol.commands import Stop
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.index import run_paths

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from textual.app import App
 
-from epochtop.engine.protocol.events import AnyCommand, Pause, Resume, Save, Set, Stop
+from epochtop.engine.protocol.commands import AnyCommand, Pause, Resume, Save, Set, Stop
 from epochtop.engine.protocol.fields import show
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import RunSummary

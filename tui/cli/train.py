@@ -64,7 +64,7 @@ def summarize(spec: RunSpec) -> int:
 
 def resume(run: Path, as_json: bool, detach: bool) -> int:
     """Resume a run that ended before its last step, until it ends. Returns and raises what :func:`train` does."""
-    index.check_can_go_on(run)
+    index.check_can_resume(run)
     return _run(lambda standby: standby.resume(run), as_json, detach, resumed=True)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-from epochtop.engine.protocol.events import Stop
+from epochtop.engine.protocol.commands import Stop
 from epochtop.engine.protocol.requests import Accepted, Refused
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.paths import whoami

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from epochtop.engine.protocol.events import RunRecord
+from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.paths import lab_home

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from epochtop.engine.lab.experiment import Row
-from epochtop.engine.protocol.events import AnyEvent, Concluded, Failed, Measured, Noted, Prepared, RunRecord
+from epochtop.engine.protocol.events import AnyEvent, Concluded, Failed, Measured, Noted, Prepared
+from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.reader import BadLine
 from epochtop.tui.state.lines import Line

@@ -21,7 +21,6 @@ from epochtop.engine.protocol.events import (
     Noted,
     Paused,
     Resumed,
-    RunRecord,
     Saved,
     Started,
     Switched,
@@ -29,6 +28,7 @@ from epochtop.engine.protocol.events import (
     Warned,
 )
 from epochtop.engine.protocol.quantities import format_number, format_seconds, plural
+from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.runs.index import last_loss
 from epochtop.engine.runs.reader import BadLine
 from epochtop.tui.state.lines import Line, LineKind

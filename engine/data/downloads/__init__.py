@@ -1,4 +1,4 @@
-"""Datasets from the network or from published files, and the cache that keeps them.
+"""Downloaded datasets and published files, and the cache that stores them.
 
 Never imports torch.
 """

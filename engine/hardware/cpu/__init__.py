@@ -1,4 +1,4 @@
-"""Which processor this is.
+"""Identification of the processor.
 
 Never imports torch or numpy.
 """

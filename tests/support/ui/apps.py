@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from epochtop.engine.protocol.events import Finished, Stop
+from epochtop.engine.protocol.commands import Stop
+from epochtop.engine.protocol.events import Finished
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.writer import send
 from tests.support.engines import Watch, losses

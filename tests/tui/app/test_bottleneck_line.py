@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from epochtop.engine.protocol.events import AnyEvent, Losses, RunRecord, Switched
+from epochtop.engine.protocol.events import AnyEvent, Losses, Switched
 from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.tui.app.bottleneck_line import bottleneck_line
 from epochtop.tui.lab.prior_findings import finding_for

@@ -87,9 +87,9 @@ def test_an_experiment_is_found_by_its_id_or_its_beginning(home: Path) -> None:
     assert index.find_any(home, "reads-1") == second
     write_run(home, "iris-mlp-7f3a", run_events("finished"))
     write_run(home, "iris-mlp-90ee", run_events("finished"))
-    with pytest.raises(Invalid, match="'iris' means 2 runs"):
+    with pytest.raises(Invalid, match="'iris' matches 2 runs"):
         index.find_any(home, "iris")
-    with pytest.raises(Invalid, match="'reads' means 2 experiments"):
+    with pytest.raises(Invalid, match="'reads' matches 2 experiments"):
         index.find_any(home, "reads")
     with pytest.raises(Invalid, match="no run 'nothing'"):
         index.find_any(home, "nothing")

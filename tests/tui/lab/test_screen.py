@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from epochtop.engine.protocol.events import Stop
+from epochtop.engine.protocol.commands import Stop
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.writer import Inbox

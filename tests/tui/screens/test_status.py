@@ -18,10 +18,10 @@ from epochtop.engine.protocol.events import (
     Measured,
     Paused,
     Resumed,
-    RunRecord,
     Saved,
     Warned,
 )
+from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import BadLine
 from epochtop.tui.screens.status import status, title

@@ -1,0 +1,48 @@
+"""Commands to a running engine: imperative, one line of JSON per command in commands.jsonl.
+
+Each line has the class name of the command under `type`. Imports msgspec and the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """A request from a viewer to a running engine."""
+
+    by: str = ""
+    """Sender, as `user@host:pid`; repeated in the event that answers."""
+
+
+class Pause(Command, frozen=True, kw_only=True):
+    """Pause after the current step."""
+
+
+class Resume(Command, frozen=True, kw_only=True):
+    """Continue after a pause."""
+
+
+class Stop(Command, frozen=True, kw_only=True):
+    """Stop after the current step: evaluate, save, end."""
+
+
+class Save(Command, frozen=True, kw_only=True):
+    """Write a checkpoint now."""
+
+
+class Set(Command, frozen=True, kw_only=True):
+    """Change a setting while the run trains."""
+
+    field: Literal["learning_rate", "refresh_ms"]
+    value: float
+    """New value: the learning rate, or milliseconds."""
+
+
+AnyCommand = Pause | Resume | Stop | Save | Set
+"""Every command."""
+
+decode_command: Callable[[bytes], AnyCommand] = msgspec.json.Decoder(AnyCommand).decode
