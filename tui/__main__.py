@@ -1,6 +1,6 @@
 """`epochtop`: the app, or one of the commands.
 
-The way to the app's first frame imports as little as possible; everything that takes arguments is in epochtop.tui.cli.main.
+Imports as little as possible before the app's first frame; everything with arguments is in epochtop.tui.cli.main.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main() -> None:
 
         sys.exit(run_app(start=bool(arguments)))
     if arguments[:1] == ["hardware"] and set(arguments[1:]) <= {"--json", "--torch"}:
-        from epochtop.tui.cli.hardware import run_hardware  # a question of a moment, without what parses arguments
+        from epochtop.tui.cli.hardware import run_hardware  # without the argument parser, which takes longer to import
 
         sys.exit(run_hardware("--json" in arguments, "--torch" in arguments))
     from epochtop.tui.cli.main import run
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _speak_utf8() -> None:
-    """A forced other encoding would fill the screen with escapes."""
+    """Write UTF-8 in any locale; another encoding would fill the screen with escapes."""
     for stream in (sys.stdout, sys.stderr, sys.__stderr__):
         encoding = getattr(stream, "encoding", None) or ""
         reconfigure = getattr(stream, "reconfigure", None)

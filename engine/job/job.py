@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import torch
@@ -20,7 +20,7 @@ from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device.select import free_bytes
 from epochtop.engine.job import memory_estimate, threads
 from epochtop.engine.job.decision_boundary import Boundary, boundary_of
-from epochtop.engine.job.workload import Workload
+from epochtop.engine.job.workload import Examples, Workload
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.schedules import Schedule
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -74,8 +74,8 @@ class Job:
     evaluator: Evaluator
     eval_batches: EvalBatches
     """Rows that select the best weights: validation rows, else test rows, else training rows."""
-    eval_split: str
-    """`validation`, `test` or `train`."""
+    eval_split: Literal["validation", "test", "train"]
+    """Name of these rows."""
     test: EvalBatches
     plan: Plan
     workload: Workload
@@ -151,34 +151,23 @@ def _set_up(spec: RunSpec, device: torch.device) -> None:
 
 def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, resident: bool, shard: DataShard) -> Job:
     device = torch.device(plan.device)
-    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    if not trained:
-        raise Invalid("task" if spec.task else "model", "has no trainable parameter")
-    loss = workload.criterion(spec, device)
-    autocast = AUTOCAST.get(spec.precision)
-    average = WeightAverage(model.state_dict(keep_vars=True), spec.ema) if spec.ema else None
+    trained = _trained_parameters(spec, model)
     update = DeferredRule(spec.learning_rate) if spec.shard else make_update_rule(spec, list(trained.values()))
     batches = _batches(spec, workload, device, resident, shard)
+    average = WeightAverage(model.state_dict(keep_vars=True), spec.ema) if spec.ema else None
     parts = StepParts(
         model=model,
-        criterion=loss,
+        criterion=workload.criterion(spec, device),
         update=update,
         batches=batches,
         parameters=list(trained.values()),
         accumulate=spec.accumulate,
         clip_norm=spec.clip_norm,
-        autocast=autocast,
+        autocast=AUTOCAST.get(spec.precision),
         average=average,
         processes=shard.world_size,
     )
-    rows = min(spec.batch_size or plan.rows, plan.rows)
-    careful = bool(spec.task) or spec.oom_retry
-    test = eval_batches(workload.test, device, resident, rows, careful)
-    held_out, eval_split = test, "test"
-    if plan.validation_rows:
-        held_out, eval_split = eval_batches(workload.validation, device, resident, rows, careful), "validation"
-    elif not plan.test_rows:
-        held_out, eval_split = eval_batches(workload.train, device, resident, rows, careful), "train"
+    test, held_out, eval_split = _eval_rows(spec, workload, plan, resident)
     return Job(
         spec=spec,
         device=device,
@@ -190,7 +179,7 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
         schedule=Schedule(spec, plan.steps),
         parts=parts,
         step=make_step(parts),
-        evaluator=Evaluator(workload.eval_loss, workload.metrics, device, autocast),
+        evaluator=Evaluator(workload.eval_loss, workload.metrics, device, parts.autocast),
         eval_batches=held_out,
         eval_split=eval_split,
         test=test,
@@ -198,6 +187,30 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
         workload=workload,
         boundary=boundary_of(workload, device),
     )
+
+
+def _trained_parameters(spec: RunSpec, model: nn.Module) -> dict[str, nn.Parameter]:
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if not trained:
+        raise Invalid("task" if spec.task else "model", "has no trainable parameter")
+    return trained
+
+
+def _eval_rows(
+    spec: RunSpec, workload: Workload, plan: Plan, resident: bool
+) -> tuple[EvalBatches, EvalBatches, Literal["validation", "test", "train"]]:
+    """Test rows, the rows that select the best weights, and the name of the latter."""
+
+    def batches(examples: Examples) -> EvalBatches:
+        rows = min(spec.batch_size or plan.rows, plan.rows)
+        return eval_batches(examples, torch.device(plan.device), resident, rows, bool(spec.task) or spec.oom_retry)
+
+    test = batches(workload.test)
+    if plan.validation_rows:
+        return test, batches(workload.validation), "validation"
+    if not plan.test_rows:
+        return test, batches(workload.train), "train"
+    return test, test, "test"
 
 
 def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: bool, shard: DataShard) -> Batches:

@@ -15,7 +15,7 @@ import msgspec.inspect
 import pytest
 
 from epochtop.engine.data.dataset import Preparation
-from epochtop.engine.lab.catalog import NAMES
+from epochtop.engine.lab.catalog import NAMES, find
 from epochtop.engine.protocol import commands, events, experiments, record, requests
 from epochtop.engine.protocol.fields import fields
 from epochtop.engine.protocol.spec import RunSpec
@@ -163,12 +163,31 @@ def test_every_experiment_that_is_called_exists(page: Path) -> None:
             assert words[2] in NAMES, line
 
 
-def test_every_experiment_is_documented_with_its_exported_rows() -> None:
+def test_every_experiment_is_documented() -> None:
     page = (ROOT / "docs" / "lab.md").read_text(encoding="utf-8")
-    question, rows = page.split("## Exported rows")
-    for name in NAMES:
-        assert f"`{name}`" in question.partition("## How far")[0], name
-        assert f"| `{name}` |" in rows, name
+    experiments_table = page.partition("## Which experiments are there?")[2].partition("\n## ")[0]
+    assert [name for name in NAMES if f"`{name}`" not in experiments_table] == []
+
+
+def rows_on_the_page(name: str) -> list[tuple[str, ...]]:
+    """Kind, column, type and default of every row that lab-rows.md documents for an experiment."""
+    page = (ROOT / "docs" / "lab-rows.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n## `{name}`\n")[2].partition("\n## ")[0]
+    cells = [[cell.strip(" `") for cell in line.split("|")[1:5]] for line in section.splitlines() if line[:1] == "|"]
+    return [tuple(row) for row in cells[2:]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_kind_and_column_of_an_experiment_is_documented(name: str) -> None:
+    rows: list[tuple[str, ...]] = []
+    if not hasattr(find(name), "kinds"):
+        pytest.skip("experiments declare no rows in this tree")
+    for kind in find(name).kinds:
+        info = msgspec.inspect.type_info(kind)
+        assert isinstance(info, msgspec.inspect.StructType)
+        rows.append((str(info.tag), "", "", ""))
+        rows += [("", *(cell.strip("`") for cell in expected_row(field))) for field in info.fields]
+    assert rows_on_the_page(name) == rows
 
 
 def test_the_readme_is_short() -> None:
@@ -242,6 +261,12 @@ def test_the_run_format_names_every_field_with_its_type_and_default(record: Stru
 
 def test_the_run_format_names_nothing_else() -> None:
     assert set(sections()) == {record.__name__ for record in RECORDS}
+
+
+def test_the_run_format_names_every_code() -> None:
+    table = RUN_FORMAT.read_text(encoding="utf-8").partition("### Codes\n")[2].partition("\n## ")[0]
+    declared = {value for name, value in vars(events).items() if name.isupper() and isinstance(value, str)}
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == declared
 
 
 def test_the_reader_in_the_run_format_reads_every_loss(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

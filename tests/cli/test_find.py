@@ -12,7 +12,7 @@ import pytest
 from tests.job.test_oom_advice import task
 from tests.support.engines import HANGING_S, finished
 
-ROW_BYTES = 4 * 2**20
+ROW_BYTES = 2 * 2**20
 MEASURE = """
 import json, sys
 from epochtop.engine.job.batch_size_finder import find
@@ -33,7 +33,7 @@ class Hungry(nn.Module):
         self.layer = nn.Linear(4, 2)
 
     def forward(self, x):
-        kept = (x[:, :1] * torch.ones(2**20)).sin()  # sin keeps its input: 4 MiB a row; the output is 4 MiB more
+        kept = (x[:, :1] * torch.ones(2**19)).sin()  # sin keeps its input: 2 MiB a row; the output is 2 MiB more
         return self.layer(x) + kept.mean(1, keepdim=True)
 
 def make():
@@ -99,10 +99,10 @@ def test_find_batch_names_the_largest_power_of_two_that_its_model_takes(tmp_path
 
 
 def test_what_fits_on_the_host_is_measured_and_stays_within_the_margin(tmp_path: Path) -> None:
-    """A row keeps 4 MiB and gives 4 MiB; the forward or the backward pass may hold one more copy at its peak."""
+    """A row keeps 2 MiB and gives 2 MiB; the forward or the backward pass may hold one more copy at its peak."""
     file = tmp_path / "hungry.py"
     file.write_text(HUNGRY)
-    available = 1200 * 2**20
+    available = 600 * 2**20
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, f"{file}:make", str(available)], capture_output=True, text=True, check=False
     )

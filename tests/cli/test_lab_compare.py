@@ -142,17 +142,17 @@ def test_a_line_that_cannot_be_read_is_skipped_and_named(home: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "compare: needs the id of one result, or of two, not 0"),
-        (["a", "b", "c"], "compare: needs the id of one result, or of two, not 3"),
-        (["reads-1", "--quick"], "compare: there is no --quick here"),
-        (["nothing"], "there is no result 'nothing' in "),
-        ([""], "there is no result '' in "),
+        ([], "compare: needs the ids of one or two results, not 0"),
+        (["a", "b", "c"], "compare: needs the ids of one or two results, not 3"),
+        (["reads-1", "--quick"], "compare: unknown flag --quick"),
+        (["nothing"], "no result 'nothing' in "),
+        ([""], "no result '' in "),
         (["reads"], "'reads' matches 2 experiments: reads-7f3a, reads-11c0; use the full id"),
         (["reads-1", "reads-11c0"], "reads-11c0 cannot be compared with itself"),
         (["reads-1", "call"], "reads-11c0 is a result of reads, call-7f3b of call"),
-        (["call"], "call-7f3b is the only result of call; `epochtop lab call` measures another"),
-        (["iris"], "iris-mlp-7f3a is a run that trains"),
-        (["later-0001"], "later-0001 is of an experiment that this version does not know: later"),
+        (["call"], "call-7f3b is the only result of call; run `epochtop lab call` again"),
+        (["iris"], "iris-mlp-7f3a is a training run"),
+        (["later-0001"], "later-0001: this version does not know the experiment later"),
     ],
 )
 def test_bad_input_is_one_clear_line(
@@ -179,7 +179,7 @@ def test_what_lies_among_results_and_is_none_is_passed_over(home: Path, capsys: 
     (other / RECORD).write_bytes(encode(msgspec.structs.replace(record, experiment=None)))
     assert json.loads(said(capsys, "reads-1", "--json"))["after"]["run"] == "reads-7f3a"
     assert run(["lab", "--compare", "reads-bad1", "reads-1"]) == 2
-    assert "reads-bad1 is no result of an experiment" in capsys.readouterr().err
+    assert "reads-bad1 is a training run, not an experiment" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("two")

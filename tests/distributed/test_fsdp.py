@@ -76,12 +76,12 @@ SAME_STEPS = {CHANNELS_LAST: "cnn sgd"}
 @pytest.mark.parametrize("case", CASES)
 def test_sharded_weights_take_the_steps_of_unsharded_ones(case: str, pair: Path) -> None:
     """Bit for bit: updates are elementwise, and the sum of two gradients has one order."""
-    found, expected = left(pair, f"{case} {FSDP}"), left(pair, f"{SAME_STEPS.get(case, case)} {DDP}")
-    assert found.keys() == expected.keys()
+    actual, expected = left(pair, f"{case} {FSDP}"), left(pair, f"{SAME_STEPS.get(case, case)} {DDP}")
+    assert actual.keys() == expected.keys()
     for name, tensor in expected.items():
-        assert found[name].shape == tensor.shape, name
-        torch.testing.assert_close(found[name], tensor, rtol=0, atol=ROUNDED.get(case, 0), msg=name)
-    assert len(found["losses"]) == STEPS + 1
+        assert actual[name].shape == tensor.shape, name
+        torch.testing.assert_close(actual[name], tensor, rtol=0, atol=ROUNDED.get(case, 0), msg=name)
+    assert len(actual["losses"]) == STEPS + 1
 
 
 def test_sharded_weights_without_channels_last_differ_by_rounding(pair: Path) -> None:
@@ -103,28 +103,28 @@ def test_two_sharded_processes_take_the_steps_of_one_with_the_double_batch(case:
     """Up to rounding: a mean over 40 rows is summed in another order than two means over 20."""
     job = job_of(spec_of(case, pair, batch_size=2 * sharded.COMMON["batch_size"]))
     values = take(job, 0, STEPS + 1)
-    found = left(pair, f"{case} {FSDP}")
-    torch.testing.assert_close(found["losses"], values, rtol=2e-5, atol=1e-6)
+    actual = left(pair, f"{case} {FSDP}")
+    torch.testing.assert_close(actual["losses"], values, rtol=2e-5, atol=1e-6)
     for name, tensor in job.model.state_dict().items():
         if not name.endswith("queries_keys_values.bias"):  # that of the keys has no gradient but rounding
-            torch.testing.assert_close(found[f"model.{name}"], tensor, rtol=1e-3, atol=2e-5, msg=name)
+            torch.testing.assert_close(actual[f"model.{name}"], tensor, rtol=1e-3, atol=2e-5, msg=name)
 
 
 @pytest.mark.parametrize(("first", "then"), [(first, then) for first in THEN for then in THEN[first]])
 @pytest.mark.parametrize("case", RESUMED)
 def test_a_checkpoint_of_either_layout_continues_in_either(case: str, first: str, then: str, pair: Path) -> None:
-    found, expected = left(pair, f"{case} {first} then {then}"), left(pair, f"{case} {first}")
+    actual, expected = left(pair, f"{case} {first} then {then}"), left(pair, f"{case} {first}")
     tolerance = ROUNDED.get(case, 0) if first != then else 0
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=0, atol=tolerance, msg=name)
+        torch.testing.assert_close(actual[name], tensor, rtol=0, atol=tolerance, msg=name)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_operator_of_a_sharded_step_an_evaluation_or_a_checkpoint_reads(case: str, pair: Path) -> None:
     for rank in range(2):
-        held = json.loads((pair / f"{case} {FSDP}.{rank}.json").read_text())
-        assert held["reads"] == {}
-        assert held["operators"] > 50
+        usage = json.loads((pair / f"{case} {FSDP}.{rank}.json").read_text())
+        assert usage["reads"] == {}
+        assert usage["operators"] > 50
 
 
 # --- memory of a rank -----------------------------------------------------------------------------------
@@ -132,8 +132,8 @@ def test_no_operator_of_a_sharded_step_an_evaluation_or_a_checkpoint_reads(case:
 
 @pytest.mark.parametrize(("case", "moments"), [("mlp adam", 2), ("cnn momentum", 1), ("transformer adamw", 2)])
 def test_every_rank_has_half_of_weights_and_optimizer_state(case: str, moments: int, pair: Path) -> None:
-    held = [json.loads((pair / f"{case} {FSDP}.{rank}.json").read_text()) for rank in range(2)]
-    whole = {
+    usage = [json.loads((pair / f"{case} {FSDP}.{rank}.json").read_text()) for rank in range(2)]
+    sizes = {
         key.removeprefix("model."): len(t.flatten())
         for key, t in left(pair, f"{case} {FSDP}").items()
         if key.startswith("model.")
@@ -141,12 +141,12 @@ def test_every_rank_has_half_of_weights_and_optimizer_state(case: str, moments: 
     job = job_of(spec_of(case, pair))
     trained = [name for name, _ in job.model.named_parameters()]
     for name in trained:
-        assert held[0]["weights"][name] + held[1]["weights"][name] == whole[name], name
-    total = sum(whole[name] for name in trained)
-    for rank in held:
-        own = sum(rank["weights"][name] for name in trained)
-        assert 0.4 * total < own < 0.6 * total
-        assert rank["memory"] == moments * own
+        assert usage[0]["weights"][name] + usage[1]["weights"][name] == sizes[name], name
+    total = sum(sizes[name] for name in trained)
+    for rank in usage:
+        elements = sum(rank["weights"][name] for name in trained)
+        assert 0.4 * total < elements < 0.6 * total
+        assert rank["memory"] == moments * elements
 
 
 def names_of(model: nn.Module, parts: list[nn.Module]) -> list[str]:
@@ -194,8 +194,8 @@ class Deep(nn.Module):
 
 def test_blocks_are_found_inside_other_modules() -> None:
     model = Deep(width=256)
-    found = names_of(model, units(model, torch.randn(2, 3, 256)))
-    assert found == ["encoder.layers.0", "encoder.layers.1", "encoder.layers.2"]  # the head is too small
+    actual = names_of(model, units(model, torch.randn(2, 3, 256)))
+    assert actual == ["encoder.layers.0", "encoder.layers.1", "encoder.layers.2"]  # the head is too small
 
 
 def test_a_small_model_is_one_unit() -> None:
@@ -269,7 +269,7 @@ def test_predictions_and_exports_of_a_sharded_run_are_those_of_its_weights(
     straight: Trained, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     info, best = checkpoint.read(straight.run, "best")
-    found = {name.removeprefix("model."): tensor for name, tensor in best.items()}
+    actual = {name.removeprefix("model."): tensor for name, tensor in best.items()}
     exported = tmp_path / "weights.pt"
     assert commands.main(["export", str(straight.run), "--format", "torch", "--output", str(exported)]) == 0
     weights = torch.load(exported, weights_only=True)
@@ -279,19 +279,19 @@ def test_predictions_and_exports_of_a_sharded_run_are_those_of_its_weights(
         "3.weight": (3, 15),
         "3.bias": (3,),
     }
-    assert all(torch.equal(weights[name], found[name]) for name in found)
+    assert all(torch.equal(weights[name], actual[name]) for name in actual)
     capsys.readouterr()
     assert commands.main(["predict", str(straight.run), str(straight.table)]) == 0
     rows = read_table(capsys.readouterr().out)
     workload = load_workload(straight.spec)
     assert workload.preparation is not None
     x = floats(rows, *FLOWERS[2:]) * workload.preparation.factor + workload.preparation.offset
-    hidden = functional.relu(torch.from_numpy(x.astype(np.float32)) @ found["0.weight"].T + found["0.bias"])
-    logits = hidden @ found["3.weight"].T + found["3.bias"]
+    hidden = functional.relu(torch.from_numpy(x.astype(np.float32)) @ actual["0.weight"].T + actual["0.bias"])
+    logits = hidden @ actual["3.weight"].T + actual["3.bias"]
     assert [row["prediction"] for row in rows] == [workload.classes[at] for at in logits.argmax(1)]
     assert info.values["test_loss"] == pytest.approx(finished(straight.run).best_test_loss)
     x, y = torch.from_numpy(workload.validation.x), torch.from_numpy(workload.validation.y)  # type: ignore[union-attr]
-    logits = functional.relu(x @ found["0.weight"].T + found["0.bias"]) @ found["3.weight"].T + found["3.bias"]
+    logits = functional.relu(x @ actual["0.weight"].T + actual["0.bias"]) @ actual["3.weight"].T + actual["3.bias"]
     assert float(functional.cross_entropy(logits, y)) == pytest.approx(finished(straight.run).best_test_loss, rel=1e-5)
 
 
@@ -352,5 +352,5 @@ def test_the_source_of_sharding_reads_nothing_on_the_step_path(part: object) -> 
 
     source = inspect.getsource(part)  # type: ignore[arg-type]
     if part is fsdp.Shards:  # scattering happens before the first step
-        source = source[: source.index("    def deal(")] + source[source.index("    def _shape(") :]
+        source = source[: source.index("    def scatter(")] + source[source.index("    def _shape(") :]
     assert not calls(source) & FORBIDDEN

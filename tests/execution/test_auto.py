@@ -20,7 +20,7 @@ from epochtop.engine.protocol.events import Losses, Started, Switched, Warned
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
 from tests.support.engines import Engine, Watch, events, finished, losses
-from tests.support.executors import asked, built, go_on, taken, train
+from tests.support.executors import asked, built, go_on, reading_of_steps, train
 
 TASK = """
 import torch
@@ -52,7 +52,7 @@ def news(run: Path, kind: type[Any]) -> list[Any]:
     return [event for event in events(run) if isinstance(event, kind)]
 
 
-def said(run: Path) -> str:
+def reasons(run: Path) -> str:
     """All notes and reasons of a run."""
     notes = [note for event in news(run, Started) for note in event.notes]
     return "\n".join([*notes, *(event.why for event in news(run, Switched))])
@@ -125,7 +125,7 @@ def test_it_stays_eager_for_a_reason(
     never_slow(monkeypatch)
     run = train(asked("auto", **{"epochs": 3000, **fields}, max_seconds=2.0), home)
     assert not changed(run)
-    assert f"auto stays with eager: {why}" in said(run)
+    assert f"auto stays with eager: {why}" in reasons(run)
 
 
 def test_a_custom_task_stays_eager(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_a_custom_task_stays_eager(home: Path, tmp_path: Path, monkeypatch: pyte
     file.write_text(TASK)
     run = train(asked("auto", task=f"{file}:make_task", epochs=2_000), home)
     assert not changed(run)
-    assert "your code" in said(run)
+    assert "your code" in reasons(run)
     asked_for = train(asked("graph", task=f"{file}:make_task", epochs=300), home)
     assert finished(asked_for).steps == 300
 
@@ -144,7 +144,7 @@ def test_a_slower_graph_is_not_used(home: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(auto, "step_seconds", lambda job, executor, *_: 1e-3 if executor.name == "eager" else 1.0)
     run = train(asked("auto", epochs=5_000), home)
     assert not changed(run)
-    assert "as a graph a step takes" in said(run)
+    assert "as a graph a step takes" in reasons(run)
 
 
 def test_a_graph_with_different_losses_is_not_used(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_graph_with_different_losses_is_not_used(home: Path, monkeypatch: pyte
     monkeypatch.setitem(OPERATORS, "relu.default", leaky)
     run = train(asked("auto", epochs=10**9, max_seconds=4.0), home)
     assert not changed(run)
-    assert "its losses differ" in said(run)
+    assert "its losses differ" in reasons(run)
 
 
 def test_a_decision_against_the_graph_is_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,8 +218,8 @@ def taken_as(training: Any, change: int, steps: int) -> np.ndarray[Any, Any]:
 
     graph = CGraph(training)
     graph.build()
-    first = taken(Eager(training), training, change).losses
-    return np.concatenate([first, taken(graph, training, steps - change).losses])
+    first = reading_of_steps(Eager(training), training, change).losses
+    return np.concatenate([first, reading_of_steps(graph, training, steps - change).losses])
 
 
 def test_a_run_killed_after_the_switch_repeats_it(home: Path) -> None:

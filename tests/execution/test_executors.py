@@ -96,10 +96,10 @@ def test_every_kind_of_step_is_executed(
     start = start_of(run)
     assert start.executor == ("graph" if executor == "captured" else executor), start.notes
     np.testing.assert_allclose(losses(run), losses(eager), **TOLERANCE)  # type: ignore[arg-type]
-    mine, theirs = weights(run), weights(eager)
-    assert mine.keys() == theirs.keys()
+    actual, theirs = weights(run), weights(eager)
+    assert actual.keys() == theirs.keys()
     for name in theirs:
-        torch.testing.assert_close(mine[name], theirs[name], rtol=2e-3, atol=2e-4, msg=name)
+        torch.testing.assert_close(actual[name], theirs[name], rtol=2e-3, atol=2e-4, msg=name)
     assert finished(run).test_loss == pytest.approx(finished(eager).test_loss, rel=1e-3, abs=1e-5)
 
 
@@ -136,7 +136,7 @@ def test_an_interrupted_run_continues_exactly(
     else:
         np.testing.assert_allclose(losses(run), losses(straight), rtol=1e-3)
     assert not [event for event in events(run) if isinstance(event, Warned)]
-    evaluated = [{event.step for event in events(each) if isinstance(event, Evaluated)} for each in (straight, run)]
+    evaluated = [{event.step for event in events(path) if isinstance(event, Evaluated)} for path in (straight, run)]
     assert evaluated[0] <= evaluated[1]  # the interrupted run was also evaluated where it stopped
 
 
@@ -190,13 +190,13 @@ def test_create_state_creates_the_state_of_a_first_step(name: str, device: str) 
     ours.create_state()
     assert all(not tensor.any() for slot in ours.state_dict().values() for tensor in slot.values())
     with torch.no_grad():
-        for mine, theirs in zip(other, first, strict=True):
-            mine.copy_(theirs)
+        for actual, theirs in zip(other, first, strict=True):
+            actual.copy_(theirs)
     for _ in range(5):
         gradients = [torch.randn_like(weight) for weight in first]
         for weight, gradient in zip(first, gradients, strict=True):
             weight.grad = gradient.clone()
         plain.step()
         ours([gradient.clone() for gradient in gradients])
-    for mine, theirs in zip(other, first, strict=True):
-        torch.testing.assert_close(mine, theirs)
+    for actual, theirs in zip(other, first, strict=True):
+        torch.testing.assert_close(actual, theirs)

@@ -21,7 +21,7 @@ from epochtop.engine.execution.c.program import program
 from epochtop.engine.execution.c.reductions import OPERATORS
 from epochtop.engine.execution.c.tape import record
 from epochtop.engine.execution.executor import Unsupported
-from tests.support.executors import asked, built, taken
+from tests.support.executors import asked, built, reading_of_steps
 
 
 @pytest.fixture(autouse=True)
@@ -31,30 +31,30 @@ def _one_thread() -> None:
 
 def in_c(*functions: Callable[[], Tensor]) -> list[Tensor]:
     """The results of functions without arguments, computed by one C program."""
-    wanted = [torch.full_like(function(), math.nan if function().is_floating_point() else 1) for function in functions]
+    results = [torch.full_like(function(), math.nan if function().is_floating_point() else 1) for function in functions]
 
     def step() -> Tensor:
-        for out, function in zip(wanted, functions, strict=True):
+        for out, function in zip(results, functions, strict=True):
             out.copy_(function())
         return torch.zeros(())
 
-    made = program(record(step), {}, OPERATORS)
-    source = made.source()
-    for out in wanted:  # discard the results of the recording
+    translated = program(record(step), {}, OPERATORS)
+    source = translated.source()
+    for out in results:  # discard the results of the recording
         out.zero_()
-    places = [tensor.untyped_storage().data_ptr() for tensor in made.outside]
-    room, losses = torch.zeros(made.room_bytes, dtype=torch.uint8), torch.zeros(1)
+    places = [tensor.untyped_storage().data_ptr() for tensor in translated.outside]
+    room, losses = torch.zeros(translated.room_bytes, dtype=torch.uint8), torch.zeros(1)
     run = build.load(source)
     run.argtypes = [ctypes.c_long, *(ctypes.c_void_p,) * 6]
     run(1, (ctypes.c_void_p * max(1, len(places)))(*places), room.data_ptr(), None, None, None, losses.data_ptr())
-    return wanted
+    return results
 
 
 def same(*functions: Callable[[], Tensor], rtol: float = 2e-5, atol: float = 1e-6) -> None:
     """Check that C and torch agree."""
-    for number, (mine, function) in enumerate(zip(in_c(*functions), functions, strict=True)):
+    for number, (actual, function) in enumerate(zip(in_c(*functions), functions, strict=True)):
         torch.testing.assert_close(
-            mine, function(), rtol=rtol, atol=atol, equal_nan=True, msg=lambda m, n=number: f"{n}: {m}"
+            actual, function(), rtol=rtol, atol=atol, equal_nan=True, msg=lambda m, n=number: f"{n}: {m}"
         )
 
 
@@ -196,7 +196,7 @@ def test_losses_do_not_depend_on_the_steps_per_call(most: int, fields: dict[str,
         training = built(asked("graph", **fields))
         graph = CGraph(training)
         graph.build()
-        readings.append(taken(graph, training, 100, limit).losses)
+        readings.append(reading_of_steps(graph, training, 100, limit).losses)
     assert torch.equal(*readings)
 
 

@@ -39,6 +39,6 @@ def test_sharded_weights_take_the_steps_of_unsharded_ones(case: str, trained: Pa
     expected = load_file(trained / f"{case} {DDP}.safetensors")
     tolerance = 3e-2 if case in ("bf16", "fp16", "muon") else 1e-3
     for name in names(case):
-        found = load_file(trained / f"{case} {name}.safetensors")
-        assert found.keys() == expected.keys()
-        torch.testing.assert_close(found["losses"], expected["losses"], rtol=tolerance, atol=tolerance)
+        actual = load_file(trained / f"{case} {name}.safetensors")
+        assert actual.keys() == expected.keys()
+        torch.testing.assert_close(actual["losses"], expected["losses"], rtol=tolerance, atol=tolerance)

@@ -112,8 +112,8 @@ def test_losses_equal_a_plain_loop_on_the_same_device(
     recorded = losses(run)
     batch_size = int(str(fields.get("batch_size", 0)))
     expected = plain_loop.Plain(data.x.cuda(), data.y.cuda(), (4, 10, 3), optimizer, batch_size=batch_size)
-    wanted, model = expected.train(len(recorded))
-    np.testing.assert_allclose(recorded, wanted, rtol=1e-4, atol=1e-5)
+    expected_losses, model = expected.train(len(recorded))
+    np.testing.assert_allclose(recorded, expected_losses, rtol=1e-4, atol=1e-5)
     info, tensors = checkpoint.read(run, "last")
     assert info.step == len(recorded)
     for name, weight in model.state_dict().items():

@@ -39,16 +39,16 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def exported(capsys: pytest.CaptureFixture[str], run: Path, form: str, *options: str) -> Path:
     """The path that the command prints."""
     assert commands.main(["export", str(run), "--format", form, *options]) == 0
-    said = capsys.readouterr()
-    assert not said.err
-    return Path(said.out.splitlines()[0])
+    printed = capsys.readouterr()
+    assert not printed.err
+    return Path(printed.out.splitlines()[0])
 
 
 def refused(capsys: pytest.CaptureFixture[str], run: Path, form: str, *options: str) -> str:
     assert commands.main(["export", str(run), "--format", form, *options]) == 2
-    said = capsys.readouterr()
-    assert (said.out, said.err.count("\n")) == ("", 1)
-    return said.err
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    return printed.err
 
 
 # --- TensorBoard -------------------------------------------------------------------------------------------
@@ -119,20 +119,20 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(home: Path, capsys: 
 
 def test_weights_are_read_by_safetensors_and_by_torch(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = trained(home)
-    wanted = weights(run)
-    assert set(wanted) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    expected = weights(run)
+    assert set(expected) == {"0.weight", "0.bias", "2.weight", "2.bias"}
     path = exported(capsys, run, "safetensors")
     assert path.name == f"{run.name}.safetensors"
     with safe_open(path, "pt") as file:
-        assert set(file.keys()) == set(wanted)
-        assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in wanted.items())
+        assert set(file.keys()) == set(expected)
+        assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in expected.items())
         about = file.metadata()
     assert json.loads(about["spec"])["dataset"] == "iris"
     assert json.loads(about["preparation"])["classes"] == ["setosa", "versicolor", "virginica"]
     path = exported(capsys, run, "torch", "--output", "weights.pt")
     model = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 3))
     model.load_state_dict(torch.load(path, weights_only=True))
-    assert torch.equal(model[2].weight, wanted["2.weight"])
+    assert torch.equal(model[2].weight, expected["2.weight"])
 
 
 def test_exported_weights_of_a_custom_task_do_not_need_its_file(
@@ -146,8 +146,8 @@ def test_exported_weights_of_a_custom_task_do_not_need_its_file(
     run = trained(home, task=f"{file}:make_task", epochs=2)
     onnx.checker.check_model(onnx.load(exported(capsys, run, "onnx")), full_check=True)
     file.unlink()
-    found = torch.load(exported(capsys, run, "torch"), weights_only=True)
-    assert torch.equal(found["weight"], weights(run)["weight"])
+    tensors = torch.load(exported(capsys, run, "torch"), weights_only=True)
+    assert torch.equal(tensors["weight"], weights(run)["weight"])
     assert "no such file" in refused(capsys, run, "onnx")
 
 
@@ -166,9 +166,11 @@ def test_onnx_computes_what_the_weights_compute(home: Path, capsys: pytest.Captu
     run = trained(home)
     x = np.random.default_rng(1).random((7, 4), dtype=np.float32)
     path = exported(capsys, run, "onnx")
-    found = {name: tensor.numpy() for name, tensor in weights(run).items()}
-    hidden = np.maximum(x @ found["0.weight"].T + found["0.bias"], 0)
-    np.testing.assert_allclose(inference(path, x), hidden @ found["2.weight"].T + found["2.bias"], rtol=1e-4, atol=1e-5)
+    tensors = {name: tensor.numpy() for name, tensor in weights(run).items()}
+    hidden = np.maximum(x @ tensors["0.weight"].T + tensors["0.bias"], 0)
+    np.testing.assert_allclose(
+        inference(path, x), hidden @ tensors["2.weight"].T + tensors["2.bias"], rtol=1e-4, atol=1e-5
+    )
     about = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
     assert json.loads(about["preparation"])["scaling"] == "minmax"
 
@@ -195,26 +197,31 @@ def test_images_and_texts_are_translated_too(home: Path, tmp_path: Path, capsys:
         (text, draw.integers(0, 10, (5, 8), dtype=np.uint8)),
     ):
         with torch.no_grad():
-            wanted = load(run).model(torch.from_numpy(x)).numpy()
-        np.testing.assert_allclose(inference(exported(capsys, run, "onnx"), x), wanted, rtol=1e-3, atol=1e-4)
+            expected = load(run).model(torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(inference(exported(capsys, run, "onnx"), x), expected, rtol=1e-3, atol=1e-4)
 
 
 # --- errors ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("form", "package", "said"),
+    ("form", "package", "printed"),
     [("tensorboard", "tensorboard", "pip install tensorboard"), ("onnx", "onnxscript", "pip install onnx onnxscript")],
 )
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
-    form: str, package: str, said: str, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    form: str,
+    package: str,
+    printed: str,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = trained(home, epochs=2)
     for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
         monkeypatch.delitem(sys.modules, name)
     for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
         monkeypatch.setitem(sys.modules, name, None)
-    assert said in refused(capsys, run, form)
+    assert printed in refused(capsys, run, form)
     assert not list(Path().glob("*.onnx")) + list(Path().glob("tensorboard"))
 
 
@@ -238,9 +245,9 @@ def test_a_model_that_torch_cannot_translate_is_explained(
         "def make_task():\n    x = torch.randn(8, 2)\n    return Task(Odd(2, 3), (x, torch.arange(8) % 3))\n"
     )
     run = trained(home, task=f"{tmp_path / 'own.py'}:make_task", epochs=2)
-    said = refused(capsys, run, "onnx")
-    assert "cannot translate this model to ONNX" in said
-    assert "own.py, line 7, in forward" in said
+    printed = refused(capsys, run, "onnx")
+    assert "cannot translate this model to ONNX" in printed
+    assert "own.py, line 7, in forward" in printed
 
 
 def test_the_command_exports_through_an_engine(home: Path, tmp_path: Path) -> None:

@@ -29,18 +29,18 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def perceptron(x: Tensor, found: dict[str, Tensor], prefix: str = "") -> Tensor:
+def perceptron(x: Tensor, tensors: dict[str, Tensor], prefix: str = "") -> Tensor:
     """Two linear layers with ReLU in between."""
-    hidden = functional.relu(x @ found[f"{prefix}0.weight"].T + found[f"{prefix}0.bias"])
-    return hidden @ found[f"{prefix}2.weight"].T + found[f"{prefix}2.bias"]
+    hidden = functional.relu(x @ tensors[f"{prefix}0.weight"].T + tensors[f"{prefix}0.bias"])
+    return hidden @ tensors[f"{prefix}2.weight"].T + tensors[f"{prefix}2.bias"]
 
 
 def predicted(capsys: pytest.CaptureFixture[str], *arguments: object, delimiter: str = ",") -> list[dict[str, str]]:
     """The output rows of `predict`."""
     assert commands.main(["predict", *map(str, arguments)]) == 0
-    said = capsys.readouterr()
-    assert not said.err
-    return read_table(said.out, delimiter)
+    printed = capsys.readouterr()
+    assert not printed.err
+    return read_table(printed.out, delimiter)
 
 
 def flower_run(home: Path, folder: Path, **fields: object) -> tuple[Path, Path]:
@@ -48,12 +48,12 @@ def flower_run(home: Path, folder: Path, **fields: object) -> tuple[Path, Path]:
     return trained(home, dataset=f"csv:{table}", target="species", **fields), table
 
 
-def expected_chances(table: Path, found: dict[str, Tensor], scaler: MinMaxScaler | StandardScaler) -> np.ndarray:
+def expected_chances(table: Path, tensors: dict[str, Tensor], scaler: MinMaxScaler | StandardScaler) -> np.ndarray:
     """Class probabilities, from scikit-learn's scaling and a forward pass."""
     x = floats(read_table(table.read_text()), *FLOWERS)
     train, _ = train_test_split(x, test_size=0.2, random_state=42)
     scaled = torch.from_numpy(scaler.fit(train).transform(x).astype(np.float32))
-    return torch.softmax(perceptron(scaled, found), dim=1).numpy()
+    return torch.softmax(perceptron(scaled, tensors), dim=1).numpy()
 
 
 @pytest.mark.parametrize("scaling", ["minmax", "standard"])
@@ -62,11 +62,11 @@ def test_classes_and_probabilities_are_those_of_a_hand_written_forward_pass(
 ) -> None:
     run, table = flower_run(home, tmp_path, scaling=scaling)
     rows = predicted(capsys, run, table)
-    wanted = expected_chances(table, weights(run), MinMaxScaler() if scaling == "minmax" else StandardScaler())
-    given = floats(rows, *CHANCES)
-    np.testing.assert_allclose(given, wanted, atol=1e-6)
-    np.testing.assert_allclose(given.sum(axis=1), 1, atol=1e-7)
-    assert [row["prediction"] for row in rows] == [SPECIES[best] for best in wanted.argmax(axis=1)]
+    expected = expected_chances(table, weights(run), MinMaxScaler() if scaling == "minmax" else StandardScaler())
+    actual = floats(rows, *CHANCES)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+    np.testing.assert_allclose(actual.sum(axis=1), 1, atol=1e-7)
+    assert [row["prediction"] for row in rows] == [SPECIES[best] for best in expected.argmax(axis=1)]
     right = sum(row["prediction"] == row["species"] for row in rows)
     assert right > 0.8 * len(rows)
 
@@ -102,10 +102,10 @@ def test_a_regression_predicts_in_the_unit_of_the_raw_target(
     x, price = floats(rows, "area", "age"), floats(rows, "price")[:, 0]
     train, _, price_train, _ = train_test_split(x, price, test_size=0.2, random_state=42)
     scaled = torch.from_numpy(MinMaxScaler().fit(train).transform(x).astype(np.float32))
-    wanted = perceptron(scaled, weights(run))[:, 0].double().numpy() * price_train.std() + price_train.mean()
-    given = floats(rows, "prediction")[:, 0]
-    np.testing.assert_allclose(given, wanted, rtol=1e-5)
-    assert np.abs(given - price).mean() < 0.1 * price.std()
+    expected = perceptron(scaled, weights(run))[:, 0].double().numpy() * price_train.std() + price_train.mean()
+    actual = floats(rows, "prediction")[:, 0]
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    assert np.abs(actual - price).mean() < 0.1 * price.std()
 
 
 def test_two_classes_have_a_probability_each(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,12 +124,12 @@ def test_predictions_use_the_moving_average_if_there_is_one(
 ) -> None:
     run, table = flower_run(home, tmp_path, ema=0.9, learning_rate=0.1)
     (run / "checkpoints" / "best.json").unlink()
-    given = floats(predicted(capsys, run, table), *CHANCES)
+    actual = floats(predicted(capsys, run, table), *CHANCES)
     average, newest = (
         expected_chances(table, weights(run, "last", part), MinMaxScaler()) for part in ("average.", "model.")
     )
-    np.testing.assert_allclose(given, average, atol=1e-6)
-    assert np.abs(given - newest).max() > 1e-4
+    np.testing.assert_allclose(actual, average, atol=1e-6)
+    assert np.abs(actual - newest).max() > 1e-4
 
 
 def test_predictions_use_the_last_weights_if_there_are_no_best(
@@ -159,11 +159,11 @@ def test_images_are_read_from_columns_of_pixels(home: Path, tmp_path: Path, caps
         ("label", *(f"pixel{at}" for at in range(20))),
         np.concatenate((y[:, None], x.reshape(60, 20)), axis=1).tolist(),
     )
-    given = floats(predicted(capsys, run, table), *(f"probability_{name}" for name in "012"))
+    actual = floats(predicted(capsys, run, table), *(f"probability_{name}" for name in "012"))
     train, _ = train_test_split(x / 255, test_size=0.5, random_state=42)
     scaled = torch.from_numpy(((x / 255 - train.mean()) / train.std()).reshape(60, 20).astype(np.float32))
-    wanted = torch.softmax(perceptron(scaled, weights(run), "mlp."), dim=1)
-    np.testing.assert_allclose(given, wanted.numpy(), atol=1e-5)
+    expected = torch.softmax(perceptron(scaled, weights(run), "mlp."), dim=1)
+    np.testing.assert_allclose(actual, expected.numpy(), atol=1e-5)
 
 
 TASK = """
@@ -184,7 +184,7 @@ def make_task():
 """
 
 
-def own(folder: Path, **parts: str) -> str:
+def task_file(folder: Path, **parts: str) -> str:
     """A task in a file."""
     (folder / "own.py").write_text(TASK.format(**parts))
     return f"{folder / 'own.py'}:make_task"
@@ -193,31 +193,33 @@ def own(folder: Path, **parts: str) -> str:
 def test_a_custom_task_predicts_from_numeric_columns(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task = own(tmp_path, outputs="1", squeezed=".squeeze(1)", labels="x.sum(1)", more=", loss=nn.functional.mse_loss")
+    task = task_file(
+        tmp_path, outputs="1", squeezed=".squeeze(1)", labels="x.sum(1)", more=", loss=nn.functional.mse_loss"
+    )
     run = trained(home, task=task)
     x = np.random.default_rng(2).standard_normal((40, 2))
     rows = [[f"row {at}", *pair] for at, pair in enumerate(x.tolist())]
-    found = weights(run)
-    wanted = x.astype(np.float32) @ found["weigh.weight"].numpy()[0] + found["weigh.bias"].numpy()
-    given = predicted(capsys, run, write_table(tmp_path / "x.csv", ("name", "a", "b"), rows))
-    np.testing.assert_allclose(floats(given, "prediction")[:, 0], wanted, atol=1e-5)
+    tensors = weights(run)
+    expected = x.astype(np.float32) @ tensors["weigh.weight"].numpy()[0] + tensors["weigh.bias"].numpy()
+    actual = predicted(capsys, run, write_table(tmp_path / "x.csv", ("name", "a", "b"), rows))
+    np.testing.assert_allclose(floats(actual, "prediction")[:, 0], expected, atol=1e-5)
     more = write_table(tmp_path / "more.csv", ("b", "c", "a"), [[pair[1], 7, pair[0]] for pair in x.tolist()])
-    given = predicted(capsys, run, more, "--columns", "a, b")
-    np.testing.assert_allclose(floats(given, "prediction")[:, 0], wanted, atol=1e-5)
+    actual = predicted(capsys, run, more, "--columns", "a, b")
+    np.testing.assert_allclose(floats(actual, "prediction")[:, 0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("more", "names"), [("", "01"), (", classes=('low', 'high')", ("low", "high"))])
 def test_a_custom_task_with_cross_entropy_names_its_classes(
     more: str, names: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = trained(home, task=own(tmp_path, outputs="2", squeezed="", labels="(x.sum(1) > 0).long()", more=more))
+    run = trained(home, task=task_file(tmp_path, outputs="2", squeezed="", labels="(x.sum(1) > 0).long()", more=more))
     x = np.random.default_rng(2).standard_normal((40, 2))
     rows = predicted(capsys, run, write_table(tmp_path / "x.csv", ("a", "b"), x.tolist()))
-    found = weights(run)
-    logits = torch.from_numpy(x.astype(np.float32)) @ found["weigh.weight"].T + found["weigh.bias"]
-    wanted = torch.softmax(logits, dim=1).numpy()
-    np.testing.assert_allclose(floats(rows, *(f"probability_{name}" for name in names)), wanted, atol=1e-6)
-    assert [row["prediction"] for row in rows] == [names[best] for best in wanted.argmax(axis=1)]
+    tensors = weights(run)
+    logits = torch.from_numpy(x.astype(np.float32)) @ tensors["weigh.weight"].T + tensors["weigh.bias"]
+    expected = torch.softmax(logits, dim=1).numpy()
+    np.testing.assert_allclose(floats(rows, *(f"probability_{name}" for name in names)), expected, atol=1e-6)
+    assert [row["prediction"] for row in rows] == [names[best] for best in expected.argmax(axis=1)]
 
 
 def test_a_custom_task_with_other_outputs_predicts_these(
@@ -225,16 +227,16 @@ def test_a_custom_task_with_other_outputs_predicts_these(
 ) -> None:
     x = np.random.default_rng(2).standard_normal((40, 2))
     table = write_table(tmp_path / "x.csv", ("a", "b"), x.tolist())
-    task = own(tmp_path, outputs="2", squeezed="", labels="x.flip(1)", more=", loss=nn.functional.mse_loss")
+    task = task_file(tmp_path, outputs="2", squeezed="", labels="x.flip(1)", more=", loss=nn.functional.mse_loss")
     run = trained(home, task=task)
-    found = weights(run)
-    wanted = x.astype(np.float32) @ found["weigh.weight"].numpy().T + found["weigh.bias"].numpy()
+    tensors = weights(run)
+    expected = x.astype(np.float32) @ tensors["weigh.weight"].numpy().T + tensors["weigh.bias"].numpy()
     rows = predicted(capsys, run, table)
-    np.testing.assert_allclose(floats(rows, "prediction_1", "prediction_2"), wanted, atol=1e-5)
+    np.testing.assert_allclose(floats(rows, "prediction_1", "prediction_2"), expected, atol=1e-5)
     loss = ", loss=nn.functional.binary_cross_entropy_with_logits"
-    run = trained(home, task=own(tmp_path, outputs="1", squeezed="", labels="(x[:, :1] > 0).float()", more=loss))
-    found = weights(run)
-    logits = torch.from_numpy(x.astype(np.float32)) @ found["weigh.weight"].T + found["weigh.bias"]
+    run = trained(home, task=task_file(tmp_path, outputs="1", squeezed="", labels="(x[:, :1] > 0).float()", more=loss))
+    tensors = weights(run)
+    logits = torch.from_numpy(x.astype(np.float32)) @ tensors["weigh.weight"].T + tensors["weigh.bias"]
     rows = predicted(capsys, run, table)
     np.testing.assert_allclose(floats(rows, "probability_1")[:, 0], torch.sigmoid(logits)[:, 0].numpy(), atol=1e-6)
     assert [row["prediction"] for row in rows] == ["1" if logit > 0 else "0" for logit in logits[:, 0].tolist()]

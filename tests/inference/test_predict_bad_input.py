@@ -26,12 +26,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The error message of `predict`."""
     assert commands.main(["predict", *map(str, arguments)]) == 2
-    said = capsys.readouterr()
-    assert not said.out
-    assert said.err.startswith("epochtop: ")
-    assert said.err.count("\n") == 1
-    assert "Traceback" not in said.err
-    return said.err
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert printed.err.startswith("epochtop: ")
+    assert printed.err.count("\n") == 1
+    assert "Traceback" not in printed.err
+    return printed.err
 
 
 FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
@@ -58,8 +58,8 @@ def test_a_file_that_cannot_be_used_is_explained(
     table, output = tmp_path / "new.csv", tmp_path / "out.csv"
     table.write_bytes(content)
     output.write_text("kept")
-    said = refused(capsys, run, table, "--output", output)
-    assert all(needle in said for needle in needles), said
+    printed = refused(capsys, run, table, "--output", output)
+    assert all(needle in printed for needle in needles), printed
     assert output.read_text() == "kept"
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["new.csv", "out.csv"]
 
@@ -169,10 +169,10 @@ def test_number_and_range_of_unnamed_columns_are_checked(
     few = write_table(tmp_path / "few.csv", ("a", "b"), [[1, 2]])
     assert "takes 4 numbers per row" in refused(capsys, run, few)
     odd = write_table(tmp_path / "odd.csv", ("a", "b", "c", "d"), [[1, 2, 3, 4], [1, 2, 3, 256]])
-    said = refused(capsys, run, odd)
-    assert "row 2" in said
-    assert "'d'" in said
-    assert "0 to 255" in said
+    printed = refused(capsys, run, odd)
+    assert "row 2" in printed
+    assert "'d'" in printed
+    assert "0 to 255" in printed
     assert "--columns names 1" in refused(capsys, run, odd, "--columns", "a")
     assert "'z'" in refused(capsys, run, odd, "--columns", "a,b,c,z")
 

@@ -48,7 +48,7 @@ def test_the_estimate_is_near_the_memory_of_a_step(case: str) -> None:
     assert 0.9 * allocated(step).peak < estimate < 1.4 * allocated(step).peak
 
 
-# Tensors of the parameters' size beside the activations: weights and gradients, then what is said.
+# Tensors of the parameters' size: weights and gradients, then those of the options.
 COPIES = {
     "sgd": (RunSpec(), 2),
     "momentum": (RunSpec(momentum=0.9), 3),
@@ -66,7 +66,7 @@ def test_optimizer_and_options_add_their_copies(case: str) -> None:
     assert memory_bytes(spec, summary) - working_bytes(spec, summary) == copies * 4 * summary.parameters
 
 
-# What lies there at the peak, in tensors of the parameters' size: see how a step and a checkpoint are taken.
+# Memory at the peak, in tensors of the parameters' size: see how a step and a checkpoint are taken.
 HELD = {
     "sgd: weights, gradients, best": (RunSpec(), 3),
     "adam: weights, two moments, copies of these three, best": (RunSpec(optimizer="adam"), 7),

@@ -88,9 +88,9 @@ def test_the_failure_reports_the_allocation_the_free_memory_and_what_would_help(
 def test_a_retry_takes_the_same_steps_in_smaller_batches(home: Path, tmp_path: Path, batch_size: int) -> None:
     common = COMMON | {"batch_size": batch_size, "epochs": 8, "optimizer": "adam"}
     run = train(RunSpec(**common, task=task(tmp_path, 30), oom_retry=True), home)  # type: ignore[arg-type]
-    whole = train(RunSpec(**common, task=task(tmp_path, 10_000)), home)  # type: ignore[arg-type]
-    assert finished(run).steps == finished(whole).steps
-    np.testing.assert_allclose(losses(run), losses(whole), rtol=1e-4)
+    unsplit = train(RunSpec(**common, task=task(tmp_path, 10_000)), home)  # type: ignore[arg-type]
+    assert finished(run).steps == finished(unsplit).steps
+    np.testing.assert_allclose(losses(run), losses(unsplit), rtol=1e-4)
     last = continued(run)[-1]
     assert last.batch_size is not None
     assert last.batch_size <= 30
@@ -147,14 +147,14 @@ def test_without_the_option_or_for_another_error_nothing_is_retried(home: Path, 
 def test_smaller_batches_make_the_same_steps(rows: int, size: int, accumulate: int) -> None:
     spec: RunSpec | None = RunSpec(batch_size=size, accumulate=accumulate if size else 1)
     assert spec is not None
-    each = spec.batch_size * spec.accumulate or rows
-    before = [min(each, rows - start) for start in range(0, rows, each)]
+    step_rows = spec.batch_size * spec.accumulate or rows
+    before = [min(step_rows, rows - start) for start in range(0, rows, step_rows)]
     for _ in range(40):
         spec = smaller(spec, rows)
         if spec is None:
             return
-        each = spec.batch_size * spec.accumulate
-        assert [min(each, rows - start) for start in range(0, rows, each)] == before
+        step_rows = spec.batch_size * spec.accumulate
+        assert [min(step_rows, rows - start) for start in range(0, rows, step_rows)] == before
     raise AssertionError("it never ends")
 
 

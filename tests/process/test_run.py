@@ -84,8 +84,8 @@ def test_no_step_is_missing_and_a_new_rate_applies_from_the_recorded_step(engine
     assert (first.field, first.value, first.by, paused.by, resumed.by) == ("learning_rate", 0.5, "me", "me", "you")
     assert paused.step == second.step == resumed.step
     changes = {first.step: 0.5, second.step: 0.002}
-    wanted, _ = iris_loop(rates=changes).train(end.steps)
-    np.testing.assert_array_equal(losses(watch.run), wanted)
+    expected, _ = iris_loop(rates=changes).train(end.steps)
+    np.testing.assert_array_equal(losses(watch.run), expected)
     assert 0 < first.step < second.step < end.steps
 
 
@@ -171,8 +171,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_at_its_step(
     data = plain_loop.split(table[:, :2], (table[:, 2]), np.float64)
     labels = ((data.y - data.y.mean()) / data.y.std(correction=0)).float()
     loop = plain_loop.Plain(data.x, labels, (2, 3, 1), partial(SGD, lr=5.0), plain_loop.first_column(nn.MSELoss()))
-    wanted, _ = loop.train(2000)
-    first = int(np.argmin(np.isfinite(wanted)))
+    expected, _ = loop.train(2000)
+    first = int(np.argmin(np.isfinite(expected)))
     assert first > 0
 
     spec = asked(dataset=f"csv:{tmp_path}/table.csv", target="c", hidden=(3,), learning_rate=5.0)
@@ -183,9 +183,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_at_its_step(
     assert "lower the learning rate" in end.advice
     recorded = losses(run)
     assert len(recorded) == end.steps > first
-    np.testing.assert_array_equal(recorded[: first + 1], wanted[: first + 1])
-    assert end.best_loss == min(wanted[:first])
-    assert end.best_step == int(np.argmin(wanted[:first]))
+    np.testing.assert_array_equal(recorded[: first + 1], expected[: first + 1])
+    assert end.best_loss == min(expected[:first])
+    assert end.best_step == int(np.argmin(expected[:first]))
     summary = summarize(run)
     assert summary.state == "diverged"
     assert "learning rate" in summary.note
@@ -315,8 +315,8 @@ def test_a_killed_engine_leaves_a_readable_log_and_complete_checkpoints(
             checkpoint.read(watch.run, "last")
         return
     info, tensors = checkpoint.read(watch.run, "last")
-    wanted, model = iris_loop().train(max(info.step, len(recorded)))
-    np.testing.assert_array_equal(recorded, wanted[: len(recorded)])
+    expected, model = iris_loop().train(max(info.step, len(recorded)))
+    np.testing.assert_array_equal(recorded, expected[: len(recorded)])
     _, model = iris_loop().train(info.step)
     for name, weight in model.state_dict().items():
         assert torch.equal(tensors[f"model.{name}"], weight)

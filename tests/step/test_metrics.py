@@ -45,7 +45,7 @@ def test_classes(count: int, seed: int, classes: int, cut: int) -> None:
     chance = torch.Generator().manual_seed(seed)
     output = torch.randn(count, classes, generator=chance)
     labels = torch.randint(classes, (count,), generator=chance)
-    found = scored(Metrics("cross_entropy", classes), output, labels, [cut, cut + 3])
+    scores = scored(Metrics("cross_entropy", classes), output, labels, [cut, cut + 3])
     predicted = output.argmax(1)
     expected: dict[str, float] = {
         "accuracy": accuracy_score(labels, predicted),
@@ -53,12 +53,12 @@ def test_classes(count: int, seed: int, classes: int, cut: int) -> None:
     }
     if classes > 5:
         expected["top5"] = top_k_accuracy_score(labels, output, k=5, labels=range(classes))
-    assert found.values == pytest.approx(expected)
+    assert scores.values == pytest.approx(expected)
     if classes > MAX_CONFUSION_CLASSES:
-        assert found.confusion is None
+        assert scores.confusion is None
     else:
         matrix = confusion_matrix(labels, predicted, labels=range(classes))
-        np.testing.assert_array_equal(np.array(found.confusion), matrix)
+        np.testing.assert_array_equal(np.array(scores.confusion), matrix)
 
 
 @settings(deadline=None, max_examples=40)
@@ -66,11 +66,11 @@ def test_classes(count: int, seed: int, classes: int, cut: int) -> None:
 def test_two_classes_with_one_output(count: int, seed: int, cut: int) -> None:
     chance = torch.Generator().manual_seed(seed)
     output, labels = torch.randn(count, 1, generator=chance), torch.randint(2, (count,), generator=chance).float()
-    found = scored(Metrics("binary_cross_entropy", 1), output, labels, [cut])
+    scores = scored(Metrics("binary_cross_entropy", 1), output, labels, [cut])
     predicted = output[:, 0] > 0
-    assert found.values["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
-    assert found.values["f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
-    np.testing.assert_array_equal(np.array(found.confusion), confusion_matrix(labels, predicted, labels=[0, 1]))
+    assert scores.values["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
+    assert scores.values["f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
+    np.testing.assert_array_equal(np.array(scores.confusion), confusion_matrix(labels, predicted, labels=[0, 1]))
 
 
 @settings(deadline=None, max_examples=40)
@@ -78,11 +78,11 @@ def test_two_classes_with_one_output(count: int, seed: int, cut: int) -> None:
 def test_numbers_in_the_units_of_the_target(count: int, seed: int, cut: int, spread: float) -> None:
     chance = torch.Generator().manual_seed(seed)
     output, labels = torch.randn(count, 1, generator=chance), torch.randn(count, generator=chance)
-    found = scored(Metrics("mean_squared_error", 1, spread), output, labels, [cut])
+    scores = scored(Metrics("mean_squared_error", 1, spread), output, labels, [cut])
     raw, theirs = labels.double() * spread, output[:, 0].double() * spread
-    assert found.values["r2"] == pytest.approx(r2_score(raw, theirs), rel=1e-9)
-    assert found.values["mae"] == pytest.approx(mean_absolute_error(raw, theirs), rel=1e-9)
-    assert found.values["rmse"] == pytest.approx(root_mean_squared_error(raw, theirs), rel=1e-9)
+    assert scores.values["r2"] == pytest.approx(r2_score(raw, theirs), rel=1e-9)
+    assert scores.values["mae"] == pytest.approx(mean_absolute_error(raw, theirs), rel=1e-9)
+    assert scores.values["rmse"] == pytest.approx(root_mean_squared_error(raw, theirs), rel=1e-9)
 
 
 def test_equal_targets_have_no_r2() -> None:
@@ -93,9 +93,9 @@ def test_characters_cost_bits() -> None:
     """A uniform prediction needs log2 of the alphabet's size per character: 3 bits for 8 characters."""
     output, following = torch.zeros(5, 7, 8), torch.randint(8, (5, 7)).to(torch.uint8)
     loss = float(functional.cross_entropy(output.flatten(0, 1), following.flatten().long()))
-    found = scored(Metrics("next_character", 8), output, following, [2], loss)
-    assert found.values["bits_per_character"] == pytest.approx(3.0)
-    assert found.values["accuracy"] == pytest.approx(float((following == 0).double().mean()))
+    scores = scored(Metrics("next_character", 8), output, following, [2], loss)
+    assert scores.values["bits_per_character"] == pytest.approx(3.0)
+    assert scores.values["accuracy"] == pytest.approx(float((following == 0).double().mean()))
 
 
 class Reads(TorchDispatchMode):

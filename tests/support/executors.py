@@ -112,7 +112,7 @@ def started(training: loop.Loop) -> Any:
     return msgspec.structs.replace(STARTED, executor=name, notes=tuple(note.message for note in training.choice.notes))
 
 
-def taken(executor: Executor, training: job.Job, steps: int, most: int = 10**9) -> Reading:
+def reading_of_steps(executor: Executor, training: job.Job, steps: int, most: int = 10**9) -> Reading:
     """The losses of some steps, in calls of at most `most`."""
     window, step = loop.LossWindow(training.device), 0
     while step < steps:
@@ -122,4 +122,4 @@ def taken(executor: Executor, training: job.Job, steps: int, most: int = 10**9) 
     return reading
 
 
-__all__ = ["EXECUTORS", "asked", "built", "finished", "go_on", "losses", "taken", "train", "use"]
+__all__ = ["EXECUTORS", "asked", "built", "finished", "go_on", "losses", "reading_of_steps", "train", "use"]

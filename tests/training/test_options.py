@@ -55,17 +55,17 @@ class Theirs:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.ema))
         average.update_parameters(model)  # the first one is a copy
         optimizers, batches = self.optimizer(model), self.batches()
-        found = []
+        loss_values = []
         for _ in range(STEPS):
             for optimizer in optimizers:
                 optimizer.zero_grad()
-            found.append(self.backward(model, next(batches)))
+            loss_values.append(self.backward(model, next(batches)))
             if self.clip:
                 nn.utils.clip_grad_norm_(model.parameters(), self.clip)
             for optimizer in optimizers:
                 optimizer.step()
             average.update_parameters(model)
-        return found, model, average.module
+        return loss_values, model, average.module
 
     def backward(self, model: nn.Module, together: list[Tensor]) -> float:
         """Compute gradients of the mean over all rows of a step, batch by batch."""
@@ -248,5 +248,5 @@ def test_validation_rows_select_the_best_weights_and_test_rows_are_used_at_the_e
     model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
     with torch.no_grad():
         output = model(torch.from_numpy(workload.test.x))  # type: ignore[union-attr]
-    wanted = functional.cross_entropy(output, torch.from_numpy(workload.test.y))  # type: ignore[union-attr]
-    assert end.test_loss == pytest.approx(float(wanted), rel=1e-6)
+    expected = functional.cross_entropy(output, torch.from_numpy(workload.test.y))  # type: ignore[union-attr]
+    assert end.test_loss == pytest.approx(float(expected), rel=1e-6)

@@ -60,8 +60,8 @@ def asked(**fields: object) -> RunSpec:
 
 def assert_same(run: Path, expected: plain_loop.Plain, steps: int = EPOCHS) -> nn.Module:
     """Compare the recorded losses and the last checkpoint; returns the plain loop's model."""
-    wanted, model = expected.train(steps)
-    np.testing.assert_array_equal(losses(run), wanted)
+    expected_losses, model = expected.train(steps)
+    np.testing.assert_array_equal(losses(run), expected_losses)
     info, tensors = checkpoint.read(run, "last")
     assert info.step == steps
     for name, weight in model.state_dict().items():
@@ -197,10 +197,10 @@ def test_the_default_run_has_the_published_losses(iris_run: Path) -> None:
     }
     recorded = losses(iris_run)
     assert len(recorded) == 20_000
-    found = {epochs: float(recorded[epochs - 1]) for epochs in published}
+    measured = {epochs: float(recorded[epochs - 1]) for epochs in published}
     digits = {100: 2, 1_000: 2, 5_000: 3, 10_000: 3, 20_000: 4}
     for epochs, (low, high) in published.items():
-        assert low <= round(found[epochs], digits[epochs]) <= high, found
+        assert low <= round(measured[epochs], digits[epochs]) <= high, measured
 
 
 @pytest.mark.xdist_group("iris")

@@ -29,12 +29,12 @@ def test_a_run_records_how_busy_its_engine_is(engine: Engine, home: Path) -> Non
     time.sleep(1.2)  # more than the shortest time that a reading covers
     send(run, Stop())
     assert isinstance(watch.end(), Finished)
-    told = [event for event in events(run) if isinstance(event, Telemetry)]
-    assert told
-    assert 20 < (told[-1].engine_cpu_percent or 0) <= 400
-    assert 50 << 20 < (told[-1].engine_memory_bytes or 0) < 50 << 30
-    assert told[-1].gpu_percent is None
-    assert told[-1].reason == ""
+    readings = [event for event in events(run) if isinstance(event, Telemetry)]
+    assert readings
+    assert 20 < (readings[-1].engine_cpu_percent or 0) <= 400
+    assert 50 << 20 < (readings[-1].engine_memory_bytes or 0) < 50 << 30
+    assert readings[-1].gpu_percent is None
+    assert readings[-1].reason == ""
     assert last_word(run)  # the summary remains the last event
 
 
@@ -72,14 +72,14 @@ print(json.dumps([event.gpu_percent, event.sm_percent, event.power_w, event.reas
 """
 
 
-def told(library: Path, hang: str = "", **environment: str) -> list[Any]:
+def readings_of(library: Path, hang: str = "", **environment: str) -> list[Any]:
     answer: list[Any] = json.loads(fake_nvml.run(library, _HANG, stdin=hang or "nothing", **environment))
     return answer
 
 
 def test_only_the_device_in_use_is_read(library: Path, tmp_path: Path) -> None:
     log = tmp_path / "calls"
-    load, real, power, reason, memory, silent = told(library, FAKE_NVML_LOG=str(log))
+    load, real, power, reason, memory, silent = readings_of(library, FAKE_NVML_LOG=str(log))
     assert (load, power, reason, memory, silent) == (97, 412.3, "", True, True)
     assert real in (41.5, None)  # a rate needs an earlier reading
     assert "nvmlDeviceGetPowerUsage 1" in log.read_text()
@@ -87,15 +87,15 @@ def test_only_the_device_in_use_is_read(library: Path, tmp_path: Path) -> None:
 
 
 def test_a_driver_that_hangs_costs_readings_but_no_run_its_end(library: Path) -> None:
-    load, _, _, reason, memory, silent = told(library, "nvmlDeviceGetPowerUsage")
+    load, _, _, reason, memory, silent = readings_of(library, "nvmlDeviceGetPowerUsage")
     assert (load, reason) == (None, "the NVIDIA driver does not answer")
     assert memory
     assert silent  # nothing is put after the end
 
 
 def test_a_device_that_the_driver_does_not_list(library: Path) -> None:
-    _, _, _, reason, _, _ = told(library, FAKE_NVML_COUNT="1")
-    assert reason == "NVML does not count the device that torch uses"
+    _, _, _, reason, _, _ = readings_of(library, FAKE_NVML_COUNT="1")
+    assert reason == "NVML does not list the device that torch uses"
 
 
 # --- for the screen ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""From the command to the first frame, with as little as possible on the way."""
+"""From the command to the first frame, with as few imports as possible."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from epochtop.engine.protocol.spec import RunSpec
 
 
 def run_app(start: bool = False, spec: RunSpec | None = None, attach: Path | None = None) -> int:
-    """Open the app and return its exit status once it is closed. Raises Invalid if the home cannot be written."""
-    gc.disable()  # a collection on the way to the first frame finds nothing; see _settle
+    """Open the app. Returns its exit status once it is closed. Raises Invalid if the home folder cannot be written."""
+    gc.disable()  # nothing to collect before the first frame; see _settle
     from epochtop.engine.runs.paths import home
     from epochtop.engine.runs.writer import make_home
     from epochtop.tui.app.app import EpochtopApp
@@ -25,12 +25,12 @@ def run_app(start: bool = False, spec: RunSpec | None = None, attach: Path | Non
     if app.return_code:
         return app.return_code
     if status is None:
-        sys.stderr.write("epochtop: the screen ended unexpectedly; a run goes on, `epochtop` shows it\n")
+        sys.stderr.write("epochtop: the app ended unexpectedly; a run continues, `epochtop` reopens it\n")
     return status or 0
 
 
 def _draw_on_the_terminal() -> None:
-    """Textual draws on standard error; where that goes into a file (`2>errors.txt`), on standard output."""
+    """Textual draws on standard error. If that is a file (`2>errors.txt`), draw on standard output."""
     out, error = sys.__stdout__, sys.__stderr__
     if out is not None and out.isatty() and (error is None or not error.isatty()):
         sys.__stderr__ = out  # type: ignore[misc]

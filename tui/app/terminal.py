@@ -1,7 +1,7 @@
-"""What a terminal can do to an app: hang up, terminate, go away without a word.
+"""The end of the app when its terminal hangs up, terminates it, or disappears.
 
-Textual restores the terminal only when it exits by itself, and its input thread spins at full speed on a
-terminal that is gone (textual PR 6690), so all three end the app here. Runs are not touched.
+Textual restores the terminal only when it exits by itself, and its input thread spins at full speed on a terminal that
+is gone (textual PR 6690), so all three end the app here. Runs continue.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from typing import Any
 
 from textual.app import App
 
-LOOK_S = 1.0
+CHECK_S = 1.0
+"""Seconds between two checks of the terminal."""
 PATIENCE_S = 3.0
-"""How long a clean exit may take before the process ends anyway: writing to a dead terminal can block."""
+"""Longest clean exit before the process is ended: writing to a dead terminal can block."""
 
 
 def watch_terminal(app: App[Any]) -> None:
-    """End `app` on SIGTERM and SIGHUP and when its terminal is gone; an app without one is left alone."""
+    """End `app` on SIGTERM and SIGHUP and when its terminal is gone; does nothing for an app without one."""
     if app.is_headless:
         return
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, _leave, app, 128 + number)
-    app.set_interval(LOOK_S, lambda: None if _has_terminal() else _leave(app, 128 + signal.SIGHUP))
+    app.set_interval(CHECK_S, lambda: None if _has_terminal() else _leave(app, 128 + signal.SIGHUP))
 
 
 def _has_terminal() -> bool:

@@ -13,6 +13,7 @@ from epochtop.engine.hardware import Fact, GpuSample, Sample
 from epochtop.engine.protocol.quantities import UNKNOWN, format_gib
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.rows import FAINT, QUIET, TEXT, cut, role_of, row
+from epochtop.tui.state.telemetry import mean_of_known
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 LABEL_WIDTH = 5
@@ -47,16 +48,11 @@ class Histories:
         A column is the mean of a fixed set of samples, so only the last column changes.
         """
         columns = max(1, min(width, HISTORY_LENGTH))
-        column_samples = -(-HISTORY_LENGTH // columns)
-        values = self._values[name]
+        size = -(-HISTORY_LENGTH // columns)
+        values = list(self._values[name])
         oldest = self._count - len(values)  # index of the oldest stored sample
-        bins: dict[int, list[float]] = {}
-        for index, value in enumerate(values, oldest):
-            bins.setdefault(index // column_samples, [])
-            if value is not None:
-                bins[index // column_samples].append(value)
-        means = [sum(bins[number]) / len(bins[number]) if bins[number] else None for number in sorted(bins)]
-        return graph(means[-columns:]).rjust(width)
+        starts = range(-(oldest % size), len(values), size)[-columns:]
+        return graph(mean_of_known(values[max(0, start) : start + size]) for start in starts).rjust(width)
 
 
 Limits = dict[Hashable, float]
@@ -137,7 +133,7 @@ def used_of(used_bytes: float | None, total_bytes: float) -> str:
     return f"{used:>{len(total)}} / {total} GiB"
 
 
-def megabytes_a_second(fact: Fact[float]) -> str:
+def megabytes_per_second(fact: Fact[float]) -> str:
     """`  1.0 MB/s`, eleven cells wide, from KiB per second."""
     return f"{UNKNOWN:>6}     " if fact.value is None else f"{fact.value * 1024 / 1e6:>6.1f} MB/s"
 
@@ -173,14 +169,14 @@ class Gauge(NamedTuple):
         label = (self.label.ljust(label_width)[:width], QUIET)
         numbers_role, graph_role = (FAINT, FAINT) if self.old else (TEXT, GRAPH)
         if room < SMALLEST_GRAPH:
-            return row(label, (_that_fit(self.numbers, width - label_width), numbers_role))
+            return row(label, (_leading_numbers(self.numbers, width - label_width), numbers_role))
         numbers = (" " + " ".join(self.numbers), numbers_role)
         if self.reason:
             return row(label, (cut(f"{UNKNOWN} {self.reason}", room).ljust(room), QUIET), numbers)
         return row(label, (self.graph(room), graph_role), numbers)
 
 
-def _that_fit(numbers: Sequence[str], width: int) -> str:
+def _leading_numbers(numbers: Sequence[str], width: int) -> str:
     text = ""
     for number in numbers:
         longer = f"{text} {number}" if text else number

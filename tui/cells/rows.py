@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from rich.cells import cell_len
 
@@ -36,14 +37,22 @@ def role_of(place: int) -> int:
 
 def row(*parts: tuple[str, int]) -> Row:
     """A row of texts and their roles, from left to right. A character that is not one cell wide becomes `?`."""
-    return Row(cleaned("".join(part for part, _ in parts)), tuple(role for part, role in parts for _ in part))
+    roles: list[int] = []
+    for part, role in parts:
+        roles += [role] * len(part)
+    return Row(cleaned("".join([part for part, _ in parts])), tuple(roles))
 
 
 def cleaned(text: str) -> str:
     """`text` with one cell per character. Control, zero-width and wide characters become `?`."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable() and (text.isascii() or all(map(_is_one_cell, set(text)))):
         return text
-    return "".join(char if char.isprintable() and cell_len(char) == 1 else "?" for char in text)
+    return "".join(char if char.isprintable() and _is_one_cell(char) else "?" for char in text)
+
+
+@lru_cache(maxsize=1024)
+def _is_one_cell(char: str) -> bool:
+    return cell_len(char) == 1
 
 
 def captioned(label: str, lines: Sequence[str], label_width: int, role: int = TEXT) -> list[Row]:
@@ -109,7 +118,10 @@ def shortened(text: str, width: int) -> str:
 def fitted(source: Row, width: int) -> Row:
     """`source` in exactly `width` cells, clipped or padded with blanks."""
     text, roles = source
-    return Row(text[:width].ljust(width), (*roles, *[BLANK] * (width - len(roles)))[:width])
+    missing = width - len(text)
+    if missing > 0:
+        return Row(text + " " * missing, (*roles, *[BLANK] * missing))
+    return Row(text[:width], roles[:width]) if missing else source
 
 
 def wrapped_lines(text: str, width: int, most: int) -> list[str]:

@@ -69,10 +69,11 @@ class CellWidget(Widget):
         place = y + self.scroll_offset.y
         if place >= len(self._rows):
             return Strip.blank(self.size.width, self.rich_style)
-        line = self._strips[place]
-        if line is None:
-            line = self._strips[place] = strip(self._rows[place], self._styles())
-        return line.adjust_cell_length(self.size.width, self.rich_style)
+        line, width = self._strips[place], self.size.width
+        if line is None or line.cell_length != width:
+            line = strip(self._rows[place], self._styles()).adjust_cell_length(width, self.rich_style)
+            self._strips[place] = line
+        return line
 
     def _styles(self) -> dict[int, Style]:
         if not self._role_styles:

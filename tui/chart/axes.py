@@ -14,8 +14,12 @@ from epochtop.engine.protocol.quantities import format_clock, format_scientific
 Tick = tuple[float, str]
 """Position in the numbers of the axis, and label."""
 
-KEEP = 0.55
+MIN_FILL = 0.55
 """Fraction of a range that new data must span for the range to stay."""
+
+
+SMALLEST = 1e-300
+"""Magnitude below which values count as 0, because a fraction of them may not be a number other than 0."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Limits:
     def holds(self, fresh: Limits) -> bool:
         """Whether this range still suits data whose ideal range is `fresh`."""
         inside = self.log == fresh.log and self.low <= fresh.low and fresh.high <= self.high
-        return inside and fresh.high - fresh.low > KEEP * (self.high - self.low)
+        return inside and fresh.high - fresh.low > MIN_FILL * (self.high - self.low)
 
     def position(self, value: float) -> float | None:
         """Where `value` is between the ends, from 0 to 1; None if it cannot be drawn."""
@@ -48,6 +52,8 @@ def nice(value: float) -> float:
 
 def linear_limits(low: float, high: float, rows: int) -> Limits:
     """A range that contains `low` … `high`. It starts at 0 unless both are far from 0 or negative."""
+    if max(abs(low), abs(high)) < SMALLEST:
+        low = high = 0.0
     if high - low <= 1e-6 * max(abs(low), abs(high)):
         low, high = (min(0.0, low), max(0.0, high) or (1.0 if low == 0 else 0.0))
     elif 0 < low < 0.7 * high:

@@ -79,7 +79,7 @@ def _single(value: float) -> str:
 
 def export_svg(trace: Trace, view: View, overlays: Sequence[Trace] = (), title: str = "") -> str:
     """A drawing of the visible range: axes, the band of each column's extremes, means, test points, legend."""
-    run, *others = [visible(one, view) for one in (trace, *overlays)]
+    run, *others = [visible(source, view) for source in (trace, *overlays)]
     limits = y_limits([run, *others], TICK_ROWS, view.log)
     parts = [*_frame(view, limits), *_run(run, view, limits)]
     for index, overlay in enumerate(others):

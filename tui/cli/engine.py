@@ -1,4 +1,4 @@
-"""Commands that need torch: `python -m epochtop.engine …` does them, and its output and exit status are passed on."""
+"""Commands that need torch. `python -m epochtop.engine …` runs them and writes to this process's output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from epochtop.tui.client.standby import how_it_ended
 
 
 def ask_engine(arguments: Sequence[str]) -> int:
-    """Run an engine command to its end. Returns its exit status; 1 where it was killed, 130 after Ctrl-C."""
+    """Run an engine command. Returns its exit status; 1 if it was killed, 130 after Ctrl-C."""
     sys.stdout.flush()
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "epochtop.engine", *arguments], stdin=subprocess.DEVNULL

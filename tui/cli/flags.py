@@ -1,7 +1,6 @@
-"""The command line made from the declaration of a run: every field of RunSpec is a flag.
+"""Flags made from the declaration of a run: every field of RunSpec is a flag.
 
-Values arrive as text and go through :func:`epochtop.engine.protocol.fields.parse`, the same function that the form uses, so that
-both say the same about a wrong one.
+Values are parsed by :func:`epochtop.engine.protocol.fields.parse`, as in the form, so that both report the same errors.
 """
 
 from __future__ import annotations
@@ -39,16 +38,16 @@ def spec_flags(
     defaults: RunSpec | None = None,
     without: Sequence[str] = (),
 ) -> type:
-    """A dataclass with `options` and a flag for each field of RunSpec, save those `without`, for tyro."""
+    """A dataclass for tyro: `options`, and a flag for every field of RunSpec except those in `without`."""
     start = defaults or RunSpec()
     flags = [flag(field, getattr(start, field.name)) for field in fields() if field.name not in without]
-    made = dataclasses.make_dataclass(name, [*options, *flags], kw_only=True, frozen=True)
-    made.__doc__ = doc
-    return made
+    options_type = dataclasses.make_dataclass(name, [*options, *flags], kw_only=True, frozen=True)
+    options_type.__doc__ = doc
+    return options_type
 
 
 def switch(name: str, text: str) -> tuple[str, Any, Any]:
-    """A flag that is off unless it is given."""
+    """A flag that is off by default."""
     about = tyro.conf.arg(help=text)
     return name, Annotated[tyro.conf.FlagCreatePairsOff[bool], about], dataclasses.field(default=False)
 
@@ -56,15 +55,15 @@ def switch(name: str, text: str) -> tuple[str, Any, Any]:
 def spec_of(parsed: Any, arguments: Sequence[str], defaults: RunSpec | None = None) -> RunSpec:
     """The checked spec in what :func:`spec_flags` parsed from `arguments`. Raises Invalid.
 
-    Fields that were not given keep what `defaults` sets, else take what suits the dataset and the model.
+    Fields without a flag keep the values of `defaults`, or the presets of the dataset and the model.
     """
-    given = {argument[2:].partition("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")}
+    typed = {argument[2:].partition("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")}
     start = defaults or RunSpec()
     texts, free = {}, set()
     for field in fields():
         value = getattr(parsed, field.name, getattr(start, field.name))
         texts[field.name] = ",".join(value) if isinstance(value, tuple) else show(value)
-        if field.name not in given and getattr(start, field.name) == field.default:
+        if field.name not in typed and getattr(start, field.name) == field.default:
             free.add(field.name)
     suits = preset(*(texts[name] for name in CHOOSERS))
     return spec_from(texts | {name: show(value) for name, value in suits.items() if name in free})

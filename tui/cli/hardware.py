@@ -41,23 +41,23 @@ from epochtop.tui.machine.facts import (
 from epochtop.tui.machine.reasons import figure_name
 
 INTERVAL_S = 0.1
-"""Between the two readings that a load needs; the machine is identified meanwhile."""
+"""Seconds between the two readings that a load needs; the machine is identified in between."""
 PATIENCE_S = 2.0
-"""How long the driver is waited for; what it has not told by then is said to be unknown."""
+"""Longest wait for the driver; figures that it has not reported by then are unknown."""
 _LABEL = 14
 _APART = ("index", "slowed_by", "processes", "memory_total_bytes")
-"""Fields of a sample that are not figures in a row."""
+"""Fields of a sample that are not listed as figures."""
 
 
 def print_hardware(as_json: bool, with_torch: bool = False) -> int:
     """Write what this machine is and how busy it is to stdout; the exit code. Raises Invalid if no engine starts."""
     ready = _ask_engine() if with_torch else None
     with contextlib.closing(Sampler()) as sampler:
-        begun = time.monotonic()
+        started_s = time.monotonic()
         sampler.sample(0)
         machine = identify(watch=sampler.gpus, patience_s=PATIENCE_S)
         sampler.gpus.sample(PATIENCE_S)
-        time.sleep(max(0.0, begun + INTERVAL_S - time.monotonic()))
+        time.sleep(max(0.0, started_s + INTERVAL_S - time.monotonic()))
         sample = sampler.sample(PATIENCE_S)
     if as_json:
         text = json.dumps(to_json(machine, sample, ready), indent=2, ensure_ascii=False)
@@ -93,7 +93,7 @@ def to_text(machine: Machine, sample: Sample, ready: Ready | None = None) -> str
     for gpu in machine.gpus:
         lines += [("", ""), (f"GPU {gpu.index}", gpu_meaning(gpu, machine.usable_memory_bytes))]
         lines += identity_texts(gpu, machine)
-        load = next((one for one in sample.gpus if one.index == gpu.index), None)
+        load = next((load for load in sample.gpus if load.index == gpu.index), None)
         lines += _gpu_load(load) if load else [("Load", f"{UNKNOWN} the driver did not answer in time")]
     lines.append(("", ""))
     if not machine.gpus:
@@ -130,25 +130,25 @@ def _host(machine: Machine, sample: Sample) -> list[tuple[str, str]]:
 
 
 def _gpu_load(load: GpuSample) -> list[tuple[str, str]]:
-    """What is known of one GPU, five figures a line; then what is unknown, by reason."""
+    """The known figures of a GPU, five per line; then the unknown ones by reason."""
     named = {figure_name(name): (name, getattr(load, name)) for name in load.__struct_fields__ if name not in _APART}
-    known = [f"{said} {_number(name, fact)}" for said, (name, fact) in named.items() if fact.value is not None]
-    lines = [("Now" * (not place), " · ".join(known[place : place + 5])) for place in range(0, len(known), 5)]
+    figures = [f"{label} {_number(name, fact)}" for label, (name, fact) in named.items() if fact.value is not None]
+    lines = [("Now" * (not place), " · ".join(figures[place : place + 5])) for place in range(0, len(figures), 5)]
     if load.slowed_by.value is not None:
         lines.append(("Slowed by", ", ".join(load.slowed_by.value) or "nothing"))
     if load.sm_percent.value is None and load.utilization_percent.value is not None:
         lines.append(("", f"utilization {KERNEL_NOTE}"))
     unknown: dict[str, list[str]] = {}
-    for said, fact in [*((said, fact) for said, (_, fact) in named.items()), ("what slows it", load.slowed_by)]:
+    for label, fact in [*((label, fact) for label, (_, fact) in named.items()), ("slowdown causes", load.slowed_by)]:
         if fact.value is None:
-            unknown.setdefault(fact.reason, []).append(said)
+            unknown.setdefault(fact.reason, []).append(label)
     lines += [("Unknown", f"{', '.join(names)}: {reason}") for reason, names in unknown.items()]
     return lines + _processes(load)
 
 
 def _number(name: str, fact: Fact[Any]) -> str:
-    said = figure(name, fact)
-    return f"{said['value']:,g} {said['unit']}".rstrip()
+    value = figure(name, fact)
+    return f"{value['value']:,g} {value['unit']}".rstrip()
 
 
 def _processes(load: GpuSample) -> list[tuple[str, str]]:
@@ -162,6 +162,6 @@ def _software(machine: Machine, ready: Ready | None) -> list[tuple[str, str]]:
     driver = driver_text(machine)
     lines = [("Driver", driver)] if driver else []
     if ready is None:
-        return [*lines, ("torch", "not asked; --torch asks it (some seconds)")]
+        return [*lines, ("torch", "not loaded; use --torch (takes seconds)")]
     mismatches = [(label, text) for label, text, _ in compatibility(machine, ready)]
     return [*lines, *software(ready), *mismatches]

@@ -1,7 +1,6 @@
-"""The commands around the app: train, resume, runs, attach, stop, predict, export, find-lr, find-batch, hardware.
+"""The command line: train, resume, runs, attach, stop, predict, export, find-lr, find-batch, lab, hardware.
 
-Options come from dataclasses through tyro; the fields of a run come from RunSpec. One clear line and exit
-status 2 answer bad input.
+Options are dataclasses parsed by tyro; the fields of a run come from RunSpec. Bad input gives one line and exit status 2.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ from epochtop.tui.client.foreground import exit_status
 HELP = """\
 epochtop trains PyTorch models on this machine and shows them live in the terminal.
 
-  epochtop [--start] [FIELDS]          the app; --start begins to train at once
-  epochtop train [FIELDS]              train here, as a progress bar or plain lines
-  epochtop runs [--json]               all runs of this machine's user
-  epochtop attach RUN                  the app, with a run that goes on or is over
-  epochtop resume RUN                  go on with a run that was stopped, killed or cut off
+  epochtop [--start] [FIELDS]          open the app; --start also starts training
+  epochtop train [FIELDS]              train in the foreground with a progress bar or plain lines
+  epochtop runs [--json]               list your runs
+  epochtop attach RUN                  open a live or finished run in the app
+  epochtop resume RUN                  resume a run that was stopped, killed or interrupted
   epochtop stop RUN                    finish the step, evaluate, save, end
-  epochtop predict RUN FILE            the rows of a CSV file with the model's predictions
+  epochtop predict RUN FILE            add the model's predictions to the rows of a CSV file
   epochtop export RUN --format FORMAT  losses (csv, jsonl, tensorboard), weights (safetensors, torch), model (onnx)
-  epochtop find-lr [FIELDS]            which learning rate to train with, by trying them all
-  epochtop find-batch [FIELDS]         the largest batch that fits, tried in full steps
-  epochtop lab [NAME] [FIELDS]         where the time goes on this machine, measured; without a name it lists them
-  epochtop lab --results               results that are kept; attach and export take their ids too
-  epochtop lab --compare ID [ID]       two results of one experiment, point by point; of one ID, with the newest other
-  epochtop hardware [--json] [--torch] what this machine has and is good for
+  epochtop find-lr [FIELDS]            find a good learning rate with a range test
+  epochtop find-batch [FIELDS]         find the largest batch that fits, by running full steps
+  epochtop lab [NAME] [FIELDS]         run an experiment; without a name, list the experiments
+  epochtop lab --results               list the results; attach and export accept their ids
+  epochtop lab --compare ID [ID]       compare two results of one experiment; one ID alone with the newest other result
+  epochtop hardware [--json] [--torch] show this machine's hardware and what it can run
 
-RUN is an id, the beginning of one, a name, or `last`. FIELDS say what to train; without any it is
-scikit-learn's Iris. `epochtop train --help` lists them all.
+RUN is an id, the start of an id, a name, or `last`. FIELDS are the settings of a run; the default trains on
+scikit-learn's Iris. `epochtop train --help` lists all of them.
 
 Examples:
   epochtop --start
@@ -49,55 +48,59 @@ Examples:
   epochtop export last --format csv > losses.csv
 """
 
-Run = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="id, beginning of an id, name, or last")]
+Run = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="id, start of an id, name, or last")]
 
 
 @dataclass(frozen=True)
 class Runs:
-    """List all runs, the newest first."""
+    """List your runs, the newest first."""
 
-    json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="one JSON array of objects")] = False
+    json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print one JSON array of objects")] = False
 
 
 @dataclass(frozen=True)
 class Attach:
-    """Open the app with a run: live if it goes on, whole if it is over. An experiment's id opens the lab with it."""
+    """Open a live or finished run in the app. An experiment's id opens its result in the lab."""
 
     run: Run
 
 
 @dataclass(frozen=True)
 class ResumeRun:
-    """Go on with a run that ended before its last step, exactly where it was."""
+    """Resume a run that ended before its last step, from its last checkpoint."""
 
     run: Run
-    json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="one JSON object at the end")] = False
+    json: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print one JSON object at the end and nothing else")
+    ] = False
     detach: Annotated[
-        tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the run's id and return; it goes on")
+        tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the run's id and return; the run continues")
     ] = False
 
 
 @dataclass(frozen=True)
 class Stop:
-    """End a run after its step; it evaluates and saves first."""
+    """Stop a run after its current step; it evaluates and saves first."""
 
     run: Run
 
 
 @dataclass(frozen=True)
 class Predict:
-    """Write the rows of a CSV file with what the run's best model says of each.
+    """Add the predictions of the run's best model to the rows of a CSV file.
 
-    FILE needs the feature columns the run was trained on, by name and in any order. All columns stay as they are, the
-    label too if it is there; behind them come `prediction` and, for classes, `probability_<class>` of each.
+    FILE needs the feature columns that the run was trained on, by name and in any order. All columns are copied, including
+    a label. The output adds `prediction` and, for a classifier, one `probability_<class>` per class.
     """
 
     run: Run
     file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE", help="a CSV file with a header row")]
-    output: Annotated[str, tyro.conf.arg(metavar="PATH", help="where to write it; standard output without")] = ""
+    output: Annotated[str, tyro.conf.arg(metavar="PATH", help="output file; standard output by default")] = ""
     columns: Annotated[
         str,
-        tyro.conf.arg(metavar="A,B,…", help="columns for a model that knows no names (own task, images), in its order"),
+        tyro.conf.arg(
+            metavar="A,B,…", help="feature columns in the model's order, if it stores no names (custom task, images)"
+        ),
     ] = ""
 
 
@@ -106,13 +109,13 @@ Format = Literal["csv", "jsonl", "tensorboard", "safetensors", "torch", "onnx"]
 
 @dataclass(frozen=True)
 class Export:
-    """Write a run for other programs: its losses, its weights, or its model; of an experiment its rows (csv, jsonl)."""
+    """Export a run's losses, weights or model for other programs, or an experiment's rows (csv, jsonl)."""
 
     run: Run
     format: Annotated[
         Format,
         tyro.conf.arg(
-            help="csv: step,loss · jsonl: one object a step · tensorboard: a folder of event files · "
+            help="csv: step,loss · jsonl: one object per step · tensorboard: a folder of event files · "
             "safetensors, torch: the best weights · onnx: the model"
         ),
     ] = "csv"
@@ -120,19 +123,19 @@ class Export:
         str,
         tyro.conf.arg(
             metavar="PATH",
-            help="where to write it; without, csv and jsonl go to standard output, the others to the current folder",
+            help="output path; by default csv and jsonl go to standard output, other formats to the current folder",
         ),
     ] = ""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Say what this machine has and how busy it is."""
+    """Show this machine's hardware and how busy it is."""
 
-    json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="one JSON object")] = False
+    json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print one JSON object")] = False
     torch: Annotated[
         tyro.conf.FlagCreatePairsOff[bool],
-        tyro.conf.arg(help="ask an engine what torch finds, and whether it all fits"),
+        tyro.conf.arg(help="also report torch's devices and check version compatibility"),
     ] = False
 
 
@@ -162,11 +165,11 @@ def _parse(kind: Any, name: str, arguments: list[str]) -> Any:
 
 
 def _app(arguments: list[str]) -> int:
-    flags = spec_flags("App", "Open the app.", [switch("start", "begin to train at once")])
+    flags = spec_flags("App", "Open the app.", [switch("start", "start training at once")])
     parsed = _parse(flags, "", arguments)
     spec = spec_of(parsed, arguments)
     if not sys.stdout.isatty() or not sys.stdin.isatty():
-        sys.stderr.write("epochtop: standard output is no terminal; training with plain text lines instead\n")
+        sys.stderr.write("epochtop: no terminal; training with plain text lines\n")
         return _train_spec(spec, as_json=False, detach=False)
     from epochtop.tui.app.launch import run_app
 
@@ -176,10 +179,10 @@ def _app(arguments: list[str]) -> int:
 def _train(arguments: list[str]) -> int:
     options = [
         switch("json", "print one JSON object at the end and nothing else"),
-        switch("detach", "print the run's id and return; the run goes on"),
-        switch("summary", "print the model's layers and what the run would do, and train nothing"),
+        switch("detach", "print the run's id and return; the run continues"),
+        switch("summary", "print the model's layers and the plan of the run, without training"),
     ]
-    parsed = _parse(spec_flags("Train", "Train here, in the foreground.", options), "train", arguments)
+    parsed = _parse(spec_flags("Train", "Train in the foreground.", options), "train", arguments)
     spec = spec_of(parsed, arguments)
     if parsed.summary:
         from epochtop.tui.cli.train import summarize
@@ -197,7 +200,7 @@ def _train_spec(spec: RunSpec, as_json: bool, detach: bool) -> int:
 def _find_lr(arguments: list[str]) -> int:
     from epochtop.tui.cli.find import SET_BY_TEST, find_lr, rate_defaults
 
-    about = "Train with a rising learning rate, up to --learning-rate, and say at which the loss falls fastest."
+    about = "Train with a rising learning rate, up to --learning-rate, and report where the loss falls fastest."
     options = [switch("json", "print one JSON object at the end and nothing else")]
     flags = spec_flags("FindLr", about, options, rate_defaults(), SET_BY_TEST)
     parsed = _parse(flags, "find-lr", arguments)
@@ -207,13 +210,13 @@ def _find_lr(arguments: list[str]) -> int:
 def _find_batch(arguments: list[str]) -> int:
     from epochtop.tui.cli.find import find_batch
 
-    about = "Try ever larger batches in full steps, in a process of their own, and say which is the largest that fits."
-    margin = ("margin", Annotated[float, tyro.conf.arg(help="share of the free memory that a step may take")], 0.8)
+    about = "Run full steps with larger and larger batches in a separate process, and report the largest that fits."
+    margin = ("margin", Annotated[float, tyro.conf.arg(help="share of the free memory that a step may use")], 0.8)
     options = [switch("json", "print one JSON object at the end and nothing else"), margin]
     flags = spec_flags("FindBatch", about, options, without=("batch_size", "oom_retry"))
     parsed = _parse(flags, "find-batch", arguments)
     if not 0 < parsed.margin <= 1:
-        raise Invalid("margin", "needs a number above 0, at most 1, such as 0.8")
+        raise Invalid("margin", "needs a number above 0 and at most 1, such as 0.8")
     return find_batch(spec_of(parsed, arguments), parsed.margin, as_json=parsed.json)
 
 

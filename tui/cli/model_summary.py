@@ -9,7 +9,7 @@ HEADING = ("layer", "kind", "output", "parameters", "output size")
 
 
 def summary_lines(summary: ModelSummary) -> tuple[str, ...]:
-    """A heading, a line a layer, then the totals."""
+    """A heading, one line per layer, and the totals."""
     rows = [HEADING, *(_cells(layer) for layer in summary.layers)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADING))]
     lines = [_line(row, widths) for row in rows]
@@ -31,7 +31,7 @@ def _cells(layer: LayerFact) -> tuple[str, ...]:
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    """Words to the left, figures to the right."""
+    """Words aligned left, figures aligned right."""
     words = [cell.ljust(width) for cell, width in zip(cells[:3], widths[:3], strict=True)]
     figures = [cell.rjust(width) for cell, width in zip(cells[3:], widths[3:], strict=True)]
     return "  ".join((*words, *figures))

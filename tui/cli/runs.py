@@ -1,4 +1,4 @@
-"""What the files of runs say, printed: the list of runs and the losses of one."""
+"""`epochtop runs` and the export of losses, from the files of runs alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def print_runs(home: Path, as_json: bool) -> int:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(summaries)).decode() + "\n")
         return 0
     if not summaries:
-        sys.stdout.write(f"no runs in {home} yet; `epochtop train` makes one\n")
+        sys.stdout.write(f"no runs in {home} yet; run `epochtop train`\n")
         return 0
     now = time.time()
     rows = [HEADINGS, *(cells(summary, now) for summary in summaries)]
@@ -54,9 +54,9 @@ def print_runs(home: Path, as_json: bool) -> int:
 
 
 def export_losses(run: Path, form: str, output: str = "") -> int:
-    """Every loss of a run to a file or standard output: csv `step,loss`, or jsonl, where test losses come too.
+    """Write all losses of a run to a file or to standard output: csv `step,loss`, or jsonl with test losses too.
 
-    Raises Invalid where the file cannot be written.
+    Raises Invalid if the file cannot be written.
     """
     if not output:
         _write_losses(run, form, sys.stdout)
@@ -81,7 +81,9 @@ def _write_losses(run: Path, form: str, file: TextIO) -> None:
                 row = {"step": event.step, "test_loss": event.loss, "test_metric": event.metric}
                 file.write(msgspec.json.encode(row).decode() + "\n")
             case BadLine():
-                sys.stderr.write(f"epochtop: {run / 'events.jsonl'}, line {event.number} is skipped: {event.reason}\n")
+                sys.stderr.write(
+                    f"epochtop: {run / 'events.jsonl'}, line {event.number}: skipped, cannot be read: {event.reason}\n"
+                )
             case _:
                 pass
     follower.close()
@@ -93,7 +95,7 @@ def _lines(event: Losses, form: str) -> str:
     if sys.byteorder == "big":
         values.byteswap()
     numbered = enumerate(values, start=event.first_step)
-    if form == "csv":  # nine digits bring back every float32
+    if form == "csv":  # nine digits restore every float32 exactly
         return "".join(f"{step},{value:.9g}\n" for step, value in numbered)
     return "".join(
         f'{{"step":{step},"loss":{f"{value:.9g}" if math.isfinite(value) else "null"}}}\n' for step, value in numbered

@@ -1,4 +1,4 @@
-"""Questions that stand before the screen until they are answered."""
+"""Dialogs: questions with buttons, and entries for values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BOX = """
 
 
 class Question(ModalScreen[str]):
-    """A question with buttons; the answer is a button's id, `cancel` for escape."""
+    """A question with buttons. The answer is the id of a button; `cancel` for escape."""
 
     DEFAULT_CSS = f"Question {{ {_BOX} }}"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -61,15 +61,16 @@ class Question(ModalScreen[str]):
         self.dismiss(event.button.id)
 
     def action_answer(self, answer: str) -> None:
-        """Answer without a button."""
+        """Answer with a key."""
         self.dismiss(answer)
 
 
 RISKY = ("delete", "stop")
+"""Answers whose buttons are red."""
 
 
 class Entries(ModalScreen[dict[str, str] | None]):
-    """Asks for values of fields of RunSpec; None when cancelled. Wrong values are explained and not taken."""
+    """Entries for fields of RunSpec. The answer is None if canceled; a wrong value is explained and not accepted."""
 
     DEFAULT_CSS = f"Entries {{ {_BOX} }}"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel", id="entries.cancel")]
@@ -79,7 +80,7 @@ class Entries(ModalScreen[dict[str, str] | None]):
         self._text, self._values = text, values
 
     def compose(self) -> ComposeResult:
-        """One entry a field."""
+        """One entry per field."""
         with Vertical():
             yield Static(self._text, markup=False)
             for name, value in self._values.items():
@@ -112,5 +113,5 @@ class Entries(ModalScreen[dict[str, str] | None]):
         self.dismiss(checked)
 
     def action_cancel(self) -> None:
-        """Leave everything as it was."""
+        """Close without changes."""
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""One field of a run on the screen: caption, entry, and the error below it."""
+"""One field of a run: caption, entry, and the error below."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUGGESTIONS = {
 
 
 class FieldRow(Vertical):
-    """Label, entry and error of one field."""
+    """Caption, entry and error of one field."""
 
     DEFAULT_CSS = """
     FieldRow {
@@ -38,43 +38,43 @@ class FieldRow(Vertical):
         self.about, self._value = about, value
 
     def compose(self) -> ComposeResult:
-        """Caption and entry in one line, the error below."""
+        """Caption and entry in one line, the error in the next."""
         about = self.about
         unit = f" ({about.unit})" if about.unit in ("s", "ms") else ""
         caption = about.name.removesuffix("_ms").replace("_", " ").capitalize() + unit
         with Horizontal():
             yield Label(caption, classes="caption")
-            self._entry = self._made()
+            self._entry = self._make_entry()
             yield self._entry
         yield Static("", classes="error", markup=False)
 
-    def _made(self) -> Input | Select[str]:
+    def _make_entry(self) -> Input | Select[str]:
         about, tip = self.about, f"{self.about.description}. {self.about.expects.capitalize()}."
         choices = ("no", "yes") if about.kind == "switch" else about.choices
         if choices:
             options = [(choice, choice) for choice in choices]
             value, name = show(self._value), f"field-{about.name}"
             return Select(options, value=value, allow_blank=False, compact=True, id=name, tooltip=tip)
-        known = SUGGESTIONS.get(about.name)
+        suggestions = SUGGESTIONS.get(about.name)
         return Entry(
             show(self._value),
             id=f"field-{about.name}",
-            suggester=SuggestFromList(known) if known else None,
+            suggester=SuggestFromList(suggestions) if suggestions else None,
             tooltip=tip,
             select_on_focus=False,
         )
 
     @property
     def text(self) -> str:
-        """What the entry holds."""
+        """The text of the entry."""
         return str(self._entry.value)
 
     def put(self, value: Value) -> None:
-        """Show another value."""
+        """Set the value."""
         self._entry.value = show(value)
 
     def complain(self, message: str) -> None:
-        """Show an error; an empty one takes it away."""
+        """Show an error; an empty message hides it."""
         if message != (self.query_one(".error", Static).content if self.has_class("-invalid") else ""):
             self.query_one(".error", Static).update(message)
         self.set_class(bool(message), "-invalid")

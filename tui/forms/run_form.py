@@ -1,4 +1,4 @@
-"""The form of a run, generated from RunSpec: one row a field, errors beside the field as one types."""
+"""The form of a run, generated from RunSpec: one row per field, with errors while you type."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MAIN = (
     "task",
     "name",
 )
-"""Fields shown first; the rest follows, group by group."""
+"""The first fields; the rest follow by group."""
 
 
 def _in_order() -> list[Field]:
@@ -46,13 +46,13 @@ def _in_order() -> list[Field]:
 
 
 def _suggested(spec: RunSpec) -> dict[str, str]:
-    """What suits the dataset and the model of `spec`, for every field."""
-    suits = preset(spec.dataset, spec.model, spec.task)
-    return {about.name: show(suits.get(about.name, about.default)) for about in fields()}
+    """The preset of the dataset and the model of `spec`, for every field."""
+    values = preset(spec.dataset, spec.model, spec.task)
+    return {about.name: show(values.get(about.name, about.default)) for about in fields()}
 
 
 class SpecForm(Vertical):
-    """All fields, what Start would do, and the three buttons."""
+    """All fields, the plan of the run, and three buttons."""
 
     BORDER_TITLE = "Run"
     DEFAULT_CSS = """
@@ -87,12 +87,12 @@ class SpecForm(Vertical):
     def __init__(self, spec: RunSpec, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self._initial = spec
-        self._put = _suggested(spec)
-        """What the form itself would put into each entry: whatever else stands there was typed."""
+        self._suggested = _suggested(spec)
+        """The form's suggestion for every entry; any other text was typed."""
         self.rows: list[FieldRow] = []
-        """One a field, once they are there."""
-        self._answered: dict[str, str] = {}
-        """What stood in the entries when they were last looked at."""
+        """One row per field, once the form is composed."""
+        self._processed: dict[str, str] = {}
+        """The texts of the entries when they were last processed."""
 
     def compose(self) -> ComposeResult:
         """Rows, plan, buttons."""
@@ -106,32 +106,32 @@ class SpecForm(Vertical):
                 yield self.rows[-1]
         yield Static("", id="plan", markup=False)
         with Horizontal(id="buttons"):
-            yield Button("Start", id="start", variant="success", compact=True, tooltip="Train this (ctrl+s)")
-            yield Button("Pause", id="pause", compact=True, disabled=True, tooltip="Pause or go on (space)")
+            yield Button("Start", id="start", variant="success", compact=True, tooltip="Start training (ctrl+s)")
+            yield Button("Pause", id="pause", compact=True, disabled=True, tooltip="Pause or resume (space)")
             yield Button(
                 "Stop", id="stop", variant="error", compact=True, disabled=True, tooltip="Stop and save (ctrl+x)"
             )
 
     def on_mount(self) -> None:
-        """Hide what does not apply."""
+        """Hide fields that do not apply."""
         self._show_what_applies()
-        self._answered = self._texts()
+        self._processed = self._texts()
 
     # --- reading ---------------------------------------------------------------------------------------
 
     def spec(self) -> RunSpec:
-        """What the fields say. Raises Invalid, after marking each wrong field."""
-        wrong: Invalid | None = None
+        """The settings of the fields. Marks wrong fields and raises Invalid."""
+        first_error: Invalid | None = None
         for row in self.rows:
             try:
                 parse(row.about.name, row.text)
             except Invalid as error:
                 row.complain(error.message)
-                wrong = wrong or error
+                first_error = first_error or error
             else:
                 row.complain("")
-        if wrong is not None:
-            raise wrong
+        if first_error is not None:
+            raise first_error
         try:
             return spec_from({row.about.name: row.text for row in self.rows})
         except Invalid as error:
@@ -141,22 +141,22 @@ class SpecForm(Vertical):
     # --- showing ---------------------------------------------------------------------------------------
 
     def load(self, spec: RunSpec) -> None:
-        """Put a run's settings into the fields."""
-        self._put = _suggested(spec)
+        """Copy a run's settings into the fields."""
+        self._suggested = _suggested(spec)
         for row in self.rows:
             row.put(getattr(spec, row.about.name))
 
     def complain(self, name: str, message: str) -> None:
-        """Show an error beside its field, or under the fields if it belongs to none."""
+        """Show an error at its field, or below the fields if it belongs to none."""
         for row in self.rows:
             if row.about.name == name:
                 row.complain(message)
-                self.say("")  # what stood there was told of other settings
+                self.say("")  # it was about other settings
                 return
         self.say(message, error=True)
 
     def show_plan(self, plan: Plan | Started) -> None:
-        """What Start would do, or what is being done."""
+        """Show the plan of the next run, or of the current one."""
         parts = [
             f"{plural(plan.steps, 'step')} on {plan.device}",
             plural(plan.rows, "row"),
@@ -168,14 +168,14 @@ class SpecForm(Vertical):
         self.say(" · ".join(parts))
 
     def say(self, text: str, error: bool = False) -> None:
-        """A line under the fields."""
+        """Show a line below the fields."""
         plan = self.query_one("#plan", Static)
         plan.set_class(error, "-error")
         if plan.content != text:
             plan.update(text)
 
     def show_state(self, can_start: bool, running: bool, paused: bool) -> None:
-        """Enable the buttons that do something now."""
+        """Enable the buttons that work now."""
         start, pause, stop = (self.query_one(f"#{name}", Button) for name in ("start", "pause", "stop"))
         start.disabled = not can_start
         pause.disabled = stop.disabled = not (running or paused)
@@ -184,11 +184,11 @@ class SpecForm(Vertical):
             pause.label = label
 
     def focus_first(self) -> None:
-        """Put the focus on the first entry."""
+        """Focus the first entry."""
         self.query_one(f"#field-{MAIN[0]}").focus()
 
     def _show_what_applies(self) -> None:
-        """Fields that change nothing are hidden, unless somebody has set them."""
+        """Hide fields that have no effect, unless they are set."""
         texts = self._texts()
         for row in self.rows:
             name = row.about.name
@@ -198,16 +198,16 @@ class SpecForm(Vertical):
         return {row.about.name: row.text.strip() for row in self.rows}
 
     def _suggest(self) -> None:
-        """Give fields that nobody has typed into what suits the dataset and the model."""
+        """Fill fields that the user has not edited with the preset of the dataset and the model."""
         texts = self._texts()
-        suits = preset(*(texts[name] for name in CHOOSERS))
+        values = preset(*(texts[name] for name in CHOOSERS))
         for row in self.rows:
             name = row.about.name
-            value = show(suits.get(name, row.about.default))
-            typed = texts[name] != self._put[name]
+            value = show(values.get(name, row.about.default))
+            typed = texts[name] != self._suggested[name]
             if name not in ("dataset", "task", "name") and not typed and value != texts[name]:
-                self._put[name] = value
-                row.put(suits.get(name, row.about.default))
+                self._suggested[name] = value
+                row.put(values.get(name, row.about.default))
 
     # --- events ----------------------------------------------------------------------------------------
 
@@ -215,12 +215,12 @@ class SpecForm(Vertical):
     @on(Select.Changed)
     def _changed(self, event: Input.Changed | Select.Changed) -> None:
         event.stop()
-        before, now = self._answered, self._texts()
-        if now == before:  # every entry tells once what it began with, and all are looked at together
+        before, now = self._processed, self._texts()
+        if now == before:  # entries also report their initial texts, which are processed together
             return
         if any(now[name] != before[name] for name in CHOOSERS):
             self._suggest()
-        self._answered = self._texts()
+        self._processed = self._texts()
         self._show_what_applies()
         try:
             spec = self.spec()

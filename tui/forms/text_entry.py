@@ -1,4 +1,4 @@
-"""A line to type in that keeps the order of what is typed, however it arrives."""
+"""A text entry that keeps the order of keys, however they arrive."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from textual.widgets import Input
 
 
 class Entry(Input):
-    """An Input of one row. Its cursor does not blink: that costs 2.3 KB/s over SSH."""
+    """An Input of one row. Its cursor does not blink, which would cost 2.3 KB/s over SSH."""
 
     def __init__(self, value: str, **options: Any) -> None:
         super().__init__(value, compact=True, **options)
         self.cursor_blink = False
 
     async def _on_key(self, event: events.Key) -> None:
-        """Backspace, enter and arrows at once. Textual sends them round by the app, and letters that came with them
-        in one packet of a slow line would overtake them."""
+        """Run the actions of backspace, enter and arrows at once. Textual routes them through the app, and letters from
+        the same packet of a slow connection would overtake them."""
         for binding in self._bindings.key_to_bindings.get(event.key, ()):
             if not event.is_printable and await self.app.run_action(binding.action, self):
                 event.stop()

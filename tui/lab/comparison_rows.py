@@ -1,4 +1,4 @@
-"""Two results of one experiment as rows of characters: what differs, both drawn, every point. For app and command line."""
+"""The comparison of two results as rows of cells: differences, a plot of both, all points. For app and command line."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from epochtop.tui.lab.result_rows import known
 from epochtop.tui.state.experiment import ExperimentState
 
 WHICH = "which result"
-"""The column that tells rows of the two apart, in the picture of both."""
+"""The column that separates the rows of the two results in a common picture."""
 PLOT_ROWS = (12, 22)
-"""Of a plot with its title and legend on a page: at least, at most."""
+"""Fewest and most rows of a plot with its title and legend."""
 CURVES = 3
-"""Of each result in one plot: twice as many have a look of their own."""
+"""Most curves of one result in a plot: twice as many have distinct styles."""
 DIFFER = ("more", "less")
-"""What a point is that differs."""
+"""Outcomes of points that differ."""
 UNCERTAIN = (
-    "the two were not measured in turn: whatever changed on the machine in between is in the ratios too. A difference is "
-    "a ratio that is larger than the spreads of both together, from three rounds of each on"
+    "the two results were not measured in alternation, so the ratios include changes of the machine in between. A ratio "
+    "counts as a difference if it exceeds the spreads of both results, with at least three rounds each"
 )
 
 
 def between(first: ExperimentState, second: ExperimentState) -> Comparison:
-    """What is there of both. Raises Invalid for results that cannot be compared."""
+    """The comparison of two results. Raises Invalid if they cannot be compared."""
     experiment = known(first)
     if experiment is None:
-        raise Invalid("", f"{first.name} is of an experiment that this version does not know: {first.asked.name}")
+        raise Invalid("", f"{first.name}: this version does not know the experiment {first.asked.name}")
     return compare(experiment, result(first), result(second))
 
 
 def result(state: ExperimentState) -> Result:
-    """One result as far as it has come."""
+    """A result with the rows it has so far."""
     return Result(
         name=state.name,
         created=state.record.created,
@@ -58,21 +58,21 @@ def result(state: ExperimentState) -> Result:
     )
 
 
-def title(found: Comparison) -> str:
+def title(comparison: Comparison) -> str:
     """`Compared · 11c0 → 7f3a`."""
-    return f"Compared · {_short(found, found.before)} → {_short(found, found.after)}"
+    return f"Compared · {_short(comparison, comparison.before)} → {_short(comparison, comparison.after)}"
 
 
-def _short(found: Comparison, one: Result) -> str:
-    return one.name.removeprefix(f"{found.experiment.name}-")
+def _short(comparison: Comparison, one: Result) -> str:
+    return one.name.removeprefix(f"{comparison.experiment.name}-")
 
 
 # --- sentences -----------------------------------------------------------------------------------------------------
 
 
-def sides(found: Comparison, width: int, now: float) -> list[Row]:
-    """Which two they are; `now` in Unix seconds."""
-    pairs = (("Before", found.before), ("After", found.after))
+def sides(comparison: Comparison, width: int, now: float) -> list[Row]:
+    """The two results; `now` in Unix seconds."""
+    pairs = (("Before", comparison.before), ("After", comparison.after))
     return [line for name, one in pairs for line in labelled(name, [_side(one, now)], width)]
 
 
@@ -82,13 +82,13 @@ def _side(one: Result, now: float) -> str:
     return " · ".join(filter(None, (*words, plural(len(one.rows), "row"))))
 
 
-def conditions(found: Comparison, width: int) -> list[Row]:
-    """What differs around them, before anything that differs in them."""
-    if not found.conditions:
-        return labelled("Conditions", ["the same, as far as they are recorded"], width, QUIET)
-    parts = [_condition(one) for one in found.conditions]
-    if any(point.outcome in DIFFER for one in found.pictures for point in one.points):
-        parts.append(f"{'this' if len(parts) == 1 else 'any of these'} may be why points differ")
+def conditions(comparison: Comparison, width: int) -> list[Row]:
+    """Differences in the conditions of the measurements."""
+    if not comparison.conditions:
+        return labelled("Conditions", ["the same, as far as recorded"], width, QUIET)
+    parts = [_condition(one) for one in comparison.conditions]
+    if any(point.outcome in DIFFER for one in comparison.pictures for point in one.points):
+        parts.append(f"{'this' if len(parts) == 1 else 'any of these'} may explain the differences")
     rows: list[Row] = []
     for line in _packed(parts, width - LABEL):
         rows += wrapped(line, width, TEXT, ("" if rows else "Conditions").ljust(LABEL))
@@ -96,7 +96,7 @@ def conditions(found: Comparison, width: int) -> list[Row]:
 
 
 def _packed(parts: Sequence[str], width: int) -> list[str]:
-    """As many in a line as there is room for, so that none is broken that fits into one."""
+    """Parts packed into lines, without breaking a part that fits into one line."""
     lines: list[str] = []
     for part in parts:
         if lines and len(lines[-1]) + 3 + len(part) <= width:
@@ -115,18 +115,18 @@ def _fact(name: str, value: Cell) -> str:
     return UNKNOWN if value is None or value == "" else cell(value, unit_of(name))
 
 
-def conclusion(found: Comparison, width: int) -> list[Row]:
-    """What differs in them, in one sentence."""
-    return labelled("Conclusion", [found.conclusion()], width, STRONG)
+def conclusion(comparison: Comparison, width: int) -> list[Row]:
+    """The differences between the results, in one sentence."""
+    return labelled("Conclusion", [comparison.conclusion()], width, STRONG)
 
 
 # --- points --------------------------------------------------------------------------------------------------------
 
 
-def tables(found: Comparison, width: int) -> list[Row]:
-    """Every point of every picture."""
+def tables(comparison: Comparison, width: int) -> list[Row]:
+    """All points of all pictures."""
     rows: list[Row] = []
-    for one in found.pictures:
+    for one in comparison.pictures:
         rows += [EMPTY] if rows else []
         rows += [row((cut(_about(one), width), STRONG)), *table(one, width)]
     return rows
@@ -138,40 +138,40 @@ def _about(one: Held) -> str:
 
 
 def table(one: Held, width: int) -> list[Row]:
-    """A line a point: before, after, the ratio with its spread, and what that is."""
+    """One line per point: before, after, the ratio with its spread, and the outcome."""
     picture = one.picture
     same = constant(picture, [point.labels for point in one.points])
     names = [name for name in picture.series if name not in same]
     titles = ["", heading(picture.x_title or picture.x), "before", "after", "ratio", "", "spread"]
     lines = [titles, *(_line(one, point, names) for point in one.points)]
-    for place in (WORD, SPREAD):  # the other columns are numbers, and stand to the right
+    for place in (WORD, SPREAD):  # the other columns are numbers, aligned right
         wide = max(len(line[place]) for line in lines)
         lines = [[*line[:place], line[place].ljust(wide), *line[place + 1 :]] for line in lines]
-    kept = [place for place in range(len(titles)) if any(line[place].strip() for line in lines[1:])]
-    cells = sum(GAP + max(len(line[place]) for line in lines) for place in kept) - GAP
-    narrow = SPREAD in kept and cells > width
+    columns = [place for place in range(len(titles)) if any(line[place].strip() for line in lines[1:])]
+    cells = sum(GAP + max(len(line[place]) for line in lines) for place in columns) - GAP
+    narrow = SPREAD in columns and cells > width
     if narrow:
-        kept.remove(SPREAD)  # rather than a name that cannot be read
-    titles, *texts = [[line[place] for place in kept] for line in lines]
-    rows = laid_out(titles, texts, [place > 0 for place in kept], width)
+        columns.remove(SPREAD)  # rather than an unreadable name
+    titles, *texts = [[line[place] for place in columns] for line in lines]
+    rows = laid_out(titles, texts, [place > 0 for place in columns], width)
     roles = {1 + place: _role(one, point) for place, point in enumerate(one.points)}
     rows = [row((line.text, roles[place])) if place in roles else line for place, line in enumerate(rows)]
     return [*rows, *([row(("not shown: spread", QUIET))] if narrow else [])]
 
 
 WORD, SPREAD = 5, 6
-"""Places in a line of words and of a spread."""
+"""Columns of the outcome and of the spread."""
 
 
 def _line(one: Held, point: Point, names: Sequence[str]) -> list[str]:
-    picture, found = one.picture, point.ratio
+    picture, ratio = one.picture, point.ratio
     return [
         label(point.labels, names),
         cell(point.labels[picture.x], picture.x_unit) if picture.x else "",
         *(cell(side.median, picture.unit) if side else UNKNOWN for side in (point.before, point.after)),
-        format_quantity(found.median, "×") if found else UNKNOWN,
+        format_quantity(ratio.median, "×") if ratio else UNKNOWN,
         one.word(point.outcome),
-        f"({format_quantity(found.low)} … {format_quantity(found.high)})" if found else "",
+        f"({format_quantity(ratio.low)} … {format_quantity(ratio.high)})" if ratio else "",
     ]
 
 
@@ -184,17 +184,18 @@ def _role(one: Held, point: Point) -> int:
 # --- a picture of both ---------------------------------------------------------------------------------------------
 
 
-def drawn(found: Comparison, width: int, height: int) -> list[Row]:
-    """The first picture with both results in it, those of one curve or bar side by side; nothing for a table."""
-    one = next(iter(found.pictures), None)
+def drawn(comparison: Comparison, width: int, height: int) -> list[Row]:
+    """The first picture with both results in it, matching curves or bars next to each other; nothing for a table."""
+    one = next(iter(comparison.pictures), None)
     if one is None or one.picture.kind == "table":
         return []
     curves = list(dict.fromkeys(_curve(one.picture, point.labels) for point in one.points))
-    shown = _most(one, curves) if one.picture.kind == "lines" else curves
+    selected = _most(one, curves) if one.picture.kind == "lines" else curves
     both = msgspec.structs.replace(one.picture, series=(*one.picture.series, WHICH))
-    rows = picture_rows(both, _rows(found, one.picture, shown), (), width, height)
-    if len(shown) < len(curves):
-        words = f"{len(shown)} of {len(curves)} curves {'is' if len(shown) == 1 else 'are'} drawn; all are in the table"
+    rows = picture_rows(both, _rows(comparison, one.picture, selected), (), width, height)
+    if len(selected) < len(curves):
+        verb = "is" if len(selected) == 1 else "are"
+        words = f"{len(selected)} of {len(curves)} curves {verb} drawn; the table has all of them"
         rows.append(row((cut(words, width), QUIET)))
     return rows
 
@@ -204,23 +205,26 @@ def _curve(picture: Picture, labels: Measured) -> tuple[Cell, ...]:
 
 
 def _most(one: Held, curves: list[tuple[Cell, ...]]) -> list[tuple[Cell, ...]]:
-    """So many curves as can be told apart; of more, those with the most points that differ, if any does."""
+    """As many curves as have distinct styles: those with the most differences, or the first ones if there are none."""
     differ = dict.fromkeys(curves, 0)
     for point in one.points:
         differ[_curve(one.picture, point.labels)] += point.outcome in DIFFER
     if len(curves) <= CURVES:
         return curves
-    kept = sorted((curve for curve in curves if differ[curve]), key=lambda curve: -differ[curve])[:CURVES]
-    return [curve for curve in curves if curve in kept] or curves[:CURVES]
+    most = sorted((curve for curve in curves if differ[curve]), key=lambda curve: -differ[curve])[:CURVES]
+    return [curve for curve in curves if curve in most] or curves[:CURVES]
 
 
-def _rows(found: Comparison, picture: Picture, curves: Sequence[tuple[Cell, ...]]) -> list[Measured]:
-    results = {f"{name} {_short(found, one)}": one for name, one in (("before", found.before), ("after", found.after))}
-    mine = {name: of_picture(picture, one.rows) for name, one in results.items()}
+def _rows(comparison: Comparison, picture: Picture, curves: Sequence[tuple[Cell, ...]]) -> list[Measured]:
+    results = {
+        f"{name} {_short(comparison, one)}": one
+        for name, one in (("before", comparison.before), ("after", comparison.after))
+    }
+    rows_of = {name: of_picture(picture, one.rows) for name, one in results.items()}
     return [
         {**values, WHICH: name}
         for curve in curves
-        for name, rows in mine.items()
+        for name, rows in rows_of.items()
         for values in rows
         if _curve(picture, values) == curve
     ]
@@ -229,38 +233,38 @@ def _rows(found: Comparison, picture: Picture, curves: Sequence[tuple[Cell, ...]
 # --- all of it -----------------------------------------------------------------------------------------------------
 
 
-def page(found: Comparison, width: int, height: int, now: float) -> list[Row]:
-    """For a space of this size: what differs first, the plot in what is left of the first `height` rows, every point."""
-    head = [*sides(found, width, now), *conditions(found, width), *conclusion(found, width)]
+def page(comparison: Comparison, width: int, height: int, now: float) -> list[Row]:
+    """The comparison for the app: differences, a plot in the rest of the first `height` rows, all points."""
+    head = [*sides(comparison, width, now), *conditions(comparison, width), *conclusion(comparison, width)]
     least, most = PLOT_ROWS
     blocks = [
         head,
-        drawn(found, width, max(least, min(most, height - len(head) - 2))),
-        tables(found, width),
+        drawn(comparison, width, max(least, min(most, height - len(head) - 2))),
+        tables(comparison, width),
         labelled("Uncertain", [UNCERTAIN], width),
     ]
     return _apart(blocks)
 
 
-def report(found: Comparison, width: int, now: float) -> list[Row]:
-    """For a terminal, where the end is what one sees."""
-    head = [*sides(found, width, now), *conditions(found, width)]
-    end = [*conclusion(found, width), *labelled("Uncertain", [UNCERTAIN], width)]
-    what = f"{found.experiment.name} · {found.experiment.title}"
-    return _apart([[row((cut(what, width), STRONG)), *head], tables(found, width), end])
+def report(comparison: Comparison, width: int, now: float) -> list[Row]:
+    """The comparison for a terminal: the conclusion comes last, where it stays visible."""
+    head = [*sides(comparison, width, now), *conditions(comparison, width)]
+    end = [*conclusion(comparison, width), *labelled("Uncertain", [UNCERTAIN], width)]
+    what = f"{comparison.experiment.name} · {comparison.experiment.title}"
+    return _apart([[row((cut(what, width), STRONG)), *head], tables(comparison, width), end])
 
 
 def _apart(blocks: Sequence[list[Row]]) -> list[Row]:
     return [line for block in blocks if block for line in (*block, EMPTY)][:-1]
 
 
-def as_object(found: Comparison) -> dict[str, Any]:
-    """Everything as one object, for `--json`."""
+def as_object(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as one object, for `--json`."""
     return {
-        "experiment": found.experiment.name,
-        "before": _told(found.before),
-        "after": _told(found.after),
-        "conditions": found.conditions,
+        "experiment": comparison.experiment.name,
+        "before": _result_object(comparison.before),
+        "after": _result_object(comparison.after),
+        "conditions": comparison.conditions,
         "pictures": [
             {
                 "title": one.picture.title,
@@ -268,13 +272,13 @@ def as_object(found: Comparison) -> dict[str, Any]:
                 "points": [_point(one, point) for point in one.points],
                 "conclusion": one.conclusion(),
             }
-            for one in found.pictures
+            for one in comparison.pictures
         ],
-        "conclusion": found.conclusion(),
+        "conclusion": comparison.conclusion(),
     }
 
 
-def _told(one: Result) -> dict[str, Any]:
+def _result_object(one: Result) -> dict[str, Any]:
     return {
         "run": one.name,
         "created": one.created,

@@ -1,4 +1,4 @@
-"""What a verdict's setting really gained: the step that an experiment measured against the steps of a run with it."""
+"""The gain of a verdict's setting: step times of a run with it, compared with those the experiment measured without."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from epochtop.tui.state.run import RunState
 
 
 def measured_step(rows: Sequence[Row], device: str, spec: RunSpec, setting: Mapping[str, str]) -> Figure | None:
-    """Seconds of a step of `spec` as the experiment measured it on `device`, without the setting; None without such rows.
+    """Seconds per step of `spec` that the experiment measured on `device` without the setting; None without such rows.
 
-    Rows of the kind `step`, or `job`, have them as `seconds`. Those count that are marked as the job's `own`, and that
-    were measured with what the job has in the fields of the setting. Rows of the kind `run` have `seconds` of so many
-    `steps`; those count that read no loss.
+    Rows of the kind `step` or `job` have them as `seconds`: only rows marked as the job's `own` count, measured with the
+    job's own values of the setting's fields. Rows of the kind `run` have `seconds` for `steps`: only rows without reads
+    count.
     """
     here = [row for row in rows if row.get("device") in (None, device)]
     steps = select(here, kind="step") or select(here, kind="job")
@@ -26,21 +26,21 @@ def measured_step(rows: Sequence[Row], device: str, spec: RunSpec, setting: Mapp
         steps = select(steps, own=1)
     for name in setting:
         steps = _without(steps, name, spec)
-    found = [value for row in steps if (value := value_of(row, "seconds")) is not None] or list(_of_runs(here))
-    return figure(found) if found else None
+    times = [value for row in steps if (value := value_of(row, "seconds")) is not None] or list(_step_times(here))
+    return figure(times) if times else None
 
 
 def _without(rows: list[Row], name: str, spec: RunSpec) -> list[Row]:
-    """Those with the job's own value; `auto` is eager at first."""
+    """Rows with the job's value of the field; `auto` starts eager."""
     values = {row[name] for row in rows if name in row}
     if len(values) < 2:
         return rows
-    own = getattr(spec, name)
-    own = "eager" if own == "auto" else own
-    return [row for row in rows if str(row.get(name)) == str(own)]
+    value = getattr(spec, name)
+    value = "eager" if value == "auto" else value
+    return [row for row in rows if str(row.get(name)) == str(value)]
 
 
-def _of_runs(rows: Sequence[Row]) -> Iterator[float]:
+def _step_times(rows: Sequence[Row]) -> Iterator[float]:
     for row in select(rows, kind="run", loop="plain", every=0):
         steps, seconds = value_of(row, "steps"), value_of(row, "seconds")
         if steps and seconds is not None:
@@ -48,25 +48,25 @@ def _of_runs(rows: Sequence[Row]) -> Iterator[float]:
 
 
 def gained(lab: ExperimentState, run: RunState) -> str:
-    """A sentence about a run that has ended, with the setting of the verdict of `lab`."""
+    """A sentence about a finished run with the setting of the verdict of `lab`."""
     setting = lab.concluded.verdict.setting if lab.concluded else {}
     what = ", ".join(f"{name}={value}" for name, value in setting.items())
     end, started = run.finished, run.started
     if end is None or started is None or not end.steps_per_second:
-        return f"{what}: the run did not come to its end, so nothing can be said"
+        return f"{what}: no result, because the run did not finish"
     device = lab.prepared.devices[-1] if "device" in setting and lab.prepared else started.device
     before = measured_step(lab.rows, device, lab.record.spec, setting)
     if before is None:
         took = format_quantity(1 / end.steps_per_second, "s")
-        return f"{what}: a step of the run took {took}; {lab.name} measured no single steps to compare it with"
+        return f"{what}: a step of the run took {took}; {lab.name} measured no steps to compare with"
     job, tried = lab.record.spec, run.record.spec if run.record else lab.record.spec
     rows = _rows_a_step(job, started.rows, processes=1), _rows_a_step(tried, started.rows, tried.processes)
     gain = gain_of(before, end.steps_per_second, *rows)
     assert gain is not None
-    eager = " in eager steps, with which auto begins" if "executor" in setting and job.executor == "auto" else ""
-    return f"{gain.words(setting)}; before is {lab.name}'s{eager}, now the whole run, evaluations and saving included"
+    eager = " in eager steps, as auto starts" if "executor" in setting and job.executor == "auto" else ""
+    return f"{gain.words(setting)}; before: measured by {lab.name}{eager}; now: the complete run, including evaluations and checkpoints"
 
 
 def _rows_a_step(spec: RunSpec, rows: int, processes: int) -> int:
-    """Experiments measure the steps of one process."""
+    """Rows per step; experiments measure steps of one process."""
     return min(rows, (spec.batch_size or rows) * spec.accumulate * processes)

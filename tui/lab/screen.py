@@ -29,7 +29,7 @@ from epochtop.tui.lab.results import Results
 from epochtop.tui.lab.saved_results import SavedResult
 from epochtop.tui.lab.stage import LabStage
 from epochtop.tui.screens import status
-from epochtop.tui.screens.layout import SMALLEST, lay_out
+from epochtop.tui.screens.layout import SMALLEST, size_classes
 
 BAR_ROWS, RESULT_ROWS = 3, 4
 """Rows of title, status and keys together; fewest rows of the list of results."""
@@ -109,14 +109,13 @@ class LabScreen(Screen[None]):
 
     def apply_layout(self) -> None:
         """Apply the layout for the current size."""
-        lay_out(self)
+        self.update_classes(size_classes(self.app.size))
         rows = self.app.size.height - BAR_ROWS - RESULT_ROWS
         self.experiments.styles.height = max(3, min(len(experiments()) + 2, rows))
 
     def _turn(self, side: str) -> None:
         """Show the experiment (`about`) or its `result`; a wide screen shows both."""
-        self.set_class(side == "about", "-about")
-        self.set_class(side == "result", "-result")
+        self.update_classes({"-about": side == "about", "-result": side == "result"})
         self.refresh_bindings()
         self.result.draw()
 

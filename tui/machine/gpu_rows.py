@@ -13,7 +13,7 @@ from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.gauges import (
     Gauge,
     celsius,
-    megabytes_a_second,
+    megabytes_per_second,
     megahertz,
     percent,
     used_of,
@@ -124,7 +124,7 @@ def _gauges(view: MachineView, gpu: Gpu, sample: GpuSample) -> Iterator[Gauge]:
         ("NVLink sent", "link sent", sample.nvlink_sent_kbs),
         ("NVLink recv.", "link received", sample.nvlink_received_kbs),
     ):
-        yield gauge(label, name, megabytes_a_second(rate), rate.reason)
+        yield gauge(label, name, megabytes_per_second(rate), rate.reason)
 
 
 def details(sample: GpuSample, width: int) -> list[Row]:

@@ -29,11 +29,11 @@ class ThisMachine:
 
     def identify(self) -> Machine:
         """Identify the machine."""
-        return identify(watch=self._opened().gpus)
+        return identify(watch=self._open_sampler().gpus)
 
     def sample(self) -> Sample:
         """How busy the machine is now."""
-        sampler = self._opened()
+        sampler = self._open_sampler()
         sampler.engine_pid = self._engine_pid
         return sampler.sample()
 
@@ -41,7 +41,7 @@ class ThisMachine:
         """Include the process `pid` in samples, or none."""
         self._engine_pid = pid
 
-    def _opened(self) -> Sampler:
+    def _open_sampler(self) -> Sampler:
         if self._sampler is None:
             self._sampler = Sampler()
         return self._sampler

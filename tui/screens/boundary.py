@@ -1,4 +1,4 @@
-"""The decision boundary of a classifier of two features, in half blocks: color is the class, dots are rows."""
+"""The decision boundary of a classifier of two features. Colors are classes, dots are rows; drawn in half blocks."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from textual.widgets import Static
 from epochtop.engine.protocol.events import Mapped
 
 GROUND = ("#1f4e79", "#7a3b12", "#1d5c3a", "#5b2a6b", "#6b6420", "#155e63", "#6e2436", "#3f4a5a")
-"""Ground colors of the classes, dark so that dots stand out, and told apart without red against green."""
+"""Background colors of the classes: dark, so that dots stand out, and distinct without red against green."""
 DOTS = ("#8ecbff", "#ffb27a", "#8fe3b5", "#dba4f0", "#f2e58a", "#84e6ec", "#ff9fb3", "#c9d4e3")
 
 
-def picture(shown: Mapped) -> Text:
-    """The plane: two rows of cells a line, with the rows of data as dots."""
-    dots = _dots(shown)
+def picture(boundary: Mapped) -> Text:
+    """The plane, two rows of cells per line, with rows of data as dots."""
+    dots = _dots(boundary)
     text = Text(no_wrap=True)
-    for line in range(0, shown.rows, 2):
-        for column in range(shown.columns):
-            upper = shown.cells[line * shown.columns + column]
-            lower = shown.cells[min(line + 1, shown.rows - 1) * shown.columns + column]
+    for line in range(0, boundary.rows, 2):
+        for column in range(boundary.columns):
+            upper = boundary.cells[line * boundary.columns + column]
+            lower = boundary.cells[min(line + 1, boundary.rows - 1) * boundary.columns + column]
             dot = dots.get((column, line // 2))
             ground = GROUND[upper % len(GROUND)]
             if dot is not None:
@@ -38,27 +38,27 @@ def picture(shown: Mapped) -> Text:
     return text
 
 
-def _dots(shown: Mapped) -> dict[tuple[int, int], int]:
-    found: dict[tuple[int, int], int] = {}
-    (left, bottom), (right, top) = shown.low, shown.high
-    for x, y, label in shown.points:
-        column = round((x - left) / (right - left) * (shown.columns - 1))
-        line = round((top - y) / (top - bottom) * (shown.rows - 1)) // 2
-        found[column, line] = label
-    return found
+def _dots(boundary: Mapped) -> dict[tuple[int, int], int]:
+    dots: dict[tuple[int, int], int] = {}
+    (left, bottom), (right, top) = boundary.low, boundary.high
+    for x, y, label in boundary.points:
+        column = round((x - left) / (right - left) * (boundary.columns - 1))
+        line = round((top - y) / (top - bottom) * (boundary.rows - 1)) // 2
+        dots[column, line] = label
+    return dots
 
 
-def legend(shown: Mapped) -> Text:
-    """Which color is which class."""
+def legend(boundary: Mapped) -> Text:
+    """The color of every class."""
     text = Text(no_wrap=True, overflow="ellipsis")
-    for number, name in enumerate(shown.classes):
+    for number, name in enumerate(boundary.classes):
         text.append("● ", Style(color=DOTS[number % len(DOTS)]))
         text.append(f"{name}   ")
-    return text.append(f"before step {shown.step:,}", Style(dim=True))
+    return text.append(f"before step {boundary.step:,}", Style(dim=True))
 
 
 class BoundaryScreen(ModalScreen[None]):
-    """Shows the newest boundary until it is closed; give it newer ones with `show`."""
+    """Shows the newest decision boundary; `show` replaces it."""
 
     DEFAULT_CSS = """
     BoundaryScreen {
@@ -72,9 +72,9 @@ class BoundaryScreen(ModalScreen[None]):
         Binding("ctrl+q", "app.quit", "quit", id="boundary.quit"),
     ]
 
-    def __init__(self, shown: Mapped) -> None:
+    def __init__(self, boundary: Mapped) -> None:
         super().__init__()
-        self._shown = shown
+        self._boundary = boundary
 
     def compose(self) -> ComposeResult:
         """The plane and its legend."""
@@ -82,12 +82,12 @@ class BoundaryScreen(ModalScreen[None]):
         box.border_title = "Decision boundary"
         box.border_subtitle = "escape closes"
         with box:
-            yield Static(picture(self._shown), id="plane")
-            yield Static(legend(self._shown), id="legend")
+            yield Static(picture(self._boundary), id="plane")
+            yield Static(legend(self._boundary), id="legend")
 
-    def show(self, shown: Mapped) -> None:
-        """Draw a newer one."""
-        if shown is not self._shown:
-            self._shown = shown
-            self.query_one("#plane", Static).update(picture(shown))
-            self.query_one("#legend", Static).update(legend(shown))
+    def show(self, boundary: Mapped) -> None:
+        """Draw a newer boundary."""
+        if boundary is not self._boundary:
+            self._boundary = boundary
+            self.query_one("#plane", Static).update(picture(boundary))
+            self.query_one("#legend", Static).update(legend(boundary))

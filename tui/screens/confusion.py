@@ -1,6 +1,6 @@
-"""The last evaluation in full: every metric, and which class was taken for which.
+"""The last evaluation: all metrics and the confusion matrix.
 
-Works from plain values; who opens it gives it new ones with :meth:`ConfusionScreen.put`.
+Works on plain values; :meth:`ConfusionScreen.put` replaces them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from epochtop.tui.screens.confusion_grid import (
 Counts = Sequence[Sequence[int]]
 
 Cell = list[Segment]
-"""What stands in one column of a row."""
+"""One column of a row."""
 
 NAMES = {
     "accuracy": "accuracy",
@@ -50,13 +50,13 @@ NAMES = {
     "rmse": "RMSE",
     "bits_per_character": "bits per character",
 }
-"""What people call a metric; one of a task's own has the name the task gave it."""
+"""Display names of metrics; a custom metric keeps its task's name."""
 
 NO_MATRIX = "No confusion matrix: pairs of classes are counted for up to 100 classes."
 
 
 class ConfusionMatrix(ScrollView, can_focus=True):
-    """Counts by true and predicted class; names and shares stand still while the counts scroll."""
+    """Counts by true and predicted class. Names and shares stay in place while the counts scroll."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "confusion--name",
@@ -86,7 +86,7 @@ class ConfusionMatrix(ScrollView, can_focus=True):
         self._grid: Grid | None = None
 
     def put(self, grid: Grid, most: Size) -> None:
-        """Show a matrix in at most so many cells and rows."""
+        """Show a matrix in a space of at most `most`."""
         width, height = grid.size
         tall = height > most.height
         wide = width + tall > most.width
@@ -98,11 +98,11 @@ class ConfusionMatrix(ScrollView, can_focus=True):
         self.refresh()
 
     def action_scroll_left(self) -> None:
-        """One column back."""
+        """Scroll left by one column."""
         self._turn([start for start in self._starts() if start < self.scroll_x][-1:])
 
     def action_scroll_right(self) -> None:
-        """One column on."""
+        """Scroll right by one column."""
         self._turn([start for start in self._starts() if start > self.scroll_x][:1])
 
     def _starts(self) -> tuple[int, ...]:
@@ -113,7 +113,7 @@ class ConfusionMatrix(ScrollView, can_focus=True):
             self.scroll_to(x=start[0], animate=False)
 
     def render_line(self, y: int) -> Strip:
-        """The part of a row that is in view."""
+        """The visible part of a row."""
         grid, width = self._grid, self.scrollable_content_region.width
         row = y - HEAD_ROWS + (self.scroll_offset.y if y >= HEAD_ROWS else 0)
         if grid is None or row >= len(grid.counts):
@@ -123,15 +123,15 @@ class ConfusionMatrix(ScrollView, can_focus=True):
         return Strip([*side, *self._in_view(grid, columns, room)]).adjust_cell_length(width, self.rich_style)
 
     def _in_view(self, grid: Grid, columns: list[Cell], room: int) -> list[Segment]:
-        """The columns that are in view as a whole: half a number would be another number."""
+        """The columns that are completely visible: half a number would be a different number."""
         left = self.scroll_offset.x
-        whole = [
+        visible = [
             (start, cell)
             for start, width, cell in zip(grid.starts, grid.widths, columns, strict=True)
             if left <= start and start + width <= left + room
         ]
-        gap = whole[0][0] - left if whole else 0
-        return [Segment(" " * gap, self._style("none")), *(segment for _, cell in whole for segment in cell)]
+        gap = visible[0][0] - left if visible else 0
+        return [Segment(" " * gap, self._style("none")), *(segment for _, cell in visible for segment in cell)]
 
     def _head(self, grid: Grid, y: int) -> tuple[list[Segment], list[Cell]]:
         name, quiet = self._style("name"), self._style("share")
@@ -165,7 +165,7 @@ class ConfusionMatrix(ScrollView, can_focus=True):
 
 
 class ConfusionScreen(ModalScreen[None]):
-    """All figures of an evaluation and, for a classifier, its confusion matrix; escape leads back."""
+    """All metrics of an evaluation and, for a classifier, its confusion matrix. Escape closes it."""
 
     DEFAULT_CSS = """
     ConfusionScreen {
@@ -206,7 +206,7 @@ class ConfusionScreen(ModalScreen[None]):
         self._names, self._counts, self._figures, self._headline = tuple(classes), confusion, dict(metrics), title
 
     def compose(self) -> ComposeResult:
-        """Figures, matrix, what is confused most."""
+        """Metrics, matrix, and the most frequent errors."""
         with Vertical() as box:
             box.border_subtitle = "esc closes"
             yield Static(id="figures", markup=False)
@@ -214,15 +214,15 @@ class ConfusionScreen(ModalScreen[None]):
             yield Static(id="verdict", markup=False)
 
     def on_mount(self) -> None:
-        """Fill it."""
+        """Show the evaluation."""
         self._show()
 
     def on_resize(self, _event: events.Resize) -> None:
-        """Another space may have room for other names."""
+        """Fit the names to the new size."""
         self._show()
 
     def put(self, confusion: Counts | None, metrics: Mapping[str, float | None], title: str = "Evaluation") -> None:
-        """Show a newer evaluation of the same classes."""
+        """Show another evaluation of the same classes."""
         self._counts, self._figures, self._headline = confusion, dict(metrics), title
         self._show()
 
@@ -232,9 +232,9 @@ class ConfusionScreen(ModalScreen[None]):
         lines = figures(self._figures, cells)
         self.set_class(low, "-low")
         self.query_one(Vertical).border_title = self._headline
-        shown = self.query_one("#figures", Static)
-        shown.update(Text("\n").join(lines))
-        shown.styles.min_width = min(cells, max(30, cell_len(self._headline) + 4))
+        header = self.query_one("#figures", Static)
+        header.update(Text("\n").join(lines))
+        header.styles.min_width = min(cells, max(30, cell_len(self._headline) + 4))
         matrix, verdict = self.query_one(ConfusionMatrix), self.query_one("#verdict", Static)
         matrix.display = self._counts is not None
         text = _verdict(self._names, self._counts, self._figures, cells)
@@ -246,7 +246,7 @@ class ConfusionScreen(ModalScreen[None]):
 
 
 def figures(metrics: Mapping[str, float | None], cells: int) -> list[Text]:
-    """Name and value of each metric, as many on a line as go into `cells`."""
+    """Names and values of the metrics, as many per line as fit into `cells`."""
     parts = [
         Text.assemble((NAMES.get(name, printable(name)), "dim"), " ", (format_number(value), "bold"))
         for name, value in metrics.items()
@@ -263,8 +263,8 @@ def figures(metrics: Mapping[str, float | None], cells: int) -> list[Text]:
 def _verdict(names: Sequence[str], counts: Counts | None, metrics: Mapping[str, float | None], cells: int) -> str:
     if counts is None:
         return NO_MATRIX if "f1" in metrics else ""
-    found = [f"{true} as {taken} {count:,}×" for true, taken, count in most_confused(names, counts)]
-    if not found:
-        return "Every answer is right." if any(map(any, counts)) else "No rows."
-    texts = [f"Most often wrong: {', '.join(found[:most])}" for most in range(len(found), 0, -1)]
+    errors = [f"{true} as {predicted} {count:,}×" for true, predicted, count in most_confused(names, counts)]
+    if not errors:
+        return "All predictions are correct." if any(map(any, counts)) else "No rows."
+    texts = [f"Most frequent errors: {', '.join(errors[:most])}" for most in range(len(errors), 0, -1)]
     return next((text for text in texts if cell_len(text) <= cells), texts[-1])

@@ -1,7 +1,7 @@
-"""A confusion matrix as rows of text cells: which names, which widths, which shares. Knows no widget.
+"""A confusion matrix as rows of text cells: names, widths and shares. Knows no widget.
 
-Rows are true classes, columns predicted ones. Beside each name stands the share of its row (recall) or of its column
-(precision) that is right; names and shares stay where they are while the counts scroll.
+Rows are true classes, columns are predicted ones. Next to a name is the share of its row (recall) or of its column
+(precision) that is correct. Names and shares stay in place while the counts scroll.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from rich.cells import cell_len, set_cell_size
 from epochtop.engine.protocol.quantities import UNKNOWN
 
 NONE = "·"
-"""Stands for a count of 0, so that the others are seen."""
+"""A count of 0, so that the other counts stand out."""
 HEAD_ROWS = 3
-"""Predicted names, precision below them, and what stands on the left of the counts."""
+"""Rows of the header: predicted names, precision, and the headings of the left columns."""
 LEAST_LABEL, MOST_LABEL = 10, 24
 RECALL_CELLS = 6
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells of one width a column, ready to be styled."""
+    """Text cells, one width per column, ready to be styled."""
 
     counts: tuple[tuple[int, ...], ...]
     labels: tuple[str, ...]
-    """Names of the rows, all `label_cells` wide."""
+    """Row names, `label_cells` wide."""
     recalls: tuple[str, ...]
     heads: tuple[str, ...]
-    """Names of the columns, or their numbers where names do not fit."""
+    """Column names, or numbers if the names do not fit."""
     precisions: tuple[str, ...]
     widths: tuple[int, ...]
-    """Cells of each column, one empty cell after its text included."""
+    """Width of every column in cells, including one empty cell after the text."""
     label_cells: int
     mark_cells: int
-    """Cells of the mark behind the counts of the diagonal, at the end of their columns."""
+    """Width of the mark behind a count on the diagonal, at the end of its column."""
 
     @property
     def side_cells(self) -> int:
-        """What stands left of the counts: name, recall and a rule."""
+        """Width of the left part: name, recall and a rule."""
         return self.label_cells + RECALL_CELLS + 2
 
     @property
     def size(self) -> tuple[int, int]:
-        """Cells and rows of it all."""
+        """Total width and height in cells."""
         return self.side_cells + sum(self.widths), HEAD_ROWS + len(self.counts)
 
     @property
@@ -101,39 +101,39 @@ def _label_cells(names: Sequence[str], left: int) -> int:
     return min(longest, MOST_LABEL, max(LEAST_LABEL, left - RECALL_CELLS - 2))
 
 
-def share(part: int, whole: int) -> str:
-    """Whole percent, rounded down, so that 100% means every single one; a dash where there are none."""
-    return f"{100 * part // whole}%" if whole else UNKNOWN
+def share(part: int, total: int) -> str:
+    """Percent, rounded down, so that 100% means all of them; a dash if `total` is 0."""
+    return f"{100 * part // total}%" if total else UNKNOWN
 
 
 def printable(name: str) -> str:
-    """A name from anybody's file, without what would move the cursor."""
+    """A name without characters that would move the cursor."""
     return "".join(char if char.isprintable() else "?" for char in name) or UNKNOWN
 
 
 def fitted(text: str, cells: int) -> str:
-    """Exactly `cells` wide; what is cut ends with an ellipsis."""
+    """`text` in exactly `cells` cells; a cut text ends with an ellipsis."""
     return set_cell_size(text, cells) if cell_len(text) <= cells else set_cell_size(text, cells - 1) + "…"
 
 
 def right(text: str, cells: int) -> str:
-    """Aligned to the right."""
+    """`text` aligned right."""
     return " " * (cells - cell_len(text)) + text
 
 
 def ended(text: str, cells: int) -> str:
-    """Aligned to the right, and one empty cell."""
+    """`text` aligned right, and one empty cell."""
     return right(text, cells - 1) + " "
 
 
 def most_confused(classes: Sequence[str], counts: Sequence[Sequence[int]], most: int = 3) -> list[tuple[str, str, int]]:
-    """True class, what it was taken for, how often: the largest counts off the diagonal, at most `most`."""
+    """True class, predicted class and count of the most frequent errors, at most `most`."""
     pairs = [
-        (count, true, taken)
+        (count, true, predicted)
         for true, row in enumerate(counts)
-        for taken, count in enumerate(row)
-        if count and true != taken
+        for predicted, count in enumerate(row)
+        if count and true != predicted
     ]
     pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
     names = [fitted(name, min(cell_len(name), MOST_LABEL)) for name in _names(classes, len(counts))]
-    return [(names[true], names[taken], count) for count, true, taken in pairs[:most]]
+    return [(names[true], names[predicted], count) for count, true, predicted in pairs[:most]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textual.screen import Screen
+from textual.geometry import Size
 
 SMALLEST = (60, 15)
 """Below either: only a notice."""
@@ -12,10 +12,14 @@ WIDE = (160, 45)
 """From both: everything at once."""
 
 
-def lay_out(screen: Screen[None]) -> None:
-    """Set the classes `-tiny`, `-compact` and `-wide` for the current size."""
-    width, height = screen.app.size
-    tiny = width < SMALLEST[0] or height < SMALLEST[1]
-    screen.set_class(tiny, "-tiny")
-    screen.set_class(not tiny and (width < COMPACT[0] or height < COMPACT[1]), "-compact")
-    screen.set_class(width >= WIDE[0] and height >= WIDE[1], "-wide")
+def size_classes(size: Size) -> dict[str, bool]:
+    """Which of the classes `-tiny`, `-compact` and `-wide` a screen of this size has.
+
+    For `update_classes`: each change of a screen's classes matches the styles of all its widgets again.
+    """
+    tiny = size.width < SMALLEST[0] or size.height < SMALLEST[1]
+    return {
+        "-tiny": tiny,
+        "-compact": not tiny and (size.width < COMPACT[0] or size.height < COMPACT[1]),
+        "-wide": size.width >= WIDE[0] and size.height >= WIDE[1],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
@@ -14,7 +15,7 @@ from textual.widgets import Label, Static
 
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.screens import status
-from epochtop.tui.screens.layout import SMALLEST, lay_out
+from epochtop.tui.screens.layout import SMALLEST, size_classes
 
 if TYPE_CHECKING:
     from textual.widgets import RichLog
@@ -114,11 +115,11 @@ class MainScreen(Screen[None]):
 
     # --- layout ------------------------------------------------------------------------------------------
 
-    def apply_layout(self) -> None:
-        """Apply the layout for the current size and the selected region."""
-        lay_out(self)
+    def apply_layout(self, classes: Mapping[str, bool] | None = None) -> None:
+        """Apply the layout for the current size and the selected region, and set or remove other classes with it."""
+        pages = {f"-page-{page}": page == self._page for page in PAGES}
+        self.update_classes(size_classes(self.app.size) | pages | dict(classes or {}))
         for page in PAGES:
-            self.set_class(page == self._page, f"-page-{page}")
             self.query_one(f"#tab-{page}").set_class(page == self._page, "-on")
 
     @on(events.Resize)
@@ -130,11 +131,9 @@ class MainScreen(Screen[None]):
         if page == "machine" and (self.machine.has_focus or self.has_class("-sheet")):
             self.show_sheet(not self.has_class("-sheet"))
             return
-        self.remove_class("-sheet")
         again = page == "log" and self._page == "log" and not self.has_class("-compact")
         self._page = "runs" if again else page
-        self.set_class(self._page == "log", "-log")
-        self.apply_layout()
+        self.apply_layout({"-sheet": False, "-log": self._page == "log"})
         self._focus(self._page if not again else "chart")
 
     def on_machine_panel_opened(self) -> None:

@@ -1,4 +1,4 @@
-"""What can be looked at over the screen while a run goes on: its last evaluation in full, its decision boundary."""
+"""Screens over the main screen that follow the open run: its last evaluation, and its decision boundary."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def metrics(state: RunState) -> ConfusionScreen | None:
     """All metrics and the confusion matrix; None before the first evaluation."""
     if state.evaluated is None or state.started is None:
         return None
-    known = state.evaluated
-    return ConfusionScreen(state.started.classes, known.confusion, known.metrics, _title(state))
+    evaluation = state.evaluated
+    return ConfusionScreen(state.started.classes, evaluation.confusion, evaluation.metrics, _title(state))
 
 
 def boundary(state: RunState) -> BoundaryScreen | None:
-    """The plane of two features; None for other jobs."""
+    """The decision boundary; None if the run has none."""
     return BoundaryScreen(state.mapped) if state.mapped is not None else None
 
 
 def follow(screen: Screen[Any], state: RunState) -> None:
-    """Give a screen of this kind what is newest."""
+    """Update a screen of this kind."""
     if isinstance(screen, ConfusionScreen) and state.evaluated is not None:
         screen.put(state.evaluated.confusion, state.evaluated.metrics, _title(state))
     elif isinstance(screen, BoundaryScreen) and state.mapped is not None:

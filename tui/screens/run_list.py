@@ -1,4 +1,4 @@
-"""The list of runs: a table that changes only the cells that are different."""
+"""The list of runs: a table that updates only the cells that changed."""
 
 from __future__ import annotations
 
@@ -23,35 +23,34 @@ from epochtop.tui.forms.dialogs import Entries, Question
 from epochtop.tui.screens.status import MARKS
 
 LIST_S = 1.0
-"""Between two looks at the home folder."""
+"""Seconds between two readings of the home folder."""
 LIVE_S = 5.0
-"""Between two figures of a run that goes on: a table of Textual sends itself whole when a cell changes."""
+"""Seconds between two updates of a live run's figures: Textual redraws the whole table when a cell changes."""
 MOST = 500
-"""Rows: a table of Textual costs the event loop 0.13 ms a row."""
+"""Most rows: a row of a Textual table costs the event loop 0.13 ms."""
 
 HEADINGS = ("", "run", "state", "loss", "device", "time", "age", "")
 WIDTHS = (1, 0, 8, 8, 6, 12, 6, 1)
-"""Cells a column; the name of the run takes what is left, within NAME."""
+"""Cells per column; the run's name gets the rest, within NAME."""
 NAME = (12, 44)
 
 
 class Lister:
-    """Summaries of all runs; a run that is over and unchanged is not read again. For a thread."""
+    """Summaries of all runs. Finished runs are read once. Not thread-safe."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._known: dict[Path, tuple[object, RunSummary]] = {}
+        self._cache: dict[Path, tuple[object, RunSummary]] = {}
 
     def list(self) -> list[RunSummary]:
-        """The newest first, at most MOST."""
+        """The newest runs first, at most MOST."""
         paths = run_paths(self._home)[:MOST]
-        self._known = {path: self._look(path) for path in paths}
-        return [summary for _, summary in self._known.values()]
+        self._cache = {path: self._entry(path) for path in paths}
+        return [summary for _, summary in self._cache.values()]
 
-    def _look(self, path: Path) -> tuple[object, RunSummary]:
-        key = self._key(path)
-        known = self._known.get(path)
-        return known if known is not None and known[0] == key else (key, summarize(path))
+    def _entry(self, path: Path) -> tuple[object, RunSummary]:
+        key, cached = self._key(path), self._cache.get(path)
+        return cached if cached is not None and cached[0] == key else (key, summarize(path))
 
     @staticmethod
     def _key(path: Path) -> object:
@@ -76,14 +75,14 @@ def _row(summary: RunSummary, now: float, mark: str, width: int) -> tuple[str, .
 
 
 def _fit(name: str, width: int) -> str:
-    """A name in its column; what tells ids of one dataset apart is their end."""
+    """A name in its column. It keeps its end, where ids of the same dataset differ."""
     return name if len(name) <= width else f"{name[: width - 5]}…{name[-4:]}"
 
 
 class RunList(DataTable[str]):
-    """All runs of the home folder; renames and deletes them itself, after a question.
+    """All runs of the home folder. Renames and deletes them itself, after a question.
 
-    With `live` false nothing is read by itself and :meth:`show` is called by hand. `now` gives Unix seconds.
+    With `live` false nothing is read, and tests call :meth:`show`. `now` returns Unix seconds.
     """
 
     BORDER_TITLE = "Runs"
@@ -92,10 +91,10 @@ class RunList(DataTable[str]):
     RunList { height: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "open", id="runs.open", tooltip="Show this run; a live one keeps going"),
-        Binding("o", "choose('overlay')", "overlay", id="runs.overlay", tooltip="Draw this run behind the shown one"),
-        Binding("f", "choose('load')", "settings", id="runs.load", tooltip="Put this run's settings into the form"),
-        Binding("n", "rename", "rename", id="runs.rename", tooltip="Give this run a name"),
+        Binding("enter", "select_cursor", "open", id="runs.open", tooltip="Open this run; a live one continues"),
+        Binding("o", "choose('overlay')", "overlay", id="runs.overlay", tooltip="Draw this run behind the open one"),
+        Binding("f", "choose('load')", "settings", id="runs.load", tooltip="Copy this run's settings to the Run panel"),
+        Binding("n", "rename", "rename", id="runs.rename", tooltip="Rename this run"),
         Binding("delete,d", "delete", "delete", id="runs.delete", tooltip="Delete this run, after a question"),
     ]
 
@@ -108,7 +107,7 @@ class RunList(DataTable[str]):
 
     @dataclass
     class Listed(Message):
-        """What the home folder holds now."""
+        """The runs of the home folder."""
 
         summaries: list[RunSummary]
 
@@ -118,7 +117,7 @@ class RunList(DataTable[str]):
 
     @dataclass
     class Deleted(Message):
-        """A run is gone."""
+        """A run was deleted."""
 
         run_id: str
 
@@ -137,18 +136,18 @@ class RunList(DataTable[str]):
         self._rows: dict[str, tuple[str, ...]] = {}
         self.summaries: dict[str, RunSummary] = {}
         self._figures_until = 0.0
-        self._shown = ""
+        self._opened = ""
         self._overlaid: set[str] = set()
 
     def on_mount(self) -> None:
-        """Begin to look; runs may be listed before the size is known."""
+        """Start reading; runs may be listed before the size is known."""
         self._add_columns(NAME[0])
         if self._live:
             self.set_interval(LIST_S, self.look)
             self.look()
 
     def on_resize(self) -> None:
-        """The name of a run gets what the other columns leave."""
+        """Give the name column the rest of the width."""
         used = sum(WIDTHS) + 2 * self.cell_padding * len(WIDTHS) + 1
         name = max(NAME[0], min(NAME[1], self.size.width - used))
         if self.ordered_columns[1].width == name:
@@ -162,7 +161,7 @@ class RunList(DataTable[str]):
         self._rows = rows
 
     def _add_columns(self, name: int) -> None:
-        """Columns of fixed widths, so that nothing jumps."""
+        """Add columns of fixed widths, so that nothing moves."""
         for place, (label, width) in enumerate(zip(HEADINGS, WIDTHS, strict=True)):
             self.add_column(label, width=width or name, key=str(place))
 
@@ -177,15 +176,15 @@ class RunList(DataTable[str]):
         return new
 
     def _mark_of(self, run_id: str) -> str:
-        return "◂" if run_id == self._shown else "▪" if run_id in self._overlaid else ""
+        return "◂" if run_id == self._opened else "▪" if run_id in self._overlaid else ""
 
-    def mark(self, shown: str, overlaid: set[str]) -> None:
-        """Say which run the chart shows and which are behind it, by their ids."""
-        self._shown, self._overlaid = shown, overlaid
+    def mark(self, opened: str, overlaid: set[str]) -> None:
+        """Mark the open run and its overlays, by id."""
+        self._opened, self._overlaid = opened, overlaid
         self.show(list(self.summaries.values()))
 
     def look(self) -> None:
-        """Read the home folder, in a thread: it may lie on a slow disk."""
+        """Read the home folder in a thread: the disk may be slow."""
         if self._listing.acquire(blocking=False):
             threading.Thread(target=self._read, name="list runs", daemon=True).start()
 
@@ -196,7 +195,7 @@ class RunList(DataTable[str]):
             self._listing.release()
 
     def on_run_list_listed(self, event: Listed) -> None:
-        """Show what was read."""
+        """Show the runs that were read."""
         self.show(event.summaries)
 
     def show(self, summaries: list[RunSummary]) -> None:
@@ -226,7 +225,7 @@ class RunList(DataTable[str]):
 
     @property
     def chosen(self) -> str:
-        """Id of the run under the cursor; empty when there is none."""
+        """Id of the selected run; empty if there is none."""
         ids = list(self._rows)
         return ids[self.cursor_row] if 0 <= self.cursor_row < len(ids) else ""
 
@@ -238,11 +237,11 @@ class RunList(DataTable[str]):
             self.border_subtitle = subtitle
 
     def on_data_table_row_highlighted(self) -> None:
-        """Say why the run under the cursor ended as it did."""
+        """Explain how the selected run ended."""
         self._explain()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        """Enter or a click."""
+        """Open the run on enter or a click."""
         event.stop()
         self.action_choose("open")
 
@@ -258,7 +257,7 @@ class RunList(DataTable[str]):
         if not chosen:
             return
         answer = await self.app.push_screen_wait(
-            Entries(f"A name for {chosen}; its id stays.", {"name": self.summaries[chosen].name})
+            Entries(f"New name of {chosen}; the id stays the same:", {"name": self.summaries[chosen].name})
         )
         if answer is not None:
             self._try(lambda: rename(self._home / chosen, answer["name"]))
@@ -269,7 +268,7 @@ class RunList(DataTable[str]):
         chosen = self.chosen
         if not chosen:
             return
-        text = f"Delete {chosen} with its losses and checkpoints? It cannot be brought back."
+        text = f"Delete {chosen} with its losses and checkpoints? This cannot be undone."
         if await self.app.push_screen_wait(Question(text, (("cancel", "Keep"), ("delete", "Delete")))) == "delete":
             self._try(lambda: delete(self._home / chosen))
             if not (self._home / chosen).exists():

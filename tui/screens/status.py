@@ -1,4 +1,4 @@
-"""The two lines of figures: what is on the screen and how it goes. Fixed widths, repainted when they change."""
+"""The title and the status line. Fixed widths, repainted only when they change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MARKS = {
 
 
 class Line(Static):
-    """One row that is repainted only when its text changes."""
+    """One row, repainted only when its text changes."""
 
     DEFAULT_CSS = """
     Line { height: 1; width: 1fr; }
@@ -37,7 +37,7 @@ class Line(Static):
         self._shown = ""
 
     def put(self, text: Text | str) -> None:
-        """Show `text` if it is another one."""
+        """Show `text` if it differs."""
         key = text.markup if isinstance(text, Text) else text
         if key != self._shown:
             self._shown = key
@@ -45,7 +45,7 @@ class Line(Static):
 
 
 def title(state: RunState | None, run: str, host: str, torch: str, width: int) -> Text:
-    """The top row: program, run and state on the left, host and torch on the right."""
+    """The title: program, run and state on the left, host and torch on the right."""
     left = Text(" epochtop", style="bold")
     if state is not None:
         left.append(f" · {run} · ", style="not bold").append(f"{state.state} {MARKS[state.state]}", style="bold")
@@ -62,7 +62,7 @@ def _across(left: Text, host: str, torch: str, width: int) -> Text:
 
 
 def lab_title(state: ExperimentState | None, host: str, torch: str, width: int) -> Text:
-    """The top row of the Lab page."""
+    """The title of the Lab page."""
     left = Text(" epochtop · lab", style="bold")
     if state is not None:
         left.append(f" · {state.name} · ", style="not bold").append(
@@ -72,7 +72,7 @@ def lab_title(state: ExperimentState | None, host: str, torch: str, width: int) 
 
 
 def status(state: RunState | None, idle: str, width: int) -> str:
-    """The bottom row: progress, speed, time left, device reads, refresh."""
+    """The status line: progress, speed, time left, device reads, refresh."""
     if state is None:
         return f" {idle}"
     if state.over:
@@ -80,7 +80,7 @@ def status(state: RunState | None, idle: str, width: int) -> str:
         return line if len(line) <= width else line[: width - 1] + "…"
     total = state.total_steps
     if not total:
-        return " preparing the data ..."
+        return " preparing the data …"
     share = state.step / total
     progress = f" step {state.step:>{len(f'{total:,}')},} of {total:,}"
     speed = "paused" if state.state == "paused" else format_rate(state.steps_per_second)

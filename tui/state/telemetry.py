@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epochtop.engine.protocol.events import Telemetry
@@ -107,10 +108,11 @@ class RunTelemetry:
 
 def _means(values: list[float | None], size: int) -> list[float | None]:
     """The mean of every `size` neighbors."""
-    return [_mean(values[start : start + size]) for start in range(0, len(values), size)]
+    return [mean_of_known(values[start : start + size]) for start in range(0, len(values), size)]
 
 
-def _mean(values: list[float | None]) -> float | None:
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """The mean of the values that are known; None if none is."""
     numbers = [value for value in values if value is not None]
     return sum(numbers) / len(numbers) if numbers else None
 

@@ -1,4 +1,4 @@
-"""Exports: the table holds what the run had, and the drawing is well-formed and complete."""
+"""Exports: the table contains the losses of the run, and the drawing is well-formed and complete."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def table(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_the_table_holds_every_step_where_buckets_are_single_steps(trace: Trace) -> None:
+def test_the_table_has_every_step_if_buckets_are_single_steps(trace: Trace) -> None:
     text = export_csv(trace, View(0, 100, "step", 40))
     assert text.splitlines()[0] == HEADER == "series,step,min,mean,max,last"
     train = [row for row in table(text) if row["series"] == "train"]
@@ -53,12 +53,12 @@ def test_the_table_holds_every_step_where_buckets_are_single_steps(trace: Trace)
     [("step", 20, 40), ("epoch", 2, 4), ("seconds", 0.4, 0.8)],
     ids=["step", "epoch", "seconds"],
 )
-def test_the_table_holds_the_visible_range(trace: Trace, unit: Unit, low: float, high: float) -> None:
+def test_the_table_has_the_visible_range(trace: Trace, unit: Unit, low: float, high: float) -> None:
     rows = table(export_csv(trace, View(low, high, unit, 40)))
     assert [int(row["step"]) for row in rows if row["series"] == "train"] == list(range(20, 40))
 
 
-def test_buckets_of_several_steps_say_their_extremes() -> None:
+def test_buckets_of_several_steps_have_their_extremes() -> None:
     run = Trace()
     run.feed(losses(0, [float(i) for i in range(20_000)], 1.0))
     rows = table(export_csv(run, View(0, 20_000, "step", 80)))
@@ -89,7 +89,7 @@ def test_the_drawing_is_well_formed_and_complete(trace: Trace, log: bool, smooth
     assert len(lines) >= 2
 
 
-def test_the_drawing_shows_where_the_losses_went_bad(trace: Trace) -> None:
+def test_the_drawing_marks_the_first_bad_loss(trace: Trace) -> None:
     trace.feed(losses(100, [float("nan")], 3.0))
     assert "✗ NaN at step 100" in export_svg(trace, View(0, 200, "step", 40))
     assert "✗ NaN" not in export_svg(trace, View(0, 50, "step", 40))
@@ -97,7 +97,7 @@ def test_the_drawing_shows_where_the_losses_went_bad(trace: Trace) -> None:
 
 @pytest.mark.parametrize("values", [[], [1.0], [0.0, 0.0], [float("nan")], [float("inf"), -1.0]])
 @pytest.mark.parametrize("log", [False, True])
-def test_there_is_a_drawing_of_whatever_there_is(values: list[float], log: bool) -> None:
+def test_any_losses_can_be_drawn(values: list[float], log: bool) -> None:
     run = Trace()
     run.feed(losses(0, values, 1.0))
     root = ElementTree.fromstring(export_svg(run, View(0, 10, "step", 40, 0.0, log)))
@@ -105,7 +105,7 @@ def test_there_is_a_drawing_of_whatever_there_is(values: list[float], log: bool)
         assert "nan" not in " ".join(node.attrib.values())
 
 
-def test_started_tells_a_trace_the_length_of_an_epoch() -> None:
+def test_a_trace_takes_the_length_of_an_epoch_from_started() -> None:
     run = Trace()
     assert run.feed(
         Started(

@@ -33,7 +33,7 @@ async def test_a_log_axis_draws_what_is_above_zero() -> None:
         assert not any(row[60] != " " for row in rows[2:])
 
 
-async def test_m_smooths_more_and_then_not_at_all() -> None:
+async def test_m_cycles_through_the_smoothing_factors() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
         shown = []
@@ -56,7 +56,7 @@ async def test_the_raw_line_stays_behind_the_smooth_one() -> None:
         assert plot(chart)[5].strip()
 
 
-async def test_x_goes_through_steps_epochs_and_seconds() -> None:
+async def test_x_cycles_through_steps_epochs_and_seconds() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
         ends = []
@@ -119,7 +119,7 @@ async def test_zooming_works_along_every_axis(unit_keys: int) -> None:
         assert text(chart)[-1].strip()
 
 
-async def test_the_cursor_reads_off_single_steps() -> None:
+async def test_the_cursor_reads_single_steps() -> None:
     async with Host().run_test(size=(100, 24)) as pilot:
         chart = await started(pilot, 10, 20)
         chart.feed(evaluated(4, 0.5))
@@ -135,7 +135,7 @@ async def test_the_cursor_reads_off_single_steps() -> None:
         assert not any("│" in row for row in plot(chart))
 
 
-async def test_the_cursor_on_a_bucket_gives_its_range() -> None:
+async def test_the_cursor_on_a_bucket_shows_its_range() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
         chart.show(Trace(), 20_000)
@@ -144,7 +144,7 @@ async def test_the_cursor_on_a_bucket_gives_its_range() -> None:
         assert text(chart)[-1].startswith(" steps 19,996–19,999 · train 0.0000…3.0000")
 
 
-async def test_the_cursor_stays_in_sight_when_zoomed() -> None:
+async def test_the_cursor_stays_visible_when_zoomed() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
         await pilot.press("c", *["left_square_bracket"] * 5, *["shift+left"] * 12)
@@ -162,7 +162,7 @@ async def test_no_key_needs_a_run() -> None:
         assert chart.cursor is None
 
 
-def test_every_key_is_described() -> None:
+def test_every_key_has_a_description() -> None:
     for binding in LossChart.BINDINGS:
         assert not isinstance(binding, tuple)
         assert binding.id

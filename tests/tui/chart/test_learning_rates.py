@@ -1,4 +1,4 @@
-"""The chart of a range test: learning rates along the x axis, evenly by powers of ten, the suggested one marked."""
+"""The chart of a range test: a logarithmic x axis of learning rates with a mark at the suggestion."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_the_axis_has_the_powers_of_ten_at_even_distances() -> None:
         assert max(gaps) - min(gaps) <= 1
 
 
-async def test_a_loss_stands_over_its_learning_rate_and_the_suggestion_is_marked() -> None:
+async def test_a_loss_is_above_its_learning_rate_and_the_suggestion_is_marked() -> None:
     async with Host().run_test(size=(120, 30)) as pilot:
         chart = pilot.app.query_one(LossChart)
         chart.show(sweep_trace(), STEPS)
@@ -75,7 +75,7 @@ async def test_a_loss_stands_over_its_learning_rate_and_the_suggestion_is_marked
         assert abs(column - 4 / 7 * width) <= 2
 
 
-async def test_the_cursor_tells_the_rate_and_other_axes_remain() -> None:
+async def test_the_cursor_shows_the_rate_and_other_axes_remain() -> None:
     async with Host().run_test(size=(120, 30)) as pilot:
         chart = pilot.app.query_one(LossChart)
         chart.focus()
@@ -90,7 +90,7 @@ async def test_the_cursor_tells_the_rate_and_other_axes_remain() -> None:
         assert text(chart)[-2].split()[0] == "rate"
 
 
-async def test_zooming_keeps_powers_of_ten_and_ends_at_the_whole() -> None:
+async def test_zooming_keeps_powers_of_ten_and_ends_at_the_whole_run() -> None:
     async with Host().run_test(size=(120, 30)) as pilot:
         chart = pilot.app.query_one(LossChart)
         chart.focus()
@@ -110,7 +110,7 @@ async def test_zooming_keeps_powers_of_ten_and_ends_at_the_whole() -> None:
         assert chart.bounds()[0] > -6.0
 
 
-async def test_another_run_has_its_steps_again_and_one_without_rates_is_left_out() -> None:
+async def test_another_run_uses_steps_and_an_overlay_without_rates_is_omitted() -> None:
     async with Host().run_test(size=(120, 30)) as pilot:
         chart = pilot.app.query_one(LossChart)
         chart.show(sweep_trace(), STEPS)
@@ -134,7 +134,7 @@ def test_a_drawing_has_the_axis_and_the_mark() -> None:
     assert ">0.001</text>" in drawing
 
 
-def test_ticks_where_there_is_room_are_one_two_five() -> None:
+def test_ticks_are_one_two_five_if_there_is_room() -> None:
     assert [label for _, label in x_ticks(-2.0, -1.0, 60, "rate")] == ["0.01", "0.02", "0.05", "0.1"]
 
 

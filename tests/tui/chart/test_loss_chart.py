@@ -64,7 +64,7 @@ async def test_train_and_test_differ_by_more_than_color() -> None:
         assert rows[1].endswith(" ▪ test  0.9000")
 
 
-async def test_test_points_that_are_no_numbers_leave_a_dash() -> None:
+async def test_a_test_loss_that_is_not_finite_is_a_dash() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
         chart.feed(evaluated(900, None))
@@ -86,7 +86,7 @@ async def test_constant_losses_are_a_level_line(value: float) -> None:
 
 
 @pytest.mark.parametrize(("bad", "note"), [(nan, "✗ NaN at step 12"), (inf, "✗ Inf at step 12")])
-async def test_the_first_bad_loss_is_marked_where_it_was(bad: float, note: str) -> None:
+async def test_the_first_bad_loss_is_marked_at_its_step(bad: float, note: str) -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
         chart.show(Trace(), 100)
@@ -118,7 +118,7 @@ async def test_a_run_that_is_bad_from_the_start_is_drawn() -> None:
         assert text(chart)[0].endswith("train      —")
 
 
-async def test_overlays_have_markers_and_names_of_their_own() -> None:
+async def test_every_overlay_has_its_marker_and_name() -> None:
     async with Host().run_test(size=(120, 40)) as pilot:
         chart = await started(pilot)
         others = []
@@ -141,7 +141,7 @@ async def test_overlays_have_markers_and_names_of_their_own() -> None:
         assert not any("•" in row for row in text(chart))
 
 
-async def test_an_overlay_that_grows_is_drawn_with_the_next_frame() -> None:
+async def test_a_growing_overlay_is_drawn_with_the_next_frame() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
         other = Trace("other")
@@ -266,7 +266,7 @@ async def test_every_segment_has_a_style() -> None:
         assert all(segment.style is not None for y in range(chart.size.height) for segment in chart.render_line(y))
 
 
-async def test_another_size_draws_anew() -> None:
+async def test_a_new_size_redraws_the_chart() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
         await pilot.resize_terminal(100, 30)

@@ -1,4 +1,4 @@
-"""The plot: everything plotext cannot take is filtered, and every point is in the cell its value says."""
+"""The plot: values that plotext cannot take are filtered, and every point is in the cell of its value."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from math import inf, nan
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.style import Style
 
 from epochtop.engine.protocol.quantities import format_fixed_width
 from epochtop.tui.cells.canvas import Canvas
-from epochtop.tui.cells.rows import difference
-from epochtop.tui.cells.styles import strip
 from epochtop.tui.chart.axes import Limits, labels, linear_limits, log_limits, place_labels, x_ticks, y_ticks
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
 
@@ -50,9 +47,7 @@ def test_a_later_curve_is_drawn_over_an_earlier_one() -> None:
     ],
 )
 @pytest.mark.parametrize("limits", [UNIT, DECADES])
-def test_nothing_that_can_be_measured_breaks_the_plot(
-    points: list[tuple[float, float]], marker: str, limits: Limits
-) -> None:
+def test_no_measured_values_break_the_plot(points: list[tuple[float, float]], marker: str, limits: Limits) -> None:
     canvas = draw([Curve(points, 1, marker)], 10, 4, limits)
     assert [len(text) for text in rows(canvas)] == [10] * 4
 
@@ -82,26 +77,6 @@ def test_ticks_and_curves_agree() -> None:
             assert inked == [row_of(level, limits, rows_)]
 
 
-def test_a_strip_has_few_segments_and_a_style_in_each() -> None:
-    canvas = Canvas(12, 1)
-    canvas.put(2, 0, "ab  c", 1)
-    canvas.put(9, 0, "x", 2)
-    made = strip(canvas.rows()[0], {0: Style(), 1: Style(color="red"), 2: Style(bold=True)})
-    assert made.text == "  ab  c  x  "
-    assert [(segment.text, str(segment.style)) for segment in made] == [
-        ("  ", "none"),
-        ("ab  c  ", "red"),
-        ("x  ", "bold"),
-    ]
-
-
-def test_the_difference_of_rows_is_where_they_differ() -> None:
-    old, new = Canvas(8, 1), Canvas(8, 1)
-    assert difference(old.rows()[0], new.rows()[0]) is None
-    new.put(3, 0, "ab", 1)
-    assert difference(old.rows()[0], new.rows()[0]) == (3, 5)
-
-
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
@@ -114,12 +89,12 @@ def test_the_difference_of_rows_is_where_they_differ() -> None:
         (1, 12_000, ["0", "2,000", "4,000", "6,000", "8,000", "10,000", "12,000"]),
     ],
 )
-def test_ranges_have_nice_steps_and_short_labels(low: float, high: float, expected: list[str]) -> None:
+def test_ranges_have_round_steps_and_short_labels(low: float, high: float, expected: list[str]) -> None:
     assert [label for _, label in y_ticks(linear_limits(low, high, 17), 17)] == expected
 
 
 @given(st.floats(-1e30, 1e30), st.floats(-1e30, 1e30), st.integers(3, 60))
-def test_a_linear_range_holds_its_data(a: float, b: float, height: int) -> None:
+def test_a_linear_range_contains_its_data(a: float, b: float, height: int) -> None:
     low, high = min(a, b), max(a, b)
     limits = linear_limits(low, high, height)
     slack = 1e-6 * max(abs(low), abs(high), 1e-300)
@@ -130,7 +105,7 @@ def test_a_linear_range_holds_its_data(a: float, b: float, height: int) -> None:
 
 
 @given(st.floats(1e-38, 1e30), st.floats(1e-38, 1e30), st.integers(3, 60))
-def test_a_log_range_holds_its_data(a: float, b: float, height: int) -> None:
+def test_a_log_range_contains_its_data(a: float, b: float, height: int) -> None:
     low, high = min(a, b), max(a, b)
     limits = log_limits(low, high, height)
     assert 10**limits.low <= low * 1.000001
@@ -155,7 +130,7 @@ def test_a_range_stays_until_the_data_need_another() -> None:
         ("seconds", 0, 7200, ["0:00", "30:00", "1:00:00", "1:30:00", "2:00:00"]),
     ],
 )
-def test_x_ticks_are_what_one_would_write(unit: str, low: float, high: float, expected: list[str]) -> None:
+def test_x_ticks_are_round(unit: str, low: float, high: float, expected: list[str]) -> None:
     assert [label for _, label in x_ticks(low, high, 60, unit)] == expected
 
 
@@ -179,5 +154,5 @@ def test_no_figure_is_wider_than_seven_cells(value: float) -> None:
     assert 6 <= len(format_fixed_width(value)) <= 7
 
 
-def test_large_numbers_are_written_with_exponents() -> None:
+def test_large_numbers_have_exponents() -> None:
     assert labels([0, 2e6, 4e6], 2e6) == ["0", "2e6", "4e6"]

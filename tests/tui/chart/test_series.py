@@ -1,4 +1,4 @@
-"""The series of losses: the same however the stream is cut, bounded, and no extreme is lost."""
+"""The series of losses: independent of the windows, bounded, and without lost extremes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def window(values: list[float]) -> bytes:
 
 
 def fed(values: list[float], cuts: list[int], capacity: int = 16) -> LossSeries:
-    """A series that took `values` in windows that end at `cuts`."""
+    """A series of `values` in windows that end at `cuts`."""
     series = LossSeries(capacity)
     ends = [*sorted({cut for cut in cuts if 0 < cut < len(values)}), len(values)]
     start = 0
@@ -32,7 +32,7 @@ def fed(values: list[float], cuts: list[int], capacity: int = 16) -> LossSeries:
 
 
 @given(STREAMS, st.lists(st.integers(0, 200), max_size=20))
-def test_the_result_does_not_depend_on_how_the_stream_is_cut(values: list[float], cuts: list[int]) -> None:
+def test_the_result_does_not_depend_on_the_windows(values: list[float], cuts: list[int]) -> None:
     whole, cut = fed(values, []), fed(values, cuts)
     assert (whole.steps, whole.width, whole.first_bad_step, whole.last, whole.minimum) == (
         cut.steps,
@@ -52,7 +52,7 @@ def beyond(series: LossSeries) -> int:
 
 
 @given(STREAMS)
-def test_every_bucket_says_what_its_steps_were(values: list[float]) -> None:
+def test_every_bucket_summarizes_its_steps(values: list[float]) -> None:
     series = fed(values, [])
     exact = array("f", values)  # as float32
     seen = 0
@@ -81,7 +81,7 @@ def test_a_spike_survives_any_number_of_merges() -> None:
     assert [i for i, column in enumerate(columns) if column and column.maximum == 9.0] == [15]
 
 
-def test_memory_is_bounded_whatever_the_length() -> None:
+def test_memory_is_bounded_at_any_length() -> None:
     series = LossSeries(256)
     block = window([0.25] * 4096)
     sizes = []
@@ -93,7 +93,7 @@ def test_memory_is_bounded_whatever_the_length() -> None:
     assert sizes[-1] <= sizes[50] + 16 * 200
 
 
-def test_a_column_that_is_done_never_changes() -> None:
+def test_a_complete_column_never_changes() -> None:
     series = LossSeries(1024)
     series.extend(0, window([i / 100 for i in range(500)]), 1)
     before = series.columns(edges(1000, 10))[:5]
@@ -129,7 +129,7 @@ def test_a_gap_of_any_size_stays_bounded() -> None:
 
 
 @pytest.mark.parametrize(("bad", "kind"), [(nan, "NaN"), (inf, "Inf"), (-inf, "Inf")])
-def test_the_first_bad_step_is_remembered_and_kept_out_of_the_figures(bad: float, kind: str) -> None:
+def test_the_first_bad_step_is_recorded_and_excluded_from_the_figures(bad: float, kind: str) -> None:
     series = LossSeries()
     series.extend(0, window([2, bad, 1, nan]), 1)
     assert (series.first_bad_step, series.bad_kind) == (1, kind)
@@ -139,7 +139,7 @@ def test_the_first_bad_step_is_remembered_and_kept_out_of_the_figures(bad: float
     assert (column.finite, column.minimum, column.maximum, column.mean) == (2, 1, 2, 1.5)
 
 
-def test_a_memoryview_and_an_empty_window_are_taken() -> None:
+def test_a_memoryview_and_an_empty_window_are_accepted() -> None:
     series = LossSeries()
     series.extend(0, memoryview(window([1, 2, 3]))[4:], 1)
     series.extend(2, b"", 1)
@@ -147,7 +147,7 @@ def test_a_memoryview_and_an_empty_window_are_taken() -> None:
     assert series.last == 3
 
 
-def test_an_empty_series_answers() -> None:
+def test_an_empty_series_can_be_read() -> None:
     series = LossSeries()
     assert series.columns(edges(100, 3)) == [None, None, None]
     assert series.bucket(0) is None
@@ -182,7 +182,7 @@ def test_test_points_are_thinned_evenly_and_keep_the_best_and_the_last() -> None
     assert max(b - a for a, b in pairwise(kept)) <= 2 * 10_001 / 32
 
 
-def test_a_test_loss_that_is_no_number_is_no_point() -> None:
+def test_a_test_loss_that_is_not_finite_is_not_a_point() -> None:
     points = PointSeries()
     points.add(0, None)
     points.add(1, nan)

@@ -269,7 +269,7 @@ def test_as_many_curves_are_drawn_as_can_be_told_apart(changed: str, drawn: str)
     rows = [plain(row) for row in comparison_rows.drawn(of_transfer(changed), 120, 20)]
     legend = " ".join(line for line in rows if "before" in line or "after" in line)
     assert "".join(way for way in "abcdefg" if f"{way} before 0" in legend and f"{way} after 1" in legend) == drawn
-    assert rows[-1] == f"{len(drawn)} of 7 curves are drawn; all are in the table"
+    assert rows[-1] == f"{len(drawn)} of 7 curves are drawn; the table has all of them"
 
 
 def test_a_curve_that_differs_alone_is_drawn_alone_and_all_are_in_the_table() -> None:

@@ -1,4 +1,4 @@
-"""The full page about the machine: everything is on it, with reasons; keys open it, move over GPUs and close it."""
+"""The full page about the machine: every fact or its reason, and the keys that open it, switch GPUs and close it."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def text(view: MachineView, width: int = 78) -> list[str]:
 
 
 def after(rows: list[str], label: str) -> str:
-    """What stands beside a label, with the rows it goes on for."""
+    """The text next to a label, with its continuation rows."""
     place = next(number for number, row in enumerate(rows) if row.startswith(label))
-    found = [rows[place][13:]]
+    lines = [rows[place][13:]]
     for row in rows[place + 1 :]:
         if not row.startswith(" " * 13) or not row.strip():
             break
-        found.append(row[13:])
-    return " ".join(found)
+        lines.append(row[13:])
+    return " ".join(lines)
 
 
 FULL: dict[str, Any] = {
@@ -90,7 +90,7 @@ def test_everything_about_a_gpu_is_there() -> None:
     assert "550.54.14 · supports CUDA up to 12.4" in after(rows, "Driver")
 
 
-def test_a_load_without_real_use_says_what_it_means() -> None:
+def test_a_load_without_busy_multiprocessors_is_explained() -> None:
     blank = a_load(0, sm_percent=Fact(reason="needs a Hopper or later GPU"))
     rows = text(a_view(1, (blank,)))
     assert "with a kernel running" in " ".join(rows)
@@ -101,7 +101,7 @@ def test_a_load_without_real_use_says_what_it_means() -> None:
     assert " 42 %" in after(rows, "SM busy")
 
 
-def test_what_slows_a_card_is_said() -> None:
+def test_the_causes_of_lowered_clocks_are_listed() -> None:
     rows = text(a_view(1, (a_load(0, slowed_by=Fact(("power limit", "temperature"))),)))
     assert after(rows, "Slowed by") == "power limit, temperature"
     assert after(text(a_view(1, (a_load(0, slowed_by=Fact(())),))), "Slowed by") == "nothing"
@@ -110,27 +110,27 @@ def test_what_slows_a_card_is_said() -> None:
     )
 
 
-def test_processes_in_columns_and_those_of_others() -> None:
-    mine = GpuProcess(pid=4711, user=Fact("ada"), memory_bytes=Fact(5 * GIB), command=Fact("python train.py"))
+def test_processes_have_columns_and_reasons() -> None:
+    visible = GpuProcess(pid=4711, user=Fact("ada"), memory_bytes=Fact(5 * GIB), command=Fact("python train.py"))
     other = Fact[str](reason="not visible from here")
-    theirs = GpuProcess(pid=12, user=other, memory_bytes=Fact(reason="not told"), command=other)
-    rows = text(a_view(1, (a_load(0, processes=Fact((mine, theirs))),)), 100)
+    hidden = GpuProcess(pid=12, user=other, memory_bytes=Fact(reason="not told"), command=other)
+    rows = text(a_view(1, (a_load(0, processes=Fact((visible, hidden))),)), 100)
     start = next(number for number, row in enumerate(rows) if row.startswith("Processes"))
     assert rows[start + 1].split() == ["4711", "ada", "5.0", "GiB", "python", "train.py"]
     assert rows[start + 2].split()[:3] == ["12", "—", "—"]
     assert "not visible from here" in rows[start + 2]
-    hidden = a_load(0, processes=Fact(reason="the driver names no processes inside a container"))
-    assert "inside a container" in after(text(a_view(1, (hidden,))), "Processes")
+    unknown = a_load(0, processes=Fact(reason="the driver names no processes inside a container"))
+    assert "inside a container" in after(text(a_view(1, (unknown,))), "Processes")
     assert after(text(a_view(1, (a_load(0, processes=Fact(())),))), "Processes") == "none"
 
 
-def test_the_slices_of_a_split_card() -> None:
+def test_mig_devices_are_listed() -> None:
     one = MigDevice(name=Fact("MIG 3g.40gb"), uuid=Fact("MIG-1"), memory_bytes=Fact(40 * GIB), multiprocessors=Fact(60))
     rows = text(a_view((a_gpu(0, mig=True, mig_devices=Fact((one,))),)))
     assert after(rows, "MIG") == "MIG 3g.40gb, 40.0 GiB, 60 multiprocessors, MIG-1"
 
 
-def test_a_driver_that_does_not_answer_marks_its_figures() -> None:
+def test_figures_are_marked_if_the_driver_does_not_respond() -> None:
     view = a_view(1)
     view.add(a_sample(1, gpu_age_s=12.0))
     rows = sheet(view, 78)
@@ -142,7 +142,7 @@ def test_a_driver_that_does_not_answer_marks_its_figures() -> None:
     assert FAINT not in cpu.roles
 
 
-def test_other_makers_are_not_read() -> None:
+def test_gpus_of_other_vendors_are_not_read() -> None:
     rocm = ready(cuda_version=None, hip_version="6.4", devices=(
         DeviceFact(device="cpu", name="x"),
         DeviceFact(device="cuda:0", name="AMD Instinct MI300X", memory_bytes=192 * GIB),
@@ -170,9 +170,9 @@ def test_software_and_how_to_fix_it() -> None:
     assert after(text(view), "cuDNN") == "9.1.0"
 
 
-@pytest.mark.parametrize(("number", "said"), [(8005, "8.0.5"), (90100, "9.1.0"), (91002, "9.10.2")])
-def test_cudnn_versions(number: int, said: str) -> None:
-    assert cudnn(number) == said
+@pytest.mark.parametrize(("number", "text"), [(8005, "8.0.5"), (90100, "9.1.0"), (91002, "9.10.2")])
+def test_cudnn_versions(number: int, text: str) -> None:
+    assert cudnn(number) == text
 
 
 def test_the_run_on_the_screen_shows_how_busy_its_device_was() -> None:
@@ -188,7 +188,7 @@ def test_the_run_on_the_screen_shows_how_busy_its_device_was() -> None:
     assert any("26 KiB planned, 9.0 MiB peak" in row for row in rows)
 
 
-def test_the_engine_has_a_gauge_of_its_own() -> None:
+def test_the_engine_has_a_gauge() -> None:
     view = a_view()
     view.add(a_sample(engine=EngineLoad(pid=7, cpu_percent=Fact(101.0), memory_bytes=Fact(320 << 20))))
     assert "101 %" in after(text(view), "Engine")
@@ -244,7 +244,7 @@ async def test_keys_open_and_close_the_page(home: Path, size: tuple[int, int]) -
         assert "Loss" in shown(app)
 
 
-async def test_arrows_move_over_the_gpus(home: Path) -> None:
+async def test_arrows_switch_gpus(home: Path) -> None:
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)
@@ -266,7 +266,7 @@ async def test_arrows_move_over_the_gpus(home: Path) -> None:
         assert "GPU 2 · 3 of 3" in shown(app)
 
 
-async def test_a_hidden_page_is_not_drawn_and_a_shown_one_follows(home: Path) -> None:
+async def test_only_a_visible_page_is_drawn(home: Path) -> None:
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)

@@ -1,4 +1,4 @@
-"""The machine panel as a widget: it paints what changed, marks what is old, and no sensor holds it up."""
+"""The machine panel as a widget: it paints changed cells, marks stale figures, and never waits for a sensor."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_a_new_size_is_a_new_layout() -> None:
         assert shown(panel) == [row.ljust(76) for row in rows(a_machine(1), a_sample(1), 76, 8)]
 
 
-async def test_only_rows_that_changed_are_painted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_changed_cells_are_repainted(monkeypatch: pytest.MonkeyPatch) -> None:
     panel = MachinePanel(live=False)
     async with Stage(panel).run_test(size=(39, 24)) as pilot:
         panel.show_machine(a_machine())
@@ -85,7 +85,7 @@ async def test_only_rows_that_changed_are_painted_again(monkeypatch: pytest.Monk
         assert painted == [Region(24, 2, 1, 1)]  # the 7 of 97 %
 
 
-async def test_the_screen_has_what_the_rows_say_after_a_partial_paint() -> None:
+async def test_a_partial_repaint_reaches_the_screen() -> None:
     panel = MachinePanel(live=False)
     app = Stage(panel)
     async with app.run_test(size=(39, 24)) as pilot:
@@ -108,7 +108,7 @@ async def test_the_tooltip_gives_every_reason() -> None:
         assert panel.tooltip is None
 
 
-async def test_what_is_shown_by_hand_never_goes_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_panel_that_is_not_live_never_becomes_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     panel = MachinePanel(live=False)
     async with Stage(panel).run_test(size=(39, 24)):
         panel.show_sample(a_sample())
@@ -118,7 +118,7 @@ async def test_what_is_shown_by_hand_never_goes_stale(monkeypatch: pytest.Monkey
         assert not panel.has_class("-stale")
 
 
-async def test_values_go_stale_after_three_seconds_and_fresh_again() -> None:
+async def test_figures_become_stale_after_three_seconds_and_fresh_with_a_sample() -> None:
     clock = Clock()
     panel = MachinePanel(live=False, clock=clock)
     async with Stage(panel).run_test(size=(39, 24)):
@@ -141,7 +141,7 @@ async def test_values_go_stale_after_three_seconds_and_fresh_again() -> None:
 
 
 class Script:
-    """A source that gives what it is told to; an exception is raised, an event is waited for."""
+    """A source that returns its samples in turn; it raises an exception and waits for an event."""
 
     def __init__(self, machine: Machine | Exception, *samples: Sample | Exception | threading.Event) -> None:
         self.machine = machine
@@ -180,13 +180,13 @@ async def test_a_live_panel_reads_its_source_in_a_thread() -> None:
     assert source.threads == {"sensors"}
 
 
-async def test_a_source_that_fails_says_so_and_the_app_lives() -> None:
+async def test_a_failing_source_shows_its_error_and_the_app_survives() -> None:
     panel = MachinePanel(Script(OSError("no /proc here")))
     async with Stage(panel).run_test(size=(39, 24)) as pilot:
         await until(pilot, lambda: "no /proc here" in shown(panel)[0])
 
 
-async def test_a_hanging_sensor_keeps_the_last_values_and_marks_them(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_sensor_leaves_the_last_figures_marked_as_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, sick = Clock(), threading.Event()
     monkeypatch.setattr("epochtop.tui.machine.panel.INTERVAL_S", 0.01)
     panel = MachinePanel(Script(a_machine(), a_sample(), sick), clock=clock)

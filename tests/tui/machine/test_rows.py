@@ -1,4 +1,4 @@
-"""The machine panel as rows of characters: what is shown at which size, and that nothing jumps or is cut."""
+"""The machine panel as rows of characters: what it shows at which size, without jumps or cut numbers."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def test_unknown_figures_are_dashes_of_the_same_width(width: int) -> None:
     assert unknown[5].count("—") == 2
 
 
-def test_a_gpu_without_utilization_says_why_in_its_row() -> None:
+def test_a_gpu_without_utilization_shows_the_reason_in_its_row() -> None:
     text = rows(a_machine(1), a_sample((a_load(0, utilization_percent=Fact(reason="MIG is on")),)), 37, 7)
     assert text[5] == "GPU0 — MIG is on    —    61 °C  412 W"
 
 
-def test_a_lost_gpu_has_its_row_for_the_reason() -> None:
+def test_the_row_of_a_lost_gpu_shows_the_reason() -> None:
     lost = Fact[Any](reason="GPU is lost: it needs a reset or a reboot")
     load = GpuSample(
         index=0,
@@ -103,7 +103,7 @@ def test_a_lost_gpu_has_its_row_for_the_reason() -> None:
     assert all(len(row) <= 37 for row in text)
 
 
-def test_a_gpu_that_shares_memory_says_so() -> None:
+def test_a_gpu_with_shared_memory_shows_the_reason() -> None:
     shared = Fact[int](reason="shares the system's memory")
     load = a_load(0, memory_used_bytes=shared, memory_total_bytes=shared)
     text = rows(a_machine((a_gpu(0, memory_bytes=shared),)), a_sample((load,)), 60, 7)
@@ -114,7 +114,7 @@ def test_graphs_have_eight_levels_and_blanks() -> None:
     assert graph([0, 12.4, 12.5, 50, 99, 100, None]) == "▁▁▂▅██ "
 
 
-def test_words_are_cut_with_a_mark() -> None:
+def test_a_cut_is_marked() -> None:
     assert cut("NVIDIA GeForce RTX 4070", 10) == "NVIDIA Ge…"
     assert cut("NVIDIA", 0) == ""
 
@@ -126,7 +126,7 @@ def test_words_are_cut_with_a_mark() -> None:
     percent=st.floats(0, 100),
     used=st.integers(0, 24 * GIB),
 )
-def test_rows_fit_and_keep_their_numbers_whole(width: int, height: int, gpus: int, percent: float, used: int) -> None:
+def test_rows_fit_and_never_cut_numbers(width: int, height: int, gpus: int, percent: float, used: int) -> None:
     sample = a_sample(gpus, cpu_percent=Fact(percent), memory_used_bytes=used)
     text = rows(a_machine(gpus), sample, width, height)
     assert len(text) <= height
@@ -138,7 +138,7 @@ def test_rows_fit_and_keep_their_numbers_whole(width: int, height: int, gpus: in
 
 
 @given(samples=st.lists(st.tuples(st.floats(0, 100), st.integers(0, 24 * GIB)), min_size=2, max_size=5))
-def test_numbers_stay_where_they_are(samples: list[tuple[float, int]]) -> None:
+def test_numbers_keep_their_columns(samples: list[tuple[float, int]]) -> None:
     histories, ends = Histories(), set()
     for percent, used in samples:
         sample = a_sample(1, cpu_percent=Fact(percent), memory_used_bytes=used)

@@ -148,7 +148,7 @@ async def test_a_newer_evaluation_takes_the_place_of_the_old_one() -> None:
         await pilot.pause()
         assert shown(pilot)[4].split() == ["versicolor", "100%", "│", "·", "10", "·"]
         assert str(screen.query_one("#figures", Static).content) == "accuracy 1.000   F1 (macro) 1.000"
-        assert str(screen.query_one("#verdict", Static).content) == "Every answer is right."
+        assert str(screen.query_one("#verdict", Static).content) == "All predictions are correct."
         assert screen.children[0].border_title == "Test rows · step 2,400"
 
 
