@@ -162,7 +162,7 @@ def test_runs_are_overlaid_renamed_loaded_and_deleted_from_the_list(app: Open, t
     terminal.wait_for("✓  short and wide")
     assert read_record(older).spec.name == "short and wide"
     terminal.press("f")
-    terminal.wait_for("the Run panel has the settings of")
+    terminal.wait_for("copied to the Run panel")
     terminal.wait_for("Name           short and wide")
 
     terminal.press("d")
@@ -281,6 +281,6 @@ def test_help_and_palette_list_what_can_be_done(app: Open) -> None:
     terminal.press(CTRL_P)
     terminal.wait_for("Search for commands")
     terminal.press(*"export")
-    terminal.wait_for("Write what the chart shows as SVG and CSV")
+    terminal.wait_for("Write the chart as SVG and CSV")
     terminal.press(ESCAPE)
     terminal.wait_without("Search for commands")

@@ -81,7 +81,7 @@ def test_x_trains_with_the_setting_and_says_what_it_gained(app: Open, home: Path
     terminal = app("attach", "reads", size=(120, 40))
     terminal.wait_for("Verdict    on cpu a read costs")
     terminal.press("x")
-    terminal.wait_for("tried after reads-7f3a")
+    terminal.wait_for("setting of reads-7f3a")
     shown = terminal.wait_for("evaluations")  # of the sentence on what was gained, the word that wraps nowhere
     assert "finished: 2,000 steps" in shown
     (run,) = run_paths(home)

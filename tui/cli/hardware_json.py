@@ -1,7 +1,7 @@
-"""`epochtop hardware --json`: one object, its schema written down in docs/hardware.md.
+"""`epochtop hardware --json`: one object; docs/hardware.md documents its schema.
 
-A figure is `{"value": 8.0, "unit": "GiB"}`, a word or a list `{"value": "Zen 4"}`. What is unknown has the value
-null and a reason. Keys are the fields of :mod:`epochtop.engine.hardware.facts` without their units.
+A figure is `{"value": 8.0, "unit": "GiB"}`, a word or a list `{"value": "Zen 4"}`. Unknown values are null and have a
+reason. Keys are the fields of :mod:`epochtop.engine.hardware.facts` without their units.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _UNITS: dict[str, tuple[str, float]] = {
     "_gbs": ("GB/s", 1),
     "_bits": ("bit", 1),
 }
-"""Ending of a field, unit in the answer, factor."""
+"""By ending of a field: the unit in the output, and the factor."""
 _COUNTS = {"cores": "cores", "cuda_cores": "cores", "pcie_width": "lanes", "pcie_width_max": "lanes"}
 
 
 def to_json(machine: Machine, sample: Sample, ready: Ready | None = None) -> dict[str, Any]:
-    """The whole answer; `ready` is what an engine has told of torch."""
+    """The complete output; `ready` is the report of an engine about torch, if there is one."""
     loads = {gpu.index: gpu for gpu in sample.gpus}
     return {
         "schema": SCHEMA,
@@ -95,7 +95,7 @@ def _gpu(gpu: Gpu, load: GpuSample | None, machine: Machine) -> dict[str, Any]:
         "index": gpu.index,
         "mig": gpu.mig,
         **dict(_facts(gpu)),
-        **{name: {"value": said} if said else unknown for name, said in named.items()},
+        **{name: {"value": word} if word else unknown for name, word in named.items()},
         "suffix": {"value": list(reading.suffix)} if reading.is_known else unknown,
         "architecture_by_name": {"value": reading.architecture} if reading.is_known else unknown,
         "meaning": gpu_meaning(gpu, machine.usable_memory_bytes),
@@ -110,7 +110,7 @@ def _unsampled(index: int) -> GpuSample:
 
 
 def _software(ready: Ready, machine: Machine) -> dict[str, Any]:
-    none = "this torch has none"
+    none = "this build of torch has none"
     return {
         "python": {"value": ready.python_version},
         "torch": {"value": ready.torch_version},
@@ -118,15 +118,15 @@ def _software(ready: Ready, machine: Machine) -> dict[str, Any]:
         "rocm": figure("rocm", Fact(ready.hip_version, none if ready.hip_version is None else "")),
         "cudnn": figure("cudnn", Fact(ready.cudnn_version, none if ready.cudnn_version is None else "")),
         "devices": [
-            {"device": one.device, "name": one.name, "uuid": one.uuid, "memory": _size(one.memory_bytes)}
-            for one in ready.devices
+            {"device": fact.device, "name": fact.name, "uuid": fact.uuid, "memory": _size(fact.memory_bytes)}
+            for fact in ready.devices
         ],
-        "findings": [{"text": found.text, "command": found.command} for found in software_fit(ready, machine)],
+        "findings": [{"text": finding.text, "command": finding.command} for finding in software_fit(ready, machine)],
     }
 
 
 def _size(size_bytes: int | None) -> dict[str, Any]:
-    return figure("memory_bytes", Fact(size_bytes, "torch does not tell" if size_bytes is None else ""))
+    return figure("memory_bytes", Fact(size_bytes, "torch does not report it" if size_bytes is None else ""))
 
 
 # --- facts ------------------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ async def test_results_of_two_experiments_are_refused(home: Path) -> None:
         await pilot.press("o")
         await settled(pilot)
         (notice,) = notices(app)
-        assert "an experiment that this version does not know: later" in notice
+        assert "this version does not know the experiment later" in notice
         assert lab.stage.against is None
 
 
@@ -278,7 +278,7 @@ def test_a_curve_that_differs_alone_is_drawn_alone_and_all_are_in_the_table() ->
     legend = " ".join(line for line in drawn if "before" in line and "drawn" not in line)
     assert legend == "● before 0   × after 1"
     assert drawn[0].endswith(" · to device f")
-    assert drawn[-1] == "1 of 7 curves is drawn; all are in the table"
+    assert drawn[-1] == "1 of 7 curves is drawn; the table has all of them"
     table = [plain(row) for row in comparison_rows.tables(found, 100)]
     assert sum("slower" in line for line in table) == 2
     assert sum("no difference" in line for line in table) == 12

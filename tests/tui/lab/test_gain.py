@@ -132,7 +132,7 @@ def test_a_run_without_reads_tells_the_step_too(seed: int) -> None:
 
 def test_a_run_that_failed_gained_nothing_that_can_be_told() -> None:
     state = RunState()
-    assert "nothing can be said" in gained(lab_of([], {"executor": "graph"}), state)
+    assert "the run did not finish" in gained(lab_of([], {"executor": "graph"}), state)
 
 
 def test_a_setting_changes_its_fields_alone() -> None:
