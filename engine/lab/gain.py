@@ -30,7 +30,9 @@ class Gain:
     def words(self, setting: Mapping[str, str]) -> str:
         """`executor=graph made it 5.2 × as fast (64 µs per step before, 12.3 µs now)`."""
         what = ", ".join(f"{name}={value}" for name, value in setting.items()) or "the run"
-        times = f"{format_quantity(self.before_s, 's')} per {self.unit} before, {format_quantity(self.after_s, 's')} now"
+        times = (
+            f"{format_quantity(self.before_s, 's')} per {self.unit} before, {format_quantity(self.after_s, 's')} now"
+        )
         if self.ratio.count < 3:
             return f"{what}: {times}; too few measurements before to tell the gain"
         if not self.distinct:

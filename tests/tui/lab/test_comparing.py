@@ -313,4 +313,4 @@ def test_without_rows_the_page_says_so() -> None:
         Result(f"reads-{place}", CREATED, ExperimentRequest(name="reads"), RunSpec(), ()) for place in range(2)
     )
     text = " ".join(plain(row) for row in comparison_rows.page(compare(find("reads"), first, second), 76, 19, CREATED))
-    assert "nothing has been measured that could be compared" in text
+    assert "nothing was measured that can be compared" in text
