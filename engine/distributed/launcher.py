@@ -84,7 +84,7 @@ class LocalLauncher(RankLauncher):
         until = time.monotonic() + patience_s
         while self._all_live():
             if time.monotonic() >= until:
-                return None
+                return self._reported_cause() if patience_s else None
             time.sleep(WATCH_S)
         time.sleep(TOGETHER_S)
         until = time.monotonic() + GRACE_S
@@ -94,6 +94,11 @@ class LocalLauncher(RankLauncher):
             if report is None or not report.lost or time.monotonic() >= until:
                 return report
             time.sleep(WATCH_S)  # it failed because another rank is gone, whose process may take longer to end
+
+    def _reported_cause(self) -> RankFailure | None:
+        """The failure of a rank whose process has not ended yet, which may take seconds on a busy machine."""
+        with self._lock:
+            return next((report for report in reports(self._reports) if not report.lost), None)
 
     def _all_live(self) -> bool:
         return self._over.is_set() or all(child.poll() is None for child in self._children)

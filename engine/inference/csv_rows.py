@@ -39,9 +39,9 @@ class RowFile:
 
 def open_rows(path: Path) -> RowFile:
     """The header of `path`. Raises Invalid if there is no such file, or it is not a CSV file in UTF-8 with a header."""
-    if path.exists() and not path.is_dir() and not path.is_file():
-        raise Invalid("", f"{path} is not a regular file and would be read twice; save it to a file first")
     with explain_errors(path, "CSV file", field="", encoding_advice="predict reads CSV files in UTF-8"):
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise Invalid("", f"{path} is not a regular file and would be read twice; save it to a file first")
         with open(path, encoding="utf-8-sig", newline="") as file:
             header = parse_header(path, file.readline(), field="")
         return RowFile(path, header.delimiter, header.names)

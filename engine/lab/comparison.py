@@ -1,7 +1,7 @@
-"""Two results of one experiment held against each other: under which conditions each was measured, and every point.
+"""Two results of one experiment compared: their conditions, and each point of their pictures.
 
-They were measured at two times and not in turn, so nothing pairs their rounds, and whatever changed on the machine in
-between is in the difference. Torch-free and pure: the screen compares too.
+The results were measured at different times, so their rounds are not pairs, and the difference includes any change of
+the machine in between. Pure, and imports no torch: the screen compares too.
 """
 
 from __future__ import annotations
@@ -13,28 +13,30 @@ from typing import Literal
 
 import msgspec
 
-from epochtop.engine.lab.experiment import Experiment, Picture, Row
-from epochtop.engine.lab.statistics import Difference, Figure, figure, gathered, of_picture, percent, quantity
+from epochtop.engine.lab.experiment import Experiment, Picture
+from epochtop.engine.lab.measurements import Row
+from epochtop.engine.lab.statistics import Difference, Figure, figure, gathered, of_picture
 from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
 from epochtop.engine.protocol.fields import fields, parse, show, texts_of
+from epochtop.engine.protocol.quantities import format_percent, format_quantity
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 Outcome = Literal["more", "less", "same", "seldom", "unknown", "before", "after"]
-"""Of a point: more or less than before · no difference · too seldom to tell · no ratio · measured before or after only."""
+"""What a point shows: more or less than before · no difference · too few rounds · no ratio · before or after only."""
 ENOUGH = 7
-"""Rounds that quartiles should come from, as of `sampling.ROUNDS`."""
+"""Rounds needed for quartiles, as in `sampling.ROUNDS`."""
 LOAD = 0.5
-"""Processors by which the load must differ to be told: it is never twice the same."""
+"""Difference in load, in processors, that is reported: the load is never exactly the same twice."""
 BARELY = 1.005
-"""A ratio below it is told as a percentage: with three digits it would be 1."""
+"""A ratio below it is shown as a percentage: with three digits it would be 1."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What there is of one result, as far as it has come."""
+    """One result, complete or still running."""
 
     name: str
-    """The id of its run."""
+    """The run id."""
     created: float
     """Unix time in seconds."""
     asked: ExperimentRequest
@@ -43,12 +45,12 @@ class Result:
     outcome: str = "finished"
     devices: tuple[str, ...] = ()
     machine: Mapping[str, Cell] = field(default_factory=dict)
-    """Of `Prepared`; empty before that."""
+    """The machine facts of the event `Prepared`; empty before it."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Something that differs between two results and is not what they measured."""
+    """A circumstance that differs between two results, such as the machine or a setting."""
 
     name: str
     before: Cell
@@ -57,7 +59,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Point:
-    """Rows of both results that agree in the columns of a picture's series and x."""
+    """The rows of both results with the same values in a picture's series and x."""
 
     labels: Row
     before: Figure | None
@@ -65,36 +67,38 @@ class Point:
 
     @property
     def ratio(self) -> Figure | None:
-        """After to before; None where one of them is missing or not above 0."""
+        """After over before; None if one of them is missing or not above 0."""
         return ratio(self.before, self.after) if self.before and self.after else None
 
     @property
     def outcome(self) -> Outcome:
-        """What can be said of it. Distinct is what is more than the spreads of both results together."""
+        """What it shows. A difference counts if it exceeds the spreads of both results together."""
         if self.before is None or self.after is None:
             return "before" if self.before else "after"
         if min(self.before.count, self.after.count) < 3:
             return "seldom"
-        found = self.ratio
-        if found is None:
+        change = self.ratio
+        if change is None:
             return "same" if self.before.median == self.after.median else "unknown"
-        if not Difference(found).distinct:
+        if not Difference(change).distinct:
             return "same"
-        return "more" if found.median > 1 else "less"
+        return "more" if change.median > 1 else "less"
 
 
 def side(values: Sequence[float]) -> Figure:
-    """The median of one result's rounds with its quartiles, or with the extremes where there are fewer than ENOUGH."""
-    found = figure(values)
-    return found if found.count >= ENOUGH else Figure(found.median, min(values), max(values), found.count)
+    """The median of one result's rounds with its quartiles, or with the extremes if there are fewer than ENOUGH."""
+    quartiles = figure(values)
+    if quartiles.count >= ENOUGH:
+        return quartiles
+    return Figure(quartiles.median, min(values), max(values), quartiles.count)
 
 
 def ratio(before: Figure, after: Figure) -> Figure | None:
-    """Of the medians, with the least and the most that the spreads allow; None where a value is not above 0.
+    """The ratio of the medians, with the least and the most that the spreads allow; None if a value is not above 0.
 
-    Its spread is thus that of both results together, as if both had been off at once. A ratio that is larger than that
-    has quartiles that do not overlap. Planted noise alone passes for a difference at fewer than 2 of 100 points, with 3
-    rounds or more; noise that differs between the two times is in no spread.
+    Its spread is that of both results together. A ratio larger than its spread means that the quartiles do not overlap.
+    With 3 rounds or more, planted noise alone passes for a difference at fewer than 2 of 100 points. Noise that differs
+    between the two times is in no spread.
     """
     if min(before.low, after.low) <= 0:
         return None
@@ -106,31 +110,31 @@ def ratio(before: Figure, after: Figure) -> Figure | None:
 
 
 @dataclass(frozen=True)
-class Held:
-    """All points of a picture, of both results."""
+class PictureComparison:
+    """The points of one picture from both results."""
 
     picture: Picture
     points: tuple[Point, ...]
 
     def word(self, outcome: Outcome) -> str:
-        """In this picture's words: more seconds are `slower`, more a second is `faster`."""
+        """The outcome in this picture's words: more seconds are `slower`, more per second is `faster`."""
         if outcome not in ("more", "less"):
             return _WORDS[outcome]
         unit = self.picture.unit
-        both = _OF_A_RATE if unit.endswith("/s") else _OF_A_UNIT.get(unit, ("higher", "lower"))
-        return both[outcome == "less"]
+        words = _RATE_WORDS if unit.endswith("/s") else _UNIT_WORDS.get(unit, ("higher", "lower"))
+        return words[outcome == "less"]
 
     def conclusion(self) -> str:
         """`3 of 12 points are slower by up to 1.4 ×, the others show no difference`."""
-        by = {outcome: [point for point in self.points if point.outcome == outcome] for outcome in _PHRASES}
-        both = sum(map(len, by.values()))
-        said = {outcome: points for outcome, points in by.items() if points}
+        groups = {outcome: [point for point in self.points if point.outcome == outcome] for outcome in _PHRASES}
+        total = sum(map(len, groups.values()))
+        groups = {outcome: points for outcome, points in groups.items() if points}
         parts = [
-            f"{_who(len(points), both, first=not place, last=place == len(said) - 1)} {self._phrase(outcome, points)}"
-            for place, (outcome, points) in enumerate(said.items())
+            f"{_subject(len(points), total, first=not place, last=place == len(groups) - 1)} {self._phrase(outcome, points)}"
+            for place, (outcome, points) in enumerate(groups.items())
         ]
-        alone = [self._alone(outcome) for outcome in ("before", "after")]
-        return ", ".join(filter(None, (*(parts or ["no point was measured in both"]), *alone)))
+        unpaired = [self._unpaired(outcome) for outcome in ("before", "after")]
+        return ", ".join(filter(None, (*(parts or ["no point was measured in both"]), *unpaired)))
 
     def _phrase(self, outcome: Outcome, points: Sequence[Point]) -> str:
         one, several = _PHRASES[outcome]
@@ -140,16 +144,16 @@ class Held:
         sizes = [abs(math.log(point.ratio.median)) for point in points if point.ratio]
         return f"{phrase} {self.word(outcome)} by {'up to ' if len(points) > 1 else ''}{_times(math.exp(max(sizes)))}"
 
-    def _alone(self, outcome: Outcome) -> str:
-        found = sum(point.outcome == outcome for point in self.points)
-        return f"{found} {'point is' if found == 1 else 'points are'} in the result {outcome} only" if found else ""
+    def _unpaired(self, outcome: Outcome) -> str:
+        count = sum(point.outcome == outcome for point in self.points)
+        return f"{count} {'point is' if count == 1 else 'points are'} only in the result {outcome}" if count else ""
 
 
-_OF_A_UNIT = {"s": ("slower", "faster"), "B": ("larger", "smaller")}
-_OF_A_RATE = ("faster", "slower")
+_UNIT_WORDS = {"s": ("slower", "faster"), "B": ("larger", "smaller")}
+_RATE_WORDS = ("faster", "slower")
 _WORDS: dict[Outcome, str] = {
     "same": "no difference",
-    "seldom": "too seldom",
+    "seldom": "too few rounds",
     "unknown": "no ratio",
     "before": "before only",
     "after": "after only",
@@ -158,54 +162,54 @@ _PHRASES: dict[Outcome, tuple[str, str]] = {
     "more": ("is", "are"),
     "less": ("is", "are"),
     "same": ("shows no difference", "show no difference"),
-    "seldom": ("was measured too seldom to tell", "were measured too seldom to tell"),
+    "seldom": ("has too few rounds to tell", "have too few rounds to tell"),
     "unknown": ("has no ratio", "have no ratio"),
 }
 
 
-def _who(found: int, of: int, first: bool, last: bool) -> str:
+def _subject(count: int, total: int, first: bool, last: bool) -> str:
     if first:
-        every = "the only point" if of == 1 else "both points" if of == 2 else f"all {of} points"
-        return every if found == of else f"{found} of {of} points"
-    return f"{found}" if not last else "the others" if found > 1 else "the other"
+        all_points = "the only point" if total == 1 else "both points" if total == 2 else f"all {total} points"
+        return all_points if count == total else f"{count} of {total} points"
+    return f"{count}" if not last else "the others" if count > 1 else "the other"
 
 
 def _times(ratio: float) -> str:
-    return quantity(ratio, "×") if ratio >= BARELY else percent(ratio - 1)
+    return format_quantity(ratio, "×") if ratio >= BARELY else format_percent(ratio - 1)
 
 
-def held(picture: Picture, before: Sequence[Row], after: Sequence[Row]) -> Held:
-    """Every point that one of them has, in the order of its series and of x."""
+def compare_picture(picture: Picture, before: Sequence[Row], after: Sequence[Row]) -> PictureComparison:
+    """The points that either result has, in the order of their series and of x."""
     columns = (*picture.series, *filter(None, (picture.x,)))
     sides = [gathered(of_picture(picture, rows), columns, picture.y) for rows in (before, after)]
-    keys = list(dict.fromkeys(key for found in sides for key in found))
+    keys = list(dict.fromkeys(key for points in sides for key in points))
     curves = {curve: place for place, curve in enumerate(dict.fromkeys(key[: len(picture.series)] for key in keys))}
 
     def place(key: tuple[Cell, ...]) -> tuple[int, float]:
         x = key[-1] if picture.x else None
         return curves[key[: len(picture.series)]], x if isinstance(x, int | float) else math.inf
 
-    figures = [{key: side(values) for key, values in found.items()} for found in sides]
-    return Held(
+    figures = [{key: side(values) for key, values in points.items()} for points in sides]
+    return PictureComparison(
         picture,
         tuple(
-            Point(dict(zip(columns, key, strict=True)), *(found.get(key) for found in figures))
+            Point(dict(zip(columns, key, strict=True)), *(points.get(key) for points in figures))
             for key in sorted(keys, key=place)
         ),
     )
 
 
 def comparable(experiment: Experiment) -> list[Picture]:
-    """Its pictures of points. One that shows the rows of another again, in another form or unit, is left out."""
-    found: list[Picture] = []
+    """Its pictures of points, without those that show the same rows again in another form or unit."""
+    pictures: list[Picture] = []
     for picture in experiment.pictures:
         again = any(
             picture.where == one.where and (picture.y == one.y or (picture.series, picture.x) == (one.series, one.x))
-            for one in found
+            for one in pictures
         )
         if picture.y and picture.kind != "timeline" and not again:
-            found.append(picture)
-    return found
+            pictures.append(picture)
+    return pictures
 
 
 # --- two results -------------------------------------------------------------------------------------------------
@@ -213,47 +217,47 @@ def comparable(experiment: Experiment) -> list[Picture]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two results of one experiment; `before` is the one that was begun first."""
+    """Two results of one experiment; `before` is the one that started first."""
 
     experiment: Experiment
     before: Result
     after: Result
     conditions: tuple[Condition, ...]
-    pictures: tuple[Held, ...]
-    """Those of which there are rows."""
+    pictures: tuple[PictureComparison, ...]
+    """The pictures that have rows."""
 
     def conclusion(self) -> str:
-        """What differs, picture by picture, in one sentence."""
+        """One sentence on the differences, picture by picture."""
         if not self.pictures:
-            return "nothing has been measured that could be compared"
-        told = [(one.picture.title, one.conclusion()) for one in self.pictures]
-        return "; ".join(f"{title}: {words}" if len(told) > 1 else words for title, words in told)
+            return "nothing was measured that can be compared"
+        parts = [(one.picture.title, one.conclusion()) for one in self.pictures]
+        return "; ".join(f"{title}: {words}" if len(parts) > 1 else words for title, words in parts)
 
 
 def compare(experiment: Experiment, first: Result, second: Result) -> Comparison:
-    """What is there of both, whichever comes first. Raises Invalid for one of another experiment, or one with itself."""
+    """Compare two results, in either order. Raises Invalid for results of different experiments, or one with itself."""
     for result in (first, second):
         if result.asked.name != experiment.name:
             raise Invalid(
                 "",
                 f"{first.name} is a result of {first.asked.name}, {second.name} of {second.asked.name}: "
-                "only two of one experiment can be compared",
+                "compare two results of the same experiment",
             )
     if first.name == second.name:
         raise Invalid("", f"{first.name} cannot be compared with itself")
     before, after = sorted((first, second), key=lambda result: result.created)
-    found = [held(picture, before.rows, after.rows) for picture in comparable(experiment)]
+    pictures = [compare_picture(picture, before.rows, after.rows) for picture in comparable(experiment)]
     return Comparison(
-        experiment, before, after, conditions(experiment, before, after), tuple(one for one in found if one.points)
+        experiment, before, after, conditions(experiment, before, after), tuple(one for one in pictures if one.points)
     )
 
 
 def conditions(experiment: Experiment, before: Result, after: Result) -> tuple[Condition, ...]:
-    """What differs of the machine, the devices, and what was asked for. A load counts from half a processor on."""
-    sides = [_asked(experiment, result) for result in (before, after)]
+    """Differences in the machine, the devices and the request. The load counts if it differs by LOAD or more."""
+    sides = [_requested(experiment, result) for result in (before, after)]
     if before.machine and after.machine:
-        known = [{**result.machine, "devices": ", ".join(result.devices)} for result in (before, after)]
-        sides = [{**facts, **asked} for facts, asked in zip(known, sides, strict=True)]
+        machines = [{**result.machine, "devices": ", ".join(result.devices)} for result in (before, after)]
+        sides = [{**facts, **requested} for facts, requested in zip(machines, sides, strict=True)]
     names = dict.fromkeys(name for facts in sides for name in facts)
     return tuple(
         Condition(name, *(facts.get(name) for facts in sides))
@@ -268,16 +272,16 @@ def _differ(name: str, before: Cell, after: Cell) -> bool:
     return before != after
 
 
-def _asked(experiment: Experiment, result: Result) -> dict[str, Cell]:
-    """Fields of the experiment and of its job as one types them; a run's name changes nothing."""
-    kind, said = experiment.fields, result.asked.fields
-    own = {about.name: _plain(about.name, said.get(about.name, show(about.default)), kind) for about in fields(kind)}
+def _requested(experiment: Experiment, result: Result) -> dict[str, Cell]:
+    """Fields of the experiment and of its job as a user types them, without the run's name."""
+    kind, texts = experiment.fields, result.asked.fields
+    own = {about.name: _plain(about.name, texts.get(about.name, show(about.default)), kind) for about in fields(kind)}
     job = {name: text for name, text in texts_of(result.spec).items() if name != "name"}
     return {"quick": show(result.asked.quick), **own, **(job if experiment.job is not None else {})}
 
 
 def _plain(name: str, text: str, kind: type[msgspec.Struct]) -> str:
-    """`1e4` and `10,000` are the same."""
+    """The normal form of a value: `1e4` and `10,000` are the same."""
     try:
         return show(parse(name, text, kind))
     except Invalid:  # from a version with other bounds

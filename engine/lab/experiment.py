@@ -1,147 +1,153 @@
-"""What an experiment is: what it says of itself, how it measures, what it concludes from its rows.
+"""What an experiment is: how it describes itself, what it measures with, and what it concludes from.
 
-Imports no torch, and no experiment does before it measures: the screen lists and draws them.
+Imports no torch, and neither does any experiment before it measures: the screen lists and draws experiments.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from epochtop.engine.protocol.experiments import Cell, Verdict
+from epochtop.engine.lab.measurements import Measurement, Row, measurements
+from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
-
-Row = dict[str, Cell]
-"""One measurement: the columns that tell it apart, `round`, and what was measured, mostly `seconds`.
-
-Of several ways to take a step (rows of the `kind` step), `own` is 1 for the one that the job takes without a change.
-"""
 
 
 class NoFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Nothing but the job, if there is one, can be chosen."""
+    """The fields of an experiment that has none."""
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """How rows are drawn. Rows that agree in `x` and `series` are one point: their median, with its spread."""
+    """How rows are drawn. Rows with the same `x` and `series` are one point: their median, with its spread."""
 
     title: str
     kind: Literal["lines", "bars", "timeline", "table"]
-    """lines: y over x, a curve a series · bars: a bar a series · timeline: from x to y, a lane a series · table: columns."""
+    """lines: y over x, a curve per series · bars: a bar per series · timeline: x to y, a lane per series · table."""
     x: str = ""
+    """Column on the x axis."""
     y: str = ""
-    """Columns of rows."""
+    """Column on the y axis."""
     series: tuple[str, ...] = ()
     """Columns whose values name a curve, a bar or a lane."""
     unit: str = ""
-    """Of y: `s`, `B`, `GFLOP/s`, `B/s`, `%`, `×` or nothing."""
+    """Unit of y: `s`, `B`, `GFLOP/s`, `B/s`, `%`, `×` or none."""
     x_unit: str = ""
     x_title: str = ""
     y_title: str = ""
     x_log: bool = False
     y_log: bool = False
     columns: tuple[str, ...] = ()
-    """Of a table, in order."""
+    """Columns of a table, in order."""
     where: dict[str, str] = {}
-    """Only rows that have these values; without, all that have the column `y`."""
+    """Values that a row must have; if empty, every row with the column `y` counts."""
 
 
 class Stopped(Exception):  # noqa: N818 - an event, in the project's words
-    """The experiment was asked to end; what was measured stays."""
+    """The experiment was asked to stop; the rows measured so far remain."""
 
 
 @dataclass
 class ExperimentContext:
-    """What an experiment measures with: its fields, the job, devices, and how long it may take."""
+    """What an experiment measures with: its fields, the job, the devices and the time budget."""
 
     fields: msgspec.Struct
-    """The experiment's own, of its type `fields`."""
+    """The experiment's fields, of the type in `Experiment.fields`."""
     spec: RunSpec
-    """The job that is measured, where the experiment measures one."""
+    """The job to measure, if the experiment measures one."""
     devices: tuple[str, ...]
-    """Those to measure on, as torch names them."""
+    """Devices to measure on, in torch's names."""
     budget_s: float
-    """How long all of it should take, set-up included."""
+    """Time for the whole experiment, set-up included."""
     folder: Path
-    """The run directory, for what does not fit into rows."""
+    """The run directory, for output that does not fit into rows."""
     quick: bool = False
-    say: Callable[[str], object] = lambda _: None
-    """Tells whoever watches what is being done."""
-    begun: float = field(default_factory=time.perf_counter)
+    note: Callable[[str], object] = lambda _: None
+    """Shows a message about the progress."""
+    start: float = field(default_factory=time.perf_counter)
+    """Time at which the budget starts, on the clock of `time.perf_counter`."""
     stop: threading.Event = field(default_factory=threading.Event)
-    """Set when the experiment has been asked to end."""
+    """Set when the experiment is asked to stop."""
     cannot_see: list[str] = field(default_factory=list)
-    """What this machine could not show, a sentence each; experiments may add to it."""
+    """What this machine could not measure, one sentence each; experiments may add to it."""
 
     def left_s(self) -> float:
-        """What is left of the budget; not below 0."""
-        return max(0.0, self.begun + self.budget_s - time.perf_counter())
+        """The rest of the budget in seconds; never below 0."""
+        return max(0.0, self.start + self.budget_s - time.perf_counter())
+
+    def share_s(self, device: str) -> float:
+        """Seconds for `device` if it and the devices after it share the rest of the budget equally."""
+        return self.left_s() / (len(self.devices) - self.devices.index(device))
 
     def with_time(self, seconds: float) -> ExperimentContext:
-        """The same with at least `seconds` left, however much of the budget is used up."""
-        passed_s = time.perf_counter() - self.begun
-        return replace(self, budget_s=max(self.budget_s, passed_s + seconds))
+        """The same context with at least `seconds` left, even if the budget is used up."""
+        elapsed_s = time.perf_counter() - self.start
+        return replace(self, budget_s=max(self.budget_s, elapsed_s + seconds))
 
     def check(self) -> None:
-        """Raises Stopped if the experiment has been asked to end. To be called between measurements."""
+        """Raise Stopped if the experiment was asked to stop. Call it between measurements."""
         if self.stop.is_set():
             raise Stopped
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What an experiment concludes from; rows may be few where it was stopped."""
+    """What an experiment concludes from. There may be few rows if it was stopped."""
 
-    rows: Sequence[Row]
+    rows: Sequence[Measurement]
     fields: msgspec.Struct = NoFields()  # noqa: RUF009 - frozen
     spec: RunSpec = RunSpec()  # noqa: RUF009 - frozen
     devices: tuple[str, ...] = ("cpu",)
 
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True):
-    """One question that is answered by measuring."""
+    """One question that is answered by measuring. How it is measured is in the module `measure` of its package."""
 
     name: str
     title: str
     """The question, in a few words."""
     measures: str
+    """What it measures."""
     why: str
     """Why it matters."""
     reading: str
     """How to read the picture."""
     pictures: tuple[Picture, ...]
-    measure: Callable[[ExperimentContext], Iterator[Row]]
-    """Yields rows as they are measured. Calls `check` between measurements. Raises Invalid for what cannot be measured."""
+    kinds: tuple[type[Measurement], ...]
+    """Kinds of rows that it measures."""
     conclude: Callable[[Findings], Verdict]
-    """A pure function of the rows, whatever rows they are, few or none included."""
+    """The verdict, a pure function of any number of rows."""
     fields: type[msgspec.Struct] = NoFields
     job: RunSpec | None = None
-    """The job that it measures unless another is asked for; None where it measures none."""
-    crew: bool = False
-    """Whether it measures several processes; others measure the steps of one, whatever the job says."""
+    """The job that it measures by default; None if it measures no job."""
+    several_processes: bool = False
+    """Whether it measures jobs of several processes; other experiments measure the steps of one process."""
+
+    def measurements(self, rows: Sequence[Row]) -> list[Measurement]:
+        """Stored rows as structs. Raises msgspec.ValidationError for rows that are not this experiment's."""
+        return measurements(rows, self.kinds)
 
 
-def too_few(what: str) -> Verdict:
-    """The verdict on rows that allow none. `what` is missing, in words."""
+def too_few(missing: str) -> Verdict:
+    """The verdict on too few rows. `missing` names what was not measured."""
     return Verdict(
-        finding="nothing can be said yet",
-        evidence=(f"not measured: {what}",),
-        next_step="let it run to its end",
+        finding="not enough was measured for an answer",
+        evidence=(f"not measured: {missing}",),
+        next_step="run the experiment to its end",
         uncertainty="it was stopped before enough was measured",
     )
 
 
-def refused(why: Sequence[str]) -> Verdict:
-    """The verdict where the job was refused in every way but one. `why`, a sentence each."""
+def refused(reasons: Sequence[str]) -> Verdict:
+    """The verdict where only one variant of the job could be built. `reasons` are sentences."""
     return Verdict(
-        finding=f"this job cannot be measured: {'; '.join(why)}",
-        evidence=tuple(why),
-        next_step="measure another job, or change what it was refused for",
-        uncertainty="nothing was measured, so nothing is known of the ways that were refused",
+        finding=f"this job cannot be measured: {'; '.join(reasons)}",
+        evidence=tuple(reasons),
+        next_step="measure another job, or change what the reason names",
+        uncertainty="the refused variants were not measured",
     )

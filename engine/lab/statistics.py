@@ -1,18 +1,24 @@
-"""Figures from rows: medians with their spread, differences that are larger than it, fits.
+"""Statistics of rows: medians with their spread, differences larger than it, and fits.
 
-Torch-free and numpy-free: the screen computes with it too.
+Imports no torch and no numpy: the screen computes with it too.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from epochtop.engine.lab.experiment import Picture, Row
+from epochtop.engine.lab.experiment import Picture
+from epochtop.engine.lab.measurements import Measurement, Row
 from epochtop.engine.protocol.experiments import Cell
-from epochtop.engine.protocol.quantities import format_percent, format_quantity
+from epochtop.engine.protocol.quantities import format_quantity
+
+AnyRow = Mapping[str, Cell] | Measurement
+"""A stored row or a struct; a column is a key of the one and a field of the other."""
+SomeRow = TypeVar("SomeRow", bound=AnyRow)
 
 
 @dataclass(frozen=True)
@@ -26,53 +32,66 @@ class Figure:
 
     @property
     def spread(self) -> float:
-        """Between the quartiles."""
+        """The distance between the quartiles."""
         return self.high - self.low
 
 
 def figure(values: Sequence[float]) -> Figure:
-    """Of at least one value."""
+    """The median and quartiles of at least one value."""
     if len(values) < 2:
         return Figure(values[0], values[0], values[0], 1)
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return Figure(statistics.median(values), low, high, len(values))
 
 
-def value_of(row: Row, column: str) -> float | None:
-    """A number in a row; None where there is none or it is not finite."""
-    value = row.get(column)
+def _cell(row: AnyRow, column: str) -> Cell:
+    """A value of a row. A stored row without the column has None; a struct without the field raises AttributeError."""
+    return getattr(row, column) if isinstance(row, Measurement) else row.get(column)
+
+
+def value_of(row: AnyRow, column: str) -> float | None:
+    """A number in a row; None if it is missing, text or not finite."""
+    value = _cell(row, column)
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def select(rows: Iterable[Row], **labels: Cell) -> list[Row]:
-    """Rows that have these values."""
-    return [row for row in rows if all(row.get(name) == value for name, value in labels.items())]
+def select(rows: Iterable[SomeRow], **labels: Cell) -> list[SomeRow]:
+    """The rows with these values."""
+    return [row for row in rows if all(_cell(row, name) == value for name, value in labels.items())]
 
 
 def of_picture(picture: Picture, rows: Iterable[Row]) -> list[Row]:
     """The rows that a picture shows."""
-    wanted = picture.where.items()
-    mine = [row for row in rows if all(name in row and str(row[name]) == value for name, value in wanted)]
-    return [row for row in mine if value_of(row, picture.y) is not None] if picture.y else mine
+    conditions = picture.where.items()
+    matching = [row for row in rows if all(name in row and str(row[name]) == value for name, value in conditions)]
+    return [row for row in matching if value_of(row, picture.y) is not None] if picture.y else matching
 
 
-def values(rows: Iterable[Row], column: str) -> list[float]:
+def values(rows: Iterable[AnyRow], column: str) -> list[float]:
     """All numbers of a column."""
     return [value for row in rows if (value := value_of(row, column)) is not None]
 
 
-def grouped(rows: Iterable[Row], by: Sequence[str], column: str) -> dict[tuple[Cell, ...], Figure]:
-    """The figure of every group of rows that agree in the columns `by`, in the order in which they appear."""
-    return {key: figure(found) for key, found in gathered(rows, by, column).items()}
+def grouped(rows: Iterable[AnyRow], by: Sequence[str], column: str) -> dict[tuple[Cell, ...], Figure]:
+    """The figure of each group of rows with the same values in the columns `by`, in order of appearance."""
+    return {key: figure(numbers) for key, numbers in gathered(rows, by, column).items()}
 
 
-def gathered(rows: Iterable[Row], by: Sequence[str], column: str) -> dict[tuple[Cell, ...], list[float]]:
-    """The numbers of every such group."""
+def gathered(rows: Iterable[AnyRow], by: Sequence[str], column: str) -> dict[tuple[Cell, ...], list[float]]:
+    """The numbers of each such group."""
     groups: dict[tuple[Cell, ...], list[float]] = {}
     for row in rows:
         value = value_of(row, column)
         if value is not None:
-            groups.setdefault(tuple(row.get(name) for name in by), []).append(value)
+            groups.setdefault(tuple(_cell(row, name) for name in by), []).append(value)
+    return groups
+
+
+def by_column(rows: Iterable[SomeRow], column: str) -> dict[str, list[SomeRow]]:
+    """The rows by their text in a column, in order of appearance."""
+    groups: dict[str, list[SomeRow]] = {}
+    for row in rows:
+        groups.setdefault(str(_cell(row, column)), []).append(row)
     return groups
 
 
@@ -81,42 +100,44 @@ def gathered(rows: Iterable[Row], by: Sequence[str], column: str) -> dict[tuple[
 
 @dataclass(frozen=True)
 class Difference:
-    """What one side takes of another: ratios that were measured moments apart."""
+    """The time of one side relative to another, from ratios that were measured moments apart."""
 
     ratio: Figure
-    """Of the first side to the second."""
+    """The first side over the second."""
 
     @property
     def distinct(self) -> bool:
-        """Whether it is larger than the spread, and was seen more than twice. The same whichever side comes first."""
-        found = self.ratio
-        return found.count > 2 and found.low > 0 and abs(math.log(found.median)) > math.log(found.high / found.low)
+        """Whether it exceeds the spread and was seen more than twice. The order of the sides does not matter."""
+        ratio = self.ratio
+        return ratio.count > 2 and ratio.low > 0 and abs(math.log(ratio.median)) > math.log(ratio.high / ratio.low)
 
-    def words(self, first: str, second: str, what: str = "takes") -> str:
-        """In a sentence: `a takes 2.1 × (1.9 … 2.3) what b takes`."""
+    def words(self, first: str, second: str, verb: str = "takes") -> str:
+        """A sentence: `a takes 2.1 × (1.9 … 2.3) as long as b`."""
         spread = f"{self.ratio.low:.3g} … {self.ratio.high:.3g}"
         if not self.distinct:
             if self.ratio.count <= 2:
-                seen = "once" if self.ratio.count == 1 else "twice"
-                return f"{first} and {second} were compared {seen} only, too seldom to tell: {self.ratio.median:.3g} ×"
+                times = "once" if self.ratio.count == 1 else "twice"
+                return f"{first} and {second} were compared only {times}, too few to be sure: {self.ratio.median:.3g} ×"
             return f"no difference between {first} and {second}: {self.ratio.median:.3g} × ({spread})"
-        return f"{first} {what} {self.ratio.median:.3g} × ({spread}) what {second} {what}"
+        return f"{first} {verb} {self.ratio.median:.3g} × ({spread}) as long as {second}"
 
 
-def difference(first: Iterable[Row], second: Iterable[Row], column: str = "seconds") -> Difference | None:
-    """Of two sides measured in the same rounds, a ratio a round; None where no round has both."""
+def difference(first: Iterable[AnyRow], second: Iterable[AnyRow], column: str = "seconds") -> Difference | None:
+    """The ratio of two sides measured in the same rounds, one ratio per round; None if no round has both."""
     ratios = [value / other for value, other in _paired(first, second, column)]
     return Difference(figure(ratios)) if ratios else None
 
 
-def gap(first: Iterable[Row], second: Iterable[Row], column: str = "seconds") -> Figure | None:
-    """What one side takes more than another, a value for each round that has both; None where no round has."""
+def gap(first: Iterable[AnyRow], second: Iterable[AnyRow], column: str = "seconds") -> Figure | None:
+    """The first side minus the second, one value per round that has both; None if no round has both."""
     pairs = list(_paired(first, second, column))
     return figure([value - other for value, other in pairs]) if pairs else None
 
 
-def _paired(first: Iterable[Row], second: Iterable[Row], column: str) -> Iterator[tuple[float, float]]:
-    sides = [{row.get("round"): value for row in side if (value := value_of(row, column))} for side in (first, second)]
+def _paired(first: Iterable[AnyRow], second: Iterable[AnyRow], column: str) -> Iterator[tuple[float, float]]:
+    sides = [
+        {_cell(row, "round"): value for row in side if (value := value_of(row, column))} for side in (first, second)
+    ]
     return ((value, sides[1][turn]) for turn, value in sides[0].items() if turn in sides[1])
 
 
@@ -125,7 +146,7 @@ def _paired(first: Iterable[Row], second: Iterable[Row], column: str) -> Iterato
 
 @dataclass(frozen=True)
 class Fit:
-    """Coefficients, none of them negative, and what they leave of each value, as a share of it."""
+    """Coefficients, none of them negative, and the residual of each value as a fraction of it."""
 
     coefficients: tuple[float, ...]
     residuals: tuple[float, ...]
@@ -136,27 +157,28 @@ class Fit:
         return max(map(abs, self.residuals), default=0.0)
 
 
-def fit(terms: Sequence[Sequence[float]], wanted: Sequence[float]) -> Fit | None:
-    """Least squares of the relative errors of `wanted[i] = sum(coefficient[j] * terms[i][j])`; None where undetermined.
+def fit(terms: Sequence[Sequence[float]], targets: Sequence[float]) -> Fit | None:
+    """Least squares of the relative errors of `targets[i] = sum(coefficient[j] * terms[i][j])`; None if undetermined.
 
-    Costs are not negative: a coefficient that would be is 0, and the others are fitted anew.
+    Costs are not negative: a coefficient that would be negative is 0, and the others are fitted again.
     """
     active = [place for place in range(len(terms[0])) if any(row[place] for row in terms)] if terms else []
     while active:
-        found = _solve([[row[place] / value for place in active] for row, value in zip(terms, wanted, strict=True)])
-        if found is None:
+        solution = _solve([[row[place] / value for place in active] for row, value in zip(terms, targets, strict=True)])
+        if solution is None:
             return None
-        least = min(range(len(found)), key=found.__getitem__)
-        if found[least] >= 0:
-            every = [0.0] * len(terms[0])
-            for place, value in zip(active, found, strict=True):
-                every[place] = value
-            return Fit(tuple(every), tuple(_left(every, row, value) for row, value in zip(terms, wanted, strict=True)))
+        least = min(range(len(solution)), key=solution.__getitem__)
+        if solution[least] >= 0:
+            coefficients = [0.0] * len(terms[0])
+            for place, value in zip(active, solution, strict=True):
+                coefficients[place] = value
+            residuals = (_residual(coefficients, row, value) for row, value in zip(terms, targets, strict=True))
+            return Fit(tuple(coefficients), tuple(residuals))
         del active[least]
     return None
 
 
-def _left(coefficients: Sequence[float], row: Sequence[float], value: float) -> float:
+def _residual(coefficients: Sequence[float], row: Sequence[float], value: float) -> float:
     return 1 - sum(map(_times, coefficients, row)) / value
 
 
@@ -189,17 +211,21 @@ def _solve(rows: Sequence[Sequence[float]]) -> list[float] | None:
 
 # --- words -------------------------------------------------------------------------------------------------------
 
-quantity, percent = format_quantity, format_percent
+
+def with_spread(value: Figure, unit: str = "s") -> str:
+    """`61 µs (60 µs … 63 µs)`; `61 µs (once)` for a single measurement."""
+    if value.count < 2:
+        return f"{format_quantity(value.median, unit)} (once)"
+    return f"{format_quantity(value.median, unit)} ({format_quantity(value.low, unit)} … {format_quantity(value.high, unit)})"
 
 
-def with_spread(found: Figure, unit: str = "s") -> str:
-    """`61 µs (60 µs … 63 µs)`; without a spread where there was one measurement."""
-    if found.count < 2:
-        return f"{quantity(found.median, unit)} (once)"
-    return f"{quantity(found.median, unit)} ({quantity(found.low, unit)} … {quantity(found.high, unit)})"
+def quartiles_apart(subject: str, figures: Iterable[Figure]) -> str:
+    """A sentence on the widest of these figures: `times of one way differ by up to 4% between their quartiles`."""
+    widest = max((one.spread / one.median for one in figures if one.median), default=0.0)
+    return f"{subject} differ by up to {widest:.0%} between their quartiles"
 
 
-def quartiles_apart(what: str, found: Iterable[Figure]) -> str:
-    """In a sentence: `times of one way differ by up to 4% between their quartiles`, from the widest of these figures."""
-    widest = max((each.spread / each.median for each in found if each.median), default=0.0)
-    return f"{what} differ by up to {widest:.0%} between their quartiles"
+def rounds_of(figures: Iterable[Figure]) -> str:
+    """The number of rounds behind most of these figures: `5 rounds`."""
+    rounds = figure([float(one.count) for one in figures]).median
+    return f"{rounds:.0f} round{'s' * (rounds != 1)}"

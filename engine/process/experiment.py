@@ -24,7 +24,9 @@ from epochtop.engine.device.select import choose_device
 from epochtop.engine.hardware import usable_cpus, usable_memory_bytes
 from epochtop.engine.job.failures import failed
 from epochtop.engine.lab.catalog import find
-from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Row, Stopped
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Stopped
+from epochtop.engine.lab.experiments import measurement_of
+from epochtop.engine.lab.measurements import Measurement, stored
 from epochtop.engine.process import daemon
 from epochtop.engine.protocol.commands import AnyCommand, Stop
 from epochtop.engine.protocol.events import PHASE, Concluded, Failed, Measured, Noted, Prepared
@@ -45,7 +47,7 @@ def make_experiment(request: ExperimentRequest, spec: RunSpec, folder: Path) -> 
     fields = msgspec.convert(values, experiment.fields)
     check(spec)
     devices, limits = reachable_devices(spec.device)
-    if experiment.job is not None and spec.processes > 1 and not experiment.crew:
+    if experiment.job is not None and spec.processes > 1 and not experiment.several_processes:
         limits.append(f"measured with 1 process, not with {spec.processes}")
     context = ExperimentContext(
         fields=fields,
@@ -76,7 +78,7 @@ class ExperimentRun:
     def __init__(self, experiment: Experiment, context: ExperimentContext, path: Path, lock: IO[bytes]) -> None:
         """`lock` is the run directory's lock, which this object keeps open."""
         self._experiment, self._context, self.path, self._lock = experiment, context, path, lock
-        self._rows: list[Row] = []
+        self._rows: list[Measurement] = []
         self._commands: SimpleQueue[AnyCommand] = SimpleQueue()  # the recorder's, once there is one
 
     def serve(self) -> int:
@@ -88,8 +90,8 @@ class ExperimentRun:
     def run(self, recorder: Recorder) -> Concluded | Failed:
         """Measure and conclude; returns the last event."""
         context = self._context
-        context.say = lambda message: recorder.put(Noted(message=message, code=PHASE))
-        context.begun = time.perf_counter()
+        context.note = lambda message: recorder.put(Noted(message=message, code=PHASE))
+        context.start = time.perf_counter()
         self._commands = recorder.commands
         self.wake()
         daemon.freeze_heap()
@@ -115,9 +117,9 @@ class ExperimentRun:
 
     def _measure(self, recorder: Recorder) -> Literal["finished", "stopped"]:
         try:
-            for row in self._experiment.measure(self._context):
+            for row in measurement_of(self._experiment.name)(self._context):
                 self._rows.append(row)
-                recorder.put(Measured(values=row))
+                recorder.put(Measured(values=stored(row)))
         except Stopped:
             return "stopped"
         return "finished"
@@ -129,7 +131,7 @@ class ExperimentRun:
             verdict = msgspec.structs.replace(verdict, setting=effective_setting(verdict.setting, context.spec))
         return Concluded(
             time=time.time(),
-            seconds=time.perf_counter() - context.begun,
+            seconds=time.perf_counter() - context.start,
             outcome=outcome,
             verdict=verdict,
             cannot_see=tuple(context.cannot_see),

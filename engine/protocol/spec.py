@@ -143,9 +143,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     layers: Annotated[
         int, declared("number of blocks in a transformer, or in each stage of a resnet", "model", ge=1, le=1000)
     ] = 2
-    heads: Annotated[
-        int, declared("attention heads of a transformer; width must be a multiple of it", "model", ge=1, le=1024)
-    ] = 4
+    heads: Annotated[int, declared("attention heads of a transformer; must divide width", "model", ge=1, le=1024)] = 4
     context: Annotated[int, declared("context length of a transformer", "model", "characters", ge=2, le=65536)] = 64
 
     # --- training ------------------------------------------------------------------------------------------
@@ -164,7 +162,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     accumulate: Annotated[
         int,
         declared(
-            "batches per step: their gradients are averaged (gradient accumulation)",
+            "batches per step; their gradients are averaged (gradient accumulation)",
             "training",
             "batches",
             ge=1,

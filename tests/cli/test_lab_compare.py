@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.events import Measured, encode
 from epochtop.engine.protocol.record import RunRecord, decode_record
 from epochtop.engine.runs.paths import RECORD

@@ -1,4 +1,4 @@
-"""What the command line prints of an experiment: pictures, figures, verdict, in the width of the terminal."""
+"""The result of an experiment on the command line: pictures, figures and verdict, in the width of the terminal."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def state_of(home: Path, state: str = "finished", devices: tuple[str, ...] = ("c
 @pytest.mark.parametrize("width", [60, 80, 120])
 @pytest.mark.parametrize("state", ["finished", "stopped", "failed"])
 def test_no_line_is_wider_than_the_terminal(home: Path, state: str, width: int) -> None:
-    lines = [plain(found) for found in rows(state_of(home, state), width, 24)]
+    lines = [plain(actual) for actual in rows(state_of(home, state), width, 24)]
     assert max(map(len, lines)) <= width
 
 
 def test_picture_figures_and_verdict_come_in_this_order(home: Path) -> None:
-    lines = [plain(found) for found in rows(state_of(home), 80, 24)]
-    heads = ("Time of the run over", "● plain", "Figures: time", "Finding", "Evidence", "Next", "Setting", "Uncertain",
+    lines = [plain(actual) for actual in rows(state_of(home), 80, 24)]
+    heads = ("Time of the run over", "● plain", "Figures: time", "Verdict", "Why", "Next", "Setting", "Uncertain",
              "Not seen", "Measured")  # fmt: skip
     places = [next(place for place, line in enumerate(lines) if line.startswith(head)) for head in heads]
     assert places == sorted(places)
@@ -43,14 +43,14 @@ def test_picture_figures_and_verdict_come_in_this_order(home: Path) -> None:
 def test_every_word_of_the_verdict_is_there_however_narrow(home: Path) -> None:
     state = state_of(home, devices=("cpu", "cuda:0"))
     assert state.concluded is not None
-    said = state.concluded.verdict
-    words = re.sub(r"\s+", " ", " ".join(plain(found) for found in rows(state, 60, 24)))
-    for sentence in (said.finding, *said.evidence, said.next_step, said.uncertainty):
+    conclusion = state.concluded.verdict
+    words = re.sub(r"\s+", " ", " ".join(plain(actual) for actual in rows(state, 60, 24)))
+    for sentence in (conclusion.finding, *conclusion.evidence, conclusion.next_step, conclusion.uncertainty):
         assert sentence in words.replace(" · ", " ")
 
 
 def test_figures_of_a_gpu_are_named_apart(home: Path) -> None:
-    lines = [plain(found) for found in rows(state_of(home, devices=("cpu", "cuda:0")), 80, 24)]
+    lines = [plain(actual) for actual in rows(state_of(home, devices=("cpu", "cuda:0")), 80, 24)]
     assert any(line.startswith("● cpu plain   × cpu epochtop   + cuda:0 plain") for line in lines)
 
 
@@ -71,5 +71,5 @@ def test_an_experiment_of_another_version_can_still_be_read(home: Path) -> None:
 
     other.asked = msgspec.structs.replace(state.asked, name="later")
     other.concluded, other.rows = state.concluded, state.rows
-    text = "\n".join(plain(found) for found in page(other, 80, 24, 0.0))
-    assert "Finding    on cpu a read costs" in text
+    text = "\n".join(plain(actual) for actual in page(other, 80, 24, 0.0))
+    assert "Verdict    on cpu a read costs" in text

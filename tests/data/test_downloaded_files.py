@@ -112,8 +112,8 @@ def test_a_damaged_idx_file_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_damaged_gzip_file_is_named(tmp_path: Path) -> None:
-    whole = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (9, 9, 9))))
-    for content in (b"plain", whole[:-200], whole[:100] + bytes(50) + whole[150:]):
+    compressed = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (9, 9, 9))))
+    for content in (b"plain", compressed[:-200], compressed[:100] + bytes(50) + compressed[150:]):
         path = tmp_path / "images.gz"
         path.write_bytes(content)
         with pytest.raises(Invalid, match=f"^dataset: {path} cannot be read"):

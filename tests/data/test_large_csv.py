@@ -116,9 +116,9 @@ def test_a_large_table_is_not_held_as_text_or_copied_twice(tmp_path: Path, proce
     file = tmp_path / "table.csv"
     file.write_text(",".join(f"c{place}" for place in range(50)) + ",label\n" + body * 200)
     assert file.stat().st_size >= csv.LARGE_BYTES
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", GROWTH, str(file), processes], capture_output=True, text=True, check=True
     )
-    growth_kib, rows, columns, test_rows = map(int, told.stdout.split())
+    growth_kib, rows, columns, test_rows = map(int, process.stdout.split())
     assert (rows, columns, test_rows) == (160_000, 50, 40_000)
     assert growth_kib * 1024 <= 2.5 * 200_000 * 50 * np.dtype(np.float64).itemsize

@@ -150,13 +150,13 @@ def test_missing_labels_and_one_class(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "said"), [((), "has no default target"), (("a", "b"), "has several targets (a, b)")]
+    ("targets", "expected"), [((), "has no default target"), (("a", "b"), "has several targets (a, b)")]
 )
-def test_a_dataset_without_one_default_target(serve: Serve, targets: tuple[str, ...], said: str) -> None:
+def test_a_dataset_without_one_default_target(serve: Serve, targets: tuple[str, ...], expected: str) -> None:
     serve(Dataset("free", (("a", "real"), ("b", "real"), ("c", "real")), ("1,2,3", "4,5,6"), targets=targets))
     error = refused("openml:free")
     assert error.field == "target"
-    assert said in error.message
+    assert expected in error.message
     assert read("openml:free", "c").columns == ("a", "b")
 
 
@@ -206,8 +206,8 @@ def test_pixels_that_are_no_bytes_stay_a_table(serve: Serve) -> None:
 def test_a_dataset_with_a_short_name_is_downloaded_without_a_local_copy(
     serve: Serve, short: str, classes: tuple[str, ...]
 ) -> None:
-    known = NAMED[short]
-    dataset, pixels = images_of(known.openml, (3, 32, 32) if short == "cifar10" else (1, 28, 28))
+    named_dataset = NAMED[short]
+    dataset, pixels = images_of(named_dataset.openml, (3, 32, 32) if short == "cifar10" else (1, 28, 28))
     server = serve(dataset)
     raw = read(short)
     assert raw.classes == classes
@@ -309,13 +309,13 @@ def test_a_cache_that_cannot_be_written(serve: Serve, tmp_path: Path, monkeypatc
 
 def test_progress_is_reported_in_the_calling_thread(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openml, "PROGRESS_S", 0.01)
-    told = threading.Event()
+    reported = threading.Event()
     server = serve(FLOWERS)
     answer = server._answer
 
     def slowly(dataset: Dataset, path: str) -> bytes | None:
         if path.endswith(".arff"):
-            assert told.wait(30)
+            assert reported.wait(30)
         return answer(dataset, path)
 
     monkeypatch.setattr(server, "_answer", slowly)
@@ -324,7 +324,7 @@ def test_progress_is_reported_in_the_calling_thread(serve: Serve, monkeypatch: p
     def say(line: str) -> None:
         lines.append((line, threading.get_ident()))
         if "received" in line:
-            told.set()
+            reported.set()
 
     load_download(RunSpec(dataset="openml:flowers"), say)
     assert {thread for _, thread in lines} == {threading.get_ident()}

@@ -26,20 +26,20 @@ BUNCHES = ("iris", "wine", "breast_cancer", "digits")
 @pytest.mark.parametrize("scaling", ["minmax", "standard", "none"])
 @pytest.mark.parametrize("dataset", [*BUNCHES, "sums"])
 def test_built_in_rows_are_those_of_scikit_learn(dataset: str, scaling: str) -> None:
-    made = load(RunSpec(dataset=dataset, scaling=scaling))
+    prepared = load(RunSpec(dataset=dataset, scaling=scaling))
     bunch = sums() if dataset == "sums" else getattr(datasets, f"load_{dataset}")()
     raw, labels = (bunch.x, bunch.y) if isinstance(bunch, RawDataset) else (bunch.data, bunch.target)
     x, x_test, y, y_test = train_test_split(raw, labels, test_size=0.2, random_state=42)
-    new = table_inputs(made.preparation, made.preparation.columns, x_test)
+    new = table_inputs(prepared.preparation, prepared.preparation.columns, x_test)
     if scaling != "none":
         scaler = SCALERS[scaling]().fit(x)
         x, x_test = scaler.transform(x), scaler.transform(x_test)
-    for ours, theirs in ((made.train.x, x), (made.test.x, x_test), (new, x_test)):
+    for ours, theirs in ((prepared.train.x, x), (prepared.test.x, x_test), (new, x_test)):
         assert ours.dtype == np.float32
         assert ours.tobytes() == theirs.astype(np.float32).tobytes()
-    assert made.train.y.tolist() == y.tolist()
-    assert made.test.y.tolist() == y_test.tolist()
-    assert len(made.validation) == 0
+    assert prepared.train.y.tolist() == y.tolist()
+    assert prepared.test.y.tolist() == y_test.tolist()
+    assert len(prepared.validation) == 0
 
 
 def test_digits_are_images_and_columns_have_names() -> None:
@@ -51,10 +51,10 @@ def test_digits_are_images_and_columns_have_names() -> None:
 
 @pytest.mark.parametrize("scaling", ["minmax", "standard", "none"])
 def test_new_rows_are_prepared_as_the_training_rows_whatever_the_order_of_columns(scaling: str) -> None:
-    made = load(RunSpec(dataset="wine", scaling=scaling, test_fraction=0))
-    columns = ["more", *reversed(made.preparation.columns)]
+    prepared = load(RunSpec(dataset="wine", scaling=scaling, test_fraction=0))
+    columns = ["more", *reversed(prepared.preparation.columns)]
     rows = np.insert(datasets.load_wine().data[:, ::-1], 0, 7.0, axis=1)
-    assert table_inputs(made.preparation, columns, rows).tobytes() == made.train.x.tobytes()
+    assert table_inputs(prepared.preparation, columns, rows).tobytes() == prepared.train.x.tobytes()
 
 
 @pytest.mark.parametrize("scaling", ["minmax", "standard", "none"])
@@ -69,8 +69,8 @@ def test_rows_of_float32_are_prepared_from_float64_as_they_were_trained_on(scali
         classes=("a", "b"),
         columns=("u", "v", "w"),
     )
-    made = prepare_dataset(raw, RunSpec(scaling=scaling, test_fraction=0))
-    assert table_inputs(made.preparation, ("u", "v", "w"), exact).tobytes() == made.train.x.tobytes()
+    prepared = prepare_dataset(raw, RunSpec(scaling=scaling, test_fraction=0))
+    assert table_inputs(prepared.preparation, ("u", "v", "w"), exact).tobytes() == prepared.train.x.tobytes()
 
 
 def test_columns_that_a_model_needs_are_asked_for_by_name() -> None:
@@ -88,25 +88,25 @@ def test_columns_that_a_model_needs_are_asked_for_by_name() -> None:
 
 @pytest.mark.parametrize("dataset", [*BUNCHES, "sums"])
 def test_validation_rows_are_stratified_and_leave_the_test_rows_alone(dataset: str) -> None:
-    whole = load(RunSpec(dataset=dataset, scaling="none"))
-    made = load(RunSpec(dataset=dataset, scaling="none", validation_fraction=0.25))
-    assert made.test.x.tobytes() == whole.test.x.tobytes()
-    together = np.concatenate((made.train.x, made.validation.x))
-    assert sorted(map(bytes, together)) == sorted(map(bytes, whole.train.x))
-    assert len(made.validation) == np.ceil(0.25 * len(whole.train))
-    for label in np.unique(whole.train.y):
-        share = (made.validation.y == label).mean() - (whole.train.y == label).mean()
-        assert abs(share) * len(made.validation) <= 1
-    assert made.notes == ()
+    unsplit = load(RunSpec(dataset=dataset, scaling="none"))
+    prepared = load(RunSpec(dataset=dataset, scaling="none", validation_fraction=0.25))
+    assert prepared.test.x.tobytes() == unsplit.test.x.tobytes()
+    together = np.concatenate((prepared.train.x, prepared.validation.x))
+    assert sorted(map(bytes, together)) == sorted(map(bytes, unsplit.train.x))
+    assert len(prepared.validation) == np.ceil(0.25 * len(unsplit.train))
+    for label in np.unique(unsplit.train.y):
+        share = (prepared.validation.y == label).mean() - (unsplit.train.y == label).mean()
+        assert abs(share) * len(prepared.validation) <= 1
+    assert prepared.notes == ()
 
 
 def test_scaling_is_fitted_without_the_validation_rows() -> None:
-    made = load(RunSpec(dataset="regression", noise=1, validation_fraction=0.5))
-    assert made.train.x.min(axis=0) == pytest.approx(np.zeros(10), abs=1e-7)
-    assert made.train.x.max(axis=0) == pytest.approx(np.ones(10))
-    assert made.validation.x.min() < -1e-6 or made.validation.x.max() > 1 + 1e-6
-    assert made.train.y.mean() == pytest.approx(0, abs=1e-6)
-    assert made.train.y.std() == pytest.approx(1, abs=1e-6)
+    prepared = load(RunSpec(dataset="regression", noise=1, validation_fraction=0.5))
+    assert prepared.train.x.min(axis=0) == pytest.approx(np.zeros(10), abs=1e-7)
+    assert prepared.train.x.max(axis=0) == pytest.approx(np.ones(10))
+    assert prepared.validation.x.min() < -1e-6 or prepared.validation.x.max() > 1 + 1e-6
+    assert prepared.train.y.mean() == pytest.approx(0, abs=1e-6)
+    assert prepared.train.y.std() == pytest.approx(1, abs=1e-6)
 
 
 def _table(labels: list[int], classes: tuple[str, ...], **more: Any) -> RawDataset:
@@ -124,17 +124,17 @@ def _table(labels: list[int], classes: tuple[str, ...], **more: Any) -> RawDatas
 
 def test_a_class_of_one_row_keeps_the_validation_split_from_being_stratified() -> None:
     raw = _table([0, 1] * 10 + [2], ("u", "v", "w"))
-    made = prepare_dataset(raw, RunSpec(test_fraction=0, validation_fraction=0.3))
-    assert len(made.validation) == 7
-    assert made.notes == ("the validation rows are not stratified by class: 'w' has only one row",)
+    prepared = prepare_dataset(raw, RunSpec(test_fraction=0, validation_fraction=0.3))
+    assert len(prepared.validation) == 7
+    assert prepared.notes == ("the validation rows are not stratified by class: 'w' has only one row",)
 
 
 @pytest.mark.parametrize("rows", [10, 40, 60])
 def test_fixed_test_rows_are_used(rows: int) -> None:
-    own = (np.full((rows, 2), 3.0), np.zeros(rows, np.int64))
-    raw = _table([0, 1] * 10, ("u", "v"), test=own)
-    made = prepare_dataset(raw, RunSpec(scaling="none"))
-    assert (len(made.train), made.test.x.tolist(), made.notes) == (20, own[0].tolist(), ())
+    fixed = (np.full((rows, 2), 3.0), np.zeros(rows, np.int64))
+    raw = _table([0, 1] * 10, ("u", "v"), test=fixed)
+    prepared = prepare_dataset(raw, RunSpec(scaling="none"))
+    assert (len(prepared.train), prepared.test.x.tolist(), prepared.notes) == (20, fixed[0].tolist(), ())
     noted = prepare_dataset(raw, RunSpec(scaling="none", test_fraction=0.5, validation_fraction=0.2))
     assert (len(noted.train), len(noted.validation), len(noted.test)) == (16, 4, rows)
     assert noted.notes == (f"the dataset has {rows} fixed test rows; test_fraction is ignored",)
@@ -143,18 +143,18 @@ def test_fixed_test_rows_are_used(rows: int) -> None:
 def test_a_text_is_tested_on_its_end() -> None:
     x = np.arange(40, dtype=np.uint8).reshape(10, 4)
     raw = RawDataset(kind="text", x=x, y=x + 1, loss="next_character", vocabulary="".join(map(chr, range(65, 106))))
-    made = prepare_dataset(raw, RunSpec(test_fraction=0.2, validation_fraction=0.25))
-    assert [part.x[:, 0].tolist() for part in (made.train, made.validation, made.test)] == [
+    prepared = prepare_dataset(raw, RunSpec(test_fraction=0.2, validation_fraction=0.25))
+    assert [part.x[:, 0].tolist() for part in (prepared.train, prepared.validation, prepared.test)] == [
         [0, 4, 8, 12, 16, 20],
         [24, 28],
         [32, 36],
     ]
-    assert (made.outputs, made.train.y.dtype) == (41, np.uint8)
-    held = RawDataset(
+    assert (prepared.outputs, prepared.train.y.dtype) == (41, np.uint8)
+    raw_text = RawDataset(
         kind="text", x=x, y=x + 1, loss="next_character", vocabulary=raw.vocabulary, test=(x + 40, x + 41)
     )
-    own = prepare_dataset(held, RunSpec(test_fraction=0.5))
-    assert (len(own.train), own.test.x[0, 0], own.notes) == (10, 40, ())
+    fixed = prepare_dataset(raw_text, RunSpec(test_fraction=0.5))
+    assert (len(fixed.train), fixed.test.x[0, 0], fixed.notes) == (10, 40, ())
     with pytest.raises(Invalid, match=r"0\.99 of 10 rows"):
         prepare_dataset(raw, RunSpec(test_fraction=0.99))
 
@@ -163,13 +163,13 @@ def test_images_stay_bytes_and_their_channels_are_measured() -> None:
     x = np.random.default_rng(1).integers(0, 256, (50, 3, 5, 7), dtype=np.uint8)
     x[:, 1] = 9
     raw = RawDataset(kind="image", x=x, y=np.arange(50) % 2, loss="cross_entropy", classes=("u", "v"))
-    made = prepare_dataset(raw, RunSpec())
+    prepared = prepare_dataset(raw, RunSpec())
     train, _ = train_test_split(x, test_size=0.2, random_state=42)
-    assert made.train.x.tobytes() == train.tobytes()
+    assert prepared.train.x.tobytes() == train.tobytes()
     pixels = train.transpose(0, 2, 3, 1).reshape(-1, 3) / 255
-    assert made.preparation.pixel_mean == pytest.approx(pixels.mean(axis=0))
-    assert made.preparation.pixel_std == pytest.approx([pixels[:, 0].std(), 1.0, pixels[:, 2].std()])
-    assert made.preparation.image == (3, 5, 7)
+    assert prepared.preparation.pixel_mean == pytest.approx(pixels.mean(axis=0))
+    assert prepared.preparation.pixel_std == pytest.approx([pixels[:, 0].std(), 1.0, pixels[:, 2].std()])
+    assert prepared.preparation.image == (3, 5, 7)
 
 
 # --- classes -----------------------------------------------------------------------------------------------
@@ -177,18 +177,18 @@ def test_images_stay_bytes_and_their_channels_are_measured() -> None:
 
 @pytest.mark.parametrize("dataset", ["breast_cancer", "sums", "wine"])
 def test_class_weights_are_inverse_frequencies(dataset: str) -> None:
-    made = load(RunSpec(dataset=dataset, class_weights=True))
-    classes = np.unique(made.train.y)
-    expected = compute_class_weight("balanced", classes=classes, y=made.train.y)
-    assert made.class_weights == pytest.approx(expected)
+    prepared = load(RunSpec(dataset=dataset, class_weights=True))
+    classes = np.unique(prepared.train.y)
+    expected = compute_class_weight("balanced", classes=classes, y=prepared.train.y)
+    assert prepared.class_weights == pytest.approx(expected)
     assert load(RunSpec(dataset=dataset)).class_weights == ()
 
 
 def test_a_class_without_training_rows_is_noted() -> None:
     raw = _table([0, 0, 1, 0, 0, 1], ("u", "v", "w"))
-    made = prepare_dataset(raw, RunSpec(test_fraction=0, class_weights=True))
-    assert made.class_weights == pytest.approx((0.75, 1.5, 1.0))
-    assert made.notes == ("no training row has the class 'w'",)
+    prepared = prepare_dataset(raw, RunSpec(test_fraction=0, class_weights=True))
+    assert prepared.class_weights == pytest.approx((0.75, 1.5, 1.0))
+    assert prepared.notes == ("no training row has the class 'w'",)
 
 
 def test_numbers_have_no_class_weights(tmp_path: Path) -> None:
@@ -208,12 +208,14 @@ def test_numbers_have_no_class_weights(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_generated_rows_follow_samples_and_noise_but_not_the_seed(dataset: str, classes: int, features: int) -> None:
     spec = RunSpec(dataset=dataset, samples=300, noise=0.1, scaling="none")
-    made, other_seed, louder = (load(RunSpec(**{**_fields(spec), **more})) for more in ({}, {"seed": 9}, {"noise": 5}))
-    assert made.train.x.shape == (240, features)
-    assert made.test.x.shape == (60, features)
-    assert len(made.preparation.classes) == classes
-    assert made.test.x.tobytes() == other_seed.test.x.tobytes()
-    changed = (louder.test.y, made.test.y) if dataset == "regression" else (louder.test.x, made.test.x)
+    prepared, other_seed, louder = (
+        load(RunSpec(**{**_fields(spec), **more})) for more in ({}, {"seed": 9}, {"noise": 5})
+    )
+    assert prepared.train.x.shape == (240, features)
+    assert prepared.test.x.shape == (60, features)
+    assert len(prepared.preparation.classes) == classes
+    assert prepared.test.x.tobytes() == other_seed.test.x.tobytes()
+    changed = (louder.test.y, prepared.test.y) if dataset == "regression" else (louder.test.x, prepared.test.x)
     assert not np.array_equal(*changed)
 
 
@@ -223,16 +225,16 @@ def _fields(spec: RunSpec) -> dict[str, Any]:
 
 def test_moons_are_scikit_learns() -> None:
     x, y = datasets.make_moons(200, noise=0.3, random_state=42)
-    made = load(RunSpec(dataset="moons", samples=200, noise=0.3, scaling="none", test_fraction=0))
-    assert made.train.x.tobytes() == x.astype(np.float32).tobytes()
-    assert made.train.y.tolist() == y.tolist()
+    prepared = load(RunSpec(dataset="moons", samples=200, noise=0.3, scaling="none", test_fraction=0))
+    assert prepared.train.x.tobytes() == x.astype(np.float32).tobytes()
+    assert prepared.train.y.tolist() == y.tolist()
 
 
 def test_the_arms_of_the_spirals_are_half_a_turn_apart() -> None:
-    made = load(RunSpec(dataset="spirals", samples=400, noise=0, scaling="none", test_fraction=0))
-    radius = np.hypot(*made.train.x.T)
-    angle = np.arctan2(made.train.x[:, 1], made.train.x[:, 0])
-    turns = (angle - radius - np.pi * made.train.y) / (2 * np.pi)
+    prepared = load(RunSpec(dataset="spirals", samples=400, noise=0, scaling="none", test_fraction=0))
+    radius = np.hypot(*prepared.train.x.T)
+    angle = np.arctan2(prepared.train.x[:, 1], prepared.train.x[:, 0])
+    turns = (angle - radius - np.pi * prepared.train.y) / (2 * np.pi)
     assert turns == pytest.approx(np.round(turns), abs=1e-5)
     assert radius.max() <= 3 * np.pi
 

@@ -119,12 +119,12 @@ def test_any_file_is_loaded_or_explained(
         validation_fraction=validation,
         class_weights=weights,
     )
-    made = _loaded(spec)
-    if isinstance(made, Invalid):
-        assert str(path) in made.message
-        assert len(made.message.splitlines()) == 1
+    prepared = _loaded(spec)
+    if isinstance(prepared, Invalid):
+        assert str(path) in prepared.message
+        assert len(prepared.message.splitlines()) == 1
     else:
-        _check(made)
+        _check(prepared)
 
 
 def _loaded(spec: RunSpec) -> PreparedDataset | Invalid:
@@ -134,15 +134,15 @@ def _loaded(spec: RunSpec) -> PreparedDataset | Invalid:
         return error
 
 
-def _check(made: PreparedDataset) -> None:
+def _check(prepared: PreparedDataset) -> None:
     """What every split of a table must be."""
-    for part in (made.train, made.validation, made.test):
+    for part in (prepared.train, prepared.validation, prepared.test):
         assert len(part.x) == len(part.y)
         assert part.x.dtype == np.float32
         assert np.isfinite(part.x).all()
         assert np.isfinite(part.y).all()
-    assert len(made.train) > 0
-    assert made.outputs == max(1, len(made.preparation.classes))
+    assert len(prepared.train) > 0
+    assert prepared.outputs == max(1, len(prepared.preparation.classes))
 
 
 # --- npy and npz -------------------------------------------------------------------------------------------
@@ -154,28 +154,28 @@ Y = np.arange(20) % 2
 def test_the_last_column_of_an_npy_file_is_the_label(tmp_path: Path) -> None:
     file = tmp_path / "table.npy"
     np.save(file, np.column_stack((X, Y)))
-    made = load(RunSpec(dataset=f"npy:{file}", test_fraction=0, scaling="none"))
-    assert made.train.x.tobytes() == X.astype(np.float32).tobytes()
-    assert (made.train.y.tolist(), made.preparation.classes) == (Y.tolist(), ("0", "1"))
-    assert made.preparation.columns == ("x0", "x1", "x2")
+    prepared = load(RunSpec(dataset=f"npy:{file}", test_fraction=0, scaling="none"))
+    assert prepared.train.x.tobytes() == X.astype(np.float32).tobytes()
+    assert (prepared.train.y.tolist(), prepared.preparation.classes) == (Y.tolist(), ("0", "1"))
+    assert prepared.preparation.columns == ("x0", "x1", "x2")
 
 
 @pytest.mark.parametrize("labels", [Y, np.array(["no", "yes"])[Y], np.array([b"no", b"yes"])[Y], Y == 1, Y[:, None]])
 def test_labels_of_an_npz_file_may_be_of_any_kind(tmp_path: Path, labels: Any) -> None:
     file = tmp_path / "table.npz"
     np.savez(file, x=X.astype(np.int16), y=labels)
-    made = load(RunSpec(dataset=f"npz:{file}", test_fraction=0, scaling="none"))
-    assert made.train.x.tolist() == X.astype(np.int16).tolist()
-    assert made.train.y.tolist() == Y.tolist()
-    assert made.outputs == 2
+    prepared = load(RunSpec(dataset=f"npz:{file}", test_fraction=0, scaling="none"))
+    assert prepared.train.x.tolist() == X.astype(np.int16).tolist()
+    assert prepared.train.y.tolist() == Y.tolist()
+    assert prepared.outputs == 2
 
 
 def test_an_npz_file_may_bring_its_own_test_rows(tmp_path: Path) -> None:
     file = tmp_path / "table.npz"
     np.savez_compressed(file, x_train=X[:15], y_train=Y[:15] / 3, x_test=X[15:], y_test=Y[15:] / 3)
-    made = load(RunSpec(dataset=f"npz:{file}", scaling="none"))
-    assert made.test.x.tobytes() == X[15:].astype(np.float32).tobytes()
-    restored = made.test.y * made.preparation.target_spread + made.preparation.target_center
+    prepared = load(RunSpec(dataset=f"npz:{file}", scaling="none"))
+    assert prepared.test.x.tobytes() == X[15:].astype(np.float32).tobytes()
+    restored = prepared.test.y * prepared.preparation.target_spread + prepared.preparation.target_center
     assert restored == pytest.approx(Y[15:] / 3, abs=1e-6)
 
 
@@ -186,10 +186,10 @@ def test_bytes_of_four_dimensions_are_images(tmp_path: Path, shape: tuple[int, .
     pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     file = tmp_path / "images.npz"
     np.savez(file, x=pixels, y=Y)
-    made = load(RunSpec(dataset=f"npz:{file}", test_fraction=0, model="cnn"))
-    assert (made.preparation.kind, made.preparation.image, made.train.x.dtype) == ("image", image, np.uint8)
-    assert made.train.x.shape == (20, *image)
-    assert made.train.x.sum(axis=(0, 2, 3)).tolist() == (
+    prepared = load(RunSpec(dataset=f"npz:{file}", test_fraction=0, model="cnn"))
+    assert (prepared.preparation.kind, prepared.preparation.image, prepared.train.x.dtype) == ("image", image, np.uint8)
+    assert prepared.train.x.shape == (20, *image)
+    assert prepared.train.x.sum(axis=(0, 2, 3)).tolist() == (
         pixels.sum(axis=tuple(d for d in range(4) if d != shape.index(3))).tolist() if 3 in shape else [pixels.sum()]
     )
 
@@ -226,12 +226,12 @@ def test_files_that_are_damaged_or_not_there(tmp_path: Path, suffix: str) -> Non
     file = tmp_path / f"table.{suffix}"
     fields = {"target": "label"} if suffix in ("parquet", "csv") else {}
     assert "there is no file" in refused(file, **fields).message
-    whole = io.BytesIO()
+    archive = io.BytesIO()
     if suffix == "npy":
-        np.save(whole, X)
+        np.save(archive, X)
     else:
-        np.savez_compressed(whole, x=X, y=Y)
-    for content in (b"", b"\xff\x00", whole.getvalue()[:-100], whole.getvalue()[:150], whole.getvalue()[50:]):
+        np.savez_compressed(archive, x=X, y=Y)
+    for content in (b"", b"\xff\x00", archive.getvalue()[:-100], archive.getvalue()[:150], archive.getvalue()[50:]):
         file.write_bytes(content)
         assert refused(file, **fields).field == "dataset"
     file.unlink()
@@ -247,12 +247,12 @@ def test_a_parquet_file_is_read_as_it_was_written(tmp_path: Path, labels: list[A
     file = tmp_path / "table.parquet"
     columns = {"a": X[:, 0], "kind": labels, "b": X[:, 1].astype(np.float32), "c": np.arange(20), "d": Y == 1}
     pyarrow.parquet.write_table(pyarrow.table(columns), file)
-    made = load(RunSpec(dataset=f"parquet:{file}", target="kind", test_fraction=0, scaling="none"))
+    prepared = load(RunSpec(dataset=f"parquet:{file}", target="kind", test_fraction=0, scaling="none"))
     expected = np.column_stack([columns[name] for name in "abcd"]).astype(np.float32)
-    assert made.train.x.tolist() == expected.tolist()
-    assert made.preparation.columns == ("a", "b", "c", "d")
-    assert made.preparation.classes == tuple(str(label) for label in labels[:2])
-    assert made.train.y.tolist() == [0, 1] * 10
+    assert prepared.train.x.tolist() == expected.tolist()
+    assert prepared.preparation.columns == ("a", "b", "c", "d")
+    assert prepared.preparation.classes == tuple(str(label) for label in labels[:2])
+    assert prepared.train.y.tolist() == [0, 1] * 10
 
 
 def test_a_parquet_file_that_cannot_be_trained_on(tmp_path: Path) -> None:

@@ -84,11 +84,11 @@ def test_the_required_length_suffices_and_one_less_does_not(tmp_path: Path, cont
         read_text(spec_of(tmp_path, ("ab" * needed)[: needed - 1], context, fraction))
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "is empty"), ("aaaaaaaaaa" * 40, "only the character 'a'")])
-def test_nothing_to_learn(tmp_path: Path, content: str, said: str) -> None:
+@pytest.mark.parametrize(("content", "expected"), [("", "is empty"), ("aaaaaaaaaa" * 40, "only the character 'a'")])
+def test_nothing_to_learn(tmp_path: Path, content: str, expected: str) -> None:
     with pytest.raises(Invalid) as caught:
         read_text(spec_of(tmp_path, content))
-    assert said in caught.value.message
+    assert expected in caught.value.message
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ CPU = DeviceFact(device="cpu", name="AMD EPYC")
 ON_GPU = (CPU, DeviceFact(device="cuda:0", name="NVIDIA H200", uuid="GPU-0"))
 
 
-def told(**changes: Any) -> Ready:
+def engine_report(**changes: Any) -> Ready:
     facts: dict[str, Any] = {
         "torch_version": "2.13.0", "cuda_version": "12.8", "cudnn_version": 91002, "devices": ON_GPU, "pid": 1,
         "python": "/env/bin/python", "python_version": "3.12.1", "architectures": ("sm_80", "sm_90", "compute_90"),
@@ -30,35 +30,37 @@ def with_driver(cuda: str, driver: str = "550.54.14", **gpu: Any) -> Any:
 
 
 def test_matching_software_has_no_findings() -> None:
-    assert software_fit(told(), with_driver("12.4")) == []  # a 12.8 runs on any driver for CUDA 12
-    assert software_fit(told(), with_driver("13.0")) == []
-    assert software_fit(told(cuda_version=None, devices=(CPU,)), a_machine()) == []
+    assert software_fit(engine_report(), with_driver("12.4")) == []  # a 12.8 runs on any driver for CUDA 12
+    assert software_fit(engine_report(), with_driver("13.0")) == []
+    assert software_fit(engine_report(cuda_version=None, devices=(CPU,)), a_machine()) == []
 
 
 def test_a_cpu_torch_on_a_machine_with_a_gpu() -> None:
-    (found,) = software_fit(told(torch_version="2.13.0+cpu", cuda_version=None, devices=(CPU,)), with_driver("13.0"))
-    assert found.text == "torch 2.13.0+cpu is built without CUDA and cannot use the GPU"
-    assert found.command == "/env/bin/python -m pip install --force-reinstall torch"
+    (finding,) = software_fit(
+        engine_report(torch_version="2.13.0+cpu", cuda_version=None, devices=(CPU,)), with_driver("13.0")
+    )
+    assert finding.text == "torch 2.13.0+cpu is built without CUDA and cannot use the GPU"
+    assert finding.command == "/env/bin/python -m pip install --force-reinstall torch"
 
 
 def test_a_cpu_torch_with_a_driver_for_cuda_12_needs_a_torch_for_cuda_12() -> None:
-    (found,) = software_fit(told(cuda_version=None, devices=(CPU,)), with_driver("12.4"))
-    assert found.command == "/env/bin/python -m pip install --force-reinstall 'torch==2.9.*'"
+    (finding,) = software_fit(engine_report(cuda_version=None, devices=(CPU,)), with_driver("12.4"))
+    assert finding.command == "/env/bin/python -m pip install --force-reinstall 'torch==2.9.*'"
 
 
 def test_a_driver_too_old_for_this_torch() -> None:
-    (found,) = software_fit(told(cuda_version="13.0", devices=(CPU,)), with_driver("12.4"))
-    assert "driver 550.54.14 supports CUDA up to 12.4, but torch 2.13.0 is built for CUDA 13.0" in found.text
-    assert "update the driver to 580 or newer" in found.text  # NVIDIA: CUDA 13 needs 580 or newer
-    assert found.command.endswith("'torch==2.9.*'")
-    (found,) = software_fit(told(devices=(CPU,)), with_driver("11.4", "470.57"))
-    assert "update the driver to 525 or newer" in found.text
-    assert found.command == ""
+    (finding,) = software_fit(engine_report(cuda_version="13.0", devices=(CPU,)), with_driver("12.4"))
+    assert "driver 550.54.14 supports CUDA up to 12.4, but torch 2.13.0 is built for CUDA 13.0" in finding.text
+    assert "update the driver to 580 or newer" in finding.text  # NVIDIA: CUDA 13 needs 580 or newer
+    assert finding.command.endswith("'torch==2.9.*'")
+    (finding,) = software_fit(engine_report(devices=(CPU,)), with_driver("11.4", "470.57"))
+    assert "update the driver to 525 or newer" in finding.text
+    assert finding.command == ""
 
 
 def test_a_driver_that_was_updated_under_a_running_one() -> None:
-    (found,) = software_fit(told(devices=(CPU,)), a_machine(no_gpu_reason=MISMATCH))
-    assert found.command == "sudo reboot"
+    (finding,) = software_fit(engine_report(devices=(CPU,)), a_machine(no_gpu_reason=MISMATCH))
+    assert finding.command == "sudo reboot"
 
 
 def test_gpus_that_the_environment_hides() -> None:
@@ -66,30 +68,30 @@ def test_gpus_that_the_environment_hides() -> None:
     machine = type(hidden)(
         **{name: getattr(hidden, name) for name in hidden.__struct_fields__} | {"visible_devices": ""}
     )
-    (found,) = software_fit(told(devices=(CPU,)), machine)
-    assert "hides every GPU" in found.text
-    assert found.command == "unset CUDA_VISIBLE_DEVICES"
+    (finding,) = software_fit(engine_report(devices=(CPU,)), machine)
+    assert "hides every GPU" in finding.text
+    assert finding.command == "unset CUDA_VISIBLE_DEVICES"
 
 
 def test_a_gpu_that_torch_does_not_find_is_explained_with_torchs_message() -> None:
-    (found,) = software_fit(told(devices=(CPU,), cuda_reason="CUDA unknown error"), with_driver("12.8"))
-    assert found.text == "the driver finds a GPU, but torch does not: CUDA unknown error"
+    (finding,) = software_fit(engine_report(devices=(CPU,), cuda_reason="CUDA unknown error"), with_driver("12.8"))
+    assert finding.text == "the driver finds a GPU, but torch does not: CUDA unknown error"
 
 
 def test_a_torch_without_cudnn() -> None:
-    (found,) = software_fit(told(cudnn_version=None), with_driver("12.8"))
-    assert "no cuDNN" in found.text
-    assert found.command.endswith("--force-reinstall torch")
+    (finding,) = software_fit(engine_report(cudnn_version=None), with_driver("12.8"))
+    assert "no cuDNN" in finding.text
+    assert finding.command.endswith("--force-reinstall torch")
 
 
 def test_a_card_that_torch_has_no_kernels_for() -> None:
     old = with_driver("12.8", name=Fact("Tesla P100"), compute_capability=Fact("6.0"))
-    (found,) = software_fit(told(), old)
-    assert "no kernels for Tesla P100 (compute capability 6.0)" in found.text
-    assert found.command.endswith("'torch==2.7.*'")
+    (finding,) = software_fit(engine_report(), old)
+    assert "no kernels for Tesla P100 (compute capability 6.0)" in finding.text
+    assert finding.command.endswith("'torch==2.7.*'")
     new = with_driver("12.8", compute_capability=Fact("12.0"))
-    (found,) = software_fit(told(architectures=("sm_80", "sm_90")), new)
-    assert found.command == "/env/bin/python -m pip install --upgrade torch"
+    (finding,) = software_fit(engine_report(architectures=("sm_80", "sm_90")), new)
+    assert finding.command == "/env/bin/python -m pip install --upgrade torch"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,6 @@ def test_kernels(capability: str, built_for: tuple[str, ...], runs: bool) -> Non
 
 def test_an_amd_gpu_without_rocm() -> None:
     machine = a_machine(other_gpus=(OtherGpu("AMD", "0000:03:00.0"),))
-    (found,) = software_fit(told(cuda_version=None, devices=(CPU,)), machine)
-    assert "ROCm" in found.text
-    assert software_fit(told(cuda_version=None, hip_version="6.4", devices=ON_GPU), machine) == []
+    (finding,) = software_fit(engine_report(cuda_version=None, devices=(CPU,)), machine)
+    assert "ROCm" in finding.text
+    assert software_fit(engine_report(cuda_version=None, hip_version="6.4", devices=ON_GPU), machine) == []

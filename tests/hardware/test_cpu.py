@@ -16,7 +16,7 @@ from tests.support.fakes.recorded import unpack
 
 
 @pytest.mark.parametrize(
-    ("model", "vendor", "architecture", "said"),
+    ("model", "vendor", "architecture", "expected"),
     [
         ("Intel Core i7-12800HX", "Intel", "Alder Lake", "12th generation Core"),
         ("Intel Core i9-12900KF", "Intel", "Alder Lake", "12th generation Core"),
@@ -42,8 +42,8 @@ from tests.support.fakes.recorded import unpack
         ("Intel Pentium Gold G7400", "Intel", "Alder Lake", None),
     ],
 )
-def test_generations(model: str, vendor: str, architecture: str | None, said: str | None) -> None:
-    assert generation(model, vendor, architecture) == said
+def test_generations(model: str, vendor: str, architecture: str | None, expected: str | None) -> None:
+    assert generation(model, vendor, architecture) == expected
 
 
 def put(roots: Roots, path: str, text: str) -> None:
@@ -97,7 +97,7 @@ def test_the_nominal_clock_of_amds_driver_is_the_base(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "expected"),
     [
         ("avx avx2 fma avx512f avx512bw avx512dq avx512vl avx512_bf16 amx_tile amx_bf16",
          ("AVX", "AVX2", "AVX-512", "AVX-512 BF16", "AMX")),
@@ -105,11 +105,11 @@ def test_the_nominal_clock_of_amds_driver_is_the_base(tmp_path: Path) -> None:
         ("sse4_2", ()),
     ],
 )  # fmt: skip
-def test_vector_instructions(tmp_path: Path, flags: str, said: tuple[str, ...]) -> None:
+def test_vector_instructions(tmp_path: Path, flags: str, expected: tuple[str, ...]) -> None:
     roots = Roots(tmp_path / "proc", tmp_path / "sys")
     roots.proc.mkdir()
     (roots.proc / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: {flags}\n")
-    assert identify_cpu(roots).vector_instructions.value == said
+    assert identify_cpu(roots).vector_instructions.value == expected
 
 
 def test_arm_has_its_own_instructions(tmp_path: Path) -> None:

@@ -50,13 +50,13 @@ def test_an_unknown_name_is_not_in_the_table(name: str) -> None:
 
 def a_card(name: str, gib: float | None, **facts: object) -> Gpu:
     memory = Fact(int(gib * GIB)) if gib is not None else Fact[int](reason="shares the system's memory")
-    known: dict[str, object] = {
+    defaults: dict[str, object] = {
         "reading": read_name(name),
         "name": Fact(name),
         "uuid": Fact("GPU-0"),
         "memory_bytes": memory,
     }
-    return Gpu(index=0, **(known | facts))  # type: ignore[arg-type]
+    return Gpu(index=0, **(defaults | facts))  # type: ignore[arg-type]
 
 
 def test_the_meaning_of_a_laptops_card() -> None:

@@ -61,10 +61,10 @@ def test_a_group_below_the_mounted_one_counts(tmp_path: Path, affinity: Callable
     affinity(4)
     roots = unpack("xeon-docker-cgroup-v1", tmp_path)
     rewrite(roots.proc / "self/cgroup", "cpu,cpuacct:/docker/4f1c", "cpu,cpuacct:/docker/4f1c/step")
-    own = roots.sys / "fs/cgroup/cpu,cpuacct/step"
-    own.mkdir()
-    (own / "cpu.cfs_quota_us").write_text("300000\n")
-    (own / "cpu.cfs_period_us").write_text("100000\n")
+    group = roots.sys / "fs/cgroup/cpu,cpuacct/step"
+    group.mkdir()
+    (group / "cpu.cfs_quota_us").write_text("300000\n")
+    (group / "cpu.cfs_period_us").write_text("100000\n")
     (roots.sys / "fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us").write_text("-1\n")
     assert usable_cpus(roots) == 3
 
@@ -203,15 +203,15 @@ def test_a_mac_is_asked_by_sysctl() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "expected"),
     [
         ("Intel(R) Xeon(R) CPU E5-2680 v4 @ 2.40GHz", "Intel Xeon E5-2680 v4"),
         ("AMD EPYC 9634 84-Core Processor", "AMD EPYC 9634"),
         ("12th Gen Intel(R) Core(TM) i7-12800HX", "Intel Core i7-12800HX"),
     ],
 )
-def test_model_names_lose_their_filler(written: str, said: str) -> None:
-    assert clean_name(written) == said
+def test_model_names_lose_their_filler(written: str, expected: str) -> None:
+    assert clean_name(written) == expected
 
 
 def test_why_fewer_cpus_are_usable(tmp_path: Path, affinity: Callable[[int], None]) -> None:

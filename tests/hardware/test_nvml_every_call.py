@@ -124,23 +124,23 @@ def test_without_a_failure_every_value_is_known(answers: dict[str, list[dict[str
     gpu = answers[""][1]
     unknown = {name for name, fact in gpu.items() if isinstance(fact, dict) and "reason" in fact and fact["reason"]}
     assert unknown == {"memory_type", "mig_devices", "cuda_index"}  # NVML has no question; not split; the environment's
-    known = {name: fact["value"] for name, fact in gpu.items() if isinstance(fact, dict) and "value" in fact}
-    assert (known["compute_capability"], known["architecture"]) == ("9.0", "Hopper")
-    assert (known["cuda_cores"], known["multiprocessors"]) == (16896, 132)  # an H100 SXM has 132 of 128 cores each
-    assert known["memory_bandwidth_gbs"] == pytest.approx(3352.3, abs=0.1)  # its data sheet says 3.35 TB/s
-    assert (known["pcie_generation"], known["pcie_generation_max"]) == (4, 5)
-    assert (known["pcie_width"], known["pcie_width_max"]) == (8, 16)
-    assert (known["power_limit_default_w"], known["power_limit_max_w"]) == (650, 720)
-    assert (known["ecc"], known["persistence"], known["compute_mode"]) == (True, True, "exclusive process")
-    assert (known["temperature_limit_c"], known["fan_percent"]) == (87, 33)
-    assert (known["sm_clock_mhz"], known["sm_clock_max_mhz"]) == (1755, 1980)
-    assert known["slowed_by"] == ["power limit", "temperature"]
-    assert (known["pcie_sent_kbs"], known["pcie_received_kbs"]) == (1000, 2000)
-    assert (known["nvlink_sent_kbs"], known["nvlink_received_kbs"]) == (1024, 2048)
-    assert (known["ecc_corrected"], known["ecc_uncorrected"]) == (7, 0)
-    assert (known["sm_percent"], known["tensor_percent"], known["dram_percent"]) == (41.5, 12.25, 30)
-    assert known["memory_reserved_bytes"] == 1 << 30
-    process = known["processes"][0]
+    values = {name: fact["value"] for name, fact in gpu.items() if isinstance(fact, dict) and "value" in fact}
+    assert (values["compute_capability"], values["architecture"]) == ("9.0", "Hopper")
+    assert (values["cuda_cores"], values["multiprocessors"]) == (16896, 132)  # an H100 SXM has 132 of 128 cores each
+    assert values["memory_bandwidth_gbs"] == pytest.approx(3352.3, abs=0.1)  # its data sheet says 3.35 TB/s
+    assert (values["pcie_generation"], values["pcie_generation_max"]) == (4, 5)
+    assert (values["pcie_width"], values["pcie_width_max"]) == (8, 16)
+    assert (values["power_limit_default_w"], values["power_limit_max_w"]) == (650, 720)
+    assert (values["ecc"], values["persistence"], values["compute_mode"]) == (True, True, "exclusive process")
+    assert (values["temperature_limit_c"], values["fan_percent"]) == (87, 33)
+    assert (values["sm_clock_mhz"], values["sm_clock_max_mhz"]) == (1755, 1980)
+    assert values["slowed_by"] == ["power limit", "temperature"]
+    assert (values["pcie_sent_kbs"], values["pcie_received_kbs"]) == (1000, 2000)
+    assert (values["nvlink_sent_kbs"], values["nvlink_received_kbs"]) == (1024, 2048)
+    assert (values["ecc_corrected"], values["ecc_uncorrected"]) == (7, 0)
+    assert (values["sm_percent"], values["tensor_percent"], values["dram_percent"]) == (41.5, 12.25, 30)
+    assert values["memory_reserved_bytes"] == 1 << 30
+    process = values["processes"][0]
     assert (process["pid"], process["memory_bytes"]["value"]) == (1, 5 << 30)
     assert process["user"]["value"]
 
@@ -197,8 +197,8 @@ def test_a_card_without_a_handle_is_unknown_and_other_cards_are_not(library: Pat
         None,
         "NVIDIA Fake 3",
     ]
-    known = [name for name, fact in sample["gpus"][2].items() if name != "index" and fact["value"] is not None]
-    assert known == []
+    values = [name for name, fact in sample["gpus"][2].items() if name != "index" and fact["value"] is not None]
+    assert values == []
     assert sample["gpus"][2]["power_w"]["reason"] == ERRORS[code]
     assert sample["gpus"][3]["power_w"]["value"] == 412.3
 

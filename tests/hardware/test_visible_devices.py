@@ -12,8 +12,8 @@ ORDERED = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def numbers(names: list[str], visible: str | None = None, **environment: str) -> list[int | None]:
-    known = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    return [fact.value for fact in cuda_indices(UUIDS, names, {**known, **environment})]
+    variable = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    return [fact.value for fact in cuda_indices(UUIDS, names, {**variable, **environment})]
 
 
 def test_equal_cards_keep_the_order_of_the_bus() -> None:

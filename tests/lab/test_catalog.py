@@ -1,4 +1,4 @@
-"""What every experiment must be, whichever it is."""
+"""Rules for every experiment."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from epochtop.engine.lab.catalog import NAMES, experiments, find
 from epochtop.engine.lab.experiment import Experiment, Findings
+from epochtop.engine.lab.experiments import measurement_of
 from epochtop.engine.protocol.fields import fields
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from tests.architecture.test_imports import HEAVY, SCREEN, loaded
@@ -23,6 +24,30 @@ def test_they_are_listed_by_the_names_of_their_files() -> None:
 def test_listing_them_imports_nothing_they_measure_with() -> None:
     everything = loaded("from epochtop.engine.lab.catalog import experiments; experiments()")
     assert not everything & (HEAVY | SCREEN)
+
+
+def test_verdicts_import_nothing_they_measure_with() -> None:
+    everything = loaded(
+        "from epochtop.engine.lab.catalog import experiments; from epochtop.engine.lab.experiment import Findings\n"
+        "for experiment in experiments(): experiment.conclude(Findings([], experiment.fields()))"
+    )
+    assert not everything & (HEAVY | SCREEN)
+
+
+@ALL
+def test_its_measurement_is_in_its_package(experiment: Experiment) -> None:
+    assert callable(measurement_of(experiment.name))
+
+
+@ALL
+def test_its_pictures_show_columns_of_its_rows(experiment: Experiment) -> None:
+    columns = {str(kind.__struct_config__.tag): {"kind", *kind.__struct_encode_fields__} for kind in experiment.kinds}
+    for picture in experiment.pictures:
+        kind = picture.where.get("kind")
+        drawn = [columns[kind]] if kind else [names for names in columns.values() if picture.y in names]
+        assert drawn
+        for names in drawn:
+            assert {picture.x, picture.y, *picture.series, *picture.columns} - {""} <= names
 
 
 @ALL
@@ -51,8 +76,8 @@ def test_its_pictures_say_what_is_drawn(experiment: Experiment) -> None:
 
 @ALL
 def test_nothing_measured_is_a_verdict_that_claims_nothing(experiment: Experiment) -> None:
-    said = experiment.conclude(Findings([], experiment.fields(), experiment.job or RunSpec()))
-    assert said.finding
-    assert said.next_step
-    assert said.uncertainty
-    assert said.setting == {}
+    verdict = experiment.conclude(Findings([], experiment.fields(), experiment.job or RunSpec()))
+    assert verdict.finding
+    assert verdict.next_step
+    assert verdict.uncertainty
+    assert verdict.setting == {}

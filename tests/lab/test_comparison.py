@@ -13,9 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epochtop.engine.lab.catalog import experiments, find
-from epochtop.engine.lab.comparison import ENOUGH, Comparison, Condition, Held, Result, comparable, compare, held
-from epochtop.engine.lab.experiment import Picture, Row
+from epochtop.engine.lab.comparison import (
+    ENOUGH,
+    Comparison,
+    Condition,
+    PictureComparison,
+    Result,
+    comparable,
+    compare,
+    compare_picture,
+)
+from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.instruments import sampling
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from tests.support.lab_runs import rows_of_reads, slower
@@ -32,12 +42,12 @@ def rows(seconds: Sequence[float], **labels: str | int) -> list[Row]:
 
 
 def outcomes(picture: Picture, before: Sequence[Row], after: Sequence[Row]) -> list[str]:
-    return [point.outcome for point in held(picture, before, after).points]
+    return [point.outcome for point in compare_picture(picture, before, after).points]
 
 
 def one(before: Sequence[float], after: Sequence[float]) -> str:
-    (found,) = outcomes(STEP, rows(before), rows(after))
-    return found
+    (actual,) = outcomes(STEP, rows(before), rows(after))
+    return actual
 
 
 def a_result(name: str = "reads-11c0", rows: Sequence[Row] = (), age_s: float = 0.0, **more: object) -> Result:
@@ -60,21 +70,21 @@ def differing(before: dict[str, object], after: dict[str, object], experiment: s
 
 def test_the_same_within_noise_is_no_difference_at_any_point() -> None:
     reads = find("reads").pictures[0]
-    found = outcomes(reads, rows_of_reads(9, seed=1), rows_of_reads(9, seed=2))
-    assert len(found) == 8
-    assert set(found) == {"same"}
+    actual = outcomes(reads, rows_of_reads(9, seed=1), rows_of_reads(9, seed=2))
+    assert len(actual) == 8
+    assert set(actual) == {"same"}
 
 
 def test_twice_the_time_at_one_point_is_found_there_and_nowhere_else() -> None:
     reads = find("reads").pictures[0]
-    told = held(reads, rows_of_reads(9, seed=1), slower(rows_of_reads(9, seed=2), 2.0, every=10))
-    (point,) = [point for point in told.points if point.outcome != "same"]
+    result = compare_picture(reads, rows_of_reads(9, seed=1), slower(rows_of_reads(9, seed=2), 2.0, every=10))
+    (point,) = [point for point in result.points if point.outcome != "same"]
     assert point.outcome == "more"
     assert point.labels == {"device": "cpu", "loop": "plain", "reads": 2000}
     assert point.ratio is not None
     assert point.ratio.median == pytest.approx(2.0, rel=0.02)
     assert point.ratio.low < 2.0 < point.ratio.high
-    assert told.word(point.outcome) == "slower"
+    assert result.word(point.outcome) == "slower"
 
 
 @settings(max_examples=60)
@@ -99,12 +109,12 @@ def test_an_effect_larger_than_the_noise_of_both_is_found(effect: float, rounds:
 def test_what_is_a_difference_has_quartiles_apart_and_is_the_opposite_from_the_other_side(
     before: list[float], after: list[float]
 ) -> None:
-    found, back = one(before, after), one(after, before)
-    assert {found, back} in ({"more", "less"}, {"same"}, {"seldom"})
+    actual, back = one(before, after), one(after, before)
+    assert {actual, back} in ({"more", "less"}, {"same"}, {"seldom"})
     if min(len(before), len(after)) < 3:
-        assert found == "seldom"
-    elif found in ("more", "less"):
-        low, high = (after, before) if found == "less" else (before, after)
+        assert actual == "seldom"
+    elif actual in ("more", "less"):
+        low, high = (after, before) if actual == "less" else (before, after)
         assert statistics.quantiles(low, method="inclusive")[2] < statistics.quantiles(high, method="inclusive")[0]
 
 
@@ -115,9 +125,9 @@ def test_noise_alone_seldom_passes_for_a_difference(rounds: int) -> None:
     for point in range(2_000):
         for side in sides:
             side += rows([math.exp(chance.gauss(0, 0.03)) for _ in range(rounds)], way=str(point))
-    found = outcomes(STEP, *sides)
-    assert len(found) == 2_000
-    assert sum(outcome != "same" for outcome in found) / 2_000 < 0.02
+    actual = outcomes(STEP, *sides)
+    assert len(actual) == 2_000
+    assert sum(outcome != "same" for outcome in actual) / 2_000 < 0.02
 
 
 def test_few_rounds_are_as_wide_as_their_extremes() -> None:
@@ -144,8 +154,8 @@ def test_points_agree_in_series_and_x_and_come_in_their_order() -> None:
     labels = [("b", 8), ("a", 4), ("b", 2), ("a", 16)]
     before = [row for way, size in labels for row in rows([1.0], way=way, size=size, kind="step")]
     other = rows([1.0], way="b", size=2, kind="launch")
-    found = held(CURVE, before + other, rows([1.0], way="a", size=4, kind="step"))
-    assert [(point.labels["way"], point.labels["size"]) for point in found.points] == [
+    actual = compare_picture(CURVE, before + other, rows([1.0], way="a", size=4, kind="step"))
+    assert [(point.labels["way"], point.labels["size"]) for point in actual.points] == [
         ("b", 2),
         ("b", 8),
         ("a", 4),
@@ -156,12 +166,12 @@ def test_points_agree_in_series_and_x_and_come_in_their_order() -> None:
 def test_a_point_of_one_result_is_named_and_not_dropped() -> None:
     before = rows([1.0] * 3, way="both") + rows([1.0] * 3, way="old")
     after = rows([1.0] * 3, way="both") + rows([1.0] * 3, way="new") + rows([1.0] * 3, way="newer")
-    told = held(STEP, before, after)
-    assert {str(point.labels["way"]): point.outcome for point in told.points} == {
+    result = compare_picture(STEP, before, after)
+    assert {str(point.labels["way"]): point.outcome for point in result.points} == {
         "both": "same", "old": "before", "new": "after", "newer": "after",
     }  # fmt: skip
-    assert told.conclusion() == (
-        "the only point shows no difference, 1 point is in the result before only, 2 points are in the result after only"
+    assert result.conclusion() == (
+        "the only point shows no difference, 1 point is only in the result before, 2 points are only in the result after"
     )
 
 
@@ -169,20 +179,23 @@ def test_a_point_of_one_result_is_named_and_not_dropped() -> None:
     ("unit", "words"),
     [("s", "slower"), ("GFLOP/s", "faster"), ("B/s", "faster"), ("B", "larger"), ("%", "higher"), ("×", "higher")],
 )
-def test_more_is_told_in_the_words_of_its_unit(unit: str, words: str) -> None:
+def test_more_is_reported_in_the_words_of_its_unit(unit: str, words: str) -> None:
     picture = msgspec.structs.replace(STEP, unit=unit)
-    assert held(picture, rows([1.0] * 3), rows([2.0] * 3)).conclusion() == f"the only point is {words} by 2.00 ×"
+    assert (
+        compare_picture(picture, rows([1.0] * 3), rows([2.0] * 3)).conclusion()
+        == f"the only point is {words} by 2.00 ×"
+    )
 
 
-def _of(**outcomes: float) -> Held:
+def _of(**outcomes: float) -> PictureComparison:
     """A point for each; the number is how many times as long it takes afterwards."""
     before = [row for way in outcomes for row in rows([1.0] * 5, way=way)]
     after = [row for way, times in outcomes.items() for row in rows([times] * 5, way=way)]
-    return held(STEP, before, after)
+    return compare_picture(STEP, before, after)
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("actual", "words"),
     [
         (_of(a=1.4, b=1.2, c=1.1, d=1.0, e=1.0),
          "3 of 5 points are slower by up to 1.40 ×, the others show no difference"),
@@ -192,12 +205,12 @@ def _of(**outcomes: float) -> Held:
         (_of(a=0.5, b=0.5, c=0.5), "all 3 points are faster by up to 2.00 ×"),
         (_of(a=1.0, b=1.0), "both points show no difference"),
         (_of(a=1.002), "the only point is slower by 0.2 %"),
-        (held(STEP, rows([1.0]), rows([2.0])), "the only point was measured too seldom to tell"),
-        (held(STEP, rows([1.0] * 3), []), "no point was measured in both, 1 point is in the result before only"),
+        (compare_picture(STEP, rows([1.0]), rows([2.0])), "the only point has too few rounds to tell"),
+        (compare_picture(STEP, rows([1.0] * 3), []), "no point was measured in both, 1 point is only in the result before"),
     ],
 )  # fmt: skip
-def test_a_sentence_says_how_many_differ_and_by_how_much(found: Held, words: str) -> None:
-    assert found.conclusion() == words
+def test_a_sentence_says_how_many_differ_and_by_how_much(actual: PictureComparison, words: str) -> None:
+    assert actual.conclusion() == words
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
@@ -217,10 +230,10 @@ def test_rows_that_are_drawn_twice_are_compared_once(name: str, pictures: int) -
 
 def test_several_pictures_are_named_in_the_conclusion() -> None:
     both = [row for kind in ("call", "step") for row in rows([1.0] * 3, kind=kind, module="linear")]
-    found = compare(find("call"), a_result("call-0001", both), a_result("call-0002", both))
+    actual = compare(find("call"), a_result("call-0001", both), a_result("call-0002", both))
     first, second = (picture.title for picture in comparable(find("call")))
     words = "the only point shows no difference"
-    assert found.conclusion() == f"{first}: {words}; {second}: {words}"
+    assert actual.conclusion() == f"{first}: {words}; {second}: {words}"
 
 
 # --- two results ---------------------------------------------------------------------------------------------------
@@ -228,24 +241,26 @@ def test_several_pictures_are_named_in_the_conclusion() -> None:
 
 def test_before_is_the_older_one_whichever_comes_first() -> None:
     old, new = a_result("reads-0001", rows_of_reads(3), age_s=60), a_result("reads-0002", rows_of_reads(3))
-    for found in (compare(find("reads"), old, new), compare(find("reads"), new, old)):
-        assert (found.before.name, found.after.name) == ("reads-0001", "reads-0002")
+    for actual in (compare(find("reads"), old, new), compare(find("reads"), new, old)):
+        assert (actual.before.name, actual.after.name) == ("reads-0001", "reads-0002")
 
 
 def test_one_that_goes_on_is_compared_as_far_as_it_has_come() -> None:
     every = rows_of_reads(5)
-    found = compare(
+    actual = compare(
         find("reads"), a_result("reads-0001", every, age_s=60), a_result("reads-0002", every[:10], outcome="running")
     )
-    assert {point.outcome for point in found.pictures[0].points} == {"seldom"}
+    assert {point.outcome for point in actual.pictures[0].points} == {"seldom"}
 
 
 @pytest.mark.parametrize("of", [(0, 0), (0, 3)])
 def test_without_rows_nothing_is_claimed(of: tuple[int, int]) -> None:
-    found: Comparison = compare(find("reads"), *(a_result(f"reads-{n}{i}", rows_of_reads(n)) for i, n in enumerate(of)))
-    assert found.conclusion() in (
+    actual: Comparison = compare(
+        find("reads"), *(a_result(f"reads-{n}{i}", rows_of_reads(n)) for i, n in enumerate(of))
+    )
+    assert actual.conclusion() in (
         "nothing has been measured that could be compared",
-        "no point was measured in both, 8 points are in the result after only",
+        "no point was measured in both, 8 points are only in the result after",
     )
 
 
@@ -273,15 +288,15 @@ def test_the_same_conditions_are_no_conditions() -> None:
         ({"machine": {}}, {"spec": RunSpec(hidden=(64,))}, ["hidden"]),
     ],
 )
-def test_what_differs_of_machine_devices_fields_and_job_is_told(
+def test_what_differs_of_machine_devices_fields_and_job_is_reported(
     before: dict[str, object], after: dict[str, object], names: list[str]
 ) -> None:
     assert [one.name for one in differing(before, after)] == names
 
 
 def test_a_condition_has_both_values_as_one_types_them() -> None:
-    (found,) = differing({"spec": RunSpec(hidden=(64, 32))}, {})
-    assert (found.name, found.before, found.after) == ("hidden", "64, 32", "10")
+    (actual,) = differing({"spec": RunSpec(hidden=(64, 32))}, {})
+    assert (actual.name, actual.before, actual.after) == ("hidden", "64, 32", "10")
 
 
 def test_an_experiment_without_a_job_has_no_job_that_differs() -> None:

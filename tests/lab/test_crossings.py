@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epochtop.engine.lab.crossings import crossing
-from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.measurements import Row
 
 SIZES = (1, 2, 4, 8, 16, 32)
 NOISE = (0.6, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7)
@@ -26,11 +26,11 @@ def side(seconds: dict[int, float], noise: dict[int, list[float]] | None = None)
 def test_the_crossing_is_found_between_the_sizes_where_it_was_planted(times: float, place: int) -> None:
     first = side(dict.fromkeys(SIZES, 1.0))
     second = side({size: times if number < place else 1 / times for number, size in enumerate(SIZES)})
-    found = crossing(first, second, "size")
-    assert found is not None
-    assert found.below == (SIZES[place - 1] if place else None)
-    assert found.since == (SIZES[place] if place < len(SIZES) else None)
-    assert found.everywhere == (place == 0)
+    actual = crossing(first, second, "size")
+    assert actual is not None
+    assert actual.below == (SIZES[place - 1] if place else None)
+    assert actual.since == (SIZES[place] if place < len(SIZES) else None)
+    assert actual.everywhere == (place == 0)
 
 
 @given(
@@ -40,17 +40,17 @@ def test_the_crossing_is_found_between_the_sizes_where_it_was_planted(times: flo
 def test_noise_that_is_larger_than_the_effect_gives_no_crossing(noise: list[list[float]], effect: float) -> None:
     first = [{**row, "seconds": 1.0} for row in side(dict.fromkeys(SIZES, 1.0))]
     second = side(dict.fromkeys(SIZES, effect), dict(zip(SIZES, noise, strict=True)))
-    found = crossing(second, first, "size")
-    assert found is not None
-    assert found.since is None
+    actual = crossing(second, first, "size")
+    assert actual is not None
+    assert actual.since is None
 
 
 def test_a_size_that_is_lost_again_does_not_count() -> None:
     first = side(dict.fromkeys(SIZES, 1.0))
     second = side({1: 0.5, 2: 2.0, 4: 0.5, 8: 2.0, 16: 0.5, 32: 0.5})
-    found = crossing(first, second, "size")
-    assert found is not None
-    assert (found.below, found.since) == (8, 16)
+    actual = crossing(first, second, "size")
+    assert actual is not None
+    assert (actual.below, actual.since) == (8, 16)
 
 
 def test_sides_without_a_common_size_are_not_compared() -> None:

@@ -7,7 +7,7 @@ import math
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import difference
 
 FIVE = st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3)), min_size=5, max_size=5)
@@ -39,6 +39,6 @@ def test_many_times_slower_is_slower_whatever_the_spread_of_the_ratio() -> None:
 
 
 def test_a_spread_larger_than_the_difference_is_none() -> None:
-    found = difference(rows([0.8, 1.1, 1.4]), rows([1.0, 1.0, 1.0]))
-    assert found is not None
-    assert not found.distinct
+    actual = difference(rows([0.8, 1.1, 1.4]), rows([1.0, 1.0, 1.0]))
+    assert actual is not None
+    assert not actual.distinct

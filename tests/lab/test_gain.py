@@ -1,4 +1,4 @@
-"""What a setting really gained, against the spread of what was measured before."""
+"""The measured gain of a setting, against the spread of the steps before."""
 
 from __future__ import annotations
 
@@ -14,43 +14,46 @@ from epochtop.engine.lab.statistics import Figure, figure
 BEFORE = Figure(64e-6, 62e-6, 66e-6, 9)
 
 
-def test_a_gain_is_told_with_both_times() -> None:
-    found = gained(BEFORE, 1 / 12.3e-6)
-    assert found is not None
+def test_a_gain_is_reported_with_both_times() -> None:
+    actual = gained(BEFORE, 1 / 12.3e-6)
+    assert actual is not None
     assert (
-        found.words({"executor": "graph"}) == "executor=graph really gained 5.2 × (64.0 µs a step before, 12.3 µs now)"
+        actual.words({"executor": "graph"})
+        == "executor=graph made it 5.2 × as fast (64.0 µs per step before, 12.3 µs now)"
     )
 
 
-def test_what_became_slower_is_told_as_slower() -> None:
-    found = gained(BEFORE, 1 / 128e-6)
-    assert found is not None
-    assert found.words({"workers": "2"}) == "workers=2 made it slower: 2 × the time (64.0 µs a step before, 128 µs now)"
+def test_what_became_slower_is_reported_as_slower() -> None:
+    actual = gained(BEFORE, 1 / 128e-6)
+    assert actual is not None
+    assert (
+        actual.words({"workers": "2"}) == "workers=2 made it slower: 2 × as long (64.0 µs per step before, 128 µs now)"
+    )
 
 
 def test_a_larger_batch_gains_by_the_row() -> None:
-    found = gained(BEFORE, 1 / 128e-6, rows_before=16, rows_after=64)
-    assert found is not None
-    assert found.ratio.median == pytest.approx(2)
-    assert found.words({"batch_size": "64"}).endswith("(4.00 µs a row before, 2.00 µs now)")
+    actual = gained(BEFORE, 1 / 128e-6, rows_before=16, rows_after=64)
+    assert actual is not None
+    assert actual.ratio.median == pytest.approx(2)
+    assert actual.words({"batch_size": "64"}).endswith("(4.00 µs per row before, 2.00 µs now)")
 
 
 @given(st.lists(st.floats(50e-6, 150e-6), min_size=3, max_size=20), st.floats(0, 1))
 def test_no_gain_is_claimed_within_the_spread(times: list[float], place: float) -> None:
     before = figure(times)
-    found = gained(before, 1 / (before.low + place * before.spread))
-    assert found is not None
-    assert "no difference" in found.words({"executor": "graph"})
+    actual = gained(before, 1 / (before.low + place * before.spread))
+    assert actual is not None
+    assert "no measurable difference" in actual.words({"executor": "graph"})
 
 
 @given(st.floats(1e-6, 1), st.floats(1.5, 1000), st.floats(0, 0.1))
-def test_a_planted_gain_is_told_back(step_s: float, times: float, spread: float) -> None:
+def test_a_planted_gain_is_reported_back(step_s: float, times: float, spread: float) -> None:
     before = Figure(step_s, step_s * (1 - spread), step_s * (1 + spread), 7)
     assume(times - 1 > 2 * spread * times)
-    found = gained(before, times / step_s)
-    assert found is not None
-    assert found.distinct
-    assert found.ratio.median == pytest.approx(times)
+    actual = gained(before, times / step_s)
+    assert actual is not None
+    assert actual.distinct
+    assert actual.ratio.median == pytest.approx(times)
 
 
 @pytest.mark.parametrize("rate", [0.0, math.nan, math.inf])
@@ -58,8 +61,8 @@ def test_a_run_without_steps_tells_nothing(rate: float) -> None:
     assert gained(BEFORE, rate) is None
 
 
-def test_a_step_that_was_measured_once_is_not_held_against() -> None:
-    found = gained(figure([64e-6]), 1 / 12e-6)
-    assert found is not None
-    assert not found.distinct
-    assert "too seldom" in found.words({})
+def test_a_step_that_was_measured_once_is_not_compared() -> None:
+    actual = gained(figure([64e-6]), 1 / 12e-6)
+    assert actual is not None
+    assert not actual.distinct
+    assert "too few measurements" in actual.words({})

@@ -30,7 +30,7 @@ def test_what_is_covered_twice_counts_once(intervals: list[tuple[int, int]]) -> 
 
 @given(intervals=NUMBERS, near=st.integers(0, 5))
 def test_those_that_are_near_each_other_are_one(intervals: list[tuple[int, int]], near: int) -> None:
-    found = merged(intervals, near)
-    assert all(after[0] - before[1] > near for before, after in pairwise(found))
+    actual = merged(intervals, near)
+    assert all(after[0] - before[1] > near for before, after in pairwise(actual))
     for start, end in intervals:
-        assert any(first <= start and end <= last for first, last in found)
+        assert any(first <= start and end <= last for first, last in actual)

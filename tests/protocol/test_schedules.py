@@ -93,9 +93,9 @@ def run(home: Path, **fields: object) -> Path:
 
 def test_a_run_records_the_rate_of_its_last_step(home: Path) -> None:
     path = run(home, schedule="linear", learning_rate=0.5)
-    told = [event for event in events(path) if isinstance(event, Losses)]
-    assert told[-1].first_step + len(told[-1].values) // 4 == 200
-    assert told[-1].learning_rate == pytest.approx(0.5 / 200)
+    windows = [event for event in events(path) if isinstance(event, Losses)]
+    assert windows[-1].first_step + len(windows[-1].values) // 4 == 200
+    assert windows[-1].learning_rate == pytest.approx(0.5 / 200)
     assert all(event.learning_rate is None for event in events(run(home)) if isinstance(event, Losses))
 
 
@@ -108,9 +108,9 @@ def test_a_run_ends_when_patience_is_over(home: Path) -> None:
 
 def test_a_plateau_lowers_the_rate_and_notes_it(home: Path) -> None:
     path = run(home, learning_rate=1e-30, schedule="plateau", eval_epochs=10)
-    said = [event.message for event in events(path) if isinstance(event, Warned)]
-    assert said
-    assert "1e-31" in said[0]
+    warnings = [event.message for event in events(path) if isinstance(event, Warned)]
+    assert warnings
+    assert "1e-31" in warnings[0]
 
 
 def test_steps_and_seconds_limit_a_run(home: Path) -> None:

@@ -136,7 +136,7 @@ def test_numbers_may_be_typed_as_people_type_them(name: str, text: str) -> None:
     assert type(value) is type(TYPED[name, text])
 
 
-SHOWN = [
+VALUE_TEXTS = [
     ((10, 5), "10, 5"),
     ((), ""),
     (0.01, "0.01"),
@@ -147,7 +147,7 @@ SHOWN = [
 ]
 
 
-@pytest.mark.parametrize(("value", "text"), SHOWN)
+@pytest.mark.parametrize(("value", "text"), VALUE_TEXTS)
 def test_a_value_is_shown_as_it_is_typed(value: str | float | tuple[int, ...], text: str) -> None:
     assert show(value) == text
 

@@ -100,7 +100,7 @@ def test_the_end_of_a_long_log_is_found_without_its_middle(live: tuple[Path, IO[
     assert (summary.state, summary.device) == ("finished", "cpu")
 
 
-def made(home: Path, name: str, age: float, dataset: str = "iris") -> Path:
+def create_run(home: Path, name: str, age: float, dataset: str = "iris") -> Path:
     """A run that is over; `age` orders the list."""
     run, lock = create(home, RunSpec(name=name, dataset=dataset), {}, time.time())
     lock.close()
@@ -109,7 +109,7 @@ def made(home: Path, name: str, age: float, dataset: str = "iris") -> Path:
 
 
 def test_a_run_is_found_by_id_prefix_name_and_last(home: Path) -> None:
-    old, new, other = made(home, "old one", 30), made(home, "", 10), made(home, "other", 20, "wine")
+    old, new, other = create_run(home, "old one", 30), create_run(home, "", 10), create_run(home, "other", 20, "wine")
     (home / ".new-left-over").mkdir()
     (home / "no run").mkdir()
     assert run_paths(home) == [new, other, old]
@@ -122,13 +122,13 @@ def test_a_run_is_found_by_id_prefix_name_and_last(home: Path) -> None:
     assert "2 runs" in ambiguous.value.message
     assert old.name in ambiguous.value.message
     assert new.name in ambiguous.value.message
-    for wanted in ("digits", "", "../runs", old.name + "x"):
+    for query in ("digits", "", "../runs", old.name + "x"):
         with pytest.raises(Invalid, match="there is no run"):
-            find(home, wanted)
+            find(home, query)
 
 
 def test_a_name_of_two_runs_is_ambiguous(home: Path) -> None:
-    made(home, "twin", 1), made(home, "twin", 2)
+    create_run(home, "twin", 1), create_run(home, "twin", 2)
     with pytest.raises(Invalid, match="2 runs"):
         find(home, "twin")
 
@@ -140,7 +140,7 @@ def test_a_home_folder_without_runs_explains_how_to_start_one(home: Path) -> Non
 
 
 def test_a_renamed_run_keeps_its_id_and_everything_else(home: Path) -> None:
-    run = made(home, "before", 1)
+    run = create_run(home, "before", 1)
     record = read_record(run)
     rename(run, "  after dinner ")
     assert read_record(run) == msgspec.structs.replace(record, spec=RunSpec(name="after dinner"))

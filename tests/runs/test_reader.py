@@ -158,8 +158,8 @@ def test_commands_of_several_senders_at_once_do_not_mix(live: tuple[Path, IO[byt
             received += new
     assert [sender.wait() for sender in senders] == [0] * 4
     for name in "abcd":
-        own = [command for command in received if command.by == name * 100]
-        assert own == [Set(field="learning_rate", value=float(number), by=name * 100) for number in range(300)]
+        sent = [command for command in received if command.by == name * 100]
+        assert sent == [Set(field="learning_rate", value=float(number), by=name * 100) for number in range(300)]
     assert len(received) == 1200
 
 

@@ -74,13 +74,21 @@ class Engine:
 
     def __enter__(self) -> Engine:
         self.process = ForkedProcess() if self._program == FORKED else _start(self._program)
-        self.ready = self.reply()
-        assert isinstance(self.ready, Ready)
+        try:
+            self.ready = self.reply()
+            assert isinstance(self.ready, Ready)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill it and close both pipes."""
         self.process.kill()
         self.process.wait()
         self.hang_up()

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from epochtop.engine.lab.catalog import find
-from epochtop.engine.lab.experiment import Findings, Row
+from epochtop.engine.lab.experiment import Findings
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.events import AnyEvent, Concluded, Failed, Measured, Noted, Prepared, encode
 from epochtop.engine.protocol.experiments import ExperimentRequest, Verdict
 from epochtop.engine.protocol.record import RunRecord
@@ -58,7 +59,7 @@ def prepared(devices: tuple[str, ...] = ("cpu",), after_s: float = 10.0) -> Prep
 
 def concluded(rows: list[Row], devices: tuple[str, ...] = ("cpu",), outcome: str = "finished") -> Concluded:
     """What `reads` says of these rows."""
-    verdict = find("reads").conclude(Findings(rows, spec=RunSpec(), devices=devices))
+    verdict = find("reads").conclude(Findings(find("reads").measurements(rows), spec=RunSpec(), devices=devices))
     return ended(verdict, outcome, prepared(devices).cannot_see)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.measurements import Row
 
 JOB: Row = {
     "kind": "job",
@@ -17,19 +17,19 @@ JOB: Row = {
 
 
 def rows(device: str = "cpu", rest: float = 0.0, rounds: int = 9, **parts: float) -> list[Row]:
-    """Rounds in which the parts take so many seconds, the step those and `rest`."""
+    """Rounds with these seconds per part; the step takes their sum plus `rest`."""
     return planted(parts, device, rest, rounds)
 
 
 def planted(parts: dict[str, float], device: str = "cpu", rest: float = 0.0, rounds: int = 9) -> list[Row]:
     """The same with the parts in a dictionary."""
-    found: list[Row] = [JOB | {"device": device}, {"kind": "operators", "device": device, "operators": 30}]
+    actual: list[Row] = [JOB | {"device": device}, {"kind": "operators", "device": device, "operators": 30}]
     for turn in range(rounds):
         labels: Row = {"device": device, "round": turn}
-        found.append({"kind": "step", **labels, "seconds": sum(parts.values()) + rest})
-        found.append({"kind": "launches", **labels, "seconds": parts.get("launches", 0.0)})
-        found += [
+        actual.append({"kind": "step", **labels, "seconds": sum(parts.values()) + rest})
+        actual.append({"kind": "launches", **labels, "seconds": parts.get("launches", 0.0)})
+        actual += [
             {"kind": "part", **labels, "part": part, "seconds": took}
             for part, took in (parts | {"unexplained": rest}).items()
         ]
-    return found
+    return actual

@@ -10,6 +10,7 @@ status. It answers with the process id, and ends when the socket is closed.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import select
@@ -76,6 +77,11 @@ class _Forker:
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
 
+    def close(self) -> None:
+        """End the process; engines that still run are left alone."""
+        self._socket.close()
+        self._process.wait()
+
     def fork(self, descriptors: list[int]) -> int:
         request = json.dumps({"folder": os.getcwd(), "environment": dict(os.environ)}).encode()  # noqa: PTH109
         with self._lock:
@@ -85,7 +91,9 @@ class _Forker:
 
 @cache
 def _forker() -> _Forker:
-    return _Forker()
+    forker = _Forker()
+    atexit.register(forker.close)
+    return forker
 
 
 # --- the process that forks ---------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def refusal(folder: Path, source: str, function: str = "make_task") -> str:
     return message
 
 
-def own(body: str) -> str:
+def script(body: str) -> str:
     """A file with the start above and this body."""
     return START + dedent(body)
 
@@ -129,10 +129,10 @@ TASKS = {
 
 @pytest.mark.parametrize("case", TASKS)
 def test_a_task_that_holds_something_else(case: str, tmp_path: Path) -> None:
-    made, says = TASKS[case]
-    source = own(f"def make_task():\n    return {made}\n")
+    task_source, says = TASKS[case]
+    source = script(f"def make_task():\n    return {task_source}\n")
     message = refusal(tmp_path, source)
-    assert message.startswith(f"mine.py, {line_of(source, 'return Task')}, in make_task: return {made}: ")
+    assert message.startswith(f"mine.py, {line_of(source, 'return Task')}, in make_task: return {task_source}: ")
     for words in says:
         assert words in message
 
@@ -157,7 +157,7 @@ STEPS = {
 @pytest.mark.parametrize("case", STEPS)
 def test_rows_that_do_not_fit_the_model(case: str, tmp_path: Path) -> None:
     change, where, says = STEPS[case]
-    source = own(f"{change}\n{GOOD}")
+    source = script(f"{change}\n{GOOD}")
     message = refusal(tmp_path, source)
     assert says in message
     if where:
@@ -182,22 +182,24 @@ LOSSES = {
 @pytest.mark.parametrize("case", LOSSES)
 def test_a_loss_that_cannot_be_trained(case: str, tmp_path: Path) -> None:
     body, says = LOSSES[case]
-    source = own(
+    source = script(
         f"def loss(output, y):\n    {body}\ndef make_task():\n    return Task(model=Net(), train=(X, Y), loss=loss)\n"
     )
     assert says in refusal(tmp_path, source)
 
 
 def test_a_metric_that_reads_the_device(tmp_path: Path) -> None:
-    made = "Task(model=Net(), train=(X, Y), metrics={'hits': lambda output, y: (output.argmax(1) == y).sum().item()})"
-    message = refusal(tmp_path, own(f"def make_task():\n    return {made}\n"))
+    task_source = (
+        "Task(model=Net(), train=(X, Y), metrics={'hits': lambda output, y: (output.argmax(1) == y).sum().item()})"
+    )
+    message = refusal(tmp_path, script(f"def make_task():\n    return {task_source}\n"))
     assert "the metric 'hits' is a value of type int; return a tensor" in message
     assert "without .item()" in message
 
 
 def test_a_weight_that_is_not_used(tmp_path: Path) -> None:
-    made = "net = Net()\n    net.idle = nn.Linear(2, 2)\n    return Task(model=net, train=(X, Y))"
-    message = refusal(tmp_path, own(f"def make_task():\n    {made}\n"))
+    task_source = "net = Net()\n    net.idle = nn.Linear(2, 2)\n    return Task(model=net, train=(X, Y))"
+    message = refusal(tmp_path, script(f"def make_task():\n    {task_source}\n"))
     assert "does not depend on idle.weight, idle.bias" in message
     assert "requires_grad_(False)" in message
 
@@ -212,7 +214,7 @@ def test_a_dataset_that_gives_no_pairs(tmp_path: Path) -> None:
     def make_task():
         return Task(model=Net(), train=Rows())
     """
-    assert "must be pairs (x, y), not a Tensor" in refusal(tmp_path, own(body))
+    assert "must be pairs (x, y), not a Tensor" in refusal(tmp_path, script(body))
 
 
 # --- loading -----------------------------------------------------------------------------------------------
@@ -227,7 +229,7 @@ def loaded(folder: Path, source: str) -> Task:
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     """Of the same length within the same second, as a cache of compiled modules would not notice."""
     (tmp_path / "beside_me.py").write_text("ROWS = 20\n")
-    source = own(
+    source = script(
         "import beside_me\ndef make_task():\n    return Task(model=Net(), train=(X[:beside_me.ROWS], Y[:beside_me.ROWS]))\n"
     )
     assert len(loaded(tmp_path, source).examples("train")) == 20  # type: ignore[arg-type]
@@ -239,7 +241,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     (tmp_path / "beside_me_too.py").write_text("")
     before = [*sys.path], sys.dont_write_bytecode
-    loaded(tmp_path, own(f"import beside_me_too\n{GOOD}"))
+    loaded(tmp_path, script(f"import beside_me_too\n{GOOD}"))
     assert ([*sys.path], sys.dont_write_bytecode) == before
     assert "beside_me_too" not in sys.modules
     assert {path.name for path in tmp_path.iterdir()} == {"mine.py", "beside_me_too.py"}
@@ -252,7 +254,7 @@ def test_the_trial_step_changes_no_weights_statistics_or_generators(tmp_path: Pa
         net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)).eval()
         return Task(model=net, train=(X, Y))
     """
-    task = loaded(tmp_path, own(body))
+    task = loaded(tmp_path, script(body))
     state = torch.get_rng_state()
     torch.manual_seed(1)
     expected = torch.nn.Sequential(

@@ -53,9 +53,9 @@ def test_torchs_errors_are_explained(case: str) -> None:
     model, x, says = CASES[case]
     with pytest.raises((RuntimeError, IndexError, ValueError)) as error:
         model(x)
-    said = explain_shapes(error.value, x, model)
-    assert said is not None
-    assert says in said
+    message = explain_shapes(error.value, x, model)
+    assert message is not None
+    assert says in message
 
 
 # As torch words it where a GPU is concerned, in the versions of the last years.
@@ -79,9 +79,9 @@ def test_torchs_errors_are_explained(case: str) -> None:
 )
 def test_a_gpus_wording_is_understood(words: str) -> None:
     model = nn.Linear(4, 3, device="meta")
-    said = explain_shapes(RuntimeError(words), torch.rand(2, 4), model)
-    assert said is not None
-    assert said.startswith("the input is on cpu, the model on meta; move")
+    message = explain_shapes(RuntimeError(words), torch.rand(2, 4), model)
+    assert message is not None
+    assert message.startswith("the input is on cpu, the model on meta; move")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("something else"), ValueError(""), KeyError("x")])

@@ -40,7 +40,7 @@ def test_an_experiment_is_measured_left_alone_and_found_again(app: Open, home: P
     assert is_alive(run)
 
     second = app("attach", run.name, size=(120, 40))
-    second.wait_for("Finding")
+    second.wait_for("Verdict")
     shown = second.wait_for("finished ✓")
     assert run.name in shown
     last = events(run)[-1]
@@ -69,17 +69,17 @@ def test_a_stopped_experiment_keeps_its_rows_and_its_verdict(app: Open, home: Pa
 def test_one_that_is_over_is_attached_to(app: Open, home: Path) -> None:
     write_experiment(home, "reads-7f3a", events_of("finished"))
     terminal = app("attach", "reads", size=(80, 24))
-    terminal.wait_for("Finding    on cpu a read costs")
+    terminal.wait_for("Verdict    on cpu a read costs")
     terminal.press("g")
     terminal.wait_for("Why a GPU can be slower than the CPU")
     terminal.press(ESCAPE)
-    terminal.wait_for("Finding    on cpu a read costs")
+    terminal.wait_for("Verdict    on cpu a read costs")
 
 
 def test_x_trains_with_the_setting_and_says_what_it_gained(app: Open, home: Path) -> None:
     write_experiment(home, "reads-7f3a", events_of("finished"), epochs=2_000, threads=1, device="cpu")
     terminal = app("attach", "reads", size=(120, 40))
-    terminal.wait_for("Finding    on cpu a read costs")
+    terminal.wait_for("Verdict    on cpu a read costs")
     terminal.press("x")
     terminal.wait_for("setting of reads-7f3a")
     shown = terminal.wait_for("evaluations")  # of the sentence on what was gained, the word that wraps nowhere

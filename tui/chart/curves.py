@@ -100,7 +100,7 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class View:
+class ChartView:
     """The visible part of the x axis, and how curves are drawn in it."""
 
     low: float
@@ -138,7 +138,7 @@ class Visible:
     """The highest loss that can be drawn; -inf if there is none."""
 
 
-def visible(trace: Trace, view: View) -> Visible:
+def visible(trace: Trace, view: ChartView) -> Visible:
     """The part of a run that is in `view`."""
     edges = [trace.to_step(view.x(i), view.unit) for i in range(view.width + 1)]
     columns = trace.losses.columns(edges)
@@ -163,7 +163,7 @@ def y_limits(runs: Iterable[Visible], rows: int, log: bool) -> Limits:
     return axes.log_limits(low, high, rows) if 0 < low <= high else axes.log_limits(0.01, 1.0, rows)
 
 
-def _placed(trace: Trace, view: View, columns: Iterable[Column | None]) -> Iterator[tuple[float, Column]]:
+def _placed(trace: Trace, view: ChartView, columns: Iterable[Column | None]) -> Iterator[tuple[float, Column]]:
     """Each column with its x: its cell if it has several buckets, else the position of its step."""
     for cell, column in enumerate(columns):
         if column is None:
@@ -192,7 +192,7 @@ def _stroke(x: float, column: Column, low: float, high: float) -> list[XY]:
     return [(x, low), (right, high)] if rises else [(x, high), (right, low)]
 
 
-def _to_the_edges(raw: list[XY], placed: list[tuple[float, Column]], trace: Trace, view: View) -> list[XY]:
+def _to_the_edges(raw: list[XY], placed: list[tuple[float, Column]], trace: Trace, view: ChartView) -> list[XY]:
     """Where steps are cells apart, extend the line towards its neighbors outside the view."""
     if not raw:
         return raw
@@ -221,7 +221,7 @@ def _smooth(placed: Iterable[tuple[float, Column]], factor: float) -> Iterator[X
         yield x, total / weight
 
 
-def _tests(trace: Trace, view: View, start: float, stop: float) -> list[XY]:
+def _tests(trace: Trace, view: ChartView, start: float, stop: float) -> list[XY]:
     """The last point in every few cells. Later points do not move it."""
     last_points: dict[int, XY] = {}
     for point in trace.tests.between(start, stop):

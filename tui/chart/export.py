@@ -15,7 +15,7 @@ from epochtop.engine.protocol.quantities import format_fixed_width
 from epochtop.tui.cells.rows import cut
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
-from epochtop.tui.chart.curves import XY, Trace, View, Visible, visible, y_limits
+from epochtop.tui.chart.curves import XY, ChartView, Trace, Visible, visible, y_limits
 from epochtop.tui.chart.loss_chart import LossChart
 
 HEADER = "series,step,min,mean,max,last"
@@ -44,7 +44,7 @@ def save_chart(chart: LossChart, folder: Path, name: str) -> tuple[Path, Path]:
 # --- CSV ---------------------------------------------------------------------------------------------------
 
 
-def export_csv(trace: Trace, view: View, overlays: Sequence[Trace] = ()) -> str:
+def export_csv(trace: Trace, view: ChartView, overlays: Sequence[Trace] = ()) -> str:
     """Every bucket in the visible range and the test points. A bucket of a single step is exact.
 
     Columns: series, step (the first one of the bucket), min, mean, max, last. A test loss is in `last`.
@@ -77,7 +77,7 @@ def _single(value: float) -> str:
 # --- SVG ---------------------------------------------------------------------------------------------------
 
 
-def export_svg(trace: Trace, view: View, overlays: Sequence[Trace] = (), title: str = "") -> str:
+def export_svg(trace: Trace, view: ChartView, overlays: Sequence[Trace] = (), title: str = "") -> str:
     """A drawing of the visible range: axes, the band of each column's extremes, means, test points, legend."""
     run, *others = [visible(source, view) for source in (trace, *overlays)]
     limits = y_limits([run, *others], TICK_ROWS, view.log)
@@ -93,7 +93,7 @@ def export_svg(trace: Trace, view: View, overlays: Sequence[Trace] = (), title: 
     )
 
 
-def _place(points: Iterable[XY], view: View, limits: Limits) -> list[XY | None]:
+def _place(points: Iterable[XY], view: ChartView, limits: Limits) -> list[XY | None]:
     """Points in pixels; None where the line breaks."""
     placed: list[XY | None] = []
     for x, value in points:
@@ -102,7 +102,7 @@ def _place(points: Iterable[XY], view: View, limits: Limits) -> list[XY | None]:
     return placed
 
 
-def _x(cell: float, view: View) -> float:
+def _x(cell: float, view: ChartView) -> float:
     return LEFT + cell / view.width * (WIDTH - LEFT - RIGHT)
 
 
@@ -111,7 +111,7 @@ def _y(value: float, limits: Limits) -> float | None:
     return None if position is None else HEIGHT - BOTTOM - position * (HEIGHT - TOP - BOTTOM)
 
 
-def _run(run: Visible, view: View, limits: Limits) -> list[str]:
+def _run(run: Visible, view: ChartView, limits: Limits) -> list[str]:
     line = _polyline(_place(run.smooth, view, limits), COLORS[0], "")
     exact = all(low == high for _, low, high in run.band)
     behind = _polyline(_place(run.raw, view, limits), COLORS[0], "", 1, 0.35) if exact else _band(run, view, limits)
@@ -121,7 +121,7 @@ def _run(run: Visible, view: View, limits: Limits) -> list[str]:
     return parts
 
 
-def _band(run: Visible, view: View, limits: Limits) -> str:
+def _band(run: Visible, view: ChartView, limits: Limits) -> str:
     """The area between the extremes of the columns."""
     highs = filter(None, _place([(x, high) for x, _, high in run.band], view, limits))
     lows = filter(None, _place([(x, low) for x, low, _ in reversed(run.band)], view, limits))
@@ -129,7 +129,7 @@ def _band(run: Visible, view: View, limits: Limits) -> str:
     return f'<polygon points="{corners}" fill="{COLORS[0]}" fill-opacity="0.15"/>'
 
 
-def _bad_mark(trace: Trace, view: View) -> list[str]:
+def _bad_mark(trace: Trace, view: ChartView) -> list[str]:
     step = trace.losses.first_bad_step
     if step is None or not 0 <= (cell := view.cell(trace.from_step(step, view.unit))) <= view.width:
         return []
@@ -138,7 +138,7 @@ def _bad_mark(trace: Trace, view: View) -> list[str]:
     return [line, _text(x, HEIGHT - BOTTOM - 8, f"✗ {trace.losses.bad_kind} at step {step:,}", anchor)]
 
 
-def _suggestion_mark(trace: Trace, view: View) -> list[str]:
+def _suggestion_mark(trace: Trace, view: ChartView) -> list[str]:
     sweep = trace.sweep
     if sweep is None or sweep.suggested is None:
         return []
@@ -165,7 +165,7 @@ def _polyline(points: list[XY | None], color: str, dash: str, width: float = 2, 
     )
 
 
-def _frame(view: View, limits: Limits) -> list[str]:
+def _frame(view: ChartView, limits: Limits) -> list[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = []
     for level, label in axes.y_ticks(limits, TICK_ROWS):

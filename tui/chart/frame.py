@@ -1,6 +1,6 @@
 """A frame of the chart as rows of cells: axes, curves, marks, legend, and the line of settings below.
 
-Draws a :class:`Picture` and never imports a widget. :class:`Memory` is the only state between frames: ranges that
+Draws a :class:`ChartContent` and never imports a widget. :class:`Ranges` is the only state between frames: ranges that
 stay until they no longer suit.
 """
 
@@ -17,7 +17,7 @@ from epochtop.tui.cells.canvas import BLANK, Canvas, Row
 from epochtop.tui.cells.rows import ALARM, FAINT, LEGEND, QUIET, SERIES, TEXT, cut, role_of
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
-from epochtop.tui.chart.curves import Sweep, Trace, Unit, View, Visible, visible, y_limits
+from epochtop.tui.chart.curves import ChartView, Sweep, Trace, Unit, Visible, visible, y_limits
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
 
 TRAIN, TEST, *OVERLAYS = (role_of(place) for place in range(SERIES))
@@ -32,7 +32,7 @@ NAME_CELLS = 18
 
 
 @dataclass
-class Memory:
+class Ranges:
     """Ranges of the previous frame, used again while they suit: a range that moves repaints everything."""
 
     limits: Limits | None = None
@@ -41,7 +41,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ChartContent:
     """Everything that a frame shows."""
 
     width: int
@@ -53,7 +53,7 @@ class Picture:
     smoothing: float
     log: bool
     cursor: int | None
-    span: str
+    range_text: str
     marker: str
     empty_text: str
 
@@ -64,16 +64,16 @@ class Picture:
         return BRAILLE if cells <= FINE_CELLS else BLOCKS
 
 
-def compose(picture: Picture, memory: Memory) -> list[Row]:
+def compose(content: ChartContent, ranges: Ranges) -> list[Row]:
     """The rows of a frame."""
-    canvas = Canvas(picture.width, picture.height)
-    rows = picture.height - (3 if picture.height >= 8 else 2)
-    if picture.empty_text:
-        _center(canvas, picture.empty_text)
-    elif picture.width < 20 or rows < 3:
+    canvas = Canvas(content.width, content.height)
+    rows = content.height - (3 if content.height >= 8 else 2)
+    if content.empty_text:
+        _center(canvas, content.empty_text)
+    elif content.width < 20 or rows < 3:
         _center(canvas, "too small")
     else:
-        _chart(canvas, picture, memory, rows)
+        _chart(canvas, content, ranges, rows)
     return canvas.rows()
 
 
@@ -84,48 +84,48 @@ def _center(canvas: Canvas, text: str) -> None:
         canvas.put(max(0, (canvas.width - len(line)) // 2), row, line, AXIS)
 
 
-def _chart(canvas: Canvas, picture: Picture, memory: Memory, rows: int) -> None:
-    scene = _scene(picture, picture.width - memory.gutter, rows, memory)
-    gutter = max(memory.gutter, 7, *(len(label) + 2 for _, label in axes.y_ticks(scene.limits, rows)))
-    if gutter != memory.gutter:
-        memory.gutter = gutter
-        scene = _scene(picture, picture.width - gutter, rows, memory)
-    plot = draw(_curves(picture, scene, rows), scene.view.width, rows, scene.limits)
-    _marks(plot, picture, scene, memory)
+def _chart(canvas: Canvas, content: ChartContent, ranges: Ranges, rows: int) -> None:
+    scene = _scene(content, content.width - ranges.gutter, rows, ranges)
+    gutter = max(ranges.gutter, 7, *(len(label) + 2 for _, label in axes.y_ticks(scene.limits, rows)))
+    if gutter != ranges.gutter:
+        ranges.gutter = gutter
+        scene = _scene(content, content.width - gutter, rows, ranges)
+    plot = draw(_curves(content, scene, rows), scene.view.width, rows, scene.limits)
+    _marks(plot, content, scene, ranges)
     for row in range(rows):
         canvas.cells[row][gutter:] = plot.cells[row]
         canvas.roles[row][gutter:] = plot.roles[row]
     _y_axis(canvas, scene.limits, gutter, rows)
     _x_axis(canvas, scene.view, gutter, rows)
-    if picture.height > rows + 2:
-        line = settings(picture) if picture.cursor is None else readout(picture.trace, picture.cursor)
-        canvas.put(1, rows + 2, line, AXIS if picture.cursor is None else CURSOR)
+    if content.height > rows + 2:
+        line = settings(content) if content.cursor is None else readout(content.trace, content.cursor)
+        canvas.put(1, rows + 2, line, AXIS if content.cursor is None else CURSOR)
 
 
 @dataclass(frozen=True)
 class _Scene:
     """The runs in one view, and the range of the y axis for all of them."""
 
-    view: View
+    view: ChartView
     limits: Limits
     run: Visible
     overlays: tuple[Visible, ...]
 
 
-def _scene(picture: Picture, width: int, rows: int, memory: Memory) -> _Scene:
-    low, high = picture.bounds
-    view = View(low, high, picture.unit, width, picture.smoothing, picture.log)
-    run = visible(picture.trace, view)
-    overlays = tuple(visible(trace, view) for trace in picture.overlays)
-    limits = y_limits((run, *overlays), rows, picture.log)
-    if memory.limits is None or not memory.limits.holds(limits):
-        memory.limits = limits
-    return _Scene(view, memory.limits, run, overlays)
+def _scene(content: ChartContent, width: int, rows: int, ranges: Ranges) -> _Scene:
+    low, high = content.bounds
+    view = ChartView(low, high, content.unit, width, content.smoothing, content.log)
+    run = visible(content.trace, view)
+    overlays = tuple(visible(trace, view) for trace in content.overlays)
+    limits = y_limits((run, *overlays), rows, content.log)
+    if ranges.limits is None or not ranges.limits.holds(limits):
+        ranges.limits = limits
+    return _Scene(view, ranges.limits, run, overlays)
 
 
-def _curves(picture: Picture, scene: _Scene, rows: int) -> list[Curve]:
-    marker = picture.marker_for(scene.view.width * rows)
-    run, smoothed = scene.run, picture.smoothing > 0
+def _curves(content: ChartContent, scene: _Scene, rows: int) -> list[Curve]:
+    marker = content.marker_for(scene.view.width * rows)
+    run, smoothed = scene.run, content.smoothing > 0
     curves = [Curve(run.raw, RAW if smoothed else TRAIN, marker)]
     for index, overlay in enumerate(scene.overlays):
         style = index % len(OVERLAY_MARKERS)
@@ -139,17 +139,17 @@ def _curves(picture: Picture, scene: _Scene, rows: int) -> list[Curve]:
 # --- marks inside the plot -----------------------------------------------------------------------------------------
 
 
-def _marks(canvas: Canvas, picture: Picture, scene: _Scene, memory: Memory) -> None:
-    cell = _cell_of(picture.trace, scene.view)
-    if picture.cursor is not None and (column := cell(picture.cursor)) is not None:
+def _marks(canvas: Canvas, content: ChartContent, scene: _Scene, ranges: Ranges) -> None:
+    cell = _cell_of(content.trace, scene.view)
+    if content.cursor is not None and (column := cell(content.cursor)) is not None:
         for row in range(canvas.height):
             canvas.put(column, row, "│", CURSOR, over=False)
-    _bad_mark(canvas, picture.trace, scene, cell)
-    _suggestion_mark(canvas, picture.trace.sweep, cell)
-    _legend(canvas, picture, memory)
+    _bad_mark(canvas, content.trace, scene, cell)
+    _suggestion_mark(canvas, content.trace.sweep, cell)
+    _legend(canvas, content, ranges)
 
 
-def _cell_of(trace: Trace, view: View) -> Callable[[float], int | None]:
+def _cell_of(trace: Trace, view: ChartView) -> Callable[[float], int | None]:
     def cell(step: float) -> int | None:
         x = view.cell(trace.from_step(step, view.unit))
         return min(view.width - 1, int(x)) if 0 <= x <= view.width else None
@@ -186,18 +186,18 @@ def _suggestion_mark(canvas: Canvas, sweep: Sweep | None, cell: Callable[[float]
     canvas.put(column + 2 if fits else max(0, column - 1 - len(note)), canvas.height - 1, note, CURSOR)
 
 
-def _legend(canvas: Canvas, picture: Picture, memory: Memory) -> None:
+def _legend(canvas: Canvas, content: ChartContent, ranges: Ranges) -> None:
     """Markers, names and last values in fixed widths, at the top right, or at the left if only that side is free."""
-    lines = legend(picture.trace, picture.overlays)[: canvas.height // 2]
+    lines = legend(content.trace, content.overlays)[: canvas.height // 2]
     width = max(len(text) for _, _, text in lines) + 4
     if width > canvas.width // 2:
         return
     places = {False: canvas.width - width, True: 0}
     hidden = {left: _inked(canvas, start, width, len(lines)) for left, start in places.items()}
-    if hidden[memory.legend_at_left] and not hidden[not memory.legend_at_left]:
-        memory.legend_at_left = not memory.legend_at_left
-    start = places[memory.legend_at_left]
-    blocks = picture.marker_for(canvas.width * canvas.height) == BLOCKS
+    if hidden[ranges.legend_at_left] and not hidden[not ranges.legend_at_left]:
+        ranges.legend_at_left = not ranges.legend_at_left
+    start = places[ranges.legend_at_left]
+    blocks = content.marker_for(canvas.width * canvas.height) == BLOCKS
     for row, (marker, role, text) in enumerate(lines):
         sample = "▄▄" if role == TRAIN and blocks else marker
         canvas.put(start, row, f" {sample} {text.ljust(width - 4)}", LEGEND)
@@ -238,7 +238,7 @@ def _y_axis(canvas: Canvas, limits: Limits, gutter: int, rows: int) -> None:
             canvas.put(0, tick, f"{label.rjust(gutter - 2)} ┤", AXIS)
 
 
-def _x_axis(canvas: Canvas, view: View, gutter: int, row: int) -> None:
+def _x_axis(canvas: Canvas, view: ChartView, gutter: int, row: int) -> None:
     placed = []
     canvas.put(gutter - 1, row, "└" + "─" * view.width, AXIS)
     for x, label in axes.x_ticks(view.low, view.high, view.width, view.unit):
@@ -251,15 +251,15 @@ def _x_axis(canvas: Canvas, view: View, gutter: int, row: int) -> None:
     canvas.put(0, row + 1, name.rjust(room), AXIS, over=False)
 
 
-def settings(picture: Picture) -> str:
+def settings(content: ChartContent) -> str:
     """The settings of the chart: `every step · log off · smooth 0.6 · whole run`."""
-    width = picture.trace.losses.width
+    width = content.trace.losses.width
     return " · ".join(
         (
             "every step" if width == 1 else f"buckets of {width:,} steps",
-            f"log {'on' if picture.log else 'off'}",
-            f"smooth {picture.smoothing:g}" if picture.smoothing else "smooth off",
-            picture.span,
+            f"log {'on' if content.log else 'off'}",
+            f"smooth {content.smoothing:g}" if content.smoothing else "smooth off",
+            content.range_text,
         )
     )
 

@@ -20,8 +20,8 @@ from epochtop.engine.protocol.events import Event, Failed, Finished, Started
 from epochtop.tui.cells.rows import cut
 from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.chart import frame
-from epochtop.tui.chart.curves import Trace, Unit, View
-from epochtop.tui.chart.x_range import TAIL, Span, scaled, tail_ends, whole_end, whole_start, within
+from epochtop.tui.chart.curves import ChartView, Trace, Unit
+from epochtop.tui.chart.x_range import RANGE_TEXTS, RangeMode, scaled, tail_ends, whole_end, whole_start, within
 
 SMOOTHING = (0.0, 0.6, 0.9, 0.97)
 UNITS: tuple[Unit, ...] = ("step", "epoch", "seconds")
@@ -72,8 +72,8 @@ class LossChart(CellWidget, can_focus=True):
         _key("c", "toggle_cursor", "cursor", "Read single steps with the arrow keys", "cursor"),
         _key("left", "move(-1)", "left", "Move the cursor, or pan", "left", show=False),
         _key("right", "move(1)", "right", "Move the cursor, or pan", "right", show=False),
-        _key("shift+left", "move(-10)", "far left", "Move the cursor by ten", "far_left", show=False),
-        _key("shift+right", "move(10)", "far right", "Move the cursor by ten", "far_right", show=False),
+        _key("shift+left", "move(-10)", "far left", "Move the cursor by ten cells", "far_left", show=False),
+        _key("shift+right", "move(10)", "far right", "Move the cursor by ten cells", "far_right", show=False),
         _key("comma", "pan(-1)", "pan left", "Show earlier steps", "pan_left", show=False),
         _key("full_stop", "pan(1)", "pan right", "Show later steps", "pan_right", show=False),
     ]
@@ -81,7 +81,7 @@ class LossChart(CellWidget, can_focus=True):
     log_scale: reactive[bool] = reactive(False, repaint=False)
     smoothing: reactive[float] = reactive(0.0, repaint=False)
     unit: reactive[Unit] = reactive[Unit]("step", repaint=False)
-    span: reactive[Span] = reactive[Span]("whole run", repaint=False)
+    range_mode: reactive[RangeMode] = reactive[RangeMode]("whole", repaint=False)
     cursor: reactive[int | None] = reactive[int | None](None, repaint=False)
     """The step at the cursor; None if the cursor is off."""
     empty_text: reactive[str] = reactive("", repaint=False)
@@ -101,7 +101,7 @@ class LossChart(CellWidget, can_focus=True):
         self._footer = ""
         self._zoom = (0.0, 1.0)
         self._stale = True
-        self._memory = frame.Memory()
+        self._ranges = frame.Ranges()
 
     # --- what the app calls ------------------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ class LossChart(CellWidget, can_focus=True):
     def _exchange(self, trace: Trace, total_steps: int | None) -> None:
         self.trace, self.total_steps, self._ended = trace, total_steps, False
         self.cursor = None
-        self.span = "whole run"
+        self.range_mode = "whole"
         if trace.sweep is not None:
             self.unit = "rate"
         elif self.unit == "rate":
@@ -159,13 +159,13 @@ class LossChart(CellWidget, can_focus=True):
         if not self._stale or not self.size:
             return 0
         self._stale = False
-        return self.paint(frame.compose(self._picture(), self._memory))
+        return self.paint(frame.compose(self._content(), self._ranges))
 
     # --- drawing -----------------------------------------------------------------------------------------------
 
-    def _picture(self) -> frame.Picture:
+    def _content(self) -> frame.ChartContent:
         width, height = self.size
-        return frame.Picture(
+        return frame.ChartContent(
             width=width,
             height=height,
             trace=self.trace,
@@ -175,13 +175,10 @@ class LossChart(CellWidget, can_focus=True):
             smoothing=self.smoothing,
             log=self.log_scale,
             cursor=self.cursor,
-            span=self._span_words(),
+            range_text=RANGE_TEXTS[self.range_mode],
             marker=self.marker,
             empty_text=self.empty_text if not self._has_run and not self.overlays else "",
         )
-
-    def _span_words(self) -> str:
-        return f"last {100 * TAIL:g} %" if self.span == "last part" else self.span
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """All available rows."""
@@ -193,7 +190,7 @@ class LossChart(CellWidget, can_focus=True):
 
     def _reset(self) -> None:
         """Draw now, with fresh ranges."""
-        self._memory = frame.Memory()
+        self._ranges = frame.Ranges()
         self._stale = True
         if self.is_mounted:
             self.redraw()
@@ -202,7 +199,7 @@ class LossChart(CellWidget, can_focus=True):
         """Draw with the new setting at once."""
         self._reset()
 
-    watch_smoothing = watch_unit = watch_span = watch_empty_text = watch_log_scale
+    watch_smoothing = watch_unit = watch_range_mode = watch_empty_text = watch_log_scale
 
     def watch_cursor(self) -> None:
         """Draw the cursor at once, with the same ranges."""
@@ -213,17 +210,17 @@ class LossChart(CellWidget, can_focus=True):
     # --- the visible range ---------------------------------------------------------------------------------------
 
     @property
-    def view(self) -> View:
+    def view(self) -> ChartView:
         """The visible part, for an export; a column per cell."""
         low, high = self.bounds()
-        width = max(2, self.size.width - self._memory.gutter)
-        return View(low, high, self.unit, width, self.smoothing, self.log_scale)
+        width = max(2, self.size.width - self._ranges.gutter)
+        return ChartView(low, high, self.unit, width, self.smoothing, self.log_scale)
 
     def bounds(self) -> tuple[float, float]:
         """The ends of the x axis, in its unit."""
-        if self.span == "zoomed":
+        if self.range_mode == "zoomed":
             return self._zoom
-        if self.span == "last part":
+        if self.range_mode == "tail":
             return tail_ends(self.trace, self.unit)
         return whole_start(self.trace, self.unit), self._whole()
 
@@ -242,23 +239,23 @@ class LossChart(CellWidget, can_focus=True):
         """Show this range, limited to the run. A range of the run's length shows the whole run again."""
         whole = self._whole()
         self._zoom = within(low, high, self.trace, self.unit, whole)
-        old_span = self.span
+        old_mode = self.range_mode
         length = whole - whole_start(self.trace, self.unit)
-        self.span = "whole run" if self._zoom[1] - self._zoom[0] >= length * (1 - 1e-9) else "zoomed"
-        if old_span == self.span == "zoomed":
+        self.range_mode = "whole" if self._zoom[1] - self._zoom[0] >= length * (1 - 1e-9) else "zoomed"
+        if old_mode == self.range_mode == "zoomed":
             self._reset()
 
     def action_pan(self, direction: int) -> None:
         """Move the visible range by a quarter of itself."""
         low, high = self.bounds()
-        if self.span == "whole run":
+        if self.range_mode == "whole":
             return
         shift = (high - low) / 4 * direction
         self._set_range(low + shift, high + shift)
 
     def action_toggle_whole(self) -> None:
         """The whole run, or its last part."""
-        self.span = "last part" if self.span == "whole run" else "whole run"
+        self.range_mode = "tail" if self.range_mode == "whole" else "whole"
 
     # --- settings --------------------------------------------------------------------------------------------------
 
@@ -276,8 +273,8 @@ class LossChart(CellWidget, can_focus=True):
         units = UNITS_OF_A_SWEEP if self.trace.sweep else UNITS
         unit = units[(units.index(self.unit) + 1) % len(units)]
         self._zoom = (self.trace.from_step(low, unit), self.trace.from_step(high, unit))
-        if self.span == "zoomed" and self._zoom[1] <= self._zoom[0]:
-            self.span = "whole run"
+        if self.range_mode == "zoomed" and self._zoom[1] <= self._zoom[0]:
+            self.range_mode = "whole"
         self.unit = unit
 
     # --- the cursor ------------------------------------------------------------------------------------------------
@@ -300,7 +297,7 @@ class LossChart(CellWidget, can_focus=True):
             return
         low, high = self.bounds()
         old = self.cursor
-        width = max(1, self.size.width - self._memory.gutter)
+        width = max(1, self.size.width - self._ranges.gutter)
         here = self.trace.from_step(old, self.unit)
         self._place(here + (high - low) * cells / width)
         if self.cursor == old:
@@ -310,7 +307,7 @@ class LossChart(CellWidget, can_focus=True):
 
     def _follow_cursor(self) -> None:
         low, high = self.bounds()
-        if self.cursor is None or self.span != "zoomed":
+        if self.cursor is None or self.range_mode != "zoomed":
             return
         x = self.trace.from_step(self.cursor, self.unit)
         if not low <= x <= high:
@@ -337,8 +334,8 @@ class LossChart(CellWidget, can_focus=True):
 
     def _x_at(self, event: events.MouseEvent) -> float | None:
         offset = event.get_content_offset(self)
-        width = self.size.width - self._memory.gutter
-        if offset is None or offset.x < self._memory.gutter or width < 1:
+        width = self.size.width - self._ranges.gutter
+        if offset is None or offset.x < self._ranges.gutter or width < 1:
             return None
         low, high = self.bounds()
-        return low + (high - low) * (offset.x - self._memory.gutter + 0.5) / width
+        return low + (high - low) * (offset.x - self._ranges.gutter + 0.5) / width

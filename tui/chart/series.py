@@ -247,7 +247,7 @@ class LossSeries:
         )
 
 
-class Point(NamedTuple):
+class EvalPoint(NamedTuple):
     """A test loss of the weights before `step`; None if it is not finite."""
 
     step: int
@@ -260,17 +260,17 @@ class PointSeries:
 
     def __init__(self, capacity: int = POINTS) -> None:
         self._capacity = max(2, capacity)
-        self._points: list[Point] = []
+        self._points: list[EvalPoint] = []
         self._stride, self._seen = 1, 0
-        self.last: Point | None = None
-        self.best: Point | None = None
+        self.last: EvalPoint | None = None
+        self.best: EvalPoint | None = None
         """The lowest finite loss."""
 
     def add(self, step: int, loss: float | None, metric: float | None = None) -> None:
         """Add a point. It is ignored unless its step is after the last one."""
         if self.last is not None and step <= self.last.step:
             return
-        point = Point(step, loss if loss is not None and isfinite(loss) else None, metric)
+        point = EvalPoint(step, loss if loss is not None and isfinite(loss) else None, metric)
         self.last = point
         if point.loss is not None and (self.best is None or self.best.loss is None or point.loss < self.best.loss):
             self.best = point
@@ -284,7 +284,7 @@ class PointSeries:
     def __len__(self) -> int:
         return len(self._points)
 
-    def between(self, start: float, stop: float) -> list[Point]:
+    def between(self, start: float, stop: float) -> list[EvalPoint]:
         """Stored points with `start` ≤ step ≤ `stop` and a finite loss, in order."""
         step = attrgetter("step")
         low, high = bisect_left(self._points, start, key=step), bisect_right(self._points, stop, key=step)
@@ -294,7 +294,7 @@ class PointSeries:
                 insort(points, point, key=step)
         return [point for point in points if point.loss is not None]
 
-    def at(self, step: float) -> Point | None:
+    def at(self, step: float) -> EvalPoint | None:
         """The last stored point at or before `step`."""
         index = bisect_right(self._points, step, key=attrgetter("step"))
         return self._points[index - 1] if index else None

@@ -12,11 +12,14 @@ from typing import Literal
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.curves import Trace, Unit
 
-Span = Literal["whole run", "last part", "zoomed"]
+RangeMode = Literal["whole", "tail", "zoomed"]
+"""The whole run, its last part, or a range that the user chose."""
 Ends = tuple[float, float]
 
 TAIL = 0.1
 """Fraction of the run in its last part."""
+RANGE_TEXTS: dict[RangeMode, str] = {"whole": "whole run", "tail": f"last {100 * TAIL:g} %", "zoomed": "zoomed"}
+"""Names of the modes for people."""
 SHORTEST = 8
 """Steps in the narrowest range."""
 

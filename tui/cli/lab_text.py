@@ -1,4 +1,4 @@
-"""An experiment's result on the command line: pictures, the figures behind them, and last what follows from them."""
+"""The result of an experiment on the command line: pictures, the figures behind them, and the verdict last."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from epochtop.tui.lab import result_rows
 from epochtop.tui.state.experiment import ExperimentState
 
 PLOT_ROWS = (16, 22)
-"""Of a plot: at least, at most; between them half of the terminal."""
+"""Fewest and most rows of a plot; between them, it takes half of the terminal."""
 WIDEST = 120
-"""Cells beyond which sentences are not easier to read."""
+"""Widest lines in cells: wider sentences are harder to read."""
 
 
 def report(state: ExperimentState, color: bool) -> list[str]:
-    """Everything there is to say at its end, as wide as the terminal; 80 cells where there is none."""
+    """The report of a finished experiment, as wide as the terminal, or 80 cells without one."""
     width, lines = room()
     return painted(rows(state, width, lines), color)
 
 
 def room() -> tuple[int, int]:
-    """Cells for a sentence and lines of the terminal; as of 80 × 24 where there is none."""
+    """Width for sentences in cells and height in lines; 80 × 24 without a terminal."""
     size = shutil.get_terminal_size((80, 24))
     return min(WIDEST, size.columns), size.lines
 
 
 def painted(rows: Iterable[Row], color: bool) -> list[str]:
-    """Rows as lines, in color where that is wanted."""
+    """Rows as lines, in color if `color` is set and NO_COLOR is not."""
     paint = colored if color and not os.environ.get("NO_COLOR") else plain
-    return [paint(found) for found in rows]
+    return [paint(one) for one in rows]
 
 
 def rows(state: ExperimentState, width: int, lines: int) -> list[Row]:
@@ -49,4 +49,4 @@ def rows(state: ExperimentState, width: int, lines: int) -> list[Row]:
             *result_rows.circumstances(state, width),
         ],
     ]
-    return [found for block in blocks if block for found in (EMPTY, *block)]
+    return [line for block in blocks if block for line in (EMPTY, *block)]

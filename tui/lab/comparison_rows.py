@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from epochtop.engine.lab.comparison import Comparison, Condition, Held, Point, Result, compare
+from epochtop.engine.lab.comparison import Comparison, Condition, PictureComparison, Point, Result, compare
 from epochtop.engine.lab.experiment import Picture
-from epochtop.engine.lab.experiment import Row as Measured
+from epochtop.engine.lab.measurements import Row as Measured
 from epochtop.engine.lab.statistics import Figure, of_picture
 from epochtop.engine.protocol.experiments import Cell
 from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_quantity, plural
@@ -132,12 +132,12 @@ def tables(comparison: Comparison, width: int) -> list[Row]:
     return rows
 
 
-def _about(one: Held) -> str:
+def _about(one: PictureComparison) -> str:
     labels = [point.labels for point in one.points]
     return " · ".join(filter(None, (one.picture.title, label(labels[0], constant(one.picture, labels)))))
 
 
-def table(one: Held, width: int) -> list[Row]:
+def table(one: PictureComparison, width: int) -> list[Row]:
     """One line per point: before, after, the ratio with its spread, and the outcome."""
     picture = one.picture
     same = constant(picture, [point.labels for point in one.points])
@@ -163,7 +163,7 @@ WORD, SPREAD = 5, 6
 """Columns of the outcome and of the spread."""
 
 
-def _line(one: Held, point: Point, names: Sequence[str]) -> list[str]:
+def _line(one: PictureComparison, point: Point, names: Sequence[str]) -> list[str]:
     picture, ratio = one.picture, point.ratio
     return [
         label(point.labels, names),
@@ -175,7 +175,7 @@ def _line(one: Held, point: Point, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _role(one: Held, point: Point) -> int:
+def _role(one: PictureComparison, point: Point) -> int:
     if point.outcome not in DIFFER:
         return TEXT if point.outcome == "same" else QUIET
     return {"slower": BAD, "faster": GOOD}.get(one.word(point.outcome), STRONG)
@@ -204,7 +204,7 @@ def _curve(picture: Picture, labels: Measured) -> tuple[Cell, ...]:
     return tuple(labels.get(name) for name in picture.series)
 
 
-def _most(one: Held, curves: list[tuple[Cell, ...]]) -> list[tuple[Cell, ...]]:
+def _most(one: PictureComparison, curves: list[tuple[Cell, ...]]) -> list[tuple[Cell, ...]]:
     """As many curves as have distinct styles: those with the most differences, or the first ones if there are none."""
     differ = dict.fromkeys(curves, 0)
     for point in one.points:
@@ -288,6 +288,6 @@ def _result_object(one: Result) -> dict[str, Any]:
     }
 
 
-def _point(one: Held, point: Point) -> dict[str, Any]:
+def _point(one: PictureComparison, point: Point) -> dict[str, Any]:
     figures: dict[str, Figure | None] = {"before": point.before, "after": point.after, "ratio": point.ratio}
     return {"labels": point.labels, **figures, "outcome": one.word(point.outcome)}

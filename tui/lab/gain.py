@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from epochtop.engine.lab.experiment import Row
 from epochtop.engine.lab.gain import gained as gain_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import Figure, figure, select, value_of
 from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.engine.protocol.spec import RunSpec

@@ -1,4 +1,7 @@
-"""All that there is to say of one experiment as rows of characters: pictures, figures, verdict. For app and command line."""
+"""The result of one experiment as rows of characters, for the app and the command line: verdict, pictures, figures.
+
+Never imports a widget.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,21 @@ from epochtop.tui.lab.pictures.picture import figures, picture_rows
 from epochtop.tui.state.experiment import ExperimentState
 
 BAR = 20
-"""Cells of the bar of what is measured."""
+"""Cells of the progress bar."""
 PLOT_ROWS = (15, 26)
-"""Of a plot with its title and legend on a page: at least, at most."""
-TRY = ": key x trains the job with it, and tells what it really gains"
+"""Fewest and most rows of a plot on a page, with its title and legend."""
+TRY = ": press x to train the job with it and measure the gain"
 REST_ROWS = 4
-"""That a plot leaves for what follows from it."""
+"""Rows that a plot leaves for the text below it."""
 
 
 def known(state: ExperimentState) -> Experiment | None:
-    """The experiment; None for one of another version, whose rows and verdict can still be read."""
+    """The experiment; None if it is from another version, whose rows and verdict can still be read."""
     return find(state.asked.name) if state.asked.name in NAMES else None
 
 
 def pictures(state: ExperimentState, width: int, height: int) -> list[Row]:
-    """Every picture that the experiment has, plots `height` rows high; computed lines are in the first."""
+    """The pictures of the experiment, with plots of `height` rows; computed lines are in the first."""
     experiment = known(state)
     rows: list[Row] = []
     for place, picture in enumerate(experiment.pictures if experiment else ()):
@@ -38,57 +41,57 @@ def pictures(state: ExperimentState, width: int, height: int) -> list[Row]:
 
 
 def medians(state: ExperimentState, width: int) -> list[Row]:
-    """The figures behind the plots."""
+    """The figures behind the plots, as tables."""
     experiment = known(state)
     rows: list[Row] = []
     for picture in experiment.pictures if experiment else ():
-        found = figures(picture, state.rows, width)
-        if found:
-            rows += [EMPTY, row((f"Figures: {picture.title[:1].lower()}{picture.title[1:]}"[:width], QUIET)), *found]
+        lines = figures(picture, state.rows, width)
+        if lines:
+            rows += [EMPTY, row((f"Figures: {picture.title[:1].lower()}{picture.title[1:]}"[:width], QUIET)), *lines]
     return rows[1:]
 
 
 def finding(state: ExperimentState, width: int) -> list[Row]:
-    """The answer, or why there is none."""
+    """The line `Verdict`, or the reason why there is none."""
     if state.concluded is not None:
-        return labelled("Finding", [state.concluded.verdict.finding], width, STRONG)
+        return labelled("Verdict", [state.concluded.verdict.finding], width, STRONG)
     if state.failure:
         lines = [line for line in state.failure.splitlines() if line.strip()]
         return [
-            found
+            line_row
             for place, line in enumerate(lines)
-            for found in labelled("" if place else "Failed", [line], width, BAD)
+            for line_row in labelled("" if place else "Failed", [line], width, BAD)
         ]
     return []
 
 
 def reasons(state: ExperimentState, width: int, hint: str = "") -> list[Row]:
-    """Evidence, next step, setting and a hint about it, uncertainty, what was not seen."""
+    """The lines `Why` and `Next`, the setting to try with a hint about it, the uncertainty, and what was not seen."""
     if state.concluded is None:
         return labelled("Not seen", state.prepared.cannot_see if state.prepared else (), width)
-    said = state.concluded.verdict
+    verdict = state.concluded.verdict
     return [
-        *labelled("Evidence", said.evidence, width),
-        *labelled("Next", [said.next_step], width),
-        *labelled("Setting", [setting(said) + hint] if said.setting else [], width, GOOD),
-        *labelled("Uncertain", [said.uncertainty], width),
+        *labelled("Why", verdict.evidence, width),
+        *labelled("Next", [verdict.next_step], width),
+        *labelled("Setting", [setting(verdict) + hint] if verdict.setting else [], width, GOOD),
+        *labelled("Uncertain", [verdict.uncertainty], width),
         *labelled("Not seen", state.concluded.cannot_see, width),
     ]
 
 
 def setting(verdict: Verdict) -> str:
-    """Fields that would help, as one types them: `executor=graph`."""
+    """The setting to try as a user types it: `executor=graph`."""
     return ", ".join(f"{name}={value}" for name, value in verdict.setting.items())
 
 
 def circumstances(state: ExperimentState, width: int) -> list[Row]:
-    """What was measured, on what, for how long."""
+    """The job, the machine, and the extent of the measurement."""
     return labelled(
-        "Measured", [" · ".join(filter(None, (_what(state), _machine(state), _extent(state))))], width, QUIET
+        "Measured", [" · ".join(filter(None, (_job(state), _machine(state), _extent(state))))], width, QUIET
     )
 
 
-def _what(state: ExperimentState) -> str:
+def _job(state: ExperimentState) -> str:
     experiment = known(state)
     own = ", ".join(f"{name}={text}" for name, text in state.asked.fields.items() if text)
     if experiment is None or experiment.job is None:
@@ -126,7 +129,7 @@ def _extent(state: ExperimentState) -> str:
 
 
 def progress(state: ExperimentState, width: int, now: float) -> list[Row]:
-    """How far it is, while it measures; `now` in Unix seconds."""
+    """The progress of a running experiment; `now` in Unix seconds."""
     if state.over:
         return []
     if state.prepared is None:
@@ -141,7 +144,7 @@ def progress(state: ExperimentState, width: int, now: float) -> list[Row]:
 
 
 def page(state: ExperimentState, width: int, height: int, now: float, gained: str = "") -> list[Row]:
-    """All of it for a space of this size: the answer first, the plot in what is left of the first `height` rows."""
+    """The page of a result: the verdict first, then the plot in the rest of the first `height` rows."""
     head = [*progress(state, width, now), *finding(state, width)]
     least, most = PLOT_ROWS
     plot = max(least, min(most, height - len(head) - REST_ROWS))
@@ -152,4 +155,4 @@ def page(state: ExperimentState, width: int, height: int, now: float, gained: st
         medians(state, width),
         circumstances(state, width),
     ]
-    return [found for block in blocks if block for found in (*block, EMPTY)][:-1]
+    return [line for block in blocks if block for line in (*block, EMPTY)][:-1]

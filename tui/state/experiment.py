@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.events import AnyEvent, Concluded, Failed, Measured, Noted, Prepared
 from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid

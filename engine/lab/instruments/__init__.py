@@ -1,1 +1,1 @@
-"""Measuring devices shared by the experiments. They import torch; nothing the screen imports may import them."""
+"""Instruments that several experiments measure with. They import torch; nothing that the screen imports may import them."""

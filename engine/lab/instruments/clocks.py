@@ -1,4 +1,4 @@
-"""Clocks of a device: what is enqueued on it is waited for before time is taken."""
+"""Clocks of a device: they wait for queued work before they read the time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def wait_for(device: torch.device) -> None:
-    """Until everything that was enqueued on `device` is done."""
+    """Wait until the queued work of `device` is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -17,14 +17,14 @@ def wait_for(device: torch.device) -> None:
 
 
 def repeated(device: torch.device, work: Callable[[], object]) -> Callable[[int], float]:
-    """For :class:`epochtop.engine.lab.instruments.sampling.Case`: `work` so many times in a row, the device waited for once at the end."""
+    """A run of `work` N times in a row, with one wait for the device at the end."""
 
     def run(times: int) -> float:
         wait_for(device)
-        begun = perf_counter()
+        start = perf_counter()
         for _ in range(times):
             work()
         wait_for(device)
-        return perf_counter() - begun
+        return perf_counter() - start
 
     return run

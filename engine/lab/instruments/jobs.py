@@ -1,6 +1,6 @@
-"""Jobs that experiments measure: the engine's own, built without a run, and the plain loop people write.
+"""Jobs that experiments measure: the engine's jobs, built without a run, and a plain tutorial loop.
 
-Each is built anew, so that what one measurement trains another does not see.
+Each job is built from scratch, so that no measurement sees the training of another.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from epochtop.engine.step.torch_rules import torch_optimizer
 
 
 def job_of(spec: RunSpec, device: str = "", workload: Workload | None = None, **changes: Any) -> Job:
-    """The job of `spec`, with `changes` to its fields, ready to take steps on `device`. Raises Invalid.
+    """The job of `spec` with `changes` to its fields, ready to run steps on `device`. Raises Invalid.
 
-    `workload` is the material of the same data, where there is one already; a task's model is always made anew.
+    `workload` is reused if it was loaded already; a custom task is always loaded again, for a new model.
     """
     spec = msgspec.structs.replace(spec, **changes, device=device or spec.device, processes=1, shard=False)
     check(spec)
@@ -33,9 +33,9 @@ def job_of(spec: RunSpec, device: str = "", workload: Workload | None = None, **
 
 
 class PlainLoop:
-    """The loop of any tutorial, over the job's model, loss and batches: what ours is compared with.
+    """The loop of any tutorial over the job's model, loss and batches, as a baseline for ours.
 
-    With torch's own optimizers, autocast and loss scale, as the job asks for them; see :func:`not_plain`.
+    It uses torch's optimizers, autocast and loss scaling as the job sets them; see :func:`not_plain`.
     """
 
     def __init__(self, job: Job) -> None:
@@ -49,7 +49,7 @@ class PlainLoop:
         self._scaler = torch.amp.GradScaler(self._kind) if job.spec.precision == "fp16" else None
 
     def step(self) -> Tensor:
-        """Take a step; its loss is still on the device."""
+        """Run a step; its loss stays on the device."""
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         if self._accumulate == 1:
@@ -85,7 +85,7 @@ class PlainLoop:
 
 
 def torch_optimizers(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> list[torch.optim.Optimizer]:
-    """What `spec` asks for of :mod:`torch.optim`, with the engine's options: one, or Muon and what takes the rest."""
+    """The optimizers of :mod:`torch.optim` for `spec`, with the engine's options: one, or Muon with AdamW for the rest."""
     rate, decay = spec.learning_rate, spec.weight_decay
     if spec.optimizer == "rmsprop":
         return [torch.optim.RMSprop(parameters, rate, weight_decay=decay, momentum=spec.momentum)]
@@ -94,11 +94,11 @@ def torch_optimizers(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> list[
         others = [weight for weight in parameters if weight.ndim != 2]
         muon = partial(torch.optim.Muon, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
         adamw = partial(torch.optim.AdamW, lr=rate, weight_decay=decay)
-        return [make(mine) for make, mine in ((muon, matrices), (adamw, others)) if mine]
+        return [make(weights) for make, weights in ((muon, matrices), (adamw, others)) if weights]
     # fused, a scaled step is skipped without a read
     return [torch_optimizer(spec, fused=True if spec.precision == "fp16" else None)(parameters)]
 
 
 def not_plain(spec: RunSpec) -> list[str]:
-    """What a job of `spec` has and its plain loop does not, a sentence each."""
-    return ["the moving average of the weights (ema), which the plain loop does not keep"] if spec.ema else []
+    """Features of a job of `spec` that the plain loop lacks, one sentence each."""
+    return ["the moving average of the weights (ema): the plain loop has none"] if spec.ema else []

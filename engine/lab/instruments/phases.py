@@ -1,8 +1,8 @@
-"""What a step is made of, measured: its phases by the clock, its operators by doing them again without the rest.
+"""The parts of a step, measured: its phases by the clock, its operators by replaying them alone.
 
-Operators are replayed in their order, below autograd, with the tensors of a real step, and a second time with tensors of
-one element: the second is what launching them takes, the difference what they compute. What is left of the step is
-Python, autograd and the wrapping around the operators.
+Operators are replayed in order, below autograd: once with the tensors of a real step, and once with tensors of one
+element. The second time is the cost of launching them; the difference is the cost of computing. The rest of the step is
+Python, autograd and the code around the operators.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from epochtop.engine.step.window import LossWindow
 # --- phases ------------------------------------------------------------------------------------------------------
 
 
-class Marks:
-    """Seconds spent in each phase of the steps taken: `input`, `work` and `read`. The clock's own cost is left out."""
+class PhaseClock:
+    """Seconds of the steps in each phase: `input`, `work` and `read`. The cost of the clock itself is subtracted."""
 
     def __init__(self) -> None:
         self.phase = "work"
@@ -42,7 +42,7 @@ class Marks:
         self._since = perf_counter()
 
     def to(self, phase: str) -> None:
-        """What follows is in `phase`."""
+        """Start `phase`."""
         now = perf_counter()
         self._seconds[self.phase] += now - self._since
         self._times[self.phase] += 1
@@ -51,40 +51,40 @@ class Marks:
             self.on_phase(phase)
 
     def _calibrated(self, times: int = 2000, tries: int = 5) -> float:
-        """Seconds that one mark takes."""
-        took = []
+        """Seconds of one change of phase."""
+        costs_s = []
         for _ in range(tries):
-            begun = perf_counter()
+            start = perf_counter()
             for _ in range(times):
                 self.to("work")
-            took.append((perf_counter() - begun) / times)
-        return min(took)
+            costs_s.append((perf_counter() - start) / times)
+        return min(costs_s)
 
-    def measured(self, take: Callable[[], object]) -> dict[str, float]:
-        """Seconds in each phase while `take` runs."""
+    def measure(self, work: Callable[[], object]) -> dict[str, float]:
+        """Seconds in each phase while `work` runs."""
         self._clear()
-        take()
+        work()
         self.to(self.phase)
-        return {name: max(0.0, took - self._times[name] * self._cost_s) for name, took in self._seconds.items()}
+        return {name: max(0.0, total - self._times[name] * self._cost_s) for name, total in self._seconds.items()}
 
 
-class Watched(Batches):
-    """Batches whose time is told apart from the rest."""
+class TimedBatches(Batches):
+    """Batches that are a phase of their own."""
 
-    def __init__(self, batches: Batches, marks: Marks) -> None:
-        self._batches, self._marks = batches, marks
+    def __init__(self, batches: Batches, clock: PhaseClock) -> None:
+        self._batches, self._clock = batches, clock
         self.per_epoch, self.position = batches.per_epoch, batches.position
 
     def __call__(self) -> tuple[Any, Any]:
-        self._marks.to("input")
+        self._clock.to("input")
         batch = self._batches()
-        self._marks.to("work")
+        self._clock.to("work")
         return batch
 
     def next_batches(self, count: int) -> list[Batch]:
-        self._marks.to("input")
+        self._clock.to("input")
         batches = self._batches.next_batches(count)
-        self._marks.to("work")
+        self._clock.to("work")
         return batches
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -95,26 +95,26 @@ class Watched(Batches):
 
 
 class Steps:
-    """Steps of a job as a run takes them: every loss kept in a window, which is read once a refresh."""
+    """Steps of a job as in a run: a window records every loss and is read once per refresh."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.marks = job, Marks()
+        self.job, self.clock = job, PhaseClock()
         self._window = LossWindow(job.device)
         self._refresh_s = job.spec.refresh_ms / 1000
         self._due = perf_counter() + self._refresh_s
-        self._watched = make_step(replace(job.parts, batches=Watched(job.batches, self.marks)))
+        self._timed_step = make_step(replace(job.parts, batches=TimedBatches(job.batches, self.clock)))
 
-    def plain(self, times: int) -> None:
-        """Without any instrument."""
+    def run(self, times: int) -> None:
+        """Run steps without any instrument."""
         step, record = self.job.step, self._window.record
         for _ in range(times):
             record(step())
             if perf_counter() >= self._due:
                 self._turn()
 
-    def watched(self, times: int) -> None:
-        """The same with the marks set."""
-        step, record, to = self._watched, self._window.record, self.marks.to
+    def run_timed(self, times: int) -> None:
+        """Run steps with the clock of phases."""
+        step, record, to = self._timed_step, self._window.record, self.clock.to
         for _ in range(times):
             loss = step()
             to("read")
@@ -125,37 +125,37 @@ class Steps:
 
     @property
     def step(self) -> Step:
-        """One step with the marks set, its loss not recorded."""
-        return self._watched
+        """One step with the clock of phases; its loss is not recorded."""
+        return self._timed_step
 
     def _turn(self) -> None:
         self._window.turn(0.0)
         self._due = perf_counter() + self._refresh_s
 
-    def seconds(self, times: int, take: Callable[[int], object] | None = None) -> float:
-        """Of so many plain steps, or of `take`, the device waited for."""
+    def seconds(self, times: int) -> float:
+        """Seconds of `times` steps without any instrument, device included."""
         wait_for(self.job.device)
-        begun = perf_counter()
-        (take or self.plain)(times)
+        start = perf_counter()
+        self.run(times)
         wait_for(self.job.device)
-        return perf_counter() - begun
+        return perf_counter() - start
 
 
 # --- operators ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Call:
-    """One operator of a step with tensors to call it again."""
+class OperatorCall:
+    """One operator of a step, with tensors to call it again."""
 
     operator: Any
     arguments: tuple[Any, ...]
     named: dict[str, Any]
     changes: bool
-    """Whether it changes some of its tensors in place; these are copies."""
+    """Whether it changes some of its tensors in place; its tensors are copies then."""
 
-    def copied(self) -> Call:
-        """With copies of what it changes."""
+    def copied(self) -> OperatorCall:
+        """The call with copies of the tensors that it changes."""
         if not self.changes:
             return self
         arguments, named = mapped((self.arguments, self.named), torch.clone)
@@ -174,33 +174,33 @@ def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
 
 
 class Operators(TorchDispatchMode):
-    """Writes down the operators of the phase `work`, one set of tensors for those that are called alike."""
+    """Records the operators of the phase `work`; calls with tensors of the same shapes share one set of tensors."""
 
-    def __init__(self, marks: Marks, reads: Reads) -> None:
+    def __init__(self, clock: PhaseClock, reads: Reads) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._marks, self._reads = marks, reads
-        self._kinds: dict[Any, Call] = {}
-        self.calls: list[Call] = []
-        self.reading: list[Call] = []
-        """Those that read a value."""
+        self._clock, self._reads = clock, reads
+        self._kinds: dict[Any, OperatorCall] = {}
+        self.calls: list[OperatorCall] = []
+        self.reading: list[OperatorCall] = []
+        """Calls that read a value."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """As of :class:`epochtop.engine.execution.c.tape.record`: else the first operator imports torch's compilers."""
+        """As in :class:`epochtop.engine.execution.c.tape.record`: otherwise the first operator imports torch's compilers."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self._marks.phase == "work":
+        if self._clock.phase == "work":
             call = self._call(func, args, kwargs)
             (self.reading if self._reads.operator(func, args) else self.calls).append(call)
         return func(*args, **kwargs)
 
-    def _call(self, func: Any, args: Any, kwargs: Any) -> Call:
+    def _call(self, func: Any, args: Any, kwargs: Any) -> OperatorCall:
         kind = (func, repr(mapped((args, kwargs), _shape)))
         if kind not in self._kinds:
             arguments, named = mapped((tuple(args), dict(kwargs)), torch.Tensor.detach)
-            self._kinds[kind] = Call(func, arguments, named, func._schema.is_mutable).copied()
+            self._kinds[kind] = OperatorCall(func, arguments, named, func._schema.is_mutable).copied()
         return self._kinds[kind]
 
 
@@ -208,31 +208,31 @@ def _shape(tensor: Tensor) -> Any:
     return tuple(tensor.shape), tensor.stride(), tensor.dtype
 
 
-def operators(steps: Steps, reads: Reads) -> Operators:
-    """Those of one step, which is taken for real."""
-    recorder = Operators(steps.marks, reads)
-    steps.marks.phase = "work"
+def record_operators(steps: Steps, reads: Reads) -> Operators:
+    """The operators of one real step."""
+    recorder = Operators(steps.clock, reads)
+    steps.clock.phase = "work"
     with reads, recorder:
         steps.step()
     return recorder
 
 
-def replayed(calls: list[Call], device: torch.device) -> Callable[[int], float]:
-    """Seconds of calling all of them so many times, in order, below autograd."""
+def replayed(calls: list[OperatorCall], device: torch.device) -> Callable[[int], float]:
+    """A run that calls all of them N times, in order, below autograd."""
 
     def run(times: int) -> float:
         copies = {id(call): call.copied() for call in calls}
         todo = [(call.operator, call.arguments, call.named) for call in (copies[id(call)] for call in calls)]
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
-            for operator, arguments, named in todo * (times if times > 1 else 0):  # not slow for what was done before
+            for operator, arguments, named in todo * (times if times > 1 else 0):  # a warm-up
                 operator(*arguments, **named)
             wait_for(device)
-            begun = perf_counter()
+            start = perf_counter()
             for _ in range(times):
                 for operator, arguments, named in todo:
                     operator(*arguments, **named)
             wait_for(device)
-            return perf_counter() - begun
+            return perf_counter() - start
 
     return run
 
@@ -245,19 +245,19 @@ CHECKED = re.compile(
     r"|nll_loss_(forward|backward)|(mse|huber|smooth_l1)_loss(_backward)?|binary_cross_entropy_with_logits"
     r"|(threshold|tanh|sigmoid|gelu|silu)_backward|native_(layer_norm|batch_norm|dropout)(_backward)?|bernoulli_"
 )
-"""Operators, beside those on each element alone, that refuse tensors which do not fit together."""
+"""Operators, besides the pointwise ones, that reject tensors with mismatched shapes."""
 SIZES = ("size", "normalized_shape")
 
 
-def emptied(calls: list[Call], device: torch.device) -> list[Call]:
-    """The same operators on one element each, where they take one; views as they are; else a product of two numbers."""
-    kinds = {id(call): call for call in calls}
+def on_one_element(calls: list[OperatorCall], device: torch.device) -> list[OperatorCall]:
+    """The same operators on one element each if possible, else a product of two numbers; views stay as they are."""
+    distinct = {id(call): call for call in calls}
     with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
-        small = {key: _emptied(call, device) for key, call in kinds.items()}
+        small = {key: _on_one_element(call, device) for key, call in distinct.items()}
     return [small[id(call)] for call in calls]
 
 
-def _emptied(call: Call, device: torch.device) -> Call:
+def _on_one_element(call: OperatorCall, device: torch.device) -> OperatorCall:
     operator = call.operator
     if getattr(operator, "is_view", False) or not any(
         tensor.numel() > 1 for tensor in _all((call.arguments, call.named))
@@ -273,14 +273,14 @@ def _emptied(call: Call, device: torch.device) -> Call:
         else:
             return small
     one = torch.ones(1, device=device)
-    return Call(torch.ops.aten.mul.Tensor, (one, one), {}, changes=False)
+    return OperatorCall(torch.ops.aten.mul.Tensor, (one, one), {}, changes=False)
 
 
 def _name(operator: Any) -> str:
     return str(operator).removeprefix("aten.").partition(".")[0]
 
 
-def _sized(call: Call) -> tuple[Any, ...]:
+def _sized(call: OperatorCall) -> tuple[Any, ...]:
     names = [argument.name for argument in call.operator._schema.arguments]
     return tuple(
         [1] * len(value) if name in SIZES and isinstance(value, list | tuple) else mapped(value, _one)
@@ -289,7 +289,7 @@ def _sized(call: Call) -> tuple[Any, ...]:
 
 
 def _one(tensor: Tensor) -> Tensor:
-    """One element of the same kind: 1, or the number 0, which is a row or a class wherever one is meant."""
+    """One element of the same type: 1, or the integer 0, which is a valid row or class number."""
     if tensor.numel() == 0:
         return tensor
     return (torch.ones if tensor.is_floating_point() else torch.zeros)(

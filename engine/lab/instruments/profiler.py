@@ -1,4 +1,4 @@
-"""Steps of a job under torch.profiler: what their operators took, and the time in which none ran."""
+"""Steps of a job under torch.profiler: the time of their operators, and the time without any operator."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from epochtop.engine.lab.instruments.clocks import wait_for
 from epochtop.engine.lab.intervals import gaps, merged
 
 STEP = "step"
-"""What a step is called in the trace."""
+"""The name of a step in the trace."""
 BACKWARD = "autograd::engine::"
 FINEST = 1 / 200
-"""Of a step: a shorter gap is not drawn, since no terminal is wide enough."""
+"""Fraction of a step below which a gap is not drawn: no terminal is wide enough."""
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Operator:
-    """All calls of an operator, for one step."""
+    """All calls of an operator in one step."""
 
     name: str
     calls: float
     seconds: float
-    """Of its own, without those that it calls: on a GPU of its kernels, else of the host."""
+    """Self time, without the operators that it calls: of its kernels on a GPU, else of the host."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of one step, in seconds from its begin."""
+    """An interval of one step, in seconds from its start."""
 
     lane: str
     start: float
@@ -43,58 +43,58 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Traced:
-    """Some steps as the profiler saw them."""
+class StepTrace:
+    """Some steps as the profiler recorded them."""
 
     seconds: float
-    """Of a step, by the same clock that steps without a profiler are timed by."""
+    """Seconds per step, by the same clock as for steps without the profiler."""
     length_s: float
-    """Of a step in the trace."""
+    """Seconds per step in the trace."""
     operators: tuple[Operator, ...]
-    """The one that takes the most first."""
+    """The operators, the slowest first."""
     idle_s: float
-    """Of a step, in which no operator ran on the host, or no kernel on the GPU."""
+    """Seconds per step without an operator on the host, or without a kernel on the GPU."""
     spans: tuple[Span, ...]
-    """Of the step of median length."""
+    """The intervals of the step of median length."""
 
 
-def trace(job: Job, steps: int, file: Path | None = None) -> Traced:
-    """Take `steps` steps of `job` under the profiler, and write them to `file` as a Chrome trace, if there is one."""
+def trace(job: Job, steps: int, file: Path | None = None) -> StepTrace:
+    """Run `steps` steps of `job` under the profiler; write them to `file`, if given, as a Chrome trace."""
     gpu = job.device.type == "cuda"
     wait_for(job.device)
     # what torch.profiler.profile wraps; the wrapper imports torch's compilers, which takes seconds
     with profile(use_kineto=True, use_device="cuda" if gpu else None, acc_events=True) as profiler:
-        begun = perf_counter()
+        start = perf_counter()
         for _ in range(steps):
             with record_function(STEP):
                 job.step()
         wait_for(job.device)
-        seconds = (perf_counter() - begun) / steps
+        seconds = (perf_counter() - start) / steps
     events: Sequence[Any] = profiler.function_events or ()
     if file is not None:
         profiler.export_chrome_trace(str(file))
     return _read(events, steps, seconds, gpu)
 
 
-def _read(events: Sequence[Any], steps: int, seconds: float, gpu: bool) -> Traced:
+def _read(events: Sequence[Any], steps: int, seconds: float, gpu: bool) -> StepTrace:
     host = [event for event in events if event.device_type.name == "CPU"]
     begins = [_interval(event) for event in host if event.name == STEP]
     tops = [
         event for event in host if event.name != STEP and (event.cpu_parent is None or event.cpu_parent.name == STEP)
     ]
-    # a range of the user's spans the gaps between its kernels, and lies on the GPU's line too
+    # a user's range covers the gaps between its kernels, and is on the GPU's line too
     kernels = [
         _interval(event) for event in events if event.device_type.name == "CUDA" and not event.is_user_annotation
     ]
     end = max([stop for _, stop in (*begins, *kernels)])
     busy = kernels if gpu else [_interval(event) for event in tops]
     # a step lasts to the next one's begin
-    whole = [
+    bounds = [
         (first, until) for (first, _), until in zip(begins, [first for first, _ in begins[1:]] + [end], strict=True)
     ]
-    window = (whole[0][0], whole[-1][1])
-    middle = sorted(whole, key=lambda step: step[1] - step[0])[len(whole) // 2]
-    return Traced(
+    window = (bounds[0][0], bounds[-1][1])
+    middle = sorted(bounds, key=lambda step: step[1] - step[0])[len(bounds) // 2]
+    return StepTrace(
         seconds=seconds,
         length_s=(window[1] - window[0]) / steps,
         operators=_operators(host, steps, gpu),
@@ -112,36 +112,36 @@ def _operators(host: Iterable[Any], steps: int, gpu: bool) -> tuple[Operator, ..
     times: dict[str, float] = {}
     for event in host:
         if gpu and event.is_user_annotation:
-            continue  # what it took there are kernels of the operators in it, which have them already
-        took = event.self_device_time_total if gpu else event.self_cpu_time_total
-        if event.name != STEP and (took or not gpu):
+            continue  # its time there is that of kernels, which count for their operators
+        self_us = event.self_device_time_total if gpu else event.self_cpu_time_total
+        if event.name != STEP and (self_us or not gpu):
             calls[event.name] = calls.get(event.name, 0) + 1
-            times[event.name] = times.get(event.name, 0.0) + took * 1e-6
-    found = [Operator(name, calls[name] / steps, times[name] / steps) for name in calls]
-    return tuple(sorted(found, key=lambda one: -one.seconds))
+            times[event.name] = times.get(event.name, 0.0) + self_us * 1e-6
+    operators = [Operator(name, calls[name] / steps, times[name] / steps) for name in calls]
+    return tuple(sorted(operators, key=lambda operator: -operator.seconds))
 
 
 def _spans(tops: Sequence[Any], kernels: Sequence[Interval], step: Interval, gpu: bool) -> tuple[Span, ...]:
     near = (step[1] - step[0]) * FINEST
     named = [(event.name, _interval(event)) for event in tops if step[0] <= _interval(event)[0] < step[1]]
-    lanes = {lane: merged(mine, near) for lane, mine in _phases(named).items()}
-    lanes["between"] = _drawn(lanes.values(), step, near)
+    lanes = {lane: merged(intervals, near) for lane, intervals in _phases(named).items()}
+    lanes["between"] = _visible_gaps(lanes.values(), step, near)
     if gpu:
-        mine = [(max(start, step[0]), min(end, step[1])) for start, end in kernels if start < step[1] and end > step[0]]
-        lanes["kernels"] = merged(mine, near)
-        lanes["GPU idle"] = _drawn([lanes["kernels"]], step, near)
+        busy = [(max(start, step[0]), min(end, step[1])) for start, end in kernels if start < step[1] and end > step[0]]
+        lanes["kernels"] = merged(busy, near)
+        lanes["GPU idle"] = _visible_gaps([lanes["kernels"]], step, near)
     return tuple(
         Span(lane, start - step[0], end - step[0]) for lane, intervals in lanes.items() for start, end in intervals
     )
 
 
-def _drawn(lanes: Iterable[Sequence[Interval]], step: Interval, near: float) -> list[Interval]:
-    """Gaps between what is in any of these lanes, without those that are too short to be seen."""
+def _visible_gaps(lanes: Iterable[Sequence[Interval]], step: Interval, near: float) -> list[Interval]:
+    """The gaps between the intervals of these lanes, without those too short to draw."""
     return [gap for gap in gaps([interval for lane in lanes for interval in lane], step) if gap[1] - gap[0] > near]
 
 
 def _phases(named: Sequence[tuple[str, Interval]]) -> dict[str, list[Interval]]:
-    """Operators by what a step does: before the gradients, for them, and after the last of them."""
+    """Operators by phase: before the gradients, for the gradients, and after the last gradient."""
     last = max((interval[0] for name, interval in named if name.startswith(BACKWARD)), default=None)
     lanes: dict[str, list[Interval]] = {"forward": [], "backward": [], "update": []}
     for name, interval in named:

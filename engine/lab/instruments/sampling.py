@@ -1,6 +1,6 @@
-"""Repeated measurements of several cases in turn, so that a busy neighbor hits them all alike.
+"""Repeated measurements of several cases in turn, so that other load on the machine affects all of them alike.
 
-Torch-free: a case brings its own clock, which waits for its device.
+A case brings its own clock, which waits for the case's device.
 """
 
 from __future__ import annotations
@@ -9,88 +9,107 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from typing import Generic, TypeVar
 
-from epochtop.engine.lab.experiment import ExperimentContext, Row
+import torch
+
+from epochtop.engine.lab.experiment import ExperimentContext
+from epochtop.engine.lab.measurements import Measurement
+
+Recorded = TypeVar("Recorded")
+Run = Callable[[int], float]
+"""Does some work N times and returns the seconds of all N, device included."""
 
 ROUNDS = 7
-"""That a median and its quartiles should come from."""
+"""Rounds for a median with quartiles."""
 SAMPLE_S = 0.05
-"""A measurement should last so long, or a clock and a scheduler tell more than the work."""
+"""Length of a measurement; much shorter ones mostly measure the clock and the scheduler."""
 
 
-def threads_kept(measure: Callable[[ExperimentContext], Iterator[Row]]) -> Callable[[ExperimentContext], Iterator[Row]]:
-    """An experiment's `measure` that leaves the process with as many intra-op threads as it found, however it ends."""
+def restores_threads(
+    measure: Callable[[ExperimentContext], Iterator[Measurement]],
+) -> Callable[[ExperimentContext], Iterator[Measurement]]:
+    """Make an experiment's `measure` restore the process's number of intra-op threads, however it ends."""
 
     @wraps(measure)
-    def measured(bench: ExperimentContext) -> Iterator[Row]:
-        import torch
-
+    def restoring(context: ExperimentContext) -> Iterator[Measurement]:
         threads = torch.get_num_threads()
         try:
-            yield from measure(bench)
+            yield from measure(context)
         finally:
             torch.set_num_threads(threads)
 
-    return measured
+    return restoring
+
+
+def on_threads(number: int, run: Run) -> Run:
+    """`run` on `number` threads. One run creates the threads before the clock starts."""
+
+    def threaded(times: int) -> float:
+        if torch.get_num_threads() != number:
+            torch.set_num_threads(number)
+            run(1)
+        return run(times)
+
+    return threaded
 
 
 @dataclass(frozen=True)
-class Case:
-    """Something that can be done again and again."""
+class Case(Generic[Recorded]):
+    """Work that can be repeated."""
 
-    labels: Row
-    """The columns that tell its rows apart."""
-    run: Callable[[int], float]
-    """Does it so many times; returns the seconds of all of them, device included."""
+    record: Callable[..., Recorded]
+    """Makes the row of a measurement from the keywords `round`, `repeats` and `seconds` (of one repeat)."""
+    run: Run
     most: int = 1_000_000
-    """Times in one measurement."""
+    """Most repeats in one measurement."""
     least: int = 1
-    """Times in one measurement, where something happens once in so many."""
+    """Fewest repeats in one measurement, for work with a part that happens once in this many repeats."""
 
 
 def interleave(
-    bench: ExperimentContext,
-    cases: Sequence[Case],
+    context: ExperimentContext,
+    cases: Sequence[Case[Recorded]],
     seconds: float | None = None,
     rounds: int = ROUNDS,
     most_rounds: int = 50,
-) -> Iterator[Row]:
-    """Rows `{labels, round, repeats, seconds}`, with seconds of doing it once, for at most `seconds` of the budget.
+) -> Iterator[Recorded]:
+    """Measure the cases in turn, for at most `seconds` of the budget, and yield the row of each measurement.
 
-    Each case is warmed up; the first round is thus no slower than others. A round takes every case once, every other
-    round backwards. Measurements are as long as time allows for `rounds` rounds; at least one round is measured.
+    Each case is warmed up, so the first round is no slower than others. A round runs every case once; every other round
+    runs backwards. Measurements are as long as the time allows for `rounds` rounds. At least one round is measured.
     """
-    until = time.perf_counter() + (bench.left_s() if seconds is None else min(seconds, bench.left_s()))
-    warmed = [_warm(bench, case) for case in cases]
-    left = max(0.0, until - time.perf_counter())
-    repeats = _repeats(cases, warmed, left / max(rounds, 1))
+    end = time.perf_counter() + (context.left_s() if seconds is None else min(seconds, context.left_s()))
+    once_s = [_warm_up(context, case) for case in cases]
+    left_s = max(0.0, end - time.perf_counter())
+    repeats = _repeats(cases, once_s, left_s / max(rounds, 1))
     for turn in range(most_rounds):
         numbers = range(len(cases)) if turn % 2 == 0 else reversed(range(len(cases)))
         for number in numbers:
-            if turn and time.perf_counter() > until:
+            if turn and time.perf_counter() > end:
                 return
-            bench.check()
+            context.check()
             case, times = cases[number], repeats[number]
-            yield {**case.labels, "round": turn, "repeats": times, "seconds": case.run(times) / times}
+            yield case.record(round=turn, repeats=times, seconds=case.run(times) / times)
 
 
-def _warm(bench: ExperimentContext, case: Case) -> float:
-    """Seconds of doing it once, after it has been done."""
-    bench.check()
+def _warm_up(context: ExperimentContext, case: Case[Recorded]) -> float:
+    """Seconds of one repeat, after the first one."""
+    context.check()
     case.run(1)
-    times, took = 1, case.run(1)
-    while took < SAMPLE_S / 10 and times < case.most:
-        bench.check()
+    times, elapsed_s = 1, case.run(1)
+    while elapsed_s < SAMPLE_S / 10 and times < case.most:
+        context.check()
         times = min(times * 8, case.most)
-        took = case.run(times)
-    return took / times
+        elapsed_s = case.run(times)
+    return elapsed_s / times
 
 
-def _repeats(cases: Sequence[Case], once: Sequence[float], round_s: float) -> list[int]:
-    """How often each is done in a measurement, so that a round takes about `round_s`, if that can be."""
-    fixed = sum(once)
-    free = max(0.0, round_s - fixed)
-    each = min(SAMPLE_S, free / len(cases)) if cases else 0.0
+def _repeats(cases: Sequence[Case[Recorded]], once_s: Sequence[float], round_s: float) -> list[int]:
+    """Repeats of each case in a measurement, so that a round takes about `round_s` if possible."""
+    free_s = max(0.0, round_s - sum(once_s))
+    sample_s = min(SAMPLE_S, free_s / len(cases)) if cases else 0.0
     return [
-        max(case.least, min(case.most, round(each / max(took, 1e-9)))) for case, took in zip(cases, once, strict=True)
+        max(case.least, min(case.most, round(sample_s / max(seconds, 1e-9))))
+        for case, seconds in zip(cases, once_s, strict=True)
     ]

@@ -1,6 +1,6 @@
-"""Cases of growing size, up to the one that would take too long or cannot be done.
+"""Cases of growing size, up to the first one that would take too long or fails.
 
-What is expected to be too slow is not even tried: an operator cannot be stopped half way.
+A case that is expected to take too long is never tried: an operator cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -8,58 +8,62 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Generic
 
 from epochtop.engine.lab.experiment import ExperimentContext
-from epochtop.engine.lab.instruments.sampling import Case
+from epochtop.engine.lab.instruments.sampling import Case, Recorded
 from epochtop.engine.protocol.spec import Invalid
 
 TRIES = 2
-"""Times that each is done here: once for set-up, once for time."""
+"""Runs of each case here: one for set-up, one for the time."""
 
 
 @dataclass
-class Grown:
-    """Cases that can be measured, and why there are no larger ones."""
+class SizeSeries(Generic[Recorded]):
+    """Cases that can be measured, and the reason why there are no larger ones."""
 
-    cases: list[Case] = field(default_factory=list)
+    cases: list[Case[Recorded]] = field(default_factory=list)
     expected_s: float | None = None
-    """What the first one that was left out for its time would take; None where none was."""
+    """Expected time of the first case that was left out for its time; None if none was."""
     error: RuntimeError | MemoryError | Invalid | None = None
-    """What was said where the next one could not be made or done: torch's words, or the engine's where it refused it."""
+    """The error of the first case that could not be made or run, from torch or from the engine."""
 
 
 def grow(
-    bench: ExperimentContext, candidates: Iterable[tuple[float, Callable[[], Case]]], most_s: float, making: float = 0.0
-) -> Grown:
-    """The first of `candidates` (their work, how to make them) that are expected to take at most `most_s` seconds.
+    context: ExperimentContext,
+    candidates: Iterable[tuple[float, Callable[[], Case[Recorded]]]],
+    most_s: float,
+    making: float = 0.0,
+) -> SizeSeries[Recorded]:
+    """The first of `candidates` (their work, a function that makes them) that are expected to take at most `most_s`.
 
-    Expected is the time of the one before, times how much more work there is; or a share `making` of the time that it
-    took to make it, where that is longer and grows with the work too. The first is always tried.
+    The expected time is the time of the case before times the growth of the work. A case that takes long to make counts
+    with the fraction `making` of that time instead, if that is longer. The first candidate is always tried.
     """
-    grown = Grown()
-    before: tuple[float, float] | None = None
+    series: SizeSeries[Recorded] = SizeSeries()
+    previous: tuple[float, float] | None = None
     for work, make in candidates:
-        bench.check()
-        if before is not None and (expected := before[1] * work / before[0]) > most_s:
-            grown.expected_s = expected
+        context.check()
+        if previous is not None and (expected := previous[1] * work / previous[0]) > most_s:
+            series.expected_s = expected
             break
         try:
-            began = perf_counter()
+            start = perf_counter()
             case = make()
-            made_s = perf_counter() - began
-            took = min(case.run(1) for _ in range(TRIES))
+            making_s = perf_counter() - start
+            run_s = min(case.run(1) for _ in range(TRIES))
         except (RuntimeError, MemoryError, Invalid) as error:
-            grown.error = error
+            series.error = error
             break
-        before = (work, max(took, making * made_s))
-        grown.cases.append(case)
-    return grown
+        previous = (work, max(run_s, making * making_s))
+        series.cases.append(case)
+    return series
 
 
 def longest_s(seconds: float, growth: float, rounds: int) -> float:
-    """What the largest case may take, so that trying, warming up and `rounds` rounds of it and all smaller ones fit.
+    """Time of the largest case so that trying, warming up and `rounds` rounds of it and all smaller cases fit.
 
-    Each case is `growth` times as long as the one before.
+    Each case takes `growth` times as long as the one before.
     """
-    every = growth / (growth - 1)
-    return seconds / (every * (rounds + TRIES + 2))
+    total = growth / (growth - 1)
+    return seconds / (total * (rounds + TRIES + 2))

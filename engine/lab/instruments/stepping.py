@@ -1,6 +1,6 @@
-"""An executor set up, and steps of a job taken with it, both timed: what a loop does between two looks at its clock.
+"""Times the set-up of an executor and the steps that a job runs with it.
 
-The engine's own loop is not used, since evaluation and checkpoints are not what is compared.
+The training loop is not used, because evaluation and checkpoints are not part of the comparison.
 """
 
 from __future__ import annotations
@@ -20,54 +20,54 @@ from epochtop.engine.step.window import LossWindow
 
 
 def set_up(job: Job, name: str) -> tuple[Executor, float]:
-    """An executor by its name, ready, and the seconds that took. Raises Unfit."""
+    """A ready executor, by name, and the seconds of its set-up. Raises Unsupported."""
     wait_for(job.device)
-    begun = perf_counter()
+    start = perf_counter()
     executor = make(job, name)
     wait_for(job.device)
-    return executor, perf_counter() - begun
+    return executor, perf_counter() - start
 
 
 @contextmanager
-def nothing_kept(most_s: float) -> Iterator[None]:
-    """Programs in C are built as on the first day, in an empty cache; one that takes `most_s` raises Unfit."""
-    before, most_before_s = os.environ.get("EPOCHTOP_CACHE"), build.BUILD_S
+def empty_cache(most_s: float) -> Iterator[None]:
+    """Build C programs as for the first time, in an empty cache. A build of more than `most_s` raises Unsupported."""
+    cache_before, limit_before_s = os.environ.get("EPOCHTOP_CACHE"), build.BUILD_S
     with TemporaryDirectory(prefix="epochtop-lab-") as folder:
-        os.environ["EPOCHTOP_CACHE"], build.BUILD_S = folder, min(most_s, most_before_s)
+        os.environ["EPOCHTOP_CACHE"], build.BUILD_S = folder, min(most_s, limit_before_s)
         try:
             yield
         finally:
-            build.BUILD_S = most_before_s
-            if before is None:
+            build.BUILD_S = limit_before_s
+            if cache_before is None:
                 del os.environ["EPOCHTOP_CACHE"]
             else:
-                os.environ["EPOCHTOP_CACHE"] = before
+                os.environ["EPOCHTOP_CACHE"] = cache_before
 
 
 class Stepping:
-    """Takes steps of `job` with `executor`. After the last step of the plan comes the first one again."""
+    """Runs steps of `job` with `executor`. After the last step of the plan it starts again with the first."""
 
     def __init__(self, job: Job, executor: Executor) -> None:
         self._job, self._executor = job, executor
         self._window, self._step = LossWindow(job.device), 0
 
     def __call__(self, times: int) -> float:
-        """Seconds of so many steps, device included; their losses are read after the clock has been stopped."""
+        """Seconds of `times` steps, device included. Their losses are read after the clock has stopped."""
         wait_for(self._job.device)
-        begun = perf_counter()
-        self._take(times)
+        start = perf_counter()
+        self._run(times)
         wait_for(self._job.device)
-        seconds = perf_counter() - begun
+        seconds = perf_counter() - start
         self._window.turn(0.0)
         self._window.drain()
         return seconds
 
-    def _take(self, times: int) -> None:
-        run, window, steps = self._executor.run, self._window, self._job.plan.steps
+    def _run(self, times: int) -> None:
+        run_steps, window, steps = self._executor.run, self._window, self._job.plan.steps
         while times > 0:
-            taken = run(window, self._step, min(times, steps - self._step), self._rate)
-            times -= taken
-            self._step = (self._step + taken) % steps
+            count = run_steps(window, self._step, min(times, steps - self._step), self._rate)
+            times -= count
+            self._step = (self._step + count) % steps
 
     def _rate(self, step: int) -> float:
         return self._job.spec.learning_rate * self._job.schedule.factor(step)

@@ -1,4 +1,4 @@
-"""tf32 is a switch of the whole process and no property of a job: who measures both sets it around every measurement."""
+"""TF32 is a process-wide setting, so each measurement sets and restores it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Whether products and convolutions on NVIDIA GPUs may be tf32, as :func:`epochtop.engine.job.job.build` sets it for a job."""
+    """Allow or forbid TF32 products and convolutions on NVIDIA GPUs, as :func:`epochtop.engine.job.job.build` does."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     try:
@@ -21,7 +21,7 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def with_tf32(allowed: bool, run: Callable[[int], float]) -> Callable[[int], float]:
-    """`run` with the switch set while it runs; the clock of `run` does not see that."""
+    """`run` with the setting; the clock of `run` does not include setting it."""
 
     def switched(times: int) -> float:
         with tf32(allowed):

@@ -1,8 +1,9 @@
-"""What a GPU and its host did meanwhile, from a profile of some steps: every moment counts once.
+"""Splits the time of profiled steps between a GPU and its host, so that every moment counts once.
 
-While the device computes or copies, the moment is the device's. While it is idle, it belongs to what the host did then:
-waiting for a value, getting a batch, launching operators, or other work. The profiler makes the host slower but not the
-kernels: only seconds of the device, and how many of them passed under each of the host's doings, are taken from here.
+While the device computes or copies, time counts for the device. While it is idle, time counts for what the host does:
+waiting for a value, getting a batch, launching operators, or other work. The profiler slows the host but not the
+kernels. So only two things are used of the profile: the seconds of the device, and how many of them overlap with
+each activity of the host.
 """
 
 from __future__ import annotations
@@ -10,44 +11,46 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch.profiler import ProfilerActivity, record_function
+
+from epochtop.engine.lab.instruments.clocks import wait_for
+from epochtop.engine.lab.instruments.phases import Steps
 from epochtop.engine.lab.intervals import merged
 
-if TYPE_CHECKING:
-    import torch
-
-    from epochtop.engine.lab.instruments.phases import Steps
+DEVICE_PARTS = ("compute", "transfers")
+"""Activities of the device."""
 
 Span = tuple[int, int]
-"""Begin and end in nanoseconds."""
-DEVICE = ("compute", "transfers")
+"""Start and end in nanoseconds."""
 HOST = ("waits", "reads", "input", "launches", "host")
-"""What either can do. The earlier ones have a moment that several could claim; `host` has what nothing claims."""
+"""Activities of the host. A moment that fits several counts for the first; `host` has the moments that fit none."""
 OURS = "epochtop:"
-"""Beginning of the names of our own ranges in a profile."""
+"""Prefix of the names of our own ranges in a profile."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something in a profile: `cause` is one of DEVICE or HOST, `steps` for the whole, or empty for what tells nothing."""
+    """An event of a profile. `cause` is one of DEVICE_PARTS or HOST, `steps` for all steps, or empty if irrelevant."""
 
     cause: str
     span: Span
     host: bool = True
 
 
-def without(spans: Sequence[Span], taken: Sequence[Span]) -> list[Span]:
-    """Moments of `spans` that are not in `taken`; both merged."""
+def without(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
+    """The parts of `spans` outside `others`; both are merged."""
     left, place = [], 0
     for begin, end in spans:
-        while place < len(taken) and taken[place][1] <= begin:
+        while place < len(others) and others[place][1] <= begin:
             place += 1
         at = place
-        while at < len(taken) and taken[at][0] < end:
-            if taken[at][0] > begin:
-                left.append((begin, taken[at][0]))
-            begin = max(begin, taken[at][1])
+        while at < len(others) and others[at][0] < end:
+            if others[at][0] > begin:
+                left.append((begin, others[at][0]))
+            begin = max(begin, others[at][1])
             at += 1
         if begin < end:
             left.append((begin, end))
@@ -55,13 +58,13 @@ def without(spans: Sequence[Span], taken: Sequence[Span]) -> list[Span]:
 
 
 def within(spans: Sequence[Span], limits: Sequence[Span]) -> list[Span]:
-    """Moments of `spans` that are also in `limits`; both merged."""
+    """The parts of `spans` inside `limits`; both are merged."""
     return without(spans, without(spans, limits))
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Seconds of the device by what it did, and of the host by what it did: while the device was idle, and while not."""
+    """Seconds by activity: of the device, of the host while the device was idle, and of the host while it was busy."""
 
     device: dict[str, float]
     idle: dict[str, float]
@@ -69,16 +72,16 @@ class Shares:
 
 
 def shares(events: Sequence[Event]) -> Shares:
-    """Of the host while `steps` are taken, of the device until it is done."""
-    whole = merged(event.span for event in events if event.cause == "steps")
-    device = {name: _spans(events, name) for name in DEVICE}
+    """The seconds of the host during the steps, and of the device until it is done."""
+    steps = merged(event.span for event in events if event.cause == "steps")
+    device = {name: _spans(events, name) for name in DEVICE_PARTS}
     device["transfers"] = without(device["transfers"], device["compute"])
-    busy, left = merged(span for spans in device.values() for span in spans), whole
+    busy, left = merged(span for spans in device.values() for span in spans), steps
     idle, covered = {}, {}
     for name in HOST:
-        mine = left if name == "host" else within(left, _spans(events, name))
-        left = without(left, mine)
-        idle[name], covered[name] = _seconds(without(mine, busy)), _seconds(within(mine, busy))
+        spans = left if name == "host" else within(left, _spans(events, name))
+        left = without(left, spans)
+        idle[name], covered[name] = _seconds(without(spans, busy)), _seconds(within(spans, busy))
     return Shares({name: _seconds(spans) for name, spans in device.items()}, idle, covered)
 
 
@@ -90,25 +93,25 @@ def _seconds(spans: Sequence[Span]) -> float:
     return sum(end - begin for begin, end in spans) / 1e9
 
 
-def exposed(of: Shares, input_s: float, read_s: float, work_s: float, launches_s: float) -> dict[str, float]:
-    """Parts of a step: the device's, and what of the host's it does not cover.
+def exposed(shares: Shares, input_s: float, read_s: float, work_s: float, launches_s: float) -> dict[str, float]:
+    """The parts of a step: the device's, and the host's as far as the device does not cover them.
 
-    The host's seconds are those without the profiler: in its phases, and of launching its operators.
+    The host's seconds come from steps without the profiler: in its phases, and for launching its operators.
     """
-    waits_s = of.idle["waits"] + of.covered["waits"]
+    waits_s = shares.idle["waits"] + shares.covered["waits"]
     host = {"input": input_s, "reads": read_s, "launches": launches_s, "host": work_s - launches_s - waits_s}
-    parts = {name: max(0.0, took - of.covered[name]) for name, took in host.items()}
-    parts["reads"] += of.idle["waits"]
-    return {**of.device, **parts}
+    parts = {name: max(0.0, seconds - shares.covered[name]) for name, seconds in host.items()}
+    parts["reads"] += shares.idle["waits"]
+    return {**shares.device, **parts}
 
 
 def idle_s(step_s: float, parts: Mapping[str, float]) -> float:
-    """What the device's busy moments leave of a step: it had nothing to do. Below 0 where they are longer than the step."""
-    return step_s - sum(parts[name] for name in DEVICE)
+    """The idle time of the device in a step; below 0 if its busy time is longer than the step."""
+    return step_s - sum(parts[name] for name in DEVICE_PARTS)
 
 
 def cause(kind: str, name: str) -> tuple[str, bool]:
-    """Of a profiled event, by the profiler's kind of it and its name: one of DEVICE or HOST, and whether it is the host's."""
+    """The cause of a profiled event, from the profiler's kind and the name, and whether the event is the host's."""
     match kind:
         case "kernel" | "gpu_memset":
             return "compute", False
@@ -117,8 +120,8 @@ def cause(kind: str, name: str) -> tuple[str, bool]:
         case "cuda_runtime" | "cuda_driver":
             return ("waits" if "Synchronize" in name else "launches"), True
         case "user_annotation" if name.startswith(OURS):
-            what = name.removeprefix(OURS)
-            return {"input": "input", "read": "reads", "steps": "steps"}.get(what, ""), True
+            phase = name.removeprefix(OURS)
+            return {"input": "input", "read": "reads", "steps": "steps"}.get(phase, ""), True
         case "cpu_op":
             return ("launches" if name.startswith("aten::") else ""), True
         case _:
@@ -130,27 +133,25 @@ def cause(kind: str, name: str) -> tuple[str, bool]:
 
 @dataclass(frozen=True)
 class Profile:
-    """Some steps, profiled."""
+    """A profile of some steps."""
 
     events: list[Event]
     kernels: int
 
 
 def profile(steps: Steps, times: int) -> Profile:
-    """Take so many steps under the profiler."""
-    from torch.profiler import record_function
-
+    """Run `times` steps under the profiler."""
     ranges = _Ranges(record_function)
-    steps.marks.on_phase = ranges.to
+    steps.clock.on_phase = ranges.to
     try:
-        return _profiled(steps.job.device, lambda: steps.watched(times))
+        return _profiled(steps.job.device, lambda: steps.run_timed(times))
     finally:
         ranges.end()
-        steps.marks.on_phase = None
+        steps.clock.on_phase = None
 
 
 class _Ranges:
-    """One range of the profile after the other, named for the phase of the step."""
+    """Consecutive ranges in the profile, named after the phases of the step."""
 
     def __init__(self, make: Callable[[str], AbstractContextManager[object]]) -> None:
         self._make = make
@@ -169,14 +170,9 @@ class _Ranges:
 
 
 def _profiled(device: torch.device, work: Callable[[], object]) -> Profile:
-    from torch.profiler import ProfilerActivity, record_function
-    from torch.profiler import profile as profiling
-
-    from epochtop.engine.lab.instruments.clocks import wait_for
-
     wait_for(device)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
-    with profiling(activities=activities) as profiler:
+    with torch.profiler.profile(activities=activities) as profiler:
         with record_function(f"{OURS}steps"):
             work()
         wait_for(device)
@@ -186,9 +182,9 @@ def _profiled(device: torch.device, work: Callable[[], object]) -> Profile:
 
 def _read(raw: Iterable[Any]) -> Profile:
     events, kernels = [], 0
-    for each in raw:
-        kind = each.activity_type()
-        what, host = cause(kind, each.name())
-        events.append(Event(what, (each.start_ns(), each.start_ns() + each.duration_ns()), host))
+    for event in raw:
+        kind = event.activity_type()
+        activity, host = cause(kind, event.name())
+        events.append(Event(activity, (event.start_ns(), event.start_ns() + event.duration_ns()), host))
         kernels += kind == "kernel"
     return Profile(events, kernels)

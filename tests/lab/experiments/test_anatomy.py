@@ -1,4 +1,4 @@
-"""A step taken apart: planted parts are told back, and what is planted in a real job is found."""
+"""A step split into parts: planted parts are recovered, also those planted in a real job."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row, Stopped
-from epochtop.engine.lab.experiments import anatomy
-from epochtop.engine.lab.experiments.anatomy.verdict import PARTS, Anatomy, conclude
+from epochtop.engine.lab.experiment import ExperimentContext, NoFields, Stopped
+from epochtop.engine.lab.experiments.anatomy.measure import DeviceAnatomy
+from epochtop.engine.lab.experiments.anatomy.schema import PARTS
+from epochtop.engine.lab.experiments.anatomy.verdict import Anatomy
 from epochtop.engine.lab.instruments.jobs import job_of
-from epochtop.engine.lab.instruments.phases import Marks, Steps, emptied, operators, replayed
+from epochtop.engine.lab.instruments.phases import PhaseClock, Steps, on_one_element, record_operators, replayed
 from epochtop.engine.lab.instruments.reads import Reads
 from epochtop.engine.lab.instruments.sampling import interleave
+from epochtop.engine.lab.measurements import Row, stored
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from tests.lab.stored_rows import StoredRows
 from tests.support.planted_steps import planted, rows
+
+ANATOMY = StoredRows("anatomy")
 
 # --- the verdict ---------------------------------------------------------------------------------------------------
 
@@ -32,10 +37,10 @@ def test_the_largest_planted_part_is_named_with_the_most_that_it_can_gain(
     largest: str, others: list[float], times: float
 ) -> None:
     parts = dict(zip((part for part in PARTS if part != largest), others, strict=True)) | {largest: times * max(others)}
-    verdict = conclude(Findings(planted(parts)))
+    verdict = ANATOMY.conclude(planted(parts))
     assert PARTS[largest][0] in verdict.finding
     assert "alike" not in verdict.finding
-    made = Anatomy.of(planted(parts), "cpu")
+    made = Anatomy.of(ANATOMY.measurements(planted(parts)), "cpu")
     assert made is not None
     gained = sum(parts.values()) / sum(others)
     assert made.ceiling(largest) == pytest.approx(min(20.0, gained), rel=1e-6)
@@ -46,7 +51,7 @@ def test_the_largest_planted_part_is_named_with_the_most_that_it_can_gain(
 def test_what_parts_do_not_add_up_to_is_unexplained(share: float) -> None:
     step = 100e-6
     given_rows = rows(host=0.7 * step * (1 - share), compute=0.3 * step * (1 - share), rest=share * step)
-    verdict = conclude(Findings(given_rows))
+    verdict = ANATOMY.conclude(given_rows)
     assert "do not add up to the step" in verdict.evidence[0]
     assert f"({abs(share):.1%})" in verdict.evidence[0]
     assert ("unexplained" in verdict.finding) == (abs(share) > 0.25)
@@ -54,7 +59,7 @@ def test_what_parts_do_not_add_up_to_is_unexplained(share: float) -> None:
 
 
 def test_a_part_that_comes_out_below_nothing_is_not_hidden() -> None:
-    made = Anatomy.of(rows(compute=100e-6, host=-40e-6), "cpu")
+    made = Anatomy.of(ANATOMY.measurements(rows(compute=100e-6, host=-40e-6)), "cpu")
     assert made is not None
     assert made.seconds("host") == 0
     assert made.rest == pytest.approx(-40e-6)
@@ -66,39 +71,39 @@ def test_a_part_that_comes_out_below_nothing_is_not_hidden() -> None:
     st.permutations(sorted(PARTS)).map(lambda names: (names[0], names[1])),
 )
 def test_parts_that_differ_by_less_than_their_spread_are_called_alike(noise: list[float], two: tuple[str, str]) -> None:
-    found: list[Row] = []
+    actual: list[Row] = []
     for turn, more in enumerate(noise):
         # each of them is the larger one in every other round
         sides = (1 + more, 1 - more) if turn % 2 else (1 - more, 1 + more)
         labels: Row = {"device": "cpu", "round": turn}
-        found.append({"kind": "step", **labels, "seconds": 20e-6})
-        found += [
+        actual.append({"kind": "step", **labels, "seconds": 20e-6})
+        actual += [
             {"kind": "part", **labels, "part": part, "seconds": 10e-6 * side}
             for part, side in zip(two, sides, strict=True)
         ]
-    verdict = conclude(Findings(found))
+    verdict = ANATOMY.conclude(actual)
     assert "alike" in verdict.finding or "unexplained" in verdict.finding
 
 
 @given(st.floats(0.06, 0.45), st.integers(1, 9))
-def test_a_part_many_times_larger_is_told_alone_however_often_it_was_measured(small: float, rounds: int) -> None:
-    verdict = conclude(Findings(planted({"compute": 1e-3, "host": small * 1e-3}, rounds=rounds)))
+def test_a_part_many_times_larger_is_reported_alone_however_often_it_was_measured(small: float, rounds: int) -> None:
+    verdict = ANATOMY.conclude(planted({"compute": 1e-3, "host": small * 1e-3}, rounds=rounds))
     assert "compute-bound" in verdict.finding
     assert "alike" not in verdict.finding
-    assert ("too seldom" in verdict.uncertainty) == (rounds < 3)
+    assert ("too few rounds" in verdict.uncertainty) == (rounds < 3)
 
 
 def test_every_prefix_of_rows_has_a_verdict() -> None:
     every = rows(launches=50e-6, host=30e-6, compute=10e-6)
     for count in range(len(every) + 1):
-        verdict = conclude(Findings(every[:count]))
+        verdict = ANATOMY.conclude(every[:count])
         assert verdict.finding
         assert verdict.next_step
         assert verdict.uncertainty
 
 
 def test_operators_are_counted_with_what_launching_one_takes() -> None:
-    verdict = conclude(Findings(rows(launches=60e-6, host=20e-6)))
+    verdict = ANATOMY.conclude(rows(launches=60e-6, host=20e-6))
     assert any("30 operators at 2.00 µs each" in line for line in verdict.evidence)
 
 
@@ -158,10 +163,10 @@ def task(folder: Path, text: str) -> str:
 
 def measured(spec: RunSpec, folder: Path, budget_s: float = 2.0) -> list[Row]:
     """All rows of a real measurement."""
-    bench = ExperimentContext(
+    context = ExperimentContext(
         fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder, quick=True
     )
-    return list(anatomy.measure(bench))
+    return list(ANATOMY.measure(context))
 
 
 @pytest.fixture(autouse=True)
@@ -176,26 +181,26 @@ def spec(**fields: object) -> RunSpec:
 
 def test_a_loader_that_sleeps_is_called_input_bound(tmp_path: Path) -> None:
     asked = spec(task=task(tmp_path, SLOW), batch_size=8)
-    verdict = conclude(Findings(measured(asked, tmp_path), spec=asked))
+    verdict = ANATOMY.conclude(measured(asked, tmp_path), spec=asked)
     assert "input-bound" in verdict.finding
     assert verdict.setting["workers"]
 
 
 def test_large_products_are_called_compute_bound(tmp_path: Path) -> None:
     asked = spec(dataset="sums", samples=1000, hidden=(2048, 2048), batch_size=256)
-    found = measured(asked, tmp_path)
+    actual = measured(asked, tmp_path)
     # a part that is measured once beside others may be off by a lot on a busy machine; which is largest is not
-    made = Anatomy.of(found, "cpu")
+    made = Anatomy.of(ANATOMY.measurements(actual), "cpu")
     assert made is not None
     assert max(made.figures, key=made.seconds) == "compute"
 
 
 def test_the_default_job_is_bound_by_launches_and_the_host(tmp_path: Path) -> None:
-    found = measured(spec(), tmp_path)
-    made = Anatomy.of(found, "cpu")
+    actual = measured(spec(), tmp_path)
+    made = Anatomy.of(ANATOMY.measurements(actual), "cpu")
     assert made is not None
     assert made.seconds("launches") + made.seconds("host") > made.seconds("compute") + made.seconds("input")
-    assert select(found, kind="job")[0]["unfit"] == ""
+    assert select(actual, kind="job")[0]["unfit"] == ""
 
 
 def test_every_line_that_reads_is_found_by_its_number(tmp_path: Path) -> None:
@@ -205,10 +210,10 @@ def test_every_line_that_reads_is_found_by_its_number(tmp_path: Path) -> None:
         for number, line in enumerate(READING.lstrip().splitlines(), 1)
         if line.endswith("# planted")
     }
-    found = select(measured(asked, tmp_path, budget_s=0.5), kind="read")
-    assert {row["place"] for row in found} == planted
-    assert {row["function"] for row in found} == {"forward", "loss"}
-    assert all(row["reads"] == 1 for row in found)
+    actual = select(measured(asked, tmp_path, budget_s=0.5), kind="read")
+    assert {row["place"] for row in actual} == planted
+    assert {row["function"] for row in actual} == {"forward", "loss"}
+    assert all(row["reads"] == 1 for row in actual)
 
 
 def test_a_dataset_that_reads_its_own_rows_is_not_blamed(tmp_path: Path) -> None:
@@ -217,11 +222,11 @@ def test_a_dataset_that_reads_its_own_rows_is_not_blamed(tmp_path: Path) -> None
 
 
 def test_rows_are_what_conclude_takes_and_their_parts_add_up(tmp_path: Path) -> None:
-    found = measured(spec(), tmp_path, budget_s=1.0)
-    assert [row["kind"] for row in found[:2]] == ["job", "operators"]
-    assert select(found, kind="idle") == []
-    for step in select(found, kind="step"):
-        parts = select(found, kind="part", round=step["round"])
+    actual = measured(spec(), tmp_path, budget_s=1.0)
+    assert [row["kind"] for row in actual[:2]] == ["job", "operators"]
+    assert select(actual, kind="idle") == []
+    for step in select(actual, kind="step"):
+        parts = select(actual, kind="part", round=step["round"])
         assert [row["part"] for row in parts] == ["input", "host", "launches", "compute", "reads", "unexplained"]
         assert sum(float(row["seconds"] or 0) for row in parts) == pytest.approx(float(step["seconds"] or 0))
 
@@ -234,19 +239,19 @@ def test_a_device_that_refuses_the_job_leaves_the_others_to_be_measured(
             raise Invalid("precision", "tf32 is an arithmetic of NVIDIA GPUs")
         return job_of(asked, device, workload, **changes)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("epochtop.engine.lab.instruments.jobs.job_of", refusing)
+    monkeypatch.setattr("epochtop.engine.lab.experiments.anatomy.measure.job_of", refusing)
     for devices in (("mps", "cpu"), ("cpu", "mps")):
-        bench = ExperimentContext(
+        context = ExperimentContext(
             fields=NoFields(), spec=spec(), devices=devices, budget_s=0.5, folder=tmp_path, quick=True
         )
-        found = list(anatomy.measure(bench))
-        assert {row["device"] for row in select(found, kind="step")} == {"cpu"}
-        assert bench.cannot_see == ["the job on mps: precision: tf32 is an arithmetic of NVIDIA GPUs"]
+        actual = list(ANATOMY.measure(context))
+        assert {row["device"] for row in select(actual, kind="step")} == {"cpu"}
+        assert context.cannot_see == ["the job on mps: precision: tf32 is an arithmetic of NVIDIA GPUs"]
     alone = ExperimentContext(
         fields=NoFields(), spec=spec(), devices=("mps",), budget_s=0.5, folder=tmp_path, quick=True
     )
     with pytest.raises(Invalid, match="tf32"):
-        list(anatomy.measure(alone))
+        list(ANATOMY.measure(alone))
 
 
 def test_threads_are_as_they_were(tmp_path: Path) -> None:
@@ -256,28 +261,29 @@ def test_threads_are_as_they_were(tmp_path: Path) -> None:
 
 
 def test_it_stops_when_it_is_asked_to_and_keeps_what_it_has(tmp_path: Path) -> None:
-    bench = ExperimentContext(fields=NoFields(), spec=spec(), devices=("cpu",), budget_s=30, folder=tmp_path)
-    found: list[Row] = []
+    context = ExperimentContext(fields=NoFields(), spec=spec(), devices=("cpu",), budget_s=30, folder=tmp_path)
+    actual: list[Row] = []
 
     def until_a_part_is_known() -> None:
-        for row in anatomy.measure(bench):
-            found.append(row)
+        for row in ANATOMY.measure(context):
+            actual.append(row)
             if row["kind"] == "part":
-                bench.stop.set()
+                context.stop.set()
 
     with pytest.raises(Stopped):
         until_a_part_is_known()
-    assert "a step takes" in conclude(Findings(found)).evidence[0]
+    assert "a step takes" in ANATOMY.conclude(actual).evidence[0]
 
 
 def test_the_way_of_a_gpu_tells_all_time_as_the_hosts_where_no_device_works(tmp_path: Path) -> None:
-    bench = ExperimentContext(fields=NoFields(), spec=spec(), devices=("cpu",), budget_s=3, folder=tmp_path)
-    apart = anatomy._OnGpu(job_of(spec()), bench)
-    found = list(apart.facts())
-    for row in interleave(bench, apart.cases(), 1.0, 5, 5):
-        found += apart.take(row)
-    assert [row["kernels"] for row in select(found, kind="kernels")] == [0]
-    made = Anatomy.of(found, "cpu")
+    context = ExperimentContext(fields=NoFields(), spec=spec(), devices=("cpu",), budget_s=3, folder=tmp_path)
+    anatomy = DeviceAnatomy(job_of(spec()), context, on_gpu=True)
+    measured_rows = list(anatomy.facts())
+    for timing in interleave(context, anatomy.cases(), 1.0, 5, 5):
+        measured_rows += anatomy.rows(timing)
+    actual = list(map(stored, measured_rows))
+    assert [row["kernels"] for row in select(actual, kind="kernels")] == [0]
+    made = Anatomy.of(ANATOMY.measurements(actual), "cpu")
     assert made is not None
     assert made.seconds("compute") == made.seconds("transfers") == 0
     assert made.seconds("launches") > 0
@@ -300,12 +306,12 @@ def test_the_way_of_a_gpu_tells_all_time_as_the_hosts_where_no_device_works(tmp_
 def test_operators_can_be_called_again_and_leave_the_job_alone(fields: dict[str, object]) -> None:
     job = job_of(spec(**fields))
     steps = Steps(job)
-    steps.plain(2)
-    found = operators(steps, Reads("", steps.marks))
+    steps.run(2)
+    actual = record_operators(steps, Reads("", steps.clock))
     before = [weight.detach().clone() for weight in job.model.parameters()]
-    small = emptied(found.calls, job.device)
-    assert len(small) == len(found.calls)
-    assert replayed(found.calls, job.device)(3) > 0
+    small = on_one_element(actual.calls, job.device)
+    assert len(small) == len(actual.calls)
+    assert replayed(actual.calls, job.device)(3) > 0
     assert replayed(small, job.device)(3) > 0
     for weight, kept in zip(job.model.parameters(), before, strict=True):
         assert torch.equal(weight, kept)
@@ -313,27 +319,27 @@ def test_operators_can_be_called_again_and_leave_the_job_alone(fields: dict[str,
 
 def test_operators_with_nothing_to_compute_are_the_same_ones_on_one_element() -> None:
     steps = Steps(job_of(spec()))
-    steps.plain(2)
-    found = operators(steps, Reads("", steps.marks)).calls
-    small = emptied(found, torch.device("cpu"))
+    steps.run(2)
+    actual = record_operators(steps, Reads("", steps.clock)).calls
+    small = on_one_element(actual, torch.device("cpu"))
     kinds = [str(call.operator) for call in small]
-    assert kinds == [str(call.operator) for call in found]
+    assert kinds == [str(call.operator) for call in actual]
     products = [call for call in small if str(call.operator) == "aten.addmm.default"]
     assert len(products) == 2
     assert all(tensor.numel() == 1 for call in products for tensor in call.arguments[:3])
 
 
-def test_time_is_told_apart_by_phase() -> None:
+def test_time_is_reported_apart_by_phase() -> None:
     import time
 
-    marks = Marks()
+    clock = PhaseClock()
 
     def work() -> None:
-        marks.to("input")
+        clock.to("input")
         time.sleep(0.03)
-        marks.to("work")
+        clock.to("work")
 
-    found = marks.measured(work)
-    assert found["input"] >= 0.029
-    assert found["work"] < found["input"]
-    assert found["read"] == 0
+    actual = clock.measure(work)
+    assert actual["input"] >= 0.029
+    assert actual["work"] < actual["input"]
+    assert actual["read"] == 0

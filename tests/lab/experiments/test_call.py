@@ -1,4 +1,4 @@
-"""The lab's experiment on calls: hooks are counted truly, planted times come out, noise is no difference."""
+"""The experiment `call`: hooks are counted, planted times are recovered, and noise is no difference."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row
-from epochtop.engine.lab.experiments import call
-from epochtop.engine.lab.experiments.call import CALL, FORWARD, called, conclude, measure
+from epochtop.engine.lab.experiment import ExperimentContext, NoFields
+from epochtop.engine.lab.experiments.call import measure as call_measure
+from epochtop.engine.lab.experiments.call.measure import called
+from epochtop.engine.lab.experiments.call.schema import CALL, FORWARD
 from epochtop.engine.lab.instruments.jobs import PlainLoop, job_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec
+from tests.lab.stored_rows import StoredRows
+
+CALLS = StoredRows("call")
 
 FORWARD_S = 1e-7
 
@@ -24,7 +29,7 @@ FORWARD_S = 1e-7
 def planted(
     more_s: float, calls: int = 4, step_s: float = 1e-3, without_s: float = 1e-3, noise: float = 0.02, seed: int = 1
 ) -> list[Row]:
-    """Rows as the experiment measures them: forward takes 100 ns, a call `more_s` more, a step `step_s`."""
+    """Rows as the experiment measures them: forward takes 100 ns, a call `more_s` more, and a step `step_s`."""
     draw = random.Random(seed)
     places = [place / 7 for place in range(-7, 8)]
     rows: list[Row] = [
@@ -46,7 +51,7 @@ def planted(
     return rows
 
 
-def bench(folder: Path, spec: RunSpec, budget_s: float = 1.0) -> ExperimentContext:
+def context(folder: Path, spec: RunSpec, budget_s: float = 1.0) -> ExperimentContext:
     return ExperimentContext(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder)
 
 
@@ -60,7 +65,7 @@ def share_in(finding: str) -> float:
 @given(more_s=st.floats(2e-7, 1e-5), calls=st.integers(1, 50))
 def test_the_planted_share_of_a_step_comes_out_within_5_percent(more_s: float, calls: int) -> None:
     step_s = 1e-3
-    verdict = conclude(Findings(planted(more_s, calls, step_s, without_s=step_s)))
+    verdict = CALLS.conclude(planted(more_s, calls, step_s, without_s=step_s))
     truth = calls * more_s / step_s
     assert share_in(verdict.finding) == pytest.approx(truth, rel=0.05, abs=1e-4)
     assert "by count" in verdict.finding
@@ -68,20 +73,20 @@ def test_the_planted_share_of_a_step_comes_out_within_5_percent(more_s: float, c
 
 @given(share=st.floats(0.1, 0.6))
 def test_where_leaving_calls_out_is_seen_that_is_their_share(share: float) -> None:
-    verdict = conclude(Findings(planted(1e-6, step_s=1e-3, without_s=(1 - share) * 1e-3)))
+    verdict = CALLS.conclude(planted(1e-6, step_s=1e-3, without_s=(1 - share) * 1e-3))
     assert share_in(verdict.finding) == pytest.approx(share, abs=0.03)
-    assert "leaving them out" in verdict.finding
+    assert "measured without them" in verdict.finding
 
 
 @given(seed=st.integers(0, 10**6), effect=st.floats(-0.02, 0.02))
 def test_planted_noise_larger_than_the_effect_gives_no_difference(seed: int, effect: float) -> None:
-    verdict = conclude(Findings(planted(effect * FORWARD_S, noise=0.4, seed=seed)))
+    verdict = CALLS.conclude(planted(effect * FORWARD_S, noise=0.4, seed=seed))
     assert verdict.finding.startswith("no difference in time between model(x) and model.forward(x)")
     assert "%" not in verdict.finding
 
 
 def test_counted_hooks_are_in_the_finding() -> None:
-    finding = conclude(Findings(planted(1e-6))).finding
+    finding = CALLS.conclude(planted(1e-6)).finding
     assert "hooks ran in 100 of 100 calls of model(x)" in finding
     assert "in 0 of 100 of model.forward(x)" in finding
 
@@ -89,10 +94,10 @@ def test_counted_hooks_are_in_the_finding() -> None:
 def test_any_beginning_of_the_rows_has_a_verdict() -> None:
     rows = planted(1e-6)
     for count in range(len(rows) + 1):
-        said = conclude(Findings(rows[:count]))
-        assert said.finding
-        assert said.setting == {}
-    assert conclude(Findings(list(reversed(rows)))).finding
+        conclusion = CALLS.conclude(rows[:count])
+        assert conclusion.finding
+        assert conclusion.setting == {}
+    assert CALLS.conclude(list(reversed(rows))).finding
 
 
 # --- real measurements -------------------------------------------------------------------------------------------
@@ -100,7 +105,7 @@ def test_any_beginning_of_the_rows_has_a_verdict() -> None:
 
 def test_hooks_run_by_a_call_and_not_by_forward(tmp_path: Path) -> None:
     before = nn.Module.__call__, torch.get_num_threads()
-    rows = list(measure(bench(tmp_path, RunSpec(threads=1, device="cpu"))))
+    rows = list(CALLS.measure(context(tmp_path, RunSpec(threads=1, device="cpu"))))
     by_call, by_forward = select(rows, kind="hooks")
     assert (by_call["hook_before"], by_call["forward"], by_call["hook_after"]) == (100, 100, 100)
     assert by_call["order"] == "hook before, forward, hook after"
@@ -120,14 +125,14 @@ def test_a_step_without_calls_is_the_same_step() -> None:
     spec = RunSpec(threads=1)
     loops = [PlainLoop(job_of(spec, "cpu")) for _ in range(2)]
     for loop, way in zip(loops, (CALL, FORWARD), strict=True):
-        assert call._stepping("cpu", way, loop).run(7) > 0
+        assert call_measure._steps("cpu", way, loop).run(7) > 0
     for one, other in zip(loops[0].model.parameters(), loops[1].model.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
 def test_a_step_without_calls_runs_no_hook_and_leaves_calls_as_they_were() -> None:
     plain, before = PlainLoop(job_of(RunSpec(threads=1), "cpu")), nn.Module.__call__
-    run = call._stepping("cpu", FORWARD, plain).run
+    run = call_measure._steps("cpu", FORWARD, plain).run
     assert called(lambda: run(3)) == 0
     assert nn.Module.__call__ is before
     plain.criterion = lambda *_: 1 / 0  # type: ignore[assignment, return-value]
@@ -155,8 +160,8 @@ def make_task():
 def test_a_model_with_hooks_of_its_own_is_not_timed_without_them(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(TASK)
     spec = RunSpec(threads=1, device="cpu", batch_size=20, task=f"{tmp_path / 'mine.py'}:make_task")
-    mine = bench(tmp_path, spec)
-    rows = list(measure(mine))
+    custom = context(tmp_path, spec)
+    rows = list(CALLS.measure(custom))
     assert {row["way"] for row in select(rows, kind="step")} == {CALL}
-    assert any("hooks of its own" in line for line in mine.cannot_see)
-    assert conclude(Findings(rows, spec=spec)).finding
+    assert any("hooks of its own" in line for line in custom.cannot_see)
+    assert CALLS.conclude(rows, spec=spec).finding

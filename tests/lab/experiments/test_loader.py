@@ -1,4 +1,4 @@
-"""The lab's loader: every way feeds the same rows, workers are ended, and the verdict follows from planted rows."""
+"""The experiment `loader`: every source feeds the same rows, workers end, and the verdict follows from planted rows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
-from epochtop.engine.lab.experiments import loader
+from epochtop.engine.lab.experiment import ExperimentContext, Stopped
+from epochtop.engine.lab.experiments.loader import sources
+from epochtop.engine.lab.experiments.loader.schema import Fields
 from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.measurements import Row
+from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from tests.lab.stored_rows import StoredRows
+
+LOADER = StoredRows("loader")
 
 JOB = RunSpec(dataset="digits", hidden=(8,), batch_size=64, threads=1, device="cpu")
 TASK = """
@@ -46,8 +52,8 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(folder: Path, spec: RunSpec = JOB, budget_s: float = 1.0, most_workers: int = 1) -> ExperimentContext:
-    fields = loader.Fields(most_workers=most_workers)
+def context(folder: Path, spec: RunSpec = JOB, budget_s: float = 1.0, most_workers: int = 1) -> ExperimentContext:
+    fields = Fields(most_workers=most_workers)
     return ExperimentContext(fields=fields, spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder)
 
 
@@ -61,7 +67,7 @@ def task(tmp_path: Path) -> RunSpec:
 
 
 def test_every_way_feeds_a_step_and_is_timed_alone(tmp_path: Path) -> None:
-    rows = list(loader.measure(bench(tmp_path)))
+    rows = list(LOADER.measure(context(tmp_path)))
     ways = {"resident", "streamed", "0 workers", "1 worker"}
     assert {row["way"] for row in rows if row["kind"] == "step"} == ways | {"one batch"}
     assert {row["way"] for row in rows if row["kind"] == "batch"} == ways
@@ -71,20 +77,20 @@ def test_every_way_feeds_a_step_and_is_timed_alone(tmp_path: Path) -> None:
     assert all(row["seconds"] > 0 for row in rows if row["kind"] != "job")  # type: ignore[operator]
     assert torch.get_num_threads() == 1
     assert not multiprocessing.active_children()
-    said = loader.conclude(Findings(rows, loader.Fields(), JOB))
-    assert "resident" in said.finding
+    conclusion = LOADER.conclude(rows, Fields(), JOB)
+    assert "resident" in conclusion.finding
 
 
 def test_a_task_with_a_dataset_is_fed_by_loaders_only(tmp_path: Path, task: RunSpec) -> None:
-    rows = list(loader.measure(bench(tmp_path, task, most_workers=0)))
+    rows = list(LOADER.measure(context(tmp_path, task, most_workers=0)))
     assert {row["way"] for row in rows if row["kind"] == "step"} == {"one batch", "0 workers", "1 worker"}
     (job,) = (row for row in rows if row["kind"] == "job")
     assert (job["way"], job["batches"], job["sets"]) == ("1 worker", 4, "workers")
 
 
 def test_workers_are_ended_also_by_a_stop(tmp_path: Path) -> None:
-    asked = bench(tmp_path, budget_s=20.0)
-    measuring = loader.measure(asked)
+    asked = context(tmp_path, budget_s=20.0)
+    measuring = LOADER.measure(asked)
     row = next(row for row in measuring if row["kind"] == "start")
     asked.stop.set()
     with pytest.raises(Stopped):
@@ -95,8 +101,6 @@ def test_workers_are_ended_also_by_a_stop(tmp_path: Path) -> None:
 
 def test_batches_of_a_loader_come_from_its_workers_and_hold_every_row_once_a_pass(task: RunSpec) -> None:
     import os
-
-    from epochtop.engine.lab.experiments.loader import sources
 
     feed = sources.loader(job_of(task, "cpu"), 1, pinned=False)
     with feed.open() as batch:
@@ -110,7 +114,7 @@ def test_batches_of_a_loader_come_from_its_workers_and_hold_every_row_once_a_pas
 
 def test_a_job_that_takes_all_rows_at_once_loads_nothing(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="all 120 rows are one batch"):
-        list(loader.measure(bench(tmp_path, RunSpec(device="cpu"))))
+        list(LOADER.measure(context(tmp_path, RunSpec(device="cpu"))))
 
 
 # --- concluding ----------------------------------------------------------------------------------------------
@@ -132,46 +136,46 @@ def planted(
     return rows
 
 
-def concluded(rows: list[Row]) -> loader.Verdict:
-    return loader.conclude(Findings(rows))
+def concluded(rows: list[Row]) -> Verdict:
+    return LOADER.conclude(rows)
 
 
 @given(times=st.floats(1.2, 50), order=st.permutations([0.98, 0.99, 0.99, 1.0, 1.0, 1.0, 1.01, 1.01, 1.02]))
 def test_a_slower_placement_is_found_with_the_setting_that_changes_it(times: float, order: list[float]) -> None:
     seconds = {"one batch": 0.9, "resident": 1.0, "streamed": times, "0 workers": 1.1 * times}
-    said = concluded(planted(seconds, "streamed", "placement", {"streamed": tuple(order)}))
-    assert said.setting == {"placement": "device"}
-    assert "fastest by resident rows" in said.finding
-    assert f"takes {times:.3g} ×" in said.finding
+    conclusion = concluded(planted(seconds, "streamed", "placement", {"streamed": tuple(order)}))
+    assert conclusion.setting == {"placement": "device"}
+    assert "resident rows feeds a step fastest" in conclusion.finding
+    assert f"takes {times:.3g} ×" in conclusion.finding
 
 
 @given(effect=st.floats(1.0, 1.2), order=st.permutations(NOISE))
 def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, order: list[float]) -> None:
     seconds = {"one batch": 1.0, "resident": 1.0, "streamed": effect, "2 workers": effect}
     noise = dict.fromkeys(("streamed", "2 workers"), tuple(order))
-    said = concluded(planted(seconds, "streamed", "placement", noise))
-    assert said.setting == {}
-    assert "no way feeds a step faster than streamed rows" in said.finding
-    assert "costs nothing that can be seen" in said.finding
-    assert sum(line.startswith("cpu: no difference") for line in said.evidence) == 3
+    conclusion = concluded(planted(seconds, "streamed", "placement", noise))
+    assert conclusion.setting == {}
+    assert "no source is faster than the one in use, streamed rows" in conclusion.finding
+    assert "has no measurable cost" in conclusion.finding
+    assert sum(line.startswith("cpu: no difference") for line in conclusion.evidence) == 3
 
 
 @pytest.mark.parametrize(("start_s", "setting"), [(0.5, {"workers": "2"}), (30.0, {})])
 def test_workers_of_a_dataset_count_with_their_start_once_an_epoch(start_s: float, setting: dict[str, str]) -> None:
     seconds = {"one batch": 0.5, "0 workers": 2.0, "1 worker": 1.2, "2 workers": 0.6}
-    said = concluded(planted(seconds, "0 workers", "workers", {}, start_s))
-    assert said.setting == setting  # 0.6 + 0.5 / 10 s < 2 s a step, 0.6 + 30 / 10 s are more
-    assert ("fastest by a DataLoader with 2 workers: 650 ms" in said.finding) == bool(setting)
+    conclusion = concluded(planted(seconds, "0 workers", "workers", {}, start_s))
+    assert conclusion.setting == setting  # 0.6 + 0.5 / 10 s < 2 s a step, 0.6 + 30 / 10 s are more
+    assert ("a DataLoader with 2 workers feeds a step fastest: 650 ms" in conclusion.finding) == bool(setting)
 
 
 def test_a_faster_dataloader_is_no_setting_where_the_engine_has_its_own_way() -> None:
-    said = concluded(planted({"resident": 1.0, "streamed": 1.1, "0 workers": 0.5}, "resident", "placement", {}))
-    assert "fastest by a DataLoader with 0 workers" in said.finding
-    assert said.setting == {}
+    conclusion = concluded(planted({"resident": 1.0, "streamed": 1.1, "0 workers": 0.5}, "resident", "placement", {}))
+    assert "a DataLoader with 0 workers feeds a step fastest" in conclusion.finding
+    assert conclusion.setting == {}
 
 
 def test_any_rows_and_none_lead_to_a_verdict() -> None:
-    assert concluded([]).finding == "nothing can be said yet"
+    assert concluded([]).finding == "not enough was measured for an answer"
     rows = planted({"one batch": 1.0, "resident": 1.0, "2 workers": 3.0}, "resident", "placement", {}, 0.1)
     for many in itertools.count(1):
         assert concluded(rows[:many]).finding

@@ -1,4 +1,4 @@
-"""What products of matrices say: planted speeds are found, noise says nothing, no GPU is spoken of without rows of one."""
+"""The experiment `matmul`: planted speeds are recovered, noise is no difference, and no GPU is mentioned without its rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
-from epochtop.engine.lab.experiments import matmul
-from epochtop.engine.lab.experiments.matmul import EXPERIMENT, Fields, _Threads, measure
+from epochtop.engine.lab.experiment import ExperimentContext, Stopped
+from epochtop.engine.lab.experiments.matmul.measure import _ThreadChoice
+from epochtop.engine.lab.experiments.matmul.schema import Fields
 from epochtop.engine.lab.experiments.matmul.verdict import curves_of
+from epochtop.engine.lab.instruments.sampling import on_threads
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
+from tests.lab.stored_rows import StoredRows
+
+MATMUL = StoredRows("matmul")
 
 SIZES = (16, 64, 256, 1024)
 NOISE = (0.6, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7)
@@ -29,7 +34,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(
+def context(
     tmp_path: Path, largest: int = 64, budget_s: float = 1.0, devices: tuple[str, ...] = ("cpu",)
 ) -> ExperimentContext:
     return ExperimentContext(
@@ -61,11 +66,11 @@ def products(
 
 
 def verdict(rows: list[Row]) -> Verdict:
-    return EXPERIMENT.conclude(Findings(rows))
+    return MATMUL.conclude(rows)
 
 
-def words(told: Verdict) -> str:
-    return " ".join((told.finding, *told.evidence, told.next_step, told.uncertainty))
+def words(result: Verdict) -> str:
+    return " ".join((result.finding, *result.evidence, result.next_step, result.uncertainty))
 
 
 # --- planted -----------------------------------------------------------------------------------------------------
@@ -75,7 +80,7 @@ def words(told: Verdict) -> str:
 def test_the_size_from_which_half_of_the_best_is_reached_is_found(best: float, place: int) -> None:
     speeds = {size: best * (0.3 if number < place else 0.6) for number, size in enumerate(SIZES)}
     speeds[SIZES[-1]] = best
-    (curve,) = curves_of(products("cpu", "fp32", speeds))
+    (curve,) = curves_of(MATMUL.measurements(products("cpu", "fp32", speeds)))
     assert curve.best_size == SIZES[-1]
     assert curve.best.median == pytest.approx(best, rel=0.05)
     assert curve.half_size == SIZES[place]
@@ -84,8 +89,8 @@ def test_the_size_from_which_half_of_the_best_is_reached_is_found(best: float, p
 @given(st.integers(1, 3), st.floats(2, 50))
 def test_the_gpu_takes_over_where_that_was_planted(place: int, times: float) -> None:
     gpu = {size: 10.0 * (1 / times if number < place else times) for number, size in enumerate(SIZES)}
-    said = verdict(products("cpu", "fp32", dict.fromkeys(SIZES, 10.0)) + products("cuda:0", "fp32", gpu)).finding
-    assert f"fp32 on cuda:0 is faster than the CPU from {SIZES[place]:,} on, not at {SIZES[place - 1]:,}" in said
+    conclusion = verdict(products("cpu", "fp32", dict.fromkeys(SIZES, 10.0)) + products("cuda:0", "fp32", gpu)).finding
+    assert f"fp32 on cuda:0 is faster than the CPU from {SIZES[place]:,}, not at {SIZES[place - 1]:,}" in conclusion
 
 
 def test_an_arithmetic_that_is_faster_is_the_setting_to_try() -> None:
@@ -93,48 +98,48 @@ def test_an_arithmetic_that_is_faster_is_the_setting_to_try() -> None:
     rows += products("cuda:0", "tf32", {256: 100, 1024: 4000})
     assert verdict(rows).setting == {"precision": "tf32"}
     rows += products("cuda:0", "fp16", {256: 100, 1024: 8100}) + products("cuda:0", "bf16", {256: 100, 1024: 8000})
-    told = verdict(rows)
-    assert told.setting == {"precision": "bf16"}, "as fast as fp16, and its losses need no scaling"
-    assert "bf16 is 8.00 × faster at 1,024" in told.finding
+    result = verdict(rows)
+    assert result.setting == {"precision": "bf16"}, "as fast as fp16, and its losses need no scaling"
+    assert "bf16 is 8.00 × faster at 1,024" in result.finding
 
 
 @given(st.permutations(NOISE), st.floats(0.85, 1.2))
 def test_noise_that_is_larger_than_the_effect_gives_no_difference(noise: list[float], effect: float) -> None:
     rows = products("cpu", "fp32", {256: 100}, [1.0] * 7) + products("cpu", "bf16", {256: 100 * effect}, noise)
-    told = verdict(rows)
-    assert told.setting == {}
-    assert "bf16 makes no difference at 256" in told.finding
-    assert any(line.startswith("no difference between bf16 on cpu") for line in told.evidence)
+    result = verdict(rows)
+    assert result.setting == {}
+    assert "bf16 makes no difference at 256" in result.finding
+    assert any(line.startswith("no difference between bf16 on cpu") for line in result.evidence)
 
 
 @pytest.mark.parametrize(
-    ("instructions", "said"),
+    ("instructions", "conclusion"),
     [
-        ("AVX, AVX2", "no hardware for it, this processor's instructions are AVX, AVX2"),
-        ("AVX2, AVX-512 BF16", "torch has no fast way for it on this processor (AVX2, AVX-512 BF16)"),
+        ("AVX, AVX2", "the processor has no hardware for it (instructions: AVX, AVX2)"),
+        ("AVX2, AVX-512 BF16", "torch has no fast path for it on this processor (AVX2, AVX-512 BF16)"),
     ],
 )
-def test_an_arithmetic_without_hardware_is_said_to_be_slower_and_why(instructions: str, said: str) -> None:
+def test_an_arithmetic_without_hardware_is_said_to_be_slower_and_why(instructions: str, conclusion: str) -> None:
     rows: list[Row] = [{"kind": "cpu", "threads": 1, "instructions": instructions}]
     rows += products("cpu", "fp32", {256: 90}) + products("cpu", "bf16", {256: 1.5})
-    told = verdict(rows)
-    assert "bf16 is 60.0 × slower at 256" in told.finding
-    assert said in words(told)
-    assert told.setting == {}
-    assert "keep precision=fp32 on cpu" in told.next_step
+    result = verdict(rows)
+    assert "bf16 is 60.0 × slower at 256" in result.finding
+    assert conclusion in words(result)
+    assert result.setting == {}
+    assert "keep precision=fp32 on cpu" in result.next_step
 
 
-def test_sizes_that_were_left_out_are_told() -> None:
+def test_sizes_that_were_left_out_are_reported() -> None:
     rows: list[Row] = [
         *products("cpu", "fp32", {16: 1.0}),
         {"kind": "limit", "device": "cpu", "dtype": "bf16", "size": 512, "why": "time", "expected_s": 2.5},
         {"kind": "limit", "device": "cpu", "dtype": "fp16", "size": 32, "why": "unsupported", "message": "no half"},
         {"kind": "limit", "device": "cpu", "dtype": "fp32", "size": 8192, "why": "memory"},
     ]
-    said = words(verdict(rows))
-    assert "bf16 on cpu: products of 512 would take 2.50 s each and were left out" in said
-    assert "fp16 on cpu: products of 32 are not multiplied by torch on this device" in said
-    assert "fp32 on cpu: products of 8,192 would not fit" in said
+    conclusion = words(verdict(rows))
+    assert "bf16 on cpu: products of 512 were left out: they would take 2.50 s each" in conclusion
+    assert "fp16 on cpu: products of 32 were left out: they are not supported by torch on this device" in conclusion
+    assert "fp32 on cpu: products of 8,192 were left out: they need more than half of the free memory" in conclusion
 
 
 # --- any rows ----------------------------------------------------------------------------------------------------
@@ -144,13 +149,13 @@ def test_any_prefix_of_rows_is_concluded_from() -> None:
     rows: list[Row] = [{"kind": "cpu", "threads": 1, "instructions": None}]
     rows += products("cpu", "fp32", dict.fromkeys(SIZES, 10.0)) + products("cpu", "bf16", dict.fromkeys(SIZES, 5.0))
     rows += products("cuda:0", "fp32", dict.fromkeys(SIZES, 50.0))
-    assert verdict([]).finding == "nothing can be said yet"
+    assert verdict([]).finding == "not enough was measured for an answer"
     for count in range(1, len(rows)):
-        told = verdict(rows[:count])
-        assert told.finding
+        result = verdict(rows[:count])
+        assert result.finding
         if not any(row.get("device") == "cuda:0" for row in rows[:count]):
-            assert "cuda" not in words(told)
-            assert "GPU" not in words(told)
+            assert "cuda" not in words(result)
+            assert "GPU" not in words(result)
 
 
 # --- measured ----------------------------------------------------------------------------------------------------
@@ -175,7 +180,7 @@ class Machine:
 
         return run
 
-    def best(self, threads: _Threads, size: int) -> int:
+    def best(self, threads: _ThreadChoice, size: int) -> int:
         self.tried.clear()
         return threads.best(self.product(size), size**3)
 
@@ -184,14 +189,14 @@ class Machine:
 def test_products_get_the_faster_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, one: float, every: float, best: int
 ) -> None:
-    machine, threads = Machine(monkeypatch, one, every), _Threads(8)
+    machine, threads = Machine(monkeypatch, one, every), _ThreadChoice(8)
     assert [machine.best(threads, size) for size in (16, 32, 64, 128)] == [best] * 4
 
 
 def test_one_thread_is_tried_no_more_once_it_was_clearly_slower_until_something_disturbs_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machine, threads = Machine(monkeypatch, 1e9, 7e9), _Threads(8)
+    machine, threads = Machine(monkeypatch, 1e9, 7e9), _ThreadChoice(8)
     assert machine.best(threads, 64) == 8
     assert set(machine.tried) == {1, 8}
     assert machine.best(threads, 128) == 8
@@ -205,48 +210,48 @@ def test_one_thread_is_tried_no_more_once_it_was_clearly_slower_until_something_
 
 def test_with_one_cpu_there_is_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, 1e9, 7e9)
-    assert machine.best(_Threads(1), 64) == 1
+    assert machine.best(_ThreadChoice(1), 64) == 1
     assert set(machine.tried) == {1}
 
 
 def test_a_number_of_threads_is_there_before_the_clock_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, 1e9, 7e9)
-    run = matmul._with_threads(8, machine.product(64))
+    run = on_threads(8, machine.product(64))
     assert run(3) == pytest.approx(3 * 64**3 / 7e9)
     assert machine.tried == [8, 8]
     run(3)
     assert machine.tried == [8, 8, 8]
 
 
-def test_the_threads_of_the_best_product_are_told() -> None:
+def test_the_threads_of_the_best_product_are_reported() -> None:
     rows = [{**row, "threads": 1 if row["size"] == 64 else 2} for row in products("cpu", "fp32", {64: 50, 256: 170})]
-    told = verdict(rows)
-    assert "at 256 with 2 threads" in told.evidence[0]
-    assert "on the CPU 1 or 2 threads, whichever was faster at a size" in told.uncertainty
+    result = verdict(rows)
+    assert "at 256 with 2 threads" in result.evidence[0]
+    assert "on the CPU with 1 or 2 threads, the faster per size" in result.uncertainty
 
 
 def test_products_are_measured_in_every_arithmetic_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("epochtop.engine.hardware.usable_cpus", lambda: 2)
+    monkeypatch.setattr("epochtop.engine.lab.experiments.matmul.measure.usable_cpus", lambda: 2)
     before = torch.get_num_threads()
-    rows = list(measure(bench(tmp_path)))
+    rows = list(MATMUL.measure(context(tmp_path)))
     assert torch.get_num_threads() == before
     (about,) = [row for row in rows if row["kind"] == "cpu"]
     assert about["threads"] == 2
-    found = [row for row in rows if row["kind"] == "product"]
-    assert {row["dtype"] for row in found} == {"fp32", "bf16", "fp16"}
-    assert {row["size"] for row in found if row["dtype"] == "fp32"} == {16, 32, 64}
-    assert {row["threads"] for row in found} <= {1, 2}
-    for row in found:
+    actual = [row for row in rows if row["kind"] == "product"]
+    assert {row["dtype"] for row in actual} == {"fp32", "bf16", "fp16"}
+    assert {row["size"] for row in actual if row["dtype"] == "fp32"} == {16, 32, 64}
+    assert {row["threads"] for row in actual} <= {1, 2}
+    for row in actual:
         assert row["gflops"] * row["seconds"] * 1e9 == pytest.approx(2 * row["size"] ** 3)  # type: ignore[operator]
     shares = [row["share"] for row in rows if row["kind"] == "share"]
     assert all(isinstance(share, float) and share > 0 for share in shares)
-    told = verdict(rows)
-    assert "GPU" not in words(told)
-    assert set(told.setting) <= {"precision"}
+    result = verdict(rows)
+    assert "GPU" not in words(result)
+    assert set(result.setting) <= {"precision"}
 
 
-def test_slow_products_are_left_out_and_told(tmp_path: Path) -> None:
-    rows = list(measure(bench(tmp_path, largest=65536, budget_s=0.5)))
+def test_slow_products_are_left_out_and_reported(tmp_path: Path) -> None:
+    rows = list(MATMUL.measure(context(tmp_path, largest=65536, budget_s=0.5)))
     limits = [row for row in rows if row["kind"] == "limit"]
     assert {row["dtype"] for row in limits} == {"fp32", "bf16", "fp16"}
     for limit in limits:
@@ -256,8 +261,8 @@ def test_slow_products_are_left_out_and_told(tmp_path: Path) -> None:
 
 
 def test_it_ends_when_it_is_asked_to_and_keeps_rows(tmp_path: Path) -> None:
-    asked, kept = bench(tmp_path, budget_s=30.0), []
-    measured = measure(asked)
+    asked, kept = context(tmp_path, budget_s=30.0), []
+    measured = MATMUL.measure(asked)
     while not kept or kept[-1]["kind"] != "product":
         kept.append(next(measured))
     asked.stop.set()

@@ -1,4 +1,4 @@
-"""The lab's parallel: ranks take the steps of one process, end with the measurement, and planted speed-ups are told."""
+"""The experiment `parallel`: ranks run the steps of one process and end with it; planted speed-ups are recovered."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from hypothesis import strategies as st
 
 from epochtop.engine.distributed.orders import RankError
 from epochtop.engine.job.workload import load_workload
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
-from epochtop.engine.lab.experiments import parallel
-from epochtop.engine.lab.experiments.parallel.ranks import crew
+from epochtop.engine.lab.experiment import ExperimentContext, Stopped
+from epochtop.engine.lab.experiments.parallel.ranks import rank_group
+from epochtop.engine.lab.experiments.parallel.schema import Fields, StepTime, speed_ups
 from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.measurements import Row, of_kind
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
+from tests.lab.stored_rows import StoredRows
+
+PARALLEL = StoredRows("parallel")
 
 JOB = RunSpec(dataset="sums", hidden=(8,), batch_size=512, threads=1, device="cpu")
 NOISE = (0.5, 0.7, 0.8, 1.0, 1.0, 1.0, 1.3, 1.5, 1.9)
@@ -47,8 +51,8 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(folder: Path, quick: bool = True) -> ExperimentContext:
-    fields = parallel.Fields(most_processes=2)
+def context(folder: Path, quick: bool = True) -> ExperimentContext:
+    fields = Fields(most_processes=2)
     return ExperimentContext(fields=fields, spec=JOB, devices=("cpu",), budget_s=2.0, folder=folder, quick=quick)
 
 
@@ -56,8 +60,8 @@ def bench(folder: Path, quick: bool = True) -> ExperimentContext:
 
 
 def test_one_process_two_and_two_threads_take_a_step_of_the_same_rows(tmp_path: Path) -> None:
-    asked = bench(tmp_path, quick=False)
-    rows = list(parallel.measure(asked))
+    asked = context(tmp_path, quick=False)
+    rows = list(PARALLEL.measure(asked))
     steps = [row for row in rows if row["kind"] == "step"]
     ways = {("processes", 1), ("processes", 2), ("threads", 2)}
     assert {(row["way"], row["parts"]) for row in steps} == ways
@@ -66,12 +70,12 @@ def test_one_process_two_and_two_threads_take_a_step_of_the_same_rows(tmp_path: 
     assert {(row["way"], row["parts"]) for row in speeds} == ways - {("processes", 1)}
     assert all(row["efficiency"] == 50 * row["speed_up"] for row in speeds)  # type: ignore[operator]
     assert any("DataParallel" in line for line in asked.cannot_see)
-    assert parallel.conclude(Findings(rows, spec=JOB)).evidence
+    assert PARALLEL.conclude(rows, spec=JOB).evidence
 
 
 def test_a_stop_ends_the_other_processes_and_keeps_the_rows(tmp_path: Path) -> None:
-    asked = bench(tmp_path)
-    measuring = parallel.measure(asked)
+    asked = context(tmp_path)
+    measuring = PARALLEL.measure(asked)
     first = next(measuring)
     assert multiprocessing.active_children()
     asked.stop.set()
@@ -85,7 +89,7 @@ def test_two_ranks_take_the_steps_of_one_process_with_all_rows() -> None:
     workload = load_workload(JOB)
     alone = job_of(JOB, "cpu", workload)
     shared = msgspec.structs.replace(JOB, processes=2, batch_size=256)
-    with crew(shared, workload) as ranks:
+    with rank_group(shared, workload) as ranks:
         assert ranks.run(5) > 0
         weights = {name: weight.clone() for name, weight in ranks.job.model.state_dict().items()}
     for _ in range(5):
@@ -101,7 +105,7 @@ def test_a_killed_rank_is_named() -> None:
 
 def _train_with_a_killed_rank() -> None:
     shared = msgspec.structs.replace(JOB, processes=2, batch_size=256)
-    with crew(shared, load_workload(JOB)) as ranks:
+    with rank_group(shared, load_workload(JOB)) as ranks:
         ranks.run(1)
         for process in multiprocessing.active_children():
             process.kill()
@@ -130,33 +134,33 @@ def planted(seconds: dict[tuple[str, int], float], noise: tuple[float, ...] = (1
 
 
 def concluded(rows: list[Row], batch_size: int = 256) -> Verdict:
-    return parallel.conclude(Findings(rows, spec=RunSpec(batch_size=batch_size)))
+    return PARALLEL.conclude(rows, spec=RunSpec(batch_size=batch_size))
 
 
 @given(speed_up=st.floats(1.2, 3.9), order=st.permutations([0.98, 0.99, 0.99, 1.0, 1.0, 1.0, 1.01, 1.01, 1.02]))
-def test_a_planted_speed_up_and_its_efficiency_are_told(speed_up: float, order: list[float]) -> None:
-    said = concluded(planted({("processes", 2): 0.95, ("processes", 4): 1 / speed_up}, tuple(order)))
-    assert f"4 processes take a step of the same rows {speed_up:.3g} ×" in said.finding
-    efficiency = re.search(r"efficiency of (\d+)%", said.finding)
+def test_a_planted_speed_up_and_its_efficiency_are_reported(speed_up: float, order: list[float]) -> None:
+    conclusion = concluded(planted({("processes", 2): 0.95, ("processes", 4): 1 / speed_up}, tuple(order)))
+    assert f"4 processes are {speed_up:.3g} ×" in conclusion.finding
+    efficiency = re.search(r"efficiency of (\d+)%", conclusion.finding)
     assert efficiency is not None
     assert float(efficiency[1]) == pytest.approx(25 * speed_up, abs=0.51)
-    assert said.setting == {"processes": "4", "threads": "1", "batch_size": "64"}
+    assert conclusion.setting == {"processes": "4", "threads": "1", "batch_size": "64"}
 
 
 @given(effect=st.floats(0.85, 1.15), order=st.permutations(NOISE))
 def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, order: list[float]) -> None:
-    said = concluded(planted({("processes", 2): effect, ("threads", 2): effect}, tuple(order)))
-    assert "bring nothing that can be seen" in said.finding
-    assert said.setting == {}
-    assert sum(line.startswith("no difference") for line in said.evidence) == 3
+    conclusion = concluded(planted({("processes", 2): effect, ("threads", 2): effect}, tuple(order)))
+    assert "have no measurable gain" in conclusion.finding
+    assert conclusion.setting == {}
+    assert sum(line.startswith("no difference") for line in conclusion.evidence) == 3
 
 
 def test_processes_that_are_slower_are_called_so() -> None:
-    said = concluded(planted({("processes", 2): 2.0}))
-    assert "slower than one" in said.finding
-    assert "0.5 ×" in said.finding
-    assert "efficiency of 25%" in said.finding
-    assert said.setting == {}
+    conclusion = concluded(planted({("processes", 2): 2.0}))
+    assert "slower than one" in conclusion.finding
+    assert "0.5 ×" in conclusion.finding
+    assert "efficiency of 25%" in conclusion.finding
+    assert conclusion.setting == {}
 
 
 @pytest.mark.parametrize(
@@ -175,19 +179,20 @@ def test_threads_are_preferred_unless_processes_are_clearly_faster(
 
 
 def test_a_job_that_takes_all_rows_at_once_needs_no_other_batch() -> None:
-    said = concluded(planted({("processes", 2): 0.5}), batch_size=0)
-    assert said.setting == {"processes": "2", "threads": "1"}
+    conclusion = concluded(planted({("processes", 2): 0.5}), batch_size=0)
+    assert conclusion.setting == {"processes": "2", "threads": "1"}
 
 
 def test_rounds_with_different_numbers_of_rows_are_compared_row_for_row() -> None:
     turn = planted({("processes", 2): 0.5})[:2]
-    (found,) = parallel.speed_ups([turn[0], {**turn[1], "rows": 128}])
-    assert (found["speed_up"], found["efficiency"]) == (1.0, 50.0)  # half of the rows in half of the time
+    steps = PARALLEL.measurements([turn[0], {**turn[1], "rows": 128}])
+    (actual,) = speed_ups(of_kind(steps, StepTime))
+    assert (actual.speed_up, actual.efficiency) == (1.0, 50.0)  # half of the rows in half of the time
 
 
 def test_any_rows_and_none_lead_to_a_verdict() -> None:
-    assert concluded([]).finding == "nothing can be said yet"
+    assert concluded([]).finding == "not enough was measured for an answer"
     rows = planted({("processes", 2): 0.5, ("threads", 2): 0.9})
-    assert "too few times" in concluded(rows[:2]).finding
+    assert "too few rounds" in concluded(rows[:2]).finding
     for many in itertools.takewhile(lambda many: many <= len(rows), itertools.count(1)):
         assert concluded(rows[:many]).finding

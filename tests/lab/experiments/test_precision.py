@@ -1,4 +1,4 @@
-"""Precisions are trained equally far, in the arithmetic that each is named for, and never longer than there is time."""
+"""Precisions are trained for the same steps, in their own arithmetic, and within the time budget."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from epochtop.engine.lab.experiment import ExperimentContext, NoFields, Row
-from epochtop.engine.lab.experiments import precision
+from epochtop.engine.lab.experiment import ExperimentContext, NoFields
+from epochtop.engine.lab.experiments.precision import measure as precision_measure
 from epochtop.engine.lab.experiments.precision import training
+from epochtop.engine.lab.experiments.precision.schema import VARIANTS, Fields
 from epochtop.engine.lab.experiments.precision.training import Training, train
 from epochtop.engine.lab.instruments import variants
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.instruments.tf32 import tf32, with_tf32
+from epochtop.engine.lab.measurements import Row, stored
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec
+from tests.lab.stored_rows import StoredRows
+
+PRECISION = StoredRows("precision")
 
 SMALL = RunSpec(dataset="digits", hidden=(16, 16), batch_size=64, threads=1, device="cpu", epochs=1)
 STEPS_PER_EPOCH = 23
@@ -34,8 +39,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def bench(folder: Path, spec: RunSpec = SMALL, budget_s: float = 60.0, **fields: Any) -> ExperimentContext:
-    return ExperimentContext(precision.Fields(**fields), spec, ("cpu",), budget_s, folder, quick=True)
+def context(folder: Path, spec: RunSpec = SMALL, budget_s: float = 60.0, **fields: Any) -> ExperimentContext:
+    return ExperimentContext(Fields(**fields), spec, ("cpu",), budget_s, folder, quick=True)
 
 
 def switches() -> tuple[bool, bool]:
@@ -76,10 +81,10 @@ def test_each_precision_takes_its_steps_in_the_arithmetic_that_it_is_named_for(t
             step=lambda: seen.setdefault(name, set()).add(switches()),
         )
 
-    built = variants.Built("cpu", {name: job(name) for name in precision.WAYS}, None)
-    rows = list(variants.steps(bench(tmp_path), built, precision.WAYS, 0.1))
-    assert {row["way"] for row in rows} == set(precision.WAYS)
-    assert seen == {name: {(name == "tf32",) * 2} for name in precision.WAYS}
+    built = variants.Variants("cpu", {name: job(name) for name in VARIANTS}, None)
+    rows = list(map(stored, variants.steps(context(tmp_path), built, VARIANTS, 0.1)))
+    assert {row["way"] for row in rows} == set(VARIANTS)
+    assert seen == {name: {(name == "tf32",) * 2} for name in VARIANTS}
 
 
 def test_a_precision_is_trained_and_judged_in_its_own_arithmetic() -> None:
@@ -93,8 +98,8 @@ def test_a_precision_is_trained_and_judged_in_its_own_arithmetic() -> None:
     evaluate = trained.job.evaluator.evaluate
     object.__setattr__(trained.job.evaluator, "evaluate", lambda *rest: (seen.append(switches()), evaluate(*rest))[1])
     with tf32(False):
-        trained.take(2)
-        trained.judged()
+        trained.run(2)
+        trained.evaluate()
     assert seen == [(True, True)] * 3
 
 
@@ -115,9 +120,9 @@ def test_all_are_trained_for_the_same_number_of_steps_and_no_more_than_asked(tmp
         return made
 
     all_of_them = [counting(place) for place in range(3)]
-    assert train(bench(tmp_path), all_of_them, 1000, 0.0) == 1000
+    assert train(context(tmp_path), all_of_them, 1000, 0.0) == 1000
     assert counts == [1000] * 3
-    assert train(bench(tmp_path), all_of_them, 1000, 60.0) == 1
+    assert train(context(tmp_path), all_of_them, 1000, 60.0) == 1
     assert counts == [1001] * 3
 
 
@@ -129,18 +134,18 @@ def test_training_in_turns_is_the_training_of_one_alone(tmp_path: Path, monkeypa
     for _ in range(5):
         alone.step()
     together = [Training(job_of(spec)), Training(job_of(spec))]
-    assert train(bench(tmp_path), together, 5, 0.0) == 5
+    assert train(context(tmp_path), together, 5, 0.0) == 5
     for each in together:
         for weight, other in zip(each.job.model.parameters(), alone.model.parameters(), strict=True):
             assert torch.equal(weight, other)
 
 
-def accuracies(rows: list[Row]) -> list[Row]:
-    return select(rows, kind="accuracy")
+def accuracies(asked: ExperimentContext) -> list[Row]:
+    return [stored(row) for row in precision_measure._train(asked, "cpu", ("fp32", "bf16"), None, 0.0)]
 
 
 def test_with_time_all_seeds_are_trained_as_long_as_was_asked(tmp_path: Path) -> None:
-    rows = accuracies(list(precision._trained(bench(tmp_path, trained=2), "cpu", ("fp32", "bf16"), None, 0.0)))
+    rows = accuracies(context(tmp_path, trained=2))
     assert [(row["way"], row["round"]) for row in rows] == [
         (way, seed) for seed in range(3) for way in ("fp32", "bf16")
     ]
@@ -148,29 +153,29 @@ def test_with_time_all_seeds_are_trained_as_long_as_was_asked(tmp_path: Path) ->
 
 
 def test_without_time_not_even_an_epoch_is_trained_and_that_is_said(tmp_path: Path) -> None:
-    short = bench(tmp_path, budget_s=0.0)
-    rows = accuracies(list(precision._trained(short, "cpu", ("fp32", "bf16"), None, 0.0)))
+    short = context(tmp_path, budget_s=0.0)
+    rows = accuracies(short)
     assert [(row["way"], row["round"], row["steps"]) for row in rows] == [("fp32", 0, 1), ("bf16", 0, 1)]
     assert {row["epochs"] for row in rows} == {1 / STEPS_PER_EPOCH}
 
 
 def test_a_budget_that_is_used_up_before_training_ends_it_after_a_step(tmp_path: Path) -> None:
-    rows = list(precision.measure(bench(tmp_path, budget_s=0.01, trained=10_000)))
+    rows = list(PRECISION.measure(context(tmp_path, budget_s=0.01, trained=10_000)))
     assert {row["steps"] for row in select(rows, kind="accuracy")} == {1}
 
 
-def test_what_would_take_too_long_to_evaluate_is_left_out_and_told(tmp_path: Path) -> None:
+def test_what_would_take_too_long_to_evaluate_is_left_out_and_reported(tmp_path: Path) -> None:
     slow, fast = Training(job_of(SMALL)), Training(job_of(SMALL))
     fast.seconds, slow.seconds = 1.0, 1e9
-    asked = bench(tmp_path)
-    rows = list(precision._judged(asked, {"fp32": fast, "bf16": slow}))
-    assert [row["way"] for row in rows] == ["fp32"]
+    asked = context(tmp_path)
+    rows = list(precision_measure._evaluate(asked, {"fp32": fast, "bf16": slow}, "cpu", 0, 1, 1.0))
+    assert [row.way for row in rows] == ["fp32"]
     assert asked.cannot_see == ["the accuracy of bf16 on cpu: there was no time to evaluate 360 rows with it"]
 
 
 def test_a_budget_that_is_used_up_is_extended_by_what_is_needed(tmp_path: Path) -> None:
     late = ExperimentContext(NoFields(), SMALL, ("cpu",), 1.0, tmp_path)
-    late.begun -= 100.0
+    late.start -= 100.0
     assert late.left_s() == 0.0
     longer = late.with_time(5.0)
     assert 4.5 < longer.left_s() <= 5.0

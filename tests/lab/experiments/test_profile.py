@@ -1,4 +1,4 @@
-"""The lab's profile: it counts what torch dispatches, accounts for a whole step, and tells planted operators apart."""
+"""The experiment `profile` counts what torch dispatches, accounts for a whole step, and ranks planted operators."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, NoFields, Row, Stopped
-from epochtop.engine.lab.experiments import profile
+from epochtop.engine.lab.experiment import ExperimentContext, NoFields, Stopped
 from epochtop.engine.lab.instruments import profiler as traced
 from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
+from tests.lab.stored_rows import StoredRows
+
+PROFILE = StoredRows("profile")
 
 JOB = RunSpec(threads=1, device="cpu")
 NOISE = (0.5, 0.7, 0.8, 1.0, 1.0, 1.0, 1.3, 1.5, 1.9)
@@ -36,7 +39,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(folder: Path, spec: RunSpec = JOB, budget_s: float = 1.0) -> ExperimentContext:
+def context(folder: Path, spec: RunSpec = JOB, budget_s: float = 1.0) -> ExperimentContext:
     return ExperimentContext(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder)
 
 
@@ -75,10 +78,10 @@ def test_calls_are_those_that_torch_dispatches(hidden: tuple[int, ...], layers: 
 
 
 def test_operators_and_the_time_between_them_are_the_whole_step() -> None:
-    found = traced.trace(job_of(JOB, "cpu"), 10)
-    own_s = sum(operator.seconds for operator in found.operators)
-    assert own_s + found.idle_s == pytest.approx(found.length_s, rel=0.02)
-    assert 0 < found.idle_s < found.length_s
+    actual = traced.trace(job_of(JOB, "cpu"), 10)
+    own_s = sum(operator.seconds for operator in actual.operators)
+    assert own_s + actual.idle_s == pytest.approx(actual.length_s, rel=0.02)
+    assert 0 < actual.idle_s < actual.length_s
 
 
 def test_the_timeline_is_one_step_from_its_forward_pass_to_its_update() -> None:
@@ -94,21 +97,21 @@ def test_the_timeline_is_one_step_from_its_forward_pass_to_its_update() -> None:
 
 
 def test_rows_of_a_job_and_its_trace(tmp_path: Path) -> None:
-    rows = list(profile.measure(bench(tmp_path)))
+    rows = list(PROFILE.measure(context(tmp_path)))
     assert {row["kind"] for row in rows} == {"operator", "step", "gap", "span", "trace"}
-    (told,) = (row for row in rows if row["kind"] == "trace")
-    events = json.loads(Path(str(told["path"])).read_text())["traceEvents"]
+    (result,) = (row for row in rows if row["kind"] == "trace")
+    events = json.loads(Path(str(result["path"])).read_text())["traceEvents"]
     names = Counter(event.get("name") for event in events if event.get("ph") == "X")
-    assert told["path"] == str(tmp_path / "trace.json")
-    assert names["aten::addmm"] == 2 * told["steps"]  # type: ignore[operator]
+    assert result["path"] == str(tmp_path / "trace.json")
+    assert names["aten::addmm"] == 2 * result["steps"]  # type: ignore[operator]
     calls = {row["calls"] for row in rows if row.get("operator") == "aten::addmm"}
     assert calls == {2}
     assert {(row["profiler"], row["own"]) for row in rows if row["kind"] == "step"} == {("without", 1), ("with", 0)}
     shares = [row["share"] for row in rows if row["kind"] in ("operator", "gap") and row["round"] == 0]
     assert sum(shares) == pytest.approx(100, rel=0.02)  # type: ignore[arg-type]
-    said = profile.conclude(Findings(rows))
-    assert any(str(tmp_path) in line for line in said.evidence)
-    assert sum("under the profiler" in line for line in said.evidence) == 1
+    conclusion = PROFILE.conclude(rows)
+    assert any(str(tmp_path) in line for line in conclusion.evidence)
+    assert sum("under the profiler" in line for line in conclusion.evidence) == 1
 
 
 def test_a_task_is_profiled_too(tmp_path: Path) -> None:
@@ -119,28 +122,28 @@ def test_a_task_is_profiled_too(tmp_path: Path) -> None:
         "    return Task(model=torch.nn.Linear(4, 3), train=(x, y))\n"
     )
     spec = RunSpec(task=f"{tmp_path / 'mine.py'}:make_task", threads=1, device="cpu")
-    rows = list(profile.measure(bench(tmp_path, spec, budget_s=0.1)))
+    rows = list(PROFILE.measure(context(tmp_path, spec, budget_s=0.1)))
     assert {row["calls"] for row in rows if row.get("operator") == "aten::addmm"} == {1}
 
 
 def test_a_stop_keeps_the_rounds_before_it(tmp_path: Path) -> None:
-    asked = bench(tmp_path, budget_s=20.0)
+    asked = context(tmp_path, budget_s=20.0)
     rows: list[Row] = []
-    measuring = profile.measure(asked)
+    measuring = PROFILE.measure(asked)
     rows.append(next(measuring))
     asked.stop.set()
     with pytest.raises(Stopped):
         rows.extend(measuring)
     assert {row["round"] for row in rows if row["kind"] == "operator"} == {0}
-    assert profile.conclude(Findings(rows)).finding.startswith("on cpu ")
+    assert PROFILE.conclude(rows).finding.startswith("on cpu ")
 
 
-def event(name: str, start: float, end: float, gpu: bool = False, mine: bool = False, **more: Any) -> Any:
-    """As the profiler has it, in microseconds; `mine` is a range that somebody named, as torch's optimizers name theirs."""
+def event(name: str, start: float, end: float, gpu: bool = False, custom: bool = False, **more: Any) -> Any:
+    """As in the profiler, in microseconds; `custom` marks a named range, such as those of torch's optimizers."""
     return SimpleNamespace(
         name=name,
         device_type=SimpleNamespace(name="CUDA" if gpu else "CPU"),
-        is_user_annotation=mine,
+        is_user_annotation=custom,
         time_range=SimpleNamespace(start=start, end=end),
         cpu_parent=None,
         **{"self_device_time_total": 0.0, "self_cpu_time_total": end - start, **more},
@@ -148,32 +151,32 @@ def event(name: str, start: float, end: float, gpu: bool = False, mine: bool = F
 
 
 def test_on_a_gpu_a_named_range_is_no_operator_and_hides_no_gap() -> None:
-    """The range lies on the GPU's line from its first kernel to its last, idle time between them included."""
+    """The range is on the GPU's line from its first kernel to its last, with the idle time between them."""
     events = [
-        event("step", 0, 100, mine=True, self_device_time_total=100.0),
+        event("step", 0, 100, custom=True, self_device_time_total=100.0),
         event("aten::mm", 0, 20, self_device_time_total=10.0),
-        event("Optimizer.step#Adam.step", 30, 90, mine=True, self_device_time_total=60.0),
+        event("Optimizer.step#Adam.step", 30, 90, custom=True, self_device_time_total=60.0),
         event("aten::add_", 40, 50, self_device_time_total=10.0),
         event("gemm", 10, 20, gpu=True),
         event("add", 80, 90, gpu=True),
-        event("step", 10, 90, gpu=True, mine=True),
-        event("Optimizer.step#Adam.step", 20, 90, gpu=True, mine=True),
+        event("step", 10, 90, gpu=True, custom=True),
+        event("Optimizer.step#Adam.step", 20, 90, gpu=True, custom=True),
     ]
-    found = traced._read(events, 1, 1e-4, gpu=True)
-    assert {operator.name: round(operator.seconds * 1e6) for operator in found.operators} == {
+    actual = traced._read(events, 1, 1e-4, gpu=True)
+    assert {operator.name: round(operator.seconds * 1e6) for operator in actual.operators} == {
         "aten::mm": 10,
         "aten::add_": 10,
     }
-    assert found.idle_s == pytest.approx(80e-6)
+    assert actual.idle_s == pytest.approx(80e-6)
 
 
 def test_on_the_host_a_named_range_keeps_its_own_time() -> None:
     """Rows that a DataLoader makes are Python in a range of its own, and no operator's."""
     name = "enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__"
-    events = [event("step", 0, 100, mine=True), event(name, 0, 60, mine=True), event("aten::mm", 60, 90)]
-    found = traced._read(events, 1, 1e-4, gpu=False)
-    assert {operator.name: round(operator.seconds * 1e6) for operator in found.operators} == {name: 60, "aten::mm": 30}
-    assert found.idle_s == pytest.approx(10e-6)
+    events = [event("step", 0, 100, custom=True), event(name, 0, 60, custom=True), event("aten::mm", 60, 90)]
+    actual = traced._read(events, 1, 1e-4, gpu=False)
+    assert {operator.name: round(operator.seconds * 1e6) for operator in actual.operators} == {name: 60, "aten::mm": 30}
+    assert actual.idle_s == pytest.approx(10e-6)
 
 
 # --- concluding ----------------------------------------------------------------------------------------------
@@ -198,26 +201,26 @@ def planted(
 
 
 def concluded(rows: list[Row], executor: str = "auto") -> Verdict:
-    return profile.conclude(Findings(rows, spec=RunSpec(executor=executor)))  # type: ignore[arg-type]
+    return PROFILE.conclude(rows, spec=RunSpec(executor=executor))  # type: ignore[arg-type]
 
 
 @given(more=st.floats(1.2, 20), order=st.permutations([0.98, 0.99, 0.99, 1.0, 1.0, 1.0, 1.01, 1.01, 1.02]))
 def test_the_operator_that_takes_the_most_is_named(more: float, order: list[float]) -> None:
-    said = concluded(
+    conclusion = concluded(
         planted({"aten::mul": 2.0, "aten::addmm": 2.0 * more, "all others": 50.0}, 20.0, noise=tuple(order))
     )
-    assert said.finding.startswith("on cpu aten::addmm takes the most of a step")
-    assert said.evidence[0].startswith("2 × aten::addmm")
-    assert said.setting == {}
+    assert conclusion.finding.startswith("on cpu aten::addmm takes the largest part of a step")
+    assert conclusion.evidence[0].startswith("2 × aten::addmm")
+    assert conclusion.setting == {}
 
 
 @given(effect=st.floats(0.85, 1.15), order=st.permutations(NOISE))
 def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, order: list[float]) -> None:
     rows = planted({"aten::mul": 20.0, "aten::addmm": 20.0 * effect}, 20.0, effect, tuple(order))
-    said = concluded(rows)
-    assert "take the most of a step, without a difference between them" in said.finding
-    assert any(line.startswith("no difference between a step under the profiler") for line in said.evidence)
-    assert "made no difference" in said.uncertainty
+    conclusion = concluded(rows)
+    assert "take the largest parts of a step, with no measurable difference between them" in conclusion.finding
+    assert any(line.startswith("no difference between a step under the profiler") for line in conclusion.evidence)
+    assert "no measurable cost" in conclusion.uncertainty
 
 
 @pytest.mark.parametrize(
@@ -227,13 +230,15 @@ def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, or
 def test_a_step_that_lies_mostly_between_operators_is_to_be_recorded(
     idle: float, executor: str, setting: dict[str, str]
 ) -> None:
-    said = concluded(planted({"aten::addmm": 100 - idle}, idle), executor)
-    assert said.setting == setting
-    assert f"in {idle:.1f} %" in said.finding
-    assert ("executor=graph" in said.next_step) == bool(setting)
+    conclusion = concluded(planted({"aten::addmm": 100 - idle}, idle), executor)
+    assert conclusion.setting == setting
+    assert f"in {idle:.1f} %" in conclusion.finding
+    assert ("executor=graph" in conclusion.next_step) == bool(setting)
 
 
-@pytest.mark.parametrize(("share", "words"), [(70.0, "a gain is to be had, 70.0 %"), (5.0, "5.00 % shorter")])
+@pytest.mark.parametrize(
+    ("share", "words"), [(70.0, "improve aten::addmm, at most 70.0 % of the step"), (5.0, "5.00 % shorter")]
+)
 def test_the_next_step_tells_the_most_that_one_operator_can_gain(share: float, words: str) -> None:
     assert words in concluded(planted({"aten::addmm": share, "aten::mul": 1.0}, 10.0)).next_step
 
@@ -243,14 +248,14 @@ def test_a_step_that_consists_of_loading_rows_leads_to_the_loader() -> None:
     assert "`epochtop lab loader`" in concluded(planted({name: 90.0, "aten::addmm": 2.0}, 2.0)).next_step
 
 
-def test_the_cost_of_the_profiler_is_told() -> None:
-    said = concluded(planted({"aten::addmm": 50.0}, 10.0, profiler=2.5))
-    assert any("a step under the profiler takes 2.5 ×" in line for line in said.evidence)
-    assert "150 % longer" in said.uncertainty
+def test_the_cost_of_the_profiler_is_reported() -> None:
+    conclusion = concluded(planted({"aten::addmm": 50.0}, 10.0, profiler=2.5))
+    assert any("a step under the profiler takes 2.5 ×" in line for line in conclusion.evidence)
+    assert "150 % longer" in conclusion.uncertainty
 
 
 def test_any_rows_and_none_lead_to_a_verdict() -> None:
-    assert concluded([]).finding == "nothing can be said yet"
+    assert concluded([]).finding == "not enough was measured for an answer"
     rows = planted({"aten::addmm": 50.0, "aten::mul": 20.0}, 10.0)
     for many in range(1, len(rows) + 1):
         assert concluded(rows[:many]).finding

@@ -1,4 +1,4 @@
-"""What copies say: planted latency, bandwidth and pinning are found, noise says nothing, no device, no word of one."""
+"""The experiment `transfer`: planted latency, bandwidth and pinning are recovered; no device is mentioned without its rows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import ExperimentContext, Findings, Row, Stopped
-from epochtop.engine.lab.experiments.transfer import EXPERIMENT, Fields, measure
+from epochtop.engine.lab.experiment import ExperimentContext, Stopped
+from epochtop.engine.lab.experiments.transfer.schema import Fields
 from epochtop.engine.lab.experiments.transfer.verdict import routes_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
+from tests.lab.stored_rows import StoredRows
+
+TRANSFER = StoredRows("transfer")
 
 SIZES = tuple(1 << power for power in range(10, 31, 2))
 NOISE = (0.6, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7)
@@ -30,7 +34,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def bench(tmp_path: Path, budget_s: float = 1.5) -> ExperimentContext:
+def context(tmp_path: Path, budget_s: float = 1.5) -> ExperimentContext:
     return ExperimentContext(
         fields=Fields(largest_mib=4), spec=RunSpec(), devices=("cpu",), budget_s=budget_s, folder=tmp_path
     )
@@ -56,11 +60,11 @@ def copies(
 
 
 def verdict(rows: list[Row]) -> Verdict:
-    return EXPERIMENT.conclude(Findings(rows))
+    return TRANSFER.conclude(rows)
 
 
-def words(told: Verdict) -> str:
-    return " ".join((told.finding, *told.evidence, told.next_step, told.uncertainty))
+def words(result: Verdict) -> str:
+    return " ".join((result.finding, *result.evidence, result.next_step, result.uncertainty))
 
 
 # --- planted -----------------------------------------------------------------------------------------------------
@@ -72,20 +76,20 @@ def words(told: Verdict) -> str:
     st.lists(st.floats(0.98, 1.02), min_size=7 * len(SIZES), max_size=7 * len(SIZES)),
 )
 def test_planted_latency_and_bandwidth_are_fitted_back(latency_s: float, rate: float, noise: list[float]) -> None:
-    (route,) = routes_of(copies("to device", "pageable", latency_s, rate, noise)).values()
+    (route,) = routes_of(TRANSFER.measurements(copies("to device", "pageable", latency_s, rate, noise))).values()
     assert route.latency_s == pytest.approx(latency_s, rel=0.05)
     assert route.bandwidth == pytest.approx(rate, rel=0.05)
     assert route.half_bytes == pytest.approx(latency_s * rate, rel=0.11)
     assert route.plain
 
 
-def test_a_fit_that_misses_is_not_drawn_and_the_ends_are_told_instead() -> None:
+def test_a_fit_that_misses_is_not_drawn_and_the_ends_are_reported_instead() -> None:
     cached = copies("in host", "reused", 1e-6, 20 * GIB, sizes=SIZES[:6])
     rows = cached + copies("in host", "reused", 1e-6, 2 * GIB, sizes=SIZES[6:])
-    told = verdict(rows)
-    assert told.lines == ()
-    assert "2.00 GiB/s at 1.00 GiB" in told.finding
-    assert "one bandwidth does not describe all sizes" in words(told)
+    result = verdict(rows)
+    assert result.lines == ()
+    assert "2.00 GiB/s for 1.00 GiB" in result.finding
+    assert "no single bandwidth fits all sizes" in words(result)
     (line,) = verdict(cached).lines
     assert [size for size, _ in line.points] == [float(size) for size in SIZES[:6]]
 
@@ -95,9 +99,9 @@ def test_the_size_from_which_pinning_pays_is_found(place: int) -> None:
     rows = copies("to device", "pageable", 1e-5, 5 * GIB)
     rows += copies("to device", "non-blocking", 2e-5, 1 * GIB, sizes=SIZES[:place])
     rows += copies("to device", "non-blocking", 5e-6, 20 * GIB, sizes=SIZES[place:])
-    found = verdict(rows).finding
+    actual = verdict(rows).finding
     since, below = (_power(SIZES[number]) for number in (place, place - 1))
-    assert f"memory that is pinned already is faster than pageable memory from {since} on, not at {below}" in found
+    assert f"memory that is already pinned is faster than pageable memory from {since}, not at {below}" in actual
 
 
 def _power(size: int) -> str:
@@ -110,32 +114,32 @@ def _power(size: int) -> str:
 
 def test_pinning_that_is_slower_is_advised_against() -> None:
     rows = copies("to device", "pageable", 1e-5, 10 * GIB) + copies("to device", "pinned", 3e-5, 5 * GIB)
-    told = verdict(rows)
-    assert "memory that is pinned already is never faster than pageable memory" in told.finding
-    assert "leave pinning alone" in told.next_step
-    assert any("1.00 GiB to device, pinned, takes 2 × (" in line for line in told.evidence)
+    result = verdict(rows)
+    assert "memory that is already pinned is never faster than pageable memory" in result.finding
+    assert "do not pin memory" in result.next_step
+    assert any("1.00 GiB to device, pinned, takes 2 × (" in line for line in result.evidence)
 
 
-def test_what_pinning_costs_is_held_against_what_it_saves() -> None:
+def test_what_pinning_costs_is_compared_with_what_it_saves() -> None:
     rows = copies("to device", "pageable", 1e-5, 5 * GIB) + copies("to device", "non-blocking", 1e-5, 20 * GIB)
     rows += copies("to device", "pinned anew", 5e-5, 4 * GIB)
     pin: list[Row] = [
         {"kind": "pin", "way": "pinning", "device": "cuda:0", "bytes": GIB, "round": turn, "seconds": 0.6}
         for turn in range(7)
     ]
-    told = verdict(rows + pin)
+    result = verdict(rows + pin)
     # a GiB takes 0.2 s from pageable and 0.05 s from pinned memory: 0.6 s are saved by 4 copies
-    assert any("paid back after 4 copies" in line for line in told.evidence)
-    assert "pinning every batch anew is not faster here" in told.next_step
+    assert any("pays off after 4 copies" in line for line in result.evidence)
+    assert "pinning every batch is not faster here" in result.next_step
 
 
 @given(st.permutations(NOISE), st.floats(0.85, 1.2))
 def test_noise_that_is_larger_than_the_effect_gives_no_difference(noise: list[float], effect: float) -> None:
     rows = copies("to device", "pageable", 1e-5, 10 * GIB, [1.0] * 7)
     rows += copies("to device", "non-blocking", 1e-5 / effect, 10 * GIB * effect, noise)
-    told = verdict(rows)
-    assert "is never faster than pageable memory" in told.finding
-    assert any(line.startswith("no difference between 1.00 GiB to device, non-blocking") for line in told.evidence)
+    result = verdict(rows)
+    assert "is never faster than pageable memory" in result.finding
+    assert any(line.startswith("no difference between 1.00 GiB to device, non-blocking") for line in result.evidence)
 
 
 @given(st.integers(1, len(SIZES) - 1), st.floats(1.5, 20))
@@ -143,9 +147,9 @@ def test_the_size_from_which_fresh_memory_costs_more_is_found(place: int, times:
     rows = copies("in host", "reused", 1e-6, 10 * GIB)
     rows += copies("in host", "fresh", 1e-6, 10 * GIB, [1.0] * 7, SIZES[:place])
     rows += copies("in host", "fresh", 1e-6 * times, 10 * GIB / times, sizes=SIZES[place:])
-    told = verdict(rows)
-    assert f"longer from {_power(SIZES[place])} on" in told.finding
-    assert f"where they have {_power(SIZES[place])} or more" in told.next_step
+    result = verdict(rows)
+    assert f"longer from {_power(SIZES[place])}" in result.finding
+    assert f"from {_power(SIZES[place])}:" in result.next_step
 
 
 # --- any rows ----------------------------------------------------------------------------------------------------
@@ -156,14 +160,14 @@ def test_any_prefix_of_rows_is_concluded_from() -> None:
     within = len(rows)
     rows += copies("to device", "pageable", 1e-5, 5 * GIB) + copies("to device", "non-blocking", 1e-5, 20 * GIB)
     rows += copies("to host", "pinned", 1e-5, 5 * GIB) + copies("to host", "pageable", 1e-5, 5 * GIB)
-    assert verdict([]).finding == "nothing can be said yet"
+    assert verdict([]).finding == "not enough was measured for an answer"
     for count in range(1, len(rows), 3):
-        told = verdict(rows[:count])
-        assert told.finding
+        result = verdict(rows[:count])
+        assert result.finding
         if count <= within:
-            assert "cuda" not in words(told)
-            assert "pinn" not in words(told)
-            assert told.finding.startswith(("without a device", "nothing can be said"))
+            assert "cuda" not in words(result)
+            assert "pinn" not in words(result)
+            assert result.finding.startswith(("without a device", "not enough was measured"))
     for count in range(within, len(rows), 3):
         assert verdict(rows[within:count]).finding
 
@@ -172,20 +176,20 @@ def test_any_prefix_of_rows_is_concluded_from() -> None:
 
 
 def test_without_a_device_copies_within_the_host_are_measured_and_called_that(tmp_path: Path) -> None:
-    asked = bench(tmp_path)
-    rows = list(measure(asked))
+    asked = context(tmp_path)
+    rows = list(TRANSFER.measure(asked))
     copied = [row for row in rows if row["kind"] == "copy"]
     assert {(row["direction"], row["way"]) for row in copied} == {("in host", "reused"), ("in host", "fresh")}
     assert {row["bytes"] for row in copied} >= {1 << 10, 1 << 20}
     for row in copied:
         assert row["rate"] * row["seconds"] == pytest.approx(row["bytes"])  # type: ignore[operator]
     assert any("there was no device" in line for line in asked.cannot_see)
-    assert verdict(rows).finding.startswith("without a device to copy to")
+    assert verdict(rows).finding.startswith("without a device")
 
 
 def test_it_ends_when_it_is_asked_to_and_keeps_rows(tmp_path: Path) -> None:
-    asked, kept = bench(tmp_path, budget_s=30.0), []
-    measured = measure(asked)
+    asked, kept = context(tmp_path, budget_s=30.0), []
+    measured = TRANSFER.measure(asked)
     while not kept or kept[-1]["kind"] != "copy":
         kept.append(next(measured))
     asked.stop.set()

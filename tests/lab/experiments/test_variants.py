@@ -15,14 +15,24 @@ from hypothesis import strategies as st
 
 from epochtop.engine.data.dataset import LossName
 from epochtop.engine.device import inventory
-from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Row
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext
 from epochtop.engine.lab.experiments import accumulation, checkpointing, memory, precision
+from epochtop.engine.lab.experiments.accumulation.measure import TOLERANCE, _gradients
+from epochtop.engine.lab.experiments.memory.verdict import CLOSE, MEMORY_SHARE, line
+from epochtop.engine.lab.experiments.precision.verdict import HIGHER_IS_BETTER
 from epochtop.engine.lab.instruments import variants
 from epochtop.engine.lab.instruments.allocation import peak_bytes
 from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.metrics import Metrics
+from tests.lab.stored_rows import StoredRows
+
+MEMORY = StoredRows("memory")
+ACCUMULATION = StoredRows("accumulation")
+CHECKPOINTING = StoredRows("checkpointing")
+PRECISION = StoredRows("precision")
 
 SMALL = RunSpec(dataset="digits", hidden=(16, 16), batch_size=64, threads=1, device="cpu", epochs=1)
 
@@ -36,7 +46,7 @@ def one_thread() -> Iterator[None]:
 
 
 def planted(ways: dict[str, tuple[float, float]], noise: float = 0.005, seed: int = 0) -> list[Row]:
-    """Rows of ways that take so many seconds a step and bytes at the peak."""
+    """Rows of variants with these seconds per step and these peak bytes."""
     chance = random.Random(seed)
     rows: list[Row] = []
     for turn in range(9):
@@ -68,7 +78,7 @@ def scored(rows: list[Row], scores: dict[str, float]) -> list[Row]:
 
 
 @pytest.mark.parametrize(
-    ("speed_up", "less", "told"),
+    ("speed_up", "less", "result"),
     [
         (1.8, 0.45, "bf16 is 1.8 × as fast as fp32, as claimed, and needs 45% less memory, as claimed"),
         (
@@ -76,42 +86,42 @@ def scored(rows: list[Row], scores: dict[str, float]) -> list[Row]:
             0.1,
             "bf16 is 1.2 × as fast as fp32, less than the claimed 1.5 ×, and needs 10% less memory, not the claimed 40%",
         ),
-        (0.5, 0.0, "bf16 is 2 × slower than fp32, and needs 1 × its memory"),
+        (0.5, 0.0, "bf16 is 2 × slower than fp32, and needs 1 × the memory"),
     ],
 )
-def test_the_claim_is_held_against_what_was_measured(speed_up: float, less: float, told: str) -> None:
+def test_the_claim_is_compared_with_what_was_measured(speed_up: float, less: float, result: str) -> None:
     rows = planted({"fp32": (1e-3, 1e6), "bf16": (1e-3 / speed_up, (1 - less) * 1e6)}, noise=0)
-    said = precision.conclude(Findings(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields()))
-    assert told in said.finding
-    assert said.setting == ({"precision": "bf16"} if speed_up > 1 else {})
+    conclusion = PRECISION.conclude(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields())
+    assert result in conclusion.finding
+    assert conclusion.setting == ({"precision": "bf16"} if speed_up > 1 else {})
 
 
 def test_what_is_faster_and_worse_is_not_proposed() -> None:
     rows = planted({"fp32": (1e-3, 1e6), "fp16": (4e-4, 5e5)})
-    said = precision.conclude(Findings(scored(rows, {"fp32": 0.97, "fp16": 0.90}), precision.Fields()))
-    assert said.setting == {}
-    assert said.next_step.startswith("stay with fp32")
+    conclusion = PRECISION.conclude(scored(rows, {"fp32": 0.97, "fp16": 0.90}), precision.Fields())
+    assert conclusion.setting == {}
+    assert conclusion.next_step.startswith("stay with fp32")
 
 
 def test_noise_larger_than_the_gain_is_no_difference_in_speed() -> None:
     rows = planted({"fp32": (1e-3, 1e6), "bf16": (0.98e-3, 1e6)}, noise=0.4, seed=5)
-    said = precision.conclude(Findings(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields()))
-    assert "no difference in speed between bf16 and fp32" in said.finding
-    assert said.setting == {}
+    conclusion = PRECISION.conclude(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields())
+    assert "no difference in speed between bf16 and fp32" in conclusion.finding
+    assert conclusion.setting == {}
 
 
 def test_what_was_compared_once_is_not_called_alike() -> None:
     rows = [row for row in planted({"fp32": (1e-3, 1e6), "bf16": (3e-3, 1e6)}) if row["round"] == 0]
-    said = precision.conclude(Findings(rows, precision.Fields()))
-    assert "compared too seldom to tell" in said.finding
-    assert "no difference in speed" not in said.finding
+    conclusion = PRECISION.conclude(rows, precision.Fields())
+    assert "too few rounds to tell" in conclusion.finding
+    assert "no difference in speed" not in conclusion.finding
 
 
 @pytest.mark.parametrize(("score", "seeds"), [(0.966, 3), (0.97, 1)], ids=["0.4 points worse", "one seed"])
 def test_only_what_is_as_accurate_within_a_spread_is_proposed(score: float, seeds: int) -> None:
     rows = scored(planted({"fp32": (1e-3, 1e6), "bf16": (5e-4, 5e5)}), {"fp32": 0.97, "bf16": score})
     rows = [row for row in rows if row["kind"] != "accuracy" or int(row["round"] or 0) < seeds]
-    assert precision.conclude(Findings(rows, precision.Fields())).setting == {}
+    assert PRECISION.conclude(rows, precision.Fields()).setting == {}
 
 
 def judged(metric: str, full: float, half: float, column: str = "score", steps: tuple[int, int] = (69, 69)) -> Verdict:
@@ -121,7 +131,7 @@ def judged(metric: str, full: float, half: float, column: str = "score", steps: 
     for way, value, many in (("fp32", full, steps[0]), ("bf16", half, steps[1])):
         labels: Row = {"kind": "accuracy", "device": "cpu", "way": way, "steps": many, "epochs": many / 23}
         rows += [{**labels, "round": turn, "metric": metric, column: value, other: 1.0} for turn in range(3)]
-    return precision.conclude(Findings(rows, precision.Fields()))
+    return PRECISION.conclude(rows, precision.Fields())
 
 
 @pytest.mark.parametrize(
@@ -139,15 +149,15 @@ def judged(metric: str, full: float, half: float, column: str = "score", steps: 
 def test_what_is_better_is_higher_for_some_metrics_and_the_lower_loss_for_others(
     metric: str, column: str, full: float, half: float, good: bool
 ) -> None:
-    said = judged(metric, full, half, column)
-    assert said.setting == ({"precision": "bf16"} if good else {})
-    assert any(f"of bf16 after 69 steps, 3 epochs: {half:.4f}" in line for line in said.evidence)
+    conclusion = judged(metric, full, half, column)
+    assert conclusion.setting == ({"precision": "bf16"} if good else {})
+    assert any(f"of bf16 after 69 steps, 3 epochs: {half:.4f}" in line for line in conclusion.evidence)
 
 
 @pytest.mark.parametrize("loss", get_args(LossName))
 def test_every_metric_of_the_engine_has_a_known_direction(loss: LossName) -> None:
     """The one that is not in the list is the loss itself, in other units."""
-    assert Metrics(loss, 3).main in (*precision.HIGHER, "bits_per_character")
+    assert Metrics(loss, 3).main in (*HIGHER_IS_BETTER, "bits_per_character")
 
 
 def test_trainings_of_different_lengths_are_not_compared() -> None:
@@ -155,15 +165,15 @@ def test_trainings_of_different_lengths_are_not_compared() -> None:
 
 
 def test_less_than_an_epoch_does_not_tell_what_is_as_accurate() -> None:
-    said = judged("accuracy", 0.9, 0.95, steps=(22, 22))
-    assert said.setting == {}
-    assert said.next_step.startswith("train a run with precision=bf16 and one with fp32")
+    conclusion = judged("accuracy", 0.9, 0.95, steps=(22, 22))
+    assert conclusion.setting == {}
+    assert conclusion.next_step.startswith("train one run with precision=bf16 and one with fp32")
     assert judged("accuracy", 0.9, 0.95, steps=(23, 23)).setting == {"precision": "bf16"}
 
 
-def test_how_far_was_trained_is_told_where_it_is_less_than_was_asked() -> None:
-    assert "after 0.304 epochs of the 10 asked for" in judged("accuracy", 0.9, 0.95, steps=(7, 7)).uncertainty
-    assert "asked for" not in judged("accuracy", 0.9, 0.95, steps=(230, 230)).uncertainty
+def test_how_far_was_trained_is_reported_where_it_is_less_than_was_asked() -> None:
+    assert "after 0.304 epochs of the 10 requested" in judged("accuracy", 0.9, 0.95, steps=(7, 7)).uncertainty
+    assert "requested" not in judged("accuracy", 0.9, 0.95, steps=(230, 230)).uncertainty
 
 
 # --- checkpointing and accumulation ------------------------------------------------------------------------------
@@ -171,11 +181,11 @@ def test_how_far_was_trained_is_told_where_it_is_less_than_was_asked() -> None:
 
 def test_memory_that_is_saved_is_proposed_with_what_it_costs() -> None:
     rows = planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 2e6)}, noise=0)
-    said = checkpointing.conclude(Findings([*rows, gradients(0.0)]))
-    assert "holds 0.25 × the memory of kept" in said.finding
-    assert "again takes 1.3 ×" in said.finding
-    assert said.setting == {"checkpoint_activations": "yes"}
-    nothing = checkpointing.conclude(Findings(planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 8e6)})))
+    conclusion = CHECKPOINTING.conclude([*rows, gradients(0.0)])
+    assert "has 0.25 × the peak memory of kept" in conclusion.finding
+    assert "again takes 1.3 ×" in conclusion.finding
+    assert conclusion.setting == {"checkpoint_activations": "yes"}
+    nothing = CHECKPOINTING.conclude(planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 8e6)}))
     assert nothing.setting == {}
 
 
@@ -185,15 +195,15 @@ def gradients(deviation: float) -> Row:
 
 def test_gradients_beyond_the_tolerance_are_called_different() -> None:
     rows = planted({"1 × 64": (1e-3, 8e6), "4 × 16": (2e-3, 3e6)})
-    same = accumulation.conclude(Findings([*rows, gradients(1e-6)], accumulation.Fields(), RunSpec(batch_size=64)))
+    same = ACCUMULATION.conclude([*rows, gradients(1e-6)], accumulation.Fields(), RunSpec(batch_size=64))
     assert "4 × 16 rows give the same gradients as 1 × 64" in same.finding
-    assert "accumulate where the batch" in same.next_step
-    other = accumulation.conclude(Findings([*rows, gradients(1e-2)], accumulation.Fields(), RunSpec(batch_size=64)))
+    assert "accumulate if your batch" in same.next_step
+    other = ACCUMULATION.conclude([*rows, gradients(1e-2)], accumulation.Fields(), RunSpec(batch_size=64))
     assert "NOT the same gradients" in other.finding
 
 
 @pytest.mark.parametrize(
-    ("found", "wanted", "apart"),
+    ("actual", "expected", "apart"),
     [
         ([math.nan, 1.0], [1.0, 1.0], math.inf),
         ([1.0, 1.0], [math.nan, 1.0], math.inf),
@@ -204,49 +214,49 @@ def test_gradients_beyond_the_tolerance_are_called_different() -> None:
     ],
 )
 def test_gradients_that_are_not_numbers_are_never_the_same(
-    found: list[float], wanted: list[float], apart: float
+    actual: list[float], expected: list[float], apart: float
 ) -> None:
     same = torch.ones(3)
-    assert variants.deviation([torch.tensor(found), same], [torch.tensor(wanted), same]) == apart
+    assert variants.deviation([torch.tensor(actual), same], [torch.tensor(expected), same]) == apart
 
 
 @pytest.mark.parametrize("deviation", [math.inf, math.nan])
-def test_gradients_that_are_not_finite_are_told_and_nothing_is_proposed(deviation: float) -> None:
+def test_gradients_that_are_not_finite_are_reported_and_nothing_is_proposed(deviation: float) -> None:
     rows = planted({"1 × 64": (1e-3, 8e6), "4 × 16": (2e-3, 3e6)})
-    said = accumulation.conclude(Findings([*rows, gradients(deviation)], accumulation.Fields(), RunSpec(batch_size=64)))
-    assert "NOT the same gradients" in said.finding
-    assert "not finite" in said.evidence[0]
+    conclusion = ACCUMULATION.conclude([*rows, gradients(deviation)], accumulation.Fields(), RunSpec(batch_size=64))
+    assert "NOT the same gradients" in conclusion.finding
+    assert "not finite" in conclusion.evidence[0]
     rows = [*planted({"kept": (1e-3, 8e6), "again": (1.3e-3, 2e6)}), gradients(deviation)]
-    assert checkpointing.conclude(Findings(rows)).setting == {}
+    assert CHECKPOINTING.conclude(rows).setting == {}
 
 
 def test_hardly_any_memory_saved_is_not_worth_a_setting() -> None:
     rows = [*planted({"kept": (1e-3, 8e6), "again": (1.7e-3, 7.999e6)}), gradients(0.0)]
-    said = checkpointing.conclude(Findings(rows))
-    assert said.setting == {}
-    assert said.next_step.startswith("leave checkpoint_activations off")
+    conclusion = CHECKPOINTING.conclude(rows)
+    assert conclusion.setting == {}
+    assert conclusion.next_step.startswith("leave checkpoint_activations off")
 
 
 def test_accumulated_gradients_are_those_of_plain_torch() -> None:
     """The number in the row, found again without the engine's accumulation."""
     spec = RunSpec(dataset="digits", hidden=(16,), batch_size=16, accumulate=4, threads=1, device="cpu")
-    found = accumulation._compared(job_of(spec, batch_size=64, accumulate=1), job_of(spec))
+    actual = _gradients("cpu", job_of(spec, batch_size=64, accumulate=1), job_of(spec))
     job = job_of(spec)
     batches = job.batches.next_batches(4)
     whole = torch.nn.functional.cross_entropy(
         job.model(torch.cat([b.x for b in batches])), torch.cat([b.y for b in batches])
     )
-    wanted = torch.autograd.grad(whole, job.parts.parameters)
+    expected = torch.autograd.grad(whole, job.parts.parameters)
     for batch in batches:
         (torch.nn.functional.cross_entropy(job.model(batch.x), batch.y) / 4).backward()
     worst = max(
         float((weight.grad - gradient).abs().max() / gradient.abs().max())
-        for weight, gradient in zip(job.parts.parameters, wanted, strict=True)
+        for weight, gradient in zip(job.parts.parameters, expected, strict=True)
         if weight.grad is not None
     )
-    assert worst < accumulation.TOLERANCE
-    assert found["deviation"] == pytest.approx(worst, abs=1e-6)
-    assert found["rows"] == 64
+    assert worst < TOLERANCE
+    assert actual.deviation == pytest.approx(worst, abs=1e-6)
+    assert actual.rows == 64
 
 
 # --- memory ------------------------------------------------------------------------------------------------------
@@ -261,7 +271,7 @@ def test_what_was_planted_is_fitted_back_and_checked(fixed: float, row: float) -
         for size in sizes
         for turn in range(3)
     ]
-    fitted = memory.line(rows)
+    fitted = line(MEMORY.measurements(rows))
     assert fitted is not None
     assert fitted.coefficients == pytest.approx((fixed, row), rel=0.05)
 
@@ -277,18 +287,18 @@ def line_rows(off: float) -> list[Row]:
 
 
 def test_the_largest_batch_follows_from_the_line() -> None:
-    said = memory.conclude(Findings(line_rows(0.0)))
-    assert "350 rows are the largest batch that fits" in said.finding  # (0.8 · 10 MB - 1 MB) / 20 kB
-    assert any("as the line says" in line for line in said.evidence)
-    untried = memory.conclude(Findings(line_rows(0.0)[:-1]))
-    assert "350 rows would be the largest batch that fits; no step has tried it" in untried.finding
+    conclusion = MEMORY.conclude(line_rows(0.0))
+    assert "350 rows are the largest batch that fits" in conclusion.finding  # (0.8 · 10 MB - 1 MB) / 20 kB
+    assert any("as predicted" in line for line in conclusion.evidence)
+    untried = MEMORY.conclude(line_rows(0.0)[:-1])
+    assert "350 rows are the largest batch that fits; no step has tried it" in untried.finding
     assert "no real step has checked" in untried.uncertainty
 
 
 def test_a_batch_off_the_line_makes_the_largest_one_a_guess() -> None:
-    said = memory.conclude(Findings(line_rows(0.5)))
-    assert any("+50% of what the line says" in line for line in said.evidence)
-    assert "guess" in said.uncertainty
+    conclusion = MEMORY.conclude(line_rows(0.5))
+    assert any("+50% of the prediction" in line for line in conclusion.evidence)
+    assert "guess" in conclusion.uncertainty
 
 
 MLP = RunSpec(dataset="digits", hidden=(64,), batch_size=64, threads=1, device="cpu", epochs=1)
@@ -296,9 +306,9 @@ CNN = RunSpec(dataset="digits", model="cnn", batch_size=64, threads=1, device="c
 
 
 def measured(tmp_path: Path, budget_s: float, spec: RunSpec = MLP) -> tuple[list[Row], str]:
-    bench = ExperimentContext(memory.EXPERIMENT.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
-    rows = list(memory.measure(bench))
-    return rows, memory.conclude(Findings(rows, bench.fields, spec, ("cpu",))).finding
+    context = ExperimentContext(memory.EXPERIMENT.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
+    rows = list(MEMORY.measure(context))
+    return rows, MEMORY.conclude(rows, context.fields, spec, ("cpu",)).finding
 
 
 def test_where_not_all_rows_fit_the_largest_batch_is_tried_by_a_real_step(
@@ -310,7 +320,7 @@ def test_where_not_all_rows_fit_the_largest_batch_is_tried_by_a_real_step(
     (check,) = (row for row in rows if row["kind"] == "check")
     assert f"{int(check['batch'] or 0):,} rows are the largest batch that fits" in finding
     assert 718 < int(check["batch"] or 0) < 1437
-    assert int(check["peak_bytes"] or 0) == pytest.approx(memory.SHARE * free, rel=memory.CLOSE)
+    assert int(check["peak_bytes"] or 0) == pytest.approx(MEMORY_SHARE * free, rel=CLOSE)
 
 
 def test_what_the_engine_refuses_is_left_out_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,22 +333,22 @@ def test_what_the_engine_refuses_is_left_out_with_its_reason(tmp_path: Path, mon
 
 
 def test_the_line_is_checked_on_the_path_that_it_was_measured_on(tmp_path: Path) -> None:
-    """All rows at once are not copied, so that they would lie below any line through batches that are."""
+    """A batch of all rows is not copied, so it is below any line through smaller batches."""
     rows, _ = measured(tmp_path, 60)
     (check,) = (row for row in rows if row["kind"] == "check")
-    fitted = memory.line(rows)
+    fitted = line(MEMORY.measurements(rows))
     assert fitted is not None
     fixed, row = fitted.coefficients
-    assert int(check["peak_bytes"] or 0) == pytest.approx(fixed + int(check["batch"] or 0) * row, rel=memory.CLOSE)
+    assert int(check["peak_bytes"] or 0) == pytest.approx(fixed + int(check["batch"] or 0) * row, rel=CLOSE)
 
 
 def test_without_time_the_line_is_said_to_be_unchecked(tmp_path: Path) -> None:
     rows, finding = measured(tmp_path, 0.0)
     assert [row["kind"] for row in rows if row["kind"] == "check"] == []
     assert any("time" in str(row.get("why")) for row in rows)
-    said = memory.conclude(Findings(rows))
-    assert "no real step has checked" in said.uncertainty
-    assert finding == said.finding
+    conclusion = MEMORY.conclude(rows)
+    assert "no real step has checked" in conclusion.uncertainty
+    assert finding == conclusion.finding
 
 
 def test_the_peak_is_that_of_the_tensors_that_are_held_at_once() -> None:
@@ -370,14 +380,14 @@ def test_a_real_measurement_has_a_verdict_at_any_point(experiment: Experiment, s
     budget_s = (
         60.0 if experiment.name == "memory" else 1.0
     )  # it ends by itself, and leaves out what time is too short for
-    bench = ExperimentContext(experiment.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
-    rows = list(experiment.measure(bench))
+    context = ExperimentContext(experiment.fields(), spec, ("cpu",), budget_s, tmp_path, quick=True)
+    rows = list(StoredRows(experiment.name).measure(context))
     for length in range(len(rows) + 1):
-        said = experiment.conclude(Findings(rows[:length], bench.fields, spec, ("cpu",)))
-        assert said.finding.startswith("on cpu") == (length == len(rows)) or 0 < length < len(rows)
+        conclusion = StoredRows(experiment.name).conclude(rows[:length], context.fields, spec, ("cpu",))
+        assert conclusion.finding.startswith("on cpu") == (length == len(rows)) or 0 < length < len(rows)
     kinds = {row["kind"] for row in rows}
-    wanted = {"memory": {"job", "peak", "check", "held"}, "precision": {"step", "memory", "accuracy", "left_out"}}
-    assert kinds == wanted.get(experiment.name, {"gradients", "memory", "step"})
+    expected = {"memory": {"job", "peak", "check", "held"}, "precision": {"step", "memory", "accuracy", "left_out"}}
+    assert kinds == expected.get(experiment.name, {"gradients", "memory", "step"})
     if experiment.name == "checkpointing":
         peaks = {row["way"]: row["bytes"] for row in rows if row["kind"] == "memory"}
         assert int(peaks["again"] or 0) < int(peaks["kept"] or 0)

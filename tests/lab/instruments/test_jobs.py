@@ -72,5 +72,5 @@ def test_it_adds_up_batches_and_clips_as_the_job_asks(fields: dict[str, Any]) ->
 
 def test_what_it_does_not_do_is_said_only_of_a_job_that_does_it() -> None:
     assert not_plain(spec_of()) == []
-    (said,) = not_plain(spec_of(ema=0.99))
-    assert "moving average" in said
+    (conclusion,) = not_plain(spec_of(ema=0.99))
+    assert "moving average" in conclusion

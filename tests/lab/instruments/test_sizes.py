@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def candidates(
                 raise RuntimeError(f"no {work}")
             return float(times * work)
 
-        return Case({"work": work}, run)
+        return Case(partial(dict, work=work), run)
 
     return [(float(work), lambda work=work: make(work)) for work in works]  # type: ignore[misc]
 
@@ -44,24 +45,24 @@ def test_cases_end_before_the_first_that_would_take_longer(works: list[int], mos
     works.sort()
     tried: list[int] = []
     grown = grow(bench(), candidates(works, tried), most_s)
-    wanted = [work for work in works[1:] if work <= most_s]
-    assert [case.labels["work"] for case in grown.cases] == [works[0], *wanted]
-    assert set(tried) == {works[0], *wanted}
-    left = works[1 + len(wanted) :]
+    expected = [work for work in works[1:] if work <= most_s]
+    assert [case.record()["work"] for case in grown.cases] == [works[0], *expected]
+    assert set(tried) == {works[0], *expected}
+    left = works[1 + len(expected) :]
     assert grown.expected_s == (pytest.approx(left[0]) if left else None)
     assert grown.error is None
 
 
 def test_a_case_that_fails_ends_them_and_is_left_out() -> None:
     grown = grow(bench(), candidates([1, 2, 4], [], fails_at=2), 100.0)
-    assert [case.labels["work"] for case in grown.cases] == [1]
+    assert [case.record()["work"] for case in grown.cases] == [1]
     assert str(grown.error) == "no 2"
     assert grown.expected_s is None
 
 
 def test_a_case_that_is_refused_ends_them_with_the_reason() -> None:
     grown = grow(bench(), candidates([1, 2, 4], [], refused_at=2), 100.0)
-    assert [case.labels["work"] for case in grown.cases] == [1]
+    assert [case.record()["work"] for case in grown.cases] == [1]
     assert str(grown.error) == "batch_size: no 2"
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.instruments.phases import Steps
 from epochtop.engine.lab.instruments.timeline import (
-    DEVICE,
+    DEVICE_PARTS,
     HOST,
     Event,
     Shares,
@@ -28,9 +28,9 @@ from epochtop.engine.protocol.spec import RunSpec
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)).map(lambda pair: (pair[0], sum(pair))), max_size=8)
 
 
-def moments(found: list[tuple[int, int]]) -> set[int]:
+def moments(actual: list[tuple[int, int]]) -> set[int]:
     """The same as a set of whole nanoseconds."""
-    return {moment for begin, end in found for moment in range(begin, end)}
+    return {moment for begin, end in actual for moment in range(begin, end)}
 
 
 @given(spans, spans)
@@ -42,27 +42,31 @@ def test_spans_are_sets_of_moments(one: list[tuple[int, int]], other: list[tuple
     assert moments(within(first, second)) == moments(one) & moments(other)
 
 
-@given(st.lists(st.tuples(st.sampled_from((*DEVICE, *HOST[:-1])), st.integers(0, 99), st.integers(1, 30)), max_size=20))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from((*DEVICE_PARTS, *HOST[:-1])), st.integers(0, 99), st.integers(1, 30)), max_size=20
+    )
+)
 def test_every_moment_counts_once_for_the_first_that_claims_it(planted: list[tuple[str, int, int]]) -> None:
     events = [Event("steps", (0, 100))]
     events += [Event(what, (at, min(100, at + long)), what in HOST) for what, at, long in planted]
-    device, idle, covered = dict.fromkeys(DEVICE, 0), dict.fromkeys(HOST, 0), dict.fromkeys(HOST, 0)
+    device, idle, covered = dict.fromkeys(DEVICE_PARTS, 0), dict.fromkeys(HOST, 0), dict.fromkeys(HOST, 0)
     for moment in range(100):
         claims = {each.cause for each in events if each.span[0] <= moment < each.span[1]}
-        doing = next((what for what in DEVICE if what in claims), "")
+        doing = next((what for what in DEVICE_PARTS if what in claims), "")
         if doing:
             device[doing] += 1
         (covered if doing else idle)[next((what for what in HOST if what in claims), "host")] += 1
-    found = shares(events)
-    for seconds, wanted in ((found.device, device), (found.idle, idle), (found.covered, covered)):
-        assert {what: round(took * 1e9) for what, took in seconds.items()} == wanted
+    actual = shares(events)
+    for seconds, expected in ((actual.device, device), (actual.idle, idle), (actual.covered, covered)):
+        assert {what: round(took * 1e9) for what, took in seconds.items()} == expected
 
 
 def test_what_the_device_does_after_the_host_is_the_devices() -> None:
-    found = shares([Event("steps", (0, 100)), Event("launches", (0, 20)), Event("compute", (10, 400), host=False)])
-    assert found.device == pytest.approx({"compute": 390e-9, "transfers": 0})
-    assert found.covered["launches"] == pytest.approx(10e-9)
-    assert found.covered["host"] == pytest.approx(80e-9)
+    actual = shares([Event("steps", (0, 100)), Event("launches", (0, 20)), Event("compute", (10, 400), host=False)])
+    assert actual.device == pytest.approx({"compute": 390e-9, "transfers": 0})
+    assert actual.covered["launches"] == pytest.approx(10e-9)
+    assert actual.covered["host"] == pytest.approx(80e-9)
 
 
 LAUNCHES, PYTHON, KERNEL = 4, 2, 3
@@ -70,7 +74,7 @@ LAUNCHES, PYTHON, KERNEL = 4, 2, 3
 
 
 def profiled(slower: int, operators: int = 10, kernel: int = KERNEL) -> Shares:
-    """A planted step whose host is so many times slower under the profiler: each kernel begins when it is launched."""
+    """A planted step with a host that the profiler slows by this factor; each kernel starts when it is launched."""
     events, host, device = [], 0, 0
     for _ in range(operators):
         events.append(Event("launches", (host, host + LAUNCHES * slower)))
@@ -106,12 +110,12 @@ def test_a_wait_while_the_device_is_idle_is_a_read() -> None:
 
 
 def test_without_the_range_of_the_steps_the_host_did_nothing() -> None:
-    found = shares([Event("compute", (0, 10), host=False)])
-    assert set(found.idle.values()) == set(found.covered.values()) == {0}
+    actual = shares([Event("compute", (0, 10), host=False)])
+    assert set(actual.idle.values()) == set(actual.covered.values()) == {0}
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "wanted"),
+    ("kind", "name", "expected"),
     [
         ("kernel", "ampere_sgemm_32x32", ("compute", False)),
         ("gpu_memcpy", "Memcpy HtoD (Pinned -> Device)", ("transfers", False)),
@@ -124,14 +128,14 @@ def test_without_the_range_of_the_steps_the_host_did_nothing() -> None:
         ("cpu_op", "autograd::engine::evaluate_function: MmBackward0", ("", True)),
     ],
 )
-def test_events_are_known_by_their_kind_and_name(kind: str, name: str, wanted: tuple[str, bool]) -> None:
-    assert cause(kind, name) == wanted
+def test_events_are_known_by_their_kind_and_name(kind: str, name: str, expected: tuple[str, bool]) -> None:
+    assert cause(kind, name) == expected
 
 
 def test_a_profile_of_real_steps_tells_the_hosts_time() -> None:
     steps = Steps(job_of(RunSpec(threads=1, device="cpu", dataset="digits", batch_size=64)))
-    steps.plain(2)
-    found = shares(profile(steps, 3).events)
-    assert set(found.device.values()) == set(found.covered.values()) == {0}
-    assert found.idle["input"] > 0
-    assert found.idle["launches"] > 0
+    steps.run(2)
+    actual = shares(profile(steps, 3).events)
+    assert set(actual.device.values()) == set(actual.covered.values()) == {0}
+    assert actual.idle["input"] > 0
+    assert actual.idle["launches"] > 0

@@ -1,4 +1,4 @@
-"""A chart in an app of its own, fed by hand and read as rows of characters."""
+"""A chart alone in an app, read as rows of characters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from epochtop.tui.chart.loss_chart import LossChart
 
 
 class Host(App[None]):
-    """Nothing but a chart."""
+    """An app with just a chart."""
 
     def compose(self) -> ComposeResult:
         yield LossChart(empty_text="No runs yet.")
@@ -51,7 +51,7 @@ def plot(chart: LossChart) -> list[str]:
 
 
 async def started(pilot: Pilot[None], steps: int = 1000, total: int = 2000) -> LossChart:
-    """A chart in focus with a run of `steps` steps so far."""
+    """A focused chart of a run with `steps` steps so far."""
     chart = pilot.app.query_one(LossChart)
     chart.focus()
     chart.show(Trace(steps_per_epoch=10), total)
@@ -63,13 +63,13 @@ async def started(pilot: Pilot[None], steps: int = 1000, total: int = 2000) -> L
 
 @contextmanager
 def repainted(chart: LossChart) -> Iterator[list[Region]]:
-    """The regions of the chart that are asked to be painted anew."""
+    """The regions of the chart that it repaints."""
     regions: list[Region] = []
     refresh = chart.refresh
 
-    def note(*wanted: Region, **options: bool) -> LossChart:
-        regions.extend(wanted or [chart.size.region])
-        return refresh(*wanted, **options)
+    def note(*areas: Region, **options: bool) -> LossChart:
+        regions.extend(areas or [chart.size.region])
+        return refresh(*areas, **options)
 
     chart.refresh = note  # type: ignore[method-assign]
     yield regions

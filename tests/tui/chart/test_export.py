@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from epochtop.engine.protocol.events import Evaluated, Losses, Started
-from epochtop.tui.chart.curves import Trace, Unit, View
+from epochtop.tui.chart.curves import ChartView, Trace, Unit
 from epochtop.tui.chart.export import HEADER, export_csv, export_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,7 +35,7 @@ def table(text: str) -> list[dict[str, str]]:
 
 
 def test_the_table_has_every_step_if_buckets_are_single_steps(trace: Trace) -> None:
-    text = export_csv(trace, View(0, 100, "step", 40))
+    text = export_csv(trace, ChartView(0, 100, "step", 40))
     assert text.splitlines()[0] == HEADER == "series,step,min,mean,max,last"
     train = [row for row in table(text) if row["series"] == "train"]
     assert [int(row["step"]) for row in train] == list(range(100))
@@ -54,14 +54,14 @@ def test_the_table_has_every_step_if_buckets_are_single_steps(trace: Trace) -> N
     ids=["step", "epoch", "seconds"],
 )
 def test_the_table_has_the_visible_range(trace: Trace, unit: Unit, low: float, high: float) -> None:
-    rows = table(export_csv(trace, View(low, high, unit, 40)))
+    rows = table(export_csv(trace, ChartView(low, high, unit, 40)))
     assert [int(row["step"]) for row in rows if row["series"] == "train"] == list(range(20, 40))
 
 
 def test_buckets_of_several_steps_have_their_extremes() -> None:
     run = Trace()
     run.feed(losses(0, [float(i) for i in range(20_000)], 1.0))
-    rows = table(export_csv(run, View(0, 20_000, "step", 80)))
+    rows = table(export_csv(run, ChartView(0, 20_000, "step", 80)))
     assert len(rows) == 5_000
     assert rows[1] == {"series": "train", "step": "4", "min": "4", "mean": "5.5", "max": "7", "last": "7"}
 
@@ -69,7 +69,7 @@ def test_buckets_of_several_steps_have_their_extremes() -> None:
 def test_a_name_cannot_break_the_table(trace: Trace) -> None:
     other = Trace('=cmd|"x",\n')
     other.feed(losses(0, [1.0], 1.0))
-    rows = table(export_csv(trace, View(0, 100, "step", 40), [other]))
+    rows = table(export_csv(trace, ChartView(0, 100, "step", 40), [other]))
     assert rows[-1]["series"] == '\'=cmd|"x", '
     assert rows[-1]["last"] == "1"
 
@@ -79,7 +79,9 @@ def test_a_name_cannot_break_the_table(trace: Trace) -> None:
 def test_the_drawing_is_well_formed_and_complete(trace: Trace, log: bool, smoothing: float) -> None:
     other = Trace("<b>&\x1b[31m")
     other.feed(losses(0, [0.3] * 100, 1.0))
-    root = ElementTree.fromstring(export_svg(trace, View(0, 100, "step", 40, smoothing, log), [other], "iris & co"))
+    root = ElementTree.fromstring(
+        export_svg(trace, ChartView(0, 100, "step", 40, smoothing, log), [other], "iris & co")
+    )
     texts = [node.text for node in root.iter(f"{SVG}text")]
     assert {"train", "test", "iris & co", "step", "0", "100"} <= set(texts)
     assert "<b>&[31m" in texts
@@ -91,8 +93,8 @@ def test_the_drawing_is_well_formed_and_complete(trace: Trace, log: bool, smooth
 
 def test_the_drawing_marks_the_first_bad_loss(trace: Trace) -> None:
     trace.feed(losses(100, [float("nan")], 3.0))
-    assert "✗ NaN at step 100" in export_svg(trace, View(0, 200, "step", 40))
-    assert "✗ NaN" not in export_svg(trace, View(0, 50, "step", 40))
+    assert "✗ NaN at step 100" in export_svg(trace, ChartView(0, 200, "step", 40))
+    assert "✗ NaN" not in export_svg(trace, ChartView(0, 50, "step", 40))
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [0.0, 0.0], [float("nan")], [float("inf"), -1.0]])
@@ -100,7 +102,7 @@ def test_the_drawing_marks_the_first_bad_loss(trace: Trace) -> None:
 def test_any_losses_can_be_drawn(values: list[float], log: bool) -> None:
     run = Trace()
     run.feed(losses(0, values, 1.0))
-    root = ElementTree.fromstring(export_svg(run, View(0, 10, "step", 40, 0.0, log)))
+    root = ElementTree.fromstring(export_svg(run, ChartView(0, 10, "step", 40, 0.0, log)))
     for node in root.iter():
         assert "nan" not in " ".join(node.attrib.values())
 

@@ -7,7 +7,7 @@ import itertools
 from epochtop.engine.protocol.events import Finished, Suggestion
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.tui.chart.axes import x_ticks
-from epochtop.tui.chart.curves import Sweep, Trace, View, sweep_of
+from epochtop.tui.chart.curves import ChartView, Sweep, Trace, sweep_of
 from epochtop.tui.chart.export import export_svg
 from epochtop.tui.chart.loss_chart import LossChart
 from tests.support.ui.charts import Host, losses, plot, text
@@ -105,7 +105,7 @@ async def test_zooming_keeps_powers_of_ten_and_ends_at_the_whole_run() -> None:
             await pilot.press("comma")
         assert chart.bounds()[0] == -6.0
         await pilot.press("right_square_bracket", "right_square_bracket", "right_square_bracket")
-        assert chart.span == "whole run"
+        assert chart.range_mode == "whole"
         await pilot.press("w")
         assert chart.bounds()[0] > -6.0
 
@@ -128,7 +128,7 @@ def test_a_drawing_has_the_axis_and_the_mark() -> None:
     trace = sweep_trace()
     trace.feed(losses(0, [1.0] * STEPS))
     trace.feed(ended(FOUND))
-    drawing = export_svg(trace, View(-6.0, 1.0, "rate", 100))
+    drawing = export_svg(trace, ChartView(-6.0, 1.0, "rate", 100))
     assert ">learning rate</text>" in drawing
     assert ">try 0.01</text>" in drawing
     assert ">0.001</text>" in drawing

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from epochtop.engine.lab.catalog import find
 from epochtop.engine.lab.comparison import Comparison, Result, compare
-from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.events import AnyEvent, Concluded, encode
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec
@@ -88,7 +88,7 @@ async def test_a_key_compares_the_shown_result_with_another(
         await pilot.press("escape")
         await settled(pilot)
         assert "Result · reads-7f3a" in text_of(app)
-        assert "Finding    on cpu" in text_of(app)
+        assert "Verdict    on cpu" in text_of(app)
         assert lab.stage.against is None
 
 
@@ -156,7 +156,7 @@ async def test_one_that_goes_on_is_compared_as_far_as_it_has_come(home: Path, sh
             await pilot.press("home", "o")
             await both_read(pilot, lab)
             assert "running · 19 rows" in words(lab)
-            assert "measured too seldom to tell" in words(lab)
+            assert "too few rounds to tell" in words(lab)
             assert app.lab.running is not None
             append(live, events[20:])
             while app.lab.running is not None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Row
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.events import Prepared
 from epochtop.engine.protocol.experiments import ExperimentRequest, Verdict
 from epochtop.engine.protocol.fields import with_setting
@@ -47,30 +47,30 @@ def steps(*seconds: float, **labels: str) -> list[Row]:
 def test_rows_of_steps_are_compared_with_the_run() -> None:
     lab = lab_of(steps(1e-3, 1.1e-3, 0.9e-3), {"executor": "graph"}, executor="eager")
     said = gained(lab, run_of(10_000))
-    assert said.startswith("executor=graph really gained 10 × (1.00 ms a step before, 100 µs now)")
+    assert said.startswith("executor=graph made it 10 × as fast (1.00 ms per step before, 100 µs now)")
     assert said.endswith("before: measured by reads-7f3a; now: the complete run, including evaluations and checkpoints")
 
 
 def test_a_step_within_the_spread_is_no_difference() -> None:
     lab = lab_of(steps(0.9e-3, 1e-3, 1.2e-3), {"executor": "graph"})
-    assert "made no difference that can be seen" in gained(lab, run_of(1 / 1.05e-3))
+    assert "made no measurable difference" in gained(lab, run_of(1 / 1.05e-3))
 
 
 def test_what_became_slower_is_said_too() -> None:
-    assert "made it slower: 2 × the time" in gained(lab_of(steps(*[1e-3] * 3), {"threads": "8"}), run_of(500))
+    assert "made it slower: 2 × as long" in gained(lab_of(steps(*[1e-3] * 3), {"threads": "8"}), run_of(500))
 
 
 def test_the_executor_that_the_job_had_is_compared() -> None:
     rows = steps(*[1e-3] * 3, executor="eager") + steps(*[1e-4] * 3, executor="graph")
-    assert "really gained 10 ×" in gained(lab_of(rows, {"executor": "graph"}), run_of(10_000))
+    assert "made it 10 × as fast" in gained(lab_of(rows, {"executor": "graph"}), run_of(10_000))
     lab = lab_of(rows, {"executor": "eager"}, executor="graph")
-    assert "made it slower: 10 × the time" in gained(lab, run_of(1_000))
+    assert "made it slower: 10 × as long" in gained(lab, run_of(1_000))
 
 
 def test_of_several_ways_the_job_s_own_is_compared() -> None:
     rows = [{**row, "own": 1} for row in steps(*[1e-3] * 3, way="fp32")]
     rows += [{**row, "own": 0} for row in steps(*[5e-3] * 3, way="fp16")]
-    assert "really gained 2 ×" in gained(lab_of(rows, {"precision": "bf16"}), run_of(2_000))
+    assert "made it 2 × as fast" in gained(lab_of(rows, {"precision": "bf16"}), run_of(2_000))
 
 
 def test_of_several_numbers_of_threads_the_job_s_own_is_compared() -> None:
@@ -96,7 +96,7 @@ def test_another_device_is_compared_with_the_one_that_the_job_would_take() -> No
     rows += [{**row, "kind": "job"} for row in steps(*[1e-4] * 3)]
     lab = lab_of(rows, {"device": "cpu"})
     lab.apply(Prepared(time=CREATED, budget_s=45, devices=("cpu", "cuda:0"), machine={}, cannot_see=()))
-    assert "really gained 10 ×" in gained(lab, run_of(10_000))
+    assert "made it 10 × as fast" in gained(lab, run_of(10_000))
 
 
 def test_against_auto_it_is_the_eager_steps_that_are_compared_and_that_is_said() -> None:
@@ -107,14 +107,14 @@ def test_against_auto_it_is_the_eager_steps_that_are_compared_and_that_is_said()
 
 def test_experiments_measure_one_process_of_several() -> None:
     lab = lab_of(steps(*[1e-3] * 3), {"processes": "1"}, batch_size=30, processes=2)
-    assert "made no difference" in gained(lab, run_of(1_000, batch_size=30))
+    assert "made no measurable difference" in gained(lab, run_of(1_000, batch_size=30))
 
 
 def test_a_larger_batch_gains_by_the_row() -> None:
     lab = lab_of(steps(*[1e-3] * 3), {"batch_size": "0"}, batch_size=30)
     said = gained(lab, run_of(500))
-    assert "really gained 2 ×" in said  # 120 rows in 2 ms after 30 in 1 ms
-    assert "a row before" in said
+    assert "made it 2 × as fast" in said  # 120 rows in 2 ms after 30 in 1 ms
+    assert "per row before" in said
 
 
 def test_steps_of_another_device_do_not_count() -> None:

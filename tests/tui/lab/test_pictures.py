@@ -1,4 +1,4 @@
-"""Pictures of experiments as characters: synthetic rows of every kind, at the smallest terminal's width and others."""
+"""Pictures of experiments as characters, from synthetic rows of every kind, at several terminal widths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.experiment import Picture, Row
+from epochtop.engine.lab.experiment import Picture
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Line
 from epochtop.tui.cells.rows import plain, row, shortened, side_by_side, wrapped
 from epochtop.tui.cells.styles import colored
@@ -37,7 +38,7 @@ KINDS = (LINES, BARS, LANES, TABLE)
 
 
 def drawn(picture: Picture, rows: list[Row], *lines: Line, width: int = 76, height: int = 14) -> list[str]:
-    return [plain(found) for found in picture_rows(picture, rows, lines, width, height)]
+    return [plain(actual) for actual in picture_rows(picture, rows, lines, width, height)]
 
 
 def sizes(device: str, factor: float, rounds: int = 3) -> list[Row]:
@@ -62,57 +63,57 @@ def test_a_point_is_the_median_of_its_rows() -> None:
 
 
 def test_two_curves_differ_in_their_markers() -> None:
-    found = drawn(LINES, sizes("cpu", 1.0) + sizes("cuda", 3.0))
-    assert found[-1] == f"{MARKERS[0]} cpu   {MARKERS[1]} cuda"
-    plot = "\n".join(found[2:-1])
+    actual = drawn(LINES, sizes("cpu", 1.0) + sizes("cuda", 3.0))
+    assert actual[-1] == f"{MARKERS[0]} cpu   {MARKERS[1]} cuda"
+    plot = "\n".join(actual[2:-1])
     assert plot.count(MARKERS[0]) == 4  # at the smallest size both are in one cell, and the later one is seen
     assert plot.count(MARKERS[1]) == 5
 
 
 def test_a_larger_value_is_higher_and_a_larger_x_further_right() -> None:
-    found = drawn(LINES, sizes("cpu", 1.0))
-    places = sorted((line.index("●"), row) for row, line in enumerate(found) if "●" in line)
+    actual = drawn(LINES, sizes("cpu", 1.0))
+    places = sorted((line.index("●"), row) for row, line in enumerate(actual) if "●" in line)
     assert all(left[1] > right[1] for left, right in pairwise(places))
 
 
-def test_seconds_are_told_in_the_unit_that_suits_them() -> None:
-    found = drawn(LINES, sizes("cpu", 1e-6))
-    assert found[1].strip() == "time (µs)"
-    assert any(line.startswith(("10 ┤", " 10 ┤")) for line in found)
+def test_seconds_are_reported_in_the_unit_that_suits_them() -> None:
+    actual = drawn(LINES, sizes("cpu", 1e-6))
+    assert actual[1].strip() == "time (µs)"
+    assert any(line.startswith(("10 ┤", " 10 ┤")) for line in actual)
 
 
 def test_logarithmic_axes_have_every_size_under_its_points() -> None:
     picture = Picture(title="t", kind="lines", x="n", y="rate", unit="GFLOP/s", x_log=True, y_log=True)
-    found = drawn(picture, [{"n": 2**power, "rate": 8.0**power} for power in range(4, 9)])
-    labels, axis = found[-1], found[-2]
+    actual = drawn(picture, [{"n": 2**power, "rate": 8.0**power} for power in range(4, 9)])
+    labels, axis = actual[-1], actual[-2]
     assert labels.split() == ["16", "32", "64", "128", "256"]
     marked = [column for column, char in enumerate(axis) if char == "┬"]
-    points = sorted(line.index("●") for line in found if "●" in line)
+    points = sorted(line.index("●") for line in actual if "●" in line)
     assert points == marked
-    assert found[1].startswith("rate (GFLOP/s)")
+    assert actual[1].startswith("rate (GFLOP/s)")
 
 
 def test_what_has_no_place_on_a_logarithmic_axis_gets_one() -> None:
     picture = Picture(title="t", kind="lines", x="every", y="seconds", unit="s", x_log=True)
-    found = drawn(picture, [{"every": every, "seconds": 1.0 + every} for every in (0, 1, 10, 100)])
-    assert found[-1].split() == ["0", "1", "10", "100"]
-    assert "".join(found).count("●") == 4
+    actual = drawn(picture, [{"every": every, "seconds": 1.0 + every} for every in (0, 1, 10, 100)])
+    assert actual[-1].split() == ["0", "1", "10", "100"]
+    assert "".join(actual).count("●") == 4
 
 
 def test_a_computed_line_is_drawn_with_the_points_and_named() -> None:
     line = Line(name="fitted", points=((1.0, 1.0), (16.0, 16.0)))
-    found = drawn(LINES, sizes("cpu", 1.0), line)
-    assert found[-1] == "● cpu   ·· fitted"
-    inside = [text.partition("┤" if "┤" in text else "│")[2] for text in found[2:-3]]
+    actual = drawn(LINES, sizes("cpu", 1.0), line)
+    assert actual[-1] == "● cpu   ·· fitted"
+    inside = [text.partition("┤" if "┤" in text else "│")[2] for text in actual[2:-3]]
     assert sum(text.count("·") for text in inside) > 20
     assert sum(text.count("●") for text in inside) == 5
 
 
 def test_a_computed_line_beyond_the_points_widens_the_axes() -> None:
     line = Line(name="peak", points=((0.0, 100.0), (32.0, 100.0)))
-    found = drawn(LINES, sizes("cpu", 1.0), line)
-    assert "30" in found[-2].split()
-    assert "100" in found[2]
+    actual = drawn(LINES, sizes("cpu", 1.0), line)
+    assert "30" in actual[-2].split()
+    assert "100" in actual[2]
 
 
 def test_computed_lines_at_one_x_stand_and_have_markers_of_their_own() -> None:
@@ -120,12 +121,12 @@ def test_computed_lines_at_one_x_stand_and_have_markers_of_their_own() -> None:
     leaning = Line(name="fitted", points=((1.0, 1.0), (16.0, 16.0)))
     for log in (False, True):
         picture = msgspec.structs.replace(LINES, x_log=log, y_log=log)
-        found = drawn(picture, sizes("cpu", 1.0), first, leaning, second)
-        assert found[-1] == "● cpu   ┊ at 3   ·· fitted   ╏ at 6"
-        columns = [{line.index(mark) for line in found[2:-3] if mark in line} for mark in ("┊", "╏")]
+        actual = drawn(picture, sizes("cpu", 1.0), first, leaning, second)
+        assert actual[-1] == "● cpu   ┊ at 3   ·· fitted   ╏ at 6"
+        columns = [{line.index(mark) for line in actual[2:-3] if mark in line} for mark in ("┊", "╏")]
         assert [len(each) for each in columns] == [1, 1]
         assert max(columns[0]) < max(columns[1])
-        assert all(sum(mark in line for line in found[2:-3]) >= 5 for mark in ("┊", "╏"))
+        assert all(sum(mark in line for line in actual[2:-3]) >= 5 for mark in ("┊", "╏"))
 
 
 def test_a_single_point_is_seen_before_a_point_of_a_curve() -> None:
@@ -143,8 +144,8 @@ def test_a_spread_of_more_than_a_row_is_drawn() -> None:
 
 def test_names_on_the_x_axis_are_in_the_order_of_the_rows() -> None:
     picture = Picture(title="t", kind="lines", x="precision", y="seconds", unit="s")
-    found = drawn(picture, [{"precision": name, "seconds": 1.0} for name in ("fp32", "bf16", "fp16")])
-    assert found[-1].split() == ["fp32", "bf16", "fp16"]
+    actual = drawn(picture, [{"precision": name, "seconds": 1.0} for name in ("fp32", "bf16", "fp16")])
+    assert actual[-1].split() == ["fp32", "bf16", "fp16"]
 
 
 def test_what_all_rows_agree_in_is_in_the_title() -> None:
@@ -172,7 +173,7 @@ def test_the_figures_behind_a_plot_have_their_quartiles() -> None:
     rows: list[Row] = [
         {"device": "cpu", "size": 64, "round": turn, "seconds": value / 1e6} for turn, value in enumerate((60, 61, 63))
     ]
-    (heading, line) = [plain(found) for found in figures(LINES, rows, 76)]
+    (heading, line) = [plain(actual) for actual in figures(LINES, rows, 76)]
     assert heading.split() == ["size", "median", "quartiles"]
     assert line.split("  ")[-2:] == ["61.0 µs", "60.5 µs … 62.0 µs"]
 
@@ -183,11 +184,11 @@ def test_the_figures_behind_a_plot_have_their_quartiles() -> None:
 def test_bars_are_as_long_as_their_medians() -> None:
     rows: list[Row] = [{"part": part, "round": turn, "seconds": value}
                        for turn in range(3) for part, value in (("host", 4.0), ("device", 2.0), ("reads", 1.0))]  # fmt: skip
-    found = drawn(BARS, rows)[1:]
-    lengths = [line.count("█") for line in found]
+    actual = drawn(BARS, rows)[1:]
+    lengths = [line.count("█") for line in actual]
     assert lengths[0] == 2 * lengths[1] == 4 * lengths[2]
-    assert [line.split()[0] for line in found] == ["host", "device", "reads"]
-    assert found[0].endswith("4.00 s … 4.00 s")
+    assert [line.split()[0] for line in actual] == ["host", "device", "reads"]
+    assert actual[0].endswith("4.00 s … 4.00 s")
 
 
 def test_a_bar_of_something_is_never_nothing() -> None:
@@ -201,9 +202,9 @@ def test_long_names_of_bars_are_cut_in_their_middle() -> None:
     rows: list[Row] = [
         {"part": f"aten::a_very_long_name_of_an_operator_{end}", "seconds": 1.0} for end in ("forward", "backward")
     ]
-    found = drawn(BARS, rows, width=60)[1:]
-    assert all(len(line) <= 60 and "…" in line for line in found)
-    assert found[0].split()[0] != found[1].split()[0]
+    actual = drawn(BARS, rows, width=60)[1:]
+    assert all(len(line) <= 60 and "…" in line for line in actual)
+    assert actual[0].split()[0] != actual[1].split()[0]
 
 
 # --- timelines -------------------------------------------------------------------------------------------------------
@@ -254,9 +255,9 @@ def test_a_table_has_a_line_for_what_agrees_and_its_medians() -> None:
 def test_columns_without_room_are_named() -> None:
     columns = tuple(f"column{number}" for number in range(12))
     picture = Picture(title="t", kind="table", columns=columns)
-    found = drawn(picture, [dict.fromkeys(columns, 123456789)], width=60)
-    assert found[-1].startswith("not shown: column4, column5")
-    assert all(len(line) <= 60 for line in found)
+    actual = drawn(picture, [dict.fromkeys(columns, 123456789)], width=60)
+    assert actual[-1].startswith("not shown: column4, column5")
+    assert all(len(line) <= 60 for line in actual)
 
 
 def test_a_long_table_says_how_much_is_left_out() -> None:
@@ -300,8 +301,8 @@ def test_whatever_rows_there_are_the_picture_fits(
     logs: tuple[bool, bool],
 ) -> None:
     picture = msgspec.structs.replace(picture, x_log=logs[0], y_log=logs[1])
-    found = picture_rows(picture, rows, (Line(name="computed", points=tuple(points)),), width, height)
-    for text, roles in found:
+    actual = picture_rows(picture, rows, (Line(name="computed", points=tuple(points)),), width, height)
+    for text, roles in actual:
         assert len(text) == len(roles) <= width
         assert text.isprintable()
 
@@ -343,8 +344,8 @@ def test_every_value_has_a_cell_on_its_axis(values: list[float], log: bool, cell
 
 
 def test_sentences_are_wrapped_behind_their_label() -> None:
-    found = [plain(each) for each in wrapped("one two three four five six", 20, first="Next       ")]
-    assert found == ["Next       one two", "           three", "           four five", "           six"]
+    actual = [plain(each) for each in wrapped("one two three four five six", 20, first="Next       ")]
+    assert actual == ["Next       one two", "           three", "           four five", "           six"]
 
 
 def test_what_would_move_the_cursor_or_take_two_cells_is_replaced() -> None:
@@ -360,13 +361,13 @@ def test_colors_are_those_of_the_roles_and_plain_text_has_none() -> None:
 
 
 def test_a_legend_without_room_says_how_many_are_left_out() -> None:
-    found = [plain(each) for each in side_by_side([("●", f"series {number}", 10) for number in range(9)], 40, 2)]
-    assert len(found) == 2
-    assert found[-1].endswith("more")
+    actual = [plain(each) for each in side_by_side([("●", f"series {number}", 10) for number in range(9)], 40, 2)]
+    assert len(actual) == 2
+    assert actual[-1].endswith("more")
 
 
 @given(st.text(alphabet="abcdef", max_size=30), st.integers(3, 30))
 def test_a_name_that_is_shortened_keeps_both_ends(name: str, width: int) -> None:
-    found = shortened(name, width)
-    assert len(found) <= width
-    assert found == name if len(name) <= width else found[0] == name[0]
+    actual = shortened(name, width)
+    assert len(actual) <= width
+    assert actual == name if len(name) <= width else actual[0] == name[0]

@@ -87,7 +87,7 @@ async def test_the_app_can_be_opened_with_a_result(home: Path) -> None:
         assert app.lab.open_at_start(run)
         await pilot.pause()
         await settled(pilot)
-        assert "Finding    on cpu" in text_of(app)
+        assert "Verdict    on cpu" in text_of(app)
 
 
 @pytest.mark.parametrize(

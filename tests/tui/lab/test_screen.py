@@ -189,7 +189,7 @@ async def test_rows_are_shown_as_they_come_and_the_end_when_it_comes(home: Path)
                 await pilot.pause(0.01)
         await settled(pilot)
         shown = text_of(app)
-        assert "Finding    on cpu a read costs 19" in shown
+        assert "Verdict    on cpu a read costs 19" in shown
         assert "·· cpu, fitted" in shown
         assert starter.warmed == 1
 

@@ -29,10 +29,10 @@ async def test_x_trains_with_the_setting_and_tells_what_it_gained(home: Path) ->
         app.post_message(RunStarted(run))
         await pilot.pause()
         await show_run(pilot, run, 2_000)
-        assert "really gained 10.1 ×" in lab.gains["reads-7f3a"]
+        assert "made it 10.1 × as fast" in lab.gains["reads-7f3a"]
         await pilot.press("4", "a")
         await settled(pilot)
-        assert any("Gained     executor=graph really gained 10.1 ×" in text for text, _ in lab.result.rows)
+        assert any("Gained     executor=graph made it 10.1 × as fast" in text for text, _ in lab.result.rows)
 
 
 async def test_a_run_that_tries_nothing_is_compared_with_nothing(home: Path) -> None:

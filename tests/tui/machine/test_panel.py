@@ -20,7 +20,7 @@ from tests.support.fakes.machines import a_load, a_machine, a_sample, rows
 
 
 class Stage(App[None]):
-    """An app of one panel with a border."""
+    """An app with just a panel, with a border."""
 
     CSS = "MachinePanel { border: round $primary; }"
 

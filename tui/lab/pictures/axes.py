@@ -1,6 +1,6 @@
-"""Axes of pictures of experiments: values with units to places, and short labels for them.
+"""Axes of experiment pictures: places for values with units, and short labels.
 
-Linear axes are in one unit that suits their largest value; on logarithmic ones every label has its own. Pure arithmetic.
+A linear axis has one unit that suits its largest value; on a logarithmic axis each label has a unit. Pure arithmetic.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _BYTES = tuple(
 )
 _COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 PREFIXED = ("s", "B", "B/s")
-"""Units that are told in the multiple that suits a value."""
+"""Units that are shown in the multiple that suits a value."""
 LABEL = 9
-"""Cells that a label of the x axis needs, with the space around it."""
+"""Cells for a label of the x axis, with the space around it."""
 
 
 def scale(value: float, unit: str) -> tuple[float, str]:
-    """The multiple of `unit` in which `value` is a short number, and its name."""
+    """The multiple of `unit` in which `value` is a short number: its size and its name."""
     match unit:
         case "s":
             units: Sequence[tuple[float, str]] = _TIMES
@@ -39,7 +39,7 @@ def scale(value: float, unit: str) -> tuple[float, str]:
 
 
 def short(value: float, unit: str = "") -> str:
-    """A tick: `20,000`, `200k`, `1 ms`, `64 KiB`. Only seconds and bytes say their unit: it changes from tick to tick."""
+    """The label of a tick: `20,000`, `200k`, `1 ms`, `64 KiB`. Only seconds and bytes include the unit, which may change from tick to tick."""
     factor, name = scale(value, unit)
     value /= factor
     size, letter = next(((size, name) for size, name in _COUNTS if abs(value) >= size), (1.0, ""))
@@ -51,20 +51,20 @@ def short(value: float, unit: str = "") -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """Values become levels between `limits`: values in units of `factor`, their logarithms, or numbers of categories."""
+    """Maps values to levels between `limits`: values in units of `factor`, logarithms, or numbers of categories."""
 
     limits: Limits
     ticks: tuple[Tick, ...]
     factor: float = 1.0
     unit: str = ""
-    """What the numbers at the ticks are in; empty where they say so themselves."""
+    """The unit of the numbers at the ticks; empty if the labels include it."""
     zero: float | None = None
-    """Where a logarithmic axis has a place for 0."""
+    """The level of 0 on a logarithmic axis, if it has one."""
     names: tuple[str, ...] = ()
-    """Of categories."""
+    """Names of categories."""
 
     def level(self, value: Cell) -> float | None:
-        """Where a value lies between the limits; None where it has no place."""
+        """The level of a value; None if the axis has no place for it."""
         if self.names:
             return float(self.names.index(str(value))) if str(value) in self.names else None
         if not isinstance(value, int | float) or not isfinite(value):
@@ -74,12 +74,12 @@ class Axis:
         return log10(value) if value > 0 else self.zero
 
     def cell(self, value: Cell, cells: int) -> float | None:
-        """The middle of the cell, out of `cells`, in which a value lies; None outside."""
+        """The middle of the cell, out of `cells`, that has a value; None if it is outside."""
         level = self.level(value)
         return None if level is None else self.at(level, cells)
 
     def at(self, level: float, cells: int) -> float | None:
-        """The same of a level."""
+        """The same for a level."""
         share = (level - self.limits.low) / (self.limits.high - self.limits.low)
         return share * (cells - 1) + 0.5 if -1e-9 <= share <= 1 + 1e-9 else None
 
@@ -90,14 +90,14 @@ def upright(values: Sequence[float], unit: str, log: bool, rows: int) -> Axis:
     low, high = min(seen, default=1.0), max(seen, default=1.0)
     if log:
         limits = axes.log_limits(low, high, rows)
-        return Axis(limits, tuple(_powers(limits, unit, max(2, rows // 2))), unit=_said(unit))
+        return Axis(limits, tuple(_powers(limits, unit, max(2, rows // 2))), unit=_axis_unit(unit))
     factor, name = scale(max(abs(low), abs(high)), unit)
     limits = axes.linear_limits(low / factor, high / factor, rows)
     return Axis(limits, tuple(axes.y_ticks(limits, rows)), factor, name)
 
 
 def across(values: Sequence[Cell], unit: str, log: bool, cells: int) -> Axis:
-    """The x axis for these values: numbers, or names in the order in which they come."""
+    """The x axis for these values: numbers, or names in their order of appearance."""
     numbers = sorted({float(value) for value in values if isinstance(value, int | float) and isfinite(value)})
     if not numbers:
         names = tuple(dict.fromkeys(str(value) for value in values))
@@ -112,9 +112,9 @@ def across(values: Sequence[Cell], unit: str, log: bool, cells: int) -> Axis:
     count = round((limits.high - limits.low) / limits.step)
     levels = [limits.low + place * limits.step for place in range(count + 1)]
     whole = all(float(number / factor).is_integer() for number in numbers)
-    kept = [level for level in levels if not whole or abs(level - round(level)) < 1e-9]
+    tick_levels = [level for level in levels if not whole or abs(level - round(level)) < 1e-9]
     step = max(1.0, limits.step) if whole else limits.step
-    return Axis(limits, tuple(zip(kept, axes.labels(kept, step), strict=True)), factor, name)
+    return Axis(limits, tuple(zip(tick_levels, axes.labels(tick_levels, step), strict=True)), factor, name)
 
 
 def _logarithmic(positive: Sequence[float], with_zero: bool, unit: str, cells: int) -> Axis:
@@ -126,18 +126,18 @@ def _logarithmic(positive: Sequence[float], with_zero: bool, unit: str, cells: i
     if len(ticks) > room or not all(number.is_integer() for number in positive):
         ticks = _powers(Limits(low, high, 1.0, log=True), unit, room)
     if not with_zero:
-        return Axis(Limits(low, high, 1.0, log=True), tuple(ticks), unit=_said(unit))
+        return Axis(Limits(low, high, 1.0, log=True), tuple(ticks), unit=_axis_unit(unit))
     zero = low - (high - low) * 0.12
-    return Axis(Limits(zero, high, 1.0, log=True), ((zero, "0"), *ticks), unit=_said(unit), zero=zero)
+    return Axis(Limits(zero, high, 1.0, log=True), ((zero, "0"), *ticks), unit=_axis_unit(unit), zero=zero)
 
 
-def _said(unit: str) -> str:
-    """The unit beside the title of a logarithmic axis."""
+def _axis_unit(unit: str) -> str:
+    """The unit next to the title of a logarithmic axis."""
     return "" if unit in PREFIXED else unit
 
 
 def _powers(limits: Limits, unit: str, most: int) -> list[Tick]:
-    """Powers of ten, or of two for bytes, between the limits; at most so many, with 2 and 5 times them if there is room."""
+    """At most `most` powers of ten, or of two for bytes, between the limits; with 2 and 5 times them if there is room."""
     if unit in ("B", "B/s"):
         first, last = ceil(log2(10**limits.low) - 1e-9), floor(log2(10**limits.high) + 1e-9)
         steps = next((step for step in (1, 2, 5, 10) if (last - first) // step < most), 20)
@@ -145,8 +145,8 @@ def _powers(limits: Limits, unit: str, most: int) -> list[Tick]:
     else:
         first, last = floor(limits.low + 1e-9), ceil(limits.high - 1e-9)
         factors = next((few for few in ((1, 2, 5), (1,)) if (last - first) * len(few) < most), (1,))
-        every = max(1, ceil((last - first + 1) * len(factors) / most))
-        values = [10.0**power * factor for power in range(first, last + 1, every) for factor in factors]
+        stride = max(1, ceil((last - first + 1) * len(factors) / most))
+        values = [10.0**power * factor for power in range(first, last + 1, stride) for factor in factors]
     inside = [value for value in values if limits.low - 1e-9 <= log10(value) <= limits.high + 1e-9]
     if len(inside) < 2:
         inside = [10**limits.low, 10**limits.high]

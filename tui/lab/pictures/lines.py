@@ -1,4 +1,4 @@
-"""Curves of an experiment: medians over x with their spread, and the lines that its verdict computed."""
+"""Curves of an experiment: medians over x with their spread, and the computed lines of its verdict."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from epochtop.tui.lab.pictures.points import Series
 MARKERS = ("●", "×", "+", "◆", "▲", "□")
 FIT_MARKERS = ("·", "-", "~", "=")
 UPRIGHT_MARKERS = ("┊", "╏")
-"""Of computed lines at one value of x."""
+"""Markers of computed lines at one value of x."""
 LEGEND_ROWS = 3
 FINE_CELLS = 4500
 """A braille plot of more cells takes over 25 ms; blocks take half of that."""
@@ -70,22 +70,22 @@ def _axes(picture: Picture, series: Sequence[Series], computed: Sequence[Line], 
 
 
 def _legend(series: Sequence[Series], computed: Sequence[Line]) -> list[tuple[str, str, int]]:
-    """Nothing where there is one series without a name."""
-    shown = [(MARKERS[place % len(MARKERS)], one.name, role_of(place)) for place, one in enumerate(series)]
+    """The entries of the legend; none for a single series without a name."""
+    entries = [(MARKERS[place % len(MARKERS)], one.name, role_of(place)) for place, one in enumerate(series)]
     if len(series) == 1 and not computed and not series[0].name:
         return []
-    shown = [(marker, name or "measured", role) for marker, name, role in shown]
+    entries = [(marker, name or "measured", role) for marker, name, role in entries]
     marked = zip(_computed_markers(computed), computed, strict=True)
-    return shown + [(marker if _stands(line) else marker * 2, line.name, FIT) for marker, line in marked]
+    return entries + [(marker if _stands(line) else marker * 2, line.name, FIT) for marker, line in marked]
 
 
 def _stands(line: Line) -> bool:
-    """Whether it is a line at one value of x, from the bottom to the top."""
+    """Whether it is an upright line, at one value of x."""
     return len(line.points) > 1 and len({x for x, _ in line.points}) == 1
 
 
 def _computed_markers(computed: Sequence[Line]) -> list[str]:
-    """One for each line; those that stand have markers of their own."""
+    """A marker for each line; upright lines have other markers."""
     leaning, standing = cycle(FIT_MARKERS), cycle(UPRIGHT_MARKERS)
     return [next(standing if _stands(line) else leaning) for line in computed]
 
@@ -101,7 +101,7 @@ def _drawn(where: _Plot, series: Sequence[Series], computed: Sequence[Line]) -> 
         _spreads(canvas, where, one, role_of(place))
     for marker, line in zip(_computed_markers(computed), computed, strict=True):
         _computed(canvas, where, line, marker)
-    # a single point has no curve that leads to it: nothing may hide it
+    # a single point has no curve, so nothing may hide it
     for place, one in sorted(enumerate(series), key=lambda placed: len(placed[1].points) == 1):
         _markers(canvas, where, one, MARKERS[place % len(MARKERS)], role_of(place))
     return canvas
@@ -114,7 +114,7 @@ def _placed(where: _Plot, one: Series) -> list[tuple[float, float]]:
 
 
 def _spreads(canvas: Canvas, where: _Plot, one: Series, role: int) -> None:
-    """From the lower to the upper quartile, where that is more than a row."""
+    """From the lower to the upper quartile, if that is more than a row."""
     for point in one.points:
         cell = where.across.cell(point.x, where.width)
         top, bottom = where.row(point.y.high), where.row(point.y.low)
@@ -124,7 +124,7 @@ def _spreads(canvas: Canvas, where: _Plot, one: Series, role: int) -> None:
 
 
 def _computed(canvas: Canvas, where: _Plot, line: Line, marker: str) -> None:
-    """A mark in every other column, so that a measured curve below can be seen."""
+    """A mark in every other column, so that a measured curve below stays visible."""
     for (left, first), (right, second) in zip(line.points, line.points[1:], strict=False):
         start, stop = (where.across.cell(x, where.width) for x in (left, right))
         if start is None or stop is None:
@@ -184,8 +184,8 @@ def x_axis(sheet: Canvas, axis: Axis, title: str, gutter: int, row: int) -> None
     """Line, ticks, title and, a row below, labels, from `gutter` to the right end."""
     cells = sheet.width - gutter
     sheet.put(gutter - 1, row, "└" + "─" * cells, QUIET)
-    found = ((axis.at(level, cells), label) for level, label in axis.ticks)
-    placed = [(gutter + int(cell), label) for cell, label in found if cell is not None]
+    ticks = ((axis.at(level, cells), label) for level, label in axis.ticks)
+    placed = [(gutter + int(cell), label) for cell, label in ticks if cell is not None]
     labels = axes.place_labels(placed, sheet.width)
     for column, label in placed:
         if label in labels:
@@ -195,10 +195,10 @@ def x_axis(sheet: Canvas, axis: Axis, title: str, gutter: int, row: int) -> None
 
 
 def _x_title(sheet: Canvas, title: str, gutter: int, row: int) -> None:
-    """On the axis, between its last ticks that have room for it; else above the plot."""
+    """On the axis, between the last ticks with room for it; otherwise above the plot."""
     line = "".join(sheet.cells[row][gutter:])
     room = [
-        (gutter + found.start(), len(found[0])) for found in re.finditer("─+", line) if len(found[0]) > len(title) + 3
+        (gutter + match.start(), len(match[0])) for match in re.finditer("─+", line) if len(match[0]) > len(title) + 3
     ]
     if room:
         start, length = room[-1]
@@ -209,11 +209,11 @@ def _x_title(sheet: Canvas, title: str, gutter: int, row: int) -> None:
 
 
 _NAMES = {"seconds": "time", "bytes": "size"}
-"""Of titles that begin with a unit, which is another one where values are small or large."""
+"""Names for titles that begin with a unit, because the unit depends on the values."""
 
 
 def titled(title: str, unit: str) -> str:
-    """The name of an axis with the unit of its numbers, where its words do not say it."""
+    """The title of an axis with the unit of its numbers, unless the title includes it."""
     first, space, rest = title.replace("_", " ").partition(" ")
     title = f"{_NAMES.get(first, first)}{space}{rest}"
     return f"{title} ({unit})" if unit and unit != title and f"({unit})" not in title else title

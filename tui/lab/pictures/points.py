@@ -1,4 +1,4 @@
-"""What of an experiment's rows a picture shows: which rows, grouped into points, with names, numbers and units.
+"""The rows that a picture shows, grouped into points, with names, numbers and units.
 
 Pure functions of rows, for all kinds of pictures.
 """
@@ -9,17 +9,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from epochtop.engine.lab.experiment import Picture, Row
-from epochtop.engine.lab.statistics import Figure, figure, of_picture, quantity, value_of
+from epochtop.engine.lab.experiment import Picture
+from epochtop.engine.lab.measurements import Row
+from epochtop.engine.lab.statistics import Figure, figure, of_picture, value_of
 from epochtop.engine.protocol.experiments import Cell
+from epochtop.engine.protocol.quantities import format_quantity
 
 _UNITS = {"seconds": "s", "s": "s", "bytes": "B", "percent": "%", "share": "%"}
-"""Of columns, by the last word of their names; a share is told in percent."""
+"""Units of columns, by the last word of their names; a share is in percent."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """Rows that agree in `x` and series."""
+    """Rows with the same `x` and series."""
 
     x: Cell
     y: Figure
@@ -27,26 +29,26 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points with a name of their own."""
+    """Points with one name."""
 
     name: str
     points: tuple[Point, ...]
 
 
 def constant(picture: Picture, rows: Sequence[Row]) -> tuple[str, ...]:
-    """Columns of series in which all rows agree; none if that are all of them."""
+    """Columns of the series with one value in all rows, but never all of the columns."""
     same = tuple(name for name in picture.series if len({str(row.get(name)) for row in rows}) < 2)
     return same if len(same) < len(picture.series) else same[:-1]
 
 
 def subject(picture: Picture, rows: Sequence[Row]) -> str:
-    """What all rows agree in, for a title: `cpu`."""
-    mine = of_picture(picture, rows)
-    return label(mine[0], constant(picture, mine)) if mine else ""
+    """The values that all rows share, for a title: `cpu`."""
+    matching = of_picture(picture, rows)
+    return label(matching[0], constant(picture, matching)) if matching else ""
 
 
 def label(row: Mapping[str, Cell], columns: Sequence[str]) -> str:
-    """What tells a row apart, in words: `cpu plain`, `threads 4`."""
+    """The values that identify a row, in words: `cpu plain`, `threads 4`."""
     return " ".join(filter(None, (_word(name, row.get(name)) for name in columns)))
 
 
@@ -57,18 +59,18 @@ def _word(name: str, value: Cell) -> str:
 
 
 def series(picture: Picture, rows: Sequence[Row]) -> list[Series]:
-    """All series of a picture in the order in which they appear, their points in the order of x."""
-    mine = of_picture(picture, rows)
-    names = [name for name in picture.series if name not in constant(picture, mine)]
-    found: dict[str, dict[Cell, list[float]]] = {}
-    for row in mine:
+    """The series of a picture in order of appearance, with their points in the order of x."""
+    matching = of_picture(picture, rows)
+    names = [name for name in picture.series if name not in constant(picture, matching)]
+    curves: dict[str, dict[Cell, list[float]]] = {}
+    for row in matching:
         value = value_of(row, picture.y)
         if value is not None:
             x = row.get(picture.x) if picture.x else None
-            found.setdefault(label(row, names), {}).setdefault(x, []).append(value)
+            curves.setdefault(label(row, names), {}).setdefault(x, []).append(value)
     return [
         Series(name, tuple(sorted((Point(x, figure(values)) for x, values in points.items()), key=_place)))
-        for name, points in found.items()
+        for name, points in curves.items()
     ]
 
 
@@ -77,10 +79,10 @@ def _place(point: Point) -> tuple[float, str]:
 
 
 def heading(column: str) -> str:
-    """A column's name as people read it, without its unit: `memory_bytes` is `memory`."""
+    """A column's name for people, without its unit: `memory` for `memory_bytes`."""
     words = column.split("_")
-    kept = words[:-1] if len(words) > 1 and words[-1] in _UNITS else words
-    return " ".join(kept)
+    name_words = words[:-1] if len(words) > 1 and words[-1] in _UNITS else words
+    return " ".join(name_words)
 
 
 def unit_of(column: str) -> str:
@@ -94,4 +96,4 @@ def cell(value: Cell, unit: str) -> str:
         return value
     if value is not None and not unit and float(value).is_integer() and abs(value) < 1e15:
         return f"{value:,.0f}"
-    return quantity(value, unit)
+    return format_quantity(value, unit)

@@ -1,4 +1,4 @@
-"""Spans of an experiment over time: a lane a series, as dense as what happened in each cell's time."""
+"""Spans of an experiment over time: a lane per series, shaded by how much of each cell's time is covered."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from epochtop.engine.lab.experiment import Picture
-from epochtop.engine.lab.experiment import Row as Measured
 from epochtop.engine.lab.intervals import covered
-from epochtop.engine.lab.statistics import quantity, value_of
+from epochtop.engine.lab.measurements import Row as Measured
+from epochtop.engine.lab.statistics import value_of
+from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.tui.cells.canvas import Canvas, Row
 from epochtop.tui.cells.rows import TEXT, role_of, row, shortened
 from epochtop.tui.chart.axes import Limits
@@ -18,22 +19,22 @@ from epochtop.tui.lab.pictures.points import constant, label
 
 SHADES = " ░▒▓█"
 BLANK_LANE = "·"
-"""Stands where a lane has nothing, so that gaps are seen."""
+"""Marks the cells where a lane is empty, so that gaps are visible."""
 
 
 def timeline(picture: Picture, rows: Sequence[Measured], width: int) -> list[Row]:
-    """Lanes in the order in which they appear, how long each was busy, and the axis."""
+    """The lanes in order of appearance, how long each was busy, and the axis."""
     columns = [name for name in picture.series if name not in constant(picture, rows)]
     lanes: dict[str, list[tuple[float, float]]] = {}
-    for found in rows:
-        ends = value_of(found, picture.x), value_of(found, picture.y)
+    for span_row in rows:
+        ends = value_of(span_row, picture.x), value_of(span_row, picture.y)
         if ends[0] is not None and ends[1] is not None:
-            lanes.setdefault(label(found, columns), []).append((min(ends[0], ends[1]), max(ends[0], ends[1])))
+            lanes.setdefault(label(span_row, columns), []).append((min(ends[0], ends[1]), max(ends[0], ends[1])))
     spans = [span for lane in lanes.values() for span in lane]
     if not spans:
         return []
     low, high = min(start for start, _ in spans), max(stop for _, stop in spans)
-    busy = [quantity(covered(lane), picture.x_unit or picture.unit) for lane in lanes.values()]
+    busy = [format_quantity(covered(lane), picture.x_unit or picture.unit) for lane in lanes.values()]
     label_cells = min(max(map(len, lanes)), max(8, width // 4))
     busy_cells = max(map(len, busy))
     cells = max(4, width - label_cells - busy_cells - 4)
@@ -49,7 +50,7 @@ def timeline(picture: Picture, rows: Sequence[Measured], width: int) -> list[Row
 
 
 def _lane(spans: Sequence[tuple[float, float]], low: float, high: float, cells: int) -> str:
-    """Each cell by the share of its time that is covered; the least span leaves a mark."""
+    """A cell's shade is the covered fraction of its time; even the shortest span leaves a mark."""
     shares = [0.0] * cells
     length = (high - low) / cells or 1.0
     for start, stop in spans:

@@ -1,51 +1,57 @@
-"""What bounds a step: the verdict from its measured parts, the most that each could gain, and what would change it."""
+"""The verdict of `anatomy`: the part that bounds a step, the most that each part could gain, and what would change it.
+
+Pure, and imports no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from epochtop.engine.lab.experiment import Findings, Row, too_few
-from epochtop.engine.lab.instruments.timeline import DEVICE
-from epochtop.engine.lab.remedies import Remedy, remedy
-from epochtop.engine.lab.statistics import Figure, difference, figure, grouped, quantity, select, values, with_spread
-from epochtop.engine.protocol.experiments import Cell, Verdict
+from epochtop.engine.lab.experiment import Findings, too_few
+from epochtop.engine.lab.experiments.anatomy.remedies import Remedy, remedy
+from epochtop.engine.lab.experiments.anatomy.schema import (
+    ON_DEVICE,
+    PARTS,
+    IdleTime,
+    Kernels,
+    LaunchTime,
+    LineRead,
+    Operators,
+    PartTime,
+    StepTime,
+)
+from epochtop.engine.lab.measurements import Measurement, of_kind
+from epochtop.engine.lab.statistics import Figure, difference, figure, grouped, select, values, with_spread
+from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.protocol.quantities import format_quantity
 
-PARTS = {
-    "input": ("input-bound", "getting its batch"),
-    "host": ("host-bound", "Python, autograd and other work of the host"),
-    "launches": ("launch-bound", "launching its operators"),
-    "compute": ("compute-bound", "computing"),
-    "transfers": ("transfer-bound", "copying between host and device"),
-    "reads": ("read-bound", "reading values from the device"),
-}
-"""What a job is called whose time goes there, and the part in words."""
 TOLERANCE = 0.05
-"""Share of the step by which the parts may miss it."""
+"""Fraction of the step by which the sum of the parts may miss it."""
 EXPLAINED = 0.75
-"""Share of the step that has to be explained for a verdict."""
+"""Fraction of the step that must be explained for a verdict."""
 CLEARLY_SMALLER = 0.5
-"""Ratio that counts as a difference where it was not measured often enough to have a spread."""
-WORTH_TELLING = 0.02
-"""Share of the step from which a part's ceiling is told."""
-LEAST_TOLD = 0.005
-"""Share of the step that is not rounded to nothing."""
+"""Ratio that counts as a difference if there are too few rounds for a spread."""
+WORTH_REPORTING = 0.02
+"""Fraction of the step from which the possible gain of a part is reported."""
+LEAST_REPORTED = 0.005
+"""Fraction of the step below which a part rounds to nothing."""
 MOST = 20.0
-"""Gains above that are not told apart."""
+"""Larger gains are reported as more than this."""
 
 
-def conclude(found: Findings) -> Verdict:
-    """What bounds the step on the device that a run would take, which is the last; others are told beside it."""
-    told = [made for device in found.devices if (made := Anatomy.of(found.rows, device)) is not None]
-    if not told:
+def conclude(findings: Findings) -> Verdict:
+    """What bounds the step on the device that a run would use, which is the last one."""
+    anatomies = [one for device in findings.devices if (one := Anatomy.of(findings.rows, device)) is not None]
+    if not anatomies:
         return too_few("a whole step and its parts")
-    main = told[-1]
-    cure = _faster_device(told) or remedy(main.bound, select(found.rows, device=main.device), found.spec)
+    main = anatomies[-1]
+    cure = _faster_device(anatomies) or remedy(main.bound, main.rows, findings.spec)
     return Verdict(
         finding=main.finding(),
-        evidence=tuple(line for each in told for line in each.evidence(cure if each is main else None)),
+        evidence=tuple(line for one in anatomies for line in one.evidence(cure if one is main else None)),
         next_step=cure.words,
-        uncertainty=main.uncertainty(found.spec.executor),
+        uncertainty=main.uncertainty(findings.spec.executor),
         setting=cure.setting,
     )
 
@@ -55,158 +61,149 @@ class Anatomy:
     """The parts of a step on one device."""
 
     device: str
-    rows: Sequence[Row]
-    """Of this device."""
+    rows: Sequence[Measurement]
+    """The rows of this device."""
     step: Figure
     figures: dict[str, Figure]
-    """Of each part, as measured."""
+    """Seconds of each part, as measured."""
     rest: float
-    """What the parts do not add up to, in seconds; negative where they are more than the step."""
+    """Seconds by which the step exceeds the sum of its parts; negative if the parts are longer."""
 
     @classmethod
-    def of(cls, rows: Sequence[Row], device: str) -> Anatomy | None:
-        """None where the step or every part is missing."""
-        mine = select(rows, device=device)
-        steps = values(select(mine, kind="step"), "seconds")
-        found = grouped(select(mine, kind="part"), ("part",), "seconds")
-        figures = {part: found[(part,)] for part in PARTS if (part,) in found}
-        rest = _rest(mine)
+    def of(cls, rows: Sequence[Measurement], device: str) -> Anatomy | None:
+        """The anatomy on a device; None if the step or all parts are missing."""
+        here = [row for row in rows if getattr(row, "device", None) == device]
+        steps = values(of_kind(here, StepTime), "seconds")
+        parts = grouped(of_kind(here, PartTime), ("part",), "seconds")
+        figures = {part: parts[(part,)] for part in PARTS if (part,) in parts}
+        rest = _rest(here)
         if not steps or not figures or rest is None:
             return None
-        # a part is not less than nothing: what was taken away too much is not explained either
+        # a part is not below zero: what was subtracted too much is not explained either
         rest += sum(min(0.0, part.median) for part in figures.values())
-        return cls(device, mine, figure(steps), figures, rest)
+        return cls(device, here, figure(steps), figures, rest)
 
     def seconds(self, part: str) -> float:
-        """Median of a part, not below 0."""
+        """Median of a part; not below 0."""
         return max(0.0, self.figures[part].median) if part in self.figures else 0.0
 
     def share(self, part: str) -> float:
-        """Of the step."""
+        """Fraction of the step."""
         return self.seconds(part) / self.step.median
 
     @property
     def bound(self) -> str:
-        """The part that takes most; empty where too much is unexplained."""
+        """The largest part; empty if too much is unexplained."""
         largest = max(self.figures, key=self.seconds)
         return largest if abs(self.rest) <= (1 - EXPLAINED) * self.step.median else ""
 
     @property
     def rival(self) -> str:
-        """The next part, where it is not clearly smaller than the one that takes most, unexplained time included."""
+        """The second part, if it is not clearly smaller than the largest, unexplained time included."""
         others = [part for part in self.figures if part != self.bound and self.seconds(part) > 0]
         if not self.bound or not others:
             return ""
         second = max(others, key=self.seconds)
-        parts = select(self.rows, kind="part")
-        # the smaller to the larger: the other way round, a part near 0 makes ratios of any size
-        apart = difference(select(parts, part=second), select(parts, part=self.bound))
-        if apart is None or self.share(second) < TOLERANCE:
+        parts = of_kind(self.rows, PartTime)
+        # the smaller over the larger: the other way round, a part near 0 makes ratios of any size
+        sides = difference(select(parts, part=second), select(parts, part=self.bound))
+        if sides is None or self.share(second) < TOLERANCE:
             return ""
-        seldom = apart.ratio.count < 3
-        clear = apart.ratio.median < CLEARLY_SMALLER if seldom else apart.distinct and apart.ratio.median < 1
+        few = sides.ratio.count < 3
+        clear = sides.ratio.median < CLEARLY_SMALLER if few else sides.distinct and sides.ratio.median < 1
         sure = self.seconds(self.bound) - self.seconds(second) > abs(self.rest)
         return "" if clear and sure else second
 
     def ceiling(self, *parts: str) -> float:
-        """How many times faster steps can become at most without these parts."""
-        left = self.step.median - sum(map(self.seconds, parts))
-        return self.step.median / left if left * MOST > self.step.median else MOST
+        """The most times faster that steps can become without these parts."""
+        left_s = self.step.median - sum(map(self.seconds, parts))
+        return self.step.median / left_s if left_s * MOST > self.step.median else MOST
 
     def finding(self) -> str:
+        """The answer."""
+        step = format_quantity(self.step.median, "s")
         if not self.bound:
-            return (
-                f"on {self.device} the parts that were measured do not explain a step of {quantity(self.step.median, 's')}: "
-                f"{quantity(self.rest, 's')} is unexplained"
-            )
-        called, words = PARTS[self.bound]
+            return f"on {self.device} the measured parts do not explain the step of {step}: {format_quantity(self.rest, 's')} is unexplained"
+        name, words = PARTS[self.bound]
         if self.rival:
-            called = f"{called.removesuffix('bound')} and {PARTS[self.rival][0]} alike"
-        return (
-            f"on {self.device} this job is {called}: {words} takes {self._of_step(self.bound)} of a step's "
-            f"{quantity(self.step.median, 's')}, and without it steps are {_most(self.ceiling(self.bound))} as fast"
-        )
+            name = f"{name.removesuffix('bound')} and {PARTS[self.rival][0]} alike"
+        return f"on {self.device} this job is {name}: {words} takes {self._amount(self.bound)} of the {step} per step"
 
-    def _of_step(self, part: str) -> str:
-        return f"{quantity(self.seconds(part), 's')} ({self.share(part):.0%})"
+    def _amount(self, part: str) -> str:
+        return f"{format_quantity(self.seconds(part), 's')} ({self.share(part):.0%})"
 
     # --- evidence ------------------------------------------------------------------------------------------------
 
     def evidence(self, cure: Remedy | None) -> list[str]:
-        """Sentences with figures; `cure` is what would help, where this is the device it is for."""
-        return [
-            f"{self.device}: {line}"
-            for line in (
-                self._sum(),
-                *self._idle(),
-                *self._counted(),
-                self._ceilings(),
-                *self._cured(cure),
-                *self._lines(),
-            )
-        ]
+        """Sentences with figures. `cure` is the remedy, if this is the device that it is for."""
+        lines = (
+            self._sum(),
+            *self._idle(),
+            *self._counts(),
+            self._ceilings(),
+            *self._gain_of(cure),
+            *self._reading_lines(),
+        )
+        return [f"{self.device}: {line}" for line in lines]
 
     def _sum(self) -> str:
         order = sorted(self.figures, key=self.seconds, reverse=True)
-        parts = ", ".join(f"{part} {self._of_step(part)}" for part in order)
+        parts = ", ".join(f"{part} {self._amount(part)}" for part in order)
         share = abs(self.rest) / self.step.median
         adds = (
             "the parts add up to the step within 5 %" if share <= TOLERANCE else "the parts do not add up to the step"
         )
-        return f"a step takes {with_spread(self.step)}: {parts}; unexplained {quantity(self.rest, 's')} ({share:.1%}): {adds}"
+        unexplained = f"unexplained {format_quantity(self.rest, 's')} ({share:.1%})"
+        return f"a step takes {with_spread(self.step)}: {parts}; {unexplained}: {adds}"
 
     def _idle(self) -> list[str]:
-        """How much of the step the device has nothing to do, and what the host does then."""
-        found = difference(select(self.rows, kind="idle"), select(self.rows, kind="step"))
-        if found is None:
-            alone = "a CPU is its own host: there is no device to be idle"
-            return [alone] if self.device == "cpu" else []
-        shares = {part: self.share(part) for part in self.figures if part not in DEVICE}
-        order = sorted(shares, key=shares.__getitem__, reverse=True)
-        told = {part: shares[part] for part in order} | {"unexplained": self.rest / self.step.median}
-        during = ", ".join(f"{name} {share:.0%}" for name, share in told.items() if abs(share) >= LEAST_TOLD)
-        idle = f"the device is idle {_shares(found.ratio)} of the step"
-        return [f"{idle}: during {during}" if during and found.ratio.median > 0 else idle]
+        """How long the device has nothing to do, and what the host does then."""
+        idle = difference(of_kind(self.rows, IdleTime), of_kind(self.rows, StepTime))
+        if idle is None:
+            return ["the CPU is the device itself, so it has no idle time of its own"] if self.device == "cpu" else []
+        host = {part: self.share(part) for part in self.figures if part not in ON_DEVICE}
+        order = sorted(host, key=host.__getitem__, reverse=True)
+        shares = {part: host[part] for part in order} | {"unexplained": self.rest / self.step.median}
+        during = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if abs(share) >= LEAST_REPORTED)
+        words = f"the device is idle {_percentages(idle.ratio)} of the step"
+        return [f"{words}: during {during}" if during and idle.ratio.median > 0 else words]
 
-    def _counted(self) -> list[str]:
-        operators = values(select(self.rows, kind="operators"), "operators")
-        launches = values(select(self.rows, kind="launches"), "seconds")
-        kernels = values(select(self.rows, kind="kernels"), "kernels")
-        if not operators or not operators[0] or not launches:
+    def _counts(self) -> list[str]:
+        operators = next((row.operators for row in of_kind(self.rows, Operators)), 0)
+        launches = values(of_kind(self.rows, LaunchTime), "seconds")
+        if not operators or not launches:
             return []
-        each = quantity(figure(launches).median / operators[0], "s")
-        lines = [f"{operators[0]:,.0f} operators at {each} each, with nothing to compute"]
-        if kernels:
-            lines.append(f"they launch {kernels[0]:,.0f} kernels")
-        return lines
+        lines = [
+            f"{operators:,} operators at {format_quantity(figure(launches).median / operators, 's')} each for the launch alone"
+        ]
+        return lines + [f"they launch {row.kernels:,.0f} kernels" for row in of_kind(self.rows, Kernels)[:1]]
 
     def _ceilings(self) -> str:
         order = sorted(self.figures, key=self.seconds, reverse=True)
-        told = [f"without {part} {_times(self.ceiling(part))}" for part in order if self.share(part) >= WORTH_TELLING]
-        return f"the most that can be gained: {', '.join(told) or 'nothing that can be seen'}"
+        gains = [
+            f"{_times(self.ceiling(part))} without {part}" for part in order if self.share(part) >= WORTH_REPORTING
+        ]
+        return (
+            f"steps can become at most this many times faster: {', '.join(gains)}"
+            if gains
+            else "no part is worth removing"
+        )
 
-    def _cured(self, cure: Remedy | None) -> list[str]:
+    def _gain_of(self, cure: Remedy | None) -> list[str]:
         if cure is None or len(cure.removes) < 2:
             return []
         setting = ", ".join(f"{name}={value}" for name, value in cure.setting.items())
         parts, gain = " and ".join(cure.removes), self.ceiling(*cure.removes)
         if self.device == "cpu":
-            return [
-                f"without {parts} together {_times(gain)}; {setting} also computes anew, in C, which can bring more"
-            ]
-        return [f"{setting} takes away {parts}: steps are {_most(gain)} as fast"]
+            return [f"{_times(gain)} as fast without {parts}; {setting} also computes in C, which can gain more"]
+        return [f"{setting} removes {parts}: steps are {_most(gain)} as fast"]
 
-    def _lines(self) -> list[str]:
+    def _reading_lines(self) -> list[str]:
         lines = []
-        for row in select(self.rows, kind="read"):
-            where = (
-                f"{row['place']} (in {row['function']}: {row['source']})"
-                if row.get("place")
-                else "code beside your own"
-            )
-            many = values([row], "reads")
-            times = "once" if many == [1.0] else f"{many[0]:,.0f} times" if many else "now and then"
-            lines.append(f"{where} reads a value {times} a step, and a GPU would stop for it each time")
+        for row in of_kind(self.rows, LineRead):
+            place = f"{row.place} (in {row.function}: {row.source})" if row.place else "code other than yours"
+            times = "once" if row.reads == 1 else f"{row.reads:,} times"
+            lines.append(f"{place} reads a value {times} per step, and a GPU would stop each time")
         return lines
 
     def uncertainty(self, executor: str) -> str:
@@ -215,34 +212,36 @@ class Anatomy:
         rounds = (
             f"steps differ by {spread:.0%} between their quartiles"
             if self.step.count > 2
-            else "it was measured too seldom"
+            else "there were too few rounds"
         )
-        told = f"{rounds}; " + (
-            "operators are replayed by themselves, with what they need still in the cache"
+        method = (
+            "operators are replayed alone, with their data still in the cache"
             if self.device == "cpu"
-            else "kernels are timed by the profiler, the step and its host without it, and the device's idle time is what "
-            "one leaves of the other; waits of the user's own reads count as the host's"
+            else "the profiler times kernels, the clock the step and its host, and idle time is the difference; waits for "
+            "reads in your code count as host work"
         )
-        if executor in ("graph", "compile"):
-            told += f"; eager steps were taken apart, which executor={executor} replaces"
-        return told
+        words = f"{rounds}; {method}"
+        return (
+            f"{words}; eager steps were measured, not executor={executor}"
+            if executor in ("graph", "compile")
+            else words
+        )
 
 
-def _rest(rows: Sequence[Row]) -> float | None:
-    """Median over the rounds of the step less its parts; None where no round has both."""
-    steps = {row.get("round"): found[0] for row in select(rows, kind="step") if (found := values([row], "seconds"))}
-    sums: dict[Cell, float] = {}
-    for row in select(rows, kind="part"):
-        found = values([row], "seconds")
-        if row.get("part") in PARTS and row.get("round") in steps and found:
-            sums[row.get("round")] = sums.get(row.get("round"), 0.0) + found[0]
+def _rest(rows: Sequence[Measurement]) -> float | None:
+    """Median over the rounds of the step minus its parts; None if no round has both."""
+    steps = {row.round: row.seconds for row in of_kind(rows, StepTime)}
+    sums: dict[int, float] = {}
+    for row in of_kind(rows, PartTime):
+        if row.part in PARTS and row.round in steps:
+            sums[row.round] = sums.get(row.round, 0.0) + row.seconds
     return figure([steps[turn] - total for turn, total in sums.items()]).median if sums else None
 
 
-def _shares(found: Figure) -> str:
-    """`63% (61% … 65%)`; a share that was measured as less than nothing is nothing."""
-    median, low, high = (max(0.0, share) for share in (found.median, found.low, found.high))
-    return f"{median:.0%} ({low:.0%} … {high:.0%})" if found.count > 1 else f"{median:.0%} (once)"
+def _percentages(share: Figure) -> str:
+    """`63% (61% … 65%)`; a fraction measured below zero is zero."""
+    median, low, high = (max(0.0, value) for value in (share.median, share.low, share.high))
+    return f"{median:.0%} ({low:.0%} … {high:.0%})" if share.count > 1 else f"{median:.0%} (once)"
 
 
 def _times(ratio: float) -> str:
@@ -253,12 +252,12 @@ def _most(ratio: float) -> str:
     return _times(ratio) if ratio >= MOST else f"at most {_times(ratio)}"
 
 
-def _faster_device(told: Sequence[Anatomy]) -> Remedy | None:
-    """The CPU, where its steps are clearly shorter than those of the device that a run would take."""
-    main = told[-1]
-    for other in told[:-1]:
-        apart = difference(select(main.rows, kind="step"), select(other.rows, kind="step"))
-        if apart is not None and apart.distinct and apart.ratio.median > 1:
-            words = apart.words(f"a step on {main.device}", f"one on {other.device}")
-            return Remedy({"device": other.device}, f"use {other.device} for this one: {words}", ())
+def _faster_device(anatomies: Sequence[Anatomy]) -> Remedy | None:
+    """The CPU, if its steps are clearly shorter than those of the device that a run would use."""
+    main = anatomies[-1]
+    for other in anatomies[:-1]:
+        sides = difference(of_kind(main.rows, StepTime), of_kind(other.rows, StepTime))
+        if sides is not None and sides.distinct and sides.ratio.median > 1:
+            words = sides.words(f"a step on {main.device}", f"one on {other.device}")
+            return Remedy({"device": other.device}, f"use {other.device} for this job: {words}")
     return None

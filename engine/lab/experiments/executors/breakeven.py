@@ -1,70 +1,76 @@
-"""After how many steps an executor has made up for its set-up, from rows of set-ups and of steps."""
+"""The number of steps after which an executor has made up for its set-up.
+
+Pure, and imports no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from epochtop.engine.lab.experiment import Row
-from epochtop.engine.lab.statistics import Difference, Figure, difference, figure, gap, select, values
-
-CACHES = {"new": "", "part": " with a part kept from before", "kept": " with all of it kept from before"}
-"""What a set-up found in a cache, in words."""
+from epochtop.engine.lab.experiments.executors.schema import CACHES, SetUpTime, StepTime
+from epochtop.engine.lab.measurements import Measurement, of_kind
+from epochtop.engine.lab.statistics import Difference, Figure, by_column, difference, figure, gap, select, values
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one executor takes on one device, beside what eager takes there."""
+    """The costs of one executor on one device, compared with eager there."""
 
     name: str
     step: Figure
     setups: dict[str, Figure]
-    """By what was kept, a key of CACHES, the least first; at least one."""
-    against: Difference | None
-    """Its steps to eager ones; None for eager itself and where no round has both."""
+    """Set-ups by cache, a key of CACHES, the emptiest first; at least one."""
+    against_eager: Difference | None
+    """Its steps over eager steps; None for eager itself and if no round has both."""
     saved_s: Figure
-    """By a step against an eager one."""
+    """Seconds saved per step."""
 
     @property
     def faster(self) -> bool:
-        """Whether its steps are, by more than the spread."""
-        return self.against is not None and self.against.distinct and self.against.ratio.median < 1
+        """Whether its steps are faster, by more than the spread."""
+        return self.against_eager is not None and self.against_eager.distinct and self.against_eager.ratio.median < 1
+
+    @property
+    def slower(self) -> bool:
+        """Whether its steps are known to be not faster."""
+        return not self.faster and self.against_eager is not None and self.against_eager.distinct
 
     @property
     def first(self) -> Figure:
-        """Set-up with the least kept that was seen."""
+        """The set-up with the emptiest cache."""
         return next(iter(self.setups.values()))
-
-    def pays_from(self, setup_s: float) -> float | None:
-        """Steps after which a set-up is made up for; None if it never is."""
-        return setup_s / self.saved_s.median if self.faster and self.saved_s.median > 0 else None
 
     @property
     def again(self) -> Figure:
-        """Set-up with the most kept that was seen: what a run of the same job pays from now on."""
+        """The set-up with the fullest cache: the cost for later runs of the same job."""
         return list(self.setups.values())[-1]
 
+    def pays_from(self, setup_s: float) -> float | None:
+        """Steps after which a set-up pays; None if it never does."""
+        return setup_s / self.saved_s.median if self.faster and self.saved_s.median > 0 else None
+
     def gain_s(self, steps: float, setup_s: float) -> float:
-        """What is saved in so many steps, less a set-up; below 0 also where steps are not faster."""
+        """Seconds saved in `steps` steps, minus a set-up; negative if steps are not faster."""
         return steps * self.saved_s.median - setup_s if self.faster else -setup_s
 
     def total_s(self, steps: float) -> float:
-        """A whole run, the first of its kind."""
+        """Seconds of a whole first run."""
         return self.first.median + steps * self.step.median
 
 
-def costs(rows: Sequence[Row]) -> dict[str, Cost]:
-    """By executor, of the rows of one device; those without steps or set-up are left out."""
-    steps = select(rows, kind="step")
-    eager = select(steps, executor="eager")
-    found: dict[str, Cost] = {}
-    for name in dict.fromkeys(str(row.get("executor")) for row in steps):
-        mine = select(steps, executor=name)
-        setups = {cache: values(select(rows, kind="setup", executor=name, cache=cache), "seconds") for cache in CACHES}
-        seen = {cache: figure(seconds) for cache, seconds in setups.items() if seconds}
-        taken = values(mine, "seconds")
-        if not taken or not seen:
+def costs(rows: Sequence[Measurement]) -> dict[str, Cost]:
+    """The costs by executor, from the rows of one device, without executors that lack steps or a set-up."""
+    by_executor = by_column(of_kind(rows, StepTime), "executor")
+    eager = by_executor.get("eager", [])
+    by_name: dict[str, Cost] = {}
+    for name, steps in by_executor.items():
+        of_name = select(of_kind(rows, SetUpTime), executor=name)
+        setups = {cache: values(select(of_name, cache=cache), "seconds") for cache in CACHES}
+        setup_figures = {cache: figure(seconds) for cache, seconds in setups.items() if seconds}
+        if not setup_figures:
             continue
-        against = None if name == "eager" else difference(mine, eager)
-        found[name] = Cost(name, figure(taken), seen, against, gap(eager, mine) or figure([0.0]))
-    return found
+        against = None if name == "eager" else difference(steps, eager)
+        saved_s = gap(eager, steps) or figure([0.0])
+        by_name[name] = Cost(name, figure(values(steps, "seconds")), setup_figures, against, saved_s)
+    return by_name

@@ -1,7 +1,7 @@
-"""An executor in a process of its own: torch.compile cannot be interrupted, a process can be ended.
+"""An executor in its own process: torch.compile cannot be interrupted, but a process can be killed.
 
-One that compiles takes ten seconds to minutes, and an experiment has less than one. The process measures when it is
-told to, so that its measurements alternate with those made here. It ends with the one that began it.
+Compiling takes ten seconds to minutes, and an experiment has less than one. The process measures on request, so its
+measurements alternate with those of this process. It ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from typing import Any, Literal
 
 import msgspec
 
+from epochtop.engine.execution.choice import make
 from epochtop.engine.execution.executor import Unsupported
 from epochtop.engine.lab.experiment import ExperimentContext
+from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.instruments.stepping import Stepping
 from epochtop.engine.protocol.spec import RunSpec
 
 POLL_S = 0.05
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process is asked to make."""
+class SetUpRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The executor that the process should set up."""
 
     spec: RunSpec
     device: str
@@ -35,36 +38,36 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """It takes steps now; or why it never will."""
+    """The process is ready to run steps, or cannot run the job."""
 
     seconds: float = 0.0
-    """What making it took, torch's import and the job's own set-up left out."""
+    """Seconds of the set-up, without torch's import and the set-up of the job."""
     cache: Literal["new", "part", "kept"] = "new"
-    """How much of what it compiled was in the cache already."""
+    """How much of the compiled code was already in the cache."""
     why: str = ""
-    """Why the job is not for it; empty if it is."""
+    """Why it cannot run the job; empty if it can."""
 
 
-class Late(Exception):  # noqa: N818 - an event, in the project's words
-    """It was not ready in time."""
+class NotReady(Exception):  # noqa: N818 - an event, in the project's words
+    """The process was not ready in time."""
 
 
-class Beside:
-    """The process, from this side. To be used in a `with` statement, which ends it."""
+class ExecutorProcess:
+    """The process, seen from its parent. A `with` statement starts and ends it."""
 
-    def __init__(self, bench: ExperimentContext, wanted: Wanted) -> None:
-        self._bench, self._wanted = bench, wanted
-        self._left = b""
+    def __init__(self, context: ExperimentContext, request: SetUpRequest) -> None:
+        self._context, self._request = context, request
+        self._buffer = b""
 
-    def __enter__(self) -> Beside:
-        # in a session of its own, so that compilers that it starts can be ended with it
+    def __enter__(self) -> ExecutorProcess:
+        # in a new session, so that compilers that it starts are killed with it
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "epochtop.engine.lab.experiments.executors.subprocess"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        self._send(self._wanted)
+        self._send(self._request)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,59 +80,59 @@ class Beside:
                 pipe.close()
 
     def ready(self, within_s: float) -> Ready:
-        """Wait until it is. Raises Late, Stopped, or Unfit if the job is not for it or it has ended."""
-        found = msgspec.json.decode(self._line(perf_counter() + within_s), type=Ready)
-        if found.why:
-            raise Unsupported(found.why)
-        return found
+        """Wait until it is ready. Raises NotReady, Stopped, or Unsupported if it cannot run the job or has ended."""
+        ready = msgspec.json.decode(self._line(perf_counter() + within_s), type=Ready)
+        if ready.why:
+            raise Unsupported(ready.why)
+        return ready
 
     def __call__(self, times: int) -> float:
-        """Seconds of so many steps, taken there. Raises Stopped, and Unfit if it has ended."""
+        """Seconds of `times` steps in the process. Raises Stopped, and Unsupported if it has ended."""
         self._send(times)
         return msgspec.json.decode(self._line(), type=float)
 
-    def _send(self, what: object) -> None:
+    def _send(self, message: object) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # that it has ended is found where its answer is read
-            self._process.stdin.write(msgspec.json.encode(what) + b"\n")
+        with contextlib.suppress(BrokenPipeError):  # reading its answer finds out that it has ended
+            self._process.stdin.write(msgspec.json.encode(message) + b"\n")
             self._process.stdin.flush()
 
     def _line(self, until: float | None = None) -> bytes:
         assert self._process.stdout is not None
         pipe = self._process.stdout.fileno()
-        while b"\n" not in self._left:
-            self._bench.check()
+        while b"\n" not in self._buffer:
+            self._context.check()
             if until is not None and perf_counter() > until:
-                raise Late
+                raise NotReady
             if not select.select([pipe], [], [], POLL_S)[0]:
                 continue
             read = os.read(pipe, 65536)
             if not read:
-                raise Unsupported(f"its process ended with status {self._process.wait()}; output.log may tell why")
-            self._left += read
-        line, _, self._left = self._left.partition(b"\n")
+                raise Unsupported(f"its process ended with status {self._process.wait()}; see output.log")
+            self._buffer += read
+        line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
 
-# --- the other side ----------------------------------------------------------------------------------------------
+# --- in the process ----------------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Make what the first line asks for; then, for each further line, take so many steps."""
+    """Set up the executor that the first line requests; then run as many steps as each further line says."""
     answers = os.dup(1)
-    os.dup2(2, 1)  # whatever libraries print is no answer
+    os.dup2(2, 1)  # output of libraries is not an answer
     lines: SimpleQueue[bytes] = SimpleQueue()
     Thread(target=_listen, args=(lines,), daemon=True).start()
 
-    def answer(what: object) -> None:
-        os.write(answers, msgspec.json.encode(what) + b"\n")
+    def answer(message: object) -> None:
+        os.write(answers, msgspec.json.encode(message) + b"\n")
 
-    wanted = msgspec.json.decode(lines.get(), type=Wanted)
+    request = msgspec.json.decode(lines.get(), type=SetUpRequest)
     try:
-        step, ready = _made(wanted)
-    except Unsupported as unfit:
-        answer(Ready(why=str(unfit)))
-        lines.get()  # never comes: whoever asked ends this process
+        step, ready = _set_up(request)
+    except Unsupported as error:
+        answer(Ready(why=str(error)))
+        lines.get()  # no line comes: the parent ends this process
         return
     answer(ready)
     while True:
@@ -137,32 +140,28 @@ def main() -> None:
 
 
 def _listen(lines: SimpleQueue[bytes]) -> None:
-    """Hand over what is asked, also while something is compiled; end all of it when nobody can ask any more."""
+    """Queue the requests, also during compilation; end the whole session when the parent is gone."""
     for line in sys.stdin.buffer:
         lines.put(line)
     os.killpg(0, signal.SIGKILL)
 
 
-def _made(wanted: Wanted) -> tuple[Any, Ready]:
-    from epochtop.engine.execution.choice import make
-    from epochtop.engine.lab.instruments.jobs import job_of
-    from epochtop.engine.lab.instruments.stepping import Stepping
-
-    job = job_of(wanted.spec, wanted.device)
-    begun = perf_counter()
-    executor = make(job, wanted.executor)
-    seconds = perf_counter() - begun
+def _set_up(request: SetUpRequest) -> tuple[Any, Ready]:
+    job = job_of(request.spec, request.device)
+    start = perf_counter()
+    executor = make(job, request.executor)
+    seconds = perf_counter() - start
     return Stepping(job, executor), Ready(seconds=seconds, cache=_cache())
 
 
 def _cache() -> Literal["new", "part", "kept"]:
-    """What Inductor says of its cache."""
-    from torch._dynamo.utils import counters
+    """How much of the compiled code was in Inductor's cache."""
+    from torch._dynamo.utils import counters  # imports torch's compilers, which take seconds
 
-    found = counters["inductor"]
-    if not found["fxgraph_cache_hit"]:
+    inductor = counters["inductor"]
+    if not inductor["fxgraph_cache_hit"]:
         return "new"
-    return "part" if found["fxgraph_cache_miss"] else "kept"
+    return "part" if inductor["fxgraph_cache_miss"] else "kept"
 
 
 if __name__ == "__main__":

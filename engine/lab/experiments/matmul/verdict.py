@@ -1,35 +1,42 @@
-"""What products of matrices say of a machine: its best, the sizes that come near it, what each arithmetic brings."""
+"""The verdict of `matmul`: the best product, the sizes that come close to it, and the gain of each arithmetic.
+
+Pure, and imports no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from epochtop.engine.lab.crossings import crossing
-from epochtop.engine.lab.experiment import Findings, Row, too_few
+from epochtop.engine.lab.experiment import Findings, too_few
+from epochtop.engine.lab.experiments.matmul.schema import CpuFacts, Limit, Product
+from epochtop.engine.lab.measurements import Measurement, of_kind
 from epochtop.engine.lab.statistics import (
     Difference,
     Figure,
     difference,
-    figure,
     grouped,
-    percent,
-    quantity,
     quartiles_apart,
+    rounds_of,
     select,
     values,
     with_spread,
 )
 from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.protocol.quantities import format_percent, format_quantity
 
 BF16_INSTRUCTIONS = ("AVX-512 BF16", "AMX", "BF16")
-"""Any of them multiplies bfloat16."""
+"""Each of them multiplies bfloat16."""
 SLOW = 2.0
-"""Times the time of fp32 from which an arithmetic has no fast way here."""
+"""Factor of the time of fp32 from which an arithmetic has no fast path here."""
+LIMITS = {
+    "memory": "need more than half of the free memory",
+    "unsupported": "are not supported by torch on this device",
+}
 
 
 class Curve:
-    """The speed of one arithmetic on one device over the size, on the CPU with as many `threads` as each size had."""
+    """The speed of one arithmetic on one device over the size; on the CPU with the threads of each size."""
 
     def __init__(self, device: str, dtype: str, points: dict[int, Figure], threads: dict[int, int]) -> None:
         self.device, self.dtype, self.points, self.threads = device, dtype, points, threads
@@ -38,11 +45,12 @@ class Curve:
 
     @property
     def name(self) -> str:
+        """`bf16 on cpu`."""
         return f"{self.dtype} on {self.device}"
 
     @property
     def half_size(self) -> int:
-        """The smallest size from which on half of the best is reached, up to where the best is."""
+        """The smallest size from which half of the best speed is reached, up to the best size."""
         since = self.best_size
         for size in sorted(filter(lambda size: size <= self.best_size, self.points), reverse=True):
             if self.points[size].median < self.best.median / 2:
@@ -51,30 +59,31 @@ class Curve:
         return since
 
     def evidence(self, best: float) -> str:
-        """In a sentence; `best` is the best of all curves, in GFLOP/s."""
-        smallest = min(self.points)
+        """A sentence; `best` is the best speed of all curves, in GFLOP/s."""
+        smallest, largest = min(self.points), max(self.points)
         threads = self.threads.get(self.best_size)
         used = f" with {_threads([threads])}" if threads is not None else ""
-        growing = ", the largest that was measured: larger ones may be faster" if len(self.points) > 1 else ""
+        rising = self.best_size == largest and len(self.points) > 1
         return (
             f"{self.name}: {with_spread(self.best, 'GFLOP/s')} at {self.best_size:,}{used}"
-            f"{growing if self.best_size == max(self.points) else ''}; {percent(self.best.median / best)} of this "
-            f"machine's best; half of its own best from {self.half_size:,} on, and at {smallest:,} "
-            f"{percent(self.points[smallest].median / self.best.median)} of it"
+            f"{', the largest size, so larger ones may be faster' if rising else ''}; "
+            f"{format_percent(self.best.median / best)} of the machine's best. It reaches half of its own best from "
+            f"{self.half_size:,}, and {format_percent(self.points[smallest].median / self.best.median)} of it at {smallest:,}"
         )
 
 
-def curves_of(rows: Sequence[Row]) -> list[Curve]:
-    """A curve for each arithmetic on each device that has a product, in the order of the rows."""
-    found: dict[tuple[Any, Any], dict[int, Figure]] = {}
-    threads: dict[tuple[Any, Any], dict[int, int]] = {}
-    products = select(rows, kind="product")
-    for (device, dtype, size), told in grouped(products, ("device", "dtype", "size"), "threads").items():
-        threads.setdefault((device, dtype), {})[int(size or 0)] = round(told.median)
-    for (device, dtype, size), told in grouped(products, ("device", "dtype", "size"), "gflops").items():
-        assert isinstance(size, int)
-        found.setdefault((device, dtype), {})[size] = told
-    return [Curve(*key, points, threads.get(key, {})) for key, points in found.items()]
+def curves_of(rows: Sequence[Measurement]) -> list[Curve]:
+    """A curve for each arithmetic on each device with a product, in the order of the rows."""
+    curves = []
+    products = of_kind(rows, Product)
+    for device, dtype in dict.fromkeys((row.device, row.dtype) for row in products):
+        of_curve = select(products, device=device, dtype=dtype)
+        speeds = grouped(of_curve, ("size",), "gflops")
+        threads = grouped(of_curve, ("size",), "threads")
+        points = {int(size): speed for (size,), speed in speeds.items() if isinstance(size, int)}
+        numbers = {int(size): round(number.median) for (size,), number in threads.items() if isinstance(size, int)}
+        curves.append(Curve(device, dtype, points, numbers))
+    return curves
 
 
 def _threads(numbers: Sequence[int]) -> str:
@@ -82,23 +91,24 @@ def _threads(numbers: Sequence[int]) -> str:
     return f"{' or '.join(map(str, numbers))} thread{'s' * (list(numbers) != [1])}"
 
 
-def conclude(found: Findings) -> Verdict:
-    """The best product, the sizes that come near it, what each arithmetic brings, and where the GPU takes over."""
-    curves = curves_of(found.rows)
+def conclude(findings: Findings) -> Verdict:
+    """The best product, the sizes that come close to it, and the gain of each arithmetic."""
+    rows = findings.rows
+    curves = curves_of(rows)
     if not curves:
-        return too_few("a single product")
+        return too_few("any product")
     best = max(curves, key=lambda curve: curve.best.median)
-    others = [told for curve in curves if (told := _Arithmetic.of(found.rows, curve)) is not None]
-    mine = [told for told in others if told.device == best.device]
-    gain = _worthwhile(mine)
-    takeovers = _takeovers(found.rows, curves)
+    compared = [one for curve in curves if (one := _Arithmetic.of(rows, curve)) is not None]
+    here = [one for one in compared if one.device == best.device]
+    gain = _worthwhile(here)
+    takeovers = _takeovers(rows, curves)
     return Verdict(
-        finding=_finding(best, mine, takeovers),
+        finding=_finding(best, here, takeovers),
         evidence=(
             *(curve.evidence(best.best.median) for curve in curves),
-            *(told.evidence(found.rows) for told in others),
-            *takeovers.values(),
-            *_limits(found.rows),
+            *(one.evidence(rows) for one in compared),
+            *takeovers,
+            *_limits(rows),
         ),
         next_step=_next_step(best, gain),
         uncertainty=_uncertainty(curves),
@@ -107,126 +117,114 @@ def conclude(found: Findings) -> Verdict:
 
 
 class _Arithmetic:
-    """What an arithmetic takes of the time of fp32 on the same device, at the largest size of both."""
+    """An arithmetic compared with fp32 on the same device, at the largest size of both."""
 
-    def __init__(self, device: str, dtype: str, size: int, told: Difference) -> None:
-        self.device, self.dtype, self.size, self.told = device, dtype, size, told
+    def __init__(self, device: str, dtype: str, size: int, sides: Difference) -> None:
+        self.device, self.dtype, self.size, self.sides = device, dtype, size, sides
 
     @classmethod
-    def of(cls, rows: Sequence[Row], curve: Curve) -> _Arithmetic | None:
-        mine, plain = (
-            select(rows, kind="product", device=curve.device, dtype=dtype) for dtype in (curve.dtype, "fp32")
-        )
-        common = set(values(mine, "size")) & set(values(plain, "size"))
+    def of(cls, rows: Sequence[Measurement], curve: Curve) -> _Arithmetic | None:
+        products = select(of_kind(rows, Product), device=curve.device)
+        narrow, full = (select(products, dtype=dtype) for dtype in (curve.dtype, "fp32"))
+        common = set(values(narrow, "size")) & set(values(full, "size"))
         if curve.dtype == "fp32" or not common:
             return None
         size = int(max(common))
-        told = difference(select(mine, size=size), select(plain, size=size))
-        return cls(curve.device, curve.dtype, size, told) if told is not None else None
+        sides = difference(select(narrow, size=size), select(full, size=size))
+        return cls(curve.device, curve.dtype, size, sides) if sides is not None else None
 
     @property
     def faster(self) -> bool:
-        return self.told.distinct and self.told.ratio.median < 1
+        return self.sides.distinct and self.sides.ratio.median < 1
 
     @property
     def slow(self) -> bool:
-        """So slow that there is no fast way for it here."""
-        return self.told.distinct and self.told.ratio.median > SLOW
+        """Whether it is so slow that it has no fast path here."""
+        return self.sides.distinct and self.sides.ratio.median > SLOW
 
     def words(self) -> str:
-        if self.told.ratio.count <= 2:
-            return f"{self.dtype} was compared too seldom at {self.size:,}"
-        if not self.told.distinct:
+        if self.sides.ratio.count <= 2:
+            return f"{self.dtype} has too few rounds at {self.size:,}"
+        if not self.sides.distinct:
             return f"{self.dtype} makes no difference at {self.size:,}"
-        ratio = self.told.ratio.median
-        times = quantity(ratio if ratio > 1 else 1 / ratio)
+        ratio = self.sides.ratio.median
+        times = format_quantity(ratio if ratio > 1 else 1 / ratio)
         return f"{self.dtype} is {times} × {'slower' if ratio > 1 else 'faster'} at {self.size:,}"
 
-    def evidence(self, rows: Sequence[Row]) -> str:
-        said = self.told.words(f"{self.dtype} on {self.device} at {self.size:,}", "fp32")
-        return f"{said}{self._why(rows)}" if self.slow else said
+    def evidence(self, rows: Sequence[Measurement]) -> str:
+        words = self.sides.words(f"{self.dtype} on {self.device} at {self.size:,}", "fp32")
+        return f"{words}{self._reason(rows)}" if self.slow else words
 
-    def _why(self, rows: Sequence[Row]) -> str:
-        known = [row["instructions"] for row in select(rows, kind="cpu") if isinstance(row.get("instructions"), str)]
-        if self.device != "cpu" or not known:
-            return ": there is no fast way for it here"
-        names = str(known[0])
+    def _reason(self, rows: Sequence[Measurement]) -> str:
+        instructions = [row.instructions for row in of_kind(rows, CpuFacts) if row.instructions is not None]
+        if self.device != "cpu" or not instructions:
+            return ": there is no fast path for it here"
+        names = instructions[0]
         if self.dtype == "bf16" and not any(name in names.split(", ") for name in BF16_INSTRUCTIONS):
-            return f": no hardware for it, this processor's instructions are {names}"
-        return f": torch has no fast way for it on this processor ({names})"
+            return f": the processor has no hardware for it (instructions: {names})"
+        return f": torch has no fast path for it on this processor ({names})"
 
 
 def _worthwhile(others: Sequence[_Arithmetic]) -> _Arithmetic | None:
-    """The fastest arithmetic, where one is faster than fp32; bf16 for fp16 where it costs less than a tenth more."""
-    gains = sorted((told for told in others if told.faster), key=lambda told: told.told.ratio.median)
+    """The fastest arithmetic that is faster than fp32; bf16 instead of fp16 if it takes at most a tenth longer."""
+    gains = sorted((one for one in others if one.faster), key=lambda one: one.sides.ratio.median)
     if not gains:
         return None
-    best = gains[0]
-    near = [told for told in gains if told.told.ratio.median < 1.1 * best.told.ratio.median]
-    return next((told for told in near if told.dtype == "bf16"), best)
+    near = [one for one in gains if one.sides.ratio.median < 1.1 * gains[0].sides.ratio.median]
+    return next((one for one in near if one.dtype == "bf16"), gains[0])
 
 
-def _takeovers(rows: Sequence[Row], curves: Sequence[Curve]) -> dict[str, str]:
-    """By arithmetic, the size from which another device is faster than the CPU, in words."""
-    said: dict[str, str] = {}
+def _takeovers(rows: Sequence[Measurement], curves: Sequence[Curve]) -> list[str]:
+    """Sentences on the size from which another device is faster than the CPU."""
+    products, sentences = of_kind(rows, Product), []
     for curve in curves:
-        mine, cpu = (select(rows, kind="product", device=device, dtype=curve.dtype) for device in (curve.device, "cpu"))
-        told = crossing(cpu, mine, "size") if curve.device != "cpu" else None
-        if told is None:
+        here, cpu = (select(products, device=device, dtype=curve.dtype) for device in (curve.device, "cpu"))
+        crossed = crossing(cpu, here, "size") if curve.device != "cpu" else None
+        if crossed is None:
             continue
-        if told.since is None:
-            said[curve.dtype] = f"{curve.name} is not faster than the CPU up to {told.largest:,.0f}"
-        elif told.below is None:
-            said[curve.dtype] = f"{curve.name} is faster than the CPU from {told.smallest:,.0f} on, the smallest size"
+        if crossed.since is None:
+            place = f"not faster than the CPU up to {crossed.largest:,.0f}"
+        elif crossed.below is None:
+            place = f"faster than the CPU from {crossed.smallest:,.0f}, the smallest size"
         else:
-            said[curve.dtype] = (
-                f"{curve.name} is faster than the CPU from {told.since:,.0f} on, not at {told.below:,.0f}"
-            )
-    return said
+            place = f"faster than the CPU from {crossed.since:,.0f}, not at {crossed.below:,.0f}"
+        sentences.append(f"{curve.name} is {place}")
+    return sentences
 
 
-def _limits(rows: Sequence[Row]) -> list[str]:
-    words = {
-        "memory": "would not fit into half of the free memory",
-        "unsupported": "are not multiplied by torch on this device",
-    }
-    said = []
-    for row in select(rows, kind="limit"):
-        expected = values([row], "expected_s")
-        why = f"would take {quantity(expected[0], 's')} each" if expected else words.get(str(row.get("why")), "failed")
-        said.append(f"{row['dtype']} on {row['device']}: products of {row['size']:,} {why} and were left out")
-    return said
+def _limits(rows: Sequence[Measurement]) -> list[str]:
+    sentences = []
+    for row in of_kind(rows, Limit):
+        time = f"would take {format_quantity(row.expected_s, 's')} each" if row.expected_s is not None else ""
+        sentences.append(
+            f"{row.dtype} on {row.device}: products of {row.size:,} were left out: they {time or LIMITS.get(row.why, 'failed')}"
+        )
+    return sentences
 
 
-def _finding(best: Curve, others: Sequence[_Arithmetic], takeovers: dict[str, str]) -> str:
-    said = (
-        f"the fastest product here is {best.name} at {quantity(best.best.median, 'GFLOP/s')}, and only matrices from "
-        f"{best.half_size:,} on reach half of that"
-    )
-    against = [told.words() for told in others if told.dtype != best.dtype or best.dtype != "fp32"]
+def _finding(best: Curve, others: Sequence[_Arithmetic], takeovers: Sequence[str]) -> str:
+    speed = format_quantity(best.best.median, "GFLOP/s")
+    fastest = f"{best.name} is the fastest at {speed}, and reaches half of that from a size of {best.half_size:,}"
+    against = [one.words() for one in others]
     compared = f"; against fp32 {', '.join(against)}" if against else ""
-    first = next(iter(takeovers.values()), "")
-    return f"{said}{compared}{f'; {first}' if first else ''}"
+    return f"{fastest}{compared}{f'; {takeovers[0]}' if takeovers else ''}"
 
 
 def _next_step(best: Curve, gain: _Arithmetic | None) -> str:
-    larger = f"let batch and width be {best.half_size:,} or more where the model allows it"
+    larger = f"use a batch and a width of {best.half_size:,} or more if the model allows it"
     if gain is None:
-        return f"keep precision=fp32 on {best.device}, and {larger}: no other arithmetic is faster here"
+        return f"{larger}; keep precision=fp32 on {best.device}: no other arithmetic is faster here"
     return (
-        f"{larger}; precision={gain.dtype} makes large products faster: `epochtop lab precision` shows what is left of "
-        "that in a training"
+        f"{larger}; precision={gain.dtype} makes large products faster: `epochtop lab precision` measures the gain in "
+        "training"
     )
 
 
 def _uncertainty(curves: Sequence[Curve]) -> str:
-    points = [told for curve in curves for told in curve.points.values()]
+    points = [speed for curve in curves for speed in curve.points.values()]
     threads = sorted({number for curve in curves for number in curve.threads.values()})
-    used = (
-        f"; on the CPU {_threads(threads)}{', whichever was faster at a size' * (len(threads) > 1)}" if threads else ""
-    )
-    rounds = figure([told.count for told in points]).median
+    used = f", on the CPU with {_threads(threads)}{', the faster per size' * (len(threads) > 1)}" if threads else ""
     return (
-        f"{quartiles_apart('speeds of one size', points)} ({rounds:.0f} round{'s' * (rounds != 1)}{used}); the best is the best "
-        "seen here, not what the hardware could do, and square products in a row are the easiest work there is"
+        f"{quartiles_apart('speeds of one size', points)}, in {rounds_of(points)}{used}; the best is the best measured here, "
+        "not the limit of the hardware, and square products in a row are the easiest work"
     )

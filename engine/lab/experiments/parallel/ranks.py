@@ -1,7 +1,7 @@
-"""Several processes that take steps of one job together, as the engine's runs with `processes` do, to be timed.
+"""A group of ranks that run steps of one job together, as the engine's runs with `processes` do, to be timed.
 
-Where there is no GPU they are forked from this process, which has everything imported; else each is started anew.
-They end with the `with` around them, and when this process does.
+Without a GPU they are forked from this process, which has imported everything; otherwise each is a new process. They end
+with the `with` block around them, and with this process.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from epochtop.engine.distributed import rank as rank_module
 from epochtop.engine.distributed.group import run_steps
 from epochtop.engine.distributed.launcher import LocalLauncher, _stay_on_this_machine, open_store, reach_store
 from epochtop.engine.distributed.leader import RankGroupLeader, RankLauncher
@@ -36,100 +37,100 @@ from epochtop.engine.step.window import LossWindow
 
 INTERFACE = "GLOO_SOCKET_IFNAME"
 ORPHAN_S = 0.5
-"""How soon a forked process notices that this one is gone."""
+"""Interval at which a forked process checks that this one still exists."""
 
 
-class Crew:
-    """A job and the other ranks that take its steps together with this process, which is rank 0."""
+class RankGroup:
+    """A job and the ranks that run its steps together with this process, which is rank 0."""
 
-    def __init__(self, job: Job, team: RankGroupLeader) -> None:
-        self.job, self._team = job, team
-        self._window = LossWindow(job.device, 0, team.average)
+    def __init__(self, job: Job, leader: RankGroupLeader) -> None:
+        self.job, self._leader = job, leader
+        self._window = LossWindow(job.device, 0, leader.average)
         self._step = 0
 
     def run(self, times: int) -> float:
-        """Take so many steps together; returns the seconds of all of them, devices included."""
+        """Run `times` steps together; returns their seconds, devices included."""
         job, rate = self.job, self.job.spec.learning_rate
         wait_for(job.device)
-        begun = perf_counter()
-        self._team.take_steps(times, rate, job.schedule.state_dict())
+        start = perf_counter()
+        self._leader.take_steps(times, rate, job.schedule.state_dict())
         run_steps(job, self._window, self._step, times, rate)
         wait_for(job.device)
-        seconds = perf_counter() - begun
+        seconds = perf_counter() - start
         self._step += times
         self._window.turn(0.0)
         return seconds
 
 
 @contextmanager
-def crew(spec: RunSpec, workload: Workload) -> Iterator[Crew]:
-    """`spec.processes` processes with the job of `spec`, ready to take steps. Raises RankError where one of them fails."""
-    before = os.environ.get(INTERFACE)
+def rank_group(spec: RunSpec, workload: Workload) -> Iterator[RankGroup]:
+    """`spec.processes` processes with the job of `spec`, ready to run steps. Raises RankError if one of them fails."""
+    interface_before = os.environ.get(INTERFACE)
     job = prepare_job(spec, workload)
-    members: RankLauncher = Forked(spec.processes) if may_fork() else LocalLauncher(spec.processes, give_up)
-    team = RankGroupLeader(members)
+    launcher: RankLauncher = ForkLauncher(spec.processes) if may_fork() else LocalLauncher(spec.processes, give_up)
+    leader = RankGroupLeader(launcher)
     try:
-        job = team.gather(job, 0, None, {})
-        yield Crew(job, team)
-        team.end()
+        job = leader.gather(job, 0, None, {})
+        yield RankGroup(job, leader)
+        leader.end()
     except (Stopped, GeneratorExit):
-        team.end()
+        leader.end()
         raise
     except BaseException as error:
-        report = team.failed_rank(error)
-        if report is None:
+        failure = leader.failed_rank(error)
+        if failure is None:
             raise
-        raise RankError(report) from error
+        raise RankError(failure) from error
     finally:
-        team.close()
+        leader.close()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        _restore(before)
+        _restore_interface(interface_before)
 
 
 def may_fork() -> bool:
-    """Whether a copy of this process can train: not beside a GPU, for which gradients have threads that a copy lacks."""
+    """Whether a fork of this process can train: not with a GPU, whose gradients need threads that a fork lacks."""
     return sys.platform == "linux" and not torch.cuda.is_available()
 
 
-def _restore(before: str | None) -> None:
+def _restore_interface(before: str | None) -> None:
     if before is None:
         os.environ.pop(INTERFACE, None)
     else:
         os.environ[INTERFACE] = before
 
 
-def give_up(report: RankFailure) -> None:
-    """From another thread: end this process, whose main thread waits for ranks that are gone."""
-    sys.stderr.write(f"{report.message}\n")
+def give_up(failure: RankFailure) -> None:
+    """Called in another thread: end this process, whose main thread waits for ranks that have ended."""
+    sys.stderr.write(f"{failure.message}\n")
     os._exit(1)
 
 
-class Forked(LocalLauncher):
-    """Ranks that are copies of this process, where :func:`may_fork` allows it."""
+class ForkLauncher(LocalLauncher):
+    """Ranks that are forks of this process, if :func:`may_fork` allows it."""
 
     def __init__(self, of: int) -> None:
         super().__init__(of, give_up)
 
     def start(self) -> Any:
-        import_module("torch._dynamo")  # DistributedDataParallel imports it: once here, not once a rank
+        import_module("torch._dynamo")  # DistributedDataParallel imports it: once here, not once per rank
         _stay_on_this_machine()
         store, port = open_store()
         self._reports = reach_store(port)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks beside threads
+            warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks in processes with threads
             for rank in range(1, self.world_size):
                 process = multiprocessing.get_context("fork").Process(
-                    target=_follow, args=(rank, self.world_size, port)
+                    target=_serve_rank, args=(rank, self.world_size, port)
                 )
                 process.start()
-                self._children.append(_AsPopen(process))  # type: ignore[arg-type]
+                self._children.append(_ForkedProcess(process))  # type: ignore[arg-type]
         threading.Thread(target=self._watch, name="ranks", daemon=True).start()
         return store
 
 
-class _AsPopen:
-    """A forked process, as :class:`epochtop.engine.distributed.launcher.LocalLauncher` watches one."""
+class _ForkedProcess:
+    """A forked process with the interface that :class:`epochtop.engine.distributed.launcher.LocalLauncher` watches."""
 
     stdin = None
 
@@ -154,12 +155,10 @@ class _AsPopen:
         return status
 
 
-def _follow(rank: int, of: int, port: int) -> None:
-    from epochtop.engine.distributed import rank as follower
-
-    torch.set_num_threads(1)  # the threads of an operator are not copied
+def _serve_rank(rank: int, of: int, port: int) -> None:
+    torch.set_num_threads(1)  # a fork has no copies of an operator's threads
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    os._exit(follower.serve(reach_store(port), rank, of, local_rank=rank))
+    os._exit(rank_module.serve(reach_store(port), rank, of, local_rank=rank))
 
 
 def _end_with(parent: int) -> None:

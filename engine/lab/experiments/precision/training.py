@@ -1,4 +1,4 @@
-"""One job trained in several arithmetics beside each other, all of them equally far, as far as time allows."""
+"""Trains one job in several precisions in turn, all for the same number of steps, as far as time allows."""
 
 from __future__ import annotations
 
@@ -13,60 +13,60 @@ from epochtop.engine.lab.instruments.clocks import wait_for
 from epochtop.engine.lab.instruments.tf32 import tf32
 
 SLICE_S = 0.1
-"""How long one is trained before it is the next one's turn."""
+"""Length of a turn of one training."""
 
 
 class Training:
-    """A job that is trained bit by bit. Its random numbers are its own: what dropout draws is the same for all."""
+    """A job that is trained in slices. It has its own random numbers, so dropout draws the same in all precisions."""
 
     def __init__(self, job: Job) -> None:
-        """Directly after `job` was built, which sets the generators."""
+        """To be called directly after `job` was built, which seeds the generators."""
         self.job = job
         self.seconds = 0.0
-        """Of all steps so far."""
+        """Seconds of all steps so far."""
         self._state = self._generators()
 
-    def take(self, steps: int) -> float:
-        """Train so many steps more; returns the seconds of these, device included."""
-        begun = perf_counter()
-        self._recall()
+    def run(self, steps: int) -> float:
+        """Train for `steps` more steps; returns their seconds, device included."""
+        start = perf_counter()
+        self._restore_generators()
         with tf32(self.job.spec.precision == "tf32"):
             for _ in range(steps):
                 self.job.step()
             wait_for(self.job.device)
         self._state = self._generators()
-        took_s = perf_counter() - begun
-        self.seconds += took_s
-        return took_s
+        seconds = perf_counter() - start
+        self.seconds += seconds
+        return seconds
 
-    def judged(self) -> tuple[float | None, float | None]:
-        """Loss and headline metric of the rows that are held out; None for what is not finite."""
-        judge = self.job.evaluator
+    def evaluate(self) -> tuple[float | None, float | None]:
+        """Loss and headline metric of the held-out rows; None for a value that is not finite."""
+        evaluator = self.job.evaluator
         with tf32(self.job.spec.precision == "tf32"):
-            loss, scores = judge.read(judge.evaluate(self.job.model, self.job.eval_batches, None).cpu())
-        return loss, scores.values.get(judge.metrics.main)
+            loss, scores = evaluator.read(evaluator.evaluate(self.job.model, self.job.eval_batches, None).cpu())
+        return loss, scores.values.get(evaluator.metrics.main)
 
     def _generators(self) -> list[torch.Tensor]:
         device = self.job.device
         return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
-    def _recall(self) -> None:
+    def _restore_generators(self) -> None:
         torch.set_rng_state(self._state[0])
         for state in self._state[1:]:
             torch.cuda.set_rng_state(state, self.job.device)
 
 
-def train(bench: ExperimentContext, trainings: Iterable[Training], steps: int, until_s: float) -> int:
-    """Train all of them for `steps` steps, in turns, or for fewer once no more than `until_s` is left of the budget.
+def train(context: ExperimentContext, trainings: Iterable[Training], steps: int, until_s: float) -> int:
+    """Train all of them for `steps` steps in turn, or for fewer if at most `until_s` of the budget is left.
 
-    Returns how many: the same for all of them, and at least one. Raises Stopped.
+    Returns the number of steps: the same for all, and at least one. Raises Stopped.
     """
-    taken, each = 0, 1
-    while taken < steps and not (taken and bench.left_s() <= until_s):
-        each, longest = min(each, steps - taken), 0.0
+    done, slice_steps = 0, 1
+    while done < steps and not (done and context.left_s() <= until_s):
+        slice_steps, longest_s = min(slice_steps, steps - done), 0.0
         for training in trainings:
-            bench.check()
-            longest = max(longest, training.take(each))
-        taken += each
-        each = max(1, int(each * SLICE_S / max(longest, 1e-9)))
-    return taken
+            context.check()
+            longest_s = max(longest_s, training.run(slice_steps))
+        done += slice_steps
+        slice_steps = max(1, int(slice_steps * SLICE_S / max(longest_s, 1e-9)))
+    return done

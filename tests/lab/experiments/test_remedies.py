@@ -1,4 +1,4 @@
-"""What is proposed for a step that is bound by one of its parts: what the job has not already, and can take."""
+"""Remedies for a step that is bound by one of its parts: settings that the job does not have yet and can use."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import pytest
 
 from epochtop.engine.execution.c import build
 from epochtop.engine.execution.executor import Unsupported
-from epochtop.engine.lab.experiment import Findings, Row
-from epochtop.engine.lab.experiments import anatomy
-from epochtop.engine.lab.experiments.anatomy.verdict import PARTS, conclude
+from epochtop.engine.lab.experiments.anatomy import measure
+from epochtop.engine.lab.experiments.anatomy.schema import PARTS
 from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.fields import fields, show, spec_from
 from epochtop.engine.protocol.spec import RunSpec
+from tests.lab.stored_rows import StoredRows
 from tests.support.planted_steps import planted, rows
+
+ANATOMY = StoredRows("anatomy")
 
 
 def setting(bound: str, spec: RunSpec = RunSpec(), device: str = "cpu", **job: int | str) -> dict[str, str]:  # noqa: B008 - frozen
     """What is proposed where a part takes nearly everything."""
-    found = planted({bound: 1e-3, "host" if bound != "host" else "compute": 1e-6}, device)
-    found[0] |= job
-    return conclude(Findings(found, spec=spec, devices=(device,))).setting
+    actual = planted({bound: 1e-3, "host" if bound != "host" else "compute": 1e-6}, device)
+    actual[0] |= job
+    return ANATOMY.conclude(actual, spec=spec, devices=(device,)).setting
 
 
 @pytest.mark.parametrize("bound", ["launches", "host"])
@@ -48,13 +51,13 @@ def test_arithmetic_is_lowered_in_precision_on_a_gpu_only() -> None:
 
 def test_no_more_is_promised_than_the_parts_that_a_setting_takes_away() -> None:
     parts = {"launches": 60e-6, "host": 20e-6, "compute": 20e-6}
-    gpu = conclude(Findings(planted(parts, "cuda:0"), devices=("cuda:0",)))
+    gpu = ANATOMY.conclude(planted(parts, "cuda:0"), devices=("cuda:0",))
     assert any(
-        "executor=graph takes away launches and host: steps are at most 5.00 × as fast" in line for line in gpu.evidence
+        "executor=graph removes launches and host: steps are at most 5.00 × as fast" in line for line in gpu.evidence
     )
     # in C the arithmetic is another one: how fast is not known from torch's
-    cpu = conclude(Findings(planted(parts)))
-    assert any("without launches and host together 5.00 ×" in line and "in C" in line for line in cpu.evidence)
+    cpu = ANATOMY.conclude(planted(parts))
+    assert any("5.00 × as fast without launches and host" in line and "in C" in line for line in cpu.evidence)
 
 
 def test_a_line_that_reads_is_named_and_no_graph_is_proposed() -> None:
@@ -66,7 +69,7 @@ def test_a_line_that_reads_is_named_and_no_graph_is_proposed() -> None:
         "source": "x.item()",
         "reads": 1,
     }
-    verdict = conclude(Findings([*rows(launches=1e-3, host=1e-4), read]))
+    verdict = ANATOMY.conclude([*rows(launches=1e-3, host=1e-4), read])
     assert "mine.py:12" in verdict.next_step
     assert any("mine.py:12 (in loss: x.item())" in line for line in verdict.evidence)
     assert verdict.setting == {}
@@ -74,10 +77,10 @@ def test_a_line_that_reads_is_named_and_no_graph_is_proposed() -> None:
 
 def test_the_cpu_is_proposed_where_its_steps_are_shorter_than_the_gpus() -> None:
     both = [*rows("cpu", launches=60e-6, host=20e-6), *rows("cuda:0", launches=300e-6, compute=50e-6)]
-    verdict = conclude(Findings(both, devices=("cpu", "cuda:0")))
+    verdict = ANATOMY.conclude(both, devices=("cpu", "cuda:0"))
     assert verdict.setting == {"device": "cpu"}
     assert "4.38 ×" in verdict.next_step
-    assert conclude(Findings(both[: len(both) // 2], devices=("cpu", "cuda:0"))).setting == {"executor": "graph"}
+    assert ANATOMY.conclude(both[: len(both) // 2], devices=("cpu", "cuda:0")).setting == {"executor": "graph"}
 
 
 @pytest.mark.parametrize("bound", sorted(PARTS))
@@ -100,6 +103,6 @@ def test_a_graph_is_not_proposed_where_no_compiler_could_build_it(monkeypatch: p
     def none() -> str:
         raise Unsupported("no C compiler was found")
 
-    assert anatomy._unfit(job_of(RunSpec(threads=1, device="cpu"))) == ""
+    assert measure._unfit(job_of(RunSpec(threads=1, device="cpu"))) == ""
     monkeypatch.setattr(build, "compiler", none)
-    assert anatomy._unfit(job_of(RunSpec(threads=1, device="cpu"))) == "no C compiler was found"
+    assert measure._unfit(job_of(RunSpec(threads=1, device="cpu"))) == "no C compiler was found"

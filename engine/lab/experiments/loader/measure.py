@@ -1,0 +1,146 @@
+"""Measures batches and training steps with each source of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from epochtop.engine.data.dataset import Rows
+from epochtop.engine.hardware import usable_cpus
+from epochtop.engine.job.job import Job
+from epochtop.engine.job.workload import load_workload
+from epochtop.engine.lab.experiment import ExperimentContext
+from epochtop.engine.lab.experiments.loader import sources
+from epochtop.engine.lab.experiments.loader.schema import BatchTime, Fields, JobFacts, StartTime, StepTime
+from epochtop.engine.lab.experiments.loader.sources import NextBatch, Source
+from epochtop.engine.lab.instruments.clocks import repeated, wait_for
+from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.instruments.sampling import Case, interleave, restores_threads
+from epochtop.engine.lab.measurements import Measurement
+from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.step.batches import LoaderBatches, StreamedBatches
+from epochtop.engine.step.step import make_step
+
+SLOW = 0.01
+"""Fraction of the budget from which a batch is too slow to try every source."""
+
+LoaderCase = Case[StepTime | BatchTime]
+Start = Callable[..., StartTime]
+"""A start of workers, without its round."""
+
+
+@restores_threads
+def measure(context: ExperimentContext) -> Iterator[Measurement]:
+    """Rows of the kinds `job` (its source now), `batch` (alone), `step` (fed by a source) and `start` (of workers)."""
+    context.note("building the job")
+    workload = load_workload(context.spec)
+    rows = len(workload.train)  # type: ignore[arg-type]
+    if not 0 < context.spec.batch_size < rows:
+        raise Invalid(
+            "batch_size", f"all {rows:,} rows are one batch, which stays on the device; set 1 to {rows - 1:,}"
+        )
+    cases: list[LoaderCase] = []
+    starts: list[Start] = []
+    for device in _devices(context):
+        job = job_of(context.spec, device, workload, accumulate=1)
+        yield _job_facts(job)
+        cases += _cases(context, job, starts)
+    for row in interleave(context, cases):
+        yield row
+        yield from (start(round=row.round) for start in starts)
+        starts.clear()
+
+
+def _devices(context: ExperimentContext) -> tuple[str, ...]:
+    if context.quick and len(context.devices) > 1:
+        context.cannot_see.append(f"devices other than {context.devices[-1]}: there was no time for them")
+        return context.devices[-1:]
+    return context.devices
+
+
+def _job_facts(job: Job) -> JobFacts:
+    """The source that the job uses, and the field of a run that changes it."""
+    batches = job.batches
+    if isinstance(batches, LoaderBatches):
+        name, field = sources.loader_name(job.spec.workers, job.device.type == "cuda"), "workers"
+    else:
+        name, field = "streamed" if isinstance(batches, StreamedBatches) else "resident", "placement"
+    return JobFacts(device=str(job.device), way=name, batches=batches.per_epoch, sets=field)
+
+
+def _cases(context: ExperimentContext, job: Job, starts: list[Start]) -> list[LoaderCase]:
+    slow = _batch_s(sources.loader(job, 0, False)) > SLOW * context.budget_s
+    if slow:
+        context.cannot_see.append("most numbers of workers: batches take too long to try all of them")
+    pins = (False, True) if job.device.type == "cuda" else (False,)
+    loaders = [sources.loader(job, count, pin) for count in _worker_counts(context, job, slow) for pin in pins]
+    engine = sources.engine_sources(job)
+    names = {source.name for source in engine}
+    if "streamed" in names and "resident" not in names:
+        context.cannot_see.append(f"rows kept on {job.device}: they do not fit its free memory")
+    steps = [_step(job, source) for source in (sources.same_batch(job), *engine, *loaders)]
+    return steps if slow else [*steps, *(_batch(job, source, starts) for source in (*engine, *loaders))]
+
+
+def _batch_s(source: Source) -> float:
+    with source.open() as next_batch:
+        next_batch()
+        start = perf_counter()
+        next_batch()
+        return perf_counter() - start
+
+
+def _worker_counts(context: ExperimentContext, job: Job, slow: bool) -> list[int]:
+    assert isinstance(context.fields, Fields)
+    most = min(context.fields.most_workers, usable_cpus())
+    counts = {0, most} if slow or context.quick else set(range(most + 1))
+    return sorted(counts if isinstance(job.workload.train, Rows) else counts | {job.spec.workers})
+
+
+def _step(job: Job, source: Source) -> LoaderCase:
+    """A training step fed by the source."""
+
+    def work(next_batch: Any) -> Callable[[], object]:
+        return make_step(replace(job.parts, batches=next_batch))
+
+    return _case(StepTime, job, source, work, [])
+
+
+def _batch(job: Job, source: Source, starts: list[Start]) -> LoaderCase:
+    """A batch on the device, without a step."""
+    return _case(BatchTime, job, source, lambda next_batch: next_batch, starts)
+
+
+def _case(
+    kind: type[StepTime | BatchTime],
+    job: Job,
+    source: Source,
+    work: Callable[[NextBatch], Callable[[], object]],
+    starts: list[Start],
+) -> LoaderCase:
+    labels: dict[str, Any] = {
+        "device": str(job.device),
+        "way": source.name,
+        "workers": source.workers,
+        "pinned": None if source.pinned is None else int(source.pinned),
+        "own": int(source.name == _job_facts(job).way),
+    }
+
+    def run(times: int) -> float:
+        opening = perf_counter()
+        with source.open() as next_batch:
+            once = work(next_batch)
+            once()
+            wait_for(job.device)
+            start_s = perf_counter() - opening
+            repeated(job.device, once)(source.ahead)
+            seconds = repeated(job.device, once)(times)
+            closing = perf_counter()
+        if source.workers:
+            starts.append(partial(StartTime, **labels, seconds=start_s + perf_counter() - closing))
+        return seconds
+
+    return Case(partial(kind, **labels), run)

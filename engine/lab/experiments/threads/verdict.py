@@ -1,0 +1,134 @@
+"""The verdict of `threads`: the fewest threads that are as fast as any.
+
+Pure, and imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from epochtop.engine.lab.experiment import Findings, too_few
+from epochtop.engine.lab.experiments.threads.schema import CpuFacts, StepTime
+from epochtop.engine.lab.measurements import of_kind
+from epochtop.engine.lab.statistics import (
+    Difference,
+    Figure,
+    difference,
+    figure,
+    quartiles_apart,
+    select,
+    values,
+    with_spread,
+)
+from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.protocol.quantities import format_quantity
+
+
+class _Counts:
+    """Times of a step by the number of threads."""
+
+    def __init__(self, steps: Sequence[StepTime]) -> None:
+        self._steps = steps
+        self.numbers = sorted({step.threads for step in steps})
+        self.times: dict[int, Figure] = {
+            number: figure(values(select(steps, threads=number), "seconds")) for number in self.numbers
+        }
+        self.own = next((step.threads for step in steps if step.own), None)
+        """The number that a run of the job uses; None if it is unknown."""
+
+    def compared(self, number: int, other: int) -> Difference | None:
+        """The time on `number` threads over the time on `other`."""
+        return difference(select(self._steps, threads=number), select(self._steps, threads=other))
+
+    def differ(self, number: int, other: int) -> bool:
+        """Whether their times differ by more than the spread."""
+        sides = self.compared(number, other)
+        return sides is not None and sides.distinct
+
+    def best(self) -> int:
+        """The fewest threads that are not clearly slower than the fastest number."""
+        fastest = min(self.numbers, key=lambda number: self.times[number].median)
+        return next(number for number in self.numbers if number == fastest or not self.differ(number, fastest))
+
+    def matters(self) -> bool:
+        """Whether any other number is clearly slower than the best."""
+        best = self.best()
+        return any(
+            self.differ(number, best) and self.times[number].median > self.times[best].median for number in self.numbers
+        )
+
+
+def conclude(findings: Findings) -> Verdict:
+    """The fewest threads that are as fast as any, if the number makes a difference."""
+    counts = _Counts(of_kind(findings.rows, StepTime))
+    usable = [row.usable for row in of_kind(findings.rows, CpuFacts)]
+    if usable == [1] and counts.numbers:
+        return _one_cpu(counts)
+    if len(counts.numbers) < 2:
+        return too_few("steps with two numbers of threads")
+    best, matters = counts.best(), counts.matters()
+    return Verdict(
+        finding=_finding(counts, best, matters),
+        evidence=_evidence(counts),
+        next_step=_next_step(counts, best, matters, findings.spec.threads),
+        uncertainty=_uncertainty(counts),
+        setting={"threads": str(best)} if matters and best not in (findings.spec.threads, counts.own) else {},
+    )
+
+
+def _one_cpu(counts: _Counts) -> Verdict:
+    return Verdict(
+        finding="there is nothing to choose: this process may use 1 CPU, and so 1 thread",
+        evidence=(f"a step takes {with_spread(counts.times[counts.numbers[0]])} with 1 thread",),
+        next_step="keep threads as it is, or give the process more CPUs (its affinity or its control group limits them)",
+        uncertainty="the gain from more CPUs cannot be measured here",
+    )
+
+
+def _finding(counts: _Counts, best: int, matters: bool) -> str:
+    last = counts.numbers[-1]
+    if not matters:
+        return f"no difference between 1 and {_threads(last)}: the spread of step times is larger"
+    slowest = max(counts.numbers, key=lambda number: counts.times[number].median)
+    finding = (
+        f"{_threads(best)} {'is' if best == 1 else 'are'} best for this job: a step takes "
+        f"{format_quantity(counts.times[best].median, 's')}, and {format_quantity(counts.times[slowest].median, 's')} with {slowest}"
+    )
+    if best == 1:
+        return f"{finding}; its operators are too small to share, or the CPUs too busy"
+    return finding if best == last else f"{finding}; more than {best} gain nothing"
+
+
+def _evidence(counts: _Counts) -> tuple[str, ...]:
+    first = counts.numbers[0]
+    lines = [f"{_threads(first)}: a step takes {with_spread(counts.times[first])}"]
+    for number in counts.numbers[1:]:
+        line = f"{_threads(number)}: {with_spread(counts.times[number])}"
+        sides = counts.compared(number, first)
+        if sides is not None:
+            line += f"; {sides.words(f'a step with {_threads(number)}', f'one with {_threads(first)}')}"
+        lines.append(line)
+    return tuple(lines)
+
+
+def _next_step(counts: _Counts, best: int, matters: bool, current: int) -> str:
+    if not matters:
+        return "leave threads alone; fewer threads leave CPUs to other programs"
+    if current == best:
+        return f"keep threads={best}"
+    if best == counts.own:
+        return f"keep threads=0, which chose {best} here; it chooses between 1 and all again when a run starts"
+    choice = f", and chose {counts.own} here" if counts.own is not None else ""
+    automatic = f" (threads=0 chooses between 1 and all when a run starts{choice})" if current == 0 else ""
+    return f"start the run with threads={best}{automatic}"
+
+
+def _uncertainty(counts: _Counts) -> str:
+    return (
+        f"{quartiles_apart('times with one number of threads', counts.times.values())}; other programs on this machine matter, "
+        "because all threads wait for the slowest. Steps were eager: executor=graph on the CPU always uses 1 thread"
+    )
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread{'s' if number > 1 else ''}"
