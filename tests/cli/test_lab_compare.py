@@ -58,7 +58,7 @@ def test_conditions_come_first_then_points_then_the_conclusion(capsys: pytest.Ca
     assert places == sorted(places)
     words = " ".join(" ".join(lines).split())
     assert CONCLUSION in words
-    assert "torch 2.13.0 → 2.14.0 · this may be why points differ" in words
+    assert "torch 2.13.0 → 2.14.0 · this may explain the differences" in words
     changed, *others = sorted((line for line in lines if " × " in line[:50]), key=lambda line: "slower" not in line)
     assert changed.split()[:9] == ["plain", "20,000", "3.43", "s", "6.87", "s", "2.00", "×", "slower"]
     assert len(others) == 7
