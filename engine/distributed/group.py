@@ -10,13 +10,15 @@ and the losses of a window are averaged once, before they leave the device. If t
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import msgspec
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from epochtop.engine.distributed import fsdp
 from epochtop.engine.distributed.orders import (
@@ -35,6 +37,7 @@ from epochtop.engine.job import evaluate
 from epochtop.engine.job import state as job_state
 from epochtop.engine.job.job import Job
 from epochtop.engine.step.window import LossWindow
+from epochtop.engine.tasks.loss_module import LossModule
 
 FOREVER = datetime.timedelta(days=365)
 """A pause may last for days. Failed ranks are noticed by watching their processes, not by a time-out."""
@@ -100,9 +103,37 @@ class Group:
         """The job that takes steps from `step` on together with the other ranks, with rank 0's weights and buffers."""
         if job.spec.shard:
             return fsdp.share(job, step)
+        exchanging = [self._exchanging(job.model)]
+        criterion: Any = job.parts.criterion
+        if job.loss_module is not None and job.loss_module.trained:
+            exchanging.append(self._exchanging(_Loss(criterion, job.loss_module)))
+            criterion = exchanging[1]
+
+        @contextmanager
+        def no_sync() -> Iterator[None]:
+            with ExitStack() as stack:
+                for module in exchanging:
+                    stack.enter_context(module.no_sync())
+                yield
+
+        return job.with_parts(model=exchanging[0], criterion=criterion, backward=True, no_sync=no_sync)
+
+    def _exchanging(self, module: nn.Module) -> DistributedDataParallel:
         ids = [self._device] if self._device.type == "cuda" else None
-        exchanging = torch.nn.parallel.DistributedDataParallel(job.model, device_ids=ids, gradient_as_bucket_view=True)
-        return job.with_parts(model=exchanging, backward=True, no_sync=exchanging.no_sync)
+        return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
+
+
+class _Loss(nn.Module):
+    """The loss of a task with its module, as one module whose gradients can be exchanged."""
+
+    def __init__(self, loss: Callable[..., Tensor], loss_module: LossModule) -> None:
+        super().__init__()
+        self.module, self._loss = loss_module.module, loss
+        shared = [f"module.{name}" for name in loss_module.shared]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, shared)
+
+    def forward(self, output: Any, y: Any) -> Tensor:
+        return self._loss(output, y)
 
 
 # --- ranks other than 0 -----------------------------------------------------------------------------------

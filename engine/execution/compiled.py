@@ -51,6 +51,8 @@ class Compiled(Executor):
     def __init__(self, job: Job) -> None:
         """Compiles all programs that the job needs. Raises Unsupported."""
         recordable_rule(job)
+        if job.loss_module is not None and job.loss_module.trained:
+            raise Unsupported("its loss has trained weights")
         use_own_cache()
         self._job, self._state, self._steps = job, state(job), steps_per_program(job)
         programs = {(sizes, 1) for sizes in possible_sizes(job)} | {(next(possible_sizes(job)), self._steps)}

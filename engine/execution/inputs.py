@@ -72,6 +72,8 @@ def untouched(job: Job) -> Iterator[None]:
     state = [*job.model.parameters(), *job.model.buffers()]
     state += [tensor for slot in job.update.state_dict().values() for tensor in slot.values()]
     state += job.average.tensors.values() if job.average else ()
+    state += job.loss_module.changing() if job.loss_module else ()
+    state += job.parts.loss_average.tensors.values() if job.parts.loss_average else ()
     tensors = [tensor.detach() for tensor in state]
     copies = [tensor.clone() for tensor in tensors]
     epoch, position = {name: tensor.clone() for name, tensor in job.batches.state_dict().items()}, job.batches.position

@@ -8,8 +8,6 @@ kill the process. On CUDA the allocator is limited to the budget and refuses the
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from dataclasses import dataclass, field
 
 import msgspec
@@ -56,8 +54,7 @@ class Search:
         spec = msgspec.structs.replace(self.spec, batch_size=size)
         workload = self.workload
         if workload.task is not None:  # one job only may use its model
-            task = dataclasses.replace(workload.task, model=copy.deepcopy(workload.task.model))
-            workload = dataclasses.replace(workload, task=task)
+            workload = workload.copied()
         job = prepare_job(spec, workload, checked=False)
         job.step()
         job.evaluator.evaluate(job.model, job.eval_batches, job.average.tensors if job.average else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
 
@@ -15,8 +15,16 @@ def enqueue(job: Job, test: bool = False) -> tuple[Tensor, Tensor | None]:
     Evaluates the moving average in place of the weights, if there is one. If weights are sharded, all ranks must call it.
     """
     average = job.average.tensors if job.average and job.shards is None else None
-    with job.shards.evaluating(job.average) if job.shards else nullcontext():
+    with job.shards.evaluating(job.average) if job.shards else nullcontext(), _loss_of(job):
         figures = job.evaluator.evaluate(job.model, job.test if test else job.eval_batches, average)
         boundary = None if test else job.boundary
         mapped = boundary.enqueue(job.model, average) if boundary is not None else None
     return figures, mapped
+
+
+def _loss_of(job: Job) -> AbstractContextManager[None]:
+    """Evaluation mode of the loss and its moving average, if it is a module."""
+    if job.loss_module is None:
+        return nullcontext()
+    average = job.parts.loss_average
+    return job.loss_module.evaluating(average.tensors if average else None)

@@ -5,7 +5,6 @@ Errors of a spec are raised here, before a run directory exists. Never imports e
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from epochtop.engine.device.select import free_bytes
 from epochtop.engine.job import memory_estimate, threads
 from epochtop.engine.job.decision_boundary import Boundary, boundary_of
 from epochtop.engine.job.workload import Examples, Workload
+from epochtop.engine.models.copies import deep_copy
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.schedules import Schedule
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -28,9 +28,10 @@ from epochtop.engine.step.batches import Batches, DataShard, FullBatch, LoaderBa
 from epochtop.engine.step.deferred_rule import DeferredRule
 from epochtop.engine.step.ema import WeightAverage
 from epochtop.engine.step.evaluation import EvalBatches, Evaluator, eval_batches
-from epochtop.engine.step.step import Step, StepParts, make_step
+from epochtop.engine.step.step import Criterion, Step, StepParts, make_step
 from epochtop.engine.step.torch_rules import make_update_rule
 from epochtop.engine.step.update_rules import UpdateRule
+from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -83,6 +84,8 @@ class Job:
     """The decision boundary, for two features and a few classes."""
     shards: ShardedWeights | None = None
     """The sharded weights, once the ranks have joined; until then the model is on the host."""
+    loss_module: LossModule | None = None
+    """The module behind the loss of a task, if it is one."""
     notes: tuple[str, ...] = ()
     """Decisions made while the job was built, for people."""
 
@@ -125,12 +128,16 @@ def build(
 
 def copied_step(job: Job) -> Step:
     """A plain step on a copy of the model, for measuring: the job's weights do not change."""
-    model = copy.deepcopy(job.model)
-    parameters = [weight for weight in model.parameters() if weight.requires_grad]
+    model, criterion = job.model, job.parts.criterion
+    if job.loss_module is None:
+        model = deep_copy(model, model)
+    else:
+        model, criterion = deep_copy((model, criterion), model, job.loss_module.module)
+    parameters = list(_trained_parameters(job.spec, model, _loss_module(criterion, model)).values())
     return make_step(
         StepParts(
             model=model,
-            criterion=job.workload.criterion(job.spec, job.device),
+            criterion=criterion,
             update=make_update_rule(job.spec, parameters),
             batches=job.workload.first(job.spec.batch_size, job.device),
             parameters=parameters,
@@ -151,13 +158,18 @@ def _set_up(spec: RunSpec, device: torch.device) -> None:
 
 def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, resident: bool, shard: DataShard) -> Job:
     device = torch.device(plan.device)
-    trained = _trained_parameters(spec, model)
+    criterion = workload.criterion(spec, device)
+    loss_module = _loss_module(criterion, model)
+    trained = _trained_parameters(spec, model, loss_module)
     update = DeferredRule(spec.learning_rate) if spec.shard else make_update_rule(spec, list(trained.values()))
     batches = _batches(spec, workload, device, resident, shard)
     average = WeightAverage(model.state_dict(keep_vars=True), spec.ema) if spec.ema else None
+    loss_average = None
+    if spec.ema and loss_module is not None and loss_module.tensors:
+        loss_average = WeightAverage(loss_module.tensors, spec.ema)
     parts = StepParts(
         model=model,
-        criterion=workload.criterion(spec, device),
+        criterion=criterion,
         update=update,
         batches=batches,
         parameters=list(trained.values()),
@@ -165,6 +177,7 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
         clip_norm=spec.clip_norm,
         autocast=AUTOCAST.get(spec.precision),
         average=average,
+        loss_average=loss_average,
         processes=shard.world_size,
     )
     test, held_out, eval_split = _eval_rows(spec, workload, plan, resident)
@@ -185,12 +198,24 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
         test=test,
         plan=plan,
         workload=workload,
+        loss_module=loss_module,
         boundary=boundary_of(workload, device),
     )
 
 
-def _trained_parameters(spec: RunSpec, model: nn.Module) -> dict[str, nn.Parameter]:
+def _loss_module(criterion: Criterion, model: nn.Module) -> LossModule | None:
+    """The module behind the loss, on its device already."""
+    module = module_of(criterion, model)
+    return LossModule(module, model) if module is not None else None
+
+
+def _trained_parameters(spec: RunSpec, model: nn.Module, loss: LossModule | None) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name; those of the loss come last."""
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if loss is not None:
+        if loss.trained and spec.shard:
+            raise Invalid("shard", "the weights of a loss cannot be sharded; turn shard off")
+        trained |= {f"{PREFIX}{name}": weight for name, weight in loss.trained.items()}
     if not trained:
         raise Invalid("task" if spec.task else "model", "has no trainable parameter")
     return trained

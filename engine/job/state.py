@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from epochtop.engine.job.job import Job
 
 MODEL, OPTIMIZER, BATCHES, AVERAGE = "model.", "optimizer.", "batches.", "average."
+LOSS, LOSS_AVERAGE = "loss.", "loss_average."
 HOST_RNG, DEVICE_RNG = "rng.cpu", "rng.cuda"
 
 Values = dict[str, float | int | None]
@@ -25,9 +26,16 @@ Values = dict[str, float | int | None]
 
 
 def weights(job: Job) -> dict[str, Tensor]:
-    """Copies of the weights that are evaluated: the moving average if there is one. If sharded, this rank's rows."""
+    """Copies of the weights that are evaluated: the moving average if there is one. If sharded, this rank's rows.
+
+    The tensors of a loss come with them, unless weights are sharded.
+    """
     source = job.average.tensors if job.average else _state(job)
-    return {f"{MODEL}{name}": tensor.detach().clone() for name, tensor in source.items()}
+    copies = {f"{MODEL}{name}": tensor.detach().clone() for name, tensor in source.items()}
+    if job.loss_module is None or job.shards is not None:
+        return copies
+    loss = job.parts.loss_average.tensors if job.parts.loss_average else job.loss_module.tensors
+    return copies | {f"{LOSS}{name}": _copy(name, tensor) for name, tensor in loss.items()}
 
 
 def capture(job: Job) -> tuple[dict[str, Tensor], Values]:
@@ -39,6 +47,11 @@ def capture(job: Job) -> tuple[dict[str, Tensor], Values]:
     state = {f"{MODEL}{name}": copy(name, tensor) for name, tensor in _state(job).items()}
     if job.average:
         state |= {f"{AVERAGE}{name}": copy(name, tensor) for name, tensor in job.average.tensors.items()}
+    if job.loss_module is not None:
+        state |= {f"{LOSS}{name}": _copy(name, tensor) for name, tensor in job.loss_module.tensors.items()}
+    if job.parts.loss_average is not None:
+        averages = job.parts.loss_average.tensors
+        state |= {f"{LOSS_AVERAGE}{name}": _copy(name, tensor) for name, tensor in averages.items()}
     for key, tensors in job.update.state_dict().items():
         named = ((job.names[number], tensor) for number, tensor in tensors.items())
         state |= {f"{OPTIMIZER}{key}.{name}": copy(name, tensor) for name, tensor in named}
@@ -76,6 +89,11 @@ def restore(job: Job, tensors: Mapping[str, Tensor], values: Values, steps: int,
     if job.average:
         for name, tensor in _part(tensors, AVERAGE).items():
             job.average.tensors[name].copy_(tensor)
+    if job.loss_module is not None:
+        job.loss_module.load(_part(tensors, LOSS))
+    if job.parts.loss_average is not None:
+        for name, tensor in _part(tensors, LOSS_AVERAGE).items():
+            job.parts.loss_average.tensors[name].copy_(tensor)
     _restore_update(job, _part(tensors, OPTIMIZER), steps)
     restore_progress(job, tensors, values, rank)
 
@@ -89,7 +107,7 @@ def restore_progress(job: Job, tensors: Mapping[str, Tensor], values: Values, ra
 
 def is_progress(name: str) -> bool:
     """Whether :func:`restore_progress` uses the tensor with this name."""
-    return not name.startswith((MODEL, OPTIMIZER, AVERAGE))
+    return not name.startswith((MODEL, OPTIMIZER, AVERAGE, LOSS, LOSS_AVERAGE))
 
 
 def _restore_update(job: Job, tensors: Mapping[str, Tensor], steps: int) -> None:

@@ -5,8 +5,7 @@ Built on the host; the job moves it to its device. Never chooses a device or an 
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch.utils.data import Dataset
 from epochtop.engine.data import load
 from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
 from epochtop.engine.models import build
+from epochtop.engine.models.copies import deep_copy
 from epochtop.engine.models.trace import tensors_of
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.batches import DataShard, FullBatch, move
@@ -25,6 +25,7 @@ from epochtop.engine.step.losses import criterion
 from epochtop.engine.step.metrics import Metrics
 from epochtop.engine.step.step import Criterion
 from epochtop.engine.tasks.loader import load_task
+from epochtop.engine.tasks.loss_module import module_of, modules_of
 from epochtop.engine.tasks.task import Task
 
 Examples = Rows | Dataset[Any]
@@ -81,9 +82,23 @@ class Workload:
         assert self.split is not None
         return build.build_model(spec, self.split.preparation, self.outputs, self.shape)
 
+    def copied(self) -> Workload:
+        """The same workload for another job: model and loss of a task are copies."""
+        if self.task is None:
+            return self
+        model, loss, modules = self.task.model, self.task.loss, modules_of(self.task)
+        if len(modules) == 1:
+            model = deep_copy(model, model)
+        else:
+            model, loss = deep_copy((model, loss), *modules)
+        return replace(self, task=replace(self.task, model=model, loss=loss), eval_loss=loss)
+
     def criterion(self, spec: RunSpec, device: torch.device) -> Criterion:
-        """The training loss."""
+        """The training loss, moved to the device if it is a module."""
         if self.task is not None:
+            module = module_of(self.task.loss, self.task.model)
+            if module is not None:
+                module.to(device)
             return self.task.loss
         assert self.split is not None
         weights = torch.tensor(self.split.class_weights, device=device) if self.split.class_weights else None
@@ -135,7 +150,7 @@ def _of_task(task: Task) -> Workload:
 def _example_output(task: Task) -> Tensor:
     """The output of a copy of the model for two rows; an empty tensor if it returns no tensor."""
     with torch.random.fork_rng(), torch.no_grad():
-        output = copy.deepcopy(task.model).eval()(task.batch(2)[0])
+        output = deep_copy(task.model, task.model).eval()(task.batch(2)[0])
     return next(tensors_of(output), torch.empty(0))
 
 

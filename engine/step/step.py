@@ -44,6 +44,8 @@ class StepParts:
     """Largest norm of all gradients; 0 does not clip."""
     autocast: torch.dtype | None = None
     average: WeightAverage | None = None
+    loss_average: WeightAverage | None = None
+    """The moving average of the tensors of the loss, if it has any."""
     processes: int = 1
     backward: bool = False
     """Whether gradients come from `loss.backward()`, whose hooks exchange them, instead of `autograd.grad`."""
@@ -84,7 +86,8 @@ def eager_step(
 
 
 def _updating(parts: StepParts, losses: Callable[[], tuple[Tensor, Tensors]]) -> Step:
-    update, average, norm = parts.update, parts.average, parts.clip_norm
+    update, norm = parts.update, parts.clip_norm
+    averages = [average for average in (parts.average, parts.loss_average) if average is not None]
     if isinstance(update, LossScaledRule):
         norm = 0.0  # it clips itself, after it has removed the scale
 
@@ -93,7 +96,7 @@ def _updating(parts: StepParts, losses: Callable[[], tuple[Tensor, Tensors]]) ->
         if norm:
             clip(gradients, norm, parts.total_norm)
         update(gradients)
-        if average is not None:
+        for average in averages:
             average()
         return loss.detach()
 

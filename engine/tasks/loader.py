@@ -23,6 +23,7 @@ from torch import Tensor
 
 from epochtop.engine.models.trace import mapped, tensors_of
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of, modules_of
 from epochtop.engine.tasks.shape_errors import explain_shapes
 from epochtop.engine.tasks.task import Task
 from epochtop.engine.tasks.tracebacks import explain_user_error, is_of, user_line
@@ -158,10 +159,13 @@ def _explained(error: BaseException, x: Any, y: Any, task: Task, file: Path) -> 
 
 
 def _on_model_device(task: Task, batch: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The batch on the model's device; the user's file may have moved the model already."""
+    """The batch on the model's device, and the loss too; the user's file may have moved the model already."""
     first = next(task.model.parameters(), None)
     if first is None:
         return batch
+    loss_module = module_of(task.loss, task.model)
+    if loss_module is not None:
+        loss_module.to(first.device)
     x, y = mapped(batch, lambda value: value.to(first.device))
     return x, y
 
@@ -169,8 +173,9 @@ def _on_model_device(task: Task, batch: tuple[Any, Any]) -> tuple[Any, Any]:
 @contextmanager
 def _restored(task: Task) -> Iterator[None]:
     """Restore random generators, buffers and training modes afterwards."""
-    modes = [(module, module.training) for module in task.model.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in task.model.buffers()]
+    parts = modules_of(task)
+    modes = [(module, module.training) for part in parts for module in part.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for part in parts for buffer in part.buffers()]
     generator_states = random.getstate(), np.random.get_state()
     devices = sorted({weight.device.index or 0 for weight in task.model.parameters() if weight.is_cuda})
     task.model.train()
@@ -196,6 +201,10 @@ def _check_number(what: str, value: Any) -> None:
 
 def _check_gradients(task: Task, loss: Tensor) -> None:
     trained = {name: weight for name, weight in task.model.named_parameters() if weight.requires_grad}
+    loss_module = module_of(task.loss, task.model)
+    if loss_module is not None:
+        weights = LossModule(loss_module, task.model).trained
+        trained |= {f"{PREFIX}{name}": weight for name, weight in weights.items()}
     if not trained:
         raise ValueError("the model has no trainable parameters; set requires_grad on some")
     if not loss.requires_grad:

@@ -42,7 +42,7 @@ class PlainLoop:
         self.model: nn.Module = job.model
         self.batches: Batches = job.batches
         self.criterion: Callable[[Tensor, Tensor], Tensor] = job.parts.criterion
-        self._parameters = [weight for weight in job.model.parameters() if weight.requires_grad]
+        self._parameters: list[Any] = list(job.parts.parameters)
         self.optimizers = torch_optimizers(job.spec, self._parameters)
         self._accumulate, self._clip_norm = job.spec.accumulate, job.spec.clip_norm
         self._kind, self._dtype = job.device.type, AUTOCAST.get(job.spec.precision)
