@@ -228,7 +228,9 @@ def _eval_rows(
 
     def batches(examples: Examples) -> EvalBatches:
         rows = min(spec.batch_size or plan.rows, plan.rows)
-        return eval_batches(examples, torch.device(plan.device), resident, rows, bool(spec.task) or spec.oom_retry)
+        careful = bool(spec.task) or spec.oom_retry
+        device = torch.device(plan.device)
+        return eval_batches(examples, device, resident, rows, careful, workload.traits.changes_rows)
 
     test = batches(workload.test)
     if plan.validation_rows:
@@ -248,4 +250,8 @@ def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: 
     x, y = torch.from_numpy(train.x).to(device), torch.from_numpy(train.y).to(device)
     if spec.channels_last and x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    return FullBatch(x, y, shard) if one_batch else ResidentBatches(x, y, spec.batch_size, spec.seed, shard)
+    return (
+        FullBatch(x, y, shard, workload.traits.changes_rows)
+        if one_batch
+        else ResidentBatches(x, y, spec.batch_size, spec.seed, shard)
+    )

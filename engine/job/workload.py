@@ -5,6 +5,7 @@ Built on the host; the job moves it to its device. Never chooses a device or an 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,9 +25,10 @@ from epochtop.engine.step.evaluation import TaskMetrics
 from epochtop.engine.step.losses import criterion
 from epochtop.engine.step.metrics import Metrics
 from epochtop.engine.step.step import Criterion
-from epochtop.engine.tasks.loader import load_task
+from epochtop.engine.tasks.loader import load_tried_task
 from epochtop.engine.tasks.loss_module import module_of, modules_of
 from epochtop.engine.tasks.task import Task
+from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
 
 Examples = Rows | Dataset[Any]
 
@@ -53,6 +55,8 @@ class Workload:
     """The dataset; None for a task."""
     task: Task | None = None
     """The user's task; None for a dataset."""
+    traits: TaskTraits = TaskTraits()  # noqa: RUF009 - frozen
+    """What the trial of the task showed."""
     notes: tuple[str, ...] = ()
     """Decisions made while the data were prepared, for people."""
 
@@ -73,7 +77,7 @@ class Workload:
         else:
             assert self.task is not None
             x, y = self.task.batch(rows or len(self.train))  # type: ignore[arg-type]
-        return FullBatch(move(x, device), move(y, device), DataShard())
+        return FullBatch(move(x, device), move(y, device), DataShard(), self.traits.changes_rows)
 
     def model(self, spec: RunSpec) -> nn.Module:
         """The model of the task, or a new one with weights drawn from the default generator."""
@@ -109,7 +113,7 @@ def load_workload(spec: RunSpec, on_progress: OnProgress = no_progress) -> Workl
     """Load the data and the task of `spec`; `on_progress` is called for slow parts. Raises Invalid."""
     if spec.task:
         torch.manual_seed(spec.seed)  # the user's function builds the model
-        return _of_task(load_task(spec.task))
+        return _of_task(*load_tried_task(spec.task))
     split = load.load(spec, on_progress)
     return Workload(
         train=split.train,
@@ -126,9 +130,11 @@ def load_workload(spec: RunSpec, on_progress: OnProgress = no_progress) -> Workl
     )
 
 
-def _of_task(task: Task) -> Workload:
+def _of_task(task: Task, traits: TaskTraits) -> Workload:
     train = task.examples("train")
-    output = _example_output(task)
+    output, changes_rows = _example_output(task)
+    if changes_rows:
+        traits = replace(traits, changes_rows=True)
     custom_loss = task.loss is not functional.cross_entropy
     metrics: Metrics | TaskMetrics = TaskMetrics(task.metrics)
     if not task.metrics and not custom_loss and output.ndim == 2:
@@ -144,14 +150,26 @@ def _of_task(task: Task) -> Workload:
         shape=tuple(train.x.shape[1:]) if isinstance(train, Rows) else _shape(task),
         classes=tuple(task.classes),
         task=task,
+        traits=traits,
+        notes=tuple(_notes(traits)),
     )
 
 
-def _example_output(task: Task) -> Tensor:
-    """The output of a copy of the model for two rows; an empty tensor if it returns no tensor."""
+def _notes(traits: TaskTraits) -> Iterator[str]:
+    if traits.changes_rows:
+        yield "your task changes its input in place; every batch is a copy, so your rows stay as they are"
+
+
+def _example_output(task: Task) -> tuple[Tensor, bool]:
+    """The output of a copy of the model for two rows, and whether it changed them in place.
+
+    The output is an empty tensor if the model returns no tensor.
+    """
+    x = task.batch(2)[0]
+    watch = BatchWatch(x)
     with torch.random.fork_rng(), torch.no_grad():
-        output = deep_copy(task.model, task.model).eval()(task.batch(2)[0])
-    return next(tensors_of(output), torch.empty(0))
+        output = deep_copy(task.model, task.model).eval()(x)
+    return next(tensors_of(output), torch.empty(0)), watch.changed()
 
 
 def _shape(task: Task) -> tuple[int, ...]:

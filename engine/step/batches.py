@@ -66,17 +66,22 @@ class Batches(ABC):
 class FullBatch(Batches):
     """All rows every time; if several processes train, this one's share of them."""
 
-    def __init__(self, x: Tensor, y: Tensor, shard: DataShard) -> None:
+    def __init__(self, x: Tensor, y: Tensor, shard: DataShard, copied: bool = False) -> None:
+        """With `copied`, every batch is a copy, because the model changes its input in place."""
         rows = slice(None) if shard.world_size == 1 else _part(torch.arange(len(x)), shard)
         self._batch = (x[rows], y[rows])
         self._weight = len(self._batch[0]) * shard.world_size / len(x)
+        self._copied = copied
         self.per_epoch, self.position = 1, 0
 
     def __call__(self) -> tuple[Tensor, Tensor]:
+        if self._copied:
+            x, y = self._batch
+            return x.clone(), y.clone()
         return self._batch
 
     def next_batches(self, count: int) -> list[Batch]:
-        return [Batch(*self._batch, self._weight)]
+        return [Batch(*self(), self._weight)]
 
     def state_dict(self) -> dict[str, Tensor]:
         return {}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from epochtop.engine.data.dataset import Rows
+from epochtop.engine.models.trace import mapped
 from epochtop.engine.step.batches import move
 from epochtop.engine.step.metrics import Metrics, Scores
 from epochtop.engine.step.step import Criterion
@@ -74,11 +75,18 @@ class EvalBatches:
     size: int
     """Rows per batch."""
     resident: bool
+    copied: bool = False
+    """Whether every batch is a copy, because the model changes its input in place."""
 
     def __len__(self) -> int:
         return self.rows
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for batch in self._views():
+            yield mapped(batch, Tensor.clone) if self.copied else batch
+
+    def _views(self) -> Iterator[tuple[Any, Any]]:
+        """The batches; on the CPU, those of Rows share the memory of the rows."""
         if self.resident:
             x, y = self.source
             yield from zip(torch.split(x, self.size), torch.split(y, self.size), strict=True)
@@ -93,20 +101,21 @@ class EvalBatches:
 
 
 def eval_batches(
-    examples: Any, device: torch.device, resident: bool, batch_rows: int, careful: bool = False
+    examples: Any, device: torch.device, resident: bool, batch_rows: int, careful: bool = False, copied: bool = False
 ) -> EvalBatches:
     """`examples` (Rows or a Dataset) for evaluation on `device`; `resident` moves Rows there once.
 
     `careful` makes batches no larger than training batches: the memory per row is unknown for a task's model.
+    `copied` makes every batch a copy.
     """
     if not isinstance(examples, Rows):
-        return EvalBatches(examples, len(examples), device, max(1, batch_rows), resident=False)
+        return EvalBatches(examples, len(examples), device, max(1, batch_rows), resident=False, copied=copied)
     values = max(1, int(np.prod(examples.x.shape[1:], dtype=np.int64)))
     size = max(1, batch_rows) if careful else min(MAX_ROWS, max(batch_rows, MAX_VALUES // values, 1))
     source: Any = examples
     if resident:
         source = (torch.from_numpy(examples.x).to(device), torch.from_numpy(examples.y).to(device))
-    return EvalBatches(source, len(examples), device, size, resident)
+    return EvalBatches(source, len(examples), device, size, resident, copied)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of, mod
 from epochtop.engine.tasks.shape_errors import explain_shapes
 from epochtop.engine.tasks.task import Task
 from epochtop.engine.tasks.tracebacks import explain_user_error, is_of, user_line
+from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
 
 BROADCAST = "Using a target size"
 """First words of torch's warning that a loss broadcasts outputs against labels."""
@@ -34,6 +35,11 @@ BROADCAST = "Using a target size"
 
 def load_task(text: str) -> Task:
     """The task that FUNCTION in `PATH.py:FUNCTION` returns, tried with two rows. Raises Invalid for the field `task`."""
+    return load_tried_task(text)[0]
+
+
+def load_tried_task(text: str) -> tuple[Task, TaskTraits]:
+    """The same task, and what its trial showed."""
     file, name = parse_task(text)
     with _importable(file):
         try:
@@ -45,8 +51,8 @@ def load_task(text: str) -> Task:
             raise Invalid("task", explain_user_error(error, file)) from error
         if not isinstance(task, Task):
             raise Invalid("task", f"{file.name}: {name}() returned {_describe(task)}; it must return an epochtop.Task")
-        try_out(task, file)
-    return task
+        traits = try_out(task, file)
+    return task, traits
 
 
 def parse_task(text: str) -> tuple[Path, str]:
@@ -123,16 +129,17 @@ def _describe(value: object) -> str:
 # --- a trial step with two rows ----------------------------------------------------------------------------
 
 
-def try_out(task: Task, file: Path) -> None:
+def try_out(task: Task, file: Path) -> TaskTraits:
     """Run the forward pass, loss, gradients and metrics with two rows; restores buffers and random generators.
 
-    Raises Invalid with the problem and the user's line, if there is one.
+    Returns what the trial shows about the task. Raises Invalid with the problem and the user's line, if there is one.
     """
     x: Any = None
     y: Any = None
     with _restored(task):
         try:
             x, y = _on_model_device(task, task.batch())
+            watch = BatchWatch((x, y))
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 output = task.model(x)
@@ -146,6 +153,7 @@ def try_out(task: Task, file: Path) -> None:
                 _check_number(
                     f"the metric {name!r}", metric(output.detach() if isinstance(output, Tensor) else output, y)
                 )
+            return TaskTraits(changes_rows=watch.changed())
         except (Exception, SystemExit) as error:
             raise Invalid("task", _explained(error, x, y, task, file)) from error
 
