@@ -79,7 +79,7 @@ class Compiled(Executor):
         if isinstance(batches, ResidentBatches):
             rows = rows_per_step(self._job)
             first = batches.position // rows
-            available = min(max_steps, (len(batches.x) - batches.position) // rows if sum(sizes) == rows else 1)
+            available = min(max_steps, (batches.rows_per_epoch - batches.position) // rows if sum(sizes) == rows else 1)
         return self._steps if first % self._steps == 0 and available >= self._steps else 1
 
 

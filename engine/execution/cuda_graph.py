@@ -210,7 +210,7 @@ def steps_per_epoch(job: Job) -> int:
     batches = job.batches
     if not isinstance(batches, ResidentBatches):
         return MAX_STEPS
-    return max(1, len(batches.x) // rows_per_step(job))
+    return max(1, batches.rows_per_epoch // rows_per_step(job))
 
 
 def _check(job: Job) -> None:

@@ -120,7 +120,7 @@ def possible_sizes(job: Job) -> Iterator[Sizes]:
     if not isinstance(batches, ResidentBatches):
         yield ()
         return
-    size, rows, full_step = batches.size, len(batches.x), rows_per_step(job)
+    size, rows, full_step = batches.size, batches.rows_per_epoch, rows_per_step(job)
     if rows >= full_step:
         yield (size,) * job.parts.accumulate
     if rest := rows % full_step:

@@ -124,10 +124,12 @@ def _grow(search: Search, rows: int) -> tuple[int, str]:
     """The largest batch that fits, and why no larger one was tried."""
     size = min(2, rows)
     if not search.fits(size):
-        if size == 1 or not search.fits(1):
+        smallest = 1 if search.workload.trains_on(1, search.spec) else size
+        if size == smallest or not search.fits(smallest):
             raise Invalid(
                 "batch_size",
-                f"not even a batch of one row fits into {format_bytes(search.budget)}: it {_why(search)}",
+                f"not even a batch of {'one row' if smallest == 1 else f'{smallest} rows, the least for this model,'} fits "
+                f"into {format_bytes(search.budget)}: it {_why(search, smallest)}",
             )
         return 1, f"2 rows {_why(search, 2)}"
     while size < rows:

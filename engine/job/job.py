@@ -123,7 +123,7 @@ def build(
     resident, placement_notes = memory_estimate.resident(spec, workload, device)
     job = _assemble(spec, workload, plan, model, resident, shard)
     thread_notes = threads.choose(spec, job.device, partial(copied_step, job))
-    return replace(job, notes=(*workload.notes, *placement_notes, *thread_notes))
+    return replace(job, notes=(*workload.notes, *_last_batch_notes(job), *placement_notes, *thread_notes))
 
 
 def copied_step(job: Job) -> Step:
@@ -221,6 +221,17 @@ def _trained_parameters(spec: RunSpec, model: nn.Module, loss: LossModule | None
     return trained
 
 
+def _last_batch_notes(job: Job) -> list[str]:
+    rest = job.plan.rows - job.workload.rows_per_epoch(job.spec)
+    if not rest or job.spec.last_batch != "auto":
+        return []
+    few = "1 row" if rest == 1 else f"{rest:,} rows"
+    note = (
+        f"the model cannot train on the last batch of an epoch ({few}): every epoch leaves out {few}, others each time"
+    )
+    return [note]
+
+
 def _eval_rows(
     spec: RunSpec, workload: Workload, plan: Plan, resident: bool
 ) -> tuple[EvalBatches, EvalBatches, Literal["validation", "test", "train"]]:
@@ -241,17 +252,18 @@ def _eval_rows(
 
 
 def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: bool, shard: DataShard) -> Batches:
-    train = workload.train
+    train, per_epoch = workload.train, workload.rows_per_epoch(spec)
     if not isinstance(train, Rows):
-        return LoaderBatches(train, spec.batch_size or len(train), spec.seed, shard, device, spec.workers)  # type: ignore[arg-type]
+        rows = spec.batch_size or len(train)  # type: ignore[arg-type]
+        return LoaderBatches(train, rows, spec.seed, shard, device, spec.workers, per_epoch)
     one_batch = spec.batch_size == 0 or spec.batch_size * shard.world_size >= len(train)
     if not resident and not one_batch:
-        return StreamedBatches(train, spec.batch_size, spec.seed, shard, device)
+        return StreamedBatches(train, spec.batch_size, spec.seed, shard, device, per_epoch)
     x, y = torch.from_numpy(train.x).to(device), torch.from_numpy(train.y).to(device)
     if spec.channels_last and x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     return (
         FullBatch(x, y, shard, workload.traits.changes_rows)
         if one_batch
-        else ResidentBatches(x, y, spec.batch_size, spec.seed, shard)
+        else ResidentBatches(x, y, spec.batch_size, spec.seed, shard, per_epoch)
     )

@@ -34,7 +34,7 @@ def make_plan(spec: RunSpec, workload: Workload, device: torch.device) -> Plan:
     """What a run of `spec` would do, computed without building it."""
     rows = len(workload.train)  # type: ignore[arg-type]
     batch_rows = min(spec.batch_size or rows, rows)
-    batches = -(-rows // (batch_rows * spec.processes)) if spec.batch_size else 1
+    batches = -(-workload.rows_per_epoch(spec) // (batch_rows * spec.processes)) if spec.batch_size else 1
     steps_per_epoch = -(-batches // spec.accumulate)
     steps = spec.epochs * steps_per_epoch
     summary = memory_estimate.summary_of(spec, workload, batch_rows)

@@ -6,7 +6,7 @@ Built on the host; the job moves it to its device. Never chooses a device or an 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,16 +16,16 @@ from torch.utils.data import Dataset
 
 from epochtop.engine.data import load
 from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
-from epochtop.engine.models import build
+from epochtop.engine.models import build, summary
 from epochtop.engine.models.copies import deep_copy
 from epochtop.engine.models.trace import tensors_of
-from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.step.batches import DataShard, FullBatch, move
 from epochtop.engine.step.evaluation import TaskMetrics
 from epochtop.engine.step.losses import criterion
 from epochtop.engine.step.metrics import Metrics
 from epochtop.engine.step.step import Criterion
-from epochtop.engine.tasks.loader import load_tried_task
+from epochtop.engine.tasks.loader import load_tried_task, trains_on
 from epochtop.engine.tasks.loss_module import module_of, modules_of
 from epochtop.engine.tasks.task import Task
 from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
@@ -59,6 +59,8 @@ class Workload:
     """What the trial of the task showed."""
     notes: tuple[str, ...] = ()
     """Decisions made while the data were prepared, for people."""
+    _trials: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
+    """Whether the model trains on a number of rows, as tried so far."""
 
     @property
     def preparation(self) -> Preparation | None:
@@ -69,6 +71,39 @@ class Workload:
     def bytes(self) -> int:
         """Memory of all rows, without those of a Dataset, whose size is unknown."""
         return sum(part.bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))
+
+    def rows_per_epoch(self, spec: RunSpec) -> int:
+        """Training rows without those of a last batch that is dropped. Raises Invalid if every batch is too small."""
+        rows, size = len(self.train), spec.batch_size * spec.processes  # type: ignore[arg-type]
+        smallest = min(spec.batch_size or rows, max(1, rows // spec.processes))
+        if smallest == 1 and not self.trains_on(1, spec):
+            raise Invalid(
+                "batch_size",
+                "the model cannot train on batches of 1 row, for example because of BatchNorm; use 2 rows or more",
+            )
+        rest = rows % size if size else 0
+        if size >= rows or not rest or spec.last_batch == "keep":
+            return rows
+        part = max(1, rest // spec.processes)
+        return rows - rest if spec.last_batch == "drop" or not self.trains_on(part, spec) else rows
+
+    def trains_on(self, rows: int, spec: RunSpec) -> bool:
+        """Whether the model takes a training batch of the first `rows` rows. Only a few kinds of models do not."""
+        if self.task is None and spec.model != "resnet":
+            return True
+        if rows not in self._trials:
+            self._trials[rows] = self._try(rows, spec)
+        return self._trials[rows]
+
+    def _try(self, rows: int, spec: RunSpec) -> bool:
+        if self.task is not None:
+            return trains_on(self.task, rows)
+        assert self.preparation is not None
+        try:
+            summary.summary_of(spec, self.preparation, self.outputs, rows, self.shape)
+        except ValueError:  # BatchNorm refuses a single value per channel
+            return False
+        return True
 
     def first(self, rows: int, device: torch.device) -> FullBatch:
         """The first `rows` examples (0 for all) as a batch that every step takes, for measuring."""

@@ -45,6 +45,7 @@ RULES: dict[str, Callable[[Texts], bool]] = {
     "heads": lambda texts: not _custom(texts) and texts["model"] == "transformer",
     "context": lambda texts: not _custom(texts) and texts["model"] == "transformer",
     "accumulate": lambda texts: texts["batch_size"].strip() not in ("", "0"),
+    "last_batch": lambda texts: texts["batch_size"].strip() not in ("", "0"),
     "momentum": lambda texts: texts["optimizer"] in ("sgd", "rmsprop"),
     "nesterov": lambda texts: texts["optimizer"] == "sgd",
     "warmup": lambda texts: texts["schedule"] not in ("range_test", "one_cycle"),

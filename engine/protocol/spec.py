@@ -169,6 +169,14 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             le=10**6,
         ),
     ] = 1
+    last_batch: Annotated[
+        Literal["auto", "keep", "drop"],
+        declared(
+            "the smaller last batch of an epoch: keep it, drop its rows from the epoch, or auto: drop it only if the model "
+            "cannot train on so few rows",
+            "training",
+        ),
+    ] = "auto"
     optimizer: Annotated[
         Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "muon"],
         declared("optimizer that updates the weights", "training"),

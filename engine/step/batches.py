@@ -93,7 +93,12 @@ class FullBatch(Batches):
 class ShuffledBatches(Batches):
     """Batches of `size` rows per process, in a new order every epoch; the last one of an epoch may be smaller."""
 
-    def __init__(self, rows: int, size: int, seed: int, shard: DataShard, device: torch.device) -> None:
+    def __init__(
+        self, rows: int, size: int, seed: int, shard: DataShard, device: torch.device, per_epoch: int | None = None
+    ) -> None:
+        """An epoch takes the first `per_epoch` rows of its order, all `rows` by default."""
+        self._all_rows = rows
+        rows = rows if per_epoch is None else per_epoch
         self._rows, self._size, self._shard = rows, size * shard.world_size, shard
         self.size = size
         self._device = device
@@ -101,6 +106,11 @@ class ShuffledBatches(Batches):
         self._order = torch.empty(0, dtype=torch.int64, device=device)
         self.position = rows
         self.per_epoch = -(-rows // self._size)
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """Rows that an epoch takes."""
+        return self._rows
 
     @abstractmethod
     def _pick(self, chosen: Tensor) -> tuple[Any, Any]:
@@ -142,7 +152,8 @@ class ShuffledBatches(Batches):
         return self._order[self.position : self.position + steps * rows_per_step]
 
     def _begin_epoch(self) -> None:
-        self._order = torch.randperm(self._rows, generator=self._generator, device=self._device)
+        order = torch.randperm(self._all_rows, generator=self._generator, device=self._device)
+        self._order = order[: self._rows]
         self.position = 0
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -163,8 +174,10 @@ def _part(rows: Tensor, shard: DataShard) -> Tensor:
 class ResidentBatches(ShuffledBatches):
     """Rows that are stored on the device and picked there."""
 
-    def __init__(self, x: Tensor, y: Tensor, size: int, seed: int, shard: DataShard) -> None:
-        super().__init__(len(x), size, seed, shard, x.device)
+    def __init__(
+        self, x: Tensor, y: Tensor, size: int, seed: int, shard: DataShard, per_epoch: int | None = None
+    ) -> None:
+        super().__init__(len(x), size, seed, shard, x.device, per_epoch)
         self.x, self.y = x, y
 
     def _pick(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,8 +191,10 @@ class StreamedBatches(ShuffledBatches):
     training stream waits for the copy on the device; the host waits for nothing.
     """
 
-    def __init__(self, rows: Rows, size: int, seed: int, shard: DataShard, device: torch.device) -> None:
-        super().__init__(len(rows), size, seed, shard, torch.device("cpu"))
+    def __init__(
+        self, rows: Rows, size: int, seed: int, shard: DataShard, device: torch.device, per_epoch: int | None = None
+    ) -> None:
+        super().__init__(len(rows), size, seed, shard, torch.device("cpu"), per_epoch)
         self._x, self._y, self._target = rows.x, rows.y, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._next: tuple[tuple[int, ...], tuple[Tensor, Tensor], Any] | None = None
@@ -238,9 +253,16 @@ class LoaderBatches(ShuffledBatches):
     """
 
     def __init__(
-        self, dataset: Dataset[Any], size: int, seed: int, shard: DataShard, device: torch.device, workers: int
+        self,
+        dataset: Dataset[Any],
+        size: int,
+        seed: int,
+        shard: DataShard,
+        device: torch.device,
+        workers: int,
+        per_epoch: int | None = None,
     ) -> None:
-        super().__init__(len(dataset), size, seed, shard, torch.device("cpu"))  # type: ignore[arg-type]
+        super().__init__(len(dataset), size, seed, shard, torch.device("cpu"), per_epoch)  # type: ignore[arg-type]
         self._dataset, self._target, self._workers = dataset, device, workers
         self._loader: Iterator[Any] | None = None
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.models.trace import mapped, tensors_of
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of, modules_of
@@ -156,6 +157,28 @@ def try_out(task: Task, file: Path) -> TaskTraits:
             return TaskTraits(changes_rows=watch.changed())
         except (Exception, SystemExit) as error:
             raise Invalid("task", _explained(error, x, y, task, file)) from error
+
+
+def trains_on(task: Task, rows: int) -> bool:
+    """Whether the task computes a training loss of its first `rows` rows, which BatchNorm refuses for a single row.
+
+    For one row the loss must be finite, unless that of two rows is not finite either.
+    """
+    loss = _loss_of(task, rows)
+    if loss is None or rows > 1 or loss.isfinite():
+        return loss is not None
+    more = _loss_of(task, 2)
+    return more is None or not bool(more.isfinite())
+
+
+def _loss_of(task: Task, rows: int) -> Tensor | None:
+    """The training loss of the first rows; None if the task fails for another reason than memory."""
+    with _restored(task):
+        try:
+            x, y = _on_model_device(task, task.batch(rows))
+            return task.loss(task.model(x), y).detach()
+        except Exception as error:
+            return torch.zeros(()) if is_out_of_memory(error) else None
 
 
 def _explained(error: BaseException, x: Any, y: Any, task: Task, file: Path) -> str:
