@@ -10,6 +10,7 @@ and the losses of a window are averaged once, before they leave the device. If t
 from __future__ import annotations
 
 import datetime
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -103,10 +104,11 @@ class Group:
         """The job that takes steps from `step` on together with the other ranks, with rank 0's weights and buffers."""
         if job.spec.shard:
             return fsdp.share(job, step)
-        exchanging = [self._exchanging(job.model)]
+        task = job.workload.task is not None
+        exchanging = [self._exchanging(job.model, task)]
         criterion: Any = job.parts.criterion
         if job.loss_module is not None and job.loss_module.trained:
-            exchanging.append(self._exchanging(_Loss(criterion, job.loss_module)))
+            exchanging.append(self._exchanging(_Loss(criterion, job.loss_module), task))
             criterion = exchanging[1]
 
         @contextmanager
@@ -118,9 +120,14 @@ class Group:
 
         return job.with_parts(model=exchanging[0], criterion=criterion, backward=True, no_sync=no_sync)
 
-    def _exchanging(self, module: nn.Module) -> DistributedDataParallel:
+    def _exchanging(self, module: nn.Module, optional: bool) -> DistributedDataParallel:
+        """The module, whose gradients are exchanged; `optional` if a batch may not use all of its parameters."""
         ids = [self._device] if self._device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
+        if optional:  # which batches use which parameters is not known beforehand
+            warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+        return DistributedDataParallel(
+            module, device_ids=ids, gradient_as_bucket_view=True, find_unused_parameters=optional
+        )
 
 
 class _Loss(nn.Module):

@@ -22,6 +22,7 @@ from epochtop.engine.execution.inputs import (
     factors_of,
     possible_sizes,
     recordable_rule,
+    recorded_update,
     rows_per_step,
     sizes_of,
     untouched,
@@ -51,7 +52,7 @@ class Compiled(Executor):
     def __init__(self, job: Job) -> None:
         """Compiles all programs that the job needs. Raises Unsupported."""
         recordable_rule(job)
-        if job.loss_module is not None and job.loss_module.trained:
+        if job.parts.loss_average is not None or (job.loss_module is not None and job.loss_module.trained):
             raise Unsupported("its loss has trained weights")
         use_own_cache()
         self._job, self._state, self._steps = job, state(job), steps_per_program(job)
@@ -142,7 +143,7 @@ def _one_step(
         model=_WithWeights(job.model, weights),
         batches=PickedRows(job.batches, rows, sizes) if isinstance(job.batches, ResidentBatches) else job.batches,
         parameters=leaves,
-        update=lambda gradients: update.apply(gradients, factors),
+        update=recorded_update(update, factors),
         average=job.average.on(swap) if job.average else None,
     )
     return make_step(parts)()

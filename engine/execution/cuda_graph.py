@@ -20,8 +20,10 @@ from epochtop.engine.execution.executor import Executor, Rate, Unsupported
 from epochtop.engine.execution.inputs import (
     PickedRows,
     Sizes,
+    check_recordable,
     factors_of,
     possible_sizes,
+    recorded_update,
     rows_per_step,
     sizes_of,
     untouched,
@@ -193,7 +195,7 @@ def tensor_step(job: Job, rows: Tensor, sizes: Sizes, factors: Sequence[Tensor],
     parts = replace(job.parts, batches=batches)
     if isinstance(update, InPlaceRule):
         rule = update
-        return make_step(replace(parts, update=lambda gradients: rule.apply(gradients, factors)))
+        return make_step(replace(parts, update=recorded_update(rule, factors)))
     step = make_step(parts)
     if job.schedule.constant:
         return step
@@ -216,6 +218,7 @@ def steps_per_epoch(job: Job) -> int:
 def _check(job: Job) -> None:
     if job.spec.processes > 1:
         raise Unsupported("its steps exchange gradients between processes")
+    check_recordable(job)
     if not isinstance(job.batches, FullBatch | ResidentBatches):
         raise Unsupported("its rows are streamed or come from a DataLoader")
     if isinstance(job.update, TorchRule):

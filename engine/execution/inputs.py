@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from epochtop.engine.execution.executor import Rate, Unsupported
 from epochtop.engine.job.job import Job
 from epochtop.engine.step.batches import Batch, Batches, FullBatch, ResidentBatches
 from epochtop.engine.step.step import Step, make_step
-from epochtop.engine.step.update_rules import InPlaceRule
+from epochtop.engine.step.update_rules import Factor, InPlaceRule, Tensors
 
 Sizes = tuple[int, ...]
 """Rows of each batch of a step; empty if every step takes all rows."""
@@ -49,6 +49,7 @@ def recordable_rule(job: Job) -> InPlaceRule:
         raise Unsupported("its steps exchange gradients between processes")
     if job.spec.dropout and job.spec.checkpoint_activations:
         raise Unsupported("checkpoint_activations repeats the random numbers of dropout in the backward pass")
+    check_recordable(job)
     if not isinstance(job.batches, FullBatch | ResidentBatches):
         raise Unsupported("its rows are streamed or come from a DataLoader")
     if not isinstance(job.update, InPlaceRule):
@@ -58,12 +59,30 @@ def recordable_rule(job: Job) -> InPlaceRule:
     return job.update
 
 
+def check_recordable(job: Job) -> None:
+    """Raise Unsupported for a task whose steps cannot be recorded, with any update rule."""
+    if job.parts.backward:
+        raise Unsupported("its gradients need backward(), for the hooks of its weights or reentrant checkpointing")
+    if isinstance(job.update, InPlaceRule) and job.update.missed:
+        raise Unsupported("a batch does not use every weight")
+
+
 def replayable_step(job: Job, rows: Tensor, sizes: Sizes, factors: tuple[Tensor, ...]) -> Step:
     """The step of `job` that reads its row numbers and factors from these tensors."""
     update = recordable_rule(job)
     batches = PickedRows(job.batches, rows, sizes) if isinstance(job.batches, ResidentBatches) else job.batches
-    parts = replace(job.parts, batches=batches, update=lambda gradients: update.apply(gradients, factors))
-    return make_step(parts)
+    return make_step(replace(job.parts, batches=batches, update=recorded_update(update, factors)))
+
+
+def recorded_update(rule: InPlaceRule, factors: Sequence[Factor]) -> Callable[[Tensors], None]:
+    """The update of a recorded step. It raises Unsupported if a parameter has no gradient: it may have one in other steps."""
+
+    def update(gradients: Tensors) -> None:
+        if any(gradient is None for gradient in gradients):
+            raise Unsupported("a batch does not use every weight")
+        rule.apply(gradients, factors)
+
+    return update
 
 
 @contextmanager
@@ -78,6 +97,7 @@ def untouched(job: Job) -> Iterator[None]:
     copies = [tensor.clone() for tensor in tensors]
     epoch, position = {name: tensor.clone() for name, tensor in job.batches.state_dict().items()}, job.batches.position
     rate, steps = job.update.learning_rate, job.update.steps if isinstance(job.update, InPlaceRule) else 0
+    missed = dict(job.update.missed) if isinstance(job.update, InPlaceRule) else {}
     with torch.random.fork_rng(devices=[job.device.index or 0] if job.device.type == "cuda" else []):
         try:
             yield
@@ -87,7 +107,7 @@ def untouched(job: Job) -> Iterator[None]:
             job.batches.load_state_dict(epoch, position)
             job.update.learning_rate = rate
             if isinstance(job.update, InPlaceRule):
-                job.update.steps = steps
+                job.update.steps, job.update.missed = steps, missed
 
 
 def sizes_of(batches: Batches, accumulate: int) -> Sizes:

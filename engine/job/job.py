@@ -141,6 +141,8 @@ def copied_step(job: Job) -> Step:
             update=make_update_rule(job.spec, parameters),
             batches=job.workload.first(job.spec.batch_size, job.device),
             parameters=parameters,
+            optional_gradients=job.parts.optional_gradients,
+            backward=job.workload.traits.needs_backward,
             autocast=job.evaluator.autocast,
         )
     )
@@ -179,6 +181,8 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
         average=average,
         loss_average=loss_average,
         processes=shard.world_size,
+        optional_gradients=bool(spec.task),
+        backward=workload.traits.needs_backward,
     )
     test, held_out, eval_split = _eval_rows(spec, workload, plan, resident)
     return Job(

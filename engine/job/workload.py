@@ -5,7 +5,7 @@ Built on the host; the job moves it to its device. Never chooses a device or an 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -193,6 +193,12 @@ def _of_task(task: Task, traits: TaskTraits) -> Workload:
 def _notes(traits: TaskTraits) -> Iterator[str]:
     if traits.changes_rows:
         yield "your task changes its input in place; every batch is a copy, so your rows stay as they are"
+    if traits.unused:
+        yield f"not used by the rows of the trial: {_listing(traits.unused)}; a step skips weights that its batch does not use"
+
+
+def _listing(names: Sequence[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _example_output(task: Task) -> tuple[Tensor, bool]:

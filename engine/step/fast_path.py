@@ -46,15 +46,18 @@ def _layer(part: nn.Module) -> Callable[[Any], Any]:
     return unwrapped(part) if type(part) is nn.Sequential else part.forward
 
 
-def gradients_of(parameters: Sequence[Tensor], fresh: bool = True) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def gradients_of(
+    parameters: Sequence[Tensor], fresh: bool = True, optional: bool = False
+) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """A function from a loss to its gradients, one per parameter: :func:`torch.autograd.grad` without its checks.
 
-    Without `fresh`, gradients may share memory with those of other steps and must not be changed in place.
+    Without `fresh`, gradients may share memory with those of other steps and must not be changed in place. With
+    `optional`, the gradient of a parameter that the loss does not depend on is None; else it raises RuntimeError.
     """
     inputs = tuple(parameters)
     run: Any = getattr(getattr(torch.autograd.Variable, "_execution_engine", None), "run_backward", None)
     if run is None:  # this version of torch keeps it elsewhere
-        return lambda loss: torch.autograd.grad(loss, inputs)
+        return lambda loss: torch.autograd.grad(loss, inputs, allow_unused=optional)
     ones: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     def gradients(loss: Tensor) -> tuple[Tensor, ...]:
@@ -62,7 +65,7 @@ def gradients_of(parameters: Sequence[Tensor], fresh: bool = True) -> Callable[[
         one = None if fresh else ones.get(key)
         if one is None:
             one = ones[key] = torch.ones_like(loss)
-        result: tuple[Tensor, ...] = run((loss,), (one,), False, False, inputs, False, accumulate_grad=False)
+        result: tuple[Tensor, ...] = run((loss,), (one,), False, False, inputs, optional, accumulate_grad=False)
         return result
 
     return gradients

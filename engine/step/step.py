@@ -18,7 +18,7 @@ from epochtop.engine.step.ema import WeightAverage
 from epochtop.engine.step.fast_path import gradients_of, unwrapped
 from epochtop.engine.step.gradients import AutogradAccumulator, BackwardAccumulator, clip
 from epochtop.engine.step.torch_rules import LossScaledRule
-from epochtop.engine.step.update_rules import Tensors
+from epochtop.engine.step.update_rules import Tensors, UpdateRule
 
 Step = Callable[[], Tensor]
 """Takes one training step; returns its loss, 0-d, detached, still on the device."""
@@ -47,6 +47,8 @@ class StepParts:
     loss_average: WeightAverage | None = None
     """The moving average of the tensors of the loss, if it has any."""
     processes: int = 1
+    optional_gradients: bool = False
+    """Whether a batch may leave parameters without a gradient, as in a mixture of experts. Steps skip them."""
     backward: bool = False
     """Whether gradients come from `loss.backward()`, whose hooks exchange them, instead of `autograd.grad`."""
     no_sync: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
@@ -62,7 +64,8 @@ def make_step(parts: StepParts) -> Step:
     alone = parts.accumulate == 1 and parts.processes == 1 and not parts.backward
     extras = (parts.clip_norm, parts.autocast, parts.average, isinstance(parts.update, LossScaledRule))
     if alone and not any(extras):
-        return eager_step(parts.model, parts.criterion, parts.update, parts.batches, parts.parameters)
+        update, optional = _update_of(parts), parts.optional_gradients
+        return eager_step(parts.model, parts.criterion, update, parts.batches, parts.parameters, optional)
     return _updating(parts, _one_batch(parts) if alone else _several_batches(parts))
 
 
@@ -72,9 +75,13 @@ def eager_step(
     update: Callable[[Tensors], None],
     batch: Callable[[], tuple[Tensor, Tensor]],
     parameters: Sequence[Tensor],
+    optional: bool = False,
 ) -> Step:
-    """The plain step: one batch, forward, loss, gradients, update; one operator after the other."""
-    forward, gradients = unwrapped(model), gradients_of(parameters, fresh=False)
+    """The plain step: one batch, forward, loss, gradients, update; one operator after the other.
+
+    With `optional`, a batch may leave parameters without a gradient.
+    """
+    forward, gradients = unwrapped(model), gradients_of(parameters, fresh=False, optional=optional)
 
     def step() -> Tensor:
         x, y = batch()
@@ -85,10 +92,16 @@ def eager_step(
     return step
 
 
+def _update_of(parts: StepParts) -> Callable[[Tensors], None]:
+    if parts.optional_gradients and isinstance(parts.update, UpdateRule):
+        return parts.update.skipping
+    return parts.update
+
+
 def _updating(parts: StepParts, losses: Callable[[], tuple[Tensor, Tensors]]) -> Step:
-    update, norm = parts.update, parts.clip_norm
+    update, norm = _update_of(parts), parts.clip_norm
     averages = [average for average in (parts.average, parts.loss_average) if average is not None]
-    if isinstance(update, LossScaledRule):
+    if isinstance(parts.update, LossScaledRule):
         norm = 0.0  # it clips itself, after it has removed the scale
 
     def step() -> Tensor:
@@ -118,7 +131,8 @@ def _forward(parts: StepParts) -> Callable[[object, object], Tensor]:
 
 
 def _one_batch(parts: StepParts) -> Callable[[], tuple[Tensor, Tensors]]:
-    batch, forward, gradients = parts.batches, _forward(parts), gradients_of(parts.parameters)
+    batch, forward = parts.batches, _forward(parts)
+    gradients = gradients_of(parts.parameters, optional=parts.optional_gradients)
     scale = parts.update.scale if isinstance(parts.update, LossScaledRule) else None
 
     def losses() -> tuple[Tensor, Tensors]:
@@ -135,7 +149,7 @@ def _several_batches(parts: StepParts) -> Callable[[], tuple[Tensor, Tensors]]:
     accumulate = (
         BackwardAccumulator(parts.parameters, parts.localize)
         if parts.backward
-        else AutogradAccumulator(parts.parameters)
+        else AutogradAccumulator(parts.parameters, parts.optional_gradients)
     )
 
     def losses() -> tuple[Tensor, Tensors]:

@@ -76,8 +76,14 @@ class TorchRule(UpdateRule):
                     group["capturable"] = True
 
     def __call__(self, gradients: Tensors) -> None:
+        self.skipping(gradients)
+
+    def skipping(self, gradients: Sequence[Tensor | None]) -> None:
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
+        self._step()
+
+    def _step(self) -> None:
         for optimizer in self._optimizers:
             optimizer.step()
 
@@ -116,10 +122,8 @@ class LossScaledRule(TorchRule):
         """The loss times the scale."""
         return self._scaler.scale(loss)
 
-    def __call__(self, gradients: Tensors) -> None:
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = gradient
-        self._step()
+    def skipping(self, gradients: Sequence[Tensor | None]) -> None:
+        super().skipping(gradients)
         self._scaler.update()
 
     def _step(self) -> None:
@@ -184,6 +188,11 @@ class Muon(UpdateRule):
         for part, numbers in zip(self._parts, self._numbers, strict=True):
             if numbers:
                 part([gradients[number] for number in numbers])
+
+    def skipping(self, gradients: Sequence[Tensor | None]) -> None:
+        for part, numbers in zip(self._parts, self._numbers, strict=True):
+            if numbers:
+                part.skipping([gradients[number] for number in numbers])
 
     def state_dict(self) -> RuleState:
         state: dict[str, dict[int, Tensor]] = {}

@@ -29,6 +29,10 @@ class UpdateRule(ABC):
     def __call__(self, gradients: Tensors) -> None:
         """Take one step."""
 
+    def skipping(self, gradients: Sequence[Tensor | None]) -> None:
+        """Take one step as the optimizers of torch do: parameters without a gradient stay as they are, and so does their state."""
+        raise NotImplementedError
+
     @abstractmethod
     def state_dict(self) -> RuleState:
         """State between steps; may be empty before the first."""
@@ -37,6 +41,9 @@ class UpdateRule(ABC):
     def load_state_dict(self, state: RuleState, steps: int) -> None:
         """Restore the state after `steps` steps."""
 
+
+STEP_COUNTS = "step"
+"""Name of the step counts in an optimizer state."""
 
 Factor = float | Tensor
 """A number that changes from step to step: on the host, or 0-d on the device if a step is recorded and replayed."""
@@ -57,11 +64,37 @@ class InPlaceRule(UpdateRule):
         self.learning_rate = learning_rate
         self._weight_decay = weight_decay
         self.steps = 0
+        self.missed: dict[int, int] = {}
+        """Steps in which a parameter had no gradient, by its number; without those that had one in every step."""
 
     def __call__(self, gradients: Tensors) -> None:
         factors = self.factors(self.learning_rate, self.steps)
         self.steps += 1
         self.apply(gradients, factors)
+
+    def skipping(self, gradients: Sequence[Tensor | None]) -> None:
+        present = {number: gradient for number, gradient in enumerate(gradients) if gradient is not None}
+        if len(present) == len(gradients) and not self.missed:
+            self(list(present.values()))
+            return
+        by_missed: dict[int, list[int]] = {}
+        for number in present:
+            by_missed.setdefault(self.missed.get(number, 0), []).append(number)
+        for missed, numbers in by_missed.items():
+            factors = self.factors(self.learning_rate, self.steps - missed)
+            self._part(numbers).apply([present[number] for number in numbers], factors)
+        for number in range(len(gradients)):
+            if number not in present:
+                self.missed[number] = self.missed.get(number, 0) + 1
+        self.steps += 1
+
+    def _part(self, numbers: Sequence[int]) -> Self:
+        """The same rule for the parameters with these numbers only."""
+        part = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, list) and value:
+                setattr(part, name, [value[number] for number in numbers])
+        return part
 
     @abstractmethod
     def factors(self, learning_rate: float, steps: int) -> tuple[float, ...]:
@@ -90,7 +123,16 @@ class InPlaceRule(UpdateRule):
 
     def load_state_dict(self, state: RuleState, steps: int) -> None:
         self.steps = steps
-        self._restore({name: _in_order(tensors) for name, tensors in state.items()})
+        counts = {number: int(count) for number, count in state.get(STEP_COUNTS, {}).items()}
+        self.missed = {number: steps - count for number, count in counts.items() if count != steps}
+        self._restore({name: _in_order(tensors) for name, tensors in state.items() if name != STEP_COUNTS})
+
+    def _step_counts(self) -> RuleState:
+        """Steps of every parameter, as torch counts them, if some parameters missed steps."""
+        if not self.missed:
+            return {}
+        counts = [self.steps - self.missed.get(number, 0) for number in range(len(self._parameters))]
+        return {STEP_COUNTS: {number: torch.tensor(float(count)) for number, count in enumerate(counts)}}
 
     @abstractmethod
     def _restore(self, slots: Mapping[str, list[Tensor]]) -> None: ...
@@ -179,7 +221,8 @@ class Adam(InPlaceRule):
             torch._foreach_addcdiv_(self._parameters, self._mean, spread, size)
 
     def state_dict(self) -> RuleState:
-        return {"exp_avg": dict(enumerate(self._mean)), "exp_avg_sq": dict(enumerate(self._square))}
+        state = {"exp_avg": dict(enumerate(self._mean)), "exp_avg_sq": dict(enumerate(self._square))}
+        return {**state, **self._step_counts()}
 
     def _restore(self, slots: Mapping[str, list[Tensor]]) -> None:
         self._mean, self._square = slots.get("exp_avg", []), slots.get("exp_avg_sq", [])

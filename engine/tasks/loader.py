@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.models.trace import mapped, tensors_of
@@ -149,12 +149,12 @@ def try_out(task: Task, file: Path) -> TaskTraits:
                 if str(warning.message).startswith(BROADCAST):
                     raise ValueError(_broadcast_problem(output, y))
             _check_number("the loss", loss)
-            _check_gradients(task, loss)
+            unused, needs_backward = _tried_gradients(task, (x, y), loss)
             for name, metric in task.metrics.items():
                 _check_number(
                     f"the metric {name!r}", metric(output.detach() if isinstance(output, Tensor) else output, y)
                 )
-            return TaskTraits(changes_rows=watch.changed())
+            return TaskTraits(watch.changed(), unused, needs_backward)
         except (Exception, SystemExit) as error:
             raise Invalid("task", _explained(error, x, y, task, file)) from error
 
@@ -230,7 +230,8 @@ def _check_number(what: str, value: Any) -> None:
         raise ValueError(f"{what} has the shape {tuple(value.shape)}; return one number, for example its .mean()")
 
 
-def _check_gradients(task: Task, loss: Tensor) -> None:
+def _tried_gradients(task: Task, batch: tuple[Any, Any], loss: Tensor) -> tuple[tuple[str, ...], bool]:
+    """Names of the trained parameters without a gradient, and whether gradients need `backward`. Raises ValueError."""
     trained = {name: weight for name, weight in task.model.named_parameters() if weight.requires_grad}
     loss_module = module_of(task.loss, task.model)
     if loss_module is not None:
@@ -242,16 +243,29 @@ def _check_gradients(task: Task, loss: Tensor) -> None:
         raise ValueError(
             "the loss does not depend on the model's weights; check for detach(), no_grad or numpy on the way"
         )
-    gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-    unused = [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
-    if unused:
-        raise ValueError(
-            f"the loss does not depend on {_listing(unused)}; use them, or freeze them with .requires_grad_(False)"
-        )
+    parameters = list(trained.values())
+    needs_backward = any(getattr(weight, "_post_accumulate_grad_hooks", None) for weight in parameters)
+    try:
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(loss, parameters, allow_unused=True)
+    except RuntimeError:  # reentrant checkpointing works with backward only
+        gradients, needs_backward = _backward(task, batch, parameters), True
+    unused = tuple(name for name, gradient in zip(trained, gradients, strict=True) if gradient is None)
+    if len(unused) == len(trained):
+        raise ValueError("the loss does not depend on any trained weight; use them, or freeze fewer")
+    return unused, needs_backward
 
 
-def _listing(names: list[str], limit: int = 3) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+def _backward(task: Task, batch: tuple[Any, Any], parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+    """The gradients that `backward` leaves for a batch; those in the parameters stay as they are."""
+    before = [weight.grad for weight in parameters]
+    for weight in parameters:
+        weight.grad = None
+    try:
+        task.loss(task.model(batch[0]), batch[1]).backward()
+        return tuple(weight.grad for weight in parameters)
+    finally:
+        for weight, gradient in zip(parameters, before, strict=True):
+            weight.grad = gradient
 
 
 def _broadcast_problem(output: Any, y: Any) -> str:

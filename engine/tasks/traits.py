@@ -17,6 +17,10 @@ class TaskTraits:
 
     changes_rows: bool = False
     """Whether the model, the loss or a metric changes a batch in place, so that every batch must be a copy."""
+    unused: tuple[str, ...] = ()
+    """Names of the trained parameters that the loss of the trial does not depend on."""
+    needs_backward: bool = False
+    """Whether gradients must come from `loss.backward()`: for hooks that it calls, or reentrant checkpointing."""
 
 
 class BatchWatch:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.tasks.loader import load_task
+from epochtop.engine.tasks.loader import load_task, load_tried_task
 from epochtop.engine.tasks.task import Task
 
 START = """
@@ -199,9 +199,23 @@ def test_a_metric_that_reads_the_device(tmp_path: Path) -> None:
 
 def test_a_weight_that_is_not_used(tmp_path: Path) -> None:
     task_source = "net = Net()\n    net.idle = nn.Linear(2, 2)\n    return Task(model=net, train=(X, Y))"
-    message = refusal(tmp_path, script(f"def make_task():\n    {task_source}\n"))
-    assert "does not depend on idle.weight, idle.bias" in message
-    assert "requires_grad_(False)" in message
+    file = tmp_path / "mine.py"
+    file.write_text(script(f"def make_task():\n    {task_source}\n"))
+    assert load_tried_task(f"{file}:make_task")[1].unused == ("idle.weight", "idle.bias")
+
+
+def test_weights_of_which_none_is_used(tmp_path: Path) -> None:
+    body = """
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.idle, self.frozen = nn.Linear(4, 3), nn.Linear(4, 3).requires_grad_(False)
+        def forward(self, x):
+            return self.frozen(x.clone().requires_grad_())
+    def make_task():
+        return Task(model=Idle(), train=(X, Y))
+    """
+    assert "does not depend on any trained weight" in refusal(tmp_path, script(body))
 
 
 def test_a_dataset_that_gives_no_pairs(tmp_path: Path) -> None:
