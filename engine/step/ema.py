@@ -14,7 +14,7 @@ class WeightAverage:
 
     def __init__(self, state: Mapping[str, Tensor], decay: float) -> None:
         """`state` are the weights and buffers that training changes in place, by name."""
-        names = [name for name, tensor in state.items() if tensor.is_floating_point()]
+        names = [name for name, tensor in state.items() if tensor.is_floating_point() or tensor.is_complex()]
         self._weights = [state[name].detach() for name in names]
         self._share = 1 - decay
         self.tensors = {name: tensor.detach().clone() for name, tensor in state.items()}
@@ -30,6 +30,7 @@ class WeightAverage:
 
     def __call__(self) -> None:
         """Update the average with the current weights."""
-        torch._foreach_lerp_(self._averages, self._weights, self._share)
+        if self._averages:
+            torch._foreach_lerp_(self._averages, self._weights, self._share)
         for average, original in self._others:
             average.copy_(original)

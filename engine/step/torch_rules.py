@@ -239,14 +239,17 @@ def torch_optimizer(spec: RunSpec, fused: bool | None) -> Make:
 def make_update_rule(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> UpdateRule:
     """The update rule of `spec`."""
     cuda = parameters[0].device.type == "cuda"
+    fusible = not any(
+        parameter.is_complex() for parameter in parameters
+    )  # torch has no fused kernels for complex numbers
     if spec.precision == "fp16":
         return LossScaledRule(parameters, torch_optimizer(spec, fused=True)(parameters), spec.clip_norm)
     if spec.optimizer == "sgd":
         return SGD(parameters, spec.learning_rate, spec.weight_decay, spec.momentum, spec.nesterov)
-    if spec.optimizer in ("adam", "adamw") and (not cuda or spec.executor == "compile"):
+    if spec.optimizer in ("adam", "adamw") and (not cuda or spec.executor == "compile" or not fusible):
         return Adam(parameters, spec.learning_rate, spec.weight_decay, decoupled=spec.optimizer == "adamw")
     if spec.optimizer == "rmsprop":
         return RMSprop(parameters, spec.learning_rate, spec.weight_decay, spec.momentum)
     if spec.optimizer == "muon":
         return Muon(parameters, spec.learning_rate, spec.weight_decay)
-    return TorchRule(parameters, [torch_optimizer(spec, fused=cuda)(parameters)])
+    return TorchRule(parameters, [torch_optimizer(spec, fused=cuda and fusible)(parameters)])

@@ -58,9 +58,14 @@ class InPlaceRule(UpdateRule):
 
     factors_change = False
     """Whether the factors depend on the number of steps."""
+    complex_as_real = False
+    """Whether real and imaginary parts are updated as two real numbers, as torch does for squares of gradients."""
 
     def __init__(self, parameters: Sequence[Tensor], learning_rate: float, weight_decay: float) -> None:
         self._parameters = [parameter.detach() for parameter in parameters]
+        self._viewed = self.complex_as_real and any(parameter.is_complex() for parameter in parameters)
+        if self._viewed:
+            self._parameters = _as_real(self._parameters)
         self.learning_rate = learning_rate
         self._weight_decay = weight_decay
         self.steps = 0
@@ -125,7 +130,8 @@ class InPlaceRule(UpdateRule):
         self.steps = steps
         counts = {number: int(count) for number, count in state.get(STEP_COUNTS, {}).items()}
         self.missed = {number: steps - count for number, count in counts.items() if count != steps}
-        self._restore({name: _in_order(tensors) for name, tensors in state.items() if name != STEP_COUNTS})
+        slots = {name: _in_order(tensors) for name, tensors in state.items() if name != STEP_COUNTS}
+        self._restore({name: _as_real(tensors) for name, tensors in slots.items()} if self._viewed else slots)
 
     def _step_counts(self) -> RuleState:
         """Steps of every parameter, as torch counts them, if some parameters missed steps."""
@@ -136,6 +142,10 @@ class InPlaceRule(UpdateRule):
 
     @abstractmethod
     def _restore(self, slots: Mapping[str, list[Tensor]]) -> None: ...
+
+    def _real(self, gradients: Tensors) -> Tensors:
+        """The gradients as the rule computes with them."""
+        return _as_real(gradients) if self._viewed else gradients
 
     def _decayed(self, gradients: Tensors) -> Tensors:
         """Gradients plus those of the L2 penalty."""
@@ -188,6 +198,7 @@ class Adam(InPlaceRule):
 
     BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
     factors_change = True
+    complex_as_real = True
 
     def __init__(
         self, parameters: Sequence[Tensor], learning_rate: float, weight_decay: float, decoupled: bool
@@ -204,7 +215,7 @@ class Adam(InPlaceRule):
 
     def apply(self, gradients: Tensors, factors: Sequence[Factor]) -> None:
         size, correction, decay = factors
-        direction = gradients
+        direction = gradients = self._real(gradients)
         if self._weight_decay and self._decoupled:
             torch._foreach_mul_(self._parameters, decay)
         else:
@@ -232,6 +243,7 @@ class RMSprop(InPlaceRule):
     """:class:`torch.optim.RMSprop`, not centered; alpha 0.99, eps 1e-8."""
 
     ALPHA, EPS = 0.99, 1e-8
+    complex_as_real = True
 
     def __init__(
         self, parameters: Sequence[Tensor], learning_rate: float, weight_decay: float = 0.0, momentum: float = 0.0
@@ -246,7 +258,7 @@ class RMSprop(InPlaceRule):
 
     def apply(self, gradients: Tensors, factors: Sequence[Factor]) -> None:
         (size,) = factors
-        direction = self._decayed(gradients)
+        direction = self._decayed(self._real(gradients))
         torch._foreach_mul_(self._square, self.ALPHA)
         torch._foreach_addcmul_(self._square, direction, direction, 1 - self.ALPHA)
         spread = torch._foreach_sqrt(self._square)
@@ -274,6 +286,11 @@ def _move(parameters: list[Tensor], direction: Tensors, size: Factor) -> None:
         torch._foreach_add_(parameters, torch._foreach_mul(direction, size))
     else:
         torch._foreach_add_(parameters, direction, alpha=size)
+
+
+def _as_real(tensors: Tensors) -> list[Tensor]:
+    """Views of complex tensors as real ones, (…, 2); other tensors as they are."""
+    return [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
 
 
 def _in_order(tensors: Mapping[int, Tensor]) -> list[Tensor]:
