@@ -230,10 +230,15 @@ def torch_optimizer(spec: RunSpec, fused: bool | None) -> Make:
         ),
         "adam": lambda parameters: optim.Adam(parameters, rate, weight_decay=decay, fused=fused),
         "adamw": lambda parameters: optim.AdamW(parameters, rate, weight_decay=decay, fused=fused),
-        # the unfused one reads its step count, which is on the host but costs as much
-        "adagrad": lambda parameters: optim.Adagrad(parameters, rate, weight_decay=decay, fused=True),
+        "adagrad": lambda parameters: _adagrad(list(parameters), rate, decay),
     }
     return makers[spec.optimizer]
+
+
+def _adagrad(parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    # the unfused one reads its step count, which is on the host but costs as much
+    fused = not any(parameter.is_complex() for parameter in parameters)
+    return torch.optim.Adagrad(parameters, learning_rate, weight_decay=weight_decay, fused=fused)
 
 
 def make_update_rule(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> UpdateRule:

@@ -148,10 +148,14 @@ class InPlaceRule(UpdateRule):
         return _as_real(gradients) if self._viewed else gradients
 
     def _decayed(self, gradients: Tensors) -> Tensors:
-        """Gradients plus those of the L2 penalty."""
+        """Gradients plus those of the L2 penalty, as the rule computes with them."""
         if not self._weight_decay:
-            return gradients
-        return torch._foreach_add(gradients, self._parameters, alpha=self._weight_decay)
+            return self._real(gradients)
+        if not self._viewed:
+            return torch._foreach_add(gradients, self._parameters, alpha=self._weight_decay)
+        pairs = zip(self._parameters, gradients, strict=True)
+        parameters = [torch.view_as_complex(weight) if gradient.is_complex() else weight for weight, gradient in pairs]
+        return _as_real(torch._foreach_add(gradients, parameters, alpha=self._weight_decay))
 
 
 class SGD(InPlaceRule):
@@ -215,9 +219,9 @@ class Adam(InPlaceRule):
 
     def apply(self, gradients: Tensors, factors: Sequence[Factor]) -> None:
         size, correction, decay = factors
-        direction = gradients = self._real(gradients)
         if self._weight_decay and self._decoupled:
             torch._foreach_mul_(self._parameters, decay)
+            direction = self._real(gradients)
         else:
             direction = self._decayed(gradients)
         torch._foreach_lerp_(self._mean, direction, 1 - self.BETA1)
@@ -258,7 +262,7 @@ class RMSprop(InPlaceRule):
 
     def apply(self, gradients: Tensors, factors: Sequence[Factor]) -> None:
         (size,) = factors
-        direction = self._decayed(self._real(gradients))
+        direction = self._decayed(gradients)
         torch._foreach_mul_(self._square, self.ALPHA)
         torch._foreach_addcmul_(self._square, direction, direction, 1 - self.ALPHA)
         spread = torch._foreach_sqrt(self._square)

@@ -105,7 +105,7 @@ def test_weights_and_class_weights_of_a_loss_are_moved_to_the_device(tmp_path: P
     """On the meta device, which every machine has."""
     from epochtop.engine.job.workload import load_workload
 
-    for loss in ("Arc()", "nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))"):
+    for loss in ("Arc()", "nn.CrossEntropyLoss(weight=torch.arange(1.0, 9.0))"):
         spec = task_spec(task_file(tmp_path, ARC.replace("loss=Arc()", f"loss={loss}")))
         workload = load_workload(spec)
         criterion = workload.criterion(spec, torch.device("meta"))
