@@ -143,14 +143,10 @@ class InPlaceRule(UpdateRule):
     @abstractmethod
     def _restore(self, slots: Mapping[str, list[Tensor]]) -> None: ...
 
-    def _real(self, gradients: Tensors) -> Tensors:
-        """The gradients as the rule computes with them."""
-        return _as_real(gradients) if self._viewed else gradients
-
     def _decayed(self, gradients: Tensors) -> Tensors:
         """Gradients plus those of the L2 penalty, as the rule computes with them."""
         if not self._weight_decay:
-            return self._real(gradients)
+            return _as_real(gradients) if self._viewed else gradients
         if not self._viewed:
             return torch._foreach_add(gradients, self._parameters, alpha=self._weight_decay)
         pairs = zip(self._parameters, gradients, strict=True)
@@ -221,7 +217,7 @@ class Adam(InPlaceRule):
         size, correction, decay = factors
         if self._weight_decay and self._decoupled:
             torch._foreach_mul_(self._parameters, decay)
-            direction = self._real(gradients)
+            direction = _as_real(gradients) if self._viewed else gradients
         else:
             direction = self._decayed(gradients)
         torch._foreach_lerp_(self._mean, direction, 1 - self.BETA1)

@@ -15,7 +15,7 @@ from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from tests.support.engines import finished, losses, train_here
-from tests.support.task_files import plain_task, task_file, task_spec
+from tests.tasks.task_files import plain_task, task_file, task_spec
 
 NORMALIZED = """
 def make_task():

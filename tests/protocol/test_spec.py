@@ -41,6 +41,7 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "max_steps": st.integers(0, 10**12),
     "max_seconds": fractions(highest=1e9),
     "accumulate": st.integers(1, 10**6),
+    "last_batch": st.sampled_from(["auto", "keep", "drop"]),
     "nesterov": st.booleans(),
     "schedule": st.sampled_from(["constant", "cosine", "one_cycle", "step", "linear", "plateau", "range_test"]),
     "warmup": st.integers(0, 10**12),

@@ -18,7 +18,7 @@ from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.step.ema import WeightAverage
 from epochtop.engine.training import checkpoint
 from tests.support.engines import losses, train_here
-from tests.support.task_files import plain_task, task_file, task_spec
+from tests.tasks.task_files import plain_task, task_file, task_spec
 
 FOURIER = """
 class Net(nn.Module):

@@ -20,7 +20,7 @@ from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.torch_rules import make_update_rule
 from epochtop.engine.training import checkpoint
 from tests.support.engines import Engine, finished, losses, train_here
-from tests.support.task_files import plain_task, task_file, task_spec
+from tests.tasks.task_files import plain_task, task_file, task_spec
 
 EXPERTS = """
 class Net(nn.Module):

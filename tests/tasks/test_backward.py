@@ -15,7 +15,7 @@ from epochtop.engine.execution.executor import Unsupported
 from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.tasks.loader import load_tried_task
 from tests.support.engines import losses, train_here
-from tests.support.task_files import plain_task, task_file, task_spec
+from tests.tasks.task_files import plain_task, task_file, task_spec
 
 NET = """
 from torch.utils.checkpoint import checkpoint

@@ -12,7 +12,7 @@ from torch.optim import SGD
 
 from epochtop.engine.job.prepare import prepare_job
 from tests.support.engines import finished, losses, train_here
-from tests.support.task_files import plain_task, task_file, task_spec
+from tests.tasks.task_files import plain_task, task_file, task_spec
 
 HALVES = """
 class Net(nn.Module):

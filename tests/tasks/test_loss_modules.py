@@ -14,7 +14,7 @@ from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.training import checkpoint
 from tests.support.engines import finished, losses, train_here
-from tests.support.task_files import plain_task, task_file, task_spec
+from tests.tasks.task_files import plain_task, task_file, task_spec
 
 ARC = """
 class Arc(nn.Module):
