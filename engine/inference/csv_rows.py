@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from epochtop.engine.data.number_text import is_number
 from epochtop.engine.data.opening import explain_errors
-from epochtop.engine.data.tables.header import is_number, parse_header
+from epochtop.engine.data.tables.header import parse_header
 from epochtop.engine.protocol.spec import Invalid
 
 

@@ -61,6 +61,13 @@ class Workload:
         return self.split.preparation if self.split else None
 
     @property
+    def problem(self) -> str:
+        """What a dataset's labels are: `classification` or `regression`; empty for text and for a task."""
+        if self.split is None or self.loss == "next_character":
+            return ""
+        return "classification" if self.classes else "regression"
+
+    @property
     def bytes(self) -> int:
         """Memory of all rows, without those of a Dataset, whose size is unknown."""
         return sum(part.bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))

@@ -154,6 +154,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"
     """Free memory of the device; None if unknown."""
     summary: ModelSummary | None = None
     """Summary of the model; None if unknown."""
+    problem: str = ""
+    """What the labels of a dataset are: `classification` or `regression`; empty for text and for a custom task."""
+    notes: tuple[str, ...] = ()
+    """Decisions made while the data were prepared, one sentence each."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):

@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from epochtop.engine.data.dataset import Preparation
 from epochtop.engine.execution.choice import Executors
 from epochtop.engine.job import state
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.state import Values
 from epochtop.engine.protocol.events import Changed
-from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.protocol.spec import WITH_PROBLEM, Problem, RunSpec
 from epochtop.engine.runs.index import check_can_resume
+from epochtop.engine.runs.paths import PREPARATION
 from epochtop.engine.runs.reader import read_record
 from epochtop.engine.training import checkpoint, history
 
@@ -118,7 +120,19 @@ def recorded_run(run: Path) -> RecordedRun:
         spec = msgspec.structs.replace(spec, threads=log.started.threads)  # sums depend on the number of threads
     if log.smaller is not None:
         spec = msgspec.structs.replace(spec, batch_size=log.smaller[0], accumulate=log.smaller[1])
-    return RecordedRun(spec, log, info, tensors, _best(run))
+    return RecordedRun(_with_problem(run, spec), log, info, tensors, _best(run))
+
+
+def _with_problem(run: Path, spec: RunSpec) -> RunSpec:
+    """The spec with the problem that the run solves, so that `auto` does not decide again."""
+    if spec.task or spec.problem != "auto" or spec.source not in WITH_PROBLEM:
+        return spec
+    try:
+        preparation = msgspec.json.decode((run / PREPARATION).read_bytes(), type=Preparation)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return spec
+    problem: Problem = "classification" if preparation.classes else "regression"
+    return msgspec.structs.replace(spec, problem=problem)
 
 
 def _last(run: Path) -> tuple[checkpoint.CheckpointInfo | None, dict[str, Tensor]]:

@@ -39,6 +39,8 @@ FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "text": (f"{HEADER}\n1,2,3,4\n1,many,3,4\n".encode(), ("row 3", "'sepal width'", "'many'")),
     "a missing value": (f"{HEADER}\n1,2,,4\n".encode(), ("row 2", "'petal length'", "missing")),
     "not finite": (f"{HEADER}\n1,2,inf,4\n".encode(), ("row 2", "'petal length'", "finite")),
+    "an underscore": (f"{HEADER}\n1,2,1_000,4\n".encode(), ("row 2", "'petal length'", "'1_000'", "not a number")),
+    "digits of another script": (f"{HEADER}\n1,2,١,4\n".encode(), ("row 2", "'petal length'", "not a number")),
     "too large": (f"{HEADER}\n1,2,3,4\n1,2,1e300,4\n".encode(), ("'petal length'", "1e+300")),
     "a short row": (f"{HEADER}\n1,2,3,4\n1,2\n".encode(), ("row 3", "2 cells", "4")),
     "an open quote": (f'{HEADER}\n1,2,3,"4\n'.encode(), ("row 2",)),

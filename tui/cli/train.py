@@ -57,6 +57,8 @@ def summarize(spec: RunSpec) -> int:
         *summary_lines(plan.summary),
         f"{plural(plan.rows, 'training row')}{validation}, {plan.test_rows:,} for the test",
         f"{plural(plan.steps, 'step')} on {plan.device}, about {format_bytes(plan.memory_bytes)}{free}, data included",
+        *((f"problem: {plan.problem}",) if plan.problem else ()),
+        *plan.notes,
     )
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

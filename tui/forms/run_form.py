@@ -163,9 +163,11 @@ class SpecForm(Vertical):
             plural(plan.parameters, "parameter"),
         ]
         if isinstance(plan, Plan):
+            if plan.problem:
+                parts.insert(0, plan.problem)
             free = f" of {format_bytes(plan.available_bytes)} free" if plan.available_bytes is not None else ""
             parts.append(f"needs about {format_bytes(plan.memory_bytes)}{free}")
-        self.say(" · ".join(parts))
+        self.say("\n".join((" · ".join(parts), *plan.notes)) if isinstance(plan, Plan) else " · ".join(parts))
 
     def say(self, text: str, error: bool = False) -> None:
         """Show a line below the fields."""

@@ -16,7 +16,7 @@ from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
 from epochtop.engine.data.downloads.cache import load_cached, store
 from epochtop.engine.data.downloads.cifar import FOLDER, cifar_images
 from epochtop.engine.data.downloads.mnist import idx_images
-from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.protocol.spec import Invalid, Problem, RunSpec
 from epochtop.engine.runs.paths import cache_folder
 
 DIGITS = tuple("0123456789")
@@ -60,9 +60,9 @@ def load_download(spec: RunSpec, report: OnProgress = no_progress) -> RawDataset
     if not name or not name.isprintable():
         raise Invalid("dataset", "openml: needs a name or an id, for example openml:credit-g or openml:31")
     return _cached(
-        _file(f"openml-{name}" + (f"--{spec.target}" if spec.target else "")),
+        _file(_openml_file(name, spec)),
         report,
-        lambda: _from_openml(name, spec.target, report),
+        lambda: _from_openml(name, spec.target, report, problem=spec.problem),
     )
 
 
@@ -102,12 +102,20 @@ def _cached(path: Path, report: OnProgress, fetch: Callable[[], RawDataset]) -> 
     return raw
 
 
-def _from_openml(name: str, target: str, report: OnProgress, version: int | None = None) -> RawDataset:
+def _openml_file(name: str, spec: RunSpec) -> str:
+    """Name of the cache file of a dataset of OpenML, whose labels depend on `target` and `problem`."""
+    target = f"--{spec.target}" if spec.target else ""
+    return f"openml-{name}{target}" + (f"--={spec.problem}" if spec.problem != "auto" else "")
+
+
+def _from_openml(
+    name: str, target: str, report: OnProgress, version: int | None = None, problem: Problem = "auto"
+) -> RawDataset:
     from epochtop.engine.data.downloads.openml import from_openml  # imports scikit-learn
 
     folder = cache_folder()
     try:
-        return from_openml(name, target, folder, report, version)
+        return from_openml(name, target, folder, report, version, problem)
     except OSError as error:
         raise Invalid(
             "dataset", f"cannot write downloads to {folder}: {error.strerror}; set EPOCHTOP_CACHE to another folder"
