@@ -18,6 +18,7 @@ from epochtop.engine.distributed.leader import Pace, RankGroupLeader
 from epochtop.engine.execution.choice import ExecutorChoice
 from epochtop.engine.execution.executor import Executor
 from epochtop.engine.job import state as job_state
+from epochtop.engine.job.failures import divergence_advice
 from epochtop.engine.job.job import Job
 from epochtop.engine.protocol.commands import AnyCommand
 from epochtop.engine.protocol.events import RATE_LOWERED, Finished
@@ -275,5 +276,9 @@ class Loop:
             self.publisher.totals,
             self.evaluations.results(),
             self.publisher.range_test,
-            self.job.update.learning_rate,
+            self._advice() if diverged else "",
         )
+
+    def _advice(self) -> str:
+        """What helps a run that diverged."""
+        return divergence_advice(self.job, self.publisher.totals.bad_step or 0, self.job.update.learning_rate)
