@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from epochtop.engine.data.number_text import is_number
 from epochtop.engine.data.opening import explain_errors
 from epochtop.engine.data.tables.header import parse_header
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.files import output_file
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,8 @@ def _written(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    aside = output.with_name(f".{output.name}.{os.getpid()}")
-    is_special = output.exists() and not stat.S_ISREG(output.stat().st_mode)  # a pipe, /dev/null
     try:
-        with open(output if is_special else aside, "w", encoding="utf-8", newline="") as target:
+        with output_file(output) as target:
             yield target
-        if not is_special:
-            aside.replace(output)
     except OSError as error:
         raise Invalid("", f"cannot write {output}: {error.strerror}") from None
-    finally:
-        aside.unlink(missing_ok=True)

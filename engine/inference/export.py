@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,10 +23,12 @@ from torch import Tensor
 from epochtop.engine.inference import tensorboard
 from epochtop.engine.inference.trained_model import TrainedModel, load, preparation_of, weights
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.files import remove_left_overs_of, remove_old, write_atomically
 from epochtop.engine.runs.reader import read_record
-from epochtop.engine.runs.writer import write_atomically
 from epochtop.engine.tasks.tracebacks import user_line
 
+_NEW_FILES = re.compile(r"\.new-[a-z0-9_]{8}")
+"""Folders that event files are written to before they are complete."""
 MAX_ONNX_BYTES = 2**31
 """Largest protobuf message."""
 
@@ -38,6 +41,7 @@ def export_tensorboard(run: Path, output: Path | None) -> list[str]:
     pattern = f"*{tensorboard.SUFFIX}"
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        remove_old(folder, _NEW_FILES)
         earlier = list(folder.glob(pattern))
         if set(folder.glob("*tfevents*")) - set(earlier):
             raise Invalid("", f"{folder} has event files of another program; give --output an empty folder")
@@ -162,6 +166,7 @@ def _package(*names: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
+        remove_left_overs_of(path)
         yield
     except OSError as error:
         raise Invalid("", f"cannot write {path}: {error.strerror}") from None

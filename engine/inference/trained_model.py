@@ -5,6 +5,7 @@ Uses the best checkpoint if there is one, else the last. Must never write into t
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -55,10 +56,15 @@ class TrainedModel:
 def weights(run: Path) -> Weights:
     """The best weights of a run, else the last. Raises Invalid if there are none or they are not finite."""
     read_record(run)
-    kind = next((kind for kind in ("best", "last") if checkpoint.exists(run, kind)), None)
-    if kind is None:
+    kinds = ("best",) if checkpoint.exists(run, "best") else (checkpoint.LAST, checkpoint.PREVIOUS)
+    newest = checkpoint.newest(run, kinds)
+    info, tensors, kind = newest.info, newest.tensors, newest.kind
+    if info is None and newest.problems:
+        raise Invalid("", newest.problems[0])
+    if info is None:
         raise Invalid("", f"{run.name} has no checkpoint yet; it saves one at its end and every save_every seconds")
-    info, tensors = checkpoint.read(run, kind)
+    for problem in newest.problems:
+        sys.stderr.write(f"epochtop: {problem}; checkpoint {kind!r} of step {info.step:,} is used instead\n")
     prefix = AVERAGE if any(name.startswith(AVERAGE) for name in tensors) else MODEL
     evaluated = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     broken = next((name for name, tensor in evaluated.items() if not tensor.isfinite().all()), None)

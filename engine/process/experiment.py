@@ -100,7 +100,8 @@ class ExperimentRun:
             return self._concluded(self._measure(recorder))
         except BaseException as error:
             event = failed(error, len(self._rows))
-            sys.stderr.write(event.traceback)
+            with contextlib.suppress(OSError):  # output.log may be on a full disk
+                sys.stderr.write(event.traceback)
             return event
 
     def wake(self) -> None:

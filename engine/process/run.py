@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -29,15 +30,28 @@ from epochtop.engine.distributed.launcher import LocalLauncher
 from epochtop.engine.distributed.leader import RankGroupLeader, RankLauncher
 from epochtop.engine.distributed.orders import RankFailure
 from epochtop.engine.execution.choice import ExecutorChoice
+from epochtop.engine.job import memory_estimate
 from epochtop.engine.job.failures import explain, failed
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.oom_advice import batch_words, smaller
 from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import Workload
 from epochtop.engine.process import daemon
-from epochtop.engine.protocol.events import Continued, Failed, Finished, Started, encode
+from epochtop.engine.protocol.events import (
+    CHECKPOINT_DAMAGED,
+    DISK_SPACE,
+    Continued,
+    Failed,
+    Finished,
+    Started,
+    Warned,
+    encode,
+)
+from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import paths, writer
+from epochtop.engine.runs.files import write_atomically
+from epochtop.engine.training import checkpoint
 from epochtop.engine.training.loop import Loop
 from epochtop.engine.training.recorder import Recorder
 from epochtop.engine.training.resume import Origin, RecordedRun, recorded_run
@@ -146,9 +160,12 @@ class Run:
             start = replace(start, job=job, tensors={})  # tensors are as large as the model and its optimizer state
             self._loop = loop = Loop(job, recorder, start.origin, leader)
             _announce(start, loop, recorder)
+            self._warn_of_small_disk(job, recorder)
             daemon.freeze_heap()
             with _telemetry(job, recorder):
                 finished = self._with_memory(loop.run(), job)
+            if not (self.path / paths.PREPARATION).exists():
+                self._write_preparation(job)
             if leader is not None:
                 leader.end()
             return finished
@@ -197,10 +214,27 @@ class Run:
         os._exit(1)
 
     def _write_preparation(self, job: Job) -> None:
+        """Record how rows are prepared. A full disk, which the recorder reports, does not end the run."""
         preparation = job.workload.preparation
         if preparation is not None:
-            with contextlib.suppress(OSError):  # the recorder reports a full disk
-                writer.write_atomically(self.path / paths.PREPARATION, encode(preparation))
+            with contextlib.suppress(OSError):
+                write_atomically(self.path / paths.PREPARATION, encode(preparation))
+
+    def _warn_of_small_disk(self, job: Job, recorder: Recorder) -> None:
+        """Report before the first step that the run's checkpoints will not fit on the disk.
+
+        A new checkpoint is written before the old one is removed, so a run that saves repeatedly needs twice the space.
+        """
+        one_copy = not job.spec.save_every or checkpoint.exists(self.path, checkpoint.LAST)
+        needed = memory_estimate.checkpoint_bytes(job.spec, job.plan) * (1 if one_copy else 2)
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(self.path).free
+            if free < needed:
+                message = (
+                    f"checkpoints need {format_bytes(needed)}, but only {format_bytes(free)} are free for {self.path}; "
+                    "free space, or the run may end without weights"
+                )
+                recorder.put(Warned(message=message, code=DISK_SPACE))
 
     def _with_memory(self, end: Finished, job: Job) -> Finished:
         """The summary with the planned and the measured memory."""
@@ -228,6 +262,8 @@ def _announce(start: Start, loop: Loop, recorder: Recorder) -> None:
         recorder.put(_started(start.job, executor, loop.choice))
         return
     recorder.put(_continued(start, executor))
+    for problem in start.origin.problems:
+        recorder.put(Warned(message=problem, code=CHECKPOINT_DAMAGED))
     for note in loop.choice.notes:
         recorder.put(note)
 

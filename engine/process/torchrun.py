@@ -31,7 +31,8 @@ from epochtop.engine.process.run import Run, new_run, resumed_run
 from epochtop.engine.protocol.events import Failed
 from epochtop.engine.protocol.fields import field, fields, show, spec_from
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs import index, paths, reader, writer
+from epochtop.engine.runs import index, paths, reader
+from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.reader import Follower
 from epochtop.engine.training.resume import resumable_run
 
@@ -168,7 +169,7 @@ def spec_of(texts: dict[str, str], launch: Launch) -> RunSpec:
 
 
 def main(arguments: list[str]) -> int:
-    """Entry of `python -m epochtop.engine train`. Exit status: 0, 1 for a run that failed, 2 for a wrong request."""
+    """Entry of `python -m epochtop.engine train`. Exit status: 0, 1 failed, 2 wrong request, 4 unsaved."""
     if {"-h", "--help"} & {*arguments}:
         sys.stdout.write(usage())
         return 0
@@ -202,7 +203,7 @@ def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
         return 0
     try:
         run = _begin(spec_of(texts, launch), launched) if earlier is None else _resume(earlier, launch, launched)
-        writer.write_atomically(run.path / LAUNCH, launch.key.encode())
+        write_atomically(run.path / LAUNCH, launch.key.encode())
     except BaseException:
         release_signals()
         raise
@@ -265,4 +266,5 @@ def _print_end(run: Path) -> None:
     figures = ", ".join(
         f"{name} {facts[name]:g}" for name in ("steps", "final_loss", "test_loss") if facts[name] is not None
     )
-    _print(f"{run.name} {summary.state}: {figures}\n")
+    note = f"; {summary.note}" if summary.state == "unsaved" else ""
+    _print(f"{run.name} {summary.state}: {figures}{note}\n")

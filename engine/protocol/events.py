@@ -13,8 +13,8 @@ import msgspec
 
 from epochtop.engine.protocol.experiments import Cell, Verdict
 
-Outcome = Literal["finished", "stopped", "diverged"]
-"""How a run ended that did not crash; a crash is the event :class:`Failed`."""
+Outcome = Literal["finished", "stopped", "diverged", "unsaved"]
+"""How a run ended that did not crash; `unsaved` has no last checkpoint. A crash is the event :class:`Failed`."""
 
 # --- codes of notes and warnings: what a message is about; nothing may depend on its wording ---------------
 
@@ -34,6 +34,10 @@ CHECKPOINT_DELAYED = "checkpoint_delayed"
 """A checkpoint waits for disk space."""
 CHECKPOINT_FAILED = "checkpoint_failed"
 """A checkpoint could not be written."""
+CHECKPOINT_DAMAGED = "checkpoint_damaged"
+"""A resumed run continues from another checkpoint than its newest one, which cannot be used."""
+DISK_SPACE = "disk_space"
+"""The disk is full, was full, or has less space than the next checkpoints need."""
 
 
 # --- events: past tense --------------------------------------------------------------------------------------
@@ -305,7 +309,7 @@ class Telemetry(Event, frozen=True, kw_only=True):
 
 
 class Finished(Event, frozen=True, kw_only=True):
-    """Summary of a run that finished, was stopped, or diverged; its last event unless the run is resumed."""
+    """Summary of a run that did not crash; its last event unless the run is resumed."""
 
     time: float
     """Unix time in seconds."""

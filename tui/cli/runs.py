@@ -14,6 +14,7 @@ import msgspec
 from epochtop.engine.protocol.events import Evaluated, Losses
 from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_number, format_seconds
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.files import output_file
 from epochtop.engine.runs.index import RunSummary, run_paths, summarize
 from epochtop.engine.runs.reader import BadLine, Follower
 
@@ -62,7 +63,7 @@ def export_losses(run: Path, form: str, output: str = "") -> int:
         _write_losses(run, form, sys.stdout)
         return 0
     try:
-        with open(output, "w", encoding="utf-8") as file:
+        with output_file(Path(output)) as file:
             _write_losses(run, form, file)
     except OSError as error:
         raise Invalid("", f"cannot write {output}: {error.strerror}") from None

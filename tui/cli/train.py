@@ -17,6 +17,7 @@ from epochtop.engine.protocol.quantities import format_bytes, format_number, for
 from epochtop.engine.protocol.requests import Accepted, Refused
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import index, reader, writer
+from epochtop.engine.runs.log import UNSAVED_STATUS
 from epochtop.engine.runs.reader import Follower, is_alive
 from epochtop.tui.client.foreground import ask, follow, skip_history, start, stop_and_wait, stop_on_signals
 from epochtop.tui.client.standby import Standby
@@ -25,7 +26,7 @@ from epochtop.tui.state.run import RunState
 
 BAR = 24
 """Characters of the progress bar."""
-STATUS = {"finished": 0, "stopped": 0, "failed": 1, "died": 1, "diverged": 3}
+STATUS = {"finished": 0, "stopped": 0, "failed": 1, "died": 1, "diverged": 3, "unsaved": UNSAVED_STATUS}
 """Exit statuses."""
 
 
@@ -40,7 +41,10 @@ class Display(Protocol):
 
 
 def train(spec: RunSpec, home: Path, as_json: bool, detach: bool) -> int:
-    """Train `spec` until it ends. Returns 0 finished or stopped, 1 failed, 3 diverged. Raises Invalid, EngineDied."""
+    """Train `spec` until it ends. Returns 0 finished or stopped, 1 failed, 3 diverged, 4 unsaved.
+
+    Raises Invalid, EngineDied.
+    """
     writer.make_home(home)
     return _run(lambda standby: standby.begin(spec, home), as_json, detach, resumed=False)
 
@@ -78,14 +82,15 @@ def train_to_the_end(spec: RunSpec, home: Path, quiet: bool) -> tuple[Path, RunS
 
 
 def stop(run: Path) -> int:
-    """Stop a run and wait until its engine has ended. Returns 0, or 1 if it died instead."""
+    """Stop a run and wait until its engine has ended. Returns 0, 1 if it died instead, 4 if it is unsaved."""
     if not is_alive(run):
         sys.stdout.write(f"{run.name} is not running: {index.summarize(run).state}\n")
         return 0
     stop_and_wait(run)
     summary = index.summarize(run)
-    sys.stdout.write(f"{run.name}: {summary.state} after {summary.steps or 0:,} steps\n")
-    return 0 if summary.state != "died" else 1
+    note = f": {summary.note}" if summary.state == "unsaved" else ""
+    sys.stdout.write(f"{run.name}: {summary.state} after {summary.steps or 0:,} steps{note}\n")
+    return {"died": 1, "unsaved": UNSAVED_STATUS}.get(summary.state, 0)
 
 
 def _run(request: Callable[[Standby], Accepted | Refused], as_json: bool, detach: bool, resumed: bool) -> int:
@@ -132,7 +137,7 @@ def _result(run: Path, state: RunState) -> dict[str, Any]:
         "parameters": state.started.parameters if state.started else None,
         "planned_memory_bytes": end.planned_memory_bytes if end else None,
         "peak_memory_bytes": end.peak_memory_bytes if end else None,
-        **({"message": _failure(state)} if state.state in ("failed", "died", "diverged") else {}),
+        **({"message": _failure(state)} if state.state in ("failed", "died", "diverged", "unsaved") else {}),
     }
 
 

@@ -33,6 +33,7 @@ from epochtop.engine.protocol.requests import (
     decode_reply,
 )
 from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.runs.log import UNSAVED_STATUS
 
 
 class EngineDied(Exception):  # noqa: N818 - an event, in the project's words
@@ -148,6 +149,8 @@ def how_it_ended(returncode: int | None) -> str:
     """A process's return code in words; None if the exit status is unknown."""
     if returncode is None:
         return "exit status unknown"
+    if returncode == UNSAVED_STATUS:
+        return "the disk is full: the last checkpoint and the end of the log are not written; free space, then resume"
     if returncode >= 0:
         return f"exit status {returncode}"
     import signal

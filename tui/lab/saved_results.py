@@ -15,6 +15,7 @@ from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, Concluded, Fai
 from epochtop.engine.protocol.experiments import Cell
 from epochtop.engine.protocol.quantities import format_age
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.files import output_file
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.paths import EVENTS, RECORD, lab_home
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive, read_record
@@ -137,7 +138,7 @@ def export_rows(run: Path, form: str, output: str = "") -> int:
         _write(run, form, sys.stdout)
         return 0
     try:
-        with open(output, "w", encoding="utf-8", newline="") as file:
+        with output_file(Path(output)) as file:
             _write(run, form, file)
     except OSError as error:
         raise Invalid("", f"cannot write {output}: {error.strerror}") from None

@@ -20,6 +20,7 @@ MARKS = {
     "finished": "✓",
     "stopped": "■",
     "diverged": "✗",
+    "unsaved": "✗",
     "failed": "✗",
     "died": "✗",
 }

@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 from functools import cache
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from epochtop.engine.execution.executor import Unsupported
+from epochtop.engine.runs.files import remove_old
 from epochtop.engine.runs.paths import cache_folder
 
 FLAGS = (
@@ -28,6 +30,8 @@ TRIES = ((*GCC, *VECTOR_MATH), GCC, ("-march=native",), ("-mcpu=native",), ())
 """Additional flags, fastest first: not every compiler and linker supports them all."""
 BUILD_S = 60.0
 """Time limit of the compiler."""
+_PARTIAL = re.compile(r"[0-9a-f]{32}\.\d+\.part")
+"""Programs that are being built."""
 
 
 def load(source: str) -> Any:
@@ -46,6 +50,11 @@ def folder() -> Path:
     return cache_folder() / "graphs"
 
 
+def remove_left_overs() -> None:
+    """Remove programs that a killed compiler left incomplete."""
+    remove_old(folder(), _PARTIAL)
+
+
 def _place(source: str) -> Path:
     key = "\n".join((source, _version(compiler()), *FLAGS, _cpu()))
     return folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
@@ -55,6 +64,7 @@ def _build(source: str, path: Path) -> None:
     part = path.with_suffix(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_left_overs()
         error = ""
         for flags in TRIES:
             error = _compile(source, part, flags)
