@@ -30,7 +30,7 @@ def store(path: Path, raw: RawDataset) -> None:
     arrays: dict[str, Any] = {"x": raw.x, "y": raw.y}
     if raw.test is not None:
         arrays |= {"x_test": raw.test[0], "y_test": raw.test[1]}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
         complete = Path(folder) / path.name
         np.savez(complete, header=np.frombuffer(msgspec.json.encode(header), dtype=np.uint8), **arrays)
