@@ -12,7 +12,7 @@ from epochtop.engine.runs import ownership
 from epochtop.engine.runs.ownership import Risk
 from epochtop.tui.cli import main
 from epochtop.tui.cli.engine import ask_to_trust
-from tests.support.owners import OTHER, as_root, give_away
+from tests.support.fakes.owners import OTHER, as_root, give_away
 from tests.support.runs import events_of, write_run
 
 TASK = "/home/eve/train.py:make_task"

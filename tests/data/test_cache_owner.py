@@ -11,7 +11,7 @@ import pytest
 from epochtop.engine.data.downloads.registry import load_download
 from epochtop.engine.protocol.spec import RunSpec
 from tests.support.fakes.openml import Dataset, Server
-from tests.support.owners import OTHER, as_root, give_away
+from tests.support.fakes.owners import OTHER, as_root, give_away
 
 FLOWERS = Dataset("flowers", (("length", "real"), ("class", "{rose,tulip}")), ("1.5,tulip", "2.5,rose"))
 NAME = "openml-flowers.npz"

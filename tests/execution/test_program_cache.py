@@ -14,7 +14,7 @@ from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.choice import ExecutorChoice
 from epochtop.engine.execution.compiled import use_own_cache
 from tests.support.executors import asked, built
-from tests.support.owners import OTHER, as_root, give_away
+from tests.support.fakes.owners import OTHER, as_root, give_away
 
 OURS, PLANTED = "int run(void) { return 1; }\n", "int run(void) { return 2; }\n"
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from epochtop.engine.process import commands
 from epochtop.engine.runs.paths import TASK
-from tests.support.owners import OTHER, as_root, give_away
+from tests.support.fakes.owners import OTHER, as_root, give_away
 from tests.support.trained_runs import floats, read_table, trained, weights, write_table
 
 TASK_FILE = """\

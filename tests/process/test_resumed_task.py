@@ -15,7 +15,7 @@ from epochtop.engine.runs.paths import TASK
 from epochtop.engine.runs.reader import read_task_record
 from epochtop.engine.runs.writer import send
 from tests.support.engines import Engine, Watch, events, finished, losses
-from tests.support.owners import OTHER, as_root, give_away
+from tests.support.fakes.owners import OTHER, as_root, give_away
 
 TASK_FILE = """\
 import torch

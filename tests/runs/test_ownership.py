@@ -14,7 +14,7 @@ from epochtop.engine.runs import ownership
 from epochtop.engine.runs.ownership import check_code, check_file, code_owner, risk_of, tree_risk, trusted_cache
 from epochtop.engine.runs.paths import RECORD, TASK
 from epochtop.engine.runs.writer import create
-from tests.support.owners import OTHER, as_root, give_away
+from tests.support.fakes.owners import OTHER, as_root, give_away
 
 TASK_TEXT = "/home/other/train.py:make_task"
 
