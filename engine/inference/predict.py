@@ -20,7 +20,7 @@ from epochtop.engine.device.select import choose_device
 from epochtop.engine.inference.csv_rows import RowFile, open_rows, write_rows
 from epochtop.engine.inference.decode import decode
 from epochtop.engine.inference.table_inputs import table_inputs
-from epochtop.engine.inference.trained_model import TrainedModel, load, numbers_per_row
+from epochtop.engine.inference.trained_model import TrainedModel, load, numbers_per_row, report_changes
 from epochtop.engine.models.trace import tensors_of
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks.tracebacks import explain_user_error
@@ -32,13 +32,15 @@ MAX_ROWS = 8192
 """Input values and rows of one batch at most, so that activations stay small."""
 
 
-def predict(run: Path, path: Path, output: Path | None, columns: Sequence[str] = ()) -> None:
+def predict(run: Path, path: Path, output: Path | None, columns: Sequence[str] = (), trusted_owner: str = "") -> None:
     """Write the rows of the CSV file at `path` with appended predictions to `output` or standard output.
 
     All columns of the file stay unchanged. `columns` names the columns that the model takes, in order, for runs that have
-    no column names: custom tasks and images. Raises Invalid, before anything is written.
+    no column names: custom tasks and images. `trusted_owner` is another owner of the run whose task may be executed.
+    Raises Invalid, before anything is written.
     """
-    trained = load(run)
+    trained = load(run, trusted_owner)
+    report_changes(trained)
     file = open_rows(path)
     try:
         x = _inputs(trained, file, columns)

@@ -18,13 +18,14 @@ from epochtop.engine.data import load
 from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
 from epochtop.engine.models import build
 from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.batches import DataShard, FullBatch, move
 from epochtop.engine.step.evaluation import TaskMetrics
 from epochtop.engine.step.losses import criterion
 from epochtop.engine.step.metrics import Metrics
 from epochtop.engine.step.step import Criterion
-from epochtop.engine.tasks.loader import load_task
+from epochtop.engine.tasks.loader import LoadedTask, load_recorded
 from epochtop.engine.tasks.task import Task
 
 Examples = Rows | Dataset[Any]
@@ -52,6 +53,8 @@ class Workload:
     """The dataset; None for a task."""
     task: Task | None = None
     """The user's task; None for a dataset."""
+    task_record: TaskRecord | None = None
+    """The code of the task; None for a dataset."""
     notes: tuple[str, ...] = ()
     """Decisions made while the data were prepared, for people."""
 
@@ -97,11 +100,16 @@ class Workload:
         return criterion(self.loss, weights, spec.label_smoothing)
 
 
-def load_workload(spec: RunSpec, on_progress: OnProgress = no_progress) -> Workload:
-    """Load the data and the task of `spec`; `on_progress` is called for slow parts. Raises Invalid."""
+def load_workload(
+    spec: RunSpec, on_progress: OnProgress = no_progress, task_record: TaskRecord | None = None
+) -> Workload:
+    """Load the data and the task of `spec`; `on_progress` is called for slow parts. Raises Invalid.
+
+    `task_record` has sources to execute instead of the task's files.
+    """
     if spec.task:
         torch.manual_seed(spec.seed)  # the user's function builds the model
-        return _of_task(load_task(spec.task))
+        return _of_task(load_recorded(spec.task, task_record))
     split = load.load(spec, on_progress)
     return Workload(
         train=split.train,
@@ -118,7 +126,8 @@ def load_workload(spec: RunSpec, on_progress: OnProgress = no_progress) -> Workl
     )
 
 
-def _of_task(task: Task) -> Workload:
+def _of_task(loaded: LoadedTask) -> Workload:
+    task = loaded.task
     train = task.examples("train")
     output = _example_output(task)
     custom_loss = task.loss is not functional.cross_entropy
@@ -136,6 +145,7 @@ def _of_task(task: Task) -> Workload:
         shape=tuple(train.x.shape[1:]) if isinstance(train, Rows) else _shape(task),
         classes=tuple(task.classes),
         task=task,
+        task_record=loaded.record,
     )
 
 

@@ -34,6 +34,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths, reader
 from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.reader import Follower
+from epochtop.engine.tasks.sources import enter_working_folder
 from epochtop.engine.training.resume import resumable_run
 
 LAUNCH = "launch"
@@ -244,7 +245,10 @@ def _resume(path: Path, launch: Launch, launched: RankLauncher | None) -> Run:
         raise Invalid(
             "processes", f"{path.name} needs {recorded.spec.processes}, but torchrun started {launch.world_size}"
         )
-    return resumed_run(prepare_job(recorded.spec), recorded, path, launched, attached=True)
+    path = path.absolute()
+    enter_working_folder(recorded.task_record)
+    job = prepare_job(recorded.spec, task_record=recorded.task_record)
+    return resumed_run(job, recorded, path, launched, attached=True)
 
 
 def _print(text: str) -> None:

@@ -66,6 +66,10 @@ class Continue(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="t
 
     run: str
     """Path of the run directory."""
+    trusted_owner: str = ""
+    """Login name of another owner of the run whose task may be executed; empty for none."""
+    edited_task: bool = False
+    """Whether the task's files are executed as they are now, not as the run stores them."""
 
 
 class FindBatch(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):

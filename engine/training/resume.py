@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -17,10 +17,13 @@ from epochtop.engine.job import state
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.state import Values
 from epochtop.engine.protocol.events import Changed
+from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import WITH_PROBLEM, Invalid, Problem, RunSpec
 from epochtop.engine.runs.index import check_can_resume
+from epochtop.engine.runs.ownership import check_code
 from epochtop.engine.runs.paths import PREPARATION
 from epochtop.engine.runs.reader import read_record
+from epochtop.engine.tasks.sources import stored_record, without_text
 from epochtop.engine.training import checkpoint, history
 
 
@@ -73,6 +76,8 @@ class RecordedRun:
     best: checkpoint.CheckpointInfo | None
     problems: Sequence[str] = ()
     """What is wrong with checkpoints that cannot be used, and what the run does instead, one sentence each."""
+    task_record: TaskRecord | None = None
+    """The code of the run's task; None for a dataset, and for a run of an earlier version."""
 
     @property
     def step(self) -> int:
@@ -108,10 +113,18 @@ class RecordedRun:
         )
 
 
-def resumable_run(run: Path) -> RecordedRun:
-    """The record of an interrupted run. Raises Invalid if it is complete or cannot continue."""
+def resumable_run(run: Path, trusted_owner: str = "", edited_task: bool = False) -> RecordedRun:
+    """The record of an interrupted run. Raises Invalid if it is complete or cannot continue.
+
+    `trusted_owner` is another owner of the run whose task may be executed. `edited_task` executes the task's files as they
+    are now.
+    """
     check_can_resume(run)
-    return recorded_run(run)
+    check_code(run, read_record(run).spec.task, trusted_owner)
+    recorded = recorded_run(run)
+    if edited_task and recorded.task_record is not None:
+        return replace(recorded, task_record=without_text(recorded.task_record))
+    return recorded
 
 
 def recorded_run(run: Path) -> RecordedRun:
@@ -125,7 +138,9 @@ def recorded_run(run: Path) -> RecordedRun:
     if log.smaller is not None:
         spec = msgspec.structs.replace(spec, batch_size=log.smaller[0], accumulate=log.smaller[1])
     spec = _with_problem(run, spec)
-    return RecordedRun(spec, log, newest.info, newest.tensors, best, (*_explained(newest), *best_problems))
+    problems = (*_explained(newest), *best_problems)
+    task_record = stored_record(run) if spec.task else None
+    return RecordedRun(spec, log, newest.info, newest.tensors, best, problems, task_record)
 
 
 def _with_problem(run: Path, spec: RunSpec) -> RunSpec:

@@ -68,10 +68,14 @@ def summarize(spec: RunSpec) -> int:
     return 0
 
 
-def resume(run: Path, as_json: bool, detach: bool) -> int:
-    """Resume a run that ended before its last step, until it ends. Returns and raises what :func:`train` does."""
+def resume(run: Path, as_json: bool, detach: bool, trusted_owner: str = "", edited_task: bool = False) -> int:
+    """Resume a run that ended before its last step, until it ends. Returns and raises what :func:`train` does.
+
+    `trusted_owner` is another owner of the run whose task may be executed. `edited_task` executes the task's files as they
+    are now.
+    """
     index.check_can_resume(run)
-    return _run(lambda standby: standby.resume(run), as_json, detach, resumed=True)
+    return _run(lambda standby: standby.resume(run, trusted_owner, edited_task), as_json, detach, resumed=True)
 
 
 def train_to_the_end(spec: RunSpec, home: Path, quiet: bool) -> tuple[Path, RunState]:

@@ -137,7 +137,7 @@ def download(name: str, version: int | None, target: str, folder: Path, report: 
     `folder` holds the download until it is decoded; raises OSError if it cannot be written. `version` None takes the
     oldest active version.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with TemporaryDirectory(prefix=".fetching-", dir=folder, ignore_cleanup_errors=True) as download_folder:
         report(f"downloading {name} from openml.org")
         try:
