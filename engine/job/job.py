@@ -223,4 +223,4 @@ def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: 
     x, y = torch.from_numpy(train.x).to(device), torch.from_numpy(train.y).to(device)
     if spec.channels_last and x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    return FullBatch(x, y, shard) if one_batch else ResidentBatches(x, y, spec.batch_size, spec.seed, shard)
+    return FullBatch(x, y, len(train), shard) if one_batch else ResidentBatches(x, y, spec.batch_size, spec.seed, shard)

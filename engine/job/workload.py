@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from epochtop.engine.data import load
 from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
 from epochtop.engine.models import build
-from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.models.nested import rows_first, tensors_of
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.batches import DataShard, FullBatch, move
 from epochtop.engine.step.evaluation import TaskMetrics
@@ -72,7 +72,8 @@ class Workload:
         else:
             assert self.task is not None
             x, y = self.task.batch(rows or len(self.train))  # type: ignore[arg-type]
-        return FullBatch(move(x, device), move(y, device), DataShard())
+        count = min(rows or len(self.train), len(self.train))  # type: ignore[arg-type]
+        return FullBatch(move(x, device), move(y, device), count, DataShard())
 
     def model(self, spec: RunSpec) -> nn.Module:
         """The model of the task, or a new one with weights drawn from the default generator."""
@@ -133,10 +134,15 @@ def _of_task(task: Task) -> Workload:
 
 
 def _example_output(task: Task) -> Tensor:
-    """The output of a copy of the model for two rows; an empty tensor if it returns no tensor."""
+    """The output of a copy of the model for two rows; an empty tensor if it returns no tensor.
+
+    Of a nested output, the first tensor with a row per row of the batch, else the first.
+    """
+    rows = min(2, len(task.examples("train")))  # type: ignore[arg-type]
     with torch.random.fork_rng(), torch.no_grad():
-        output = copy.deepcopy(task.model).eval()(task.batch(2)[0])
-    return next(tensors_of(output), torch.empty(0))
+        output = copy.deepcopy(task.model).eval()(task.batch(rows)[0])
+    by_row = rows_first(output, rows)
+    return next(tensors_of(output), torch.empty(0)) if by_row is None else by_row
 
 
 def _shape(task: Task) -> tuple[int, ...]:

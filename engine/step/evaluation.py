@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from epochtop.engine.data.dataset import Rows
+from epochtop.engine.models.nested import collated
 from epochtop.engine.step.batches import move
 from epochtop.engine.step.metrics import Metrics, Scores
 from epochtop.engine.step.step import Criterion
@@ -88,7 +89,8 @@ class EvalBatches:
                 arrays = (self.source.x[batch], self.source.y[batch])
                 yield tuple(move(torch.from_numpy(np.ascontiguousarray(array)), self.device) for array in arrays)
         else:
-            for x, y in DataLoader(self.source, batch_size=self.size, generator=torch.Generator()):
+            generator = torch.Generator()
+            for x, y in DataLoader(self.source, self.size, collate_fn=collated, generator=generator):
                 yield move(x, self.device), move(y, self.device)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from epochtop.engine.models.trace import mapped, tensors_of
+from epochtop.engine.models.nested import mapped, tensors_of
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks.shape_errors import explain_shapes
 from epochtop.engine.tasks.task import Task
@@ -142,9 +142,7 @@ def try_out(task: Task, file: Path) -> None:
             _check_number("the loss", loss)
             _check_gradients(task, loss)
             for name, metric in task.metrics.items():
-                _check_number(
-                    f"the metric {name!r}", metric(output.detach() if isinstance(output, Tensor) else output, y)
-                )
+                _check_number(f"the metric {name!r}", metric(mapped(output, torch.Tensor.detach), y))
         except (Exception, SystemExit) as error:
             raise Invalid("task", _explained(error, x, y, task, file)) from error
 

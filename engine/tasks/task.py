@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset, TensorDataset
 
 from epochtop.engine.data.dataset import Rows
+from epochtop.engine.models.nested import collated
 
 Examples = tuple[Any, Any] | Dataset[Any]
 """A pair (x, y) of tensors or arrays of equal length, or a Dataset with `__len__` and `__getitem__`."""
@@ -84,12 +85,10 @@ class Task:
         part = self.examples("train")
         if isinstance(part, Rows):
             return torch.from_numpy(np.array(part.x[:rows])), torch.from_numpy(np.array(part.y[:rows]))
-        from torch.utils.data import default_collate
-
         first = [part[at] for at in range(min(rows, len(part)))]  # type: ignore[arg-type]
         if not all(isinstance(row, list | tuple) and len(row) == 2 for row in first):
             raise TypeError(f"Task.train: items of the Dataset must be pairs (x, y), not {_kind(first[0])}")
-        x, y = default_collate(first)
+        x, y = collated(first)
         return x, y
 
 
