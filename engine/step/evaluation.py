@@ -42,9 +42,8 @@ class TaskMetrics:
         """Sums over no rows: one per metric, and the number of rows."""
         return (torch.zeros(len(self._functions) + 1, device=device),)
 
-    def add(self, state: tuple[Tensor, ...], output: Any, labels: Any) -> None:
-        """Add a batch."""
-        rows = len(output)
+    def add(self, state: tuple[Tensor, ...], output: Any, labels: Any, rows: int) -> None:
+        """Add a batch of `rows`."""
         values = [function(output, labels).float() * rows for function in self._functions.values()]
         count = torch.full((), float(rows), device=state[0].device)
         state[0].add_(torch.stack([*values, count]))
@@ -67,7 +66,10 @@ def _finite(value: float) -> float | None:
 
 @dataclass(frozen=True)
 class EvalBatches:
-    """Held-out rows in batches on the device: resident tensors, or arrays or a Dataset that are copied every time."""
+    """Held-out rows in batches on the device: resident tensors, or arrays or a Dataset that are copied every time.
+
+    Iterating gives (rows of x, their labels, number of rows); the number comes from here, as nested rows do not show it.
+    """
 
     source: Any
     rows: int
@@ -79,7 +81,12 @@ class EvalBatches:
     def __len__(self) -> int:
         return self.rows
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+    def __iter__(self) -> Iterator[tuple[Any, Any, int]]:
+        counts = (min(self.size, self.rows - first) for first in range(0, self.rows, self.size))
+        for (x, y), count in zip(self._batches(), counts, strict=False):
+            yield x, y, count
+
+    def _batches(self) -> Iterator[tuple[Any, Any]]:
         if self.resident:
             x, y = self.source
             yield from zip(torch.split(x, self.size), torch.split(y, self.size), strict=True)
@@ -132,14 +139,14 @@ class Evaluator:
         model.eval()
         try:
             with nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast):
-                for x, y in batches:
+                for x, y, rows in batches:
                     output = (
                         model(x)
                         if weights is None
                         else torch.func.functional_call(model, weights, (x,), tie_weights=False)
                     )
-                    total += self.criterion(output, y) * len(y)
-                    self.metrics.add(state, output, y)
+                    total += self.criterion(output, y) * rows
+                    self.metrics.add(state, output, y, rows)
         finally:
             model.train(training)
         flat = self.metrics.flat(state)

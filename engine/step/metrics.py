@@ -70,33 +70,33 @@ class Metrics:
             sizes += [self._classes] * 3  # right, labels, predictions
         return tuple(torch.zeros(size, dtype=dtype, device=device) for size in sizes)
 
-    def add(self, state: tuple[Tensor, ...], output: Tensor, labels: Tensor) -> None:
-        """Add a batch in place: outputs (rows, outputs) or (rows, context, characters), and their labels."""
+    def add(self, state: tuple[Tensor, ...], output: Tensor, labels: Tensor, rows: int) -> None:
+        """Add a batch of `rows` in place: outputs (rows, outputs) or (rows, context, characters), and their labels."""
         sums, counts = state[0], state[1:]
-        rows = torch.full((), labels.numel(), dtype=sums.dtype, device=sums.device)
+        count = torch.full((), labels.numel(), dtype=sums.dtype, device=sums.device)
         if self._numbers:
-            self._add_numbers(sums, rows, output.squeeze(1), labels)
+            self._add_numbers(sums, count, output.squeeze(1), labels)
             return
         predicted = (output.squeeze(1) > 0).long() if self._loss == "binary_cross_entropy" else output.argmax(-1)
         labels = labels.long()
         right = (predicted == labels).to(sums.dtype)
-        zero = torch.zeros_like(rows)
-        sums += torch.stack([rows, right.sum(), self._within_top(output, labels).to(sums.dtype), zero, zero])
+        zero = torch.zeros_like(count)
+        sums += torch.stack([count, right.sum(), self._within_top(output, labels).to(sums.dtype), zero, zero])
         if self._has_confusion:
             counts[0].index_add_(0, labels * self._classes + predicted, torch.ones_like(right))
         elif self._by_class:
-            for count, classes, weight in zip(
+            for total, classes, weight in zip(
                 counts,
                 (labels, labels, predicted),
                 (right, torch.ones_like(right), torch.ones_like(right)),
                 strict=True,
             ):
-                count.index_add_(0, classes, weight)
+                total.index_add_(0, classes, weight)
 
-    def _add_numbers(self, sums: Tensor, rows: Tensor, output: Tensor, labels: Tensor) -> None:
+    def _add_numbers(self, sums: Tensor, count: Tensor, output: Tensor, labels: Tensor) -> None:
         targets = labels.to(sums.dtype)
         errors = output.to(sums.dtype) - targets
-        sums += torch.stack([rows, errors.square().sum(), errors.abs().sum(), targets.sum(), targets.square().sum()])
+        sums += torch.stack([count, errors.square().sum(), errors.abs().sum(), targets.sum(), targets.square().sum()])
 
     def _within_top(self, output: Tensor, labels: Tensor) -> Tensor:
         if not self._by_class or self._classes <= TOP:

@@ -35,7 +35,7 @@ def scored(metrics: Metrics, output: Tensor, labels: Tensor, cuts: list[int], lo
     state = metrics.empty(CPU)
     for some, theirs in zip(output.tensor_split(cuts), labels.tensor_split(cuts), strict=True):
         if len(some):
-            metrics.add(state, some, theirs)
+            metrics.add(state, some, theirs, len(some))
     return metrics.read(metrics.flat(state), loss)
 
 
@@ -129,5 +129,5 @@ def test_counting_reads_nothing_back(metrics: Metrics, output: tuple[int, ...], 
     some, theirs = torch.randn(output), labels()
     state = metrics.empty(CPU)
     with Reads():
-        metrics.add(state, some, theirs)
+        metrics.add(state, some, theirs, len(some))
         metrics.flat(state)
