@@ -179,7 +179,7 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
         schedule=Schedule(spec, plan.steps),
         parts=parts,
         step=make_step(parts),
-        evaluator=Evaluator(workload.eval_loss, workload.metrics, device, parts.autocast),
+        evaluator=Evaluator(workload.eval_loss, workload.metrics, device, parts.autocast, workload.eval_loss_weight),
         eval_batches=held_out,
         eval_split=eval_split,
         test=test,

@@ -20,9 +20,8 @@ from epochtop.engine.models import build
 from epochtop.engine.models.nested import rows_first, tensors_of
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.batches import DataShard, FullBatch, move
-from epochtop.engine.step.evaluation import TaskMetrics
-from epochtop.engine.step.losses import criterion
-from epochtop.engine.step.metrics import Metrics
+from epochtop.engine.step.losses import IGNORED, LossWeight, criterion, labeled_cross_entropy, loss_weight
+from epochtop.engine.step.metrics import EvalMetrics, Metrics, TaskMetrics
 from epochtop.engine.step.step import Criterion
 from epochtop.engine.tasks.loader import load_task
 from epochtop.engine.tasks.task import Task
@@ -41,13 +40,15 @@ class Workload:
     """Name of the loss."""
     eval_loss: Criterion
     """The loss of held-out rows: without smoothing and class weights."""
-    metrics: Metrics | TaskMetrics
+    metrics: EvalMetrics
     outputs: int
     """Size of the model's output."""
     shape: tuple[int, ...]
     """Shape of a row."""
     classes: tuple[str, ...]
     """Names of the classes, if there are any."""
+    eval_loss_weight: LossWeight | None = None
+    """Weight of a batch in the mean held-out loss; None weighs batches by their rows."""
     split: PreparedDataset | None = None
     """The dataset; None for a task."""
     task: Task | None = None
@@ -85,7 +86,8 @@ class Workload:
     def criterion(self, spec: RunSpec, device: torch.device) -> Criterion:
         """The training loss."""
         if self.task is not None:
-            return self.task.loss
+            ignores = self.task.loss is functional.cross_entropy and _may_ignore(self.train)
+            return labeled_cross_entropy if ignores else self.task.loss
         assert self.split is not None
         weights = torch.tensor(self.split.class_weights, device=device) if self.split.class_weights else None
         return criterion(self.loss, weights, spec.label_smoothing)
@@ -116,15 +118,16 @@ def _of_task(task: Task) -> Workload:
     train = task.examples("train")
     output = _example_output(task)
     custom_loss = task.loss is not functional.cross_entropy
-    metrics: Metrics | TaskMetrics = TaskMetrics(task.metrics)
+    metrics: EvalMetrics = TaskMetrics(task.metrics)
     if not task.metrics and not custom_loss and output.ndim == 2:
-        metrics = Metrics("cross_entropy", output.shape[1])
+        metrics = Metrics("cross_entropy", output.shape[1], ignore_index=IGNORED)
     return Workload(
         train=train,
         validation=task.examples("validation"),
         test=task.examples("test"),
         loss=_name(task.loss),
         eval_loss=task.loss,
+        eval_loss_weight=loss_weight(task.loss),
         metrics=metrics,
         outputs=output.shape[-1] if output.ndim > 1 else 1,
         shape=tuple(train.x.shape[1:]) if isinstance(train, Rows) else _shape(task),
@@ -143,6 +146,11 @@ def _example_output(task: Task) -> Tensor:
         output = copy.deepcopy(task.model).eval()(task.batch(rows)[0])
     by_row = rows_first(output, rows)
     return next(tensors_of(output), torch.empty(0)) if by_row is None else by_row
+
+
+def _may_ignore(train: Examples) -> bool:
+    """Whether some labels may be ignored; the labels of a Dataset are unknown."""
+    return not isinstance(train, Rows) or bool((train.y == IGNORED).any())
 
 
 def _shape(task: Task) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.models.nested import collated
+from epochtop.engine.models.set_metric import SetMetric
 
 Examples = tuple[Any, Any] | Dataset[Any]
 """A pair (x, y) of tensors or arrays of equal length, or a Dataset with `__len__` and `__getitem__`."""
@@ -45,8 +46,9 @@ class Task:
     """Validation rows, which choose the best weights; None uses the test rows."""
     loss: Callable[[Any, Any], Tensor] = functional.cross_entropy
     """Function of (output, labels)."""
-    metrics: Mapping[str, Callable[[Any, Any], Tensor]] = field(default_factory=dict)
-    """Functions of (output, labels) by name; the first is the headline metric."""
+    metrics: Mapping[str, Callable[[Any, Any], Tensor] | SetMetric] = field(default_factory=dict)
+    """Metrics by name: functions of (output, labels), or objects with `update` and `compute` for metrics that are no mean
+    over rows. The first is the headline metric."""
     classes: Sequence[str] = ()
     """Names of the classes, in the order of their labels."""
 
@@ -65,8 +67,11 @@ class Task:
         if not isinstance(self.metrics, Mapping):
             raise TypeError(f"Task.metrics must be a dict of functions by name, not {_kind(self.metrics)}")
         for name, metric in self.metrics.items():
-            if not (isinstance(name, str) and callable(metric)):
-                raise TypeError(f"Task.metrics must map names to functions of (output, labels); {name!r} does not")
+            if not (isinstance(name, str) and (callable(metric) or isinstance(metric, SetMetric))):
+                raise TypeError(
+                    f"Task.metrics must map names to functions of (output, labels), or to objects with update and compute; "
+                    f"{name!r} does not"
+                )
 
     def examples(self, part: Part) -> Rows | Dataset[Any]:
         """The rows of `part` as arrays, or the user's Dataset; zero rows if the task has no such part."""

@@ -120,6 +120,8 @@ def test_a_read_is_detected() -> None:
     [
         (Metrics("cross_entropy", 10), (9, 10), lambda: torch.randint(10, (9,))),
         (Metrics("cross_entropy", 200), (9, 200), lambda: torch.randint(200, (9,))),
+        (Metrics("cross_entropy", 10, ignore_index=-100), (9, 10), lambda: torch.tensor([-100, 3, 1] * 3)),
+        (Metrics("cross_entropy", 10, ignore_index=-100), (9, 10), lambda: torch.rand(9, 10)),
         (Metrics("binary_cross_entropy", 1), (9, 1), lambda: torch.ones(9)),
         (Metrics("mean_squared_error", 1), (9, 1), lambda: torch.ones(9)),
         (Metrics("next_character", 8), (9, 4, 8), lambda: torch.randint(8, (9, 4))),

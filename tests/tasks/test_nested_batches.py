@@ -8,12 +8,16 @@ from textwrap import dedent
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
+from sklearn.metrics import f1_score
 from torch import nn
 from torch.nn import functional
 
 from epochtop.engine.protocol.events import Evaluated
-from epochtop.engine.protocol.spec import RunSpec
-from tests.support.engines import events, losses, train_here
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.tasks.loader import load_task
+from tests.support.engines import events, finished, losses, train_here
+from tests.support.trained_runs import weights
 
 ROWS, TESTED, SIZE, EPOCHS, RATE, SEED = 40, 21, 8, 2, 0.1, 1
 
@@ -132,3 +136,93 @@ def test_a_nested_task_trains_and_is_evaluated_as_in_a_plain_loop(name: str, tmp
     assert last.step == len(values)
     assert last.loss == pytest.approx(functional.cross_entropy(logits, y[:TESTED]).item(), rel=1e-6)
     assert last.metrics["accuracy"] == pytest.approx((logits.argmax(1) == y[:TESTED]).float().mean().item())
+
+
+def test_the_default_metrics_take_ignored_labels_and_probabilities(tmp_path: Path) -> None:
+    for labels in ("torch.where(torch.arange(40) % 4 == 3, -100, Y)", "F.one_hot(Y, 3).float()"):
+        source = f"""
+        LABELS = {labels}
+        def make_task():
+            return Task(model=nn.Linear(5, 3), train=(X, LABELS), test=(X, LABELS))
+        """
+        run = train_here(spec_of(written(tmp_path, source)), tmp_path)
+        _, _, x, y = plain()
+        state = weights(run, "last")
+        predicted = (x @ state["weight"].T + state["bias"]).argmax(1)
+        counted = torch.arange(ROWS) % 4 != 3 if "-100" in labels else torch.ones(ROWS, dtype=torch.bool)
+        last = [event for event in events(run) if isinstance(event, Evaluated)][-1]
+        assert last.metrics["accuracy"] == pytest.approx((predicted == y)[counted].float().mean().item())
+        assert last.metrics["f1"] == pytest.approx(f1_score(y[counted], predicted[counted], average="macro"))
+
+
+def test_batches_without_a_label_do_not_end_a_run(tmp_path: Path) -> None:
+    """torch's loss of such a batch is NaN, but its gradient is 0."""
+    source = """
+    LABELS = torch.full((40,), -100)
+    LABELS[:2] = torch.tensor([1, 0])
+    def make_task():
+        return Task(model=nn.Linear(5, 3), train=(X, LABELS), test=(X, LABELS))
+    """
+    run = train_here(spec_of(written(tmp_path, source)), tmp_path)
+    assert finished(run).outcome == "finished"
+    assert 0 < np.count_nonzero(losses(run)) < len(losses(run))
+    last = [event for event in events(run) if isinstance(event, Evaluated)][-1]
+    assert last.loss is not None
+
+
+@pytest.mark.parametrize("executor", ["eager", "graph"])
+def test_ignored_labels_train_as_in_a_plain_loop(executor: str, tmp_path: Path) -> None:
+    source = """
+    LABELS = torch.where(torch.arange(40) % 4 == 3, -100, Y)
+    def make_task():
+        return Task(model=nn.Linear(5, 3), train=(X, LABELS))
+    """
+    run = train_here(replace(spec_of(written(tmp_path, source)), executor=executor), tmp_path)
+    values, _, _, _ = plain(ignored=torch.arange(ROWS) % 4 == 3)
+    np.testing.assert_allclose(losses(run), values, rtol=1e-6)
+
+
+def test_one_hot_integers_are_refused_with_what_to_write(tmp_path: Path) -> None:
+    source = """
+    def make_task():
+        return Task(model=nn.Linear(5, 3), train=(X, F.one_hot(Y, 3)))
+    """
+    with pytest.raises(Invalid, match=r"use y\.argmax\(1\) for class numbers, or y\.float\(\)"):
+        load_task(written(tmp_path, source))
+
+
+def test_an_object_with_update_and_compute_is_a_metric(tmp_path: Path) -> None:
+    source = """
+    class F1:
+        def __init__(self):
+            self.outputs, self.labels = [], []
+        def update(self, output, labels):
+            self.outputs.append(output.argmax(1))
+            self.labels.append(labels)
+        def compute(self):
+            from sklearn.metrics import f1_score
+            return f1_score(torch.cat(self.labels), torch.cat(self.outputs), average="macro")
+    def make_task():
+        return Task(model=nn.Linear(5, 3), train=(X, Y), test=(X, Y), metrics={"f1": F1()})
+    """
+    run = train_here(spec_of(written(tmp_path, source)), tmp_path)
+    _, layer, x, y = plain()
+    last = [event for event in events(run) if isinstance(event, Evaluated)][-1]
+    assert last.metric == pytest.approx(f1_score(y, layer(x).argmax(1), average="macro"))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("def update(self, output): pass\n    def compute(self): return 1.0", "takes 2 positional arguments"),
+        ("def update(self, output, y): pass\n    def compute(self): return torch.ones(3)", "the shape (3,)"),
+        ("def update(self, output, y): pass\n    def compute(self): return None", "is None"),
+    ],
+)
+def test_an_object_that_is_no_metric_is_refused(body: str, says: str, tmp_path: Path) -> None:
+    source = f"class Metric:\n    {body}\ndef make_task():\n    return Task(model=nn.Linear(5, 3), train=(X, Y), metrics={{'m': Metric()}})\n"
+    file = tmp_path / "nested.py"
+    file.write_text(START + source)
+    with pytest.raises(Invalid) as error:
+        load_task(f"{file}:make_task")
+    assert says in error.value.message
