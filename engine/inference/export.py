@@ -22,6 +22,7 @@ from torch import Tensor
 
 from epochtop.engine.inference import tensorboard
 from epochtop.engine.inference.trained_model import TrainedModel, load, preparation_of, report_changes, weights
+from epochtop.engine.models.nested import mapped
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import remove_left_overs_of, remove_old, write_atomically
 from epochtop.engine.runs.reader import read_record
@@ -131,13 +132,7 @@ def _why(error: Exception, task: str) -> str:
 
 def _by_rows(example: Any, rows: Any) -> Any:
     """Dynamic shapes: the first dimension of every tensor may vary."""
-    if isinstance(example, Tensor):
-        return {0: rows}
-    if isinstance(example, dict):
-        return {name: _by_rows(part, rows) for name, part in example.items()}
-    if isinstance(example, list | tuple):
-        return type(example)(_by_rows(part, rows) for part in example)
-    return None
+    return mapped(example, lambda _: {0: rows}, other=lambda _: None)
 
 
 FORMATS: dict[str, Callable[[Path, Path | None], list[str]]] = {

@@ -21,7 +21,7 @@ from epochtop.engine.inference.csv_rows import RowFile, open_rows, write_rows
 from epochtop.engine.inference.decode import decode
 from epochtop.engine.inference.table_inputs import table_inputs
 from epochtop.engine.inference.trained_model import TrainedModel, load, numbers_per_row, report_changes
-from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.models.nested import mapped, rows_first, tensors_of
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks.tracebacks import explain_user_error
 
@@ -138,15 +138,15 @@ def _outputs(trained: TrainedModel, x: npt.NDArray[Any]) -> Tensor:
 
 def _flat(output: Any, rows: int) -> Tensor:
     """The output as (rows, outputs). Raises Invalid for other shapes."""
-    first = next(tensors_of(output), None)
-    if first is None or first.ndim not in (1, 2) or len(first) != rows:
-        shape = None if first is None else tuple(first.shape)
+    first = rows_first(output, rows)
+    if first is None or first.ndim not in (1, 2):
+        shape = next((tuple(tensor.shape) for tensor in tensors_of(output)), None)
         raise Invalid("", f"the model's output has the shape {shape}; predict needs (rows,) or (rows, outputs)")
     return first.reshape(rows, -1)
 
 
 def _on(example: Any, device: torch.device) -> Any:
-    return example.to(device) if isinstance(example, Tensor) else example
+    return mapped(example, lambda tensor: tensor.to(device))
 
 
 def _device(name: str) -> torch.device:

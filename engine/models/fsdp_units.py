@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.models.nested import tensors_of
 from epochtop.engine.protocol.spec import Invalid
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from epochtop.engine.models.trace import mapped, tensors_of
+from epochtop.engine.models.nested import mapped, tensors_of
+from epochtop.engine.models.set_metric import SetMetric, fresh
 from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks import sources
@@ -177,10 +178,7 @@ def try_out(task: Task, file: Path) -> None:
                     raise ValueError(_broadcast_problem(output, y))
             _check_number("the loss", loss)
             _check_gradients(task, loss)
-            for name, metric in task.metrics.items():
-                _check_number(
-                    f"the metric {name!r}", metric(output.detach() if isinstance(output, Tensor) else output, y)
-                )
+            _try_metrics(task, mapped(output, torch.Tensor.detach), y)
         except (Exception, SystemExit) as error:
             raise Invalid("task", _explained(error, x, y, task, file)) from error
 
@@ -221,6 +219,22 @@ def _restored(task: Task) -> Iterator[None]:
             with torch.no_grad():
                 for buffer, values in buffers:
                     buffer.copy_(values)
+
+
+def _try_metrics(task: Task, output: Any, y: Any) -> None:
+    for name, metric in task.metrics.items():
+        if not isinstance(metric, SetMetric):
+            _check_number(f"the metric {name!r}", metric(output, y))
+            continue
+        device = next((tensor.device for tensor in tensors_of(output)), torch.device("cpu"))
+        trial = fresh(metric, device)
+        trial.update(output, y)
+        try:
+            result = trial.compute()
+        except Exception:  # two rows may be too few, for example to have rows of both classes
+            continue
+        if not isinstance(result, int | float):
+            _check_number(f"the metric {name!r}", result)
 
 
 def _check_number(what: str, value: Any) -> None:
