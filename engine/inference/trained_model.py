@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from epochtop.engine.data.dataset import Preparation
+from epochtop.engine.device import generators
 from epochtop.engine.job.state import AVERAGE, MODEL
 from epochtop.engine.models.build import build_model, features_of
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -86,7 +87,7 @@ def load(run: Path) -> TrainedModel:
     evaluated = weights(run)
     spec = read_record(run).spec
     if spec.task:
-        torch.manual_seed(spec.seed)
+        generators.seed(spec.seed)
         task = load_task(spec.task)
         return _filled(run, spec, task.model.cpu(), evaluated, task.batch()[0], None, task)
     preparation = preparation_of(run)

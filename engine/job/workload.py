@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from epochtop.engine.data import load
 from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
+from epochtop.engine.device import generators
 from epochtop.engine.models import build
 from epochtop.engine.models.trace import tensors_of
 from epochtop.engine.protocol.spec import RunSpec
@@ -65,6 +66,10 @@ class Workload:
         """Memory of all rows, without those of a Dataset, whose size is unknown."""
         return sum(part.bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))
 
+    def generator_owners(self) -> list[object]:
+        """The user's objects whose attributes may be random generators."""
+        return self.task.generator_owners() if self.task is not None else []
+
     def first(self, rows: int, device: torch.device) -> FullBatch:
         """The first `rows` examples (0 for all) as a batch that every step takes, for measuring."""
         if isinstance(self.train, Rows):
@@ -93,7 +98,7 @@ class Workload:
 def load_workload(spec: RunSpec, on_progress: OnProgress = no_progress) -> Workload:
     """Load the data and the task of `spec`; `on_progress` is called for slow parts. Raises Invalid."""
     if spec.task:
-        torch.manual_seed(spec.seed)  # the user's function builds the model
+        generators.seed(spec.seed)  # the user's function builds the model
         return _of_task(load_task(spec.task))
     split = load.load(spec, on_progress)
     return Workload(
@@ -134,7 +139,8 @@ def _of_task(task: Task) -> Workload:
 
 def _example_output(task: Task) -> Tensor:
     """The output of a copy of the model for two rows; an empty tensor if it returns no tensor."""
-    with torch.random.fork_rng(), torch.no_grad():
+    owners = task.generator_owners()
+    with generators.forked(torch.device("cpu"), owners), torch.random.fork_rng(), torch.no_grad():
         output = copy.deepcopy(task.model).eval()(task.batch(2)[0])
     return next(tensors_of(output), torch.empty(0))
 

@@ -26,6 +26,18 @@ MAX_VALUES = 1 << 20
 """Rows and input values of one evaluation batch at most, so that activations stay small."""
 
 
+class EvaluationInterruptedError(Exception):
+    """An evaluation ended between two batches and has no figures."""
+
+
+BeforeBatch = Callable[[int], None]
+"""Called with the number of batches that are evaluated already; may raise EvaluationInterruptedError."""
+
+
+def uninterrupted(_batches: int) -> None:
+    """Interrupts nothing."""
+
+
 class TaskMetrics:
     """The metrics of a task: functions of (output, labels) to a mean over the rows, 0-d."""
 
@@ -119,10 +131,17 @@ class Evaluator:
     autocast: torch.dtype | None = None
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, batches: EvalBatches, weights: dict[str, Tensor] | None = None) -> Tensor:
+    def evaluate(
+        self,
+        model: nn.Module,
+        batches: EvalBatches,
+        weights: dict[str, Tensor] | None = None,
+        before_batch: BeforeBatch = uninterrupted,
+    ) -> Tensor:
         """Mean loss and metrics over all rows as a flat tensor on the device; enqueued, not read.
 
-        `weights` replace the model's weights, for example by their moving average.
+        `weights` replace the model's weights, for example by their moving average. Raises EvaluationInterruptedError if
+        `before_batch` does.
         """
         total = torch.zeros((), device=self.device)
         state = self.metrics.empty(self.device)
@@ -130,7 +149,8 @@ class Evaluator:
         model.eval()
         try:
             with nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast):
-                for x, y in batches:
+                for number, (x, y) in enumerate(batches):
+                    before_batch(number)
                     output = (
                         model(x)
                         if weights is None
