@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from epochtop.engine.data.dataset import Preparation
+from epochtop.engine.device import generators
 from epochtop.engine.job.state import AVERAGE, MODEL
 from epochtop.engine.models.build import build_model, features_of
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -103,7 +104,7 @@ def load(run: Path, trusted_owner: str = "") -> TrainedModel:
         check_code(run, spec.task, trusted_owner)
         record = stored_record(run)
         with working_folder(record):
-            torch.manual_seed(spec.seed)
+            generators.seed(spec.seed)
             task = load_task(spec.task, record)
             example = task.batch()[0]
         changes = describe_changes(record, spec.task)

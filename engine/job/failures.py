@@ -21,7 +21,7 @@ from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.job import oom_advice
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.workload import Examples
-from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.models.nested import tensors_of
 from epochtop.engine.protocol.events import Failed
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks.tracebacks import user_line

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from epochtop.engine.data import load
 from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
+from epochtop.engine.device import generators
 from epochtop.engine.models import build
 from epochtop.engine.models.nested import rows_first, tensors_of
 from epochtop.engine.protocol.record import TaskRecord
@@ -76,6 +77,10 @@ class Workload:
         """Memory of all rows, without those of a Dataset, whose size is unknown."""
         return sum(part.bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))
 
+    def generator_owners(self) -> list[object]:
+        """The user's objects whose attributes may be random generators."""
+        return self.task.generator_owners() if self.task is not None else []
+
     def first(self, rows: int, device: torch.device) -> FullBatch:
         """The first `rows` examples (0 for all) as a batch that every step takes, for measuring."""
         if isinstance(self.train, Rows):
@@ -111,7 +116,7 @@ def load_workload(
     `task_record` has sources to execute instead of the task's files.
     """
     if spec.task:
-        torch.manual_seed(spec.seed)  # the user's function builds the model
+        generators.seed(spec.seed)  # the user's function builds the model
         return _of_task(load_recorded(spec.task, task_record))
     split = load.load(spec, on_progress)
     return Workload(
@@ -159,7 +164,8 @@ def _example_output(task: Task) -> Tensor:
     Of a nested output, the first tensor with a row per row of the batch, else the first.
     """
     rows = min(2, len(task.examples("train")))  # type: ignore[arg-type]
-    with torch.random.fork_rng(), torch.no_grad():
+    owners = task.generator_owners()
+    with generators.forked(torch.device("cpu"), owners), torch.random.fork_rng(), torch.no_grad():
         output = copy.deepcopy(task.model).eval()(task.batch(rows)[0])
     by_row = rows_first(output, rows)
     return next(tensors_of(output), torch.empty(0)) if by_row is None else by_row

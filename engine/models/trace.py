@@ -16,10 +16,13 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from epochtop.engine.device import generators
+from epochtop.engine.models.attributes import restored_attributes
 from epochtop.engine.models.layers import Recomputed
 from epochtop.engine.models.nested import mapped, tensors_of
 from epochtop.engine.protocol.requests import LayerFact, ModelSummary
 
+HOST = torch.device("cpu")
 Change = Callable[[Tensor], Tensor]
 
 
@@ -28,7 +31,7 @@ def measure(model: nn.Module, example: Any, rows: int) -> ModelSummary:
 
     Raises any error that the model raises for the batch.
     """
-    with torch.random.fork_rng(devices=_devices_of(model)):
+    with torch.random.fork_rng(devices=_devices_of(model)), generators.forked(HOST), restored_attributes(model):
         try:
             return _traced(model, example, rows, _to_meta)
         except Exception:

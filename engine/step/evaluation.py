@@ -5,7 +5,7 @@ Must never read a value back: the loop reads one flat tensor per evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,18 @@ from epochtop.engine.step.step import Criterion
 MAX_ROWS = 8192
 MAX_VALUES = 1 << 20
 """Rows and input values of one evaluation batch at most, so that activations stay small."""
+
+
+class EvaluationInterruptedError(Exception):
+    """An evaluation ended between two batches and has no figures."""
+
+
+BeforeBatch = Callable[[int], None]
+"""Called with the number of batches that are evaluated already; may raise EvaluationInterruptedError."""
+
+
+def uninterrupted(_batches: int) -> None:
+    """Interrupts nothing."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +105,17 @@ class Evaluator:
     """Weight of a batch in the mean loss; None weighs batches by their rows."""
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, batches: EvalBatches, weights: dict[str, Tensor] | None = None) -> Tensor:
+    def evaluate(
+        self,
+        model: nn.Module,
+        batches: EvalBatches,
+        weights: dict[str, Tensor] | None = None,
+        before_batch: BeforeBatch = uninterrupted,
+    ) -> Tensor:
         """Mean loss and metrics over all rows as a flat tensor on the device; enqueued, not read.
 
-        `weights` replace the model's weights, for example by their moving average.
+        `weights` replace the model's weights, for example by their moving average. Raises EvaluationInterruptedError if
+        `before_batch` does.
         """
         mean, weigh = _Mean(self.device), self.loss_weight
         state = self.metrics.empty(self.device)
@@ -104,7 +123,8 @@ class Evaluator:
         model.eval()
         try:
             with nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast):
-                for x, y, rows in batches:
+                for number, (x, y, rows) in enumerate(batches):
+                    before_batch(number)
                     output = (
                         model(x)
                         if weights is None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import inspect
 import linecache
-import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,19 +17,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from epochtop.engine.device import generators
+from epochtop.engine.models.attributes import restored_attributes
 from epochtop.engine.models.nested import mapped, tensors_of
 from epochtop.engine.models.set_metric import SetMetric, fresh
 from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.tasks import sources
+from epochtop.engine.tasks import sources, user_state
 from epochtop.engine.tasks.shape_errors import explain_shapes
-from epochtop.engine.tasks.task import Task
+from epochtop.engine.tasks.task import MODULE_PREFIX, Task
 from epochtop.engine.tasks.tracebacks import explain_user_error, is_of, user_line
 
+HOST = torch.device("cpu")
 BROADCAST = "Using a target size"
 """First words of torch's warning that a loss broadcasts outputs against labels."""
 
@@ -123,7 +124,7 @@ def _execute(file: Path, source: bytes | str) -> ModuleType:
     """Execute the source of the file as a module; it stays in sys.modules, so that its classes can be pickled."""
     linecache.checkcache(str(file))
     code = compile(source, str(file), "exec")
-    module = ModuleType(f"task_of_{file.stem}")
+    module = ModuleType(f"{MODULE_PREFIX}{file.stem}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module
     exec(code, module.__dict__)
@@ -166,7 +167,7 @@ def try_out(task: Task, file: Path) -> None:
     """
     x: Any = None
     y: Any = None
-    with _restored(task):
+    with _restored_state(task, file), _restored(task):
         try:
             x, y = _on_model_device(task, task.batch())
             with warnings.catch_warnings(record=True) as caught:
@@ -202,20 +203,15 @@ def _on_model_device(task: Task, batch: tuple[Any, Any]) -> tuple[Any, Any]:
 
 @contextmanager
 def _restored(task: Task) -> Iterator[None]:
-    """Restore random generators, buffers and training modes afterwards."""
-    modes = [(module, module.training) for module in task.model.modules()]
+    """Restore random generators, buffers, and counters and training modes of modules afterwards."""
     buffers = [(buffer, buffer.detach().clone()) for buffer in task.model.buffers()]
-    generator_states = random.getstate(), np.random.get_state()
     devices = sorted({weight.device.index or 0 for weight in task.model.parameters() if weight.is_cuda})
-    task.model.train()
-    with torch.random.fork_rng(devices=devices), torch.enable_grad():
+    forks = torch.random.fork_rng(devices=devices), generators.forked(HOST, task.generator_owners())
+    with forks[0], forks[1], restored_attributes(task.model), torch.enable_grad():
+        task.model.train()
         try:
             yield
         finally:
-            random.setstate(generator_states[0])
-            np.random.set_state(generator_states[1])
-            for module, training in modes:
-                module.training = training
             with torch.no_grad():
                 for buffer, values in buffers:
                     buffer.copy_(values)
@@ -235,6 +231,29 @@ def _try_metrics(task: Task, output: Any, y: Any) -> None:
             continue
         if not isinstance(result, int | float):
             _check_number(f"the metric {name!r}", result)
+
+
+@contextmanager
+def _restored_state(task: Task, file: Path) -> Iterator[None]:
+    """Restore the task's own state afterwards. Raises Invalid if a checkpoint could not contain it."""
+    try:
+        state = user_state.decode(user_state.encode(task.state_dict()))
+        if state is not None and type(task).load_state_dict is Task.load_state_dict:
+            raise TypeError("the task defines state_dict but not load_state_dict; define both")
+    except Exception as error:
+        raise Invalid("task", explain_user_error(error, file)) from error
+    yield
+    load_state(task, state, file)
+
+
+def load_state(task: Task, state: dict[str, Any] | None, file: Path) -> None:
+    """Restore what the task's `state_dict` returned; None changes nothing. Raises Invalid with the user's line."""
+    if state is None:
+        return
+    try:
+        task.load_state_dict(state)
+    except Exception as error:
+        raise Invalid("task", explain_user_error(error, file)) from error
 
 
 def _check_number(what: str, value: Any) -> None:
