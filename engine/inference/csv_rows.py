@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import stat
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TextIO
 from epochtop.engine.data.opening import explain_errors
 from epochtop.engine.data.tables.header import is_number, parse_header
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.terminal.output import data_output
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def write_rows(file: RowFile, output: Path | None, names: Sequence[str], added: 
 @contextmanager
 def _written(output: Path | None) -> Iterator[TextIO]:
     if output is None:
-        yield sys.stdout
+        yield data_output()
         return
     aside = output.with_name(f".{output.name}.{os.getpid()}")
     is_special = output.exists() and not stat.S_ISREG(output.stat().st_mode)  # a pipe, /dev/null

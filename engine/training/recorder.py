@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from epochtop.engine.protocol.events import CHECKPOINT_DELAYED, CHECKPOINT_FAILE
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import EVENTS
 from epochtop.engine.runs.writer import Inbox
+from epochtop.engine.terminal.output import write_log
 from epochtop.engine.training import checkpoint
 
 POLL_S = 0.02
@@ -165,4 +165,4 @@ class Recorder:
 def _complain(message: str) -> None:
     """Write to output.log, which may be on the same full disk."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"{EVENTS}: {message}\n")
+        write_log(f"{EVENTS}: {message}\n")

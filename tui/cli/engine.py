@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from epochtop.engine.terminal.output import write_error
 from epochtop.tui.client.standby import how_it_ended
 
 
@@ -21,6 +22,6 @@ def ask_engine(arguments: Sequence[str]) -> int:
             process.wait()
             return 130
     if status < 0:
-        sys.stderr.write(f"epochtop: the engine was {how_it_ended(status)}\n")
+        write_error(f"epochtop: the engine was {how_it_ended(status)}\n")
         return 1
     return status

@@ -18,6 +18,8 @@ from epochtop.engine.protocol.requests import Accepted, Refused
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import index, reader, writer
 from epochtop.engine.runs.reader import Follower, is_alive
+from epochtop.engine.terminal.output import write, write_error, write_json
+from epochtop.engine.terminal.plain import plain_text
 from epochtop.tui.client.foreground import ask, follow, skip_history, start, stop_and_wait, stop_on_signals
 from epochtop.tui.client.standby import Standby
 from epochtop.tui.state.lines import Line
@@ -58,7 +60,7 @@ def summarize(spec: RunSpec) -> int:
         f"{plural(plan.rows, 'training row')}{validation}, {plan.test_rows:,} for the test",
         f"{plural(plan.steps, 'step')} on {plan.device}, about {format_bytes(plan.memory_bytes)}{free}, data included",
     )
-    sys.stdout.write("\n".join(lines) + "\n")
+    write("\n".join(lines) + "\n")
     return 0
 
 
@@ -78,22 +80,22 @@ def train_to_the_end(spec: RunSpec, home: Path, quiet: bool) -> tuple[Path, RunS
 def stop(run: Path) -> int:
     """Stop a run and wait until its engine has ended. Returns 0, or 1 if it died instead."""
     if not is_alive(run):
-        sys.stdout.write(f"{run.name} is not running: {index.summarize(run).state}\n")
+        write(f"{run.name} is not running: {index.summarize(run).state}\n")
         return 0
     stop_and_wait(run)
     summary = index.summarize(run)
-    sys.stdout.write(f"{run.name}: {summary.state} after {summary.steps or 0:,} steps\n")
+    write(f"{run.name}: {summary.state} after {summary.steps or 0:,} steps\n")
     return 0 if summary.state != "died" else 1
 
 
 def _run(request: Callable[[Standby], Accepted | Refused], as_json: bool, detach: bool, resumed: bool) -> int:
     run, standby = start(request)
     if detach:
-        sys.stdout.write(f"{run.name}\n")
+        write(f"{run.name}\n")
         return 0
     state = _follow(run, standby, as_json, resumed)
     if as_json:
-        sys.stdout.write(msgspec.json.encode(_result(run, state)).decode() + "\n")
+        write_json(msgspec.json.encode(_result(run, state)))
     return STATUS[state.state]
 
 
@@ -158,7 +160,7 @@ class Silence:
     def show(self, line: Line) -> None:
         """Write a warning or a failure."""
         if line.kind in ("warning", "failure"):
-            sys.stderr.write(line.text + "\n")
+            write_error(line.text + "\n")
 
     def progress(self, state: RunState) -> None:
         """Do nothing."""
@@ -184,7 +186,7 @@ class Lines:
 
     @staticmethod
     def _write(text: str) -> None:
-        sys.stdout.write(text + "\n")
+        write(text + "\n")
         sys.stdout.flush()
 
 
@@ -206,13 +208,15 @@ class Bar:
     def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self.bar = Progress(BarColumn(bar_width=BAR), TextColumn("{task.description}"), refresh_per_second=5)
+        self.bar = Progress(
+            BarColumn(bar_width=BAR), TextColumn("{task.description}", markup=False), refresh_per_second=5
+        )
         self._task = self.bar.add_task("starting ...", total=None)
 
     def show(self, line: Line) -> None:
         """Print the line above the bar."""
         if line.kind != "evaluation":
-            self.bar.console.print(line.text, markup=False, highlight=False)
+            self.bar.console.print(plain_text(line.text), markup=False, highlight=False, emoji=False)
 
     def progress(self, state: RunState) -> None:
         """Move the bar."""
