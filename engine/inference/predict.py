@@ -5,7 +5,6 @@ Must never write into the run.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from epochtop.engine.inference.trained_model import TrainedModel, load, numbers_
 from epochtop.engine.models.nested import mapped, rows_first, tensors_of
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks.tracebacks import explain_user_error
+from epochtop.engine.terminal.output import write
 
 LABELS = ("label", "class", "target", "y")
 """Names of label columns in files for runs that do not name theirs."""
@@ -53,7 +53,7 @@ def predict(run: Path, path: Path, output: Path | None, columns: Sequence[str] =
     write_rows(file, output, predictions.names, predictions.cells())
     if output is not None:
         weights = trained.weights
-        sys.stdout.write(f"{output}: {len(x)} predictions with the {weights.kind} weights, of step {weights.step}\n")
+        write(f"{output}: {len(x)} predictions with the {weights.kind} weights, of step {weights.step}\n")
 
 
 # --- inputs -----------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ Uses the best checkpoint if there is one, else the last. Must never write into t
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -26,6 +25,7 @@ from epochtop.engine.runs.reader import read_record
 from epochtop.engine.tasks.loader import load_task
 from epochtop.engine.tasks.sources import describe_changes, stored_record, working_folder
 from epochtop.engine.tasks.task import Task
+from epochtop.engine.terminal.output import write_error
 from epochtop.engine.training import checkpoint
 
 
@@ -69,7 +69,7 @@ def weights(run: Path) -> Weights:
     if info is None:
         raise Invalid("", f"{run.name} has no checkpoint yet; it saves one at its end and every save_every seconds")
     for problem in newest.problems:
-        sys.stderr.write(f"epochtop: {problem}; checkpoint {kind!r} of step {info.step:,} is used instead\n")
+        write_error(f"epochtop: {problem}; checkpoint {kind!r} of step {info.step:,} is used instead\n")
     prefix = AVERAGE if any(name.startswith(AVERAGE) for name in tensors) else MODEL
     evaluated = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     broken = next((name for name, tensor in evaluated.items() if not tensor.isfinite().all()), None)
@@ -117,7 +117,7 @@ def load(run: Path, trusted_owner: str = "") -> TrainedModel:
 def report_changes(trained: TrainedModel) -> None:
     """Write to standard error how the task's files differ from those of the run, if they do."""
     if trained.task_changes:
-        sys.stderr.write(f"epochtop: {trained.run.name}: {trained.task_changes}\n")
+        write_error(f"epochtop: {trained.run.name}: {trained.task_changes}\n")
 
 
 def _filled(

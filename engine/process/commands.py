@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.terminal.output import write, write_error
 
 FORMATS = ("tensorboard", "safetensors", "onnx", "torch")
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _complain(message: str, status: int) -> int:
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"epochtop: {' '.join(message.split())}\n")
+        write_error(f"epochtop: {' '.join(message.split())}\n")
     return status
 
 
@@ -85,4 +86,4 @@ def _export(parsed: argparse.Namespace) -> None:
     else:
         lines = exports.FORMATS[parsed.format](parsed.run, parsed.output)
     for line in lines:
-        sys.stdout.write(f"{line}\n")
+        write(f"{line}\n")

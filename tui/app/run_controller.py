@@ -20,6 +20,7 @@ from epochtop.engine.runs.writer import send
 from epochtop.tui.app.engine import NextEngine
 from epochtop.tui.app.stage import RunSession, Stage
 from epochtop.tui.app.trust import with_trust
+from epochtop.tui.cells.plain import plain_block
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from epochtop.tui.state.telemetry import planned_and_peak
@@ -102,7 +103,7 @@ class RunController:
 
     def _write_log(self, session: RunSession) -> None:
         for line in session.log[-LOG_ROWS:]:
-            self._main.log_lines.write(line, expand=True)
+            self._main.log_lines.write(plain_block(line), expand=True)
         session.log.clear()
 
     def _update_overlays(self, session: RunSession) -> None:

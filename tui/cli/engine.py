@@ -13,6 +13,7 @@ from pathlib import Path
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.ownership import check_code, code_owner
 from epochtop.engine.runs.reader import read_record
+from epochtop.engine.terminal.output import write_error
 from epochtop.tui.client.standby import how_it_ended
 
 
@@ -28,7 +29,7 @@ def ask_engine(arguments: Sequence[str]) -> int:
             process.wait()
             return 130
     if status < 0:
-        sys.stderr.write(f"epochtop: the engine was {how_it_ended(status)}\n")
+        write_error(f"epochtop: the engine was {how_it_ended(status)}\n")
         return 1
     return status
 
@@ -41,7 +42,7 @@ def ask_to_trust(run: Path, trusted_owner: str) -> str:
     task = read_record(run).spec.task
     owner = code_owner(run, task)
     if owner and not trusted_owner and sys.stdin.isatty() and sys.stderr.isatty():
-        sys.stderr.write(f"{run.name} belongs to {owner}. Execute its task {task} as you? [y/N] ")
+        write_error(f"{run.name} belongs to {owner}. Execute its task {task} as you? [y/N] ")
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Invalid("", f"the task of {owner} was not executed")

@@ -15,6 +15,7 @@ import tyro
 
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths
+from epochtop.engine.terminal.output import write, write_error
 from epochtop.tui.cli import runs as listing
 from epochtop.tui.cli.flags import spec_flags, spec_of, switch
 from epochtop.tui.client.foreground import exit_status
@@ -159,12 +160,12 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
     if "-h" in arguments or "--help" in arguments:
-        sys.stdout.write(HELP)
+        write(HELP)
         return 0
     if arguments == ["--version"]:
         from importlib.metadata import version
 
-        sys.stdout.write(f"epochtop {version('epochtop')}\n")
+        write(f"epochtop {version('epochtop')}\n")
         return 0
     if arguments and not arguments[0].startswith("-"):
         raise Invalid("", f"there is no command {arguments[0]!r}; the commands are {', '.join(COMMANDS)}")
@@ -180,7 +181,7 @@ def _app(arguments: list[str]) -> int:
     parsed = _parse(flags, "", arguments)
     spec = spec_of(parsed, arguments)
     if not sys.stdout.isatty() or not sys.stdin.isatty():
-        sys.stderr.write("epochtop: no terminal; training with plain text lines\n")
+        write_error("epochtop: no terminal; training with plain text lines\n")
         return _train_spec(spec, as_json=False, detach=False)
     from epochtop.tui.app.launch import run_app
 
