@@ -16,16 +16,17 @@ from torch.utils.data import Dataset
 
 from epochtop.engine.data import load
 from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
+from epochtop.engine.device import generators
 from epochtop.engine.models import build, summary
 from epochtop.engine.models.copies import deep_copy
-from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.models.nested import rows_first, tensors_of
+from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.step.batches import DataShard, FullBatch, move
-from epochtop.engine.step.evaluation import TaskMetrics
-from epochtop.engine.step.losses import criterion
-from epochtop.engine.step.metrics import Metrics
+from epochtop.engine.step.losses import IGNORED, LossWeight, criterion, labeled_cross_entropy, loss_weight
+from epochtop.engine.step.metrics import EvalMetrics, Metrics, TaskMetrics
 from epochtop.engine.step.step import Criterion
-from epochtop.engine.tasks.loader import load_tried_task, trains_on
+from epochtop.engine.tasks.loader import LoadedTask, load_recorded, trains_on
 from epochtop.engine.tasks.loss_module import module_of, modules_of
 from epochtop.engine.tasks.task import Task
 from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
@@ -44,19 +45,23 @@ class Workload:
     """Name of the loss."""
     eval_loss: Criterion
     """The loss of held-out rows: without smoothing and class weights."""
-    metrics: Metrics | TaskMetrics
+    metrics: EvalMetrics
     outputs: int
     """Size of the model's output."""
     shape: tuple[int, ...]
     """Shape of a row."""
     classes: tuple[str, ...]
     """Names of the classes, if there are any."""
+    eval_loss_weight: LossWeight | None = None
+    """Weight of a batch in the mean held-out loss; None weighs batches by their rows."""
     split: PreparedDataset | None = None
     """The dataset; None for a task."""
     task: Task | None = None
     """The user's task; None for a dataset."""
     traits: TaskTraits = TaskTraits()  # noqa: RUF009 - frozen
     """What the trial of the task showed."""
+    task_record: TaskRecord | None = None
+    """The code of the task; None for a dataset."""
     notes: tuple[str, ...] = ()
     """Decisions made while the data were prepared, for people."""
     _trials: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
@@ -66,6 +71,13 @@ class Workload:
     def preparation(self) -> Preparation | None:
         """How the rows were prepared; None for a task, which prepares its own."""
         return self.split.preparation if self.split else None
+
+    @property
+    def problem(self) -> str:
+        """What a dataset's labels are: `classification` or `regression`; empty for text and for a task."""
+        if self.split is None or self.loss == "next_character":
+            return ""
+        return "classification" if self.classes else "regression"
 
     @property
     def bytes(self) -> int:
@@ -105,6 +117,10 @@ class Workload:
             return False
         return True
 
+    def generator_owners(self) -> list[object]:
+        """The user's objects whose attributes may be random generators."""
+        return self.task.generator_owners() if self.task is not None else []
+
     def first(self, rows: int, device: torch.device) -> FullBatch:
         """The first `rows` examples (0 for all) as a batch that every step takes, for measuring."""
         if isinstance(self.train, Rows):
@@ -112,7 +128,8 @@ class Workload:
         else:
             assert self.task is not None
             x, y = self.task.batch(rows or len(self.train))  # type: ignore[arg-type]
-        return FullBatch(move(x, device), move(y, device), DataShard(), self.traits.changes_rows)
+        count = min(rows or len(self.train), len(self.train))  # type: ignore[arg-type]
+        return FullBatch(move(x, device), move(y, device), count, DataShard(), self.traits.changes_rows)
 
     def model(self, spec: RunSpec) -> nn.Module:
         """The model of the task, or a new one with weights drawn from the default generator."""
@@ -130,7 +147,8 @@ class Workload:
             model = deep_copy(model, model)
         else:
             model, loss = deep_copy((model, loss), *modules)
-        return replace(self, task=replace(self.task, model=model, loss=loss), eval_loss=loss)
+        eval_loss = self.eval_loss if len(modules) == 1 else loss
+        return replace(self, task=replace(self.task, model=model, loss=loss), eval_loss=eval_loss)
 
     def criterion(self, spec: RunSpec, device: torch.device) -> Criterion:
         """The training loss, moved to the device if it is a module."""
@@ -138,17 +156,23 @@ class Workload:
             module = module_of(self.task.loss, self.task.model)
             if module is not None:
                 module.to(device)
-            return self.task.loss
+            ignores = self.task.loss is functional.cross_entropy and _may_ignore(self.train)
+            return labeled_cross_entropy if ignores else self.task.loss
         assert self.split is not None
         weights = torch.tensor(self.split.class_weights, device=device) if self.split.class_weights else None
         return criterion(self.loss, weights, spec.label_smoothing)
 
 
-def load_workload(spec: RunSpec, on_progress: OnProgress = no_progress) -> Workload:
-    """Load the data and the task of `spec`; `on_progress` is called for slow parts. Raises Invalid."""
+def load_workload(
+    spec: RunSpec, on_progress: OnProgress = no_progress, task_record: TaskRecord | None = None
+) -> Workload:
+    """Load the data and the task of `spec`; `on_progress` is called for slow parts. Raises Invalid.
+
+    `task_record` has sources to execute instead of the task's files.
+    """
     if spec.task:
-        torch.manual_seed(spec.seed)  # the user's function builds the model
-        return _of_task(*load_tried_task(spec.task))
+        generators.seed(spec.seed)  # the user's function builds the model
+        return _of_task(load_recorded(spec.task, task_record))
     split = load.load(spec, on_progress)
     return Workload(
         train=split.train,
@@ -165,26 +189,29 @@ def load_workload(spec: RunSpec, on_progress: OnProgress = no_progress) -> Workl
     )
 
 
-def _of_task(task: Task, traits: TaskTraits) -> Workload:
+def _of_task(loaded: LoadedTask) -> Workload:
+    task, traits = loaded.task, loaded.traits
     train = task.examples("train")
     output, changes_rows = _example_output(task)
     if changes_rows:
         traits = replace(traits, changes_rows=True)
     custom_loss = task.loss is not functional.cross_entropy
-    metrics: Metrics | TaskMetrics = TaskMetrics(task.metrics)
+    metrics: EvalMetrics = TaskMetrics(task.metrics)
     if not task.metrics and not custom_loss and output.ndim == 2:
-        metrics = Metrics("cross_entropy", output.shape[1])
+        metrics = Metrics("cross_entropy", output.shape[1], ignore_index=IGNORED)
     return Workload(
         train=train,
         validation=task.examples("validation"),
         test=task.examples("test"),
         loss=_name(task.loss),
         eval_loss=task.loss,
+        eval_loss_weight=loss_weight(task.loss),
         metrics=metrics,
         outputs=output.shape[-1] if output.ndim > 1 else 1,
         shape=tuple(train.x.shape[1:]) if isinstance(train, Rows) else _shape(task),
         classes=tuple(task.classes),
         task=task,
+        task_record=loaded.record,
         traits=traits,
         notes=tuple(_notes(traits)),
     )
@@ -204,13 +231,22 @@ def _listing(names: Sequence[str], limit: int = 3) -> str:
 def _example_output(task: Task) -> tuple[Tensor, bool]:
     """The output of a copy of the model for two rows, and whether it changed them in place.
 
-    The output is an empty tensor if the model returns no tensor.
+    The output is an empty tensor if the model returns no tensor. Of a nested output, the first tensor with a row per row of
+    the batch, else the first.
     """
-    x = task.batch(2)[0]
+    rows = min(2, len(task.examples("train")))  # type: ignore[arg-type]
+    x = task.batch(rows)[0]
     watch = BatchWatch(x)
-    with torch.random.fork_rng(), torch.no_grad():
+    owners = task.generator_owners()
+    with generators.forked(torch.device("cpu"), owners), torch.random.fork_rng(), torch.no_grad():
         output = deep_copy(task.model, task.model).eval()(x)
-    return next(tensors_of(output), torch.empty(0)), watch.changed()
+    by_row = rows_first(output, rows)
+    return next(tensors_of(output), torch.empty(0)) if by_row is None else by_row, watch.changed()
+
+
+def _may_ignore(train: Examples) -> bool:
+    """Whether some labels may be ignored; the labels of a Dataset are unknown."""
+    return not isinstance(train, Rows) or bool((train.y == IGNORED).any())
 
 
 def _shape(task: Task) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.models.nested import tensors_of
 
 
 @dataclass(frozen=True)

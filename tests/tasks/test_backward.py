@@ -13,7 +13,7 @@ from torch.optim import SGD
 from epochtop.engine.execution.choice import make
 from epochtop.engine.execution.executor import Unsupported
 from epochtop.engine.job.prepare import prepare_job
-from epochtop.engine.tasks.loader import load_tried_task
+from epochtop.engine.tasks.loader import load_recorded
 from tests.support.engines import losses, train_here
 from tests.tasks.task_files import plain_task, task_file, task_spec
 
@@ -84,11 +84,11 @@ def test_the_old_weight_norm_trains_like_a_plain_loop(fields: dict[str, object],
 def test_the_trial_calls_no_hook_and_leaves_no_gradients(tmp_path: Path) -> None:
     for body, needs_backward in ((HALVED, True), (IN_BACKWARD, True), (REENTRANT, True), (PLAIN, False)):
         torch.manual_seed(0)
-        task, traits = load_tried_task(task_file(tmp_path, body))
+        tried = load_recorded(task_file(tmp_path, body))
         torch.manual_seed(0)
-        untried, _ = load_tried_task(task_file(tmp_path, PLAIN))
-        assert traits.needs_backward == needs_backward
-        for weight, expected in zip(task.model.parameters(), untried.model.parameters(), strict=True):
+        untried = load_recorded(task_file(tmp_path, PLAIN)).task
+        assert tried.traits.needs_backward == needs_backward
+        for weight, expected in zip(tried.task.model.parameters(), untried.model.parameters(), strict=True):
             assert weight.grad is None
             assert torch.equal(weight, expected)
 

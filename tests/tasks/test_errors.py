@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.tasks.loader import load_task, load_tried_task
+from epochtop.engine.tasks.loader import load_recorded, load_task
 from epochtop.engine.tasks.task import Task
 
 START = """
@@ -201,7 +201,7 @@ def test_a_weight_that_is_not_used(tmp_path: Path) -> None:
     task_source = "net = Net()\n    net.idle = nn.Linear(2, 2)\n    return Task(model=net, train=(X, Y))"
     file = tmp_path / "mine.py"
     file.write_text(script(f"def make_task():\n    {task_source}\n"))
-    assert load_tried_task(f"{file}:make_task")[1].unused == ("idle.weight", "idle.bias")
+    assert load_recorded(f"{file}:make_task").traits.unused == ("idle.weight", "idle.bias")
 
 
 def test_weights_of_which_none_is_used(tmp_path: Path) -> None:
