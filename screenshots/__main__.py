@@ -1,7 +1,7 @@
 """`make screenshots`: pictures of the app, from real runs and measurements on this machine.
 
-`python -m screenshots NAME…` makes only the pictures of these lab experiments. Every curve is trained while the script runs;
-nothing is drawn by hand.
+`python -m screenshots NAME…` makes only the pictures of these lab experiments; the name `app` stands for all others. Every
+curve is trained while the script runs; nothing is drawn by hand.
 """
 
 from __future__ import annotations
@@ -114,13 +114,13 @@ def trained(spec: RunSpec, home: Path) -> Path:
 
 
 def main(names: list[str]) -> None:
-    """Make all pictures, or those of the experiments `names`, in a temporary home folder."""
+    """Make all pictures, or those of `names` (`app` or experiments), in a temporary home folder."""
     for name in ("NO_COLOR", "TEXTUAL_THEME"):
         os.environ.pop(name, None)
     with tempfile.TemporaryDirectory() as folder:
-        if not names:
+        if not names or "app" in names:
             pictures(Path(folder))
-        lab_pictures(Path(folder), tuple(names) or NAMES)
+        lab_pictures(Path(folder), tuple(name for name in names if name != "app") if names else NAMES)
 
 
 if __name__ == "__main__":

@@ -37,10 +37,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _bounds(kind: Any) -> str:
-    low = f"above {_plain(kind.gt)}" if kind.gt is not None else f"from {_plain(kind.ge)}"
+    """`above 0`, `from 0 to 1`, `above 0 and up to 1`, `from 0 and below 1`."""
+    low, up_to = (f"above {_plain(kind.gt)}", "and up to") if kind.gt is not None else (f"from {_plain(kind.ge)}", "to")
     if kind.lt is not None:
-        return f"{low} to below {_plain(kind.lt)}"
-    return f"{low} to {_plain(kind.le)}" if kind.le is not None else low
+        return f"{low} and below {_plain(kind.lt)}"
+    return f"{low} {up_to} {_plain(kind.le)}" if kind.le is not None else low
 
 
 def _plain(bound: float) -> str:

@@ -169,8 +169,8 @@ TYPED = {
     ("learning_rate", "inf"): "above 0",
     ("learning_rate", ""): "above 0",
     ("learning_rate", "fast"): "a number",
-    ("momentum", "-0.1"): "from 0 to below 1",
-    ("momentum", "1"): "from 0 to below 1",
+    ("momentum", "-0.1"): "from 0 and below 1",
+    ("momentum", "1"): "from 0 and below 1",
     ("weight_decay", "-1"): "from 0",
     ("epochs", "0"): "from 1",
     ("epochs", "2.5"): "a whole number",
@@ -230,7 +230,7 @@ def test_the_engine_refuses_a_value_that_no_viewer_should_have_sent(standby: Eng
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_the_engine_refuses_a_rate_that_is_no_number(standby: Engine, home: Path, value: float) -> None:
     reply = standby.begin(RunSpec(learning_rate=value), home)
-    assert reply == Refused(field="learning_rate", message="needs a number above 0 to 1,000,000")
+    assert reply == Refused(field="learning_rate", message="needs a number above 0 and up to 1,000,000")
     assert not home.exists()
 
 

@@ -120,7 +120,7 @@ def test_a_killed_viewer_leaves_the_experiment_alone(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nonsense"], "there is no experiment 'nonsense'; there are reads"),
+        (["nonsense"], "there is no experiment 'nonsense'; choose one of reads"),
         (["reads", "--steps", "few"], "steps: 'few' is not a whole number from 1,000"),
         (["reads", "--hidden", "0"], "hidden: '0' is not whole numbers from 1"),
         (["reads", "--device", "cuda:7"], "device: cuda:7 is not on this machine"),

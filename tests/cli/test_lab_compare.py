@@ -52,7 +52,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 @pytest.mark.usefixtures("two")
 def test_conditions_come_first_then_points_then_the_conclusion(capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, "reads-11c0", "reads-7f3a").splitlines()
-    heads = ("reads · What reading", "Before     reads-11c0 · ", "After      reads-7f3a · ", "Conditions torch 2.13.0 → ",
+    heads = ("reads · The cost of reading", "Before     reads-11c0 · ", "After      reads-7f3a · ", "Conditions torch 2.13.0 → ",
              "Time of the run over", "plain     20,000", "Conclusion 1 of 8", "Uncertain")  # fmt: skip
     places = [next(place for place, line in enumerate(lines) if line.startswith(head)) for head in heads]
     assert places == sorted(places)

@@ -148,7 +148,7 @@ def test_exported_weights_of_a_custom_task_do_not_need_its_file(
     file.unlink()
     tensors = torch.load(exported(capsys, run, "torch"), weights_only=True)
     assert torch.equal(tensors["weight"], weights(run)["weight"])
-    assert "no such file" in refused(capsys, run, "onnx")
+    assert "there is no file" in refused(capsys, run, "onnx")
 
 
 # --- ONNX --------------------------------------------------------------------------------------------------

@@ -188,4 +188,4 @@ def test_a_changed_custom_task_is_reported(home: Path, tmp_path: Path, capsys: p
     file.write_text(file.read_text().replace("Linear(2, 3)", "Linear(2, 4)"))
     assert "has changed since" in refused(capsys, run, table)
     file.unlink()
-    assert "no such file" in refused(capsys, run, table)
+    assert "there is no file" in refused(capsys, run, table)

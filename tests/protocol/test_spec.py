@@ -158,8 +158,8 @@ def test_no_digit_of_a_rate_is_lost(rate: float) -> None:
 
 
 EXPECTED = {
-    "learning_rate": "a number above 0 to 1,000,000",
-    "momentum": "a number from 0 to below 1",
+    "learning_rate": "a number above 0 and up to 1,000,000",
+    "momentum": "a number from 0 and below 1",
     "epochs": "a whole number from 1 to 1,000,000,000,000",
     "batch_size": "a whole number from 0",
     "optimizer": "one of sgd, adam, adamw, rmsprop, adagrad, muon",
@@ -177,8 +177,8 @@ def test_a_field_describes_a_valid_value(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("learning_rate", "-1", "'-1' is not a number above 0 to 1,000,000"),
-        ("learning_rate", "", "needs a number above 0 to 1,000,000"),
+        ("learning_rate", "-1", "'-1' is not a number above 0 and up to 1,000,000"),
+        ("learning_rate", "", "needs a number above 0 and up to 1,000,000"),
         ("refresh_ms", "5", "'5' is not a whole number from 10 to 60,000 (ms)"),
         ("optimizer", "lion", "'lion' is not one of sgd, adam, adamw, rmsprop, adagrad, muon"),
     ],

@@ -108,8 +108,9 @@ def started(training: loop.Loop) -> Any:
 
     from tests.support.logs import STARTED
 
-    name = training.prepare().name
-    return msgspec.structs.replace(STARTED, executor=name, notes=tuple(note.message for note in training.choice.notes))
+    name, choice = training.prepare().name, training.choice
+    notes = tuple(note.message for note in choice.notes)
+    return msgspec.structs.replace(STARTED, executor=name, notes=notes, fallback=choice.fallback)
 
 
 def reading_of_steps(executor: Executor, training: job.Job, steps: int, most: int = 10**9) -> Reading:

@@ -109,7 +109,7 @@ def test_a_rate_that_is_out_of_bounds_is_explained_and_not_sent(app: Open, home:
     terminal.wait_for("Apply")
     time.sleep(0.3)
     terminal.press(END, *[BACKSPACE] * 12, "-", "1", ENTER)
-    terminal.wait_for("'-1' is not a number above 0 to 1,000,000")
+    terminal.wait_for("'-1' is not a number above 0 and up to 1,000,000")
     terminal.press(ESCAPE)
     terminal.wait_without("Apply")
     end_of(watch.run)

@@ -24,7 +24,7 @@ QUICK_ROWS = 3
 def test_an_experiment_is_measured_left_alone_and_found_again(app: Open, home: Path) -> None:
     first = app(size=(80, 24))
     first.press("4")
-    first.wait_for("What reading the loss costs")
+    first.wait_for("The cost of reading the loss")
     first.press("q")
     first.wait_for("ten seconds")
     first.press(CTRL_S)
@@ -54,7 +54,7 @@ def test_an_experiment_is_measured_left_alone_and_found_again(app: Open, home: P
 def test_a_stopped_experiment_keeps_its_rows_and_its_verdict(app: Open, home: Path) -> None:
     terminal = app(size=(80, 24))
     terminal.press("4")
-    terminal.wait_for("What reading the loss costs")
+    terminal.wait_for("The cost of reading the loss")
     terminal.press(CTRL_S)
     terminal.wait_for("● plain")  # something is drawn
     terminal.press(CTRL_X)

@@ -111,7 +111,7 @@ class ExperimentList(LineTable):
         self.fill()
 
     def lines(self, cells: int) -> dict[str, str]:
-        """`✓ reads  What reading the loss costs`."""
+        """`✓ reads  The cost of reading the loss`."""
         return {experiment.name: cut(self._line(experiment, cells), cells) for experiment in experiments()}
 
     def _line(self, experiment: Experiment, cells: int) -> str:

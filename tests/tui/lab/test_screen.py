@@ -36,7 +36,7 @@ async def test_the_page_lists_explains_and_says_what_is_kept(home: Path, size: t
         await in_the_lab(pilot)
         shown = text_of(app)
         assert "✓ reads" in shown
-        assert "What reading the loss costs" in shown
+        assert "The cost of reading the loss" in shown
         assert "Measures" in shown
         assert "A run's time with" in shown
         assert "7f3a" in shown
