@@ -170,6 +170,35 @@ def test_the_last_checkpoint_is_tried_again_until_there_is_space(run: Path, monk
     assert (saved, end) == (Saved(step=9, kind="last"), ended("finished", "done"))
 
 
+@pytest.mark.parametrize("refusals", [1, 3, 1000], ids=["last save", "end", "never"])
+def test_best_weights_that_the_disk_refused_are_written_later(
+    run: Path, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    tries: list[str] = []
+    write = checkpoint.write
+
+    def refuse_best(path: Path, kind: str, *rest: object) -> None:
+        tries.append(kind)
+        if kind == "best" and tries.count("best") <= refusals:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, kind, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checkpoint, "write", refuse_best)
+    monkeypatch.setattr(recorder, "RETRY_S", 0.001)
+    monkeypatch.setattr(recorder, "PATIENCE_S", 0.1)
+    writing = Recorder(run, RunSpec())
+    writing.start(on_command=lambda: None)
+    for save in (Save("best", 4, {"weight": torch.ones(2)}, {}), Save("last", 5, {"weight": torch.ones(2)}, {})):
+        writing.put(save)
+    writing.put(Save("last", 9, {"weight": torch.ones(2)}, {}, final=True))
+    writing.put(ended("finished", "done"))
+    assert writing.close()
+    saved = [event.kind for event in events(run) if isinstance(event, Saved)]
+    assert saved == {1: ["last", "best", "last"], 3: ["last", "last", "best"], 1000: ["last", "last"]}[refusals]
+    assert (finished(run).outcome, writing.unsaved) == (("unsaved", True) if refusals == 1000 else ("finished", False))
+    assert checkpoint.exists(run, "best") == (refusals < 1000)
+
+
 def ended(outcome: str, reason: str) -> Finished:
     """A summary of nine steps."""
     return Finished(
