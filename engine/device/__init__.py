@@ -1,4 +1,4 @@
-"""The device that trains: choosing it, its free memory, and the peak memory of a process.
+"""The device that trains: choosing it, its free memory, its random generators, and the peak memory of a process.
 
 Never imports data, models or tasks.
 """

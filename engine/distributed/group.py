@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from epochtop.engine.device import generators
 from epochtop.engine.distributed import fsdp
 from epochtop.engine.distributed.orders import (
     ORDER_BYTES,
@@ -83,7 +84,7 @@ class Group:
     def generators(self) -> dict[str, Tensor]:
         """States of the generators of all ranks but 0, on rank 0. All must call it."""
         others: dict[str, Tensor] = {}
-        for name, state in job_state.generators(self._device).items():
+        for name, state in generators.states(self._device).items():
             states = [torch.empty_like(state) for _ in range(self.world_size)] if self.rank == 0 else None
             dist.gather(state, states, 0)
             others |= {f"{name}.{rank}": other for rank, other in enumerate(states or ()) if rank}

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from epochtop.engine.device import generators
 from epochtop.engine.distributed.group import Group, follow_orders
 from epochtop.engine.distributed.launcher import reach_store
 from epochtop.engine.distributed.leader import DEVICE, NOTHING_TO_DO, POLL_S
@@ -20,6 +21,7 @@ from epochtop.engine.job import state
 from epochtop.engine.job.failures import failed
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.prepare import prepare_job
+from epochtop.engine.tasks.sources import enter_working_folder
 
 SEEDS = 2**63
 
@@ -78,9 +80,10 @@ def _kind_of_device(store: Any) -> str:
 
 
 def _build(setup: Setup, tensors: dict[str, torch.Tensor], rank: int, device: str) -> Job:
-    job = prepare_job(setup.spec, rank=rank, device=device)
+    enter_working_folder(setup.task_record)
+    job = prepare_job(setup.spec, rank=rank, device=device, task_record=setup.task_record)
     if setup.values is None:
-        torch.manual_seed((setup.spec.seed + rank) % SEEDS)  # so that dropout differs from rank to rank
+        generators.seed((setup.spec.seed + rank) % SEEDS)  # so that dropout differs from rank to rank
     elif setup.spec.shard:
         state.restore_progress(job, tensors, setup.values, rank)
     else:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from epochtop.engine.device import generators
 from epochtop.engine.execution.executor import Rate, Unsupported
 from epochtop.engine.job.job import Job
 from epochtop.engine.step.batches import Batch, Batches, FullBatch, ResidentBatches
@@ -76,7 +77,7 @@ def untouched(job: Job) -> Iterator[None]:
     copies = [tensor.clone() for tensor in tensors]
     epoch, position = {name: tensor.clone() for name, tensor in job.batches.state_dict().items()}, job.batches.position
     rate, steps = job.update.learning_rate, job.update.steps if isinstance(job.update, InPlaceRule) else 0
-    with torch.random.fork_rng(devices=[job.device.index or 0] if job.device.type == "cuda" else []):
+    with generators.forked(job.device):
         try:
             yield
         finally:

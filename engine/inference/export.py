@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.inference import tensorboard
-from epochtop.engine.inference.trained_model import TrainedModel, load, preparation_of, weights
+from epochtop.engine.inference.trained_model import TrainedModel, load, preparation_of, report_changes, weights
+from epochtop.engine.models.nested import mapped
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import remove_left_overs_of, remove_old, write_atomically
 from epochtop.engine.runs.reader import read_record
@@ -77,12 +78,16 @@ def export_torch(run: Path, output: Path | None) -> list[str]:
     return [str(path), f'load it with: model.load_state_dict(torch.load("{path}", weights_only=True))']
 
 
-def export_onnx(run: Path, output: Path | None) -> list[str]:
-    """Write the model from prepared rows to outputs, with spec and preparation as metadata. Raises Invalid."""
+def export_onnx(run: Path, output: Path | None, trusted_owner: str = "") -> list[str]:
+    """Write the model from prepared rows to outputs, with spec and preparation as metadata. Raises Invalid.
+
+    `trusted_owner` is another owner of the run whose task may be executed.
+    """
     with _package("onnx", "onnxscript"):
         import onnx
         import onnxscript  # noqa: F401 - torch.onnx needs it
-    trained, path = load(run), output or Path(f"{run.name}.onnx")
+    trained, path = load(run, trusted_owner), output or Path(f"{run.name}.onnx")
+    report_changes(trained)
     if sum(tensor.nbytes for tensor in trained.weights.tensors.values()) >= MAX_ONNX_BYTES:
         raise Invalid("", "an ONNX file holds at most 2 GiB, but the weights are larger; use safetensors or torch")
     model = _onnx(trained)
@@ -127,21 +132,15 @@ def _why(error: Exception, task: str) -> str:
 
 def _by_rows(example: Any, rows: Any) -> Any:
     """Dynamic shapes: the first dimension of every tensor may vary."""
-    if isinstance(example, Tensor):
-        return {0: rows}
-    if isinstance(example, dict):
-        return {name: _by_rows(part, rows) for name, part in example.items()}
-    if isinstance(example, list | tuple):
-        return type(example)(_by_rows(part, rows) for part in example)
-    return None
+    return mapped(example, lambda _: {0: rows}, other=lambda _: None)
 
 
 FORMATS: dict[str, Callable[[Path, Path | None], list[str]]] = {
     "tensorboard": export_tensorboard,
     "safetensors": export_safetensors,
-    "onnx": export_onnx,
     "torch": export_torch,
 }
+"""Formats that execute no code of the run."""
 
 
 def _about(run: Path) -> dict[str, str]:

@@ -13,10 +13,13 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from epochtop.engine.data.dataset import Rows
+from epochtop.engine.device import generators
 from epochtop.engine.device.select import free_bytes
 from epochtop.engine.job import memory_estimate, threads
 from epochtop.engine.job.decision_boundary import Boundary, boundary_of
@@ -32,6 +35,8 @@ from epochtop.engine.step.step import Step, StepParts, make_step
 from epochtop.engine.step.torch_rules import make_update_rule
 from epochtop.engine.step.update_rules import UpdateRule
 
+MOST_EVALUATED_TRAINING_ROWS = 8192
+"""Training rows of an evaluation, at most, if no row is held out."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -110,7 +115,7 @@ def build(
     _set_up(spec, device)
     if checked:
         memory_estimate.check(msgspec.structs.replace(plan, available_bytes=free_bytes(device, exact=True)), spec)
-    torch.manual_seed(spec.seed)  # nothing else may draw from the default generator before the model does
+    generators.seed(spec.seed)  # nothing else may draw before the model does
     model = workload.model(spec)
     if not spec.shard:
         model = model.to(device)
@@ -119,7 +124,13 @@ def build(
     model.train()
     resident, placement_notes = memory_estimate.resident(spec, workload, device)
     job = _assemble(spec, workload, plan, model, resident, shard)
-    thread_notes = threads.choose(spec, job.device, partial(copied_step, job))
+    if job.eval_split == "train" and len(job.eval_batches) < plan.rows:
+        placement_notes = [
+            *placement_notes,
+            f"no test rows: {len(job.eval_batches):,} of the {plan.rows:,} training rows choose the best weights",
+        ]
+    with generators.forked(device, workload.generator_owners()):
+        thread_notes = threads.choose(spec, job.device, partial(copied_step, job))
     return replace(job, notes=(*workload.notes, *placement_notes, *thread_notes))
 
 
@@ -179,7 +190,7 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
         schedule=Schedule(spec, plan.steps),
         parts=parts,
         step=make_step(parts),
-        evaluator=Evaluator(workload.eval_loss, workload.metrics, device, parts.autocast),
+        evaluator=Evaluator(workload.eval_loss, workload.metrics, device, parts.autocast, workload.eval_loss_weight),
         eval_batches=held_out,
         eval_split=eval_split,
         test=test,
@@ -209,8 +220,20 @@ def _eval_rows(
     if plan.validation_rows:
         return test, batches(workload.validation), "validation"
     if not plan.test_rows:
-        return test, batches(workload.train), "train"
+        return test, batches(_sample(workload.train)), "train"
     return test, test, "test"
+
+
+def _sample(examples: Examples) -> Examples:
+    """At most MOST_EVALUATED_TRAINING_ROWS of the examples, the same in every run, in their order."""
+    count = len(examples)  # type: ignore[arg-type]
+    if count <= MOST_EVALUATED_TRAINING_ROWS:
+        return examples
+    # drawn, because evenly spaced rows of a table may all be of one class
+    rows = np.sort(np.random.default_rng(0).choice(count, MOST_EVALUATED_TRAINING_ROWS, replace=False))
+    return (
+        Rows(x=examples.x[rows], y=examples.y[rows]) if isinstance(examples, Rows) else Subset(examples, rows.tolist())
+    )
 
 
 def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: bool, shard: DataShard) -> Batches:
@@ -223,4 +246,4 @@ def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: 
     x, y = torch.from_numpy(train.x).to(device), torch.from_numpy(train.y).to(device)
     if spec.channels_last and x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    return FullBatch(x, y, shard) if one_batch else ResidentBatches(x, y, spec.batch_size, spec.seed, shard)
+    return FullBatch(x, y, len(train), shard) if one_batch else ResidentBatches(x, y, spec.batch_size, spec.seed, shard)

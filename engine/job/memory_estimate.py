@@ -22,8 +22,9 @@ SHARE = 0.5
 def summary_of(spec: RunSpec, workload: Workload, rows: int) -> ModelSummary:
     """The model of a run and its memory for batches of `rows`. Raises Invalid if the model does not accept the rows."""
     if workload.task is not None:
-        two_rows = workload.task.batch(2)[0]
-        return scaled(measure(workload.task.model, two_rows), rows)
+        few = min(2, len(workload.train))  # type: ignore[arg-type]
+        example = workload.task.batch(few)[0]
+        return scaled(measure(workload.task.model, example, few), rows)
     assert workload.preparation is not None
     return summary.summary_of(spec, workload.preparation, workload.outputs, rows, workload.shape)
 

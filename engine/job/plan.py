@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from epochtop.engine.data.load import file_of
+from epochtop.engine.device import generators
 from epochtop.engine.device.select import choose_device, free_bytes
 from epochtop.engine.job import memory_estimate
 from epochtop.engine.job.workload import Workload
@@ -37,7 +38,8 @@ def make_plan(spec: RunSpec, workload: Workload, device: torch.device) -> Plan:
     batches = -(-rows // (batch_rows * spec.processes)) if spec.batch_size else 1
     steps_per_epoch = -(-batches // spec.accumulate)
     steps = spec.epochs * steps_per_epoch
-    summary = memory_estimate.summary_of(spec, workload, batch_rows)
+    with generators.forked(torch.device("cpu"), workload.generator_owners()):
+        summary = memory_estimate.summary_of(spec, workload, batch_rows)
     return Plan(
         device=str(device),
         rows=rows,
@@ -51,6 +53,8 @@ def make_plan(spec: RunSpec, workload: Workload, device: torch.device) -> Plan:
         memory_bytes=memory_estimate.held_bytes(spec, summary, on_host=device.type == "cpu") + workload.bytes,
         available_bytes=free_bytes(device),
         summary=summary,
+        problem=workload.problem,
+        notes=workload.notes,
     )
 
 

@@ -1,24 +1,27 @@
 """The state of a run as named tensors and plain values, for checkpoints, and back.
 
-The state is weights and buffers, optimizer, moving average, order of the epoch, and random generators. A restored run
-takes the same steps again, on the CPU bit for bit. Capturing the state only enqueues copies and never waits.
+The state is weights and buffers, optimizer, moving average, order of the epoch, random generators, and what a user's task
+adds. A restored run takes the same steps again, on the CPU bit for bit. Capturing the state only enqueues copies and never
+waits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
+from epochtop.engine.device import generators
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.tasks import user_state
+from epochtop.engine.tasks.loader import load_state
 
 if TYPE_CHECKING:
     from epochtop.engine.job.job import Job
 
 MODEL, OPTIMIZER, BATCHES, AVERAGE = "model.", "optimizer.", "batches.", "average."
-HOST_RNG, DEVICE_RNG = "rng.cpu", "rng.cuda"
 
 Values = dict[str, float | int | None]
 """Plain values of a checkpoint by name."""
@@ -43,7 +46,9 @@ def capture(job: Job) -> tuple[dict[str, Tensor], Values]:
         named = ((job.names[number], tensor) for number, tensor in tensors.items())
         state |= {f"{OPTIMIZER}{key}.{name}": copy(name, tensor) for name, tensor in named}
     state |= {f"{BATCHES}{key}": tensor.clone() for key, tensor in job.batches.state_dict().items()}
-    state |= generators(job.device)
+    state |= generators.states(job.device)
+    if job.workload.task is not None:
+        state |= user_state.encode(job.workload.task.state_dict())
     return state, {"rows_taken_of_epoch": job.batches.position, **job.schedule.state_dict()}
 
 
@@ -53,14 +58,6 @@ def _state(job: Job) -> Mapping[str, Tensor]:
 
 def _copy(_name: str, tensor: Tensor) -> Tensor:
     return tensor.detach().clone()
-
-
-def generators(device: torch.device) -> dict[str, Tensor]:
-    """States of the generators that a model draws from. They are on the host, so this does not read the device."""
-    states = {HOST_RNG: torch.get_rng_state()}
-    if device.type == "cuda":
-        states[DEVICE_RNG] = torch.cuda.get_rng_state(device)
-    return states
 
 
 def restore(job: Job, tensors: Mapping[str, Tensor], values: Values, steps: int, rank: int = 0) -> None:
@@ -81,10 +78,16 @@ def restore(job: Job, tensors: Mapping[str, Tensor], values: Values, steps: int,
 
 
 def restore_progress(job: Job, tensors: Mapping[str, Tensor], values: Values, rank: int = 0) -> None:
-    """Restore only what does not grow with the model: order of the epoch, schedule, generators."""
+    """Restore only what does not grow with the model: order of the epoch, schedule, task, generators."""
     job.batches.load_state_dict(_part(tensors, BATCHES), int(values["rows_taken_of_epoch"] or 0))
     job.schedule.load_state_dict(values)
-    _restore_rng(job, tensors, f".{rank}" if rank else "")
+    _restore_task(job, tensors)
+    generators.restore(tensors, job.device, f".{rank}" if rank else "")
+
+
+def _restore_task(job: Job, tensors: Mapping[str, Tensor]) -> None:
+    if job.workload.task is not None:
+        load_state(job.workload.task, user_state.decode(tensors), Path(job.spec.task.rpartition(":")[0]))
 
 
 def is_progress(name: str) -> bool:
@@ -101,12 +104,6 @@ def _restore_update(job: Job, tensors: Mapping[str, Tensor], steps: int) -> None
                 state.setdefault(slot, {})[number] = tensors[key].to(job.parts.parameters[number].device)
     if state or steps:
         job.update.load_state_dict(state, steps)
-
-
-def _restore_rng(job: Job, tensors: Mapping[str, Tensor], suffix: str) -> None:
-    torch.set_rng_state(tensors[HOST_RNG + suffix])
-    if DEVICE_RNG in tensors and job.device.type == "cuda":
-        torch.cuda.set_rng_state(tensors[DEVICE_RNG + suffix], job.device)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -13,7 +13,9 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.device import generators
+from epochtop.engine.models.attributes import restored_attributes
+from epochtop.engine.models.nested import tensors_of
 from epochtop.engine.protocol.spec import Invalid
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -95,7 +97,7 @@ def _excluded(model: nn.Module, parts: list[nn.Module], example: Any) -> set[nn.
     training = model.training
     model.eval()
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), uses:
+        with generators.forked(torch.device("cpu")), restored_attributes(model), torch.no_grad(), uses:
             model(example)
     finally:
         model.train(training)

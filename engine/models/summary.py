@@ -44,7 +44,7 @@ def summary_of(
         example = torch.empty(rows, *(preparation.image or ()), dtype=torch.uint8, device="meta")
     else:
         example = torch.empty(rows, features_of(preparation, shape), device="meta")
-    return measure(model, example)
+    return measure(model, example, rows)
 
 
 def memory_bytes(spec: RunSpec, summary: ModelSummary) -> int:

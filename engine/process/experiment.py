@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +33,7 @@ from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
 from epochtop.engine.protocol.fields import parse, with_setting
 from epochtop.engine.protocol.rules import check
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.terminal.output import write_log
 from epochtop.engine.training.recorder import Recorder
 
 BUDGET_S, QUICK_S = 45.0, 3.4
@@ -101,7 +101,7 @@ class ExperimentRun:
         except BaseException as error:
             event = failed(error, len(self._rows))
             with contextlib.suppress(OSError):  # output.log may be on a full disk
-                sys.stderr.write(event.traceback)
+                write_log(event.traceback)
             return event
 
     def wake(self) -> None:

@@ -40,9 +40,11 @@ from epochtop.engine.process import daemon
 from epochtop.engine.protocol.events import (
     CHECKPOINT_DAMAGED,
     DISK_SPACE,
+    TASK_CHANGED,
     Continued,
     Failed,
     Finished,
+    Noted,
     Started,
     Warned,
     encode,
@@ -51,6 +53,7 @@ from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import paths, writer
 from epochtop.engine.runs.files import write_atomically
+from epochtop.engine.tasks.sources import describe_changes
 from epochtop.engine.training import checkpoint
 from epochtop.engine.training.loop import Loop
 from epochtop.engine.training.recorder import Recorder
@@ -70,6 +73,8 @@ class Start:
     """Whether the run has been served before, by a process that ended."""
     reason: str = ""
     """Why a run continues with smaller batches; empty for any other run."""
+    task_changes: str = ""
+    """How the task's files differ from those of the run, for people; empty if they do not."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,8 @@ class Run:
         release(torch.device("cuda" if torch.cuda.is_initialized() else "cpu"))
         recorded = recorded_run(self.path)
         spec = msgspec.structs.replace(end.smaller, threads=recorded.spec.threads)
-        job = prepare_job(spec, end.workload, checked=False)  # trying shows what fits; an estimate might refuse it
+        # trying shows what fits; an estimate might refuse it
+        job = prepare_job(spec, end.workload, checked=False, task_record=recorded.task_record)
         reason = f"out of memory with batches of {batch_words(end.spec)}; now {batch_words(end.smaller)}"
         return Start(job, recorded.restore(job), reason=reason)
 
@@ -219,6 +225,9 @@ class Run:
         if preparation is not None:
             with contextlib.suppress(OSError):
                 write_atomically(self.path / paths.PREPARATION, encode(preparation))
+        if job.workload.task_record is not None:
+            with contextlib.suppress(OSError):
+                write_atomically(self.path / paths.TASK, encode(job.workload.task_record))
 
     def _warn_of_small_disk(self, job: Job, recorder: Recorder) -> None:
         """Report before the first step that the run's checkpoints will not fit on the disk.
@@ -264,6 +273,8 @@ def _announce(start: Start, loop: Loop, recorder: Recorder) -> None:
     recorder.put(_continued(start, executor))
     for problem in start.origin.problems:
         recorder.put(Warned(message=problem, code=CHECKPOINT_DAMAGED))
+    if start.task_changes:
+        recorder.put(Noted(message=start.task_changes, code=TASK_CHANGED))
     for note in loop.choice.notes:
         recorder.put(note)
 
@@ -336,10 +347,10 @@ def resumed_run(
 ) -> Run:
     """The run at `path`, continued by `job` from its last checkpoint. From now on signals are meant for it."""
     origin = recorded.restore(job)
+    changes = describe_changes(recorded.task_record, job.spec.task) if job.spec.task else ""
     daemon.hold_signals()
-    return Run(
-        Start(job, origin, recorded.tensors, resumed=True), path, writer.reopen(path), launched, attached, footprint
-    )
+    start = Start(job, origin, recorded.tensors, resumed=True, task_changes=changes)
+    return Run(start, path, writer.reopen(path), launched, attached, footprint)
 
 
 def versions() -> dict[str, str]:

@@ -34,6 +34,8 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths, reader
 from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.reader import Follower
+from epochtop.engine.tasks.sources import enter_working_folder
+from epochtop.engine.terminal.output import write, write_error
 from epochtop.engine.training.resume import resumable_run
 
 LAUNCH = "launch"
@@ -171,7 +173,7 @@ def spec_of(texts: dict[str, str], launch: Launch) -> RunSpec:
 def main(arguments: list[str]) -> int:
     """Entry of `python -m epochtop.engine train`. Exit status: 0, 1 failed, 2 wrong request, 4 unsaved."""
     if {"-h", "--help"} & {*arguments}:
-        sys.stdout.write(usage())
+        write(usage())
         return 0
     try:
         launch = launch_in(os.environ)
@@ -180,7 +182,7 @@ def main(arguments: list[str]) -> int:
             return follower.serve(store, launch.rank, launch.world_size, launch.local_rank)
         return _lead(read_flags(arguments), launch, store)
     except Invalid as error:
-        sys.stderr.write(f"{error}\n")
+        write_error(f"{error}\n")
         return 2
 
 
@@ -244,11 +246,14 @@ def _resume(path: Path, launch: Launch, launched: RankLauncher | None) -> Run:
         raise Invalid(
             "processes", f"{path.name} needs {recorded.spec.processes}, but torchrun started {launch.world_size}"
         )
-    return resumed_run(prepare_job(recorded.spec), recorded, path, launched, attached=True)
+    path = path.absolute()
+    enter_working_folder(recorded.task_record)
+    job = prepare_job(recorded.spec, task_record=recorded.task_record)
+    return resumed_run(job, recorded, path, launched, attached=True)
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text)
+    write(text)
     sys.stdout.flush()
 
 
@@ -259,7 +264,7 @@ def _print_end(run: Path) -> None:
     finally:
         events.close()
     if last and isinstance(last[0], Failed):
-        sys.stderr.write(f"{last[0].traceback}\n{run.name} failed: {last[0].message}\n{last[0].advice}\n")
+        write_error(f"{last[0].traceback}\n{run.name} failed: {last[0].message}\n{last[0].advice}\n")
         return
     summary = index.summarize(run)
     facts = msgspec.structs.asdict(summary)

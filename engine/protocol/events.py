@@ -30,6 +30,10 @@ RATE_LOWERED = "rate_lowered"
 """The schedule lowered the learning rate."""
 LOSS_DIFFERS = "loss_differs"
 """A resumed run computed another loss than it recorded before."""
+TASK_CHANGED = "task_changed"
+"""The files of a custom task differ from those that the run was started with."""
+EVALUATION_CUT = "evaluation_cut"
+"""The evaluation at the end of a run was interrupted, so there are no results with the last weights."""
 CHECKPOINT_DELAYED = "checkpoint_delayed"
 """A checkpoint waits for disk space."""
 CHECKPOINT_FAILED = "checkpoint_failed"
@@ -38,9 +42,6 @@ CHECKPOINT_DAMAGED = "checkpoint_damaged"
 """A resumed run continues from another checkpoint than its newest one, which cannot be used."""
 DISK_SPACE = "disk_space"
 """The disk is full, was full, or has less space than the next checkpoints need."""
-
-
-# --- events: past tense --------------------------------------------------------------------------------------
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 
 from epochtop.engine.runs.paths import EVENTS, RESERVE
+from epochtop.engine.terminal.output import write_log
 
 BACKLOG_BYTES = 1 << 26
 """Most bytes of refused lines in memory; the loop waits while there are more."""
@@ -99,4 +99,4 @@ class EventLog:
 def _complain(message: str) -> None:
     """Write to output.log, which may be on the same full disk."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"{EVENTS}: {message}\n")
+        write_log(f"{EVENTS}: {message}\n")

@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from epochtop.engine.data.dataset import Rows
+from epochtop.engine.device import generators
+from epochtop.engine.models.nested import collated, mapped
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,15 @@ class Batches(ABC):
 class FullBatch(Batches):
     """All rows every time; if several processes train, this one's share of them."""
 
-    def __init__(self, x: Tensor, y: Tensor, shard: DataShard) -> None:
-        rows = slice(None) if shard.world_size == 1 else _part(torch.arange(len(x)), shard)
-        self._batch = (x[rows], y[rows])
-        self._weight = len(self._batch[0]) * shard.world_size / len(x)
+    def __init__(self, x: Any, y: Any, rows: int, shard: DataShard) -> None:
+        """`x` and `y` are tensors of `rows`, or nested structures of them."""
+        chosen = _part(torch.arange(rows), shard)
+        alone = shard.world_size == 1
+        self._batch: tuple[Any, Any] = (x, y) if alone else mapped((x, y), lambda part: part[chosen])
+        self._weight = len(chosen) * shard.world_size / rows
         self.per_epoch, self.position = 1, 0
 
-    def __call__(self) -> tuple[Tensor, Tensor]:
+    def __call__(self) -> tuple[Any, Any]:
         return self._batch
 
     def next_batches(self, count: int) -> list[Batch]:
@@ -229,13 +233,15 @@ def _tensor(array: npt.NDArray[Any], numbers: npt.NDArray[np.int64]) -> Tensor:
 class LoaderBatches(ShuffledBatches):
     """Examples of a map-style Dataset, batched by a DataLoader; the order is drawn here.
 
-    Random augmentation of a Dataset happens in its workers and is not repeated after a kill.
+    Every batch that a worker loads has its own random numbers. They depend on the seed, epoch, batch and process only, not
+    on the number of workers, so a run that continues in the middle of an epoch repeats them.
     """
 
     def __init__(
         self, dataset: Dataset[Any], size: int, seed: int, shard: DataShard, device: torch.device, workers: int
     ) -> None:
         super().__init__(len(dataset), size, seed, shard, torch.device("cpu"))  # type: ignore[arg-type]
+        self._rank = shard.rank
         self._dataset, self._target, self._workers = dataset, device, workers
         self._loader: Iterator[Any] | None = None
 
@@ -264,12 +270,19 @@ class LoaderBatches(ShuffledBatches):
     def _load(self) -> Iterator[Any]:
         remaining = self._order[self.position :]
         parts = [_part(chosen, self._shard) for chosen in remaining.split(self._size)]
-        batches = [(part if len(part) else remaining[:1]).tolist() for part in parts]
+        batches: list[list[int]] = [(part if len(part) else remaining[:1]).tolist() for part in parts]
+        dataset = self._dataset
+        if self._workers:
+            first = self.position // self._size
+            batches = [NumberedBatch(rows, first + place) for place, rows in enumerate(batches)]
+            dataset = SeededDataset(dataset, self._epoch_seed(), self._rank)
         return iter(
             DataLoader(
-                self._dataset,
+                dataset,
                 batch_sampler=batches,
+                collate_fn=collated,
                 num_workers=self._workers,
+                worker_init_fn=dataset.expose if isinstance(dataset, SeededDataset) else None,
                 multiprocessing_context="fork"
                 if self._workers
                 else None,  # only this process has imported the user's module
@@ -279,17 +292,46 @@ class LoaderBatches(ShuffledBatches):
             )
         )
 
+    def _epoch_seed(self) -> int:
+        """A number of the current epoch. It is drawn from a copy of the generator: the next order does not depend on it."""
+        generator = torch.Generator()
+        generator.set_state(self._generator.get_state())
+        return int(torch.randint(2**63 - 1, (), generator=generator))
+
     def load_state_dict(self, state: dict[str, Tensor], position: int) -> None:
         super().load_state_dict(state, position)
         self._loader = None
 
 
+class NumberedBatch(list[int]):
+    """Row numbers of a batch, and the number of the batch in its epoch."""
+
+    def __init__(self, rows: list[int], number: int) -> None:
+        super().__init__(rows)
+        self.number = number
+
+    def __reduce__(self) -> tuple[type, tuple[list[int], int]]:
+        return NumberedBatch, (list(self), self.number)
+
+
+class SeededDataset(Dataset[Any]):
+    """A Dataset in a worker that seeds its random generators for every batch."""
+
+    def __init__(self, dataset: Dataset[Any], seed: int, rank: int) -> None:
+        self._dataset, self._seed, self._rank = dataset, seed, rank
+
+    def __getitems__(self, batch: NumberedBatch) -> list[Any]:
+        """The rows of a batch; DataLoader calls it."""
+        generators.seed_for(self._seed, self._rank, batch.number)
+        fetch = getattr(self._dataset, "__getitems__", None)
+        rows: list[Any] = fetch(list(batch)) if fetch else [self._dataset[row] for row in batch]
+        return rows
+
+    def expose(self, _worker: int) -> None:
+        """In a worker: let `get_worker_info().dataset` be the user's Dataset, as without this wrapper."""
+        object.__setattr__(get_worker_info(), "dataset", self._dataset)
+
+
 def move(value: Any, device: torch.device) -> Any:
-    """A tensor, or tensors in tuples, lists and dictionaries, moved to the device."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, dict):
-        return {key: move(item, device) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(move(item, device) for item in value)
-    return value
+    """A tensor, or tensors in any nested structure, moved to the device."""
+    return mapped(value, lambda tensor: tensor.to(device, non_blocking=True))

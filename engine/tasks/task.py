@@ -6,6 +6,7 @@ the training loop.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,12 +16,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from epochtop.engine.data.dataset import Rows
+from epochtop.engine.device import generators
+from epochtop.engine.models.nested import collated
+from epochtop.engine.models.set_metric import SetMetric
 
 Examples = tuple[Any, Any] | Dataset[Any]
 """A pair (x, y) of tensors or arrays of equal length, or a Dataset with `__len__` and `__getitem__`."""
+
+MODULE_PREFIX = "task_of_"
+"""Beginning of the module name under which the user's file is executed."""
 
 Part = Literal["train", "validation", "test"]
 
@@ -44,8 +51,9 @@ class Task:
     """Validation rows, which choose the best weights; None uses the test rows."""
     loss: Callable[[Any, Any], Tensor] = functional.cross_entropy
     """Function of (output, labels)."""
-    metrics: Mapping[str, Callable[[Any, Any], Tensor]] = field(default_factory=dict)
-    """Functions of (output, labels) by name; the first is the headline metric."""
+    metrics: Mapping[str, Callable[[Any, Any], Tensor] | SetMetric] = field(default_factory=dict)
+    """Metrics by name: functions of (output, labels), or objects with `update` and `compute` for metrics that are no mean
+    over rows. The first is the headline metric."""
     classes: Sequence[str] = ()
     """Names of the classes, in the order of their labels."""
 
@@ -60,12 +68,26 @@ class Task:
         if isinstance(self.classes, str) or not all(isinstance(name, str) for name in self.classes):
             raise TypeError("Task.classes must be a list of class names")
 
+    def state_dict(self) -> dict[str, Any]:
+        """State outside the model's weights and buffers that a resumed run needs, such as counters. Override it.
+
+        May contain tensors, numpy arrays, numbers, strings, None, and dicts, lists and tuples of these. Called at every
+        checkpoint, so it must not read the device.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned; its tensors are on the host. Override it together with state_dict."""
+
     def _check_metrics(self) -> None:
         if not isinstance(self.metrics, Mapping):
             raise TypeError(f"Task.metrics must be a dict of functions by name, not {_kind(self.metrics)}")
         for name, metric in self.metrics.items():
-            if not (isinstance(name, str) and callable(metric)):
-                raise TypeError(f"Task.metrics must map names to functions of (output, labels); {name!r} does not")
+            if not (isinstance(name, str) and (callable(metric) or isinstance(metric, SetMetric))):
+                raise TypeError(
+                    f"Task.metrics must map names to functions of (output, labels), or to objects with update and compute; "
+                    f"{name!r} does not"
+                )
 
     def examples(self, part: Part) -> Rows | Dataset[Any]:
         """The rows of `part` as arrays, or the user's Dataset; zero rows if the task has no such part."""
@@ -79,17 +101,25 @@ class Task:
         x, y = examples
         return Rows(x=_array(x), y=_array(y))
 
+    def generator_owners(self) -> list[object]:
+        """The user's objects whose attributes may be random generators: layers, Datasets, functions, and the user's file."""
+        datasets = [part for part in (self.train, self.validation, self.test) if isinstance(part, Dataset)]
+        inner = [dataset.dataset for dataset in datasets if isinstance(dataset, Subset)]
+        owners = [*self.model.modules(), *datasets, *inner, self.loss, *self.metrics.values()]
+        names = {getattr(owner, "__module__", "") or "" for owner in owners}
+        files = [sys.modules[name] for name in sorted(names) if name.startswith(MODULE_PREFIX) and name in sys.modules]
+        return [*owners, *files]
+
     def batch(self, rows: int = 2) -> tuple[Any, Any]:
         """The first training rows with their labels, as the model and the loss receive them."""
         part = self.examples("train")
         if isinstance(part, Rows):
             return torch.from_numpy(np.array(part.x[:rows])), torch.from_numpy(np.array(part.y[:rows]))
-        from torch.utils.data import default_collate
-
-        first = [part[at] for at in range(min(rows, len(part)))]  # type: ignore[arg-type]
+        with generators.forked(torch.device("cpu"), self.generator_owners()):
+            first = [part[at] for at in range(min(rows, len(part)))]  # type: ignore[arg-type]
         if not all(isinstance(row, list | tuple) and len(row) == 2 for row in first):
             raise TypeError(f"Task.train: items of the Dataset must be pairs (x, y), not {_kind(first[0])}")
-        x, y = default_collate(first)
+        x, y = collated(first)
         return x, y
 
 

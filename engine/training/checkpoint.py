@@ -21,6 +21,7 @@ from torch import Tensor
 
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.files import write_atomically
+from epochtop.engine.runs.ownership import check_file
 from epochtop.engine.runs.paths import CHECKPOINTS
 
 Kind = str
@@ -110,8 +111,10 @@ def exists(run: Path, kind: Kind) -> bool:
 
 def read_info(run: Path, kind: Kind) -> CheckpointInfo:
     """The json of a checkpoint. Raises Invalid if it is missing or damaged."""
+    path = run / CHECKPOINTS / f"{kind}.json"
+    check_file(run, path)
     try:
-        return _decode((run / CHECKPOINTS / f"{kind}.json").read_bytes())
+        return _decode(path.read_bytes())
     except FileNotFoundError:
         raise Invalid("", f"{run.name} has no checkpoint {kind!r}") from None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -122,8 +125,10 @@ def read(run: Path, kind: Kind) -> tuple[CheckpointInfo, dict[str, Tensor]]:
     """A checkpoint with its tensors on the host. Raises Invalid if it is missing or damaged."""
     info = read_info(run, kind)
     while True:
+        path = run / CHECKPOINTS / Path(info.file).name
+        check_file(run, path)
         try:
-            return info, load_file(run / CHECKPOINTS / Path(info.file).name)
+            return info, load_file(path)
         except FileNotFoundError:
             newer = read_info(run, kind)
             if newer == info:

@@ -5,6 +5,8 @@ Must never import the loop: it acts on any :class:`Controlled`.
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -46,15 +48,27 @@ class Controls:
 
     def __init__(self, loop: Controlled, commands: SimpleQueue[AnyCommand], recorder: Recorder) -> None:
         self._loop, self._commands, self._recorder = loop, commands, recorder
+        self._waiting: deque[AnyCommand] = deque()
+        """Commands that :meth:`waits` has looked at."""
+
+    def waits(self, *kinds: type[AnyCommand]) -> bool:
+        """Whether a command of one of these types has arrived and is not obeyed yet."""
+        with contextlib.suppress(Empty):
+            while True:
+                self._waiting.append(self._commands.get_nowait())
+        return any(isinstance(command, kinds) for command in self._waiting)
 
     def obey(self) -> None:
         """Obey all commands that have arrived. A pause lasts until a command ends it."""
         while self._loop.ending is None:
             try:
-                command = self._commands.get_nowait()
+                command = self._next(block=False)
             except Empty:
                 return
             self._obey(command)
+
+    def _next(self, block: bool) -> AnyCommand:
+        return self._waiting.popleft() if self._waiting else self._commands.get(block)
 
     def _obey(self, command: AnyCommand) -> None:
         match command:
@@ -93,7 +107,7 @@ class Controls:
         loop.clock.stop()
         self._recorder.put(Paused(step=loop.step, by=by))
         while loop.ending is None:
-            command = self._commands.get()
+            command = self._next(block=True)
             if isinstance(command, Save):
                 loop.save()
                 loop.read_all()

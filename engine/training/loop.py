@@ -18,9 +18,10 @@ from epochtop.engine.distributed.leader import Pace, RankGroupLeader
 from epochtop.engine.execution.choice import ExecutorChoice
 from epochtop.engine.execution.executor import Executor
 from epochtop.engine.job import state as job_state
+from epochtop.engine.job.failures import divergence_advice
 from epochtop.engine.job.job import Job
-from epochtop.engine.protocol.commands import AnyCommand
-from epochtop.engine.protocol.events import RATE_LOWERED, Finished
+from epochtop.engine.protocol.commands import AnyCommand, Pause, Stop
+from epochtop.engine.protocol.events import EVALUATION_CUT, RATE_LOWERED, Finished, Warned
 from epochtop.engine.step.window import LossWindow, Reading
 from epochtop.engine.training.clock import Clock
 from epochtop.engine.training.controls import Controls
@@ -33,6 +34,8 @@ from epochtop.engine.training.resume import Origin
 FIRST_WINDOW_S = 0.02
 """The first window is short, so that a curve is on the screen at once."""
 POLL_S = 0.01
+STOPPED_EVALUATION_S = 5.0
+"""How long the evaluation after a stop may take; a longer one is interrupted."""
 
 
 class Loop:
@@ -55,7 +58,7 @@ class Loop:
         self.clock = Clock(origin.seconds)
         self.rate = origin.learning_rate or job.spec.learning_rate
         """Learning rate before the schedule."""
-        self.evaluations = Evaluations(job, self.window, leader)
+        self.evaluations = Evaluations(job, self.window, leader, origin.seconds)
         self.publisher = Publisher(job, recorder, self.window, self.evaluations, origin)
         self.controls = Controls(self, self.commands, recorder)
         self._changes = list(origin.changes)
@@ -160,8 +163,8 @@ class Loop:
         while self.ending is None and self.choice.due is not None and self.choice.due <= self.step:
             self._switch()
         if self.step and self._due(self.spec.eval_epochs):
-            self._evaluate()
-            if self.evaluations.decides:
+            self._evaluate_due()
+            if self.evaluations.decides and self.ending is None:
                 self.read_all()  # the one wait that an evaluation may cost: the next step depends on it
                 self._decide()
         if self.step and self._due(self.spec.keep_epochs):
@@ -203,9 +206,8 @@ class Loop:
         if self.recorder.congested:
             self._wait_for_disk()
         seconds = self.clock.seconds()
-        if seconds >= self._next_evaluation:
-            self._evaluate()
-            self._next_evaluation = self.clock.seconds() + self.spec.eval_every
+        if seconds >= self._next_evaluation and self.ending is None and self.evaluations.budget.allows(seconds):
+            self._evaluate_within_budget(seconds)
         if seconds >= self._next_save:
             self.save()
             self._next_save = self.clock.seconds() + self.spec.save_every
@@ -233,8 +235,33 @@ class Loop:
 
     # --- evaluation, checkpoints, the end --------------------------------------------------------------
 
-    def _evaluate(self) -> None:
-        self.evaluations.enqueue(self.step, self.clock.seconds())
+    def _evaluate_due(self) -> None:
+        """Evaluate at this step. A stop or a pause interrupts it; after a pause it is repeated."""
+        while self.ending is None:
+            if self.evaluations.enqueue(self.step, self.clock.seconds(), lambda _: self.controls.waits(Stop, Pause)):
+                return
+            self.controls.obey()
+
+    def _evaluate_within_budget(self, seconds: float) -> None:
+        """Evaluate, unless a command interrupts it, or it takes too much of the training time so far."""
+
+        def interrupt(spent_s: float) -> bool:
+            return self.controls.waits(Stop, Pause) or self.evaluations.over_budget(seconds, spent_s)
+
+        self.evaluations.enqueue(self.step, seconds, interrupt)
+        self._next_evaluation = self.clock.seconds() + self.spec.eval_every
+        self.controls.obey()
+
+    def _evaluate_last(self, seconds: float, stopped: bool) -> None:
+        """Evaluate the last weights. After a stop that may take some seconds only; another stop interrupts it at once."""
+
+        def interrupt(spent_s: float) -> bool:
+            return self.controls.waits(Stop) or (stopped and spent_s > STOPPED_EVALUATION_S)
+
+        self.evaluations.enqueue_last(self.step, seconds, interrupt)
+        if self.evaluations.cut and self.job.eval_split != "train":
+            message = f"the run was stopped before step {self.step:,} was evaluated; earlier evaluations are in the log"
+            self.recorder.put(Warned(message=message, code=EVALUATION_CUT))
 
     def save(self) -> None:
         """Enqueue copies of the state; they are written, the best first, when they have reached the host."""
@@ -271,9 +298,7 @@ class Loop:
         seconds = self.clock.seconds()
         progress = Progress(self.step, self.job.plan.steps_per_epoch, seconds, self.window.reads, self.window.waited_s)
         if not diverged:
-            if self.evaluations.newest_step != self.step:
-                self._evaluate()
-            self.evaluations.enqueue_test(self.step, seconds)
+            self._evaluate_last(seconds, stopped=ending.outcome == "stopped")
             self.read_all()  # the best weights must be known before they are saved
         self._save_best(final=True)
         if not diverged:
@@ -285,5 +310,9 @@ class Loop:
             self.publisher.totals,
             self.evaluations.results(),
             self.publisher.range_test,
-            self.job.update.learning_rate,
+            self._advice() if diverged else "",
         )
+
+    def _advice(self) -> str:
+        """What helps a run that diverged."""
+        return divergence_advice(self.job, self.publisher.totals.bad_step or 0, self.job.update.learning_rate)

@@ -97,16 +97,19 @@ def summary(
     totals: Totals,
     held_out: HeldOutResults,
     range_test: RangeTest | None,
-    learning_rate: float,
+    advice_on_loss: str,
 ) -> Finished:
-    """The last event of a run. `learning_rate` is that of the last step; `range_test` is None for other schedules."""
+    """The last event of a run.
+
+    `range_test` is None for other schedules. `advice_on_loss` says what helps if the loss is not finite.
+    """
     steps, seconds = progress.steps, progress.seconds
     suggestion = range_test.suggestion() if range_test else None
     return Finished(
         time=time.time(),
         outcome=ending.outcome,
         reason=ending.reason,
-        advice=advice(suggestion) if range_test else _advice(ending.outcome, learning_rate),
+        advice=advice(suggestion) if range_test else advice_on_loss,
         steps=steps,
         epochs=steps / progress.steps_per_epoch,
         seconds=round(seconds, 6),
@@ -123,12 +126,6 @@ def summary(
         waited_seconds=round(progress.waited_s, 6),
         suggestion=suggestion,
     )
-
-
-def _advice(outcome: Outcome, learning_rate: float) -> str:
-    if outcome != "diverged":
-        return ""
-    return f"lower the learning rate: {learning_rate:g} is too high, try {learning_rate / 10:g}"
 
 
 def unsaved(end: Finished, run: Path, missing: Sequence[UnsavedCheckpoint], resumes_at: int | None) -> Finished:

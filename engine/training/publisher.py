@@ -91,10 +91,13 @@ class Publisher:
             return
         self._differs = True
         place = int(np.argmin(same))
+        causes = "device, versions or data"
+        if self._job.workload.task is not None:
+            causes = "device, versions, data, or state that the task's state_dict lacks"
         self._recorder.put(
             Warned(
                 message=f"step {first + place:,}: recomputed loss {recomputed[place]:g} differs from the recorded "
-                f"{recorded[place]:g}; device, versions or data have changed",
+                f"{recorded[place]:g}; {causes} may have changed",
                 code=LOSS_DIFFERS,
             )
         )

@@ -75,9 +75,13 @@ class Standby:
         """Start a run. Once accepted, the engine outlives this process. Raises EngineDied."""
         return self._hand_over(Begin(spec=spec, home=str(home)))
 
-    def resume(self, run: Path) -> Accepted | Refused:
-        """Resume a run that had ended. Raises EngineDied."""
-        return self._hand_over(Continue(run=str(run)))
+    def resume(self, run: Path, trusted_owner: str = "", edited_task: bool = False) -> Accepted | Refused:
+        """Resume a run that had ended. Raises EngineDied.
+
+        `trusted_owner` is another owner of the run whose task may be executed. `edited_task` executes the task's files as
+        they are now.
+        """
+        return self._hand_over(Continue(run=str(run), trusted_owner=trusted_owner, edited_task=edited_task))
 
     def measure(self, experiment: ExperimentRequest, spec: RunSpec, home: Path) -> Accepted | Refused:
         """Start an experiment. Once accepted, the engine outlives this process. Raises EngineDied."""

@@ -35,7 +35,7 @@ def store(path: Path, raw: RawDataset) -> None:
     arrays: dict[str, Any] = {"x": raw.x, "y": raw.y}
     if raw.test is not None:
         arrays |= {"x_test": raw.test[0], "y_test": raw.test[1]}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     remove_left_overs(path.parent)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
         complete = Path(folder) / path.name

@@ -113,6 +113,9 @@ def _joined(columns: list[LabelColumn | None], parts: int) -> LabelColumn:
     if len(plain) < parts or len({bool(part.names) for part in plain}) != 1:
         raise NotPlainError
     joined = LabelColumn(numbers=[block for part in plain for block in part.numbers])
+    joined.has_many_texts = any(part.has_many_texts for part in plain)
+    if not joined.has_many_texts:
+        joined.texts.update(*(part.texts for part in plain))
     for part in plain:
         places = np.array([joined.names.setdefault(name, len(joined.names)) for name in part.names], dtype=np.int32)
         joined.codes.extend(places[block] for block in part.codes)
