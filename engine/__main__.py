@@ -8,9 +8,12 @@ on a trained run (:mod:`epochtop.engine.process.commands`). Each process imports
 
 import sys
 
+from epochtop.engine.terminal.output import plain_tracebacks
+
 
 def main(arguments: list[str]) -> int:
     """Run the engine that `arguments` ask for. Returns the exit status."""
+    plain_tracebacks()
     match arguments:
         case ["rank", *rest]:
             from epochtop.engine.distributed import rank

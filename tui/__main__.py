@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import sys
 
+from epochtop.engine.terminal.output import plain_tracebacks
+
 
 def main() -> None:
     """Entry of the `epochtop` command; exits with its status."""
     _speak_utf8()
+    plain_tracebacks()
     arguments = sys.argv[1:]
     if arguments in ([], ["--start"]) and sys.stdout.isatty() and sys.stdin.isatty():
         from epochtop.tui.app.launch import run_app

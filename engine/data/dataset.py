@@ -76,7 +76,7 @@ class PreparedDataset:
 
     train: Rows
     validation: Rows
-    """Empty unless `validation_fraction` is above 0."""
+    """Empty unless `validation_fraction` is above 0 or the dataset has fixed validation rows."""
     test: Rows
     outputs: int
     """Units of the model's last layer: classes, characters, or 1."""
@@ -118,5 +118,7 @@ class RawDataset:
     image: tuple[int, int, int] | None = None
     test: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
     """Fixed test rows of the dataset, in the form of `x` and `y`; None if `test_fraction` decides."""
+    validation: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
+    """Fixed validation rows, in the form of `x` and `y`; None if `validation_fraction` decides."""
     vocabulary: str = ""
     notes: tuple[str, ...] = ()

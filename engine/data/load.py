@@ -11,6 +11,7 @@ import numpy as np
 
 from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
 from epochtop.engine.data.prepare import prepare_dataset
+from epochtop.engine.data.tables.row_numbers import check_row_numbers
 from epochtop.engine.protocol.spec import FILES, GENERATED, IMAGES, Invalid, RunSpec
 
 
@@ -18,7 +19,8 @@ def load(spec: RunSpec, report: OnProgress = no_progress) -> PreparedDataset:
     """Read, split and scale the dataset of `spec`. Raises Invalid with the field, the file and the row."""
     path = file_of(spec)
     try:
-        return prepare_dataset(_read(spec, path, report), spec)
+        raw = check_row_numbers(_read(spec, path, report))
+        return prepare_dataset(raw, spec)
     except MemoryError:
         raise Invalid("dataset", f"{path or spec.dataset} does not fit into memory; use a smaller dataset") from None
     except Invalid as error:
@@ -52,15 +54,15 @@ def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
     if spec.source == "csv":
         from epochtop.engine.data.tables.csv import read_csv
 
-        return read_csv(path, spec.target, report)
+        return read_csv(path, spec.target, report, spec.problem)
     if spec.source == "parquet":
         from epochtop.engine.data.tables.parquet import read_parquet
 
-        return read_parquet(path, spec.target)
+        return read_parquet(path, spec.target, spec.problem)
     if spec.source in ("npz", "npy"):
         from epochtop.engine.data.tables.numpy_files import read_npy, read_npz
 
-        return (read_npz if spec.source == "npz" else read_npy)(path)
+        return (read_npz if spec.source == "npz" else read_npy)(path, spec.problem)
     if spec.source == "images":
         from epochtop.engine.data.images import read_images
 

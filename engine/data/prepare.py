@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import Preparation, PreparedDataset, RawDataset, Rows
+from epochtop.engine.data.number_text import as_numbers
 from epochtop.engine.data.scaling import Index, Scaling, blocks, fit_scaling, scale_rows
 from epochtop.engine.data.splitting import SplitIndices, split_indices
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -23,7 +24,8 @@ def prepare_dataset(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
     if len(raw.classes) > len(labels):
         raise Invalid(
             "dataset",
-            f"the label column has {len(raw.classes)} classes, more than the {len(labels)} training rows; add rows",
+            f"the label column has {len(raw.classes)} classes, more than the {len(labels)} training rows; add rows"
+            + ("" if as_numbers(raw.classes) is None else ", or set problem to regression"),
         )
     weights, weight_notes = _class_weights(raw, labels, spec)
     center, spread = _standard(labels) if raw.loss == "mean_squared_error" else (0.0, 1.0)
@@ -41,9 +43,10 @@ def prepare_dataset(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
         **fitted,
     )
     test_y = raw.y if raw.test is None else raw.test[1]
+    validation_y = raw.y if raw.validation is None else raw.validation[1]
     return PreparedDataset(
         train=Rows(train, _targets(labels, preparation)),
-        validation=Rows(validation, _targets(raw.y[parts.validation], preparation)),
+        validation=Rows(validation, _targets(validation_y[parts.validation], preparation)),
         test=Rows(test, _targets(test_y[parts.test], preparation)),
         outputs={"cross_entropy": len(raw.classes), "next_character": len(raw.vocabulary)}.get(raw.loss, 1),
         preparation=preparation,
@@ -55,11 +58,12 @@ def prepare_dataset(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
 def _inputs(raw: RawDataset, parts: SplitIndices, spec: RunSpec) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Inputs of the training, validation and test rows, and the fields of Preparation that were fitted for them."""
     test_x = raw.x if raw.test is None else raw.test[0]
+    validation_x = raw.x if raw.validation is None else raw.validation[0]
     if raw.kind != "table":
         fitted = _pixel_statistics(raw.x, parts.train) if raw.kind == "image" else {}
-        return raw.x[parts.train], raw.x[parts.validation], test_x[parts.test], fitted
+        return raw.x[parts.train], validation_x[parts.validation], test_x[parts.test], fitted
     scaling = fit_scaling(raw.x, parts.train, spec.scaling)
-    pieces = ((raw.x, parts.train), (raw.x, parts.validation), (test_x, parts.test))
+    pieces = ((raw.x, parts.train), (validation_x, parts.validation), (test_x, parts.test))
     train, validation, test = (scale_rows(x, index, scaling, raw.columns) for x, index in pieces)
     return train, validation, test, _scaling_fields(scaling)
 

@@ -24,7 +24,7 @@ NO_ROWS = slice(0, 0)
 
 @dataclass(frozen=True)
 class SplitIndices:
-    """Row numbers of each part. `test` selects from the dataset's fixed test rows if it has some."""
+    """Row numbers of each part. `test` and `validation` select from the dataset's fixed rows if it has some."""
 
     train: Index
     validation: Index
@@ -39,7 +39,14 @@ def split_indices(raw: RawDataset, spec: RunSpec) -> SplitIndices:
     notes: tuple[str, ...] = ()
     if raw.test is not None and spec.test_fraction != RunSpec().test_fraction:
         notes = (f"the dataset has {len(raw.test[1]):,} fixed test rows; test_fraction is ignored",)
+    if raw.validation is not None and spec.validation_fraction:
+        notes = (
+            *notes,
+            f"the dataset has {len(raw.validation[1]):,} fixed validation rows; validation_fraction is ignored",
+        )
     rest, test = (ALL_ROWS, ALL_ROWS) if raw.test is not None else _cut(len(raw.y), spec.test_fraction, "test_fraction")
+    if raw.validation is not None:
+        return SplitIndices(rest, ALL_ROWS, test, notes)
     if not spec.validation_fraction:
         return SplitIndices(rest, NO_ROWS, test, notes)
     rows = np.arange(len(raw.y), dtype=np.int64) if isinstance(rest, slice) else rest

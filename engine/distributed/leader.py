@@ -150,7 +150,8 @@ class RankGroupLeader:
 
 def setup_of(job: Job, threads: int, step: int, values: Values | None) -> Setup:
     """The setup that other ranks need for the job."""
-    return Setup(spec=msgspec.structs.replace(job.spec, threads=threads), step=step, values=values)
+    spec = msgspec.structs.replace(job.spec, threads=threads)
+    return Setup(spec=spec, step=step, values=values, task_record=job.workload.task_record)
 
 
 class Pace:

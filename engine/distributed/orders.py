@@ -10,6 +10,7 @@ import msgspec
 
 from epochtop.engine.job.state import Values
 from epochtop.engine.protocol.events import UNREADABLE, Failed
+from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import RunSpec
 
 ORDER_BYTES = 512
@@ -73,6 +74,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """Steps taken already."""
     values: Values | None
     """Plain values of the checkpoint that the run continues from; None for a new run."""
+    task_record: TaskRecord | None = None
+    """The code of rank 0's task; None for a dataset."""
 
 
 class RankFailure(msgspec.Struct, frozen=True, kw_only=True):

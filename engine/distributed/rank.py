@@ -21,6 +21,7 @@ from epochtop.engine.job import state
 from epochtop.engine.job.failures import failed
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.prepare import prepare_job
+from epochtop.engine.tasks.sources import enter_working_folder
 
 SEEDS = 2**63
 
@@ -79,7 +80,8 @@ def _kind_of_device(store: Any) -> str:
 
 
 def _build(setup: Setup, tensors: dict[str, torch.Tensor], rank: int, device: str) -> Job:
-    job = prepare_job(setup.spec, rank=rank, device=device)
+    enter_working_folder(setup.task_record)
+    job = prepare_job(setup.spec, rank=rank, device=device, task_record=setup.task_record)
     if setup.values is None:
         generators.seed((setup.spec.seed + rank) % SEEDS)  # so that dropout differs from rank to rank
     elif setup.spec.shard:

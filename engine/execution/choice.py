@@ -70,7 +70,8 @@ class ExecutorChoice:
         faster = self._search.result(step)
         if faster is None:  # recorded, so that a run that continues does not search again
             return None, Switched(step=step, executor="eager", why=f"auto stays with eager: {self._search.why}")
-        return faster.executor, Switched(step=step, executor=faster.executor.name, why=faster.why)
+        why = "; ".join(filter(None, (faster.why, faster.executor.note)))
+        return faster.executor, Switched(step=step, executor=faster.executor.name, why=why)
 
     def _make(self, name: str) -> Executor:
         """An executor by name; eager, with a note, if it does not support the job."""
@@ -82,6 +83,8 @@ class ExecutorChoice:
             return Eager(self._job)
         if name != "eager":
             self._note(f"{name} was ready after {perf_counter() - started_at:.2g} s", EXECUTOR_READY)
+        if executor.note:
+            self._note(executor.note, "")
         return executor
 
     @property
@@ -106,7 +109,10 @@ def make(job: Job, name: str) -> Executor:
                 return Compiled(job)
             from epochtop.engine.execution.cuda_graph import captured
 
-            return captured(job, make=CompiledSteps(job), name="compile")
+            steps = CompiledSteps(job)
+            executor: Executor = captured(job, make=steps, name="compile")
+            executor.note = steps.note
+            return executor
         case _:
             if cuda:
                 from epochtop.engine.execution.cuda_graph import captured

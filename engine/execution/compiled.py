@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from epochtop.engine.execution.inputs import (
     untouched,
 )
 from epochtop.engine.job.job import Job
+from epochtop.engine.runs.ownership import private_folder, tree_risk
 from epochtop.engine.runs.paths import cache_folder
 from epochtop.engine.step.batches import ResidentBatches
 from epochtop.engine.step.step import Step, make_step
@@ -51,7 +53,7 @@ class Compiled(Executor):
     def __init__(self, job: Job) -> None:
         """Compiles all programs that the job needs. Raises Unsupported."""
         recordable_rule(job)
-        use_own_cache()
+        self.note = use_own_cache()
         self._job, self._state, self._steps = job, state(job), steps_per_program(job)
         programs = {(sizes, 1) for sizes in possible_sizes(job)} | {(next(possible_sizes(job)), self._steps)}
         self._programs = {key: compiled(job, self._state, *key) for key in sorted(programs)}
@@ -168,7 +170,7 @@ class CompiledSteps:
     def __init__(self, job: Job) -> None:
         """Raises Unsupported."""
         recordable_rule(job)
-        use_own_cache()
+        self.note = use_own_cache()
         self._state = state(job)
         self._programs: dict[Sizes, Flat] = {}
 
@@ -185,15 +187,23 @@ class CompiledSteps:
         return step
 
 
-def use_own_cache() -> None:
-    """Make Inductor cache in epochtop's cache folder, unless the user has set another, and compile without messages."""
+def use_own_cache() -> str:
+    """Make Inductor cache in epochtop's cache folder, unless the user has set another, and compile without messages.
+
+    Returns a note if another user could have written programs there, so that a private folder is used; else empty.
+    """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
     name = "TORCHINDUCTOR_CACHE_DIR"
     if os.environ.get(name, default_cache_dir()) == default_cache_dir():  # torch sets the variable to its default
         os.environ[name] = str(cache_folder() / "compile")
+    risk = tree_risk(Path(os.environ[name]))
+    cache = private_folder("compile", risk) if risk is not None else None
+    if cache is not None:
+        os.environ[name] = str(cache.path)
     logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
     logging.getLogger("torch._inductor").setLevel(logging.ERROR)
+    return cache.note if cache is not None else ""
 
 
 def _first_line(error: BaseException) -> str:

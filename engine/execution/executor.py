@@ -24,6 +24,8 @@ class Executor(ABC):
 
     name: str
     """`eager`, `graph` or `compile`."""
+    note: str = ""
+    """What was unusual while it was built, for people; empty if nothing was."""
 
     @abstractmethod
     def run(self, window: LossWindow, step: int, max_steps: int, rate: Rate) -> int:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import csv
-import os
-import stat
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from epochtop.engine.data.number_text import is_number
 from epochtop.engine.data.opening import explain_errors
-from epochtop.engine.data.tables.header import is_number, parse_header
+from epochtop.engine.data.tables.header import parse_header
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.files import output_file
+from epochtop.engine.terminal.output import data_output
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,10 @@ def write_rows(file: RowFile, output: Path | None, names: Sequence[str], added: 
 @contextmanager
 def _written(output: Path | None) -> Iterator[TextIO]:
     if output is None:
-        yield sys.stdout
+        yield data_output()
         return
-    aside = output.with_name(f".{output.name}.{os.getpid()}")
-    is_special = output.exists() and not stat.S_ISREG(output.stat().st_mode)  # a pipe, /dev/null
     try:
-        with open(output if is_special else aside, "w", encoding="utf-8", newline="") as target:
+        with output_file(output) as target:
             yield target
-        if not is_special:
-            aside.replace(output)
     except OSError as error:
         raise Invalid("", f"cannot write {output}: {error.strerror}") from None
-    finally:
-        aside.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,12 +21,15 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.inference import tensorboard
-from epochtop.engine.inference.trained_model import TrainedModel, load, preparation_of, weights
+from epochtop.engine.inference.trained_model import TrainedModel, load, preparation_of, report_changes, weights
+from epochtop.engine.models.nested import mapped
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.files import remove_left_overs_of, remove_old, write_atomically
 from epochtop.engine.runs.reader import read_record
-from epochtop.engine.runs.writer import write_atomically
 from epochtop.engine.tasks.tracebacks import user_line
 
+_NEW_FILES = re.compile(r"\.new-[a-z0-9_]{8}")
+"""Folders that event files are written to before they are complete."""
 MAX_ONNX_BYTES = 2**31
 """Largest protobuf message."""
 
@@ -38,6 +42,7 @@ def export_tensorboard(run: Path, output: Path | None) -> list[str]:
     pattern = f"*{tensorboard.SUFFIX}"
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        remove_old(folder, _NEW_FILES)
         earlier = list(folder.glob(pattern))
         if set(folder.glob("*tfevents*")) - set(earlier):
             raise Invalid("", f"{folder} has event files of another program; give --output an empty folder")
@@ -73,12 +78,16 @@ def export_torch(run: Path, output: Path | None) -> list[str]:
     return [str(path), f'load it with: model.load_state_dict(torch.load("{path}", weights_only=True))']
 
 
-def export_onnx(run: Path, output: Path | None) -> list[str]:
-    """Write the model from prepared rows to outputs, with spec and preparation as metadata. Raises Invalid."""
+def export_onnx(run: Path, output: Path | None, trusted_owner: str = "") -> list[str]:
+    """Write the model from prepared rows to outputs, with spec and preparation as metadata. Raises Invalid.
+
+    `trusted_owner` is another owner of the run whose task may be executed.
+    """
     with _package("onnx", "onnxscript"):
         import onnx
         import onnxscript  # noqa: F401 - torch.onnx needs it
-    trained, path = load(run), output or Path(f"{run.name}.onnx")
+    trained, path = load(run, trusted_owner), output or Path(f"{run.name}.onnx")
+    report_changes(trained)
     if sum(tensor.nbytes for tensor in trained.weights.tensors.values()) >= MAX_ONNX_BYTES:
         raise Invalid("", "an ONNX file holds at most 2 GiB, but the weights are larger; use safetensors or torch")
     model = _onnx(trained)
@@ -123,21 +132,15 @@ def _why(error: Exception, task: str) -> str:
 
 def _by_rows(example: Any, rows: Any) -> Any:
     """Dynamic shapes: the first dimension of every tensor may vary."""
-    if isinstance(example, Tensor):
-        return {0: rows}
-    if isinstance(example, dict):
-        return {name: _by_rows(part, rows) for name, part in example.items()}
-    if isinstance(example, list | tuple):
-        return type(example)(_by_rows(part, rows) for part in example)
-    return None
+    return mapped(example, lambda _: {0: rows}, other=lambda _: None)
 
 
 FORMATS: dict[str, Callable[[Path, Path | None], list[str]]] = {
     "tensorboard": export_tensorboard,
     "safetensors": export_safetensors,
-    "onnx": export_onnx,
     "torch": export_torch,
 }
+"""Formats that execute no code of the run."""
 
 
 def _about(run: Path) -> dict[str, str]:
@@ -162,6 +165,7 @@ def _package(*names: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
+        remove_left_overs_of(path)
         yield
     except OSError as error:
         raise Invalid("", f"cannot write {path}: {error.strerror}") from None

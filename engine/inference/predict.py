@@ -5,7 +5,6 @@ Must never write into the run.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from epochtop.engine.device.select import choose_device
 from epochtop.engine.inference.csv_rows import RowFile, open_rows, write_rows
 from epochtop.engine.inference.decode import decode
 from epochtop.engine.inference.table_inputs import table_inputs
-from epochtop.engine.inference.trained_model import TrainedModel, load, numbers_per_row
-from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.inference.trained_model import TrainedModel, load, numbers_per_row, report_changes
+from epochtop.engine.models.nested import mapped, rows_first, tensors_of
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks.tracebacks import explain_user_error
+from epochtop.engine.terminal.output import write
 
 LABELS = ("label", "class", "target", "y")
 """Names of label columns in files for runs that do not name theirs."""
@@ -32,13 +32,15 @@ MAX_ROWS = 8192
 """Input values and rows of one batch at most, so that activations stay small."""
 
 
-def predict(run: Path, path: Path, output: Path | None, columns: Sequence[str] = ()) -> None:
+def predict(run: Path, path: Path, output: Path | None, columns: Sequence[str] = (), trusted_owner: str = "") -> None:
     """Write the rows of the CSV file at `path` with appended predictions to `output` or standard output.
 
     All columns of the file stay unchanged. `columns` names the columns that the model takes, in order, for runs that have
-    no column names: custom tasks and images. Raises Invalid, before anything is written.
+    no column names: custom tasks and images. `trusted_owner` is another owner of the run whose task may be executed.
+    Raises Invalid, before anything is written.
     """
-    trained = load(run)
+    trained = load(run, trusted_owner)
+    report_changes(trained)
     file = open_rows(path)
     try:
         x = _inputs(trained, file, columns)
@@ -51,7 +53,7 @@ def predict(run: Path, path: Path, output: Path | None, columns: Sequence[str] =
     write_rows(file, output, predictions.names, predictions.cells())
     if output is not None:
         weights = trained.weights
-        sys.stdout.write(f"{output}: {len(x)} predictions with the {weights.kind} weights, of step {weights.step}\n")
+        write(f"{output}: {len(x)} predictions with the {weights.kind} weights, of step {weights.step}\n")
 
 
 # --- inputs -----------------------------------------------------------------------------------------------
@@ -136,15 +138,15 @@ def _outputs(trained: TrainedModel, x: npt.NDArray[Any]) -> Tensor:
 
 def _flat(output: Any, rows: int) -> Tensor:
     """The output as (rows, outputs). Raises Invalid for other shapes."""
-    first = next(tensors_of(output), None)
-    if first is None or first.ndim not in (1, 2) or len(first) != rows:
-        shape = None if first is None else tuple(first.shape)
+    first = rows_first(output, rows)
+    if first is None or first.ndim not in (1, 2):
+        shape = next((tuple(tensor.shape) for tensor in tensors_of(output)), None)
         raise Invalid("", f"the model's output has the shape {shape}; predict needs (rows,) or (rows, outputs)")
     return first.reshape(rows, -1)
 
 
 def _on(example: Any, device: torch.device) -> Any:
-    return example.to(device) if isinstance(example, Tensor) else example
+    return mapped(example, lambda tensor: tensor.to(device))
 
 
 def _device(name: str) -> torch.device:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from epochtop.engine.protocol.events import Evaluated, Losses, Started
 from epochtop.engine.runs.reader import BadLine, Follower, read_record
+from epochtop.engine.terminal.output import write_error
 
 SUFFIX = ".epochtop"
 """Suffix of event files that this module writes."""
@@ -73,7 +73,7 @@ def write(run: Path, writer: Writer) -> None:
     try:
         for event in follower.read_all():
             if isinstance(event, BadLine):
-                sys.stderr.write(f"epochtop: events.jsonl, line {event.number} is skipped: {event.reason}\n")
+                write_error(f"epochtop: events.jsonl, line {event.number} is skipped: {event.reason}\n")
             else:
                 curves.add(event)
     finally:

@@ -19,10 +19,13 @@ from epochtop.engine.device import generators
 from epochtop.engine.job.state import AVERAGE, MODEL
 from epochtop.engine.models.build import build_model, features_of
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs.ownership import check_code
 from epochtop.engine.runs.paths import PREPARATION
 from epochtop.engine.runs.reader import read_record
 from epochtop.engine.tasks.loader import load_task
+from epochtop.engine.tasks.sources import describe_changes, stored_record, working_folder
 from epochtop.engine.tasks.task import Task
+from epochtop.engine.terminal.output import write_error
 from epochtop.engine.training import checkpoint
 
 
@@ -51,15 +54,22 @@ class TrainedModel:
     preparation: Preparation | None
     """How raw rows become model input; None for a custom task."""
     task: Task | None = None
+    task_changes: str = ""
+    """How the task's files differ from those of the run, for people; empty if they do not."""
 
 
 def weights(run: Path) -> Weights:
     """The best weights of a run, else the last. Raises Invalid if there are none or they are not finite."""
     read_record(run)
-    kind = next((kind for kind in ("best", "last") if checkpoint.exists(run, kind)), None)
-    if kind is None:
+    kinds = ("best",) if checkpoint.exists(run, "best") else (checkpoint.LAST, checkpoint.PREVIOUS)
+    newest = checkpoint.newest(run, kinds)
+    info, tensors, kind = newest.info, newest.tensors, newest.kind
+    if info is None and newest.problems:
+        raise Invalid("", newest.problems[0])
+    if info is None:
         raise Invalid("", f"{run.name} has no checkpoint yet; it saves one at its end and every save_every seconds")
-    info, tensors = checkpoint.read(run, kind)
+    for problem in newest.problems:
+        write_error(f"epochtop: {problem}; checkpoint {kind!r} of step {info.step:,} is used instead\n")
     prefix = AVERAGE if any(name.startswith(AVERAGE) for name in tensors) else MODEL
     evaluated = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     broken = next((name for name, tensor in evaluated.items() if not tensor.isfinite().all()), None)
@@ -82,17 +92,32 @@ def preparation_of(run: Path) -> Preparation:
         raise Invalid("", f"{run / PREPARATION} cannot be read: {error}") from None
 
 
-def load(run: Path) -> TrainedModel:
-    """The model of a run with its best weights, else its last, on the host. Raises Invalid."""
+def load(run: Path, trusted_owner: str = "") -> TrainedModel:
+    """The model of a run with its best weights, else its last, on the host. Raises Invalid.
+
+    A custom task is executed from the run's stored copy, if it has one that only this user can have written.
+    `trusted_owner` is another owner of the run whose task may be executed.
+    """
     evaluated = weights(run)
     spec = read_record(run).spec
     if spec.task:
-        generators.seed(spec.seed)
-        task = load_task(spec.task)
-        return _filled(run, spec, task.model.cpu(), evaluated, task.batch()[0], None, task)
+        check_code(run, spec.task, trusted_owner)
+        record = stored_record(run)
+        with working_folder(record):
+            generators.seed(spec.seed)
+            task = load_task(spec.task, record)
+            example = task.batch()[0]
+        changes = describe_changes(record, spec.task)
+        return _filled(run, spec, task.model.cpu(), evaluated, example, None, task, changes)
     preparation = preparation_of(run)
     model = build_model(spec, preparation, _outputs(preparation))
     return _filled(run, spec, model, evaluated, _example(spec, preparation), preparation)
+
+
+def report_changes(trained: TrainedModel) -> None:
+    """Write to standard error how the task's files differ from those of the run, if they do."""
+    if trained.task_changes:
+        write_error(f"epochtop: {trained.run.name}: {trained.task_changes}\n")
 
 
 def _filled(
@@ -103,6 +128,7 @@ def _filled(
     example: Any,
     preparation: Preparation | None,
     task: Task | None = None,
+    task_changes: str = "",
 ) -> TrainedModel:
     try:
         model.load_state_dict(evaluated.tensors)
@@ -110,7 +136,7 @@ def _filled(
         cause = f"{spec.task} has changed since" if task else "the model has changed"
         first = str(error).splitlines()[-1].strip()
         raise Invalid("", f"the weights of {run.name} do not fit: {cause}: {first}") from None
-    return TrainedModel(run, spec, model.eval(), evaluated, example, preparation, task)
+    return TrainedModel(run, spec, model.eval(), evaluated, example, preparation, task, task_changes)
 
 
 def _outputs(preparation: Preparation) -> int:

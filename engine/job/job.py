@@ -190,7 +190,7 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
         schedule=Schedule(spec, plan.steps),
         parts=parts,
         step=make_step(parts),
-        evaluator=Evaluator(workload.eval_loss, workload.metrics, device, parts.autocast),
+        evaluator=Evaluator(workload.eval_loss, workload.metrics, device, parts.autocast, workload.eval_loss_weight),
         eval_batches=held_out,
         eval_split=eval_split,
         test=test,
@@ -246,4 +246,4 @@ def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: 
     x, y = torch.from_numpy(train.x).to(device), torch.from_numpy(train.y).to(device)
     if spec.channels_last and x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    return FullBatch(x, y, shard) if one_batch else ResidentBatches(x, y, spec.batch_size, spec.seed, shard)
+    return FullBatch(x, y, len(train), shard) if one_batch else ResidentBatches(x, y, spec.batch_size, spec.seed, shard)

@@ -13,6 +13,8 @@ from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.requests import ModelSummary, Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
+ORDER_BYTES = 8
+"""Size of a row's number in the order of an epoch."""
 SHARE = 0.5
 """Rows are kept on the device if they need at most this share of its free memory."""
 
@@ -20,8 +22,9 @@ SHARE = 0.5
 def summary_of(spec: RunSpec, workload: Workload, rows: int) -> ModelSummary:
     """The model of a run and its memory for batches of `rows`. Raises Invalid if the model does not accept the rows."""
     if workload.task is not None:
-        two_rows = workload.task.batch(2)[0]
-        return scaled(measure(workload.task.model, two_rows), rows)
+        few = min(2, len(workload.train))  # type: ignore[arg-type]
+        example = workload.task.batch(few)[0]
+        return scaled(measure(workload.task.model, example, few), rows)
     assert workload.preparation is not None
     return summary.summary_of(spec, workload.preparation, workload.outputs, rows, workload.shape)
 
@@ -37,6 +40,11 @@ def check(plan: Plan, spec: RunSpec) -> None:
         f"{value}: {plan.parameters:,} parameters and batches of {spec.batch_size or plan.rows:,} rows need about "
         f"{format_bytes(needed)}, but {plan.device} has {format_bytes(available)} free; use smaller layers or a smaller batch",
     )
+
+
+def checkpoint_bytes(spec: RunSpec, plan: Plan) -> int:
+    """Size on the disk of what one save writes: `last` with the optimizer's state and the order of rows, and `best`."""
+    return summary.checkpoint_bytes(spec, plan.parameters, plan.parameters) + ORDER_BYTES * plan.rows
 
 
 def _size_field(spec: RunSpec) -> tuple[str, str]:

@@ -53,6 +53,8 @@ def make_plan(spec: RunSpec, workload: Workload, device: torch.device) -> Plan:
         memory_bytes=memory_estimate.held_bytes(spec, summary, on_host=device.type == "cpu") + workload.bytes,
         available_bytes=free_bytes(device),
         summary=summary,
+        problem=workload.problem,
+        notes=workload.notes,
     )
 
 

@@ -18,14 +18,14 @@ from epochtop.engine.data import load
 from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
 from epochtop.engine.device import generators
 from epochtop.engine.models import build
-from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.models.nested import rows_first, tensors_of
+from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.batches import DataShard, FullBatch, move
-from epochtop.engine.step.evaluation import TaskMetrics
-from epochtop.engine.step.losses import criterion
-from epochtop.engine.step.metrics import Metrics
+from epochtop.engine.step.losses import IGNORED, LossWeight, criterion, labeled_cross_entropy, loss_weight
+from epochtop.engine.step.metrics import EvalMetrics, Metrics, TaskMetrics
 from epochtop.engine.step.step import Criterion
-from epochtop.engine.tasks.loader import load_task
+from epochtop.engine.tasks.loader import LoadedTask, load_recorded
 from epochtop.engine.tasks.task import Task
 
 Examples = Rows | Dataset[Any]
@@ -42,17 +42,21 @@ class Workload:
     """Name of the loss."""
     eval_loss: Criterion
     """The loss of held-out rows: without smoothing and class weights."""
-    metrics: Metrics | TaskMetrics
+    metrics: EvalMetrics
     outputs: int
     """Size of the model's output."""
     shape: tuple[int, ...]
     """Shape of a row."""
     classes: tuple[str, ...]
     """Names of the classes, if there are any."""
+    eval_loss_weight: LossWeight | None = None
+    """Weight of a batch in the mean held-out loss; None weighs batches by their rows."""
     split: PreparedDataset | None = None
     """The dataset; None for a task."""
     task: Task | None = None
     """The user's task; None for a dataset."""
+    task_record: TaskRecord | None = None
+    """The code of the task; None for a dataset."""
     notes: tuple[str, ...] = ()
     """Decisions made while the data were prepared, for people."""
 
@@ -60,6 +64,13 @@ class Workload:
     def preparation(self) -> Preparation | None:
         """How the rows were prepared; None for a task, which prepares its own."""
         return self.split.preparation if self.split else None
+
+    @property
+    def problem(self) -> str:
+        """What a dataset's labels are: `classification` or `regression`; empty for text and for a task."""
+        if self.split is None or self.loss == "next_character":
+            return ""
+        return "classification" if self.classes else "regression"
 
     @property
     def bytes(self) -> int:
@@ -77,7 +88,8 @@ class Workload:
         else:
             assert self.task is not None
             x, y = self.task.batch(rows or len(self.train))  # type: ignore[arg-type]
-        return FullBatch(move(x, device), move(y, device), DataShard())
+        count = min(rows or len(self.train), len(self.train))  # type: ignore[arg-type]
+        return FullBatch(move(x, device), move(y, device), count, DataShard())
 
     def model(self, spec: RunSpec) -> nn.Module:
         """The model of the task, or a new one with weights drawn from the default generator."""
@@ -89,17 +101,23 @@ class Workload:
     def criterion(self, spec: RunSpec, device: torch.device) -> Criterion:
         """The training loss."""
         if self.task is not None:
-            return self.task.loss
+            ignores = self.task.loss is functional.cross_entropy and _may_ignore(self.train)
+            return labeled_cross_entropy if ignores else self.task.loss
         assert self.split is not None
         weights = torch.tensor(self.split.class_weights, device=device) if self.split.class_weights else None
         return criterion(self.loss, weights, spec.label_smoothing)
 
 
-def load_workload(spec: RunSpec, on_progress: OnProgress = no_progress) -> Workload:
-    """Load the data and the task of `spec`; `on_progress` is called for slow parts. Raises Invalid."""
+def load_workload(
+    spec: RunSpec, on_progress: OnProgress = no_progress, task_record: TaskRecord | None = None
+) -> Workload:
+    """Load the data and the task of `spec`; `on_progress` is called for slow parts. Raises Invalid.
+
+    `task_record` has sources to execute instead of the task's files.
+    """
     if spec.task:
         generators.seed(spec.seed)  # the user's function builds the model
-        return _of_task(load_task(spec.task))
+        return _of_task(load_recorded(spec.task, task_record))
     split = load.load(spec, on_progress)
     return Workload(
         train=split.train,
@@ -116,33 +134,46 @@ def load_workload(spec: RunSpec, on_progress: OnProgress = no_progress) -> Workl
     )
 
 
-def _of_task(task: Task) -> Workload:
+def _of_task(loaded: LoadedTask) -> Workload:
+    task = loaded.task
     train = task.examples("train")
     output = _example_output(task)
     custom_loss = task.loss is not functional.cross_entropy
-    metrics: Metrics | TaskMetrics = TaskMetrics(task.metrics)
+    metrics: EvalMetrics = TaskMetrics(task.metrics)
     if not task.metrics and not custom_loss and output.ndim == 2:
-        metrics = Metrics("cross_entropy", output.shape[1])
+        metrics = Metrics("cross_entropy", output.shape[1], ignore_index=IGNORED)
     return Workload(
         train=train,
         validation=task.examples("validation"),
         test=task.examples("test"),
         loss=_name(task.loss),
         eval_loss=task.loss,
+        eval_loss_weight=loss_weight(task.loss),
         metrics=metrics,
         outputs=output.shape[-1] if output.ndim > 1 else 1,
         shape=tuple(train.x.shape[1:]) if isinstance(train, Rows) else _shape(task),
         classes=tuple(task.classes),
         task=task,
+        task_record=loaded.record,
     )
 
 
 def _example_output(task: Task) -> Tensor:
-    """The output of a copy of the model for two rows; an empty tensor if it returns no tensor."""
+    """The output of a copy of the model for two rows; an empty tensor if it returns no tensor.
+
+    Of a nested output, the first tensor with a row per row of the batch, else the first.
+    """
+    rows = min(2, len(task.examples("train")))  # type: ignore[arg-type]
     owners = task.generator_owners()
     with generators.forked(torch.device("cpu"), owners), torch.random.fork_rng(), torch.no_grad():
-        output = copy.deepcopy(task.model).eval()(task.batch(2)[0])
-    return next(tensors_of(output), torch.empty(0))
+        output = copy.deepcopy(task.model).eval()(task.batch(rows)[0])
+    by_row = rows_first(output, rows)
+    return next(tensors_of(output), torch.empty(0)) if by_row is None else by_row
+
+
+def _may_ignore(train: Examples) -> bool:
+    """Whether some labels may be ignored; the labels of a Dataset are unknown."""
+    return not isinstance(train, Rows) or bool((train.y == IGNORED).any())
 
 
 def _shape(task: Task) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from epochtop.engine.device import generators
 from epochtop.engine.models.attributes import restored_attributes
-from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.models.nested import tensors_of
 from epochtop.engine.protocol.spec import Invalid
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

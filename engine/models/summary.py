@@ -44,7 +44,7 @@ def summary_of(
         example = torch.empty(rows, *(preparation.image or ()), dtype=torch.uint8, device="meta")
     else:
         example = torch.empty(rows, features_of(preparation, shape), device="meta")
-    return measure(model, example)
+    return measure(model, example, rows)
 
 
 def memory_bytes(spec: RunSpec, summary: ModelSummary) -> int:
@@ -75,8 +75,14 @@ def held_bytes(spec: RunSpec, summary: ModelSummary, on_host: bool = False) -> i
     if spec.shard:  # checkpoints go to the host, tensor by tensor
         return step + best // spec.processes
     written = FLOAT_BYTES * largest_unit(summary) if on_host else 0
-    state = (OPTIMIZER_STATE[spec.optimizer] + bool(spec.momentum and spec.optimizer == "sgd")) * summary.trained
-    return max(step, 2 * FLOAT_BYTES * ((1 + bool(spec.ema)) * summary.parameters + state) + written) + best
+    copied = checkpoint_bytes(spec, summary.parameters, summary.trained) - best
+    return max(step, 2 * copied + written) + best
+
+
+def checkpoint_bytes(spec: RunSpec, parameters: int, trained: int) -> int:
+    """Size of the checkpoints `last` (weights, averaged weights, optimizer state) and `best` (weights)."""
+    state = OPTIMIZER_STATE[spec.optimizer] + bool(spec.momentum and spec.optimizer == "sgd")
+    return FLOAT_BYTES * ((2 + bool(spec.ema)) * parameters + state * trained)
 
 
 GATHERED = 3

@@ -19,54 +19,25 @@ from torch.utils.hooks import RemovableHandle
 from epochtop.engine.device import generators
 from epochtop.engine.models.attributes import restored_attributes
 from epochtop.engine.models.layers import Recomputed
+from epochtop.engine.models.nested import mapped, tensors_of
 from epochtop.engine.protocol.requests import LayerFact, ModelSummary
 
 HOST = torch.device("cpu")
 Change = Callable[[Tensor], Tensor]
 
 
-def measure(model: nn.Module, example: Any) -> ModelSummary:
-    """The summary of `model` for the batch `example`: a tensor, or tuples, lists and dicts of tensors.
+def measure(model: nn.Module, example: Any, rows: int) -> ModelSummary:
+    """The summary of `model` for the batch `example` of `rows`: a tensor, or tensors in any nested structure.
 
     Raises any error that the model raises for the batch.
     """
     with torch.random.fork_rng(devices=_devices_of(model)), generators.forked(HOST), restored_attributes(model):
         try:
-            return _traced(model, example, _to_meta)
+            return _traced(model, example, rows, _to_meta)
         except Exception:
             if all(value.is_meta for value in tensors_of(example)):
                 raise
-        return _traced(model, example, torch.Tensor.detach)
-
-
-def batch_rows(example: Any) -> int:
-    """Rows of a batch: the length of its first tensor."""
-    return next((len(value) for value in tensors_of(example) if value.ndim), 1)
-
-
-def tensors_of(value: Any) -> Iterator[Tensor]:
-    """Every tensor in a tensor, tuple, list or dict."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from tensors_of(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from tensors_of(part)
-
-
-def mapped(value: Any, change: Change) -> Any:
-    """The same structure with `change` applied to every tensor."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: mapped(part, change) for key, part in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(mapped(part, change) for part in value))
-    if isinstance(value, list | tuple):
-        return type(value)(mapped(part, change) for part in value)
-    return value
+        return _traced(model, example, rows, torch.Tensor.detach)
 
 
 def _to_meta(value: Tensor) -> Tensor:
@@ -77,7 +48,7 @@ def _devices_of(model: nn.Module) -> list[int]:
     return sorted({weight.device.index or 0 for weight in model.parameters() if weight.is_cuda})
 
 
-def _traced(model: nn.Module, example: Any, change: Change) -> ModelSummary:
+def _traced(model: nn.Module, example: Any, rows: int, change: Change) -> ModelSummary:
     """The summary, with `change` applied to parameters, buffers and the example."""
     batch = mapped(example, change)
     recorder = _SavedTensors(model)
@@ -85,7 +56,7 @@ def _traced(model: nn.Module, example: Any, change: Change) -> ModelSummary:
         output = model(batch)
         saved = recorder.saved_bytes(own_storages, [*tensors_of(batch)], [*tensors_of(output)])
     return ModelSummary(
-        rows=batch_rows(batch),
+        rows=rows,
         layers=tuple(_layers(model, recorder.outputs)),
         parameters=sum(weight.numel() for weight in model.parameters()),
         trained=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),

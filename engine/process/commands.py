@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.terminal.output import write, write_error
 
 FORMATS = ("tensorboard", "safetensors", "onnx", "torch")
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _complain(message: str, status: int) -> int:
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"epochtop: {' '.join(message.split())}\n")
+        write_error(f"epochtop: {' '.join(message.split())}\n")
     return status
 
 
@@ -59,11 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("file", type=Path)
     predict.add_argument("--output", type=Path)
     predict.add_argument("--columns", default="", help="names, separated by commas")
+    predict.add_argument("--trust", default="", help="another owner of the run whose task may be executed")
     predict.set_defaults(work=_predict)
     export = commands.add_parser("export")
     export.add_argument("run", type=Path)
     export.add_argument("--format", choices=FORMATS, required=True)
     export.add_argument("--output", type=Path)
+    export.add_argument("--trust", default="", help="another owner of the run whose task may be executed")
     export.set_defaults(work=_export)
     return parser
 
@@ -72,11 +75,15 @@ def _predict(parsed: argparse.Namespace) -> None:
     from epochtop.engine.inference.predict import predict
 
     columns = [name.strip() for name in parsed.columns.split(",") if name.strip()]
-    predict(parsed.run, parsed.file, parsed.output, columns)
+    predict(parsed.run, parsed.file, parsed.output, columns, parsed.trust)
 
 
 def _export(parsed: argparse.Namespace) -> None:
     from epochtop.engine.inference import export as exports
 
-    for line in exports.FORMATS[parsed.format](parsed.run, parsed.output):
-        sys.stdout.write(f"{line}\n")
+    if parsed.format == "onnx":
+        lines = exports.export_onnx(parsed.run, parsed.output, parsed.trust)
+    else:
+        lines = exports.FORMATS[parsed.format](parsed.run, parsed.output)
+    for line in lines:
+        write(f"{line}\n")

@@ -6,16 +6,23 @@ Training runs and experiments share it; what they do in between is their :class:
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from epochtop.engine.data.downloads import cache
+from epochtop.engine.execution.c import build
 from epochtop.engine.protocol.commands import Stop
 from epochtop.engine.protocol.events import AnyEvent, Failed
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.paths import OUTPUT
+from epochtop.engine.runs.files import clean_home
+from epochtop.engine.runs.log import UNSAVED_STATUS
+from epochtop.engine.runs.paths import OUTPUT, cache_folder
+from epochtop.engine.training import checkpoint
 from epochtop.engine.training.recorder import Recorder
 
 RUN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -38,12 +45,14 @@ class Work(Protocol):
 
 
 def serve(work: Work, path: Path, spec: RunSpec, *, attached: bool = False, resumed: bool = False) -> int:
-    """Do `work` for the run at `path`. Returns the exit status: 1 if it failed or its log could not be written.
+    """Do `work` for the run at `path`. Returns the exit status: 1 if it failed or its log could not be written, 4 if
+    its last checkpoint could not be written.
 
     `attached` keeps standard input and output. `resumed` ignores commands given before now.
     """
     if not attached:
         detach(path)
+    remove_left_overs(path)
     recorder = Recorder(path, spec, resumed=resumed)
     recorder.start(on_command=work.wake)
     work.wake()
@@ -51,7 +60,18 @@ def serve(work: Work, path: Path, spec: RunSpec, *, attached: bool = False, resu
     last = work.run(recorder)
     recorder.put(last)
     work.close()
-    return int(not recorder.close() or isinstance(last, Failed))
+    written = recorder.close()
+    if recorder.unsaved:
+        return UNSAVED_STATUS
+    return int(not written or isinstance(last, Failed))
+
+
+def remove_left_overs(run: Path) -> None:
+    """Remove files that killed processes left incomplete: in this run, next to it, and in the caches."""
+    checkpoint.remove_unnamed(run)
+    clean_home(run.parent)
+    cache.remove_left_overs(cache_folder())
+    build.remove_left_overs()
 
 
 def detach(run: Path) -> None:
@@ -62,6 +82,25 @@ def detach(run: Path) -> None:
         os.dup2(source, descriptor)
     os.close(nothing)
     os.close(output)
+    sys.stdout, sys.stderr = OutputLog.stream(1), OutputLog.stream(2)
+
+
+class OutputLog(io.FileIO):
+    """A file that drops what the disk refuses, so that a print on a full disk does not end a run."""
+
+    def write(self, content: Any) -> int:
+        """Write bytes; returns their number, whether they were written or dropped."""
+        try:
+            written = super().write(content)
+        except OSError:
+            written = None
+        return memoryview(content).nbytes if written is None else written
+
+    @classmethod
+    def stream(cls, descriptor: int) -> io.TextIOWrapper:
+        """A text stream for a descriptor that stays open; each line is written at once."""
+        raw = cls(descriptor, "wb", closefd=False)
+        return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def hold_signals() -> None:

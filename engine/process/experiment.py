@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +33,7 @@ from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
 from epochtop.engine.protocol.fields import parse, with_setting
 from epochtop.engine.protocol.rules import check
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.terminal.output import write_log
 from epochtop.engine.training.recorder import Recorder
 
 BUDGET_S, QUICK_S = 45.0, 3.4
@@ -100,7 +100,8 @@ class ExperimentRun:
             return self._concluded(self._measure(recorder))
         except BaseException as error:
             event = failed(error, len(self._rows))
-            sys.stderr.write(event.traceback)
+            with contextlib.suppress(OSError):  # output.log may be on a full disk
+                write_log(event.traceback)
             return event
 
     def wake(self) -> None:

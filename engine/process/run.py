@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -29,15 +30,31 @@ from epochtop.engine.distributed.launcher import LocalLauncher
 from epochtop.engine.distributed.leader import RankGroupLeader, RankLauncher
 from epochtop.engine.distributed.orders import RankFailure
 from epochtop.engine.execution.choice import ExecutorChoice
+from epochtop.engine.job import memory_estimate
 from epochtop.engine.job.failures import explain, failed
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.oom_advice import batch_words, smaller
 from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import Workload
 from epochtop.engine.process import daemon
-from epochtop.engine.protocol.events import Continued, Failed, Finished, Started, encode
+from epochtop.engine.protocol.events import (
+    CHECKPOINT_DAMAGED,
+    DISK_SPACE,
+    TASK_CHANGED,
+    Continued,
+    Failed,
+    Finished,
+    Noted,
+    Started,
+    Warned,
+    encode,
+)
+from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import paths, writer
+from epochtop.engine.runs.files import write_atomically
+from epochtop.engine.tasks.sources import describe_changes
+from epochtop.engine.training import checkpoint
 from epochtop.engine.training.loop import Loop
 from epochtop.engine.training.recorder import Recorder
 from epochtop.engine.training.resume import Origin, RecordedRun, recorded_run
@@ -56,6 +73,8 @@ class Start:
     """Whether the run has been served before, by a process that ended."""
     reason: str = ""
     """Why a run continues with smaller batches; empty for any other run."""
+    task_changes: str = ""
+    """How the task's files differ from those of the run, for people; empty if they do not."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +165,12 @@ class Run:
             start = replace(start, job=job, tensors={})  # tensors are as large as the model and its optimizer state
             self._loop = loop = Loop(job, recorder, start.origin, leader)
             _announce(start, loop, recorder)
+            self._warn_of_small_disk(job, recorder)
             daemon.freeze_heap()
             with _telemetry(job, recorder):
                 finished = self._with_memory(loop.run(), job)
+            if not (self.path / paths.PREPARATION).exists():
+                self._write_preparation(job)
             if leader is not None:
                 leader.end()
             return finished
@@ -174,7 +196,8 @@ class Run:
         release(torch.device("cuda" if torch.cuda.is_initialized() else "cpu"))
         recorded = recorded_run(self.path)
         spec = msgspec.structs.replace(end.smaller, threads=recorded.spec.threads)
-        job = prepare_job(spec, end.workload, checked=False)  # trying shows what fits; an estimate might refuse it
+        # trying shows what fits; an estimate might refuse it
+        job = prepare_job(spec, end.workload, checked=False, task_record=recorded.task_record)
         reason = f"out of memory with batches of {batch_words(end.spec)}; now {batch_words(end.smaller)}"
         return Start(job, recorded.restore(job), reason=reason)
 
@@ -197,10 +220,30 @@ class Run:
         os._exit(1)
 
     def _write_preparation(self, job: Job) -> None:
+        """Record how rows are prepared. A full disk, which the recorder reports, does not end the run."""
         preparation = job.workload.preparation
         if preparation is not None:
-            with contextlib.suppress(OSError):  # the recorder reports a full disk
-                writer.write_atomically(self.path / paths.PREPARATION, encode(preparation))
+            with contextlib.suppress(OSError):
+                write_atomically(self.path / paths.PREPARATION, encode(preparation))
+        if job.workload.task_record is not None:
+            with contextlib.suppress(OSError):
+                write_atomically(self.path / paths.TASK, encode(job.workload.task_record))
+
+    def _warn_of_small_disk(self, job: Job, recorder: Recorder) -> None:
+        """Report before the first step that the run's checkpoints will not fit on the disk.
+
+        A new checkpoint is written before the old one is removed, so a run that saves repeatedly needs twice the space.
+        """
+        one_copy = not job.spec.save_every or checkpoint.exists(self.path, checkpoint.LAST)
+        needed = memory_estimate.checkpoint_bytes(job.spec, job.plan) * (1 if one_copy else 2)
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(self.path).free
+            if free < needed:
+                message = (
+                    f"checkpoints need {format_bytes(needed)}, but only {format_bytes(free)} are free for {self.path}; "
+                    "free space, or the run may end without weights"
+                )
+                recorder.put(Warned(message=message, code=DISK_SPACE))
 
     def _with_memory(self, end: Finished, job: Job) -> Finished:
         """The summary with the planned and the measured memory."""
@@ -228,6 +271,10 @@ def _announce(start: Start, loop: Loop, recorder: Recorder) -> None:
         recorder.put(_started(start.job, executor, loop.choice))
         return
     recorder.put(_continued(start, executor))
+    for problem in start.origin.problems:
+        recorder.put(Warned(message=problem, code=CHECKPOINT_DAMAGED))
+    if start.task_changes:
+        recorder.put(Noted(message=start.task_changes, code=TASK_CHANGED))
     for note in loop.choice.notes:
         recorder.put(note)
 
@@ -300,10 +347,10 @@ def resumed_run(
 ) -> Run:
     """The run at `path`, continued by `job` from its last checkpoint. From now on signals are meant for it."""
     origin = recorded.restore(job)
+    changes = describe_changes(recorded.task_record, job.spec.task) if job.spec.task else ""
     daemon.hold_signals()
-    return Run(
-        Start(job, origin, recorded.tensors, resumed=True), path, writer.reopen(path), launched, attached, footprint
-    )
+    start = Start(job, origin, recorded.tensors, resumed=True, task_changes=changes)
+    return Run(start, path, writer.reopen(path), launched, attached, footprint)
 
 
 def versions() -> dict[str, str]:

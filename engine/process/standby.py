@@ -30,6 +30,7 @@ from epochtop.engine.process.experiment import ExperimentRun, make_experiment
 from epochtop.engine.process.run import Run, new_run, resumed_run, versions
 from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.protocol.fields import field, fields
+from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.requests import (
     Accepted,
     AnyReply,
@@ -45,6 +46,7 @@ from epochtop.engine.protocol.requests import (
 from epochtop.engine.protocol.rules import check
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import paths, writer
+from epochtop.engine.tasks.sources import enter_working_folder, working_folder
 from epochtop.engine.training.resume import resumable_run
 
 
@@ -134,11 +136,14 @@ class Standby:
         return new_run(prepare_job(spec, workload), Path(request.home), footprint=footprint)
 
     def _continue(self, request: Continue) -> Run:
-        path = Path(request.run)
-        recorded = resumable_run(path)
-        workload = self._unused_workload(recorded.spec)
-        footprint = self._footprint(recorded.spec)
-        return resumed_run(prepare_job(recorded.spec, workload), recorded, path, footprint=footprint)
+        path = Path(request.run).absolute()
+        recorded = resumable_run(path, request.trusted_owner, request.edited_task)
+        with working_folder(recorded.task_record):
+            workload = self._unused_workload(recorded.spec, recorded.task_record)
+            footprint = self._footprint(recorded.spec)
+            run = resumed_run(prepare_job(recorded.spec, workload), recorded, path, footprint=footprint)
+        enter_working_folder(recorded.task_record)
+        return run
 
     def _footprint(self, spec: RunSpec) -> Footprint:
         return Footprint(choose_device(spec.device), self._base_bytes)
@@ -151,9 +156,9 @@ class Standby:
             self._workloads = {key: load_workload(spec, self._report_progress)}
         return self._workloads[key]
 
-    def _unused_workload(self, spec: RunSpec) -> Workload:
+    def _unused_workload(self, spec: RunSpec, task_record: TaskRecord | None = None) -> Workload:
         """A workload for a job. One job only may use a task's model, so a task is loaded again."""
-        return load_workload(spec) if spec.task else self._load(spec)
+        return load_workload(spec, task_record=task_record) if spec.task else self._load(spec)
 
     def _report_progress(self, message: str) -> None:
         self._reply(Progress(message=message))

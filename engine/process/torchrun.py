@@ -31,8 +31,11 @@ from epochtop.engine.process.run import Run, new_run, resumed_run
 from epochtop.engine.protocol.events import Failed
 from epochtop.engine.protocol.fields import field, fields, show, spec_from
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs import index, paths, reader, writer
+from epochtop.engine.runs import index, paths, reader
+from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.reader import Follower
+from epochtop.engine.tasks.sources import enter_working_folder
+from epochtop.engine.terminal.output import write, write_error
 from epochtop.engine.training.resume import resumable_run
 
 LAUNCH = "launch"
@@ -168,9 +171,9 @@ def spec_of(texts: dict[str, str], launch: Launch) -> RunSpec:
 
 
 def main(arguments: list[str]) -> int:
-    """Entry of `python -m epochtop.engine train`. Exit status: 0, 1 for a run that failed, 2 for a wrong request."""
+    """Entry of `python -m epochtop.engine train`. Exit status: 0, 1 failed, 2 wrong request, 4 unsaved."""
     if {"-h", "--help"} & {*arguments}:
-        sys.stdout.write(usage())
+        write(usage())
         return 0
     try:
         launch = launch_in(os.environ)
@@ -179,7 +182,7 @@ def main(arguments: list[str]) -> int:
             return follower.serve(store, launch.rank, launch.world_size, launch.local_rank)
         return _lead(read_flags(arguments), launch, store)
     except Invalid as error:
-        sys.stderr.write(f"{error}\n")
+        write_error(f"{error}\n")
         return 2
 
 
@@ -202,7 +205,7 @@ def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
         return 0
     try:
         run = _begin(spec_of(texts, launch), launched) if earlier is None else _resume(earlier, launch, launched)
-        writer.write_atomically(run.path / LAUNCH, launch.key.encode())
+        write_atomically(run.path / LAUNCH, launch.key.encode())
     except BaseException:
         release_signals()
         raise
@@ -243,11 +246,14 @@ def _resume(path: Path, launch: Launch, launched: RankLauncher | None) -> Run:
         raise Invalid(
             "processes", f"{path.name} needs {recorded.spec.processes}, but torchrun started {launch.world_size}"
         )
-    return resumed_run(prepare_job(recorded.spec), recorded, path, launched, attached=True)
+    path = path.absolute()
+    enter_working_folder(recorded.task_record)
+    job = prepare_job(recorded.spec, task_record=recorded.task_record)
+    return resumed_run(job, recorded, path, launched, attached=True)
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text)
+    write(text)
     sys.stdout.flush()
 
 
@@ -258,11 +264,12 @@ def _print_end(run: Path) -> None:
     finally:
         events.close()
     if last and isinstance(last[0], Failed):
-        sys.stderr.write(f"{last[0].traceback}\n{run.name} failed: {last[0].message}\n{last[0].advice}\n")
+        write_error(f"{last[0].traceback}\n{run.name} failed: {last[0].message}\n{last[0].advice}\n")
         return
     summary = index.summarize(run)
     facts = msgspec.structs.asdict(summary)
     figures = ", ".join(
         f"{name} {facts[name]:g}" for name in ("steps", "final_loss", "test_loss") if facts[name] is not None
     )
-    _print(f"{run.name} {summary.state}: {figures}\n")
+    note = f"; {summary.note}" if summary.state == "unsaved" else ""
+    _print(f"{run.name} {summary.state}: {figures}{note}\n")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from epochtop.engine.protocol.spec import GENERATED, IMAGES, WITH_TARGET
+from epochtop.engine.protocol.spec import GENERATED, IMAGES, WITH_PROBLEM, WITH_TARGET
 
 Texts = Mapping[str, str]
 """Texts by field name, as typed; they may be invalid."""
@@ -30,6 +30,7 @@ RULES: dict[str, Callable[[Texts], bool]] = {
     "dataset": lambda texts: not _custom(texts),
     "model": lambda texts: not _custom(texts),
     "target": lambda texts: not _custom(texts) and _source(texts) in WITH_TARGET,
+    "problem": lambda texts: not _custom(texts) and _source(texts) in WITH_PROBLEM,
     "samples": lambda texts: not _custom(texts) and texts["dataset"] in GENERATED,
     "noise": lambda texts: not _custom(texts) and texts["dataset"] in GENERATED,
     "test_fraction": lambda texts: not _custom(texts),

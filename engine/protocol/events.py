@@ -13,8 +13,8 @@ import msgspec
 
 from epochtop.engine.protocol.experiments import Cell, Verdict
 
-Outcome = Literal["finished", "stopped", "diverged"]
-"""How a run ended that did not crash; a crash is the event :class:`Failed`."""
+Outcome = Literal["finished", "stopped", "diverged", "unsaved"]
+"""How a run ended that did not crash; `unsaved` has no last checkpoint. A crash is the event :class:`Failed`."""
 
 # --- codes of notes and warnings: what a message is about; nothing may depend on its wording ---------------
 
@@ -30,12 +30,18 @@ RATE_LOWERED = "rate_lowered"
 """The schedule lowered the learning rate."""
 LOSS_DIFFERS = "loss_differs"
 """A resumed run computed another loss than it recorded before."""
+TASK_CHANGED = "task_changed"
+"""The files of a custom task differ from those that the run was started with."""
 EVALUATION_CUT = "evaluation_cut"
 """The evaluation at the end of a run was interrupted, so there are no results with the last weights."""
 CHECKPOINT_DELAYED = "checkpoint_delayed"
 """A checkpoint waits for disk space."""
 CHECKPOINT_FAILED = "checkpoint_failed"
 """A checkpoint could not be written."""
+CHECKPOINT_DAMAGED = "checkpoint_damaged"
+"""A resumed run continues from another checkpoint than its newest one, which cannot be used."""
+DISK_SPACE = "disk_space"
+"""The disk is full, was full, or has less space than the next checkpoints need."""
 
 
 # --- events: past tense --------------------------------------------------------------------------------------
@@ -307,7 +313,7 @@ class Telemetry(Event, frozen=True, kw_only=True):
 
 
 class Finished(Event, frozen=True, kw_only=True):
-    """Summary of a run that finished, was stopped, or diverged; its last event unless the run is resumed."""
+    """Summary of a run that did not crash; its last event unless the run is resumed."""
 
     time: float
     """Unix time in seconds."""

@@ -1,4 +1,5 @@
-"""The record of a run (run.json): what was asked for, and who started it, where, when and with which versions.
+"""The record of a run (run.json): what was asked for, and who started it, where, when and with which versions. And the
+record of its custom task (task.json).
 
 Imports msgspec and the standard library only.
 """
@@ -36,4 +37,32 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int = PROTOCOL_VERSION
 
 
+class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A Python file of a custom task."""
+
+    module: str
+    """Name by which the task imports it; empty for the task's own file."""
+    path: str
+    """Absolute path."""
+    sha256: str
+    """SHA-256 of the file, in hexadecimal."""
+    text: str | None
+    """The source; None if the files are larger than 1 MiB together."""
+
+
+class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The contents of task.json: the code that a run was trained with."""
+
+    working_folder: str
+    """Current folder when the task was loaded."""
+    sources: tuple[SourceFile, ...]
+    """The task's file, then the modules that it imported from its folder."""
+
+    @property
+    def stored(self) -> bool:
+        """Whether the sources can replace the files."""
+        return bool(self.sources) and all(source.text is not None for source in self.sources)
+
+
 decode_record: Callable[[bytes], RunRecord] = msgspec.json.Decoder(RunRecord).decode
+decode_task_record: Callable[[bytes], TaskRecord] = msgspec.json.Decoder(TaskRecord).decode

@@ -66,6 +66,10 @@ class Continue(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="t
 
     run: str
     """Path of the run directory."""
+    trusted_owner: str = ""
+    """Login name of another owner of the run whose task may be executed; empty for none."""
+    edited_task: bool = False
+    """Whether the task's files are executed as they are now, not as the run stores them."""
 
 
 class FindBatch(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
@@ -154,6 +158,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"
     """Free memory of the device; None if unknown."""
     summary: ModelSummary | None = None
     """Summary of the model; None if unknown."""
+    problem: str = ""
+    """What the labels of a dataset are: `classification` or `regression`; empty for text and for a custom task."""
+    notes: tuple[str, ...] = ()
+    """Decisions made while the data were prepared, one sentence each."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):

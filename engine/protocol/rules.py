@@ -5,7 +5,7 @@ Imports msgspec and the standard library only.
 
 from __future__ import annotations
 
-from epochtop.engine.protocol.spec import WITH_TARGET, Invalid, RunSpec
+from epochtop.engine.protocol.spec import WITH_PROBLEM, WITH_TARGET, Invalid, RunSpec
 
 
 def check(spec: RunSpec) -> None:
@@ -18,6 +18,11 @@ def _check_data(spec: RunSpec) -> None:
     if spec.target and spec.source not in WITH_TARGET and not spec.task:
         raise Invalid(
             "target", f"applies to csv:PATH, parquet:PATH and openml:NAME only; leave it empty for {spec.dataset}"
+        )
+    if spec.problem != "auto" and spec.source not in WITH_PROBLEM and not spec.task:
+        raise Invalid(
+            "problem",
+            f"applies to {', '.join(WITH_PROBLEM)} only; the labels of {spec.dataset} decide, leave it on auto",
         )
     if spec.class_weights and spec.dataset == "regression":
         raise Invalid("class_weights", "the dataset regression has no classes; turn class_weights off")

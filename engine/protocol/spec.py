@@ -50,6 +50,11 @@ _WRITTEN = tuple(f"{kind}:{'FOLDER' if kind == 'images' else 'PATH'}" for kind i
 WITH_TARGET = ("csv", "parquet", "openml")
 """Kinds of datasets with a label column to choose (`target`)."""
 
+WITH_PROBLEM = ("csv", "parquet", "npz", "npy", "openml")
+"""Kinds of datasets whose labels may be classes or numbers (`problem`)."""
+Problem = Literal["auto", "classification", "regression"]
+"""What is learned: a class, or a number; `auto` decides from the labels."""
+
 Steps = Annotated[int, Meta(ge=0, le=10**12)]
 """A number of steps."""
 
@@ -71,6 +76,14 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ] = "iris"
     target: Annotated[str, declared("name of the label column (csv, parquet, openml)", "data")] = ""
+    problem: Annotated[
+        Problem,
+        declared(
+            "what to predict: a class (classification) or a number (regression); auto takes text and a few whole numbers "
+            "as classes (csv, parquet, npz, npy, openml)",
+            "data",
+        ),
+    ] = "auto"
     samples: Annotated[int, declared("number of rows in a generated dataset", "data", "rows", ge=10, le=10**8)] = 1000
     noise: Annotated[float, declared("noise in a generated dataset", "data", ge=0, le=100)] = 0.2
     test_fraction: Annotated[

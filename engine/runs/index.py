@@ -31,12 +31,12 @@ from epochtop.engine.protocol.events import (
 )
 from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.paths import EVENTS, LOCK, RECORD, lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
-from epochtop.engine.runs.writer import write_atomically
 
-State = Literal["running", "paused", "finished", "stopped", "diverged", "failed", "died"]
-"""State of a run; `died` means that its engine ended without a last event."""
+State = Literal["running", "paused", "finished", "stopped", "diverged", "unsaved", "failed", "died"]
+"""State of a run; `died` means that its engine ended without a last event, `unsaved` that it has no last checkpoint."""
 
 _END_BYTES = 1 << 18
 """Bytes read from each end of a log."""

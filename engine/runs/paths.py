@@ -12,10 +12,14 @@ from pathlib import Path
 
 RECORD, EVENTS, COMMANDS, LOCK, OUTPUT = "run.json", "events.jsonl", "commands.jsonl", "lock", "output.log"
 """Files of a run: its record, its events, commands to it, the engine's lock, and what the engine printed."""
+RESERVE = ".reserve"
+"""File that holds space for the last event while the engine is alive."""
 CHECKPOINTS = "checkpoints"
 """Folder of a run's checkpoints."""
 PREPARATION = "preparation.json"
 """File that tells how rows become the model's input."""
+TASK = "task.json"
+"""File with the sources of a custom task."""
 
 
 def home() -> Path:
@@ -33,6 +37,11 @@ def cache_folder() -> Path:
     chosen = os.environ.get("EPOCHTOP_CACHE")
     if chosen:
         return Path(chosen).expanduser().absolute()
+    return user_cache_folder()
+
+
+def user_cache_folder() -> Path:
+    """The folder in the user's cache folder."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("epochtop", appauthor=False))

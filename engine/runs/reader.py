@@ -14,9 +14,9 @@ from typing import IO
 import msgspec
 
 from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, decode_event
-from epochtop.engine.protocol.record import RunRecord, decode_record
+from epochtop.engine.protocol.record import RunRecord, TaskRecord, decode_record, decode_task_record
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD
+from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD, TASK
 
 
 class BadLine(msgspec.Struct, frozen=True):
@@ -106,6 +106,18 @@ def read_record(run: Path) -> RunRecord:
         raise Invalid("", f"{run} is not a run directory: it has no {RECORD}") from None
     except (OSError, *UNREADABLE) as error:
         raise Invalid("", f"{run / RECORD} cannot be read: {error}") from None
+
+
+def read_task_record(run: Path) -> TaskRecord | None:
+    """The record of a run's custom task (task.json); None if it has none. Raises Invalid if it cannot be read."""
+    try:
+        return decode_task_record((run / TASK).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, *UNREADABLE) as error:
+        raise Invalid(
+            "", f"{run / TASK} cannot be read: {error}; delete it to use the task's file as it is now"
+        ) from None
 
 
 READ_BYTES = 1 << 20

@@ -22,6 +22,7 @@ from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs.files import clean_home, clean_run, write_atomically
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LAB, LOCK, OUTPUT, RECORD, user_name
 from epochtop.engine.runs.reader import READ_BYTES, read_record
 
@@ -52,6 +53,7 @@ def create(
     be written.
     """
     make_home(folder)
+    clean_home(folder)
     aside = folder / f".new-{secrets.token_hex(8)}"
     try:
         aside.mkdir(mode=0o700)
@@ -76,8 +78,10 @@ def create(
                 with contextlib.suppress(FileExistsError):
                     aside.rename(path)
                     return path, lock
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise Invalid("", f"cannot create a run in {folder}: {error.strerror}") from None
 
 
@@ -90,7 +94,8 @@ def stem(spec: RunSpec) -> str:
 
 
 def reopen(run: Path) -> IO[bytes]:
-    """Lock a run whose engine has ended, record this process as its engine, and end an incomplete line of the log.
+    """Lock a run whose engine has ended, remove its partial files, record this process as its engine, and end an
+    incomplete line of the log.
 
     Returns the open lock file, which the engine keeps open as long as it is alive. Raises Invalid if another engine holds
     the lock, or if the run cannot be written.
@@ -103,6 +108,7 @@ def reopen(run: Path) -> IO[bytes]:
         except OSError:
             lock.close()
             raise Invalid("", f"{run.name} is still running; watch it with `epochtop attach {run.name}`") from None
+        clean_run(run)
         with open(run / EVENTS, "r+b") as log:
             if log.seek(0, os.SEEK_END) and log.seek(-1, os.SEEK_END) >= 0 and log.read(1) != b"\n":
                 log.write(b"\n")
@@ -112,21 +118,6 @@ def reopen(run: Path) -> IO[bytes]:
     except OSError as error:
         raise Invalid("", f"cannot resume {run}: {error.strerror}") from None
     return lock
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all: to a temporary name, fsync, rename."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(aside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # otherwise a power cut may restore the old file
-    finally:
-        os.close(folder)
 
 
 def send(run: Path, command: AnyCommand) -> None:

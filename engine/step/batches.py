@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
+from epochtop.engine.models.nested import collated, mapped
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,15 @@ class Batches(ABC):
 class FullBatch(Batches):
     """All rows every time; if several processes train, this one's share of them."""
 
-    def __init__(self, x: Tensor, y: Tensor, shard: DataShard) -> None:
-        rows = slice(None) if shard.world_size == 1 else _part(torch.arange(len(x)), shard)
-        self._batch = (x[rows], y[rows])
-        self._weight = len(self._batch[0]) * shard.world_size / len(x)
+    def __init__(self, x: Any, y: Any, rows: int, shard: DataShard) -> None:
+        """`x` and `y` are tensors of `rows`, or nested structures of them."""
+        chosen = _part(torch.arange(rows), shard)
+        alone = shard.world_size == 1
+        self._batch: tuple[Any, Any] = (x, y) if alone else mapped((x, y), lambda part: part[chosen])
+        self._weight = len(chosen) * shard.world_size / rows
         self.per_epoch, self.position = 1, 0
 
-    def __call__(self) -> tuple[Tensor, Tensor]:
+    def __call__(self) -> tuple[Any, Any]:
         return self._batch
 
     def next_batches(self, count: int) -> list[Batch]:
@@ -277,6 +280,7 @@ class LoaderBatches(ShuffledBatches):
             DataLoader(
                 dataset,
                 batch_sampler=batches,
+                collate_fn=collated,
                 num_workers=self._workers,
                 worker_init_fn=dataset.expose if isinstance(dataset, SeededDataset) else None,
                 multiprocessing_context="fork"
@@ -329,11 +333,5 @@ class SeededDataset(Dataset[Any]):
 
 
 def move(value: Any, device: torch.device) -> Any:
-    """A tensor, or tensors in tuples, lists and dictionaries, moved to the device."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, dict):
-        return {key: move(item, device) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(move(item, device) for item in value)
-    return value
+    """A tensor, or tensors in any nested structure, moved to the device."""
+    return mapped(value, lambda tensor: tensor.to(device, non_blocking=True))

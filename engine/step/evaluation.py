@@ -5,8 +5,7 @@ Must never read a value back: the loop reads one flat tensor per evaluation.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from epochtop.engine.data.dataset import Rows
+from epochtop.engine.models.nested import collated
 from epochtop.engine.step.batches import move
-from epochtop.engine.step.metrics import Metrics, Scores
+from epochtop.engine.step.losses import LossWeight
+from epochtop.engine.step.metrics import EvalMetrics, Scores, finite
 from epochtop.engine.step.step import Criterion
 
 MAX_ROWS = 8192
@@ -38,47 +39,12 @@ def uninterrupted(_batches: int) -> None:
     """Interrupts nothing."""
 
 
-class TaskMetrics:
-    """The metrics of a task: functions of (output, labels) to a mean over the rows, 0-d."""
-
-    def __init__(self, functions: Mapping[str, Callable[[Any, Any], Tensor]]) -> None:
-        self._functions = dict(functions)
-
-    @property
-    def main(self) -> str:
-        """Name of the first metric; empty if there is none."""
-        return next(iter(self._functions), "")
-
-    def empty(self, device: torch.device) -> tuple[Tensor, ...]:
-        """Sums over no rows: one per metric, and the number of rows."""
-        return (torch.zeros(len(self._functions) + 1, device=device),)
-
-    def add(self, state: tuple[Tensor, ...], output: Any, labels: Any) -> None:
-        """Add a batch."""
-        rows = len(output)
-        values = [function(output, labels).float() * rows for function in self._functions.values()]
-        count = torch.full((), float(rows), device=state[0].device)
-        state[0].add_(torch.stack([*values, count]))
-
-    def flat(self, state: tuple[Tensor, ...]) -> Tensor:
-        """All sums in one tensor (n,), for one copy to the host."""
-        return state[0]
-
-    def read(self, values: Tensor, loss: float | None) -> Scores:
-        """The metrics, from the host's copy of :meth:`flat`."""
-        *sums, rows = values.tolist()
-        return Scores(
-            {name: _finite(total / rows) for name, total in zip(self._functions, sums, strict=True)}, confusion=None
-        )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 @dataclass(frozen=True)
 class EvalBatches:
-    """Held-out rows in batches on the device: resident tensors, or arrays or a Dataset that are copied every time."""
+    """Held-out rows in batches on the device: resident tensors, or arrays or a Dataset that are copied every time.
+
+    Iterating gives (rows of x, their labels, number of rows); the number comes from here, as nested rows do not show it.
+    """
 
     source: Any
     rows: int
@@ -90,7 +56,12 @@ class EvalBatches:
     def __len__(self) -> int:
         return self.rows
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+    def __iter__(self) -> Iterator[tuple[Any, Any, int]]:
+        counts = (min(self.size, self.rows - first) for first in range(0, self.rows, self.size))
+        for (x, y), count in zip(self._batches(), counts, strict=False):
+            yield x, y, count
+
+    def _batches(self) -> Iterator[tuple[Any, Any]]:
         if self.resident:
             x, y = self.source
             yield from zip(torch.split(x, self.size), torch.split(y, self.size), strict=True)
@@ -100,7 +71,8 @@ class EvalBatches:
                 arrays = (self.source.x[batch], self.source.y[batch])
                 yield tuple(move(torch.from_numpy(np.ascontiguousarray(array)), self.device) for array in arrays)
         else:
-            for x, y in DataLoader(self.source, batch_size=self.size, generator=torch.Generator()):
+            generator = torch.Generator()
+            for x, y in DataLoader(self.source, self.size, collate_fn=collated, generator=generator):
                 yield move(x, self.device), move(y, self.device)
 
 
@@ -126,9 +98,11 @@ class Evaluator:
     """Evaluates a model with one loss and one set of metrics, in one precision."""
 
     criterion: Criterion
-    metrics: Metrics | TaskMetrics
+    metrics: EvalMetrics
     device: torch.device
     autocast: torch.dtype | None = None
+    loss_weight: LossWeight | None = None
+    """Weight of a batch in the mean loss; None weighs batches by their rows."""
 
     @torch.no_grad()
     def evaluate(
@@ -143,27 +117,45 @@ class Evaluator:
         `weights` replace the model's weights, for example by their moving average. Raises EvaluationInterruptedError if
         `before_batch` does.
         """
-        total = torch.zeros((), device=self.device)
+        mean, weigh = _Mean(self.device), self.loss_weight
         state = self.metrics.empty(self.device)
         training = model.training
         model.eval()
         try:
             with nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast):
-                for number, (x, y) in enumerate(batches):
+                for number, (x, y, rows) in enumerate(batches):
                     before_batch(number)
                     output = (
                         model(x)
                         if weights is None
                         else torch.func.functional_call(model, weights, (x,), tie_weights=False)
                     )
-                    total += self.criterion(output, y) * len(y)
-                    self.metrics.add(state, output, y)
+                    mean.add(self.criterion(output, y), rows if weigh is None else weigh(output, y))
+                    self.metrics.add(state, output, y, rows)
         finally:
             model.train(training)
         flat = self.metrics.flat(state)
-        return torch.cat(((total / len(batches)).type(flat.dtype).reshape(1), flat))
+        return torch.cat((mean.value().type(flat.dtype).reshape(1), flat))
 
     def read(self, values: Tensor) -> tuple[float | None, Scores]:
         """Loss and scores from the host's copy of the result of :meth:`evaluate`; None for a loss that is not finite."""
-        loss = _finite(float(values[0]))
+        loss = finite(float(values[0]))
         return loss, self.metrics.read(values[1:], loss)
+
+
+class _Mean:
+    """The mean of losses, weighted by rows (a number) or by a tensor on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._total = torch.zeros((), device=device)
+        self._weight: int | Tensor = 0
+
+    def add(self, loss: Tensor, weight: int | Tensor) -> None:
+        """Add the mean loss of a batch; a batch without weight has none."""
+        product = loss * weight
+        self._total += torch.where(weight > 0, product, 0) if isinstance(weight, Tensor) else product
+        self._weight = self._weight + weight
+
+    def value(self) -> Tensor:
+        """The mean, 0-d; NaN if there is no weight."""
+        return self._total / self._weight

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from epochtop.engine.step.step import Criterion
+
+IGNORED = -100
+"""The label that torch's cross entropy ignores by default."""
+
+LossWeight = Callable[[Tensor, Tensor], Tensor]
+"""From outputs and labels to the weight of this batch in the mean over all batches, 0-d."""
 
 
 def criterion(name: str, weights: Tensor | None = None, smoothing: float = 0.0) -> Criterion:
@@ -37,3 +45,37 @@ def _binary_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None
 
 def _mean_squared_error(output: Tensor, target: Tensor) -> Tensor:
     return functional.mse_loss(output.squeeze(1), target)
+
+
+# --- ignored labels ------------------------------------------------------------------------------------------
+
+
+def labeled_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
+    """torch's cross entropy, but 0 instead of NaN for a batch without any label; its gradients are 0 in both cases."""
+    count = (labels != IGNORED).float().sum()
+    return torch.where(count > 0, functional.cross_entropy(output, labels), 0.0)
+
+
+def loss_weight(loss: object) -> LossWeight | None:
+    """The weight of a batch for a loss of torch that ignores labels or weighs classes; None if its rows are the weight."""
+    options: dict[str, Any] = {}
+    if isinstance(loss, partial):  # partials of partials are flat
+        options = loss.keywords
+        loss = loss.func
+    if type(loss) in (nn.CrossEntropyLoss, nn.NLLLoss):
+        options = vars(loss) | {"weight": loss.weight}  # type: ignore[attr-defined]
+    elif loss is not functional.cross_entropy and loss is not functional.nll_loss:
+        return None
+    if options.get("reduction", "mean") != "mean":
+        return None
+    return partial(_weight, ignored=options.get("ignore_index", IGNORED), class_weights=options.get("weight"))
+
+
+def _weight(output: Tensor, labels: Tensor, ignored: int, class_weights: Tensor | None) -> Tensor:
+    """The divisor of torch's mean: the number of labels that count, or the sum of the weights of their classes."""
+    if labels.is_floating_point():  # probabilities of classes
+        return torch.full((), labels.numel() / output.shape[-1 if output.ndim == 1 else 1], device=labels.device)
+    counted = labels != ignored
+    if class_weights is None:
+        return counted.sum()
+    return (class_weights[torch.where(counted, labels, 0)] * counted).sum()

@@ -11,7 +11,8 @@ import linecache
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,9 +22,11 @@ from torch import Tensor
 
 from epochtop.engine.device import generators
 from epochtop.engine.models.attributes import restored_attributes
-from epochtop.engine.models.trace import mapped, tensors_of
+from epochtop.engine.models.nested import mapped, tensors_of
+from epochtop.engine.models.set_metric import SetMetric, fresh
+from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.tasks import user_state
+from epochtop.engine.tasks import sources, user_state
 from epochtop.engine.tasks.shape_errors import explain_shapes
 from epochtop.engine.tasks.task import MODULE_PREFIX, Task
 from epochtop.engine.tasks.tracebacks import explain_user_error, is_of, user_line
@@ -33,12 +36,30 @@ BROADCAST = "Using a target size"
 """First words of torch's warning that a loss broadcasts outputs against labels."""
 
 
-def load_task(text: str) -> Task:
-    """The task that FUNCTION in `PATH.py:FUNCTION` returns, tried with two rows. Raises Invalid for the field `task`."""
-    file, name = parse_task(text)
-    with _importable(file):
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task and the code that it was loaded from."""
+
+    task: Task
+    record: TaskRecord
+
+
+def load_task(text: str, stored: TaskRecord | None = None) -> Task:
+    """The task of :func:`load_recorded`, without its record."""
+    return load_recorded(text, stored).task
+
+
+def load_recorded(text: str, stored: TaskRecord | None = None) -> LoadedTask:
+    """The task that FUNCTION in `PATH.py:FUNCTION` returns, tried with two rows. Raises Invalid for the field `task`.
+
+    Executes the sources in `stored` instead of the files, if it has them.
+    """
+    stored = stored if stored is not None and stored.stored else None
+    file, name = parse_task(text, must_exist=stored is None)
+    with _importable(file) as imported, sources.in_place_of_files(stored) if stored else nullcontext():
+        content = _content(file) if stored is None else b""
         try:
-            module = _execute(file)
+            module = _execute(file, content if stored is None else stored.sources[0].text or "")
             task = _function(module, name, file)()
         except Invalid:
             raise
@@ -47,16 +68,17 @@ def load_task(text: str) -> Task:
         if not isinstance(task, Task):
             raise Invalid("task", f"{file.name}: {name}() returned {_describe(task)}; it must return an epochtop.Task")
         try_out(task, file)
-    return task
+        record = stored or sources.task_record(file, content, imported())
+    return LoadedTask(task, record)
 
 
-def parse_task(text: str) -> tuple[Path, str]:
+def parse_task(text: str, must_exist: bool = True) -> tuple[Path, str]:
     """Absolute path and function name of `PATH.py:FUNCTION`. Raises Invalid if there is no such file."""
     path, colon, name = text.rpartition(":")
     if not colon or not path or not name.isidentifier():
         raise Invalid("task", f"{text!r} is not PATH.py:FUNCTION, for example train_me.py:make_task")
     file = Path(path).expanduser().absolute()
-    if not file.is_file():
+    if must_exist and not file.is_file():
         raise Invalid(
             "task", f"{path} is a folder; name a Python file in it" if file.is_dir() else f"there is no file {path}"
         )
@@ -64,28 +86,42 @@ def parse_task(text: str) -> tuple[Path, str]:
 
 
 @contextmanager
-def _importable(file: Path) -> Iterator[None]:
-    """Let the file import modules in its folder, freshly every time, without writing bytecode next to it."""
+def _importable(file: Path) -> Iterator[Callable[[], dict[str, Path]]]:
+    """Let the file import modules in its folder, freshly every time, without writing bytecode next to it.
+
+    Yields a function that returns the files of the modules imported so far, by name.
+    """
     folder, dont_write_bytecode, modules_before = str(file.parent), sys.dont_write_bytecode, set(sys.modules)
+
+    def imported() -> dict[str, Path]:
+        files = {
+            name: Path(source)
+            for name in set(sys.modules) - modules_before
+            if (source := getattr(sys.modules[name], "__file__", None))
+        }
+        return {name: path for name, path in files.items() if is_of(path, file) and path != file}
+
     sys.path.insert(0, folder)
     sys.dont_write_bytecode = True
+    sources.forget_stored_lines(file.parent)
     try:
-        yield
+        yield imported
     finally:
         sys.dont_write_bytecode = dont_write_bytecode
         sys.path.remove(folder)
-        for name in set(sys.modules) - modules_before:
-            source = getattr(sys.modules[name], "__file__", None)
-            if source and is_of(Path(source), file) and Path(source) != file:
-                del sys.modules[name]
+        for name in imported():
+            del sys.modules[name]
 
 
-def _execute(file: Path) -> ModuleType:
-    """Execute the file as a module; it stays in sys.modules, so that its classes can be pickled."""
+def _content(file: Path) -> bytes:
     try:
-        source = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise Invalid("task", f"{file} cannot be read: {error.strerror}") from None
+
+
+def _execute(file: Path, source: bytes | str) -> ModuleType:
+    """Execute the source of the file as a module; it stays in sys.modules, so that its classes can be pickled."""
     linecache.checkcache(str(file))
     code = compile(source, str(file), "exec")
     module = ModuleType(f"{MODULE_PREFIX}{file.stem}")
@@ -143,10 +179,7 @@ def try_out(task: Task, file: Path) -> None:
                     raise ValueError(_broadcast_problem(output, y))
             _check_number("the loss", loss)
             _check_gradients(task, loss)
-            for name, metric in task.metrics.items():
-                _check_number(
-                    f"the metric {name!r}", metric(output.detach() if isinstance(output, Tensor) else output, y)
-                )
+            _try_metrics(task, mapped(output, torch.Tensor.detach), y)
         except (Exception, SystemExit) as error:
             raise Invalid("task", _explained(error, x, y, task, file)) from error
 
@@ -182,6 +215,22 @@ def _restored(task: Task) -> Iterator[None]:
             with torch.no_grad():
                 for buffer, values in buffers:
                     buffer.copy_(values)
+
+
+def _try_metrics(task: Task, output: Any, y: Any) -> None:
+    for name, metric in task.metrics.items():
+        if not isinstance(metric, SetMetric):
+            _check_number(f"the metric {name!r}", metric(output, y))
+            continue
+        device = next((tensor.device for tensor in tensors_of(output)), torch.device("cpu"))
+        trial = fresh(metric, device)
+        trial.update(output, y)
+        try:
+            result = trial.compute()
+        except Exception:  # two rows may be too few, for example to have rows of both classes
+            continue
+        if not isinstance(result, int | float):
+            _check_number(f"the metric {name!r}", result)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from epochtop.engine.models.trace import tensors_of
+from epochtop.engine.models.nested import tensors_of
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,11 @@ def _labels(text: str, _x: Any, _model: nn.Module, y: Any) -> str | None:
         return f"label {match[1]} is out of range: labels go from 0 to the number of outputs minus 1; add outputs or fix the labels"
     if "expected target dtype to be Long" in text or "expected scalar type Long" in text:
         return f"the labels are {_dtype(labels)}, but cross entropy takes whole numbers; convert them with y.long()"
+    if "for target with class probabilities" in text:
+        return (
+            f"the labels of a batch are {_dtype(labels)} of the shape {tuple(labels.shape)}; use y.argmax(1) for class "
+            "numbers, or y.float() for probabilities of classes"
+        )
     if "multi-target not supported" in text:
         shape = tuple(labels.shape)
         return f"the labels of a batch have the shape {shape}, but cross entropy takes {shape[:1]}; use y.squeeze(1)"

@@ -20,6 +20,8 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
+from epochtop.engine.models.nested import collated
+from epochtop.engine.models.set_metric import SetMetric
 
 Examples = tuple[Any, Any] | Dataset[Any]
 """A pair (x, y) of tensors or arrays of equal length, or a Dataset with `__len__` and `__getitem__`."""
@@ -49,8 +51,9 @@ class Task:
     """Validation rows, which choose the best weights; None uses the test rows."""
     loss: Callable[[Any, Any], Tensor] = functional.cross_entropy
     """Function of (output, labels)."""
-    metrics: Mapping[str, Callable[[Any, Any], Tensor]] = field(default_factory=dict)
-    """Functions of (output, labels) by name; the first is the headline metric."""
+    metrics: Mapping[str, Callable[[Any, Any], Tensor] | SetMetric] = field(default_factory=dict)
+    """Metrics by name: functions of (output, labels), or objects with `update` and `compute` for metrics that are no mean
+    over rows. The first is the headline metric."""
     classes: Sequence[str] = ()
     """Names of the classes, in the order of their labels."""
 
@@ -80,8 +83,11 @@ class Task:
         if not isinstance(self.metrics, Mapping):
             raise TypeError(f"Task.metrics must be a dict of functions by name, not {_kind(self.metrics)}")
         for name, metric in self.metrics.items():
-            if not (isinstance(name, str) and callable(metric)):
-                raise TypeError(f"Task.metrics must map names to functions of (output, labels); {name!r} does not")
+            if not (isinstance(name, str) and (callable(metric) or isinstance(metric, SetMetric))):
+                raise TypeError(
+                    f"Task.metrics must map names to functions of (output, labels), or to objects with update and compute; "
+                    f"{name!r} does not"
+                )
 
     def examples(self, part: Part) -> Rows | Dataset[Any]:
         """The rows of `part` as arrays, or the user's Dataset; zero rows if the task has no such part."""
@@ -109,13 +115,11 @@ class Task:
         part = self.examples("train")
         if isinstance(part, Rows):
             return torch.from_numpy(np.array(part.x[:rows])), torch.from_numpy(np.array(part.y[:rows]))
-        from torch.utils.data import default_collate
-
         with generators.forked(torch.device("cpu"), self.generator_owners()):
             first = [part[at] for at in range(min(rows, len(part)))]  # type: ignore[arg-type]
         if not all(isinstance(row, list | tuple) and len(row) == 2 for row in first):
             raise TypeError(f"Task.train: items of the Dataset must be pairs (x, y), not {_kind(first[0])}")
-        x, y = default_collate(first)
+        x, y = collated(first)
         return x, y
 
 

@@ -1,25 +1,37 @@
 """Checkpoints: a safetensors file and a json file, complete or absent, never pickled.
 
 The json is written last and names the tensor file, so a checkpoint with a json is complete. The previous tensor file is
-removed only after that.
+removed only after that. The checkpoint before `last` stays as `previous` while a run trains, in case `last` is damaged. Its
+space is released first when the next one is written, so a save never needs more room than the one before.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs.files import write_atomically
+from epochtop.engine.runs.ownership import check_file
 from epochtop.engine.runs.paths import CHECKPOINTS
-from epochtop.engine.runs.writer import write_atomically
 
 Kind = str
-"""`last`, `best`, or `epoch-N` for checkpoints that are kept."""
+"""`last`, `previous`, `best`, or `epoch-N` for checkpoints that are kept."""
+LAST: Kind = "last"
+"""The newest state of a run, to resume from."""
+PREVIOUS: Kind = "previous"
+"""The state before the newest one."""
+
+_TENSOR_FILE = re.compile(r"(last|best|epoch-\d+)-\d+\.safetensors")
 
 
 class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,17 +49,52 @@ class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True):
 _decode = msgspec.json.Decoder(CheckpointInfo).decode
 
 
+# --- writing ---------------------------------------------------------------------------------------------------
+
+
 def write(run: Path, kind: Kind, step: int, spec: RunSpec, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-    """Write a checkpoint of tensors on the host. Raises OSError; the previous checkpoint then stays complete."""
+    """Write a checkpoint of tensors on the host. Raises OSError; the checkpoint before it then stays complete."""
     folder = run / CHECKPOINTS
     name = f"{kind}-{step}.safetensors"
-    write_atomically(folder / name, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
-    info = CheckpointInfo(step=step, spec=spec, file=name, values=values)
-    write_atomically(folder / f"{kind}.json", msgspec.json.format(msgspec.json.encode(info)))
-    for old in folder.glob(f"{kind}-*.safetensors"):
-        if old.name != name:
-            with contextlib.suppress(FileNotFoundError):
-                old.unlink()
+    if kind == LAST:
+        remove_previous(run)
+    try:
+        write_atomically(folder / name, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
+        if kind == LAST:
+            _keep_as_previous(folder, step)
+        info = CheckpointInfo(step=step, spec=spec, file=name, values=values)
+        write_atomically(folder / f"{kind}.json", msgspec.json.format(msgspec.json.encode(info)))
+    finally:
+        remove_unnamed(run, kind)
+
+
+def remove_previous(run: Path) -> None:
+    """Remove the checkpoint before `last`, if there is one."""
+    with contextlib.suppress(OSError):
+        (run / CHECKPOINTS / f"{PREVIOUS}.json").unlink(missing_ok=True)
+    remove_unnamed(run, LAST)
+
+
+def remove_unnamed(run: Path, kind: Kind | None = None) -> None:
+    """Remove tensor files of a kind (None: of all kinds) that no json names: replaced ones, and those of failed saves."""
+    folder = run / CHECKPOINTS
+    with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):  # a damaged json may name any file
+        named = {_decode(path.read_bytes()).file for path in folder.glob("*.json")}
+        for path in folder.iterdir():
+            match = _TENSOR_FILE.fullmatch(path.name)
+            if match and match[1] == (kind or match[1]) and path.name not in named:
+                path.unlink()
+
+
+def _keep_as_previous(folder: Path, step: int) -> None:
+    """Name the current `last` `previous`, unless it is damaged or of the same `step`, which is about to replace it."""
+    with contextlib.suppress(FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        content = (folder / f"{LAST}.json").read_bytes()
+        if _decode(content).step != step:
+            write_atomically(folder / f"{PREVIOUS}.json", content)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
 
 
 def exists(run: Path, kind: Kind) -> bool:
@@ -57,8 +104,10 @@ def exists(run: Path, kind: Kind) -> bool:
 
 def read_info(run: Path, kind: Kind) -> CheckpointInfo:
     """The json of a checkpoint. Raises Invalid if it is missing or damaged."""
+    path = run / CHECKPOINTS / f"{kind}.json"
+    check_file(run, path)
     try:
-        return _decode((run / CHECKPOINTS / f"{kind}.json").read_bytes())
+        return _decode(path.read_bytes())
     except FileNotFoundError:
         raise Invalid("", f"{run.name} has no checkpoint {kind!r}") from None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -69,8 +118,10 @@ def read(run: Path, kind: Kind) -> tuple[CheckpointInfo, dict[str, Tensor]]:
     """A checkpoint with its tensors on the host. Raises Invalid if it is missing or damaged."""
     info = read_info(run, kind)
     while True:
+        path = run / CHECKPOINTS / Path(info.file).name
+        check_file(run, path)
         try:
-            return info, load_file(run / CHECKPOINTS / Path(info.file).name)
+            return info, load_file(path)
         except FileNotFoundError:
             newer = read_info(run, kind)
             if newer == info:
@@ -78,3 +129,47 @@ def read(run: Path, kind: Kind) -> tuple[CheckpointInfo, dict[str, Tensor]]:
             info = newer  # the engine has replaced the checkpoint meanwhile
         except Exception as error:  # safetensors has its own exceptions
             raise Invalid("", f"checkpoint {kind!r} of {run.name} cannot be read: {error}") from None
+
+
+def intact_info(run: Path, kind: Kind) -> CheckpointInfo:
+    """The json of a checkpoint whose tensor file has its full length. Raises Invalid if it is missing or damaged."""
+    info = read_info(run, kind)
+    try:
+        with safe_open(run / CHECKPOINTS / Path(info.file).name, framework="pt"):
+            return info
+    except Exception as error:
+        raise Invalid("", f"checkpoint {kind!r} of {run.name} cannot be read: {error}") from None
+
+
+def newest_step(run: Path, kinds: Sequence[Kind]) -> int | None:
+    """The step of the first intact checkpoint of `kinds`, the newest first; None if there is none."""
+    for kind in kinds:
+        with contextlib.suppress(Invalid):
+            return intact_info(run, kind).step
+    return None
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest intact checkpoint of some kinds; without one, `info` is None."""
+
+    info: CheckpointInfo | None
+    tensors: dict[str, Tensor]
+    kind: Kind = ""
+    problems: Sequence[str] = ()
+    """What is wrong with newer ones, one sentence each."""
+
+
+def newest(run: Path, kinds: Sequence[Kind], steps: float = float("inf")) -> Newest:
+    """The first intact checkpoint of `kinds`, the newest first, that includes at most `steps` steps."""
+    problems: list[str] = []
+    for kind in (kind for kind in kinds if exists(run, kind)):
+        try:
+            info, tensors = read(run, kind)
+        except Invalid as error:
+            problems.append(error.message)
+            continue
+        if info.step <= steps:
+            return Newest(info, tensors, kind, problems)
+        problems.append(f"checkpoint {kind!r} is of step {info.step:,}, but the log ends at step {steps:,.0f}")
+    return Newest(None, {}, problems=problems)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from queue import SimpleQueue
-from time import perf_counter
+from time import perf_counter, sleep
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from epochtop.engine.distributed.leader import Pace, RankGroupLeader
 from epochtop.engine.execution.choice import ExecutorChoice
 from epochtop.engine.execution.executor import Executor
 from epochtop.engine.job import state as job_state
+from epochtop.engine.job.failures import divergence_advice
 from epochtop.engine.job.job import Job
 from epochtop.engine.protocol.commands import AnyCommand, Pause, Stop
 from epochtop.engine.protocol.events import EVALUATION_CUT, RATE_LOWERED, Finished, Warned
@@ -202,6 +203,8 @@ class Loop:
     def _boundary(self) -> None:
         self._publish(self.window.turn(self.clock.seconds()))
         self.controls.obey()
+        if self.recorder.congested:
+            self._wait_for_disk()
         seconds = self.clock.seconds()
         if seconds >= self._next_evaluation and self.ending is None and self.evaluations.budget.allows(seconds):
             self._evaluate_within_budget(seconds)
@@ -212,6 +215,14 @@ class Loop:
             self.ending = Ending("finished", f"the training time of {self.spec.max_seconds:g} s is over")
         self.deadline = perf_counter() + self.refresh_s
         self._use(self.prepare())
+
+    def _wait_for_disk(self) -> None:
+        """Take no step while memory holds as many unwritten losses as it may. Commands are obeyed."""
+        self.clock.stop()
+        while self.recorder.congested and self.ending is None:
+            sleep(POLL_S)
+            self.controls.obey()
+        self.clock.start()
 
     def read_all(self) -> None:
         """Read and publish everything that is enqueued; the device is idle afterwards."""
@@ -257,7 +268,7 @@ class Loop:
         self._save_best()
         self._save_last()
 
-    def _save_last(self) -> None:
+    def _save_last(self, final: bool = False) -> None:
         state, values = job_state.capture(self.job) if self.leader is None else self.leader.state(self.job)
         values |= self.evaluations.state_dict()
         values |= {
@@ -265,14 +276,14 @@ class Loop:
             "test_loss": self.evaluations.best.newest_loss,
             "seconds": round(self.clock.seconds(), 6),
         }
-        self._attach_save(Save("last", self.step, state, values))
+        self._attach_save(Save("last", self.step, state, values, final))
 
-    def _save_best(self) -> None:
+    def _save_best(self, final: bool = False) -> None:
         best = self.evaluations.best
         if best.weights is not None and best.unsaved:
             best.unsaved = False
             values: job_state.Values = {"test_loss": best.loss, "test_metric": best.metric}
-            self._attach_save(Save("best", best.step, self._unsharded(best.weights, best.step), values))
+            self._attach_save(Save("best", best.step, self._unsharded(best.weights, best.step), values, final))
 
     def _unsharded(self, weights: dict[str, Tensor], step: int | None = None) -> dict[str, Tensor]:
         """Copies of all rows of the weights that were evaluated before `step`, or of the current ones."""
@@ -289,9 +300,9 @@ class Loop:
         if not diverged:
             self._evaluate_last(seconds, stopped=ending.outcome == "stopped")
             self.read_all()  # the best weights must be known before they are saved
-        self._save_best()
+        self._save_best(final=True)
         if not diverged:
-            self._save_last()
+            self._save_last(final=True)
         self.read_all()
         return summary(
             ending,
@@ -299,5 +310,9 @@ class Loop:
             self.publisher.totals,
             self.evaluations.results(),
             self.publisher.range_test,
-            self.job.update.learning_rate,
+            self._advice() if diverged else "",
         )
+
+    def _advice(self) -> str:
+        """What helps a run that diverged."""
+        return divergence_advice(self.job, self.publisher.totals.bad_step or 0, self.job.update.learning_rate)

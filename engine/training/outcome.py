@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.protocol.events import Finished, Outcome
+from epochtop.engine.protocol.quantities import format_bytes, format_seconds
 from epochtop.engine.training.lr_finder import RangeTest, advice
 
 
@@ -19,6 +23,19 @@ class Ending(NamedTuple):
 
     outcome: Outcome
     reason: str
+
+
+@dataclass(frozen=True)
+class UnsavedCheckpoint:
+    """A checkpoint with the run's result that the disk has refused."""
+
+    kind: str
+    step: int
+    size_bytes: int
+    reason: str
+    """Why the disk refused it."""
+    tried_s: float
+    """For how many seconds the run tried."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +97,19 @@ def summary(
     totals: Totals,
     held_out: HeldOutResults,
     range_test: RangeTest | None,
-    learning_rate: float,
+    advice_on_loss: str,
 ) -> Finished:
-    """The last event of a run. `learning_rate` is that of the last step; `range_test` is None for other schedules."""
+    """The last event of a run.
+
+    `range_test` is None for other schedules. `advice_on_loss` says what helps if the loss is not finite.
+    """
     steps, seconds = progress.steps, progress.seconds
     suggestion = range_test.suggestion() if range_test else None
     return Finished(
         time=time.time(),
         outcome=ending.outcome,
         reason=ending.reason,
-        advice=advice(suggestion) if range_test else _advice(ending.outcome, learning_rate),
+        advice=advice(suggestion) if range_test else advice_on_loss,
         steps=steps,
         epochs=steps / progress.steps_per_epoch,
         seconds=round(seconds, 6),
@@ -108,7 +128,21 @@ def summary(
     )
 
 
-def _advice(outcome: Outcome, learning_rate: float) -> str:
-    if outcome != "diverged":
-        return ""
-    return f"lower the learning rate: {learning_rate:g} is too high, try {learning_rate / 10:g}"
+def unsaved(end: Finished, run: Path, missing: Sequence[UnsavedCheckpoint], resumes_at: int | None) -> Finished:
+    """The summary of a run whose last checkpoints were not written: its own outcome, the reason, and what to do.
+
+    `resumes_at` is the step of the checkpoint that the run can continue from; None if there is none. A diverged run stays
+    diverged, because nothing would continue from it.
+    """
+    names = " and ".join(f"{checkpoint.kind!r}" for checkpoint in missing)
+    first = missing[0]
+    reason = (
+        f"{end.reason}, but checkpoint {names} of step {first.step:,} could not be written "
+        f"in {format_seconds(first.tried_s)}: {first.reason}"
+    )
+    if end.outcome == "diverged":
+        return msgspec.structs.replace(end, reason=reason)
+    size = format_bytes(sum(checkpoint.size_bytes for checkpoint in missing))
+    start = "from the start" if resumes_at is None else f"from step {resumes_at:,}"
+    advice = f"free at least {size} for {run}, then `epochtop resume {run.name}` continues {start}"
+    return msgspec.structs.replace(end, outcome="unsaved", reason=reason, advice=advice)

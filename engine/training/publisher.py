@@ -5,6 +5,7 @@ Never reads the device and never imports the loop.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ class Publisher:
                 self._publish_evaluation(self._evaluations.mapped(label, tensors[0]))
             case Save():
                 on_host = dict(zip(label.tensors, tensors, strict=True))
-                self._recorder.put(Save(label.kind, label.step, on_host, label.values))
+                self._recorder.put(replace(label, tensors=on_host))
 
     def _publish_evaluation(self, event: Evaluated | Mapped | None) -> None:
         """Publish an evaluation, unless it was published before the run ended."""

@@ -1,13 +1,11 @@
 """The thread between the loop and the files: writes events and checkpoints, reads commands.
 
-The loop puts items into a queue and never touches a file, so a slow or hanging disk cannot slow down training.
+The loop puts items into a queue and never touches a file, so a slow or hanging disk cannot slow down training. While the
+disk is full, losses stay in memory. The last checkpoints of a run are tried again for a while; a run without them is unsaved.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,16 +17,35 @@ from typing import Any
 from torch import Tensor
 
 from epochtop.engine.protocol.commands import AnyCommand
-from epochtop.engine.protocol.events import CHECKPOINT_DELAYED, CHECKPOINT_FAILED, AnyEvent, Saved, Warned, encode
+from epochtop.engine.protocol.events import (
+    CHECKPOINT_DELAYED,
+    CHECKPOINT_FAILED,
+    DISK_SPACE,
+    AnyEvent,
+    Concluded,
+    Failed,
+    Finished,
+    Saved,
+    Warned,
+    encode,
+)
+from epochtop.engine.protocol.quantities import format_seconds
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.paths import EVENTS
+from epochtop.engine.runs.log import EventLog
 from epochtop.engine.runs.writer import Inbox
 from epochtop.engine.training import checkpoint
+from epochtop.engine.training.outcome import UnsavedCheckpoint, unsaved
 
 POLL_S = 0.02
 """Interval between two looks for commands. A look is one read of an open file; 50 per second take 0.02 % of a core."""
 PATIENCE_S = 30.0
 """How long a run waits at its end for a full disk."""
+RETRY_S = 0.5
+"""Interval between two attempts to write to a full disk."""
+LAST_EVENTS = (Finished, Failed, Concluded)
+"""Events that nothing may follow."""
+REPEAT_S = 60.0
+"""Least time between two warnings about checkpoints of one kind that cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +56,8 @@ class Save:
     step: int
     tensors: dict[str, Tensor]
     values: dict[str, Any]
+    final: bool = False
+    """Whether it holds the run's result, so that the run is unsaved without it."""
 
 
 class Recorder:
@@ -53,11 +72,25 @@ class Recorder:
         self._run, self._spec = run, spec
         self._on_command: Callable[[], None] = lambda: None
         self._items: SimpleQueue[AnyEvent | Save | threading.Event | None] = SimpleQueue()
-        self._log = os.open(run / EVENTS, os.O_WRONLY | os.O_APPEND)
+        self._log = EventLog(run)
         self._inbox = Inbox(run, from_now=resumed)
-        self._unwritten = b""
-        self._refused_by_disk = False
+        self._last_line = b""
+        self._warned_at: dict[checkpoint.Kind, float] = {}
+        """When a failed checkpoint of each kind was last reported; successes remove it."""
+        self._give_up_at: float | None = None
+        """When the run stops waiting for the disk; None until its last checkpoints are refused."""
+        self._unsaved: list[UnsavedCheckpoint] = []
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+
+    @property
+    def congested(self) -> bool:
+        """Whether the disk has refused so much that training must wait. May be asked from any thread."""
+        return self._log.congested
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether a final checkpoint could not be written."""
+        return bool(self._unsaved)
 
     def start(self, on_command: Callable[[], None]) -> None:
         """Begin to write and to read commands; `on_command` is called from the recorder's thread when one arrives."""
@@ -72,84 +105,113 @@ class Recorder:
         """Write all items and use `spec` for checkpoints from now on. False if the disk refuses them."""
         written = threading.Event()
         self._items.put(written)
-        done = written.wait(patience_s) and not self._unwritten
+        done = written.wait(patience_s) and self._log.error is None
         self._spec = spec
         return done
 
     def close(self) -> bool:
-        """Write all items and sync them to the disk. False if the disk refuses them."""
+        """Write all items and sync them to the disk. False if the disk refuses the last one."""
         self._items.put(None)
         self._thread.join()
-        os.close(self._log)
         self._inbox.close()
-        return not self._unwritten
+        return self._log.close()
 
     def _work(self) -> None:
         while True:
             try:
                 item = self._items.get(timeout=POLL_S)
             except Empty:
-                self._flush()
+                self._log.flush()
             else:
                 if item is None:
                     self._finish()
                     return
                 if isinstance(item, threading.Event):
-                    self._flush()
-                    self._sync()
+                    self._log.flush()
+                    self._log.sync()
                     item.set()
                 else:
                     self._process(item)
             self._read_commands()
 
     def _process(self, item: AnyEvent | Save) -> None:
-        if isinstance(item, Save):
-            item = self._save(item)
-        self._write(item)
-        if isinstance(item, Saved):
-            self._sync()
+        if isinstance(item, Finished):
+            self._write(unsaved(item, self._run, self._unsaved, self._resumes_at()) if self._unsaved else item)
+            if item.outcome != "stopped" and not self._unsaved:
+                checkpoint.remove_previous(self._run)  # nothing will continue from it
+        elif isinstance(item, Save):
+            self._save(item)
+        else:
+            self._write(item)
 
-    def _save(self, item: Save) -> Saved | Warned:
-        self._flush()
-        if self._unwritten:  # a checkpoint must never be ahead of the log: a run needs both to continue
-            message = f"checkpoint {item.kind!r} at step {item.step} waits for disk space"
-            return Warned(message=message, code=CHECKPOINT_DELAYED)
-        self._sync()
+    # --- checkpoints -------------------------------------------------------------------------------------
+
+    def _save(self, save: Save) -> None:
+        refusal = self._try_save(save)
+        if refusal is not None:
+            self._warn(save, refusal)
+        while refusal is not None and save.final and not self._patience_is_over():
+            time.sleep(RETRY_S)
+            refusal = self._try_save(save)
+        if refusal is None:
+            self._warned_at.pop(save.kind, None)
+            self._write(Saved(step=save.step, kind=save.kind))
+            self._log.sync()
+        elif save.final:
+            size = sum(tensor.nbytes for tensor in save.tensors.values())
+            self._unsaved.append(UnsavedCheckpoint(save.kind, save.step, size, reason_of(refusal), PATIENCE_S))
+
+    def _try_save(self, save: Save) -> OSError | None:
+        """Write a checkpoint. Returns why the disk refuses it; None if it is written."""
+        self._log.flush()
+        if self._log.error is not None:  # a checkpoint must never be ahead of the log: a run needs both to continue
+            return self._log.error
+        self._log.sync()
         try:
-            checkpoint.write(self._run, item.kind, item.step, self._spec, item.tensors, item.values)
+            checkpoint.write(self._run, save.kind, save.step, self._spec, save.tensors, save.values)
         except OSError as error:
-            message = f"checkpoint {item.kind!r} at step {item.step} was not written: {error}"
-            return Warned(message=message, code=CHECKPOINT_FAILED)
-        return Saved(step=item.step, kind=item.kind)
+            return error
+        return None
+
+    def _warn(self, save: Save, refusal: OSError) -> None:
+        now = time.monotonic()
+        if not save.final and now - self._warned_at.get(save.kind, -REPEAT_S) < REPEAT_S:
+            return
+        self._warned_at[save.kind] = now
+        plan = f"; the run tries again for {format_seconds(PATIENCE_S)}" if save.final else ""
+        if self._log.error is not None:
+            message = f"checkpoint {save.kind!r} at step {save.step} waits for disk space{plan}"
+            self._write(Warned(message=message, code=CHECKPOINT_DELAYED))
+        else:
+            message = f"checkpoint {save.kind!r} at step {save.step} was not written: {reason_of(refusal)}{plan}"
+            self._write(Warned(message=message, code=CHECKPOINT_FAILED))
+
+    def _patience_is_over(self) -> bool:
+        if self._give_up_at is None:
+            self._give_up_at = time.monotonic() + PATIENCE_S
+        return time.monotonic() >= self._give_up_at
+
+    def _resumes_at(self) -> int | None:
+        """The step of the newest checkpoint that the run can continue from; None if there is none."""
+        return checkpoint.newest_step(self._run, (checkpoint.LAST, checkpoint.PREVIOUS))
+
+    # --- the log -----------------------------------------------------------------------------------------
 
     def _write(self, event: AnyEvent) -> None:
-        self._unwritten += encode(event) + b"\n"
-        self._flush()
-
-    def _flush(self) -> None:
-        """Write pending events. While the disk is full, they stay in memory."""
-        try:
-            while self._unwritten:
-                self._unwritten = self._unwritten[os.write(self._log, self._unwritten) :]
-            self._refused_by_disk = False
-        except OSError as error:
-            if not self._refused_by_disk:
-                _complain(f"{error}; losses stay in memory until there is space")
-            self._refused_by_disk = True
-
-    def _sync(self) -> None:
-        try:
-            os.fsync(self._log)
-        except OSError as error:
-            _complain(str(error))
+        self._last_line = encode(event) + b"\n"
+        if self._log.append(self._last_line) and not isinstance(event, LAST_EVENTS):
+            assert self._log.error is not None
+            message = f"the disk refused the log ({reason_of(self._log.error)}): losses waited in memory for space"
+            self._log.append(encode(Warned(message=message, code=DISK_SPACE)) + b"\n")
 
     def _finish(self) -> None:
-        patience = time.monotonic() + PATIENCE_S
-        self._flush()
-        while self._unwritten and time.monotonic() < patience:
-            time.sleep(0.5)
-            self._flush()
-        self._sync()
+        self._log.flush()
+        while self._log.error is not None and not self._patience_is_over():
+            time.sleep(RETRY_S)
+            self._log.flush()
+        if self._log.error is not None:
+            self._log.write_last(self._last_line)
+        self._log.sync()
 
     def _read_commands(self) -> None:
         try:
@@ -162,7 +224,6 @@ class Recorder:
             self._on_command()
 
 
-def _complain(message: str) -> None:
-    """Write to output.log, which may be on the same full disk."""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"{EVENTS}: {message}\n")
+def reason_of(error: OSError) -> str:
+    """An error in words."""
+    return error.strerror or str(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -11,14 +11,19 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from epochtop.engine.data.dataset import Preparation
 from epochtop.engine.execution.choice import Executors
 from epochtop.engine.job import state
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.state import Values
 from epochtop.engine.protocol.events import Changed
-from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.protocol.record import TaskRecord
+from epochtop.engine.protocol.spec import WITH_PROBLEM, Invalid, Problem, RunSpec
 from epochtop.engine.runs.index import check_can_resume
+from epochtop.engine.runs.ownership import check_code
+from epochtop.engine.runs.paths import PREPARATION
 from epochtop.engine.runs.reader import read_record
+from epochtop.engine.tasks.sources import stored_record, without_text
 from epochtop.engine.training import checkpoint, history
 
 
@@ -56,6 +61,8 @@ class Origin:
     """Step of the best weights."""
     regrouped: bool = False
     """Whether batch sizes have changed, so that recomputed losses equal the recorded ones only up to rounding."""
+    problems: Sequence[str] = ()
+    """What is wrong with checkpoints that cannot be used, and what the run does instead, one sentence each."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,10 @@ class RecordedRun:
     info: checkpoint.CheckpointInfo | None
     tensors: dict[str, Tensor]
     best: checkpoint.CheckpointInfo | None
+    problems: Sequence[str] = ()
+    """What is wrong with checkpoints that cannot be used, and what the run does instead, one sentence each."""
+    task_record: TaskRecord | None = None
+    """The code of the run's task; None for a dataset, and for a run of an earlier version."""
 
     @property
     def step(self) -> int:
@@ -83,6 +94,7 @@ class RecordedRun:
             "evaluated": self.log.evaluated,
             "executors": Executors(self.log.started.executor, self.log.switched) if self.log.started else None,
             "changes": [change for change in changes if change.step >= self.step],
+            "problems": self.problems,
             "regrouped": self.log.smaller is not None or job.spec.batch_size != self.spec.batch_size,
         }
         if self.info is None:
@@ -101,31 +113,64 @@ class RecordedRun:
         )
 
 
-def resumable_run(run: Path) -> RecordedRun:
-    """The record of an interrupted run. Raises Invalid if it is complete or cannot continue."""
+def resumable_run(run: Path, trusted_owner: str = "", edited_task: bool = False) -> RecordedRun:
+    """The record of an interrupted run. Raises Invalid if it is complete or cannot continue.
+
+    `trusted_owner` is another owner of the run whose task may be executed. `edited_task` executes the task's files as they
+    are now.
+    """
     check_can_resume(run)
-    return recorded_run(run)
+    check_code(run, read_record(run).spec.task, trusted_owner)
+    recorded = recorded_run(run)
+    if edited_task and recorded.task_record is not None:
+        return replace(recorded, task_record=without_text(recorded.task_record))
+    return recorded
 
 
 def recorded_run(run: Path) -> RecordedRun:
     """The record of a run, without checks. Batches that ran out of memory are not tried again."""
     record, log = read_record(run), history.read(run)
-    info, tensors = _last(run)
-    if info is not None and info.step > log.steps:  # the end of the log is lost: take its steps again
-        info, tensors = None, {}
+    newest = checkpoint.newest(run, (checkpoint.LAST, checkpoint.PREVIOUS), log.steps)
+    best, best_problems = _best(run)
     spec = record.spec
     if log.started is not None and not spec.threads and log.started.device == "cpu":
         spec = msgspec.structs.replace(spec, threads=log.started.threads)  # sums depend on the number of threads
     if log.smaller is not None:
         spec = msgspec.structs.replace(spec, batch_size=log.smaller[0], accumulate=log.smaller[1])
-    return RecordedRun(spec, log, info, tensors, _best(run))
+    spec = _with_problem(run, spec)
+    problems = (*_explained(newest), *best_problems)
+    task_record = stored_record(run) if spec.task else None
+    return RecordedRun(spec, log, newest.info, newest.tensors, best, problems, task_record)
 
 
-def _last(run: Path) -> tuple[checkpoint.CheckpointInfo | None, dict[str, Tensor]]:
-    if not checkpoint.exists(run, "last"):
-        return None, {}
-    return checkpoint.read(run, "last")
+def _with_problem(run: Path, spec: RunSpec) -> RunSpec:
+    """The spec with the problem that the run solves, so that `auto` does not decide again."""
+    if spec.task or spec.problem != "auto" or spec.source not in WITH_PROBLEM:
+        return spec
+    try:
+        preparation = msgspec.json.decode((run / PREPARATION).read_bytes(), type=Preparation)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return spec
+    problem: Problem = "classification" if preparation.classes else "regression"
+    return msgspec.structs.replace(spec, problem=problem)
 
 
-def _best(run: Path) -> checkpoint.CheckpointInfo | None:
-    return checkpoint.read_info(run, "best") if checkpoint.exists(run, "best") else None
+def _explained(newest: checkpoint.Newest) -> list[str]:
+    """What is wrong with the newest checkpoints, and where the run continues instead."""
+    if not newest.problems:
+        return []
+    if newest.info is None:
+        instead = "no other checkpoint can be used, so the run takes all steps again"
+    else:
+        instead = f"the run continues from checkpoint {newest.kind!r} of step {newest.info.step:,}"
+    return [*newest.problems[:-1], f"{newest.problems[-1]}; {instead}"]
+
+
+def _best(run: Path) -> tuple[checkpoint.CheckpointInfo | None, list[str]]:
+    """The checkpoint of the best weights if it is intact, and what is wrong with it otherwise."""
+    if not checkpoint.exists(run, "best"):
+        return None, []
+    try:
+        return checkpoint.intact_info(run, "best"), []
+    except Invalid as error:
+        return None, [f"{error.message}; the next evaluation replaces it"]

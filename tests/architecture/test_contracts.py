@@ -16,7 +16,7 @@ VERDICT = re.compile(r"^(.+?) (KEPT|BROKEN)\b", re.MULTILINE)
 
 ENGINE_LAYERS = "Engine layers"
 SCREEN_LAYERS = "Screen layers"
-FOUR_DOORS = "Four doors"
+FIVE_DOORS = "Five doors"
 NO_CYCLES = "No cycles between siblings"
 NO_TORCH = "The screen never imports torch, numpy or scikit-learn"
 NO_SCREEN = "The engine never imports the screen"
@@ -78,7 +78,7 @@ def test_every_contract_is_kept(tree: Path) -> None:
             id="an upward import inside a function",
         ),
         pytest.param("tui/cells/__init__.py", "import torch", NO_TORCH, id="torch on screen"),
-        pytest.param("tui/cells/__init__.py", "import epochtop.engine.training", FOUR_DOORS, id="a fifth door"),
+        pytest.param("tui/cells/__init__.py", "import epochtop.engine.training", FIVE_DOORS, id="a sixth door"),
         pytest.param("engine/runs/__init__.py", "import textual", NO_SCREEN, id="a widget in the engine"),
     ],
 )

@@ -40,7 +40,15 @@ RECORDS: list[Struct] = [
     *get_args(commands.AnyCommand),
     *get_args(requests.AnyRequest),
     *get_args(requests.AnyReply),
-    *(record.RunRecord, events.Suggestion, experiments.Verdict, experiments.Line, experiments.ExperimentRequest),
+    *(
+        record.RunRecord,
+        record.TaskRecord,
+        record.SourceFile,
+        events.Suggestion,
+        experiments.Verdict,
+        experiments.Line,
+        experiments.ExperimentRequest,
+    ),
     *(requests.DeviceFact, requests.ModelSummary, requests.LayerFact, Preparation, CheckpointInfo, RunSpec),
 ]
 """Every type that run-format.md documents."""

@@ -23,6 +23,7 @@ DYNAMIC_IMPORTS = {
     "epochtop/__init__.py": "public names are imported on first use",
     "engine/lab/experiments/__init__.py": "an experiment's measurement is imported when it runs",
     "engine/tasks/loader.py": "the user's file",
+    "engine/tasks/sources.py": "the user's modules",
 }
 """The only modules that may import a module whose name they compute, and why."""
 

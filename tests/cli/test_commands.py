@@ -120,6 +120,18 @@ def test_a_run_outlives_the_command_that_shows_it(home: Path) -> None:
     epochtop("stop", run.name)
 
 
+def test_the_summary_shows_the_problem_and_why(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "ages.csv"
+    file.write_text(",a,age\n" + "".join(f"{row},{row % 7},{18 + 7 * row % 62}\n" for row in range(90)))
+    done = epochtop("train", "--dataset", f"csv:{file}", "--target", "age", "--device", "cpu", "--summary")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert "problem: regression" in lines
+    assert any("'age': 62 distinct whole numbers in 90 rows make this a regression" in line for line in lines)
+    assert any("first column" in line and "left out" in line for line in lines)
+    assert not home.exists()
+
+
 def test_a_diverged_run_exits_with_3_and_advice(home: Path) -> None:
     done = epochtop("train", *QUICK, "--learning-rate", "3", "--momentum", "0.98", "--weight-decay", "0.5")
     assert done.returncode == 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from epochtop.engine.runs.reader import Follower, read_record
-from epochtop.tui.cells.rows import plain
+from epochtop.tui.cells.rows import uncolored
 from epochtop.tui.cli.lab_text import report, rows
 from epochtop.tui.lab.result_rows import page
 from epochtop.tui.state.experiment import ExperimentState
@@ -27,12 +27,12 @@ def state_of(home: Path, state: str = "finished", devices: tuple[str, ...] = ("c
 @pytest.mark.parametrize("width", [60, 80, 120])
 @pytest.mark.parametrize("state", ["finished", "stopped", "failed"])
 def test_no_line_is_wider_than_the_terminal(home: Path, state: str, width: int) -> None:
-    lines = [plain(actual) for actual in rows(state_of(home, state), width, 24)]
+    lines = [uncolored(actual) for actual in rows(state_of(home, state), width, 24)]
     assert max(map(len, lines)) <= width
 
 
 def test_picture_figures_and_verdict_come_in_this_order(home: Path) -> None:
-    lines = [plain(actual) for actual in rows(state_of(home), 80, 24)]
+    lines = [uncolored(actual) for actual in rows(state_of(home), 80, 24)]
     heads = ("Time of the run over", "● plain", "Figures: time", "Verdict", "Why", "Next", "Setting", "Uncertain",
              "Not seen", "Measured")  # fmt: skip
     places = [next(place for place, line in enumerate(lines) if line.startswith(head)) for head in heads]
@@ -44,13 +44,13 @@ def test_every_word_of_the_verdict_is_there_however_narrow(home: Path) -> None:
     state = state_of(home, devices=("cpu", "cuda:0"))
     assert state.concluded is not None
     conclusion = state.concluded.verdict
-    words = re.sub(r"\s+", " ", " ".join(plain(actual) for actual in rows(state, 60, 24)))
+    words = re.sub(r"\s+", " ", " ".join(uncolored(actual) for actual in rows(state, 60, 24)))
     for sentence in (conclusion.finding, *conclusion.evidence, conclusion.next_step, conclusion.uncertainty):
         assert sentence in words.replace(" · ", " ")
 
 
 def test_figures_of_a_gpu_are_named_apart(home: Path) -> None:
-    lines = [plain(actual) for actual in rows(state_of(home, devices=("cpu", "cuda:0")), 80, 24)]
+    lines = [uncolored(actual) for actual in rows(state_of(home, devices=("cpu", "cuda:0")), 80, 24)]
     assert any(line.startswith("● cpu plain   × cpu epochtop   + cuda:0 plain") for line in lines)
 
 
@@ -71,5 +71,5 @@ def test_an_experiment_of_another_version_can_still_be_read(home: Path) -> None:
 
     other.asked = msgspec.structs.replace(state.asked, name="later")
     other.concluded, other.rows = state.concluded, state.rows
-    text = "\n".join(plain(actual) for actual in page(other, 80, 24, 0.0))
+    text = "\n".join(uncolored(actual) for actual in page(other, 80, 24, 0.0))
     assert "Verdict    on cpu a read costs" in text

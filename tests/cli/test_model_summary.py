@@ -72,7 +72,7 @@ def test_a_built_model_is_left_as_it_was(case: str) -> None:
     model = build_model(spec, preparation, 5).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    assert measure(model, x) == summary_of(spec, preparation, 5, len(x))
+    assert measure(model, x, len(x)) == summary_of(spec, preparation, 5, len(x))
     assert torch.equal(torch.get_rng_state(), state)
     assert not any(module.training for module in model.modules())
     for name, value in model.state_dict().items():
@@ -87,8 +87,8 @@ def test_the_perceptrons_formula_is_what_the_pass_finds(
     hidden: tuple[int, ...], activation: str, dropout: float, recomputed: bool
 ) -> None:
     spec = RunSpec(hidden=hidden, activation=activation, dropout=dropout, checkpoint_activations=recomputed)  # type: ignore[arg-type]
-    assert summary_of(spec, FOUR, 3, 16) == measure(build_model(spec, FOUR, 3), torch.rand(16, 4))
-    assert summary_of(spec, images(MNIST), 3, 16) == measure(build_model(spec, images(MNIST), 3), pixels(16, MNIST))
+    assert summary_of(spec, FOUR, 3, 16) == measure(build_model(spec, FOUR, 3), torch.rand(16, 4), 16)
+    assert summary_of(spec, images(MNIST), 3, 16) == measure(build_model(spec, images(MNIST), 3), pixels(16, MNIST), 16)
 
 
 def test_absurd_sizes_are_answered_without_building_them() -> None:
@@ -134,7 +134,7 @@ def test_a_model_that_looks_at_numbers_is_tried_on_its_rows() -> None:
     state, running = torch.get_rng_state(), model.count.running_mean
     assert running is not None
     before = running.clone()
-    summary = measure(model, x)
+    summary = measure(model, x, len(x))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(running, before)
     assert all(now is kept for now, kept in zip(model.parameters(), weights, strict=True))
@@ -166,6 +166,6 @@ def test_it_is_shown_as_a_table() -> None:
 
 
 def test_unknown_shapes_and_frozen_weights_are_shown() -> None:
-    lines = summary_lines(measure(Odd(), torch.rand(6, 4)))
+    lines = summary_lines(measure(Odd(), torch.rand(6, 4), 6))
     assert any(line.startswith("idle") and line.endswith("—") for line in lines)
     assert any("10 of them frozen" in line for line in lines)

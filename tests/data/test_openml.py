@@ -104,7 +104,7 @@ def test_another_label_column(serve: Serve) -> None:
     serve(numbers)
     raw = read("openml:sizes", "b")
     assert (raw.loss, raw.classes, raw.target, raw.y.tolist()) == ("mean_squared_error", (), "b", [0.5, 1.5, 2.25])
-    assert read("openml:sizes").y.tolist() == [0, 1, 2]
+    assert read("openml:sizes").y.tolist() == [1, 2, 3]
     error = refused("openml:sizes", "c")
     assert (error.field, error.message) == ("target", "openml:sizes has no column 'c'; its columns are a, b")
 
@@ -114,6 +114,21 @@ def test_whole_numbers_are_classes_up_to_100_of_them(serve: Serve, distinct: int
     rows = tuple(f"{place},{place % distinct}" for place in range(202))
     serve(Dataset("counts", (("x", "real"), ("class", "integer")), rows))
     assert read("openml:counts").loss == loss
+
+
+def test_categories_keep_their_text_and_the_problem_can_be_chosen(serve: Serve) -> None:
+    texts = [("01", "1", "1e1", "10")[row % 4] for row in range(40)]
+    serve(
+        Dataset("codes", (("x", "real"), ("class", "{01,1,1e1,10}")), tuple(f"0.5,{text}" for text in texts)),
+        Dataset(
+            "counts", (("x", "real"), ("class", "integer")), tuple(f"0.5,{row % 5}" for row in range(40)), number=62
+        ),
+    )
+    raw = read("openml:codes")
+    assert [raw.classes[code] for code in raw.y] == texts
+    for problem, loss in (("regression", "mean_squared_error"), ("auto", "cross_entropy")):
+        spec = RunSpec(dataset="openml:counts", problem=problem)  # type: ignore[arg-type]
+        assert {load_download(spec, lambda _: None).loss for _ in ("downloaded", "cached")} == {loss}
 
 
 def test_categories_are_classes_however_many_they_are(serve: Serve) -> None:

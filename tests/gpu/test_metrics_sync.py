@@ -21,6 +21,11 @@ pytestmark = [
 ROWS = 1000
 CASES = {
     "cross_entropy": (Metrics("cross_entropy", 8), torch.randn(ROWS, 8), torch.arange(ROWS) % 8),
+    "ignored labels": (
+        Metrics("cross_entropy", 8, ignore_index=-100),
+        torch.randn(ROWS, 8),
+        torch.where(torch.arange(ROWS) % 4 == 3, -100, torch.arange(ROWS) % 8),
+    ),
     "many classes": (Metrics("cross_entropy", 200), torch.randn(ROWS, 200), torch.arange(ROWS) % 200),
     "binary_cross_entropy": (Metrics("binary_cross_entropy", 1), torch.randn(ROWS, 1), torch.arange(ROWS) % 2.0),
     "mean_squared_error": (Metrics("mean_squared_error", 1), torch.randn(ROWS, 1), torch.randn(ROWS)),
@@ -40,7 +45,7 @@ def counted(metrics: Metrics, output: Tensor, labels: Tensor) -> Tensor:
     """The state after batches of 300, 300, 300 and 100 rows."""
     state = metrics.empty(output.device)
     for some, right in zip(output.split(300), labels.split(300), strict=True):
-        metrics.add(state, some, right)
+        metrics.add(state, some, right, len(some))
     return metrics.flat(state)
 
 

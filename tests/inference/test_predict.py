@@ -119,6 +119,18 @@ def test_two_classes_have_a_probability_each(home: Path, tmp_path: Path, capsys:
     assert ((names == "sum > 0") == (x.sum(axis=1) > 0)).mean() > 0.9
 
 
+def test_classes_are_answered_as_they_were_written(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = ["01", "1", "02", "2"] * 10
+    rows = [[row % 4, row % 4 > 1, code] for row, code in enumerate(codes)]
+    table = write_table(tmp_path / "codes.csv", ("a", "b", "code"), [[float(a), int(b), code] for a, b, code in rows])
+    run = trained(home, dataset=f"csv:{table}", target="code", hidden=(16,), epochs=400, learning_rate=0.05)
+    answers = predicted(capsys, run, table)
+    assert [row["prediction"] for row in answers] == codes
+    assert {name for name in answers[0] if name.startswith("probability_")} == {f"probability_{code}" for code in codes}
+
+
 def test_predictions_use_the_moving_average_if_there_is_one(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from epochtop.engine.process import commands
+from epochtop.engine.runs.paths import TASK
 from tests.support.trained_runs import FLOWERS, flowers, trained, write_table
 
 HEADER = ",".join(FLOWERS)
@@ -39,6 +40,8 @@ FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "text": (f"{HEADER}\n1,2,3,4\n1,many,3,4\n".encode(), ("row 3", "'sepal width'", "'many'")),
     "a missing value": (f"{HEADER}\n1,2,,4\n".encode(), ("row 2", "'petal length'", "missing")),
     "not finite": (f"{HEADER}\n1,2,inf,4\n".encode(), ("row 2", "'petal length'", "finite")),
+    "an underscore": (f"{HEADER}\n1,2,1_000,4\n".encode(), ("row 2", "'petal length'", "'1_000'", "not a number")),
+    "digits of another script": (f"{HEADER}\n1,2,١,4\n".encode(), ("row 2", "'petal length'", "not a number")),
     "too large": (f"{HEADER}\n1,2,3,4\n1,2,1e300,4\n".encode(), ("'petal length'", "1e+300")),
     "a short row": (f"{HEADER}\n1,2,3,4\n1,2\n".encode(), ("row 3", "2 cells", "4")),
     "an open quote": (f'{HEADER}\n1,2,3,"4\n'.encode(), ("row 2",)),
@@ -177,13 +180,16 @@ def test_number_and_range_of_unnamed_columns_are_checked(
     assert "'z'" in refused(capsys, run, odd, "--columns", "a,b,c,z")
 
 
-def test_a_changed_custom_task_is_reported(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_custom_task_is_reported_for_a_run_without_a_copy_of_it(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "own.py"
     file.write_text(
         "import torch\nfrom torch import nn\nfrom epochtop import Task\n\n"
         "def make_task():\n    x = torch.randn(8, 2)\n    return Task(nn.Linear(2, 3), (x, torch.arange(8) % 3))\n"
     )
     run = trained(home, task=f"{file}:make_task", epochs=2)
+    (run / TASK).unlink()
     table = write_table(tmp_path / "x.csv", ("a", "b"), [[1, 2]])
     file.write_text(file.read_text().replace("Linear(2, 3)", "Linear(2, 4)"))
     assert "has changed since" in refused(capsys, run, table)

@@ -59,6 +59,7 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "eval_epochs": st.integers(0, 10**12),
     "keep_epochs": st.integers(0, 10**12),
     "target": st.sampled_from(["", "label", "price in €"]),
+    "problem": st.sampled_from(["auto", "classification", "regression"]),
     "hidden": st.lists(st.integers(1, 10**12), max_size=6).map(tuple),
     "activation": st.sampled_from(["relu", "tanh", "sigmoid", "gelu", "silu", "none"]),
     "epochs": st.integers(1, 10**12),
@@ -216,6 +217,7 @@ def test_the_first_wrong_field_is_reported() -> None:
 @pytest.mark.parametrize(
     ("spec", "wrong"),
     [
+        (RunSpec(problem="regression"), "problem"),
         (RunSpec(target="species"), "target"),
         (RunSpec(optimizer="adam", momentum=0.5), "momentum"),
         (RunSpec(optimizer="adamw", momentum=0.5), "momentum"),

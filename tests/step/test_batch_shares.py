@@ -18,7 +18,7 @@ def batches_of(kind: str, share: DataShard) -> Batches:
     x, y = torch.arange(ROWS, dtype=torch.float32).reshape(ROWS, 1), torch.arange(ROWS)
     match kind:
         case "whole":
-            return FullBatch(x, y, share)
+            return FullBatch(x, y, ROWS, share)
         case "resident":
             return ResidentBatches(x, y, 10, 4, share)
         case "streamed":

@@ -35,7 +35,7 @@ def scored(metrics: Metrics, output: Tensor, labels: Tensor, cuts: list[int], lo
     state = metrics.empty(CPU)
     for some, theirs in zip(output.tensor_split(cuts), labels.tensor_split(cuts), strict=True):
         if len(some):
-            metrics.add(state, some, theirs)
+            metrics.add(state, some, theirs, len(some))
     return metrics.read(metrics.flat(state), loss)
 
 
@@ -120,6 +120,8 @@ def test_a_read_is_detected() -> None:
     [
         (Metrics("cross_entropy", 10), (9, 10), lambda: torch.randint(10, (9,))),
         (Metrics("cross_entropy", 200), (9, 200), lambda: torch.randint(200, (9,))),
+        (Metrics("cross_entropy", 10, ignore_index=-100), (9, 10), lambda: torch.tensor([-100, 3, 1] * 3)),
+        (Metrics("cross_entropy", 10, ignore_index=-100), (9, 10), lambda: torch.rand(9, 10)),
         (Metrics("binary_cross_entropy", 1), (9, 1), lambda: torch.ones(9)),
         (Metrics("mean_squared_error", 1), (9, 1), lambda: torch.ones(9)),
         (Metrics("next_character", 8), (9, 4, 8), lambda: torch.randint(8, (9, 4))),
@@ -129,5 +131,5 @@ def test_counting_reads_nothing_back(metrics: Metrics, output: tuple[int, ...], 
     some, theirs = torch.randn(output), labels()
     state = metrics.empty(CPU)
     with Reads():
-        metrics.add(state, some, theirs)
+        metrics.add(state, some, theirs, len(some))
         metrics.flat(state)

@@ -16,7 +16,7 @@ from torch import Tensor
 from epochtop.engine.job.workload import load_workload
 from epochtop.engine.protocol.events import encode
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.paths import CHECKPOINTS, PREPARATION
+from epochtop.engine.runs.paths import CHECKPOINTS, PREPARATION, TASK
 from tests.support.engines import train_here
 
 FLOWERS = ("sepal length", "sepal width", "petal length", "petal width")
@@ -27,9 +27,11 @@ def trained(home: Path, **fields: Any) -> Path:
     defaults = {"device": "cpu", "threads": 1, "optimizer": "adam", "learning_rate": 0.02, "epochs": 60}
     spec = RunSpec(**{**defaults, **fields})
     run = train_here(spec, home)
-    preparation = load_workload(spec).preparation
-    if preparation is not None:
-        (run / PREPARATION).write_bytes(encode(preparation))
+    workload = load_workload(spec)
+    if workload.preparation is not None:
+        (run / PREPARATION).write_bytes(encode(workload.preparation))
+    if workload.task_record is not None:
+        (run / TASK).write_bytes(encode(workload.task_record))
     return run
 
 

@@ -65,7 +65,7 @@ def test_the_example_learns(houses: str) -> None:
 
 def test_its_layers_and_memory_are_known_before_it_trains(houses: str) -> None:
     task = load_task(houses)
-    summary = measure(task.model, task.batch()[0])
+    summary = measure(task.model, task.batch()[0], 2)
     assert summary.parameters == (3 * 32 + 32) + (32 * 32 + 32) + 33
     assert scaled(summary, 64).layers[0].output == (64, 32)
     assert memory_bytes(RunSpec(optimizer="adam"), scaled(summary, 64)) > 4 * 5 * summary.parameters

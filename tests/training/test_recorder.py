@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from epochtop.engine.protocol.commands import Pause, Stop
-from epochtop.engine.protocol.events import Saved, Warned
+from epochtop.engine.protocol.events import DISK_SPACE, Saved, Warned
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.paths import CHECKPOINTS, EVENTS
+from epochtop.engine.runs.paths import CHECKPOINTS, EVENTS, RESERVE
 from epochtop.engine.runs.writer import create, send
 from epochtop.engine.training import checkpoint, recorder
 from epochtop.engine.training.recorder import Recorder, Save
@@ -60,7 +60,7 @@ class FullOutput:
 
 def test_a_disk_that_is_full_for_a_while_loses_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(run / EVENTS)
-    monkeypatch.setattr(recorder.os, "write", disk.write)
+    monkeypatch.setattr(os, "write", disk.write)
     monkeypatch.setattr(sys, "stderr", FullOutput())
     written = [Warned(message=f"event {number} é") for number in range(60)]
     writing = Recorder(run, RunSpec())
@@ -77,13 +77,17 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(run: Path, monkeypatch: p
     for event in written[40:]:
         writing.put(event)
     assert writing.close()
-    assert events(run) == written
+    recorded = events(run)
+    (report,) = (event for event in recorded if isinstance(event, Warned) and event.code == DISK_SPACE)
+    assert "No space left on device" in report.message
+    assert [event for event in recorded if event is not report] == written
+    assert not (run / RESERVE).exists()
 
 
 def test_the_recorder_gives_up_on_a_disk_that_stays_full(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(run / EVENTS)
     disk.full = True
-    monkeypatch.setattr(recorder.os, "write", disk.write)
+    monkeypatch.setattr(os, "write", disk.write)
     monkeypatch.setattr(recorder, "PATIENCE_S", 0.01)
     writing = Recorder(run, RunSpec())
     writing.start(on_command=lambda: None)
@@ -165,6 +169,16 @@ def test_a_new_checkpoint_replaces_the_previous_one(run: Path) -> None:
         checkpoint.write(run, "last", step, RunSpec(), TENSORS, {})
     checkpoint.write(run, "best", 2, RunSpec(), TENSORS, {})
     assert checkpoint.read(run, "last")[0].step == 3
+    assert sorted(path.name for path in (run / CHECKPOINTS).iterdir()) == [
+        "best-2.safetensors",
+        "best.json",
+        "last-2.safetensors",
+        "last-3.safetensors",
+        "last.json",
+        "previous.json",
+    ]
+    assert checkpoint.read(run, "previous")[0].step == 2
+    checkpoint.remove_previous(run)
     assert sorted(path.name for path in (run / CHECKPOINTS).iterdir()) == [
         "best-2.safetensors",
         "best.json",

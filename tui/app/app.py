@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
@@ -26,6 +26,7 @@ from epochtop.tui.app.keys import KEYS
 from epochtop.tui.app.lab_controller import LabController
 from epochtop.tui.app.run_controller import RunController
 from epochtop.tui.app.run_requests import RunRequests
+from epochtop.tui.cells.plain import PlainApp
 from epochtop.tui.screens.main import MainScreen
 
 if TYPE_CHECKING:  # the first frame does not need these
@@ -58,7 +59,7 @@ NEWEST = 50
 """Runs that are checked for a live one when the app opens."""
 
 
-class EpochtopApp(App[int]):
+class EpochtopApp(PlainApp):
     """Train, watch, compare. With `live` false no clock, thread or engine runs, and tests call :meth:`beat`."""
 
     TITLE = "epochtop"

@@ -23,6 +23,7 @@ from epochtop.tui.app.engine import IDLE, NextEngine
 from epochtop.tui.app.run_controller import RunController
 from epochtop.tui.app.run_requests import RunRequests
 from epochtop.tui.app.stage import RunSession
+from epochtop.tui.app.trust import with_trust
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import MainScreen
 
@@ -129,10 +130,14 @@ class LabController:
 
     def analyze_open_run(self) -> None:
         """Measure where a step of the open run's job spends its time."""
-        record = self._runs.session.state.record if self._runs.session is not None else None
-        if record is not None:
-            self.show()
-            self.measure(ExperimentRequest(name="anatomy"), record.spec)
+        session = self._runs.session
+        record = session.state.record if session is not None else None
+        if session is not None and record is not None:
+            with_trust(self._app, session.run, record.spec.task, lambda _: self._analyze(record.spec))
+
+    def _analyze(self, spec: RunSpec) -> None:
+        self.show()
+        self.measure(ExperimentRequest(name="anatomy"), spec)
 
     def measure(self, request: ExperimentRequest, spec: RunSpec) -> None:
         """Start an experiment, unless something else is in progress."""
@@ -208,6 +213,10 @@ class LabController:
         except Invalid as error:
             self._app.notify(str(error), title="not started", severity="error")
             return
+        task = spec.task if job is state.record.spec else ""
+        with_trust(self._app, session.run, task, lambda _: self._try(spec, session))
+
+    def _try(self, spec: RunSpec, session: LabSession) -> None:
         self._app.pop_screen()
         self._main.form.load(spec)
         self._requests.train(spec, on_started=partial(self._remember_trial, session))

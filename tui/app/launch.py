@@ -14,6 +14,7 @@ def run_app(start: bool = False, spec: RunSpec | None = None, attach: Path | Non
     gc.disable()  # nothing to collect before the first frame; see _settle
     from epochtop.engine.runs.paths import home
     from epochtop.engine.runs.writer import make_home
+    from epochtop.engine.terminal.output import write_error
     from epochtop.tui.app.app import EpochtopApp
 
     _draw_on_the_terminal()
@@ -25,7 +26,7 @@ def run_app(start: bool = False, spec: RunSpec | None = None, attach: Path | Non
     if app.return_code:
         return app.return_code
     if status is None:
-        sys.stderr.write("epochtop: the app ended unexpectedly; a run continues, `epochtop` reopens it\n")
+        write_error("epochtop: the app ended unexpectedly; a run continues, `epochtop` reopens it\n")
     return status or 0
 
 

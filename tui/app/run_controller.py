@@ -12,13 +12,15 @@ from textual.app import App
 
 from epochtop.engine.protocol.commands import AnyCommand, Pause, Resume, Save, Set, Stop
 from epochtop.engine.protocol.fields import show
-from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.index import RunSummary
 from epochtop.engine.runs.paths import whoami
 from epochtop.engine.runs.reader import read_record
 from epochtop.engine.runs.writer import send
 from epochtop.tui.app.engine import NextEngine
 from epochtop.tui.app.stage import RunSession, Stage
+from epochtop.tui.app.trust import with_trust
+from epochtop.tui.cells.plain import plain_block
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from epochtop.tui.state.telemetry import planned_and_peak
@@ -101,7 +103,7 @@ class RunController:
 
     def _write_log(self, session: RunSession) -> None:
         for line in session.log[-LOG_ROWS:]:
-            self._main.log_lines.write(line, expand=True)
+            self._main.log_lines.write(plain_block(line), expand=True)
         session.log.clear()
 
     def _update_overlays(self, session: RunSession) -> None:
@@ -166,12 +168,16 @@ class RunController:
         self._mark_runs()
 
     def load_settings(self, run: Path) -> None:
-        """Copy a run's settings into the Run panel."""
+        """Copy a run's settings into the Run panel, which executes its custom task to describe it."""
         try:
-            self._main.form.load(read_record(run).spec)
+            spec = read_record(run).spec
         except Invalid as error:
             self._app.notify(error.message, severity="error")
             return
+        with_trust(self._app, run, spec.task, lambda _: self._load(run, spec))
+
+    def _load(self, run: Path, spec: RunSpec) -> None:
+        self._main.form.load(spec)
         self._app.notify(f"settings of {run.name} copied to the Run panel")
 
     def _mark_runs(self) -> None:

@@ -10,8 +10,10 @@ from textual.app import App
 
 from epochtop.engine.protocol.requests import Plan, Ready, Refused
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs.reader import read_record
 from epochtop.tui.app.engine import IDLE, NextEngine
 from epochtop.tui.app.run_controller import RunController
+from epochtop.tui.app.trust import with_trust
 from epochtop.tui.screens.main import MainScreen
 
 DESCRIBE_S = 0.3
@@ -85,11 +87,19 @@ class RunRequests:
         self._redraw()
 
     def resume(self, run: Path) -> None:
-        """Resume a run that had ended."""
+        """Resume a run that had ended; ask first if it executes another user's task."""
+        try:
+            task = read_record(run).spec.task
+        except Invalid as error:
+            self._app.notify(error.message, title="not resumed", severity="error")
+            return
+        with_trust(self._app, run, task, lambda owner: self._resume(run, owner))
+
+    def _resume(self, run: Path, trusted_owner: str) -> None:
         assert self._engine.starter is not None
         self._on_started = None
         self._engine.request(f"resuming {run.name} …")
-        self._engine.starter.resume(run)
+        self._engine.starter.resume(run, trusted_owner)
         self._redraw()
 
     def describe(self, spec: RunSpec) -> None:

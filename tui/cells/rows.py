@@ -156,6 +156,6 @@ def recolored(source: Row, roles: Mapping[int, int]) -> Row:
     return Row(source.text, tuple(roles.get(role, role) for role in source.roles))
 
 
-def plain(source: Row) -> str:
+def uncolored(source: Row) -> str:
     """The characters of a row without trailing blanks."""
     return source.text.rstrip()

@@ -12,6 +12,7 @@ from math import log10
 from pathlib import Path
 
 from epochtop.engine.protocol.quantities import format_fixed_width
+from epochtop.engine.runs.files import write_atomically
 from epochtop.tui.cells.rows import cut
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
@@ -36,8 +37,8 @@ def save_chart(chart: LossChart, folder: Path, name: str) -> tuple[Path, Path]:
         drawing, table = folder / f"{stem}{suffix}.svg", folder / f"{stem}{suffix}.csv"
         if not drawing.exists() and not table.exists():
             break
-    drawing.write_text(export_svg(chart.trace, chart.view, chart.overlays, title=name), encoding="utf-8")
-    table.write_text(export_csv(chart.trace, chart.view, chart.overlays), encoding="utf-8")
+    write_atomically(drawing, export_svg(chart.trace, chart.view, chart.overlays, title=name).encode())
+    write_atomically(table, export_csv(chart.trace, chart.view, chart.overlays).encode())
     return drawing, table
 
 

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from math import floor
 from typing import ClassVar
 
-from rich.markup import escape
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.reactive import reactive
 
 from epochtop.engine.protocol.events import Event, Failed, Finished, Started
+from epochtop.engine.terminal.plain import plain_line
+from epochtop.tui.cells.plain import set_subtitle
 from epochtop.tui.cells.rows import cut
 from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.chart import frame
@@ -142,10 +143,10 @@ class LossChart(CellWidget, can_focus=True):
 
     def set_footer(self, line: str) -> None:
         """Show a line in the lower border, cut to its width; repainted when it changes."""
-        footer = cut(line, max(1, self.size.width - 4))
+        footer = cut(plain_line(line), max(1, self.size.width - 4))
         if footer != self._footer:
             self._footer = footer
-            self.border_subtitle = escape(footer)
+            set_subtitle(self, footer)
 
     def set_overlays(self, overlays: Sequence[Trace]) -> None:
         """Show these runs behind the run. For the runs already there, :meth:`redraw` shows their new losses."""

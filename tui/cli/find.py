@@ -5,7 +5,6 @@ An engine process does the trials; this module never imports torch.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import msgspec
 from epochtop.engine.protocol.quantities import format_bytes, format_number
 from epochtop.engine.protocol.requests import BatchFound
 from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.terminal.output import write, write_json
 from epochtop.tui.cli.train import STATUS, train_to_the_end
 from epochtop.tui.client.foreground import ask
 from epochtop.tui.state.run import RunState
@@ -42,9 +42,9 @@ def find_lr(spec: RunSpec, home: Path, as_json: bool) -> int:
     )
     run, state = train_to_the_end(test, home, quiet=as_json)
     if as_json:
-        sys.stdout.write(msgspec.json.encode(_rate_result(run, state)).decode() + "\n")
+        write_json(msgspec.json.encode(_rate_result(run, state)))
     elif state.finished is not None:
-        sys.stdout.write(_rate_text(run, state) + "\n")
+        write(_rate_text(run, state) + "\n")
     status = STATUS[state.state]
     return status or (0 if state.finished and state.finished.suggestion else 3)
 
@@ -82,7 +82,10 @@ def _rate_text(run: Path, state: RunState) -> str:
 def find_batch(spec: RunSpec, margin: float, as_json: bool) -> int:
     """Print the largest batch that fits. Returns 0. Raises Invalid, EngineDied."""
     reply = ask(lambda standby: standby.find_batch(spec, margin), on_progress=lambda _: None)
-    sys.stdout.write((msgspec.json.encode(reply).decode() if as_json else _batch_text(reply)) + "\n")
+    if as_json:
+        write_json(msgspec.json.encode(reply))
+    else:
+        write(_batch_text(reply) + "\n")
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from typing import Any
 
@@ -21,6 +20,7 @@ from epochtop.engine.hardware import (
 from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes, format_gib
 from epochtop.engine.protocol.requests import Ready
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.terminal.output import write, write_json
 from epochtop.tui.cli.hardware_json import figure, to_json
 from epochtop.tui.machine.facts import (
     KERNEL_NOTE,
@@ -60,10 +60,9 @@ def print_hardware(as_json: bool, with_torch: bool = False) -> int:
         time.sleep(max(0.0, started_s + INTERVAL_S - time.monotonic()))
         sample = sampler.sample(PATIENCE_S)
     if as_json:
-        text = json.dumps(to_json(machine, sample, ready), indent=2, ensure_ascii=False)
+        write_json(json.dumps(to_json(machine, sample, ready), indent=2, ensure_ascii=False))
     else:
-        text = to_text(machine, sample, ready)
-    sys.stdout.write(text + "\n")
+        write(to_text(machine, sample, ready) + "\n")
     return 0
 
 

@@ -20,6 +20,7 @@ from epochtop.engine.protocol.fields import fields, parse, show
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import paths, reader, writer
 from epochtop.engine.runs.reader import Follower, is_alive
+from epochtop.engine.terminal.output import clear_progress, show_progress, write, write_colored, write_error, write_json
 from epochtop.tui.cli.flags import flag, spec_flags, spec_of, switch
 from epochtop.tui.cli.lab_compare import compare
 from epochtop.tui.cli.lab_text import report
@@ -33,7 +34,7 @@ from epochtop.tui.state.lines import Line
 def lab(arguments: list[str]) -> int:
     """Run `epochtop lab …`. Returns 0 concluded or stopped, 1 failed. Raises Invalid, EngineDied."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        sys.stdout.write(_listing())
+        write(_listing())
         return 0
     if "--results" in arguments and set(arguments) <= {"--results", "--json"}:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
@@ -86,9 +87,9 @@ def measure(request: ExperimentRequest, spec: RunSpec, home: Path, as_json: bool
     run, standby = start(lambda standby: standby.measure(request, spec, home))
     state = _follow(run, standby, quiet=as_json)
     if as_json:
-        sys.stdout.write(msgspec.json.encode(state.result()).decode() + "\n")
+        write_json(msgspec.json.encode(state.result()))
     else:
-        sys.stdout.write("\n".join(report(state, sys.stdout.isatty())) + "\n")
+        write_colored("\n".join(report(state, sys.stdout.isatty())) + "\n")
     return 0 if state.concluded is not None else 1
 
 
@@ -97,7 +98,7 @@ def stop(run: Path) -> int:
     if is_alive(run):
         stop_and_wait(run)
     result = look(run)
-    sys.stdout.write(f"{run.name}: {result.state if result else 'unreadable'}\n")
+    write(f"{run.name}: {result.state if result else 'unreadable'}\n")
     return int(result is None or result.state == "died")
 
 
@@ -109,7 +110,7 @@ def _follow(run: Path, standby: Standby, quiet: bool) -> ExperimentState:
     follow(Follower(run), standby, state, display.show, display.refresh)
     display.clear()
     if state.failure:
-        sys.stderr.write(f"epochtop: {state.failure}\n")
+        write_error(f"epochtop: {state.failure}\n")
     return state
 
 
@@ -120,15 +121,15 @@ class _Progress:
         self._state, self._terminal = state, sys.stderr.isatty()
 
     def show(self, line: Line) -> None:
-        sys.stderr.write(f"{line.text}\n")
+        write_error(f"{line.text}\n")
 
     def refresh(self) -> None:
         if self._terminal:
-            sys.stderr.write(f"\r{self._state.progress()}\x1b[K")
+            show_progress(self._state.progress())
 
     def clear(self) -> None:
         if self._terminal:
-            sys.stderr.write("\r\x1b[K")
+            clear_progress()
 
 
 class _Silence:

@@ -12,6 +12,7 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import index
 from epochtop.engine.runs.paths import lab_home
 from epochtop.engine.runs.reader import Follower, is_alive, output_tail, read_record
+from epochtop.engine.terminal.output import write_colored, write_error, write_json
 from epochtop.tui.cli.lab_text import painted, room
 from epochtop.tui.lab.comparison_rows import as_object, between, report
 from epochtop.tui.state.experiment import ExperimentState
@@ -31,10 +32,10 @@ def compare(arguments: list[str], home: Path) -> int:
     second = read(result_path(home, ids[1])) if len(ids) > 1 else _newest_other(home, first)
     comparison = between(first, second)
     if "--json" in arguments:
-        sys.stdout.write(msgspec.json.encode(as_object(comparison)).decode() + "\n")
+        write_json(msgspec.json.encode(as_object(comparison)))
     else:
         rows = report(comparison, room()[0], time.time())
-        sys.stdout.write("\n".join(painted(rows, sys.stdout.isatty())) + "\n")
+        write_colored("\n".join(painted(rows, sys.stdout.isatty())) + "\n")
     return 0
 
 
@@ -61,7 +62,7 @@ def read(run: Path) -> ExperimentState:
     for event in follower.read_all():
         for line in state.apply(event):
             if line.kind == "warning":
-                sys.stderr.write(f"epochtop: {run.name}/{line.text}\n")
+                write_error(f"epochtop: {run.name}/{line.text}\n")
     follower.close()
     if not state.over and not alive:
         state.died("exit status unknown", output_tail(run))

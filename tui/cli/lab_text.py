@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable
 
 from epochtop.tui.cells.canvas import Row
-from epochtop.tui.cells.rows import EMPTY, plain
+from epochtop.tui.cells.rows import EMPTY, uncolored
 from epochtop.tui.cells.styles import colored
 from epochtop.tui.lab import result_rows
 from epochtop.tui.state.experiment import ExperimentState
@@ -32,7 +32,7 @@ def room() -> tuple[int, int]:
 
 def painted(rows: Iterable[Row], color: bool) -> list[str]:
     """Rows as lines, in color if `color` is set and NO_COLOR is not."""
-    paint = colored if color and not os.environ.get("NO_COLOR") else plain
+    paint = colored if color and not os.environ.get("NO_COLOR") else uncolored
     return [paint(one) for one in rows]
 
 

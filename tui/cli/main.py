@@ -15,6 +15,7 @@ import tyro
 
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths
+from epochtop.engine.terminal.output import write, write_error
 from epochtop.tui.cli import runs as listing
 from epochtop.tui.cli.flags import spec_flags, spec_of, switch
 from epochtop.tui.client.foreground import exit_status
@@ -50,6 +51,10 @@ Examples:
 
 Run = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="id, start of an id, name, or last")]
 
+Trust = Annotated[
+    str, tyro.conf.arg(metavar="OWNER", help="execute the custom task of a run that belongs to this other user")
+]
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -76,6 +81,11 @@ class ResumeRun:
     detach: Annotated[
         tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the run's id and return; the run continues")
     ] = False
+    edited_task: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool],
+        tyro.conf.arg(help="use the files of the custom task as they are now, not the copy stored in the run"),
+    ] = False
+    trust: Trust = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,7 @@ class Predict:
             metavar="A,B,…", help="feature columns in the model's order, if it stores no names (custom task, images)"
         ),
     ] = ""
+    trust: Trust = ""
 
 
 Format = Literal["csv", "jsonl", "tensorboard", "safetensors", "torch", "onnx"]
@@ -126,6 +137,7 @@ class Export:
             help="output path; by default csv and jsonl go to standard output, other formats to the current folder",
         ),
     ] = ""
+    trust: Trust = ""
 
 
 @dataclass(frozen=True)
@@ -148,12 +160,12 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
     if "-h" in arguments or "--help" in arguments:
-        sys.stdout.write(HELP)
+        write(HELP)
         return 0
     if arguments == ["--version"]:
         from importlib.metadata import version
 
-        sys.stdout.write(f"epochtop {version('epochtop')}\n")
+        write(f"epochtop {version('epochtop')}\n")
         return 0
     if arguments and not arguments[0].startswith("-"):
         raise Invalid("", f"there is no command {arguments[0]!r}; the commands are {', '.join(COMMANDS)}")
@@ -169,7 +181,7 @@ def _app(arguments: list[str]) -> int:
     parsed = _parse(flags, "", arguments)
     spec = spec_of(parsed, arguments)
     if not sys.stdout.isatty() or not sys.stdin.isatty():
-        sys.stderr.write("epochtop: no terminal; training with plain text lines\n")
+        write_error("epochtop: no terminal; training with plain text lines\n")
         return _train_spec(spec, as_json=False, detach=False)
     from epochtop.tui.app.launch import run_app
 
@@ -234,10 +246,13 @@ def _attach(arguments: list[str]) -> int:
 
 
 def _resume(arguments: list[str]) -> int:
+    from epochtop.tui.cli.engine import ask_to_trust
     from epochtop.tui.cli.train import resume
 
     parsed = _parse(ResumeRun, "resume", arguments)
-    return resume(index.find(paths.home(), parsed.run), as_json=parsed.json, detach=parsed.detach)
+    path = index.find(paths.home(), parsed.run)
+    trusted_owner = ask_to_trust(path, parsed.trust)
+    return resume(path, parsed.json, parsed.detach, trusted_owner, parsed.edited_task)
 
 
 def _stop(arguments: list[str]) -> int:
@@ -256,11 +271,13 @@ def _is_experiment(path: Path) -> bool:
 
 
 def _predict(arguments: list[str]) -> int:
-    from epochtop.tui.cli.engine import ask_engine
+    from epochtop.tui.cli.engine import ask_engine, ask_to_trust
 
     parsed = _parse(Predict, "predict", arguments)
-    options = [f"--{name}={value}" for name in ("output", "columns") if (value := getattr(parsed, name))]
-    return ask_engine(["predict", *options, "--", str(index.find(paths.home(), parsed.run)), parsed.file])
+    path = index.find(paths.home(), parsed.run)
+    texts = {"output": parsed.output, "columns": parsed.columns, "trust": ask_to_trust(path, parsed.trust)}
+    options = [f"--{name}={text}" for name, text in texts.items() if text]
+    return ask_engine(["predict", *options, "--", str(path), parsed.file])
 
 
 def _export(arguments: list[str]) -> int:
@@ -272,9 +289,10 @@ def _export(arguments: list[str]) -> int:
         return export_rows(path, parsed.format, parsed.output)
     if parsed.format in ("csv", "jsonl"):
         return listing.export_losses(path, parsed.format, parsed.output)
-    from epochtop.tui.cli.engine import ask_engine
+    from epochtop.tui.cli.engine import ask_engine, ask_to_trust
 
-    options = [f"--output={parsed.output}"] if parsed.output else []
+    trust = ask_to_trust(path, parsed.trust) if parsed.format == "onnx" else ""
+    options = [f"--{name}={text}" for name, text in (("output", parsed.output), ("trust", trust)) if text]
     return ask_engine(["export", f"--format={parsed.format}", *options, "--", str(path)])
 
 

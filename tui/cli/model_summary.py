@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes
 from epochtop.engine.protocol.requests import LayerFact, ModelSummary
+from epochtop.engine.terminal.plain import plain_line
 
 HEADING = ("layer", "kind", "output", "parameters", "output size")
 
@@ -27,7 +28,7 @@ def summary_lines(summary: ModelSummary) -> tuple[str, ...]:
 def _cells(layer: LayerFact) -> tuple[str, ...]:
     output = " × ".join(map(str, layer.output)) if layer.output is not None else UNKNOWN
     weight = UNKNOWN if layer.output_bytes is None else format_bytes(layer.output_bytes)
-    return (layer.name, layer.kind, output, f"{layer.parameters:,}", weight)
+    return (plain_line(layer.name), plain_line(layer.kind), output, f"{layer.parameters:,}", weight)
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -14,8 +14,11 @@ import msgspec
 from epochtop.engine.protocol.events import Evaluated, Losses
 from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_number, format_seconds
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.files import output_file
 from epochtop.engine.runs.index import RunSummary, run_paths, summarize
 from epochtop.engine.runs.reader import BadLine, Follower
+from epochtop.engine.terminal.output import data_output, write, write_error, write_json
+from epochtop.engine.terminal.plain import plain_line
 
 HEADINGS = ("run", "name", "state", "loss", "test loss", "device", "time", "age")
 
@@ -38,18 +41,18 @@ def print_runs(home: Path, as_json: bool) -> int:
     """Print all runs, the newest first."""
     summaries = [summarize(path) for path in run_paths(home)]
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(summaries)).decode() + "\n")
+        write_json(msgspec.json.format(msgspec.json.encode(summaries)))
         return 0
     if not summaries:
-        sys.stdout.write(f"no runs in {home} yet; run `epochtop train`\n")
+        write(f"no runs in {home} yet; run `epochtop train`\n")
         return 0
     now = time.time()
-    rows = [HEADINGS, *(cells(summary, now) for summary in summaries)]
+    rows = [HEADINGS, *(tuple(map(plain_line, cells(summary, now))) for summary in summaries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     for place, row in enumerate(rows):
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        note = summaries[place - 1].note if place else ""
-        sys.stdout.write(f"{line}{f'  {note}' if note else ''}\n")
+        note = plain_line(summaries[place - 1].note) if place else ""
+        write(f"{line}{f'  {note}' if note else ''}\n")
     return 0
 
 
@@ -59,10 +62,10 @@ def export_losses(run: Path, form: str, output: str = "") -> int:
     Raises Invalid if the file cannot be written.
     """
     if not output:
-        _write_losses(run, form, sys.stdout)
+        _write_losses(run, form, data_output())
         return 0
     try:
-        with open(output, "w", encoding="utf-8") as file:
+        with output_file(Path(output)) as file:
             _write_losses(run, form, file)
     except OSError as error:
         raise Invalid("", f"cannot write {output}: {error.strerror}") from None
@@ -81,7 +84,7 @@ def _write_losses(run: Path, form: str, file: TextIO) -> None:
                 row = {"step": event.step, "test_loss": event.loss, "test_metric": event.metric}
                 file.write(msgspec.json.encode(row).decode() + "\n")
             case BadLine():
-                sys.stderr.write(
+                write_error(
                     f"epochtop: {run / 'events.jsonl'}, line {event.number}: skipped, cannot be read: {event.reason}\n"
                 )
             case _:

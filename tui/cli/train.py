@@ -17,7 +17,10 @@ from epochtop.engine.protocol.quantities import format_bytes, format_number, for
 from epochtop.engine.protocol.requests import Accepted, Refused
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import index, reader, writer
+from epochtop.engine.runs.log import UNSAVED_STATUS
 from epochtop.engine.runs.reader import Follower, is_alive
+from epochtop.engine.terminal.output import write, write_error, write_json
+from epochtop.engine.terminal.plain import plain_text
 from epochtop.tui.client.foreground import ask, follow, skip_history, start, stop_and_wait, stop_on_signals
 from epochtop.tui.client.standby import Standby
 from epochtop.tui.state.lines import Line
@@ -25,7 +28,7 @@ from epochtop.tui.state.run import RunState
 
 BAR = 24
 """Characters of the progress bar."""
-STATUS = {"finished": 0, "stopped": 0, "failed": 1, "died": 1, "diverged": 3}
+STATUS = {"finished": 0, "stopped": 0, "failed": 1, "died": 1, "diverged": 3, "unsaved": UNSAVED_STATUS}
 """Exit statuses."""
 
 
@@ -40,7 +43,10 @@ class Display(Protocol):
 
 
 def train(spec: RunSpec, home: Path, as_json: bool, detach: bool) -> int:
-    """Train `spec` until it ends. Returns 0 finished or stopped, 1 failed, 3 diverged. Raises Invalid, EngineDied."""
+    """Train `spec` until it ends. Returns 0 finished or stopped, 1 failed, 3 diverged, 4 unsaved.
+
+    Raises Invalid, EngineDied.
+    """
     writer.make_home(home)
     return _run(lambda standby: standby.begin(spec, home), as_json, detach, resumed=False)
 
@@ -57,15 +63,21 @@ def summarize(spec: RunSpec) -> int:
         *summary_lines(plan.summary),
         f"{plural(plan.rows, 'training row')}{validation}, {plan.test_rows:,} for the test",
         f"{plural(plan.steps, 'step')} on {plan.device}, about {format_bytes(plan.memory_bytes)}{free}, data included",
+        *((f"problem: {plan.problem}",) if plan.problem else ()),
+        *plan.notes,
     )
-    sys.stdout.write("\n".join(lines) + "\n")
+    write("\n".join(lines) + "\n")
     return 0
 
 
-def resume(run: Path, as_json: bool, detach: bool) -> int:
-    """Resume a run that ended before its last step, until it ends. Returns and raises what :func:`train` does."""
+def resume(run: Path, as_json: bool, detach: bool, trusted_owner: str = "", edited_task: bool = False) -> int:
+    """Resume a run that ended before its last step, until it ends. Returns and raises what :func:`train` does.
+
+    `trusted_owner` is another owner of the run whose task may be executed. `edited_task` executes the task's files as they
+    are now.
+    """
     index.check_can_resume(run)
-    return _run(lambda standby: standby.resume(run), as_json, detach, resumed=True)
+    return _run(lambda standby: standby.resume(run, trusted_owner, edited_task), as_json, detach, resumed=True)
 
 
 def train_to_the_end(spec: RunSpec, home: Path, quiet: bool) -> tuple[Path, RunState]:
@@ -76,24 +88,25 @@ def train_to_the_end(spec: RunSpec, home: Path, quiet: bool) -> tuple[Path, RunS
 
 
 def stop(run: Path) -> int:
-    """Stop a run and wait until its engine has ended. Returns 0, or 1 if it died instead."""
+    """Stop a run and wait until its engine has ended. Returns 0, 1 if it died instead, 4 if it is unsaved."""
     if not is_alive(run):
-        sys.stdout.write(f"{run.name} is not running: {index.summarize(run).state}\n")
+        write(f"{run.name} is not running: {index.summarize(run).state}\n")
         return 0
     stop_and_wait(run)
     summary = index.summarize(run)
-    sys.stdout.write(f"{run.name}: {summary.state} after {summary.steps or 0:,} steps\n")
-    return 0 if summary.state != "died" else 1
+    note = f": {summary.note}" if summary.state == "unsaved" else ""
+    write(f"{run.name}: {summary.state} after {summary.steps or 0:,} steps{note}\n")
+    return {"died": 1, "unsaved": UNSAVED_STATUS}.get(summary.state, 0)
 
 
 def _run(request: Callable[[Standby], Accepted | Refused], as_json: bool, detach: bool, resumed: bool) -> int:
     run, standby = start(request)
     if detach:
-        sys.stdout.write(f"{run.name}\n")
+        write(f"{run.name}\n")
         return 0
     state = _follow(run, standby, as_json, resumed)
     if as_json:
-        sys.stdout.write(msgspec.json.encode(_result(run, state)).decode() + "\n")
+        write_json(msgspec.json.encode(_result(run, state)))
     return STATUS[state.state]
 
 
@@ -130,7 +143,7 @@ def _result(run: Path, state: RunState) -> dict[str, Any]:
         "parameters": state.started.parameters if state.started else None,
         "planned_memory_bytes": end.planned_memory_bytes if end else None,
         "peak_memory_bytes": end.peak_memory_bytes if end else None,
-        **({"message": _failure(state)} if state.state in ("failed", "died", "diverged") else {}),
+        **({"message": _failure(state)} if state.state in ("failed", "died", "diverged", "unsaved") else {}),
     }
 
 
@@ -158,7 +171,7 @@ class Silence:
     def show(self, line: Line) -> None:
         """Write a warning or a failure."""
         if line.kind in ("warning", "failure"):
-            sys.stderr.write(line.text + "\n")
+            write_error(line.text + "\n")
 
     def progress(self, state: RunState) -> None:
         """Do nothing."""
@@ -184,7 +197,7 @@ class Lines:
 
     @staticmethod
     def _write(text: str) -> None:
-        sys.stdout.write(text + "\n")
+        write(text + "\n")
         sys.stdout.flush()
 
 
@@ -206,13 +219,15 @@ class Bar:
     def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self.bar = Progress(BarColumn(bar_width=BAR), TextColumn("{task.description}"), refresh_per_second=5)
+        self.bar = Progress(
+            BarColumn(bar_width=BAR), TextColumn("{task.description}", markup=False), refresh_per_second=5
+        )
         self._task = self.bar.add_task("starting ...", total=None)
 
     def show(self, line: Line) -> None:
         """Print the line above the bar."""
         if line.kind != "evaluation":
-            self.bar.console.print(line.text, markup=False, highlight=False)
+            self.bar.console.print(plain_text(line.text), markup=False, highlight=False, emoji=False)
 
     def progress(self, state: RunState) -> None:
         """Move the bar."""

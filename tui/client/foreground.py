@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.paths import whoami
 from epochtop.engine.runs.reader import Follower, is_alive, output_tail
 from epochtop.engine.runs.writer import send
+from epochtop.engine.terminal.output import write_error
 from epochtop.tui.client.session import Fold
 from epochtop.tui.client.standby import EngineDied, Standby, how_it_ended
 from epochtop.tui.state.lines import Line
@@ -37,10 +37,10 @@ def exit_status(command: Callable[[], int]) -> int:
     try:
         return command()
     except Invalid as error:
-        sys.stderr.write(f"epochtop: {error}\n")
+        write_error(f"epochtop: {error}\n")
         return BAD_INPUT
     except EngineDied as error:
-        sys.stderr.write(f"epochtop: {error}\n")
+        write_error(f"epochtop: {error}\n")
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -50,7 +50,7 @@ def exit_status(command: Callable[[], int]) -> int:
 
 
 def _report(phase: str) -> None:
-    sys.stderr.write(f"{phase}\n")
+    write_error(f"{phase}\n")
 
 
 def ask(request: Callable[[Standby], Reply | Refused], on_progress: Callable[[str], object] = _report) -> Reply:
@@ -124,13 +124,13 @@ def stop_on_signals(run: Path, announce: Callable[[], object], farewell: str = "
         nonlocal signals
         signals += 1
         if signals > 1:
-            sys.stderr.write(farewell)
+            write_error(farewell)
             raise SystemExit(INTERRUPTED)
         announce()
         try:
             send(run, Stop(by=whoami()))
         except OSError as error:
-            sys.stderr.write(f"epochtop: cannot stop {run.name}: {error.strerror}; press Ctrl-C again to leave it\n")
+            write_error(f"epochtop: cannot stop {run.name}: {error.strerror}; press Ctrl-C again to leave it\n")
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)

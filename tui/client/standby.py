@@ -33,6 +33,7 @@ from epochtop.engine.protocol.requests import (
     decode_reply,
 )
 from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.runs.log import UNSAVED_STATUS
 
 
 class EngineDied(Exception):  # noqa: N818 - an event, in the project's words
@@ -74,9 +75,13 @@ class Standby:
         """Start a run. Once accepted, the engine outlives this process. Raises EngineDied."""
         return self._hand_over(Begin(spec=spec, home=str(home)))
 
-    def resume(self, run: Path) -> Accepted | Refused:
-        """Resume a run that had ended. Raises EngineDied."""
-        return self._hand_over(Continue(run=str(run)))
+    def resume(self, run: Path, trusted_owner: str = "", edited_task: bool = False) -> Accepted | Refused:
+        """Resume a run that had ended. Raises EngineDied.
+
+        `trusted_owner` is another owner of the run whose task may be executed. `edited_task` executes the task's files as
+        they are now.
+        """
+        return self._hand_over(Continue(run=str(run), trusted_owner=trusted_owner, edited_task=edited_task))
 
     def measure(self, experiment: ExperimentRequest, spec: RunSpec, home: Path) -> Accepted | Refused:
         """Start an experiment. Once accepted, the engine outlives this process. Raises EngineDied."""
@@ -148,6 +153,8 @@ def how_it_ended(returncode: int | None) -> str:
     """A process's return code in words; None if the exit status is unknown."""
     if returncode is None:
         return "exit status unknown"
+    if returncode == UNSAVED_STATUS:
+        return "the disk is full: the last checkpoint and the end of the log are not written; free space, then resume"
     if returncode >= 0:
         return f"exit status {returncode}"
     import signal

@@ -37,6 +37,7 @@ class _Request:
     spec: RunSpec | None = None
     home: Path | None = None
     run: Path | None = None
+    trusted_owner: str = ""
     experiment: ExperimentRequest | None = None
 
     @property
@@ -71,9 +72,9 @@ class Starter:
         """Start an experiment."""
         self._requests.put(_Request(spec, home, experiment=experiment))
 
-    def resume(self, run: Path) -> None:
-        """Resume a run that had ended."""
-        self._requests.put(_Request(run=run))
+    def resume(self, run: Path, trusted_owner: str = "") -> None:
+        """Resume a run that had ended. `trusted_owner` is another owner of the run whose task may be executed."""
+        self._requests.put(_Request(run=run, trusted_owner=trusted_owner))
 
     def exit_code(self, run: Path) -> int | None:
         """Exit status of the engine of a run that was started here; None while it lives and for other runs."""
@@ -105,7 +106,7 @@ class Starter:
     def _serve(self, request: _Request) -> None:
         standby = self._ready_standby()
         if request.run is not None:
-            self._report_start(standby.resume(request.run))
+            self._report_start(standby.resume(request.run, request.trusted_owner))
         elif request.experiment is not None and request.spec is not None and request.home is not None:
             self._report_start(standby.measure(request.experiment, request.spec, request.home), experiment=True)
         elif request.spec is not None and request.home is not None:

@@ -9,10 +9,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Label, Static
+from textual.widgets import Button, Input, Label
 
 from epochtop.engine.protocol.fields import parse, show
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.tui.cells.plain import PlainText, plain
 from epochtop.tui.forms.text_entry import Entry
 
 _BOX = """
@@ -51,10 +52,12 @@ class Question(ModalScreen[str]):
     def compose(self) -> ComposeResult:
         """Text and buttons; the first is the default."""
         with Vertical():
-            yield Static(self._text, markup=False)
+            yield PlainText(self._text)
             with Horizontal():
                 for answer, label in self._answers:
-                    yield Button(label, id=answer, compact=True, variant="error" if answer in RISKY else "default")
+                    yield Button(
+                        plain(label), id=answer, compact=True, variant="error" if answer in RISKY else "default"
+                    )
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
@@ -82,12 +85,12 @@ class Entries(ModalScreen[dict[str, str] | None]):
     def compose(self) -> ComposeResult:
         """One entry per field."""
         with Vertical():
-            yield Static(self._text, markup=False)
+            yield PlainText(self._text)
             for name, value in self._values.items():
                 with Horizontal():
-                    yield Label(name.replace("_", " ").capitalize(), classes="caption")
+                    yield Label(plain(name.replace("_", " ").capitalize()), classes="caption")
                     yield Entry(value, id=name)
-            yield Static("", classes="error", markup=False)
+            yield PlainText(classes="error")
             with Horizontal():
                 yield Button("Apply", id="apply", variant="success", compact=True)
                 yield Button("Cancel", id="cancel", compact=True)
@@ -108,7 +111,7 @@ class Entries(ModalScreen[dict[str, str] | None]):
         try:
             checked = {name: show(parse(name, text)) for name, text in texts.items()}
         except Invalid as error:
-            self.query_one(".error", Static).update(str(error))
+            self.query_one(".error", PlainText).show(str(error))
             return
         self.dismiss(checked)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
-from textual.widgets import Input, Label, Select, Static
+from textual.widgets import Input, Label, Select
 
 from epochtop.engine.protocol.fields import Field, show
 from epochtop.engine.protocol.spec import BUILT_IN, GENERATED, IMAGES, SOURCES, Value
+from epochtop.tui.cells.plain import PlainText, plain
 from epochtop.tui.forms.text_entry import Entry
 
 SUGGESTIONS = {
@@ -35,7 +36,7 @@ class FieldRow(Vertical):
 
     def __init__(self, about: Field, value: Value) -> None:
         super().__init__(id=f"row-{about.name}")
-        self.about, self._value = about, value
+        self.about, self._value, self._complaint = about, value, ""
 
     def compose(self) -> ComposeResult:
         """Caption and entry in one line, the error in the next."""
@@ -43,24 +44,24 @@ class FieldRow(Vertical):
         unit = f" ({about.unit})" if about.unit in ("s", "ms") else ""
         caption = about.name.removesuffix("_ms").replace("_", " ").capitalize() + unit
         with Horizontal():
-            yield Label(caption, classes="caption")
+            yield Label(plain(caption), classes="caption")
             self._entry = self._make_entry()
             yield self._entry
-        yield Static("", classes="error", markup=False)
+        yield PlainText(classes="error")
 
     def _make_entry(self) -> Input | Select[str]:
         about, tip = self.about, f"{self.about.description}. {self.about.expects.capitalize()}."
         choices = ("no", "yes") if about.kind == "switch" else about.choices
         if choices:
-            options = [(choice, choice) for choice in choices]
+            options = [(plain(choice), choice) for choice in choices]
             value, name = show(self._value), f"field-{about.name}"
-            return Select(options, value=value, allow_blank=False, compact=True, id=name, tooltip=tip)
+            return Select(options, value=value, allow_blank=False, compact=True, id=name, tooltip=plain(tip))
         suggestions = SUGGESTIONS.get(about.name)
         return Entry(
             show(self._value),
             id=f"field-{about.name}",
             suggester=SuggestFromList(suggestions) if suggestions else None,
-            tooltip=tip,
+            tooltip=plain(tip),
             select_on_focus=False,
         )
 
@@ -75,6 +76,7 @@ class FieldRow(Vertical):
 
     def complain(self, message: str) -> None:
         """Show an error; an empty message hides it."""
-        if message != (self.query_one(".error", Static).content if self.has_class("-invalid") else ""):
-            self.query_one(".error", Static).update(message)
+        if message != self._complaint:
+            self._complaint = message
+            self.query_one(".error", PlainText).show(message)
         self.set_class(bool(message), "-invalid")

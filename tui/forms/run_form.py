@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
-from textual.widgets import Button, Input, Label, Select, Static
+from textual.widgets import Button, Input, Label, Select
 
 from epochtop.engine.protocol.applicability import applies
 from epochtop.engine.protocol.events import Started
@@ -19,6 +19,7 @@ from epochtop.engine.protocol.presets import CHOOSERS, preset
 from epochtop.engine.protocol.quantities import format_bytes, plural
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.tui.cells.plain import PlainText, plain
 from epochtop.tui.forms.field_row import FieldRow
 
 MAIN = (
@@ -86,7 +87,7 @@ class SpecForm(Vertical):
 
     def __init__(self, spec: RunSpec, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
-        self._initial = spec
+        self._initial, self._line = spec, ""
         self._suggested = _suggested(spec)
         """The form's suggestion for every entry; any other text was typed."""
         self.rows: list[FieldRow] = []
@@ -101,10 +102,10 @@ class SpecForm(Vertical):
             for about in _in_order():
                 if about.name not in MAIN and about.group != group:
                     group = about.group
-                    yield Label(f"more: {group}", classes="group")
+                    yield Label(plain(f"more: {group}"), classes="group")
                 self.rows.append(FieldRow(about, getattr(self._initial, about.name)))
                 yield self.rows[-1]
-        yield Static("", id="plan", markup=False)
+        yield PlainText(id="plan")
         with Horizontal(id="buttons"):
             yield Button("Start", id="start", variant="success", compact=True, tooltip="Start training (ctrl+s)")
             yield Button("Pause", id="pause", compact=True, disabled=True, tooltip="Pause or resume (space)")
@@ -163,16 +164,19 @@ class SpecForm(Vertical):
             plural(plan.parameters, "parameter"),
         ]
         if isinstance(plan, Plan):
+            if plan.problem:
+                parts.insert(0, plan.problem)
             free = f" of {format_bytes(plan.available_bytes)} free" if plan.available_bytes is not None else ""
             parts.append(f"needs about {format_bytes(plan.memory_bytes)}{free}")
-        self.say(" · ".join(parts))
+        self.say("\n".join((" · ".join(parts), *plan.notes)) if isinstance(plan, Plan) else " · ".join(parts))
 
     def say(self, text: str, error: bool = False) -> None:
         """Show a line below the fields."""
-        plan = self.query_one("#plan", Static)
+        plan = self.query_one("#plan", PlainText)
         plan.set_class(error, "-error")
-        if plan.content != text:
-            plan.update(text)
+        if text != self._line:
+            self._line = text
+            plan.show(text)
 
     def show_state(self, can_start: bool, running: bool, paused: bool) -> None:
         """Enable the buttons that work now."""
@@ -181,7 +185,7 @@ class SpecForm(Vertical):
         pause.disabled = stop.disabled = not (running or paused)
         label = "Resume" if paused else "Pause"
         if str(pause.label) != label:
-            pause.label = label
+            pause.label = plain(label)
 
     def focus_first(self) -> None:
         """Focus the first entry."""

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
-from textual.widgets import Button, Input, Select, Static
+from textual.widgets import Button, Input, Select
 
 from epochtop.engine.lab.catalog import experiments
 from epochtop.engine.lab.experiment import Experiment
@@ -22,6 +22,7 @@ from epochtop.engine.protocol.presets import CHOOSERS, preset
 from epochtop.engine.protocol.quantities import format_age
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.plain import PlainText, set_title
 from epochtop.tui.cells.rows import QUIET, TEXT, labelled
 from epochtop.tui.cells.view import Words
 from epochtop.tui.forms.field_row import FieldRow
@@ -87,7 +88,7 @@ class About(Vertical):
                 yield Vertical(classes="specific")
                 yield from self._job
                 yield self._quick
-        yield Static("", id="error", markup=False)
+        yield PlainText(id="error")
         with Horizontal(id="measuring"):
             yield Button("Measure", id="measure", variant="success", compact=True, tooltip="Run it (ctrl+s)")
             yield Button("Stop", id="stop", variant="error", compact=True, disabled=True, tooltip="Stop it (ctrl+x)")
@@ -104,7 +105,7 @@ class About(Vertical):
         for name, rows in self._specific.items():
             for row in rows:
                 row.display = name == experiment.name
-        self.border_title = experiment.title
+        set_title(self, experiment.title)
         self._load(self._bases[experiment.name])
         self.show_newest(newest)
         self.say("")
@@ -151,9 +152,9 @@ class About(Vertical):
 
     def say(self, text: str) -> None:
         """Show an error below the fields; an empty text hides it."""
-        line = self.query_one("#error", Static)
+        line = self.query_one("#error", PlainText)
         line.set_class(bool(text), "-visible")
-        line.update(text)
+        line.show(text)
 
     def complain(self, name: str, message: str) -> None:
         """Show an error at its field, or below the fields if that is not visible."""

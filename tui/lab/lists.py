@@ -17,6 +17,7 @@ from textual.widgets import DataTable
 from epochtop.engine.lab.catalog import experiments
 from epochtop.engine.lab.experiment import Experiment
 from epochtop.engine.protocol.quantities import format_age
+from epochtop.tui.cells.plain import plain, set_subtitle
 from epochtop.tui.cells.rows import cut
 from epochtop.tui.lab.saved_results import ResultIndex, SavedResult
 from epochtop.tui.screens.status import MARKS
@@ -54,7 +55,7 @@ class LineTable(DataTable[Text]):
         else:
             for key, line in lines.items():
                 if line != self._lines[key]:
-                    self.update_cell(key, "line", Text(line))
+                    self.update_cell(key, "line", plain(line))
         self._lines, self._cells = lines, cells
 
     def _rebuild(self, lines: dict[str, str], cells: int) -> None:
@@ -62,7 +63,7 @@ class LineTable(DataTable[Text]):
         self.clear(columns=True)
         self.add_column("", width=cells, key="line")
         for key, line in lines.items():
-            self.add_row(Text(line), key=key)
+            self.add_row(plain(line), key=key)
         if chosen in lines:
             self.move_cursor(row=list(lines).index(chosen))
 
@@ -190,9 +191,7 @@ class ResultList(LineTable):
         """Show the results of one experiment; `shown` is the id of the open one, `against` of the one compared with it."""
         self._results, self._shown, self._against = list(results), shown, against
         self.fill()
-        subtitle = "" if results else "none yet"
-        if self.border_subtitle != subtitle:
-            self.border_subtitle = subtitle
+        set_subtitle(self, "" if results else "none yet")
 
     def lines(self, cells: int) -> dict[str, str]:
         """`✓ reads-7f3a  finished  2 min ◂`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,12 @@ from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, Concluded, Fai
 from epochtop.engine.protocol.experiments import Cell
 from epochtop.engine.protocol.quantities import format_age
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.files import output_file
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.paths import EVENTS, RECORD, lab_home
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive, read_record
+from epochtop.engine.terminal.output import data_output, write, write_error, write_json
+from epochtop.engine.terminal.plain import plain_line
 from epochtop.tui.cells.rows import cut
 
 END_BYTES = 1 << 20
@@ -113,16 +115,16 @@ def print_results(home: Path, as_json: bool, width: int) -> int:
     """Print all results, the newest first. Returns 0."""
     results = ResultIndex(home).list()
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(results)).decode() + "\n")
+        write_json(msgspec.json.format(msgspec.json.encode(results)))
         return 0
     if not results:
-        sys.stdout.write(f"no results in {lab_home(home)} yet; run `epochtop lab NAME`\n")
+        write(f"no results in {lab_home(home)} yet; run `epochtop lab NAME`\n")
         return 0
     now, cells = time.time(), max(len(result.id) for result in results)
     for result in results:
         quick = "quick" if result.quick else ""
         line = f"{result.id:<{cells}}  {result.state:<8}  {quick:<5}  {format_age(now - result.created):>6}  {result.finding}"
-        sys.stdout.write(cut(line, width).rstrip() + "\n")
+        write(cut(plain_line(line), width).rstrip() + "\n")
     return 0
 
 
@@ -134,10 +136,10 @@ def export_rows(run: Path, form: str, output: str = "") -> int:
     if form not in ("csv", "jsonl"):
         raise Invalid("format", f"{form} is for training runs; {run.name} is an experiment: use csv or jsonl")
     if not output:
-        _write(run, form, sys.stdout)
+        _write(run, form, data_output())
         return 0
     try:
-        with open(output, "w", encoding="utf-8", newline="") as file:
+        with output_file(Path(output)) as file:
             _write(run, form, file)
     except OSError as error:
         raise Invalid("", f"cannot write {output}: {error.strerror}") from None
@@ -163,8 +165,6 @@ def _rows(run: Path) -> list[dict[str, Cell]]:
         if isinstance(event, Measured):
             rows.append(event.values)
         elif isinstance(event, BadLine):
-            sys.stderr.write(
-                f"epochtop: {run / EVENTS}, line {event.number}: skipped, cannot be read: {event.reason}\n"
-            )
+            write_error(f"epochtop: {run / EVENTS}, line {event.number}: skipped, cannot be read: {event.reason}\n")
     follower.close()
     return rows

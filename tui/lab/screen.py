@@ -14,11 +14,12 @@ from textual.app import ComposeResult
 from textual.binding import ActiveBinding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Footer
 
 from epochtop.engine.lab.catalog import experiments, find
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.plain import PlainText, set_title
 from epochtop.tui.cells.rows import QUIET, wrapped
 from epochtop.tui.cells.view import Page
 from epochtop.tui.lab import keys, result_rows
@@ -71,7 +72,7 @@ class LabScreen(Screen[None]):
                 yield self.result_list
             yield self.about
             yield self.result
-        yield Static(f"epochtop needs {SMALLEST[0]} × {SMALLEST[1]} characters", id="tiny")
+        yield PlainText(f"epochtop needs {SMALLEST[0]} × {SMALLEST[1]} characters", id="tiny")
         yield self.status_line
         yield Footer(show_command_palette=False, compact=True)
 
@@ -134,9 +135,7 @@ class LabScreen(Screen[None]):
             return
         self.result.draw()
         shown, running = self.stage.shown, self.stage.running
-        title = self.results.heading()
-        if self.result.border_title != title:
-            self.result.border_title = title
+        set_title(self.result, self.results.heading())
         state = (running, shown, shown is not None and shown.state.over)
         if state != self._drawn:
             self._drawn = state
@@ -198,9 +197,7 @@ class LabScreen(Screen[None]):
     def _show_results(self) -> None:
         shown, against = self.stage.shown, self.stage.against
         name = self.experiments.chosen
-        title = f"Results · {name}"
-        if self.result_list.border_title != title:
-            self.result_list.border_title = title
+        set_title(self.result_list, f"Results · {name}")
         self.result_list.show(
             self.results.of(name), shown.run.name if shown else "", against.run.name if against else ""
         )

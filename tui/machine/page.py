@@ -8,6 +8,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from epochtop.tui.cells.plain import set_title
 from epochtop.tui.cells.rows import fitted
 from epochtop.tui.cells.view import ScrolledCells
 from epochtop.tui.machine.facts import host_text
@@ -59,9 +60,7 @@ class MachineSheet(ScrolledCells):
         width, machine = self.scrollable_content_region.width, self._panel.view.machine
         if not width or not self.is_on_screen:
             return
-        title = f"Machine · {host_text(machine)}" if machine else "Machine"
-        if title != self.border_title:
-            self.border_title = title
+        set_title(self, f"Machine · {host_text(machine)}" if machine else "Machine")
         self.paint([fitted(row, width) for row in sheet(self._panel.view, width)])
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -21,6 +21,7 @@ from epochtop.engine.protocol.quantities import UNKNOWN
 from epochtop.engine.protocol.requests import Ready
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.gauges import STALE
+from epochtop.tui.cells.plain import set_subtitle, set_tooltip
 from epochtop.tui.cells.rows import EMPTY, QUIET, cut, fitted, recolored, row
 from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.machine.facts import gpus_are_old
@@ -216,9 +217,8 @@ class MachinePanel(CellWidget, can_focus=True):
     def _update(self) -> None:
         self.view.stale = self.is_stale
         self.set_class(self.view.stale, "-stale")
-        subtitle = "stale" if self.view.stale else "GPU: no response" if gpus_are_old(self.view.sample) else None
-        if subtitle != (self.border_subtitle or None):
-            self.border_subtitle = subtitle
+        silent = "GPU: no response" if gpus_are_old(self.view.sample) else ""
+        set_subtitle(self, "stale" if self.view.stale else silent)
         self._explain()
         self.paint(self._lay_out(self.size))
         self.changed.publish(self.view)
@@ -240,6 +240,4 @@ class MachinePanel(CellWidget, can_focus=True):
         lines = reasons(self.view.machine, self.view.sample)
         if self.view.stale:
             lines.insert(0, self._refusal or f"{NO_RESPONSE} for over {STALE_AFTER_S:.0f} s")
-        text = "\n".join(lines) or None
-        if text != self.tooltip:
-            self.tooltip = text
+        set_tooltip(self, "\n".join(lines))

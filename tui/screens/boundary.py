@@ -10,9 +10,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from epochtop.engine.protocol.events import Mapped
+from epochtop.engine.terminal.plain import plain_line
+from epochtop.tui.cells.plain import PlainText
 
 GROUND = ("#1f4e79", "#7a3b12", "#1d5c3a", "#5b2a6b", "#6b6420", "#155e63", "#6e2436", "#3f4a5a")
 """Background colors of the classes: dark, so that dots stand out, and distinct without red against green."""
@@ -53,7 +54,7 @@ def legend(boundary: Mapped) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
     for number, name in enumerate(boundary.classes):
         text.append("● ", Style(color=DOTS[number % len(DOTS)]))
-        text.append(f"{name}   ")
+        text.append(f"{plain_line(name)}   ")
     return text.append(f"before step {boundary.step:,}", Style(dim=True))
 
 
@@ -82,12 +83,12 @@ class BoundaryScreen(ModalScreen[None]):
         box.border_title = "Decision boundary"
         box.border_subtitle = "escape closes"
         with box:
-            yield Static(picture(self._boundary), id="plane")
-            yield Static(legend(self._boundary), id="legend")
+            yield PlainText(picture(self._boundary), id="plane")
+            yield PlainText(legend(self._boundary), id="legend")
 
     def show(self, boundary: Mapped) -> None:
         """Draw a newer boundary."""
         if boundary is not self._boundary:
             self._boundary = boundary
-            self.query_one("#plane", Static).update(picture(boundary))
-            self.query_one("#legend", Static).update(legend(boundary))
+            self.query_one("#plane", PlainText).show(picture(boundary))
+            self.query_one("#legend", PlainText).show(legend(boundary))

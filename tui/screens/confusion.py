@@ -20,9 +20,9 @@ from textual.geometry import Size
 from textual.screen import ModalScreen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
-from textual.widgets import Static
 
 from epochtop.engine.protocol.quantities import format_number
+from epochtop.tui.cells.plain import PlainText, set_title
 from epochtop.tui.screens.confusion_grid import (
     HEAD_ROWS,
     NONE,
@@ -209,9 +209,9 @@ class ConfusionScreen(ModalScreen[None]):
         """Metrics, matrix, and the most frequent errors."""
         with Vertical() as box:
             box.border_subtitle = "esc closes"
-            yield Static(id="figures", markup=False)
+            yield PlainText(id="figures")
             yield ConfusionMatrix(id="matrix")
-            yield Static(id="verdict", markup=False)
+            yield PlainText(id="verdict")
 
     def on_mount(self) -> None:
         """Show the evaluation."""
@@ -231,14 +231,14 @@ class ConfusionScreen(ModalScreen[None]):
         cells, low = width * 95 // 100 - self.FRAME_CELLS, height < self.LOW
         lines = figures(self._figures, cells)
         self.set_class(low, "-low")
-        self.query_one(Vertical).border_title = self._headline
-        header = self.query_one("#figures", Static)
-        header.update(Text("\n").join(lines))
+        set_title(self.query_one(Vertical), self._headline)
+        header = self.query_one("#figures", PlainText)
+        header.show(Text("\n").join(lines))
         header.styles.min_width = min(cells, max(30, cell_len(self._headline) + 4))
-        matrix, verdict = self.query_one(ConfusionMatrix), self.query_one("#verdict", Static)
+        matrix, verdict = self.query_one(ConfusionMatrix), self.query_one("#verdict", PlainText)
         matrix.display = self._counts is not None
         text = _verdict(self._names, self._counts, self._figures, cells)
-        verdict.update(text)
+        verdict.show(text)
         verdict.display = bool(text) and not low
         if self._counts is not None:
             others = len(lines) + (2 if low else 2 + 1 + 3)

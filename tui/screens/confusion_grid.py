@@ -13,6 +13,7 @@ from itertools import accumulate
 from rich.cells import cell_len, set_cell_size
 
 from epochtop.engine.protocol.quantities import UNKNOWN
+from epochtop.engine.terminal.plain import masked
 
 NONE = "·"
 """A count of 0, so that the other counts stand out."""
@@ -107,8 +108,8 @@ def share(part: int, total: int) -> str:
 
 
 def printable(name: str) -> str:
-    """A name without characters that would move the cursor."""
-    return "".join(char if char.isprintable() else "?" for char in name) or UNKNOWN
+    """A name on one line, without characters that control a terminal; a dash if it is empty."""
+    return masked(name.translate({9: "?", 10: "?"})) or UNKNOWN
 
 
 def fitted(text: str, cells: int) -> str:

@@ -11,8 +11,9 @@ from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Label, Static
+from textual.widgets import Label
 
+from epochtop.tui.cells.plain import PlainText, plain
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.screens import status
 from epochtop.tui.screens.layout import SMALLEST, size_classes
@@ -39,7 +40,7 @@ class Tab(Label):
     """A region's name; a click shows the region."""
 
     def __init__(self, page: str) -> None:
-        super().__init__(TABS[page], id=f"tab-{page}")
+        super().__init__(plain(TABS[page]), id=f"tab-{page}")
         self._page = page
 
     async def on_click(self) -> None:
@@ -83,7 +84,7 @@ class MainScreen(Screen[None]):
                 yield Tab(page)
         with Horizontal(id="body"), Vertical(id="left"):
             yield self.chart
-        yield Static(f"epochtop needs {SMALLEST[0]} × {SMALLEST[1]} characters", id="tiny")
+        yield PlainText(f"epochtop needs {SMALLEST[0]} × {SMALLEST[1]} characters", id="tiny")
         yield self.status_line
 
     @property

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -19,6 +20,8 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import RunSummary, delete, rename, run_paths, summarize
 from epochtop.engine.runs.paths import EVENTS, RECORD
 from epochtop.engine.runs.reader import is_alive
+from epochtop.engine.terminal.plain import plain_line
+from epochtop.tui.cells.plain import plain, set_subtitle
 from epochtop.tui.forms.dialogs import Entries, Question
 from epochtop.tui.screens.status import MARKS
 
@@ -64,7 +67,7 @@ class Lister:
 def _row(summary: RunSummary, now: float, mark: str, width: int) -> tuple[str, ...]:
     return (
         MARKS[summary.state],
-        _fit(summary.name or summary.id, width),
+        _fit(plain_line(summary.name or summary.id), width),
         summary.state,
         format_number(summary.final_loss),
         summary.device or UNKNOWN,
@@ -79,7 +82,7 @@ def _fit(name: str, width: int) -> str:
     return name if len(name) <= width else f"{name[: width - 5]}…{name[-4:]}"
 
 
-class RunList(DataTable[str]):
+class RunList(DataTable[Text]):
     """All runs of the home folder. Renames and deletes them itself, after a question.
 
     With `live` false nothing is read, and tests call :meth:`show`. `now` returns Unix seconds.
@@ -214,12 +217,12 @@ class RunList(DataTable[str]):
         for run_id, row in rows.items():
             for place, (old, new) in enumerate(zip(self._rows[run_id], row, strict=True)):
                 if old != new:
-                    self.update_cell(run_id, str(place), new)
+                    self.update_cell(run_id, str(place), plain(new))
 
     def _rebuild(self, rows: dict[str, tuple[str, ...]], chosen: str) -> None:
         self.clear()
         for run_id, row in rows.items():
-            self.add_row(*row, key=run_id)
+            self.add_row(*map(plain, row), key=run_id)
         if chosen in rows:
             self.move_cursor(row=list(rows).index(chosen))
 
@@ -232,9 +235,7 @@ class RunList(DataTable[str]):
     def _explain(self) -> None:
         summary = self.summaries.get(self.chosen)
         note = summary.note if summary else "none yet"
-        subtitle = note if len(note) <= 90 else note[:89] + "…"
-        if self.border_subtitle != subtitle:
-            self.border_subtitle = subtitle
+        set_subtitle(self, note if len(note) <= 90 else note[:89] + "…")
 
     def on_data_table_row_highlighted(self) -> None:
         """Explain how the selected run ended."""

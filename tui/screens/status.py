@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.text import Text
-from textual.widgets import Static
 
 from epochtop.engine.protocol.quantities import UNKNOWN, format_rate, format_seconds
+from epochtop.engine.terminal.plain import plain_line
+from epochtop.tui.cells.plain import PlainText
 from epochtop.tui.state.run import RunState
 
 if TYPE_CHECKING:
@@ -20,12 +21,13 @@ MARKS = {
     "finished": "✓",
     "stopped": "■",
     "diverged": "✗",
+    "unsaved": "✗",
     "failed": "✗",
     "died": "✗",
 }
 
 
-class Line(Static):
+class Line(PlainText):
     """One row, repainted only when its text changes."""
 
     DEFAULT_CSS = """
@@ -33,7 +35,7 @@ class Line(Static):
     """
 
     def __init__(self, id: str) -> None:  # noqa: A002 - Textual's name
-        super().__init__("", id=id, markup=False)
+        super().__init__(id=id)
         self._shown = ""
 
     def put(self, text: Text | str) -> None:
@@ -41,19 +43,21 @@ class Line(Static):
         key = text.markup if isinstance(text, Text) else text
         if key != self._shown:
             self._shown = key
-            self.update(text, layout=False)
+            self.show(text, layout=False)
 
 
 def title(state: RunState | None, run: str, host: str, torch: str, width: int) -> Text:
     """The title: program, run and state on the left, host and torch on the right."""
     left = Text(" epochtop", style="bold")
     if state is not None:
-        left.append(f" · {run} · ", style="not bold").append(f"{state.state} {MARKS[state.state]}", style="bold")
+        left.append(f" · {plain_line(run)} · ", style="not bold").append(
+            f"{state.state} {MARKS[state.state]}", style="bold"
+        )
     return _across(left, host, torch, width)
 
 
 def _across(left: Text, host: str, torch: str, width: int) -> Text:
-    right = f"{host} · {torch} " if torch else f"{host} "
+    right = plain_line(f"{host} · {torch} " if torch else f"{host} ")
     space = width - left.cell_len - len(right)
     if space < 1:
         left.truncate(max(0, width - len(right) - 1), overflow="ellipsis")
@@ -65,7 +69,7 @@ def lab_title(state: ExperimentState | None, host: str, torch: str, width: int) 
     """The title of the Lab page."""
     left = Text(" epochtop · lab", style="bold")
     if state is not None:
-        left.append(f" · {state.name} · ", style="not bold").append(
+        left.append(f" · {plain_line(state.name)} · ", style="not bold").append(
             f"{state.outcome} {MARKS[state.outcome]}", style="bold"
         )
     return _across(left, host, torch, width)
@@ -74,9 +78,9 @@ def lab_title(state: ExperimentState | None, host: str, torch: str, width: int) 
 def status(state: RunState | None, idle: str, width: int) -> str:
     """The status line: progress, speed, time left, device reads, refresh."""
     if state is None:
-        return f" {idle}"
+        return f" {plain_line(idle)}"
     if state.over:
-        line = f" {state.verdict()}"
+        line = f" {plain_line(state.verdict())}"
         return line if len(line) <= width else line[: width - 1] + "…"
     total = state.total_steps
     if not total:

@@ -34,7 +34,7 @@ from epochtop.engine.runs.reader import BadLine
 from epochtop.tui.state.lines import Line, LineKind
 from epochtop.tui.state.telemetry import RunTelemetry, planned_and_peak
 
-State = Literal["starting", "running", "paused", "finished", "stopped", "diverged", "failed", "died"]
+State = Literal["starting", "running", "paused", "finished", "stopped", "diverged", "unsaved", "failed", "died"]
 
 RATE_WINDOW_S = 2.0
 """Steps per second are a mean over the last windows that span this training time."""
@@ -81,12 +81,12 @@ class RunState:
     @property
     def over(self) -> bool:
         """Whether the run has ended."""
-        return self.state in ("finished", "stopped", "diverged", "failed", "died")
+        return self.state in ("finished", "stopped", "diverged", "unsaved", "failed", "died")
 
     @property
     def can_resume(self) -> bool:
         """Whether the run ended before its last step, so that an engine can resume it."""
-        return self.state in ("stopped", "failed", "died")
+        return self.state in ("stopped", "unsaved", "failed", "died")
 
     @property
     def total_steps(self) -> int:
@@ -139,7 +139,7 @@ class RunState:
                 return [Line(self._start_summary(event)), *map(Line, event.notes)]
             case Finished():
                 self._finish(event)
-                kind: LineKind = "failure" if event.outcome == "diverged" else "news"
+                kind: LineKind = "failure" if event.outcome in ("diverged", "unsaved") else "news"
                 return [*map(Line, self.device_summary()), Line(self.verdict(), kind)]
             case Failed():
                 self.failed, self.state = event, "failed"
@@ -215,8 +215,8 @@ class RunState:
 
     def _summary(self, end: Finished) -> str:
         took = f"{plural(end.steps, 'step')} in {format_seconds(end.seconds)}"
-        if end.outcome == "diverged":
-            return f"diverged: {end.reason} · {end.advice}"
+        if end.outcome in ("diverged", "unsaved"):
+            return f"{end.outcome}: {end.reason} · {end.advice}"
         parts = [f"{end.outcome}: {took}", f"loss {format_number(end.final_loss)}"]
         if end.test_loss is not None:
             parts.append(f"test {format_number(end.test_loss)}")

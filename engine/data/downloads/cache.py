@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import msgspec
 import numpy as np
 
 from epochtop.engine.data.dataset import Kind, LossName, RawDataset
+from epochtop.engine.runs.files import remove_old
+
+_PARTIAL = re.compile(r"\.(writing|fetching)-[a-z0-9_]{8}")
+"""Folders for files that are being written or downloaded."""
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +35,17 @@ def store(path: Path, raw: RawDataset) -> None:
     arrays: dict[str, Any] = {"x": raw.x, "y": raw.y}
     if raw.test is not None:
         arrays |= {"x_test": raw.test[0], "y_test": raw.test[1]}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    remove_left_overs(path.parent)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
         complete = Path(folder) / path.name
         np.savez(complete, header=np.frombuffer(msgspec.json.encode(header), dtype=np.uint8), **arrays)
         complete.replace(path)
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove partial files that a killed process left in the cache folder."""
+    remove_old(folder, _PARTIAL)
 
 
 def load_cached(path: Path) -> RawDataset:

@@ -24,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import OnProgress, RawDataset
-from epochtop.engine.data.labels import Labels, labels_of, of_names
+from epochtop.engine.data.labels import Labels, labels_of
 from epochtop.engine.protocol.quantities import format_bytes
-from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.protocol.spec import Invalid, Problem
 
 IMAGES = {"mnist_784": (1, 28, 28), "Fashion-MNIST": (1, 28, 28), "CIFAR_10": (3, 32, 32)}
 """Datasets whose columns are pixels, by name at openml.org: channels, height, width."""
@@ -44,18 +44,25 @@ NO_ANSWER = (URLError, HTTPException, TimeoutError, ConnectionError)
 # --- from a download to rows ---------------------------------------------------------------------------------
 
 
-def from_openml(name: str, target: str, folder: Path, report: OnProgress, version: int | None = None) -> RawDataset:
+def from_openml(
+    name: str,
+    target: str,
+    folder: Path,
+    report: OnProgress,
+    version: int | None = None,
+    problem: Problem = "auto",
+) -> RawDataset:
     """Download a dataset by name or id; an empty `target` takes its default target. Raises Invalid."""
     bunch = download(name, version, target, folder, report)
     names = tuple(bunch.target_names)
     if len(names) != 1 or bunch.target is None:
-        problem = f"has several targets ({', '.join(names)})" if names else "has no default target"
+        obstacle = f"has several targets ({', '.join(names)})" if names else "has no default target"
         columns = listing(list(bunch.feature_names))
-        raise Invalid("target", f"openml:{name} {problem}; set target to one of its columns: {columns}")
+        raise Invalid("target", f"openml:{name} {obstacle}; set target to one of its columns: {columns}")
     full_name, full_version = bunch.details["name"], bunch.details.get("version", "?")
     report(f"{full_name}: {bunch.data.shape[0]:,} rows of {bunch.data.shape[1]:,} columns")
     x = _numbers(name, bunch)
-    labels = _labels(bunch.target, names[0])
+    labels = _labels(bunch.target, names[0], problem)
     image = IMAGES.get(full_name)
     pixels = _pixels(x, image) if image is not None and labels.classes else None
     return RawDataset(
@@ -67,7 +74,7 @@ def from_openml(name: str, target: str, folder: Path, report: OnProgress, versio
         columns=tuple(bunch.feature_names) if pixels is None else (),
         target=names[0],
         image=None if pixels is None else image,
-        notes=(f"{full_name}, version {full_version}, from {bunch.url}", *bunch.warnings),
+        notes=(f"{full_name}, version {full_version}, from {bunch.url}", *bunch.warnings, *labels.notes),
     )
 
 
@@ -100,13 +107,10 @@ def _dense(name: str, sparse: Any) -> npt.NDArray[np.float64]:
     return dense
 
 
-def _labels(target: npt.NDArray[Any], column: str) -> Labels:
-    """Labels from the target column; texts are classes, however many there are."""
-    labels = labels_of(target, column)
-    if labels.classes or target.dtype.kind == "f":
-        return labels
-    names, codes = np.unique(target.astype(str), return_inverse=True)
-    return of_names(names.tolist(), codes, column)
+def _labels(target: npt.NDArray[Any], column: str, problem: Problem) -> Labels:
+    """Labels from the target column; categories are classes, however many there are, unless numbers are asked for."""
+    is_category = target.dtype.kind not in "fiu"
+    return labels_of(target, column, "classification" if is_category and problem == "auto" else problem)
 
 
 def _pixels(x: npt.NDArray[np.float64], image: tuple[int, int, int]) -> npt.NDArray[np.uint8] | None:
@@ -133,7 +137,7 @@ def download(name: str, version: int | None, target: str, folder: Path, report: 
     `folder` holds the download until it is decoded; raises OSError if it cannot be written. `version` None takes the
     oldest active version.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with TemporaryDirectory(prefix=".fetching-", dir=folder, ignore_cleanup_errors=True) as download_folder:
         report(f"downloading {name} from openml.org")
         try:

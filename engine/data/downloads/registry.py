@@ -16,8 +16,8 @@ from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
 from epochtop.engine.data.downloads.cache import load_cached, store
 from epochtop.engine.data.downloads.cifar import FOLDER, cifar_images
 from epochtop.engine.data.downloads.mnist import idx_images
-from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.paths import cache_folder
+from epochtop.engine.protocol.spec import Invalid, Problem, RunSpec
+from epochtop.engine.runs.ownership import risk_of, trusted_cache
 
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -60,16 +60,16 @@ def load_download(spec: RunSpec, report: OnProgress = no_progress) -> RawDataset
     if not name or not name.isprintable():
         raise Invalid("dataset", "openml: needs a name or an id, for example openml:credit-g or openml:31")
     return _cached(
-        _file(f"openml-{name}" + (f"--{spec.target}" if spec.target else "")),
+        _file(_openml_file(name, spec)),
         report,
-        lambda: _from_openml(name, spec.target, report),
+        lambda: _from_openml(name, spec.target, report, problem=spec.problem),
     )
 
 
 def data_folders() -> list[Path]:
     """Folders to search for local copies: $EPOCHTOP_DATA, ./data and the cache, in this order."""
     custom = os.environ.get("EPOCHTOP_DATA")
-    return [*([Path(custom).expanduser()] if custom else []), Path("data"), cache_folder()]
+    return [*([Path(custom).expanduser()] if custom else []), Path("data"), trusted_cache().path]
 
 
 def _local(named: _NamedDataset) -> RawDataset | None:
@@ -82,13 +82,21 @@ def _local(named: _NamedDataset) -> RawDataset | None:
 
 
 def _file(name: str) -> Path:
-    return cache_folder() / f"{quote(name, safe='')}.npz"
+    return trusted_cache().path / f"{quote(name, safe='')}.npz"
 
 
 def _cached(path: Path, report: OnProgress, fetch: Callable[[], RawDataset]) -> RawDataset:
-    """The dataset in the cache file `path`; downloads and stores it if there is none or it is damaged."""
+    """The dataset in the cache file `path`; downloads and stores it if there is none.
+
+    Does the same if the file is damaged, or if another user could have written it.
+    """
+    cache, risk = trusted_cache(), risk_of(path)
+    if cache.note:
+        report(cache.note)
     try:
-        return load_cached(path)
+        if risk is None:
+            return load_cached(path)
+        report(f"{risk}; downloading it again")
     except FileNotFoundError:
         pass
     except ValueError as error:
@@ -102,12 +110,20 @@ def _cached(path: Path, report: OnProgress, fetch: Callable[[], RawDataset]) -> 
     return raw
 
 
-def _from_openml(name: str, target: str, report: OnProgress, version: int | None = None) -> RawDataset:
+def _openml_file(name: str, spec: RunSpec) -> str:
+    """Name of the cache file of a dataset of OpenML, whose labels depend on `target` and `problem`."""
+    target = f"--{spec.target}" if spec.target else ""
+    return f"openml-{name}{target}" + (f"--={spec.problem}" if spec.problem != "auto" else "")
+
+
+def _from_openml(
+    name: str, target: str, report: OnProgress, version: int | None = None, problem: Problem = "auto"
+) -> RawDataset:
     from epochtop.engine.data.downloads.openml import from_openml  # imports scikit-learn
 
-    folder = cache_folder()
+    folder = trusted_cache().path
     try:
-        return from_openml(name, target, folder, report, version)
+        return from_openml(name, target, folder, report, version, problem)
     except OSError as error:
         raise Invalid(
             "dataset", f"cannot write downloads to {folder}: {error.strerror}; set EPOCHTOP_CACHE to another folder"

@@ -7,7 +7,6 @@ errors are explained. Never imports torch.
 from __future__ import annotations
 
 import csv
-import math
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,27 +18,34 @@ import numpy.typing as npt
 
 from epochtop.engine.data.dataset import OnProgress, RawDataset
 from epochtop.engine.data.labels import MISSING, Labels, labels_of
+from epochtop.engine.data.number_text import floats, is_finite, is_infinity, is_number
 from epochtop.engine.data.opening import explain_errors
-from epochtop.engine.data.tables.header import Header, is_finite, is_number, parse_header, quoted
-from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.data.tables.header import Header, parse_header, quoted
+from epochtop.engine.protocol.spec import Invalid, Problem
 
 LARGE_BYTES = 2**26
 """Files from this size on are read in blocks and rounded to float32."""
 _KIND = "CSV file"
 
 
-def read_csv(path: Path, target: str, report: OnProgress) -> RawDataset:
+def read_csv(path: Path, target: str, report: OnProgress, problem: Problem = "auto") -> RawDataset:
     """Read a table with a header row and the labels in column `target`. Raises Invalid.
 
     The delimiter is the most frequent of `, ; tab |` in the header. x is float64, or float32 for a large file.
     """
     with explain_errors(path, _KIND):
         is_large = path.stat().st_size >= LARGE_BYTES
-        table = _read_large(path, target, report) if is_large else None
-        header, x, labels = table or _read_rows(path, target)
-    columns = tuple(name for name in header.names if name != target)
+        table = _read_large(path, target, problem, report) if is_large else None
+        header, x, labels = table or _read_rows(path, target, problem)
     return RawDataset(
-        kind="table", x=x, y=labels.y, loss=labels.loss, classes=labels.classes, columns=columns, target=target
+        kind="table",
+        x=x,
+        y=labels.y,
+        loss=labels.loss,
+        classes=labels.classes,
+        columns=tuple(name for name in header.names if name != target),
+        target=target,
+        notes=(*header.notes(), *labels.notes),
     )
 
 
@@ -59,7 +65,9 @@ def read_columns(path: Path, columns: Sequence[str]) -> npt.NDArray[np.float64]:
         return _Rows(header, places, _cells(header, file)).read()[0]
 
 
-def _read_large(path: Path, target: str, report: OnProgress) -> tuple[Header, npt.NDArray[Any], Labels] | None:
+def _read_large(
+    path: Path, target: str, problem: Problem, report: OnProgress
+) -> tuple[Header, npt.NDArray[Any], Labels] | None:
     """The table in float32; None if the file holds anything but plain numbers and labels."""
     from epochtop.engine.data.tables.csv_blocks import read_blocks
     from epochtop.engine.data.tables.csv_parallel import read_parts
@@ -68,10 +76,15 @@ def _read_large(path: Path, target: str, report: OnProgress) -> tuple[Header, np
         first = file.readline().decode("utf-8-sig")
         if "\r" in first.rstrip("\r\n"):
             return None
-        return read_blocks(file, parse_header(path, first), target, report, read_parts)
+        table = read_blocks(file, parse_header(path, first), target, report, read_parts)
+    if table is None:
+        return None
+    header, x, column = table
+    labels = column.decoded(target, problem)
+    return None if labels is None else (header, x, labels)
 
 
-def _read_rows(path: Path, target: str) -> tuple[Header, npt.NDArray[np.float64], Labels]:
+def _read_rows(path: Path, target: str, problem: Problem) -> tuple[Header, npt.NDArray[np.float64], Labels]:
     with open(path, encoding="utf-8-sig", newline="") as file:
         header = parse_header(path, file.readline())
         label = header.label_index(target)
@@ -79,7 +92,7 @@ def _read_rows(path: Path, target: str) -> tuple[Header, npt.NDArray[np.float64]
         x, texts = _Rows(header, places, _cells(header, file), label).read()
     if len(x) < 2:
         raise Invalid("dataset", f"{path} has {len(x)} rows below its header; it needs at least two")
-    return header, x, labels_of(texts, target)
+    return header, x, labels_of(texts, target, problem)
 
 
 def _cells(header: Header, file: Any) -> Iterator[tuple[int, list[str]]]:
@@ -129,11 +142,8 @@ class _Rows:
         return text
 
     def _numbers(self, number: int, cells: list[str]) -> list[float]:
-        try:
-            numbers = [float(cells[place]) for place in self.places]
-        except ValueError:
-            self._explain(number, cells)
-        if not all(map(math.isfinite, numbers)):
+        numbers = floats([cells[place] for place in self.places])
+        if numbers is None:
             self._explain(number, cells)
         return numbers
 
@@ -143,7 +153,7 @@ class _Rows:
         where, cell = f"{self._where(number)}, column {self.header.names[place]!r}", cells[place].strip()
         if cell.lower() in MISSING:
             raise Invalid("dataset", f"{where}: the value is missing; fill it in or drop the row")
-        if is_number(cell):
+        if is_number(cell) or is_infinity(cell):
             raise Invalid("dataset", f"{where}: {quoted(cell)} is not a finite number")
         texts = self._later_texts() | self._texts(cells)
         if len(texts) == 1:

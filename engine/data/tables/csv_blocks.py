@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import OnProgress
-from epochtop.engine.data.labels import MISSING, Labels, as_numbers, labels_of, of_names
+from epochtop.engine.data.labels import MISSING, Labels, labels_of, of_texts
+from epochtop.engine.data.number_text import as_numbers
 from epochtop.engine.data.tables.header import Header
+from epochtop.engine.protocol.spec import Problem
 
 BLOCK_BYTES = 2**18
 """Small enough that a block's numbers, as Python objects, stay in the processor's cache."""
@@ -44,8 +46,8 @@ class NotPlainError(Exception):
 
 def read_blocks(
     file: BinaryIO, header: Header, target: str, report: OnProgress, read_parts: ReadParts
-) -> tuple[Header, Floats, Labels] | None:
-    """Header, features as float32 (rows, features), and labels of a file positioned after its header.
+) -> tuple[Header, Floats, LabelColumn] | None:
+    """Header, features as float32 (rows, features), and label column of a file positioned after its header.
 
     None if the file is not a plain table. `read_parts` reads a file in several processes. Needs the memory of the
     features and about 60 MB. Raises Invalid for a header that cannot be trained on.
@@ -57,14 +59,14 @@ def read_blocks(
         if (parts := processes(size - start)) > 1:
             report(f"reading {header.path.name} in {parts} processes")
             x, y = read_parts(file, parts, columns, delimiter, label)
-            return header, x, y.decoded(target)
+            return header, x, y
         for lines in lines_of(file):
             table.add(lines, (size - start) / max(1, file.tell() - start))
             percent = 100 * file.tell() // size
             if percent > reported:
                 reported = percent
                 report(f"reading {header.path.name}: {percent} %")
-        return header, table.features(), table.labels.decoded(target)
+        return header, table.features(), table.labels
     except (NotPlainError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
@@ -87,19 +89,48 @@ def lines_of(file: BinaryIO, end: int | None = None) -> Iterator[list[bytes]]:
     yield [rest.removesuffix(b"\r")] if rest.strip() else []
 
 
-@dataclass(frozen=True)
+@dataclass
 class LabelColumn:
-    """A label column, block by block: numbers, or codes into `names`."""
+    """A label column, block by block: codes into the texts of the labels, and their numbers unless some are text."""
 
     numbers: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    """Labels as numbers; empty if the column holds text."""
     codes: list[npt.NDArray[np.int32]] = field(default_factory=list)
     names: dict[bytes, int] = field(default_factory=dict)
+    """Codes by text; empty if there are too many texts for classes."""
+    has_many_texts: bool = False
 
-    def decoded(self, target: str) -> Labels:
-        """Labels of all rows. Raises Invalid if there is only one class."""
-        if not self.names:
-            return labels_of(np.concatenate(self.numbers), target)
-        return of_names(_texts(self.names), np.concatenate(self.codes), target)
+    @property
+    def is_text(self) -> bool:
+        """Whether the labels read so far are text."""
+        return bool(self.names) and not self.numbers
+
+    def add(self, texts: Iterable[bytes]) -> None:
+        """Add the labels of a block as texts. Raises NotPlainError if they are text and too many are different."""
+        if self.has_many_texts:
+            return
+        codes = [self.names.setdefault(text, len(self.names)) for text in texts]
+        self.codes.append(np.array(codes, dtype=np.int32))
+        if len(self.names) > MOST_NAMES:
+            if self.is_text:
+                raise NotPlainError
+            self.drop_texts()
+
+    def drop_texts(self) -> None:
+        """Keep only the numbers, because too many of the texts are different."""
+        self.has_many_texts = True
+        self.names.clear()
+        self.codes.clear()
+
+    def decoded(self, target: str, problem: Problem) -> Labels | None:
+        """Labels of all rows; None if they must be read as text. Raises Invalid if they do not suit `problem`."""
+        if self.has_many_texts:
+            return None if problem == "classification" else labels_of(np.concatenate(self.numbers), target, problem)
+        try:
+            names = _texts(self.names, is_text=not self.numbers)
+        except (NotPlainError, UnicodeDecodeError):
+            return None
+        return of_texts(names, np.concatenate(self.codes), target, problem)
 
 
 class Table:
@@ -131,8 +162,8 @@ class Table:
         self.rows = rows
 
     def _parsed(self, lines: list[bytes]) -> npt.NDArray[np.float64]:
-        """Features of a block; stores its labels, as numbers unless the first block has text."""
-        if not self.labels.names:
+        """Features of a block; stores its labels, as numbers too unless the first block has text."""
+        if not self.labels.is_text:
             try:
                 values = _numbers(lines, self._delimiter, self._columns)
             except msgspec.DecodeError:
@@ -140,13 +171,18 @@ class Table:
                     raise
             else:
                 self.labels.numbers.append(values[:, self._label].copy())
+                if not self.labels.has_many_texts:
+                    self.labels.add(map(self._label_text, lines))
                 return np.delete(values, self._label, axis=1)
         rests, names = zip(*map(self._split, lines), strict=True)
-        codes = [self.labels.names.setdefault(name, len(self.labels.names)) for name in names]
-        if len(self.labels.names) > MOST_NAMES:
-            raise NotPlainError
-        self.labels.codes.append(np.array(codes, dtype=np.int32))
+        self.labels.add(names)
         return _numbers(rests, self._delimiter, self._columns - 1)
+
+    def _label_text(self, line: bytes) -> bytes:
+        """The label of a line."""
+        if self._label == self._columns - 1:
+            return line[line.rfind(self._delimiter) + 1 :]
+        return line.split(self._delimiter, self._label + 1)[self._label]
 
     def _split(self, line: bytes) -> tuple[bytes, bytes]:
         """A line without its label, and its label."""
@@ -176,10 +212,11 @@ def _numbers(lines: Sequence[bytes], delimiter: bytes, columns: int) -> npt.NDAr
     return np.array(numbers, dtype=np.float64).reshape(-1, columns)
 
 
-def _texts(names: Iterable[bytes]) -> tuple[str, ...]:
-    """Class names as texts. Raises NotPlainError for missing or quoted names, and names that differ only in spaces."""
+def _texts(names: Iterable[bytes], is_text: bool) -> tuple[str, ...]:
+    """Labels as texts. Raises NotPlainError for missing or quoted ones, those that differ only in spaces, and numbers in
+    a column of text, which only the other reader decodes."""
     texts = tuple(name.decode().strip() for name in names)
     is_special = any(text.lower() in MISSING or '"' in text or "\r" in text for text in texts)
-    if is_special or len(set(texts)) < len(texts) or as_numbers(texts) is not None:
+    if is_special or len(set(texts)) < len(texts) or (is_text and as_numbers(texts) is not None):
         raise NotPlainError
     return texts

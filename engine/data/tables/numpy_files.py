@@ -14,15 +14,19 @@ from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.labels import labels_of
 from epochtop.engine.data.opening import explain_errors
 from epochtop.engine.data.scaling import ALL_ROWS, blocks
-from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.protocol.spec import Invalid, Problem
 
 Array = npt.NDArray[Any]
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK"
-_SAVED = ("x", "y"), ("x_train", "y_train", "x_test", "y_test")
+_TRAIN = ("x", "y"), ("x_train", "y_train")
+_VALIDATION = ("x_val", "y_val"), ("x_valid", "y_valid"), ("x_validation", "y_validation")
+_TEST = (("x_test", "y_test"),)
+Pair = tuple[Array, Array]
+"""Rows and their labels, of equal length."""
 
 
-def read_npy(path: Path) -> RawDataset:
+def read_npy(path: Path, problem: Problem = "auto") -> RawDataset:
     """A memory-mapped table (rows, features + 1) with the label in its last column. Raises Invalid."""
     if _begins(path, _ZIP):
         raise Invalid("dataset", f"{path} holds several arrays; read it as npz:{path}")
@@ -36,29 +40,35 @@ def read_npy(path: Path) -> RawDataset:
         raise Invalid(
             "dataset", f"{path} has the shape {table.shape}; it must be (rows, features + 1), with the label last"
         )
-    return _raw(path, table[:, :-1], table[:, -1])
+    return _raw(path, {"x": table[:, :-1], "y": table[:, -1]}, problem)
 
 
-def read_npz(path: Path) -> RawDataset:
-    """Arrays x and y, or x_train, y_train, x_test and y_test with a fixed test split. Raises Invalid."""
+def read_npz(path: Path, problem: Problem = "auto") -> RawDataset:
+    """Arrays x and y, or x_train and y_train; x_test, y_test, x_val and y_val, where there are some. Raises Invalid."""
     if _begins(path, _NPY):
         raise Invalid("dataset", f"{path} holds one array; read it as npy:{path}")
     try:
         with open(path, "rb") as file, NpzFile(file, allow_pickle=False) as saved:
-            arrays = [_member(path, saved, name) for name in _names(path, saved.files)]
+            members = list(saved.files)
+            arrays = {name: _member(path, saved, name) for name in _names(path, members)}
     except BadZipFile as error:
         raise Invalid("dataset", f"{path} is not a NumPy archive: {_line(error)}; save it with numpy.savez") from None
-    return _raw(path, arrays[0], arrays[1], *arrays[2:])
+    unused = [name for name in members if name not in arrays]
+    notes = (f"the arrays {', '.join(unused[:12])} of {path.name} are not used",) if unused else ()
+    return _raw(path, arrays, problem, notes)
 
 
 def _names(path: Path, members: list[str]) -> tuple[str, ...]:
-    names = next((names for names in _SAVED if set(names) <= set(members)), None)
-    if names is None:
+    """Names of the arrays to read: pairs for training, validation and test."""
+    pairs = [
+        next((pair for pair in choices if set(pair) <= set(members)), ()) for choices in (_TRAIN, _VALIDATION, _TEST)
+    ]
+    if not pairs[0]:
         raise Invalid(
             "dataset",
             f"{path} holds {', '.join(members[:12]) or 'nothing'}; it needs x and y, or x_train, y_train, x_test and y_test",
         )
-    return names
+    return tuple(name for pair in pairs for name in pair)
 
 
 def _begins(path: Path, magic: bytes) -> bool:
@@ -82,46 +92,72 @@ def _line(error: Exception) -> str:
     return " ".join((str(error) or type(error).__name__).split())
 
 
-def _raw(path: Path, x: Array, y: Array, x_test: Array | None = None, y_test: Array | None = None) -> RawDataset:
-    labels = y if y_test is None else _joined(path, y, y_test)
-    x, labels = _features(path, x), _column(path, labels)
-    test = None if x_test is None else _features(path, x_test)
-    rows = len(x) + (0 if test is None else len(test))
-    if rows != len(labels):
-        raise Invalid("dataset", f"{path}: x has {rows} rows, y has {len(labels)}")
-    if len(x) < 2:
-        raise Invalid("dataset", f"{path} has {len(x)} rows; it needs at least two")
-    if test is not None and test.shape[1:] != x.shape[1:]:
-        raise Invalid(
-            "dataset", f"{path}: rows of x_train have the shape {x.shape[1:]}, rows of x_test {test.shape[1:]}"
-        )
-    coded = labels_of(labels, "y")
+def _raw(path: Path, arrays: dict[str, Array], problem: Problem, notes: tuple[str, ...] = ()) -> RawDataset:
+    """The dataset in pairs of arrays: training rows first. Raises Invalid."""
+    names = tuple(arrays)
+    parts = [
+        (x, _features(path, arrays[x]), _column(path, arrays[y])) for x, y in zip(names[::2], names[1::2], strict=True)
+    ]
+    _check_parts(path, parts)
+    x = parts[0][1]
+    coded = labels_of(_joined(path, names[1::2], [y for _, _, y in parts]), "y", problem)
+    ends = np.cumsum([len(y) for _, _, y in parts])[:-1]
+    pairs = {name: (part, labels) for (name, part, _), labels in zip(parts, np.split(coded.y, ends), strict=True)}
     image = x.ndim == 4
     return RawDataset(
         kind="image" if image else "table",
         x=x,
-        y=coded.y[: len(x)],
+        y=pairs[names[0]][1],
         loss=coded.loss,
         classes=coded.classes,
         columns=() if image else tuple(f"x{number}" for number in range(x.shape[1])),
         target="y",
-        test=None if test is None else (test, coded.y[len(x) :]),
+        test=pairs.get("x_test"),
+        validation=next((pair for name, pair in pairs.items() if name in dict(_VALIDATION)), None),
+        notes=(*notes, *coded.notes),
     )
 
 
-def _joined(path: Path, y: Array, y_test: Array) -> Array:
-    if y.shape[1:] != y_test.shape[1:] or (y.dtype.kind in "US") != (y_test.dtype.kind in "US"):
-        raise Invalid(
-            "dataset",
-            f"{path}: y_train is {_type_and_shape(y)}, y_test is {_type_and_shape(y_test)}; they must have the same type and shape",
-        )
-    try:
-        return np.concatenate((y, y_test))
-    except (TypeError, ValueError):
-        raise Invalid(
-            "dataset",
-            f"{path}: y_train is {_type_and_shape(y)}, y_test is {_type_and_shape(y_test)}; they must have the same type and shape",
-        ) from None
+def _check_parts(path: Path, parts: list[tuple[str, Array, Array]]) -> None:
+    """Raise Invalid unless the parts, as (name of x, x, y), have a label for every row and rows of one shape."""
+    first, x, _ = parts[0]
+    for name, rows, labels in parts:
+        if len(rows) != len(labels):
+            y = f"y{name[1:]}"
+            raise Invalid("dataset", f"{path}: {name} has {len(rows)} rows, {y} has {len(labels)}")
+        if rows.shape[1:] != x.shape[1:]:
+            raise Invalid(
+                "dataset",
+                f"{path}: rows of {first} have the shape {x.shape[1:]}, rows of {name} {rows.shape[1:]}",
+            )
+    if len(x) < 2:
+        raise Invalid("dataset", f"{path} has {len(x)} rows; it needs at least two")
+
+
+def _joined(path: Path, names: tuple[str, ...], labels: list[Array]) -> Array:
+    """The labels of all parts, so that a class has one code in all of them. Raises Invalid."""
+    y = labels[0]
+    for name, other in zip(names[1:], labels[1:], strict=True):
+        if _sort_of_labels(y) != _sort_of_labels(other):
+            raise Invalid(
+                "dataset",
+                f"{path}: {names[0]} is {_type_and_shape(y)}, {name} is {_type_and_shape(other)}; they must have the same "
+                "type and shape",
+            )
+    return y if len(labels) == 1 else _concatenated(labels)
+
+
+def _sort_of_labels(y: Array) -> str:
+    """Whether labels are text, booleans or numbers."""
+    return {"U": "text", "b": "booleans"}.get(y.dtype.kind, "numbers")
+
+
+def _concatenated(labels: list[Array]) -> Array:
+    """The labels in one array. NumPy joins int64 and uint64 to float64, which merges large numbers, so these become text."""
+    joined = np.concatenate(labels)
+    if joined.dtype.kind == "f" and all(y.dtype.kind in "iu" for y in labels):
+        return np.concatenate([y.astype(str) for y in labels])
+    return joined
 
 
 def _type_and_shape(array: Array) -> str:

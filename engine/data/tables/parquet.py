@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.labels import labels_of
 from epochtop.engine.data.opening import explain_errors
 from epochtop.engine.data.tables.header import Header
-from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.protocol.spec import Invalid, Problem
+
+_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 
 
-def read_parquet(path: Path, target: str) -> RawDataset:
+def read_parquet(path: Path, target: str, problem: Problem = "auto") -> RawDataset:
     """Read a table with the labels in column `target`. Raises Invalid.
 
     x is float32 if all features are stored as float32, else float64.
@@ -31,28 +35,48 @@ def read_parquet(path: Path, target: str) -> RawDataset:
         pass
     try:
         with ParquetFile(path) as file:
-            return _table(path, file, target)
+            return _table(path, file, target, problem)
     except (ArrowException, OSError) as error:
         raise Invalid("dataset", f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
 
 
-def _table(path: Path, file: Any, target: str) -> RawDataset:
+def _table(path: Path, file: Any, target: str, problem: Problem) -> RawDataset:
     schema = file.schema_arrow
-    label = Header(path, "", tuple(schema.names)).label_index(target)
-    columns = tuple(name for name in schema.names if name != target)
+    Header(path, "", tuple(schema.names)).label_index(target)
+    index = [name for name in _pandas_index(schema) if name != target]
+    columns = tuple(name for name in schema.names if name != target and name not in index)
+    if not columns:
+        raise Invalid("dataset", f"{path} has no feature columns except its index; add one")
     _check_types(path, schema, columns)
     rows = file.metadata.num_rows
     if rows < 2:
         raise Invalid("dataset", f"{path} has {rows} rows; it needs at least two")
     single = all(str(schema.field(name).type) in ("float", "halffloat") for name in columns)
     x = np.empty((rows, len(columns)), dtype=np.float32 if single else np.float64)
-    places = [place for place in range(len(schema.names)) if place != label]
-    for number, place in enumerate(places):
-        x[:, number] = _numbers(path, file, schema, schema.names[place])
-    labels = labels_of(_labels(path, file, schema, target), target)
+    for number, name in enumerate(columns):
+        x[:, number] = _numbers(path, file, schema, name)
+    labels = labels_of(_labels(path, file, schema, target), target, problem)
+    notes = tuple(f"column {name!r} is the index of a pandas table; it is left out of the features" for name in index)
     return RawDataset(
-        kind="table", x=x, y=labels.y, loss=labels.loss, classes=labels.classes, columns=columns, target=target
+        kind="table",
+        x=x,
+        y=labels.y,
+        loss=labels.loss,
+        classes=labels.classes,
+        columns=columns,
+        target=target,
+        notes=(*notes, *labels.notes),
     )
+
+
+def _pandas_index(schema: Any) -> list[str]:
+    """Names of the columns that hold the index of a pandas table, by its metadata or by the names that pandas gives."""
+    try:
+        stored = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    except (ValueError, AttributeError):
+        stored = []
+    names = {name for name in stored if isinstance(name, str)} if isinstance(stored, list) else set()
+    return [name for name in schema.names if name in names or _UNNAMED_INDEX.fullmatch(name)]
 
 
 def _check_types(path: Path, schema: Any, columns: tuple[str, ...]) -> None:
@@ -95,10 +119,11 @@ def _numbers(path: Path, file: Any, schema: Any, name: str) -> npt.NDArray[Any]:
 
 
 def _labels(path: Path, file: Any, schema: Any, target: str) -> Any:
-    """Numbers as an array, anything else as texts."""
+    """Integers and floats as an array, anything else as texts, also decimals, which a float may not hold exactly."""
     from pyarrow import types
 
     kind = schema.field(target).type
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+    if types.is_integer(kind) or types.is_floating(kind):
         return _numbers(path, file, schema, target)
-    return [str(value) for value in _column(path, file, target).to_pylist()]
+    values = _column(path, file, target).to_pylist()
+    return [format(value, "f") if types.is_decimal(kind) else str(value) for value in values]

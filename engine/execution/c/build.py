@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 from functools import cache
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from epochtop.engine.execution.executor import Unsupported
-from epochtop.engine.runs.paths import cache_folder
+from epochtop.engine.runs.files import remove_old
+from epochtop.engine.runs.ownership import CacheFolder, risk_of, trusted_cache
 
 FLAGS = (
     *("-O2", "-std=gnu11", "-fPIC", "-shared", "-w"),
@@ -28,12 +30,17 @@ TRIES = ((*GCC, *VECTOR_MATH), GCC, ("-march=native",), ("-mcpu=native",), ())
 """Additional flags, fastest first: not every compiler and linker supports them all."""
 BUILD_S = 60.0
 """Time limit of the compiler."""
+_PARTIAL = re.compile(r"[0-9a-f]{32}\.\d+\.part")
+"""Programs that are being built."""
 
 
 def load(source: str) -> Any:
-    """The function `run` of a program, built unless it is cached. Raises Unsupported if it cannot be built."""
+    """The function `run` of a program, built unless it is cached. Raises Unsupported if it cannot be built.
+
+    A cached program that other users could have written is not loaded but built again.
+    """
     path = _place(source)
-    if not path.exists():
+    if not path.exists() or risk_of(path) is not None:
         _build(source, path)
     try:
         return ctypes.CDLL(str(path)).run
@@ -41,20 +48,26 @@ def load(source: str) -> Any:
         raise Unsupported(f"the compiled program cannot be loaded: {error}") from None
 
 
-def folder() -> Path:
+def folder() -> CacheFolder:
     """Where built programs are cached; some 20 KB each."""
-    return cache_folder() / "graphs"
+    return trusted_cache("graphs")
+
+
+def remove_left_overs() -> None:
+    """Remove programs that a killed compiler left incomplete."""
+    remove_old(folder().path, _PARTIAL)
 
 
 def _place(source: str) -> Path:
     key = "\n".join((source, _version(compiler()), *FLAGS, _cpu()))
-    return folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
+    return folder().path / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
 
 
 def _build(source: str, path: Path) -> None:
     part = path.with_suffix(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_left_overs()
         error = ""
         for flags in TRIES:
             error = _compile(source, part, flags)
@@ -62,6 +75,7 @@ def _build(source: str, path: Path) -> None:
                 break
         if error:
             raise Unsupported(f"{compiler()} does not build it: {error}")
+        part.chmod(0o700)
         part.replace(path)
     except OSError as reason:
         raise Unsupported(f"it cannot be kept in {path.parent}: {reason.strerror or reason}") from None

@@ -77,6 +77,7 @@ class CGraph(Executor):
     def build(self) -> None:
         """Compile the programs; cached ones take no time. Raises Unsupported."""
         self._functions = {sizes: _function(program) for sizes, program in self._programs.items()}
+        self.note = build.folder().note
 
     def run(self, window: LossWindow, step: int, max_steps: int, rate: Rate) -> int:
         job, batches = self._job, self._job.batches

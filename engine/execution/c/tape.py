@@ -6,13 +6,15 @@ step are not recorded and are not repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from epochtop.engine.models.nested import tensors_of
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,11 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         arguments = _arguments(func, args, kwargs)
-        for tensor in _tensors(arguments):
+        for tensor in tensors_of(arguments):
             self._add_outside(tensor)
         memories = set(self._numbers)
         result = func(*args, **kwargs)
-        results = list(_tensors(result))
+        results = list(tensors_of(result))
         views = tuple(self.view(tensor) for tensor in results)
         fresh = [tensor for tensor in results if tensor.untyped_storage()._cdata not in memories]
         if func._schema.is_mutable or fresh or not results:  # else it only made views
@@ -133,11 +135,3 @@ def _arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list
     for argument in func._schema.arguments[len(args) :]:
         arguments.append(kwargs.get(argument.name, argument.default_value))
     return arguments
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _tensors(part)

@@ -8,7 +8,7 @@ Python, autograd and the code around the operators.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from epochtop.engine.job.job import Job
 from epochtop.engine.lab.instruments.clocks import wait_for
 from epochtop.engine.lab.instruments.reads import Reads
+from epochtop.engine.models.nested import mapped, tensors_of
 from epochtop.engine.step.batches import Batch, Batches
 from epochtop.engine.step.step import Step, make_step
 from epochtop.engine.step.window import LossWindow
@@ -162,17 +163,6 @@ class OperatorCall:
         return replace(self, arguments=arguments, named=named)
 
 
-def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
-    """`value` with every tensor in it, at any depth, changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, list | tuple):
-        return type(value)(mapped(part, change) for part in value)
-    if isinstance(value, dict):
-        return {key: mapped(part, change) for key, part in value.items()}
-    return value
-
-
 class Operators(TorchDispatchMode):
     """Records the operators of the phase `work`; calls with tensors of the same shapes share one set of tensors."""
 
@@ -260,7 +250,7 @@ def on_one_element(calls: list[OperatorCall], device: torch.device) -> list[Oper
 def _on_one_element(call: OperatorCall, device: torch.device) -> OperatorCall:
     operator = call.operator
     if getattr(operator, "is_view", False) or not any(
-        tensor.numel() > 1 for tensor in _all((call.arguments, call.named))
+        tensor.numel() > 1 for tensor in tensors_of((call.arguments, call.named))
     ):
         return call
     if torch.Tag.pointwise in operator.tags or CHECKED.fullmatch(_name(operator)):
@@ -295,13 +285,3 @@ def _one(tensor: Tensor) -> Tensor:
     return (torch.ones if tensor.is_floating_point() else torch.zeros)(
         (1,) * tensor.ndim, dtype=tensor.dtype, device=tensor.device
     )
-
-
-def _all(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _all(part)
-    elif isinstance(value, dict):
-        yield from _all(list(value.values()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from textual.widgets import Static
 
@@ -54,6 +55,19 @@ async def test_the_form_shows_what_a_job_needs_of_what_is_free(home: Path) -> No
         app.post_message(RunPlanned(RunSpec(), a_plan(600_000, None)))
         await pilot.pause()
         assert str(app.main.form.query_one("#plan", Static).content).endswith("needs about 586 KiB")
+
+
+async def test_the_form_shows_the_problem_and_why(home: Path) -> None:
+    app = still_app(home)
+    note = "target 'age': 45 distinct whole numbers in 90 rows make this a regression [/data]"
+    async with app.run_test(size=(120, 40)) as pilot:
+        await furnished(pilot)
+        plan = msgspec.structs.replace(a_plan(600_000, None), problem="regression", notes=(note,))
+        app.post_message(RunPlanned(RunSpec(), plan))
+        await pilot.pause()
+        first, second = str(app.main.form.query_one("#plan", Static).content).splitlines()
+        assert first.startswith("regression · 20,000 steps on cpu")
+        assert second == note
 
 
 async def test_what_does_not_fit_is_red_with_advice(home: Path, engine: Engine) -> None:

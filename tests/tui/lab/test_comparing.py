@@ -17,7 +17,7 @@ from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import EVENTS
 from epochtop.tui.app.app import EpochtopApp
-from epochtop.tui.cells.rows import plain
+from epochtop.tui.cells.rows import uncolored
 from epochtop.tui.lab import comparison_rows
 from epochtop.tui.lab.screen import LabScreen
 from tests.support.lab_runs import CREATED, events_of, events_with, rows_of_reads, slower, write_experiment
@@ -266,7 +266,7 @@ def of_transfer(changed: str) -> Comparison:
 @pytest.mark.parametrize(("changed", "drawn"), [("", "abc"), ("bcdefg", "bcd"), ("eg", "eg")])
 def test_as_many_curves_are_drawn_as_can_be_told_apart(changed: str, drawn: str) -> None:
     """Those that differ; the first ones where none does."""
-    rows = [plain(row) for row in comparison_rows.drawn(of_transfer(changed), 120, 20)]
+    rows = [uncolored(row) for row in comparison_rows.drawn(of_transfer(changed), 120, 20)]
     legend = " ".join(line for line in rows if "before" in line or "after" in line)
     assert "".join(way for way in "abcdefg" if f"{way} before 0" in legend and f"{way} after 1" in legend) == drawn
     assert rows[-1] == f"{len(drawn)} of 7 curves are drawn; the table has all of them"
@@ -274,12 +274,12 @@ def test_as_many_curves_are_drawn_as_can_be_told_apart(changed: str, drawn: str)
 
 def test_a_curve_that_differs_alone_is_drawn_alone_and_all_are_in_the_table() -> None:
     found = of_transfer("f")
-    drawn = [plain(row) for row in comparison_rows.drawn(found, 100, 20)]
+    drawn = [uncolored(row) for row in comparison_rows.drawn(found, 100, 20)]
     legend = " ".join(line for line in drawn if "before" in line and "drawn" not in line)
     assert legend == "● before 0   × after 1"
     assert drawn[0].endswith(" · to device f")
     assert drawn[-1] == "1 of 7 curves is drawn; the table has all of them"
-    table = [plain(row) for row in comparison_rows.tables(found, 100)]
+    table = [uncolored(row) for row in comparison_rows.tables(found, 100)]
     assert sum("slower" in line for line in table) == 2
     assert sum("no difference" in line for line in table) == 12
 
@@ -295,7 +295,7 @@ def test_bars_of_both_results_stand_side_by_side() -> None:
         for place in range(2)
     )
     found = compare(find("anatomy"), first, second)
-    bars = [plain(row).split("█")[0].split() for row in comparison_rows.drawn(found, 80, 20)[1:]]
+    bars = [uncolored(row).split("█")[0].split() for row in comparison_rows.drawn(found, 80, 20)[1:]]
     assert [" ".join(name) for name in bars] == [
         "host before 0", "host after 1", "compute before 0", "compute after 1",
     ]  # fmt: skip
@@ -312,5 +312,7 @@ def test_without_rows_the_page_says_so() -> None:
     first, second = (
         Result(f"reads-{place}", CREATED, ExperimentRequest(name="reads"), RunSpec(), ()) for place in range(2)
     )
-    text = " ".join(plain(row) for row in comparison_rows.page(compare(find("reads"), first, second), 76, 19, CREATED))
+    text = " ".join(
+        uncolored(row) for row in comparison_rows.page(compare(find("reads"), first, second), 76, 19, CREATED)
+    )
     assert "nothing was measured that can be compared" in text

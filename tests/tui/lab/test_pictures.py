@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.experiments import Line
-from epochtop.tui.cells.rows import plain, row, shortened, side_by_side, wrapped
+from epochtop.tui.cells.rows import row, shortened, side_by_side, uncolored, wrapped
 from epochtop.tui.cells.styles import colored
 from epochtop.tui.lab.pictures.axes import across, scale, short, upright
 from epochtop.tui.lab.pictures.bars import bar
@@ -38,7 +38,7 @@ KINDS = (LINES, BARS, LANES, TABLE)
 
 
 def drawn(picture: Picture, rows: list[Row], *lines: Line, width: int = 76, height: int = 14) -> list[str]:
-    return [plain(actual) for actual in picture_rows(picture, rows, lines, width, height)]
+    return [uncolored(actual) for actual in picture_rows(picture, rows, lines, width, height)]
 
 
 def sizes(device: str, factor: float, rounds: int = 3) -> list[Row]:
@@ -173,7 +173,7 @@ def test_the_figures_behind_a_plot_have_their_quartiles() -> None:
     rows: list[Row] = [
         {"device": "cpu", "size": 64, "round": turn, "seconds": value / 1e6} for turn, value in enumerate((60, 61, 63))
     ]
-    (heading, line) = [plain(actual) for actual in figures(LINES, rows, 76)]
+    (heading, line) = [uncolored(actual) for actual in figures(LINES, rows, 76)]
     assert heading.split() == ["size", "median", "quartiles"]
     assert line.split("  ")[-2:] == ["61.0 µs", "60.5 µs … 62.0 µs"]
 
@@ -344,7 +344,7 @@ def test_every_value_has_a_cell_on_its_axis(values: list[float], log: bool, cell
 
 
 def test_sentences_are_wrapped_behind_their_label() -> None:
-    actual = [plain(each) for each in wrapped("one two three four five six", 20, first="Next       ")]
+    actual = [uncolored(each) for each in wrapped("one two three four five six", 20, first="Next       ")]
     assert actual == ["Next       one two", "           three", "           four five", "           six"]
 
 
@@ -357,11 +357,11 @@ def test_what_would_move_the_cursor_or_take_two_cells_is_replaced() -> None:
 def test_colors_are_those_of_the_roles_and_plain_text_has_none() -> None:
     line = row(("Finding ", 2), ("good", 4))
     assert colored(line) == "\x1b[2mFinding \x1b[0m\x1b[32mgood\x1b[0m"
-    assert plain(line) == "Finding good"
+    assert uncolored(line) == "Finding good"
 
 
 def test_a_legend_without_room_says_how_many_are_left_out() -> None:
-    actual = [plain(each) for each in side_by_side([("●", f"series {number}", 10) for number in range(9)], 40, 2)]
+    actual = [uncolored(each) for each in side_by_side([("●", f"series {number}", 10) for number in range(9)], 40, 2)]
     assert len(actual) == 2
     assert actual[-1].endswith("more")
 

@@ -103,7 +103,7 @@ async def test_the_tooltip_gives_every_reason() -> None:
     async with Stage(panel).run_test(size=(39, 24)):
         panel.show_machine(a_machine(1))
         panel.show_sample(a_sample((a_load(0, power_w=Fact(reason="not supported by this card")),)))
-        assert panel.tooltip == "GPU 0 power: not supported by this card"
+        assert str(panel.tooltip) == "GPU 0 power: not supported by this card"
         panel.show_sample(a_sample(1))
         assert panel.tooltip is None
 

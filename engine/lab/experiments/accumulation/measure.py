@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
 from epochtop.engine.job.job import Job
 from epochtop.engine.lab.experiment import ExperimentContext
 from epochtop.engine.lab.experiments.accumulation.schema import Gradients, variants_of
 from epochtop.engine.lab.instruments import variants
 from epochtop.engine.lab.instruments.sampling import restores_threads
 from epochtop.engine.lab.measurements import Measurement
+from epochtop.engine.models.nested import joined
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.step.fast_path import gradients_of
 from epochtop.engine.step.gradients import AutogradAccumulator
@@ -47,13 +46,13 @@ def _gradients(device: str, large: Job, small: Job) -> Gradients:
     for number, batch in enumerate(batches):
         accumulator(criterion(model(batch.x), batch.y) * batch.weight, number == 0)
     accumulated = [gradient.clone() for gradient in accumulator.gradients()]
-    x, y = torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches])
+    x, y = joined([(batch.x, batch.y) for batch in batches])
     reference = gradients_of(small.parts.parameters)(criterion(model(x), y))
     model.train()
     half = large.spec.precision in ("bf16", "fp16")
     return Gradients(
         device=device,
-        rows=len(x),
+        rows=large.spec.batch_size,
         deviation=variants.deviation(accumulated, reference),
         tolerance=HALF_TOLERANCE if half else TOLERANCE,
     )

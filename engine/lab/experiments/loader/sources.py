@@ -18,6 +18,7 @@ from epochtop.engine.data.dataset import Rows
 from epochtop.engine.job import memory_estimate
 from epochtop.engine.job.job import Job
 from epochtop.engine.lab.experiments.loader.schema import SAME
+from epochtop.engine.models.nested import collated
 from epochtop.engine.step.batches import DataShard, ResidentBatches, StreamedBatches, move
 
 NextBatch = Callable[[], tuple[Any, Any]]
@@ -103,6 +104,7 @@ def _loading(
     data_loader = DataLoader(
         dataset,
         batch_sampler=order,
+        collate_fn=collated,
         num_workers=workers,
         prefetch_factor=PREFETCH if workers else None,
         multiprocessing_context="fork" if workers else None,  # a user's modules exist in this process only

@@ -34,6 +34,7 @@ from epochtop.engine.lab.experiment import Stopped
 from epochtop.engine.lab.instruments.clocks import wait_for
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.window import LossWindow
+from epochtop.engine.terminal.output import write_log
 
 INTERFACE = "GLOO_SOCKET_IFNAME"
 ORPHAN_S = 0.5
@@ -102,7 +103,7 @@ def _restore_interface(before: str | None) -> None:
 
 def give_up(failure: RankFailure) -> None:
     """Called in another thread: end this process, whose main thread waits for ranks that have ended."""
-    sys.stderr.write(f"{failure.message}\n")
+    write_log(f"{failure.message}\n")
     os._exit(1)
 
 

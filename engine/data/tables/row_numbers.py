@@ -1,0 +1,72 @@
+"""Columns that only count the rows of a table: an unnamed index is left out, a named counter that gives the class away is
+reported.
+
+Must never read a file or import torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from epochtop.engine.data.dataset import RawDataset
+
+_UNNAMED = re.compile(r"|Unnamed: \d+")
+"""Names of an index that pandas writes to a CSV file and reads back."""
+_FIRST_ROWS = 1000
+"""Rows that are looked at before a whole column is."""
+
+
+def check_row_numbers(raw: RawDataset) -> RawDataset:
+    """The dataset without an unnamed first column of row numbers, with notes on it and on counters among the features."""
+    if raw.kind != "table":
+        return raw
+    raw = _without_index(raw)
+    return dataclasses.replace(raw, notes=(*raw.notes, *_counter_notes(raw)))
+
+
+def _without_index(raw: RawDataset) -> RawDataset:
+    if len(raw.columns) < 2 or not _UNNAMED.fullmatch(raw.columns[0]) or not _is_numbering(raw.x[:, 0]):
+        return raw
+    note = f"the unnamed first column ({raw.columns[0]!r}) holds row numbers; it is left out of the features"
+    return dataclasses.replace(raw, x=raw.x[:, 1:], columns=raw.columns[1:], notes=(*raw.notes, note))
+
+
+def _is_numbering(values: npt.NDArray[Any]) -> bool:
+    """Whether the values are row numbers, in any order: distinct whole numbers from 0 on.
+
+    float32 merges neighbors from 2**24 on, so values that rise by one per row on average count as well.
+    """
+    if not bool((values == np.floor(values)).all()) or float(values.min()) < 0:
+        return False
+    rises = bool((values[1:] >= values[:-1]).all()) and float(values[-1]) - float(values[0]) >= len(values) - 1
+    return rises or len(np.unique(values)) == len(values)
+
+
+def _counter_notes(raw: RawDataset) -> list[str]:
+    """A warning for every feature that counts the rows of a table in which every class is one block of rows."""
+    changes = int(np.count_nonzero(raw.y[1:] != raw.y[:-1])) if raw.classes else 0
+    if not raw.classes or changes != len(raw.classes) - 1:
+        return []
+    return [
+        f"column {name!r} counts the rows, and the rows are sorted by class, so it gives the class away; remove it unless "
+        "new rows have it too"
+        for number, name in enumerate(raw.columns)
+        if _is_counter(raw.x[:, number])
+    ]
+
+
+def _is_counter(values: npt.NDArray[Any]) -> bool:
+    return all(_is_monotone(part) for part in (values[:_FIRST_ROWS], values))
+
+
+def _is_monotone(values: npt.NDArray[Any]) -> bool:
+    """Whether whole numbers rise, or fall, from row to row."""
+    if not bool((values == np.floor(values)).all()):
+        return False
+    steps = np.diff(values)
+    return bool((steps > 0).all() or (steps < 0).all())

@@ -1,0 +1,142 @@
+"""A compiled program is loaded only if no other user can have written it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epochtop.engine.execution.c import build
+from epochtop.engine.execution.c.graph import CGraph
+from epochtop.engine.execution.choice import ExecutorChoice
+from epochtop.engine.execution.compiled import use_own_cache
+from tests.support.executors import asked, built
+from tests.support.fakes.owners import OTHER, as_root, give_away
+
+OURS, PLANTED = "int run(void) { return 1; }\n", "int run(void) { return 2; }\n"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("EPOCHTOP_CACHE", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    return folder
+
+
+@pytest.fixture
+def planted(cache: Path) -> Path:
+    """Another program under the name of ours."""
+    path = build._place(OURS)
+    build._build(PLANTED, path)
+    return path
+
+
+def result(run: Any) -> int:
+    run.restype = ctypes.c_int
+    return int(run())
+
+
+def test_a_cached_program_is_loaded(planted: Path) -> None:
+    """Otherwise the tests below would prove nothing."""
+    assert result(build.load(OURS)) == 2
+
+
+def test_a_program_in_a_folder_that_others_can_write_is_not_loaded(planted: Path, tmp_path: Path) -> None:
+    planted.parent.chmod(0o777)
+    assert result(build.load(OURS)) == 1
+    assert list((tmp_path / "xdg").rglob("*.so")), "a private folder has the program"
+
+
+def test_a_program_in_a_cache_that_others_can_write_is_not_loaded(planted: Path, cache: Path) -> None:
+    cache.chmod(0o777)
+    assert result(build.load(OURS)) == 1
+
+
+def test_a_link_is_not_loaded(planted: Path) -> None:
+    planted.rename(planted.with_name("elsewhere.so"))
+    planted.symlink_to("elsewhere.so")
+    assert result(build.load(OURS)) == 1
+    assert not planted.is_symlink()
+    assert result(ctypes.CDLL(str(planted.with_name("elsewhere.so"))).run) == 2
+
+
+def test_a_program_that_others_can_write_is_built_again(planted: Path) -> None:
+    planted.chmod(0o777)
+    assert result(build.load(OURS)) == 1
+    assert planted.stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_behind_a_link_is_not_used(planted: Path) -> None:
+    planted.parent.rename(planted.parents[1] / "elsewhere")
+    planted.parent.symlink_to("elsewhere")
+    assert result(build.load(OURS)) == 1
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+@as_root
+def test_a_program_of_another_user_is_not_loaded(what: str, planted: Path) -> None:
+    give_away(planted if what == "file" else planted.parent)
+    assert result(build.load(OURS)) == 1
+
+
+def test_the_log_reports_a_private_folder(cache: Path, tmp_path: Path) -> None:
+    cache.mkdir()
+    cache.chmod(0o777)
+    choice = ExecutorChoice(built(asked("graph")), None, lambda _: 0.1)
+    assert isinstance(choice.begin(0), CGraph)
+    (note,) = (note.message for note in choice.notes if "private" in note.message)
+    assert note.startswith(f"{cache} is writable by other users; ")
+    assert str(tmp_path / "xdg" / "epochtop" / "graphs") in note
+
+
+# --- torch's cache -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def inductor(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+
+
+def inductor_folder() -> Path:
+    return Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+
+
+@pytest.mark.usefixtures("inductor")
+def test_torchs_programs_are_cached_next_to_ours(cache: Path) -> None:
+    assert use_own_cache() == ""
+    assert inductor_folder() == cache / "compile"
+
+
+@pytest.mark.usefixtures("inductor")
+def test_torchs_programs_in_a_folder_that_others_can_write_are_not_loaded(cache: Path, tmp_path: Path) -> None:
+    (cache / "compile").mkdir(parents=True)
+    (cache / "compile").chmod(0o777)
+    assert use_own_cache().startswith(f"{cache / 'compile'} is writable by other users; ")
+    assert inductor_folder() == tmp_path / "xdg" / "epochtop" / "compile"
+
+
+@pytest.mark.usefixtures("inductor")
+def test_the_users_choice_of_a_folder_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(chosen))
+    assert use_own_cache() == ""
+    assert inductor_folder() == chosen
+    chosen.chmod(0o777)
+    assert "is writable by other users" in use_own_cache()
+    assert inductor_folder() != chosen
+
+
+@pytest.mark.usefixtures("inductor")
+@as_root
+def test_one_foreign_file_among_torchs_programs_is_enough(cache: Path) -> None:
+    kernel = cache / "compile" / "ab" / "kernel.so"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text("")
+    give_away(kernel)
+    assert use_own_cache().startswith(f"{kernel} belongs to {OTHER.pw_name}; ")
+    assert inductor_folder() != cache / "compile"
