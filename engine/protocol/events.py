@@ -44,9 +44,6 @@ DISK_SPACE = "disk_space"
 """The disk is full, was full, or has less space than the next checkpoints need."""
 
 
-# --- events: past tense --------------------------------------------------------------------------------------
-
-
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
     """Something that happened in a run or an experiment. Viewers show events and nothing else."""
 

@@ -28,6 +28,8 @@ Kind = str
 """`last`, `previous`, `best`, or `epoch-N` for checkpoints that are kept."""
 LAST: Kind = "last"
 """The newest state of a run, to resume from."""
+BEST: Kind = "best"
+"""The weights with the lowest loss on held-out rows."""
 PREVIOUS: Kind = "previous"
 """The state before the newest one."""
 
@@ -89,9 +91,14 @@ def remove_unnamed(run: Path, kind: Kind | None = None) -> None:
 def _keep_as_previous(folder: Path, step: int) -> None:
     """Name the current `last` `previous`, unless it is damaged or of the same `step`, which is about to replace it."""
     with contextlib.suppress(FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
-        content = (folder / f"{LAST}.json").read_bytes()
-        if _decode(content).step != step:
-            write_atomically(folder / f"{PREVIOUS}.json", content)
+        last, previous = folder / f"{LAST}.json", folder / f"{PREVIOUS}.json"
+        content = last.read_bytes()
+        if _decode(content).step == step:
+            return
+        try:
+            previous.hardlink_to(last)  # needs no sync of its own, which would delay the answer to a command
+        except OSError:  # a file system without links
+            write_atomically(previous, content)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ def unsaved(end: Finished, run: Path, missing: Sequence[UnsavedCheckpoint], resu
     names = " and ".join(f"{checkpoint.kind!r}" for checkpoint in missing)
     first = missing[0]
     reason = (
-        f"{end.reason}, but checkpoint {names} of step {first.step:,} could not be written "
+        f"{end.reason}, but checkpoint{'s' * (len(missing) > 1)} {names} could not be written "
         f"in {format_seconds(first.tried_s)}: {first.reason}"
     )
     if end.outcome == "diverged":

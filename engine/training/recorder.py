@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -77,6 +77,8 @@ class Recorder:
         self._last_line = b""
         self._warned_at: dict[checkpoint.Kind, float] = {}
         """When a failed checkpoint of each kind was last reported; successes remove it."""
+        self._refused_best: Save | None = None
+        """The newest best weights, if the disk has refused them."""
         self._give_up_at: float | None = None
         """When the run stops waiting for the disk; None until its last checkpoints are refused."""
         self._unsaved: list[UnsavedCheckpoint] = []
@@ -136,15 +138,24 @@ class Recorder:
 
     def _process(self, item: AnyEvent | Save) -> None:
         if isinstance(item, Finished):
+            self._save_refused_best(final=True)
             self._write(unsaved(item, self._run, self._unsaved, self._resumes_at()) if self._unsaved else item)
             if item.outcome != "stopped" and not self._unsaved:
                 checkpoint.remove_previous(self._run)  # nothing will continue from it
         elif isinstance(item, Save):
             self._save(item)
+            if item.kind == checkpoint.LAST:
+                self._save_refused_best(final=False)
         else:
             self._write(item)
 
     # --- checkpoints -------------------------------------------------------------------------------------
+
+    def _save_refused_best(self, final: bool) -> None:
+        """Try again to write the best weights, which the loop hands over only once."""
+        save, self._refused_best = self._refused_best, None
+        if save is not None:
+            self._save(replace(save, final=final))
 
     def _save(self, save: Save) -> None:
         refusal = self._try_save(save)
@@ -153,6 +164,8 @@ class Recorder:
         while refusal is not None and save.final and not self._patience_is_over():
             time.sleep(RETRY_S)
             refusal = self._try_save(save)
+        if save.kind == checkpoint.BEST:
+            self._refused_best = save if refusal is not None and not save.final else None
         if refusal is None:
             self._warned_at.pop(save.kind, None)
             self._write(Saved(step=save.step, kind=save.kind))

@@ -30,14 +30,13 @@ from tests.support.lab_runs import prepared, write_experiment
 from tests.support.runs import CREATED, started, write_run
 from tests.support.ui.hostile import ESCAPES, EVERYTHING, HOSTILE, MARKUP, unsafe_characters
 
-NAME = "night \x1b]52;c;cm0=\x07 \u202erun\u202c \u200b[/INST]"
+CELL = "night \x1b]52;c;cm0=\x07 \u202erun\u202c \u200b[/INST]"
 FOLDER = "iris-\x1b]0;owned\x07\u202e7f3a"
 Captured = pytest.CaptureFixture[str]
 
 
-@pytest.fixture
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard output is a terminal."""
+def pretend_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output is a terminal from now on."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
 
 
@@ -46,7 +45,7 @@ def a_hostile_run(home: Path) -> Path:
         time=CREATED + 3, step=0, message=EVERYTHING, advice=EVERYTHING, traceback=f"Traceback:\n  {EVERYTHING}"
     )
     losses = Losses(first_step=0, seconds=0.1, values=array("f", [0.5]).tobytes(), reads=1, waited=0.0)
-    path = write_run(home, FOLDER, [started(10), losses, failed], name=NAME)
+    path = write_run(home, FOLDER, [started(10), losses, failed], name="night run", task=f"{ESCAPES[0]}.py:make")
     (path / OUTPUT).write_text(EVERYTHING, encoding="utf-8")
     return path
 
@@ -135,7 +134,7 @@ def test_progress_overwrites_one_line(capsys: Captured) -> None:
 # --- the commands -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [("runs",), ("stop", "last"), ("resume", "last"), ("attach", "last")])
+@pytest.mark.parametrize("arguments", [("runs",), ("stop", "last"), ("attach", "last")])
 def test_a_command_about_a_hostile_run_is_plain(arguments: tuple[str, ...], home: Path, capsys: Captured) -> None:
     a_hostile_run(home)
     run(list(arguments))
@@ -149,7 +148,6 @@ def test_the_list_of_runs_shows_every_word(home: Path, capsys: Captured) -> None
     assert run(["runs"]) == 0
     out = capsys.readouterr().out
     assert len(out.splitlines()) == 2  # a heading and one run: no name can add a row
-    assert plain_line(NAME) in out
     assert plain_line(FOLDER) in out
     assert "[rank0]: boom" in out
 
@@ -158,17 +156,19 @@ def test_json_keeps_the_original(home: Path, capsys: Captured) -> None:
     a_hostile_run(home)
     assert run(["runs", "--json"]) == 0
     out = capsys.readouterr().out
-    assert json.loads(out)[0]["name"] == NAME
+    assert json.loads(out)[0]["note"] == EVERYTHING
     assert "\u202e" in out
 
 
-@pytest.mark.usefixtures("on_a_terminal")
-def test_json_on_a_terminal_is_plain_and_the_same_data(home: Path, capsys: Captured) -> None:
+def test_json_on_a_terminal_is_plain_and_the_same_data(
+    home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_terminal(monkeypatch)
     a_hostile_run(home)
     assert run(["runs", "--json"]) == 0
     out = capsys.readouterr().out
     assert unsafe_characters(out) == set()
-    assert json.loads(out)[0]["name"] == NAME
+    assert json.loads(out)[0]["note"] == EVERYTHING
 
 
 def a_hostile_result(home: Path) -> Path:
@@ -176,7 +176,7 @@ def a_hostile_result(home: Path) -> Path:
         time=CREATED + 51, seconds=41.2, outcome="finished",
         verdict=Verdict(finding=EVERYTHING, evidence=(EVERYTHING,), next_step=EVERYTHING, uncertainty=EVERYTHING),
     )  # fmt: skip
-    return write_experiment(home, "reads-7f3a", [prepared(), Measured(values={"kind": NAME, NAME: 1}), end])
+    return write_experiment(home, "reads-7f3a", [prepared(), Measured(values={"kind": CELL, CELL: 1}), end])
 
 
 def test_the_list_of_results_is_plain(home: Path, capsys: Captured) -> None:
@@ -190,15 +190,15 @@ def test_the_list_of_results_is_plain(home: Path, capsys: Captured) -> None:
 def test_exported_rows_keep_the_original(home: Path, capsys: Captured, tmp_path: Path) -> None:
     a_hostile_result(home)
     assert run(["export", "reads-7f3a", "--format", "csv"]) == 0
-    assert NAME in capsys.readouterr().out
+    assert CELL in capsys.readouterr().out
     file = tmp_path / "rows.csv"
     assert run(["export", "reads-7f3a", "--format", "csv", "--output", str(file)]) == 0
-    assert NAME in file.read_text(encoding="utf-8")
+    assert CELL in file.read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("on_a_terminal")
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_rows_on_a_terminal_are_plain(form: str, home: Path, capsys: Captured) -> None:
+def test_rows_on_a_terminal_are_plain(form: str, home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_terminal(monkeypatch)
     a_hostile_result(home)
     assert run(["export", "reads-7f3a", "--format", form]) == 0
     out = capsys.readouterr().out

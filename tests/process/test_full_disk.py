@@ -20,14 +20,11 @@ from epochtop.engine.protocol.events import (
     CHECKPOINT_DELAYED,
     CHECKPOINT_FAILED,
     DISK_SPACE,
-    Evaluated,
     Failed,
     Finished,
-    Losses,
     Saved,
     Warned,
 )
-from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import log
@@ -42,7 +39,7 @@ from epochtop.tui.cli.train import STATUS
 from epochtop.tui.client.standby import how_it_ended
 from epochtop.tui.state.run import RunState
 from tests.runs.test_files import names
-from tests.support.engines import HANGING_S, Engine, Watch, events, finished, losses, train_here, wait_until
+from tests.support.engines import HANGING_S, Engine, events, finished, losses, train_here, wait_until
 
 SMALL = """
 import resource, sys
@@ -168,6 +165,35 @@ def test_the_last_checkpoint_is_tried_again_until_there_is_space(run: Path, monk
     assert isinstance(warned, Warned)
     assert "again for 30.0 s" in warned.message
     assert (saved, end) == (Saved(step=9, kind="last"), ended("finished", "done"))
+
+
+@pytest.mark.parametrize("refusals", [1, 3, 1000], ids=["last save", "end", "never"])
+def test_best_weights_that_the_disk_refused_are_written_later(
+    run: Path, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    tries: list[str] = []
+    write = checkpoint.write
+
+    def refuse_best(path: Path, kind: str, *rest: object) -> None:
+        tries.append(kind)
+        if kind == "best" and tries.count("best") <= refusals:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, kind, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checkpoint, "write", refuse_best)
+    monkeypatch.setattr(recorder, "RETRY_S", 0.001)
+    monkeypatch.setattr(recorder, "PATIENCE_S", 0.1)
+    writing = Recorder(run, RunSpec())
+    writing.start(on_command=lambda: None)
+    for save in (Save("best", 4, {"weight": torch.ones(2)}, {}), Save("last", 5, {"weight": torch.ones(2)}, {})):
+        writing.put(save)
+    writing.put(Save("last", 9, {"weight": torch.ones(2)}, {}, final=True))
+    writing.put(ended("finished", "done"))
+    assert writing.close()
+    saved = [event.kind for event in events(run) if isinstance(event, Saved)]
+    assert saved == {1: ["last", "best", "last"], 3: ["last", "last", "best"], 1000: ["last", "last"]}[refusals]
+    assert (finished(run).outcome, writing.unsaved) == (("unsaved", True) if refusals == 1000 else ("finished", False))
+    assert checkpoint.exists(run, "best") == (refusals < 1000)
 
 
 def ended(outcome: str, reason: str) -> Finished:
@@ -323,63 +349,3 @@ def test_a_task_that_prints_trains_on_while_output_log_cannot_grow(home: Path, t
     assert len(losses(run)) == 200
     assert (run / "output.log").stat().st_size <= 150_000
     assert not [event for event in events(run) if isinstance(event, Failed)]
-
-
-# --- before the first step -----------------------------------------------------------------------------------
-
-NEARLY_FULL = """
-import sys
-from types import SimpleNamespace
-from epochtop.engine.process import run, standby
-run.shutil.disk_usage = lambda folder: SimpleNamespace(free={free})
-sys.exit(standby.main())
-"""
-
-
-@pytest.mark.parametrize(("save_every", "copies"), [(0.0, 1), (10.0, 2)])
-@pytest.mark.parametrize("missing", [0, 1])
-def test_too_little_space_for_checkpoints_is_reported_before_the_first_step(
-    home: Path, save_every: float, copies: int, missing: int
-) -> None:
-    needed = (
-        4 * 83 * (1 + 1 + 2) + 8 * 120
-    )  # float32 of 83 parameters: best, last, and Adam's two; the order of 120 rows
-    spec = RunSpec(
-        epochs=50, optimizer="adam", device="cpu", threads=1, executor="eager", save_every=save_every
-    )  # fmt: skip
-    with Engine(("-c", NEARLY_FULL.replace("{free}", str(copies * needed - missing)))) as engine:
-        run = engine.train(spec, home)
-        assert engine.wait() == 0
-    recorded = events(run)
-    reports = [event for event in recorded if isinstance(event, Warned) and event.code == DISK_SPACE]
-    assert len(reports) == missing
-    if reports:
-        first = next(place for place, event in enumerate(recorded) if isinstance(event, Losses))
-        assert recorded.index(reports[0]) < first
-        assert f"need {format_bytes(copies * needed)}" in reports[0].message
-        assert str(run) in reports[0].message
-
-
-def test_an_engine_that_starts_cleans_up_after_killed_ones(home: Path) -> None:
-    spec = RunSpec(epochs=10**9, device="cpu", threads=1, executor="eager", save_every=0.001, eval_every=0.001)
-    with Engine() as engine:
-        run = engine.train(spec, home)
-        Watch(run).until(Saved, lambda event: event.kind == "last")
-        engine.kill()
-    folder = run / CHECKPOINTS
-    (folder / "last-999999999.safetensors").write_bytes(b"never named by a json")
-    (folder / ".best-3.safetensors.1.epochtop").write_bytes(b"half")
-    foreign = folder / "my-thesis-1.safetensors"
-    foreign.write_bytes(b"mine")
-    with Engine() as engine:
-        assert isinstance(engine.resume(run), Accepted)
-        watch = Watch(run)
-        watch.command(Stop(), Finished)
-        assert engine.wait() == 0
-    assert foreign.read_bytes() == b"mine"
-    foreign.unlink()
-    left = names(folder)
-    tensors = {checkpoint.read_info(run, name.removesuffix(".json")).file for name in left if name.endswith(".json")}
-    assert {name for name in left if not name.endswith(".json")} == tensors
-    assert not [name for name in names(run) if name.startswith(".")]
-    assert [event for event in events(run) if isinstance(event, Evaluated)]

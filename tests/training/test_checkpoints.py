@@ -116,6 +116,8 @@ def test_the_newest_intact_checkpoint_is_found(run: Path, file: str, damage: Cal
     assert (newest.kind, newest.info.step, newest.tensors["weight"][0]) == ("previous", 5, 5.0)
     assert len(newest.problems) == (0 if (damage, file) == (_gone, "last.json") else 1)
     assert all("'last'" in problem for problem in newest.problems)
+    if (damage, file) == (_folder, "last.json"):
+        return  # no rename replaces a folder
     write_steps(run, 9)
     again = checkpoint.newest(run, (checkpoint.LAST, checkpoint.PREVIOUS))
     assert again.info is not None
@@ -141,18 +143,23 @@ def test_a_finished_run_keeps_one_copy_of_its_state(home: Path) -> None:
 
 
 DIGITS = RunSpec(
-    dataset="digits", batch_size=100, hidden=(16,), epochs=400, momentum=0.9, device="cpu", threads=1, seed=5,
+    dataset="digits", batch_size=100, hidden=(16,), epochs=250, momentum=0.9, device="cpu", threads=1, seed=5,
     refresh_ms=10, eval_every=0.05, save_every=0.05, executor="eager",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DIGITS, trained without an interruption."""
+    torch.set_num_threads(1)
+    return train_here(DIGITS, tmp_path_factory.mktemp("straight"))
 
 
 @pytest.mark.parametrize("damage", [_empty, _half])
 @pytest.mark.parametrize("whose", ["last-*.safetensors", "last.json", "last", "best-*.safetensors", "best.json"])
 def test_a_run_resumes_from_the_newest_intact_checkpoint_and_says_so(
-    home: Path, damage: Callable[[Path], None], whose: str
+    home: Path, straight: Path, damage: Callable[[Path], None], whose: str
 ) -> None:
-    torch.set_num_threads(1)
-    straight = train_here(DIGITS, home)
     with Engine() as engine:
         run = engine.train(DIGITS, home)
         watch = Watch(run)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
+from operator import itemgetter
 from typing import BinaryIO
 
 import msgspec
@@ -91,46 +92,44 @@ def lines_of(file: BinaryIO, end: int | None = None) -> Iterator[list[bytes]]:
 
 @dataclass
 class LabelColumn:
-    """A label column, block by block: codes into the texts of the labels, and their numbers unless some are text."""
+    """A label column, block by block: numbers with their distinct texts, or codes into `names`."""
 
     numbers: list[npt.NDArray[np.float64]] = field(default_factory=list)
     """Labels as numbers; empty if the column holds text."""
+    texts: set[bytes] = field(default_factory=set)
+    """Distinct texts of the numbers; empty if there are too many for classes."""
+    has_many_texts: bool = False
     codes: list[npt.NDArray[np.int32]] = field(default_factory=list)
     names: dict[bytes, int] = field(default_factory=dict)
-    """Codes by text; empty if there are too many texts for classes."""
-    has_many_texts: bool = False
+    """Codes of labels that are text."""
 
-    @property
-    def is_text(self) -> bool:
-        """Whether the labels read so far are text."""
-        return bool(self.names) and not self.numbers
+    def add_texts(self, texts: Iterable[bytes]) -> None:
+        """Add the texts of numbers; forgets all of them if there are too many."""
+        self.texts.update(texts)
+        if len(self.texts) > MOST_NAMES:
+            self.has_many_texts = True
+            self.texts.clear()
 
-    def add(self, texts: Iterable[bytes]) -> None:
-        """Add the labels of a block as texts. Raises NotPlainError if they are text and too many are different."""
-        if self.has_many_texts:
-            return
-        codes = [self.names.setdefault(text, len(self.names)) for text in texts]
-        self.codes.append(np.array(codes, dtype=np.int32))
+    def add_names(self, names: Iterable[bytes]) -> None:
+        """Add labels that are text. Raises NotPlainError if too many are different."""
+        codes = [self.names.setdefault(name, len(self.names)) for name in names]
         if len(self.names) > MOST_NAMES:
-            if self.is_text:
-                raise NotPlainError
-            self.drop_texts()
-
-    def drop_texts(self) -> None:
-        """Keep only the numbers, because too many of the texts are different."""
-        self.has_many_texts = True
-        self.names.clear()
-        self.codes.clear()
+            raise NotPlainError
+        self.codes.append(np.array(codes, dtype=np.int32))
 
     def decoded(self, target: str, problem: Problem) -> Labels | None:
         """Labels of all rows; None if they must be read as text. Raises Invalid if they do not suit `problem`."""
+        if self.names:
+            names = _texts(self.names)
+            return None if names is None else of_texts(names, np.concatenate(self.codes), target, problem)
+        numbers = np.concatenate(self.numbers)
         if self.has_many_texts:
-            return None if problem == "classification" else labels_of(np.concatenate(self.numbers), target, problem)
-        try:
-            names = _texts(self.names, is_text=not self.numbers)
-        except (NotPlainError, UnicodeDecodeError):
-            return None
-        return of_texts(names, np.concatenate(self.codes), target, problem)
+            return None if problem == "classification" else labels_of(numbers, target, problem)
+        text_of = {float(text): text.decode().strip() for text in self.texts}
+        if len(text_of) < len(self.texts):
+            return None  # the same number, written differently
+        values, codes = np.unique(numbers, return_inverse=True)
+        return of_texts([text_of[value] for value in values.tolist()], codes, target, problem)
 
 
 class Table:
@@ -163,7 +162,7 @@ class Table:
 
     def _parsed(self, lines: list[bytes]) -> npt.NDArray[np.float64]:
         """Features of a block; stores its labels, as numbers too unless the first block has text."""
-        if not self.labels.is_text:
+        if not self.labels.names:
             try:
                 values = _numbers(lines, self._delimiter, self._columns)
             except msgspec.DecodeError:
@@ -172,17 +171,18 @@ class Table:
             else:
                 self.labels.numbers.append(values[:, self._label].copy())
                 if not self.labels.has_many_texts:
-                    self.labels.add(map(self._label_text, lines))
+                    self.labels.add_texts(self._label_texts(lines))
                 return np.delete(values, self._label, axis=1)
         rests, names = zip(*map(self._split, lines), strict=True)
-        self.labels.add(names)
+        self.labels.add_names(names)
         return _numbers(rests, self._delimiter, self._columns - 1)
 
-    def _label_text(self, line: bytes) -> bytes:
-        """The label of a line."""
+    def _label_texts(self, lines: list[bytes]) -> Iterator[bytes]:
+        """The labels of a block as texts."""
         if self._label == self._columns - 1:
-            return line[line.rfind(self._delimiter) + 1 :]
-        return line.split(self._delimiter, self._label + 1)[self._label]
+            return map(itemgetter(2), map(bytes.rpartition, lines, repeat(self._delimiter)))
+        cells = map(bytes.split, lines, repeat(self._delimiter), repeat(self._label + 1))
+        return map(itemgetter(self._label), cells)
 
     def _split(self, line: bytes) -> tuple[bytes, bytes]:
         """A line without its label, and its label."""
@@ -212,11 +212,11 @@ def _numbers(lines: Sequence[bytes], delimiter: bytes, columns: int) -> npt.NDAr
     return np.array(numbers, dtype=np.float64).reshape(-1, columns)
 
 
-def _texts(names: Iterable[bytes], is_text: bool) -> tuple[str, ...]:
-    """Labels as texts. Raises NotPlainError for missing or quoted ones, those that differ only in spaces, and numbers in
-    a column of text, which only the other reader decodes."""
-    texts = tuple(name.decode().strip() for name in names)
+def _texts(names: Iterable[bytes]) -> tuple[str, ...] | None:
+    """Class names as texts; None for missing or quoted names, names that differ only in spaces, and numbers."""
+    try:
+        texts = tuple(name.decode().strip() for name in names)
+    except UnicodeDecodeError:
+        return None
     is_special = any(text.lower() in MISSING or '"' in text or "\r" in text for text in texts)
-    if is_special or len(set(texts)) < len(texts) or (is_text and as_numbers(texts) is not None):
-        raise NotPlainError
-    return texts
+    return None if is_special or len(set(texts)) < len(texts) or as_numbers(texts) is not None else texts

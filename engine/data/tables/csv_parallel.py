@@ -110,12 +110,12 @@ def _answer(number: int, reader: int) -> bytes:
 def _joined(columns: list[LabelColumn | None], parts: int) -> LabelColumn:
     """Labels of all parts. Raises NotPlainError if a part is missing, or some have numbers and others names."""
     plain = [part for part in columns if part is not None]
-    if len(plain) < parts or len({part.is_text for part in plain}) != 1:
+    if len(plain) < parts or len({bool(part.names) for part in plain}) != 1:
         raise NotPlainError
     joined = LabelColumn(numbers=[block for part in plain for block in part.numbers])
-    if any(part.has_many_texts for part in plain):
-        joined.drop_texts()
-        return joined
+    joined.has_many_texts = any(part.has_many_texts for part in plain)
+    if not joined.has_many_texts:
+        joined.texts.update(*(part.texts for part in plain))
     for part in plain:
         places = np.array([joined.names.setdefault(name, len(joined.names)) for name in part.names], dtype=np.int32)
         joined.codes.extend(places[block] for block in part.codes)

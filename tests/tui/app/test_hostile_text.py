@@ -15,12 +15,14 @@ from epochtop.tui.app.app import EpochtopApp
 from epochtop.tui.client.messages import EngineProgress, RunRefused, StandbyDied
 from tests.support.lab_runs import prepared, write_experiment
 from tests.support.runs import CREATED, started, write_run
-from tests.support.ui.hostile import ESCAPES, EVERYTHING, HOSTILE, MARKUP, unsafe_characters
+from tests.support.ui.hostile import ESCAPES, unsafe_characters
 from tests.support.ui.lab_screens import in_the_lab, show_result, text_of
 from tests.support.ui.screens import furnished, list_runs, show_run, still_app
 
 SIZE = (200, 60)
 STEPS = 10
+MARKED, ESCAPED = "[/INST] d[k=='x'] [rank0]: boom", " ".join(ESCAPES)
+"""All kinds at once, because every screen takes a while; tests/tui/cells/test_plain.py tries them one by one."""
 
 
 def a_hostile_run(home: Path, text: str, folder: str, *, ended: bool = True) -> Path:
@@ -44,7 +46,7 @@ def a_hostile_run(home: Path, text: str, folder: str, *, ended: bool = True) -> 
     ]  # fmt: skip
     if ended:
         events.append(Failed(time=CREATED + 3, step=STEPS, message=text, advice=text, traceback=f"Traceback\n{text}"))
-    run = write_run(home, folder, events, name=text, task=f"{text}.py:make", dataset=text)
+    run = write_run(home, folder, events, name="night run", task=f"{text}.py:make", dataset=f"csv:{text}")
     (run / OUTPUT).write_text(f"{text}\n{text}", encoding="utf-8")
     return run
 
@@ -56,7 +58,7 @@ def check(app: EpochtopApp) -> str:
     return shown
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", [MARKED, ESCAPED], ids=["markup", "escapes"])
 async def test_every_screen_of_a_failed_run_shows_a_hostile_text(text: str, home: Path) -> None:
     run = a_hostile_run(home, text, "iris-mlp-7f3a")
     app = still_app(home)
@@ -64,26 +66,29 @@ async def test_every_screen_of_a_failed_run_shows_a_hostile_text(text: str, home
         await furnished(pilot)
         await show_run(pilot, run, STEPS)
         shown = [check(app)]
-        for keys in (("1",), ("2",), ("3",), ("3",), ("escape",), ("5",), ("2", "f"), ("2", "n"), ("escape",)):
+        for keys in (
+            ("5",),
+            ("2", "f"),
+            ("n",),
+            ("escape", "v"),
+            ("escape", "b"),
+            ("escape", "ctrl+p"),
+            ("escape", "3", "3"),
+        ):
             await pilot.press(*keys)
             await pilot.pause()
             app.beat()
             shown.append(check(app))
-        for key in ("m", "b", "question_mark", "ctrl+p"):
-            await pilot.press("0", key)
-            await pilot.pause()
-            shown.append(check(app))
-            await pilot.press("escape")
-        if text in MARKUP:
-            assert all(text.strip() in page for page in shown[:2]), "the log or the list lacks words"
+        if text == MARKED:
+            assert all(text in page for page in (shown[0], shown[1], shown[4], shown[5]))  # log, metrics, boundary
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", [MARKED, ESCAPED], ids=["markup", "escapes"])
 async def test_questions_and_notes_about_a_hostile_run_are_plain(text: str, home: Path) -> None:
-    folder = f"iris-{text.replace('/', '').replace(chr(0), '')}"
+    folder = f"iris-{text.replace('/', '').replace(chr(0), '')[:60]}"
     run, other = a_hostile_run(home, text, folder, ended=False), a_hostile_run(home, text, "iris-mlp-11c0")
     app = still_app(home)
-    async with app.run_test(size=SIZE) as pilot:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
         await furnished(pilot)
         app.open(run)
         await list_runs(pilot)
@@ -104,7 +109,7 @@ async def test_questions_and_notes_about_a_hostile_run_are_plain(text: str, home
             check(app)
 
 
-@pytest.mark.parametrize("text", [*MARKUP[:4], *ESCAPES[:3], EVERYTHING])
+@pytest.mark.parametrize("text", [MARKED, ESCAPED], ids=["markup", "escapes"])
 async def test_the_lab_shows_a_hostile_result(text: str, home: Path) -> None:
     end = Concluded(
         time=CREATED + 51, seconds=41.2, outcome="finished",
@@ -122,8 +127,8 @@ async def test_the_lab_shows_a_hostile_result(text: str, home: Path) -> None:
         for result in results:
             await show_result(pilot, result)
             shown = check(app)
-            if text in MARKUP:
-                assert text.strip() in shown
+            if text == MARKED:
+                assert text in shown
         await pilot.press("a")
         await pilot.pause()
         check(app)

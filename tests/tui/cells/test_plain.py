@@ -59,7 +59,6 @@ class Gallery(PlainApp):
         set_title(box, text)
         set_subtitle(box, text)
         set_tooltip(box, text)
-        self.query_one("#chart", LossChart).set_footer(text)
 
 
 def screen_text(app: PlainApp) -> str:
@@ -83,6 +82,8 @@ async def test_no_widget_parses_a_text(text: str) -> None:
         await pilot.pause()
         assert {name for name in WIDGETS if text.strip() not in drawn(app, name)} == set()
         assert drawn(app, "box").count(text.strip()) == 2  # both borders
+        app.query_one(LossChart).set_footer(text)
+        await pilot.pause()
         assert text.strip() in drawn(app, "chart")
 
 
@@ -90,6 +91,8 @@ async def test_no_widget_parses_a_text(text: str) -> None:
 async def test_no_widget_lets_an_unsafe_character_through(text: str) -> None:
     app = Gallery(text)
     async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        app.query_one(LossChart).set_footer(text)
         await pilot.pause()
         lines = screen_text(app).splitlines()
         assert unsafe_characters("\n".join(lines)) == set()
@@ -99,7 +102,7 @@ async def test_no_widget_lets_an_unsafe_character_through(text: str) -> None:
 @hostile
 async def test_a_notification_is_plain(text: str) -> None:
     app = Gallery("")
-    async with app.run_test(size=SIZE) as pilot:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
         app.notify(text, title=text, markup=True)
         app.query_one("#static").notify(text, severity="error")
         await pilot.pause()
