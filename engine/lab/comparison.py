@@ -58,7 +58,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Point:
+class ComparedPoint:
     """The rows of both results with the same values in a picture's series and x."""
 
     labels: Row
@@ -114,7 +114,7 @@ class PictureComparison:
     """The points of one picture from both results."""
 
     picture: Picture
-    points: tuple[Point, ...]
+    points: tuple[ComparedPoint, ...]
 
     def word(self, outcome: Outcome) -> str:
         """The outcome in this picture's words: more seconds are `slower`, more per second is `faster`."""
@@ -136,7 +136,7 @@ class PictureComparison:
         unpaired = [self._unpaired(outcome) for outcome in ("before", "after")]
         return ", ".join(filter(None, (*(parts or ["no point was measured in both"]), *unpaired)))
 
-    def _phrase(self, outcome: Outcome, points: Sequence[Point]) -> str:
+    def _phrase(self, outcome: Outcome, points: Sequence[ComparedPoint]) -> str:
         one, several = _PHRASES[outcome]
         phrase = one if len(points) == 1 else several
         if outcome not in ("more", "less"):
@@ -193,7 +193,7 @@ def compare_picture(picture: Picture, before: Sequence[Row], after: Sequence[Row
     return PictureComparison(
         picture,
         tuple(
-            Point(dict(zip(columns, key, strict=True)), *(points.get(key) for points in figures))
+            ComparedPoint(dict(zip(columns, key, strict=True)), *(points.get(key) for points in figures))
             for key in sorted(keys, key=place)
         ),
     )

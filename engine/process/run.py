@@ -58,7 +58,7 @@ from epochtop.engine.training import checkpoint
 from epochtop.engine.training.loop import Loop
 from epochtop.engine.training.recorder import Recorder
 from epochtop.engine.training.resume import Origin, RecordedRun, recorded_run
-from epochtop.engine.training.telemetry import Telemetry
+from epochtop.engine.training.telemetry import TelemetryRecorder
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ class Run:
 
 @contextlib.contextmanager
 def _telemetry(job: Job, recorder: Recorder) -> Iterator[None]:
-    telemetry = Telemetry(recorder.put, inventory.uuid(job.device))
+    telemetry = TelemetryRecorder(recorder.put, inventory.uuid(job.device))
     telemetry.start()
     try:
         yield

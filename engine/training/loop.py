@@ -26,9 +26,9 @@ from epochtop.engine.step.window import LossWindow, Reading
 from epochtop.engine.training.clock import Clock
 from epochtop.engine.training.controls import Controls
 from epochtop.engine.training.evaluations import Evaluations
-from epochtop.engine.training.outcome import Ending, Progress, summary
+from epochtop.engine.training.outcome import Ending, LoopProgress, summary
 from epochtop.engine.training.publisher import Publisher
-from epochtop.engine.training.recorder import Recorder, Save
+from epochtop.engine.training.recorder import PendingSave, Recorder
 from epochtop.engine.training.resume import Origin
 
 FIRST_WINDOW_S = 0.02
@@ -169,7 +169,7 @@ class Loop:
                 self._decide()
         if self.step and self._due(self.spec.keep_epochs):
             kind = f"epoch-{self.step // self.job.plan.steps_per_epoch}"
-            self._attach_save(Save(kind, self.step, self._unsharded(job_state.weights(self.job)), {}))
+            self._attach_save(PendingSave(kind, self.step, self._unsharded(job_state.weights(self.job)), {}))
 
     def _due(self, epochs: int) -> bool:
         return epochs > 0 and self.step % (epochs * self.job.plan.steps_per_epoch) == 0
@@ -276,27 +276,29 @@ class Loop:
             "test_loss": self.evaluations.best.newest_loss,
             "seconds": round(self.clock.seconds(), 6),
         }
-        self._attach_save(Save("last", self.step, state, values, final))
+        self._attach_save(PendingSave("last", self.step, state, values, final))
 
     def _save_best(self, final: bool = False) -> None:
         best = self.evaluations.best
         if best.weights is not None and best.unsaved:
             best.unsaved = False
             values: job_state.Values = {"test_loss": best.loss, "test_metric": best.metric}
-            self._attach_save(Save("best", best.step, self._unsharded(best.weights, best.step), values, final))
+            self._attach_save(PendingSave("best", best.step, self._unsharded(best.weights, best.step), values, final))
 
     def _unsharded(self, weights: dict[str, Tensor], step: int | None = None) -> dict[str, Tensor]:
         """Copies of all rows of the weights that were evaluated before `step`, or of the current ones."""
         return weights if self.leader is None else self.leader.unsharded(self.job, weights, step)
 
-    def _attach_save(self, save: Save) -> None:
+    def _attach_save(self, save: PendingSave) -> None:
         self.window.attach(save, tuple(save.tensors.values()))
 
     def _finish(self) -> Finished:
         ending = self.ending or Ending("finished", f"all {self.job.plan.steps:,} steps are done")
         diverged = ending.outcome == "diverged"
         seconds = self.clock.seconds()
-        progress = Progress(self.step, self.job.plan.steps_per_epoch, seconds, self.window.reads, self.window.waited_s)
+        progress = LoopProgress(
+            self.step, self.job.plan.steps_per_epoch, seconds, self.window.reads, self.window.waited_s
+        )
         if not diverged:
             self._evaluate_last(seconds, stopped=ending.outcome == "stopped")
             self.read_all()  # the best weights must be known before they are saved

@@ -39,7 +39,7 @@ class UnsavedCheckpoint:
 
 
 @dataclass(frozen=True)
-class Progress:
+class LoopProgress:
     """How far a run has come."""
 
     steps: int
@@ -93,7 +93,7 @@ class Totals:
 
 def summary(
     ending: Ending,
-    progress: Progress,
+    progress: LoopProgress,
     totals: Totals,
     held_out: HeldOutResults,
     range_test: RangeTest | None,

@@ -19,7 +19,7 @@ from epochtop.engine.step.window import LossWindow, Reading
 from epochtop.engine.training.evaluations import Evaluation, Evaluations
 from epochtop.engine.training.lr_finder import RangeTest
 from epochtop.engine.training.outcome import Ending, Totals
-from epochtop.engine.training.recorder import Recorder, Save
+from epochtop.engine.training.recorder import PendingSave, Recorder
 from epochtop.engine.training.resume import Origin
 
 SAME = 1e-3
@@ -108,7 +108,7 @@ class Publisher:
                 self._publish_evaluation(self._evaluations.arrived(label, tensors[0]))
             case MapLabel():
                 self._publish_evaluation(self._evaluations.mapped(label, tensors[0]))
-            case Save():
+            case PendingSave():
                 on_host = dict(zip(label.tensors, tensors, strict=True))
                 self._recorder.put(replace(label, tensors=on_host))
 

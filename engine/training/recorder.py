@@ -49,7 +49,7 @@ REPEAT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Save:
+class PendingSave:
     """A checkpoint to write. Its tensors must not be changed any more."""
 
     kind: checkpoint.Kind
@@ -71,13 +71,13 @@ class Recorder:
         self.commands: SimpleQueue[AnyCommand] = SimpleQueue()
         self._run, self._spec = run, spec
         self._on_command: Callable[[], None] = lambda: None
-        self._items: SimpleQueue[AnyEvent | Save | threading.Event | None] = SimpleQueue()
+        self._items: SimpleQueue[AnyEvent | PendingSave | threading.Event | None] = SimpleQueue()
         self._log = EventLog(run)
         self._inbox = Inbox(run, from_now=resumed)
         self._last_line = b""
         self._warned_at: dict[checkpoint.Kind, float] = {}
         """When a failed checkpoint of each kind was last reported; successes remove it."""
-        self._refused_best: Save | None = None
+        self._refused_best: PendingSave | None = None
         """The newest best weights, if the disk has refused them."""
         self._give_up_at: float | None = None
         """When the run stops waiting for the disk; None until its last checkpoints are refused."""
@@ -99,7 +99,7 @@ class Recorder:
         self._on_command = on_command
         self._thread.start()
 
-    def put(self, item: AnyEvent | Save) -> None:
+    def put(self, item: AnyEvent | PendingSave) -> None:
         """Hand over an event or a checkpoint; returns at once."""
         self._items.put(item)
 
@@ -136,13 +136,13 @@ class Recorder:
                     self._process(item)
             self._read_commands()
 
-    def _process(self, item: AnyEvent | Save) -> None:
+    def _process(self, item: AnyEvent | PendingSave) -> None:
         if isinstance(item, Finished):
             self._save_refused_best(final=True)
             self._write(unsaved(item, self._run, self._unsaved, self._resumes_at()) if self._unsaved else item)
             if item.outcome != "stopped" and not self._unsaved:
                 checkpoint.remove_previous(self._run)  # nothing will continue from it
-        elif isinstance(item, Save):
+        elif isinstance(item, PendingSave):
             self._save(item)
             if item.kind == checkpoint.LAST:
                 self._save_refused_best(final=False)
@@ -157,7 +157,7 @@ class Recorder:
         if save is not None:
             self._save(replace(save, final=final))
 
-    def _save(self, save: Save) -> None:
+    def _save(self, save: PendingSave) -> None:
         refusal = self._try_save(save)
         if refusal is not None:
             self._warn(save, refusal)
@@ -174,7 +174,7 @@ class Recorder:
             size = sum(tensor.nbytes for tensor in save.tensors.values())
             self._unsaved.append(UnsavedCheckpoint(save.kind, save.step, size, reason_of(refusal), PATIENCE_S))
 
-    def _try_save(self, save: Save) -> OSError | None:
+    def _try_save(self, save: PendingSave) -> OSError | None:
         """Write a checkpoint. Returns why the disk refuses it; None if it is written."""
         self._log.flush()
         if self._log.error is not None:  # a checkpoint must never be ahead of the log: a run needs both to continue
@@ -186,7 +186,7 @@ class Recorder:
             return error
         return None
 
-    def _warn(self, save: Save, refusal: OSError) -> None:
+    def _warn(self, save: PendingSave, refusal: OSError) -> None:
         now = time.monotonic()
         if not save.final and now - self._warned_at.get(save.kind, -REPEAT_S) < REPEAT_S:
             return

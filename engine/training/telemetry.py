@@ -24,7 +24,7 @@ PATIENCE_S = 0.5
 """How long a reading waits for the driver."""
 
 
-class Telemetry:
+class TelemetryRecorder:
     """Puts an event every `interval_s` seconds, and one at the end."""
 
     def __init__(

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 
 from epochtop.engine.hardware import Sampler
-from epochtop.engine.training.telemetry import Telemetry
+from epochtop.engine.training.telemetry import TelemetryRecorder
 from tests.bench.tables import Figure, show, spread
 from tests.support.ui.terminals import APP, Terminal
 
@@ -28,7 +28,7 @@ def sample() -> list[Figure]:
         sampler.sample()
     sample_ms = (time.process_time() - start) / SAMPLES * 1000
     readings: list[object] = []
-    telemetry = Telemetry(readings.append, None)
+    telemetry = TelemetryRecorder(readings.append, None)
     start = time.process_time()
     for _ in range(SAMPLES):
         telemetry._put_reading()

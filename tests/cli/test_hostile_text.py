@@ -25,7 +25,7 @@ from epochtop.tui.cli.main import run
 from epochtop.tui.cli.model_summary import summary_lines
 from epochtop.tui.cli.train import Bar, Lines, Silence
 from epochtop.tui.client.foreground import exit_status
-from epochtop.tui.state.lines import Line
+from epochtop.tui.state.lines import MessageLine
 from tests.support.lab_runs import prepared, write_experiment
 from tests.support.runs import CREATED, started, write_run
 from tests.support.ui.hostile import ESCAPES, EVERYTHING, HOSTILE, MARKUP, unsafe_characters
@@ -242,8 +242,8 @@ def test_training_without_a_screen_ends_in_plain_text(home: Path, capsys: Captur
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_lines_of_a_training_are_plain(text: str, capsys: Captured) -> None:
-    Lines().show(Line(text, "warning"))
-    Silence().show(Line(text, "warning"))
+    Lines().show(MessageLine(text, "warning"))
+    Silence().show(MessageLine(text, "warning"))
     assert capsys.readouterr() == (f"{plain_text(text)}\n", f"{plain_text(text)}\n")
 
 
@@ -252,7 +252,7 @@ def test_lines_above_the_bar_are_plain(text: str) -> None:
     bar, written = Bar(), io.StringIO()
     bar.bar.console.file = written
     bar.bar.console.width = 500
-    bar.show(Line(text))
+    bar.show(MessageLine(text))
     assert written.getvalue() == f"{plain_text(text)}\n"
 
 

@@ -34,7 +34,7 @@ from epochtop.engine.runs.reader import read_record
 from epochtop.engine.runs.writer import create
 from epochtop.engine.training import checkpoint, recorder
 from epochtop.engine.training.loop import Loop
-from epochtop.engine.training.recorder import Recorder, Save
+from epochtop.engine.training.recorder import PendingSave, Recorder
 from epochtop.tui.cli.train import STATUS
 from epochtop.tui.client.standby import how_it_ended
 from epochtop.tui.state.run import RunState
@@ -131,8 +131,8 @@ def test_a_stopped_run_without_its_last_checkpoint_names_the_one_it_resumes_from
     monkeypatch.setattr(recorder, "PATIENCE_S", 0.01)
     writing = Recorder(run, RunSpec())
     writing.start(on_command=lambda: None)
-    writing.put(Save("last", 6, {"weight": torch.ones(2)}, {}))
-    writing.put(Save("last", 9, {"weight": torch.ones(2)}, {}, final=True))
+    writing.put(PendingSave("last", 6, {"weight": torch.ones(2)}, {}))
+    writing.put(PendingSave("last", 9, {"weight": torch.ones(2)}, {}, final=True))
     writing.put(ended("stopped", "stopped by ada"))
     assert writing.close()
     assert writing.unsaved
@@ -157,7 +157,7 @@ def test_the_last_checkpoint_is_tried_again_until_there_is_space(run: Path, monk
     monkeypatch.setattr(recorder, "RETRY_S", 0.01)
     writing = Recorder(run, RunSpec())
     writing.start(on_command=lambda: None)
-    writing.put(Save("last", 9, {"weight": torch.ones(2)}, {}, final=True))
+    writing.put(PendingSave("last", 9, {"weight": torch.ones(2)}, {}, final=True))
     writing.put(ended("finished", "done"))
     assert writing.close()
     assert not writing.unsaved
@@ -185,9 +185,12 @@ def test_best_weights_that_the_disk_refused_are_written_later(
     monkeypatch.setattr(recorder, "PATIENCE_S", 0.1)
     writing = Recorder(run, RunSpec())
     writing.start(on_command=lambda: None)
-    for save in (Save("best", 4, {"weight": torch.ones(2)}, {}), Save("last", 5, {"weight": torch.ones(2)}, {})):
+    for save in (
+        PendingSave("best", 4, {"weight": torch.ones(2)}, {}),
+        PendingSave("last", 5, {"weight": torch.ones(2)}, {}),
+    ):
         writing.put(save)
-    writing.put(Save("last", 9, {"weight": torch.ones(2)}, {}, final=True))
+    writing.put(PendingSave("last", 9, {"weight": torch.ones(2)}, {}, final=True))
     writing.put(ended("finished", "done"))
     assert writing.close()
     saved = [event.kind for event in events(run) if isinstance(event, Saved)]
@@ -235,7 +238,7 @@ def test_a_run_on_a_full_disk_still_records_how_it_ended(
     writing.start(on_command=lambda: None)
     for number in range(waiting):
         writing.put(Warned(message=f"event {number}"))
-    writing.put(Save("last", 9, {"weight": torch.ones(2)}, {}, final=True))
+    writing.put(PendingSave("last", 9, {"weight": torch.ones(2)}, {}, final=True))
     writing.put(ended("finished", "all steps are done"))
     assert writing.close()
     assert writing.unsaved

@@ -141,7 +141,14 @@ CLASS_WEIGHTS = torch.tensor([1.0, 5.0, 0.2])
         partial(functional.cross_entropy, ignore_index=1),
         nn.CrossEntropyLoss(ignore_index=2),
     ],
-    ids=str,
+    ids=[
+        "function",
+        "class weights",
+        "smoothing",
+        "partial with weights",
+        "partial that ignores",
+        "module that ignores",
+    ],
 )
 def test_ignored_labels_do_not_count(loss: Any, labels: Tensor, size: int) -> None:
     ignored = getattr(loss, "ignore_index", -100)

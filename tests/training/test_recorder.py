@@ -21,7 +21,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.paths import CHECKPOINTS, EVENTS, RESERVE
 from epochtop.engine.runs.writer import create, send
 from epochtop.engine.training import checkpoint, recorder
-from epochtop.engine.training.recorder import Recorder, Save
+from epochtop.engine.training.recorder import PendingSave, Recorder
 from tests.support.engines import HANGING_S, events, wait_until
 
 
@@ -100,7 +100,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_the_run_continues(
     (run / CHECKPOINTS).rmdir()
     writing = Recorder(run, RunSpec())
     writing.start(on_command=lambda: None)
-    writing.put(Save("last", 5, {"weight": torch.ones(2)}, {}))
+    writing.put(PendingSave("last", 5, {"weight": torch.ones(2)}, {}))
     writing.put(Warned(message="afterwards"))
     assert writing.close()
     refused, after = events(run)
@@ -236,7 +236,7 @@ def test_saved_is_recorded_after_the_checkpoint_is_complete(run: Path, monkeypat
     monkeypatch.setattr(recorder, "encode", lambda event: (order.append(type(event).__name__), encode(event))[1])
     writing = Recorder(run, RunSpec())
     writing.start(on_command=lambda: None)
-    writing.put(Save("last", 9, TENSORS, {}))
+    writing.put(PendingSave("last", 9, TENSORS, {}))
     assert writing.close()
     assert order == ["written", "Saved"]
     assert events(run) == [Saved(step=9, kind="last")]

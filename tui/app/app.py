@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # the first frame does not need these
     from epochtop.tui.forms.dialogs import Question
     from epochtop.tui.forms.run_form import SpecForm
     from epochtop.tui.lab.messages import LabLeft, MeasureRequested, RunPanelRequested, StopRequested, TrialRequested
-    from epochtop.tui.machine.source import Source
+    from epochtop.tui.machine.source import MachineSource
     from epochtop.tui.screens.run_list import RunList
 
 CHART_S = 0.35
@@ -78,7 +78,7 @@ class EpochtopApp(PlainApp):
         live: bool = True,
         now: Callable[[], float] = time.time,
         host: str = "",
-        source: Source | None = None,
+        source: MachineSource | None = None,
         make_standby: Callable[[], Standby] | None = None,
     ) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ from epochtop.tui.client.foreground import follow, start, stop_and_wait, stop_on
 from epochtop.tui.client.standby import Standby
 from epochtop.tui.lab.saved_results import look, print_results
 from epochtop.tui.state.experiment import ExperimentState
-from epochtop.tui.state.lines import Line
+from epochtop.tui.state.lines import MessageLine
 
 
 def lab(arguments: list[str]) -> int:
@@ -106,7 +106,7 @@ def _follow(run: Path, standby: Standby, quiet: bool) -> ExperimentState:
     state = ExperimentState(reader.read_record(run), run.name)
     display = _Silence() if quiet else _Progress(state)
     stop_on_signals(run, lambda: None)
-    display.show(Line(f"{run.name} · Ctrl-C stops it and keeps its rows"))
+    display.show(MessageLine(f"{run.name} · Ctrl-C stops it and keeps its rows"))
     follow(Follower(run), standby, state, display.show, display.refresh)
     display.clear()
     if state.failure:
@@ -120,7 +120,7 @@ class _Progress:
     def __init__(self, state: ExperimentState) -> None:
         self._state, self._terminal = state, sys.stderr.isatty()
 
-    def show(self, line: Line) -> None:
+    def show(self, line: MessageLine) -> None:
         write_error(f"{line.text}\n")
 
     def refresh(self) -> None:
@@ -135,7 +135,7 @@ class _Progress:
 class _Silence:
     """Shows nothing."""
 
-    def show(self, line: Line) -> None:
+    def show(self, line: MessageLine) -> None:
         pass
 
     def refresh(self) -> None:

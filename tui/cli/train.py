@@ -23,7 +23,7 @@ from epochtop.engine.terminal.output import write, write_error, write_json
 from epochtop.engine.terminal.plain import plain_text
 from epochtop.tui.client.foreground import ask, follow, skip_history, start, stop_and_wait, stop_on_signals
 from epochtop.tui.client.standby import Standby
-from epochtop.tui.state.lines import Line
+from epochtop.tui.state.lines import MessageLine
 from epochtop.tui.state.run import RunState
 
 BAR = 24
@@ -35,7 +35,7 @@ STATUS = {"finished": 0, "stopped": 0, "failed": 1, "died": 1, "diverged": 3, "u
 class Display(Protocol):
     """Shows the progress of a run."""
 
-    def show(self, line: Line) -> None:
+    def show(self, line: MessageLine) -> None:
         """Show a line of the log."""
 
     def progress(self, state: RunState) -> None:
@@ -114,11 +114,11 @@ def _follow(run: Path, standby: Standby, as_json: bool, resumed: bool) -> RunSta
     display, state, follower = _display(as_json), RunState(reader.read_record(run)), Follower(run)
     stop_on_signals(
         run,
-        lambda: display.show(Line("stopping after this step ...")),
+        lambda: display.show(MessageLine("stopping after this step ...")),
         f"\nthe run stops after its current step; `epochtop attach {run.name}` opens it\n",
     )
     with _on_screen(display):
-        display.show(Line(f"run {run.name} · Ctrl-C stops it and saves"))
+        display.show(MessageLine(f"run {run.name} · Ctrl-C stops it and saves"))
         if resumed:
             skip_history(follower, state, display.show)
         follow(follower, standby, state, display.show, lambda: display.progress(state))
@@ -168,7 +168,7 @@ def _on_screen(display: Display) -> AbstractContextManager[Any]:
 class Silence:
     """Shows nothing; warnings and failures go to standard error."""
 
-    def show(self, line: Line) -> None:
+    def show(self, line: MessageLine) -> None:
         """Write a warning or a failure."""
         if line.kind in ("warning", "failure"):
             write_error(line.text + "\n")
@@ -183,7 +183,7 @@ class Lines:
     def __init__(self) -> None:
         self._next_s = 1.0
 
-    def show(self, line: Line) -> None:
+    def show(self, line: MessageLine) -> None:
         """Write the line, unless the progress lines have its figures."""
         if line.kind != "evaluation":
             self._write(line.text)
@@ -224,7 +224,7 @@ class Bar:
         )
         self._task = self.bar.add_task("starting ...", total=None)
 
-    def show(self, line: Line) -> None:
+    def show(self, line: MessageLine) -> None:
         """Print the line above the bar."""
         if line.kind != "evaluation":
             self.bar.console.print(plain_text(line.text), markup=False, highlight=False, emoji=False)

@@ -23,7 +23,7 @@ from epochtop.engine.runs.writer import send
 from epochtop.engine.terminal.output import write_error
 from epochtop.tui.client.session import Fold
 from epochtop.tui.client.standby import EngineDied, Standby, how_it_ended
-from epochtop.tui.state.lines import Line
+from epochtop.tui.state.lines import MessageLine
 
 POLL_S = 0.05
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -82,7 +82,7 @@ def follow(
     follower: Follower,
     standby: Standby,
     state: Fold,
-    on_line: Callable[[Line], object],
+    on_line: Callable[[MessageLine], object],
     on_refresh: Callable[[], object] = lambda: None,
 ) -> None:
     """Fold a run's events into `state` until it is over; `on_refresh` is called about 20 times a second."""
@@ -103,7 +103,7 @@ def follow(
             on_line(line)
 
 
-def skip_history(follower: Follower, state: Fold, on_line: Callable[[Line], object]) -> None:
+def skip_history(follower: Follower, state: Fold, on_line: Callable[[MessageLine], object]) -> None:
     """Fold what happened before the engine resumed the run; only the resumption is news."""
     while True:
         alive = is_alive(follower.path)

@@ -13,7 +13,7 @@ from epochtop.engine.protocol.events import AnyEvent, Event
 from epochtop.engine.runs.reader import BadLine
 from epochtop.tui.client.follower import Death, Following, News, drain
 from epochtop.tui.client.standby import how_it_ended
-from epochtop.tui.state.lines import Line
+from epochtop.tui.state.lines import MessageLine
 
 
 class Fold(Protocol):
@@ -27,10 +27,10 @@ class Fold(Protocol):
     def over(self) -> bool:
         """Whether it has ended."""
 
-    def apply(self, event: AnyEvent | BadLine) -> list[Line]:
+    def apply(self, event: AnyEvent | BadLine) -> list[MessageLine]:
         """Update the state. Returns lines for the log."""
 
-    def died(self, how: str, tail: str = "") -> list[Line]:
+    def died(self, how: str, tail: str = "") -> list[MessageLine]:
         """Mark it as died. Returns lines for the log."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from epochtop.engine.lab.comparison import Comparison, Condition, PictureComparison, Point, Result, compare
+from epochtop.engine.lab.comparison import ComparedPoint, Comparison, Condition, PictureComparison, Result, compare
 from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.measurements import Row as Measured
 from epochtop.engine.lab.statistics import Figure, of_picture
@@ -163,7 +163,7 @@ WORD, SPREAD = 5, 6
 """Columns of the outcome and of the spread."""
 
 
-def _line(one: PictureComparison, point: Point, names: Sequence[str]) -> list[str]:
+def _line(one: PictureComparison, point: ComparedPoint, names: Sequence[str]) -> list[str]:
     picture, ratio = one.picture, point.ratio
     return [
         label(point.labels, names),
@@ -175,7 +175,7 @@ def _line(one: PictureComparison, point: Point, names: Sequence[str]) -> list[st
     ]
 
 
-def _role(one: PictureComparison, point: Point) -> int:
+def _role(one: PictureComparison, point: ComparedPoint) -> int:
     if point.outcome not in DIFFER:
         return TEXT if point.outcome == "same" else QUIET
     return {"slower": BAD, "faster": GOOD}.get(one.word(point.outcome), STRONG)
@@ -288,6 +288,6 @@ def _result_object(one: Result) -> dict[str, Any]:
     }
 
 
-def _point(one: PictureComparison, point: Point) -> dict[str, Any]:
+def _point(one: PictureComparison, point: ComparedPoint) -> dict[str, Any]:
     figures: dict[str, Figure | None] = {"before": point.before, "after": point.after, "ratio": point.ratio}
     return {"labels": point.labels, **figures, "outcome": one.word(point.outcome)}

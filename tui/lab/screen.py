@@ -51,7 +51,7 @@ class LabScreen(Screen[None]):
         self._live, self._now = live, now
         self.stage = LabStage(exit_code)
         self.results = Results(home, self.stage)
-        self.title_line, self.status_line = status.Line("lab-title"), status.Line("lab-status")
+        self.title_line, self.status_line = status.StatusLine("lab-title"), status.StatusLine("lab-status")
         self.experiments = ExperimentList("experiments")
         self.result_list = ResultList(home, live=live, now=now, id="results")
         self.about = About(now=now, id="about")

@@ -27,7 +27,7 @@ from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.machine.facts import gpus_are_old
 from epochtop.tui.machine.reasons import reasons
 from epochtop.tui.machine.rows import blocks, compact_height, fit
-from epochtop.tui.machine.source import Source, ThisMachine
+from epochtop.tui.machine.source import MachineSource, ThisMachine
 from epochtop.tui.machine.view import MachineView
 from epochtop.tui.state.telemetry import RunTelemetry
 
@@ -85,7 +85,7 @@ class MachinePanel(CellWidget, can_focus=True):
 
     def __init__(
         self,
-        source: Source | None = None,
+        source: MachineSource | None = None,
         *,
         live: bool = True,
         clock: Callable[[], float] | None = None,
@@ -94,7 +94,7 @@ class MachinePanel(CellWidget, can_focus=True):
     ) -> None:
         super().__init__(id=id, classes=classes)
         self.border_title = "Machine"
-        self.source: Source = source or ThisMachine()
+        self.source: MachineSource = source or ThisMachine()
         self.view = MachineView()
         self.changed: Signal[MachineView] = Signal(self, "machine changed")
         self._live = live
@@ -120,7 +120,7 @@ class MachinePanel(CellWidget, can_focus=True):
         """Stop reading."""
         self._stop.set()
 
-    def _read(self, source: Source, stop: threading.Event) -> None:
+    def _read(self, source: MachineSource, stop: threading.Event) -> None:
         try:
             machine = source.identify()
             self._post(self.Identified(machine))

@@ -29,7 +29,7 @@ from epochtop.tui.cells.rows import BAD, QUIET, TEXT, captioned, cut, row, wrapp
 from epochtop.tui.machine.facts import cores_and_threads, gpus_are_old, host_text, processor, short_text
 
 
-class Block(NamedTuple):
+class RowBlock(NamedTuple):
     """Rows that are shown together or not at all. Less important blocks give way first when space is short."""
 
     importance: float
@@ -41,7 +41,7 @@ class Block(NamedTuple):
 
 def blocks(
     machine: Machine, sample: Sample | None, histories: Histories, width: int, selected: int = 0, marked: bool = False
-) -> list[Block]:
+) -> list[RowBlock]:
     """Everything the panel can show at `width`, from top to bottom.
 
     `marked` puts a sign before the GPU at position `selected`, if there are several, and prefers its rows.
@@ -62,57 +62,57 @@ def blocks(
     return result + _foot_blocks(machine, width)
 
 
-def _host_blocks(machine: Machine, sample: Sample | None, width: int, cpu: Row, memory: Row) -> list[Block]:
+def _host_blocks(machine: Machine, sample: Sample | None, width: int, cpu: Row, memory: Row) -> list[RowBlock]:
     cores = row((cut(cores_and_threads(machine, width), width), QUIET))
     result = [
-        Block(3, [row((cut(processor(machine), width), TEXT))]),
-        Block(4 if machine.usable_cpus_reason else 4.2, [cores]),
-        Block(0, [cpu]),
-        Block(7, _core_rows(machine, sample, width)),
-        Block(1, [memory]),
+        RowBlock(3, [row((cut(processor(machine), width), TEXT))]),
+        RowBlock(4 if machine.usable_cpus_reason else 4.2, [cores]),
+        RowBlock(0, [cpu]),
+        RowBlock(7, _core_rows(machine, sample, width)),
+        RowBlock(1, [memory]),
     ]
     if sample is not None and sample.engine is not None:
-        result.append(Block(6.5, _captioned("Eng", [engine_text(sample.engine)], width)))
+        result.append(RowBlock(6.5, _captioned("Eng", [engine_text(sample.engine)], width)))
     if not machine.gpus:
         room = width - LABEL_WIDTH
         reason = wrapped_lines(f"{UNKNOWN} {machine.no_gpu_reason}", room, 3)
-        result.append(Block(2, _captioned("GPU", reason, width, QUIET)))
-        result.append(Block(4.5, _captioned("", wrapped_lines(cpu_use(machine), room, 2), width, QUIET)))
+        result.append(RowBlock(2, _captioned("GPU", reason, width, QUIET)))
+        result.append(RowBlock(4.5, _captioned("", wrapped_lines(cpu_use(machine), room, 2), width, QUIET)))
     return result
 
 
 def _gpu_blocks(
     gpu: Gpu, sample: GpuSample | None, gauges: tuple[Gauge, Gauge], width: int, column: int, sign: str, first: bool
-) -> list[Block]:
+) -> list[RowBlock]:
     """Name, load and memory of a GPU."""
     load, memory = gauges
     name = _captioned(gpu_label(gpu), [sign + _gpu_name(gpu, width - LABEL_WIDTH - len(sign))], width)
     return [
-        Block(1.5 if first else 5, name),
-        Block(1 if first else 2, _gpu_load(gpu, sample, load, width, column), gpu=True),
-        Block(1.8 if first else 4, [memory.row(width, column)]),
+        RowBlock(1.5 if first else 5, name),
+        RowBlock(1 if first else 2, _gpu_load(gpu, sample, load, width, column), gpu=True),
+        RowBlock(1.8 if first else 4, [memory.row(width, column)]),
     ]
 
 
-def _detail_blocks(gpu: Gpu, sample: GpuSample | None, machine: Machine, width: int) -> list[Block]:
+def _detail_blocks(gpu: Gpu, sample: GpuSample | None, machine: Machine, width: int) -> list[RowBlock]:
     """How busy the selected GPU really is, what slows it down, and what it is good for."""
     room, result = width - LABEL_WIDTH, []
     if sample is not None and (sample.sm_percent.value is not None or sample.utilization_percent.value is not None):
-        result.append(Block(4.4, _captioned("", [real_use(sample, room)], width, QUIET)))
+        result.append(RowBlock(4.4, _captioned("", [real_use(sample, room)], width, QUIET)))
     if sample is not None and sample.slowed_by.value:
         causes = wrapped_lines(f"slowed by {', '.join(sample.slowed_by.value)}", room, 2)
-        result.append(Block(2.5, _captioned("", causes, width, BAD)))
+        result.append(RowBlock(2.5, _captioned("", causes, width, BAD)))
     use = wrapped_lines(gpu_use(gpu, machine.usable_memory_bytes), room, 2)
-    return [*result, Block(5.5, _captioned("", use, width, QUIET))]
+    return [*result, RowBlock(5.5, _captioned("", use, width, QUIET))]
 
 
-def _foot_blocks(machine: Machine, width: int) -> list[Block]:
+def _foot_blocks(machine: Machine, width: int) -> list[RowBlock]:
     """Driver and host."""
     result = []
     if machine.driver_version.value or machine.cuda_version.value:
         versions = f"driver {short_text(machine.driver_version)} · up to CUDA {short_text(machine.cuda_version)}"
-        result.append(Block(8, [row((cut(versions, width), QUIET))]))
-    return [*result, Block(9, [row((cut(host_text(machine), width), QUIET))])]
+        result.append(RowBlock(8, [row((cut(versions, width), QUIET))]))
+    return [*result, RowBlock(9, [row((cut(host_text(machine), width), QUIET))])]
 
 
 def real_use(sample: GpuSample, width: int) -> str:
@@ -140,7 +140,7 @@ def compact_height(machine: Machine, width: int) -> int:
     return 5 + 3 * len(machine.gpus)
 
 
-def fit(candidates: Sequence[Block], width: int, height: int) -> list[Row]:
+def fit(candidates: Sequence[RowBlock], width: int, height: int) -> list[Row]:
     """The rows of the most important blocks that fit into `height`, in the order of the blocks."""
     room, chosen = height, set()
     for index in sorted(range(len(candidates)), key=lambda index: candidates[index].importance):

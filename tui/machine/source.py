@@ -7,7 +7,7 @@ from typing import Protocol
 from epochtop.engine.hardware import Machine, Sample, Sampler, identify
 
 
-class Source(Protocol):
+class MachineSource(Protocol):
     """A source of facts. Its readers run in one thread only; they may be slow and may hang."""
 
     def identify(self) -> Machine:

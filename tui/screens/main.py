@@ -70,9 +70,9 @@ class MainScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._page = "runs"
-        self.title_line = status.Line("title")
+        self.title_line = status.StatusLine("title")
         self.chart = LossChart(empty_text=EMPTY, id="chart")
-        self.status_line = status.Line("status")
+        self.status_line = status.StatusLine("status")
 
     # --- building ----------------------------------------------------------------------------------------
 

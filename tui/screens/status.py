@@ -27,7 +27,7 @@ MARKS = {
 }
 
 
-class Line(PlainText):
+class StatusLine(PlainText):
     """One row, repainted only when its text changes."""
 
     DEFAULT_CSS = """

@@ -9,7 +9,7 @@ from epochtop.engine.protocol.events import AnyEvent, Concluded, Failed, Measure
 from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.reader import BadLine
-from epochtop.tui.state.lines import Line
+from epochtop.tui.state.lines import MessageLine
 
 
 class ExperimentState:
@@ -41,7 +41,7 @@ class ExperimentState:
             return self.concluded.outcome
         return ("died" if self.dead else "failed") if self.failure else "running"
 
-    def apply(self, event: AnyEvent | BadLine) -> list[Line]:
+    def apply(self, event: AnyEvent | BadLine) -> list[MessageLine]:
         """Update the state. Returns lines for the log, none if there is no news."""
         match event:
             case Prepared():
@@ -50,18 +50,22 @@ class ExperimentState:
                 self.rows.append(event.values)
             case Noted():
                 self.phase = event.message
-                return [Line(event.message)]
+                return [MessageLine(event.message)]
             case Concluded():
                 self.concluded = event
             case Failed():
                 self.failure = "; ".join(filter(None, (event.message, event.advice)))
             case BadLine():
-                return [Line(f"events.jsonl, line {event.number}: skipped, cannot be read: {event.reason}", "warning")]
+                return [
+                    MessageLine(
+                        f"events.jsonl, line {event.number}: skipped, cannot be read: {event.reason}", "warning"
+                    )
+                ]
             case _:
                 pass
         return []
 
-    def died(self, how: str, tail: str = "") -> list[Line]:
+    def died(self, how: str, tail: str = "") -> list[MessageLine]:
         """Mark the experiment as died: its engine is gone without a final event. `tail` is the end of its output."""
         output = f"; output.log ends with:\n{tail}" if tail else ""
         self.dead = True

@@ -9,7 +9,7 @@ LineKind = Literal["news", "evaluation", "resumed", "warning", "failure"]
 
 
 @dataclass(frozen=True)
-class Line:
+class MessageLine:
     """Text for a person; may have several rows."""
 
     text: str

@@ -31,7 +31,7 @@ from epochtop.engine.protocol.quantities import format_number, format_seconds, p
 from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.runs.index import last_loss
 from epochtop.engine.runs.reader import BadLine
-from epochtop.tui.state.lines import Line, LineKind
+from epochtop.tui.state.lines import LineKind, MessageLine
 from epochtop.tui.state.telemetry import RunTelemetry, planned_and_peak
 
 State = Literal["starting", "running", "paused", "finished", "stopped", "diverged", "unsaved", "failed", "died"]
@@ -120,7 +120,7 @@ class RunState:
         rate = self.steps_per_second
         return (self.total_steps - self.step) / rate if rate and not self.over else None
 
-    def apply(self, event: AnyEvent | BadLine) -> list[Line]:
+    def apply(self, event: AnyEvent | BadLine) -> list[MessageLine]:
         """Update the state. Returns lines for the log, none if there is no news."""
         match event:
             case Losses():
@@ -130,30 +130,30 @@ class RunState:
                 self.test_loss, self.test_metric = event.loss, event.metric
                 self.evaluated = event
                 text = f"step {event.step:,}: {self.held_out} loss {format_number(event.loss)}{self._metrics(event)}"
-                return [Line(text, "evaluation")]
+                return [MessageLine(text, "evaluation")]
             case Mapped():
                 self.mapped = event
                 return []
             case Started():
                 self.started, self.state, self.executor = event, "running", event.executor
-                return [Line(self._start_summary(event)), *map(Line, event.notes)]
+                return [MessageLine(self._start_summary(event)), *map(MessageLine, event.notes)]
             case Finished():
                 self._finish(event)
                 kind: LineKind = "failure" if event.outcome in ("diverged", "unsaved") else "news"
-                return [*map(Line, self.device_summary()), Line(self.verdict(), kind)]
+                return [*map(MessageLine, self.device_summary()), MessageLine(self.verdict(), kind)]
             case Failed():
                 self.failed, self.state = event, "failed"
-                return [Line(self.verdict(), "failure")]
+                return [MessageLine(self.verdict(), "failure")]
             case Continued():
-                return [Line(self._resume(event), "resumed")]
+                return [MessageLine(self._resume(event), "resumed")]
             case _:
                 return self._apply_other(event)
 
-    def died(self, how: str, tail: str = "") -> list[Line]:
+    def died(self, how: str, tail: str = "") -> list[MessageLine]:
         """Mark the run as died: its engine is gone without a final event. `tail` is the end of its output."""
         self.state, self.death, self.output_tail = "died", how, tail
-        output = [Line(f"output.log | {text}", "failure") for text in tail.splitlines()]
-        return [*output, Line(self.verdict(), "failure")]
+        output = [MessageLine(f"output.log | {text}", "failure") for text in tail.splitlines()]
+        return [*output, MessageLine(self.verdict(), "failure")]
 
     def verdict(self) -> str:
         """One line on how the run ended; its state while it is running."""
@@ -227,34 +227,34 @@ class RunState:
             parts.append(end.advice)
         return " · ".join(parts)
 
-    def _apply_other(self, event: AnyEvent | BadLine) -> list[Line]:
+    def _apply_other(self, event: AnyEvent | BadLine) -> list[MessageLine]:
         match event:
             case Telemetry():
                 self.telemetry.add(event)
                 return []
             case Paused():
                 self.state = "paused"
-                return [Line(f"paused before step {event.step:,}{_by(event.by)}")]
+                return [MessageLine(f"paused before step {event.step:,}{_by(event.by)}")]
             case Resumed():
                 self.state = "running"
-                return [Line(f"resumed at step {event.step:,}{_by(event.by)}")]
+                return [MessageLine(f"resumed at step {event.step:,}{_by(event.by)}")]
             case Switched():
                 self.executor, self.switched = event.executor, event
                 eager = event.executor == "eager"
                 text = event.why if eager else f"{event.executor} from step {event.step:,}: {event.why}"
-                return [Line(text)] if text else []
+                return [MessageLine(text)] if text else []
             case Changed():
-                return [Line(self._change(event))]
+                return [MessageLine(self._change(event))]
             case Saved():
-                return [Line(f"saved checkpoint {event.kind!r} of step {event.step:,}")]
+                return [MessageLine(f"saved checkpoint {event.kind!r} of step {event.step:,}")]
             case Noted():
-                return [Line(event.message)]
+                return [MessageLine(event.message)]
             case Warned():
-                return [Line(f"warning: {event.message}", "warning")]
+                return [MessageLine(f"warning: {event.message}", "warning")]
             case BadLine():
-                return [Line(f"events.jsonl, line {event.number}: skipped, cannot be read: {event.reason}")]
+                return [MessageLine(f"events.jsonl, line {event.number}: skipped, cannot be read: {event.reason}")]
             case Measured():
-                return [Line(", ".join(f"{name} {value}" for name, value in event.values.items()))]
+                return [MessageLine(", ".join(f"{name} {value}" for name, value in event.values.items()))]
             case _:
                 return []
 

@@ -32,7 +32,7 @@ OURS = "epochtop:"
 
 
 @dataclass(frozen=True)
-class Event:
+class TraceEvent:
     """An event of a profile. `cause` is one of DEVICE_PARTS or HOST, `steps` for all steps, or empty if irrelevant."""
 
     cause: str
@@ -71,7 +71,7 @@ class Shares:
     covered: dict[str, float]
 
 
-def shares(events: Sequence[Event]) -> Shares:
+def shares(events: Sequence[TraceEvent]) -> Shares:
     """The seconds of the host during the steps, and of the device until it is done."""
     steps = merged(event.span for event in events if event.cause == "steps")
     device = {name: _spans(events, name) for name in DEVICE_PARTS}
@@ -85,7 +85,7 @@ def shares(events: Sequence[Event]) -> Shares:
     return Shares({name: _seconds(spans) for name, spans in device.items()}, idle, covered)
 
 
-def _spans(events: Sequence[Event], cause: str) -> list[Span]:
+def _spans(events: Sequence[TraceEvent], cause: str) -> list[Span]:
     return merged(event.span for event in events if event.cause == cause)
 
 
@@ -135,7 +135,7 @@ def cause(kind: str, name: str) -> tuple[str, bool]:
 class Profile:
     """A profile of some steps."""
 
-    events: list[Event]
+    events: list[TraceEvent]
     kernels: int
 
 
@@ -185,6 +185,6 @@ def _read(raw: Iterable[Any]) -> Profile:
     for event in raw:
         kind = event.activity_type()
         activity, host = cause(kind, event.name())
-        events.append(Event(activity, (event.start_ns(), event.start_ns() + event.duration_ns()), host))
+        events.append(TraceEvent(activity, (event.start_ns(), event.start_ns() + event.duration_ns()), host))
         kernels += kind == "kernel"
     return Profile(events, kernels)

@@ -19,7 +19,7 @@ from epochtop.engine.lab.experiment import ExperimentContext, Stopped
 from epochtop.engine.lab.experiments.executors import measure as executors_measure
 from epochtop.engine.lab.experiments.executors.breakeven import costs
 from epochtop.engine.lab.experiments.executors.schema import Fields
-from epochtop.engine.lab.experiments.executors.subprocess import ExecutorProcess, NotReady, Ready, SetUpRequest
+from epochtop.engine.lab.experiments.executors.subprocess import ExecutorProcess, NotReady, ProgramReady, SetUpRequest
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.instruments.stepping import Stepping, empty_cache, set_up
 from epochtop.engine.lab.measurements import Row
@@ -190,9 +190,9 @@ class SlowCompiler:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def ready(self, _within_s: float) -> Ready:
+    def ready(self, _within_s: float) -> ProgramReady:
         time.sleep(self._bench.left_s() + 0.3)
-        return Ready(seconds=1.0)
+        return ProgramReady(seconds=1.0)
 
     def __call__(self, times: int) -> float:
         time.sleep(1e-4 * times)

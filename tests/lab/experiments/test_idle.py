@@ -16,7 +16,7 @@ from epochtop.engine.lab.experiments.anatomy.verdict import Anatomy
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.instruments.phases import Steps
 from epochtop.engine.lab.instruments.sampling import interleave
-from epochtop.engine.lab.instruments.timeline import Event, Profile, idle_s
+from epochtop.engine.lab.instruments.timeline import Profile, TraceEvent, idle_s
 from epochtop.engine.lab.measurements import Row, stored
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec
@@ -107,9 +107,9 @@ def test_a_round_of_a_gpu_has_the_time_that_its_busy_moments_leave_of_the_step(
     spans = (("compute", 0, 20), ("compute", 10, 30), ("transfers", 20, 50))
 
     def planted(steps: Steps, times: int) -> Profile:
-        host = [Event("steps", (0, times * 60_000))]
+        host = [TraceEvent("steps", (0, times * 60_000))]
         work = [
-            Event(what, (turn * 60_000 + begin * 1000, turn * 60_000 + end * 1000), host=False)
+            TraceEvent(what, (turn * 60_000 + begin * 1000, turn * 60_000 + end * 1000), host=False)
             for turn in range(times)
             for what, begin, end in spans
         ]

@@ -13,8 +13,8 @@ from epochtop.engine.lab.instruments.phases import Steps
 from epochtop.engine.lab.instruments.timeline import (
     DEVICE_PARTS,
     HOST,
-    Event,
     Shares,
+    TraceEvent,
     cause,
     exposed,
     profile,
@@ -48,8 +48,8 @@ def test_spans_are_sets_of_moments(one: list[tuple[int, int]], other: list[tuple
     )
 )
 def test_every_moment_counts_once_for_the_first_that_claims_it(planted: list[tuple[str, int, int]]) -> None:
-    events = [Event("steps", (0, 100))]
-    events += [Event(what, (at, min(100, at + long)), what in HOST) for what, at, long in planted]
+    events = [TraceEvent("steps", (0, 100))]
+    events += [TraceEvent(what, (at, min(100, at + long)), what in HOST) for what, at, long in planted]
     device, idle, covered = dict.fromkeys(DEVICE_PARTS, 0), dict.fromkeys(HOST, 0), dict.fromkeys(HOST, 0)
     for moment in range(100):
         claims = {each.cause for each in events if each.span[0] <= moment < each.span[1]}
@@ -63,7 +63,9 @@ def test_every_moment_counts_once_for_the_first_that_claims_it(planted: list[tup
 
 
 def test_what_the_device_does_after_the_host_is_the_devices() -> None:
-    actual = shares([Event("steps", (0, 100)), Event("launches", (0, 20)), Event("compute", (10, 400), host=False)])
+    actual = shares(
+        [TraceEvent("steps", (0, 100)), TraceEvent("launches", (0, 20)), TraceEvent("compute", (10, 400), host=False)]
+    )
     assert actual.device == pytest.approx({"compute": 390e-9, "transfers": 0})
     assert actual.covered["launches"] == pytest.approx(10e-9)
     assert actual.covered["host"] == pytest.approx(80e-9)
@@ -77,13 +79,13 @@ def profiled(slower: int, operators: int = 10, kernel: int = KERNEL) -> Shares:
     """A planted step with a host that the profiler slows by this factor; each kernel starts when it is launched."""
     events, host, device = [], 0, 0
     for _ in range(operators):
-        events.append(Event("launches", (host, host + LAUNCHES * slower)))
+        events.append(TraceEvent("launches", (host, host + LAUNCHES * slower)))
         host += LAUNCHES * slower
         begin = max(host, device)
         device = begin + kernel
-        events.append(Event("compute", (begin, device), host=False))
+        events.append(TraceEvent("compute", (begin, device), host=False))
         host += PYTHON * slower
-    return shares([*events, Event("steps", (0, host))])
+    return shares([*events, TraceEvent("steps", (0, host))])
 
 
 @pytest.mark.parametrize("slower", [1, 2, 3])
@@ -102,7 +104,7 @@ def test_a_device_that_is_slower_than_its_host_covers_it() -> None:
 
 
 def test_a_wait_while_the_device_is_idle_is_a_read() -> None:
-    events = [Event("steps", (0, 50)), Event("compute", (0, 20), host=False), Event("waits", (10, 40))]
+    events = [TraceEvent("steps", (0, 50)), TraceEvent("compute", (0, 20), host=False), TraceEvent("waits", (10, 40))]
     parts = exposed(shares(events), 0.0, read_s=0.0, work_s=50e-9, launches_s=0.0)
     assert parts["reads"] == pytest.approx(20e-9)
     assert parts["compute"] == pytest.approx(20e-9)
@@ -110,7 +112,7 @@ def test_a_wait_while_the_device_is_idle_is_a_read() -> None:
 
 
 def test_without_the_range_of_the_steps_the_host_did_nothing() -> None:
-    actual = shares([Event("compute", (0, 10), host=False)])
+    actual = shares([TraceEvent("compute", (0, 10), host=False)])
     assert set(actual.idle.values()) == set(actual.covered.values()) == {0}
 
 

@@ -14,7 +14,7 @@ from epochtop.tui.cells.rows import row
 from epochtop.tui.cells.view import Words
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.forms.dialogs import Entries, Question
-from epochtop.tui.screens.status import Line
+from epochtop.tui.screens.status import StatusLine
 from tests.support.ui.hostile import EVERYTHING, HOSTILE, MARKUP, unsafe_characters
 
 SIZE = (200, 60)
@@ -39,7 +39,7 @@ class Gallery(PlainApp):
         yield DataTable[Text](id="table")
         yield RichLog(id="log", min_width=20)
         yield Input(text, id="input")
-        yield Line("line")
+        yield StatusLine("line")
         yield Words(lambda width: [row((text, 1))], id="words")
         yield LossChart(id="chart")
         yield Vertical(id="box")
@@ -53,7 +53,7 @@ class Gallery(PlainApp):
         table.add_row(plain("before"), key="row")
         table.update_cell("row", "name", plain(text), update_width=True)
         self.query_one("#log", RichLog).write(plain_block(text))
-        self.query_one("#line", Line).put(text)
+        self.query_one("#line", StatusLine).put(text)
         box = self.query_one("#box")
         box.styles.border = ("round", "white")
         set_title(box, text)

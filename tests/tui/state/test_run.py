@@ -6,7 +6,7 @@ import pytest
 
 from epochtop.engine.protocol.events import Changed, Losses, Noted, Paused, Resumed, Warned
 from epochtop.engine.runs.reader import BadLine
-from epochtop.tui.state.lines import Line
+from epochtop.tui.state.lines import MessageLine
 from epochtop.tui.state.run import RunState
 from tests.support.runs import events_of, losses_like_iris, started, windows
 
@@ -44,7 +44,7 @@ def test_live_settings_and_who_set_them_are_told() -> None:
     run_state = RunState()
     run_state.apply(started())
     lines = run_state.apply(Changed(step=7, field="learning_rate", value=0.05, by="ada@laptop:7"))
-    assert lines == [Line("learning_rate is 0.05 from step 7, by ada@laptop:7")]
+    assert lines == [MessageLine("learning_rate is 0.05 from step 7, by ada@laptop:7")]
     run_state.apply(Changed(step=8, field="refresh_ms", value=500.0))
     assert (run_state.learning_rate, run_state.refresh_ms) == (0.05, 500.0)
 
@@ -53,7 +53,7 @@ def test_a_pause_ends_with_the_resume() -> None:
     run_state = folded("running")
     run_state.apply(Paused(step=9_500, by="ada@laptop:7"))
     assert run_state.state == "paused"
-    assert run_state.apply(Resumed(step=9_500, by="")) == [Line("resumed at step 9,500")]
+    assert run_state.apply(Resumed(step=9_500, by="")) == [MessageLine("resumed at step 9,500")]
     assert run_state.state == "running"
 
 
@@ -64,15 +64,15 @@ def test_every_end_has_one_line_that_says_what_helps() -> None:
     assert "use a smaller batch_size" in folded("failed").verdict()
     run_state = folded("running")
     assert run_state.died("killed by SIGKILL", "last words") == [
-        Line("output.log | last words", "failure"),
-        Line("the engine died after step 9,500: killed by SIGKILL", "failure"),
+        MessageLine("output.log | last words", "failure"),
+        MessageLine("the engine died after step 9,500: killed by SIGKILL", "failure"),
     ]
     assert run_state.state == "died"
 
 
 def test_trouble_is_news() -> None:
     run_state = RunState()
-    assert run_state.apply(Warned(message="the disk is slow")) == [Line("warning: the disk is slow", "warning")]
+    assert run_state.apply(Warned(message="the disk is slow")) == [MessageLine("warning: the disk is slow", "warning")]
     assert "line 4" in run_state.apply(BadLine(4, "not json"))[0].text
 
 

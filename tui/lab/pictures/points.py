@@ -20,7 +20,7 @@ _UNITS = {"seconds": "s", "s": "s", "bytes": "B", "percent": "%", "share": "%"}
 
 
 @dataclass(frozen=True)
-class Point:
+class PicturePoint:
     """Rows with the same `x` and series."""
 
     x: Cell
@@ -32,7 +32,7 @@ class Series:
     """Points with one name."""
 
     name: str
-    points: tuple[Point, ...]
+    points: tuple[PicturePoint, ...]
 
 
 def constant(picture: Picture, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -69,12 +69,12 @@ def series(picture: Picture, rows: Sequence[Row]) -> list[Series]:
             x = row.get(picture.x) if picture.x else None
             curves.setdefault(label(row, names), {}).setdefault(x, []).append(value)
     return [
-        Series(name, tuple(sorted((Point(x, figure(values)) for x, values in points.items()), key=_place)))
+        Series(name, tuple(sorted((PicturePoint(x, figure(values)) for x, values in points.items()), key=_place)))
         for name, points in curves.items()
     ]
 
 
-def _place(point: Point) -> tuple[float, str]:
+def _place(point: PicturePoint) -> tuple[float, str]:
     return (float(point.x), "") if isinstance(point.x, int | float) else (math.inf, "")
 
 

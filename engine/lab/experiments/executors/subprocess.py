@@ -37,7 +37,7 @@ class SetUpRequest(msgspec.Struct, frozen=True, kw_only=True):
     executor: str
 
 
-class Ready(msgspec.Struct, frozen=True, kw_only=True):
+class ProgramReady(msgspec.Struct, frozen=True, kw_only=True):
     """The process is ready to run steps, or cannot run the job."""
 
     seconds: float = 0.0
@@ -79,9 +79,9 @@ class ExecutorProcess:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
 
-    def ready(self, within_s: float) -> Ready:
+    def ready(self, within_s: float) -> ProgramReady:
         """Wait until it is ready. Raises NotReady, Stopped, or Unsupported if it cannot run the job or has ended."""
-        ready = msgspec.json.decode(self._line(perf_counter() + within_s), type=Ready)
+        ready = msgspec.json.decode(self._line(perf_counter() + within_s), type=ProgramReady)
         if ready.why:
             raise Unsupported(ready.why)
         return ready
@@ -131,7 +131,7 @@ def main() -> None:
     try:
         step, ready = _set_up(request)
     except Unsupported as error:
-        answer(Ready(why=str(error)))
+        answer(ProgramReady(why=str(error)))
         lines.get()  # no line comes: the parent ends this process
         return
     answer(ready)
@@ -146,12 +146,12 @@ def _listen(lines: SimpleQueue[bytes]) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _set_up(request: SetUpRequest) -> tuple[Any, Ready]:
+def _set_up(request: SetUpRequest) -> tuple[Any, ProgramReady]:
     job = job_of(request.spec, request.device)
     start = perf_counter()
     executor = make(job, request.executor)
     seconds = perf_counter() - start
-    return Stepping(job, executor), Ready(seconds=seconds, cache=_cache())
+    return Stepping(job, executor), ProgramReady(seconds=seconds, cache=_cache())
 
 
 def _cache() -> Literal["new", "part", "kept"]:

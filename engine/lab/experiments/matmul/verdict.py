@@ -35,7 +35,7 @@ LIMITS = {
 }
 
 
-class Curve:
+class ThroughputCurve:
     """The speed of one arithmetic on one device over the size; on the CPU with the threads of each size."""
 
     def __init__(self, device: str, dtype: str, points: dict[int, Figure], threads: dict[int, int]) -> None:
@@ -72,7 +72,7 @@ class Curve:
         )
 
 
-def curves_of(rows: Sequence[Measurement]) -> list[Curve]:
+def curves_of(rows: Sequence[Measurement]) -> list[ThroughputCurve]:
     """A curve for each arithmetic on each device with a product, in the order of the rows."""
     curves = []
     products = of_kind(rows, Product)
@@ -82,7 +82,7 @@ def curves_of(rows: Sequence[Measurement]) -> list[Curve]:
         threads = grouped(of_curve, ("size",), "threads")
         points = {int(size): speed for (size,), speed in speeds.items() if isinstance(size, int)}
         numbers = {int(size): round(number.median) for (size,), number in threads.items() if isinstance(size, int)}
-        curves.append(Curve(device, dtype, points, numbers))
+        curves.append(ThroughputCurve(device, dtype, points, numbers))
     return curves
 
 
@@ -123,7 +123,7 @@ class _Arithmetic:
         self.device, self.dtype, self.size, self.sides = device, dtype, size, sides
 
     @classmethod
-    def of(cls, rows: Sequence[Measurement], curve: Curve) -> _Arithmetic | None:
+    def of(cls, rows: Sequence[Measurement], curve: ThroughputCurve) -> _Arithmetic | None:
         products = select(of_kind(rows, Product), device=curve.device)
         narrow, full = (select(products, dtype=dtype) for dtype in (curve.dtype, "fp32"))
         common = set(values(narrow, "size")) & set(values(full, "size"))
@@ -174,7 +174,7 @@ def _worthwhile(others: Sequence[_Arithmetic]) -> _Arithmetic | None:
     return next((one for one in near if one.dtype == "bf16"), gains[0])
 
 
-def _takeovers(rows: Sequence[Measurement], curves: Sequence[Curve]) -> list[str]:
+def _takeovers(rows: Sequence[Measurement], curves: Sequence[ThroughputCurve]) -> list[str]:
     """Sentences on the size from which another device is faster than the CPU."""
     products, sentences = of_kind(rows, Product), []
     for curve in curves:
@@ -202,7 +202,7 @@ def _limits(rows: Sequence[Measurement]) -> list[str]:
     return sentences
 
 
-def _finding(best: Curve, others: Sequence[_Arithmetic], takeovers: Sequence[str]) -> str:
+def _finding(best: ThroughputCurve, others: Sequence[_Arithmetic], takeovers: Sequence[str]) -> str:
     speed = format_quantity(best.best.median, "GFLOP/s")
     fastest = f"{best.name} is the fastest at {speed}, and reaches half of that from a size of {best.half_size:,}"
     against = [one.words() for one in others]
@@ -210,7 +210,7 @@ def _finding(best: Curve, others: Sequence[_Arithmetic], takeovers: Sequence[str
     return f"{fastest}{compared}{f'; {takeovers[0]}' if takeovers else ''}"
 
 
-def _next_step(best: Curve, gain: _Arithmetic | None) -> str:
+def _next_step(best: ThroughputCurve, gain: _Arithmetic | None) -> str:
     larger = f"use a batch and a width of {best.half_size:,} or more if the model allows it"
     if gain is None:
         return f"{larger}; keep precision=fp32 on {best.device}: no other arithmetic is faster here"
@@ -220,7 +220,7 @@ def _next_step(best: Curve, gain: _Arithmetic | None) -> str:
     )
 
 
-def _uncertainty(curves: Sequence[Curve]) -> str:
+def _uncertainty(curves: Sequence[ThroughputCurve]) -> str:
     points = [speed for curve in curves for speed in curve.points.values()]
     threads = sorted({number for curve in curves for number in curve.threads.values()})
     used = f", on the CPU with {_threads(threads)}{', the faster per size' * (len(threads) > 1)}" if threads else ""
