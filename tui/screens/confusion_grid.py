@@ -109,7 +109,7 @@ def share(part: int, total: int) -> str:
 
 def printable(name: str) -> str:
     """A name on one line, without characters that control a terminal; a dash if it is empty."""
-    return masked(name.translate({9: "?", 10: "?"})) or UNKNOWN
+    return masked("".join(char if char.isprintable() else "?" for char in name)) or UNKNOWN
 
 
 def fitted(text: str, cells: int) -> str:
