@@ -44,7 +44,7 @@ def test_the_default_run_from_the_command_to_the_verdict(app: Open, home: Path) 
     assert f"loss {end.final_loss:.4f} · test {end.test_loss:.4f} · accuracy {end.test_metric:.4f}" in shown
     assert "finished ✓" in shown.splitlines()[0]
     shown = terminal.wait_for(f"✓  {watch.run.name}")
-    assert "20,000 steps on cpu" in shown
+    assert "20,000 steps on" in shown
     assert any("⠒" in row or "⠤" in row for row in shown.splitlines()), "no curve"
     assert any(isinstance(event, Switched) and event.executor == "graph" for event in events(watch.run))
     terminal.press(CTRL_Q)
@@ -56,7 +56,7 @@ def test_the_default_run_from_the_command_to_the_verdict(app: Open, home: Path) 
 def test_it_is_seen_where_errors_go_into_a_file(home: Path, tmp_path: Path) -> None:
     command = f"exec {shlex.join(APP)} 2>{shlex.quote(str(tmp_path / 'errors.txt'))}"
     with Terminal("sh", "-c", command, environment={"EPOCHTOP_HOME": str(home)}) as terminal:
-        terminal.wait_for("steps on cpu")
+        terminal.wait_for("steps on")
         terminal.press(CTRL_Q)
         assert terminal.wait() == 0
     assert (tmp_path / "errors.txt").read_text() == ""
@@ -64,7 +64,7 @@ def test_it_is_seen_where_errors_go_into_a_file(home: Path, tmp_path: Path) -> N
 
 def test_start_pause_change_resume_save_and_stop_by_keys(app: Open, home: Path) -> None:
     terminal = app(*ENDLESS)
-    terminal.wait_for("steps on cpu")
+    terminal.wait_for("steps on")
     terminal.press(CTRL_S)
     watch = begun(terminal, home)
 
@@ -109,7 +109,7 @@ def test_a_rate_that_is_out_of_bounds_is_explained_and_not_sent(app: Open, home:
     terminal.wait_for("Apply")
     time.sleep(0.3)
     terminal.press(END, *[BACKSPACE] * 12, "-", "1", ENTER)
-    terminal.wait_for("'-1' is not a number above 0 and up to 1,000,000")
+    terminal.wait_for("'-1' is not a number above 0 and up to")
     terminal.press(ESCAPE)
     terminal.wait_without("Apply")
     end_of(watch.run)
@@ -118,12 +118,12 @@ def test_a_rate_that_is_out_of_bounds_is_explained_and_not_sent(app: Open, home:
 
 def test_what_arrives_in_one_packet_of_a_slow_line_keeps_its_order(app: Open) -> None:
     terminal = app(*ENDLESS)
-    terminal.wait_for("steps on cpu")
+    terminal.wait_for("steps on")
     terminal.press("1")
     terminal.wait_for("^s start ^q quit")  # the focus is in a field
     terminal.press("".join((HOME, DELETE * 4, "wines", BACKSPACE)))
     terminal.wait_for("Dataset        wine ")
-    terminal.wait_for("1,000,000,000 steps on cpu · 142")
+    terminal.wait_for("142 rows")
 
 
 # --- leaving and coming back -------------------------------------------------------------------------------

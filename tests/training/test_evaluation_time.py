@@ -92,7 +92,7 @@ def spec_of(tasks: Path, function: str, **fields: object) -> RunSpec:
 def test_without_test_rows_a_sample_of_the_training_rows_is_evaluated(tasks: Path) -> None:
     job = prepare_job(spec_of(tasks, "many", batch_size=4096))
     assert job.eval_split == "train"
-    chosen = (torch.cat([x[:, 0] for x, _ in job.eval_batches]) * 100_000).round().int()
+    chosen = (torch.cat([x[:, 0] for x, _, _ in job.eval_batches]) * 100_000).round().int()
     assert len(chosen) == len(job.eval_batches) == 8192
     assert (chosen.diff() > 0).all()  # no row twice
     quarters = chosen.div(25_000, rounding_mode="floor").bincount()
@@ -102,9 +102,9 @@ def test_without_test_rows_a_sample_of_the_training_rows_is_evaluated(tasks: Pat
 
 def test_a_sample_of_arrays_has_the_rows_of_the_arrays(tasks: Path) -> None:
     job = prepare_job(spec_of(tasks, "arrays"))
-    chosen = torch.cat([x[:, 0] for x, _ in job.eval_batches])
+    chosen = torch.cat([x[:, 0] for x, _, _ in job.eval_batches])
     assert len(chosen.unique()) == 8192
-    assert torch.equal(torch.cat([y[:, 0] for _, y in job.eval_batches]), chosen)
+    assert torch.equal(torch.cat([y[:, 0] for _, y, _ in job.eval_batches]), chosen)
 
 
 def test_few_training_rows_are_all_evaluated(tasks: Path) -> None:

@@ -57,6 +57,10 @@ class FullOutput:
     def flush(self) -> None:
         """Do nothing."""
 
+    def isatty(self) -> bool:
+        """A file is no terminal."""
+        return False
+
 
 def test_a_disk_that_is_full_for_a_while_loses_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(run / EVENTS)

@@ -55,10 +55,10 @@ def test_a_run_reports_planned_and_used_memory(engine: Engine, home: Path) -> No
 
 _HANG = """
 import json, os, sys, time
-from epochtop.engine.training.telemetry import Telemetry
+from epochtop.engine.training.telemetry import TelemetryRecorder
 os.environ["FAKE_NVML_HANG"] = sys.stdin.read()
 events = []
-telemetry = Telemetry(events.append, "GPU-00000001", interval_s=0.05)
+telemetry = TelemetryRecorder(events.append, "GPU-00000001", interval_s=0.05)
 telemetry.start()
 while not events:
     time.sleep(0.01)
