@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent
 SMALL, COMFORTABLE, WIDE = (80, 24), (120, 40), (200, 60)
 RIVAL = RunSpec(threads=1, device="cpu", hidden=(16,), learning_rate=0.05, momentum=0.5, name="momentum-16")
 IRIS = RunSpec(threads=1, device="cpu", save_every=2.0)
-RUNNING = RunSpec(threads=1, device="cpu", save_every=2.0, executor="eager")
+RUNNING = RunSpec(threads=1, device="cpu", save_every=2.0, executor="eager", epochs=100_000)
 """Eager, so that it runs long enough for a picture; a graph would finish first."""
 DIVERGING = RunSpec(
     threads=1, device="cpu", learning_rate=3, momentum=0.98, weight_decay=0.5, epochs=2000, name="too-hot"
@@ -75,7 +75,7 @@ def pictures(home: Path) -> None:
     for name, size in (("running-120x40", COMFORTABLE), ("running-80x24", SMALL), ("running-200x60", WIDE)):
         with Engine() as engine:
             running = engine.train(RUNNING, home)
-            asyncio.run(take(name, home, size, running, 6_000, live=True))
+            asyncio.run(take(name, home, size, running, 30_000, live=True))
             engine.wait()
 
 
