@@ -22,6 +22,7 @@ from epochtop.engine.job import state as job_state
 from epochtop.engine.models import fsdp_units
 from epochtop.engine.step.ema import WeightAverage
 from epochtop.engine.step.step import Step
+from epochtop.engine.tasks import extra_state
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -42,7 +43,7 @@ class Shards:
         self.local: dict[str, Tensor] = {}
         """This rank's rows of the weights, and full buffers, by name: the memory that the model trains."""
         self._shapes: dict[str, torch.Size] = {}
-        for name, tensor in model.state_dict(keep_vars=True).items():
+        for name, tensor in extra_state.weights_of(model, keep_vars=True).items():
             self.local[name] = local(tensor)
             if is_sharded(tensor):
                 self._shapes[name] = shapes[name]
@@ -69,7 +70,10 @@ class Shards:
 
     def assemble(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """All rows of the copies that :func:`epochtop.engine.job.state.weights` made, as :meth:`full` returns them."""
-        return {key: self.full(key.removeprefix(job_state.MODEL), tensor) for key, tensor in weights.items()}
+        return {
+            key: self.full(key.removeprefix(job_state.MODEL), tensor) if key.startswith(job_state.MODEL) else tensor
+            for key, tensor in weights.items()
+        }
 
     def scatter(self, name: str, shard: Tensor, full: Tensor | None) -> None:
         """Fill `shard`, which belongs to the weight `name`, with its rows of `full`, which only rank 0 has. Waits."""
@@ -233,7 +237,7 @@ def share(job: Job, step: int) -> Job:
 
 def _scattered_weights(job: Job) -> tuple[Shards, WeightAverage | None]:
     """This rank's rows of rank 0's weights and moving average; only rank 0 keeps full ones until they are scattered."""
-    first, state = dist.get_rank() == 0, job.model.state_dict()
+    first, state = dist.get_rank() == 0, extra_state.weights_of(job.model)
     weights, shapes = dict(state) if first else {}, {name: tensor.shape for name, tensor in state.items()}
     averages = dict(job.average.tensors) if job.average and first else {}
     del state
