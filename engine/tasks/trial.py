@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
 from epochtop.engine.device import generators
@@ -38,10 +39,11 @@ def try_out(task: Task, file: Path, function: Callable[[], Any] | None = None) -
     line.
     """
     trial = Trial(task)
-    with _restored_state(task, file), _restored(task):
+    with _restored_state(task, file):
         try:
             trial.load()
-            return trial.step()
+            with _restored(task):
+                return trial.step()
         except (Exception, SystemExit) as error:
             raise Invalid("task", trial.explain(error, file, function)) from error
 
@@ -56,9 +58,11 @@ class Trial:
         """Objects of the user's that may be wrong, the likeliest first."""
 
     def load(self) -> None:
-        """Use the first training rows. Raises what the user's code raises."""
+        """Use the first training rows, and initialize lazy modules with them. Raises what the user's code raises."""
         self._owners = dataset_methods(self._task)
         self._x, self._y = _on_model_device(self._task, self._task.batch())
+        self._owners = (self._task.model,)
+        _initialize(self._task, self._x)
 
     def step(self) -> TaskTraits:
         """Try everything that a step and an evaluation do. Raises TaskError, or what the user's code raises."""
@@ -152,6 +156,14 @@ def _on_model_device(task: Task, batch: tuple[Any, Any]) -> tuple[Any, Any]:
         loss_module.to(first.device)
     x, y = mapped(batch, lambda value: value.to(first.device))
     return x, y
+
+
+def _initialize(task: Task, x: Any) -> None:
+    """Give the parameters and buffers of lazy modules their shapes, which the first forward pass decides."""
+    modules = modules_of(task)
+    if any(is_lazy(tensor) for part in modules for tensor in (*part.parameters(), *part.buffers())):
+        with generators.forked(HOST, task.generator_owners()), restored_attributes(task.model), torch.no_grad():
+            task.model.eval()(x)
 
 
 @contextmanager

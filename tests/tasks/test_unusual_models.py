@@ -255,3 +255,14 @@ def test_onnx_takes_the_tensors_of_a_nested_batch_by_name(kind: str, home: Path,
     (actual,) = ReferenceEvaluator(path.read_bytes()).run(None, dict(zip(names, (f.numpy(), w.numpy()), strict=True)))
     expected = nn.functional.linear(f, tensors["model.fc.weight"], tensors["model.fc.bias"]) * w[:, None]
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_lazy_model_begins_with_the_statistics_of_no_row(tmp_path: Path) -> None:
+    source = """
+    def make_task():
+        return Task(model=nn.Sequential(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.LazyLinear(3)), train=(X, Y))
+    """
+    model = prepare_job(task_spec(task_file(tmp_path, source))).model
+    assert model[0].weight.shape == (8, 4)  # type: ignore[index]
+    for name, initial in (("running_mean", torch.zeros(8)), ("running_var", torch.ones(8))):
+        assert torch.equal(model[1].get_buffer(name), initial)  # type: ignore[index, union-attr, operator]
