@@ -63,6 +63,13 @@ class LabelRange:
         return out_of_range(part, row, int(outside[0]), self.classes)
 
 
+def class_numbers(labels: object) -> npt.NDArray[Any] | None:
+    """Labels on the host as an array; None if they are no tensor of integers."""
+    if not isinstance(labels, Tensor) or labels.layout != torch.strided:
+        return None
+    return None if labels.is_floating_point() or labels.is_complex() else labels.cpu().numpy()
+
+
 def class_loss_options(loss: object) -> dict[str, Any] | None:
     """The options of a loss of torch that takes class numbers, by torch's names; None for any other loss."""
     options: dict[str, Any] = {}
@@ -116,30 +123,35 @@ class CheckedRows(Dataset[Any]):
     def __getitems__(self, numbers: Sequence[int]) -> NumberedRows | RowError:
         """The rows with these numbers, or the error of one; DataLoader calls it."""
         fetch = getattr(self.dataset, "__getitems__", None)
-        try:
-            rows = NumberedRows([self[row] for row in numbers] if fetch is None else fetch(list(numbers)))
-        except RowError as error:
-            return error
-        except Exception as error:
-            return self._error(f"rows {numbers[0]:,} …: {_one_line(error)}", error)
+        rows, number = NumberedRows(), numbers[0]
         rows.numbers = numbers
+        try:
+            if fetch is not None:
+                rows.extend(fetch(list(numbers)))
+            else:
+                for number in numbers:
+                    rows.append(self.dataset[number])
+        except Exception as error:
+            which = f"row {number:,}" if fetch is None else f"rows {number:,}, …"
+            return self._error(f"{which}: {_one_line(error)}", error)
         return rows
 
     def collate(self, rows: NumberedRows | RowError) -> Any:
         """A batch (x, y) of rows, or the error; DataLoader calls it."""
         if isinstance(rows, RowError):
             return rows
-        problem = next(
-            filter(None, (_not_a_pair(row, number) for number, row in zip(rows.numbers, rows, strict=False))), ""
-        )
+        problem = ""
+        if not all(isinstance(row, tuple | list) and len(row) == 2 for row in rows):
+            problems = (_not_a_pair(row, number) for number, row in zip(rows.numbers, rows, strict=False))
+            problem = next(filter(None, problems))
         if problem:
             return self._error(problem)
         try:
             x, y = collated(rows)
         except Exception as error:
             return self._error(_different(rows) or f"rows cannot be joined to a batch: {_one_line(error)}", error)
-        if self._labels is not None and isinstance(y, Tensor):
-            labels = y.numpy()
+        labels = None if self._labels is None else class_numbers(y)
+        if self._labels is not None and labels is not None:
             row = self._labels.first_outside(labels)
             if row is not None:
                 return self._error(self._labels.problem(self._part, rows.numbers[row], labels[row]))
@@ -150,8 +162,7 @@ class CheckedRows(Dataset[Any]):
         return batch_of(self.collate(self.__getitems__(list(numbers))))
 
     def _error(self, message: str, error: Exception | None = None) -> RowError:
-        item = getattr(type(self.dataset), "__getitem__", None)
-        code = getattr(item, "__code__", None)
+        code = getattr(getattr(type(_innermost(self.dataset)), "__getitem__", None), "__code__", None)
         defined = [(code.co_filename, code.co_firstlineno, code.co_name)] if code is not None else []
         stack = traceback.extract_tb(error.__traceback__) if error is not None else []
         frames = [(frame.filename, frame.lineno or 0, frame.name) for frame in stack]
@@ -162,9 +173,15 @@ class CheckedRows(Dataset[Any]):
 
 def collation_of(dataset: Dataset[Any]) -> Callable[[Any], Any]:
     """The function that makes a batch of the rows of a Dataset."""
+    inner = _innermost(dataset)
+    return inner.collate if isinstance(inner, CheckedRows) else collated
+
+
+def _innermost(dataset: Dataset[Any]) -> Dataset[Any]:
+    """The Dataset that a Subset takes its rows from, as of `random_split`."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
-    return dataset.collate if isinstance(dataset, CheckedRows) else collated
+    return dataset
 
 
 def batch_of(value: Any) -> Any:

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from epochtop.engine.device import generators
 from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.models.attributes import restored_attributes
-from epochtop.engine.models.checked_rows import RowError, label_range
+from epochtop.engine.models.checked_rows import RowError, class_numbers, label_range
 from epochtop.engine.models.nested import mapped, tensors_of
 from epochtop.engine.models.set_metric import SetMetric, fresh
 from epochtop.engine.protocol.spec import Invalid
@@ -85,12 +85,11 @@ class Trial:
             if output is None:
                 raise TaskError("the model returns None; end its forward with `return output`")
             self._owners = (task.loss, task.model)
-            labels = label_range(task.loss, output)
-            if labels is not None and isinstance(y, Tensor):
-                row = labels.first_outside(y.cpu().numpy())
-                if row is not None:
-                    self._owners = ()
-                    raise TaskError(labels.problem("training", row, y[row].cpu().numpy()))
+            labels, numbers = label_range(task.loss, output), class_numbers(y)
+            row = None if labels is None or numbers is None else labels.first_outside(numbers)
+            if labels is not None and numbers is not None and row is not None:
+                self._owners = ()
+                raise TaskError(labels.problem("training", row, numbers[row]))
             loss = task.loss(output, y)
         for warning in caught:
             if str(warning.message).startswith(BROADCAST):

@@ -133,6 +133,7 @@ BROKEN: dict[str, Case] = {
     "a row that a worker cannot read": ({"task": DATASET, "row": f"{ROW_40}X[at].nothing"}, "else X[at].nothing", "row 40: AttributeError", {"workers": 1}),
     "a test row that cannot be read": ({"task": TESTED, "row": f"{ROW_40}X[at].nothing"}, "else X[at].nothing", "row 40: AttributeError", {}),
     "a longer row": ({"task": DATASET, "row": f"{ROW_40}(X[:2].flatten(), 1)"}, "def __getitem__", "row 40", {"seed": 0}),
+    "a row of a subset": ({"task": "Task(model=Net(), train=torch.utils.data.Subset(Rows(), range(40, 45)))", "row": f"{ROW_40}X[at]"}, "def __getitem__", "row 0 is a Tensor", {}),
     "a longer row in a worker": ({"task": DATASET, "row": f"{ROW_40}(X[:2].flatten(), 1)"}, "def __getitem__", "cannot be joined to a batch", {"workers": 1}),
     "a row without a label": ({"task": DATASET, "row": f"{ROW_40}X[at]"}, "def __getitem__", "row 40 is a Tensor, but items of a Dataset must be pairs", {}),
     "a label that is None": ({"task": DATASET, "row": f"{ROW_40}(X[at], None)"}, "def __getitem__", "rows cannot be joined to a batch", {}),
