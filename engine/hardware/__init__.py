@@ -1,6 +1,6 @@
 """What this machine is and how busy it is.
 
-Never imports torch, and is cheap to import: psutil, pynvml and archspec are imported by the calls that need them.
+Never imports torch, and is cheap to import: psutil and pynvml are imported by the calls that need them.
 An unknown value is None with a reason; nothing here raises because a sensor is missing.
 """
 
@@ -11,6 +11,7 @@ from epochtop.engine.hardware.compatibility import Finding, software_fit
 from epochtop.engine.hardware.facts import (
     NOT_ASKED,
     Cache,
+    CoreKind,
     CoreLoad,
     Cpu,
     EngineLoad,
@@ -32,6 +33,7 @@ from epochtop.engine.hardware.sampler import Sampler
 __all__ = [
     "NOT_ASKED",
     "Cache",
+    "CoreKind",
     "CoreLoad",
     "Cpu",
     "EngineLoad",

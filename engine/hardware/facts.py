@@ -33,11 +33,15 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     """Name by its vendor: `Zen 4`, `Alder Lake`."""
     generation: Fact[str] = NOT_ASKED
     """Generation within its product line: `12th generation Core`, `4th generation EPYC`."""
+    board: Fact[str] = NOT_ASKED
+    """Board or server by its firmware; on Arm only, where the processor rarely has a name."""
     sockets: Fact[int] = NOT_ASKED
     cores: Fact[int]
     """Physical cores."""
     threads: int
     """Hardware threads."""
+    core_kinds: tuple[CoreKind, ...] = ()
+    """Cores by kind in a processor that has several, fastest first; empty if all cores are alike."""
     performance_cores: int | None = None
     """Performance cores of a hybrid processor; None if all cores are alike."""
     efficiency_cores: int | None = None
@@ -47,6 +51,16 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     vector_instructions: Fact[tuple[str, ...]] = NOT_ASKED
     """Vector instructions that matter to PyTorch, oldest first: `AVX2`, `AVX-512`, `AMX`."""
     caches: Fact[tuple[Cache, ...]] = NOT_ASKED
+    advice: str = ""
+    """What to change about how this process uses the processor; empty if there is nothing."""
+
+
+class CoreKind(msgspec.Struct, frozen=True):
+    """Cores of one kind in a processor that has several."""
+
+    name: str
+    """The design, such as `Cortex-X925`, or `performance` and `efficiency` in Intel's and Apple's hybrids."""
+    count: int
 
 
 class Cache(msgspec.Struct, frozen=True):

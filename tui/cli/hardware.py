@@ -110,7 +110,9 @@ def _host(machine: Machine, sample: Sample) -> list[tuple[str, str]]:
     swap = sample.swap_total_bytes
     return [
         ("CPU", processor(machine)),
+        *([] if cpu.microarchitecture.value else [("Design", fact_text(cpu.microarchitecture))]),
         ("Generation", fact_text(cpu.generation)),
+        *([("Advice", cpu.advice)] if cpu.advice else []),
         ("Cores", cores_and_threads(machine, 200)),
         *([("Limits", limits)] if limits else []),
         ("Clock", clocks(machine)),

@@ -77,6 +77,8 @@ def _cpu(machine: Machine, sample: Sample) -> dict[str, Any]:
     return {
         **dict(_facts(cpu)),
         **{name: {"value": count, "unit": "cores"} for name, count in kinds.items() if count is not None},
+        "core_kinds": [{"name": kind.name, "cores": kind.count} for kind in cpu.core_kinds],
+        "advice": cpu.advice,
         "threads": {"value": cpu.threads, "unit": "threads"},
         "runnable": {"value": machine.runnable_cpus, "unit": "threads"},
         "usable": {"value": machine.usable_cpus, "unit": "threads"},

@@ -44,9 +44,10 @@ def host_text(machine: Machine) -> str:
 
 
 def processor(machine: Machine) -> str:
-    """Model and microarchitecture, unless the model's name contains it."""
+    """Model, microarchitecture unless the model's name contains it, and the board."""
     model, architecture = short_text(machine.cpu.model), machine.cpu.microarchitecture.value
-    return f"{model} · {architecture}" if architecture and architecture not in model else model
+    is_new = architecture is not None and architecture not in model
+    return " · ".join(filter(None, (model, architecture if is_new else "", machine.cpu.board.value)))
 
 
 def cores_and_threads(machine: Machine, width: int) -> str:
@@ -62,6 +63,8 @@ def cores_and_threads(machine: Machine, width: int) -> str:
 
 def _cores(machine: Machine) -> str:
     cpu = machine.cpu
+    if cpu.performance_cores is None and cpu.core_kinds:
+        return " + ".join(f"{kind.count} {kind.name}" for kind in cpu.core_kinds) + " cores"
     if cpu.performance_cores is not None and cpu.efficiency_cores is not None:
         return f"{cpu.performance_cores} P + {cpu.efficiency_cores} E cores"
     return plural(cpu.cores.value, "core") if cpu.cores.value is not None else ""
