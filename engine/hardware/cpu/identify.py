@@ -23,7 +23,7 @@ from epochtop.engine.hardware.cpu.topology import (
     kinds_by_name,
     sockets,
 )
-from epochtop.engine.hardware.facts import CoreKind, Cpu, Fact
+from epochtop.engine.hardware.facts import NOT_ASKED, CoreKind, Cpu, Fact
 
 
 def identify_cpu(roots: Roots = Roots()) -> Cpu:  # noqa: B008 - frozen
@@ -106,7 +106,9 @@ def _model(block: Block, vendor: Fact[str], design: Fact[str]) -> Fact[str]:
 
 def _board(roots: Roots, info: CpuInfo) -> Fact[str]:
     """The board or server that the firmware names; asked on Arm only, where the processor rarely has a name."""
-    name = arm.board(roots, info) if arm.is_arm(info.first) else ""
+    if not arm.is_arm(info.first):
+        return NOT_ASKED
+    name = arm.board(roots, info)
     return Fact(name) if name else Fact(reason="not reported by the firmware")
 
 
