@@ -11,16 +11,17 @@ import time
 
 from epochtop.recording import directory, endings, facts, processes, resume
 from epochtop.recording.control import Setting
+from epochtop.recording.values.device import UnusableError
 from epochtop.recording.values.json_text import clean_text, encode
 from epochtop.recording.values.mappings import Entries, flat
-from epochtop.recording.values.numbers import Numbers, UnusableError, flatten
+from epochtop.recording.values.numbers import Numbers, flatten
 from epochtop.recording.writer import COMMITTED, QUEUE_ENTRIES, UNCOMMITTED, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import IO, Any
+    from typing import Any
 
 PROTOCOL_VERSION = 1
 """Version of the run format."""
@@ -271,12 +272,7 @@ class Run(endings.Recording):
             "protocol": PROTOCOL_VERSION,
         }
         stem = directory.slug(self.name or facts.script_name())
-
-        def create() -> tuple[str, IO[bytes]]:
-            directory.make_folder(home)
-            return directory.create(home, stem, encode(record).encode("ascii"))
-
-        writer = Writer(create, self._report, self._set_gate)
+        writer = Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
         if earlier:
             self._continue(writer, home, os.fspath(earlier))
         self._writer, self._entries = writer, writer.entries

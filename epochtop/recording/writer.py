@@ -16,7 +16,8 @@ from epochtop.recording import directory, endings, facts
 from epochtop.recording.control import Control, Inbox
 from epochtop.recording.log import EventLog
 from epochtop.recording.series import logged
-from epochtop.recording.values.json_text import encode, encode_line
+from epochtop.recording.values.device import Slot, send
+from epochtop.recording.values.json_text import encode_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ INTERVAL_S = 0.1
 """Seconds between two windows: what a killed process loses at most."""
 QUEUE_ENTRIES = 1 << 18
 """Most calls of `log()` that wait in memory for the writer; later ones are dropped and counted."""
-FACTS_S = 0.5
-"""Seconds after the start when facts are collected that take a while."""
 LOOK_S = 1.0
 """Seconds between two looks at whether the run directory still exists."""
 RETRY_S = 5.0
@@ -60,22 +59,32 @@ class Window:
             self.waiting.pop()
         return not self.waiting
 
+    def discard(self) -> int:
+        """Give up the values. Returns their number."""
+        for _, values in self.rows:
+            for value in values.values():
+                if type(value) is Slot:
+                    value.block.release()
+        return sum(len(values) for _, values in self.rows)
+
 
 class Writer:
     """Writes one run directory. The script's threads append to `entries` and `events` and never wait."""
 
     def __init__(
         self,
-        create: Callable[[], tuple[str, IO[bytes]]],
+        home: str,
+        stem: str,
+        record: bytes,
         report: Callable[[str], None],
         on_control: Callable[[], None] = lambda: None,
     ) -> None:
-        """`create` creates the run directory and returns its path and lock; it raises OSError.
+        """The run directory is created in the folder `home`; its id begins with `stem`. `record` is the content of run.json.
 
         `report` tells the user about a problem. `on_control` is called when `control` has something to obey, or nothing
         any more.
         """
-        self._create, self._report = create, report
+        self._home, self._stem, self._record, self._report = home, stem, record, report
         self.entries: deque[tuple[int, dict[str, Any]]] = deque()
         """Calls of `log()`: a step, COMMITTED or UNCOMMITTED, and values by series."""
         self.events: deque[dict[str, Any]] = deque()
@@ -102,8 +111,7 @@ class Writer:
         self._sent: deque[Window] = deque()
         self._waiting_rows = 0
         self._reported_drops = 0
-        self._changes: facts.GitChanges | None = None
-        self._next_facts = self._started_at + FACTS_S
+        self._facts: facts.LateFacts | None = None
         self._next_look = self._next_try = 0.0
         self._is_removed = False
         self._final: dict[str, Any] | None = None
@@ -198,16 +206,19 @@ class Writer:
             self.control.check()
         self._write_events()
         self._look_at_folder()
-        self._collect_facts()
+        if self._facts is not None:
+            self._facts.collect()
 
     def _open(self) -> None:
         self._next_try = time.monotonic() + RETRY_S
         try:
             if self.path is None:
-                self.path, self._lock = self._create()
+                directory.make_folder(self._home)
+                self.path, self._lock = directory.create(self._home, self._stem, self._record)
             log = EventLog(self.path, self._report)
             self._inbox = Inbox(self.path, from_now=self._continues)
             self._heartbeat = directory.Heartbeat(self.path)
+            self._facts = self._facts or facts.LateFacts(self.path)
         except OSError as error:
             self._report(f"cannot record the run: {error.strerror or error}; values wait in memory")
             return
@@ -239,11 +250,12 @@ class Writer:
 
     def _write_ready(self) -> None:
         """Write the windows whose values are known, in order."""
+        self._send()
         while self._sent and self._log is not None and self._sent[0].is_ready:
             window = self._sent.popleft()
             self._waiting_rows -= len(window.rows)
             if self._log.congested:
-                self.dropped += sum(len(values) for _, values in window.rows)
+                self.dropped += window.discard()
                 self._log.flush()
                 continue
             self._write_window(window)
@@ -252,7 +264,17 @@ class Writer:
         while self._sent and self._waiting_rows > QUEUE_ENTRIES:
             lost = self._sent.popleft()
             self._waiting_rows -= len(lost.rows)
-            self.dropped += sum(len(values) for _, values in lost.rows)
+            self.dropped += lost.discard()
+
+    def _send(self) -> None:
+        """Enqueue the copies of all windows, so that a device that is behind does not delay later ones."""
+        for window in self._sent:
+            if window.waiting:
+                try:
+                    send(window.waiting)
+                except Exception as error:
+                    self._report(f"values could not be copied from their device: {error}"[:300])
+                    window.waiting = []
 
     def _write_window(self, window: Window) -> None:
         rows = [(step, self._numbers(values)) for step, values in window.rows]
@@ -316,40 +338,19 @@ class Writer:
             self._is_removed = True
             self._report(f"{self.path} was deleted; values stay in memory until the folder is there again")
         elif self._is_removed and self._log.reopen():
+            self._restore()
             self._is_removed = False
             self._log.flush()
 
-    # --- facts ---------------------------------------------------------------------------------------------
-
-    def _collect_facts(self) -> None:
-        """Complete run.json with what takes a while to find: versions of packages and uncommitted changes."""
-        if self.path is None or self._next_facts is None or time.monotonic() < self._next_facts:
-            return
-        if self._changes is None:
-            try:
-                self._changes = facts.GitChanges(facts.working_folder() or "/")
-            except (OSError, ValueError, AttributeError):
-                self._update_record(None)
-                return
-        if self._changes.poll():
-            self._update_record(self._changes.end())
-
-    def _update_record(self, changes: bytes | None) -> None:
+    def _restore(self) -> None:
+        """Make a folder that was deleted and is there again a run directory."""
         assert self.path is not None
-        self._next_facts = float("inf")
-        import json
-
-        path = os.path.join(self.path, directory.RECORD)
-        with open(path, "rb") as file:
-            record = json.loads(file.read())
-        git = record.get("script", {}).get("git")
-        if changes and git is not None:
-            with open(os.path.join(self.path, directory.DIFF), "wb") as file:
-                file.write(changes)
-        if changes is not None and git is not None:
-            git["dirty"] = bool(changes)
-        record["versions"] = {**record.get("versions", {}), **facts.versions()}
-        directory.write_atomically(path, encode(record).encode("ascii"))
+        lock = open(os.path.join(self.path, directory.LOCK), "ab")
+        directory.acquire(lock)
+        self._lock, self._inbox = lock, Inbox(self.path, from_now=True)
+        record = os.path.join(self.path, directory.RECORD)
+        if not os.path.exists(record):
+            directory.write_atomically(record, self._record)
 
     # --- the end ---------------------------------------------------------------------------------------------
 
@@ -362,8 +363,8 @@ class Writer:
             time.sleep(0.002)
             self._write_ready()
         self._write_events()
-        if self._changes is not None and self._next_facts != float("inf"):
-            self._changes.cancel()
+        if self._facts is not None:
+            self._facts.cancel()
         assert self._final is not None
         if self._log is None:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from epochtop.recording.values.device import Deferred, DeviceValues, Slot
+from epochtop.recording.values.device import Deferred, DeviceValues, Slot, UnusableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ NESTING = 16
 """Most levels of nested dictionaries."""
 VALUES = 10_000
 """Most values of one call."""
-
-
-class UnusableError(Exception):
-    """A value is not a number. The message completes the sentence `NAME is …`."""
 
 
 def flatten(data: Any, into: dict[str, Any], prefix: str = "", level: int = 0) -> None:
