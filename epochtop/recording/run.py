@@ -27,6 +27,8 @@ PROTOCOL_VERSION = 1
 """Version of the run format."""
 FINISH_S = 30.0
 """Longest time that `finish()` waits for the disk."""
+STEPS = 1 << 62
+"""Least step that is too high."""
 REPORTS = 100
 """Most different problems that are reported."""
 
@@ -104,7 +106,7 @@ class Run(endings.Recording):
                     break
             place = COMMITTED
             if step is not None:
-                place = step if type(step) is int and step >= 0 else self._checked_step(step)
+                place = step if type(step) is int and 0 <= step < STEPS else self._checked_step(step)
             elif commit is False:
                 place = UNCOMMITTED
             entries = self._entries
@@ -151,7 +153,7 @@ class Run(endings.Recording):
             number = int(step.__index__())
         except Exception:
             number = int(step) if isinstance(step, float) and step.is_integer() else -1
-        if not 0 <= number < 1 << 62:
+        if not 0 <= number < STEPS:
             self._report(f"step must be a number of 0 or more, not {str(step)[:80]}; the next step is used", key="step")
             return COMMITTED
         return number

@@ -182,7 +182,8 @@ class Writer:
             while self._final is None:
                 self._guard(self._tick)
                 self._wake.acquire(timeout=INTERVAL_S)
-            self._guard(self._finish)
+            self._guard(self._write_rest)
+            self._guard(self._write_end)
         finally:
             self._ended.release()
 
@@ -220,7 +221,7 @@ class Writer:
             self._heartbeat = directory.Heartbeat(self.path)
             self._facts = self._facts or facts.LateFacts(self.path)
         except OSError as error:
-            self._report(f"cannot record the run: {error.strerror or error}; values wait in memory")
+            self._report(f"cannot record a run in {self._home}: {error.strerror or error}; values wait in memory")
             return
         self._log = log
         self._append({"type": "ScriptStarted", "time": round(time.time(), 3), "pid": os.getpid(), "step": self.step})
@@ -354,8 +355,8 @@ class Writer:
 
     # --- the end ---------------------------------------------------------------------------------------------
 
-    def _finish(self) -> None:
-        """Write everything that waits, then the last event."""
+    def _write_rest(self) -> None:
+        """Write everything that waits, if the device computes it in time."""
         give_up_at = time.monotonic() + DEVICE_S
         self._drain()
         self._write_ready()
@@ -363,18 +364,20 @@ class Writer:
             time.sleep(0.002)
             self._write_ready()
         self._write_events()
+
+    def _write_end(self) -> None:
+        """Write the last event and close all files."""
         if self._facts is not None:
             self._facts.cancel()
-        assert self._final is not None
-        if self._log is None:
-            return
-        line = encode_line(self._last_event(self._final))
-        if not self._is_removed:
-            self._log.append(line)
-            if self._log.error is not None:
-                self._log.write_last(line)
-        if not self._log.close():
-            self._report("the disk refused the last values of the run")
+        if self._log is not None:
+            assert self._final is not None
+            line = encode_line(self._last_event(self._final))
+            if not self._is_removed:
+                self._log.append(line)
+                if self._log.error is not None:
+                    self._log.write_last(line)
+            if not self._log.close():
+                self._report("the disk refused the last values of the run")
         for file in (self._inbox, self._lock):
             if file is not None:
                 file.close()
