@@ -67,6 +67,7 @@ class Run(endings.Recording):
         """Results that the script names. Changes are recorded."""
         self._reported: set[str] = set()
         self._numbers = Numbers()
+        self._settings: dict[str, Setting] = {}
         self._writer: Writer | None = None
         self._gate: Callable[[], bool] | None = _refuse
         """What `log()` asks before it records; None if there is nothing to ask."""
@@ -134,7 +135,7 @@ class Run(endings.Recording):
         for name, value in list(values.items()):
             if type(value) is float:
                 continue
-            if isinstance(value, dict):
+            if issubclass(type(value), dict):
                 del values[name]
                 values.update(self._merged({name: value}, {}))
                 self._convert(values)
@@ -325,13 +326,13 @@ class Run(endings.Recording):
             final = {"type": "Failed", "message": message}
         self.end(final, time.monotonic() + FINISH_S)
 
-    def end(self, final: dict[str, Any], deadline: float) -> None:
-        """End the run with this event, waiting at most until `deadline` of the monotonic clock."""
+    def end(self, final: dict[str, Any], deadline: float | None) -> None:
+        """End the run with this event, waiting at most until `deadline` of the monotonic clock, or not at all if it is None."""
         endings.forget(self)
         if self._writer is None or self._gate in (_refuse, _finished):
             return
         self._gate = _finished
-        if not self._writer.close(final, deadline):
+        if not self._writer.close(final, deadline) and deadline is not None:
             self._report("the disk did not take the last values in time")
 
     def abandon(self) -> None:

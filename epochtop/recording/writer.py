@@ -153,13 +153,15 @@ class Writer:
             except RuntimeError:  # another thread was faster
                 pass
 
-    def close(self, final: dict[str, Any], deadline: float) -> bool:
+    def close(self, final: dict[str, Any], deadline: float | None) -> bool:
         """Write everything, and `final` as the last event. False if that is not done at `deadline` of the monotonic clock.
 
-        The thread goes on if it is not done, as long as the process lives.
+        The thread goes on if it is not done, as long as the process lives. A deadline of None does not wait.
         """
         self._final = final
         self.wake()
+        if deadline is None:
+            return False
         while not self._ended.acquire(timeout=max(0.0, min(deadline - time.monotonic(), 0.05))):
             if time.monotonic() >= deadline and not (self._sent and time.monotonic() < deadline + DEVICE_S):
                 return False
@@ -168,9 +170,7 @@ class Writer:
 
     def abandon(self) -> None:
         """Leave the run to the parent, in a forked process: closes the files, so that the lock is not held here."""
-        for file in (self._lock, self._inbox):
-            if file is not None:
-                file.close()
+        self._close_files()
         if self._log is not None:
             self._log.abandon()
         self.entries, self.events = deque(), deque()
@@ -186,6 +186,7 @@ class Writer:
             self._guard(self._write_end)
         finally:
             self._ended.release()
+        endings.die_if_signaled()
 
     def _guard(self, act: Callable[[], None]) -> None:
         try:
@@ -348,6 +349,7 @@ class Writer:
         assert self.path is not None
         lock = open(os.path.join(self.path, directory.LOCK), "ab")
         directory.acquire(lock)
+        self._close_files()
         self._lock, self._inbox = lock, Inbox(self.path, from_now=True)
         record = os.path.join(self.path, directory.RECORD)
         if not os.path.exists(record):
@@ -378,6 +380,9 @@ class Writer:
                     self._log.write_last(line)
             if not self._log.close():
                 self._report("the disk refused the last values of the run")
+        self._close_files()
+
+    def _close_files(self) -> None:
         for file in (self._inbox, self._lock):
             if file is not None:
                 file.close()

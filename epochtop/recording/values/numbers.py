@@ -23,7 +23,7 @@ def flatten(data: Any, into: dict[str, Any], prefix: str = "", level: int = 0) -
     """Add the entries of a mapping to `into`; names of nested ones are joined with `/`. Raises UnusableError."""
     for name, value in data.items():
         path = prefix + (name if type(name) is str else str(name))
-        if isinstance(value, dict):
+        if issubclass(type(value), dict):
             if level == NESTING:
                 raise UnusableError(f"nested more than {NESTING} levels deep")
             flatten(value, into, path + "/", level + 1)
