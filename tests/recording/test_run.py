@@ -305,6 +305,24 @@ def test_the_configuration_is_stored_flat_and_reads_as_it_was_given(home: Path) 
     assert changes == [{"lr": 0.2, "data/name": "x"}, {"epochs": 5}, {"seed": 1}]
 
 
+class Hostile:
+    """An object that raises whenever it is looked at."""
+
+    def __getattribute__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+def test_a_configuration_of_hostile_and_endless_values_is_described(home: Path) -> None:
+    endless: dict[str, object] = {"a": 1}
+    endless["self"] = endless
+    Run(config={"x": Hostile(), "lr": 1, "endless": endless}).finish()
+    record = read_record(only_run(home))
+    assert record.script is not None
+    assert record.script.config["lr"] == 1
+    assert record.script.config["endless/a"] == 1
+    assert "Hostile" in record.script.config["x"]
+
+
 def test_a_namespace_is_a_configuration(home: Path) -> None:
     Run(config=argparse.Namespace(lr=0.1, name="x")).finish()
     record = read_record(only_run(home))
@@ -361,7 +379,7 @@ def test_a_log_cut_off_at_any_byte_and_continued_loses_no_other_record(home: Pat
     whole = (path_of(recording) / "events.jsonl").read_bytes()
     lines = whole.splitlines(keepends=True)
     (tmp_path / "heartbeat").touch()
-    for size in range(len(whole)):
+    for size in range(len(lines[0]), len(whole)):
         (tmp_path / "lock").touch()
         (tmp_path / "events.jsonl").write_bytes(whole[:size])
         directory.lock_again(str(tmp_path)).close()
