@@ -11,6 +11,7 @@ import time
 
 from epochtop.recording import directory, endings, facts, processes, resume
 from epochtop.recording.control import Setting
+from epochtop.recording.ignored import IGNORED, Ignored
 from epochtop.recording.values.device import UnusableError
 from epochtop.recording.values.json_text import clean_text, encode
 from epochtop.recording.values.mappings import Entries, flat
@@ -40,6 +41,9 @@ class Run(endings.Recording):
     than 0 record nothing: there, all methods do nothing.
     """
 
+    url = None
+    """For scripts that were written for wandb: a run has no address."""
+
     def __init__(
         self,
         name: str = "",
@@ -52,15 +56,18 @@ class Run(endings.Recording):
         resume: str | os.PathLike[str] | None = None,
         folder: str | os.PathLike[str] | None = None,
         every_rank: bool = False,
+        enabled: bool = True,
     ) -> None:
         """Start to record.
 
         `config` is a mapping, a namespace or a dataclass. `resume` is the id, the path or the name of a run to continue; a
         new run is created if there is none. `folder` is the home folder of runs. With `every_rank`, processes of all ranks
-        record, each a run of its own.
+        record, each a run of its own. Nothing is recorded if `enabled` is False.
         """
         self.name: str = clean_text(str(name or ""))
         """Display name; empty if it has none."""
+        self.project, self.group, self.notes = str(project or ""), str(group or ""), str(notes or "")
+        self.tags = tuple(str(tag) for tag in ((tags,) if isinstance(tags, str) else tags or ()))
         self.config = Entries(config, self._on_config)
         """The configuration. Changes are recorded."""
         self.summary = Entries(None, self._on_summary)
@@ -71,10 +78,10 @@ class Run(endings.Recording):
         self._writer: Writer | None = None
         self._gate: Callable[[], bool] | None = _refuse
         """What `log()` asks before it records; None if there is nothing to ask."""
-        if not every_rank and (processes.rank() != 0 or processes.is_import_of_main()):
+        if not enabled or (not every_rank and (processes.rank() != 0 or processes.is_import_of_main())):
             return
         try:
-            self._start(self._describe(project, group, tags, notes), resume, folder)
+            self._start(self._describe(), resume, folder)
         except Exception as error:  # a failure to record is no failure of the script
             self._report(f"cannot record the run: {error}")
 
@@ -144,7 +151,8 @@ class Run(endings.Recording):
                 values[name] = convert(value)
             except UnusableError as error:
                 del values[name]
-                self._report(f"{name} is ignored because it is {error}", key=name)
+                if str(error):
+                    self._report(f"{name} is ignored because it is {error}", key=name)
             except Exception as error:
                 del values[name]
                 self._report(f"{name} is ignored: {str(error)[:200]}", key=name)
@@ -240,16 +248,15 @@ class Run(endings.Recording):
     def _on_summary(self, values: dict[str, Any]) -> None:
         self.write_event({"type": "Summarized", "values": values})
 
-    def _describe(self, project: str, group: str, tags: Iterable[str], notes: str) -> dict[str, Any]:
+    def _describe(self) -> dict[str, Any]:
         """The record of the script, as docs/run-format.md describes it."""
         working_folder = facts.working_folder()
-        words = (tags,) if isinstance(tags, str) else tags or ()
         return {
             "name": self.name,
-            "project": str(project or ""),
-            "group": str(group or ""),
-            "tags": [str(tag) for tag in words],
-            "notes": str(notes or ""),
+            "project": self.project,
+            "group": self.group,
+            "tags": self.tags,
+            "notes": self.notes,
             "config": flat(self.config),
             "command": facts.command(),
             "working_folder": working_folder,
@@ -351,6 +358,12 @@ class Run(endings.Recording):
             sys.stderr.write(f"epochtop: {message}\n")
         except Exception:
             pass
+
+    def __getattr__(self, name: str) -> Any:
+        """Accept what wandb's runs offer and epochtop ignores. Raises AttributeError for any other name."""
+        if name in IGNORED:
+            return Ignored(name)
+        raise AttributeError(f"a run has no attribute {name!r}")
 
     def __enter__(self) -> Run:
         return self

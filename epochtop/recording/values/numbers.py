@@ -63,6 +63,8 @@ class Numbers:
             return Deferred
         if package == "tensorflow":
             return _variable if hasattr(kind, "assign") else Deferred
+        if kind.__module__ == "epochtop.recording.ignored":
+            return _refuse_silently
         if hasattr(kind, "__dlpack_device__") and package != "numpy":
             return Deferred
         if issubclass(kind, (str, bytes, bytearray)) or kind is type(None):
@@ -92,6 +94,10 @@ def _variable(value: Any) -> Deferred:
 
 def _refuse(value: Any) -> float:
     raise UnusableError(describe(value))
+
+
+def _refuse_silently(value: Any) -> float:
+    raise UnusableError("")
 
 
 def _refuse_sharded(value: Any) -> float:
