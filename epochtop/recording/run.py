@@ -11,8 +11,8 @@ import time
 
 from epochtop.recording import directory, endings, facts, processes, resume
 from epochtop.recording.control import Setting
-from epochtop.recording.ignored import IGNORED, Ignored
 from epochtop.recording.values.device import UnusableError
+from epochtop.recording.values.ignored import IGNORED, Ignored
 from epochtop.recording.values.json_text import clean_text, encode
 from epochtop.recording.values.mappings import Entries, flat
 from epochtop.recording.values.numbers import Numbers, flatten

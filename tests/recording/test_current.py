@@ -10,7 +10,8 @@ import epochtop
 from epochtop.engine.protocol.events import Configured, ScriptEnded, Summarized
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.reader import read_record
-from epochtop.recording import current, ignored
+from epochtop.recording import current
+from epochtop.recording.values import ignored
 from tests.support.scripts import only_run, recorded, run, series
 
 

@@ -63,7 +63,7 @@ class Numbers:
             return Deferred
         if package == "tensorflow":
             return _variable if hasattr(kind, "assign") else Deferred
-        if kind.__module__ == "epochtop.recording.ignored":
+        if kind.__module__ == "epochtop.recording.values.ignored":
             return _refuse_silently
         if hasattr(kind, "__dlpack_device__") and package != "numpy":
             return Deferred
