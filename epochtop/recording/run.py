@@ -192,6 +192,11 @@ class Run(endings.Recording):
             )
         return setting.value
 
+    def obey(self) -> None:
+        """Wait while a viewer has paused the run, and raise KeyboardInterrupt if one stops it, as :meth:`log` does."""
+        if self._gate is not None:
+            self._gate()
+
     @property
     def stopping(self) -> bool:
         """Whether a viewer asks the script to stop. A script that looks at it is not interrupted by KeyboardInterrupt."""
