@@ -35,6 +35,7 @@ class EpochtopCallback(keras.callbacks.Callback):
         if self.run is None:
             self.run = Run(self._name or self.model.name, **self._options)
         self.run.config.update({"fit": dict(self.params or {})})
+        self._obey()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Record the running means; wait while the run is paused."""

@@ -28,6 +28,7 @@ class EpochtopCallback(TrainerCallback):
         if self.run is None and state.is_world_process_zero:
             self.run = Run(self._name or args.run_name or "", **self._options)
         if self.run is not None:
+            control.should_training_stop |= self.run.stopping
             config: Any = getattr(model, "config", None)
             model_config = config.to_dict() if hasattr(config, "to_dict") else {}
             self.run.config.update({"trainer": args.to_dict(), "model": model_config})

@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from epochtop.engine.protocol.commands import Stop
 from epochtop.engine.protocol.events import Configured, ScriptEnded, SettingDeclared, Summarized
 from epochtop.engine.runs.reader import read_record
-from epochtop.recording import current, endings
+from epochtop.engine.runs.writer import send
+from epochtop.recording import control, current, endings
+from epochtop.recording.run import Run
+from tests.support.engines import wait_until
 from tests.support.scripts import ROOT, only_run, recorded, series
 
 PAGE = ROOT / "docs" / "your-script.md"
@@ -33,6 +37,7 @@ def _in_a_script_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The current folder is empty, and runs that the example leaves open end as at the end of a script."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(current, "_current", None)
+    monkeypatch.setattr(control, "STOP_PATIENCE_S", 1000.0)  # importing a framework takes a while
     yield
     for run in list(endings._process.runs):
         run.end({"type": "ScriptEnded", "outcome": "finished"}, math.inf)
@@ -154,3 +159,46 @@ def test_accelerate(home: Path) -> None:
     assert losses == sorted(losses, reverse=True)
     assert Configured(values={"lr": 0.1}) in recorded(path)
     assert isinstance(recorded(path)[-1], ScriptEnded)
+
+
+# --- a stop in the app ---------------------------------------------------------------------------------------------
+
+
+def stopped_run() -> Run:
+    """A run that a viewer has asked to stop."""
+    run = Run("stopped")
+    assert run.path is not None
+    send(Path(run.path), Stop(by="ada@laptop:1"))
+    wait_until(lambda: run.stopped_by)
+    return run
+
+
+def execute_stopped(heading: str, longer: tuple[str, str]) -> dict[str, Any]:
+    """Run an example that trains for very long in a run that is stopped."""
+    text = re.sub(r'(Epochtop\w+)\("\w+"\)', r"\1(run=stopped)", example(heading)).replace(*longer)
+    names: dict[str, Any] = {"__name__": "__main__", "stopped": stopped_run()}
+    exec(compile(text, str(PAGE), "exec"), names)
+    names["stopped"].finish()
+    last = recorded(only_run(Path(names["stopped"].path).parent))[-1]
+    assert isinstance(last, ScriptEnded)
+    assert (last.outcome, last.reason) == ("stopped", "stopped by ada@laptop:1")
+    return names
+
+
+def test_a_stop_ends_training_of_hugging_face() -> None:
+    pytest.importorskip("transformers")
+    names = execute_stopped("Hugging Face", ("max_steps=4", "max_steps=1_000_000"))
+    assert names["trainer"].state.global_step <= 2
+
+
+def test_a_stop_ends_training_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    pytest.importorskip("keras")
+    names = execute_stopped("Keras", ("epochs=2", "epochs=1_000_000"))
+    assert len(names["model"].history.epoch) <= 1
+
+
+def test_a_stop_ends_training_of_skorch() -> None:
+    pytest.importorskip("skorch")
+    names = execute_stopped("skorch", ("max_epochs=2", "max_epochs=1_000_000"))
+    assert len(names["net"].history) <= 1
