@@ -16,7 +16,9 @@ from torch.utils.data import Dataset
 
 from epochtop.engine.data import load
 from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
+from epochtop.engine.data.permutation import MOST_LISTED_ROWS
 from epochtop.engine.device import generators
+from epochtop.engine.device.row_types import as_input, rows_tensor
 from epochtop.engine.models import build, summary
 from epochtop.engine.models.copies import deep_copy
 from epochtop.engine.models.nested import rows_first, tensors_of
@@ -81,8 +83,13 @@ class Workload:
 
     @property
     def bytes(self) -> int:
-        """Memory of all rows, without those of a Dataset, whose size is unknown."""
+        """Size of all rows, without those of a Dataset, whose size is unknown."""
         return sum(part.bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of all rows on the host, without those of a Dataset and of memory-mapped files."""
+        return sum(part.memory_bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))
 
     def rows_per_epoch(self, spec: RunSpec) -> int:
         """Training rows without those of a last batch that is dropped. Raises Invalid if every batch is too small."""
@@ -124,7 +131,7 @@ class Workload:
     def first(self, rows: int, device: torch.device) -> FullBatch:
         """The first `rows` examples (0 for all) as a batch that every step takes, for measuring."""
         if isinstance(self.train, Rows):
-            x, y = (torch.from_numpy(array[: rows or None]) for array in (self.train.x, self.train.y))
+            x, y = (as_input(rows_tensor(array[: rows or None])) for array in (self.train.x, self.train.y))
         else:
             assert self.task is not None
             x, y = self.task.batch(rows or len(self.train))  # type: ignore[arg-type]
@@ -245,8 +252,8 @@ def _example_output(task: Task) -> tuple[Tensor, bool]:
 
 
 def _may_ignore(train: Examples) -> bool:
-    """Whether some labels may be ignored; the labels of a Dataset are unknown."""
-    return not isinstance(train, Rows) or bool((train.y == IGNORED).any())
+    """Whether some labels may be ignored. The labels of a Dataset are unknown; of very many rows, nobody looks."""
+    return not isinstance(train, Rows) or len(train) > MOST_LISTED_ROWS or bool((train.y == IGNORED).any())
 
 
 def _shape(task: Task) -> tuple[int, ...]:

@@ -20,6 +20,8 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
+from epochtop.engine.device.row_types import input_array
+from epochtop.engine.hardware.memory_maps import is_mapped_file
 from epochtop.engine.models.nested import collated
 from epochtop.engine.models.set_metric import SetMetric
 
@@ -36,7 +38,7 @@ Part = Literal["train", "validation", "test"]
 class Task:
     """A model with its data, loss and metrics. Raises TypeError or ValueError if it cannot be trained.
 
-    epochtop moves the model and the rows to the device. Floating-point rows become float32, like the weights. `loss` and
+    epochtop moves the model and the rows to the device. Floating-point rows of arrays become float32, like the weights. `loss` and
     each metric take the model's output and the labels of a batch, and return the mean over its rows as a tensor of one
     number; `.item()` would stop the device.
     """
@@ -114,7 +116,7 @@ class Task:
         """The first training rows with their labels, as the model and the loss receive them."""
         part = self.examples("train")
         if isinstance(part, Rows):
-            return torch.from_numpy(np.array(part.x[:rows])), torch.from_numpy(np.array(part.y[:rows]))
+            return torch.from_numpy(input_array(part.x[:rows])), torch.from_numpy(input_array(part.y[:rows]))
         with generators.forked(torch.device("cpu"), self.generator_owners()):
             first = [part[at] for at in range(min(rows, len(part)))]  # type: ignore[arg-type]
         if not all(isinstance(row, list | tuple) and len(row) == 2 for row in first):
@@ -165,10 +167,16 @@ def _rows_of_pair(where: str, examples: Any) -> int:
 
 
 def _array(values: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The values as an array on the host: floats as float32, unsigned integers that torch cannot compute with as int64."""
+    """The values as an array on the host, floats as float32; a file that is mapped into memory stays as it is."""
     array: npt.NDArray[Any] = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    if _is_shareable(array) and is_mapped_file(array):
+        return array.view(np.ndarray)
     if array.dtype.kind == "f":
         return np.ascontiguousarray(array, dtype=np.float32)
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        return np.ascontiguousarray(array, dtype=np.int64)
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _is_shareable(array: npt.NDArray[Any]) -> bool:
+    """Whether a tensor can share the array's memory: numbers of a type of torch, in its byte order, not reversed."""
+    known = array.dtype.kind in "biu" or array.dtype.itemsize <= 8
+    return known and array.dtype.isnative and all(stride >= 0 for stride in array.strides)
