@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -66,6 +67,8 @@ class Workload:
     """The code of the task; None for a dataset."""
     notes: tuple[str, ...] = ()
     """Decisions made while the data were prepared, for people."""
+    loading_s: float = 0.0
+    """How long the task took to load; 0 for a dataset."""
     _trials: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
     """Whether the model trains on a number of rows, as tried so far."""
 
@@ -179,7 +182,9 @@ def load_workload(
     """
     if spec.task:
         generators.seed(spec.seed)  # the user's function builds the model
-        return _of_task(load_recorded(spec.task, task_record))
+        started_at = perf_counter()
+        workload = _of_task(load_recorded(spec.task, task_record))
+        return replace(workload, loading_s=perf_counter() - started_at)
     split = load.load(spec, on_progress)
     return Workload(
         train=split.train,
