@@ -28,6 +28,7 @@ from epochtop.engine.models.set_metric import SetMetric, fresh
 from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks import sources, user_state
+from epochtop.engine.tasks.dict_rows import with_paired_rows
 from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of, modules_of
 from epochtop.engine.tasks.shape_errors import explain_shapes
 from epochtop.engine.tasks.task import MODULE_PREFIX, Task
@@ -72,6 +73,10 @@ def load_recorded(text: str, stored: TaskRecord | None = None) -> LoadedTask:
             raise Invalid("task", explain_user_error(error, file)) from error
         if not isinstance(task, Task):
             raise Invalid("task", f"{file.name}: {name}() returned {_describe(task)}; it must return an epochtop.Task")
+        try:
+            task = with_paired_rows(task)
+        except Exception as error:
+            raise Invalid("task", explain_user_error(error, file)) from error
         traits = try_out(task, file)
         record = stored or sources.task_record(file, content, imported())
     return LoadedTask(task, record, traits)

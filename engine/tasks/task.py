@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
@@ -26,7 +26,10 @@ from epochtop.engine.models.nested import collated
 from epochtop.engine.models.set_metric import SetMetric
 
 Examples = tuple[Any, Any] | Dataset[Any]
-"""A pair (x, y) of tensors or arrays of equal length, or a Dataset with `__len__` and `__getitem__`."""
+"""A pair (x, y) of tensors or arrays of equal length, or a Dataset with `__len__` and `__getitem__`.
+
+Rows of a Dataset are pairs (x, y), or dicts whose entries the model takes by name.
+"""
 
 MODULE_PREFIX = "task_of_"
 """Beginning of the module name under which the user's file is executed."""
@@ -98,16 +101,19 @@ class Task:
             return Rows(x=np.empty((0, 1), np.float32), y=np.empty(0, np.float32))
         if isinstance(examples, TensorDataset) and len(examples.tensors) == 2:
             examples = examples.tensors
-        if isinstance(examples, Dataset):
-            return examples
+        if is_dataset(examples):
+            return examples  # type: ignore[no-any-return]
         x, y = examples
         return Rows(x=_array(x), y=_array(y))
 
     def generator_owners(self) -> list[object]:
         """The user's objects whose attributes may be random generators: layers, Datasets, functions, and the user's file."""
-        datasets = [part for part in (self.train, self.validation, self.test) if isinstance(part, Dataset)]
-        inner = [dataset.dataset for dataset in datasets if isinstance(dataset, Subset)]
-        owners = [*self.model.modules(), *datasets, *inner, self.loss, *self.metrics.values()]
+        datasets = [part for part in (self.train, self.validation, self.test) if is_dataset(part)]
+        for dataset in datasets:  # grows: a Subset, and the like, has another Dataset inside
+            inner = getattr(dataset, "dataset", None)
+            if is_dataset(inner):
+                datasets.append(inner)
+        owners = [*self.model.modules(), *datasets, self.loss, *self.metrics.values()]
         names = {getattr(owner, "__module__", "") or "" for owner in owners}
         files = [sys.modules[name] for name in sorted(names) if name.startswith(MODULE_PREFIX) and name in sys.modules]
         return [*owners, *files]
@@ -132,11 +138,19 @@ def _kind(value: object) -> str:
     return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
 
 
+def is_dataset(examples: Any) -> bool:
+    """Whether rows are read one by one: from a Dataset of torch, or an object that works like one, such as Hugging Face's."""
+    if isinstance(examples, Dataset):
+        return True
+    rows = hasattr(examples, "__getitem__") and hasattr(examples, "__len__") and not isinstance(examples, type)
+    return rows and not isinstance(examples, list | tuple | str | bytes | Mapping | Tensor | np.ndarray)
+
+
 def _check_examples(part: str, examples: Any) -> None:
     if examples is None and part != "train":
         return
     where = f"Task.{part}"
-    if isinstance(examples, Dataset):
+    if is_dataset(examples):
         if not hasattr(examples, "__len__"):
             raise TypeError(f"{where}: the Dataset has no __len__; define it to return the number of rows")
         rows = len(examples)

@@ -131,7 +131,7 @@ def test_a_gradient_that_is_not_finite_is_named_with_its_step(tmp_path: Path) ->
 def test_the_layer_whose_output_is_not_finite_is_named(tmp_path: Path) -> None:
     plant = (
         "X[40] = 0.0"
-        + """
+        """
 class Unit(nn.Module):
     def forward(self, x):
         return x / x.norm(dim=1, keepdim=True)
