@@ -16,13 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
 from epochtop.engine.device.row_types import input_array
 from epochtop.engine.hardware.memory_maps import is_mapped_file
-from epochtop.engine.models.nested import collated
+from epochtop.engine.models.checked_rows import CheckedRows
 from epochtop.engine.models.set_metric import SetMetric
 
 Examples = tuple[Any, Any] | Dataset[Any]
@@ -76,7 +76,7 @@ class Task:
     def state_dict(self) -> dict[str, Any]:
         """State outside the model's weights and buffers that a resumed run needs, such as counters. Override it.
 
-        May contain tensors, numpy arrays, numbers, strings, None, and dicts, lists and tuples of these. Called at every
+        May contain tensors, numpy arrays, numbers, strings, bytes, None, and dicts, lists and tuples of these. Called at every
         checkpoint, so it must not read the device.
         """
         return {}
@@ -124,10 +124,7 @@ class Task:
         if isinstance(part, Rows):
             return torch.from_numpy(input_array(part.x[:rows])), torch.from_numpy(input_array(part.y[:rows]))
         with generators.forked(torch.device("cpu"), self.generator_owners()):
-            first = [part[at] for at in range(min(rows, len(part)))]  # type: ignore[arg-type]
-        if not all(isinstance(row, list | tuple) and len(row) == 2 for row in first):
-            raise TypeError(f"Task.train: items of the Dataset must be pairs (x, y), not {_kind(first[0])}")
-        x, y = collated(first)
+            x, y = CheckedRows(part, "training").batch(range(min(rows, len(part))))  # type: ignore[arg-type]
         return x, y
 
 
@@ -143,7 +140,7 @@ def is_dataset(examples: Any) -> bool:
     if isinstance(examples, Dataset):
         return True
     rows = hasattr(examples, "__getitem__") and hasattr(examples, "__len__") and not isinstance(examples, type)
-    return rows and not isinstance(examples, list | tuple | str | bytes | Mapping | Tensor | np.ndarray)
+    return rows and not isinstance(examples, DataLoader | list | tuple | str | bytes | Mapping | Tensor | np.ndarray)
 
 
 def _check_examples(part: str, examples: Any) -> None:
@@ -152,7 +149,9 @@ def _check_examples(part: str, examples: Any) -> None:
     where = f"Task.{part}"
     if is_dataset(examples):
         if not hasattr(examples, "__len__"):
-            raise TypeError(f"{where}: the Dataset has no __len__; define it to return the number of rows")
+            raise TypeError(
+                f"{where}: the Dataset has no __len__; write a Dataset with __len__ (number of rows) and __getitem__ (one row)"
+            )
         rows = len(examples)
     else:
         rows = _rows_of_pair(where, examples)
@@ -168,7 +167,9 @@ def _rows_of_pair(where: str, examples: Any) -> int:
             if isinstance(examples, list | tuple)
             else _kind(examples)
         )
-        raise TypeError(f"{where} must be a pair (x, y) of tensors or arrays, or a Dataset, not {actual}")
+        raise TypeError(
+            f"{where} must be a pair (x, y) of tensors or arrays, or a Dataset, not {actual}{_advice(examples)}"
+        )
     x, y = examples
     if len(x) != len(y):
         raise ValueError(f"{where} has {len(x)} rows and {len(y)} labels; every row needs a label")
@@ -178,6 +179,20 @@ def _rows_of_pair(where: str, examples: Any) -> int:
         if isinstance(values, Tensor) and values.dtype in (torch.bfloat16, torch.complex64, torch.complex128):
             raise TypeError(f"{where} has a tensor of {values.dtype}; use float32")
     return len(x)
+
+
+def _advice(examples: Any) -> str:
+    """What to write instead of a wrong value of `train` or `test`."""
+    if isinstance(examples, DataLoader):
+        return "; give its dataset, and set --batch-size"
+    if (
+        isinstance(examples, list | tuple)
+        and examples
+        and isinstance(examples[0], list | tuple)
+        and len(examples[0]) == 2
+    ):
+        return "; write x, y = map(torch.stack, zip(*rows)) for tensors, or a Dataset"
+    return ""
 
 
 def _array(values: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -23,7 +23,7 @@ from epochtop.engine.job.workload import Examples
 from epochtop.engine.models.nested import tensors_of
 
 SEARCH_S = 3.0
-"""Longest search for the row that is not finite, in seconds."""
+"""Longest search for a wrong row, in seconds."""
 
 
 def divergence_advice(
