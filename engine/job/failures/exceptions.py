@@ -1,12 +1,8 @@
-"""Failures explained to people: exceptions, and losses that are not finite.
-
-No logic may depend on these texts.
-"""
+"""Exceptions explained to people. No logic may depend on these texts."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 import time
 import traceback
@@ -18,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import Rows
-from epochtop.engine.data.scaling import ALL_ROWS, blocks
 from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.job import oom_advice
 from epochtop.engine.job.job import Job
@@ -119,66 +114,3 @@ def _labels_of(examples: Examples, deadline: float) -> Iterator[tuple[int, npt.N
             first = np.asarray(next(tensors_of(y), y))
             if first.dtype.kind in "iu":
                 yield row, first[None]
-
-
-# --- a loss that is not finite -----------------------------------------------------------------------------
-
-
-def divergence_advice(job: Job, step: int, learning_rate: float) -> str:
-    """What helps a run whose loss at `step` is not finite. Looks at a task's rows and labels first; then the step decides."""
-    place = _place_of_nan(job.workload.train) if job.workload.task is not None else ""
-    if place:
-        return f"{place} is NaN or infinite (rows count from 0): fix or drop it, or skip it in the loss"
-    if step == 0:
-        precision = "" if job.spec.precision == "fp32" else ", or use precision fp32"
-        return (
-            "it is not finite before the first update, so look for a division by 0 or a logarithm of 0 in the model and the "
-            f"loss{precision}"
-        )
-    return f"lower the learning rate: {learning_rate:g} is too high, try {learning_rate / 10:g}"
-
-
-def _place_of_nan(examples: Examples) -> str:
-    """The first training row or label that is not finite; empty if none is found in SEARCH_S seconds."""
-    deadline = time.perf_counter() + SEARCH_S
-    if isinstance(examples, Rows):
-        labels = _first_bad_row(examples.y, deadline)
-        if labels is not None:
-            return f"the label of training row {labels:,}"
-        row = _first_bad_row(examples.x, deadline)
-        return "" if row is None else f"a value of training row {row:,}"
-    try:
-        for number in range(len(examples)):  # type: ignore[arg-type]
-            if time.perf_counter() > deadline:
-                return ""
-            x, y = examples[number]
-            if not _is_finite(y):
-                return f"the label of training row {number:,}"
-            if not _is_finite(x):
-                return f"a value of training row {number:,}"
-    except Exception:  # the user's Dataset may raise anything; the run has its result already
-        return ""
-    return ""
-
-
-def _first_bad_row(values: npt.NDArray[Any], deadline: float) -> int | None:
-    if values.dtype.kind not in "fc" or not len(values):
-        return None
-    start = 0
-    for block in blocks(values, ALL_ROWS):
-        finite = np.isfinite(block.reshape(len(block), -1)).all(axis=1)
-        if not finite.all():
-            return start + int(np.argmin(finite))
-        start += len(block)
-        if time.perf_counter() > deadline:
-            return None
-    return None
-
-
-def _is_finite(value: Any) -> bool:
-    """Whether every tensor in a row or label, or the number or array that it is, is finite."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, np.ndarray | np.floating):
-        return bool(np.isfinite(value).all()) if value.dtype.kind in "fc" else True
-    return all(bool(tensor.isfinite().all()) for tensor in tensors_of(value))
