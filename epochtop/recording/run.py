@@ -9,10 +9,9 @@ import os
 import sys
 import time
 
-from epochtop.recording import directory, endings, facts, processes, resume
+from epochtop.recording import directory, endings, facts, processes
 from epochtop.recording.control import Setting
-from epochtop.recording.values.device import UnusableError
-from epochtop.recording.values.ignored import IGNORED, Ignored
+from epochtop.recording.values import UnusableError
 from epochtop.recording.values.json_text import clean_text, encode
 from epochtop.recording.values.mappings import Entries, flat
 from epochtop.recording.values.numbers import Numbers, flatten
@@ -295,6 +294,8 @@ class Run(endings.Recording):
 
     def _continue(self, writer: Writer, home: str, query: str) -> None:
         """Let the writer continue an earlier run, if there is one and no other process records it."""
+        from epochtop.recording import resume
+
         path = resume.find(home, query)
         if path is None:
             return
@@ -363,6 +364,8 @@ class Run(endings.Recording):
 
     def __getattr__(self, name: str) -> Any:
         """Accept what wandb's runs offer and epochtop ignores. Raises AttributeError for any other name."""
+        from epochtop.recording.values.ignored import IGNORED, Ignored
+
         if name in IGNORED:
             return Ignored(name)
         raise AttributeError(f"a run has no attribute {name!r}")

@@ -10,19 +10,20 @@ from __future__ import annotations
 import _thread
 import os
 import time
-from collections import deque
 
 from epochtop.recording import directory, endings, facts
 from epochtop.recording.control import Control, Inbox
 from epochtop.recording.log import EventLog
 from epochtop.recording.series import logged
-from epochtop.recording.values.device import Slot, send
 from epochtop.recording.values.json_text import encode_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
     from typing import IO, Any
+else:
+    from _collections import deque  # importing `collections` takes a millisecond
 
 INTERVAL_S = 0.1
 """Seconds between two windows: what a killed process loses at most."""
@@ -63,8 +64,8 @@ class Window:
         """Give up the values. Returns their number."""
         for _, values in self.rows:
             for value in values.values():
-                if type(value) is Slot:
-                    value.block.release()
+                if type(value) is not float:
+                    value.discard()
         return sum(len(values) for _, values in self.rows)
 
 
@@ -272,6 +273,8 @@ class Writer:
         """Enqueue the copies of all windows, so that a device that is behind does not delay later ones."""
         for window in self._sent:
             if window.waiting:
+                from epochtop.recording.values.device import send
+
                 try:
                     send(window.waiting)
                 except Exception as error:
