@@ -12,7 +12,7 @@ from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.reader import read_record
 from epochtop.recording import current
 from epochtop.recording.values import ignored
-from tests.support.scripts import only_run, recorded, run, series
+from tests.recording.scripts import only_run, recorded, run, series
 
 
 @pytest.fixture(autouse=True)
