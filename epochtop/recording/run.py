@@ -82,6 +82,7 @@ class Run(endings.Recording):
         try:
             self._start(self._describe(), resume, folder)
         except Exception as error:  # a failure to record is no failure of the script
+            self._writer, self._gate = None, _refuse
             self._report(f"cannot record the run: {error}")
 
     # --- logging -------------------------------------------------------------------------------------------
