@@ -64,6 +64,8 @@ def check_recordable(job: Job) -> None:
     """Raise Unsupported for a task whose steps cannot be recorded, with any update rule."""
     if job.parts.backward:
         raise Unsupported("its gradients need backward(), for the hooks of its weights or reentrant checkpointing")
+    if job.workload.traits.sparse:
+        raise Unsupported("it has sparse gradients")
     if any(parameter.is_complex() for parameter in job.parts.parameters):
         raise Unsupported("it has complex weights")
     if isinstance(job.update, InPlaceRule) and job.update.missed:

@@ -5,10 +5,12 @@ No logic may depend on these texts.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,15 @@ from epochtop.engine.data.scaling import ALL_ROWS, blocks
 from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.job import oom_advice
 from epochtop.engine.job.job import Job
-from epochtop.engine.job.workload import Examples
+from epochtop.engine.job.workload import PARTS, Examples, Workload
 from epochtop.engine.models.nested import tensors_of
 from epochtop.engine.protocol.events import Failed
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.tasks.tracebacks import user_line
+from epochtop.engine.tasks import failed_step
+from epochtop.engine.tasks.loader import function_of
+from epochtop.engine.tasks.shape_errors import LABEL
+from epochtop.engine.tasks.task import Part, Task
+from epochtop.engine.tasks.tracebacks import place, user_line
 
 
 def failed(error: BaseException, step: int, job: Job | None = None, task: str = "") -> Failed:
@@ -32,14 +38,29 @@ def failed(error: BaseException, step: int, job: Job | None = None, task: str = 
     if isinstance(error, Invalid):
         return Failed(time=time.time(), step=step, message=str(error))
     message, advice = explain(error)
-    if job is not None and is_out_of_memory(error):
+    memory = is_out_of_memory(error)
+    if job is not None and memory:
         message, advice = oom_advice.message(error, job.device), oom_advice.advice(job)
-    task = job.spec.task if job is not None else task
-    if task:
+    if job is not None and job.workload.task is not None and not memory:
+        message, advice = _of_task(error, message, advice, job, job.workload.task)
+    elif task := job.spec.task if job is not None else task:
         where = user_line(error, Path(task.rpartition(":")[0]))
         message = f"{where}: {message}" if where else message
     text = "".join(traceback.format_exception(error))
     return Failed(time=time.time(), step=step, message=message, advice=advice, traceback=text)
+
+
+def _of_task(error: BaseException, message: str, advice: str, job: Job, task: Task) -> tuple[str, str]:
+    """Message and advice for an error in the code of a task. A label out of range is looked for in all rows."""
+    file, function = Path(job.spec.task.rpartition(":")[0]), function_of(job.spec.task)
+    on_device = "device-side assert" in str(error)
+    label = LABEL.search(str(error))
+    place_of_label = _label_out_of_range(job.workload, int(label[1]) if label else None) if label or on_device else ""
+    if place_of_label:
+        return f"{place(error, file, (task.loss, function))}: {place_of_label}", ""
+    if on_device or is_of_device(error):
+        return f"{place(error, file, (function,))}: {message}", advice
+    return failed_step.explain(error, task, file, function), advice
 
 
 def explain(error: BaseException) -> tuple[str, str]:
@@ -54,15 +75,53 @@ def explain(error: BaseException) -> tuple[str, str]:
         return f"a CUDA kernel stopped: {first}", "run with device cpu to see which value is wrong"
     if "same device" in text or re.search(r"is on cpu.*expected.*(gpu|cuda)", text, re.IGNORECASE | re.DOTALL):
         return first, "model, inputs and labels must be on one device; move them with .to(device)"
-    if re.search(r"CUDA error|cuDNN|CUBLAS", text):
+    if is_of_device(error):
         return first, "the GPU or its driver failed; check `nvidia-smi`, or run with device cpu"
     return f"{type(error).__name__}: {first}", ""
 
 
-# --- a loss that is not finite -----------------------------------------------------------------------------
+def is_of_device(error: BaseException) -> bool:
+    """Whether a GPU or its driver raised the error."""
+    return re.search(r"CUDA error|cuDNN|CUBLAS", str(error)) is not None
+
+
+# --- labels out of range -----------------------------------------------------------------------------------
 
 SEARCH_S = 3.0
-"""Longest search for the row that is not finite, in seconds."""
+"""Longest search for a wrong row, in seconds."""
+
+
+def _label_out_of_range(workload: Workload, label: int | None) -> str:
+    """Where a label is out of range, on the host; empty if none is found in SEARCH_S seconds. None looks for any label."""
+    labels = workload.likely_labels
+    if labels is None:
+        return ""
+    deadline = time.perf_counter() + SEARCH_S
+    names: tuple[Part, ...] = ("train", "validation", "test")
+    for name in names:
+        for row, values in _labels_of(getattr(workload, name), deadline):
+            first = labels.first_outside(values)
+            if first is not None and (label is None or (values[first] == label).any()):
+                return labels.problem(PARTS[name], row + first, values[first])
+    return ""
+
+
+def _labels_of(examples: Examples, deadline: float) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """The integer labels of a part in pieces (rows, ...), each with the number of its first row."""
+    if isinstance(examples, Rows):
+        yield 0, examples.y
+        return
+    with contextlib.suppress(Exception):  # the user's Dataset may raise anything
+        for row in range(len(examples)):  # type: ignore[arg-type]
+            if time.perf_counter() > deadline:
+                return
+            _, y = examples[row]
+            first = np.asarray(next(tensors_of(y), y))
+            if first.dtype.kind in "iu":
+                yield row, first[None]
+
+
+# --- a loss that is not finite -----------------------------------------------------------------------------
 
 
 def divergence_advice(job: Job, step: int, learning_rate: float) -> str:

@@ -34,6 +34,7 @@ from epochtop.engine.step.evaluation import EvalBatches, Evaluator, eval_batches
 from epochtop.engine.step.step import Criterion, Step, StepParts, make_step
 from epochtop.engine.step.torch_rules import make_update_rule
 from epochtop.engine.step.update_rules import UpdateRule
+from epochtop.engine.tasks import extra_state
 from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of
 
 MOST_EVALUATED_TRAINING_ROWS = 8192
@@ -174,9 +175,10 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
     criterion = workload.criterion(spec, device)
     loss_module = _loss_module(criterion, model)
     trained = _trained_parameters(spec, model, loss_module)
+    _check_sparse(spec, workload.traits.sparse)
     update = DeferredRule(spec.learning_rate) if spec.shard else make_update_rule(spec, list(trained.values()))
     batches = _batches(spec, workload, device, resident, shard)
-    average = WeightAverage(model.state_dict(keep_vars=True), spec.ema) if spec.ema else None
+    average = WeightAverage(extra_state.weights_of(model, keep_vars=True), spec.ema) if spec.ema else None
     loss_average = None
     if spec.ema and loss_module is not None and loss_module.tensors:
         loss_average = WeightAverage(loss_module.tensors, spec.ema)
@@ -234,6 +236,23 @@ def _trained_parameters(spec: RunSpec, model: nn.Module, loss: LossModule | None
     if not trained:
         raise Invalid("task" if spec.task else "model", "has no trainable parameter")
     return trained
+
+
+def _check_sparse(spec: RunSpec, sparse: Sequence[str]) -> None:
+    """Raise Invalid if the update cannot use sparse gradients, which the weights named `sparse` have."""
+    if not sparse:
+        return
+    unusable = [name for name in ("nesterov", "weight_decay", "clip_norm", "shard") if getattr(spec, name)]
+    if spec.precision == "fp16":
+        unusable.append("precision")
+    field = unusable[0] if spec.optimizer == "sgd" and unusable else "optimizer"
+    if spec.optimizer != "sgd" or unusable:
+        value = spec.optimizer if field == "optimizer" else field
+        raise Invalid(
+            field,
+            f"{value} does not support sparse gradients, which {sparse[0]} has; use optimizer sgd without nesterov, "
+            "weight_decay, clip_norm, shard and fp16, or nn.Embedding(sparse=False)",
+        )
 
 
 def _last_batch_notes(job: Job) -> list[str]:

@@ -18,20 +18,25 @@ from epochtop.engine.data import load
 from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
 from epochtop.engine.device import generators
 from epochtop.engine.models import build, summary
+from epochtop.engine.models.checked_rows import IGNORED, CheckedRows, LabelRange, label_range
 from epochtop.engine.models.copies import deep_copy
 from epochtop.engine.models.nested import rows_first, tensors_of
 from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.step.batches import DataShard, FullBatch, move
-from epochtop.engine.step.losses import IGNORED, LossWeight, criterion, labeled_cross_entropy, loss_weight
+from epochtop.engine.step.losses import LossWeight, criterion, labeled_cross_entropy, loss_weight
 from epochtop.engine.step.metrics import EvalMetrics, Metrics, TaskMetrics
 from epochtop.engine.step.step import Criterion
-from epochtop.engine.tasks.loader import LoadedTask, load_recorded, trains_on
+from epochtop.engine.tasks.loader import LoadedTask, load_recorded, parse_task
 from epochtop.engine.tasks.loss_module import module_of, modules_of
-from epochtop.engine.tasks.task import Task
+from epochtop.engine.tasks.task import Part, Task
+from epochtop.engine.tasks.tracebacks import TaskError, definition, explain_user_error
 from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
+from epochtop.engine.tasks.trial import trains_on
 
 Examples = Rows | Dataset[Any]
+PARTS: dict[Part, str] = {"train": "training", "validation": "validation", "test": "test"}
+"""Parts of a task, and how people call their rows."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Workload:
     """The user's task; None for a dataset."""
     traits: TaskTraits = TaskTraits()  # noqa: RUF009 - frozen
     """What the trial of the task showed."""
+    likely_labels: LabelRange | None = None
+    """The labels that the task's outputs suggest, if its labels are class numbers."""
     task_record: TaskRecord | None = None
     """The code of the task; None for a dataset."""
     notes: tuple[str, ...] = ()
@@ -172,7 +179,7 @@ def load_workload(
     """
     if spec.task:
         generators.seed(spec.seed)  # the user's function builds the model
-        return _of_task(load_recorded(spec.task, task_record))
+        return _of_task(spec, load_recorded(spec.task, task_record))
     split = load.load(spec, on_progress)
     return Workload(
         train=split.train,
@@ -189,10 +196,18 @@ def load_workload(
     )
 
 
-def _of_task(loaded: LoadedTask) -> Workload:
+def _of_task(spec: RunSpec, loaded: LoadedTask) -> Workload:
     task, traits = loaded.task, loaded.traits
-    train = task.examples("train")
-    output, changes_rows = _example_output(task)
+    file, _ = parse_task(spec.task, must_exist=False)
+    try:
+        output, changes_rows = _example_output(task)
+    except Exception as error:
+        raise Invalid("task", explain_user_error(error, file, (task.model, loaded.function))) from error
+    try:
+        parts = [_checked(task, part, label_range(task.loss, output)) for part in PARTS]
+    except ValueError as error:
+        raise Invalid("task", f"{definition(loaded.function, file) or file.name}: {error}") from None
+    train = parts[0]
     if changes_rows:
         traits = replace(traits, changes_rows=True)
     custom_loss = task.loss is not functional.cross_entropy
@@ -201,8 +216,8 @@ def _of_task(loaded: LoadedTask) -> Workload:
         metrics = Metrics("cross_entropy", output.shape[1], ignore_index=IGNORED)
     return Workload(
         train=train,
-        validation=task.examples("validation"),
-        test=task.examples("test"),
+        validation=parts[1],
+        test=parts[2],
         loss=_name(task.loss),
         eval_loss=task.loss,
         eval_loss_weight=loss_weight(task.loss),
@@ -212,9 +227,21 @@ def _of_task(loaded: LoadedTask) -> Workload:
         classes=tuple(task.classes),
         task=task,
         task_record=loaded.record,
+        likely_labels=LabelRange(output.shape[1], IGNORED) if output.ndim > 1 else None,
         traits=traits,
         notes=tuple(_notes(traits)),
     )
+
+
+def _checked(task: Task, part: Part, labels: LabelRange | None) -> Examples:
+    """The rows of a part; those of a Dataset are checked when they are read. Raises ValueError for a label out of range."""
+    examples, name = task.examples(part), PARTS[part]
+    if not isinstance(examples, Rows):
+        return CheckedRows(examples, name, labels)
+    row = None if labels is None else labels.first_outside(examples.y)
+    if labels is not None and row is not None:
+        raise ValueError(labels.problem(name, row, examples.y[row]))
+    return examples
 
 
 def _notes(traits: TaskTraits) -> Iterator[str]:
@@ -240,6 +267,8 @@ def _example_output(task: Task) -> tuple[Tensor, bool]:
     owners = task.generator_owners()
     with generators.forked(torch.device("cpu"), owners), torch.random.fork_rng(), torch.no_grad():
         output = deep_copy(task.model, task.model).eval()(x)
+    if output is None:
+        raise TaskError("the model returns None in evaluation mode; end its forward with `return output`")
     by_row = rows_first(output, rows)
     return next(tensors_of(output), torch.empty(0)) if by_row is None else by_row, watch.changed()
 

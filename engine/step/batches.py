@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
-from epochtop.engine.models.nested import collated, mapped
+from epochtop.engine.models.checked_rows import batch_of, collation_of, users_dataset
+from epochtop.engine.models.nested import mapped
 
 
 @dataclass(frozen=True)
@@ -291,7 +292,7 @@ class LoaderBatches(ShuffledBatches):
         batches = []
         for _ in range(-(-total // self._size)):
             rows = len(_part(self._order[self.position : self.position + self._size], self._shard))
-            x, y = next(self._loader)
+            x, y = batch_of(next(self._loader))
             batches.append(Batch(move(x, self._target), move(y, self._target), rows * self._shard.world_size / total))
             self.position += self._size
         return batches
@@ -309,7 +310,7 @@ class LoaderBatches(ShuffledBatches):
             DataLoader(
                 dataset,
                 batch_sampler=batches,
-                collate_fn=collated,
+                collate_fn=collation_of(self._dataset),
                 num_workers=self._workers,
                 worker_init_fn=dataset.expose if isinstance(dataset, SeededDataset) else None,
                 multiprocessing_context="fork"
@@ -358,7 +359,7 @@ class SeededDataset(Dataset[Any]):
 
     def expose(self, _worker: int) -> None:
         """In a worker: let `get_worker_info().dataset` be the user's Dataset, as without this wrapper."""
-        object.__setattr__(get_worker_info(), "dataset", self._dataset)
+        object.__setattr__(get_worker_info(), "dataset", users_dataset(self._dataset))
 
 
 def move(value: Any, device: torch.device) -> Any:

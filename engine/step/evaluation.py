@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from epochtop.engine.data.dataset import Rows
-from epochtop.engine.models.nested import collated, mapped
+from epochtop.engine.models.checked_rows import batch_of, collation_of
+from epochtop.engine.models.nested import mapped
 from epochtop.engine.step.batches import move
 from epochtop.engine.step.losses import LossWeight
 from epochtop.engine.step.metrics import EvalMetrics, Scores, finite
@@ -76,7 +77,9 @@ class EvalBatches:
                 yield tuple(move(torch.from_numpy(np.ascontiguousarray(array)), self.device) for array in arrays)
         else:
             generator = torch.Generator()
-            for x, y in DataLoader(self.source, self.size, collate_fn=collated, generator=generator):
+            collate = collation_of(self.source)
+            for batch in DataLoader(self.source, self.size, collate_fn=collate, generator=generator):
+                x, y = batch_of(batch)
                 yield move(x, self.device), move(y, self.device)
 
 
@@ -114,13 +117,11 @@ class Evaluator:
         self,
         model: nn.Module,
         batches: EvalBatches,
-        weights: dict[str, Tensor] | None = None,
         before_batch: BeforeBatch = uninterrupted,
     ) -> Tensor:
         """Mean loss and metrics over all rows as a flat tensor on the device; enqueued, not read.
 
-        `weights` replace the model's weights, for example by their moving average. Raises EvaluationInterruptedError if
-        `before_batch` does.
+        Raises EvaluationInterruptedError if `before_batch` does.
         """
         mean, weigh = _Mean(self.device), self.loss_weight
         state = self.metrics.empty(self.device)
@@ -130,11 +131,7 @@ class Evaluator:
             with nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast):
                 for number, (x, y, rows) in enumerate(batches):
                     before_batch(number)
-                    output = (
-                        model(x)
-                        if weights is None
-                        else torch.func.functional_call(model, weights, (x,), tie_weights=False)
-                    )
+                    output = model(x)
                     mean.add(self.criterion(output, y), rows if weigh is None else weigh(output, y))
                     self.metrics.add(state, output, y, rows)
         finally:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from epochtop.engine.step.batches import Batches
 from epochtop.engine.step.ema import WeightAverage
 from epochtop.engine.step.fast_path import gradients_of, unwrapped
-from epochtop.engine.step.gradients import AutogradAccumulator, BackwardAccumulator, clip
+from epochtop.engine.step.gradients import AutogradAccumulator, BackwardAccumulator, Localize, clip, norm_of
 from epochtop.engine.step.torch_rules import LossScaledRule
 from epochtop.engine.step.update_rules import Tensors, UpdateRule
 
@@ -53,10 +53,10 @@ class StepParts:
     """Whether gradients come from `loss.backward()`, whose hooks exchange them, instead of `autograd.grad`."""
     no_sync: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
     """Context for backward passes after which gradients are not exchanged yet."""
-    localize: Callable[[list[Tensor]], list[Tensor]] | None = None
+    localize: Localize | None = None
     """From the gradients of the parameters to those of this rank's rows, if weights are sharded."""
-    total_norm: Callable[[Tensors], Tensor] = torch.nn.utils.get_total_norm
-    """Function from all gradients to their norm."""
+    total_norm: Callable[[Tensors], Tensor] = norm_of
+    """Function from all gradients to their norm; parameters may have none."""
 
 
 def make_step(parts: StepParts) -> Step:

@@ -16,11 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
-from epochtop.engine.models.nested import collated
+from epochtop.engine.models.checked_rows import CheckedRows
 from epochtop.engine.models.set_metric import SetMetric
 
 Examples = tuple[Any, Any] | Dataset[Any]
@@ -71,7 +71,7 @@ class Task:
     def state_dict(self) -> dict[str, Any]:
         """State outside the model's weights and buffers that a resumed run needs, such as counters. Override it.
 
-        May contain tensors, numpy arrays, numbers, strings, None, and dicts, lists and tuples of these. Called at every
+        May contain tensors, numpy arrays, numbers, strings, bytes, None, and dicts, lists and tuples of these. Called at every
         checkpoint, so it must not read the device.
         """
         return {}
@@ -116,10 +116,7 @@ class Task:
         if isinstance(part, Rows):
             return torch.from_numpy(np.array(part.x[:rows])), torch.from_numpy(np.array(part.y[:rows]))
         with generators.forked(torch.device("cpu"), self.generator_owners()):
-            first = [part[at] for at in range(min(rows, len(part)))]  # type: ignore[arg-type]
-        if not all(isinstance(row, list | tuple) and len(row) == 2 for row in first):
-            raise TypeError(f"Task.train: items of the Dataset must be pairs (x, y), not {_kind(first[0])}")
-        x, y = collated(first)
+            x, y = CheckedRows(part, "training").batch(range(min(rows, len(part))))  # type: ignore[arg-type]
         return x, y
 
 
@@ -136,7 +133,9 @@ def _check_examples(part: str, examples: Any) -> None:
     where = f"Task.{part}"
     if isinstance(examples, Dataset):
         if not hasattr(examples, "__len__"):
-            raise TypeError(f"{where}: the Dataset has no __len__; define it to return the number of rows")
+            raise TypeError(
+                f"{where}: the Dataset has no __len__; write a Dataset with __len__ (number of rows) and __getitem__ (one row)"
+            )
         rows = len(examples)
     else:
         rows = _rows_of_pair(where, examples)
@@ -152,7 +151,9 @@ def _rows_of_pair(where: str, examples: Any) -> int:
             if isinstance(examples, list | tuple)
             else _kind(examples)
         )
-        raise TypeError(f"{where} must be a pair (x, y) of tensors or arrays, or a Dataset, not {actual}")
+        raise TypeError(
+            f"{where} must be a pair (x, y) of tensors or arrays, or a Dataset, not {actual}{_advice(examples)}"
+        )
     x, y = examples
     if len(x) != len(y):
         raise ValueError(f"{where} has {len(x)} rows and {len(y)} labels; every row needs a label")
@@ -162,6 +163,20 @@ def _rows_of_pair(where: str, examples: Any) -> int:
         if isinstance(values, Tensor) and values.dtype in (torch.bfloat16, torch.complex64, torch.complex128):
             raise TypeError(f"{where} has a tensor of {values.dtype}; use float32")
     return len(x)
+
+
+def _advice(examples: Any) -> str:
+    """What to write instead of a wrong value of `train` or `test`."""
+    if isinstance(examples, DataLoader):
+        return "; give its dataset, and set --batch-size"
+    if (
+        isinstance(examples, list | tuple)
+        and examples
+        and isinstance(examples[0], list | tuple)
+        and len(examples[0]) == 2
+    ):
+        return "; write x, y = map(torch.stack, zip(*rows)) for tensors, or a Dataset"
+    return ""
 
 
 def _array(values: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
