@@ -30,10 +30,10 @@ from epochtop.engine.step.batches import DataShard, FullBatch, move
 from epochtop.engine.step.losses import LossWeight, criterion, labeled_cross_entropy, loss_weight
 from epochtop.engine.step.metrics import EvalMetrics, Metrics, TaskMetrics
 from epochtop.engine.step.step import Criterion
+from epochtop.engine.tasks.errors.tracebacks import TaskError, definition, explain_user_error
 from epochtop.engine.tasks.loader import LoadedTask, load_recorded, parse_task
 from epochtop.engine.tasks.loss_module import module_of, modules_of
 from epochtop.engine.tasks.task import Part, Task
-from epochtop.engine.tasks.tracebacks import TaskError, definition, explain_user_error
 from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
 from epochtop.engine.tasks.trial import trains_on
 

@@ -21,6 +21,7 @@ from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.files import clean_home, clean_run, write_atomically
+from epochtop.engine.runs.forks import close_in_children
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, LAB, RECORD, user_name
 from epochtop.engine.runs.reader import READ_BYTES, read_record
 from epochtop.recording import directory
@@ -67,6 +68,7 @@ def create(
         path, lock = directory.create(str(folder), first, encode(record), (CHECKPOINTS,))
     except OSError as error:
         raise Invalid("", f"cannot create a run in {folder}: {error.strerror}") from None
+    close_in_children(lock)
     return Path(path), lock
 
 
@@ -88,6 +90,7 @@ def reopen(run: Path) -> IO[bytes]:
     record = read_record(run)
     try:
         lock = directory.lock_again(str(run))
+        close_in_children(lock)
         clean_run(run)
         write_atomically(
             run / RECORD, encode(msgspec.structs.replace(record, pid=os.getpid(), host=socket.gethostname()))

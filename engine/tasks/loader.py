@@ -20,8 +20,8 @@ from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks import sources
 from epochtop.engine.tasks.dict_rows import with_paired_rows
+from epochtop.engine.tasks.errors.tracebacks import explain_user_error, is_of
 from epochtop.engine.tasks.task import MODULE_PREFIX, Task
-from epochtop.engine.tasks.tracebacks import explain_user_error, is_of
 from epochtop.engine.tasks.traits import TaskTraits
 from epochtop.engine.tasks.trial import try_out
 

@@ -22,10 +22,10 @@ from epochtop.engine.models.nested import tensors_of
 from epochtop.engine.protocol.events import Failed
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks import failed_step
+from epochtop.engine.tasks.errors.shape_errors import LABEL
+from epochtop.engine.tasks.errors.tracebacks import place, user_line
 from epochtop.engine.tasks.loader import function_of
-from epochtop.engine.tasks.shape_errors import LABEL
 from epochtop.engine.tasks.task import Part, Task
-from epochtop.engine.tasks.tracebacks import place, user_line
 
 
 def failed(error: BaseException, step: int, job: Job | None = None, task: str = "") -> Failed:
