@@ -21,6 +21,7 @@ from epochtop.engine.protocol.events import (
     ScriptEnded,
     ScriptStarted,
 )
+from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail
 
 POLL_S = 0.05
@@ -49,6 +50,8 @@ class Following:
         """Batches, each with whether it was already written when the previous one had been read."""
         self._stop = threading.Event()
         self._over = self._up_to_date = False
+        self.recorded_steps = 0
+        """Steps that were recorded before the first batch; 0 if unknown."""
         threading.Thread(target=self._work, name=f"follow {run.name}", daemon=True).start()
 
     def next_batch(self) -> list[News]:
@@ -86,6 +89,7 @@ class Following:
     def _work(self) -> None:
         follower = Follower(self.run)
         ended, at_once = False, False
+        self.recorded_steps = summarize(self.run).steps or 0
         while not self._stop.is_set():
             alive = is_alive(self.run)  # checked before reading, so that an end written in between is read below
             events = follower.read()
