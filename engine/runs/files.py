@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TextIO
 
+from epochtop.engine.runs.forks import close_in_children
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, HEARTBEAT, LOCK, OUTPUT, PREPARATION, RECORD
 
 SUFFIX = ".epochtop"
@@ -94,6 +95,7 @@ def _locked(aside: Path) -> IO[bytes]:
     """A new file, locked before another process can take it for left over. Waits for a thread that writes the same one."""
     while True:
         file = os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666), "wb")
+        close_in_children(file)
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):

@@ -23,6 +23,7 @@ from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.files import clean_home, clean_run, write_atomically
+from epochtop.engine.runs.forks import close_in_children
 from epochtop.engine.runs.heartbeat import is_beating
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LAB, LOCK, OUTPUT, RECORD, user_name
 from epochtop.engine.runs.reader import READ_BYTES, read_record
@@ -61,7 +62,7 @@ def create(
         (aside / CHECKPOINTS).mkdir()
         lock = open(aside / LOCK, "wb")
         with contextlib.suppress(OSError):  # a file system without locks; the heartbeat tells there
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(lock)
         for name in (EVENTS, COMMANDS, OUTPUT):
             (aside / name).touch()
         record = RunRecord(
@@ -109,7 +110,7 @@ def reopen(run: Path) -> IO[bytes]:
     try:
         lock = open(run / LOCK, "r+b")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(lock)
         except BlockingIOError:
             lock.close()
             raise still_running from None
@@ -125,6 +126,12 @@ def reopen(run: Path) -> IO[bytes]:
     except OSError as error:
         raise Invalid("", f"cannot resume {run}: {error.strerror}") from None
     return lock
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Lock a file for this process alone, not for its forks. Raises OSError if another process has locked it."""
+    close_in_children(file)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def send(run: Path, command: AnyCommand) -> None:

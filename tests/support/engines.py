@@ -179,8 +179,9 @@ def ranks() -> list[psutil.Process]:
 
 def rank_of(engine: Engine, rank: int) -> psutil.Process:
     """A rank that this engine started."""
-    (found,) = (child for child in psutil.Process(engine.process.pid).children() if child.cmdline()[5] == str(rank))
-    return found
+    children = psutil.Process(engine.process.pid).children()  # workers of a data loader are among them
+    (process,) = (child for child in children if child.cmdline()[4:6] == ["rank", str(rank)])
+    return process
 
 
 def is_window(event: object) -> TypeGuard[Logged]:

@@ -5,7 +5,7 @@ Pure, and imports no torch.
 
 from __future__ import annotations
 
-from epochtop.engine.lab.experiment import Findings, too_few
+from epochtop.engine.lab.experiment import DeviceAnswer, Findings, verdict_of
 from epochtop.engine.lab.experiments.executors.breakeven import Cost, costs
 from epochtop.engine.lab.experiments.executors.schema import CACHES, JobFacts, LeftOut
 from epochtop.engine.lab.measurements import of_kind
@@ -16,21 +16,11 @@ from epochtop.engine.protocol.quantities import format_quantity
 
 def conclude(findings: Findings) -> Verdict:
     """The best executor for as many steps as the job has, on the device that it would be trained on."""
-    devices = [one for device in findings.devices if (one := _DeviceCosts.of(findings, device)) is not None]
-    if not devices:
-        return too_few("steps of eager and of another executor, or the reason why there is none")
-    main = devices[-1]
-    return Verdict(
-        finding=main.finding(),
-        evidence=tuple(line for one in devices for line in one.evidence()),
-        next_step=main.next_step(),
-        uncertainty=main.uncertainty(),
-        setting={"executor": main.now().name} if main.helps else {},
-        lines=tuple(line for one in devices for line in one.lines()),
-    )
+    answers = [_DeviceCosts.of(findings, device) for device in findings.devices]
+    return verdict_of(answers, "steps of eager and of another executor, or the reason why there is none")
 
 
-class _DeviceCosts:
+class _DeviceCosts(DeviceAnswer):
     """The executors of one device, in sentences."""
 
     def __init__(self, device: str, steps: int, by_name: dict[str, Cost], left_out: dict[str, str], job: str) -> None:
@@ -125,6 +115,9 @@ class _DeviceCosts:
             return f"{start}: this measurement filled the cache, so it now pays from {self._even(now, now.again)}"
         auto = " (auto starts with eager and changes to graph by itself if it expects that to pay)"
         return start + (auto if now.name == "graph" else "")
+
+    def setting(self) -> dict[str, str]:
+        return {"executor": self.now().name} if self.helps else {}
 
     def uncertainty(self) -> str:
         parts = [quartiles_apart("times of a step", (cost.step for cost in self._costs.values()))]

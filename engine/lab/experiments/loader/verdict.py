@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from epochtop.engine.lab.experiment import Findings, too_few
+from epochtop.engine.lab.experiment import DeviceAnswer, Findings, verdict_of
 from epochtop.engine.lab.experiments.loader.schema import SAME, BatchTime, JobFacts, StartTime, StepTime
 from epochtop.engine.lab.measurements import Measurement, of_kind
 from epochtop.engine.lab.statistics import (
@@ -32,20 +32,11 @@ PLACEMENTS = {"resident": "device", "streamed": "stream"}
 
 def conclude(findings: Findings) -> Verdict:
     """The fastest source on the device that trains, and whether it is faster than the source in use."""
-    devices = [one for device in findings.devices if (one := _Feeding.of(findings.rows, device)) is not None]
-    if not devices:
-        return too_few("steps with two or more sources of rows")
-    main = devices[-1]
-    return Verdict(
-        finding=main.finding(),
-        evidence=tuple(line for one in devices for line in one.evidence()),
-        next_step=main.next_step(),
-        uncertainty=main.uncertainty(),
-        setting=main.setting(),
-    )
+    answers = [_Feeding.of(findings.rows, device) for device in findings.devices]
+    return verdict_of(answers, "steps with two or more sources of rows")
 
 
-class _Feeding:
+class _Feeding(DeviceAnswer):
     """The steps of one device by source. The start of workers is spread over an epoch."""
 
     def __init__(self, rows: Sequence[Measurement], device: str, job: JobFacts) -> None:
