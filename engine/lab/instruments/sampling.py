@@ -22,8 +22,8 @@ Run = Callable[[int], float]
 
 ROUNDS = 7
 """Rounds for a median with quartiles."""
-SAMPLE_S = 0.05
-"""Length of a measurement; much shorter ones mostly measure the clock and the scheduler."""
+SAMPLE_S = 0.02
+"""Length of a measurement. Many short ones resolve more than a few long ones: a neighbor changes its load in between."""
 
 
 def restores_threads(
@@ -72,7 +72,7 @@ def interleave(
     cases: Sequence[Case[Recorded]],
     seconds: float | None = None,
     rounds: int = ROUNDS,
-    most_rounds: int = 50,
+    most_rounds: int = 100,
 ) -> Iterator[Recorded]:
     """Measure the cases in turn, for at most `seconds` of the budget, and yield the row of each measurement.
 

@@ -146,7 +146,7 @@ def test_a_slower_placement_is_found_with_the_setting_that_changes_it(times: flo
     conclusion = concluded(planted(seconds, "streamed", "placement", {"streamed": tuple(order)}))
     assert conclusion.setting == {"placement": "device"}
     assert "resident rows feeds a step fastest" in conclusion.finding
-    assert f"takes {times:.3g} ×" in conclusion.finding
+    assert f"takes {times:.3g} × (" in conclusion.finding
 
 
 @given(effect=st.floats(1.0, 1.2), order=st.permutations(NOISE))
@@ -156,7 +156,7 @@ def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, or
     conclusion = concluded(planted(seconds, "streamed", "placement", noise))
     assert conclusion.setting == {}
     assert "no source is faster than the one in use, streamed rows" in conclusion.finding
-    assert "has no measurable cost" in conclusion.finding
+    assert "how much of that is waiting" in conclusion.finding or "are waiting for rows" in conclusion.finding
     assert sum(line.startswith("cpu: no difference") for line in conclusion.evidence) == 3
 
 

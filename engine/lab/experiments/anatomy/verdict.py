@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from epochtop.engine.lab.differences import difference
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.anatomy.remedies import Remedy, remedy
 from epochtop.engine.lab.experiments.anatomy.schema import (
@@ -22,7 +23,7 @@ from epochtop.engine.lab.experiments.anatomy.schema import (
     StepTime,
 )
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import Figure, difference, figure, grouped, select, values, with_spread
+from epochtop.engine.lab.statistics import Figure, figure, grouped, select, values, with_spread
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.quantities import format_quantity
 
@@ -109,8 +110,8 @@ class Anatomy:
         sides = difference(select(parts, part=second), select(parts, part=self.bound))
         if sides is None or self.share(second) < TOLERANCE:
             return ""
-        few = sides.ratio.count < 3
-        clear = sides.ratio.median < CLEARLY_SMALLER if few else sides.distinct and sides.ratio.median < 1
+        few = sides.direction == "few"
+        clear = sides.ratio.median < CLEARLY_SMALLER if few else sides.faster
         sure = self.seconds(self.bound) - self.seconds(second) > abs(self.rest)
         return "" if clear and sure else second
 
@@ -257,7 +258,7 @@ def _faster_device(anatomies: Sequence[Anatomy]) -> Remedy | None:
     main = anatomies[-1]
     for other in anatomies[:-1]:
         sides = difference(of_kind(main.rows, StepTime), of_kind(other.rows, StepTime))
-        if sides is not None and sides.distinct and sides.ratio.median > 1:
+        if sides is not None and sides.slower:
             words = sides.words(f"a step on {main.device}", f"one on {other.device}")
             return Remedy({"device": other.device}, f"use {other.device} for this job: {words}")
     return None

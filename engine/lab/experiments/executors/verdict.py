@@ -92,8 +92,11 @@ class _DeviceCosts:
         slower = [cost.name for cost in self._others if cost.slower]
         if len(slower) == len(self._others):
             return f"eager is best for {job}: steps of {' and of '.join(slower)} are slower"
-        alike = [cost.name for cost in self._others if cost.name not in slower]
-        return f"no difference between steps of eager and of {' or '.join(alike)} for {job}; a set-up would not pay"
+        alike = [cost for cost in self._others if cost.name not in slower and cost.against_eager is not None]
+        words = [
+            cost.against_eager.words("steps of eager", f"of {cost.name}", "are") for cost in alike if cost.against_eager
+        ]
+        return f"{'; '.join(words) or 'steps were not compared'} for {job}; a set-up would not pay"
 
     def _even(self, cost: Cost, setup: Figure | None = None) -> str:
         steps = cost.pays_from(self._extra_s(setup or cost.first))

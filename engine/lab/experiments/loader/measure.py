@@ -16,7 +16,7 @@ from epochtop.engine.lab.experiment import ExperimentContext
 from epochtop.engine.lab.experiments.loader import sources
 from epochtop.engine.lab.experiments.loader.schema import BatchTime, Fields, JobFacts, StartTime, StepTime
 from epochtop.engine.lab.experiments.loader.sources import NextBatch, Source
-from epochtop.engine.lab.instruments.clocks import repeated, wait_for
+from epochtop.engine.lab.instruments.clocks import elapsed, repeated, wait_for
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.instruments.sampling import Case, interleave, restores_threads
 from epochtop.engine.lab.measurements import Measurement
@@ -81,8 +81,10 @@ def _cases(context: ExperimentContext, job: Job, starts: list[Start]) -> list[Lo
     names = {source.name for source in engine}
     if "streamed" in names and "resident" not in names:
         context.cannot_see.append(f"rows kept on {job.device}: they do not fit its free memory")
-    steps = [_step(job, source) for source in (sources.same_batch(job), *engine, *loaders)]
-    return steps if slow else [*steps, *(_batch(job, source, starts) for source in (*engine, *loaders))]
+    seldom = slow or context.quick  # starting workers once more in every round would leave time for few rounds
+    steps = [_step(job, source, starts if seldom else []) for source in (sources.same_batch(job), *engine, *loaders)]
+    alone = [] if slow else [source for source in (*engine, *loaders) if not (seldom and source.workers)]
+    return [*steps, *(_batch(job, source, starts) for source in alone)]
 
 
 def _batch_s(source: Source) -> float:
@@ -100,13 +102,13 @@ def _worker_counts(context: ExperimentContext, job: Job, slow: bool) -> list[int
     return sorted(counts if isinstance(job.workload.train, Rows) else counts | {job.spec.workers})
 
 
-def _step(job: Job, source: Source) -> LoaderCase:
+def _step(job: Job, source: Source, starts: list[Start]) -> LoaderCase:
     """A training step fed by the source."""
 
     def work(next_batch: Any) -> Callable[[], object]:
         return make_step(replace(job.parts, batches=next_batch))
 
-    return _case(StepTime, job, source, work, [])
+    return _case(StepTime, job, source, work, starts)
 
 
 def _batch(job: Job, source: Source, starts: list[Start]) -> LoaderCase:
@@ -136,8 +138,9 @@ def _case(
             once()
             wait_for(job.device)
             start_s = perf_counter() - opening
-            repeated(job.device, once)(source.ahead)
-            seconds = repeated(job.device, once)(times)
+            elapsed(job.device, once)(source.ahead)
+            clock = elapsed if source.workers else repeated  # workers deliver in bursts, so only the mean counts
+            seconds = clock(job.device, once)(times)
             closing = perf_counter()
         if source.workers:
             starts.append(partial(StartTime, **labels, seconds=start_s + perf_counter() - closing))

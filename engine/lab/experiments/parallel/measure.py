@@ -22,7 +22,7 @@ from epochtop.engine.lab.experiments.parallel.schema import (
     StepTime,
     speed_ups,
 )
-from epochtop.engine.lab.instruments.clocks import repeated
+from epochtop.engine.lab.instruments.clocks import elapsed
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.instruments.sampling import Case, Run, interleave, restores_threads
 from epochtop.engine.lab.measurements import Measurement
@@ -120,7 +120,7 @@ def _with_offset(labels: partial[StepTime], count: int, *, round: int, repeats: 
 
 def _on_threads(job: Job, threads: int) -> Run:
     """Steps of one process on `threads` threads."""
-    timed = repeated(job.device, job.step)
+    timed = elapsed(job.device, job.step)
 
     def run(times: int) -> float:
         torch.set_num_threads(threads)
@@ -135,7 +135,7 @@ def _on_threads(job: Job, threads: int) -> Run:
 def _data_parallel(job: Job, count: int) -> Run:
     """Steps of one process that copies the model to every GPU in each step."""
     model = torch.nn.DataParallel(job.model, device_ids=list(range(count)))
-    return repeated(job.device, make_step(replace(job.parts, model=model)))
+    return elapsed(job.device, make_step(replace(job.parts, model=model)))
 
 
 def _with_speed_ups(steps: Iterator[StepTime]) -> Iterator[Measurement]:
