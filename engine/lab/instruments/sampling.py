@@ -22,7 +22,7 @@ Run = Callable[[int], float]
 
 ROUNDS = 7
 """Rounds for a median with quartiles."""
-SAMPLE_S = 0.02
+SAMPLE_S = 0.01
 """Length of a measurement. Many short ones resolve more than a few long ones: a neighbor changes its load in between."""
 
 

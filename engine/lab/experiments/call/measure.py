@@ -45,7 +45,7 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
     for device in context.devices:
         yield from _job(context, device, cases)
     context.note("calling modules")
-    yield from interleave(context, cases)
+    yield from interleave(context.after_setup(), cases)
 
 
 class _Logging(nn.Module):

@@ -5,12 +5,13 @@ Pure, and imports no torch.
 
 from __future__ import annotations
 
+from epochtop.engine.lab.differences import stated
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.executors.breakeven import Cost, costs
 from epochtop.engine.lab.experiments.executors.schema import CACHES, JobFacts, LeftOut
 from epochtop.engine.lab.measurements import of_kind
 from epochtop.engine.lab.statistics import Figure, quartiles_apart, select, with_spread
-from epochtop.engine.protocol.experiments import Line, Verdict
+from epochtop.engine.protocol.experiments import Estimate, Line, Verdict
 from epochtop.engine.protocol.quantities import format_quantity
 
 
@@ -27,6 +28,7 @@ def conclude(findings: Findings) -> Verdict:
         uncertainty=main.uncertainty(),
         setting={"executor": main.now().name} if main.helps else {},
         lines=tuple(line for one in devices for line in one.lines()),
+        estimates=tuple(main.estimates()),
     )
 
 
@@ -138,6 +140,11 @@ class _DeviceCosts:
         if self._left_out:
             parts.append(f"{', '.join(self._left_out)} might be better and was not measured")
         return "; ".join(parts)
+
+    def estimates(self) -> list[Estimate]:
+        """The step time of every other executor relative to eager."""
+        sides = {cost.name: cost.against_eager for cost in self._others}
+        return [stated(f"time of {name} relative to eager", "×", one.ratio) for name, one in sides.items() if one]
 
     def lines(self) -> list[Line]:
         """Seconds of a run over its steps, from one step to ten times the steps of the job."""

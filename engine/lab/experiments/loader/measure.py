@@ -8,6 +8,8 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+import msgspec
+
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.hardware import usable_cpus
 from epochtop.engine.job.job import Job
@@ -27,6 +29,9 @@ from epochtop.engine.step.step import make_step
 SLOW = 0.01
 """Fraction of the budget from which a batch is too slow to try every source."""
 
+ROUND_OFFSET = 1000
+"""Offset of the rounds with workers. Starting workers takes most of a round, so half of the time is for rounds without."""
+
 LoaderCase = Case[StepTime | BatchTime]
 Start = Callable[..., StartTime]
 """A start of workers, without its round."""
@@ -42,15 +47,20 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
         raise Invalid(
             "batch_size", f"all {rows:,} rows are one batch, which stays on the device; set 1 to {rows - 1:,}"
         )
-    cases: list[LoaderCase] = []
+    cases: list[tuple[Source, LoaderCase]] = []
     starts: list[Start] = []
     for device in _devices(context):
         job = job_of(context.spec, device, workload, accumulate=1)
         yield _job_facts(job)
         cases += _cases(context, job, starts)
-    for row in interleave(context, cases):
-        yield row
-        yield from (start(round=row.round) for start in starts)
+    in_process = [case for source, case in cases if not source.workers and _is_step(case)]
+    context = context.after_setup()
+    if len(in_process) < len(cases):
+        yield from interleave(context, in_process, context.left_s() / 2)
+    for row in interleave(context, [case for _, case in cases]):
+        with_workers = msgspec.structs.replace(row, round=ROUND_OFFSET + row.round)
+        yield with_workers
+        yield from (start(round=with_workers.round) for start in starts)
         starts.clear()
 
 
@@ -71,7 +81,7 @@ def _job_facts(job: Job) -> JobFacts:
     return JobFacts(device=str(job.device), way=name, batches=batches.per_epoch, sets=field)
 
 
-def _cases(context: ExperimentContext, job: Job, starts: list[Start]) -> list[LoaderCase]:
+def _cases(context: ExperimentContext, job: Job, starts: list[Start]) -> list[tuple[Source, LoaderCase]]:
     slow = _batch_s(sources.loader(job, 0, False)) > SLOW * context.budget_s
     if slow:
         context.cannot_see.append("most numbers of workers: batches take too long to try all of them")
@@ -82,9 +92,10 @@ def _cases(context: ExperimentContext, job: Job, starts: list[Start]) -> list[Lo
     if "streamed" in names and "resident" not in names:
         context.cannot_see.append(f"rows kept on {job.device}: they do not fit its free memory")
     seldom = slow or context.quick  # starting workers once more in every round would leave time for few rounds
-    steps = [_step(job, source, starts if seldom else []) for source in (sources.same_batch(job), *engine, *loaders)]
+    fed = (sources.same_batch(job), *engine, *loaders)
     alone = [] if slow else [source for source in (*engine, *loaders) if not (seldom and source.workers)]
-    return [*steps, *(_batch(job, source, starts) for source in alone)]
+    steps = [(source, _step(job, source, starts if seldom else [])) for source in fed]
+    return [*steps, *((source, _batch(job, source, starts)) for source in alone)]
 
 
 def _batch_s(source: Source) -> float:
@@ -109,6 +120,11 @@ def _step(job: Job, source: Source, starts: list[Start]) -> LoaderCase:
         return make_step(replace(job.parts, batches=next_batch))
 
     return _case(StepTime, job, source, work, starts)
+
+
+def _is_step(case: LoaderCase) -> bool:
+    assert isinstance(case.record, partial)
+    return case.record.func is StepTime
 
 
 def _batch(job: Job, source: Source, starts: list[Start]) -> LoaderCase:

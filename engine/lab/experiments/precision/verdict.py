@@ -44,6 +44,7 @@ def conclude(findings: Findings) -> Verdict:
             f"{_shortened(findings, device)}; larger models gain more on hardware with units for 16 bits"
         ),
         setting={"precision": best.way} if best is not None else {},
+        estimates=tuple(one for pair in compared for one in pair.estimates()),
     )
 
 

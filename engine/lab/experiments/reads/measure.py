@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
@@ -13,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from epochtop.engine.lab.experiment import ExperimentContext
 from epochtop.engine.lab.experiments.reads.blocks import Alternation, TimedReads, item, nothing
 from epochtop.engine.lab.experiments.reads.schema import Fields, LaunchTime, Operators, ReadTime, RunTime
-from epochtop.engine.lab.instruments.clocks import repeated, wait_for
+from epochtop.engine.lab.instruments.clocks import elapsed, repeated, wait_for
 from epochtop.engine.lab.instruments.jobs import PlainLoop, job_of, not_plain
 from epochtop.engine.lab.instruments.sampling import restores_threads
 from epochtop.engine.lab.measurements import Measurement
@@ -22,8 +23,8 @@ from epochtop.engine.step.window import LossWindow
 BLOCK_S, LONGEST_BLOCK_S = 0.02, 0.1
 """Length of a block. Longer ones resolve more, and are used if there is time for ROUNDS of them."""
 ROUNDS = 60
-CALLS = 200
-"""Reads of a ready loss, and launches of an operator, in a block."""
+CALLS, TIMES = 25, 9
+"""Reads of a ready loss in a row, and launches of an operator; a block has the median of several such rows."""
 
 KINDS = {"none": ("plain", 0), "read": ("plain", 1), "window": ("epochtop", 0)}
 """Kinds of steps whose times are rows: the loop, and the steps from one read to the next."""
@@ -38,7 +39,7 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
         loop = PlainLoop(job_of(context.spec, device))
         yield Operators(device=device, operators=_operators(loop))
         context.note(f"alternating steps with and without reads on {device}")
-        yield from _blocks(context, torch.device(device), loop)
+        yield from _blocks(context.after_setup(), torch.device(device), loop)
 
 
 def _blocks(context: ExperimentContext, device: torch.device, loop: PlainLoop) -> Iterator[Measurement]:
@@ -68,8 +69,8 @@ def _blocks(context: ExperimentContext, device: torch.device, loop: PlainLoop) -
         for part, (once_s, repeats) in reads.medians().items():
             if part in ("call", "wait", "clock"):
                 yield ReadTime(device=name, part=part, round=turn, repeats=repeats, seconds=once_s)
-        yield ReadTime(device=name, part="alone", round=turn, repeats=CALLS, seconds=alone(CALLS) / CALLS)
-        yield LaunchTime(device=name, round=turn, repeats=CALLS, seconds=launch(CALLS) / CALLS)
+        yield ReadTime(device=name, part="alone", round=turn, repeats=CALLS * TIMES, seconds=_median_s(alone))
+        yield LaunchTime(device=name, round=turn, repeats=CALLS * TIMES, seconds=_median_s(launch))
 
 
 def _kinds(
@@ -109,13 +110,18 @@ def _step_s(device: torch.device, step: Callable[[], object]) -> float:
 def _alone(device: torch.device) -> Callable[[int], float]:
     """Reads of a loss that is ready, one after the other."""
     loss = torch.ones((), device=device)
-    return repeated(device, lambda: loss.item())
+    return elapsed(device, lambda: loss.item())
 
 
 def _launch(device: torch.device) -> Callable[[int], float]:
     """Operators with nothing to compute, enqueued without a wait: the cost of a launch."""
     one = torch.ones(1, device=device)
-    return repeated(device, lambda: one.mul_(1.0))
+    return elapsed(device, lambda: one.mul_(1.0))
+
+
+def _median_s(run: Callable[[int], float]) -> float:
+    """Seconds of one repetition."""
+    return statistics.median(run(CALLS) for _ in range(TIMES)) / CALLS
 
 
 class _Counter(TorchDispatchMode):

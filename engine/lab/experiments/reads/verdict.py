@@ -56,7 +56,7 @@ def read_cost(rows: Sequence[Measurement]) -> Figure | None:
         return longer
     clock_s = clock.median if clock is not None else 0.0
     least = min(max(0.0, call.low - clock_s), alone.low if alone is not None else math.inf)
-    most = max(call.high + clock_s, alone.high if alone is not None else 0.0)
+    most = max(call.high + clock_s, alone.median if alone is not None else 0.0)
     if least > longer.high or most < longer.low:
         least, most = min(least, max(0.0, longer.low)), max(most, longer.high)
     return Figure(call.median, least, most, call.count)
