@@ -6,7 +6,6 @@ The exit status is 1 if an experiment fails a check. `--out FILE` writes every v
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import json
 import os
@@ -14,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +34,7 @@ LONGEST_S = 300
 """Time after which a run has failed."""
 
 
-@contextlib.contextmanager
+@contextmanager
 def busy_neighbor() -> Iterator[None]:
     """A busy loop on one CPU, which the experiments may use too."""
     cpu = min(os.sched_getaffinity(0))
@@ -66,16 +66,26 @@ def run_once(name: str, home: str) -> Run:
     return decoded(result)
 
 
-def repeat(names: Sequence[str], runs: int) -> dict[str, list[Run]]:
-    """The runs of each experiment, in turn, so that a change of the load meets all of them."""
+def repeat(names: Sequence[str], runs: int, out: Path | None) -> dict[str, list[Run]]:
+    """The runs of each experiment, in turn, so that a change of the load meets all of them. Ctrl-C keeps those so far."""
     results: dict[str, list[Run]] = {name: [] for name in names}
-    with busy_neighbor(), TemporaryDirectory(prefix="epochtop-lab-check-") as home:
+    with busy_neighbor(), TemporaryDirectory(prefix="epochtop-lab-check-") as home, suppress(KeyboardInterrupt):
         for turn in range(runs):
             for name in names:
                 started = time.monotonic()
                 results[name].append(run_once(name, home))
                 sys.stderr.write(f"{turn + 1}/{runs} {name}: {time.monotonic() - started:.0f} s\n")
-    return results
+                write(out, results)
+    return {name: of_name for name, of_name in results.items() if of_name}
+
+
+def write(out: Path | None, results: dict[str, list[Run]]) -> None:
+    """Write the results so far, if a file is asked for."""
+    if out is not None:
+        text = json.dumps(
+            document({name: runs for name, runs in results.items() if runs}), indent=1, ensure_ascii=False
+        )
+        out.write_text(text + "\n", encoding="utf-8")
 
 
 def show(name: str, judgment: Judgment) -> None:
@@ -96,14 +106,14 @@ def _estimate_words(one: Repeated) -> str:
     )
 
 
-def document(results: dict[str, list[Run]], judgments: dict[str, Judgment], runs: int) -> dict[str, Any]:
+def document(results: dict[str, list[Run]]) -> dict[str, Any]:
     """Everything that was measured, without a path or a name of the machine."""
+    judgments = {name: judge(runs) for name, runs in results.items()}
     return {
         "date": datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d"),
         "machine": machine(),
         "usable_cpus": usable_cpus(),
         "neighbor": "a busy loop on one CPU",
-        "runs": runs,
         "judgments": {
             name: {**asdict(judgment), "problems": judgment.problems} for name, judgment in judgments.items()
         },
@@ -121,13 +131,10 @@ def main(words: Sequence[str] | None = None) -> int:
     unknown = set(asked.names) - {*NAMES, *PLANTS}
     if unknown:
         parser.error(f"no such experiment: {', '.join(sorted(unknown))}")
-    results = repeat(asked.names or (*NAMES, *PLANTS), asked.runs)
+    results = repeat(asked.names or (*NAMES, *PLANTS), asked.runs, asked.out)
     judgments = {name: judge(runs) for name, runs in results.items()}
     for name, judgment in judgments.items():
         show(name, judgment)
-    if asked.out is not None:
-        text = json.dumps(document(results, judgments, asked.runs), indent=1, ensure_ascii=False)
-        asked.out.write_text(text + "\n", encoding="utf-8")
     return int(any(judgment.problems for judgment in judgments.values()))
 
 
