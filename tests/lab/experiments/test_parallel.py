@@ -155,6 +155,15 @@ def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, or
     assert sum(line.startswith("no difference") for line in conclusion.evidence) == 3
 
 
+def test_an_interval_without_1_always_has_a_direction() -> None:
+    """1.22 × (1.07 … 1.31) is slower: it was once called nothing that can be seen."""
+    seconds = (1.07, 1.1, 1.15, 1.2, 1.22, 1.25, 1.28, 1.3, 1.31)
+    conclusion = concluded(planted({("processes", 2): 1.0}, seconds))
+    assert conclusion.finding.startswith("2 processes are slower than one process: 1.22 × (1.07 … 1.31) as long")
+    (speed_up,) = conclusion.estimates
+    assert speed_up.high < 1
+
+
 def test_processes_that_are_slower_are_called_so() -> None:
     conclusion = concluded(planted({("processes", 2): 2.0}))
     assert "2 processes are slower than one process: 2 × (2 … 2) as long" in conclusion.finding
