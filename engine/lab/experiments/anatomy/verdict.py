@@ -131,7 +131,8 @@ class Anatomy:
         return f"on {self.device} this job is {name}: {words} takes {self._amount(self.bound)} of the {step} per step"
 
     def _amount(self, part: str) -> str:
-        return f"{format_quantity(self.seconds(part), 's')} ({self.share(part):.0%})"
+        share = "longer than the step" if self.share(part) > 1 + TOLERANCE else f"{min(1.0, self.share(part)):.0%}"
+        return f"{format_quantity(self.seconds(part), 's')} ({share})"
 
     # --- evidence ------------------------------------------------------------------------------------------------
 
@@ -240,8 +241,8 @@ def _rest(rows: Sequence[Measurement]) -> float | None:
 
 
 def _percentages(share: Figure) -> str:
-    """`63% (61% … 65%)`; a fraction measured below zero is zero."""
-    median, low, high = (max(0.0, value) for value in (share.median, share.low, share.high))
+    """`63% (61% … 65%)`; a fraction is between 0 and 1, also where it was measured beyond."""
+    median, low, high = (max(0.0, min(1.0, value)) for value in (share.median, share.low, share.high))
     return f"{median:.0%} ({low:.0%} … {high:.0%})" if share.count > 1 else f"{median:.0%} (once)"
 
 

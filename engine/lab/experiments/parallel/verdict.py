@@ -125,7 +125,7 @@ class _Scaling:
         widest = max(speed_up.ratio.spread for speed_up in self.ways.values())
         fewest = min(speed_up.ratio.count for speed_up in self.ways.values())
         return (
-            f"speed-ups are known to {widest:.2g} or better, from {fewest} rounds or more; steps were eager: "
+            f"intervals of speed-ups are up to {widest:.2g} wide, from {fewest} rounds or more; steps were eager: "
             "executor=graph works with one process only and may beat several. Starting processes is not part of a step"
         )
 
