@@ -6,7 +6,6 @@ Each line has the class name of the command under `type`. Imports msgspec and th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import msgspec
 
@@ -37,12 +36,20 @@ class Save(Command, frozen=True, kw_only=True):
 class Set(Command, frozen=True, kw_only=True):
     """Change a setting while the run trains."""
 
-    field: Literal["learning_rate", "refresh_ms"]
+    field: str
+    """`learning_rate` or `refresh_ms`; for a script, the name of a setting that it declared."""
     value: float
-    """New value: the learning rate, or milliseconds."""
+    """New value: the learning rate, milliseconds, or the value of the script's setting."""
 
 
-AnyCommand = Pause | Resume | Stop | Save | Set
+class Analyze(Command, frozen=True, kw_only=True):
+    """Measure where the next steps of a script spend their time. Only scripts that epochtop started answer."""
+
+    steps: int = 20
+    """Number of steps to measure."""
+
+
+AnyCommand = Pause | Resume | Stop | Save | Set | Analyze
 """Every command."""
 
 decode_command: Callable[[bytes], AnyCommand] = msgspec.json.Decoder(AnyCommand).decode

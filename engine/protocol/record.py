@@ -7,6 +7,7 @@ Imports msgspec and the standard library only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -17,13 +18,52 @@ PROTOCOL_VERSION = 1
 """Version of the run format, written into run.json."""
 
 
+class GitState(msgspec.Struct, frozen=True, kw_only=True):
+    """State of the git repository that a script belongs to."""
+
+    commit: str
+    """Full hash of the commit that is checked out."""
+    branch: str = ""
+    """Name of the branch; empty if none is checked out."""
+    dirty: bool = False
+    """Whether tracked files differ from the commit; the difference is stored in `git.diff`, up to 1 MiB."""
+    remote: str = ""
+    """Address of the remote `origin`, without credentials; empty if there is none."""
+
+
+class ScriptRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user's script records about itself."""
+
+    name: str = ""
+    """Display name of the run; empty if it has none."""
+    project: str = ""
+    group: str = ""
+    """Name that runs share which belong together, such as the seeds of one setting."""
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    config: dict[str, Any] = {}
+    """Configuration: JSON values by name; nested names are joined with `/`."""
+    command: tuple[str, ...] = ()
+    """Command line."""
+    working_folder: str = ""
+    """Current folder when the run was created."""
+    python: str = ""
+    """Path of the interpreter."""
+    environment: dict[str, str] = {}
+    """Variables that describe the job, such as `SLURM_JOB_ID` and `CUDA_VISIBLE_DEVICES`."""
+    git: GitState | None = None
+    """State of the git repository; None outside a repository."""
+
+
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The contents of run.json: the request, and who started it, where, when and with which versions."""
 
     spec: RunSpec
-    """Settings of the run; for an experiment, of the job it measures."""
+    """Settings of the run; for an experiment, of the job it measures; without meaning for a script."""
     experiment: ExperimentRequest | None = None
-    """Request of an experiment; None for a training run."""
+    """Request of an experiment; None for a run."""
+    script: ScriptRecord | None = None
+    """What a user's script records about itself; None if the engine trains."""
     created: float
     """Unix time in seconds."""
     host: str
@@ -35,6 +75,11 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     """Version by name of the software, such as `torch`."""
     protocol: int = PROTOCOL_VERSION
+
+    @property
+    def name(self) -> str:
+        """Display name; empty if only the id names the run."""
+        return self.script.name if self.script is not None else self.spec.name
 
 
 class SourceFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,13 +10,16 @@ from collections import deque
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from epochtop.engine.protocol.commands import AnyCommand, Pause, Resume, Save, Set, Stop
+from epochtop.engine.protocol.commands import Analyze, AnyCommand, Pause, Resume, Save, Set, Stop
 from epochtop.engine.protocol.events import SETTING_REJECTED, Changed, Paused, Resumed, Warned
 from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.training.clock import Clock
 from epochtop.engine.training.outcome import Ending
 from epochtop.engine.training.recorder import Recorder
+
+LIVE_SETTINGS = ("learning_rate", "refresh_ms")
+"""Settings that can change while a run trains."""
 
 
 class Controlled(Protocol):
@@ -82,17 +85,21 @@ class Controls:
                 self._pause(command.by)
             case Resume():
                 pass  # the run is not paused
+            case Analyze():
+                self._reject("only a script that `epochtop run` started can be analyzed while it runs")
 
     def _set(self, command: Set) -> None:
         loop = self._loop
+        if command.field not in LIVE_SETTINGS:
+            self._reject(f"{command.field} cannot change while a run trains")
+            return
         try:
             parse(command.field, repr(command.value))
         except Invalid as error:
-            self._recorder.put(Warned(message=f"not changed: {error}", code=SETTING_REJECTED))
+            self._reject(str(error))
             return
         if command.field == "learning_rate" and loop.spec.schedule == "range_test":
-            message = "not changed: range_test sets the learning rate itself"
-            self._recorder.put(Warned(message=message, code=SETTING_REJECTED))
+            self._reject("range_test sets the learning rate itself")
             return
         if command.field == "learning_rate":
             loop.rate = command.value
@@ -100,6 +107,9 @@ class Controls:
         else:
             loop.refresh_s = command.value / 1000
         self._recorder.put(Changed(step=loop.step, field=command.field, value=command.value, by=command.by))
+
+    def _reject(self, reason: str) -> None:
+        self._recorder.put(Warned(message=f"not changed: {reason}", code=SETTING_REJECTED))
 
     def _pause(self, by: str) -> None:
         loop = self._loop

@@ -42,9 +42,12 @@ RECORDS: list[Struct] = [
     *get_args(requests.AnyReply),
     *(
         record.RunRecord,
+        record.ScriptRecord,
+        record.GitState,
         record.TaskRecord,
         record.SourceFile,
         events.Suggestion,
+        events.SeriesSummary,
         experiments.Verdict,
         experiments.Line,
         experiments.ExperimentRequest,
@@ -245,6 +248,7 @@ JSON_TYPES: dict[type, str] = {
     msgspec.inspect.BoolType: "boolean",
     msgspec.inspect.BytesType: "base64",
     msgspec.inspect.NoneType: "null",
+    msgspec.inspect.AnyType: "any",
 }
 
 

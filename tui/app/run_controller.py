@@ -222,7 +222,7 @@ class RunController:
         answer = await self._app.push_screen_wait(dialog)
         for name, text in (answer or {}).items():
             if text != current[name]:
-                self.send(Set(field=name, value=float(text), by=whoami()))  # type: ignore[arg-type]
+                self.send(Set(field=name, value=float(text), by=whoami()))
 
     def view(self, name: str) -> None:
         """Open the last evaluation (`metrics`) or the decision boundary (`boundary`) over the screen."""
