@@ -61,8 +61,9 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
             start_s = left_s - context.left_s()
             cases = _cases(spec, workload, ranks, device, count)[: 2 if context.quick else None]
             more = len(counts) - number - 1
-            seconds = max((context.left_s() - more * start_s) / (more + 1), LEAST_S)
-            yield from _with_speed_ups(interleave(context.with_time(LEAST_S), cases, seconds=seconds))
+            least_s = max(LEAST_S, context.budget_s / 2 / len(counts))
+            seconds = max((context.left_s() - more * start_s) / (more + 1), least_s)
+            yield from _with_speed_ups(interleave(context.with_time(least_s), cases, seconds=seconds))
 
 
 def _device(context: ExperimentContext) -> str:
