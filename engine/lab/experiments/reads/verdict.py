@@ -52,7 +52,7 @@ def read_cost(rows: Sequence[Measurement]) -> Figure | None:
     """
     longer = longer_steps(rows)
     call, alone, clock = (_part(rows, part) for part in ("call", "alone", "clock"))
-    if longer is None or call is None or call.count < FEWEST or of_kind_part(rows, "wait"):
+    if longer is None or call is None or call.count < FEWEST or _rows_of_part(rows, "wait"):
         return longer
     clock_s = clock.median if clock is not None else 0.0
     least = min(max(0.0, call.low - clock_s), alone.low if alone is not None else math.inf)
@@ -71,13 +71,13 @@ def longer_steps(rows: Sequence[Measurement]) -> Figure | None:
     )
 
 
-def of_kind_part(rows: Sequence[Measurement], part: str) -> list[ReadTime]:
+def _rows_of_part(rows: Sequence[Measurement], part: str) -> list[ReadTime]:
     """The rows of one part of a read."""
     return select(of_kind(rows, ReadTime), part=part)
 
 
 def _part(rows: Sequence[Measurement], part: str) -> Figure | None:
-    return _bootstrapped(values(of_kind_part(rows, part), "seconds"))
+    return _bootstrapped(values(_rows_of_part(rows, part), "seconds"))
 
 
 def _bootstrapped(seconds: Sequence[float]) -> Figure | None:
