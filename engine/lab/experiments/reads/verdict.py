@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 from epochtop.engine.lab.confidence import bootstrap_interval
-from epochtop.engine.lab.differences import FEWEST, difference, estimate, share, stated
+from epochtop.engine.lab.differences import FEWEST, difference, share, stated
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.reads.schema import LaunchTime, Operators, ReadTime, RunTime
 from epochtop.engine.lab.measurements import Measurement, of_kind
@@ -47,8 +47,8 @@ def read_cost(rows: Sequence[Measurement]) -> Figure | None:
     """Seconds of a read, from the rows of one device; None if steps with and without reads share no round.
 
     Where the host waits for the device, it is the time by which a read makes a step longer. Elsewhere steps vary by more than
-    a read takes, so it is the time of the call itself: the interval reaches from the call alone to the call after a step,
-    with the clock's own time added, and to the longer steps if these contradict it.
+    a read takes, so it is the time of the call itself: the interval reaches from the call alone to the slower quarter of the
+    calls after a step, with the clock's own time added, and to the longer steps if these contradict it.
     """
     longer = longer_steps(rows)
     call, alone, clock = (_part(rows, part) for part in ("call", "alone", "clock"))
@@ -56,7 +56,8 @@ def read_cost(rows: Sequence[Measurement]) -> Figure | None:
         return longer
     clock_s = clock.median if clock is not None else 0.0
     least = min(max(0.0, call.low - clock_s), alone.low if alone is not None else math.inf)
-    most = max(call.high + clock_s, alone.median if alone is not None else 0.0)
+    slow_s = figure(values(_rows_of_part(rows, "call"), "seconds")).high
+    most = max(max(call.high, slow_s) + clock_s, alone.median if alone is not None else 0.0)
     if least > longer.high or most < longer.low:
         least, most = min(least, max(0.0, longer.low)), max(most, longer.high)
     return Figure(call.median, least, most, call.count)
@@ -98,7 +99,7 @@ class _Costs:
         self._times = [run.seconds / run.steps for run in select(self._plain, every=0)]
         self._step = figure(self._times)
         launches = values(of_kind(rows, LaunchTime), "seconds")
-        self._launch = estimate(launches) if launches else None
+        self._launch = figure(launches) if launches else None
         self._operators = next((row.operators for row in of_kind(rows, Operators)), 0)
 
     @classmethod
@@ -117,7 +118,7 @@ class _Costs:
             return None
         launch, count = self._launch, self._operators
         all_s = Figure(count * launch.median, count * launch.low, count * launch.high, launch.count)
-        return share(all_s, estimate(self._times))
+        return share(all_s, self._step)
 
     @property
     def launch_bound(self) -> bool:
