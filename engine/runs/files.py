@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TextIO
 
-from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LOCK, OUTPUT, PREPARATION, RECORD
+from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, HEARTBEAT, LOCK, OUTPUT, PREPARATION, RECORD
 
 SUFFIX = ".epochtop"
 """Ending of the temporary name of a file that is being written: `.NAME.PID.epochtop`."""
@@ -32,7 +32,7 @@ _ASIDE_OF_0_1_0 = re.compile(
 )
 _NEW_RUN = re.compile(r"\.new-[0-9a-f]{16}")
 _PROBE = re.compile(r"\.probe-\d+-[0-9a-f]{8}")
-_RUN_FILES = frozenset((RECORD, EVENTS, COMMANDS, LOCK, OUTPUT, PREPARATION, CHECKPOINTS))
+_RUN_FILES = frozenset((RECORD, EVENTS, COMMANDS, LOCK, HEARTBEAT, OUTPUT, PREPARATION, CHECKPOINTS))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------

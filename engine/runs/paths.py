@@ -12,6 +12,8 @@ from pathlib import Path
 
 RECORD, EVENTS, COMMANDS, LOCK, OUTPUT = "run.json", "events.jsonl", "commands.jsonl", "lock", "output.log"
 """Files of a run: its record, its events, commands to it, the engine's lock, and what the engine printed."""
+HEARTBEAT = "heartbeat"
+"""File whose modification time the process of a run refreshes every few seconds, while it is alive."""
 RESERVE = ".reserve"
 """File that holds space for the last event while the engine is alive."""
 CHECKPOINTS = "checkpoints"

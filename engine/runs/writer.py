@@ -23,6 +23,7 @@ from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.files import clean_home, clean_run, write_atomically
+from epochtop.engine.runs.heartbeat import is_beating
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LAB, LOCK, OUTPUT, RECORD, user_name
 from epochtop.engine.runs.reader import READ_BYTES, read_record
 
@@ -59,7 +60,8 @@ def create(
         aside.mkdir(mode=0o700)
         (aside / CHECKPOINTS).mkdir()
         lock = open(aside / LOCK, "wb")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(OSError):  # a file system without locks; the heartbeat tells there
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for name in (EVENTS, COMMANDS, OUTPUT):
             (aside / name).touch()
         record = RunRecord(
@@ -101,13 +103,18 @@ def reopen(run: Path) -> IO[bytes]:
     the lock, or if the run cannot be written.
     """
     record = read_record(run)
+    still_running = Invalid("", f"{run.name} is still running; watch it with `epochtop attach {run.name}`")
+    if is_beating(run):
+        raise still_running
     try:
         lock = open(run / LOCK, "r+b")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             lock.close()
-            raise Invalid("", f"{run.name} is still running; watch it with `epochtop attach {run.name}`") from None
+            raise still_running from None
+        except OSError:  # a file system without locks
+            pass
         clean_run(run)
         with open(run / EVENTS, "r+b") as log:
             if log.seek(0, os.SEEK_END) and log.seek(-1, os.SEEK_END) >= 0 and log.read(1) != b"\n":

@@ -18,9 +18,9 @@ from textual.app import App, ComposeResult
 from textual.screen import Screen
 
 from epochtop.engine.protocol.events import Losses
-from epochtop.tui.chart.curves import Trace
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.series import LossSeries
+from epochtop.tui.chart.trace import Trace
 
 LAYOUTS = {"120×40": (120, 40, 85, 24), "200×60": (200, 60, 150, 48)}
 """Terminal width and height, chart width and height with its border, as in the app."""

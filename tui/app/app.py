@@ -286,8 +286,10 @@ class EpochtopApp(PlainApp):
         match action:
             case "pause":
                 return True if runs.active is not None or runs.resumable is not None else None
-            case "stop" | "save" | "change":
+            case "stop" | "change":
                 return True if runs.active is not None else None
+            case "save":
+                return True if runs.active is not None and not runs.script else None
             case "export" | "anatomy":
                 return True if runs.session is not None else None
             case "look":
@@ -332,7 +334,10 @@ class EpochtopApp(PlainApp):
 
     def action_anatomy(self) -> None:
         """Measure where a step of the open run spends its time."""
-        self.lab.analyze_open_run()
+        if self.runs.script:
+            self.runs.analyze()
+        else:
+            self.lab.analyze_open_run()
 
     def action_guide(self) -> None:
         """Open the guide."""

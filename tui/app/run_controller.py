@@ -6,13 +6,14 @@ Changes widgets only from the app's thread. Starting runs is :mod:`epochtop.tui.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from textual.app import App
 
-from epochtop.engine.protocol.commands import AnyCommand, Pause, Resume, Save, Set, Stop
-from epochtop.engine.protocol.fields import show
-from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.protocol.commands import Analyze, AnyCommand, Pause, Resume, Save, Set, Stop
+from epochtop.engine.protocol.fields import parse, show
+from epochtop.engine.protocol.spec import Invalid, RunSpec, Value
 from epochtop.engine.runs.index import RunSummary
 from epochtop.engine.runs.paths import whoami
 from epochtop.engine.runs.reader import read_record
@@ -50,6 +51,11 @@ class RunController:
         """The open run, if it has not ended and can be commanded."""
         session = self.session
         return session if session is not None and not session.state.over else None
+
+    @property
+    def script(self) -> bool:
+        """Whether a script records the open run."""
+        return self.session is not None and self.session.state.script is not None
 
     @property
     def resumable(self) -> Path | None:
@@ -170,10 +176,14 @@ class RunController:
     def load_settings(self, run: Path) -> None:
         """Copy a run's settings into the Run panel, which executes its custom task to describe it."""
         try:
-            spec = read_record(run).spec
+            record = read_record(run)
         except Invalid as error:
             self._app.notify(error.message, severity="error")
             return
+        if record.script is not None:
+            self._app.notify(f"{run.name} was recorded by a script, which has its own settings", severity="warning")
+            return
+        spec = record.spec
         with_trust(self._app, run, spec.task, lambda _: self._load(run, spec))
 
     def _load(self, run: Path, spec: RunSpec) -> None:
@@ -205,6 +215,13 @@ class RunController:
         """Stop the run after the current step."""
         self.send(Stop(by=whoami()))
 
+    def analyze(self) -> None:
+        """Let the open script measure where its next steps spend their time."""
+        if self.active is None:
+            self._app.notify("the script has ended; only a running one can be measured", severity="warning")
+            return
+        self.send(Analyze(by=whoami()))
+
     def save(self) -> None:
         """Write a checkpoint now."""
         self.send(Save(by=whoami()))
@@ -217,8 +234,14 @@ class RunController:
         if session is None:
             return
         state = session.state
+        check: Callable[[str, str], Value] = parse
         current = {"learning_rate": show(state.learning_rate), "refresh_ms": show(state.refresh_ms)}
-        dialog = Entries(f"Settings of {session.name} from the next step:", current)
+        if state.script is not None:
+            current, check = state.script.setting_texts(), state.script.parse_setting
+        if not current:
+            self._app.notify("the script has declared no settings; it can with run.setting(name, value)")
+            return
+        dialog = Entries(f"Settings of {session.name} from the next step:", current, check)
         answer = await self._app.push_screen_wait(dialog)
         for name, text in (answer or {}).items():
             if text != current[name]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from epochtop.engine.protocol.events import Event
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.reader import read_record
-from epochtop.tui.chart.curves import Trace, sweep_of
 from epochtop.tui.chart.loss_chart import LossChart
+from epochtop.tui.chart.trace import Trace, sweep_of
 from epochtop.tui.client.follower import Following, News, drain
 from epochtop.tui.client.session import Session
 from epochtop.tui.state.run import RunState

@@ -12,16 +12,26 @@ from pathlib import Path
 from queue import Empty, Full, Queue
 from time import perf_counter
 
-from epochtop.engine.protocol.events import AnyEvent, Concluded, Continued, Failed, Finished
+from epochtop.engine.protocol.events import (
+    AnyEvent,
+    Concluded,
+    Continued,
+    Failed,
+    Finished,
+    ScriptEnded,
+    ScriptStarted,
+)
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail
 
 POLL_S = 0.05
+ENDS = (Finished, Failed, Concluded, ScriptEnded)
+"""Last events of a run, unless it is continued."""
 AHEAD = 8
 """Batches, of about 1 MiB, in the queue."""
 
 
 class Death:
-    """The engine is gone without a final event; `tail` is the end of its output."""
+    """The process of the run is gone without a final event; `tail` is the end of its output."""
 
     def __init__(self, tail: str) -> None:
         self.tail = tail
@@ -75,8 +85,10 @@ class Following:
             alive = is_alive(self.run)  # checked before reading, so that an end written in between is read below
             events = follower.read()
             for event in events:
-                if isinstance(event, Finished | Failed | Concluded | Continued):
-                    ended = not isinstance(event, Continued)
+                if isinstance(event, ENDS):
+                    ended = True
+                elif isinstance(event, Continued | ScriptStarted):
+                    ended = False
             if events:
                 self._hand_over(list(events), at_once)
                 at_once = True
