@@ -81,10 +81,18 @@ class JsonLinesFollower:
         """Last line that was read without its newline."""
         self._bad_lines = 0
         if last_bytes is not None:
-            try:
-                self._lines.start_at(path.stat().st_size - last_bytes)
-            except OSError:
-                pass
+            self._skip_to_the_end(last_bytes)
+
+    def _skip_to_the_end(self, last_bytes: int) -> None:
+        """Read the first complete lines, which tell when the run began, and go to the last bytes."""
+        try:
+            size, head = self._path.stat().st_size, read_head(self._path, LONGEST_FIRST_LINES)
+        except OSError:
+            return
+        if size > last_bytes + len(head):
+            for line in head.split(b"\n")[:-1][:50]:
+                self._add(line, is_complete=False)
+            self._lines.start_at(size - last_bytes)
 
     @property
     def damaged(self) -> int:

@@ -17,6 +17,8 @@ from epochtop.formats.records import NAN, Collector, Configuration, Description,
 
 META = "meta.yaml"
 METRICS = {"key", "value", "timestamp", "run_uuid", "step"}
+LAST_ROWS = 1000
+"""Rows before the last one of a database that may hold the last values of a run."""
 OUTCOMES = {
     "FINISHED": "finished",
     "FAILED": "failed",
@@ -106,7 +108,8 @@ class MlflowFolderFollower:
         for name, path in _files(self._folder / "metrics"):
             if name not in self._metrics:
                 lines = self._metrics[name] = Lines(path)
-                if self._last_bytes is not None:
+                if self._last_bytes is not None and path.stat().st_size > self._last_bytes:
+                    self._add(name, read_head(path, 256).partition(b"\n")[0])
                     lines.start_at(path.stat().st_size - self._last_bytes)
 
     def _add(self, name: str, line: bytes) -> None:
@@ -168,17 +171,11 @@ class MlflowDatabaseFollower:
         self._read_params()
         if self._shortcut:
             self._shortcut = False
+            self._read_rows(1)
             (newest,) = self._database.query("SELECT MAX(rowid) FROM metrics WHERE run_uuid = ?", self._run)
-            self._last_row = max(-1, (newest[0] or 0) - 1000)
-        rows = self._database.query(
-            "SELECT rowid, key, value, timestamp, step, is_nan FROM metrics "
-            f"WHERE run_uuid = ? AND rowid > ? ORDER BY rowid LIMIT {ROWS}",
-            self._run,
-            self._last_row,
-        )
-        for row in rows:
-            self._add(*row)
-        if len(rows) < ROWS:
+            self._last_row = max(self._last_row, (newest[0] or 0) - LAST_ROWS)
+        rows = self._read_rows(ROWS)
+        if rows < ROWS:
             self._changes = changes
             self._read_run()
         return self._collector.take()
@@ -189,6 +186,18 @@ class MlflowDatabaseFollower:
 
     def close(self) -> None:
         """Nothing stays open."""
+
+    def _read_rows(self, limit: int) -> int:
+        """Add the next values. Returns how many there were."""
+        rows = self._database.query(
+            "SELECT rowid, key, value, timestamp, step, is_nan FROM metrics "
+            f"WHERE run_uuid = ? AND rowid > ? ORDER BY rowid LIMIT {limit}",
+            self._run,
+            self._last_row,
+        )
+        for row in rows:
+            self._add(*row)
+        return len(rows)
 
     def _add(self, row: Any, name: Any, value: Any, timestamp: Any, step: Any, is_nan: Any) -> None:
         self._last_row = row

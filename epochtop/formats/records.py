@@ -84,7 +84,7 @@ class Follower(Protocol):
         """Unix time of the last change of any of its files; 0 if there are none."""
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; the next read opens them again and continues at the same place."""
 
 
 class SeriesBuffer:

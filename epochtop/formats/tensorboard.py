@@ -140,6 +140,8 @@ class EventFile:
         """By length of a summary: the position of the value, and the series by the bytes around it."""
         self._time = 0.0
         if last_bytes is not None and (size := _size(path)) > last_bytes:
+            self._decode(_head(path), 0)  # the first values tell when the run began
+            self.damaged = 0
             self._file.start_at(size - last_bytes)
             self._lost = True
 

@@ -9,6 +9,8 @@ from typing import Any
 from epochtop.formats.decoding.sqlite import MAGIC, ROWS, Database
 from epochtop.formats.records import NAN, Collector, Configuration, Description, Record, flatten, number, unix_time
 
+LAST_ROWS = 1000
+"""Rows before the last one of a database that may hold the last values of a run."""
 COLUMNS = {"timestamp", "run_name", "step", "metrics"}
 
 
@@ -43,6 +45,7 @@ class TrackioFollower:
         self._key = ""
         self._last_id = -1
         self._changes: object = None
+        self._name = ""
         self._has_config = False
         self._collector = Collector()
         self._shortcut = last_bytes is not None
@@ -59,37 +62,45 @@ class TrackioFollower:
             self._describe()
         if self._shortcut:
             self._shortcut = False
+            self._read_rows(1)
             (newest,) = self._database.query(f"SELECT MAX(id) FROM metrics WHERE {self._key} = ?", self._run)
-            self._last_id = max(-1, (newest[0] or 0) - 1000)
-        rows = self._database.query(
-            f"SELECT id, timestamp, step, metrics FROM metrics WHERE {self._key} = ? AND id > ? ORDER BY id LIMIT {ROWS}",
-            self._run,
-            self._last_id,
-        )
-        for row in rows:
-            self._add(*row)
-        if len(rows) < ROWS:
+            self._last_id = max(self._last_id, (newest[0] or 0) - LAST_ROWS)
+        if self._read_rows(ROWS) < ROWS:
             self._changes = changes
         return self._collector.take()
 
     def modified(self) -> float:
-        """Unix time of the last change of the database, or of the run's last row if that is known."""
+        """Unix time of the last change of the database."""
         return self._database.modified()
 
     def close(self) -> None:
         """Nothing stays open."""
 
     def _describe(self) -> None:
+        if not self._name:
+            names = self._database.query(f"SELECT run_name FROM metrics WHERE {self._key} = ? LIMIT 1", self._run)
+            self._name = str(names[0][0]) if names else self._run
+            self._collector.put(Description(name=self._name, project=self._database.path.stem))
         if "configs" not in self._database.tables():
             return
-        rows = self._database.query(f"SELECT run_name, config FROM configs WHERE {self._key} = ?", self._run)
-        for name, source in rows[:1]:
+        rows = self._database.query(f"SELECT config FROM configs WHERE {self._key} = ?", self._run)
+        for (source,) in rows[:1]:
             self._has_config = True
             config = _object(source)
-            self._collector.put(Description(name=str(name), project=self._database.path.stem))
             if config:
                 own = {key: value for key, value in config.items() if not key.startswith("_")}
                 self._collector.put(Configuration(flatten(own)))
+
+    def _read_rows(self, limit: int) -> int:
+        """Add the next values. Returns how many rows there were."""
+        rows = self._database.query(
+            f"SELECT id, timestamp, step, metrics FROM metrics WHERE {self._key} = ? AND id > ? ORDER BY id LIMIT {limit}",
+            self._run,
+            self._last_id,
+        )
+        for row in rows:
+            self._add(*row)
+        return len(rows)
 
     def _add(self, row_id: Any, timestamp: Any, step: Any, source: Any) -> None:
         self._last_id = row_id if isinstance(row_id, int) else self._last_id

@@ -25,7 +25,6 @@ from epochtop.formats.decoding.protobuf import (
 )
 from epochtop.formats.records import (
     NAN,
-    Batch,
     Collector,
     Configuration,
     Description,
@@ -100,14 +99,11 @@ class WandbFollower:
         self._file.close()
 
     def _read_beginning(self) -> None:
-        """Take the description and the configuration from the first block."""
+        """Take the description, the configuration and the first values from the first block."""
         try:
             self._decode(read_head(self._path, BLOCK_BYTES))
         except OSError:
             return
-        facts = [record for record in self._collector.take() if not isinstance(record, Batch)]
-        for record in facts:
-            self._collector.put(record)
         self._parts, self.damaged = None, 0
 
     def _decode(self, data: bytes) -> int:

@@ -66,7 +66,7 @@ class GrowingFile:
         self.offset, self._head, self._tail, self._state = 0, b"", b"", None
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; the next read opens it again and continues at the same place."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -76,6 +76,7 @@ class GrowingFile:
             self._file = open(self.path, "rb", buffering=0)
         except (FileNotFoundError, NotADirectoryError):
             return False
+        self._file.seek(self.offset)
         return True
 
     def _note(self, new: bytes) -> None:
