@@ -16,8 +16,8 @@ from epochtop.engine.runs import heartbeat, index, writer
 from epochtop.engine.runs.heartbeat import DEAD_S, Heartbeat
 from epochtop.engine.runs.paths import EVENTS, HEARTBEAT, LOCK
 from epochtop.engine.runs.reader import is_alive, read_record
+from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, logged_at, script_ended, write_script_run
 from tests.support.runs import engine_alive
-from tests.support.scripts import SCRIPT_STARTED, logged, logged_at, script_ended, write_script_run
 
 WINDOWS: list[AnyEvent] = [
     SCRIPT_STARTED,

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import array
 import math
-import sys
 import time
 from pathlib import Path
 from typing import TextIO
 
 import msgspec
 
-from epochtop.engine.protocol.events import Evaluated, Losses
+from epochtop.engine.protocol.events import Evaluated
 from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_number, format_seconds
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import output_file
 from epochtop.engine.runs.index import RunSummary, run_paths, summarize
 from epochtop.engine.runs.reader import BadLine, Follower
+from epochtop.engine.runs.series import TRAIN_LOSS, SeriesTranslator, SeriesWindow
 from epochtop.engine.terminal.output import data_output, write, write_error, write_json
 from epochtop.engine.terminal.plain import plain_line
 
@@ -75,11 +74,11 @@ def export_losses(run: Path, form: str, output: str = "") -> int:
 def _write_losses(run: Path, form: str, file: TextIO) -> None:
     if form == "csv":
         file.write("step,loss\n")
-    follower = Follower(run)
+    name, translator, follower = summarize(run).series or TRAIN_LOSS, SeriesTranslator(), Follower(run)
     for event in follower.read_all():
+        if not isinstance(event, BadLine):
+            file.writelines(_lines(window, form) for window in translator.windows(event) if window.name == name)
         match event:
-            case Losses():
-                file.write(_lines(event, form))
             case Evaluated() if form == "jsonl":
                 row = {"step": event.step, "test_loss": event.loss, "test_metric": event.metric}
                 file.write(msgspec.json.encode(row).decode() + "\n")
@@ -93,13 +92,16 @@ def _write_losses(run: Path, form: str, file: TextIO) -> None:
     file.flush()
 
 
-def _lines(event: Losses, form: str) -> str:
-    values = array.array("f", event.values)
-    if sys.byteorder == "big":
-        values.byteswap()
-    numbered = enumerate(values, start=event.first_step)
-    if form == "csv":  # nine digits restore every float32 exactly
-        return "".join(f"{step},{value:.9g}\n" for step, value in numbered)
+def _lines(window: SeriesWindow, form: str) -> str:
+    show = repr if window.double else _single
+    numbered = zip(window.step_numbers(), window.numbers(), strict=True)
+    if form == "csv":
+        return "".join(f"{step},{show(value)}\n" for step, value in numbered)
     return "".join(
-        f'{{"step":{step},"loss":{f"{value:.9g}" if math.isfinite(value) else "null"}}}\n' for step, value in numbered
+        f'{{"step":{step},"loss":{show(value) if math.isfinite(value) else "null"}}}\n' for step, value in numbered
     )
+
+
+def _single(value: float) -> str:
+    """The shortest text that restores a float32 exactly."""
+    return f"{value:.9g}"
