@@ -36,7 +36,6 @@ from epochtop.engine.runs.log import EventLog
 from epochtop.engine.runs.writer import Inbox
 from epochtop.engine.training import checkpoint
 from epochtop.engine.training.outcome import UnsavedCheckpoint, unsaved
-from epochtop.recording.directory import Heartbeat
 
 POLL_S = 0.02
 """Interval between two looks for commands. A look is one read of an open file; 50 per second take 0.02 % of a core."""
@@ -125,7 +124,6 @@ class Recorder:
 
     def _work(self) -> None:
         while True:
-            self._heartbeat.beat()
             try:
                 item = self._items.get(timeout=POLL_S)
             except Empty:

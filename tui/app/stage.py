@@ -11,7 +11,7 @@ from pathlib import Path
 
 from epochtop.engine.protocol.events import Event
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.reader import read_record
+from epochtop.engine.runs.sources import record_of
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.trace import Trace, sweep_of
 from epochtop.tui.client.follower import Following, News, drain
@@ -28,7 +28,7 @@ class Overlay:
         self.run = run
         self.trace = Trace(name)
         with suppress(Invalid):  # a record that cannot be read has no sweep
-            self.trace.sweep = sweep_of(read_record(run).spec)
+            self.trace.sweep = sweep_of(record_of(run).spec)
         self.following = Following(run)
 
     def drain(self) -> bool:
@@ -54,7 +54,7 @@ class Stage:
 
     def open(self, run: Path) -> RunSession:
         """Show a run from its first step; the previous one continues unseen. Raises Invalid if it is not a run."""
-        record = read_record(run)
+        record = record_of(run)
         session = Session(run, RunState(record), self._exit_code, self._chart.feed)
         self.drop_overlay(run)
         self.close_run()

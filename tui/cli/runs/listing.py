@@ -1,22 +1,19 @@
-"""`epochtop runs` and the export of losses, from the files of runs alone."""
+"""`epochtop runs`, from the files of runs alone."""
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import msgspec
 
-from epochtop.engine.protocol.events import Evaluated
 from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_number, format_seconds
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.files import output_file
-from epochtop.engine.runs.index import RunSummary, run_paths, summarize
-from epochtop.engine.runs.reader import BadLine, Follower
-from epochtop.engine.runs.series import TRAIN_LOSS, SeriesTranslator, SeriesWindow
-from epochtop.engine.terminal.output import data_output, write, write_error, write_json
+from epochtop.engine.runs import figures, lookup, sources
+from epochtop.engine.runs.index import RunSummary
+from epochtop.engine.terminal.output import write, write_error, write_json
 from epochtop.engine.terminal.plain import plain_line
 
 HEADINGS = ("run", "name", "state", "loss", "test loss", "device", "time", "age")
@@ -36,14 +33,22 @@ def cells(summary: RunSummary, now: float) -> tuple[str, ...]:
     )
 
 
-def print_runs(home: Path, as_json: bool) -> int:
-    """Print all runs, the newest first."""
-    summaries = [summarize(path) for path in run_paths(home)]
+def print_runs(home: Path, as_json: bool, paths: Sequence[Path] = ()) -> int:
+    """Print the runs at `paths`; without paths all runs of the home folder and of opened folders. The newest come first.
+
+    Raises Invalid if a path does not exist.
+    """
+    logs = lookup.all_runs(home, list(paths))
+    listed = sorted(((sources.summarize(log, home), log) for log in logs), key=lambda entry: -entry[0].created)
     if as_json:
-        write_json(msgspec.json.format(msgspec.json.encode(summaries)))
+        write_json(
+            msgspec.json.format(msgspec.json.encode([_with_figures(summary, log.path) for summary, log in listed]))
+        )
         return 0
+    summaries = [summary for summary, _ in listed]
     if not summaries:
-        write(f"no runs in {home} yet; run `epochtop train`\n")
+        where = ", ".join(map(str, paths))
+        write(f"no runs in {where}\n" if paths else f"no runs in {home} yet; run `epochtop train`\n")
         return 0
     now = time.time()
     rows = [HEADINGS, *(tuple(map(plain_line, cells(summary, now))) for summary in summaries)]
@@ -55,53 +60,13 @@ def print_runs(home: Path, as_json: bool) -> int:
     return 0
 
 
-def export_losses(run: Path, form: str, output: str = "") -> int:
-    """Write all losses of a run to a file or to standard output: csv `step,loss`, or jsonl with test losses too.
-
-    Raises Invalid if the file cannot be written.
-    """
-    if not output:
-        _write_losses(run, form, data_output())
-        return 0
+def _with_figures(summary: RunSummary, path: Path) -> dict[str, Any]:
+    """A run as an object for programs. A run that cannot be read has no configuration and no series."""
+    entry: dict[str, Any] = msgspec.to_builtins(summary)
+    entry["main_series"] = entry.pop("series")
     try:
-        with output_file(Path(output)) as file:
-            _write_losses(run, form, file)
-    except OSError as error:
-        raise Invalid("", f"cannot write {output}: {error.strerror}") from None
-    return 0
-
-
-def _write_losses(run: Path, form: str, file: TextIO) -> None:
-    if form == "csv":
-        file.write("step,loss\n")
-    name, translator, follower = summarize(run).series or TRAIN_LOSS, SeriesTranslator(), Follower(run)
-    for event in follower.read_all():
-        if not isinstance(event, BadLine):
-            file.writelines(_lines(window, form) for window in translator.windows(event) if window.name == name)
-        match event:
-            case Evaluated() if form == "jsonl":
-                row = {"step": event.step, "test_loss": event.loss, "test_metric": event.metric}
-                file.write(msgspec.json.encode(row).decode() + "\n")
-            case BadLine():
-                write_error(
-                    f"epochtop: {run / 'events.jsonl'}, line {event.number}: skipped, cannot be read: {event.reason}\n"
-                )
-            case _:
-                pass
-    follower.close()
-    file.flush()
-
-
-def _lines(window: SeriesWindow, form: str) -> str:
-    show = repr if window.double else _single
-    numbered = zip(window.step_numbers(), window.numbers(), strict=True)
-    if form == "csv":
-        return "".join(f"{step},{show(value)}\n" for step, value in numbered)
-    return "".join(
-        f'{{"step":{step},"loss":{show(value) if math.isfinite(value) else "null"}}}\n' for step, value in numbered
-    )
-
-
-def _single(value: float) -> str:
-    """The shortest text that restores a float32 exactly."""
-    return f"{value:.9g}"
+        read = figures.read(path)
+    except Invalid as error:
+        write_error(f"epochtop: {error.message}\n")
+        return {**entry, "path": str(path), "format": "", "config": {}, "series": {}}
+    return {**entry, "path": str(path), "format": read.kind, "config": read.config, "series": read.series}
