@@ -13,8 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from epochtop.engine.runs import history, lookup
+from epochtop.engine.runs.opened import lookup
 from epochtop.engine.runs.paths import home
+from epochtop.engine.runs.values import history
 
 if TYPE_CHECKING:
     from array import array

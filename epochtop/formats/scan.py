@@ -6,10 +6,12 @@ that trees of runs are full of. Imports the standard library only.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Optional
+from urllib.parse import unquote
 
 from epochtop.formats import csvlog, huggingface, jsonl, mlflow, tensorboard, trackio, wandb
 from epochtop.formats.decoding.growing import read_head
@@ -107,7 +109,7 @@ class Log(NamedTuple):
     def follow(self, last_bytes: int | None = None) -> Follower:
         """A follower from the beginning, or of about the last bytes of each file. Not for run directories of epochtop."""
         if self.kind in (MLFLOW, TRACKIO) and not self.path.is_dir():
-            database, run = self.path.parent, self.path.name
+            database, run = self.path.parent, unquote(self.path.name)
             if self.kind == TRACKIO:
                 return trackio.TrackioFollower(database, run, last_bytes)
             return mlflow.MlflowDatabaseFollower(database, run, last_bytes)
@@ -145,6 +147,8 @@ def log_at(path: Path) -> Log | None:
             search = _Search(path)
             search.look(path, 0)
             logs = [log for log in search.logs if log.path == path]
+            if not logs and huggingface.state_files(path):
+                logs = [Log(TRAINER, path, path.name)]
         elif path.exists():
             logs = _in_file(path, path.name)
             logs = [log for log in logs if log.path == path]
@@ -255,8 +259,10 @@ def _in_file(path: Path, name: str) -> list[Log]:
     """The logs in one file. Raises OSError if it cannot be read."""
     try:
         head = read_head(path, HEAD_BYTES)
-    except FileNotFoundError:  # removed meanwhile, or a link to nothing
-        return []
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):  # removed meanwhile, or a link to nothing or to itself
+            return []
+        raise
     kind = next((kind for kind, module in IN_FILES.items() if module.recognize(path, head)), None)
     folder_name = name.rpartition("/")[0] or path.absolute().parent.name
     if kind is None:
@@ -270,8 +276,14 @@ def _in_file(path: Path, name: str) -> list[Log]:
         ]
     if kind in (MLFLOW, TRACKIO):
         ids = mlflow.run_ids(path) if kind == MLFLOW else trackio.run_ids(path)
-        return [Log(kind, path / run, f"{name}/{run}") for run in ids]
+        return [Log(kind, path / _escaped(run), f"{name}/{run}") for run in ids if run]
     return [Log(kind, path, _shorter(path, name))]
+
+
+def _escaped(run: str) -> str:
+    """The id of a run in a database as a name in a path."""
+    escaped = run.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
+    return escaped.replace(".", "%2E") if escaped in (".", "..") else escaped
 
 
 def _shorter(path: Path, name: str) -> str:

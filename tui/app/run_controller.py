@@ -15,9 +15,9 @@ from epochtop.engine.protocol.commands import Analyze, AnyCommand, Pause, Resume
 from epochtop.engine.protocol.fields import parse, show
 from epochtop.engine.protocol.spec import Invalid, RunSpec, Value
 from epochtop.engine.runs.index import RunSummary
+from epochtop.engine.runs.opened.sources import is_opened_log
 from epochtop.engine.runs.paths import whoami
 from epochtop.engine.runs.reader import read_record
-from epochtop.engine.runs.sources import is_opened_log
 from epochtop.engine.runs.writer import send
 from epochtop.tui.app.engine import NextEngine
 from epochtop.tui.app.stage import RunSession, Stage

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from epochtop.engine.protocol.events import Event
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.sources import record_of
+from epochtop.engine.runs.opened.sources import record_of
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.trace import Trace, sweep_of
 from epochtop.tui.client.follower import Following, News, drain

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs import index, lookup, paths
-from epochtop.engine.runs.sources import is_opened_log
+from epochtop.engine.runs import index, paths
+from epochtop.engine.runs.opened import lookup
+from epochtop.engine.runs.opened.sources import is_opened_log
 from epochtop.engine.terminal.output import write, write_error
 from epochtop.tui.cli.flags import spec_flags, spec_of, switch
 from epochtop.tui.cli.runs import listing

@@ -22,8 +22,8 @@ from epochtop.engine.protocol.events import (
     ScriptStarted,
 )
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.opened.sources import follower_of, is_live
 from epochtop.engine.runs.reader import BadLine, output_tail
-from epochtop.engine.runs.sources import follower_of, is_live
 
 POLL_S = 0.05
 ENDS = (Finished, Failed, Concluded, ScriptEnded)

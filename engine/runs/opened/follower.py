@@ -105,8 +105,9 @@ class OpenedFollower:
             return []
         try:
             while records := self._follower.read():
+                steps = self._activity.steps
                 self._take_in(records)
-                events = [*self._continue(records), *self._events(records), *self._report_damage()]
+                events = [*self._continue(records, steps), *self._events(records), *self._report_damage()]
                 if events:
                     return events
         except OSError as error:
@@ -144,12 +145,12 @@ class OpenedFollower:
         self._started = True
         return [ScriptStarted(time=self._begin(), pid=0)]
 
-    def _continue(self, records: list[Record]) -> list[AnyEvent | BadLine]:
-        """The event that begins the run, or continues it after an end, before new values."""
+    def _continue(self, records: list[Record], steps: int) -> list[AnyEvent | BadLine]:
+        """The event that begins the run, or continues it after an end with step `steps`, before new values."""
         if not self._started or not self._ended or not any(isinstance(record, Batch) for record in records):
             return self._start()
         self._ended = False
-        return [ScriptStarted(time=self._follower.modified(), pid=0, step=self._activity.steps)]
+        return [ScriptStarted(time=self._follower.modified(), pid=0, step=steps)]
 
     def _take_in(self, records: list[Record]) -> None:
         for record in records:

@@ -9,9 +9,6 @@ import json
 import re
 from typing import Any
 
-_ENTRY = re.compile(
-    r"""( *)(?:(- )\s*)?(?:("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s#'"\[{&*!|>%@`-][^:#]*?|-?\d[^:#]*?)\s*:(?=\s|$))?\s*(.*)"""
-)
 _NULLS = {"", "null", "~", "Null", "NULL"}
 _TRUE, _FALSE = {"true", "True", "TRUE", "yes", "on"}, {"false", "False", "FALSE", "no", "off"}
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -24,23 +21,39 @@ def parse(source: str) -> dict[str, Any]:
     parents: list[tuple[int, str]] = []
     """Indentation and name of the mappings around the present line."""
     for line in source.splitlines():
-        match = _ENTRY.fullmatch(line.rstrip())
-        if match is None or line.lstrip().startswith(("#", "---", "...")) or not line.strip():
+        entry = line.strip()
+        if not entry or entry.startswith(("#", "---", "...")):
             continue
-        spaces, dash, name, rest = match.groups()
-        indent = len(spaces)
+        indent = len(line) - len(line.lstrip(" "))
+        dash = entry == "-" or entry.startswith("- ")
+        name, rest = _split(entry[1:].strip() if dash else entry)
         while parents and (parents[-1][0] > indent or (parents[-1][0] == indent and not dash)):
             parents.pop()
         if dash:
-            _append(values, "/".join(parent for _, parent in parents), f"{name}: {rest}" if name else rest)
+            _append(values, "/".join(parent for _, parent in parents), rest if name is None else f"{name}: {rest}")
         elif name is not None and len(parents) < 64:
-            parents.append((indent, _unquoted(name)))
+            parents.append((indent, name))
             path = "/".join(parent for _, parent in parents)
             if rest and not rest.startswith("#"):
                 values[path] = scalar(rest)
             elif not rest:
                 values.setdefault(path, None)
     return {path: value for path, value in values.items() if not (value is None and _has_children(values, path))}
+
+
+def _split(entry: str) -> tuple[str | None, str]:
+    """The name and the value of an entry; None as the name if the entry is only a value."""
+    if entry[:1] in "\"'":
+        end = entry.find(f"{entry[:1]}:", 1)
+        if end > 0:
+            return _unquoted(entry[: end + 1]), entry[end + 2 :].strip()
+        return None, entry
+    if entry.startswith(("[", "{", "&", "*", "!", "|", ">", "%", "@", "`")):
+        return None, entry
+    name, colon, rest = entry.partition(": ")
+    if colon:
+        return name.strip(), rest.strip()
+    return (entry[:-1].strip(), "") if entry.endswith(":") else (None, entry)
 
 
 def _has_children(values: dict[str, Any], path: str) -> bool:

@@ -12,11 +12,11 @@ import msgspec
 
 from epochtop.engine.protocol.events import Evaluated
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs import history
 from epochtop.engine.runs.files import output_file
 from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.reader import BadLine, Follower
 from epochtop.engine.runs.series import TRAIN_LOSS, SeriesTranslator, SeriesWindow
+from epochtop.engine.runs.values import history
 from epochtop.engine.terminal.output import data_output, write_error
 
 

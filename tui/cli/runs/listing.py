@@ -11,8 +11,9 @@ import msgspec
 
 from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_number, format_seconds
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs import figures, lookup, sources
 from epochtop.engine.runs.index import RunSummary
+from epochtop.engine.runs.opened import lookup, sources
+from epochtop.engine.runs.values import figures
 from epochtop.engine.terminal.output import write, write_error, write_json
 from epochtop.engine.terminal.plain import plain_line
 

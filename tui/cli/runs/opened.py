@@ -7,8 +7,7 @@ from pathlib import Path
 
 from epochtop.engine.protocol.quantities import plural
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs import sources
-from epochtop.engine.runs.opened import folders
+from epochtop.engine.runs.opened import folders, sources
 from epochtop.engine.runs.opened.folders import Log, find_logs
 from epochtop.engine.runs.writer import make_home
 from epochtop.engine.terminal.output import write, write_error

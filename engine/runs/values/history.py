@@ -20,9 +20,9 @@ from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import index, reader
 from epochtop.engine.runs.opened.follower import Activity
+from epochtop.engine.runs.opened.sources import is_opened_log
 from epochtop.engine.runs.opened.summary import state_of
 from epochtop.engine.runs.series import SeriesTranslator, SeriesWindow
-from epochtop.engine.runs.sources import is_opened_log
 from epochtop.formats.records import Batch, Configuration, Description, Ended, Record, Restart
 from epochtop.formats.scan import log_at
 

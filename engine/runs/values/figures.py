@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from epochtop.engine.protocol.events import Configured, Event
-from epochtop.engine.runs import history, reader
+from epochtop.engine.runs import reader
+from epochtop.engine.runs.opened.sources import is_opened_log
 from epochtop.engine.runs.series import SeriesTranslator
-from epochtop.engine.runs.sources import is_opened_log
+from epochtop.engine.runs.values import history
 
 
 class SeriesFigures(msgspec.Struct, kw_only=True):
