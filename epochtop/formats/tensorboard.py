@@ -2,7 +2,7 @@
 
 A record of a scalar differs from the previous one of its series in wall time, step and value only. So the bytes around
 these are looked up in a table, and only records that are not in it are decoded field by field
-(:mod:`tensorboard_event`). This takes about 2 µs per record in place of 15.
+(:mod:`tensorboard_event`). `python -m tests.bench opening` measures what this saves.
 
 Checksums. The one of the length is always verified. The one of the contents costs 0.07 µs per byte in Python, so it is
 verified where damage could do harm: for records that the table does not know, and for those whose wall time or step does

@@ -9,7 +9,7 @@ import datetime
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.bench import app, chart, growth, hardware, iris, jobs, larger, loop, watching
+from tests.bench import app, chart, growth, hardware, iris, jobs, larger, loop, opening, watching
 from tests.bench.tables import machine
 
 PARTS: dict[str, Callable[[], None]] = {
@@ -18,6 +18,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "larger": larger.main,
     "jobs": jobs.main,
     "watching": watching.main,
+    "opening": opening.main,
     "growth": growth.main,
     "chart": chart.main,
     "app": app.main,

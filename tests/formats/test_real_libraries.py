@@ -62,7 +62,7 @@ MLFLOW = """
 import os
 os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
 import mlflow
-mlflow.set_tracking_uri(STORE)
+mlflow.set_tracking_uri(WHERE)
 with mlflow.start_run(run_name="first"):
     mlflow.log_params({"lr": 0.1})
     for step in range(20):
@@ -91,9 +91,9 @@ LR = {"lr": 0.1}
         pytest.param("lightning", LIGHTNING, "csv", LR | {"model/sizes": [1, 2]}, {"val_loss"}, id="lightning"),
         pytest.param("keras", KERAS, "csv", {}, set(), id="keras"),
         pytest.param("wandb", WANDB, "wandb", LR | {"model/layers": 2}, {"nested/step"}, id="wandb"),
-        pytest.param("mlflow", MLFLOW.replace("STORE", "folder"), "mlflow", LR, set(), id="mlflow's file store"),
+        pytest.param("mlflow", MLFLOW.replace("WHERE", "folder"), "mlflow", LR, set(), id="mlflow's file store"),
         pytest.param(
-            "mlflow", MLFLOW.replace("STORE", "'sqlite:///' + folder + '/m.db'"), "mlflow", LR, set(), id="mlflow.db"
+            "mlflow", MLFLOW.replace("WHERE", "'sqlite:///' + folder + '/m.db'"), "mlflow", LR, set(), id="mlflow.db"
         ),
         pytest.param("trackio", TRACKIO, "trackio", LR, {"nested/step"}, id="trackio"),
         pytest.param("transformers", TRAINER, "transformers", {"max_steps": 20}, {"train/epoch"}, id="transformers"),
