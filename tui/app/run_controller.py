@@ -6,8 +6,11 @@ Changes widgets only from the app's thread. Starting runs is :mod:`epochtop.tui.
 from __future__ import annotations
 
 import socket
+from asyncio import sleep
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
 
 from textual.app import App
 
@@ -16,7 +19,7 @@ from epochtop.engine.protocol.fields import parse, show
 from epochtop.engine.protocol.spec import Invalid, RunSpec, Value
 from epochtop.engine.runs.index import RunSummary
 from epochtop.engine.runs.opened.sources import is_opened_log
-from epochtop.engine.runs.paths import whoami
+from epochtop.engine.runs.paths import lab_home, whoami
 from epochtop.engine.runs.reader import read_record
 from epochtop.engine.runs.writer import send
 from epochtop.tui.app.engine import NextEngine
@@ -27,6 +30,13 @@ from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from epochtop.tui.state.telemetry import planned_and_peak
 
+if TYPE_CHECKING:
+    from epochtop.tui.forms.dialogs import Question
+
+PREVIEW_S = 3.0
+"""Longest time for which the other regions wait for the history of a run."""
+PICTURE_S, LOOK_S = 0.35, 0.005
+"""Seconds between two pictures of the curve meanwhile, and between two looks for events."""
 LOG_ROWS = 200
 """Most rows of the log that one refresh writes."""
 
@@ -37,6 +47,8 @@ class RunController:
     def __init__(self, app: App[int], main: MainScreen, engine: NextEngine, home: Path) -> None:
         self._app, self._main, self._engine, self._home = app, main, engine, home
         self.stage = Stage(main.chart, engine.exit_code)
+        self._preview: RunSession | None = None
+        """The run that was opened on the first frame, until :meth:`open` takes it."""
         self.has_figures = False
         """Whether the open run has put its first loss or its end on the screen."""
         self._viewable = (False, False)
@@ -136,19 +148,44 @@ class RunController:
 
     # --- the run list ------------------------------------------------------------------------------------
 
+    async def preview(self, run: Path | None, host: str) -> None:
+        """Draw what a run has recorded so far on the first frame, before the other regions exist."""
+        if run is None or run.parent == lab_home(self._home):
+            return
+        try:
+            session = self._preview = self.stage.open(run)
+        except Invalid:  # `open` reports it, when there is a place for it
+            return
+        start = drawn_at = monotonic()
+        while not session.following.caught_up and monotonic() < start + PREVIEW_S:
+            self.stage.drain()
+            if monotonic() >= drawn_at + PICTURE_S:
+                self._draw_preview(host)
+                drawn_at = monotonic()
+            await sleep(LOOK_S)
+        self._draw_preview(host)
+
+    def _draw_preview(self, host: str) -> None:
+        self._main.chart.redraw()
+        self.show_lines(host)
+
     def open(self, run: Path) -> bool:
         """Show a run from its first step; the previous one continues unseen. False if it cannot be opened."""
+        session, self._preview = self._preview, None
+        previewed = session is not None and session is self.session and session.run == run
         try:
-            session = self.stage.open(run)
+            session = session if previewed and session is not None else self.stage.open(run)
         except Invalid as error:
             self._app.notify(error.message, title="cannot open", severity="error")
             return False
         self.has_figures = False
         self._mark_runs()
         self._main.log_lines.clear()
-        session.log.append(f"run {run.name}")
+        session.log.insert(0, f"run {run.name}")
         self._show_on_machine(session)
         self._main.form.show_state(can_start=True, running=False, paused=False)
+        if previewed:
+            self._show_state(session)
         return True
 
     def forget(self, run: Path) -> None:
@@ -251,6 +288,24 @@ class RunController:
             if text != current[name]:
                 self.send(Set(field=name, value=float(text), by=whoami()))
 
+    def select(self, family: str) -> None:
+        """Draw a family of series; ask which one if it is empty."""
+        if family:
+            self.stage.select(family)
+        else:
+            self._app.run_worker(self._pick_family())
+
+    async def _pick_family(self) -> None:
+        from epochtop.tui.chart.trace import family_texts
+        from epochtop.tui.forms.picker import Picker
+
+        trace = self._main.chart.trace
+        texts = family_texts(trace)
+        if texts:
+            picked = await self._app.push_screen_wait(Picker("Series to draw:", texts, trace.family))
+            if picked:
+                self.stage.select(picked)
+
     def view(self, name: str) -> None:
         """Open the last evaluation (`metrics`) or the decision boundary (`boundary`) over the screen."""
         from epochtop.tui.screens import overlays
@@ -280,6 +335,19 @@ class RunController:
             self._app.notify(f"{error.filename}: {error.strerror}", title="not exported", severity="error")
             return
         self._app.notify("\n".join(map(str, paths)), title="exported")
+
+    def quit_question(self) -> Question | None:
+        """The question what to do with the active run before the app quits; None without one."""
+        session = self.active
+        if session is None:
+            return None
+        from epochtop.tui.forms.dialogs import Question
+
+        text = (
+            f"{session.name} is {session.state.state}. It can keep training in the background; "
+            "run `epochtop` to reopen it."
+        )
+        return Question(text, (("leave", "Leave it running"), ("stop", "Stop it"), ("cancel", "Cancel")))
 
     def close(self) -> None:
         """Stop following; runs continue."""

@@ -19,8 +19,9 @@ from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
 from epochtop.tui.chart.curves import ChartView, Visible, visible, y_limits
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
+from epochtop.tui.chart.run_series import Sweep
 from epochtop.tui.chart.series import Column
-from epochtop.tui.chart.trace import Sweep, Trace, Unit
+from epochtop.tui.chart.trace import Trace, Unit
 
 TRAIN, TEST, *OVERLAYS = (role_of(place) for place in range(SERIES))
 OVERLAY_MARKERS = ("•", "×", "+", "◦")

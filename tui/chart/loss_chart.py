@@ -97,12 +97,9 @@ class LossChart(CellWidget, can_focus=True):
 
     @dataclass
     class Picked(Message):
-        """Draw another family of series, whose history must be read again."""
+        """Draw another family of series, whose history must be read again; ask which one if it is empty."""
 
-        family: str
-
-    class PickRequested(Message):
-        """Ask which family of series to draw."""
+        family: str = ""
 
     def __init__(self, *, empty_text: str = "", id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
@@ -156,9 +153,13 @@ class LossChart(CellWidget, can_focus=True):
             self.finish()
 
     def refilled(self) -> None:
-        """The trace has another family, or more of its history."""
+        """The trace draws another family."""
         self._show_heading()
         self._reset()
+
+    def grown(self) -> None:
+        """The trace has more values than :meth:`feed` gave it."""
+        self._stale = True
 
     def _show_heading(self) -> None:
         title = cut(plain_line(heading(self.trace.family)), max(8, self.size.width - 4))
@@ -312,7 +313,7 @@ class LossChart(CellWidget, can_focus=True):
     def _can_show(self, unit: Unit) -> bool:
         """Whether the run has this x axis."""
         if unit == "clock":
-            return self.trace.clock.known
+            return self.trace.run.clock.known
         return unit != "epoch" or self.total_steps is not None or self.trace.epoch_known
 
     def action_step_family(self, direction: int) -> None:
@@ -324,7 +325,7 @@ class LossChart(CellWidget, can_focus=True):
 
     def action_pick_family(self) -> None:
         """Choose the series to draw, by typing."""
-        self.post_message(self.PickRequested())
+        self.post_message(self.Picked())
 
     # --- the cursor ------------------------------------------------------------------------------------------------
 

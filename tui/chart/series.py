@@ -84,6 +84,12 @@ class Series:
         self._low, self._high = array("d"), array("d")
         self._sum, self._count = array("d"), array("q")
 
+    def expect(self, steps: int) -> None:
+        """Begin with the width that the buckets will have after this many consecutive steps, so that no narrower ones are
+        made and merged, and more windows fit into a bucket."""
+        while not self._index and steps > self.width * self._capacity:
+            self.width *= 2
+
     # --- writing -----------------------------------------------------------------------------------------------
 
     def add(self, window: SeriesWindow) -> None:

@@ -41,7 +41,7 @@ def whole_end(trace: Trace, overlays: Sequence[Trace], total_steps: int | None, 
 
 def _is_linear(trace: Trace, unit: Unit) -> bool:
     """Whether the position of steps to come is known."""
-    return unit == "step" or (unit == "epoch" and not trace.epochs.known)
+    return unit == "step" or (unit == "epoch" and not trace.run.epochs.known)
 
 
 def whole_start(trace: Trace, unit: Unit) -> float:

@@ -50,7 +50,7 @@ class Following:
         self._queue: Queue[tuple[list[News], bool]] = Queue(AHEAD)
         """Batches, each with whether it was already written when the previous one had been read."""
         self._stop = threading.Event()
-        self._over = False
+        self._over = self._up_to_date = False
         threading.Thread(target=self._work, name=f"follow {run.name}", daemon=True).start()
 
     def next_batch(self) -> list[News]:
@@ -70,6 +70,11 @@ class Following:
         """Whether the queue holds history. A live run's events arrive with pauses."""
         with self._queue.mutex:
             return any(at_once for _, at_once in self._queue.queue)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that was recorded before now has been taken from the queue."""
+        return self._up_to_date and self._queue.empty()
 
     @property
     def done(self) -> bool:
@@ -100,6 +105,7 @@ class Following:
                 self._hand_over(list(events), at_once)
                 at_once = True
             elif alive:
+                self._up_to_date = True
                 self._stop.wait(POLL_S)
                 at_once = False
             else:
@@ -107,7 +113,7 @@ class Following:
                     self._hand_over([Death(output_tail(self.run))], at_once)
                 break
         follower.close()
-        self._over = True
+        self._over = self._up_to_date = True
 
     def _hand_over(self, batch: list[News], at_once: bool) -> None:
         while not self._stop.is_set():

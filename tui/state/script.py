@@ -46,7 +46,7 @@ class ScriptState:
     def total_steps(self) -> int:
         """Steps that the script will take, by its configuration; 0 if unknown."""
         for name, value in self.config.items():
-            if name.rpartition("/")[2].lower() in TOTALS and isinstance(value, int) and value > 0:
+            if name.rpartition("/")[2].lower() in TOTALS and type(value) is int and value > 0:
                 return value
         return 0
 
