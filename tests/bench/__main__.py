@@ -9,7 +9,8 @@ import datetime
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.bench import app, chart, growth, hardware, iris, jobs, larger, loop, opening, watching
+from tests.bench import app, chart, growth, hardware, iris, jobs, larger, loop, watching
+from tests.bench.logs import opening
 from tests.bench.tables import machine
 
 PARTS: dict[str, Callable[[], None]] = {
