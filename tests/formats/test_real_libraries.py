@@ -91,7 +91,9 @@ LR = {"lr": 0.1}
         pytest.param("lightning", LIGHTNING, "csv", LR | {"model/sizes": [1, 2]}, {"val_loss"}, id="lightning"),
         pytest.param("keras", KERAS, "csv", {}, set(), id="keras"),
         pytest.param("wandb", WANDB, "wandb", LR | {"model/layers": 2}, {"nested/step"}, id="wandb"),
-        pytest.param("mlflow", MLFLOW.replace("WHERE", "folder"), "mlflow", LR, set(), id="mlflow's file store"),
+        pytest.param(
+            "mlflow", MLFLOW.replace("WHERE", "folder + '/mlruns'"), "mlflow", LR, set(), id="mlflow's file store"
+        ),
         pytest.param(
             "mlflow", MLFLOW.replace("WHERE", "'sqlite:///' + folder + '/m.db'"), "mlflow", LR, set(), id="mlflow.db"
         ),

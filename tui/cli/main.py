@@ -15,11 +15,8 @@ import tyro
 
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths
-from epochtop.engine.runs.opened import lookup
-from epochtop.engine.runs.opened.sources import is_opened_log
 from epochtop.engine.terminal.output import write, write_error
 from epochtop.tui.cli.flags import spec_flags, spec_of, switch
-from epochtop.tui.cli.runs import listing
 from epochtop.tui.client.foreground import exit_status
 
 HELP = """\
@@ -274,6 +271,8 @@ def _find_batch(arguments: list[str]) -> int:
 
 def _runs(arguments: list[str]) -> int:
     parsed = _parse(Runs, "runs", arguments)
+    from epochtop.tui.cli.runs import listing
+
     return listing.print_runs(paths.home(), as_json=parsed.json, paths=[Path(path) for path in parsed.paths])
 
 
@@ -285,7 +284,9 @@ def _open(arguments: list[str]) -> int:
 
 
 def _attach(arguments: list[str]) -> int:
-    path = lookup.find_run(paths.home(), _parse(Attach, "attach", arguments).run)
+    from epochtop.engine.runs.opened.lookup import find_run
+
+    path = find_run(paths.home(), _parse(Attach, "attach", arguments).run)
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise Invalid("", "attach needs a terminal; `epochtop runs` and `epochtop export` work without one")
     from epochtop.tui.app.launch import run_app
@@ -329,10 +330,12 @@ def _predict(arguments: list[str]) -> int:
 
 
 def _export(arguments: list[str]) -> int:
+    from epochtop.engine.runs.opened.lookup import find_run
+    from epochtop.engine.runs.opened.sources import is_opened_log
     from epochtop.tui.cli.runs import export
 
     parsed = _parse(Export, "export", arguments)
-    path = lookup.find_run(paths.home(), parsed.run)
+    path = find_run(paths.home(), parsed.run)
     if parsed.series:
         if parsed.format not in ("csv", "jsonl"):
             raise Invalid("format", "series are exported as csv or jsonl")

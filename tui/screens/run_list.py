@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 from rich.text import Text
@@ -20,13 +20,15 @@ from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_numb
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import RunSummary, delete, rename, run_paths, summarize
 from epochtop.engine.runs.opened.folders import EPOCHTOP, OpenedLogs, hide
-from epochtop.engine.runs.opened.summary import LogSummary
 from epochtop.engine.runs.paths import EVENTS, RECORD
 from epochtop.engine.runs.reader import is_alive
 from epochtop.engine.terminal.plain import plain_line
 from epochtop.tui.cells.plain import plain, set_subtitle
 from epochtop.tui.forms.dialogs import Entries, Question
 from epochtop.tui.screens.status import MARKS
+
+if TYPE_CHECKING:
+    from epochtop.engine.runs.opened.summary import LogSummary
 
 LIST_S = 1.0
 """Seconds between two readings of the home folder."""
@@ -49,6 +51,7 @@ class Lister:
         self._cache: dict[Path, tuple[object, RunSummary]] = {}
         self._opened = OpenedLogs(home)
         self._logs: dict[Path, LogSummary] = {}
+        """Summaries of logs of other tools."""
 
     def list(self) -> list[RunSummary]:
         """The newest runs first, at most MOST."""
@@ -58,6 +61,8 @@ class Lister:
         own = [summary for _, summary in self._cache.values()]
         if not logs:
             return own
+        from epochtop.engine.runs.opened.summary import LogSummary  # not before a log is opened
+
         self._logs = {log.path: self._logs.get(log.path) or LogSummary(log) for log in logs if log.kind != EPOCHTOP}
         summaries = [*own, *(summary.update() for summary in self._logs.values())]
         return sorted(summaries, key=lambda summary: summary.created, reverse=True)[:MOST]

@@ -9,15 +9,19 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import write_atomically
-from epochtop.formats.scan import EPOCHTOP as EPOCHTOP
-from epochtop.formats.scan import Log as Log
-from epochtop.formats.scan import find_logs as find_logs
+
+if TYPE_CHECKING:
+    from epochtop.formats.scan import Log
+
+EPOCHTOP = "epochtop"
+"""Kind of a log that is a run directory."""
 
 OPENED = "opened.json"
 """File in the home folder with the list."""
@@ -116,6 +120,10 @@ class OpenedLogs:
 
 def search(paths: list[Path]) -> list[Log]:
     """The logs in files and folders, each once."""
+    if not paths:
+        return []
+    from epochtop.formats.scan import find_logs
+
     logs: dict[Path, Log] = {}
     for path in paths:
         for log in find_logs(path).logs:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import index
-from epochtop.engine.runs.opened.folders import OpenedLogs, absolute, search
-from epochtop.formats.scan import EPOCHTOP, Log, find_logs, log_at
+from epochtop.engine.runs.opened.folders import EPOCHTOP, OpenedLogs, absolute, search
+
+if TYPE_CHECKING:
+    from epochtop.formats.scan import Log as Log
 
 
 def find_run(home: Path, query: str) -> Path:
@@ -35,10 +38,12 @@ def find_run(home: Path, query: str) -> Path:
 
 def run_at(path: Path) -> Path:
     """The only run at an absolute path or below it. Raises Invalid if there is none, or more than one."""
+    from epochtop.formats.scan import log_at
+
     log = log_at(path)
     if log is not None:
         return log.path
-    logs, problems = find_logs(path)
+    logs, problems = logs_at(path)
     if len(logs) == 1:
         return logs[0].path
     if not logs:
@@ -57,5 +62,14 @@ def all_runs(home: Path, paths: list[Path]) -> list[Log]:
             raise Invalid("", f"there is no file or folder {path}")
     if paths:
         return search([absolute(path) for path in paths])
+    from epochtop.formats.scan import Log
+
     own = [Log(EPOCHTOP, path, path.name) for path in index.run_paths(home)]
     return [*own, *OpenedLogs(home).list()]
+
+
+def logs_at(path: Path) -> tuple[list[Log], list[str]]:
+    """The logs at a path or below it, and what could not be searched, one sentence each."""
+    from epochtop.formats.scan import find_logs
+
+    return find_logs(path)

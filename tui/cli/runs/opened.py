@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from epochtop.engine.protocol.quantities import plural
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.opened import folders, sources
-from epochtop.engine.runs.opened.folders import Log, find_logs
+from epochtop.engine.runs.opened.lookup import logs_at
 from epochtop.engine.runs.writer import make_home
 from epochtop.engine.terminal.output import write, write_error
 from epochtop.engine.terminal.plain import plain_line
 from epochtop.tui.cli.runs.listing import print_runs
+
+if TYPE_CHECKING:
+    from epochtop.engine.runs.opened.lookup import Log
 
 
 def open_logs(home: Path, paths: list[Path], copy: bool = False, forget: bool = False) -> int:
@@ -42,7 +46,7 @@ def open_logs(home: Path, paths: list[Path], copy: bool = False, forget: bool = 
 
 def _logs(path: Path) -> list[Log]:
     """The logs at a path; what cannot be read is reported. Raises Invalid if there are none."""
-    logs, problems = find_logs(path)
+    logs, problems = logs_at(path)
     if not logs:
         raise Invalid(
             "", problems[0] if problems else f"there is no log in {path}; see docs/open-logs.md for the formats"
