@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from epochtop.engine.tasks.shape_errors import explain_shapes
+from epochtop.engine.tasks.errors.shape_errors import explain_shapes
 
 CNN = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
 CASES: dict[str, tuple[nn.Module, Tensor, str]] = {
