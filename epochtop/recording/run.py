@@ -192,13 +192,15 @@ class Run(endings.Recording):
             )
         return setting.value
 
+    def obey(self) -> None:
+        """Wait while a viewer has paused the run, and raise KeyboardInterrupt if one stops it, as :meth:`log` does."""
+        if self._gate is not None:
+            self._gate()
+
     @property
     def stopping(self) -> bool:
         """Whether a viewer asks the script to stop. A script that looks at it is not interrupted by KeyboardInterrupt."""
-        if self._writer is None:
-            return False
-        self._writer.control.stop_is_polled = True
-        return self._writer.control.stopped_by is not None
+        return self._writer.control.poll_stop() if self._writer is not None else False
 
     @property
     def stopped_by(self) -> str | None:
