@@ -33,6 +33,8 @@ NOT_A_SUFFIX = {"global", "optimizer", "optim", "train", "trainer", "num", "max"
 """`global_step` is a name of its own, not the steps of `global`. Neither is a name that ends with `_per_step`."""
 LAST_GROUPS = ("optimizer", "time", "system")
 """Groups after all others."""
+EPOCHS = ("epoch", "train/epoch")
+"""Series that count the epochs of a script."""
 COUNTERS = {"epoch", "step", "global_step", "iteration", "iter"}
 """Series that count, which are of interest last."""
 

@@ -66,7 +66,9 @@ class SeriesWindow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def last_step(self) -> int:
         """The last step of the window."""
-        return self.first_step + self.count - 1 if self.steps is None else self.step_numbers()[-1]
+        if self.steps is None:
+            return self.first_step + self.count - 1
+        return _integers(self.steps[8 * (self.count - 1) : 8 * self.count])[0]
 
     @property
     def last(self) -> float:

@@ -262,6 +262,7 @@ class RunController:
             self._app.notify("the script has ended; only a running one can be measured", severity="warning")
             return
         self.send(Analyze(by=whoami()))
+        self._app.notify("the script measures its next steps, if epochtop started it")
 
     def save(self) -> None:
         """Write a checkpoint now."""

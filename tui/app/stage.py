@@ -10,7 +10,6 @@ from pathlib import Path
 
 from epochtop.engine.protocol.events import Event
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.opened.sources import record_of
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.run_series import FamilyHistory, Sweep, sweep_of
@@ -87,7 +86,6 @@ class Overlay:
     def __init__(self, run: Path, name: str, family: str = "") -> None:
         self.run = run
         self.trace = Trace(name, sweep=_sweep(run))
-        self.trace.run.recorded_steps = summarize(run).steps or 0
         self.following = Following(run)
         self.readers = FamilyReaders(run, self.trace)
         if family:
@@ -95,6 +93,7 @@ class Overlay:
 
     def drain(self) -> bool:
         """Apply the events that have arrived. True if there were any."""
+        self.trace.run.recorded_steps = self.following.recorded_steps
         new = drain(self.following, self._apply)
         return self.readers.drain() or new
 
@@ -140,7 +139,6 @@ class Stage:
         self.drop_overlay(run)
         self.close_run()
         trace = Trace(session.name, sweep=sweep_of(record.spec))
-        trace.run.recorded_steps = summarize(run).steps or 0
         self._readers = FamilyReaders(run, trace)
         self._chart.show(trace, session.state.total_steps or None)
         self.session = session
@@ -187,6 +185,7 @@ class Stage:
         if session is None:
             return False
         before = session.state.state
+        self._chart.trace.run.recorded_steps = session.following.recorded_steps
         session.drain()
         if session.state.state == "died" != before:
             self._chart.finish()  # every other end has an event, which the chart has seen

@@ -10,13 +10,10 @@ from math import log10
 from epochtop.engine.protocol.events import Event, Finished, Logged, Losses, ScriptStarted, Started
 from epochtop.engine.protocol.schedules import RANGE, range_rate
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.families import main_family, place_of
+from epochtop.engine.runs.families import EPOCHS, main_family, place_of
 from epochtop.engine.runs.series import SeriesTranslator, SeriesWindow
 from epochtop.tui.chart.scales import StepScale
 from epochtop.tui.chart.series import Series
-
-EPOCHS = ("epoch", "train/epoch")
-"""Series of a script that count its epochs."""
 
 
 @dataclass

@@ -22,6 +22,7 @@ from epochtop.engine.protocol.events import (
     ScriptStarted,
 )
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.opened.sources import follower_of, is_live
 from epochtop.engine.runs.reader import BadLine, output_tail
 
@@ -51,6 +52,8 @@ class Following:
         """Batches, each with whether it was already written when the previous one had been read."""
         self._stop = threading.Event()
         self._over = self._up_to_date = False
+        self.recorded_steps = 0
+        """Steps that were recorded before the first batch; 0 if unknown."""
         threading.Thread(target=self._work, name=f"follow {run.name}", daemon=True).start()
 
     def next_batch(self) -> list[News]:
@@ -93,6 +96,7 @@ class Following:
             self._over = True
             return
         ended, at_once = False, False
+        self.recorded_steps = summarize(self.run).steps or 0
         while not self._stop.is_set():
             alive = is_live(self.run)  # checked before reading, so that an end written in between is read below
             events = follower.read()

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from epochtop.engine.protocol.quantities import UNKNOWN, format_fixed_width, format_rate, format_seconds
+from epochtop.engine.runs.families import EPOCHS
 from epochtop.engine.terminal.plain import plain_line
 from epochtop.tui.cells.plain import PlainText
-from epochtop.tui.state.run import EPOCHS, RunState
+from epochtop.tui.state.run import RunState
 
 if TYPE_CHECKING:
     from epochtop.tui.state.experiment import ExperimentState

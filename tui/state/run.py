@@ -33,7 +33,7 @@ from epochtop.engine.protocol.events import (
 )
 from epochtop.engine.protocol.quantities import format_number, format_seconds, plural
 from epochtop.engine.protocol.record import RunRecord
-from epochtop.engine.runs.families import main_series
+from epochtop.engine.runs.families import EPOCHS, main_series
 from epochtop.engine.runs.reader import BadLine
 from epochtop.engine.runs.series import LEARNING_RATE, SeriesTranslator, SeriesWindow
 from epochtop.tui.state.lines import LineKind, MessageLine
@@ -42,8 +42,6 @@ from epochtop.tui.state.telemetry import RunTelemetry, planned_and_peak
 
 State = Literal["starting", "running", "paused", "finished", "stopped", "diverged", "unsaved", "failed", "died"]
 
-EPOCHS = ("epoch", "train/epoch")
-"""Series of a script that count its epochs."""
 RATE_WINDOW_S = 2.0
 """Steps per second are a mean over the last windows that span this training time."""
 
@@ -212,7 +210,7 @@ class RunState:
 
     def _add_progress(self, event: Losses | Logged, windows: list[SeriesWindow]) -> None:
         """Take the step and the time of a window that was recorded while training."""
-        stop = max(window.last_step for window in windows) + 1
+        stop = windows[0].last_step + 1  # all windows of these events have the same steps
         self.seconds = event.seconds
         self.reads = self.reads if event.reads is None else event.reads
         self.waited_s = self.waited_s if event.waited is None else event.waited
