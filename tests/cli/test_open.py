@@ -95,6 +95,7 @@ def test_an_import_makes_runs_that_need_the_logs_no_more(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["open"], "name a file or a folder"),
         (["open", "nothing"], "cannot be read: No such file or directory"),
         (["open", "empty"], "there is no log in"),
         (["open", "logs", "--import", "--forget"], "exclude each other"),

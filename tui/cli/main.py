@@ -83,7 +83,8 @@ class Open:
     """
 
     paths: Annotated[
-        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PATH", help="files, or folders that are searched")
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="PATH…", help="files, or folders that are searched"),
     ]
     copy: Annotated[
         tyro.conf.FlagCreatePairsOff[bool],

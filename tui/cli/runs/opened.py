@@ -27,6 +27,8 @@ def open_logs(home: Path, paths: list[Path], copy: bool = False, forget: bool = 
     """
     if copy and forget:
         raise Invalid("", "--import and --forget exclude each other")
+    if not paths:
+        raise Invalid("", "name a file or a folder, such as `epochtop open lightning_logs`")
     paths = [folders.absolute(path) for path in paths]
     if forget:
         folders.forget(home, paths)
