@@ -266,6 +266,7 @@ def _name_of(path: Path) -> str:
 def rename(run: Path, name: str) -> None:
     """Rename a run; its id does not change. Raises Invalid for an invalid name."""
     checked = parse("name", name)
+    _check_is_run(run)
     record = read_record(run)
     if record.script is not None:
         renamed = msgspec.structs.replace(record, script=msgspec.structs.replace(record.script, name=checked))
@@ -289,9 +290,16 @@ def check_can_resume(run: Path) -> None:
 
 def delete(run: Path) -> None:
     """Delete a run with all its files. Raises Invalid if its engine is alive or a file cannot be deleted."""
+    _check_is_run(run)
     if is_alive(run):
         raise Invalid("", f"{run.name} is still running; stop it first")
     try:
         shutil.rmtree(run)
     except OSError as error:
         raise Invalid("", f"cannot delete {run.name}: {error.strerror}") from None
+
+
+def _check_is_run(run: Path) -> None:
+    """Raises Invalid for anything but a run directory, such as the log of another tool."""
+    if run.exists() and not (run / EVENTS).exists() and not (run / RECORD).exists():
+        raise Invalid("", f"{run} is no run directory; epochtop does not change files of other tools")

@@ -18,6 +18,7 @@ from epochtop.engine.protocol.commands import Analyze, AnyCommand, Pause, Resume
 from epochtop.engine.protocol.fields import parse, show
 from epochtop.engine.protocol.spec import Invalid, RunSpec, Value
 from epochtop.engine.runs.index import RunSummary
+from epochtop.engine.runs.opened.sources import is_opened_log
 from epochtop.engine.runs.paths import lab_home, whoami
 from epochtop.engine.runs.reader import read_record
 from epochtop.engine.runs.writer import send
@@ -236,6 +237,9 @@ class RunController:
     def send(self, command: AnyCommand) -> None:
         """Send a command to the open run, if it is active."""
         if self.active is None:
+            return
+        if is_opened_log(self.active.run):
+            self._app.notify("another tool writes this log; epochtop can only show it", severity="warning")
             return
         try:
             send(self.active.run, command)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from epochtop.engine.protocol.events import Event
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.reader import read_record
+from epochtop.engine.runs.opened.sources import record_of
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.run_series import FamilyHistory, Sweep, sweep_of
 from epochtop.tui.chart.trace import Trace
@@ -109,7 +109,7 @@ class Overlay:
 
 def _sweep(run: Path) -> Sweep | None:
     try:
-        return sweep_of(read_record(run).spec)
+        return sweep_of(record_of(run).spec)
     except Invalid:  # a record that cannot be read has no sweep
         return None
 
@@ -134,7 +134,7 @@ class Stage:
 
     def open(self, run: Path) -> RunSession:
         """Show a run from its first step; the previous one continues unseen. Raises Invalid if it is not a run."""
-        record = read_record(run)
+        record = record_of(run)
         session = Session(run, RunState(record), self._exit_code, self._chart.feed)
         self.drop_overlay(run)
         self.close_run()

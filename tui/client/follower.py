@@ -21,8 +21,10 @@ from epochtop.engine.protocol.events import (
     ScriptEnded,
     ScriptStarted,
 )
+from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import summarize
-from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail
+from epochtop.engine.runs.opened.sources import follower_of, is_live
+from epochtop.engine.runs.reader import BadLine, output_tail
 
 POLL_S = 0.05
 ENDS = (Finished, Failed, Concluded, ScriptEnded)
@@ -87,11 +89,16 @@ class Following:
         self._stop.set()
 
     def _work(self) -> None:
-        follower = Follower(self.run)
+        try:
+            follower = follower_of(self.run)
+        except Invalid as error:  # the log of another tool is gone
+            self._hand_over([Death(error.message)], False)
+            self._over = True
+            return
         ended, at_once = False, False
         self.recorded_steps = summarize(self.run).steps or 0
         while not self._stop.is_set():
-            alive = is_alive(self.run)  # checked before reading, so that an end written in between is read below
+            alive = is_live(self.run)  # checked before reading, so that an end written in between is read below
             events = follower.read()
             for event in events:
                 if isinstance(event, ENDS):

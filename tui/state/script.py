@@ -57,7 +57,8 @@ class ScriptState:
                 self.ended = None
                 self.starts += 1
                 if self.starts > 1:
-                    return [MessageLine(f"continued from step {event.step:,} by process {event.pid}", "resumed")]
+                    process = f" by process {event.pid}" if event.pid else ""
+                    return [MessageLine(f"continued from step {event.step:,}{process}", "resumed")]
                 return [MessageLine(self._start_summary(event))]
             case Configured():
                 new = {name: value for name, value in event.values.items() if self.config.get(name) != value}
@@ -111,6 +112,8 @@ class ScriptState:
         return " · ".join(filter(None, parts))
 
     def _start_summary(self, event: ScriptStarted) -> str:
+        if not event.pid:
+            return f"opened the log of another tool in {self.record.working_folder}"
         command = " ".join(self.record.command)
         where = f" in {self.record.working_folder}" if self.record.working_folder else ""
         commit = f", commit {self.record.git.commit[:10]}" if self.record.git is not None else ""

@@ -1,58 +1,23 @@
-"""`epochtop runs` and the export of losses, from the files of runs alone."""
+"""The export of losses and of other series, from the files of runs alone."""
 
 from __future__ import annotations
 
+import csv
 import math
-import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
 import msgspec
 
 from epochtop.engine.protocol.events import Evaluated
-from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_number, format_seconds
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import output_file
-from epochtop.engine.runs.index import RunSummary, run_paths, summarize
+from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.reader import BadLine, Follower
 from epochtop.engine.runs.series import TRAIN_LOSS, SeriesTranslator, SeriesWindow
-from epochtop.engine.terminal.output import data_output, write, write_error, write_json
-from epochtop.engine.terminal.plain import plain_line
-
-HEADINGS = ("run", "name", "state", "loss", "test loss", "device", "time", "age")
-
-
-def cells(summary: RunSummary, now: float) -> tuple[str, ...]:
-    """One run as texts, in the order of HEADINGS."""
-    return (
-        summary.id,
-        summary.name,
-        summary.state,
-        format_number(summary.final_loss),
-        format_number(summary.test_loss),
-        summary.device or UNKNOWN,
-        format_seconds(summary.seconds),
-        format_age(now - summary.created),
-    )
-
-
-def print_runs(home: Path, as_json: bool) -> int:
-    """Print all runs, the newest first."""
-    summaries = [summarize(path) for path in run_paths(home)]
-    if as_json:
-        write_json(msgspec.json.format(msgspec.json.encode(summaries)))
-        return 0
-    if not summaries:
-        write(f"no runs in {home} yet; run `epochtop train`\n")
-        return 0
-    now = time.time()
-    rows = [HEADINGS, *(tuple(map(plain_line, cells(summary, now))) for summary in summaries)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    for place, row in enumerate(rows):
-        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        note = plain_line(summaries[place - 1].note) if place else ""
-        write(f"{line}{f'  {note}' if note else ''}\n")
-    return 0
+from epochtop.engine.runs.values import history
+from epochtop.engine.terminal.output import data_output, write_error
 
 
 def export_losses(run: Path, form: str, output: str = "") -> int:
@@ -60,15 +25,50 @@ def export_losses(run: Path, form: str, output: str = "") -> int:
 
     Raises Invalid if the file cannot be written.
     """
+    return _to_output(lambda file: _write_losses(run, form, file), output)
+
+
+def export_series(run: Path, names: Sequence[str], form: str, output: str = "") -> int:
+    """Write series of a run or of an opened log: csv `step,time,NAME…`, or jsonl with the same keys. Time is Unix time.
+
+    A cell is empty, or a key missing, where a series has no value at a step. Raises Invalid for an unknown series or if the
+    file cannot be written.
+    """
+    run_history = history.load(run)
+    for name in names:
+        if name not in run_history.series:
+            known = ", ".join(sorted(run_history.series)) or "none"
+            raise Invalid("series", f"{run_history.name or run.name} has no series {name!r}; it has {known}")
+    columns = [run_history.series[name] for name in names]
+    return _to_output(lambda file: _write_series(columns, form, file), output)
+
+
+def _to_output(write: Callable[[TextIO], None], output: str) -> int:
+    """Write to a file, or to standard output if `output` is empty. Returns 0. Raises Invalid."""
     if not output:
-        _write_losses(run, form, data_output())
+        write(data_output())
         return 0
     try:
         with output_file(Path(output)) as file:
-            _write_losses(run, form, file)
+            write(file)
     except OSError as error:
         raise Invalid("", f"cannot write {output}: {error.strerror}") from None
     return 0
+
+
+def _write_series(columns: Sequence[history.SeriesValues], form: str, file: TextIO) -> None:
+    names = [column.name for column in columns]
+    table = csv.writer(file, lineterminator="\n")
+    if form == "csv":
+        table.writerow(["step", "time", *names])
+    for step, time, values in history.rows(columns):
+        moment = None if math.isnan(time) else round(time, 6)
+        if form == "csv":
+            table.writerow([step, moment, *(None if value is None else repr(value) for value in values)])
+        else:
+            cells = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+            file.write(msgspec.json.encode({"step": step, "time": moment, **cells}).decode() + "\n")
+    file.flush()
 
 
 def _write_losses(run: Path, form: str, file: TextIO) -> None:
