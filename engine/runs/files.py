@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TextIO
 
-from epochtop.engine.runs.forks import close_in_children
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, HEARTBEAT, LOCK, OUTPUT, PREPARATION, RECORD
+from epochtop.recording import directory
 from epochtop.recording.directory import ASIDE, open_aside, sync_folder
 
 OLD_S = 3600.0
@@ -40,8 +40,7 @@ _RUN_FILES = frozenset((RECORD, EVENTS, COMMANDS, HEARTBEAT, LOCK, OUTPUT, PREPA
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file completely or not at all: to a temporary name, fsync, rename. Raises OSError."""
-    with atomic_file(path) as file:
-        file.write(content)
+    directory.write_atomically(str(path), content)
 
 
 @contextlib.contextmanager
@@ -49,7 +48,6 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` when the block ends, and leaves nothing if it raises. Raises OSError."""
     aside = path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
     with open_aside(aside) as file:
-        close_in_children(file)
         try:
             yield file
             file.flush()

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from epochtop.recording import directory, endings, facts, processes
+from epochtop.recording import directory, endings, facts
 from epochtop.recording.control import Setting
 from epochtop.recording.values import UnusableError
 from epochtop.recording.values.json_text import clean_text, encode
@@ -78,7 +78,7 @@ class Run(endings.Recording):
         self._writer: Writer | None = None
         self._gate: Callable[[], bool] | None = _refuse
         """What `log()` asks before it records; None if there is nothing to ask."""
-        if not enabled or (not every_rank and (processes.rank() != 0 or processes.is_import_of_main())):
+        if not enabled or (not every_rank and (facts.rank() != 0 or facts.is_import_of_main())):
             return
         try:
             self._start(self._describe(), resume, folder)
