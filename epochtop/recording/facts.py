@@ -295,10 +295,13 @@ class LateFacts:
         self._changes: GitChanges | None = None
         self._is_complete = False
 
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to collect."""
+        return not self._is_complete and time.monotonic() >= self._due
+
     def collect(self) -> None:
         """Do what is due. Never waits for git. Raises OSError if run.json cannot be written."""
-        if self._is_complete or time.monotonic() < self._due:
-            return
         if self._changes is None:
             try:
                 self._changes = GitChanges(working_folder() or os.sep)

@@ -94,6 +94,7 @@ class Writer:
         self._waiting_rows = 0
         self._reported_drops = 0
         self._facts: facts.LateFacts | None = None
+        self._has_reserve = False
         self._next_look = self._next_try = 0.0
         self._is_removed = False
         self._final: dict[str, Any] | None = None
@@ -193,7 +194,10 @@ class Writer:
             self.control.check()
         self._write_events()
         self._look_at_folder()
-        if self._facts is not None:
+        if self._facts is not None and self._facts.is_due:
+            if not self._has_reserve and self._log is not None:
+                self._has_reserve = True
+                self._log.make_reserve()
             self._facts.collect()
 
     def _open(self) -> None:
@@ -202,7 +206,7 @@ class Writer:
             if self.path is None:
                 directory.make_folder(self._home)
                 self.path, self._lock = directory.create(self._home, self._stem, self._record)
-            log = EventLog(self.path, self._report)
+            log = EventLog(self.path, self._report, reserve=False)
             self._inbox = Inbox(self.path, from_now=self._continues)
             self._heartbeat = directory.Heartbeat(self.path)
             self._facts = self._facts or facts.LateFacts(self.path)
