@@ -257,6 +257,9 @@ class EpochtopApp(PlainApp):
     def on_stop_requested(self, _event: StopRequested) -> None:
         self.lab.stop()
 
+    def on_analysis_screen_again_requested(self) -> None:
+        self.runs.analyze_again()
+
     def on_trial_requested(self, event: TrialRequested) -> None:
         self.lab.try_setting(event.session)
 
@@ -332,7 +335,10 @@ class EpochtopApp(PlainApp):
 
     def action_anatomy(self) -> None:
         """Measure where a step of the open run spends its time."""
-        self.lab.analyze_open_run()
+        if self.runs.is_script:
+            self.runs.analyze()
+        else:
+            self.lab.analyze_open_run()
 
     def action_guide(self) -> None:
         """Open the guide."""
