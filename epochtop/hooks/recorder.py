@@ -10,8 +10,8 @@ import sys
 
 from epochtop.hooks.loggers import CallDepth
 from epochtop.recording import endings, joining
+from epochtop.recording.joining import log_row
 from epochtop.recording.run import Run
-from epochtop.recording.writer import QUEUE_ENTRIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ class Recorder:
     def emit(self, step: int, values: dict[str, Any]) -> None:
         """Record values that the hooks have measured; called after every step. May wait, or raise KeyboardInterrupt."""
         run = self._run
-        if run is None or not run.log_row(step + self._first_step, values):
+        if run is None or not log_row(run, step + self._first_step, values):
             run = self._start()
             if run is not None:
-                run.log_row(step + self._first_step, values)
+                log_row(run, step + self._first_step, values)
 
     def log(self, source: str, values: Mapping[str, Any], step: int | None) -> None:
         """Record values that the script has sent to a logger. A second logger of the same series adds nothing."""

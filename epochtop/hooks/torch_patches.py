@@ -69,7 +69,7 @@ class TorchPatches:
 
     def patch_autograd(self, module: Any) -> None:
         """See every backward pass: `Tensor.backward` looks `torch.autograd.backward` up here."""
-        original, losses, meter = module.backward, self.losses, self.meter
+        original, losses = module.backward, self.losses
         inside = False
 
         @functools.wraps(original)
@@ -86,15 +86,22 @@ class TorchPatches:
                 loss = None
                 self._report(f"a loss was not recorded: {type(error).__name__}: {error}")
             try:
-                return original(tensors, *args, **kwargs)
+                result = original(tensors, *args, **kwargs)
             finally:
                 inside = False
                 if spans is not None:
                     spans.add("backward", began)
-                if loss is not None:
-                    meter.add_loss(loss)
+            if loss is not None:
+                self._add_loss(loss)
+            return result
 
         module.backward = backward
+
+    def _add_loss(self, loss: Any) -> None:
+        try:
+            self.meter.add_loss(loss)
+        except Exception as error:  # a fault of ours must not end the script
+            self._report(f"a loss was not recorded: {type(error).__name__}: {error}")
 
     def patch_scaler(self, module: Any) -> None:
         """Remember the loss before a gradient scaler multiplies it."""
