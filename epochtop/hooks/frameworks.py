@@ -36,9 +36,7 @@ def patches(
         recorder, "transformers", module.Trainer, "log", _transformers_values
     )
     result["keras.src.callbacks.callback_list"] = lambda module: _keras_callbacks(recorder, module.CallbackList)
-    result["keras.src.optimizers.base_optimizer"] = lambda module: _keras_steps(
-        module.BaseOptimizer, stepped, scaled
-    )
+    result["keras.src.optimizers.base_optimizer"] = lambda module: _keras_steps(module.BaseOptimizer, stepped, scaled)
     result["keras.src.optimizers.loss_scale_optimizer"] = lambda module: _keras_scaling(
         module.LossScaleOptimizer, scaled
     )

@@ -37,11 +37,16 @@ class Hooks:
         self._analysis: Analysis | None = None
         atexit.register(self._meter.finish)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._meter.discard)
+            os.register_at_fork(after_in_child=self._leave)
 
     def patch(self, module: Any) -> None:
         """Hook a module that has just been imported."""
         self._patches[module.__name__](module)
+
+    def _leave(self) -> None:
+        """In a forked process, leave the run to the parent if it has begun one."""
+        if self._recorder.has_begun:
+            self._meter.discard()
 
     def _is_measured(self, name: str) -> bool:
         return self._meter.measures(name)

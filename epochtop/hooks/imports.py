@@ -39,7 +39,7 @@ class ImportWatcher:
         finally:
             self._searching.discard(name)
         if spec is not None and spec.loader is not None and hasattr(spec.loader, "exec_module"):
-            spec.loader = PatchingLoader(spec.loader, self.patch)
+            spec.loader = PatchingLoader(spec.loader, self.patch)  # type: ignore[assignment]
         return spec
 
     def patch(self, module: ModuleType) -> None:

@@ -36,6 +36,8 @@ class Recorder:
         """Logger whose values a series has."""
         self._reported: set[str] = set()
         self._starting = False
+        self.has_begun = False
+        """Whether hooks have begun a run in this process."""
 
     def emit(self, step: int, values: dict[str, Any]) -> None:
         """Record values that the hooks have measured; called after every step. May wait, or raise KeyboardInterrupt."""
@@ -73,13 +75,15 @@ class Recorder:
         self._starting = True
         try:
             run = endings.newest()
-            if run is None and self._run is None:
-                run = joining.hooked = Run()
+            if run is None and not self.has_begun:
+                self.has_begun = True
+                run = joining.hooked = Run()  # records nothing on other ranks than 0
                 self._first_step = run.step
-            self._run = run if run is not None and run.is_recording else self._run
-            if self._run is run and run is not None:
-                self._on_start(run)
-            return run if run is not None and run.is_recording else None
+            if not isinstance(run, Run) or not run.is_recording:
+                return None
+            self._run = run
+            self._on_start(run)
+            return run
         finally:
             self._starting = False
 

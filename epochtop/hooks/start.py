@@ -9,7 +9,6 @@ from epochtop.hooks.imports import ImportWatcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from epochtop.hooks.hooked import Hooks

@@ -6,6 +6,7 @@ stays there. Never imports torch.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from time import perf_counter
 
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
 UNDECIDED_STEPS = 16
 """Steps after which optimizers that have not stepped yet no longer delay the name of the first one's series."""
-UNSEEN_STEPS = 64
-"""Backward passes without an optimizer step after which each one counts as a step: the steps are compiled."""
+UNSEEN_STEPS, UNSEEN_COMPILED_STEPS = 64, 8
+"""Backward passes without any optimizer step after which each one counts as a step: the steps are written by hand; or, if
+torch.compile is used, compiled."""
+COMPILER = "torch._dynamo"
+"""Module that is loaded if the script uses torch.compile."""
 LOSS, STEP_MS, DATA_WAIT, RATE = "train/loss", "time/step_ms", "time/data_wait_percent", "optimizer/learning_rate"
 """Series of the only optimizer. Times are multiples of 1/1024 ms and 1/64 %, so that four bytes hold them. With several, the name of
 the optimizer is the second part of loss and learning rate, as in `train/generator/loss`; times are those of the first one."""
@@ -94,12 +98,20 @@ class StepMeter:
         """Add the loss of a backward pass."""
         losses = self._losses
         losses.append(loss)
-        if self._counts_backward or (len(losses) >= UNSEEN_STEPS and not self._tracks):
-            self._counts_backward = True
-            waiting, self._losses = losses, []
-            for each in waiting:
-                self._losses.append(each)
-                self.stepped(self)
+        if self._counts_backward or (len(losses) >= _most_unseen() and not self._live_tracks()):
+            self._count_losses()
+
+    def _live_tracks(self) -> list[OptimizerSteps]:
+        """Steps of the optimizers that still exist."""
+        return [track for track in self._tracks.values() if track.reference() is not None]
+
+    def _count_losses(self) -> None:
+        """Every loss that waits belongs to a step."""
+        self._counts_backward = True
+        waiting, self._losses = self._losses, []
+        for loss in waiting:
+            self._losses.append(loss)
+            self.stepped(self)
 
     def stepped(self, optimizer: Any) -> None:
         """An optimizer has taken a step."""
@@ -138,20 +150,24 @@ class StepMeter:
     def _track(self, optimizer: Any) -> OptimizerSteps:
         track = self._tracks.get(id(optimizer))
         if track is None or track.reference() is not optimizer:
-            track = self._replace_dead(optimizer) or OptimizerSteps(optimizer, self._find_name(optimizer))
+            track = self._replace(optimizer) or OptimizerSteps(optimizer, self._find_name(optimizer))
             self._tracks[id(optimizer)] = track
         self._current = track
         return track
 
-    def _replace_dead(self, optimizer: Any) -> OptimizerSteps | None:
-        """The steps of the only optimizer so far, if it no longer exists: the new one continues them."""
-        if len(self._tracks) != 1:
+    def _replace(self, optimizer: Any) -> OptimizerSteps | None:
+        """The steps of the only optimizer so far, if it no longer exists or was none: the new one continues them.
+
+        Optimizers that no longer exist are forgotten. If there were several, a new one starts behind their last step.
+        """
+        gone = [key for key, track in self._tracks.items() if track.reference() in (None, self)]
+        if len(gone) < len(self._tracks) or not gone:
             return None
-        ((key, track),) = self._tracks.items()
-        if track.reference() is not None:
-            return None
-        del self._tracks[key]
-        track.reference = weakref.ref(optimizer)
+        tracks = [self._tracks.pop(key) for key in gone]
+        self._counts_backward = optimizer is self
+        track = tracks[0] if len(tracks) == 1 else OptimizerSteps(optimizer, self._find_name(optimizer))
+        track.step = max(each.step for each in tracks)
+        track.reference, track.previous = weakref.ref(optimizer), 0.0
         return track
 
     def _decide(self, now: bool) -> None:
@@ -172,7 +188,9 @@ class StepMeter:
         return name in (LOSS, STEP_MS, DATA_WAIT, RATE) or name in own
 
     def finish(self) -> None:
-        """Name the series of the last steps: no more will come."""
+        """Record the last steps: no more will come."""
+        if len(self._losses) > 1 and not self._live_tracks():
+            self._count_losses()
         self._decide(now=True)
 
     def discard(self) -> None:
@@ -180,6 +198,10 @@ class StepMeter:
         self._losses = []
         self.emit = _ignore
         self.on_boundary = None
+
+
+def _most_unseen() -> int:
+    return UNSEEN_COMPILED_STEPS if COMPILER in sys.modules else UNSEEN_STEPS
 
 
 def _ignore(_step: int, _values: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from epochtop.hooks.steps import StepMeter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
     from typing import Any
 
     from epochtop.hooks.steps import Emit
@@ -141,12 +142,12 @@ class TorchPatches:
 
 def variable_name(optimizer: Any) -> str:
     """Name of the variable or attribute that holds an optimizer in a calling function; empty if there is none."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if not frame.f_globals.get("__name__", "").startswith(("torch.", "epochtop.")):
             for scope in (frame.f_locals, getattr(frame.f_locals.get("self"), "__dict__", {}), frame.f_globals):
                 for name, value in list(scope.items()):
                     if value is optimizer and name != "self":
                         return str(name)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return ""

@@ -215,7 +215,9 @@ class Writer:
             return
         self._log = log
         if not self.is_guest:
-            self._append({"type": "ScriptStarted", "time": round(time.time(), 3), "pid": os.getpid(), "step": self.step})
+            self._append(
+                {"type": "ScriptStarted", "time": round(time.time(), 3), "pid": os.getpid(), "step": self.step}
+            )
 
     # --- values --------------------------------------------------------------------------------------------
 

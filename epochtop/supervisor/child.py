@@ -31,18 +31,24 @@ class Child:
         stdin = None if keep_input else subprocess.DEVNULL
         if size is not None:
             master, slave = _open_terminal(size)
-            outputs = {"stdout": slave, "stderr": slave}
+            outputs = (slave, slave)
             reading = {master: 1}
         else:
             (out, out_end), (err, err_end) = os.pipe(), os.pipe()
-            outputs = {"stdout": out_end, "stderr": err_end}
+            outputs = (out_end, err_end)
             reading = {out: 1, err: 2}
         try:
-            self.process = subprocess.Popen(
-                command, stdin=stdin, env=environment, start_new_session=True, close_fds=True, **outputs
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(
+                command,
+                stdin=stdin,
+                env=environment,
+                start_new_session=True,
+                close_fds=True,
+                stdout=outputs[0],
+                stderr=outputs[1],
             )
         finally:
-            for end in {*outputs.values()}:
+            for end in {*outputs}:
                 os.close(end)
         for descriptor, number in reading.items():
             self._selector.register(descriptor, selectors.EVENT_READ, number)

@@ -94,7 +94,7 @@ class OutputLog:
             self.error = error.strerror or str(error)
 
     def _rotate(self) -> None:
-        os.replace(self._path, self._path.with_name("output.1.log"))
+        self._path.replace(self._path.with_name("output.1.log"))
         os.close(self._file)
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._size = 0

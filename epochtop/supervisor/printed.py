@@ -32,7 +32,9 @@ PAIR = re.compile(rf"{_NAME}\s*(?:\(\w+\))?\s*[:=]\s*({NUMBER}){_END}", re.IGNOR
 """A metric and its number: `val_loss: 0.5`, `loss=0.5`."""
 SPACED = re.compile(rf"{_NAME}\s*(?:[:=]\s*|\s)({NUMBER}){_END}", re.IGNORECASE)
 """The same with a blank alone, accepted in lines that count something: `loss 0.5`."""
-STEP = re.compile(r"(?<![\w/.-])(?:global[ _]?step|step|iteration|iter|it|update)s?\s*[:=#]?\s*\[?\(?\s*(\d+)", re.IGNORECASE)
+STEP = re.compile(
+    r"(?<![\w/.-])(?:global[ _]?step|step|iteration|iter|it|update)s?\s*[:=#]?\s*\[?\(?\s*(\d+)", re.IGNORECASE
+)
 EPOCH = re.compile(r"(?<![\w/.-])epochs?\s*[:=#]?\s*\[?\(?\s*(\d+)(?!\.\d)(?:\s*/\s*(\d+))?", re.IGNORECASE)
 BAR = re.compile(r"(?<![\w/.])(\d+)/(\d+)\s*(?:\[\d+:\d\d|[━─=>.\x1b\[]{2})")
 """The position in a progress bar of tqdm or Keras."""

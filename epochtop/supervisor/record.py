@@ -12,7 +12,21 @@ from typing import IO, Any
 from epochtop.recording import directory, facts
 from epochtop.recording.values.json_text import encode
 
-LAUNCHERS = ("torchrun", "accelerate", "python", "bash", "sh", "zsh", "uv", "poetry", "srun", "mpirun", "env", "nice", "time")
+LAUNCHERS = (
+    "torchrun",
+    "accelerate",
+    "python",
+    "bash",
+    "sh",
+    "zsh",
+    "uv",
+    "poetry",
+    "srun",
+    "mpirun",
+    "env",
+    "nice",
+    "time",
+)
 """Programs that start another one, which names the run."""
 PROTOCOL = 1
 """Version of the run format."""

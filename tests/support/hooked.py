@@ -55,7 +55,12 @@ def _run(
     command: Sequence[str | Path], environment: Mapping[str, str], python: str | Path = sys.executable
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(python), *map(str, command)], env=environment, capture_output=True, text=True, timeout=LONGEST_S, check=False
+        [str(python), *map(str, command)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_S,
+        check=False,
     )
 
 

@@ -57,7 +57,9 @@ def _part_rows(result: Analyzed) -> list[Row]:
             continue
         share = part_ms / result.step_ms if result.step_ms else 0.0
         bar = "█" * round(share * BAR)
-        rows.append(row((PARTS.get(name, name).ljust(18), TEXT), (f"{part_ms:8.3f} ms {share:5.0%}  ", TEXT), (bar, FIRST)))
+        rows.append(
+            row((PARTS.get(name, name).ljust(18), TEXT), (f"{part_ms:8.3f} ms {share:5.0%}  ", TEXT), (bar, FIRST))
+        )
     return rows
 
 

@@ -258,7 +258,11 @@ class RunState:
                 return [MessageLine(f"events.jsonl, line {event.number}: skipped, cannot be read: {event.reason}")]
             case Analyzed():
                 self.analyzed = event
-                return [MessageLine(f"measured {plural(event.steps, 'step')} of {event.step_ms:.3g} ms; press a to see them")]
+                return [
+                    MessageLine(
+                        f"measured {plural(event.steps, 'step')} of {event.step_ms:.3g} ms; press a to see them"
+                    )
+                ]
             case Measured():
                 return [MessageLine(", ".join(f"{name} {value}" for name, value in event.values.items()))]
             case _:

@@ -43,7 +43,8 @@ class ReadFinder:
 
     def __init__(self, torch: Any) -> None:
         self._tensor = torch.Tensor
-        self._folders = (os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__)))
+        self._torch_folder = os.path.dirname(torch.__file__)
+        self._own_folder = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
         self._library = os.path.dirname(os.__file__)
         self._originals: dict[str, Any] = {}
         """What the class itself held under the name of a method; absent if it inherits it."""
@@ -88,6 +89,8 @@ class ReadFinder:
         return read
 
     def _add(self, call: str, device: str, blocked_ms: float, caller: FrameType | None) -> None:
+        if caller is None or caller.f_code.co_filename.startswith(self._own_folder):  # a hook that reads a loss
+            return
         frame = self._leave(caller, self._is_torch)
         library = frame
         frame = self._leave(frame, self._is_library) or frame
@@ -121,7 +124,7 @@ class ReadFinder:
         return frame
 
     def _is_torch(self, file: str) -> bool:
-        return file.startswith(self._folders)
+        return file.startswith((self._torch_folder, self._own_folder))
 
     def _is_library(self, file: str) -> bool:
         return any(folder in file for folder in LIBRARIES) or file.startswith((self._library, "<"))

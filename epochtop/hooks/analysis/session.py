@@ -66,7 +66,7 @@ class Analysis:
         self._reads.install()
         self._forward.install()
         optimizer = sys.modules["torch.optim.optimizer"]
-        self._pre_hook = optimizer.register_optimizer_step_pre_hook(self._before_step)  # type: ignore[attr-defined]
+        self._pre_hook = optimizer.register_optimizer_step_pre_hook(self._before_step)
         self._began = perf_counter()
 
     def _before_step(self, _optimizer: Any, _args: Any, _kwargs: Any) -> None:

@@ -7,8 +7,8 @@ Starts the hooks of epochtop, then runs the `sitecustomize` that this file hides
 import os
 import sys
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
-PACKAGE = os.path.dirname(os.path.dirname(FOLDER))  # noqa: PTH120
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+PACKAGE = os.path.dirname(os.path.dirname(FOLDER))
 
 
 class PackageFinder(object):  # noqa: UP004
@@ -16,20 +16,22 @@ class PackageFinder(object):  # noqa: UP004
 
     @staticmethod
     def find_spec(name, path=None, target=None):
+        # type: (str, object, object) -> object
         """The package `epochtop`; None for any other module."""
         if name != "epochtop":
             return None
         from importlib.util import spec_from_file_location
 
-        file = os.path.join(PACKAGE, "__init__.py")  # noqa: PTH118
+        file = os.path.join(PACKAGE, "__init__.py")
         return spec_from_file_location(name, file, submodule_search_locations=[PACKAGE])
 
 
 def start_hooks():
+    # type: () -> None
     """Start the hooks, or say on standard error why they do not start."""
     try:
         if sys.version_info >= (3, 9) and os.environ.get("EPOCHTOP_RUN"):
-            sys.meta_path.insert(0, PackageFinder)
+            sys.meta_path.insert(0, PackageFinder)  # type: ignore[arg-type]
             from epochtop.hooks.start import start
 
             start()
@@ -38,8 +40,9 @@ def start_hooks():
 
 
 def run_hidden_sitecustomize():
+    # type: () -> None
     """Run the `sitecustomize` of the environment, if it has one."""
-    if sys.version_info < (3, 4):
+    if not hasattr(sys, "implementation"):  # Python 2
         return
     from importlib.machinery import PathFinder
     from importlib.util import module_from_spec
@@ -51,6 +54,6 @@ def run_hidden_sitecustomize():
         spec.loader.exec_module(module)
 
 
-sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != FOLDER]  # noqa: PTH100
+sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != FOLDER]
 start_hooks()
 run_hidden_sitecustomize()
