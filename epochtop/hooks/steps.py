@@ -150,25 +150,20 @@ class StepMeter:
     def _track(self, optimizer: Any) -> OptimizerSteps:
         track = self._tracks.get(id(optimizer))
         if track is None or track.reference() is not optimizer:
-            track = self._replace(optimizer) or OptimizerSteps(optimizer, self._find_name(optimizer))
+            track = OptimizerSteps(optimizer, "" if optimizer is self else self._find_name(optimizer))
+            track.step = self._forget_gone()
+            self._counts_backward = optimizer is self
             self._tracks[id(optimizer)] = track
         self._current = track
         return track
 
-    def _replace(self, optimizer: Any) -> OptimizerSteps | None:
-        """The steps of the only optimizer so far, if it no longer exists or was none: the new one continues them.
-
-        Optimizers that no longer exist are forgotten. If there were several, a new one starts behind their last step.
-        """
-        gone = [key for key, track in self._tracks.items() if track.reference() in (None, self)]
-        if len(gone) < len(self._tracks) or not gone:
-            return None
-        tracks = [self._tracks.pop(key) for key in gone]
-        self._counts_backward = optimizer is self
-        track = tracks[0] if len(tracks) == 1 else OptimizerSteps(optimizer, self._find_name(optimizer))
-        track.step = max(each.step for each in tracks)
-        track.reference, track.previous = weakref.ref(optimizer), 0.0
-        return track
+    def _forget_gone(self) -> int:
+        """Forget the optimizers that no longer exist if all of them are gone. Returns the step at which others continue."""
+        if any(track.reference() not in (None, self) for track in self._tracks.values()):
+            return 0
+        last = max((track.step for track in self._tracks.values()), default=0)
+        self._tracks.clear()
+        return last
 
     def _decide(self, now: bool) -> None:
         """Name the series of all optimizers, once each has taken a step, or `now`."""

@@ -40,7 +40,9 @@ def test_a_live_script_is_measured_and_left_as_it_was(home: Path, tmp_path: Path
         wait_until(lambda: b'"Analyzed"' in (run / "events.jsonl").read_bytes())
         stop.touch()
         printed, _ = script.communicate(timeout=120)
-    (result,) = [event for event in Follower(run).read_all() if isinstance(event, Analyzed)]
+    follower = Follower(run)
+    (result,) = [event for event in follower.read_all() if isinstance(event, Analyzed)]
+    follower.close()
     assert printed.startswith("left behind: [] _wrapped_call_impl")
     check(result)
 
