@@ -31,8 +31,8 @@ class OutputLog:
         """The current line, since the last carriage return."""
         self._stored = 0
         """Bytes of it that are in the file."""
-        self._redrawn = 0.0
-        """Time of the last stored drawing of the current line; 0 before the first one."""
+        self._redrawn: float | None = None
+        """Time of the last stored drawing of the current line; None before the first one."""
         self._return = b""
         """A carriage return at the end of the last piece, whose newline may follow."""
         self.error = ""
@@ -60,11 +60,11 @@ class OutputLog:
         self._store_rest()
         self._write(b"\n")
         self._line.clear()
-        self._stored, self._redrawn = 0, 0.0
+        self._stored, self._redrawn = 0, None
 
     def _redraw(self, now: float) -> None:
         """The cursor returns to the start of the line."""
-        if now - self._redrawn >= REDRAWN_S and self._line:
+        if self._line and (self._redrawn is None or now - self._redrawn >= REDRAWN_S):
             self._redrawn = now
             self._on_line(self._line.decode("utf-8", "replace"), False)
             self._store_rest()
@@ -76,7 +76,7 @@ class OutputLog:
 
     def _store_prompt(self) -> None:
         """Store an incomplete line, such as a question, unless a bar is being drawn."""
-        if not self._redrawn:
+        if self._redrawn is None:
             self._store_rest()
 
     def _store_rest(self) -> None:
