@@ -18,7 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from epochtop.recording.run import Run
     from epochtop.recording.writer import Writer
 
 VARIABLE = "EPOCHTOP_RUN"
@@ -30,8 +29,8 @@ NAMES = ("name", "project", "group", "tags", "notes", "config")
 
 _joined: list[str] = []
 """Runs that this process has joined; it joins each once."""
-hooked: Run | None = None
-"""The run that the hooks have begun in this process; the script's own run takes it over."""
+hooked: Any = None
+"""The `Run` that the hooks have begun in this process, or None; the script's own run takes it over."""
 
 
 def join(writer: Writer, script: dict[str, Any]) -> bool:
@@ -92,7 +91,7 @@ def _gone() -> bool:
     return False
 
 
-def log_row(run: Run, step: int, values: dict[str, Any]) -> bool:
+def log_row(run: Any, step: int, values: dict[str, Any]) -> bool:
     """Like `run.log()`, at the least cost: `values` are numbers or tensors by series, in a new dictionary.
 
     False if the run does not record.
