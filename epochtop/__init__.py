@@ -49,7 +49,7 @@ def __getattr__(name: str) -> Any:
             return current.current()
         return getattr(current.current_or_new(), name)
     if name[:2] != "__":
-        from epochtop.recording.current import IGNORED, Ignored
+        from epochtop.recording.values.ignored import IGNORED, Ignored
 
         if name in IGNORED:
             return Ignored(name)

@@ -8,7 +8,7 @@ on its way into a checkpoint, and on the host of rank 0. Nothing here may read a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -18,10 +18,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from epochtop.engine.distributed import fsdp_optim
+from epochtop.engine.distributed.fsdp_unused import UsedWeights
 from epochtop.engine.job import state as job_state
 from epochtop.engine.models import fsdp_units
 from epochtop.engine.step.ema import WeightAverage
+from epochtop.engine.step.gradients import Localize
 from epochtop.engine.step.step import Step
+from epochtop.engine.tasks import extra_state
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -42,7 +45,7 @@ class Shards:
         self.local: dict[str, Tensor] = {}
         """This rank's rows of the weights, and full buffers, by name: the memory that the model trains."""
         self._shapes: dict[str, torch.Size] = {}
-        for name, tensor in model.state_dict(keep_vars=True).items():
+        for name, tensor in extra_state.weights_of(model, keep_vars=True).items():
             self.local[name] = local(tensor)
             if is_sharded(tensor):
                 self._shapes[name] = shapes[name]
@@ -69,7 +72,10 @@ class Shards:
 
     def assemble(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """All rows of the copies that :func:`epochtop.engine.job.state.weights` made, as :meth:`full` returns them."""
-        return {key: self.full(key.removeprefix(job_state.MODEL), tensor) for key, tensor in weights.items()}
+        return {
+            key: self.full(key.removeprefix(job_state.MODEL), tensor) if key.startswith(job_state.MODEL) else tensor
+            for key, tensor in weights.items()
+        }
 
     def scatter(self, name: str, shard: Tensor, full: Tensor | None) -> None:
         """Fill `shard`, which belongs to the weight `name`, with its rows of `full`, which only rank 0 has. Waits."""
@@ -128,14 +134,25 @@ class Shards:
         finally:
             self.model.set_requires_gradient_sync(True)
 
-    def local_gradients(self, replicated: Sequence[int]) -> Callable[[list[Tensor]], list[Tensor]]:
-        """A function from gradients as backward leaves them to this rank's rows; it averages the `replicated` ones."""
+    def local_gradients(
+        self, weights: Sequence[Tensor], replicated: Sequence[int], used: UsedWeights | None
+    ) -> Localize:
+        """A function from gradients of `weights` as backward leaves them to this rank's rows.
 
-        def localize(gradients: list[Tensor]) -> list[Tensor]:
-            shards = [local(gradient) for gradient in gradients]
+        It averages the `replicated` ones. A weight that no rank has `used` has None; without `used`, zeros.
+        """
+
+        def localize(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+            skipped = [False] * len(weights) if used is None else [not flag for flag in used.on_any_rank()]
+            shards = [
+                None if skip else local(torch.zeros_like(weight) if gradient is None else gradient)
+                for gradient, weight, skip in zip(gradients, weights, skipped, strict=True)
+            ]
             for number in replicated:
-                dist.all_reduce(shards[number])
-                shards[number] /= self.world_size
+                shard = shards[number]
+                if shard is not None:
+                    dist.all_reduce(shard)
+                    shard /= self.world_size
             return shards
 
         return localize
@@ -210,9 +227,10 @@ def share(job: Job, step: int) -> Job:
     Weights, buffers, average and optimizer state become those of rank 0 after `step` steps. All ranks must call it.
     """
     state = job.update.state_dict() if step else {}
-    shards, average = _scattered_weights(job)
+    shards, average, used = _scattered_weights(job)
     trained = {name: weight for name, weight in job.model.named_parameters() if weight.requires_grad}
     replicated = [number for number, name in enumerate(job.names) if not is_sharded(trained[name])]
+    weights = [trained[name] for name in job.names]
     parameters = [nn.Parameter(shards.local[name]) for name in job.names]
     update = fsdp_optim.make_update_rule(job.spec, shards, job.names, parameters, replicated)
     local_state = _scattered_state(shards, job.names, parameters, state)
@@ -221,33 +239,37 @@ def share(job: Job, step: int) -> Job:
     sharded = replace(job, shards=shards, update=update, average=average, notes=(*job.notes, _note(job, shards)))
     sharded = sharded.with_parts(
         update=update,
-        parameters=[trained[name] for name in job.names],
+        parameters=weights,
         average=average,
         backward=True,
         no_sync=shards.no_sync,
-        localize=shards.local_gradients(replicated),
+        localize=shards.local_gradients(weights, replicated, used),
         total_norm=fsdp_optim.norm_of_all(replicated),
     )
     return replace(sharded, step=shards.with_buffers(sharded.step))
 
 
-def _scattered_weights(job: Job) -> tuple[Shards, WeightAverage | None]:
-    """This rank's rows of rank 0's weights and moving average; only rank 0 keeps full ones until they are scattered."""
-    first, state = dist.get_rank() == 0, job.model.state_dict()
+def _scattered_weights(job: Job) -> tuple[Shards, WeightAverage | None, UsedWeights | None]:
+    """This rank's rows of rank 0's weights and moving average; only rank 0 keeps full ones until they are scattered.
+
+    The last value observes which weights are used, if steps may skip some.
+    """
+    first, state = dist.get_rank() == 0, extra_state.weights_of(job.model)
     weights, shapes = dict(state) if first else {}, {name: tensor.shape for name, tensor in state.items()}
     averages = dict(job.average.tensors) if job.average and first else {}
     del state
-    shards = Shards(_sharded(job), shapes)
+    model, used = _sharded(job)
+    shards = Shards(model, shapes)
     for name, shard in shards.local.items():
         shards.scatter(name, shard, weights.pop(name, None))
     average = WeightAverage(shards.local, job.spec.ema) if job.average else None
     for name, shard in (average.tensors if average else {}).items():
         shards.scatter(name, shard, averages.pop(name, None))
-    return shards, average
+    return shards, average, used
 
 
-def _sharded(job: Job) -> nn.Module:
-    """The model with its weights sharded, on the device of the job."""
+def _sharded(job: Job) -> tuple[nn.Module, UsedWeights | None]:
+    """The model with its weights sharded, on the device of the job, and what observes their use if steps may skip some."""
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import fully_shard
 
@@ -263,7 +285,15 @@ def _sharded(job: Job) -> nn.Module:
         sharded = fully_shard(unit, mesh=mesh, ignored_params=scalars)
         sharded.unshard()  # torch may move the shards when it gathers them first; afterwards they stay
         sharded.reshard()
-    return model
+    if not job.parts.optional_gradients:
+        return model, None
+    parts = [cast("FSDPModule", part) for part in (*units, model)]
+    for part in parts:
+        part.unshard()
+    used = UsedWeights(model, job.names)
+    for part in parts:
+        part.reshard()
+    return model, used
 
 
 def _scattered_state(

@@ -6,7 +6,7 @@ Nothing here may read a value back from the device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step import torch_rules
-from epochtop.engine.step.gradients import clip
+from epochtop.engine.step.gradients import clip, norm_of
 from epochtop.engine.step.torch_rules import LossScaledRule, Muon
 from epochtop.engine.step.update_rules import RuleState, Tensors, UpdateRule
 
@@ -61,10 +61,10 @@ def norm_of_all(replicated: Sequence[int]) -> Callable[[Tensors], Tensor]:
 
     def norm(gradients: Tensors) -> Tensor:
         sharded = [gradient for number, gradient in enumerate(gradients) if number not in in_full]
-        total = torch.nn.utils.get_total_norm(sharded).square()
+        total = norm_of(sharded).square()
         dist.all_reduce(total)
         if in_full:
-            total += torch.nn.utils.get_total_norm([gradients[number] for number in replicated]).square()
+            total = norm_of([gradients[number] for number in replicated]).square() + total
         return total.sqrt()
 
     return norm
@@ -89,7 +89,7 @@ class ShardedLossScaledRule(LossScaledRule):
         for overflow in self._scaler._found_inf_per_device(optimizer).values():
             dist.all_reduce(overflow, dist.ReduceOp.MAX)
         if self._clip_norm:
-            gradients = [weight.grad for weight in self._parameters if weight.grad is not None]
+            gradients = [cast(Tensor, weight.grad) for weight in self._parameters]
             clip(gradients, self._clip_norm, self._norm)
         self._scaler.step(optimizer)
 
@@ -116,12 +116,21 @@ class ShardedMuon(UpdateRule):
         self._velocity = [torch.zeros_like(weight) for weight in self._rows]
 
     def __call__(self, gradients: Tensors) -> None:
+        self.skipping(gradients)
+
+    def skipping(self, gradients: Sequence[Tensor | None]) -> None:
         from torch.optim._muon import _zeropower_via_newtonschulz as orthogonal
 
-        torch._foreach_lerp_(self._velocity, list(gradients), 1 - self.MOMENTUM)
-        ahead = torch._foreach_lerp(list(gradients), self._velocity, self.MOMENTUM)
-        torch._foreach_mul_(self._rows, 1 - self.learning_rate * self._weight_decay)
-        for name, weight, direction in zip(self._names, self._rows, ahead, strict=True):
+        present = [(number, gradient) for number, gradient in enumerate(gradients) if gradient is not None]
+        if not present:
+            return
+        numbers, given = [number for number, _ in present], [gradient for _, gradient in present]
+        velocity, rows = ([tensors[number] for number in numbers] for tensors in (self._velocity, self._rows))
+        torch._foreach_lerp_(velocity, given, 1 - self.MOMENTUM)
+        ahead = torch._foreach_lerp(given, velocity, self.MOMENTUM)
+        torch._foreach_mul_(rows, 1 - self.learning_rate * self._weight_decay)
+        names = [self._names[number] for number in numbers]
+        for name, weight, direction in zip(names, rows, ahead, strict=True):
             full = self._shards.gathered(name, direction)
             step = orthogonal(full, self.COEFFICIENTS, self.STEPS, self.EPS)
             rate = self.learning_rate * 0.2 * max(full.shape) ** 0.5  # steps as large as those of AdamW

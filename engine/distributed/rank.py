@@ -40,6 +40,7 @@ def _end_with_rank_0() -> None:
 
 def serve(store: Any, rank: int, world_size: int, local_rank: int) -> int:
     """Be rank `rank` of a run, to its end. Returns the exit status; a failure is reported in the store."""
+    job: Job | None = None
     task = ""
     try:
         store.set(f"here/{rank}", "1")
@@ -57,7 +58,7 @@ def serve(store: Any, rank: int, world_size: int, local_rank: int) -> int:
         follow_orders(job, group, setup.step)
         group.close()
     except BaseException as error:
-        event = failed(error, 0, task=task)
+        event = failed(error, 0, job, task=task)
         report = RankFailure(
             rank=rank,
             message=f"rank {rank}: {event.message}",

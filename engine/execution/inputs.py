@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.device import generators
+from epochtop.engine.device.row_types import picked
 from epochtop.engine.execution.executor import Rate, Unsupported
 from epochtop.engine.job.job import Job
 from epochtop.engine.step.batches import Batch, Batches, FullBatch, ResidentBatches
@@ -28,14 +29,14 @@ class PickedRows(Batches):
         self.per_epoch, self.position = batches.per_epoch, 0
 
     def __call__(self) -> tuple[Tensor, Tensor]:
-        return self._x.index_select(0, self._rows), self._y.index_select(0, self._rows)
+        return picked(self._x, self._rows), picked(self._y, self._rows)
 
     def next_batches(self, count: int) -> list[Batch]:
-        picked = []
+        batches = []
         for rows in self._rows.split(self._sizes):
-            x, y = self._x.index_select(0, rows), self._y.index_select(0, rows)
-            picked.append(Batch(x, y, len(rows) / len(self._rows)))
-        return picked
+            x, y = picked(self._x, rows), picked(self._y, rows)
+            batches.append(Batch(x, y, len(rows) / len(self._rows)))
+        return batches
 
     def state_dict(self) -> dict[str, Tensor]:
         return {}
@@ -64,6 +65,8 @@ def check_recordable(job: Job) -> None:
     """Raise Unsupported for a task whose steps cannot be recorded, with any update rule."""
     if job.parts.backward:
         raise Unsupported("its gradients need backward(), for the hooks of its weights or reentrant checkpointing")
+    if job.workload.traits.sparse:
+        raise Unsupported("it has sparse gradients")
     if any(parameter.is_complex() for parameter in job.parts.parameters):
         raise Unsupported("it has complex weights")
     if isinstance(job.update, InPlaceRule) and job.update.missed:

@@ -18,11 +18,10 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor
 
 from epochtop.engine.inference import tensorboard
+from epochtop.engine.inference.flat_model import FlatModel
 from epochtop.engine.inference.trained_model import TrainedModel, load, preparation_of, report_changes, weights
-from epochtop.engine.models.nested import mapped
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import remove_left_overs_of, remove_old, write_atomically
 from epochtop.engine.runs.reader import read_record
@@ -65,14 +64,16 @@ def export_safetensors(run: Path, output: Path | None) -> list[str]:
     tensors = {name: tensor.contiguous() for name, tensor in evaluated.tensors.items()}
     with _writing(path):
         write_atomically(path, save(tensors, {"format": "pt", "step": str(evaluated.step), **_about(run)}))
-    return [str(path), f'load it with: safetensors.torch.load_file("{path}")  # names and tensors']
+    missing = ", ".join(evaluated.extras)
+    note = [f"it has no {missing}, because safetensors holds tensors only; use --format torch"] if missing else []
+    return [str(path), f'load it with: safetensors.torch.load_file("{path}")  # names and tensors', *note]
 
 
 def export_torch(run: Path, output: Path | None) -> list[str]:
     """Write the evaluated weights as a state_dict that `torch.load` reads with weights_only. Raises Invalid."""
     evaluated, path = weights(run), output or Path(f"{run.name}.pt")
     content = io.BytesIO()
-    torch.save(evaluated.tensors, content)
+    torch.save(evaluated.tensors | evaluated.extras, content)
     with _writing(path):
         write_atomically(path, content.getvalue())
     return [str(path), f'load it with: model.load_state_dict(torch.load("{path}", weights_only=True))']
@@ -94,25 +95,32 @@ def export_onnx(run: Path, output: Path | None, trusted_owner: str = "") -> list
     onnx.helper.set_model_props(model, {"step": str(trained.weights.step), **_about(run)})
     with _writing(path):
         write_atomically(path, model.SerializeToString())
-    inputs = ", ".join(value.name for value in model.graph.input)
+    inputs = ", ".join(repr(value.name) for value in model.graph.input)
+    if trained.task is not None:
+        return [
+            str(path),
+            f"its input {inputs} takes rows of the task" + ", one tensor each" * (len(model.graph.input) > 1),
+        ]
     return [
         str(path),
-        f"its input {inputs!r} takes prepared rows: features scaled as described by the metadata 'preparation'",
+        f"its input {inputs} takes prepared rows: features scaled as described by the metadata 'preparation'",
     ]
 
 
 def _onnx(trained: TrainedModel) -> Any:
     """The model as an onnx.ModelProto. Raises Invalid if torch cannot translate it."""
-    example, rows = trained.example, torch.export.Dim("rows")
+    if any(isinstance(part, torch.jit.ScriptModule) for part in trained.model.modules()):
+        raise Invalid("", "torch cannot translate a scripted model to ONNX; train it without torch.jit.script")
+    flat, rows = FlatModel(trained.model, trained.example), torch.export.Dim("rows")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about missing torchvision, which is not needed
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # torch prints graphs that it cannot translate
             program = torch.onnx.export(
-                trained.model,
-                (example,),
-                dynamic_shapes=(_by_rows(example, rows),),
-                input_names=["input"] if isinstance(example, Tensor) else None,
-                output_names=["output"],
+                flat,
+                flat.inputs,
+                dynamic_shapes=(({0: rows},) * len(flat.inputs),),
+                input_names=flat.input_names,
+                output_names=flat.output_names,
                 dynamo=True,
                 verbose=False,
             )
@@ -128,11 +136,6 @@ def _why(error: Exception, task: str) -> str:
     first = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
     where = user_line(error, Path(task.rpartition(":")[0])) if task else ""
     return f"{where}: {first}" if where else first
-
-
-def _by_rows(example: Any, rows: Any) -> Any:
-    """Dynamic shapes: the first dimension of every tensor may vary."""
-    return mapped(example, lambda _: {0: rows}, other=lambda _: None)
 
 
 FORMATS: dict[str, Callable[[Path, Path | None], list[str]]] = {

@@ -22,6 +22,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.ownership import check_code
 from epochtop.engine.runs.paths import PREPARATION
 from epochtop.engine.runs.reader import read_record
+from epochtop.engine.tasks import extra_state
 from epochtop.engine.tasks.loader import load_task
 from epochtop.engine.tasks.sources import describe_changes, stored_record, working_folder
 from epochtop.engine.tasks.task import Task
@@ -35,6 +36,8 @@ class Weights:
 
     tensors: dict[str, Tensor]
     """Tensors by their name in the model."""
+    extras: dict[str, Any]
+    """Extra states of its modules by their name in the model's `state_dict`."""
     kind: str
     """The checkpoint: `best` or `last`."""
     step: int
@@ -77,7 +80,7 @@ def weights(run: Path) -> Weights:
         raise Invalid(
             "", f"checkpoint {kind!r} of {run.name} has NaN or infinite weights in {broken}: the run diverged"
         )
-    return Weights(evaluated, kind, info.step)
+    return Weights(evaluated, extra_state.decode(tensors), kind, info.step)
 
 
 def preparation_of(run: Path) -> Preparation:
@@ -131,7 +134,7 @@ def _filled(
     task_changes: str = "",
 ) -> TrainedModel:
     try:
-        model.load_state_dict(evaluated.tensors)
+        model.load_state_dict(evaluated.tensors | evaluated.extras)
     except RuntimeError as error:
         cause = f"{spec.task} has changed since" if task else "the model has changed"
         first = str(error).splitlines()[-1].strip()

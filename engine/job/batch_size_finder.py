@@ -17,6 +17,7 @@ from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.device.peak import measured_peak, release
 from epochtop.engine.device.select import choose_device, free_bytes
 from epochtop.engine.job import state
+from epochtop.engine.job.evaluate import evaluating
 from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import Workload
 from epochtop.engine.protocol.quantities import format_bytes
@@ -57,7 +58,8 @@ class Search:
             workload = workload.copied()
         job = prepare_job(spec, workload, checked=False)
         job.step()
-        job.evaluator.evaluate(job.model, job.eval_batches, job.average.tensors if job.average else None)
+        with evaluating(job):
+            job.evaluator.evaluate(job.model, job.eval_batches)
         copies = state.weights(job), state.capture(job)
         loss = job.step()
         if self.device.type == "cuda":

@@ -48,15 +48,11 @@ class Boundary:
         )
 
     @torch.no_grad()
-    def enqueue(self, model: nn.Module, weights: dict[str, Tensor] | None) -> Tensor:
+    def enqueue(self, model: nn.Module) -> Tensor:
         """Predicted classes on the grid, uint8 (ROWS * COLUMNS,), the top row first; enqueued, not read."""
         training = model.training
         model.eval()
-        output = (
-            model(self._grid)
-            if weights is None
-            else torch.func.functional_call(model, weights, (self._grid,), tie_weights=False)
-        )
+        output = model(self._grid)
         model.train(training)
         classes: Tensor = output.argmax(1) if output.shape[1] > 1 else (output[:, 0] > 0)
         return classes.to(torch.uint8)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from torch import Tensor
 
@@ -18,18 +19,23 @@ def enqueue(job: Job, test: bool = False, before_batch: BeforeBatch = uninterrup
     What the model draws here does not change the random numbers of later steps. Raises EvaluationInterruptedError if
     `before_batch` does.
     """
-    average = job.average.tensors if job.average and job.shards is None else None
-    fork = generators.forked(job.device, job.workload.generator_owners())
-    with fork, job.shards.evaluating(job.average) if job.shards else nullcontext(), _loss_of(job):
-        figures = job.evaluator.evaluate(job.model, job.test if test else job.eval_batches, average, before_batch)
+    with generators.forked(job.device, job.workload.generator_owners()), evaluating(job):
+        figures = job.evaluator.evaluate(job.model, job.test if test else job.eval_batches, before_batch)
         boundary = None if test else job.boundary
-        mapped = boundary.enqueue(job.model, average) if boundary is not None else None
+        mapped = boundary.enqueue(job.model) if boundary is not None else None
     return figures, mapped
 
 
-def _loss_of(job: Job) -> AbstractContextManager[None]:
-    """Evaluation mode of the loss and its moving average, if it is a module."""
-    if job.loss_module is None:
-        return nullcontext()
-    average = job.parts.loss_average
-    return job.loss_module.evaluating(average.tensors if average else None)
+@contextmanager
+def evaluating(job: Job) -> Iterator[None]:
+    """Use moving averages, if there are any, in place of weights inside, and evaluation mode for a loss that is a module."""
+    with ExitStack() as stack:
+        if job.shards is not None:
+            stack.enter_context(job.shards.evaluating(job.average))
+        elif job.average is not None:
+            stack.enter_context(job.average.evaluating())
+        if job.loss_module is not None:
+            stack.enter_context(job.loss_module.evaluating())
+        if job.parts.loss_average is not None:
+            stack.enter_context(job.parts.loss_average.evaluating())
+        yield

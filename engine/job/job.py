@@ -19,6 +19,7 @@ from torch.utils.data import Subset
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
+from epochtop.engine.device.row_types import rows_tensor
 from epochtop.engine.device.select import free_bytes
 from epochtop.engine.job import memory_estimate, threads
 from epochtop.engine.job.decision_boundary import Boundary, boundary_of
@@ -34,6 +35,7 @@ from epochtop.engine.step.evaluation import EvalBatches, Evaluator, eval_batches
 from epochtop.engine.step.step import Criterion, Step, StepParts, make_step
 from epochtop.engine.step.torch_rules import make_update_rule
 from epochtop.engine.step.update_rules import UpdateRule
+from epochtop.engine.tasks import extra_state
 from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of
 
 MOST_EVALUATED_TRAINING_ROWS = 8192
@@ -174,9 +176,10 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
     criterion = workload.criterion(spec, device)
     loss_module = _loss_module(criterion, model)
     trained = _trained_parameters(spec, model, loss_module)
+    _check_sparse(spec, workload.traits.sparse)
     update = DeferredRule(spec.learning_rate) if spec.shard else make_update_rule(spec, list(trained.values()))
     batches = _batches(spec, workload, device, resident, shard)
-    average = WeightAverage(model.state_dict(keep_vars=True), spec.ema) if spec.ema else None
+    average = WeightAverage(extra_state.weights_of(model, keep_vars=True), spec.ema) if spec.ema else None
     loss_average = None
     if spec.ema and loss_module is not None and loss_module.tensors:
         loss_average = WeightAverage(loss_module.tensors, spec.ema)
@@ -236,6 +239,23 @@ def _trained_parameters(spec: RunSpec, model: nn.Module, loss: LossModule | None
     return trained
 
 
+def _check_sparse(spec: RunSpec, sparse: Sequence[str]) -> None:
+    """Raise Invalid if the update cannot use sparse gradients, which the weights named `sparse` have."""
+    if not sparse:
+        return
+    unusable = [name for name in ("nesterov", "weight_decay", "clip_norm", "shard") if getattr(spec, name)]
+    if spec.precision == "fp16":
+        unusable.append("precision")
+    field = unusable[0] if spec.optimizer == "sgd" and unusable else "optimizer"
+    if spec.optimizer != "sgd" or unusable:
+        value = spec.optimizer if field == "optimizer" else field
+        raise Invalid(
+            field,
+            f"{value} does not support sparse gradients, which {sparse[0]} has; use optimizer sgd without nesterov, "
+            "weight_decay, clip_norm, shard and fp16, or nn.Embedding(sparse=False)",
+        )
+
+
 def _last_batch_notes(job: Job) -> list[str]:
     rest = job.plan.rows - job.workload.rows_per_epoch(job.spec)
     if not rest or job.spec.last_batch != "auto":
@@ -286,9 +306,9 @@ def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: 
     one_batch = spec.batch_size == 0 or spec.batch_size * shard.world_size >= len(train)
     if not resident and not one_batch:
         return StreamedBatches(train, spec.batch_size, spec.seed, shard, device, per_epoch)
-    x, y = torch.from_numpy(train.x).to(device), torch.from_numpy(train.y).to(device)
+    x, y = rows_tensor(train.x).to(device), rows_tensor(train.y).to(device)
     if spec.channels_last and x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     if one_batch:
-        return FullBatch(x, y, len(train), shard, workload.traits.changes_rows)
+        return FullBatch(x, y, len(train), shard, workload.traits.changes_rows, stored=True)
     return ResidentBatches(x, y, spec.batch_size, spec.seed, shard, per_epoch)

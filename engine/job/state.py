@@ -15,11 +15,13 @@ from torch import Tensor
 
 from epochtop.engine.device import generators
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.tasks import user_state
-from epochtop.engine.tasks.loader import load_state
+from epochtop.engine.tasks import extra_state, user_state
+from epochtop.engine.tasks.tracebacks import explain_user_error
+from epochtop.engine.tasks.trial import load_state
 
 if TYPE_CHECKING:
     from epochtop.engine.job.job import Job
+    from epochtop.engine.tasks.task import Task
 
 MODEL, OPTIMIZER, BATCHES, AVERAGE = "model.", "optimizer.", "batches.", "average."
 LOSS, LOSS_AVERAGE = "loss.", "loss_average."
@@ -35,6 +37,7 @@ def weights(job: Job) -> dict[str, Tensor]:
     """
     source = job.average.tensors if job.average else _state(job)
     copies = {f"{MODEL}{name}": tensor.detach().clone() for name, tensor in source.items()}
+    copies |= _extras(job)
     if job.loss_module is None or job.shards is not None:
         return copies
     loss = job.parts.loss_average.tensors if job.parts.loss_average else job.loss_module.tensors
@@ -48,6 +51,7 @@ def capture(job: Job) -> tuple[dict[str, Tensor], Values]:
     """
     copy = job.shards.full if job.shards else _copy
     state = {f"{MODEL}{name}": copy(name, tensor) for name, tensor in _state(job).items()}
+    state |= _extras(job)
     if job.average:
         state |= {f"{AVERAGE}{name}": copy(name, tensor) for name, tensor in job.average.tensors.items()}
     if job.loss_module is not None:
@@ -61,12 +65,33 @@ def capture(job: Job) -> tuple[dict[str, Tensor], Values]:
     state |= {f"{BATCHES}{key}": tensor.clone() for key, tensor in job.batches.state_dict().items()}
     state |= generators.states(job.device)
     if job.workload.task is not None:
-        state |= user_state.encode(job.workload.task.state_dict())
+        state |= _task_state(job, job.workload.task)
     return state, {"rows_taken_of_epoch": job.batches.position, **job.schedule.state_dict()}
 
 
 def _state(job: Job) -> Mapping[str, Tensor]:
-    return job.shards.local if job.shards else job.model.state_dict()
+    return job.shards.local if job.shards else extra_state.weights_of(job.model)
+
+
+def _extras(job: Job) -> dict[str, Tensor]:
+    """The extra states of the model's modules. Raises Invalid with the user's line."""
+    try:
+        return extra_state.encode(job.model)
+    except Exception as error:
+        owners = [getattr(type(part), "get_extra_state", None) for part in job.model.modules()]
+        raise Invalid("task", explain_user_error(error, _file(job), owners)) from error
+
+
+def _task_state(job: Job, task: Task) -> dict[str, Tensor]:
+    """What the task's `state_dict` returns. Raises Invalid with the user's line."""
+    try:
+        return user_state.encode(task.state_dict())
+    except Exception as error:
+        raise Invalid("task", explain_user_error(error, _file(job), [type(task).state_dict])) from error
+
+
+def _file(job: Job) -> Path:
+    return Path(job.spec.task.rpartition(":")[0])
 
 
 def _copy(_name: str, tensor: Tensor) -> Tensor:
@@ -79,7 +104,7 @@ def restore(job: Job, tensors: Mapping[str, Tensor], values: Values, steps: int,
     Generators are those of process `rank`, whose names end in its number.
     """
     try:
-        job.model.load_state_dict(_part(tensors, MODEL))
+        job.model.load_state_dict(_part(tensors, MODEL) | extra_state.decode(tensors))
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise Invalid("", f"the checkpoint does not match the model: {first}") from None
@@ -92,11 +117,16 @@ def restore(job: Job, tensors: Mapping[str, Tensor], values: Values, steps: int,
         for name, tensor in _part(tensors, LOSS_AVERAGE).items():
             job.parts.loss_average.tensors[name].copy_(tensor)
     _restore_update(job, _part(tensors, OPTIMIZER), steps)
-    restore_progress(job, tensors, values, rank)
+    _restore_progress(job, tensors, values, rank)
 
 
 def restore_progress(job: Job, tensors: Mapping[str, Tensor], values: Values, rank: int = 0) -> None:
-    """Restore only what does not grow with the model: order of the epoch, schedule, task, generators."""
+    """Restore only what does not grow with the model: order of the epoch, schedule, task, generators, extra states."""
+    extra_state.load(job.model, tensors)
+    _restore_progress(job, tensors, values, rank)
+
+
+def _restore_progress(job: Job, tensors: Mapping[str, Tensor], values: Values, rank: int) -> None:
     job.batches.load_state_dict(_part(tensors, BATCHES), int(values["rows_taken_of_epoch"] or 0))
     job.schedule.load_state_dict(values)
     _restore_task(job, tensors)
@@ -105,7 +135,7 @@ def restore_progress(job: Job, tensors: Mapping[str, Tensor], values: Values, ra
 
 def _restore_task(job: Job, tensors: Mapping[str, Tensor]) -> None:
     if job.workload.task is not None:
-        load_state(job.workload.task, user_state.decode(tensors), Path(job.spec.task.rpartition(":")[0]))
+        load_state(job.workload.task, user_state.decode(tensors), _file(job))
 
 
 def is_progress(name: str) -> bool:

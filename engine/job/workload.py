@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -16,22 +17,29 @@ from torch.utils.data import Dataset
 
 from epochtop.engine.data import load
 from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
+from epochtop.engine.data.permutation import MOST_LISTED_ROWS
 from epochtop.engine.device import generators
+from epochtop.engine.device.row_types import as_input, rows_tensor
 from epochtop.engine.models import build, summary
+from epochtop.engine.models.checked_rows import IGNORED, CheckedRows, LabelRange, label_range
 from epochtop.engine.models.copies import deep_copy
 from epochtop.engine.models.nested import rows_first, tensors_of
 from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.step.batches import DataShard, FullBatch, move
-from epochtop.engine.step.losses import IGNORED, LossWeight, criterion, labeled_cross_entropy, loss_weight
+from epochtop.engine.step.losses import LossWeight, criterion, labeled_cross_entropy, loss_weight
 from epochtop.engine.step.metrics import EvalMetrics, Metrics, TaskMetrics
 from epochtop.engine.step.step import Criterion
-from epochtop.engine.tasks.loader import LoadedTask, load_recorded, trains_on
+from epochtop.engine.tasks.loader import LoadedTask, load_recorded, parse_task
 from epochtop.engine.tasks.loss_module import module_of, modules_of
-from epochtop.engine.tasks.task import Task
+from epochtop.engine.tasks.task import Part, Task
+from epochtop.engine.tasks.tracebacks import TaskError, definition, explain_user_error
 from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
+from epochtop.engine.tasks.trial import trains_on
 
 Examples = Rows | Dataset[Any]
+PARTS: dict[Part, str] = {"train": "training", "validation": "validation", "test": "test"}
+"""Parts of a task, and how people call their rows."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,14 @@ class Workload:
     """The user's task; None for a dataset."""
     traits: TaskTraits = TaskTraits()  # noqa: RUF009 - frozen
     """What the trial of the task showed."""
+    likely_labels: LabelRange | None = None
+    """The labels that the task's outputs suggest, if its labels are class numbers."""
     task_record: TaskRecord | None = None
     """The code of the task; None for a dataset."""
     notes: tuple[str, ...] = ()
     """Decisions made while the data were prepared, for people."""
+    loading_s: float = 0.0
+    """How long the task took to load; 0 for a dataset."""
     _trials: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
     """Whether the model trains on a number of rows, as tried so far."""
 
@@ -81,8 +93,13 @@ class Workload:
 
     @property
     def bytes(self) -> int:
-        """Memory of all rows, without those of a Dataset, whose size is unknown."""
+        """Size of all rows, without those of a Dataset, whose size is unknown."""
         return sum(part.bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of all rows on the host, without those of a Dataset and of memory-mapped files."""
+        return sum(part.memory_bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))
 
     def rows_per_epoch(self, spec: RunSpec) -> int:
         """Training rows without those of a last batch that is dropped. Raises Invalid if every batch is too small."""
@@ -124,7 +141,7 @@ class Workload:
     def first(self, rows: int, device: torch.device) -> FullBatch:
         """The first `rows` examples (0 for all) as a batch that every step takes, for measuring."""
         if isinstance(self.train, Rows):
-            x, y = (torch.from_numpy(array[: rows or None]) for array in (self.train.x, self.train.y))
+            x, y = (as_input(rows_tensor(array[: rows or None])) for array in (self.train.x, self.train.y))
         else:
             assert self.task is not None
             x, y = self.task.batch(rows or len(self.train))  # type: ignore[arg-type]
@@ -172,7 +189,9 @@ def load_workload(
     """
     if spec.task:
         generators.seed(spec.seed)  # the user's function builds the model
-        return _of_task(load_recorded(spec.task, task_record))
+        started_at = perf_counter()
+        workload = _of_task(spec, load_recorded(spec.task, task_record))
+        return replace(workload, loading_s=perf_counter() - started_at)
     split = load.load(spec, on_progress)
     return Workload(
         train=split.train,
@@ -189,10 +208,18 @@ def load_workload(
     )
 
 
-def _of_task(loaded: LoadedTask) -> Workload:
+def _of_task(spec: RunSpec, loaded: LoadedTask) -> Workload:
     task, traits = loaded.task, loaded.traits
-    train = task.examples("train")
-    output, changes_rows = _example_output(task)
+    file, _ = parse_task(spec.task, must_exist=False)
+    try:
+        output, changes_rows = _example_output(task)
+    except Exception as error:
+        raise Invalid("task", explain_user_error(error, file, (task.model, loaded.function))) from error
+    try:
+        parts = [_checked(task, part, label_range(task.loss, output)) for part in PARTS]
+    except ValueError as error:
+        raise Invalid("task", f"{definition(loaded.function, file) or file.name}: {error}") from None
+    train = parts[0]
     if changes_rows:
         traits = replace(traits, changes_rows=True)
     custom_loss = task.loss is not functional.cross_entropy
@@ -201,8 +228,8 @@ def _of_task(loaded: LoadedTask) -> Workload:
         metrics = Metrics("cross_entropy", output.shape[1], ignore_index=IGNORED)
     return Workload(
         train=train,
-        validation=task.examples("validation"),
-        test=task.examples("test"),
+        validation=parts[1],
+        test=parts[2],
         loss=_name(task.loss),
         eval_loss=task.loss,
         eval_loss_weight=loss_weight(task.loss),
@@ -212,9 +239,21 @@ def _of_task(loaded: LoadedTask) -> Workload:
         classes=tuple(task.classes),
         task=task,
         task_record=loaded.record,
+        likely_labels=LabelRange(output.shape[1], IGNORED) if output.ndim > 1 else None,
         traits=traits,
         notes=tuple(_notes(traits)),
     )
+
+
+def _checked(task: Task, part: Part, labels: LabelRange | None) -> Examples:
+    """The rows of a part; those of a Dataset are checked when they are read. Raises ValueError for a label out of range."""
+    examples, name = task.examples(part), PARTS[part]
+    if not isinstance(examples, Rows):
+        return CheckedRows(examples, name, labels)
+    row = None if labels is None else labels.first_outside(examples.y)
+    if labels is not None and row is not None:
+        raise ValueError(labels.problem(name, row, examples.y[row]))
+    return examples
 
 
 def _notes(traits: TaskTraits) -> Iterator[str]:
@@ -240,13 +279,15 @@ def _example_output(task: Task) -> tuple[Tensor, bool]:
     owners = task.generator_owners()
     with generators.forked(torch.device("cpu"), owners), torch.random.fork_rng(), torch.no_grad():
         output = deep_copy(task.model, task.model).eval()(x)
+    if output is None:
+        raise TaskError("the model returns None in evaluation mode; end its forward with `return output`")
     by_row = rows_first(output, rows)
     return next(tensors_of(output), torch.empty(0)) if by_row is None else by_row, watch.changed()
 
 
 def _may_ignore(train: Examples) -> bool:
-    """Whether some labels may be ignored; the labels of a Dataset are unknown."""
-    return not isinstance(train, Rows) or bool((train.y == IGNORED).any())
+    """Whether some labels may be ignored. The labels of a Dataset are unknown; of very many rows, nobody looks."""
+    return not isinstance(train, Rows) or len(train) > MOST_LISTED_ROWS or bool((train.y == IGNORED).any())
 
 
 def _shape(task: Task) -> tuple[int, ...]:

@@ -105,7 +105,8 @@ def _replaced(model: nn.Module, change: Change) -> Iterator[set[int]]:
         yield {value.untyped_storage()._cdata for value in replacements.values()}
     finally:
         for holder, values in before:
-            holder.update(values)
+            for name, value in values.items():  # scripted modules have no update
+                holder[name] = value
 
 
 @contextmanager
@@ -153,7 +154,8 @@ class _SavedTensors:
     def __enter__(self) -> None:
         self._stack = ExitStack()
         for name, module in self._model.named_modules():
-            self._remove_on_exit(module.register_forward_hook(self._record_output(name)))
+            if not isinstance(module, torch.jit.ScriptModule):  # which refuses hooks
+                self._remove_on_exit(module.register_forward_hook(self._record_output(name)))
         for number, layers in enumerate(self._segments):
             self._saved[number] = {}
             self._remove_on_exit(layers[0].register_forward_pre_hook(self._enter(number)))

@@ -38,6 +38,8 @@ from epochtop.engine.tasks.sources import enter_working_folder
 from epochtop.engine.terminal.output import write, write_error
 from epochtop.engine.training.resume import resumable_run
 
+REQUESTS = ("resume", "trust")
+"""Flags that are no fields: the run to continue, and another owner of it whose task may be executed."""
 LAUNCH = "launch"
 """File in a run directory: which launch of torchrun made it."""
 
@@ -116,7 +118,7 @@ class TorchrunLauncher(RankLauncher):
 
 
 def read_flags(arguments: list[str]) -> dict[str, str]:
-    """`--name value`, `--name=value`, `--switch`, `--no-switch` as texts by field, and `resume`. Raises Invalid."""
+    """`--name value`, `--name=value`, `--switch`, `--no-switch` as texts by field, and those of REQUESTS. Raises Invalid."""
     texts: dict[str, str] = {}
     rest = list(arguments)
     while rest:
@@ -135,7 +137,7 @@ def read_flags(arguments: list[str]) -> dict[str, str]:
 
 
 def _joined(name: str, values: list[str]) -> str:
-    kind = "text" if name == "resume" else field(name).kind
+    kind = "text" if name in REQUESTS else field(name).kind
     if kind == "switch" and not values:
         return "yes"
     if len(values) > 1 and kind != "integers":
@@ -147,7 +149,7 @@ def usage() -> str:
     """All flags with their defaults."""
     lines = [
         "usage: python -m epochtop.engine train [--FIELD VALUE ...]",
-        "       python -m epochtop.engine train --resume RUN",
+        "       python -m epochtop.engine train --resume RUN [--trust OWNER]",
         "       torchrun --nnodes N --nproc-per-node M -m epochtop.engine train [--FIELD VALUE ...]",
         "",
     ]
@@ -197,6 +199,7 @@ def _store(launch: Launch) -> Any:
 
 
 def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
+    trusted_owner = _trusted_owner(texts)
     launched = TorchrunLauncher(launch.world_size, store) if launch.world_size > 1 else None
     earlier = _earlier_run(texts, launch)
     if earlier is not None and launch.restarts and index.summarize(earlier).state == "finished":
@@ -204,7 +207,10 @@ def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
             store.set(DEVICE, NOTHING_TO_DO)
         return 0
     try:
-        run = _begin(spec_of(texts, launch), launched) if earlier is None else _resume(earlier, launch, launched)
+        if earlier is None:
+            run = _begin(spec_of(texts, launch), launched)
+        else:
+            run = _resume(earlier, launch, launched, trusted_owner)
         write_atomically(run.path / LAUNCH, launch.key.encode())
     except BaseException:
         release_signals()
@@ -213,6 +219,14 @@ def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
     status = run.serve()
     _print_end(run.path)
     return status
+
+
+def _trusted_owner(texts: dict[str, str]) -> str:
+    """The owner that `--trust` names; the flag is taken out of `texts`. Raises Invalid without `--resume`."""
+    owner = texts.pop("trust", "")
+    if owner and "resume" not in texts:
+        raise Invalid("trust", "names the owner of a run that continues; add --resume RUN, or leave it out")
+    return owner
 
 
 def _earlier_run(texts: dict[str, str], launch: Launch) -> Path | None:
@@ -240,8 +254,8 @@ def _begin(spec: RunSpec, launched: RankLauncher | None) -> Run:
     return new_run(prepare_job(resolved(spec)), paths.home(), launched, attached=True)
 
 
-def _resume(path: Path, launch: Launch, launched: RankLauncher | None) -> Run:
-    recorded = resumable_run(path)
+def _resume(path: Path, launch: Launch, launched: RankLauncher | None, trusted_owner: str) -> Run:
+    recorded = resumable_run(path, trusted_owner)
     if launch.key and recorded.spec.processes != launch.world_size:
         raise Invalid(
             "processes", f"{path.name} needs {recorded.spec.processes}, but torchrun started {launch.world_size}"

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from epochtop.engine.data.dataset import Rows
-from epochtop.engine.models.nested import collated, mapped
+from epochtop.engine.device.row_types import as_input, rows_tensor
+from epochtop.engine.models.checked_rows import batch_of, collation_of
+from epochtop.engine.models.nested import mapped
 from epochtop.engine.step.batches import move
 from epochtop.engine.step.losses import LossWeight
 from epochtop.engine.step.metrics import EvalMetrics, Scores, finite
@@ -68,15 +70,19 @@ class EvalBatches:
         """The batches; on the CPU, those of Rows share the memory of the rows."""
         if self.resident:
             x, y = self.source
-            yield from zip(torch.split(x, self.size), torch.split(y, self.size), strict=True)
+            for batch in zip(torch.split(x, self.size), torch.split(y, self.size), strict=True):
+                yield as_input(batch[0]), as_input(batch[1])
         elif isinstance(self.source, Rows):
             for first in range(0, self.rows, self.size):
-                batch = slice(first, first + self.size)
-                arrays = (self.source.x[batch], self.source.y[batch])
-                yield tuple(move(torch.from_numpy(np.ascontiguousarray(array)), self.device) for array in arrays)
+                numbers = slice(first, first + self.size)
+                arrays = (self.source.x[numbers], self.source.y[numbers])
+                x, y = (rows_tensor(np.ascontiguousarray(array)).to(self.device, non_blocking=True) for array in arrays)
+                yield as_input(x), as_input(y)
         else:
             generator = torch.Generator()
-            for x, y in DataLoader(self.source, self.size, collate_fn=collated, generator=generator):
+            collate = collation_of(self.source)
+            for batch in DataLoader(self.source, self.size, collate_fn=collate, generator=generator):
+                x, y = batch_of(batch)
                 yield move(x, self.device), move(y, self.device)
 
 
@@ -94,7 +100,7 @@ def eval_batches(
     size = max(1, batch_rows) if careful else min(MAX_ROWS, max(batch_rows, MAX_VALUES // values, 1))
     source: Any = examples
     if resident:
-        source = (torch.from_numpy(examples.x).to(device), torch.from_numpy(examples.y).to(device))
+        source = (rows_tensor(examples.x).to(device), rows_tensor(examples.y).to(device))
     return EvalBatches(source, len(examples), device, size, resident, copied)
 
 
@@ -114,13 +120,11 @@ class Evaluator:
         self,
         model: nn.Module,
         batches: EvalBatches,
-        weights: dict[str, Tensor] | None = None,
         before_batch: BeforeBatch = uninterrupted,
     ) -> Tensor:
         """Mean loss and metrics over all rows as a flat tensor on the device; enqueued, not read.
 
-        `weights` replace the model's weights, for example by their moving average. Raises EvaluationInterruptedError if
-        `before_batch` does.
+        Raises EvaluationInterruptedError if `before_batch` does.
         """
         mean, weigh = _Mean(self.device), self.loss_weight
         state = self.metrics.empty(self.device)
@@ -130,11 +134,7 @@ class Evaluator:
             with nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast):
                 for number, (x, y, rows) in enumerate(batches):
                     before_batch(number)
-                    output = (
-                        model(x)
-                        if weights is None
-                        else torch.func.functional_call(model, weights, (x,), tie_weights=False)
-                    )
+                    output = model(x)
                     mean.add(self.criterion(output, y), rows if weigh is None else weigh(output, y))
                     self.metrics.add(state, output, y, rows)
         finally:

@@ -36,13 +36,14 @@ class AutogradAccumulator:
         return self._sum
 
 
+Localize = Callable[[Sequence[Tensor | None]], list[Tensor | None]]
+"""From the gradients that backward leaves to those of this rank's rows, if weights are sharded."""
+
+
 class BackwardAccumulator:
     """Lets `backward` add up gradients in the parameters, whose hooks exchange them between processes."""
 
-    def __init__(
-        self, parameters: Sequence[Tensor], localize: Callable[[list[Tensor]], list[Tensor]] | None = None
-    ) -> None:
-        """`localize` takes gradients of the parameters to those of this rank's rows, if weights are sharded."""
+    def __init__(self, parameters: Sequence[Tensor], localize: Localize | None = None) -> None:
         self._parameters = list(parameters)
         self._localize = localize
 
@@ -56,11 +57,10 @@ class BackwardAccumulator:
     def gradients(self) -> list[Tensor]:
         """Their sum over batches and mean over processes, one per parameter.
 
-        A parameter that no batch used has None; if weights are sharded, zeros, because all ranks must exchange the same.
+        A parameter that no batch used has None.
         """
-        if self._localize is None:
-            return [cast(Tensor, parameter.grad) for parameter in self._parameters]
-        return self._localize([torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters])
+        gradients = [parameter.grad for parameter in self._parameters]
+        return cast(list[Tensor], gradients if self._localize is None else self._localize(gradients))
 
 
 def _added(total: Tensor | None, gradient: Tensor | None) -> Tensor:
@@ -70,11 +70,14 @@ def _added(total: Tensor | None, gradient: Tensor | None) -> Tensor:
     return total.add_(gradient)
 
 
-def clip(
-    gradients: Tensors, norm: float, total_norm: Callable[[Tensors], Tensor] = torch.nn.utils.get_total_norm
-) -> None:
+def norm_of(gradients: Tensors) -> Tensor:
+    """The norm of all gradients together, 0-d; parameters without a gradient do not count."""
+    return torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
+
+
+def clip(gradients: Tensors, norm: float, total_norm: Callable[[Tensors], Tensor] = norm_of) -> None:
     """Scale gradients in place to a norm of at most `norm`: :func:`torch.nn.utils.clip_grad_norm_` without a read."""
     present = [gradient for gradient in gradients if gradient is not None]
     if present:
-        total = total_norm(present)
+        total = total_norm(gradients)
         torch._foreach_mul_(present, torch.clamp(norm / (total + 1e-6), max=1.0))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from epochtop.engine.models.checked_rows import IGNORED, class_loss_options
 from epochtop.engine.step.step import Criterion
-
-IGNORED = -100
-"""The label that torch's cross entropy ignores by default."""
 
 LossWeight = Callable[[Tensor, Tensor], Tensor]
 """From outputs and labels to the weight of this batch in the mean over all batches, 0-d."""
@@ -58,15 +55,8 @@ def labeled_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
 
 def loss_weight(loss: object) -> LossWeight | None:
     """The weight of a batch for a loss of torch that ignores labels or weighs classes; None if its rows are the weight."""
-    options: dict[str, Any] = {}
-    if isinstance(loss, partial):  # partials of partials are flat
-        options = loss.keywords
-        loss = loss.func
-    if type(loss) in (nn.CrossEntropyLoss, nn.NLLLoss):
-        options = vars(loss) | {"weight": loss.weight}  # type: ignore[attr-defined]
-    elif loss is not functional.cross_entropy and loss is not functional.nll_loss:
-        return None
-    if options.get("reduction", "mean") != "mean":
+    options = class_loss_options(loss)
+    if options is None or options.get("reduction", "mean") != "mean":
         return None
     return partial(_weight, ignored=options.get("ignore_index", IGNORED), class_weights=options.get("weight"))
 

@@ -54,18 +54,13 @@ class LossModule:
         return [tensor.detach() for tensor in (*self.module.parameters(), *self.module.buffers())]
 
     @contextmanager
-    def evaluating(self, averages: Mapping[str, Tensor] | None) -> Iterator[None]:
-        """Use evaluation mode inside and, if there are any, the averages in place of the tensors; copies nothing."""
+    def evaluating(self) -> Iterator[None]:
+        """Use evaluation mode inside."""
         training = self.module.training
-        swapped = [(self.tensors[name], self.tensors[name].data, average) for name, average in (averages or {}).items()]
         self.module.eval()
         try:
-            for tensor, _, average in swapped:
-                tensor.data = average
             yield
         finally:
-            for tensor, values, _ in swapped:
-                tensor.data = values
             self.module.train(training)
 
 

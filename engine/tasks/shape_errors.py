@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,11 +33,28 @@ def explain_shapes(error: BaseException, x: Any, model: nn.Module, y: Any = None
     `x` and `y` are the batch; the forward pass of `model` is repeated to find the layer that fails.
     """
     text = " ".join(str(error).split())
+    if isinstance(error, TypeError) and (message := _arguments(x, model)):
+        return message
     for explanation in (_devices, _types, _sizes, _labels):
         message = explanation(text, x, model, y)
         if message is not None:
             return message
     return None
+
+
+# --- arguments ---------------------------------------------------------------------------------------------
+
+
+def _arguments(x: Any, model: nn.Module) -> str | None:
+    """Why `forward` cannot be called with one argument."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [each.name for each in parameters if each.default is each.empty and each.kind in kinds]
+    if len(required) < 2:
+        return None
+    names = ", ".join(required)
+    how = ", ".join(f"x[{name!r}]" for name in required) if isinstance(x, dict) else "x"
+    return f"forward takes {names}, but the model is called with the x of a batch only: write forward(self, x) and {names} = {how}"
 
 
 # --- devices -----------------------------------------------------------------------------------------------
@@ -97,6 +115,11 @@ def _types(text: str, x: Any, model: nn.Module, _y: Any) -> str | None:
     weight = next(failed.layer.parameters(), None)
     if weight is None or weight.dtype == x_in.dtype:
         return None
+    if failed.is_first and x_in.dtype == torch.float32:
+        return (
+            f"the rows are float32, to which epochtop converts them, and the weights {_dtype(weight)}; use model.float(), "
+            f"or x.to({weight.dtype}) in forward"
+        )
     call = "x.float()" if weight.dtype == torch.float32 else f"x.to({weight.dtype})"
     return f"{subject} {_dtype(x_in)}, the weights {_dtype(weight)}; convert them with {call}"
 
@@ -190,12 +213,15 @@ SIZE_OF: tuple[tuple[Any, Callable[[FailedLayer, Tensor], str | None]], ...] = (
 
 # --- labels ------------------------------------------------------------------------------------------------
 
+LABEL = re.compile(r"Target (-?\d+) is out of bounds")
+"""torch's words for a label out of range, with the label."""
+
 
 def _labels(text: str, _x: Any, _model: nn.Module, y: Any) -> str | None:
     labels = next(tensors_of(y), None)
     if labels is None:
         return None
-    if match := re.search(r"Target (-?\d+) is out of bounds", text):
+    if match := LABEL.search(text):
         return f"label {match[1]} is out of range: labels go from 0 to the number of outputs minus 1; add outputs or fix the labels"
     if "expected target dtype to be Long" in text or "expected scalar type Long" in text:
         return f"the labels are {_dtype(labels)}, but cross entropy takes whole numbers; convert them with y.long()"
@@ -233,6 +259,8 @@ def failed_layer(model: nn.Module, x: Any) -> FailedLayer | None:
             entered.pop()
             completed.append(module)
 
+        if isinstance(module, torch.jit.ScriptModule):  # which refuses hooks
+            continue
         handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:
         with torch.no_grad():

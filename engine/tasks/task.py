@@ -16,15 +16,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
-from epochtop.engine.models.nested import collated
+from epochtop.engine.device.row_types import input_array
+from epochtop.engine.hardware.memory_maps import is_mapped_file
+from epochtop.engine.models.checked_rows import CheckedRows
 from epochtop.engine.models.set_metric import SetMetric
 
 Examples = tuple[Any, Any] | Dataset[Any]
-"""A pair (x, y) of tensors or arrays of equal length, or a Dataset with `__len__` and `__getitem__`."""
+"""A pair (x, y) of tensors or arrays of equal length, or a Dataset with `__len__` and `__getitem__`.
+
+Rows of a Dataset are pairs (x, y), or dicts whose entries the model takes by name.
+"""
 
 MODULE_PREFIX = "task_of_"
 """Beginning of the module name under which the user's file is executed."""
@@ -36,7 +41,7 @@ Part = Literal["train", "validation", "test"]
 class Task:
     """A model with its data, loss and metrics. Raises TypeError or ValueError if it cannot be trained.
 
-    epochtop moves the model and the rows to the device. Floating-point rows become float32, like the weights. `loss` and
+    epochtop moves the model and the rows to the device. Floating-point rows of arrays become float32, like the weights. `loss` and
     each metric take the model's output and the labels of a batch, and return the mean over its rows as a tensor of one
     number; `.item()` would stop the device.
     """
@@ -71,7 +76,7 @@ class Task:
     def state_dict(self) -> dict[str, Any]:
         """State outside the model's weights and buffers that a resumed run needs, such as counters. Override it.
 
-        May contain tensors, numpy arrays, numbers, strings, None, and dicts, lists and tuples of these. Called at every
+        May contain tensors, numpy arrays, numbers, strings, bytes, None, and dicts, lists and tuples of these. Called at every
         checkpoint, so it must not read the device.
         """
         return {}
@@ -96,16 +101,19 @@ class Task:
             return Rows(x=np.empty((0, 1), np.float32), y=np.empty(0, np.float32))
         if isinstance(examples, TensorDataset) and len(examples.tensors) == 2:
             examples = examples.tensors
-        if isinstance(examples, Dataset):
-            return examples
+        if is_dataset(examples):
+            return examples  # type: ignore[no-any-return]
         x, y = examples
         return Rows(x=_array(x), y=_array(y))
 
     def generator_owners(self) -> list[object]:
         """The user's objects whose attributes may be random generators: layers, Datasets, functions, and the user's file."""
-        datasets = [part for part in (self.train, self.validation, self.test) if isinstance(part, Dataset)]
-        inner = [dataset.dataset for dataset in datasets if isinstance(dataset, Subset)]
-        owners = [*self.model.modules(), *datasets, *inner, self.loss, *self.metrics.values()]
+        datasets = [part for part in (self.train, self.validation, self.test) if is_dataset(part)]
+        for dataset in datasets:  # grows: a Subset, and the like, has another Dataset inside
+            inner = getattr(dataset, "dataset", None)
+            if is_dataset(inner):
+                datasets.append(inner)
+        owners = [*self.model.modules(), *datasets, self.loss, *self.metrics.values()]
         names = {getattr(owner, "__module__", "") or "" for owner in owners}
         files = [sys.modules[name] for name in sorted(names) if name.startswith(MODULE_PREFIX) and name in sys.modules]
         return [*owners, *files]
@@ -114,12 +122,9 @@ class Task:
         """The first training rows with their labels, as the model and the loss receive them."""
         part = self.examples("train")
         if isinstance(part, Rows):
-            return torch.from_numpy(np.array(part.x[:rows])), torch.from_numpy(np.array(part.y[:rows]))
+            return torch.from_numpy(input_array(part.x[:rows])), torch.from_numpy(input_array(part.y[:rows]))
         with generators.forked(torch.device("cpu"), self.generator_owners()):
-            first = [part[at] for at in range(min(rows, len(part)))]  # type: ignore[arg-type]
-        if not all(isinstance(row, list | tuple) and len(row) == 2 for row in first):
-            raise TypeError(f"Task.train: items of the Dataset must be pairs (x, y), not {_kind(first[0])}")
-        x, y = collated(first)
+            x, y = CheckedRows(part, "training").batch(range(min(rows, len(part))))  # type: ignore[arg-type]
         return x, y
 
 
@@ -130,13 +135,23 @@ def _kind(value: object) -> str:
     return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
 
 
+def is_dataset(examples: Any) -> bool:
+    """Whether rows are read one by one: from a Dataset of torch, or an object that works like one, such as Hugging Face's."""
+    if isinstance(examples, Dataset):
+        return True
+    rows = hasattr(examples, "__getitem__") and hasattr(examples, "__len__") and not isinstance(examples, type)
+    return rows and not isinstance(examples, DataLoader | list | tuple | str | bytes | Mapping | Tensor | np.ndarray)
+
+
 def _check_examples(part: str, examples: Any) -> None:
     if examples is None and part != "train":
         return
     where = f"Task.{part}"
-    if isinstance(examples, Dataset):
+    if is_dataset(examples):
         if not hasattr(examples, "__len__"):
-            raise TypeError(f"{where}: the Dataset has no __len__; define it to return the number of rows")
+            raise TypeError(
+                f"{where}: the Dataset has no __len__; write a Dataset with __len__ (number of rows) and __getitem__ (one row)"
+            )
         rows = len(examples)
     else:
         rows = _rows_of_pair(where, examples)
@@ -152,7 +167,9 @@ def _rows_of_pair(where: str, examples: Any) -> int:
             if isinstance(examples, list | tuple)
             else _kind(examples)
         )
-        raise TypeError(f"{where} must be a pair (x, y) of tensors or arrays, or a Dataset, not {actual}")
+        raise TypeError(
+            f"{where} must be a pair (x, y) of tensors or arrays, or a Dataset, not {actual}{_advice(examples)}"
+        )
     x, y = examples
     if len(x) != len(y):
         raise ValueError(f"{where} has {len(x)} rows and {len(y)} labels; every row needs a label")
@@ -164,11 +181,31 @@ def _rows_of_pair(where: str, examples: Any) -> int:
     return len(x)
 
 
+def _advice(examples: Any) -> str:
+    """What to write instead of a wrong value of `train` or `test`."""
+    if isinstance(examples, DataLoader):
+        return "; give its dataset, and set --batch-size"
+    if (
+        isinstance(examples, list | tuple)
+        and examples
+        and isinstance(examples[0], list | tuple)
+        and len(examples[0]) == 2
+    ):
+        return "; write x, y = map(torch.stack, zip(*rows)) for tensors, or a Dataset"
+    return ""
+
+
 def _array(values: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The values as an array on the host: floats as float32, unsigned integers that torch cannot compute with as int64."""
+    """The values as an array on the host, floats as float32; a file that is mapped into memory stays as it is."""
     array: npt.NDArray[Any] = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    if _is_shareable(array) and is_mapped_file(array):
+        return array.view(np.ndarray)
     if array.dtype.kind == "f":
         return np.ascontiguousarray(array, dtype=np.float32)
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        return np.ascontiguousarray(array, dtype=np.int64)
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _is_shareable(array: npt.NDArray[Any]) -> bool:
+    """Whether a tensor can share the array's memory: numbers of a type of torch, in its byte order, not reversed."""
+    known = array.dtype.kind in "biu" or array.dtype.itemsize <= 8
+    return known and array.dtype.isnative and all(stride >= 0 for stride in array.strides)

@@ -21,6 +21,8 @@ class TaskTraits:
     """Names of the trained parameters that the loss of the trial does not depend on."""
     needs_backward: bool = False
     """Whether gradients must come from `loss.backward()`: for hooks that it calls, or reentrant checkpointing."""
+    sparse: tuple[str, ...] = ()
+    """Names of the trained parameters whose gradients are sparse, as those of `nn.Embedding(sparse=True)`."""
 
 
 class BatchWatch:

@@ -7,7 +7,7 @@ any plain keys, and integers of any size come back as they were.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,52 +16,62 @@ from torch import Tensor
 
 PREFIX = "task."
 """Beginning of the tensors' names in a checkpoint."""
-TEXT = f"{PREFIX}json"
+TEXT = "json"
+"""End of the name of the JSON text."""
 
 
-def encode(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def encode(
+    state: Mapping[str, Any],
+    prefix: str = PREFIX,
+    place_of: Callable[[str], str] = lambda key: f"state_dict()[{key!r}]",
+) -> dict[str, Tensor]:
     """The state as named tensors; copies of the user's. Empty for an empty state. Raises TypeError for other contents.
 
-    A state may contain tensors, numpy arrays, numbers, strings, booleans, None, and dicts, lists and tuples of these.
+    A state may contain tensors, numpy arrays, numbers, strings, bytes, booleans, None, and dicts, lists and tuples of these.
+    `place_of` says in an error where the value of a key comes from.
     """
     if not isinstance(state, Mapping):
         raise TypeError(f"state_dict() returned a value of type {type(state).__name__}; it must return a dict")
     if not state:
         return {}
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(_encoded(dict(state), "state_dict()", tensors))
-    return {TEXT: torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8), **tensors}
+    pairs = [(_key(key, "state_dict()"), _encoded(item, place_of(key), tensors, prefix)) for key, item in state.items()]
+    text = json.dumps({"dict": pairs})
+    return {f"{prefix}{TEXT}": torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8), **tensors}
 
 
-def decode(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
+def decode(tensors: Mapping[str, Tensor], prefix: str = PREFIX) -> dict[str, Any] | None:
     """The state from a checkpoint's tensors; None if it has none."""
-    if TEXT not in tensors:
+    if f"{prefix}{TEXT}" not in tensors:
         return None
-    state: dict[str, Any] = _decoded(json.loads(bytes(tensors[TEXT].tolist())), tensors)
+    state: dict[str, Any] = _decoded(json.loads(bytes(tensors[f"{prefix}{TEXT}"].tolist())), tensors)
     return state
 
 
-def _encoded(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+def _encoded(value: Any, place: str, tensors: dict[str, Tensor], prefix: str) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, dict):
-        pairs = [(_key(key, place), _encoded(item, f"{place}[{key!r}]", tensors)) for key, item in value.items()]
+        pairs = [
+            (_key(key, place), _encoded(item, f"{place}[{key!r}]", tensors, prefix)) for key, item in value.items()
+        ]
         return {"dict": pairs}
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [_encoded(item, f"{place}[{number}]", tensors) for number, item in enumerate(value)]}
-    if isinstance(value, Tensor | np.ndarray):
-        name = f"{PREFIX}{len(tensors)}"
+        return {kind: [_encoded(item, f"{place}[{number}]", tensors, prefix) for number, item in enumerate(value)]}
+    if isinstance(value, Tensor | np.ndarray | bytes):
+        name = f"{prefix}{len(tensors)}"
         if isinstance(value, Tensor):
             tensors[name] = value.detach().clone()
             return {"tensor": name}
-        tensors[name] = torch.from_numpy(value.copy())
-        return {"array": name}
+        array = np.frombuffer(value, np.uint8) if isinstance(value, bytes) else value
+        tensors[name] = torch.from_numpy(array.copy())
+        return {"bytes" if isinstance(value, bytes) else "array": name}
     raise TypeError(
         f"{place} is a value of type {type(value).__name__}; "
-        "return tensors, arrays, numbers, strings, and dicts or lists of these"
+        "return tensors, arrays, numbers, strings, bytes, and dicts or lists of these"
     )
 
 
@@ -82,6 +92,8 @@ def _decoded(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             return [_decoded(item, tensors) for item in content]
         case "tuple":
             return tuple(_decoded(item, tensors) for item in content)
+        case "bytes":
+            return bytes(tensors[content].tolist())
         case "array":
             return tensors[content].cpu().numpy().copy()
     return tensors[content].clone()

@@ -23,6 +23,7 @@ from epochtop.engine.job.job import Job
 from epochtop.engine.protocol.commands import AnyCommand, Pause, Stop
 from epochtop.engine.protocol.events import EVALUATION_CUT, RATE_LOWERED, Finished, Warned
 from epochtop.engine.step.window import LossWindow, Reading
+from epochtop.engine.training import checkpoint
 from epochtop.engine.training.clock import Clock
 from epochtop.engine.training.controls import Controls
 from epochtop.engine.training.evaluations import Evaluations
@@ -317,4 +318,7 @@ class Loop:
 
     def _advice(self) -> str:
         """What helps a run that diverged."""
-        return divergence_advice(self.job, self.publisher.totals.bad_step or 0, self.job.update.learning_rate)
+        bad_step = self.publisher.totals.bad_step or 0
+        newest = checkpoint.newest(self.recorder.run, (checkpoint.LAST, checkpoint.PREVIOUS), bad_step)
+        values, step = (newest.info.values, newest.info.step) if newest.info else ({}, 0)
+        return divergence_advice(self.job, bad_step, self._rate_at, newest.tensors, values, step)

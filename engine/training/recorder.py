@@ -70,7 +70,7 @@ class Recorder:
     def __init__(self, run: Path, spec: RunSpec, resumed: bool = False) -> None:
         """`resumed` ignores commands that were given before now: the run had ended, and they are out of date."""
         self.commands: SimpleQueue[AnyCommand] = SimpleQueue()
-        self._run, self._spec = run, spec
+        self.run, self._spec = run, spec
         self._on_command: Callable[[], None] = lambda: None
         self._items: SimpleQueue[AnyEvent | PendingSave | threading.Event | None] = SimpleQueue()
         self._log = EventLog(run)
@@ -142,9 +142,9 @@ class Recorder:
     def _process(self, item: AnyEvent | PendingSave) -> None:
         if isinstance(item, Finished):
             self._save_refused_best(final=True)
-            self._write(unsaved(item, self._run, self._unsaved, self._resumes_at()) if self._unsaved else item)
+            self._write(unsaved(item, self.run, self._unsaved, self._resumes_at()) if self._unsaved else item)
             if item.outcome != "stopped" and not self._unsaved:
-                checkpoint.remove_previous(self._run)  # nothing will continue from it
+                checkpoint.remove_previous(self.run)  # nothing will continue from it
         elif isinstance(item, PendingSave):
             self._save(item)
             if item.kind == checkpoint.LAST:
@@ -184,7 +184,7 @@ class Recorder:
             return self._log.error
         self._log.sync()
         try:
-            checkpoint.write(self._run, save.kind, save.step, self._spec, save.tensors, save.values)
+            checkpoint.write(self.run, save.kind, save.step, self._spec, save.tensors, save.values)
         except OSError as error:
             return error
         return None
@@ -209,7 +209,7 @@ class Recorder:
 
     def _resumes_at(self) -> int | None:
         """The step of the newest checkpoint that the run can continue from; None if there is none."""
-        return checkpoint.newest_step(self._run, (checkpoint.LAST, checkpoint.PREVIOUS))
+        return checkpoint.newest_step(self.run, (checkpoint.LAST, checkpoint.PREVIOUS))
 
     # --- the log -----------------------------------------------------------------------------------------
 

@@ -162,6 +162,14 @@ class Control:
             message = f"{name} keeps its value: {value!r} is not between {low} and {high}"
         self._put({"type": "Warned", "message": message[:500], "code": SETTING_REJECTED})
 
+    def poll_stop(self) -> bool:
+        """Whether a viewer asks the script to stop; from now on, the script looks by itself and is not interrupted."""
+        if not self.stop_is_polled:
+            self.stop_is_polled = True
+            self.interrupts = False
+            self._on_change()
+        return self.stopped_by is not None
+
     # --- in the script's thread ------------------------------------------------------------------------------
 
     def enter(self) -> None:

@@ -6,8 +6,6 @@ Imports built-in modules only.
 
 from __future__ import annotations
 
-import sys
-
 from epochtop.recording.run import Run
 
 TYPE_CHECKING = False
@@ -16,94 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-IGNORED = frozenset(
-    [
-        "Api",
-        "Artifact",
-        "Audio",
-        "Bokeh",
-        "Graph",
-        "Histogram",
-        "Html",
-        "Image",
-        "JoinedTable",
-        "Molecule",
-        "Object3D",
-        "Plotly",
-        "Settings",
-        "Table",
-        "Video",
-        "alert",
-        "define_metric",
-        "link_artifact",
-        "log_artifact",
-        "log_code",
-        "log_model",
-        "mark_preempting",
-        "plot",
-        "plot_table",
-        "restore",
-        "save",
-        "setup",
-        "teardown",
-        "unwatch",
-        "use_artifact",
-        "use_model",
-        "watch",
-    ]
-)
-"""Names of the wandb package that are accepted and ignored."""
-
 _current: Run | None = None
-
-
-class Ignored:
-    """Stands for something that epochtop does not record: accepts every call, attribute and item."""
-
-    _name: str
-
-    def __init__(self, name: str) -> None:
-        object.__setattr__(self, "_name", name)
-
-    def __call__(self, *_: Any, **__: Any) -> Ignored:
-        report(f"{self._name} is ignored: epochtop records numbers, the configuration and the summary")
-        return Ignored(self._name)
-
-    def __getattr__(self, name: str) -> Ignored:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Ignored(f"{self._name}.{name}")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        pass
-
-    def __getitem__(self, name: Any) -> Ignored:
-        return self
-
-    def __setitem__(self, name: Any, value: Any) -> None:
-        pass
-
-    def __iter__(self) -> Any:
-        return iter(())
-
-    def __enter__(self) -> Ignored:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        pass
-
-
-_reported: set[str] = set()
-
-
-def report(message: str) -> None:
-    """Tell the user something, once."""
-    if message not in _reported and len(_reported) < 100:
-        _reported.add(message)
-        try:
-            sys.stderr.write(f"epochtop: {message}\n")
-        except Exception:
-            pass
 
 
 def init(
@@ -118,15 +29,16 @@ def init(
     id: str | None = None,  # noqa: A002 - wandb's name
     folder: str | os.PathLike[str] | None = None,
     reinit: Any = None,
+    mode: str | None = None,
     **ignored: Any,
 ) -> Run:
     """Start the current run; see :class:`Run`. A run that is still current ends, unless the call names nothing.
 
-    `resume` is a run to continue, or wandb's `"allow"`, `"must"` or True together with `id`. Other arguments of wandb are
-    accepted and ignored.
+    `resume` is a run to continue, or wandb's `"allow"`, `"must"` or True together with `id`. The mode `"disabled"` records
+    nothing. Other arguments of wandb are accepted and ignored.
     """
     global _current
-    is_plain = not any((name, project, config, group, tags, notes, resume, id, folder))
+    is_plain = not any((name, project, config, group, tags, notes, resume, id, folder, mode))
     if _current is not None and _current.is_recording:
         if is_plain or reinit in (False, "return_previous"):
             return _current
@@ -143,6 +55,7 @@ def init(
         notes=notes or "",
         resume=earlier,
         folder=folder,
+        enabled=mode != "disabled",
     )
     return _current
 

@@ -74,7 +74,7 @@ def make_folder(folder: str) -> None:
             os.mkdir(folder, 0o700)
         except FileExistsError:
             if not os.path.isdir(folder):
-                raise
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder) from None
 
 
 def slug(text: str) -> str:
@@ -90,6 +90,7 @@ def create(folder: str, stem: str, record: bytes, subfolders: Iterable[str] = ()
     under a temporary name and then renamed, so that no viewer sees it incomplete. Raises OSError and leaves nothing.
     """
     aside = os.path.join(folder, f".new-{os.urandom(8).hex()}")
+    lock: IO[bytes] | None = None
     try:
         os.mkdir(aside, 0o700)
         for name in subfolders:
@@ -108,6 +109,8 @@ def create(folder: str, stem: str, record: bytes, subfolders: Iterable[str] = ()
                     continue
                 return path, lock
     except BaseException:
+        if lock is not None:
+            lock.close()
         _remove(aside)
         raise
 

@@ -24,6 +24,8 @@ SIGNALS = ("SIGTERM", "SIGHUP", "SIGXCPU")
 """Signals that end a process and whose default action writes nothing."""
 HANGING_S = 1.0
 """Time that the main thread has to handle a signal before the process is ended without it."""
+SIGNAL_COUNTS_S = 600.0
+"""Time in which a script that handles a signal by itself ends because of it."""
 TRACEBACK_LENGTH = 50_000
 """Most characters of a stored traceback."""
 
@@ -38,8 +40,8 @@ class Recording:
         """The viewer who asked the script to stop; None if nobody has."""
         raise NotImplementedError
 
-    def end(self, final: dict[str, Any], deadline: float) -> None:
-        """End with this event, waiting at most until `deadline` of the monotonic clock."""
+    def end(self, final: dict[str, Any], deadline: float | None) -> None:
+        """End with this event, waiting at most until `deadline` of the monotonic clock, or not at all if that is None."""
         raise NotImplementedError
 
     def abandon(self) -> None:
@@ -65,6 +67,9 @@ class _Process:
         self.wakeup: tuple[int, int] | None = None
         """Both ends of the pipe that receives the numbers of signals."""
         self.signaled_at = 0.0
+        """When it arrived."""
+        self.must_die_at = float("inf")
+        """When the process is ended although its main thread does not handle the signal."""
         self.is_hooked = False
         """Whether exceptions and exit statuses are noticed."""
         self.exits_hooked = False
@@ -161,7 +166,7 @@ def final_event(stopped_by: str | None) -> dict[str, Any]:
         return {"type": "Failed", "message": message, "traceback": traceback}
     if stopped_by is not None:
         return stopped(f"stopped by {stopped_by or 'a viewer'}")
-    if _process.signal:
+    if _process.signal and time.monotonic() - _process.signaled_at < SIGNAL_COUNTS_S:
         return stopped(f"signal {signal_name(_process.signal)}")
     if _process.interrupted:
         return stopped("KeyboardInterrupt")
@@ -216,7 +221,7 @@ def _install_wakeup() -> None:
 def _on_signal(number: int, frame: Any) -> None:
     """Record that the signal came, then do what would have been done without us."""
     previous = _process.previous_handlers.get(number, _signal.SIG_DFL)
-    _process.signal = number
+    _process.signal, _process.signaled_at = number, time.monotonic()
     if callable(previous):
         previous(number, frame)
         return
@@ -230,7 +235,7 @@ def _on_signal(number: int, frame: Any) -> None:
 
 
 def check_signals() -> None:
-    """End the process if a signal has come that the main thread does not handle. Called by the writer's thread."""
+    """End the runs if a signal has come that the main thread does not handle. Called by the writers' threads."""
     if _process.wakeup is None:
         return
     try:
@@ -238,15 +243,20 @@ def check_signals() -> None:
     except OSError:
         numbers = b""
     for number in numbers:
-        if number in _process.previous_handlers and not callable(_process.previous_handlers[number]):
+        if number in _process.previous_handlers:
             _process.signal, _process.signaled_at = number, time.monotonic()
-    if _process.signaled_at and time.monotonic() - _process.signaled_at > HANGING_S:
+            if _signal.getsignal(number) is _on_signal and not callable(_process.previous_handlers[number]):
+                _process.must_die_at = time.monotonic() + HANGING_S
+    if time.monotonic() >= _process.must_die_at:
+        for run in list(_process.runs):
+            run.end(stopped(f"signal {signal_name(_process.signal)}"), None)
+
+
+def die_if_signaled() -> None:
+    """End the process if a signal should have ended it a while ago. Called by a writer's thread that has ended its run."""
+    if time.monotonic() >= _process.must_die_at:
+        time.sleep(EXIT_S)  # for the threads of other runs
         _die_of(_process.signal)
-
-
-def is_hanging() -> bool:
-    """Whether a signal that ends the process waits for the main thread."""
-    return _process.signaled_at > 0.0
 
 
 def _die_of(number: int) -> None:
@@ -307,5 +317,5 @@ def _in_child() -> None:
             pass
         for end in _process.wakeup:
             os.close(end)
-    _process.wakeup, _process.signal, _process.signaled_at = None, 0, 0.0
+    _process.wakeup, _process.signal, _process.must_die_at = None, 0, float("inf")
     _process.exception, _process.interrupted, _process.exit_status = None, False, None

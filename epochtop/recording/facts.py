@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+
+from epochtop.recording import directory
+from epochtop.recording.values.json_text import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+LATE_S = 0.5
+"""Seconds after the start when facts are collected that take a while."""
 DIFF_BYTES = 1 << 20
 """Most bytes of uncommitted changes that are stored."""
 VARIABLES = (
@@ -88,6 +94,17 @@ def versions() -> dict[str, str]:
 
 def _standard_library() -> frozenset[str]:
     return getattr(sys, "stdlib_module_names", frozenset(("re", "json", "csv", "logging", "argparse", "decimal", "zlib", "ctypes", "platform", "tarfile", "ipaddress", "optparse", "xmlrpc", "pyexpat")))  # fmt: skip
+
+
+def _own_version() -> dict[str, str]:
+    if "threading" not in sys.modules:  # the import below would import it in the wrong thread
+        return {}
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return {"epochtop": version("epochtop")}
+    except PackageNotFoundError:
+        return {}
 
 
 # --- git -----------------------------------------------------------------------------------------------------
@@ -234,3 +251,47 @@ class GitChanges:
         except OSError:
             pass
         self.end()
+
+
+class LateFacts:
+    """Completes run.json with what takes a while to find: versions of packages and uncommitted changes."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._due = time.monotonic() + LATE_S
+        self._changes: GitChanges | None = None
+        self._is_complete = False
+
+    def collect(self) -> None:
+        """Do what is due. Never waits for git. Raises OSError if run.json cannot be written."""
+        if self._is_complete or time.monotonic() < self._due:
+            return
+        if self._changes is None:
+            try:
+                self._changes = GitChanges(working_folder() or os.sep)
+            except (OSError, ValueError, AttributeError):
+                self._complete(None)
+        elif self._changes.poll():
+            self._complete(self._changes.end())
+
+    def cancel(self) -> None:
+        """Stop collecting, because the run ends."""
+        if not self._is_complete and self._changes is not None:
+            self._changes.cancel()
+        self._is_complete = True
+
+    def _complete(self, changes: bytes | None) -> None:
+        self._is_complete = True
+        import json
+
+        path = os.path.join(self._run, directory.RECORD)
+        with open(path, "rb") as file:
+            record = json.loads(file.read())
+        git = (record.get("script") or {}).get("git")
+        if git is not None and changes is not None:
+            git["dirty"] = bool(changes)
+            if changes:
+                with open(os.path.join(self._run, directory.DIFF), "wb") as file:
+                    file.write(changes)
+        record["versions"] = {**record.get("versions", {}), **versions(), **_own_version()}
+        directory.write_atomically(path, encode(record).encode("ascii"))

@@ -11,21 +11,25 @@ import time
 
 from epochtop.recording import directory, endings, facts, joining, processes, resume
 from epochtop.recording.control import Setting
+from epochtop.recording.values.device import UnusableError
+from epochtop.recording.values.ignored import IGNORED, Ignored
 from epochtop.recording.values.json_text import clean_text, encode
 from epochtop.recording.values.mappings import Entries, flat
-from epochtop.recording.values.numbers import Numbers, UnusableError, flatten
+from epochtop.recording.values.numbers import Numbers, flatten
 from epochtop.recording.writer import COMMITTED, QUEUE_ENTRIES, UNCOMMITTED, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import IO, Any
+    from typing import Any
 
 PROTOCOL_VERSION = 1
 """Version of the run format."""
 FINISH_S = 30.0
 """Longest time that `finish()` waits for the disk."""
+STEPS = 1 << 62
+"""Least step that is too high."""
 REPORTS = 100
 """Most different problems that are reported."""
 
@@ -36,6 +40,9 @@ class Run(endings.Recording):
     `log()` never waits for a device, a disk or a lock, and never raises because recording fails. Processes of other ranks
     than 0 record nothing: there, all methods do nothing.
     """
+
+    url = None
+    """For scripts that were written for wandb: a run has no address."""
 
     def __init__(
         self,
@@ -49,28 +56,32 @@ class Run(endings.Recording):
         resume: str | os.PathLike[str] | None = None,
         folder: str | os.PathLike[str] | None = None,
         every_rank: bool = False,
+        enabled: bool = True,
     ) -> None:
         """Start to record.
 
         `config` is a mapping, a namespace or a dataclass. `resume` is the id, the path or the name of a run to continue; a
         new run is created if there is none. `folder` is the home folder of runs. With `every_rank`, processes of all ranks
-        record, each a run of its own.
+        record, each a run of its own. Nothing is recorded if `enabled` is False.
         """
         self.name: str = clean_text(str(name or ""))
         """Display name; empty if it has none."""
+        self.project, self.group, self.notes = str(project or ""), str(group or ""), str(notes or "")
+        self.tags = tuple(str(tag) for tag in ((tags,) if isinstance(tags, str) else tags or ()))
         self.config = Entries(config, self._on_config)
         """The configuration. Changes are recorded."""
         self.summary = Entries(None, self._on_summary)
         """Results that the script names. Changes are recorded."""
         self._reported: set[str] = set()
         self._numbers = Numbers()
+        self._settings: dict[str, Setting] = {}
         self._writer: Writer | None = None
         self._gate: Callable[[], bool] | None = _refuse
         """What `log()` asks before it records; None if there is nothing to ask."""
-        if not every_rank and (processes.rank() != 0 or processes.is_import_of_main()):
+        if not enabled or (not every_rank and (processes.rank() != 0 or processes.is_import_of_main())):
             return
         try:
-            self._start(self._describe(project, group, tags, notes), resume, folder)
+            self._start(self._describe(), resume, folder)
         except Exception as error:  # a failure to record is no failure of the script
             self._report(f"cannot record the run: {error}")
 
@@ -103,7 +114,7 @@ class Run(endings.Recording):
                     break
             place = COMMITTED
             if step is not None:
-                place = step if type(step) is int and step >= 0 else self._checked_step(step)
+                place = step if type(step) is int and 0 <= step < STEPS else self._checked_step(step)
             elif commit is False:
                 place = UNCOMMITTED
             entries = self._entries
@@ -131,7 +142,7 @@ class Run(endings.Recording):
         for name, value in list(values.items()):
             if type(value) is float:
                 continue
-            if isinstance(value, dict):
+            if issubclass(type(value), dict):
                 del values[name]
                 values.update(self._merged({name: value}, {}))
                 self._convert(values)
@@ -140,7 +151,8 @@ class Run(endings.Recording):
                 values[name] = convert(value)
             except UnusableError as error:
                 del values[name]
-                self._report(f"{name} is ignored because it is {error}", key=name)
+                if str(error):
+                    self._report(f"{name} is ignored because it is {error}", key=name)
             except Exception as error:
                 del values[name]
                 self._report(f"{name} is ignored: {str(error)[:200]}", key=name)
@@ -150,7 +162,7 @@ class Run(endings.Recording):
             number = int(step.__index__())
         except Exception:
             number = int(step) if isinstance(step, float) and step.is_integer() else -1
-        if not 0 <= number < 1 << 62:
+        if not 0 <= number < STEPS:
             self._report(f"step must be a number of 0 or more, not {str(step)[:80]}; the next step is used", key="step")
             return COMMITTED
         return number
@@ -180,13 +192,15 @@ class Run(endings.Recording):
             )
         return setting.value
 
+    def obey(self) -> None:
+        """Wait while a viewer has paused the run, and raise KeyboardInterrupt if one stops it, as :meth:`log` does."""
+        if self._gate is not None:
+            self._gate()
+
     @property
     def stopping(self) -> bool:
         """Whether a viewer asks the script to stop. A script that looks at it is not interrupted by KeyboardInterrupt."""
-        if self._writer is None:
-            return False
-        self._writer.control.stop_is_polled = True
-        return self._writer.control.stopped_by is not None
+        return self._writer.control.poll_stop() if self._writer is not None else False
 
     @property
     def stopped_by(self) -> str | None:
@@ -236,16 +250,15 @@ class Run(endings.Recording):
     def _on_summary(self, values: dict[str, Any]) -> None:
         self.write_event({"type": "Summarized", "values": values})
 
-    def _describe(self, project: str, group: str, tags: Iterable[str], notes: str) -> dict[str, Any]:
+    def _describe(self) -> dict[str, Any]:
         """The record of the script, as docs/run-format.md describes it."""
         working_folder = facts.working_folder()
-        words = (tags,) if isinstance(tags, str) else tags or ()
         return {
             "name": self.name,
-            "project": str(project or ""),
-            "group": str(group or ""),
-            "tags": [str(tag) for tag in words],
-            "notes": str(notes or ""),
+            "project": self.project,
+            "group": self.group,
+            "tags": self.tags,
+            "notes": self.notes,
             "config": flat(self.config),
             "command": facts.command(),
             "working_folder": working_folder,
@@ -271,13 +284,8 @@ class Run(endings.Recording):
             "protocol": PROTOCOL_VERSION,
         }
         stem = directory.slug(self.name or facts.script_name())
-
-        def create() -> tuple[str, IO[bytes]]:
-            directory.make_folder(home)
-            return directory.create(home, stem, encode(record).encode("ascii"))
-
         begun = None if earlier or folder else joining.take_over(script)
-        writer = begun or Writer(create, self._report, self._set_gate)
+        writer = begun or Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
         if earlier:
             self._continue(writer, home, os.fspath(earlier))
         elif not folder and begun is None:
@@ -332,13 +340,13 @@ class Run(endings.Recording):
             final = {"type": "Failed", "message": message}
         self.end(final, time.monotonic() + FINISH_S)
 
-    def end(self, final: dict[str, Any], deadline: float) -> None:
-        """End the run with this event, waiting at most until `deadline` of the monotonic clock."""
+    def end(self, final: dict[str, Any], deadline: float | None) -> None:
+        """End the run with this event, waiting at most until `deadline` of the monotonic clock, or not at all if it is None."""
         endings.forget(self)
         if self._writer is None or self._gate in (_refuse, _finished):
             return
         self._gate = _finished
-        if not self._writer.close(final, deadline):
+        if not self._writer.close(final, deadline) and deadline is not None:
             self._report("the disk did not take the last values in time")
 
     def abandon(self) -> None:
@@ -357,6 +365,12 @@ class Run(endings.Recording):
             sys.stderr.write(f"epochtop: {message}\n")
         except Exception:
             pass
+
+    def __getattr__(self, name: str) -> Any:
+        """Accept what wandb's runs offer and epochtop ignores. Raises AttributeError for any other name."""
+        if name in IGNORED:
+            return Ignored(name)
+        raise AttributeError(f"a run has no attribute {name!r}")
 
     def __enter__(self) -> Run:
         return self

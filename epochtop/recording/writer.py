@@ -16,7 +16,8 @@ from epochtop.recording import directory, endings, facts
 from epochtop.recording.control import Control, Inbox
 from epochtop.recording.log import EventLog
 from epochtop.recording.series import logged
-from epochtop.recording.values.json_text import encode, encode_line
+from epochtop.recording.values.device import Slot, send
+from epochtop.recording.values.json_text import encode_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ INTERVAL_S = 0.1
 """Seconds between two windows: what a killed process loses at most."""
 QUEUE_ENTRIES = 1 << 18
 """Most calls of `log()` that wait in memory for the writer; later ones are dropped and counted."""
-FACTS_S = 0.5
-"""Seconds after the start when facts are collected that take a while."""
 LOOK_S = 1.0
 """Seconds between two looks at whether the run directory still exists."""
 RETRY_S = 5.0
@@ -60,22 +59,32 @@ class Window:
             self.waiting.pop()
         return not self.waiting
 
+    def discard(self) -> int:
+        """Give up the values. Returns their number."""
+        for _, values in self.rows:
+            for value in values.values():
+                if type(value) is Slot:
+                    value.block.release()
+        return sum(len(values) for _, values in self.rows)
+
 
 class Writer:
     """Writes one run directory. The script's threads append to `entries` and `events` and never wait."""
 
     def __init__(
         self,
-        create: Callable[[], tuple[str, IO[bytes]]],
+        home: str,
+        stem: str,
+        record: bytes,
         report: Callable[[str], None],
         on_control: Callable[[], None] = lambda: None,
     ) -> None:
-        """`create` creates the run directory and returns its path and lock; it raises OSError.
+        """The run directory is created in the folder `home`; its id begins with `stem`. `record` is the content of run.json.
 
         `report` tells the user about a problem. `on_control` is called when `control` has something to obey, or nothing
         any more.
         """
-        self._create, self._report = create, report
+        self._home, self._stem, self._record, self._report = home, stem, record, report
         self.entries: deque[tuple[int, dict[str, Any]]] = deque()
         """Calls of `log()`: a step, COMMITTED or UNCOMMITTED, and values by series."""
         self.events: deque[dict[str, Any]] = deque()
@@ -104,8 +113,7 @@ class Writer:
         self._sent: deque[Window] = deque()
         self._waiting_rows = 0
         self._reported_drops = 0
-        self._changes: facts.GitChanges | None = None
-        self._next_facts = self._started_at + FACTS_S
+        self._facts: facts.LateFacts | None = None
         self._next_look = self._next_try = 0.0
         self._is_removed = False
         self._final: dict[str, Any] | None = None
@@ -147,13 +155,15 @@ class Writer:
             except RuntimeError:  # another thread was faster
                 pass
 
-    def close(self, final: dict[str, Any], deadline: float) -> bool:
+    def close(self, final: dict[str, Any], deadline: float | None) -> bool:
         """Write everything, and `final` as the last event. False if that is not done at `deadline` of the monotonic clock.
 
-        The thread goes on if it is not done, as long as the process lives.
+        The thread goes on if it is not done, as long as the process lives. A deadline of None does not wait.
         """
         self._final = final
         self.wake()
+        if deadline is None:
+            return False
         while not self._ended.acquire(timeout=max(0.0, min(deadline - time.monotonic(), 0.05))):
             if time.monotonic() >= deadline and not (self._sent and time.monotonic() < deadline + DEVICE_S):
                 return False
@@ -162,9 +172,7 @@ class Writer:
 
     def abandon(self) -> None:
         """Leave the run to the parent, in a forked process: closes the files, so that the lock is not held here."""
-        for file in (self._lock, self._inbox):
-            if file is not None:
-                file.close()
+        self._close_files()
         if self._log is not None:
             self._log.abandon()
         self.entries, self.events = deque(), deque()
@@ -176,9 +184,11 @@ class Writer:
             while self._final is None:
                 self._guard(self._tick)
                 self._wake.acquire(timeout=INTERVAL_S)
-            self._guard(self._finish)
+            self._guard(self._write_rest)
+            self._guard(self._write_end)
         finally:
             self._ended.release()
+        endings.die_if_signaled()
 
     def _guard(self, act: Callable[[], None]) -> None:
         try:
@@ -200,18 +210,21 @@ class Writer:
             self.control.check()
         self._write_events()
         self._look_at_folder()
-        self._collect_facts()
+        if self._facts is not None:
+            self._facts.collect()
 
     def _open(self) -> None:
         self._next_try = time.monotonic() + RETRY_S
         try:
             if self.path is None:
-                self.path, self._lock = self._create()
+                directory.make_folder(self._home)
+                self.path, self._lock = directory.create(self._home, self._stem, self._record)
             log = EventLog(self.path, self._report)
             self._inbox = Inbox(self.path, from_now=self._continues)
             self._heartbeat = directory.Heartbeat(self.path)
+            self._facts = self._facts or facts.LateFacts(self.path)
         except OSError as error:
-            self._report(f"cannot record the run: {error.strerror or error}; values wait in memory")
+            self._report(f"cannot record a run in {self._home}: {error.strerror or error}; values wait in memory")
             return
         self._log = log
         if not self.is_guest:
@@ -244,11 +257,12 @@ class Writer:
 
     def _write_ready(self) -> None:
         """Write the windows whose values are known, in order."""
+        self._send()
         while self._sent and self._log is not None and self._sent[0].is_ready:
             window = self._sent.popleft()
             self._waiting_rows -= len(window.rows)
             if self._log.congested:
-                self.dropped += sum(len(values) for _, values in window.rows)
+                self.dropped += window.discard()
                 self._log.flush()
                 continue
             self._write_window(window)
@@ -257,7 +271,17 @@ class Writer:
         while self._sent and self._waiting_rows > QUEUE_ENTRIES:
             lost = self._sent.popleft()
             self._waiting_rows -= len(lost.rows)
-            self.dropped += sum(len(values) for _, values in lost.rows)
+            self.dropped += lost.discard()
+
+    def _send(self) -> None:
+        """Enqueue the copies of all windows, so that a device that is behind does not delay later ones."""
+        for window in self._sent:
+            if window.waiting:
+                try:
+                    send(window.waiting)
+                except Exception as error:
+                    self._report(f"values could not be copied from their device: {error}"[:300])
+                    window.waiting = []
 
     def _write_window(self, window: Window) -> None:
         rows = [(step, self._numbers(values)) for step, values in window.rows]
@@ -321,45 +345,25 @@ class Writer:
             self._is_removed = True
             self._report(f"{self.path} was deleted; values stay in memory until the folder is there again")
         elif self._is_removed and self._log.reopen():
+            self._restore()
             self._is_removed = False
             self._log.flush()
 
-    # --- facts ---------------------------------------------------------------------------------------------
-
-    def _collect_facts(self) -> None:
-        """Complete run.json with what takes a while to find: versions of packages and uncommitted changes."""
-        if self.path is None or self._next_facts is None or time.monotonic() < self._next_facts:
-            return
-        if self._changes is None:
-            try:
-                self._changes = facts.GitChanges(facts.working_folder() or "/")
-            except (OSError, ValueError, AttributeError):
-                self._update_record(None)
-                return
-        if self._changes.poll():
-            self._update_record(self._changes.end())
-
-    def _update_record(self, changes: bytes | None) -> None:
+    def _restore(self) -> None:
+        """Make a folder that was deleted and is there again a run directory."""
         assert self.path is not None
-        self._next_facts = float("inf")
-        import json
-
-        path = os.path.join(self.path, directory.RECORD)
-        with open(path, "rb") as file:
-            record = json.loads(file.read())
-        git = record.get("script", {}).get("git")
-        if changes and git is not None:
-            with open(os.path.join(self.path, directory.DIFF), "wb") as file:
-                file.write(changes)
-        if changes is not None and git is not None:
-            git["dirty"] = bool(changes)
-        record["versions"] = {**record.get("versions", {}), **facts.versions()}
-        directory.write_atomically(path, encode(record).encode("ascii"))
+        lock = open(os.path.join(self.path, directory.LOCK), "ab")
+        directory.acquire(lock)
+        self._close_files()
+        self._lock, self._inbox = lock, Inbox(self.path, from_now=True)
+        record = os.path.join(self.path, directory.RECORD)
+        if not os.path.exists(record):
+            directory.write_atomically(record, self._record)
 
     # --- the end ---------------------------------------------------------------------------------------------
 
-    def _finish(self) -> None:
-        """Write everything that waits, then the last event."""
+    def _write_rest(self) -> None:
+        """Write everything that waits, if the device computes it in time."""
         give_up_at = time.monotonic() + DEVICE_S
         self._drain()
         self._write_ready()
@@ -367,18 +371,23 @@ class Writer:
             time.sleep(0.002)
             self._write_ready()
         self._write_events()
-        if self._changes is not None and self._next_facts != float("inf"):
-            self._changes.cancel()
-        assert self._final is not None
-        if self._log is None:
-            return
-        line = encode_line(self._last_event(self._final))
-        if not self._is_removed and not self.is_guest:
-            self._log.append(line)
-            if self._log.error is not None:
-                self._log.write_last(line)
-        if not self._log.close():
-            self._report("the disk refused the last values of the run")
+
+    def _write_end(self) -> None:
+        """Write the last event and close all files."""
+        if self._facts is not None:
+            self._facts.cancel()
+        if self._log is not None:
+            assert self._final is not None
+            line = encode_line(self._last_event(self._final))
+            if not self._is_removed and not self.is_guest:
+                self._log.append(line)
+                if self._log.error is not None:
+                    self._log.write_last(line)
+            if not self._log.close():
+                self._report("the disk refused the last values of the run")
+        self._close_files()
+
+    def _close_files(self) -> None:
         for file in (self._inbox, self._lock):
             if file is not None:
                 file.close()

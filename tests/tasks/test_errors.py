@@ -148,7 +148,7 @@ STEPS = {
         "Net = type",
         "a tensor is on another device than the model (cpu)",
     ),
-    "label out of range": ("Y[0] = 7", "", "label 7 is out of range"),
+    "label out of range": ("Y[0] = 7", "", "the label of training row 0 is 7, but the model has 3 outputs"),
     "labels with a fraction": ("Y = Y.float()", "", "the labels are float32, but cross entropy takes whole numbers"),
     "labels in a column": ("Y = Y[:, None]", "", "the shape (2, 1), but cross entropy takes (2,); use y.squeeze(1)"),
 }
@@ -228,7 +228,7 @@ def test_a_dataset_that_gives_no_pairs(tmp_path: Path) -> None:
     def make_task():
         return Task(model=Net(), train=Rows())
     """
-    assert "must be pairs (x, y), not a Tensor" in refusal(tmp_path, script(body))
+    assert "row 0 is a Tensor, but items of a Dataset must be pairs (x, y)" in refusal(tmp_path, script(body))
 
 
 # --- loading -----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.cells import cell_len
-from rich.segment import Segment
+from rich.segment import Segment, Segments
 from rich.text import Text
 from textual.app import App
 from textual.color import Color
@@ -107,9 +107,21 @@ class PlainApp(App[int]):
         """Show a notification; `markup` has no effect."""
         super().notify(plain_text(message), title=plain_line(title), severity=severity, timeout=timeout, markup=False)
 
+    def _print_error_renderables(self) -> None:
+        """Print the traceback of an error that ended the app: its message may quote foreign text."""
+        self._exit_renderables = [
+            Segments([_plain_segment(segment) for segment in self.console.render(renderable)])
+            for renderable in self._exit_renderables
+        ]
+        super()._print_error_renderables()
+
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters and the guard."""
         return (*super().get_line_filters(), _GUARD)
+
+
+def _plain_segment(segment: Segment) -> Segment:
+    return segment if segment.control else Segment(plain_text(segment.text), segment.style)
 
 
 def _masked_segment(segment: Segment) -> Segment:

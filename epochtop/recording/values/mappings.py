@@ -90,11 +90,14 @@ def _flatten(values: Mapping[str, Any], into: dict[str, Any], prefix: str, level
     for name, value in values.items():
         if len(into) >= ITEMS:
             return
-        nested = entries_of(value) if _is_mapping(value) and level < LEVELS else {}
-        if nested:
-            _flatten(nested, into, f"{prefix}{name}/", level + 1)
-        else:
-            into[f"{prefix}{name}"] = plain(value)
+        try:
+            nested = entries_of(value) if _is_mapping(value) and level < LEVELS else {}
+            if nested:
+                _flatten(nested, into, f"{prefix}{name}/", level + 1)
+            else:
+                into[f"{prefix}{name}"] = plain(value)
+        except Exception:  # an object of the script that raises when it is looked at
+            into[f"{prefix}{name}"] = describe(value)
 
 
 def _is_mapping(value: object) -> bool:

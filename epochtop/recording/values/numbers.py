@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from epochtop.recording.values.device import Deferred, DeviceValues, Slot
+from epochtop.recording.values.device import Deferred, DeviceValues, Slot, UnusableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,15 +19,11 @@ VALUES = 10_000
 """Most values of one call."""
 
 
-class UnusableError(Exception):
-    """A value is not a number. The message completes the sentence `NAME is …`."""
-
-
 def flatten(data: Any, into: dict[str, Any], prefix: str = "", level: int = 0) -> None:
     """Add the entries of a mapping to `into`; names of nested ones are joined with `/`. Raises UnusableError."""
     for name, value in data.items():
         path = prefix + (name if type(name) is str else str(name))
-        if isinstance(value, dict):
+        if issubclass(type(value), dict):
             if level == NESTING:
                 raise UnusableError(f"nested more than {NESTING} levels deep")
             flatten(value, into, path + "/", level + 1)
@@ -67,6 +63,8 @@ class Numbers:
             return Deferred
         if package == "tensorflow":
             return _variable if hasattr(kind, "assign") else Deferred
+        if kind.__module__ == "epochtop.recording.values.ignored":
+            return _refuse_silently
         if hasattr(kind, "__dlpack_device__") and package != "numpy":
             return Deferred
         if issubclass(kind, (str, bytes, bytearray)) or kind is type(None):
@@ -96,6 +94,10 @@ def _variable(value: Any) -> Deferred:
 
 def _refuse(value: Any) -> float:
     raise UnusableError(describe(value))
+
+
+def _refuse_silently(value: Any) -> float:
+    raise UnusableError("")
 
 
 def _refuse_sharded(value: Any) -> float:

@@ -85,7 +85,7 @@ def test_the_map_is_what_the_model_answers_there(dataset: str) -> None:
     for _ in range(50):
         training.step()
     assert training.boundary is not None
-    answer = training.boundary.enqueue(training.model, None)
+    answer = training.boundary.enqueue(training.model)
     mapped = training.boundary.mapped(50, answer, workload.classes)
     cells = np.frombuffer(mapped.cells, dtype=np.uint8).reshape(mapped.rows, mapped.columns)
     for row in (0, 17, mapped.rows - 1):  # the top row has the greatest second feature

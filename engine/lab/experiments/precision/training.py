@@ -43,7 +43,7 @@ class Training:
         """Loss and headline metric of the held-out rows; None for a value that is not finite."""
         evaluator = self.job.evaluator
         with tf32(self.job.spec.precision == "tf32"):
-            loss, scores = evaluator.read(evaluator.evaluate(self.job.model, self.job.eval_batches, None).cpu())
+            loss, scores = evaluator.read(evaluator.evaluate(self.job.model, self.job.eval_batches).cpu())
         return loss, scores.values.get(evaluator.metrics.main)
 
     def _generators(self) -> list[torch.Tensor]:

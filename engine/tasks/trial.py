@@ -1,0 +1,290 @@
+"""The trial of a task with two rows, and errors of its steps explained in the user's terms. Must never change the task."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils.data import Dataset
+
+from epochtop.engine.device import generators
+from epochtop.engine.device.oom import is_out_of_memory
+from epochtop.engine.models.attributes import restored_attributes
+from epochtop.engine.models.checked_rows import RowError, class_numbers, label_range
+from epochtop.engine.models.nested import mapped, tensors_of
+from epochtop.engine.models.set_metric import SetMetric, fresh
+from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.tasks import extra_state, user_state
+from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of, modules_of
+from epochtop.engine.tasks.shape_errors import explain_shapes
+from epochtop.engine.tasks.task import Task
+from epochtop.engine.tasks.tracebacks import TaskError, explain_user_error, one_line, place
+from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
+
+HOST = torch.device("cpu")
+BROADCAST = "Using a target size"
+"""First words of torch's warning that a loss broadcasts outputs against labels."""
+
+
+def try_out(task: Task, file: Path, function: Callable[[], Any] | None = None) -> TaskTraits:
+    """Run the forward pass, loss, gradients and metrics with two rows; restores buffers and random generators.
+
+    Returns what the trial shows about the task, which `function` returned. Raises Invalid with the problem and the user's
+    line.
+    """
+    trial = Trial(task)
+    with _restored_state(task, file):
+        try:
+            trial.load()
+            with _restored(task):
+                return trial.step()
+        except (Exception, SystemExit) as error:
+            raise Invalid("task", trial.explain(error, file, function)) from error
+
+
+class Trial:
+    """A step of a task that stops at the first problem, and what it was doing then."""
+
+    def __init__(self, task: Task, x: Any = None, y: Any = None) -> None:
+        """`x` and `y` are a batch, unless the first rows are loaded."""
+        self._task, self._x, self._y = task, x, y
+        self._owners: tuple[object, ...] = ()
+        """Objects of the user's that may be wrong, the likeliest first."""
+
+    def load(self) -> None:
+        """Use the first training rows, and initialize lazy modules with them. Raises what the user's code raises."""
+        self._owners = dataset_methods(self._task)
+        self._x, self._y = _on_model_device(self._task, self._task.batch())
+        self._owners = (self._task.model,)
+        _initialize(self._task, self._x)
+
+    def step(self) -> TaskTraits:
+        """Try everything that a step and an evaluation do. Raises TaskError, or what the user's code raises."""
+        task = self._task
+        watch = BatchWatch((self._x, self._y))
+        output, loss = self.loss()
+        unused, sparse, needs_backward = _tried_gradients(task, (self._x, self._y), loss)
+        self.metrics(mapped(output, torch.Tensor.detach))
+        self._owners = tuple(getattr(type(part), "get_extra_state", None) for part in task.model.modules())
+        extra_state.encode(task.model)
+        return TaskTraits(watch.changed(), unused, needs_backward, sparse)
+
+    def loss(self) -> tuple[Any, Tensor]:
+        """Output and loss of the batch."""
+        task, y = self._task, self._y
+        self._owners = (task.model,)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            output = task.model(self._x)
+            if output is None:
+                raise TaskError("the model returns None; end its forward with `return output`")
+            self._owners = (task.loss, task.model)
+            labels, numbers = label_range(task.loss, output), class_numbers(y)
+            row = None if labels is None or numbers is None else labels.first_outside(numbers)
+            if labels is not None and numbers is not None and row is not None:
+                self._owners = ()
+                raise TaskError(labels.problem("training", row, numbers[row]))
+            loss = task.loss(output, y)
+        for warning in caught:
+            if str(warning.message).startswith(BROADCAST):
+                raise TaskError(_broadcast_problem(output, y))
+        _check_number("the loss", loss)
+        return output, loss
+
+    def metrics(self, output: Any) -> None:
+        """Compute the metrics of an output for the batch."""
+        for name, metric in self._task.metrics.items():
+            self._owners = (metric, self._task.model)
+            _try_metric(name, metric, output, self._y)
+
+    def explain(
+        self, error: BaseException, file: Path, function: Callable[[], Any] | None = None, line: str = ""
+    ) -> str:
+        """An error of this step in one line: the user's `line` if it is known already, and what is wrong.
+
+        Without a line of the user's in its traceback, the definition of what was called, else of `function`.
+        """
+        problem = None
+        if self._x is not None and not isinstance(error, RowError):
+            problem = explain_shapes(error, self._x, self._task.model, self._y)
+        where = line or place(error, file, (*self._owners, function))
+        return f"{where}: {problem or one_line(error)}"
+
+
+def dataset_methods(task: Task) -> tuple[object, ...]:
+    """The functions that read the rows of a task's Datasets."""
+    parts = (task.train, task.validation, task.test)
+    return tuple(getattr(type(part), "__getitem__", None) for part in parts if isinstance(part, Dataset))
+
+
+def trains_on(task: Task, rows: int) -> bool:
+    """Whether the task computes a training loss of its first `rows` rows, which BatchNorm refuses for a single row.
+
+    For one row the loss must be finite, unless that of two rows is not finite either.
+    """
+    loss = _loss_of(task, rows)
+    if loss is None or rows > 1 or loss.isfinite():
+        return loss is not None
+    more = _loss_of(task, 2)
+    return more is None or not bool(more.isfinite())
+
+
+def _loss_of(task: Task, rows: int) -> Tensor | None:
+    """The training loss of the first rows; None if the task fails for another reason than memory."""
+    with _restored(task):
+        try:
+            x, y = _on_model_device(task, task.batch(rows))
+            return task.loss(task.model(x), y).detach()
+        except Exception as error:
+            return torch.zeros(()) if is_out_of_memory(error) else None
+
+
+def _on_model_device(task: Task, batch: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The batch on the model's device, and the loss too; the user's file may have moved the model already."""
+    first = next(task.model.parameters(), None)
+    if first is None:
+        return batch
+    loss_module = module_of(task.loss, task.model)
+    if loss_module is not None:
+        loss_module.to(first.device)
+    x, y = mapped(batch, lambda value: value.to(first.device))
+    return x, y
+
+
+def _initialize(task: Task, x: Any) -> None:
+    """Give the parameters and buffers of lazy modules their shapes, which the first forward pass decides."""
+    modules = modules_of(task)
+    if any(is_lazy(tensor) for part in modules for tensor in (*part.parameters(), *part.buffers())):
+        with generators.forked(HOST, task.generator_owners()), restored_attributes(task.model), torch.no_grad():
+            task.model.eval()(x)
+
+
+@contextmanager
+def _restored(task: Task) -> Iterator[None]:
+    """Restore random generators, buffers, and counters and training modes of modules afterwards."""
+    parts = modules_of(task)
+    buffers = [(buffer, buffer.detach().clone()) for part in parts for buffer in part.buffers()]
+    devices = sorted({weight.device.index or 0 for weight in task.model.parameters() if weight.is_cuda})
+    forks = torch.random.fork_rng(devices=devices), generators.forked(HOST, task.generator_owners())
+    with forks[0], forks[1], ExitStack() as attributes, torch.enable_grad():
+        for part in parts:
+            attributes.enter_context(restored_attributes(part))
+        task.model.train()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, values in buffers:
+                    buffer.copy_(values)
+
+
+def _try_metric(name: str, metric: Any, output: Any, y: Any) -> None:
+    if not isinstance(metric, SetMetric):
+        _check_number(f"the metric {name!r}", metric(output, y))
+        return
+    device = next((tensor.device for tensor in tensors_of(output)), HOST)
+    trial = fresh(metric, device)
+    trial.update(output, y)
+    try:
+        result = trial.compute()
+    except Exception:  # two rows may be too few, for example to have rows of both classes
+        return
+    if not isinstance(result, int | float):
+        _check_number(f"the metric {name!r}", result)
+
+
+@contextmanager
+def _restored_state(task: Task, file: Path) -> Iterator[None]:
+    """Restore the task's own state afterwards. Raises Invalid if a checkpoint could not contain it."""
+    try:
+        state = user_state.decode(user_state.encode(task.state_dict()))
+        if state is not None and type(task).load_state_dict is Task.load_state_dict:
+            raise TaskError("the task defines state_dict but not load_state_dict; define both")
+    except Exception as error:
+        owners = (type(task).state_dict, type(task).load_state_dict)
+        raise Invalid("task", explain_user_error(error, file, owners)) from error
+    yield
+    load_state(task, state, file)
+
+
+def load_state(task: Task, state: dict[str, Any] | None, file: Path) -> None:
+    """Restore what the task's `state_dict` returned; None changes nothing. Raises Invalid with the user's line."""
+    if state is None:
+        return
+    try:
+        task.load_state_dict(state)
+    except Exception as error:
+        raise Invalid("task", explain_user_error(error, file, (type(task).load_state_dict,))) from error
+
+
+def _describe(value: object) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__}"
+
+
+def _check_number(what: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise TaskError(f"{what} is {_describe(value)}; return a tensor with the mean over the batch, without .item()")
+    if value.ndim:
+        raise TaskError(f"{what} has the shape {tuple(value.shape)}; return one number, for example its .mean()")
+
+
+def check_gradient(loss: Tensor) -> None:
+    """Raise TaskError if no gradient can be computed from a loss."""
+    if not loss.requires_grad:
+        raise TaskError(
+            "the loss does not depend on the model's weights; check for detach(), no_grad or numpy on the way"
+        )
+
+
+def _tried_gradients(task: Task, batch: tuple[Any, Any], loss: Tensor) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Names of the trained parameters without a gradient and with a sparse one, and whether gradients need `backward`.
+
+    Raises TaskError.
+    """
+    trained = {name: weight for name, weight in task.model.named_parameters() if weight.requires_grad}
+    loss_module = module_of(task.loss, task.model)
+    if loss_module is not None:
+        weights = LossModule(loss_module, task.model).trained
+        trained |= {f"{PREFIX}{name}": weight for name, weight in weights.items()}
+    if not trained:
+        raise TaskError("the model has no trainable parameters; set requires_grad on some")
+    check_gradient(loss)
+    parameters = list(trained.values())
+    needs_backward = any(getattr(weight, "_post_accumulate_grad_hooks", None) for weight in parameters)
+    try:
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(loss, parameters, allow_unused=True)
+    except RuntimeError:  # reentrant checkpointing works with backward only
+        gradients, needs_backward = _backward(task, batch, parameters), True
+    named = list(zip(trained, gradients, strict=True))
+    unused = tuple(name for name, gradient in named if gradient is None)
+    sparse = tuple(name for name, gradient in named if gradient is not None and gradient.is_sparse)
+    if len(unused) == len(trained):
+        raise TaskError("the loss does not depend on any trained weight; use them, or freeze fewer")
+    return unused, sparse, needs_backward
+
+
+def _backward(task: Task, batch: tuple[Any, Any], parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+    """The gradients that `backward` leaves for a batch; those in the parameters stay as they are."""
+    before = [weight.grad for weight in parameters]
+    for weight in parameters:
+        weight.grad = None
+    try:
+        task.loss(task.model(batch[0]), batch[1]).backward()
+        return tuple(weight.grad for weight in parameters)
+    finally:
+        for weight, gradient in zip(parameters, before, strict=True):
+            weight.grad = gradient
+
+
+def _broadcast_problem(output: Any, y: Any) -> str:
+    output_shape, label_shape = (tuple(next(tensors_of(value)).shape) for value in (output, y))
+    return (
+        f"the output has the shape {output_shape} and the labels {label_shape}: the loss would compare every row with "
+        "every other row; give both the same shape, for example with output.squeeze(1)"
+    )
