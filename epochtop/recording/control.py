@@ -167,7 +167,7 @@ class Control:
         if not self.stop_is_polled:
             self.stop_is_polled = True
             self.interrupts = False
-            self._on_change()
+            self.on_change()
         return self.stopped_by is not None
 
     # --- in the script's thread ------------------------------------------------------------------------------

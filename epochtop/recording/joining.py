@@ -80,7 +80,8 @@ def take_over(script: dict[str, Any]) -> Writer | None:
     if run is None or not run.is_recording:
         return None
     endings.forget(run)
-    writer, run._writer, run._gate = run._writer, None, _gone
+    writer: Writer | None = run._writer
+    run._writer, run._gate = None, _gone
     if writer is not None and writer.path is not None:
         describe(writer.path, script)
     return writer

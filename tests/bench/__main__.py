@@ -9,7 +9,7 @@ import datetime
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.bench import app, chart, growth, hardware, iris, jobs, larger, loop, watching
+from tests.bench import app, chart, growth, hardware, iris, jobs, larger, loop, unchanged, watching
 from tests.bench.tables import machine
 
 PARTS: dict[str, Callable[[], None]] = {
@@ -17,6 +17,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "loop": loop.main,
     "larger": larger.main,
     "jobs": jobs.main,
+    "unchanged": unchanged.main,
     "watching": watching.main,
     "growth": growth.main,
     "chart": chart.main,
