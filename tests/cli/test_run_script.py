@@ -93,7 +93,11 @@ def test_printed_figures_become_series(words: tuple[str, ...], home: Path) -> No
     (path,) = run_paths(home)
     events = read_events(path)
     assert series_of(events) == ({} if words else {"loss": [(0, 1.0), (1, 0.5), (2, 0.33)]})
-    assert (events[-1]["type"], events[-1]["outcome"], events[-1]["steps"]) == ("ScriptEnded", "finished", 0 if words else 3)
+    assert (events[-1]["type"], events[-1]["outcome"], events[-1]["steps"]) == (
+        "ScriptEnded",
+        "finished",
+        0 if words else 3,
+    )
 
 
 def test_an_environment_with_nothing_but_python_gets_hooks(home: Path, tmp_path: Path) -> None:
@@ -109,9 +113,7 @@ def test_an_environment_with_nothing_but_python_gets_hooks(home: Path, tmp_path:
         "try:\n    import msgspec\nexcept ImportError: found = False\nelse: found = True\n"
         "print(json.dumps([customized, found, sys.path[0], len([p for p in sys.path if 'epochtop' in p])]))\n"
     )
-    done = run(
-        "--plain", tmp_path / "venv" / "bin" / "python", "-c", code, env={**os.environ, "PYTHONPATH": str(own)}
-    )
+    done = run("--plain", tmp_path / "venv" / "bin" / "python", "-c", code, env={**os.environ, "PYTHONPATH": str(own)})
     assert json.loads(done.stdout) == [True, False, "", 0], done.stderr
     (path,) = run_paths(home)
     record = read_record(path)

@@ -32,7 +32,26 @@ def test_progress_is_read(line: str, step: int | None, values: dict[str, float])
     assert printed.values == pytest.approx(values, nan_ok=True)
 
 
-WORDS = ("loading", "model", "weights", "from", "cache", "GPU", "memory", "INFO", "WARNING:", "found", "files", "seed", "took", "using", "device", "lossless", "batch", "size")
+WORDS = (
+    "loading",
+    "model",
+    "weights",
+    "from",
+    "cache",
+    "GPU",
+    "memory",
+    "INFO",
+    "WARNING:",
+    "found",
+    "files",
+    "seed",
+    "took",
+    "using",
+    "device",
+    "lossless",
+    "batch",
+    "size",
+)
 ORDINARY = [
     *("", "loss", "epoch 3", "step 4 of 5", "lr: 0.001", "learning_rate: 0.001", "error: 3 files are missing", "return: 0"),
     *("map: 3", "precision: 16", "loading weights: 45%|████ | 12/30 [00:01<00:02]", "2026-01-02 10:00:00 INFO started"),
