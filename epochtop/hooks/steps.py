@@ -91,6 +91,8 @@ class StepMeter:
         """Time inside the data loader's `__next__` since the previous step."""
         self.on_boundary: Callable[[int], None] | None = None
         """Called after every step, with the number of steps, while it is set."""
+        self._first_step = 0
+        """First step of the optimizers that exist: the last one of those that no longer exist."""
         self._counts_backward = False
         """Whether steps cannot be seen, and backward passes count instead."""
 
@@ -160,10 +162,10 @@ class StepMeter:
     def _forget_gone(self) -> int:
         """Forget the optimizers that no longer exist if all of them are gone. Returns the step at which others continue."""
         if any(track.reference() not in (None, self) for track in self._tracks.values()):
-            return 0
-        last = max((track.step for track in self._tracks.values()), default=0)
+            return self._first_step
+        self._first_step = max((track.step for track in self._tracks.values()), default=0)
         self._tracks.clear()
-        return last
+        return self._first_step
 
     def _decide(self, now: bool) -> None:
         """Name the series of all optimizers, once each has taken a step, or `now`."""
