@@ -82,6 +82,8 @@ class Writer:
         """Highest step plus 1."""
         self.seconds_before = 0.0
         """Duration of a continued run before this process."""
+        self.is_guest = False
+        """Whether another process records the start and the end of the run."""
         self._continues = False
         self._started_at = time.monotonic()
         self._lock: IO[bytes] | None = None
@@ -214,7 +216,10 @@ class Writer:
             self._report(f"cannot record a run in {self._home}: {error.strerror or error}; values wait in memory")
             return
         self._log = log
-        self._append({"type": "ScriptStarted", "time": round(time.time(), 3), "pid": os.getpid(), "step": self.step})
+        if not self.is_guest:
+            self._append(
+                {"type": "ScriptStarted", "time": round(time.time(), 3), "pid": os.getpid(), "step": self.step}
+            )
 
     # --- values --------------------------------------------------------------------------------------------
 
@@ -370,7 +375,7 @@ class Writer:
             assert self._final is not None
             line = encode_line(self._last_event(self._final))
             self._disk_since = time.monotonic()
-            if not self._is_removed:
+            if not self._is_removed and not self.is_guest:
                 self._log.append(line)
                 if self._log.error is not None:
                     self._log.write_last(line)
