@@ -12,6 +12,8 @@ from typing import Any, Literal
 import msgspec
 import numpy.typing as npt
 
+from epochtop.engine.hardware.memory_maps import is_mapped_file
+
 LossName = Literal["cross_entropy", "binary_cross_entropy", "mean_squared_error", "next_character"]
 """Loss that suits a dataset's labels."""
 Kind = Literal["table", "image", "text"]
@@ -55,7 +57,8 @@ class Rows:
 
     table: x float32 (rows, features), scaled · image: x uint8 (rows, channels, height, width) · text: x uint8 or
     int32 (rows, context). y is int64 (rows,) for classes, float32 (rows,) for numbers and for binary cross
-    entropy, and (rows, context) in x's type for the next characters. Arrays may be memory-mapped files.
+    entropy, and (rows, context) in x's type for the next characters. Rows of a task may have other types, of which a step
+    gets the input type (:mod:`epochtop.engine.device.row_types`). Arrays may be memory-mapped files.
     """
 
     x: npt.NDArray[Any]
@@ -68,6 +71,11 @@ class Rows:
     def bytes(self) -> int:
         """Size of both arrays in bytes."""
         return int(self.x.nbytes + self.y.nbytes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the arrays in memory, in bytes: without those that are memory-mapped files."""
+        return sum(int(array.nbytes) for array in (self.x, self.y) if not is_mapped_file(array))
 
 
 @dataclass(frozen=True)
@@ -104,8 +112,9 @@ def no_progress(_: str) -> None:
 class RawDataset:
     """A dataset as it was read, before splitting and scaling, on the host; arrays may be memory-mapped files.
 
-    table: x float64 or float32 (rows, features) · image: x uint8 (rows, channels, height, width) · text: x and y uint8
-    or int32 (rows, context). y of tables and images: int64 (rows,), codes of `classes`, or floats (rows,).
+    table: x float64, float32 or an integer of at most 16 bits (rows, features) · image: x uint8 (rows, channels, height,
+    width) · text: x and y uint8 or int32 (rows, context). y of tables and images: int64 (rows,), codes of `classes`, or
+    floats (rows,).
     """
 
     kind: Kind

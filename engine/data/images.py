@@ -8,6 +8,10 @@ from __future__ import annotations
 import math
 import struct
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +31,16 @@ GRAY = ("1", "L", "LA", "La")
 """Pillow's modes for images without color."""
 PROGRESS_S = 2.0
 """Seconds between two lines of progress."""
+HEADER_THREADS = 8
+"""Threads that read headers, which mostly wait for the disk."""
+ORIENTATION = 0x0112
+"""EXIF tag that says how a photo is turned; from 5 on, width and height are exchanged."""
 LAYOUT = "it needs a folder of images per class, or train/ and test/ with a folder per class"
 
 
 @dataclass(frozen=True)
 class _Format:
-    """Size and channels of all images: those of the first one."""
+    """Size and channels of an image, or those to which all images are converted."""
 
     channels: int
     height: int
@@ -47,7 +55,7 @@ class _Format:
 def read_images(spec: RunSpec, report: OnProgress = no_progress) -> RawDataset:
     """Rows of `images:FOLDER`; the classes are the sorted names of the folders. Raises Invalid, naming the file.
 
-    The first image decides the size and whether rows are gray or color; images of another size are resized.
+    The headers of all images decide how they are read: see :func:`_common_format`.
     """
     _need_pillow()
     folder = Path(spec.dataset.removeprefix("images:")).expanduser().absolute()
@@ -55,15 +63,9 @@ def read_images(spec: RunSpec, report: OnProgress = no_progress) -> RawDataset:
     classes = tuple(path.name for path in _classes(train))
     files = _files(train, classes)
     tests = _files(test, _test_classes(test, classes)) if test is not None else []
-    image_format = _format_of(files[0][0])
+    image_format, format_notes = _common_format(_headers([path for path, _ in files + tests], report))
     _need_memory(folder, len(files) + len(tests), image_format)
-    x, resized = _read(files, image_format, report)
-    x_test, resized_test = _read(tests, image_format, report)
-    if resized + resized_test:
-        notes.append(
-            f"{resized + resized_test:,} of {len(files) + len(tests):,} images had another size and were resized to "
-            f"{image_format.width}×{image_format.height}, the size of {files[0][0].relative_to(folder)}"
-        )
+    x, x_test = (_read(part, image_format, report) for part in (files, tests))
     codes = {name: code for code, name in enumerate(classes)}
     y, y_test = (np.array([codes[name] for _, name in part], dtype=np.int64) for part in (files, tests))
     return RawDataset(
@@ -74,7 +76,7 @@ def read_images(spec: RunSpec, report: OnProgress = no_progress) -> RawDataset:
         classes=classes,
         image=(image_format.channels, image_format.height, image_format.width),
         test=(x_test, y_test) if test is not None else None,
-        notes=tuple(notes),
+        notes=(*notes, *format_notes),
     )
 
 
@@ -147,18 +149,67 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
 
 
+# --- which format ------------------------------------------------------------------------------------------
+
+
+def _headers(paths: Sequence[Path], report: OnProgress) -> list[_Format]:
+    """The format of every image, from its header alone. Raises Invalid for the first one that cannot be read."""
+    headers: list[_Format] = []
+    reported_s = time.monotonic()
+    with ThreadPoolExecutor(HEADER_THREADS) as threads:
+        for header in threads.map(_header, paths):
+            headers.append(header)
+            if time.monotonic() - reported_s >= PROGRESS_S:
+                reported_s = time.monotonic()
+                report(f"read the headers of {len(headers):,} of {len(paths):,} images")
+    return headers
+
+
+def _header(path: Path) -> _Format:
+    with _opened(path) as image:
+        late = image.format == "PNG" and "exif" not in image.info  # Pillow would decode the image to look behind it
+        orientation = 1 if late else image.getexif().get(ORIENTATION, 1)
+        width, height = image.size if orientation < 5 else image.size[::-1]
+        return _Format(1 if image.mode in GRAY else 3, height, width)
+
+
+def _common_format(headers: Sequence[_Format]) -> tuple[_Format, list[str]]:
+    """The format that all images are converted to, and notes if they differ.
+
+    One color image makes all of them RGB. The size is the one that more than half of the images have; if there is none, the
+    median width and the median height.
+    """
+    count, gray = len(headers), sum(header.channels == 1 for header in headers)
+    notes = []
+    if 0 < gray < count:
+        notes.append(f"{gray:,} of {count:,} images {'is' if gray == 1 else 'are'} gray; all are read as RGB")
+    sizes = Counter((header.width, header.height) for header in headers)
+    (width, height), most = sizes.most_common(1)[0]
+    others = count - most
+    if 2 * most <= count:
+        width, height = (sorted(sides)[count // 2] for sides in zip(*sizes.elements(), strict=True))
+        notes.append(
+            f"the images have {len(sizes):,} sizes; all are resized to {width}×{height}, their median width and height"
+        )
+    elif others:
+        verbs = "has another size and is" if others == 1 else "have other sizes and are"
+        notes.append(f"{others:,} of {count:,} images {verbs} resized to {width}×{height}, the size of the others")
+    return _Format(1 if gray == count else 3, height, width), notes
+
+
 # --- reading them ------------------------------------------------------------------------------------------
 
 
-def _open_image(path: Path) -> Image:
-    """The decoded image, rotated as its EXIF data says. Raises Invalid, naming the file."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+@contextmanager
+def _opened(path: Path) -> Iterator[Image]:
+    """The image of a file, not decoded yet. Raises Invalid, naming the file, also for errors of decoding it."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
             if image.mode[0] in "IF":
                 raise Invalid("dataset", f"{path} has more than 8 bits per channel ({image.mode}); save it with 8 bits")
-            return ImageOps.exif_transpose(image)
+            yield image
     except (OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise Invalid("dataset", f"{path} cannot be read: {reason}; repair or remove it") from None
@@ -168,9 +219,12 @@ def _open_image(path: Path) -> Image:
         raise Invalid("dataset", f"{path} cannot be read: {error}; repair or remove it") from None
 
 
-def _format_of(path: Path) -> _Format:
-    image = _open_image(path)
-    return _Format(1 if image.mode in GRAY else 3, image.height, image.width)
+def _decoded(path: Path) -> Image:
+    """The decoded image, turned as its EXIF data says. Raises Invalid, naming the file."""
+    from PIL import ImageOps
+
+    with _opened(path) as image:
+        return ImageOps.exif_transpose(image)
 
 
 def _need_memory(folder: Path, count: int, image_format: _Format) -> None:
@@ -188,21 +242,16 @@ def _need_memory(folder: Path, count: int, image_format: _Format) -> None:
         )
 
 
-def _read(
-    files: list[tuple[Path, str]], image_format: _Format, report: OnProgress
-) -> tuple[npt.NDArray[np.uint8], int]:
-    """The images as uint8 (rows, channels, height, width), and the number of resized ones."""
+def _read(files: list[tuple[Path, str]], image_format: _Format, report: OnProgress) -> npt.NDArray[np.uint8]:
+    """The images as uint8 (rows, channels, height, width)."""
     x = np.empty((len(files), image_format.channels, image_format.height, image_format.width), dtype=np.uint8)
-    resized, reported_s = 0, time.monotonic()
+    reported_s = time.monotonic()
     for row, (path, _) in enumerate(files):
-        image = _open_image(path)
-        if image.size != (image_format.width, image_format.height):
-            resized += 1
-        x[row] = _pixels(image, image_format)
+        x[row] = _pixels(_decoded(path), image_format)
         if time.monotonic() - reported_s >= PROGRESS_S:
             reported_s = time.monotonic()
             report(f"read {row + 1:,} of {len(files):,} images")
-    return x, resized
+    return x
 
 
 def _pixels(image: Image, image_format: _Format) -> npt.NDArray[Any]:

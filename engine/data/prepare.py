@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from epochtop.engine.data.dataset import Preparation, PreparedDataset, RawDataset, Rows
 from epochtop.engine.data.number_text import as_numbers
-from epochtop.engine.data.scaling import Index, Scaling, blocks, fit_scaling, scale_rows
+from epochtop.engine.data.scaling import Index, Scaling, blocks, fit_scaling, scale_rows, selected
 from epochtop.engine.data.splitting import SplitIndices, split_indices
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
@@ -20,7 +20,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 def prepare_dataset(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
     """Split and scale a raw dataset. Raises Invalid."""
     parts = split_indices(raw, spec)
-    labels = raw.y[parts.train]
+    labels = selected(raw.y, parts.train)
     if len(raw.classes) > len(labels):
         raise Invalid(
             "dataset",
@@ -46,8 +46,8 @@ def prepare_dataset(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
     validation_y = raw.y if raw.validation is None else raw.validation[1]
     return PreparedDataset(
         train=Rows(train, _targets(labels, preparation)),
-        validation=Rows(validation, _targets(validation_y[parts.validation], preparation)),
-        test=Rows(test, _targets(test_y[parts.test], preparation)),
+        validation=Rows(validation, _targets(selected(validation_y, parts.validation), preparation)),
+        test=Rows(test, _targets(selected(test_y, parts.test), preparation)),
         outputs={"cross_entropy": len(raw.classes), "next_character": len(raw.vocabulary)}.get(raw.loss, 1),
         preparation=preparation,
         class_weights=weights,
@@ -61,7 +61,9 @@ def _inputs(raw: RawDataset, parts: SplitIndices, spec: RunSpec) -> tuple[Any, A
     validation_x = raw.x if raw.validation is None else raw.validation[0]
     if raw.kind != "table":
         fitted = _pixel_statistics(raw.x, parts.train) if raw.kind == "image" else {}
-        return raw.x[parts.train], validation_x[parts.validation], test_x[parts.test], fitted
+        pieces = ((raw.x, parts.train), (validation_x, parts.validation), (test_x, parts.test))
+        train, validation, test = (selected(x, index) for x, index in pieces)
+        return train, validation, test, fitted
     scaling = fit_scaling(raw.x, parts.train, spec.scaling)
     pieces = ((raw.x, parts.train), (validation_x, parts.validation), (test_x, parts.test))
     train, validation, test = (scale_rows(x, index, scaling, raw.columns) for x, index in pieces)

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import Preparation
+from epochtop.engine.data.permutation import ShuffledSpan
 from epochtop.engine.protocol.spec import Invalid
 
 Floats = npt.NDArray[np.float32]
-Index = npt.NDArray[np.int64] | slice
-"""Selection of rows: their numbers, or a slice."""
+Index = npt.NDArray[np.int64] | slice | ShuffledSpan
+"""Selection of rows: their numbers, a slice, or numbers that are computed when they are needed."""
 
 ALL_ROWS = slice(None)
 BLOCK_VALUES = 2**18
@@ -33,6 +34,18 @@ def blocks(array: npt.NDArray[Any], index: Index) -> Iterator[npt.NDArray[Any]]:
         yield from (selected[start : start + rows] for start in range(0, len(selected), rows))
     else:
         yield from (array[index[start : start + rows]] for start in range(0, len(index), rows))
+
+
+def selected(array: npt.NDArray[Any], index: Index) -> npt.NDArray[Any]:
+    """The selected rows of `array`; a copy unless `index` is a slice."""
+    if not isinstance(index, ShuffledSpan):
+        return array[index]
+    result = np.empty((len(index), *array.shape[1:]), array.dtype)
+    start = 0
+    for block in blocks(array, index):
+        result[start : start + len(block)] = block
+        start += len(block)
+    return result
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import RawDataset
+from epochtop.engine.data.permutation import MOST_LISTED_ROWS, Permutation, ShuffledSpan
 from epochtop.engine.data.scaling import ALL_ROWS, Index
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 SPLIT_SEED = 42
 """`random_state` of the test split; the published Iris runs use it."""
 NO_ROWS = slice(0, 0)
+ListedIndex = npt.NDArray[np.int64] | slice
+"""Selection of few rows."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,9 @@ def split_indices(raw: RawDataset, spec: RunSpec) -> SplitIndices:
     """Split a dataset as `spec` says. Raises Invalid if a part would be empty."""
     if raw.kind == "text":
         return _in_order(raw, spec)
-    notes: tuple[str, ...] = ()
-    if raw.test is not None and spec.test_fraction != RunSpec().test_fraction:
-        notes = (f"the dataset has {len(raw.test[1]):,} fixed test rows; test_fraction is ignored",)
-    if raw.validation is not None and spec.validation_fraction:
-        notes = (
-            *notes,
-            f"the dataset has {len(raw.validation[1]):,} fixed validation rows; validation_fraction is ignored",
-        )
+    if len(raw.y) > MOST_LISTED_ROWS:
+        return _computed(raw, spec)
+    notes = _fixed_row_notes(raw, spec)
     rest, test = (ALL_ROWS, ALL_ROWS) if raw.test is not None else _cut(len(raw.y), spec.test_fraction, "test_fraction")
     if raw.validation is not None:
         return SplitIndices(rest, ALL_ROWS, test, notes)
@@ -57,6 +55,33 @@ def split_indices(raw: RawDataset, spec: RunSpec) -> SplitIndices:
     stratify = None if reason else labels
     train, validation = _cut(len(rows), spec.validation_fraction, "validation_fraction", stratify)
     return SplitIndices(rows[train], rows[validation], test, notes)
+
+
+def _fixed_row_notes(raw: RawDataset, spec: RunSpec) -> tuple[str, ...]:
+    """What is ignored because the dataset has fixed rows."""
+    notes: list[str] = []
+    if raw.test is not None and spec.test_fraction != RunSpec().test_fraction:
+        notes.append(f"the dataset has {len(raw.test[1]):,} fixed test rows; test_fraction is ignored")
+    if raw.validation is not None and spec.validation_fraction:
+        notes.append(
+            f"the dataset has {len(raw.validation[1]):,} fixed validation rows; validation_fraction is ignored"
+        )
+    return tuple(notes)
+
+
+def _computed(raw: RawDataset, spec: RunSpec) -> SplitIndices:
+    """Split more than MOST_LISTED_ROWS rows without lists of row numbers, and without stratifying by class."""
+    count = len(raw.y)
+    rows = Permutation(count, SPLIT_SEED)
+    tested = 0 if raw.test is not None else ceil(count * spec.test_fraction)
+    validated = 0 if raw.validation is not None else ceil((count - tested) * spec.validation_fraction)
+    held_out = tested + validated
+    return SplitIndices(
+        ShuffledSpan(rows, held_out, count) if held_out else ALL_ROWS,
+        ALL_ROWS if raw.validation is not None else ShuffledSpan(rows, tested, held_out),
+        ALL_ROWS if raw.test is not None else ShuffledSpan(rows, 0, tested),
+        _fixed_row_notes(raw, spec),
+    )
 
 
 def _in_order(raw: RawDataset, spec: RunSpec) -> SplitIndices:
@@ -78,7 +103,7 @@ def _in_order(raw: RawDataset, spec: RunSpec) -> SplitIndices:
 
 def _cut(
     rows: int, fraction: float, field: str, stratify: npt.NDArray[Any] | None = None
-) -> tuple[Index, npt.NDArray[np.int64] | slice]:
+) -> tuple[ListedIndex, ListedIndex]:
     """Numbers of the remaining rows and of the rows held out. Raises Invalid if either is empty."""
     if fraction == 0.0:
         return ALL_ROWS, NO_ROWS

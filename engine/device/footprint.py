@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from epochtop.engine.hardware.memory_maps import resident_file_bytes
+
 _SELF = Path("/proc/self")
 
 
@@ -26,7 +28,10 @@ def resident_bytes() -> int:
 
 
 class Footprint:
-    """The peak memory since this object was created; `base_bytes` is the engine's resident size before it had data."""
+    """The peak memory since this object was created, without memory-mapped data.
+
+    `base_bytes` is the engine's resident size before it had data.
+    """
 
     def __init__(self, device: torch.device, base_bytes: int) -> None:
         self._device, self._base_bytes = device, base_bytes
@@ -39,8 +44,10 @@ class Footprint:
         if self._device.type != "cpu":
             return None
         peak = peak_resident_bytes()
+        # Mapped pages of data files are the system's to drop, so they are no memory of the run.
+        base = self._base_bytes + resident_file_bytes()
         # Where the peak cannot be reset, an earlier one hides all lower peaks of the run.
-        return max(0, peak - self._base_bytes) if peak > self._earlier_peak_bytes else None
+        return max(0, peak - base) if peak > self._earlier_peak_bytes else None
 
 
 def reset_peak() -> bool:

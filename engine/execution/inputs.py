@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.device import generators
+from epochtop.engine.device.row_types import picked
 from epochtop.engine.execution.executor import Rate, Unsupported
 from epochtop.engine.job.job import Job
 from epochtop.engine.step.batches import Batch, Batches, FullBatch, ResidentBatches
@@ -28,14 +29,14 @@ class PickedRows(Batches):
         self.per_epoch, self.position = batches.per_epoch, 0
 
     def __call__(self) -> tuple[Tensor, Tensor]:
-        return self._x.index_select(0, self._rows), self._y.index_select(0, self._rows)
+        return picked(self._x, self._rows), picked(self._y, self._rows)
 
     def next_batches(self, count: int) -> list[Batch]:
-        picked = []
+        batches = []
         for rows in self._rows.split(self._sizes):
-            x, y = self._x.index_select(0, rows), self._y.index_select(0, rows)
-            picked.append(Batch(x, y, len(rows) / len(self._rows)))
-        return picked
+            x, y = picked(self._x, rows), picked(self._y, rows)
+            batches.append(Batch(x, y, len(rows) / len(self._rows)))
+        return batches
 
     def state_dict(self) -> dict[str, Tensor]:
         return {}

@@ -25,7 +25,7 @@ from epochtop.engine.inference.trained_model import TrainedModel, load, preparat
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import remove_left_overs_of, remove_old, write_atomically
 from epochtop.engine.runs.reader import read_record
-from epochtop.engine.tasks.tracebacks import user_line
+from epochtop.engine.tasks.errors.tracebacks import user_line
 
 _NEW_FILES = re.compile(r"\.new-[a-z0-9_]{8}")
 """Folders that event files are written to before they are complete."""

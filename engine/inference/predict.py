@@ -22,7 +22,7 @@ from epochtop.engine.inference.table_inputs import table_inputs
 from epochtop.engine.inference.trained_model import TrainedModel, load, numbers_per_row, report_changes
 from epochtop.engine.models.nested import mapped, rows_first, tensors_of
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.tasks.tracebacks import explain_user_error
+from epochtop.engine.tasks.errors.tracebacks import explain_user_error
 from epochtop.engine.terminal.output import write
 
 LABELS = ("label", "class", "target", "y")

@@ -19,6 +19,7 @@ from torch.utils.data import Subset
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
+from epochtop.engine.device.row_types import rows_tensor
 from epochtop.engine.device.select import free_bytes
 from epochtop.engine.job import memory_estimate, threads
 from epochtop.engine.job.decision_boundary import Boundary, boundary_of
@@ -305,9 +306,9 @@ def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: 
     one_batch = spec.batch_size == 0 or spec.batch_size * shard.world_size >= len(train)
     if not resident and not one_batch:
         return StreamedBatches(train, spec.batch_size, spec.seed, shard, device, per_epoch)
-    x, y = torch.from_numpy(train.x).to(device), torch.from_numpy(train.y).to(device)
+    x, y = rows_tensor(train.x).to(device), rows_tensor(train.y).to(device)
     if spec.channels_last and x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     if one_batch:
-        return FullBatch(x, y, len(train), shard, workload.traits.changes_rows)
+        return FullBatch(x, y, len(train), shard, workload.traits.changes_rows, stored=True)
     return ResidentBatches(x, y, spec.batch_size, spec.seed, shard, per_epoch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from epochtop.engine.data.permutation import MOST_LISTED_ROWS
 from epochtop.engine.device.select import free_bytes
 from epochtop.engine.job.workload import Workload
 from epochtop.engine.models import summary
@@ -44,7 +45,8 @@ def check(plan: Plan, spec: RunSpec) -> None:
 
 def checkpoint_bytes(spec: RunSpec, plan: Plan) -> int:
     """Size on the disk of what one save writes: `last` with the optimizer's state and the order of rows, and `best`."""
-    return summary.checkpoint_bytes(spec, plan.parameters, plan.parameters) + ORDER_BYTES * plan.rows
+    order_bytes = ORDER_BYTES * plan.rows if plan.rows <= MOST_LISTED_ROWS else 0
+    return summary.checkpoint_bytes(spec, plan.parameters, plan.parameters) + order_bytes
 
 
 def _size_field(spec: RunSpec) -> tuple[str, str]:
@@ -57,6 +59,17 @@ def _size_field(spec: RunSpec) -> tuple[str, str]:
 
 
 __all__ = ["check", "held_bytes", "memory_bytes", "resident", "summary_of"]
+
+
+def rows_bytes(spec: RunSpec, workload: Workload, device: torch.device) -> int:
+    """Memory of `device` that the rows need. Rows that are streamed to a GPU need none of it."""
+    if device.type == "cpu":
+        return workload.memory_bytes
+    free = free_bytes(device)
+    streamed = spec.placement == "stream" or (
+        spec.placement == "auto" and free is not None and workload.bytes > SHARE * free
+    )
+    return 0 if streamed else workload.bytes
 
 
 def resident(spec: RunSpec, workload: Workload, device: torch.device) -> tuple[bool, list[str]]:

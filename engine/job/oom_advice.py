@@ -67,7 +67,7 @@ def need(spec: RunSpec, job: Job) -> int:
     """Estimated bytes of a step of `spec` on the data of `job`, including the rows."""
     rows = job.plan.rows
     summary = memory_estimate.summary_of(spec, job.workload, min(spec.batch_size or rows, rows))
-    return memory_estimate.memory_bytes(spec, summary) + job.workload.bytes
+    return memory_estimate.memory_bytes(spec, summary) + memory_estimate.rows_bytes(spec, job.workload, job.device)
 
 
 def changes(job: Job) -> list[tuple[str, RunSpec]]:

@@ -50,7 +50,8 @@ def make_plan(spec: RunSpec, workload: Workload, device: torch.device) -> Plan:
         parameters=summary.parameters,
         steps=min(steps, spec.max_steps) if spec.max_steps else steps,
         steps_per_epoch=steps_per_epoch,
-        memory_bytes=memory_estimate.held_bytes(spec, summary, on_host=device.type == "cpu") + workload.bytes,
+        memory_bytes=memory_estimate.held_bytes(spec, summary, on_host=device.type == "cpu")
+        + memory_estimate.rows_bytes(spec, workload, device),
         available_bytes=free_bytes(device),
         summary=summary,
         problem=workload.problem,

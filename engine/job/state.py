@@ -16,7 +16,7 @@ from torch import Tensor
 from epochtop.engine.device import generators
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks import extra_state, user_state
-from epochtop.engine.tasks.tracebacks import explain_user_error
+from epochtop.engine.tasks.errors.tracebacks import explain_user_error
 from epochtop.engine.tasks.trial import load_state
 
 if TYPE_CHECKING:

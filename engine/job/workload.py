@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from torch.utils.data import Dataset
 
 from epochtop.engine.data import load
 from epochtop.engine.data.dataset import OnProgress, Preparation, PreparedDataset, Rows, no_progress
+from epochtop.engine.data.permutation import MOST_LISTED_ROWS
 from epochtop.engine.device import generators
+from epochtop.engine.device.row_types import as_input, rows_tensor
 from epochtop.engine.models import build, summary
 from epochtop.engine.models.checked_rows import IGNORED, CheckedRows, LabelRange, label_range
 from epochtop.engine.models.copies import deep_copy
@@ -27,10 +30,10 @@ from epochtop.engine.step.batches import DataShard, FullBatch, move
 from epochtop.engine.step.losses import LossWeight, criterion, labeled_cross_entropy, loss_weight
 from epochtop.engine.step.metrics import EvalMetrics, Metrics, TaskMetrics
 from epochtop.engine.step.step import Criterion
+from epochtop.engine.tasks.errors.tracebacks import TaskError, definition, explain_user_error
 from epochtop.engine.tasks.loader import LoadedTask, load_recorded, parse_task
 from epochtop.engine.tasks.loss_module import module_of, modules_of
 from epochtop.engine.tasks.task import Part, Task
-from epochtop.engine.tasks.tracebacks import TaskError, definition, explain_user_error
 from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
 from epochtop.engine.tasks.trial import trains_on
 
@@ -71,6 +74,8 @@ class Workload:
     """The code of the task; None for a dataset."""
     notes: tuple[str, ...] = ()
     """Decisions made while the data were prepared, for people."""
+    loading_s: float = 0.0
+    """How long the task took to load; 0 for a dataset."""
     _trials: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
     """Whether the model trains on a number of rows, as tried so far."""
 
@@ -88,8 +93,13 @@ class Workload:
 
     @property
     def bytes(self) -> int:
-        """Memory of all rows, without those of a Dataset, whose size is unknown."""
+        """Size of all rows, without those of a Dataset, whose size is unknown."""
         return sum(part.bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of all rows on the host, without those of a Dataset and of memory-mapped files."""
+        return sum(part.memory_bytes for part in (self.train, self.validation, self.test) if isinstance(part, Rows))
 
     def rows_per_epoch(self, spec: RunSpec) -> int:
         """Training rows without those of a last batch that is dropped. Raises Invalid if every batch is too small."""
@@ -131,7 +141,7 @@ class Workload:
     def first(self, rows: int, device: torch.device) -> FullBatch:
         """The first `rows` examples (0 for all) as a batch that every step takes, for measuring."""
         if isinstance(self.train, Rows):
-            x, y = (torch.from_numpy(array[: rows or None]) for array in (self.train.x, self.train.y))
+            x, y = (as_input(rows_tensor(array[: rows or None])) for array in (self.train.x, self.train.y))
         else:
             assert self.task is not None
             x, y = self.task.batch(rows or len(self.train))  # type: ignore[arg-type]
@@ -179,7 +189,9 @@ def load_workload(
     """
     if spec.task:
         generators.seed(spec.seed)  # the user's function builds the model
-        return _of_task(spec, load_recorded(spec.task, task_record))
+        started_at = perf_counter()
+        workload = _of_task(spec, load_recorded(spec.task, task_record))
+        return replace(workload, loading_s=perf_counter() - started_at)
     split = load.load(spec, on_progress)
     return Workload(
         train=split.train,
@@ -274,8 +286,8 @@ def _example_output(task: Task) -> tuple[Tensor, bool]:
 
 
 def _may_ignore(train: Examples) -> bool:
-    """Whether some labels may be ignored; the labels of a Dataset are unknown."""
-    return not isinstance(train, Rows) or bool((train.y == IGNORED).any())
+    """Whether some labels may be ignored. The labels of a Dataset are unknown; of very many rows, nobody looks."""
+    return not isinstance(train, Rows) or len(train) > MOST_LISTED_ROWS or bool((train.y == IGNORED).any())
 
 
 def _shape(task: Task) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from epochtop.engine.data.dataset import Rows
+from epochtop.engine.device.row_types import as_input, rows_tensor
 from epochtop.engine.models.checked_rows import batch_of, collation_of
 from epochtop.engine.models.nested import mapped
 from epochtop.engine.step.batches import move
@@ -69,12 +70,14 @@ class EvalBatches:
         """The batches; on the CPU, those of Rows share the memory of the rows."""
         if self.resident:
             x, y = self.source
-            yield from zip(torch.split(x, self.size), torch.split(y, self.size), strict=True)
+            for batch in zip(torch.split(x, self.size), torch.split(y, self.size), strict=True):
+                yield as_input(batch[0]), as_input(batch[1])
         elif isinstance(self.source, Rows):
             for first in range(0, self.rows, self.size):
-                batch = slice(first, first + self.size)
-                arrays = (self.source.x[batch], self.source.y[batch])
-                yield tuple(move(torch.from_numpy(np.ascontiguousarray(array)), self.device) for array in arrays)
+                numbers = slice(first, first + self.size)
+                arrays = (self.source.x[numbers], self.source.y[numbers])
+                x, y = (rows_tensor(np.ascontiguousarray(array)).to(self.device, non_blocking=True) for array in arrays)
+                yield as_input(x), as_input(y)
         else:
             generator = torch.Generator()
             collate = collation_of(self.source)
@@ -97,7 +100,7 @@ def eval_batches(
     size = max(1, batch_rows) if careful else min(MAX_ROWS, max(batch_rows, MAX_VALUES // values, 1))
     source: Any = examples
     if resident:
-        source = (torch.from_numpy(examples.x).to(device), torch.from_numpy(examples.y).to(device))
+        source = (rows_tensor(examples.x).to(device), rows_tensor(examples.y).to(device))
     return EvalBatches(source, len(examples), device, size, resident, copied)
 
 

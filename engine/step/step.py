@@ -64,7 +64,7 @@ def make_step(parts: StepParts) -> Step:
     alone = parts.accumulate == 1 and parts.processes == 1 and not parts.backward
     extras = (parts.clip_norm, parts.autocast, parts.average, isinstance(parts.update, LossScaledRule))
     if alone and not any(extras):
-        update, optional = _update_of(parts), parts.optional_gradients
+        update, optional = update_of(parts), parts.optional_gradients
         return eager_step(parts.model, parts.criterion, update, parts.batches, parts.parameters, optional)
     return _updating(parts, _one_batch(parts) if alone else _several_batches(parts))
 
@@ -92,14 +92,15 @@ def eager_step(
     return step
 
 
-def _update_of(parts: StepParts) -> Callable[[Tensors], None]:
+def update_of(parts: StepParts) -> Callable[[Tensors], None]:
+    """The update of a step, which skips parameters without a gradient if there may be some."""
     if parts.optional_gradients and isinstance(parts.update, UpdateRule):
         return parts.update.skipping
     return parts.update
 
 
 def _updating(parts: StepParts, losses: Callable[[], tuple[Tensor, Tensors]]) -> Step:
-    update, norm = _update_of(parts), parts.clip_norm
+    update, norm = update_of(parts), parts.clip_norm
     averages = [average for average in (parts.average, parts.loss_average) if average is not None]
     if isinstance(parts.update, LossScaledRule):
         norm = 0.0  # it clips itself, after it has removed the scale

@@ -16,8 +16,8 @@ from epochtop.engine.device import generators
 from epochtop.engine.models.attributes import restored_attributes
 from epochtop.engine.models.checked_rows import RowError
 from epochtop.engine.models.nested import mapped, tensors_of
+from epochtop.engine.tasks.errors.tracebacks import TaskError, explain_user_error, user_line
 from epochtop.engine.tasks.task import Task
-from epochtop.engine.tasks.tracebacks import TaskError, explain_user_error, user_line
 from epochtop.engine.tasks.trial import Trial, check_gradient
 
 STEP_MODULES = "epochtop.engine.step."

@@ -19,8 +19,9 @@ from typing import Any
 from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks import sources
+from epochtop.engine.tasks.dict_rows import with_paired_rows
+from epochtop.engine.tasks.errors.tracebacks import explain_user_error, is_of
 from epochtop.engine.tasks.task import MODULE_PREFIX, Task
-from epochtop.engine.tasks.tracebacks import explain_user_error, is_of
 from epochtop.engine.tasks.traits import TaskTraits
 from epochtop.engine.tasks.trial import try_out
 
@@ -61,6 +62,10 @@ def load_recorded(text: str, stored: TaskRecord | None = None) -> LoadedTask:
             raise Invalid("task", explain_user_error(error, file)) from error
         if not isinstance(task, Task):
             raise Invalid("task", f"{file.name}: {name}() returned {_describe(task)}; it must return an epochtop.Task")
+        try:
+            task = with_paired_rows(task)
+        except Exception as error:
+            raise Invalid("task", explain_user_error(error, file)) from error
         traits = try_out(task, file, function)
         record = stored or sources.task_record(file, content, imported())
     return LoadedTask(task, record, function, traits)

@@ -16,15 +16,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
+from epochtop.engine.device.row_types import input_array
+from epochtop.engine.hardware.memory_maps import is_mapped_file
 from epochtop.engine.models.checked_rows import CheckedRows
 from epochtop.engine.models.set_metric import SetMetric
 
 Examples = tuple[Any, Any] | Dataset[Any]
-"""A pair (x, y) of tensors or arrays of equal length, or a Dataset with `__len__` and `__getitem__`."""
+"""A pair (x, y) of tensors or arrays of equal length, or a Dataset with `__len__` and `__getitem__`.
+
+Rows of a Dataset are pairs (x, y), or dicts whose entries the model takes by name.
+"""
 
 MODULE_PREFIX = "task_of_"
 """Beginning of the module name under which the user's file is executed."""
@@ -36,7 +41,7 @@ Part = Literal["train", "validation", "test"]
 class Task:
     """A model with its data, loss and metrics. Raises TypeError or ValueError if it cannot be trained.
 
-    epochtop moves the model and the rows to the device. Floating-point rows become float32, like the weights. `loss` and
+    epochtop moves the model and the rows to the device. Floating-point rows of arrays become float32, like the weights. `loss` and
     each metric take the model's output and the labels of a batch, and return the mean over its rows as a tensor of one
     number; `.item()` would stop the device.
     """
@@ -96,16 +101,19 @@ class Task:
             return Rows(x=np.empty((0, 1), np.float32), y=np.empty(0, np.float32))
         if isinstance(examples, TensorDataset) and len(examples.tensors) == 2:
             examples = examples.tensors
-        if isinstance(examples, Dataset):
-            return examples
+        if is_dataset(examples):
+            return examples  # type: ignore[no-any-return]
         x, y = examples
         return Rows(x=_array(x), y=_array(y))
 
     def generator_owners(self) -> list[object]:
         """The user's objects whose attributes may be random generators: layers, Datasets, functions, and the user's file."""
-        datasets = [part for part in (self.train, self.validation, self.test) if isinstance(part, Dataset)]
-        inner = [dataset.dataset for dataset in datasets if isinstance(dataset, Subset)]
-        owners = [*self.model.modules(), *datasets, *inner, self.loss, *self.metrics.values()]
+        datasets = [part for part in (self.train, self.validation, self.test) if is_dataset(part)]
+        for dataset in datasets:  # grows: a Subset, and the like, has another Dataset inside
+            inner = getattr(dataset, "dataset", None)
+            if is_dataset(inner):
+                datasets.append(inner)
+        owners = [*self.model.modules(), *datasets, self.loss, *self.metrics.values()]
         names = {getattr(owner, "__module__", "") or "" for owner in owners}
         files = [sys.modules[name] for name in sorted(names) if name.startswith(MODULE_PREFIX) and name in sys.modules]
         return [*owners, *files]
@@ -114,7 +122,7 @@ class Task:
         """The first training rows with their labels, as the model and the loss receive them."""
         part = self.examples("train")
         if isinstance(part, Rows):
-            return torch.from_numpy(np.array(part.x[:rows])), torch.from_numpy(np.array(part.y[:rows]))
+            return torch.from_numpy(input_array(part.x[:rows])), torch.from_numpy(input_array(part.y[:rows]))
         with generators.forked(torch.device("cpu"), self.generator_owners()):
             x, y = CheckedRows(part, "training").batch(range(min(rows, len(part))))  # type: ignore[arg-type]
         return x, y
@@ -127,11 +135,19 @@ def _kind(value: object) -> str:
     return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
 
 
+def is_dataset(examples: Any) -> bool:
+    """Whether rows are read one by one: from a Dataset of torch, or an object that works like one, such as Hugging Face's."""
+    if isinstance(examples, Dataset):
+        return True
+    rows = hasattr(examples, "__getitem__") and hasattr(examples, "__len__") and not isinstance(examples, type)
+    return rows and not isinstance(examples, DataLoader | list | tuple | str | bytes | Mapping | Tensor | np.ndarray)
+
+
 def _check_examples(part: str, examples: Any) -> None:
     if examples is None and part != "train":
         return
     where = f"Task.{part}"
-    if isinstance(examples, Dataset):
+    if is_dataset(examples):
         if not hasattr(examples, "__len__"):
             raise TypeError(
                 f"{where}: the Dataset has no __len__; write a Dataset with __len__ (number of rows) and __getitem__ (one row)"
@@ -180,10 +196,16 @@ def _advice(examples: Any) -> str:
 
 
 def _array(values: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The values as an array on the host: floats as float32, unsigned integers that torch cannot compute with as int64."""
+    """The values as an array on the host, floats as float32; a file that is mapped into memory stays as it is."""
     array: npt.NDArray[Any] = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    if _is_shareable(array) and is_mapped_file(array):
+        return array.view(np.ndarray)
     if array.dtype.kind == "f":
         return np.ascontiguousarray(array, dtype=np.float32)
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        return np.ascontiguousarray(array, dtype=np.int64)
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _is_shareable(array: npt.NDArray[Any]) -> bool:
+    """Whether a tensor can share the array's memory: numbers of a type of torch, in its byte order, not reversed."""
+    known = array.dtype.kind in "biu" or array.dtype.itemsize <= 8
+    return known and array.dtype.isnative and all(stride >= 0 for stride in array.strides)

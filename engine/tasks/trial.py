@@ -21,10 +21,10 @@ from epochtop.engine.models.nested import mapped, tensors_of
 from epochtop.engine.models.set_metric import SetMetric, fresh
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks import extra_state, user_state
+from epochtop.engine.tasks.errors.shape_errors import explain_shapes
+from epochtop.engine.tasks.errors.tracebacks import TaskError, explain_user_error, one_line, place
 from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of, modules_of
-from epochtop.engine.tasks.shape_errors import explain_shapes
 from epochtop.engine.tasks.task import Task
-from epochtop.engine.tasks.tracebacks import TaskError, explain_user_error, one_line, place
 from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
 
 HOST = torch.device("cpu")

@@ -23,11 +23,12 @@ from epochtop.engine.job.job import Job
 from epochtop.engine.protocol.commands import AnyCommand, Pause, Stop
 from epochtop.engine.protocol.events import EVALUATION_CUT, RATE_LOWERED, Finished, Warned
 from epochtop.engine.step.window import LossWindow, Reading
+from epochtop.engine.training import checkpoint
 from epochtop.engine.training.clock import Clock
 from epochtop.engine.training.controls import Controls
 from epochtop.engine.training.evaluations import Evaluations
 from epochtop.engine.training.outcome import Ending, LoopProgress, summary
-from epochtop.engine.training.publisher import Publisher
+from epochtop.engine.training.publisher import LastRate, Publisher
 from epochtop.engine.training.recorder import PendingSave, Recorder
 from epochtop.engine.training.resume import Origin
 
@@ -201,7 +202,7 @@ class Loop:
     # --- once per refresh ------------------------------------------------------------------------------
 
     def _boundary(self) -> None:
-        self._publish(self.window.turn(self.clock.seconds()))
+        self._publish(self._turn())
         self.controls.obey()
         if self.recorder.congested:
             self._wait_for_disk()
@@ -226,8 +227,13 @@ class Loop:
 
     def read_all(self) -> None:
         """Read and publish everything that is enqueued; the device is idle afterwards."""
-        self._publish(self.window.turn(self.clock.seconds()))
+        self._publish(self._turn())
         self._publish(self.window.drain())
+
+    def _turn(self) -> Reading | None:
+        """Send the window to the host; returns the one before it, on the CPU itself."""
+        self.window.attach(LastRate(self.job.update.learning_rate), ())
+        return self.window.turn(self.clock.seconds())
 
     def _publish(self, reading: Reading | None) -> None:
         if reading is not None:
@@ -317,4 +323,7 @@ class Loop:
 
     def _advice(self) -> str:
         """What helps a run that diverged."""
-        return divergence_advice(self.job, self.publisher.totals.bad_step or 0, self.job.update.learning_rate)
+        bad_step = self.publisher.totals.bad_step or 0
+        newest = checkpoint.newest(self.recorder.run, (checkpoint.LAST, checkpoint.PREVIOUS), bad_step)
+        values, step = (newest.info.values, newest.info.step) if newest.info else ({}, 0)
+        return divergence_advice(self.job, bad_step, self._rate_at, newest.tensors, values, step)

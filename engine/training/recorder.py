@@ -31,6 +31,7 @@ from epochtop.engine.protocol.events import (
 )
 from epochtop.engine.protocol.quantities import format_seconds
 from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.runs.heartbeat import Heartbeat
 from epochtop.engine.runs.log import EventLog
 from epochtop.engine.runs.writer import Inbox
 from epochtop.engine.training import checkpoint
@@ -69,11 +70,12 @@ class Recorder:
     def __init__(self, run: Path, spec: RunSpec, resumed: bool = False) -> None:
         """`resumed` ignores commands that were given before now: the run had ended, and they are out of date."""
         self.commands: SimpleQueue[AnyCommand] = SimpleQueue()
-        self._run, self._spec = run, spec
+        self.run, self._spec = run, spec
         self._on_command: Callable[[], None] = lambda: None
         self._items: SimpleQueue[AnyEvent | PendingSave | threading.Event | None] = SimpleQueue()
         self._log = EventLog(run)
         self._inbox = Inbox(run, from_now=resumed)
+        self._heartbeat = Heartbeat(run)
         self._last_line = b""
         self._warned_at: dict[checkpoint.Kind, float] = {}
         """When a failed checkpoint of each kind was last reported; successes remove it."""
@@ -97,6 +99,7 @@ class Recorder:
     def start(self, on_command: Callable[[], None]) -> None:
         """Begin to write and to read commands; `on_command` is called from the recorder's thread when one arrives."""
         self._on_command = on_command
+        self._heartbeat.start()
         self._thread.start()
 
     def put(self, item: AnyEvent | PendingSave) -> None:
@@ -116,6 +119,7 @@ class Recorder:
         self._items.put(None)
         self._thread.join()
         self._inbox.close()
+        self._heartbeat.close()
         return self._log.close()
 
     def _work(self) -> None:
@@ -139,9 +143,9 @@ class Recorder:
     def _process(self, item: AnyEvent | PendingSave) -> None:
         if isinstance(item, Finished):
             self._save_refused_best(final=True)
-            self._write(unsaved(item, self._run, self._unsaved, self._resumes_at()) if self._unsaved else item)
+            self._write(unsaved(item, self.run, self._unsaved, self._resumes_at()) if self._unsaved else item)
             if item.outcome != "stopped" and not self._unsaved:
-                checkpoint.remove_previous(self._run)  # nothing will continue from it
+                checkpoint.remove_previous(self.run)  # nothing will continue from it
         elif isinstance(item, PendingSave):
             self._save(item)
             if item.kind == checkpoint.LAST:
@@ -181,7 +185,7 @@ class Recorder:
             return self._log.error
         self._log.sync()
         try:
-            checkpoint.write(self._run, save.kind, save.step, self._spec, save.tensors, save.values)
+            checkpoint.write(self.run, save.kind, save.step, self._spec, save.tensors, save.values)
         except OSError as error:
             return error
         return None
@@ -206,7 +210,7 @@ class Recorder:
 
     def _resumes_at(self) -> int | None:
         """The step of the newest checkpoint that the run can continue from; None if there is none."""
-        return checkpoint.newest_step(self._run, (checkpoint.LAST, checkpoint.PREVIOUS))
+        return checkpoint.newest_step(self.run, (checkpoint.LAST, checkpoint.PREVIOUS))
 
     # --- the log -----------------------------------------------------------------------------------------
 

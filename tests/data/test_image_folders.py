@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from epochtop.engine.data import images as data_images
+from epochtop.engine.data.dataset import no_progress
 from epochtop.engine.data.images import read_images
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
@@ -88,13 +89,38 @@ def test_a_test_folder_need_not_have_every_class(tmp_path: Path) -> None:
     assert refused(tmp_path) == f"{tmp_path}/test has the class 'd', which train/ lacks; add it there or remove it"
 
 
-@pytest.mark.parametrize(("mode", "color", "pixel"), [("L", 50, [50]), ("1", 1, [255]), ("RGB", (1, 2, 3), [1, 2, 3])])
-def test_gray_or_color_as_the_first_image_is(tmp_path: Path, mode: str, color: object, pixel: list[int]) -> None:
-    save(tmp_path / "a" / "first.png", color, mode=mode)
-    save(tmp_path / "b" / "other.png", (80, 80, 80, 255), mode="RGBA")
+@pytest.mark.parametrize("gray_first", [True, False])
+@pytest.mark.parametrize(("mode", "color", "pixel"), [("L", 50, 50), ("1", 1, 255), ("LA", (60, 255), 60)])
+def test_one_color_image_makes_all_of_them_rgb(
+    tmp_path: Path, mode: str, color: object, pixel: int, gray_first: bool
+) -> None:
+    gray, colored = ("a", "b") if gray_first else ("b", "a")
+    save(tmp_path / gray / "x.png", color, mode=mode)
+    save(tmp_path / colored / "x.png", (1, 2, 3, 255), mode="RGBA")
     raw = read(tmp_path)
-    assert raw.x[0, :, 0, 0].tolist() == pixel
-    assert raw.x[1, :, 0, 0].tolist() == [80] * len(pixel)
+    assert sorted(raw.x[:, :, 0, 0].tolist()) == sorted([[pixel] * 3, [1, 2, 3]])
+    assert raw.image == (3, 3, 4)
+    assert raw.notes == ("1 of 2 images is gray; all are read as RGB",)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA"])
+def test_gray_images_have_one_channel(tmp_path: Path, mode: str) -> None:
+    for name in ("a", "b"):
+        save(tmp_path / name / "x.png", (50, 255) if mode == "LA" else 1, mode=mode)
+    raw = read(tmp_path)
+    assert raw.image == (1, 3, 4)
+    assert raw.notes == ()
+
+
+def test_test_images_take_part_in_the_decision(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(tmp_path / "train" / name / "x.png", 7, mode="L")
+        save(tmp_path / "test" / name / "x.png", (7, 8, 9))
+    raw = read(tmp_path)
+    assert raw.test is not None
+    assert raw.test[0][:, :, 0, 0].tolist() == 2 * [[7, 8, 9]]
+    assert raw.x[:, :, 0, 0].tolist() == 2 * [[7, 7, 7]]
+    assert raw.notes == ("2 of 4 images are gray; all are read as RGB",)
 
 
 def test_a_palette_with_transparent_colors(pets: Path) -> None:
@@ -104,12 +130,41 @@ def test_a_palette_with_transparent_colors(pets: Path) -> None:
     assert read(pets).x[3, :, 0, 0].tolist() == [40, 50, 60]
 
 
-def test_other_sizes_are_resized_to_the_first_with_a_note(pets: Path) -> None:
-    save(pets / "dog" / "large.png", (9, 9, 9), size=(40, 60))
+@pytest.mark.parametrize("name", ["0.png", "z.png"])
+@pytest.mark.parametrize("size", [(2, 2), (40, 60)])
+def test_one_image_of_another_size_does_not_resize_the_others(pets: Path, name: str, size: tuple[int, int]) -> None:
+    save(pets / "cat" / name, (9, 9, 9), size=size)
     raw = read(pets)
     assert raw.x.shape == (4, 3, 3, 4)
-    assert raw.x[3].ravel().tolist() == [9] * 36
-    assert raw.notes == ("1 of 4 images had another size and were resized to 4×3, the size of cat/a.PNG",)
+    assert raw.x[0 if name == "0.png" else 2].ravel().tolist() == [9] * 36
+    assert raw.notes == ("1 of 4 images has another size and is resized to 4×3, the size of the others",)
+
+
+def test_several_images_of_other_sizes_are_counted(pets: Path) -> None:
+    for name, size in (("c", (4, 3)), ("d", (4, 3)), ("e", (3, 4)), ("f", (100, 3))):
+        save(pets / "cat" / f"{name}.png", size=size)
+    assert read(pets).notes == ("2 of 7 images have other sizes and are resized to 4×3, the size of the others",)
+
+
+def test_without_a_common_size_the_median_width_and_height_decide(tmp_path: Path) -> None:
+    sizes = [(2, 9), (10, 20), (500, 30), (12, 400), (11, 25)]
+    for number, size in enumerate(sizes):
+        save(tmp_path / "ab"[number % 2] / f"{number}.png", size=size)
+    raw = read(tmp_path)
+    assert raw.image == (3, int(np.median([size[1] for size in sizes])), int(np.median([size[0] for size in sizes])))
+    assert raw.notes == ("the images have 5 sizes; all are resized to 11×25, their median width and height",)
+
+
+def test_the_decision_decodes_no_image(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("photo.jpg", "photo.tif", "photo.webp", "photo.gif"):
+        save(pets / "cat" / name)
+    decoded: list[ImageFile.ImageFile] = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded.append)
+    paths = [path for path in pets.glob("*/*") if path.suffix != ".txt"]
+    headers = data_images._headers(paths, no_progress)
+    assert len(headers) == 7
+    assert len(set(headers)) == 1
+    assert not decoded
 
 
 def test_a_photo_is_rotated_as_its_exif_data_says(tmp_path: Path) -> None:
@@ -170,4 +225,4 @@ def test_progress_is_reported(pets: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(data_images, "PROGRESS_S", 0.0)
     lines: list[str] = []
     read_images(RunSpec(dataset=f"images:{pets}", model="cnn"), lines.append)
-    assert lines == [f"read {row} of 3 images" for row in (1, 2, 3)]
+    assert lines == [f"read {what}{row} of 3 images" for what in ("the headers of ", "") for row in (1, 2, 3)]

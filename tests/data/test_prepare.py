@@ -244,3 +244,38 @@ def test_files_are_named_absolutely(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     for source in ("csv", "parquet", "npz", "npy", "images", "text"):
         assert file_of(RunSpec(dataset=f"{source}:a/b.x")) == tmp_path / "a/b.x"
     assert [file_of(RunSpec(dataset=name)) for name in ("iris", "moons", "mnist", "openml:iris")] == [None] * 4
+
+
+def test_more_rows_than_a_list_should_hold_are_split_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts are disjoint and complete, have the stated sizes, and do not depend on the order or the labels of the rows."""
+    monkeypatch.setattr("epochtop.engine.data.splitting.MOST_LISTED_ROWS", 999)
+    rows = np.arange(1000.0).reshape(-1, 1)
+    raw = RawDataset(
+        kind="table", x=rows, y=np.arange(1000) // 500, loss="cross_entropy", classes=("a", "b"), columns=("x",)
+    )
+    spec = RunSpec(dataset="iris", scaling="none", validation_fraction=0.25)
+    prepared = prepare_dataset(raw, spec)
+    parts = [part.x[:, 0].astype(int).tolist() for part in (prepared.train, prepared.validation, prepared.test)]
+    assert [len(part) for part in parts] == [600, 200, 200]
+    assert sorted(number for part in parts for number in part) == list(range(1000))
+    assert 60 < sum(number < 500 for number in parts[2]) < 140  # 100 with a standard deviation of 6
+    for part in (prepared.train, prepared.validation, prepared.test):
+        assert (part.y == part.x[:, 0] // 500).all()
+    again = prepare_dataset(raw, RunSpec(dataset="iris", scaling="none", validation_fraction=0.25, seed=5))
+    assert again.test.x.tolist() == prepared.test.x.tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+@pytest.mark.parametrize("scaling", ["minmax", "standard", "none"])
+def test_small_integers_are_scaled_as_numbers_of_64_bits(dtype: type, scaling: str) -> None:
+    x = np.random.default_rng(0).integers(0, 200, (300, 3))
+    y = np.arange(300) % 2
+    spec = RunSpec(dataset="iris", scaling=scaling)  # type: ignore[arg-type]
+    raws = [
+        RawDataset(kind="table", x=table, y=y, loss="cross_entropy", classes=("a", "b"), columns=("a", "b", "c"))
+        for table in (x.astype(dtype), x.astype(np.float64))
+    ]
+    small, wide = (prepare_dataset(raw, spec) for raw in raws)
+    assert small.train.x.tobytes() == wide.train.x.tobytes()
+    assert small.test.x.tobytes() == wide.test.x.tobytes()
+    assert small.preparation == wide.preparation

@@ -194,7 +194,8 @@ def _features(path: Path, x: Array) -> Array:
         )
     if x.dtype.kind == "f":
         _check_finite(path, x)
-    return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
+    small = x.dtype.kind in "iu" and x.dtype.itemsize <= 2  # float32 holds every such number
+    return x if small or x.dtype in (np.float32, np.float64) else x.astype(np.float64)
 
 
 def _channels_first(path: Path, x: Array) -> Array:

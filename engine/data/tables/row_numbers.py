@@ -68,5 +68,5 @@ def _is_monotone(values: npt.NDArray[Any]) -> bool:
     """Whether whole numbers rise, or fall, from row to row."""
     if not bool((values == np.floor(values)).all()):
         return False
-    steps = np.diff(values)
-    return bool((steps > 0).all() or (steps < 0).all())
+    earlier, later = values[:-1], values[1:]
+    return bool((later > earlier).all() or (later < earlier).all())

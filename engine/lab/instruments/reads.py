@@ -15,7 +15,7 @@ from typing import Any
 
 from torch.overrides import TorchFunctionMode
 
-from epochtop.engine.tasks.tracebacks import is_of
+from epochtop.engine.tasks.errors.tracebacks import is_of
 
 OPERATORS = frozenset({"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim"})
 """Operators that read values: `.item()` and its relatives, and operators with value-dependent sizes."""

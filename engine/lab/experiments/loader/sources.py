@@ -15,11 +15,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from epochtop.engine.data.dataset import Rows
+from epochtop.engine.device.row_types import as_input, rows_tensor
 from epochtop.engine.job import memory_estimate
 from epochtop.engine.job.job import Job
 from epochtop.engine.lab.experiments.loader.schema import SAME
 from epochtop.engine.models.nested import collated
 from epochtop.engine.step.batches import DataShard, ResidentBatches, StreamedBatches, move
+from epochtop.engine.step.batches.row_order import is_listed, new_order
 
 NextBatch = Callable[[], tuple[Any, Any]]
 """The next batch on the training device: rows and labels."""
@@ -60,7 +62,7 @@ def engine_sources(job: Job) -> list[Source]:
         return []
     sources = []
     if memory_estimate.resident(spec, job.workload, job.device)[0]:
-        x, y = (torch.from_numpy(array).to(job.device) for array in (rows.x, rows.y))
+        x, y = (rows_tensor(array).to(job.device) for array in (rows.x, rows.y))
         sources.append(_always_open("resident", ResidentBatches(x, y, spec.batch_size, spec.seed, share)))
     streamed = StreamedBatches(rows, spec.batch_size, spec.seed, share, job.device)
     return [*sources, _always_open("streamed", streamed)]
@@ -73,7 +75,7 @@ def _always_open(name: str, batches: NextBatch) -> Source:
 def loader(job: Job, workers: int, pinned: bool) -> Source:
     """torch's DataLoader over the same rows, or over the Dataset of a task."""
     train = job.workload.train
-    dataset = TensorDataset(*map(torch.from_numpy, (train.x, train.y))) if isinstance(train, Rows) else train
+    dataset = _dataset(train) if isinstance(train, Rows) else train
     order = Endless(len(dataset), job.spec.batch_size, job.spec.seed)  # type: ignore[arg-type]
     return Source(
         loader_name(workers, pinned),
@@ -82,6 +84,10 @@ def loader(job: Job, workers: int, pinned: bool) -> Source:
         pinned,
         PREFETCH * workers,
     )
+
+
+def _dataset(rows: Rows) -> TensorDataset:
+    return TensorDataset(*(as_input(rows_tensor(array)) for array in (rows.x, rows.y)))
 
 
 class Endless(Sampler[list[int]]):
@@ -93,8 +99,9 @@ class Endless(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self._seed)
         while True:
-            for chosen in torch.randperm(self._rows, generator=generator).split(self._size):
-                yield chosen.tolist()
+            order = new_order(self._rows, self._rows, generator, torch.device("cpu"), is_listed(self._rows))
+            for first in range(0, self._rows, self._size):
+                yield order.numbers(first, min(first + self._size, self._rows)).tolist()
 
 
 @contextmanager
