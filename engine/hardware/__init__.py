@@ -26,6 +26,7 @@ from epochtop.engine.hardware.facts import (
     OtherGpu,
     Sample,
 )
+from epochtop.engine.hardware.job_fit import job_findings, speed_class
 from epochtop.engine.hardware.limits import available_memory_bytes, usable_cpus, usable_memory_bytes
 from epochtop.engine.hardware.machine import identify
 from epochtop.engine.hardware.meaning import cpu_meaning, cpu_use, gpu_meaning, gpu_use, training_bytes
@@ -57,7 +58,9 @@ __all__ = [
     "gpu_meaning",
     "gpu_use",
     "identify",
+    "job_findings",
     "software_fit",
+    "speed_class",
     "training_bytes",
     "usable_cpus",
     "usable_memory_bytes",
