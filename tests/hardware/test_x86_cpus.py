@@ -168,6 +168,26 @@ def test_amds_lines(name: str, design: str, line: str | None) -> None:
     assert generation(name, "AMD", design) == line
 
 
+@pytest.mark.parametrize("model", [0xA7, 0x6A, 0x55, 0x4F, 0x8D, 0x97])
+def test_numbers_that_the_features_contradict_are_masked(tmp_path: Path, model: int) -> None:
+    """A hypervisor that reports Rocket Lake's numbers on a processor with AMX, as a real one does."""
+    cpu = identify_cpu(
+        cpuinfo(tmp_path, a_block("GenuineIntel", 6, model, 1, "Intel(R) Xeon(R) Processor", f"{AVX2} amx_tile"))
+    )
+    assert cpu.microarchitecture.value is None
+    assert "masked by the hypervisor" in cpu.microarchitecture.reason
+
+
+@pytest.mark.parametrize(
+    ("model", "design"), [(0x8F, "Sapphire Rapids"), (0xCF, "Emerald Rapids"), (0xAD, "Granite Rapids")]
+)
+def test_amx_where_the_design_has_it(tmp_path: Path, model: int, design: str) -> None:
+    cpu = identify_cpu(
+        cpuinfo(tmp_path, a_block("GenuineIntel", 6, model, 8, "Intel(R) Xeon(R) Processor", f"{AVX2} amx_tile"))
+    )
+    assert cpu.microarchitecture.value == design
+
+
 def test_rosetta_is_explained(tmp_path: Path) -> None:
     cpu = identify_cpu(cpuinfo(tmp_path, a_block("VirtualApple", 6, 44, 0, "VirtualApple @ 2.50GHz")))
     assert (cpu.vendor.value, cpu.microarchitecture.value) == ("Apple", None)

@@ -58,6 +58,8 @@ _LEVELS = (
     ("x86-64-v2", "SSE4.2", {"cx16", "popcnt", "sse4_1", "sse4_2", "ssse3"}),
 )
 """Level, its widest instructions, flags that it requires: x86-64 psABI, "Micro-Architecture Levels"; Linux's flag names."""
+_WITH_AMX = ("Sapphire Rapids", "Emerald Rapids", "Granite Rapids", "Diamond Rapids")
+"""Designs with AMX: Intel, Architecture Instruction Set Extensions Programming Reference."""
 _MASKED = re.compile(r"QEMU Virtual CPU|Common (32-bit )?KVM processor|\b(qemu|kvm)(32|64)\b", re.IGNORECASE)
 """Model names of QEMU's generic processors, whose family and model are those of decades-old ones."""
 
@@ -90,6 +92,9 @@ def microarchitecture(block: Block) -> Fact[str]:
     if _MASKED.search(name):
         return Fact(reason=f"masked by the hypervisor{_features_note(block)}")
     if design := _by_numbers(block.get("vendor_id", ""), numbers[0], numbers[1], stepping, name):
+        if "amx_tile" in _flags(block) and design not in _WITH_AMX:
+            cause = f"the hypervisor reports the numbers of {design}, which has no AMX"
+            return Fact(reason=f"masked by the hypervisor: {cause}{_features_note(block)}")
         return Fact(design)
     if numbers[0] < 0 or numbers[1] < 0:
         return Fact(reason=f"the kernel reports no family and model{_features_note(block)}")
