@@ -26,7 +26,7 @@ from epochtop.engine.distributed.leader import DEVICE, NOTHING_TO_DO, RankLaunch
 from epochtop.engine.distributed.orders import RankFailure, reports
 from epochtop.engine.job.plan import resolved
 from epochtop.engine.job.prepare import prepare_job
-from epochtop.engine.process.daemon import release_signals
+from epochtop.engine.process import signals
 from epochtop.engine.process.run import Run, new_run, resumed_run
 from epochtop.engine.protocol.events import Failed
 from epochtop.engine.protocol.fields import field, fields, show, spec_from
@@ -213,7 +213,7 @@ def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
             run = _resume(earlier, launch, launched, trusted_owner)
         write_atomically(run.path / LAUNCH, launch.key.encode())
     except BaseException:
-        release_signals()
+        signals.release()
         raise
     _print(f"{run.path.name}\n")
     status = run.serve()

@@ -56,7 +56,7 @@ class Loop:
         self.refresh_s = job.spec.refresh_ms / 1000
         self.commands: SimpleQueue[AnyCommand] = recorder.commands
         self.ending: Ending | None = None
-        self.clock = Clock(origin.seconds)
+        self.clock = Clock(origin.seconds, recorder.suspension)
         self.rate = origin.learning_rate or job.spec.learning_rate
         """Learning rate before the schedule."""
         self.evaluations = Evaluations(job, self.window, leader, origin.seconds)

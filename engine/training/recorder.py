@@ -34,6 +34,7 @@ from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.log import EventLog
 from epochtop.engine.runs.writer import Inbox
 from epochtop.engine.training import checkpoint
+from epochtop.engine.training.clock import Suspension
 from epochtop.engine.training.outcome import UnsavedCheckpoint, unsaved
 
 POLL_S = 0.02
@@ -69,6 +70,8 @@ class Recorder:
     def __init__(self, run: Path, spec: RunSpec, resumed: bool = False) -> None:
         """`resumed` ignores commands that were given before now: the run had ended, and they are out of date."""
         self.commands: SimpleQueue[AnyCommand] = SimpleQueue()
+        self.suspension = Suspension()
+        """Time for which the process was stopped by a signal."""
         self.run, self._spec = run, spec
         self._on_command: Callable[[], None] = lambda: None
         self._items: SimpleQueue[AnyEvent | PendingSave | threading.Event | None] = SimpleQueue()
@@ -134,6 +137,7 @@ class Recorder:
                     item.set()
                 else:
                     self._process(item)
+            self.suspension.tick()
             self._read_commands()
 
     def _process(self, item: AnyEvent | PendingSave) -> None:

@@ -24,7 +24,7 @@ from epochtop.engine.terminal.output import clear_progress, show_progress, write
 from epochtop.tui.cli.flags import flag, spec_flags, spec_of, switch
 from epochtop.tui.cli.lab_compare import compare
 from epochtop.tui.cli.lab_text import report
-from epochtop.tui.client.foreground import follow, start, stop_and_wait, stop_on_signals
+from epochtop.tui.client.foreground import follow, ignore_signals, start, stop_and_wait, stop_on_signals
 from epochtop.tui.client.standby import Standby
 from epochtop.tui.lab.saved_results import look, print_results
 from epochtop.tui.state.experiment import ExperimentState
@@ -108,6 +108,7 @@ def _follow(run: Path, standby: Standby, quiet: bool) -> ExperimentState:
     stop_on_signals(run, lambda: None)
     display.show(MessageLine(f"{run.name} · Ctrl-C stops it and keeps its rows"))
     follow(Follower(run), standby, state, display.show, display.refresh)
+    ignore_signals()
     display.clear()
     if state.failure:
         write_error(f"epochtop: {state.failure}\n")

@@ -21,7 +21,15 @@ from epochtop.engine.runs.log import UNSAVED_STATUS
 from epochtop.engine.runs.reader import Follower, is_alive
 from epochtop.engine.terminal.output import write, write_error, write_json
 from epochtop.engine.terminal.plain import plain_text
-from epochtop.tui.client.foreground import ask, follow, skip_history, start, stop_and_wait, stop_on_signals
+from epochtop.tui.client.foreground import (
+    ask,
+    follow,
+    ignore_signals,
+    skip_history,
+    start,
+    stop_and_wait,
+    stop_on_signals,
+)
 from epochtop.tui.client.standby import Standby
 from epochtop.tui.state.lines import MessageLine
 from epochtop.tui.state.run import RunState
@@ -122,6 +130,7 @@ def _follow(run: Path, standby: Standby, as_json: bool, resumed: bool) -> RunSta
         if resumed:
             skip_history(follower, state, display.show)
         follow(follower, standby, state, display.show, lambda: display.progress(state))
+    ignore_signals()
     return state
 
 
