@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("file", type=Path)
     predict.add_argument("--output", type=Path)
     predict.add_argument("--columns", default="", help="names, separated by commas")
+    predict.add_argument("--excel-safe", action="store_true", help="escape cells that a spreadsheet would execute")
     predict.add_argument("--trust", default="", help="another owner of the run whose task may be executed")
     predict.set_defaults(work=_predict)
     export = commands.add_parser("export")
@@ -75,7 +76,7 @@ def _predict(parsed: argparse.Namespace) -> None:
     from epochtop.engine.inference.predict import predict
 
     columns = [name.strip() for name in parsed.columns.split(",") if name.strip()]
-    predict(parsed.run, parsed.file, parsed.output, columns, parsed.trust)
+    predict(parsed.run, parsed.file, parsed.output, columns, parsed.trust, parsed.excel_safe)
 
 
 def _export(parsed: argparse.Namespace) -> None:

@@ -95,6 +95,13 @@ class Stop:
     run: Run
 
 
+ExcelSafe = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(help="write an apostrophe before cells that a spreadsheet would execute: = + - @"),
+]
+
+
 @dataclass(frozen=True)
 class Predict:
     """Add the predictions of the run's best model to the rows of a CSV file.
@@ -112,6 +119,7 @@ class Predict:
             metavar="A,B,…", help="feature columns in the model's order, if it stores no names (custom task, images)"
         ),
     ] = ""
+    excel_safe: ExcelSafe = False
     trust: Trust = ""
 
 
@@ -137,6 +145,7 @@ class Export:
             help="output path; by default csv and jsonl go to standard output, other formats to the current folder",
         ),
     ] = ""
+    excel_safe: ExcelSafe = False
     trust: Trust = ""
 
 
@@ -277,16 +286,19 @@ def _predict(arguments: list[str]) -> int:
     path = index.find(paths.home(), parsed.run)
     texts = {"output": parsed.output, "columns": parsed.columns, "trust": ask_to_trust(path, parsed.trust)}
     options = [f"--{name}={text}" for name, text in texts.items() if text]
+    options += ["--excel-safe"] * parsed.excel_safe
     return ask_engine(["predict", *options, "--", str(path), parsed.file])
 
 
 def _export(arguments: list[str]) -> int:
     parsed = _parse(Export, "export", arguments)
     path = index.find_any(paths.home(), parsed.run)
+    if parsed.excel_safe and parsed.format != "csv":
+        raise Invalid("excel_safe", f"applies to csv only, not to {parsed.format}; leave it out")
     if _is_experiment(path):
         from epochtop.tui.lab.saved_results import export_rows
 
-        return export_rows(path, parsed.format, parsed.output)
+        return export_rows(path, parsed.format, parsed.output, parsed.excel_safe)
     if parsed.format in ("csv", "jsonl"):
         return listing.export_losses(path, parsed.format, parsed.output)
     from epochtop.tui.cli.engine import ask_engine, ask_to_trust
