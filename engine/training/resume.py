@@ -130,7 +130,7 @@ def resumable_run(run: Path, trusted_owner: str = "", edited_task: bool = False)
 def recorded_run(run: Path) -> RecordedRun:
     """The record of a run, without checks. Batches that ran out of memory are not tried again."""
     record, log = read_record(run), history.read(run)
-    newest = checkpoint.newest(run, (checkpoint.LAST, checkpoint.PREVIOUS), log.steps)
+    newest = checkpoint.newest(run, (checkpoint.LAST, checkpoint.PREVIOUS), log.steps, checkpoint.RESUME_VALUES)
     best, best_problems = _best(run)
     spec = record.spec
     if log.started is not None and not spec.threads and log.started.device == "cpu":
