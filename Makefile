@@ -3,17 +3,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-all check format bench screenshots clean
+.PHONY: run test test-all check format bench lab-check screenshots clean
 
 run: $(VENV)/.app
 	@$(BIN)/epochtop --start
 
+# tests/conftest.py has the order: what takes longest first. Four workers share two cores, because some only wait.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
+
 # Property tests try a quarter of their examples here, and all of them in test-all.
 test: $(VENV)/.dev
-	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n 3 --dist loadgroup
+	HYPOTHESIS_PROFILE=ci $(PYTEST)
 
 test-all: $(VENV)/.dev
-	HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n 3 --dist loadgroup
+	HYPOTHESIS_PROFILE=full $(PYTEST)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -28,6 +31,10 @@ format: $(VENV)/.dev
 # Some forty minutes on two cores; `make bench TABLES="iris loop"` prints some of the tables.
 bench: $(VENV)/.bench
 	$(BIN)/python -m tests.bench $(TABLES)
+
+# Every experiment ten times next to a busy neighbor, some twenty minutes; `make lab-check LAB="reads threads"` runs some.
+lab-check: $(VENV)/.dev
+	$(BIN)/python -m tests.lab.repeatability $(LAB)
 
 screenshots: $(VENV)/.dev
 	$(BIN)/python -m screenshots

@@ -21,6 +21,7 @@ import torch.distributed as dist
 
 from epochtop.engine.distributed.leader import RankLauncher
 from epochtop.engine.distributed.orders import RankFailure, reports
+from epochtop.recording.forks import close_in_children
 
 HERE = "127.0.0.1"
 WATCH_S = 0.05
@@ -63,6 +64,8 @@ class LocalLauncher(RankLauncher):
             ]
             # rank 0 alone answers signals to the processes of the terminal
             child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+            if child.stdin is not None:
+                close_in_children(child.stdin)  # a worker of a data loader must not keep the other ranks alive
             self._children.append(child)
         threading.Thread(target=self._watch, name="ranks", daemon=True).start()
         return store

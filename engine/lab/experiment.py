@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from epochtop.engine.lab.measurements import Measurement, Row, measurements
-from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.protocol.experiments import Estimate, Line, Verdict
 from epochtop.engine.protocol.spec import RunSpec
 
 
@@ -89,6 +90,10 @@ class ExperimentContext:
         elapsed_s = time.perf_counter() - self.start
         return replace(self, budget_s=max(self.budget_s, elapsed_s + seconds))
 
+    def after_setup(self) -> ExperimentContext:
+        """The same context with at least half of the budget left: on a busy machine the set-up may have used it up."""
+        return self.with_time(self.budget_s / 2)
+
     def check(self) -> None:
         """Raise Stopped if the experiment was asked to stop. Call it between measurements."""
         if self.stop.is_set():
@@ -140,6 +145,58 @@ def too_few(missing: str) -> Verdict:
         evidence=(f"not measured: {missing}",),
         next_step="run the experiment to its end",
         uncertainty="it was stopped before enough was measured",
+    )
+
+
+class DeviceAnswer(ABC):
+    """What an experiment says about one device."""
+
+    @abstractmethod
+    def finding(self) -> str:
+        """The answer."""
+
+    @abstractmethod
+    def evidence(self) -> list[str]:
+        """Sentences with figures that support it; each names the device."""
+
+    @abstractmethod
+    def next_step(self) -> str:
+        """What to do."""
+
+    @abstractmethod
+    def uncertainty(self) -> str:
+        """What might make the answer wrong."""
+
+    def setting(self) -> dict[str, str]:
+        """Fields of a run that the answer recommends."""
+        return {}
+
+    def lines(self) -> list[Line]:
+        """Computed lines for the picture."""
+        return []
+
+    def estimates(self) -> list[Estimate]:
+        """Quantities with their intervals, for programs."""
+        return []
+
+
+def verdict_of(answers: Sequence[DeviceAnswer | None], missing: str) -> Verdict:
+    """The answer for the last device, on which the job would be trained, with the evidence of all devices.
+
+    An answer is None if too little was measured on its device; `missing` names what is needed.
+    """
+    known = [answer for answer in answers if answer is not None]
+    if not known:
+        return too_few(missing)
+    main = known[-1]
+    return Verdict(
+        finding=main.finding(),
+        evidence=tuple(sentence for answer in known for sentence in answer.evidence()),
+        next_step=main.next_step(),
+        uncertainty=main.uncertainty(),
+        setting=main.setting(),
+        lines=tuple(line for answer in known for line in answer.lines()),
+        estimates=tuple(main.estimates()),
     )
 
 

@@ -7,6 +7,7 @@ Imports msgspec and the standard library only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
@@ -25,8 +26,9 @@ class GitState(msgspec.Struct, frozen=True, kw_only=True):
     """Full hash of the commit that is checked out."""
     branch: str = ""
     """Name of the branch; empty if none is checked out."""
-    dirty: bool = False
-    """Whether tracked files differ from the commit; the difference is stored in `git.diff`, up to 1 MiB."""
+    dirty: bool | None = None
+    """Whether tracked files differ from the commit; the difference is stored in `git.diff`, up to 1 MiB. None if unknown,
+    for example because the script ended before git told."""
     remote: str = ""
     """Address of the remote `origin`, without credentials; empty if there is none."""
 
@@ -53,6 +55,12 @@ class ScriptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Variables that describe the job, such as `SLURM_JOB_ID` and `CUDA_VISIBLE_DEVICES`."""
     git: GitState | None = None
     """State of the git repository; None outside a repository."""
+
+    @property
+    def source(self) -> str:
+        """The project, or else the name of the script's file; empty if both are unknown."""
+        script = next((part for part in self.command if part.endswith(".py")), "".join(self.command[:1]))
+        return self.project or PurePath(script).name
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

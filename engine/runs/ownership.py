@@ -36,9 +36,13 @@ class Risk:
 
 
 def risk_of(path: Path) -> Risk | None:
-    """Why another user could have written `path`, or could replace it; None if none could. It need not exist."""
+    """Why another user could have written `path`, or could replace it; None if none could. It need not exist.
+
+    Folders come first, from the nearest to the root: those that the path names, then those that its links lead to.
+    """
     path = path.absolute()
-    for folder in {*path.parents, *Path(os.path.realpath(path.parent)).parents, Path(os.path.realpath(path.parent))}:
+    target = Path(os.path.realpath(path.parent))
+    for folder in dict.fromkeys((*path.parents, target, *target.parents)):
         if risk := next(_folder_risks(folder), None):
             return risk
     return next(_risks(path), None)

@@ -31,6 +31,7 @@ from epochtop.engine.protocol.events import (
 )
 from epochtop.engine.protocol.quantities import format_seconds
 from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.runs.heartbeat import Heartbeat
 from epochtop.engine.runs.log import EventLog
 from epochtop.engine.runs.writer import Inbox
 from epochtop.engine.training import checkpoint
@@ -77,6 +78,7 @@ class Recorder:
         self._items: SimpleQueue[AnyEvent | PendingSave | threading.Event | None] = SimpleQueue()
         self._log = EventLog(run)
         self._inbox = Inbox(run, from_now=resumed)
+        self._heartbeat = Heartbeat(run)
         self._last_line = b""
         self._warned_at: dict[checkpoint.Kind, float] = {}
         """When a failed checkpoint of each kind was last reported; successes remove it."""
@@ -100,6 +102,7 @@ class Recorder:
     def start(self, on_command: Callable[[], None]) -> None:
         """Begin to write and to read commands; `on_command` is called from the recorder's thread when one arrives."""
         self._on_command = on_command
+        self._heartbeat.start()
         self._thread.start()
 
     def put(self, item: AnyEvent | PendingSave) -> None:
@@ -119,6 +122,7 @@ class Recorder:
         self._items.put(None)
         self._thread.join()
         self._inbox.close()
+        self._heartbeat.close()
         return self._log.close()
 
     def _work(self) -> None:

@@ -43,6 +43,8 @@ from epochtop.engine.runs.writer import send
 from epochtop.engine.training import checkpoint
 from tests.support.engines import HANGING_S, Engine, Watch, events, finished, losses, rank_of, ranks, train_here
 
+pytestmark = pytest.mark.xdist_group("processes")  # each test starts two or three processes; one test at a time
+
 COMMON = {"device": "cpu", "threads": 1, "refresh_ms": 20, "eval_every": 0.05, "seed": 3}
 LONG = COMMON | {"epochs": 10**6, "processes": 2}
 

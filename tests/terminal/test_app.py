@@ -32,6 +32,8 @@ from tests.support.ui.terminals import (
     Terminal,
 )
 
+pytestmark = pytest.mark.xdist_group("app")  # these tests mostly wait; the other workers compute meanwhile
+
 # --- the main job ------------------------------------------------------------------------------------------
 
 

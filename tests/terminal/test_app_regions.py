@@ -34,6 +34,8 @@ from tests.support.ui.terminals import (
     Terminal,
 )
 
+pytestmark = pytest.mark.xdist_group("regions")  # these tests mostly wait; the other workers compute meanwhile
+
 # --- sizes, colors, encodings ------------------------------------------------------------------------------
 
 

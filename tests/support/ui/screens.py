@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from textual.pilot import Pilot
 
@@ -11,10 +14,19 @@ from epochtop.engine.hardware import CoreLoad, Fact
 from epochtop.engine.runs.index import run_paths, summarize
 from epochtop.tui.app.app import EpochtopApp
 from epochtop.tui.machine.panel import MachinePanel
+from tests.support.engines import HANGING_S
 from tests.support.fakes.machines import a_machine, a_sample
 from tests.support.runs import CREATED
 
 NOW = CREATED + 125
+
+
+async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
+    """Let the app run until `condition` is true: for what a worker, a timer or the footer shows later than one pause."""
+    patience = time.monotonic() + HANGING_S
+    while not condition():
+        assert time.monotonic() < patience, "the app never got there"
+        await pilot.pause(0.01)
 
 
 def still_app(home: Path) -> EpochtopApp:

@@ -23,7 +23,7 @@ from epochtop.tui.lab.screen import LabScreen
 from tests.support.lab_runs import CREATED, events_of, events_with, rows_of_reads, slower, write_experiment
 from tests.support.runs import engine_alive
 from tests.support.ui.lab_screens import in_the_lab, list_kept, settled, show_result, text_of
-from tests.support.ui.screens import still_app
+from tests.support.ui.screens import still_app, until
 
 TWICE = slower(rows_of_reads(9, seed=2), 2.0, every=1)
 SLOWER = "1 of 8 points is slower by 2.00 ×"
@@ -132,11 +132,9 @@ async def test_footer_and_help_name_the_key_where_the_list_has_the_focus(home: P
         lab = await in_the_lab(pilot)
         assert "o compare" not in text_of(app)
         lab.result_list.focus()
-        await pilot.pause()
-        assert "o compare" in text_of(app).splitlines()[-1]
+        await until(pilot, lambda: "o compare" in text_of(app).splitlines()[-1])
         await pilot.press("question_mark")
-        await pilot.pause(0.2)
-        assert "o compare Compare with the open result" in " ".join(text_of(app).split())
+        await until(pilot, lambda: "o compare Compare with the open result" in " ".join(text_of(app).split()))
 
 
 # --- what goes on --------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from textual.app import App, ComposeResult
@@ -17,6 +16,7 @@ from epochtop.engine.hardware import Fact, Machine, Sample
 from epochtop.tui.cells.gauges import HISTORY_LENGTH
 from epochtop.tui.machine.panel import MachinePanel
 from tests.support.fakes.machines import a_load, a_machine, a_sample, rows
+from tests.support.ui.screens import until
 
 
 class Stage(App[None]):
@@ -164,11 +164,6 @@ class Script:
                 raise error
             case sample:
                 return sample
-
-
-async def until(pilot: Any, condition: Any) -> None:
-    while not condition():  # the time limit of the test is the limit
-        await pilot.pause(0.01)
 
 
 async def test_a_live_panel_reads_its_source_in_a_thread() -> None:

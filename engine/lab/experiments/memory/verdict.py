@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epochtop.engine.lab.experiment import Findings, too_few
+from epochtop.engine.lab.experiment import DeviceAnswer, Findings, verdict_of
 from epochtop.engine.lab.experiments.memory.schema import Check, Held, JobFacts, LeftOut, Peak
 from epochtop.engine.lab.measurements import Measurement, of_kind
 from epochtop.engine.lab.statistics import Fit, figure, fit, select
@@ -50,20 +50,11 @@ def _medians(rows: Sequence[Peak] | Sequence[Check]) -> list[tuple[float, float]
 
 def conclude(findings: Findings) -> Verdict:
     """The line of the device that the job would be trained on, and the largest batch that fits."""
-    devices = [one for device in findings.devices if (one := _DeviceMemory.of(findings.rows, device)) is not None]
-    if not devices:
-        return too_few("the memory of two batch sizes or more")
-    main = devices[-1]
-    return Verdict(
-        finding=main.finding(),
-        evidence=tuple(line for one in devices for line in one.evidence()),
-        next_step=main.next_step(),
-        uncertainty=main.uncertainty(),
-        lines=tuple(one.drawn() for one in devices),
-    )
+    answers = [_DeviceMemory.of(findings.rows, device) for device in findings.devices]
+    return verdict_of(answers, "the memory of two batch sizes or more")
 
 
-class _DeviceMemory:
+class _DeviceMemory(DeviceAnswer):
     """The memory of one device, in sentences."""
 
     def __init__(self, rows: Sequence[Measurement], device: str, fitted: Fit) -> None:
@@ -149,8 +140,8 @@ class _DeviceMemory:
             )
         return "other programs may use the free memory; `epochtop find-batch` tries the largest batch in full steps"
 
-    def drawn(self) -> Line:
+    def lines(self) -> list[Line]:
         """The fitted line."""
         sizes = [size for size, _ in (*self._peaks, *self._checks)]
         points = tuple((size, self._fixed + size * self._row) for size in sizes)
-        return Line(name=f"{self._device}, fitted", points=points)
+        return [Line(name=f"{self._device}, fitted", points=points)]

@@ -1,0 +1,4 @@
+"""Values that a script hands over: numbers, tensors on a device, configuration.
+
+Imports the standard library only; torch and other libraries are looked up in `sys.modules` and never imported.
+"""
