@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -60,6 +60,8 @@ class PendingSave:
     values: dict[str, Any]
     final: bool = False
     """Whether it holds the run's result, so that the run is unsaved without it."""
+    processed: threading.Event = field(default_factory=threading.Event, compare=False)
+    """Set when it has been written or refused, so that its tensors no longer wait in memory."""
 
 
 class Recorder:
@@ -152,6 +154,7 @@ class Recorder:
                 checkpoint.remove_previous(self.run)  # nothing will continue from it
         elif isinstance(item, PendingSave):
             self._save(item)
+            item.processed.set()
             if item.kind == checkpoint.LAST:
                 self._save_refused_best(final=False)
         else:
