@@ -5,6 +5,7 @@ Training runs and experiments share it; what they do in between is their :class:
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import os
@@ -67,8 +68,9 @@ def remove_left_overs(run: Path) -> None:
     """Remove files that killed processes left incomplete: in this run, next to it, and in the caches."""
     checkpoint.remove_unnamed(run)
     clean_home(run.parent)
-    cache.remove_left_overs(cache_folder())
-    build.remove_left_overs()
+    with contextlib.suppress(OSError):  # a run does not need a cache
+        cache.remove_left_overs(cache_folder())
+        build.remove_left_overs()
 
 
 def detach(run: Path) -> None:

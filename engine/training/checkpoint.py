@@ -9,6 +9,7 @@ space is released first when the next one is written, so a save never needs more
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec, Steps
 from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.ownership import check_file
 from epochtop.engine.runs.paths import CHECKPOINTS
+from epochtop.engine.runs.regular import check_regular, read_regular
 
 Kind = str
 """`last`, `previous`, `best`, or `epoch-N` for checkpoints that are kept."""
@@ -89,7 +91,7 @@ def remove_unnamed(run: Path, kind: Kind | None = None) -> None:
     """Remove tensor files of a kind (None: of all kinds) that no json names: replaced ones, and those of failed saves."""
     folder = run / CHECKPOINTS
     with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):  # a damaged json may name any file
-        named = {_decode(path.read_bytes()).file for path in folder.glob("*.json")}
+        named = {_decode(read_regular(path)).file for path in folder.glob("*.json")}
         for path in folder.iterdir():
             match = _TENSOR_FILE.fullmatch(path.name)
             if match and match[1] == (kind or match[1]) and path.name not in named:
@@ -98,23 +100,25 @@ def remove_unnamed(run: Path, kind: Kind | None = None) -> None:
 
 def _keep_as_previous(folder: Path, step: int) -> None:
     """Name the current `last` `previous`, unless it is damaged or of the same `step`, which is about to replace it."""
-    with contextlib.suppress(FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
-        last, previous = folder / f"{LAST}.json", folder / f"{PREVIOUS}.json"
-        content = last.read_bytes()
+    last, previous = folder / f"{LAST}.json", folder / f"{PREVIOUS}.json"
+    try:
+        content = read_regular(last)
         if _decode(content).step == step:
             return
-        try:
-            previous.hardlink_to(last)  # needs no sync of its own, which would delay the answer to a command
-        except OSError:  # a file system without links
-            write_atomically(previous, content)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return
+    try:
+        previous.hardlink_to(last)  # needs no sync of its own, which would delay the answer to a command
+    except OSError:  # a file system without links
+        write_atomically(previous, content)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
 
 
 def exists(run: Path, kind: Kind) -> bool:
-    """Whether the run has a checkpoint of this kind."""
-    return (run / CHECKPOINTS / f"{kind}.json").exists()
+    """Whether the run has a checkpoint of this kind, intact or not."""
+    return os.path.lexists(run / CHECKPOINTS / f"{kind}.json")
 
 
 def read_info(run: Path, kind: Kind) -> CheckpointInfo:
@@ -122,7 +126,7 @@ def read_info(run: Path, kind: Kind) -> CheckpointInfo:
     path = run / CHECKPOINTS / f"{kind}.json"
     check_file(run, path)
     try:
-        return _decode(path.read_bytes())
+        return _decode(read_regular(path))
     except FileNotFoundError:
         raise Invalid("", f"{run.name} has no checkpoint {kind!r}") from None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -136,6 +140,7 @@ def read(run: Path, kind: Kind) -> tuple[CheckpointInfo, dict[str, Tensor]]:
         path = run / CHECKPOINTS / Path(info.file).name
         check_file(run, path)
         try:
+            check_regular(path)
             tensors = load_file(path)
             if _is_intact(path, info):
                 return info, tensors
@@ -155,6 +160,7 @@ def intact_info(run: Path, kind: Kind) -> CheckpointInfo:
     info = read_info(run, kind)
     path = run / CHECKPOINTS / Path(info.file).name
     try:
+        check_regular(path)
         with safe_open(path, framework="pt"):
             intact = _is_intact(path, info)
     except Exception as error:

@@ -23,6 +23,7 @@ from epochtop.engine.runs.index import check_can_resume
 from epochtop.engine.runs.ownership import check_code
 from epochtop.engine.runs.paths import PREPARATION
 from epochtop.engine.runs.reader import read_record
+from epochtop.engine.runs.regular import read_regular
 from epochtop.engine.tasks.sources import stored_record, without_text
 from epochtop.engine.training import checkpoint, history
 
@@ -148,7 +149,7 @@ def _with_problem(run: Path, spec: RunSpec) -> RunSpec:
     if spec.task or spec.problem != "auto" or spec.source not in WITH_PROBLEM:
         return spec
     try:
-        preparation = msgspec.json.decode((run / PREPARATION).read_bytes(), type=Preparation)
+        preparation = msgspec.json.decode(read_regular(run / PREPARATION), type=Preparation)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return spec
     problem: Problem = "classification" if preparation.classes else "regression"

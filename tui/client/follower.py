@@ -27,6 +27,8 @@ from epochtop.engine.runs.opened.sources import follower_of, is_live
 from epochtop.engine.runs.reader import BadLine, output_tail
 
 POLL_S = 0.05
+OVER_POLL_S = 0.5
+"""Interval at which the log of a run that is over is read, because another process may resume the run."""
 ENDS = (Finished, Failed, Concluded, ScriptEnded)
 """Last events of a run, unless it is continued."""
 AHEAD = 8
@@ -44,7 +46,7 @@ News = AnyEvent | BadLine | Death
 
 
 class Following:
-    """Follows `run` until it is over or `close` is called; `next_batch` returns what was read."""
+    """Follows `run` until `close` is called; `next_batch` returns what was read. A run that is over may be resumed."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
@@ -81,7 +83,7 @@ class Following:
 
     @property
     def done(self) -> bool:
-        """Whether the run is over and the queue is empty."""
+        """Whether the run is over, as far as is known, and the queue is empty."""
         return self._over and self._queue.empty()
 
     def close(self) -> None:
@@ -98,8 +100,12 @@ class Following:
         ended, at_once = False, False
         self.recorded_steps = summarize(self.run).steps or 0
         while not self._stop.is_set():
-            alive = is_live(self.run)  # checked before reading, so that an end written in between is read below
+            alive = not self._over and is_live(
+                self.run
+            )  # checked before reading, so that an end written in between is read below
             events = follower.read()
+            if events:
+                self._over = False
             for event in events:
                 if isinstance(event, ENDS):
                     ended = True
@@ -108,6 +114,8 @@ class Following:
             if events:
                 self._hand_over(list(events), at_once)
                 at_once = True
+            elif self._over:
+                self._stop.wait(OVER_POLL_S)
             elif alive:
                 self._up_to_date = True
                 self._stop.wait(POLL_S)
@@ -115,9 +123,9 @@ class Following:
             else:
                 if not ended:
                     self._hand_over([Death(output_tail(self.run))], at_once)
-                break
+                    ended = True
+                self._over = self._up_to_date = True
         follower.close()
-        self._over = self._up_to_date = True
 
     def _hand_over(self, batch: list[News], at_once: bool) -> None:
         while not self._stop.is_set():

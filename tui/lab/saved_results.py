@@ -18,6 +18,7 @@ from epochtop.engine.runs.files import output_file
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.paths import EVENTS, RECORD, lab_home
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive, read_record
+from epochtop.engine.runs.regular import open_regular
 from epochtop.engine.terminal.output import data_output, write, write_error, write_json
 from epochtop.engine.terminal.plain import plain_line
 from epochtop.engine.terminal.spreadsheets import row_filter
@@ -96,7 +97,7 @@ def look(run: Path) -> SavedResult | None:
 def _last(log: Path) -> AnyEvent | None:
     """The last readable event."""
     try:
-        with open(log, "rb") as file:
+        with open_regular(log) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - END_BYTES))
             lines = file.read().split(b"\n")[:-1]
     except OSError:
