@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.terminal.output import write, write_error
+from epochtop.engine.terminal.output import OutputError, drop_output, flush, write, write_error
 
 FORMATS = ("tensorboard", "safetensors", "onnx", "torch")
 
@@ -31,12 +30,15 @@ def main(arguments: Sequence[str]) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are for developers
             work(parsed)
-        sys.stdout.flush()
+        flush()
     except Invalid as error:
         return _complain(str(error), 2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader is gone: there is nothing to flush
+    except BrokenPipeError:  # the reader is gone: there is nothing to flush
+        drop_output()
         return 0
+    except OutputError as error:
+        drop_output()
+        return _complain(str(error.strerror), 1)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -9,9 +9,9 @@ by torchrun the run continues from its last checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from epochtop.engine.runs import index, paths, reader
 from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.reader import Follower
 from epochtop.engine.tasks.sources import enter_working_folder
-from epochtop.engine.terminal.output import write, write_error
+from epochtop.engine.terminal.output import flush, write, write_error
 from epochtop.engine.training.resume import resumable_run
 
 REQUESTS = ("resume", "trust")
@@ -267,8 +267,9 @@ def _resume(path: Path, launch: Launch, launched: RankLauncher | None, trusted_o
 
 
 def _print(text: str) -> None:
-    write(text)
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # training does not depend on who reads this
+        write(text)
+        flush()
 
 
 def _print_end(run: Path) -> None:

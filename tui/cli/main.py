@@ -15,7 +15,7 @@ import tyro
 
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths
-from epochtop.engine.terminal.output import write, write_error
+from epochtop.engine.terminal.output import is_terminal, printing, write, write_error
 from epochtop.tui.cli.flags import spec_flags, spec_of, switch
 from epochtop.tui.client.foreground import exit_status
 
@@ -129,13 +129,6 @@ class Stop:
     run: Run
 
 
-ExcelSafe = Annotated[
-    bool,
-    tyro.conf.FlagCreatePairsOff,
-    tyro.conf.arg(help="write an apostrophe before cells that a spreadsheet would execute: = + - @"),
-]
-
-
 @dataclass(frozen=True)
 class Predict:
     """Add the predictions of the run's best model to the rows of a CSV file.
@@ -153,7 +146,9 @@ class Predict:
             metavar="A,B,…", help="feature columns in the model's order, if it stores no names (custom task, images)"
         ),
     ] = ""
-    excel_safe: ExcelSafe = False
+    excel_safe: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="escape cells that are formulas")] = (
+        False
+    )
     trust: Trust = ""
 
 
@@ -185,7 +180,9 @@ class Export:
             help="output path; by default csv and jsonl go to standard output, other formats to the current folder",
         ),
     ] = ""
-    excel_safe: ExcelSafe = False
+    excel_safe: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="escape cells that are formulas")] = (
+        False
+    )
     trust: Trust = ""
 
 
@@ -222,14 +219,14 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _parse(kind: Any, name: str, arguments: list[str]) -> Any:
-    return tyro.cli(kind, prog=f"epochtop {name}".strip(), args=arguments)
+    return printing(lambda: tyro.cli(kind, prog=f"epochtop {name}".strip(), args=arguments))
 
 
 def _app(arguments: list[str]) -> int:
     flags = spec_flags("App", "Open the app.", [switch("start", "start training at once")])
     parsed = _parse(flags, "", arguments)
     spec = spec_of(parsed, arguments)
-    if not sys.stdout.isatty() or not sys.stdin.isatty():
+    if not is_terminal() or not sys.stdin.isatty():
         write_error("epochtop: no terminal; training with plain text lines\n")
         return _train_spec(spec, as_json=False, detach=False)
     from epochtop.tui.app.launch import run_app
@@ -305,7 +302,7 @@ def _attach(arguments: list[str]) -> int:
     from epochtop.engine.runs.opened.lookup import find_run
 
     path = find_run(paths.home(), _parse(Attach, "attach", arguments).run)
-    if not sys.stdout.isatty() or not sys.stdin.isatty():
+    if not is_terminal() or not sys.stdin.isatty():
         raise Invalid("", "attach needs a terminal; `epochtop runs` and `epochtop export` work without one")
     from epochtop.tui.app.launch import run_app
 

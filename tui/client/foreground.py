@@ -21,7 +21,7 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.paths import whoami
 from epochtop.engine.runs.reader import Follower, is_alive, output_tail, read_record
 from epochtop.engine.runs.writer import send
-from epochtop.engine.terminal.output import write_error
+from epochtop.engine.terminal.output import drop_output, write_error
 from epochtop.tui.client.session import Fold
 from epochtop.tui.client.standby import EngineDied, Standby, how_it_ended
 from epochtop.tui.state.lines import MessageLine
@@ -45,8 +45,8 @@ def exit_status(command: Callable[[], int]) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader is gone; nothing is left to flush
+    except BrokenPipeError:  # the reader is gone; nothing is left to flush
+        drop_output()
         return 0
 
 
