@@ -54,6 +54,7 @@ Examples:
 
 Run = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="id, start of an id, name, or last")]
 
+ExcelSafe = Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="escape cells that are formulas")]
 Trust = Annotated[
     str, tyro.conf.arg(metavar="OWNER", help="execute the custom task of a run that belongs to this other user")
 ]
@@ -146,9 +147,7 @@ class Predict:
             metavar="A,B,…", help="feature columns in the model's order, if it stores no names (custom task, images)"
         ),
     ] = ""
-    excel_safe: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="escape cells that are formulas")] = (
-        False
-    )
+    excel_safe: ExcelSafe = False
     trust: Trust = ""
 
 
@@ -180,9 +179,7 @@ class Export:
             help="output path; by default csv and jsonl go to standard output, other formats to the current folder",
         ),
     ] = ""
-    excel_safe: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="escape cells that are formulas")] = (
-        False
-    )
+    excel_safe: ExcelSafe = False
     trust: Trust = ""
 
 
