@@ -28,9 +28,8 @@ from epochtop.engine.training.clock import Clock
 from epochtop.engine.training.controls import Controls
 from epochtop.engine.training.evaluations import Evaluations
 from epochtop.engine.training.outcome import Ending, LoopProgress, summary
-from epochtop.engine.training.pending_saves import PendingSaves
 from epochtop.engine.training.publisher import LastRate, Publisher
-from epochtop.engine.training.recorder import PendingSave, Recorder
+from epochtop.engine.training.recorder import PendingSave, PendingSaves, Recorder
 from epochtop.engine.training.resume import Origin
 
 FIRST_WINDOW_S = 0.02

@@ -44,6 +44,8 @@ PATIENCE_S = 30.0
 """How long a run waits at its end for a full disk."""
 RETRY_S = 0.5
 """Interval between two attempts to write to a full disk."""
+MOST_PENDING = 3
+"""Most checkpoints that may wait for the disk before a loop that keeps every one of them waits too."""
 LAST_EVENTS = (Finished, Failed, Concluded)
 """Events that nothing may follow."""
 REPEAT_S = 60.0
@@ -62,6 +64,32 @@ class PendingSave:
     """Whether it holds the run's result, so that the run is unsaved without it."""
     processed: threading.Event = field(default_factory=threading.Event, compare=False)
     """Set when it has been written or refused, so that its tensors no longer wait in memory."""
+
+
+class PendingSaves:
+    """Checkpoints that the loop has handed over and the recorder has not processed. Each holds a copy of the whole state."""
+
+    def __init__(self) -> None:
+        self.newest: tuple[int, threading.Event] | None = None
+        """Step of the newest state to resume from, and when it is processed."""
+        self.requested = False
+        """Whether a request waits until that state is processed."""
+        self._waiting: list[threading.Event] = []
+
+    def add(self, processed: threading.Event) -> None:
+        """Count a checkpoint until it is `processed`."""
+        self._waiting = [event for event in self._waiting if not event.is_set()] + [processed]
+
+    @property
+    def full(self) -> bool:
+        """Whether as many checkpoints wait as memory may hold."""
+        return sum(not event.is_set() for event in self._waiting) >= MOST_PENDING
+
+    def defers(self, step: int) -> bool:
+        """Whether a request to save the state of `step` must wait. A state that waits already needs no other request."""
+        waiting = self.newest is not None and not self.newest[1].is_set()
+        self.requested = waiting and self.newest is not None and self.newest[0] != step
+        return waiting
 
 
 class Recorder:

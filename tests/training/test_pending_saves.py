@@ -17,8 +17,7 @@ from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.writer import create
 from epochtop.engine.training import checkpoint
 from epochtop.engine.training.loop import Loop
-from epochtop.engine.training.pending_saves import MOST
-from epochtop.engine.training.recorder import Recorder
+from epochtop.engine.training.recorder import MOST_PENDING, Recorder
 from tests.support.engines import events, wait_until
 
 ENDLESS = RunSpec(epochs=10**9, device="cpu", threads=1, executor="eager", refresh_ms=10, eval_every=0, save_every=0)
@@ -135,10 +134,10 @@ def test_a_request_in_a_pause_waits_for_an_older_state_only(home: Path, disk: Sl
 def test_training_waits_if_the_checkpoints_of_epochs_outrun_the_disk(home: Path, disk: SlowDisk) -> None:
     spec = RunSpec(keep_epochs=1, epochs=20, device="cpu", threads=1, executor="eager", eval_every=0, save_every=0)
     training = Training(home, spec)
-    wait_until(lambda: training.loop.step == MOST + 1)
+    wait_until(lambda: training.loop.step == MOST_PENDING + 1)
     for waiting in range(2, 5):
         disk.allow()
-        wait_until(lambda waiting=waiting: training.loop.step == MOST + waiting)
+        wait_until(lambda waiting=waiting: training.loop.step == MOST_PENDING + waiting)
     disk.release()
     training.end()
     kept = {event.kind for event in events(training.run) if isinstance(event, Saved)}
