@@ -1,21 +1,37 @@
-"""The public names for scripts: `from epochtop import Task, RunSpec`.
+"""The public names for scripts: `import epochtop; epochtop.log(loss=loss)`, `from epochtop import Run, Task, RunSpec`.
 
 Each name is imported on first use, so importing this package costs nothing. Imports the standard library only.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from epochtop.engine.protocol.spec import RunSpec as RunSpec
     from epochtop.engine.tasks.task import Task as Task
+    from epochtop.recording.current import finish as finish
+    from epochtop.recording.current import init as init
+    from epochtop.recording.current import log as log
+    from epochtop.recording.current import login as login
+    from epochtop.recording.run import Run as Run
+    from epochtop.recording.values.mappings import Entries
 
-__all__ = ["RunSpec", "Task"]
+    config: Entries
+    summary: Entries
+    run: Run | None
+
+__all__ = ["Run", "RunSpec", "Task", "config", "finish", "init", "log", "run", "summary"]
 
 _MODULES = {
+    "Run": "epochtop.recording.run",
     "RunSpec": "epochtop.engine.protocol.spec",
     "Task": "epochtop.engine.tasks.task",
+    "finish": "epochtop.recording.current",
+    "init": "epochtop.recording.current",
+    "log": "epochtop.recording.current",
+    "login": "epochtop.recording.current",
 }
 """Module that defines each public name."""
 
@@ -23,11 +39,20 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562). Raises AttributeError for any other name."""
     if name in _MODULES:
-        from importlib import import_module
-
-        value = getattr(import_module(_MODULES[name]), name)
+        value = getattr(__import__(_MODULES[name], fromlist=(name,)), name)  # importlib takes a millisecond
         globals()[name] = value
         return value
+    if name in ("config", "run", "summary"):
+        from epochtop.recording import current
+
+        if name == "run":
+            return current.current()
+        return getattr(current.current_or_new(), name)
+    if name[:2] != "__":
+        from epochtop.recording.values.ignored import IGNORED, Ignored
+
+        if name in IGNORED:
+            return Ignored(name)
     raise AttributeError(f"module 'epochtop' has no attribute {name!r}")
 
 

@@ -25,8 +25,9 @@ class GitState(msgspec.Struct, frozen=True, kw_only=True):
     """Full hash of the commit that is checked out."""
     branch: str = ""
     """Name of the branch; empty if none is checked out."""
-    dirty: bool = False
-    """Whether tracked files differ from the commit; the difference is stored in `git.diff`, up to 1 MiB."""
+    dirty: bool | None = None
+    """Whether tracked files differ from the commit; the difference is stored in `git.diff`, up to 1 MiB. None if unknown,
+    for example because the script ended before git told."""
     remote: str = ""
     """Address of the remote `origin`, without credentials; empty if there is none."""
 

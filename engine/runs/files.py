@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import IO, TextIO
 
 from epochtop.engine.runs.forks import close_in_children
-from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LOCK, OUTPUT, PREPARATION, RECORD
+from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, HEARTBEAT, LOCK, OUTPUT, PREPARATION, RECORD
+from epochtop.recording import directory
+from epochtop.recording.directory import ASIDE, open_aside, sync_folder
 
-SUFFIX = ".epochtop"
-"""Ending of the temporary name of a file that is being written: `.NAME.PID.epochtop`."""
 OLD_S = 3600.0
 """Age from which on a partial file in a shared folder is left over, if it has no lock that would tell."""
 
@@ -33,7 +33,7 @@ _ASIDE_OF_0_1_0 = re.compile(
 )
 _NEW_RUN = re.compile(r"\.new-[0-9a-f]{16}")
 _PROBE = re.compile(r"\.probe-\d+-[0-9a-f]{8}")
-_RUN_FILES = frozenset((RECORD, EVENTS, COMMANDS, LOCK, OUTPUT, PREPARATION, CHECKPOINTS))
+_RUN_FILES = frozenset((RECORD, EVENTS, COMMANDS, HEARTBEAT, LOCK, OUTPUT, PREPARATION, CHECKPOINTS))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------
@@ -41,15 +41,15 @@ _RUN_FILES = frozenset((RECORD, EVENTS, COMMANDS, LOCK, OUTPUT, PREPARATION, CHE
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file completely or not at all: to a temporary name, fsync, rename. Raises OSError."""
-    with atomic_file(path) as file:
-        file.write(content)
+    directory.write_atomically(str(path), content)
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` when the block ends, and leaves nothing if it raises. Raises OSError."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
-    with _locked(aside) as file:
+    aside = path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
+    with open_aside(aside) as file:
+        close_in_children(file)
         try:
             yield file
             file.flush()
@@ -80,29 +80,6 @@ def output_file(path: Path) -> Iterator[TextIO]:
             text.flush()
         finally:
             text.detach()
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync the names in a folder to the disk; otherwise a power cut may restore a file that was replaced."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _locked(aside: Path) -> IO[bytes]:
-    """A new file, locked before another process can take it for left over. Waits for a thread that writes the same one."""
-    while True:
-        file = os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666), "wb")
-        close_in_children(file)
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), aside.stat()):
-                file.truncate(0)
-                return file
-        file.close()  # removed between opening and locking
 
 
 # --- what is left over -------------------------------------------------------------------------------------

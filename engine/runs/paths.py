@@ -5,15 +5,20 @@ Never imports torch, numpy or Textual.
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 from pathlib import Path
 
-RECORD, EVENTS, COMMANDS, LOCK, OUTPUT = "run.json", "events.jsonl", "commands.jsonl", "lock", "output.log"
-"""Files of a run: its record, its events, commands to it, the engine's lock, and what the engine printed."""
-RESERVE = ".reserve"
-"""File that holds space for the last event while the engine is alive."""
+from epochtop.recording.directory import COMMANDS as COMMANDS
+from epochtop.recording.directory import DIFF as DIFF
+from epochtop.recording.directory import EVENTS as EVENTS
+from epochtop.recording.directory import HEARTBEAT as HEARTBEAT
+from epochtop.recording.directory import LOCK as LOCK
+from epochtop.recording.directory import OUTPUT as OUTPUT
+from epochtop.recording.directory import RECORD as RECORD
+from epochtop.recording.directory import RESERVE as RESERVE
+from epochtop.recording.directory import user_name as user_name
+
 CHECKPOINTS = "checkpoints"
 """Folder of a run's checkpoints."""
 PREPARATION = "preparation.json"
@@ -59,11 +64,3 @@ def lab_home(folder: Path) -> Path:
 def whoami() -> str:
     """This process as the sender of a command: `user@host:pid`."""
     return f"{user_name()}@{socket.gethostname()}:{os.getpid()}"
-
-
-def user_name() -> str:
-    """Login name of the user, or the user id if it has no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such user id in this container
-        return str(os.getuid())

@@ -7,10 +7,8 @@ and everything else is read. Never imports torch, numpy or Textual.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
-import shutil
 import socket
 from pathlib import Path
 from typing import IO
@@ -24,8 +22,9 @@ from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.files import clean_home, clean_run, write_atomically
 from epochtop.engine.runs.forks import close_in_children
-from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LAB, LOCK, OUTPUT, RECORD, user_name
+from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, LAB, RECORD, user_name
 from epochtop.engine.runs.reader import READ_BYTES, read_record
+from epochtop.recording import directory
 
 
 def make_home(folder: Path) -> None:
@@ -55,35 +54,22 @@ def create(
     """
     make_home(folder)
     clean_home(folder)
-    aside = folder / f".new-{secrets.token_hex(8)}"
+    record = RunRecord(
+        spec=spec,
+        experiment=experiment,
+        created=created,
+        host=socket.gethostname(),
+        user=user_name(),
+        pid=os.getpid(),
+        versions=versions,
+    )
+    first = experiment.name if experiment else stem(spec)
     try:
-        aside.mkdir(mode=0o700)
-        (aside / CHECKPOINTS).mkdir()
-        lock = open(aside / LOCK, "wb")
-        _lock(lock)
-        for name in (EVENTS, COMMANDS, OUTPUT):
-            (aside / name).touch()
-        record = RunRecord(
-            spec=spec,
-            experiment=experiment,
-            created=created,
-            host=socket.gethostname(),
-            user=user_name(),
-            pid=os.getpid(),
-            versions=versions,
-        )
-        write_atomically(aside / RECORD, encode(record))
-        while True:
-            path = folder / f"{experiment.name if experiment else stem(spec)}-{secrets.token_hex(2)}"
-            if not path.exists():
-                with contextlib.suppress(FileExistsError):
-                    aside.rename(path)
-                    return path, lock
-    except BaseException as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        if not isinstance(error, OSError):
-            raise
+        path, lock = directory.create(str(folder), first, encode(record), (CHECKPOINTS,))
+        close_in_children(lock)
+    except OSError as error:
         raise Invalid("", f"cannot create a run in {folder}: {error.strerror}") from None
+    return Path(path), lock
 
 
 def stem(spec: RunSpec) -> str:
@@ -103,28 +89,17 @@ def reopen(run: Path) -> IO[bytes]:
     """
     record = read_record(run)
     try:
-        lock = open(run / LOCK, "r+b")
-        try:
-            _lock(lock)
-        except OSError:
-            lock.close()
-            raise Invalid("", f"{run.name} is still running; watch it with `epochtop attach {run.name}`") from None
+        lock = directory.lock_again(str(run))
+        close_in_children(lock)
         clean_run(run)
-        with open(run / EVENTS, "r+b") as log:
-            if log.seek(0, os.SEEK_END) and log.seek(-1, os.SEEK_END) >= 0 and log.read(1) != b"\n":
-                log.write(b"\n")
         write_atomically(
             run / RECORD, encode(msgspec.structs.replace(record, pid=os.getpid(), host=socket.gethostname()))
         )
+    except BlockingIOError:
+        raise Invalid("", f"{run.name} is still running; watch it with `epochtop attach {run.name}`") from None
     except OSError as error:
         raise Invalid("", f"cannot resume {run}: {error.strerror}") from None
     return lock
-
-
-def _lock(file: IO[bytes]) -> None:
-    """Lock a file for this process alone, not for its forks. Raises OSError if another process has locked it."""
-    close_in_children(file)
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def send(run: Path, command: AnyCommand) -> None:

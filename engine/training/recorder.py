@@ -35,6 +35,7 @@ from epochtop.engine.runs.log import EventLog
 from epochtop.engine.runs.writer import Inbox
 from epochtop.engine.training import checkpoint
 from epochtop.engine.training.outcome import UnsavedCheckpoint, unsaved
+from epochtop.recording.directory import Heartbeat
 
 POLL_S = 0.02
 """Interval between two looks for commands. A look is one read of an open file; 50 per second take 0.02 % of a core."""
@@ -74,6 +75,7 @@ class Recorder:
         self._items: SimpleQueue[AnyEvent | PendingSave | threading.Event | None] = SimpleQueue()
         self._log = EventLog(run)
         self._inbox = Inbox(run, from_now=resumed)
+        self._heartbeat = Heartbeat(run)
         self._last_line = b""
         self._warned_at: dict[checkpoint.Kind, float] = {}
         """When a failed checkpoint of each kind was last reported; successes remove it."""
@@ -120,6 +122,7 @@ class Recorder:
 
     def _work(self) -> None:
         while True:
+            self._heartbeat.beat()
             try:
                 item = self._items.get(timeout=POLL_S)
             except Empty:

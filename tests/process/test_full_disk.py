@@ -27,14 +27,15 @@ from epochtop.engine.protocol.events import (
 )
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs import log
 from epochtop.engine.runs.index import summarize
+from epochtop.engine.runs.log import UNSAVED_STATUS
 from epochtop.engine.runs.paths import CHECKPOINTS, EVENTS, RESERVE
 from epochtop.engine.runs.reader import read_record
 from epochtop.engine.runs.writer import create
 from epochtop.engine.training import checkpoint, recorder
 from epochtop.engine.training.loop import Loop
 from epochtop.engine.training.recorder import PendingSave, Recorder
+from epochtop.recording import log
 from epochtop.tui.cli.train import STATUS
 from epochtop.tui.client.standby import how_it_ended
 from epochtop.tui.state.run import RunState
@@ -77,7 +78,7 @@ def test_a_run_without_its_last_checkpoint_is_unsaved_everywhere_and_resumes(hom
     with Engine(("-c", SMALL)) as engine:
         run = engine.train(WIDE, home)
         status = engine.wait()
-    assert status == log.UNSAVED_STATUS == STATUS["unsaved"] != 0
+    assert status == UNSAVED_STATUS == STATUS["unsaved"] != 0
     assert names(run / CHECKPOINTS) == []
     end = finished(run)
     assert (end.outcome, end.steps) == ("unsaved", 60)
@@ -252,7 +253,7 @@ def test_a_run_on_a_full_disk_still_records_how_it_ended(
 
 
 def test_an_engine_that_cannot_record_its_end_shows_it_in_its_exit_status() -> None:
-    assert "disk is full" in how_it_ended(log.UNSAVED_STATUS)
+    assert "disk is full" in how_it_ended(UNSAVED_STATUS)
     assert how_it_ended(1) == "exit status 1"
 
 

@@ -73,7 +73,7 @@ def test_a_failed_sync_or_rename_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     def refuse(*_: object) -> None:
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr(os if call == "fsync" else Path, call, refuse)
+    monkeypatch.setattr(os, call, refuse)
     with pytest.raises(OSError, match="quota"):
         files.write_atomically(tmp_path / "run.json", b"new")
     assert names(tmp_path) == []

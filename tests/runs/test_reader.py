@@ -190,6 +190,7 @@ def test_a_new_run_is_complete_private_and_alive_until_its_lock_is_closed(live: 
         "run.json",
         "events.jsonl",
         "commands.jsonl",
+        "heartbeat",
         "lock",
         "output.log",
         "checkpoints",

@@ -14,6 +14,7 @@ from epochtop.engine.protocol.events.base import Event as Event
 from epochtop.engine.protocol.events.codes import CHECKPOINT_DAMAGED as CHECKPOINT_DAMAGED
 from epochtop.engine.protocol.events.codes import CHECKPOINT_DELAYED as CHECKPOINT_DELAYED
 from epochtop.engine.protocol.events.codes import CHECKPOINT_FAILED as CHECKPOINT_FAILED
+from epochtop.engine.protocol.events.codes import COMMAND_IGNORED as COMMAND_IGNORED
 from epochtop.engine.protocol.events.codes import DISK_SPACE as DISK_SPACE
 from epochtop.engine.protocol.events.codes import EAGER_FALLBACK as EAGER_FALLBACK
 from epochtop.engine.protocol.events.codes import EVALUATION_CUT as EVALUATION_CUT

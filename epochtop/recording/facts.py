@@ -1,0 +1,297 @@
+"""Facts that are stored with a script's run: command, versions, environment, state of its git repository.
+
+What is quick to find is there when the run starts. The rest, such as the uncommitted changes, is collected by the writer's
+thread. Imports built-in modules only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from epochtop.recording import directory
+from epochtop.recording.values.json_text import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LATE_S = 0.5
+"""Seconds after the start when facts are collected that take a while."""
+DIFF_BYTES = 1 << 20
+"""Most bytes of uncommitted changes that are stored."""
+VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "CONDA_DEFAULT_ENV",
+    "VIRTUAL_ENV",
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "OMP_NUM_THREADS",
+)
+"""Variables that describe a job."""
+PREFIXES = ("SLURM_JOB", "SLURM_ARRAY", "SLURM_NNODES", "SLURM_NTASKS", "SLURM_CLUSTER", "PBS_JOB", "LSB_JOB", "JOB_ID")
+"""Beginnings of names of variables that batch systems set."""
+VALUE_LENGTH = 4096
+"""Most characters of a stored text."""
+
+
+def script_name() -> str:
+    """Name of the running program: its file without the ending, `notebook`, or `python`."""
+    program = sys.argv[0] if sys.argv else ""
+    name = os.path.splitext(os.path.basename(program))[0]
+    if name in ("ipykernel_launcher", "colab_kernel_launcher"):
+        return "notebook"
+    if name == "__main__":  # python -m package
+        name = os.path.basename(os.path.dirname(program))
+    return "python" if name in ("", "-c", "-") else name
+
+
+def command() -> list[str]:
+    """Command line of this process, with the interpreter."""
+    words = getattr(sys, "orig_argv", None) or [sys.executable, *sys.argv]
+    return [word[:VALUE_LENGTH] for word in words[:1000]]
+
+
+def interpreter() -> str:
+    """Path of the interpreter; empty if it is unknown."""
+    return sys.executable or ""
+
+
+def working_folder() -> str:
+    """Current folder; empty if it has been deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def environment() -> dict[str, str]:
+    """Variables that describe the job, by name."""
+    return {
+        name: value[:VALUE_LENGTH]
+        for name, value in sorted(os.environ.items())
+        if name in VARIABLES or name.startswith(PREFIXES)
+    }
+
+
+def versions() -> dict[str, str]:
+    """Version by name of Python and of the packages that are loaded and state one."""
+    found = {"python": sys.version.partition(" ")[0]}
+    for name, module in list(sys.modules.items()):
+        if "." in name or name.startswith("_"):
+            continue
+        version = getattr(module, "__dict__", {}).get("__version__")
+        if type(version) is not str and name == "torch":
+            version = str(version)  # a subclass of str
+        if type(version) is str and name not in _standard_library():
+            found[name] = version[:80]
+    return found
+
+
+def _standard_library() -> frozenset[str]:
+    return getattr(sys, "stdlib_module_names", frozenset(("re", "json", "csv", "logging", "argparse", "decimal", "zlib", "ctypes", "platform", "tarfile", "ipaddress", "optparse", "xmlrpc", "pyexpat")))  # fmt: skip
+
+
+def _own_version() -> dict[str, str]:
+    if "threading" not in sys.modules:  # the import below would import it in the wrong thread
+        return {}
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return {"epochtop": version("epochtop")}
+    except PackageNotFoundError:
+        return {}
+
+
+# --- git -----------------------------------------------------------------------------------------------------
+
+
+def git_state(folder: str) -> dict[str, Any] | None:
+    """Commit, branch and remote of the repository that holds a folder, read from its files; None outside a repository.
+
+    Whether files are changed is left open (`dirty` is None).
+    """
+    try:
+        git = _git_folder(folder)
+        if git is None:
+            return None
+        common = _first_line(os.path.join(git, "commondir"))
+        shared = os.path.normpath(os.path.join(git, common)) if common else git
+        head = _first_line(os.path.join(git, "HEAD"))
+        reference = head[5:].strip() if head.startswith("ref:") else ""
+        commit = _resolve(git, shared, reference) if reference else head
+        if not commit:
+            return None
+        branch = reference[len("refs/heads/") :] if reference.startswith("refs/heads/") else ""
+        return {"commit": commit, "branch": branch, "dirty": None, "remote": _remote(shared)}
+    except (OSError, ValueError):
+        return None
+
+
+def _git_folder(folder: str) -> str | None:
+    while True:
+        candidate = os.path.join(folder, ".git")
+        if os.path.isdir(candidate):
+            return candidate
+        if os.path.isfile(candidate):  # a worktree or a submodule
+            link = _first_line(candidate)
+            return os.path.normpath(os.path.join(folder, link[7:].strip())) if link.startswith("gitdir:") else None
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return None
+        folder = parent
+
+
+def _first_line(path: str) -> str:
+    """The first line of a file; empty if there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline(4096).strip()
+    except OSError:
+        return ""
+
+
+def _resolve(git: str, shared: str, reference: str) -> str:
+    """The commit of a reference; empty if it has none yet."""
+    for folder in (git, shared):
+        if commit := _first_line(os.path.join(folder, reference)):
+            return commit
+    try:
+        with open(os.path.join(shared, "packed-refs"), encoding="utf-8", errors="replace") as file:
+            for line in file:
+                commit, _, name = line.strip().partition(" ")
+                if name == reference:
+                    return commit
+    except OSError:
+        pass
+    return ""
+
+
+def _remote(shared: str) -> str:
+    """Address of the remote `origin`, without credentials; empty if there is none."""
+    section = ""
+    with open(os.path.join(shared, "config"), encoding="utf-8", errors="replace") as file:
+        for line in file:
+            line = line.strip()
+            if line.startswith("["):
+                section = line
+            elif section == '[remote "origin"]' and line.partition("=")[0].strip() == "url":
+                return without_credentials(line.partition("=")[2].strip())
+    return ""
+
+
+def without_credentials(address: str) -> str:
+    """An address without user name and password, except the `git@` of ssh."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return address
+    authority, slash, path = rest.partition("/")
+    return scheme + separator + authority.rpartition("@")[2] + slash + path
+
+
+class GitChanges:
+    """Collects the difference of tracked files from the commit that is checked out, in a process of its own.
+
+    It does without `subprocess`, which would import `threading` in the writer's thread and make that the main thread.
+    """
+
+    def __init__(self, folder: str) -> None:
+        """Start git. Raises OSError if that is impossible."""
+        arguments = ["git", "--no-optional-locks", "-C", folder, "diff", "--no-ext-diff", "--no-textconv", "--no-color"]
+        self._pipe, output = os.pipe()
+        try:
+            os.set_blocking(self._pipe, False)
+            actions = [
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+            ]
+            self._pid = os.posix_spawnp("git", [*arguments, "HEAD"], os.environ, file_actions=actions)
+        except BaseException:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(output)
+        self._changes = b""
+
+    def poll(self) -> bool:
+        """Whether git has ended or has written enough. Never waits."""
+        try:
+            while len(self._changes) <= DIFF_BYTES:
+                new = os.read(self._pipe, 1 << 16)
+                if not new:
+                    return True
+                self._changes += new
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def end(self) -> bytes | None:
+        """Stop git. Returns at most 1 MiB of the changes; None if git cannot tell."""
+        os.close(self._pipe)
+        complete = len(self._changes) > DIFF_BYTES
+        try:
+            if complete:
+                os.kill(self._pid, 9)
+            _, status = os.waitpid(self._pid, 0)
+        except OSError:  # the script has waited for all its children
+            status = 0 if self._changes else 1
+        return self._changes[:DIFF_BYTES] if complete or status == 0 else None
+
+    def cancel(self) -> None:
+        """Stop git because the script ends."""
+        try:
+            os.kill(self._pid, 9)
+        except OSError:
+            pass
+        self.end()
+
+
+class LateFacts:
+    """Completes run.json with what takes a while to find: versions of packages and uncommitted changes."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._due = time.monotonic() + LATE_S
+        self._changes: GitChanges | None = None
+        self._is_complete = False
+
+    def collect(self) -> None:
+        """Do what is due. Never waits for git. Raises OSError if run.json cannot be written."""
+        if self._is_complete or time.monotonic() < self._due:
+            return
+        if self._changes is None:
+            try:
+                self._changes = GitChanges(working_folder() or os.sep)
+            except (OSError, ValueError, AttributeError):
+                self._complete(None)
+        elif self._changes.poll():
+            self._complete(self._changes.end())
+
+    def cancel(self) -> None:
+        """Stop collecting, because the run ends."""
+        if not self._is_complete and self._changes is not None:
+            self._changes.cancel()
+        self._is_complete = True
+
+    def _complete(self, changes: bytes | None) -> None:
+        self._is_complete = True
+        import json
+
+        path = os.path.join(self._run, directory.RECORD)
+        with open(path, "rb") as file:
+            record = json.loads(file.read())
+        git = (record.get("script") or {}).get("git")
+        if git is not None and changes is not None:
+            git["dirty"] = bool(changes)
+            if changes:
+                with open(os.path.join(self._run, directory.DIFF), "wb") as file:
+                    file.write(changes)
+        record["versions"] = {**record.get("versions", {}), **versions(), **_own_version()}
+        directory.write_atomically(path, encode(record).encode("ascii"))

@@ -1,0 +1,101 @@
+"""What scripts that were written for wandb use and epochtop does not record: accepted, reported once and ignored.
+
+Imports built-in modules only.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+IGNORED = frozenset(
+    [
+        "Api",
+        "Artifact",
+        "Audio",
+        "Bokeh",
+        "Graph",
+        "Histogram",
+        "Html",
+        "Image",
+        "JoinedTable",
+        "Molecule",
+        "Object3D",
+        "Plotly",
+        "Settings",
+        "Table",
+        "Video",
+        "alert",
+        "define_metric",
+        "link_artifact",
+        "log_artifact",
+        "log_code",
+        "log_model",
+        "mark_preempting",
+        "plot",
+        "plot_table",
+        "restore",
+        "save",
+        "setup",
+        "teardown",
+        "unwatch",
+        "use_artifact",
+        "use_model",
+        "watch",
+    ]
+)
+"""Names of the wandb package that are accepted and ignored."""
+
+
+class Ignored:
+    """Stands for something that epochtop does not record: accepts every call, attribute and item."""
+
+    _name: str
+
+    def __init__(self, name: str) -> None:
+        """The first call reports `name`; none does if it is empty."""
+        object.__setattr__(self, "_name", name)
+
+    def __call__(self, *_: Any, **__: Any) -> Ignored:
+        if self._name:
+            report(f"{self._name} is ignored: epochtop records numbers, the configuration and the summary")
+        return Ignored("")
+
+    def __getattr__(self, name: str) -> Ignored:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Ignored(self._name and f"{self._name}.{name}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        pass
+
+    def __getitem__(self, name: Any) -> Ignored:
+        return self
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        pass
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+    def __enter__(self) -> Ignored:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+
+_reported: set[str] = set()
+
+
+def report(message: str) -> None:
+    """Tell the user something, once."""
+    if message not in _reported and len(_reported) < 100:
+        _reported.add(message)
+        try:
+            sys.stderr.write(f"epochtop: {message}\n")
+        except Exception:
+            pass

@@ -1,0 +1,397 @@
+"""The thread that writes a run: turns logged values into events, reads commands, keeps the heartbeat.
+
+It is a raw thread, because importing `threading` takes milliseconds and because such a thread never delays the end of the
+process. Nothing that it meets may reach the script: every failure is reported once, and values wait in bounded memory.
+Imports built-in modules only.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import time
+
+from epochtop.recording import directory, endings, facts
+from epochtop.recording.control import Control, Inbox
+from epochtop.recording.log import EventLog
+from epochtop.recording.series import logged
+from epochtop.recording.values.json_text import encode_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable
+    from typing import IO, Any
+else:
+    from _collections import deque  # importing `collections` takes a millisecond
+
+INTERVAL_S = 0.1
+"""Seconds between two windows: what a killed process loses at most."""
+QUEUE_ENTRIES = 1 << 18
+"""Most calls of `log()` that wait in memory for the writer; later ones are dropped and counted."""
+LOOK_S = 1.0
+"""Seconds between two looks at whether the run directory still exists."""
+RETRY_S = 5.0
+"""Seconds between two attempts to create a run directory."""
+DEVICE_S = 5.0
+"""Longest time that an end waits for values that a device still computes."""
+SERIES = 10_000
+"""Most series of a run."""
+DISK_SPACE = "disk_space"
+"""Code of the warning that the disk refused values for a while."""
+
+COMMITTED, UNCOMMITTED = -1, -2
+"""In place of a step: the next one, without or with further values of the same step to follow."""
+
+
+class Window:
+    """Rows that wait for a device."""
+
+    __slots__ = ("rows", "seconds", "time", "waiting")
+
+    def __init__(self, rows: list[tuple[int, dict[str, Any]]], time: float, seconds: float) -> None:
+        self.rows, self.time, self.seconds = rows, time, seconds
+        self.waiting = [value for _, values in rows for value in values.values() if type(value) is not float]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the device has computed all values."""
+        while self.waiting and self.waiting[-1].is_ready:
+            self.waiting.pop()
+        return not self.waiting
+
+    def discard(self) -> int:
+        """Give up the values. Returns their number."""
+        for _, values in self.rows:
+            for value in values.values():
+                if type(value) is not float:
+                    value.discard()
+        return sum(len(values) for _, values in self.rows)
+
+
+class Writer:
+    """Writes one run directory. The script's threads append to `entries` and `events` and never wait."""
+
+    def __init__(
+        self,
+        home: str,
+        stem: str,
+        record: bytes,
+        report: Callable[[str], None],
+        on_control: Callable[[], None] = lambda: None,
+    ) -> None:
+        """The run directory is created in the folder `home`; its id begins with `stem`. `record` is the content of run.json.
+
+        `report` tells the user about a problem. `on_control` is called when `control` has something to obey, or nothing
+        any more.
+        """
+        self._home, self._stem, self._record, self._report = home, stem, record, report
+        self.entries: deque[tuple[int, dict[str, Any]]] = deque()
+        """Calls of `log()`: a step, COMMITTED or UNCOMMITTED, and values by series."""
+        self.events: deque[dict[str, Any]] = deque()
+        """Further events to write. A step of None becomes the next step."""
+        self.control = Control(self.events.append, on_control)
+        self.path: str | None = None
+        """The run directory; None as long as it cannot be created."""
+        self.dropped = 0
+        """Number of values that were dropped."""
+        self.last: dict[str, float] = {}
+        """Newest value of every series."""
+        self.step = 0
+        """Step of the next value that names none."""
+        self.steps = 0
+        """Highest step plus 1."""
+        self.seconds_before = 0.0
+        """Duration of a continued run before this process."""
+        self._continues = False
+        self._started_at = time.monotonic()
+        self._lock: IO[bytes] | None = None
+        self._log: EventLog | None = None
+        self._inbox: Inbox | None = None
+        self._heartbeat: directory.Heartbeat | None = None
+        self._sent: deque[Window] = deque()
+        self._waiting_rows = 0
+        self._reported_drops = 0
+        self._facts: facts.LateFacts | None = None
+        self._next_look = self._next_try = 0.0
+        self._is_removed = False
+        self._final: dict[str, Any] | None = None
+        self._wake = _thread.allocate_lock()
+        self._wake.acquire()
+        self._ended = _thread.allocate_lock()
+
+    # --- called by the script ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Create the run directory and begin to write."""
+        self._open()
+        self._ended.acquire()
+        _thread.start_new_thread(self._work, ())
+
+    def continue_run(self, path: str, lock: IO[bytes], steps: int, seconds: float) -> None:
+        """Write to an earlier run, which this process has locked and which ended after this many steps and seconds."""
+        self.path, self._lock, self._continues = path, lock, True
+        self.step = self.steps = steps
+        self.seconds_before = seconds
+
+    def next_step(self) -> int:
+        """Step of the next value that names none, with what waits in the queue."""
+        step = self.step
+        for place, _ in list(self.entries):
+            step = place + 1 if place >= 0 else step + (place == COMMITTED)
+        return step
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start, without pauses."""
+        return self.seconds_before + time.monotonic() - self._started_at - self.control.paused_s
+
+    def wake(self) -> None:
+        """Let the thread write now."""
+        if self._wake.locked():
+            try:
+                self._wake.release()
+            except RuntimeError:  # another thread was faster
+                pass
+
+    def close(self, final: dict[str, Any], deadline: float | None) -> bool:
+        """Write everything, and `final` as the last event. False if that is not done at `deadline` of the monotonic clock.
+
+        The thread goes on if it is not done, as long as the process lives. A deadline of None does not wait.
+        """
+        self._final = final
+        self.wake()
+        if deadline is None:
+            return False
+        while not self._ended.acquire(timeout=max(0.0, min(deadline - time.monotonic(), 0.05))):
+            if time.monotonic() >= deadline and not (self._sent and time.monotonic() < deadline + DEVICE_S):
+                return False
+        self._ended.release()
+        return True
+
+    def abandon(self) -> None:
+        """Leave the run to the parent, in a forked process: closes the files, so that the lock is not held here."""
+        self._close_files()
+        if self._log is not None:
+            self._log.abandon()
+        self.entries, self.events = deque(), deque()
+
+    # --- the thread ----------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            while self._final is None:
+                self._guard(self._tick)
+                self._wake.acquire(timeout=INTERVAL_S)
+            self._guard(self._write_rest)
+            self._guard(self._write_end)
+        finally:
+            self._ended.release()
+        endings.die_if_signaled()
+
+    def _guard(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            self._report(f"internal error: {type(error).__name__}: {error}")
+
+    def _tick(self) -> None:
+        endings.check_signals()
+        if self._log is None and time.monotonic() >= self._next_try:
+            self._open()
+        if self._heartbeat is not None and not self._is_removed:
+            self._heartbeat.beat()
+        self._drain()
+        self._write_ready()
+        if self._inbox is not None:
+            for command in self._inbox.read():
+                self.control.obey(command)
+            self.control.check()
+        self._write_events()
+        self._look_at_folder()
+        if self._facts is not None:
+            self._facts.collect()
+
+    def _open(self) -> None:
+        self._next_try = time.monotonic() + RETRY_S
+        try:
+            if self.path is None:
+                directory.make_folder(self._home)
+                self.path, self._lock = directory.create(self._home, self._stem, self._record)
+            log = EventLog(self.path, self._report)
+            self._inbox = Inbox(self.path, from_now=self._continues)
+            self._heartbeat = directory.Heartbeat(self.path)
+            self._facts = self._facts or facts.LateFacts(self.path)
+        except OSError as error:
+            self._report(f"cannot record a run in {self._home}: {error.strerror or error}; values wait in memory")
+            return
+        self._log = log
+        self._append({"type": "ScriptStarted", "time": round(time.time(), 3), "pid": os.getpid(), "step": self.step})
+
+    # --- values --------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Take what was logged and give it steps."""
+        count = len(self.entries)
+        if not count:
+            return
+        take = self.entries.popleft
+        rows = []
+        for _ in range(count):
+            step, values = take()
+            if step < 0:
+                is_committed = step == COMMITTED
+                step = self.step
+                self.step += is_committed
+            else:
+                self.step = step + 1
+            if step >= self.steps:
+                self.steps = step + 1
+            rows.append((step, values))
+        self._sent.append(Window(rows, time.time(), self.seconds))
+        self._waiting_rows += len(rows)
+
+    def _write_ready(self) -> None:
+        """Write the windows whose values are known, in order."""
+        self._send()
+        while self._sent and self._log is not None and self._sent[0].is_ready:
+            window = self._sent.popleft()
+            self._waiting_rows -= len(window.rows)
+            if self._log.congested:
+                self.dropped += window.discard()
+                self._log.flush()
+                continue
+            self._write_window(window)
+        if self._log is not None and self._log.error is not None:
+            self._log.flush()
+        while self._sent and self._waiting_rows > QUEUE_ENTRIES:
+            lost = self._sent.popleft()
+            self._waiting_rows -= len(lost.rows)
+            self.dropped += lost.discard()
+
+    def _send(self) -> None:
+        """Enqueue the copies of all windows, so that a device that is behind does not delay later ones."""
+        for window in self._sent:
+            if window.waiting:
+                from epochtop.recording.values.device import send
+
+                try:
+                    send(window.waiting)
+                except Exception as error:
+                    self._report(f"values could not be copied from their device: {error}"[:300])
+                    window.waiting = []
+
+    def _write_window(self, window: Window) -> None:
+        rows = [(step, self._numbers(values)) for step, values in window.rows]
+        for event in logged(rows, window.time, window.seconds):
+            self._append(event)
+
+    def _numbers(self, values: dict[str, Any]) -> dict[str, float]:
+        """The values of a row as numbers, without those that cannot be read."""
+        last = self.last
+        for name, value in list(values.items()):
+            if type(value) is not float:
+                try:
+                    values[name] = value = value.read()
+                except Exception as error:
+                    del values[name]
+                    self._report(f"{name} could not be read: {error}"[:300])
+                    continue
+            if name in last or len(last) < SERIES:
+                last[name] = value
+            else:
+                del values[name]
+                self._report(f"only the first {SERIES} series are recorded")
+        return values
+
+    # --- events --------------------------------------------------------------------------------------------
+
+    def _write_events(self) -> None:
+        if self._log is None:
+            while len(self.events) > QUEUE_ENTRIES:
+                self.events.popleft()
+            return
+        while self.events:
+            event = self.events.popleft()
+            if event.get("step", 0) is None:
+                event["step"] = self.step
+            self._append(event)
+
+    def _append(self, event: dict[str, Any]) -> None:
+        assert self._log is not None
+        line = encode_line(event)
+        if self._is_removed:
+            self._log.hold(line)
+            return
+        self._log.append(line)
+        if self._log.error is None and self.dropped > self._reported_drops:
+            self._report_drops()
+
+    def _report_drops(self) -> None:
+        assert self._log is not None
+        lost, self._reported_drops = self.dropped - self._reported_drops, self.dropped
+        message = f"{lost} values were dropped while the disk refused them"
+        self._log.append(encode_line({"type": "Warned", "message": message, "code": DISK_SPACE}))
+        self._report(message)
+
+    def _look_at_folder(self) -> None:
+        """Notice that the run directory was deleted, or that it is there again."""
+        if self._log is None or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_S
+        if not self._is_removed and self._log.is_removed:
+            self._is_removed = True
+            self._report(f"{self.path} was deleted; values stay in memory until the folder is there again")
+        elif self._is_removed and self._log.reopen():
+            self._restore()
+            self._is_removed = False
+            self._log.flush()
+
+    def _restore(self) -> None:
+        """Make a folder that was deleted and is there again a run directory."""
+        assert self.path is not None
+        lock = open(os.path.join(self.path, directory.LOCK), "ab")
+        directory.acquire(lock)
+        self._close_files()
+        self._lock, self._inbox = lock, Inbox(self.path, from_now=True)
+        record = os.path.join(self.path, directory.RECORD)
+        if not os.path.exists(record):
+            directory.write_atomically(record, self._record)
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def _write_rest(self) -> None:
+        """Write everything that waits, if the device computes it in time."""
+        give_up_at = time.monotonic() + DEVICE_S
+        self._drain()
+        self._write_ready()
+        while self._sent and self._log is not None and time.monotonic() < give_up_at:
+            time.sleep(0.002)
+            self._write_ready()
+        self._write_events()
+
+    def _write_end(self) -> None:
+        """Write the last event and close all files."""
+        if self._facts is not None:
+            self._facts.cancel()
+        if self._log is not None:
+            assert self._final is not None
+            line = encode_line(self._last_event(self._final))
+            if not self._is_removed:
+                self._log.append(line)
+                if self._log.error is not None:
+                    self._log.write_last(line)
+            if not self._log.close():
+                self._report("the disk refused the last values of the run")
+        self._close_files()
+
+    def _close_files(self) -> None:
+        for file in (self._inbox, self._lock):
+            if file is not None:
+                file.close()
+
+    def _last_event(self, final: dict[str, Any]) -> dict[str, Any]:
+        event = {"type": final["type"], "time": round(time.time(), 3), **final}
+        if final["type"] == "Failed":
+            return {**event, "step": self.steps}
+        return {**event, "steps": self.steps, "seconds": round(self.seconds, 6), "dropped": self.dropped}
