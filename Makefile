@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-all check format bench screenshots clean
+.PHONY: run test test-all check format bench lab-check screenshots clean
 
 run: $(VENV)/.app
 	@$(BIN)/epochtop --start
@@ -31,6 +31,10 @@ format: $(VENV)/.dev
 # Some forty minutes on two cores; `make bench TABLES="iris loop"` prints some of the tables.
 bench: $(VENV)/.bench
 	$(BIN)/python -m tests.bench $(TABLES)
+
+# Every experiment ten times next to a busy neighbor, some twenty minutes; `make lab-check LAB="reads threads"` runs some.
+lab-check: $(VENV)/.dev
+	$(BIN)/python -m tests.lab.repeatability $(LAB)
 
 screenshots: $(VENV)/.dev
 	$(BIN)/python -m screenshots

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from epochtop.engine.protocol.spec import RunSpec as RunSpec
     from epochtop.engine.tasks.task import Task as Task
+    from epochtop.reading import open as open  # noqa: A004 - the public name
+    from epochtop.reading import runs as runs
     from epochtop.recording.current import finish as finish
     from epochtop.recording.current import init as init
     from epochtop.recording.current import log as log
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     summary: Entries
     run: Run | None
 
-__all__ = ["Run", "RunSpec", "Task", "config", "finish", "init", "log", "run", "summary"]
+__all__ = ["Run", "RunSpec", "Task", "config", "finish", "init", "log", "run", "runs", "summary"]
+"""Without `open`, which `import *` would put in place of the built-in function."""
 
 _MODULES = {
     "Run": "epochtop.recording.run",
@@ -32,6 +35,8 @@ _MODULES = {
     "init": "epochtop.recording.current",
     "log": "epochtop.recording.current",
     "login": "epochtop.recording.current",
+    "open": "epochtop.reading",
+    "runs": "epochtop.reading",
 }
 """Module that defines each public name."""
 

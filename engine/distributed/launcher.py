@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from epochtop.engine.distributed.leader import RankLauncher
 from epochtop.engine.distributed.orders import RankFailure, reports
-from epochtop.engine.runs.forks import close_in_children
+from epochtop.recording.forks import close_in_children
 
 HERE = "127.0.0.1"
 WATCH_S = 0.05

@@ -9,12 +9,17 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from epochtop.engine.protocol.events import Evaluated, Losses, Started
+from epochtop.engine.protocol.events import Evaluated, Event, Started
 from epochtop.engine.runs.reader import BadLine, Follower, read_record
+from epochtop.engine.runs.series import LEARNING_RATE, TRAIN_LOSS, SeriesTranslator, SeriesWindow
 from epochtop.engine.terminal.output import write_error
 
 SUFFIX = ".epochtop"
 """Suffix of event files that this module writes."""
+
+
+TAGS = {TRAIN_LOSS: "loss/train", LEARNING_RATE: "learning_rate"}
+"""Tags of series."""
 
 
 class Writer(Protocol):
@@ -32,29 +37,28 @@ class _Curves:
 
     def __init__(self, writer: Writer, created: float) -> None:
         self._writer, self._started_at = writer, created
+        self._translator = SeriesTranslator()
         self._seconds, self._metric = 0.0, "metric"
 
-    def add(self, event: object) -> None:
+    def add(self, event: Event) -> None:
+        windows = self._translator.windows(event)
         match event:
             case Started():
                 self._started_at, self._metric = event.time, event.metric
-            case Losses():
-                self._losses(event)
             case Evaluated():
                 self._evaluated(event)
             case _:
-                pass
+                for window in windows:
+                    if window.name in TAGS:
+                        self._values(window)
 
-    def _losses(self, event: Losses) -> None:
+    def _values(self, window: SeriesWindow) -> None:
         """Steps are spread evenly over the time of their window."""
-        values = np.frombuffer(event.values, dtype="<f4").tolist()
-        times = np.linspace(self._seconds, event.seconds, len(values) + 1)[1:] + self._started_at
-        for step, (value, time) in enumerate(zip(values, times.tolist(), strict=True), start=event.first_step):
-            self._writer.add_scalar("loss/train", value, step, time)
-        self._seconds = event.seconds
-        if event.learning_rate is not None and values:
-            last = event.first_step + len(values) - 1
-            self._writer.add_scalar("learning_rate", event.learning_rate, last, self._started_at + event.seconds)
+        since = min(self._seconds, window.seconds) if window.count > 1 else window.seconds
+        times = np.linspace(since, window.seconds, window.count + 1)[1:] + self._started_at
+        for step, value, time in zip(window.step_numbers(), window.numbers(), times.tolist(), strict=True):
+            self._writer.add_scalar(TAGS[window.name], value, step, time)
+        self._seconds = window.seconds
 
     def _evaluated(self, event: Evaluated) -> None:
         time = self._started_at + event.seconds

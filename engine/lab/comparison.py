@@ -13,9 +13,10 @@ from typing import Literal
 
 import msgspec
 
+from epochtop.engine.lab.differences import Difference
 from epochtop.engine.lab.experiment import Experiment, Picture
 from epochtop.engine.lab.measurements import Row
-from epochtop.engine.lab.statistics import Difference, Figure, figure, gathered, of_picture
+from epochtop.engine.lab.statistics import Figure, figure, gathered, of_picture
 from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
 from epochtop.engine.protocol.fields import fields, parse, show, texts_of
 from epochtop.engine.protocol.quantities import format_percent, format_quantity
@@ -94,16 +95,16 @@ def side(values: Sequence[float]) -> Figure:
 
 
 def ratio(before: Figure, after: Figure) -> Figure | None:
-    """The ratio of the medians, with the least and the most that the spreads allow; None if a value is not above 0.
+    """The ratio of the medians, with an interval as wide as both spreads on either side; None if a value is not above 0.
 
-    Its spread is that of both results together. A ratio larger than its spread means that the quartiles do not overlap.
-    With 3 rounds or more, planted noise alone passes for a difference at fewer than 2 of 100 points. Noise that differs
-    between the two times is in no spread.
+    An interval that excludes 1 means that the quartiles do not overlap. With 3 rounds or more, planted noise alone passes
+    for a difference at fewer than 2 of 100 points. Noise that differs between the two times is in no spread.
     """
     if min(before.low, after.low) <= 0:
         return None
-    least, most = after.low / before.high, after.high / before.low
-    return Figure(after.median / before.median, least, most, min(before.count, after.count))
+    change = after.median / before.median
+    spread = (after.high / after.low) * (before.high / before.low)
+    return Figure(change, change / spread, change * spread, min(before.count, after.count))
 
 
 # --- one picture -------------------------------------------------------------------------------------------------

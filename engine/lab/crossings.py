@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from epochtop.engine.lab.statistics import Difference, SomeRow, difference, select, values
+from epochtop.engine.lab.differences import Difference, difference
+from epochtop.engine.lab.statistics import SomeRow, select, values
 
 
 @dataclass(frozen=True)
@@ -50,5 +51,5 @@ def compared(
 
 
 def faster(sides: Difference) -> bool:
-    """Whether the second side takes less time than the first, by more than the spread."""
-    return sides.distinct and sides.ratio.median > 1
+    """Whether the second side takes less time than the first."""
+    return sides.slower

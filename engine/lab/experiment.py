@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from epochtop.engine.lab.measurements import Measurement, Row, measurements
-from epochtop.engine.protocol.experiments import Line, Verdict
+from epochtop.engine.protocol.experiments import Estimate, Line, Verdict
 from epochtop.engine.protocol.spec import RunSpec
 
 
@@ -89,6 +89,10 @@ class ExperimentContext:
         """The same context with at least `seconds` left, even if the budget is used up."""
         elapsed_s = time.perf_counter() - self.start
         return replace(self, budget_s=max(self.budget_s, elapsed_s + seconds))
+
+    def after_setup(self) -> ExperimentContext:
+        """The same context with at least half of the budget left: on a busy machine the set-up may have used it up."""
+        return self.with_time(self.budget_s / 2)
 
     def check(self) -> None:
         """Raise Stopped if the experiment was asked to stop. Call it between measurements."""
@@ -171,6 +175,10 @@ class DeviceAnswer(ABC):
         """Computed lines for the picture."""
         return []
 
+    def estimates(self) -> list[Estimate]:
+        """Quantities with their intervals, for programs."""
+        return []
+
 
 def verdict_of(answers: Sequence[DeviceAnswer | None], missing: str) -> Verdict:
     """The answer for the last device, on which the job would be trained, with the evidence of all devices.
@@ -188,6 +196,7 @@ def verdict_of(answers: Sequence[DeviceAnswer | None], missing: str) -> Verdict:
         uncertainty=main.uncertainty(),
         setting=main.setting(),
         lines=tuple(line for answer in known for line in answer.lines()),
+        estimates=tuple(main.estimates()),
     )
 
 

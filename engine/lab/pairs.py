@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epochtop.engine.lab import statistics
+from epochtop.engine.lab.differences import Difference, difference, stated
 from epochtop.engine.lab.experiment import Picture
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import Difference, Figure, difference, figure, grouped, select, values, with_spread
+from epochtop.engine.lab.statistics import Figure, figure, grouped, select, values, with_spread
+from epochtop.engine.protocol.experiments import Estimate
 
 
 class StepTime(Measurement, frozen=True, kw_only=True, tag="step"):
@@ -80,12 +82,16 @@ class Pair:
     @property
     def compared(self) -> bool:
         """Whether times were compared often enough to tell them apart."""
-        return self.time is not None and self.time.ratio.count > 2
+        return self.time is not None and self.time.direction != "few"
 
     @property
     def slower(self) -> bool:
-        """Whether its steps take longer, by more than the spread."""
-        return self.time is not None and self.time.distinct and self.time.ratio.median > 1
+        """Whether its steps take longer."""
+        return self.time is not None and self.time.slower
+
+    def estimates(self) -> tuple[Estimate, ...]:
+        """The time of a step relative to the other variant."""
+        return (stated(f"time of {self.way} relative to {self.other}", "×", self.time.ratio),) if self.time else ()
 
     def memory_words(self) -> str:
         """A sentence on memory."""

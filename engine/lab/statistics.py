@@ -1,4 +1,4 @@
-"""Statistics of rows: medians with their spread, differences larger than it, and fits.
+"""Statistics of rows: medians with their spread, and fits.
 
 Imports no torch and no numpy: the screen computes with it too.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ SomeRow = TypeVar("SomeRow", bound=AnyRow)
 
 @dataclass(frozen=True)
 class Figure:
-    """A median with its quartiles."""
+    """A median with its quartiles, or with an interval where the function that makes it says so."""
 
     median: float
     low: float
@@ -44,20 +44,20 @@ def figure(values: Sequence[float]) -> Figure:
     return Figure(statistics.median(values), low, high, len(values))
 
 
-def _cell(row: AnyRow, column: str) -> Cell:
+def cell(row: AnyRow, column: str) -> Cell:
     """A value of a row. A stored row without the column has None; a struct without the field raises AttributeError."""
     return getattr(row, column) if isinstance(row, Measurement) else row.get(column)
 
 
 def value_of(row: AnyRow, column: str) -> float | None:
     """A number in a row; None if it is missing, text or not finite."""
-    value = _cell(row, column)
+    value = cell(row, column)
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def select(rows: Iterable[SomeRow], **labels: Cell) -> list[SomeRow]:
     """The rows with these values."""
-    return [row for row in rows if all(_cell(row, name) == value for name, value in labels.items())]
+    return [row for row in rows if all(cell(row, name) == value for name, value in labels.items())]
 
 
 def of_picture(picture: Picture, rows: Iterable[Row]) -> list[Row]:
@@ -83,7 +83,7 @@ def gathered(rows: Iterable[AnyRow], by: Sequence[str], column: str) -> dict[tup
     for row in rows:
         value = value_of(row, column)
         if value is not None:
-            groups.setdefault(tuple(_cell(row, name) for name in by), []).append(value)
+            groups.setdefault(tuple(cell(row, name) for name in by), []).append(value)
     return groups
 
 
@@ -91,54 +91,8 @@ def by_column(rows: Iterable[SomeRow], column: str) -> dict[str, list[SomeRow]]:
     """The rows by their text in a column, in order of appearance."""
     groups: dict[str, list[SomeRow]] = {}
     for row in rows:
-        groups.setdefault(str(_cell(row, column)), []).append(row)
+        groups.setdefault(str(cell(row, column)), []).append(row)
     return groups
-
-
-# --- differences -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The time of one side relative to another, from ratios that were measured moments apart."""
-
-    ratio: Figure
-    """The first side over the second."""
-
-    @property
-    def distinct(self) -> bool:
-        """Whether it exceeds the spread and was seen more than twice. The order of the sides does not matter."""
-        ratio = self.ratio
-        return ratio.count > 2 and ratio.low > 0 and abs(math.log(ratio.median)) > math.log(ratio.high / ratio.low)
-
-    def words(self, first: str, second: str, verb: str = "takes") -> str:
-        """A sentence: `a takes 2.1 × (1.9 … 2.3) as long as b`."""
-        spread = f"{self.ratio.low:.3g} … {self.ratio.high:.3g}"
-        if not self.distinct:
-            if self.ratio.count <= 2:
-                times = "once" if self.ratio.count == 1 else "twice"
-                return f"{first} and {second} were compared only {times}, too few to be sure: {self.ratio.median:.3g} ×"
-            return f"no difference between {first} and {second}: {self.ratio.median:.3g} × ({spread})"
-        return f"{first} {verb} {self.ratio.median:.3g} × ({spread}) as long as {second}"
-
-
-def difference(first: Iterable[AnyRow], second: Iterable[AnyRow], column: str = "seconds") -> Difference | None:
-    """The ratio of two sides measured in the same rounds, one ratio per round; None if no round has both."""
-    ratios = [value / other for value, other in _paired(first, second, column)]
-    return Difference(figure(ratios)) if ratios else None
-
-
-def gap(first: Iterable[AnyRow], second: Iterable[AnyRow], column: str = "seconds") -> Figure | None:
-    """The first side minus the second, one value per round that has both; None if no round has both."""
-    pairs = list(_paired(first, second, column))
-    return figure([value - other for value, other in pairs]) if pairs else None
-
-
-def _paired(first: Iterable[AnyRow], second: Iterable[AnyRow], column: str) -> Iterator[tuple[float, float]]:
-    sides = [
-        {_cell(row, "round"): value for row in side if (value := value_of(row, column))} for side in (first, second)
-    ]
-    return ((value, sides[1][turn]) for turn, value in sides[0].items() if turn in sides[1])
 
 
 # --- fits --------------------------------------------------------------------------------------------------------

@@ -26,6 +26,21 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Setting to try: texts by field name of :class:`~epochtop.engine.protocol.spec.RunSpec`; empty for none."""
     lines: tuple[Line, ...] = ()
     """Curves to draw over the rows, such as a fit."""
+    estimates: tuple[Estimate, ...] = ()
+    """The measured quantities that the finding states, for programs that read verdicts."""
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """A measured quantity with an interval that contains the median of many more measurements with 99 %."""
+
+    name: str
+    unit: str
+    """`s`, `×` or `%`."""
+    value: float
+    low: float
+    high: float
+    count: int
+    """Rounds behind it."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ Imports msgspec and the standard library only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
@@ -54,6 +55,12 @@ class ScriptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Variables that describe the job, such as `SLURM_JOB_ID` and `CUDA_VISIBLE_DEVICES`."""
     git: GitState | None = None
     """State of the git repository; None outside a repository."""
+
+    @property
+    def source(self) -> str:
+        """The project, or else the name of the script's file; empty if both are unknown."""
+        script = next((part for part in self.command if part.endswith(".py")), "".join(self.command[:1]))
+        return self.project or PurePath(script).name
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

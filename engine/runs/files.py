@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TextIO
 
-from epochtop.engine.runs.forks import close_in_children
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, HEARTBEAT, LOCK, OUTPUT, PREPARATION, RECORD
 from epochtop.recording import directory
 from epochtop.recording.directory import ASIDE, open_aside, sync_folder
@@ -49,7 +48,6 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` when the block ends, and leaves nothing if it raises. Raises OSError."""
     aside = path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
     with open_aside(aside) as file:
-        close_in_children(file)
         try:
             yield file
             file.flush()

@@ -6,10 +6,10 @@ Textual.
 
 from __future__ import annotations
 
-import array
 import os
 import shutil
-import sys
+from collections.abc import Iterable
+from math import isnan
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -22,18 +22,23 @@ from epochtop.engine.protocol.events import (
     Evaluated,
     Failed,
     Finished,
+    Logged,
     Losses,
     Paused,
     Resumed,
+    ScriptEnded,
+    ScriptStarted,
     Started,
     decode_event,
     encode,
 )
 from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.families import main_series
 from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.paths import EVENTS, LOCK, RECORD, lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
+from epochtop.engine.runs.series import SeriesTranslator
 
 State = Literal["running", "paused", "finished", "stopped", "diverged", "unsaved", "failed", "died"]
 """State of a run; `died` means that its engine ended without a last event, `unsaved` that it has no last checkpoint."""
@@ -53,6 +58,9 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     created: float
     """Unix time in seconds."""
     dataset: str = "?"
+    """Dataset of a run; the project of a script, or its file if it has none."""
+    script: bool = False
+    """Whether a user's script records the run."""
     device: str | None = None
     """torch's name of the device."""
     seconds: float | None = None
@@ -60,7 +68,9 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     steps: int | None = None
     """Steps so far."""
     final_loss: float | None = None
-    """Loss of the last step."""
+    """Loss of the last step; for a script, the last value of its main series."""
+    series: str = ""
+    """Name of the main series of a script; empty for other runs."""
     test_loss: float | None = None
     """Loss of the last evaluation."""
     test_metric: float | None = None
@@ -92,18 +102,21 @@ def summarize(run: Path) -> RunSummary:
         record = read_record(run)
     except Invalid as error:
         return RunSummary(id=run.name, state="died", created=_lock_time(run), note=error.message)
+    process = "script" if record.script is not None else "engine"
     summary = RunSummary(
         id=run.name,
-        name=record.spec.name,
+        name=record.name,
         state="running" if alive else "died",
         created=record.created,
-        dataset=record.spec.dataset,
-        note="" if alive else "the engine died; see output.log",
+        dataset=record.spec.dataset if record.script is None else record.script.source,
+        script=record.script is not None,
+        note="" if alive else f"the {process} died; see output.log",
     )
     head, tail = _ends(run / EVENTS)
-    for event in [*(event for event in head if isinstance(event, Started)), *tail]:
+    beginning = [event for event in head if isinstance(event, Started | ScriptStarted)]
+    for event in [*beginning, *tail]:
         summary = _after(summary, event, alive)
-    return summary
+    return _with_series(summary, [*head, *tail])
 
 
 def _after(summary: RunSummary, event: AnyEvent, alive: bool) -> RunSummary:
@@ -111,17 +124,19 @@ def _after(summary: RunSummary, event: AnyEvent, alive: bool) -> RunSummary:
     match event:
         case Started():
             return change(summary, device=event.device)
-        case Losses():
-            steps = event.first_step + len(event.values) // 4
-            return change(summary, seconds=event.seconds, steps=steps, final_loss=last_loss(event))
         case Evaluated():
             return change(summary, test_loss=event.loss, test_metric=event.metric)
         case Paused() if alive:
             return change(summary, state="paused")
         case Resumed() if alive:
             return change(summary, state="running")
-        case Continued():
-            return change(summary, state="running" if alive else "died", note="" if alive else summary.note)
+        case Continued() | ScriptStarted():
+            state: State = "running" if alive else "died"
+            return change(summary, state=state, note="" if alive else summary.note, steps=None, seconds=None)
+        case ScriptEnded():
+            return change(
+                summary, state=event.outcome, seconds=event.seconds, steps=event.steps or None, note=event.reason
+            )
         case Finished():
             return change(
                 summary,
@@ -139,14 +154,27 @@ def _after(summary: RunSummary, event: AnyEvent, alive: bool) -> RunSummary:
             return summary
 
 
-def last_loss(losses: Losses) -> float | None:
-    """The last loss of a window; None if it is empty."""
-    if len(losses.values) < 4:
-        return None
-    value = array.array("f", losses.values[-4:])
-    if sys.byteorder == "big":
-        value.byteswap()
-    return value[0]
+def _with_series(summary: RunSummary, events: Iterable[AnyEvent]) -> RunSummary:
+    """The summary with what the windows at both ends of the log say, unless the end of the run says it."""
+    translator, lasts, steps, seconds = SeriesTranslator(), dict[str, float](), 0, 0.0
+    for event in events:
+        for window in translator.windows(event):
+            lasts[window.name] = window.last
+            if isinstance(event, Losses | Logged):
+                steps, seconds = max(steps, window.last_step + 1), max(seconds, window.seconds)
+    main = main_series(lasts)
+    change = msgspec.structs.replace
+    if summary.script:
+        summary = change(summary, series=main)
+    if summary.state in ("finished", "stopped", "diverged", "unsaved") and not summary.script:
+        return summary
+    last = lasts.get(main)
+    return change(
+        summary,
+        seconds=(summary.seconds or seconds) if lasts else summary.seconds,
+        steps=(summary.steps or steps) if lasts else summary.steps,
+        final_loss=None if last is None or isnan(last) else last,
+    )
 
 
 def _ends(log: Path) -> tuple[list[AnyEvent], list[AnyEvent]]:
@@ -230,7 +258,7 @@ def _no_match(folder: Path, query: str) -> NoReturn:
 
 def _name_of(path: Path) -> str:
     try:
-        return read_record(path).spec.name
+        return read_record(path).name
     except Invalid:
         return ""
 
@@ -238,14 +266,20 @@ def _name_of(path: Path) -> str:
 def rename(run: Path, name: str) -> None:
     """Rename a run; its id does not change. Raises Invalid for an invalid name."""
     checked = parse("name", name)
+    _check_is_run(run)
     record = read_record(run)
-    spec = msgspec.structs.replace(record.spec, name=checked)
-    write_atomically(run / RECORD, encode(msgspec.structs.replace(record, spec=spec)))
+    if record.script is not None:
+        renamed = msgspec.structs.replace(record, script=msgspec.structs.replace(record.script, name=checked))
+    else:
+        renamed = msgspec.structs.replace(record, spec=msgspec.structs.replace(record.spec, name=checked))
+    write_atomically(run / RECORD, encode(renamed))
 
 
 def check_can_resume(run: Path) -> None:
-    """Raises Invalid for a run that is running, finished or diverged."""
+    """Raises Invalid for a script's run, and for a run that is running, finished or diverged."""
     summary = summarize(run)
+    if summary.script:
+        raise Invalid("", f"{run.name} was recorded by a script; run the script again, with resume={run.name!r}")
     if is_alive(run):
         raise Invalid("", f"{run.name} is still running; watch it with `epochtop attach {run.name}`")
     if summary.state == "finished":
@@ -256,9 +290,16 @@ def check_can_resume(run: Path) -> None:
 
 def delete(run: Path) -> None:
     """Delete a run with all its files. Raises Invalid if its engine is alive or a file cannot be deleted."""
+    _check_is_run(run)
     if is_alive(run):
         raise Invalid("", f"{run.name} is still running; stop it first")
     try:
         shutil.rmtree(run)
     except OSError as error:
         raise Invalid("", f"cannot delete {run.name}: {error.strerror}") from None
+
+
+def _check_is_run(run: Path) -> None:
+    """Raises Invalid for anything but a run directory, such as the log of another tool."""
+    if run.exists() and not (run / EVENTS).exists() and not (run / RECORD).exists():
+        raise Invalid("", f"{run} is no run directory; epochtop does not change files of other tools")

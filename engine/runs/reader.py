@@ -1,4 +1,4 @@
-"""Reading a run directory: its record, its events as they arrive, and whether its engine is alive.
+"""Reading a run directory: its record, its events as they arrive, and whether its process is alive.
 
 A reader never fails on a line that is incomplete, corrupt or from a newer version. Never imports torch, numpy or Textual.
 """
@@ -16,6 +16,7 @@ import msgspec
 from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, decode_event
 from epochtop.engine.protocol.record import RunRecord, TaskRecord, decode_record, decode_task_record
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.heartbeat import is_beating
 from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD, TASK
 
 
@@ -75,15 +76,19 @@ class Follower:
 
 
 def is_alive(run: Path) -> bool:
-    """Whether an engine holds the run's lock."""
+    """Whether the process that records a run lives: it holds the run's lock, or refreshes the heartbeat where locks tell
+    nothing (a network file system, another host)."""
+    return _is_locked(run) or is_beating(run)
+
+
+def _is_locked(run: Path) -> bool:
     try:
         with open(run / LOCK, "rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-    except OSError:
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or a file system without locks
         return False
 
 

@@ -21,7 +21,7 @@ from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.files import clean_home, clean_run, write_atomically
-from epochtop.engine.runs.forks import close_in_children
+from epochtop.engine.runs.heartbeat import is_beating
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, LAB, RECORD, user_name
 from epochtop.engine.runs.reader import READ_BYTES, read_record
 from epochtop.recording import directory
@@ -66,7 +66,6 @@ def create(
     first = experiment.name if experiment else stem(spec)
     try:
         path, lock = directory.create(str(folder), first, encode(record), (CHECKPOINTS,))
-        close_in_children(lock)
     except OSError as error:
         raise Invalid("", f"cannot create a run in {folder}: {error.strerror}") from None
     return Path(path), lock
@@ -88,15 +87,17 @@ def reopen(run: Path) -> IO[bytes]:
     the lock, or if the run cannot be written.
     """
     record = read_record(run)
+    still_running = Invalid("", f"{run.name} is still running; watch it with `epochtop attach {run.name}`")
+    if is_beating(run):
+        raise still_running
     try:
         lock = directory.lock_again(str(run))
-        close_in_children(lock)
         clean_run(run)
         write_atomically(
             run / RECORD, encode(msgspec.structs.replace(record, pid=os.getpid(), host=socket.gethostname()))
         )
     except BlockingIOError:
-        raise Invalid("", f"{run.name} is still running; watch it with `epochtop attach {run.name}`") from None
+        raise still_running from None
     except OSError as error:
         raise Invalid("", f"cannot resume {run}: {error.strerror}") from None
     return lock

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.protocol.events import Changed, Continued, Evaluated, Losses, Started, Switched
+from epochtop.engine.protocol.events import Changed, Continued, Evaluated, Logged, Losses, Started, Switched
 from epochtop.engine.runs.reader import Follower
+from epochtop.engine.runs.series import TRAIN_LOSS, SeriesTranslator
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,18 @@ def read(run: Path) -> History:
     switched: list[Switched] = []
     seconds, steps, evaluated = 0.0, 0, -1
     smaller: tuple[int, int] | None = None
+    translator = SeriesTranslator()
     follower = Follower(run)
     try:
         for event in follower.read_all():
             match event:
                 case Started():
                     started = event
-                case Losses() if event.first_step == steps:  # losses after a gap cannot be compared
-                    windows.append(np.frombuffer(event.values, dtype="<f4"))
-                    steps, seconds = steps + len(windows[-1]), event.seconds
+                case Losses() | Logged():
+                    for window in translator.windows(event):
+                        if window.name == TRAIN_LOSS and window.first_step == steps:  # a gap cannot be compared
+                            windows.append(np.frombuffer(window.values, dtype="<f4"))
+                            steps, seconds = steps + window.count, window.seconds
                 case Switched():
                     switched.append(event)
                 case Changed():

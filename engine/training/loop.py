@@ -28,7 +28,7 @@ from epochtop.engine.training.clock import Clock
 from epochtop.engine.training.controls import Controls
 from epochtop.engine.training.evaluations import Evaluations
 from epochtop.engine.training.outcome import Ending, LoopProgress, summary
-from epochtop.engine.training.publisher import Publisher
+from epochtop.engine.training.publisher import LastRate, Publisher
 from epochtop.engine.training.recorder import PendingSave, Recorder
 from epochtop.engine.training.resume import Origin
 
@@ -202,7 +202,7 @@ class Loop:
     # --- once per refresh ------------------------------------------------------------------------------
 
     def _boundary(self) -> None:
-        self._publish(self.window.turn(self.clock.seconds()))
+        self._publish(self._turn())
         self.controls.obey()
         if self.recorder.congested:
             self._wait_for_disk()
@@ -227,8 +227,13 @@ class Loop:
 
     def read_all(self) -> None:
         """Read and publish everything that is enqueued; the device is idle afterwards."""
-        self._publish(self.window.turn(self.clock.seconds()))
+        self._publish(self._turn())
         self._publish(self.window.drain())
+
+    def _turn(self) -> Reading | None:
+        """Send the window to the host; returns the one before it, on the CPU itself."""
+        self.window.attach(LastRate(self.job.update.learning_rate), ())
+        return self.window.turn(self.clock.seconds())
 
     def _publish(self, reading: Reading | None) -> None:
         if reading is not None:

@@ -5,7 +5,8 @@ Never reads the device and never imports the loop.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from epochtop.engine.job.decision_boundary import MapLabel
 from epochtop.engine.job.job import Job
-from epochtop.engine.protocol.events import LOSS_DIFFERS, Evaluated, Losses, Mapped, Warned
+from epochtop.engine.protocol.events import LOSS_DIFFERS, Evaluated, Logged, Mapped, SeriesSummary, Warned
+from epochtop.engine.runs.series import LEARNING_RATE, SUMMARIZED, TRAIN_LOSS, packed
 from epochtop.engine.step.window import LossWindow, Reading
 from epochtop.engine.training.evaluations import Evaluation, Evaluations
 from epochtop.engine.training.lr_finder import RangeTest
@@ -24,6 +26,13 @@ from epochtop.engine.training.resume import Origin
 
 SAME = 1e-3
 """Relative difference below which a recomputed loss on a GPU counts as the same; on the CPU it must be equal."""
+
+
+@dataclass(frozen=True)
+class LastRate:
+    """The learning rate of the last step of a window; attached to it, because a window is published after the next one."""
+
+    learning_rate: float
 
 
 class Publisher:
@@ -37,6 +46,8 @@ class Publisher:
         self._comparable = not origin.regrouped
         self._evaluated = origin.evaluated
         self._last_seconds = origin.recorded_seconds
+        self._learning_rate: float | None = None
+        """The learning rate that was published last."""
         self._differs = False
         """Whether a recomputed loss has differed, which is reported once."""
         self.totals = Totals()
@@ -50,7 +61,10 @@ class Publisher:
         """Publish a window and everything attached to it; returns the ending if a loss ends the run."""
         ending = self._publish_losses(reading)
         for label, tensors in reading.attached:
-            self._publish_attached(label, tensors)
+            if isinstance(label, LastRate):
+                self._publish_rate(label.learning_rate, reading)
+            else:
+                self._publish_attached(label, tensors)
         return ending
 
     def _publish_losses(self, reading: Reading) -> Ending | None:
@@ -69,15 +83,33 @@ class Publisher:
             return Ending("diverged", f"the loss became {self.totals.bad_value} at step {self.totals.bad_step:,}")
         return None
 
-    def _losses(self, first: int, losses: npt.NDArray[np.float32]) -> Losses:
-        scheduled = not self._job.schedule.constant
-        return Losses(
-            first_step=first,
+    def _losses(self, first: int, losses: npt.NDArray[np.float32]) -> Logged:
+        return Logged(
+            time=round(time.time(), 3),
             seconds=self._last_seconds,
-            values=losses.tobytes(),
+            first_step=first,
+            count=len(losses),
+            values={TRAIN_LOSS: losses.tobytes()},
+            summaries={TRAIN_LOSS: summary_of(losses)} if len(losses) >= SUMMARIZED else {},
             reads=self._window.reads,
             waited=round(self._window.waited_s, 6),
-            learning_rate=self._job.update.learning_rate if scheduled else None,
+        )
+
+    def _publish_rate(self, rate: float, reading: Reading) -> None:
+        """Publish the learning rate at the last step of a window, if it differs from the one published before."""
+        stop = reading.first_step + len(reading.losses)
+        first = max(reading.first_step, len(self._recorded))
+        if stop <= first or rate == self._learning_rate:
+            return
+        new, self._learning_rate = self._learning_rate is None, rate
+        self._recorder.put(
+            Logged(
+                time=round(time.time(), 3),
+                seconds=self._last_seconds,
+                first_step=first if new and self._job.schedule.constant else stop - 1,
+                count=1,
+                values={LEARNING_RATE: packed([rate], double=True)},
+            )
         )
 
     def _compare(self, first: int, recomputed: npt.NDArray[np.float32]) -> None:
@@ -121,3 +153,23 @@ class Publisher:
         """Publish a warning about `step`, unless it was published before the run ended."""
         if step >= len(self._recorded):
             self._recorder.put(Warned(message=message, code=code))
+
+
+def summary_of(values: npt.NDArray[np.float32]) -> SeriesSummary:
+    """The summary of a window, (steps,)."""
+    finite = np.isfinite(values)
+    bad = None
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        values = values[finite]
+    if not len(values):
+        return SeriesSummary(finite=0, first=None, minimum=None, maximum=None, last=None, mean=None, first_bad=bad)
+    return SeriesSummary(
+        finite=len(values),
+        first=float(values[0]),
+        minimum=float(values.min()),
+        maximum=float(values.max()),
+        last=float(values[-1]),
+        mean=float(values.mean(dtype=np.float64)),
+        first_bad=bad,
+    )

@@ -31,11 +31,11 @@ from epochtop.engine.protocol.events import (
 )
 from epochtop.engine.protocol.quantities import format_seconds
 from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.runs.heartbeat import Heartbeat
 from epochtop.engine.runs.log import EventLog
 from epochtop.engine.runs.writer import Inbox
 from epochtop.engine.training import checkpoint
 from epochtop.engine.training.outcome import UnsavedCheckpoint, unsaved
-from epochtop.recording.directory import Heartbeat
 
 POLL_S = 0.02
 """Interval between two looks for commands. A look is one read of an open file; 50 per second take 0.02 % of a core."""
@@ -99,6 +99,7 @@ class Recorder:
     def start(self, on_command: Callable[[], None]) -> None:
         """Begin to write and to read commands; `on_command` is called from the recorder's thread when one arrives."""
         self._on_command = on_command
+        self._heartbeat.start()
         self._thread.start()
 
     def put(self, item: AnyEvent | PendingSave) -> None:
@@ -118,11 +119,11 @@ class Recorder:
         self._items.put(None)
         self._thread.join()
         self._inbox.close()
+        self._heartbeat.close()
         return self._log.close()
 
     def _work(self) -> None:
         while True:
-            self._heartbeat.beat()
             try:
                 item = self._items.get(timeout=POLL_S)
             except Empty:

@@ -12,6 +12,7 @@ import sys
 import time
 
 from epochtop.configuration.load import configured_home
+from epochtop.recording.forks import close_in_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,7 +136,11 @@ def lock_again(run: str) -> IO[bytes]:
 
 
 def acquire(lock: IO[bytes]) -> None:
-    """Lock an open file for this process. Does nothing on a file system without locks. Raises BlockingIOError if it is held."""
+    """Lock an open file for this process; forked children close it. Raises BlockingIOError if it is held.
+
+    Does nothing on a file system without locks.
+    """
+    close_in_children(lock)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -183,6 +188,7 @@ def open_aside(aside: str | os.PathLike[str]) -> IO[bytes]:
     """A new file, locked before another process can take it for left over. Waits for a thread that writes the same one."""
     while True:
         file = os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666), "wb")
+        close_in_children(file)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # a file system without locks

@@ -50,6 +50,7 @@ RECORDS: list[Struct] = [
         events.SeriesSummary,
         experiments.Verdict,
         experiments.Line,
+        experiments.Estimate,
         experiments.ExperimentRequest,
     ),
     *(requests.DeviceFact, requests.ModelSummary, requests.LayerFact, Preparation, CheckpointInfo, RunSpec),

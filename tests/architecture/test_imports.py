@@ -111,3 +111,14 @@ def test_no_module_of_the_screen_loads_what_trains() -> None:
     found = loaded(every)
     assert not found & HEAVY
     assert "textual" in found
+
+
+def test_an_app_without_opened_logs_loads_no_readers_of_them() -> None:
+    code = "import sys, epochtop.tui.app.app, epochtop.tui.cli.main; print([*sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "epochtop.engine.runs.opened.sources" in done.stdout
+    assert "epochtop.formats" not in done.stdout
+
+
+def test_public_readers_need_no_torch() -> None:
+    assert not loaded("from epochtop import open, runs; open, runs") & {"torch", "sklearn", "textual"}

@@ -179,7 +179,7 @@ def _ranks(of: int) -> list[list[str]]:
 
 
 def _has_losses(home: Path) -> bool:
-    return any(type(event).__name__ == "Losses" for run in run_paths(home) for event in events(run))
+    return any(type(event).__name__ == "Logged" for run in run_paths(home) for event in events(run))
 
 
 def test_processes_of_an_experiment_take_steps(programs: Path, project: Path, home: Path) -> None:

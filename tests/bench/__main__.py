@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tests.bench import app, chart, growth, hardware, iris, jobs, larger, loop, watching
+from tests.bench.logs import opening
 from tests.bench.tables import machine
 
 PARTS: dict[str, Callable[[], None]] = {
@@ -18,6 +19,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "larger": larger.main,
     "jobs": jobs.main,
     "watching": watching.main,
+    "opening": opening.main,
     "growth": growth.main,
     "chart": chart.main,
     "app": app.main,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import statistics
+import sys
 import tempfile
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 
 import psutil
 
-from epochtop.engine.protocol.events import Losses, encode
+from epochtop.engine.protocol.events import Logged, Losses, encode
 from epochtop.engine.runs.index import run_paths
+from epochtop.engine.runs.series import TRAIN_LOSS, summary_of
 from tests.bench.loop import ATTACHED_EPOCHS, SETTLE_S, with_the_app
 from tests.bench.tables import Figure, show, spread
 from tests.support.engines import finished as finished_run
@@ -23,7 +26,13 @@ from tests.support.ui.screens import furnished, show_run, still_app
 from tests.support.ui.terminals import APP, CTRL_Q, CTRL_S, Terminal
 
 STARTS = 7
-LONG_STEPS = 10_000_000
+LENGTHS = {100_000: "≤ 0.8", 10_000_000: "≤ 1.5"}
+"""Steps of a finished run, and the target in seconds for attaching to it."""
+PART = 4_000
+"""Steps per window."""
+ROUNDS = 3
+LIMIT_S = 60.0
+OTHER = "other checkout, log of protocol 1"
 SIZES = ((80, 24), (120, 40), (200, 60))
 KEYS = {"l": ("log on", "log off"), "m": ("smooth 0.6", "smooth 0.9", "smooth 0.97", "smooth off")}
 """Keys that repaint the chart, and the text below the chart after each press."""
@@ -183,38 +192,88 @@ def long_bytes() -> list[Figure]:
     return [Figure("KB/s to the terminal, ten seconds of a run of 200,000 epochs", f"{rate:.1f}", "≤ 5")]
 
 
-def long_run() -> list[Figure]:
-    """Time and memory to open a finished run of 10⁷ steps."""
+def values_of(steps: int) -> Iterator[tuple[int, array[float]]]:
+    """A falling noisy curve in windows: the first step and the values."""
+    for first in range(0, steps, PART):
+        numbers = range(first, first + PART)
+        yield first, array("f", [1.1 / (1 + step / 5e5) + 1e-4 * (step * 7919 % 100) for step in numbers])
+
+
+def write_old(home: Path, name: str, steps: int) -> Path:
+    """A finished run of protocol 1."""
+    run = write_run(home, name, [started(steps)])
+    with open(run / "events.jsonl", "ab") as log:
+        for first, values in values_of(steps):
+            seconds = (first + PART) / 5000
+            event = Losses(first_step=first, seconds=seconds, values=values.tobytes(), reads=1, waited=0.0)
+            log.write(encode(event) + b"\n")
+        log.write(encode(finished("finished", [0.05], steps=steps)) + b"\n")
+    return run
+
+
+def write_new(home: Path, name: str, steps: int) -> Path:
+    """A finished run with windows of series and their summaries."""
+    run = write_run(home, name, [started(steps)])
+    with open(run / "events.jsonl", "ab") as log:
+        for first, values in values_of(steps):
+            event = Logged(
+                time=0.0,
+                seconds=(first + PART) / 5000,
+                first_step=first,
+                count=PART,
+                values={TRAIN_LOSS: values.tobytes()},
+                summaries={TRAIN_LOSS: summary_of(values)},
+            )
+            log.write(encode(event) + b"\n")
+        log.write(encode(finished("finished", [0.05], steps=steps)) + b"\n")
+    return run
+
+
+def attach_s(program: Sequence[str], home: Path, run: Path, steps: int) -> tuple[float, float, float]:
+    """Seconds until the whole curve is on the screen, CPU seconds until then, and MiB of the app's process."""
+    start = perf_counter()
+    with Terminal(*program, "attach", run.name, size=(120, 40), environment={"EPOCHTOP_HOME": str(home)}) as terminal:
+        text = f"finished: {steps:,}".encode()
+        while text not in terminal.output:
+            assert perf_counter() - start < LIMIT_S
+            time.sleep(0.002)
+        elapsed_s = perf_counter() - start
+        process = psutil.Process(terminal.process.pid)
+        times, memory_mib = process.cpu_times(), process.memory_info().rss / 2**20
+        terminal.press(CTRL_Q)
+    return elapsed_s, times.user + times.system, memory_mib
+
+
+def medians_of(programs: dict[str, tuple[Sequence[str], Path, Path]], steps: int) -> dict[str, tuple[float, ...]]:
+    """Medians of :func:`attach_s` by name, measured in turn."""
+    measured: dict[str, list[tuple[float, ...]]] = {name: [] for name in programs}
+    for _ in range(ROUNDS):
+        for name, (program, home, run) in programs.items():
+            measured[name].append(attach_s(program, home, run, steps))
+    return {name: tuple(map(statistics.median, zip(*rounds, strict=True))) for name, rounds in measured.items()}
+
+
+def attach_figures(against: str = "") -> list[Figure]:
+    """Times for finished runs of 10⁵ and 10⁷ steps, new logs and old ones. `against` is another checkout, which is measured
+    in turn with this one; it may be able to read old logs only."""
+    figures = []
+    this, other = (sys.executable, "-P", "-m", "epochtop"), (f"{against}/.venv/bin/python", "-P", "-m", "epochtop")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        run = write_long(home)
-        size = (run / "events.jsonl").stat().st_size
-        start = perf_counter()
-        with app(home, "attach", run.name) as terminal:
-            until(seen(terminal, "finished: 10,000,000"))
-            elapsed_s = perf_counter() - start
-            memory = psutil.Process(terminal.process.pid).memory_info().rss / 2**20
-            terminal.press(CTRL_Q)
-    return [
-        Figure("size of the log, MB", f"{size / 1e6:.1f}"),
-        Figure("from `epochtop attach` to the whole run on the screen, s", f"{elapsed_s:.2f}", "≤ 3"),
-        Figure("memory of the app's process, MB", f"{memory:.0f}", "≤ 150"),
-    ]
-
-
-def write_long(home: Path) -> Path:
-    """Write a finished run of LONG_STEPS steps as an engine writes it."""
-    run = write_run(home, "long", [started(LONG_STEPS)])
-    part = 4_000
-    with open(run / "events.jsonl", "ab") as log:
-        for first in range(0, LONG_STEPS, part):
-            steps = range(first, first + part)
-            values = array("f", [1.1 / (1 + step / 5e5) + 1e-4 * (step * 7919 % 100) for step in steps])
-            seconds = (first + part) / 5000
-            window = Losses(first_step=first, seconds=seconds, values=values.tobytes(), reads=1, waited=0.0)
-            log.write(encode(window) + b"\n")
-        log.write(encode(finished("finished", [0.05], steps=LONG_STEPS)) + b"\n")
-    return run
+        for steps, target in LENGTHS.items():
+            old, new = write_old(home, f"old-{steps}", steps), write_new(home, f"new-{steps}", steps)
+            programs: dict[str, tuple[Sequence[str], Path, Path]] = {
+                "log of protocol 1": (this, home, old),
+                "new log": (this, home, new),
+            }
+            if against:
+                programs[OTHER] = (other, home, old)
+            medians = medians_of(programs, steps)
+            for name, (wall_s, cpu_s, memory_mib) in medians.items():
+                ratio = f" · {wall_s / medians[OTHER][0]:.2f} of the other checkout" if against else ""
+                text = f"{wall_s:.2f} · CPU {cpu_s:.2f} s · {memory_mib:.0f} MiB{ratio}"
+                figures.append(Figure(f"{steps:,} steps, {name}, s", text, target if name == "new log" else ""))
+    return figures
 
 
 def watched(home: Path) -> float:
@@ -233,9 +292,12 @@ def main() -> None:
     os.environ.pop("NO_COLOR", None)
     show("The app through a pseudo-terminal, 120×40", [*first_frame(), *start_to_loss(), *long_bytes()])
     show("The app in terminals of three sizes", [figure for size in SIZES for figure in at_size(size)])
-    show("A finished run of 10⁷ steps", long_run())
+    show("From `epochtop attach` to the whole curve on the screen", attach_figures())
     show("The default job (60,000 epochs) with the app attached and without", with_the_app(watched))
 
 
 if __name__ == "__main__":
-    main()
+    if "--against" in sys.argv:
+        show("From `epochtop attach` to the whole curve", attach_figures(sys.argv[sys.argv.index("--against") + 1]))
+    else:
+        main()

@@ -18,9 +18,10 @@ from textual.app import App, ComposeResult
 from textual.screen import Screen
 
 from epochtop.engine.protocol.events import Losses
-from epochtop.tui.chart.curves import Trace
+from epochtop.engine.runs.series import SeriesWindow, summary_of
 from epochtop.tui.chart.loss_chart import LossChart
-from epochtop.tui.chart.series import LossSeries
+from epochtop.tui.chart.series import Series
+from epochtop.tui.chart.trace import Trace
 
 LAYOUTS = {"120×40": (120, 40, 85, 24), "200×60": (200, 60, 150, 48)}
 """Terminal width and height, chart width and height with its border, as in the app."""
@@ -106,14 +107,18 @@ def chart_bytes() -> None:
 
 def series_ingest() -> None:
     """Print the time to take in 10^7 losses, and the memory of their series."""
-    million = array("f", [0.5 + 0.1 * (step % 97) / 97 for step in range(1_000_000)]).tobytes()
-    data = memoryview(million * 10)
-    print("ingest of 10^7 losses   window     s   memory KiB")
-    for window in (500, 4000, 10_000_000):
-        series, start = LossSeries(), perf_counter()
-        for first in range(0, 10_000_000, window):
-            series.extend(first, data[4 * first : 4 * (first + window)], first / 5000 + 1)
-        print(f"{window:32,} {perf_counter() - start:5.2f} {series.memory_bytes / 1024:12.0f}")
+    print("ingest of 10^7 losses   window  summaries     s   memory KiB")
+    for count in (500, 4000, 1_000_000):
+        values = array("f", [0.5 + 0.1 * (step % 97) / 97 for step in range(count)])
+        for summary in (None, summary_of(values)):
+            series, packed, start = Series(), values.tobytes(), perf_counter()
+            series.expect(10_000_000)
+            for first in range(0, 10_000_000, count):
+                series.add(
+                    SeriesWindow(name="x", first_step=first, count=count, seconds=1.0, values=packed, summary=summary)
+                )
+            how = "yes" if summary else "no"
+            print(f"{count:32,} {how:>10} {perf_counter() - start:5.2f} {series.memory_bytes / 1024:12.0f}")
 
 
 def main() -> None:

@@ -18,13 +18,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from epochtop.engine.protocol.events import Finished, Losses
+from epochtop.engine.protocol.events import Finished, Logged
 from epochtop.engine.protocol.requests import Plan, Refused
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import EVENTS
 from tests.bench.app import app, seen, until
 from tests.bench.tables import Figure, show
 from tests.support.engines import Engine, Watch, events
+from tests.support.engines import windows as recorded_windows
 from tests.support.ui.terminals import CTRL_Q
 
 STEPS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
@@ -68,7 +69,7 @@ class Trained:
 
     run: Path
     end: Finished
-    windows: list[Losses]
+    windows: list[Logged]
     first_loss_s: float
     """Seconds from the request to the first loss in the log."""
     ready: Memory
@@ -82,9 +83,9 @@ class Trained:
         return list(_step_us(self.windows))
 
 
-def _step_us(windows: Sequence[Losses]) -> Iterator[float]:
+def _step_us(windows: Sequence[Logged]) -> Iterator[float]:
     for before, window in pairwise(windows):
-        yield 1e6 * (window.seconds - before.seconds) / (len(window.values) // 4)
+        yield 1e6 * (window.seconds - before.seconds) / window.count
 
 
 def trained(folder: Path, **fields: Any) -> Trained | Refused:
@@ -98,7 +99,7 @@ def trained(folder: Path, **fields: Any) -> Trained | Refused:
             return plan
         start = perf_counter()
         watch = Watch(engine.train(spec, folder))
-        watch.until(Losses)
+        watch.until(Logged)
         elapsed_s, at_first = perf_counter() - start, memory(pid)
         at_last = at_first
         while engine.process.poll() is None:
@@ -107,7 +108,7 @@ def trained(folder: Path, **fields: Any) -> Trained | Refused:
     assert ready is not None
     log = events(watch.run)
     assert isinstance(log[-1], Finished), log[-1]
-    windows = [event for event in log if isinstance(event, Losses)]
+    windows = recorded_windows(log)
     return Trained(watch.run, log[-1], windows, elapsed_s, ready, at_first or ready, at_last or ready, plan)
 
 

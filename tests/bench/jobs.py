@@ -119,7 +119,7 @@ def weigh(which: str) -> None:
 
 def large_table() -> tuple[float, float]:
     """Seconds from the request to a ready engine to the first loss, and memory for loading, relative to the data."""
-    from epochtop.engine.protocol.events import Losses
+    from epochtop.engine.protocol.events import Logged
     from epochtop.engine.protocol.spec import RunSpec
     from tests.support.engines import Engine, Watch
 
@@ -141,7 +141,7 @@ def large_table() -> tuple[float, float]:
             before = _highest(status)
             start = perf_counter()
             watch = Watch(engine.train(spec, Path(name) / "runs"))
-            watch.until(Losses)
+            watch.until(Logged)
             elapsed_s = perf_counter() - start
             growth = _highest(status) - before
             engine.wait()

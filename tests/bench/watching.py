@@ -24,12 +24,13 @@ from typing import Any
 import psutil
 
 from epochtop.engine.protocol.commands import Set
-from epochtop.engine.protocol.events import Changed, Losses
+from epochtop.engine.protocol.events import Changed, Logged
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import Follower
 from tests.bench.app import app, seen, until
 from tests.bench.tables import Figure, middle, show
 from tests.support.engines import Engine, Watch
+from tests.support.engines import windows as recorded_windows
 from tests.support.ui.terminals import Terminal
 
 JOBS: dict[str, dict[str, Any]] = {
@@ -108,12 +109,12 @@ class Trained:
         """Change the refresh of the run."""
         Watch(self.run).command(Set(field="refresh_ms", value=interval_ms), Changed)
 
-    def _next(self) -> Losses:
+    def _next(self) -> Logged:
         """The first window that arrives after this call."""
         for _ in self._follower.read_all():
             pass
         while True:
-            windows = [event for event in self._follower.read_all() if isinstance(event, Losses)]
+            windows = recorded_windows(self._follower.read_all())
             if windows:
                 return windows[0]
             time.sleep(LOOK_S)
@@ -126,8 +127,8 @@ class Trained:
             return None
 
 
-def _stop(window: Losses) -> int:
-    return window.first_step + len(window.values) // 4
+def _stop(window: Logged) -> int:
+    return window.first_step + window.count
 
 
 @contextmanager

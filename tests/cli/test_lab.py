@@ -60,7 +60,7 @@ def test_one_object_tells_everything(home: Path) -> None:
     assert said["outcome"] == "finished"
     assert said["devices"] == ["cpu"]
     assert said["machine"]["usable_cpus"] >= 1
-    assert set(said["verdict"]) == {"finding", "evidence", "next_step", "uncertainty", "setting"}
+    assert set(said["verdict"]) == {"finding", "evidence", "next_step", "uncertainty", "setting", "estimates"}
     (run,) = kept(home)
     assert run.name == said["run"]
     told = events(run)

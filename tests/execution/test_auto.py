@@ -16,7 +16,7 @@ from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.c.reductions import OPERATORS
 from epochtop.engine.execution.executor import Unsupported
 from epochtop.engine.protocol.commands import Stop
-from epochtop.engine.protocol.events import Losses, Started, Switched, Warned
+from epochtop.engine.protocol.events import Logged, Started, Switched, Warned
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
 from tests.support.engines import Engine, Watch, events, finished, losses
@@ -90,7 +90,7 @@ def test_losses_are_published_and_commands_obeyed_while_the_graph_is_built(
     run = train(spec, home)
     (switched,) = news(run, Switched)
     assert switched.step == due
-    windows = news(run, Losses)
+    windows = news(run, Logged)
     assert windows[0].seconds < 1.0
     stopped = train(spec, home, [(due, Stop())])
     assert (finished(stopped).outcome, finished(stopped).steps) == ("stopped", due)

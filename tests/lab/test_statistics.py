@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.statistics import difference, figure, fit, grouped, with_spread
+from epochtop.engine.lab.differences import difference
+from epochtop.engine.lab.statistics import figure, fit, grouped, with_spread
 from epochtop.engine.protocol.quantities import format_quantity
 
 COSTS = st.floats(1e-7, 1e-1)

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from epochtop.engine.protocol.commands import Stop
-from epochtop.engine.protocol.events import DISK_SPACE, Finished, Losses, Saved, Warned
+from epochtop.engine.protocol.events import DISK_SPACE, Finished, Saved, Warned
 from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.paths import CHECKPOINTS
 from epochtop.engine.training import checkpoint
 from tests.runs.test_files import names
-from tests.support.engines import Engine, Watch, events
+from tests.support.engines import Engine, Watch, events, is_window
 
 NEARLY_FULL = """
 import sys
@@ -43,7 +43,7 @@ def test_too_little_space_for_checkpoints_is_reported_before_the_first_step(
     reports = [event for event in recorded if isinstance(event, Warned) and event.code == DISK_SPACE]
     assert len(reports) == missing
     if reports:
-        first = next(place for place, event in enumerate(recorded) if isinstance(event, Losses))
+        first = next(place for place, event in enumerate(recorded) if is_window(event))
         assert recorded.index(reports[0]) < first
         assert f"need {format_bytes(copies * needed)}" in reports[0].message
         assert str(run) in reports[0].message

@@ -23,7 +23,7 @@ from epochtop.engine.protocol.events import (
     Evaluated,
     Failed,
     Finished,
-    Losses,
+    Logged,
     Paused,
     Resumed,
     Saved,
@@ -39,7 +39,7 @@ from epochtop.engine.runs.reader import is_alive, read_record
 from epochtop.engine.runs.writer import send
 from epochtop.engine.training import checkpoint
 from tests.support import plain_loop
-from tests.support.engines import Engine, Watch, events, finished, losses
+from tests.support.engines import Engine, Watch, events, finished, losses, windows
 
 ENDLESS = 10**9
 
@@ -108,7 +108,7 @@ def test_a_pause_records_all_steps_before_it_and_none_until_the_run_resumes(engi
 def test_commands_are_answered_within_two_refreshes(engine: Engine, home: Path, refresh_ms: int) -> None:
     """Counted in windows of losses: two, and one that may be in flight while the command is sent."""
     watch = Watch(engine.train(asked(refresh_ms=refresh_ms, save_every=0.0), home))
-    watch.until(Losses)
+    watch.until(Logged)
     answers = (
         (Set(field="learning_rate", value=0.02), Changed),
         (Set(field="refresh_ms", value=refresh_ms), Changed),
@@ -125,9 +125,9 @@ def test_commands_are_answered_within_two_refreshes(engine: Engine, home: Path, 
 
 def test_a_long_refresh_does_not_delay_an_answer(engine: Engine, home: Path) -> None:
     watch = Watch(engine.train(asked(refresh_ms=60_000), home))
-    watch.until(Losses)
+    watch.until(Logged)
     watch.command(Pause(), Paused)
-    newest = [event for event in watch.seen if isinstance(event, Losses)][-1]
+    newest = windows(watch.seen)[-1]
     assert newest.seconds < 60
     watch.command(Stop(), Finished)
 
@@ -225,7 +225,7 @@ def test_an_exception_becomes_failed_and_the_losses_before_it_are_kept(home: Pat
 
 def test_hangup_is_ignored_and_termination_is_a_clean_stop(engine: Engine, home: Path) -> None:
     watch = Watch(engine.train(asked(), home))
-    watch.until(Losses)
+    watch.until(Logged)
     engine.process.send_signal(signal.SIGHUP)
     watch.windows(2)
     engine.process.send_signal(signal.SIGTERM)
@@ -238,7 +238,7 @@ def test_hangup_is_ignored_and_termination_is_a_clean_stop(engine: Engine, home:
 
 def test_termination_ends_a_paused_run_too(engine: Engine, home: Path) -> None:
     watch = Watch(engine.train(asked(), home))
-    watch.until(Losses)
+    watch.until(Logged)
     paused, _ = watch.command(Pause(), Paused)
     engine.process.send_signal(signal.SIGINT)
     assert engine.wait() == 0
@@ -277,7 +277,7 @@ def test_two_engines_train_at_the_same_time_in_private_folders(home: Path) -> No
             assert stat.S_IMODE(run.stat().st_mode) == 0o700
             assert read_record(run).pid == engine.process.pid
             assert is_alive(run)
-            Watch(run).until(Losses)
+            Watch(run).until(Logged)
         send(runs[0], Stop())
         assert one.wait() == 0
         assert [is_alive(run) for run in runs] == [False, True]

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as torch_schedules
 
-from epochtop.engine.protocol.events import Losses, Warned
+from epochtop.engine.protocol.events import Warned
 from epochtop.engine.protocol.schedules import PLATEAU_PATIENCE, RANGE, Schedule
 from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.runs.series import LEARNING_RATE, windows_of
 from tests.support.engines import events, finished, losses, train_here
 
 Make = Callable[[torch.optim.Optimizer, int], torch_schedules.LRScheduler]
@@ -93,10 +94,11 @@ def run(home: Path, **fields: object) -> Path:
 
 def test_a_run_records_the_rate_of_its_last_step(home: Path) -> None:
     path = run(home, schedule="linear", learning_rate=0.5)
-    windows = [event for event in events(path) if isinstance(event, Losses)]
-    assert windows[-1].first_step + len(windows[-1].values) // 4 == 200
-    assert windows[-1].learning_rate == pytest.approx(0.5 / 200)
-    assert all(event.learning_rate is None for event in events(run(home)) if isinstance(event, Losses))
+    rates = [window for window in windows_of(events(path)) if window.name == LEARNING_RATE]
+    assert rates[-1].last_step == 199
+    assert rates[-1].last == pytest.approx(0.5 / 200)
+    (constant,) = (window for window in windows_of(events(run(home))) if window.name == LEARNING_RATE)
+    assert (constant.first_step, constant.count, constant.last) == (0, 1, 0.01)
 
 
 def test_a_run_ends_when_patience_is_over(home: Path) -> None:

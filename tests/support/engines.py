@@ -7,17 +7,17 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import psutil
 
 from epochtop.engine.protocol.commands import AnyCommand
-from epochtop.engine.protocol.events import AnyEvent, Failed, Finished, Losses, encode
+from epochtop.engine.protocol.events import AnyEvent, Failed, Finished, Logged, encode
 from epochtop.engine.protocol.requests import (
     Accepted,
     AnyReply,
@@ -33,6 +33,7 @@ from epochtop.engine.protocol.requests import (
 )
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive
+from epochtop.engine.runs.series import TRAIN_LOSS
 from epochtop.engine.runs.writer import create, send
 from tests.support.prefork import ForkedProcess
 
@@ -183,6 +184,16 @@ def rank_of(engine: Engine, rank: int) -> psutil.Process:
     return process
 
 
+def is_window(event: object) -> TypeGuard[Logged]:
+    """Whether an event is a window of training losses."""
+    return isinstance(event, Logged) and TRAIN_LOSS in event.values
+
+
+def windows(recorded: Iterable[object]) -> list[Logged]:
+    """The windows of training losses among events."""
+    return [event for event in recorded if is_window(event)]
+
+
 class Watch:
     """A viewer that remembers all it saw of a run."""
 
@@ -213,7 +224,7 @@ class Watch:
     def windows(self, count: int = 1) -> None:
         """Wait for that many more windows of losses."""
         for _ in range(count):
-            self.until(Losses, start=len(self.seen))
+            self.until(Logged, is_window, start=len(self.seen))
 
     def until_step(self, step: int) -> None:
         """Wait until the losses of so many steps are there, or the run has ended."""
@@ -221,7 +232,7 @@ class Watch:
         while time.monotonic() < patience:
             self.catch_up()
             for event in self.seen[self._looked :]:
-                if isinstance(event, Losses) and event.first_step + len(event.values) // 4 >= step:
+                if is_window(event) and event.first_step + event.count >= step:
                     return
                 if isinstance(event, Finished | Failed):
                     return
@@ -236,7 +247,7 @@ class Watch:
         send(self.run, command)
         event = self.until(answer, start=start)
         before = self.seen[start : self.seen.index(event, start)]  # type: ignore[arg-type]
-        return event, sum(isinstance(item, Losses) for item in before)
+        return event, sum(map(is_window, before))
 
     def end(self) -> Finished | Failed:
         """Wait for the last event; fails if the run ended without one."""
@@ -254,10 +265,10 @@ def events(run: Path) -> list[AnyEvent | BadLine]:
 
 def losses(run: Path) -> npt.NDArray[np.float32]:
     """The recorded losses of a run, float32 (steps,). Fails where a step is missing or comes twice."""
-    windows = [event for event in events(run) if isinstance(event, Losses)]
-    values = np.frombuffer(b"".join(event.values for event in windows), dtype="<f4")
-    counts = [len(event.values) // 4 for event in windows]
-    assert [event.first_step for event in windows] == [sum(counts[:place]) for place in range(len(counts))]
+    recorded = windows(events(run))
+    values = np.frombuffer(b"".join(event.values[TRAIN_LOSS] for event in recorded), dtype="<f4")
+    counts = [event.count for event in recorded]
+    assert [event.first_step for event in recorded] == [sum(counts[:place]) for place in range(len(counts))]
     return values
 
 

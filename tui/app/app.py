@@ -27,6 +27,7 @@ from epochtop.tui.app.lab_controller import LabController
 from epochtop.tui.app.run_controller import RunController
 from epochtop.tui.app.run_requests import RunRequests
 from epochtop.tui.cells.plain import PlainApp
+from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.screens.main import MainScreen
 
 if TYPE_CHECKING:  # the first frame does not need these
@@ -111,6 +112,10 @@ class EpochtopApp(PlainApp):
 
     @on(MainScreen.Drawn)
     async def _furnish(self) -> None:
+        """The curve of an open run first, then the regions that take longer to build."""
+        if self.live and not self._start:
+            self._first_run = self._first_run or self._live_run()
+            await self.runs.preview(self._first_run, self.host)
         from epochtop.tui.forms.run_form import SpecForm
         from epochtop.tui.machine.panel import MachinePanel
         from epochtop.tui.screens.run_list import RunList
@@ -138,11 +143,13 @@ class EpochtopApp(PlainApp):
         if self.lab.open_at_start(self._first_run):
             self.requests.warm()
             return
-        run = self._first_run or next((path for path in run_paths(self.home)[:NEWEST] if is_alive(path)), None)
-        if run is not None:
-            self.open(run)
+        if self._first_run is not None:
+            self.open(self._first_run)
         else:
             self.requests.warm()
+
+    def _live_run(self) -> Path | None:
+        return next((path for path in run_paths(self.home)[:NEWEST] if is_alive(path)), None)
 
     # --- the refresh -------------------------------------------------------------------------------------
 
@@ -152,8 +159,7 @@ class EpochtopApp(PlainApp):
         self._pulses += 1
         if self._output_blocked():
             return
-        session = self.runs.session
-        if not self.runs.has_figures or (session is not None and session.catching_up):
+        if not self.runs.has_figures or self.runs.stage.catching_up:
             self.beat()
         elif self._pulses % PULSES == 0:
             self.advance()
@@ -241,6 +247,9 @@ class EpochtopApp(PlainApp):
     def on_spec_form_pressed(self, event: SpecForm.Pressed) -> None:
         {"start": self.action_start, "pause": self.action_pause, "stop": self.action_stop}[event.button]()
 
+    def on_loss_chart_picked(self, event: LossChart.Picked) -> None:
+        self.runs.select(event.family)
+
     def on_run_list_chosen(self, event: RunList.Chosen) -> None:
         actions = {"open": self.open, "overlay": self.runs.toggle_overlay, "load": self.runs.load_settings}
         actions[event.action](self.home / event.run_id)
@@ -286,8 +295,10 @@ class EpochtopApp(PlainApp):
         match action:
             case "pause":
                 return True if runs.active is not None or runs.resumable is not None else None
-            case "stop" | "save" | "change":
+            case "stop" | "change":
                 return True if runs.active is not None else None
+            case "save":
+                return True if runs.active is not None and not runs.script else None
             case "export" | "anatomy":
                 return True if runs.session is not None else None
             case "look":
@@ -332,7 +343,10 @@ class EpochtopApp(PlainApp):
 
     def action_anatomy(self) -> None:
         """Measure where a step of the open run spends its time."""
-        self.lab.analyze_open_run()
+        if self.runs.script:
+            self.runs.analyze()
+        else:
+            self.lab.analyze_open_run()
 
     def action_guide(self) -> None:
         """Open the guide."""
@@ -351,19 +365,14 @@ class EpochtopApp(PlainApp):
 
     @work(exclusive=True, group="quit")
     async def _confirm_quit(self) -> None:
-        from epochtop.tui.forms.dialogs import Question
-
         deadline = time.monotonic() + QUIT_WAIT_S
         while self.engine.starting and time.monotonic() < deadline:  # the run may exist already: ask about it below
             await sleep(FAST_S)
-        session = self.runs.active
-        if session is not None and self.screen is not self._quit_question:  # a second ctrl+q quits without an answer
-            text = (
-                f"{session.name} is {session.state.state}. It can keep training in the background; "
-                "run `epochtop` to reopen it."
-            )
-            answers = (("leave", "Leave it running"), ("stop", "Stop it"), ("cancel", "Cancel"))
-            self._quit_question = Question(text, answers)
+        if self.screen is self._quit_question:  # a second ctrl+q quits without an answer
+            self.exit(0)
+            return
+        self._quit_question = self.runs.quit_question()
+        if self._quit_question is not None:
             answer = await self.push_screen_wait(self._quit_question)
             if answer == "cancel":
                 return

@@ -240,7 +240,7 @@ class LabController:
         from epochtop.tui.lab.prior_findings import finding_for  # the first frame does not need it
 
         session = self._runs.session
-        if session is None or session.state.record is None:
+        if session is None or session.state.record is None or session.state.script is not None:
             return ""
         if self._prior_finding is None or self._prior_finding[0] is not session:
             self._prior_finding = session, finding_for(self._home, session.state.record)

@@ -6,15 +6,20 @@ Changes widgets only from the app's thread. Starting runs is :mod:`epochtop.tui.
 from __future__ import annotations
 
 import socket
+from asyncio import sleep
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
 
 from textual.app import App
 
-from epochtop.engine.protocol.commands import AnyCommand, Pause, Resume, Save, Set, Stop
-from epochtop.engine.protocol.fields import show
-from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.protocol.commands import Analyze, AnyCommand, Pause, Resume, Save, Set, Stop
+from epochtop.engine.protocol.fields import parse, show
+from epochtop.engine.protocol.spec import Invalid, RunSpec, Value
 from epochtop.engine.runs.index import RunSummary
-from epochtop.engine.runs.paths import whoami
+from epochtop.engine.runs.opened.sources import is_opened_log
+from epochtop.engine.runs.paths import lab_home, whoami
 from epochtop.engine.runs.reader import read_record
 from epochtop.engine.runs.writer import send
 from epochtop.tui.app.engine import NextEngine
@@ -25,6 +30,13 @@ from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from epochtop.tui.state.telemetry import planned_and_peak
 
+if TYPE_CHECKING:
+    from epochtop.tui.forms.dialogs import Question
+
+PREVIEW_S = 3.0
+"""Longest time for which the other regions wait for the history of a run."""
+PICTURE_S, LOOK_S = 0.35, 0.005
+"""Seconds between two pictures of the curve meanwhile, and between two looks for events."""
 LOG_ROWS = 200
 """Most rows of the log that one refresh writes."""
 
@@ -35,6 +47,8 @@ class RunController:
     def __init__(self, app: App[int], main: MainScreen, engine: NextEngine, home: Path) -> None:
         self._app, self._main, self._engine, self._home = app, main, engine, home
         self.stage = Stage(main.chart, engine.exit_code)
+        self._preview: RunSession | None = None
+        """The run that was opened on the first frame, until :meth:`open` takes it."""
         self.has_figures = False
         """Whether the open run has put its first loss or its end on the screen."""
         self._viewable = (False, False)
@@ -50,6 +64,11 @@ class RunController:
         """The open run, if it has not ended and can be commanded."""
         session = self.session
         return session if session is not None and not session.state.over else None
+
+    @property
+    def script(self) -> bool:
+        """Whether a script records the open run."""
+        return self.session is not None and self.session.state.script is not None
 
     @property
     def resumable(self) -> Path | None:
@@ -129,19 +148,44 @@ class RunController:
 
     # --- the run list ------------------------------------------------------------------------------------
 
+    async def preview(self, run: Path | None, host: str) -> None:
+        """Draw what a run has recorded so far on the first frame, before the other regions exist."""
+        if run is None or run.parent == lab_home(self._home):
+            return
+        try:
+            session = self._preview = self.stage.open(run)
+        except Invalid:  # `open` reports it, when there is a place for it
+            return
+        start = drawn_at = monotonic()
+        while not session.following.caught_up and monotonic() < start + PREVIEW_S:
+            self.stage.drain()
+            if monotonic() >= drawn_at + PICTURE_S:
+                self._draw_preview(host)
+                drawn_at = monotonic()
+            await sleep(LOOK_S)
+        self._draw_preview(host)
+
+    def _draw_preview(self, host: str) -> None:
+        self._main.chart.redraw()
+        self.show_lines(host)
+
     def open(self, run: Path) -> bool:
         """Show a run from its first step; the previous one continues unseen. False if it cannot be opened."""
+        session, self._preview = self._preview, None
+        previewed = session is not None and session is self.session and session.run == run
         try:
-            session = self.stage.open(run)
+            session = session if previewed and session is not None else self.stage.open(run)
         except Invalid as error:
             self._app.notify(error.message, title="cannot open", severity="error")
             return False
         self.has_figures = False
         self._mark_runs()
         self._main.log_lines.clear()
-        session.log.append(f"run {run.name}")
+        session.log.insert(0, f"run {run.name}")
         self._show_on_machine(session)
         self._main.form.show_state(can_start=True, running=False, paused=False)
+        if previewed:
+            self._show_state(session)
         return True
 
     def forget(self, run: Path) -> None:
@@ -170,10 +214,14 @@ class RunController:
     def load_settings(self, run: Path) -> None:
         """Copy a run's settings into the Run panel, which executes its custom task to describe it."""
         try:
-            spec = read_record(run).spec
+            record = read_record(run)
         except Invalid as error:
             self._app.notify(error.message, severity="error")
             return
+        if record.script is not None:
+            self._app.notify(f"{run.name} was recorded by a script, which has its own settings", severity="warning")
+            return
+        spec = record.spec
         with_trust(self._app, run, spec.task, lambda _: self._load(run, spec))
 
     def _load(self, run: Path, spec: RunSpec) -> None:
@@ -190,6 +238,9 @@ class RunController:
         """Send a command to the open run, if it is active."""
         if self.active is None:
             return
+        if is_opened_log(self.active.run):
+            self._app.notify("another tool writes this log; epochtop can only show it", severity="warning")
+            return
         try:
             send(self.active.run, command)
         except OSError as error:
@@ -205,6 +256,14 @@ class RunController:
         """Stop the run after the current step."""
         self.send(Stop(by=whoami()))
 
+    def analyze(self) -> None:
+        """Let the open script measure where its next steps spend their time."""
+        if self.active is None:
+            self._app.notify("the script has ended; only a running one can be measured", severity="warning")
+            return
+        self.send(Analyze(by=whoami()))
+        self._app.notify("the script measures its next steps, if epochtop started it")
+
     def save(self) -> None:
         """Write a checkpoint now."""
         self.send(Save(by=whoami()))
@@ -217,12 +276,36 @@ class RunController:
         if session is None:
             return
         state = session.state
+        check: Callable[[str, str], Value] = parse
         current = {"learning_rate": show(state.learning_rate), "refresh_ms": show(state.refresh_ms)}
-        dialog = Entries(f"Settings of {session.name} from the next step:", current)
+        if state.script is not None:
+            current, check = state.script.setting_texts(), state.script.parse_setting
+        if not current:
+            self._app.notify("the script has declared no settings; it can with run.setting(name, value)")
+            return
+        dialog = Entries(f"Settings of {session.name} from the next step:", current, check)
         answer = await self._app.push_screen_wait(dialog)
         for name, text in (answer or {}).items():
             if text != current[name]:
                 self.send(Set(field=name, value=float(text), by=whoami()))
+
+    def select(self, family: str) -> None:
+        """Draw a family of series; ask which one if it is empty."""
+        if family:
+            self.stage.select(family)
+        else:
+            self._app.run_worker(self._pick_family())
+
+    async def _pick_family(self) -> None:
+        from epochtop.tui.chart.trace import family_texts
+        from epochtop.tui.forms.picker import Picker
+
+        trace = self._main.chart.trace
+        texts = family_texts(trace)
+        if texts:
+            picked = await self._app.push_screen_wait(Picker("Series to draw:", texts, trace.family))
+            if picked:
+                self.stage.select(picked)
 
     def view(self, name: str) -> None:
         """Open the last evaluation (`metrics`) or the decision boundary (`boundary`) over the screen."""
@@ -253,6 +336,19 @@ class RunController:
             self._app.notify(f"{error.filename}: {error.strerror}", title="not exported", severity="error")
             return
         self._app.notify("\n".join(map(str, paths)), title="exported")
+
+    def quit_question(self) -> Question | None:
+        """The question what to do with the active run before the app quits; None without one."""
+        session = self.active
+        if session is None:
+            return None
+        from epochtop.tui.forms.dialogs import Question
+
+        text = (
+            f"{session.name} is {session.state.state}. It can keep training in the background; "
+            "run `epochtop` to reopen it."
+        )
+        return Question(text, (("leave", "Leave it running"), ("stop", "Stop it"), ("cancel", "Cancel")))
 
     def close(self) -> None:
         """Stop following; runs continue."""

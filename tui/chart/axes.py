@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
+from time import localtime, strftime
 
 from epochtop.engine.protocol.quantities import format_clock, format_scientific
 
@@ -141,6 +142,8 @@ def x_ticks(low: float, high: float, columns: int, unit: str) -> list[Tick]:
     """Ticks of the x axis. Steps are whole; times over a minute are written as a clock."""
     if unit == "rate":
         return _rate_ticks(low, high, columns)
+    if unit == "clock":
+        return _clock_ticks(low, high, columns)
     step = _x_step(low, high, columns, unit)
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     values = [index * step for index in range(first, last + 1)]
@@ -159,6 +162,17 @@ def _rate_ticks(low: float, high: float, columns: int) -> list[Tick]:
     return [(log10(rate), power_label(rate)) for rate in inside[::stride]]
 
 
+def _clock_ticks(low: float, high: float, columns: int) -> list[Tick]:
+    """Round local times, as `14:30`; as `14:30:05` below a minute, as `28 Nov` from two days on."""
+    step = max(1.0, nice_seconds((high - low) / max(1, columns // CLOCK_CELLS)))
+    shape = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86_400 else "%d %b"
+    east_s = localtime(low).tm_gmtoff
+    values = [index * step - east_s for index in range(ceil((low + east_s) / step), floor((high + east_s) / step) + 1)]
+    return [(value, strftime(shape, localtime(value))) for value in values]
+
+
+CLOCK_CELLS = 14
+"""Width of a time of day, including the space around it."""
 RATE_CELLS = 8
 """Width of a learning rate's label, including the space around it."""
 

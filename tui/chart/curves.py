@@ -6,97 +6,18 @@ The chart and the export both draw a :class:`Visible`, so a file shows the same 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from math import inf, isfinite, isnan, log10, nan
-from typing import Literal
+from dataclasses import dataclass
+from math import inf, isfinite, isnan, nan
 
-from epochtop.engine.protocol.events import Evaluated, Event, Finished, Losses, Started
-from epochtop.engine.protocol.schedules import RANGE, range_rate
-from epochtop.engine.protocol.spec import RunSpec
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
-from epochtop.tui.chart.series import Column, LossSeries, PointSeries
+from epochtop.tui.chart.series import Column, Series
+from epochtop.tui.chart.trace import Trace, Unit
 
-Unit = Literal["step", "epoch", "seconds", "rate"]
-"""`rate` is the decimal logarithm of the learning rate, for runs with the `range_test` schedule."""
 XY = tuple[float, float]
 
-TEST_SPACING = 3
-"""Cells per test marker, so that the markers do not hide the line of the training loss."""
-
-
-@dataclass
-class Sweep:
-    """The learning rates of a range test, up to `top`. Their logarithm is linear in the step."""
-
-    top: float
-    steps: int = 2
-    suggested: float | None = None
-    """The learning rate that the test suggests; None until it finishes."""
-
-    def rate(self, step: float) -> float:
-        """The learning rate of a step."""
-        return range_rate(self.top, step, self.steps)
-
-    def level(self, step: float) -> float:
-        """The decimal logarithm of the learning rate of a step."""
-        return log10(self.top) + log10(RANGE) * (1 - step / max(1, self.steps - 1))
-
-    def step(self, level: float) -> float:
-        """The step whose learning rate has this decimal logarithm."""
-        return (1 - (level - log10(self.top)) / log10(RANGE)) * max(1, self.steps - 1)
-
-
-def sweep_of(spec: RunSpec | None) -> Sweep | None:
-    """The sweep of a run; None if the run is not a range test."""
-    return Sweep(spec.learning_rate) if spec is not None and spec.schedule == "range_test" else None
-
-
-@dataclass
-class Trace:
-    """The losses of one run, collected from its events."""
-
-    name: str = ""
-    losses: LossSeries = field(default_factory=LossSeries)
-    tests: PointSeries = field(default_factory=PointSeries)
-    steps_per_epoch: int = 1
-    held_out: str = "test"
-    """Name of the evaluated rows: `test` or `validation`."""
-    sweep: Sweep | None = None
-
-    def feed(self, event: Event) -> bool:
-        """Take the data of an event; True if the curves changed."""
-        match event:
-            case Losses():
-                self.losses.extend(event.first_step, event.values, event.seconds)
-            case Evaluated():
-                self.tests.add(event.step, event.loss, event.metric)
-            case Started():
-                self.steps_per_epoch, self.held_out = max(1, event.steps_per_epoch), event.eval_split
-                if self.sweep is not None:
-                    self.sweep.steps = event.steps
-            case Finished(suggestion=suggestion) if suggestion is not None and self.sweep is not None:
-                self.sweep.suggested = suggestion.learning_rate
-                return False
-            case _:
-                return False
-        return True
-
-    def to_step(self, x: float, unit: Unit) -> float:
-        """The step at `x` of the x axis; -1 for a learning rate if the run is not a range test."""
-        if unit == "rate":
-            return self.sweep.step(x) if self.sweep else -1.0
-        if unit == "seconds":
-            return self.losses.times.step_at(x)
-        return x * self.steps_per_epoch if unit == "epoch" else x
-
-    def from_step(self, step: float, unit: Unit) -> float:
-        """The position of `step` on the x axis."""
-        if unit == "rate":
-            return self.sweep.level(step) if self.sweep else -inf
-        if unit == "seconds":
-            return self.losses.times.seconds_at(step)
-        return step / self.steps_per_epoch if unit == "epoch" else step
+MARKER_SPACING = 3
+"""Cells per marker of a series beside the main one, so that the markers do not hide its line."""
 
 
 @dataclass(frozen=True)
@@ -123,34 +44,35 @@ class ChartView:
 
 @dataclass(frozen=True)
 class Visible:
-    """A run in a view; x in cells, y in losses."""
+    """The family of a run in a view; x in cells, y in values of the series."""
 
     band: list[tuple[float, float, float]]
-    """x, lowest and highest loss of each column; NaN for a column without finite losses."""
+    """x, lowest and highest value of the main series in each column; NaN for a column without finite values."""
     raw: list[XY]
-    """Up to two points per column: its extremes, in rising order if the losses rise."""
+    """Up to two points per column: its extremes, in rising order if the values rise."""
     smooth: list[XY]
     """The debiased exponential mean; without smoothing, the means of the columns."""
-    tests: list[XY]
+    others: list[list[XY]]
+    """Points of the other series of the family, in its order."""
     low: float
-    """The lowest loss that can be drawn; inf if there is none."""
+    """The lowest value that can be drawn; inf if there is none."""
     high: float
-    """The highest loss that can be drawn; -inf if there is none."""
+    """The highest value that can be drawn; -inf if there is none."""
 
 
 def visible(trace: Trace, view: ChartView) -> Visible:
     """The part of a run that is in `view`."""
     edges = [trace.to_step(view.x(i), view.unit) for i in range(view.width + 1)]
-    columns = trace.losses.columns(edges)
-    placed = list(_placed(trace, view, columns))
+    main, *others = [curve.series for curve in trace.curves] or [trace.main]
+    placed = list(_placed(trace, main, view, main.columns(edges)))
     band = [(x, *_range(column, view.log)) for x, column in placed]
     raw = [point for (x, column), (_, *ends) in zip(placed, band, strict=True) for point in _stroke(x, column, *ends)]
-    raw = _to_the_edges(raw, placed, trace, view)
-    tests = _tests(trace, view, edges[0], edges[-1])
-    values = [*(value for _, *ends in band for value in ends), *(y for _, y in tests)]
+    raw = _to_the_edges(raw, placed, trace, main, view)
+    points = [_markers(trace, series, view, edges[0], edges[-1]) for series in others]
+    values = [*(value for _, *ends in band for value in ends), *(y for series in points for _, y in series)]
     values = [value for value in values if value > 0 or (not view.log and not isnan(value))]
     smooth = list(_smooth(placed, view.smoothing))
-    return Visible(band, raw, smooth, tests, min(values, default=inf), max(values, default=-inf))
+    return Visible(band, raw, smooth, points, min(values, default=inf), max(values, default=-inf))
 
 
 def y_limits(runs: Iterable[Visible], rows: int, log: bool) -> Limits:
@@ -163,12 +85,14 @@ def y_limits(runs: Iterable[Visible], rows: int, log: bool) -> Limits:
     return axes.log_limits(low, high, rows) if 0 < low <= high else axes.log_limits(0.01, 1.0, rows)
 
 
-def _placed(trace: Trace, view: ChartView, columns: Iterable[Column | None]) -> Iterator[tuple[float, Column]]:
+def _placed(
+    trace: Trace, main: Series, view: ChartView, columns: Iterable[Column | None]
+) -> Iterator[tuple[float, Column]]:
     """Each column with its x: its cell if it has several buckets, else the position of its step."""
     for cell, column in enumerate(columns):
         if column is None:
             continue
-        if column.stop - column.start > trace.losses.width:
+        if column.stop - column.start > main.width:
             yield float(cell), column
         else:
             x = view.cell(trace.from_step(column.start, view.unit))
@@ -192,13 +116,13 @@ def _stroke(x: float, column: Column, low: float, high: float) -> list[XY]:
     return [(x, low), (right, high)] if rises else [(x, high), (right, low)]
 
 
-def _to_the_edges(raw: list[XY], placed: list[tuple[float, Column]], trace: Trace, view: ChartView) -> list[XY]:
+def _to_the_edges(
+    raw: list[XY], placed: list[tuple[float, Column]], trace: Trace, main: Series, view: ChartView
+) -> list[XY]:
     """Where steps are cells apart, extend the line towards its neighbors outside the view."""
     if not raw:
         return raw
-    before, after = (
-        trace.losses.bucket(step) if step >= 0 else None for step in (placed[0][1].start - 1, placed[-1][1].stop)
-    )
+    before, after = main.near(placed[0][1].start - 1), main.after(placed[-1][1].stop)
     edges: tuple[list[XY], list[XY]] = ([], [])
     for end, bucket, inside, edge in ((0, before, raw[0], 0.0), (1, after, raw[-1], float(view.width))):
         if bucket is not None and bucket.finite:
@@ -221,11 +145,11 @@ def _smooth(placed: Iterable[tuple[float, Column]], factor: float) -> Iterator[X
         yield x, total / weight
 
 
-def _tests(trace: Trace, view: ChartView, start: float, stop: float) -> list[XY]:
+def _markers(trace: Trace, series: Series, view: ChartView, start: float, stop: float) -> list[XY]:
     """The last point in every few cells. Later points do not move it."""
     last_points: dict[int, XY] = {}
-    for point in trace.tests.between(start, stop):
-        if point.loss is not None and (point.loss > 0 or not view.log):
+    for point in series.points(start, stop):
+        if point.value > 0 or not view.log:
             x = min(view.cell(trace.from_step(point.step, view.unit)), view.width - 0.01)
-            last_points[int(x // TEST_SPACING)] = (x, point.loss)
+            last_points[int(x // MARKER_SPACING)] = (x, point.value)
     return list(last_points.values())

@@ -16,8 +16,10 @@ from epochtop.engine.runs.files import write_atomically
 from epochtop.tui.cells.rows import cut
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
-from epochtop.tui.chart.curves import XY, ChartView, Trace, Visible, visible, y_limits
+from epochtop.tui.chart.curves import XY, ChartView, Visible, visible, y_limits
 from epochtop.tui.chart.loss_chart import LossChart
+from epochtop.tui.chart.series import Series
+from epochtop.tui.chart.trace import Trace, heading
 
 HEADER = "series,step,min,mean,max,last"
 COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#7f7f7f", "#d62728")
@@ -46,21 +48,29 @@ def save_chart(chart: LossChart, folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def export_csv(trace: Trace, view: ChartView, overlays: Sequence[Trace] = ()) -> str:
-    """Every bucket in the visible range and the test points. A bucket of a single step is exact.
+    """Every bucket in the visible range, of all series of the family. A bucket of a single step is exact.
 
-    Columns: series, step (the first one of the bucket), min, mean, max, last. A test loss is in `last`.
+    Columns: series, step (the first one of the bucket), min, mean, max, last. Series beside the main one are in `last`.
     """
     lines = [HEADER]
-    for name, run in [("train", trace), *((run.name or "overlay", run) for run in overlays)]:
+    for run in (trace, *overlays):
         start, stop = run.to_step(view.low, view.unit), run.to_step(view.high, view.unit)
-        quoted = _csv(name)
-        for bucket in run.losses.buckets(start, stop):
-            values = (bucket.minimum, bucket.mean, bucket.maximum, bucket.last)
-            lines.append(",".join((quoted, str(bucket.start), *map(_single, values))))
-        tests = run.held_out if run is trace else f"{name} {run.held_out}"
-        for point in run.tests.between(start, stop):
-            lines.append(f"{_csv(tests)},{point.step},,,,{_single(point.loss or 0.0)}")
+        name = "" if run is trace else run.name or "overlay"
+        for place, (label, series) in enumerate(run.curves):
+            shown = _csv(label if not name else name if place == 0 else f"{name} {label}")
+            lines += _rows(shown, series, start, stop, whole=place == 0)
     return "\n".join(lines) + "\n"
+
+
+def _rows(name: str, series: Series, start: float, stop: float, whole: bool) -> list[str]:
+    """A row per bucket, with all its figures or just the last value."""
+    number = repr if series.double else _single
+    if not whole:
+        return [f"{name},{point.step},,,,{number(point.value)}" for point in series.points(start, stop)]
+    return [
+        ",".join((name, str(bucket.start), *map(number, (bucket.minimum, bucket.mean, bucket.maximum, bucket.last))))
+        for bucket in series.buckets(start, stop)
+    ]
 
 
 def _csv(text: str) -> str:
@@ -89,7 +99,7 @@ def export_svg(trace: Trace, view: ChartView, overlays: Sequence[Trace] = (), ti
     parts += _legend(trace, overlays, title)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
-        f'font-size="12"><title>{escape(title or "Loss")}</title>\n'
+        f'font-size="12"><title>{escape(title or heading(trace.family))}</title>\n'
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
@@ -117,7 +127,7 @@ def _run(run: Visible, view: ChartView, limits: Limits) -> list[str]:
     exact = all(low == high for _, low, high in run.band)
     behind = _polyline(_place(run.raw, view, limits), COLORS[0], "", 1, 0.35) if exact else _band(run, view, limits)
     parts = [behind, line]
-    for x, y in filter(None, _place(run.tests, view, limits)):
+    for x, y in (point for points in run.others for point in filter(None, _place(points, view, limits))):
         parts.append(f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6" fill="{COLORS[1]}"/>')
     return parts
 
@@ -131,12 +141,12 @@ def _band(run: Visible, view: ChartView, limits: Limits) -> str:
 
 
 def _bad_mark(trace: Trace, view: ChartView) -> list[str]:
-    step = trace.losses.first_bad_step
+    step = trace.main.first_bad_step
     if step is None or not 0 <= (cell := view.cell(trace.from_step(step, view.unit))) <= view.width:
         return []
     x, anchor = _x(cell, view), "start" if cell < view.width / 2 else "end"
     line = f'<path d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="{COLORS[-1]}" stroke-dasharray="4 4"/>'
-    return [line, _text(x, HEIGHT - BOTTOM - 8, f"✗ {trace.losses.bad_kind} at step {step:,}", anchor)]
+    return [line, _text(x, HEIGHT - BOTTOM - 8, f"✗ {trace.main.bad_kind} at step {step:,}", anchor)]
 
 
 def _suggestion_mark(trace: Trace, view: ChartView) -> list[str]:
@@ -179,16 +189,14 @@ def _frame(view: ChartView, limits: Limits) -> list[str]:
         parts.append(f'<path d="M{place:.1f} {bottom}v5" stroke="#404040"/>')
         parts.append(_text(min(place, right - 4 * len(label)), bottom + 20, label, "middle"))
     parts.append(f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="#404040"/>')
-    name = "learning rate" if view.unit == "rate" else view.unit
+    name = {"rate": "learning rate", "clock": "time"}.get(view.unit, view.unit)
     parts.append(_text((LEFT + right) / 2, HEIGHT - 12, name, "middle"))
     return parts
 
 
 def _legend(trace: Trace, overlays: Sequence[Trace], title: str) -> list[str]:
-    entries = [(COLORS[0], "train", trace.losses.last)]
-    if trace.tests.last is not None:
-        entries.append((COLORS[1], trace.held_out, trace.tests.last.loss))
-    entries += [(COLORS[2 + i % 4], run.name, run.losses.last) for i, run in enumerate(overlays)]
+    entries = [(COLORS[min(place, 1)], label, series.last) for place, (label, series) in enumerate(trace.curves)]
+    entries += [(COLORS[2 + i % 4], run.name, run.main.last) for i, run in enumerate(overlays)]
     parts = [_text(LEFT + 12, TOP + 16, title, "start")] if title else []
     for row, (color, name, value) in enumerate(entries):
         y = TOP + 16 + 18 * row

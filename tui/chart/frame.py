@@ -12,19 +12,23 @@ from math import log10
 
 from rich.cells import cell_len
 
-from epochtop.engine.protocol.quantities import format_fixed_width
+from epochtop.engine.protocol.quantities import UNKNOWN, format_fixed_width
 from epochtop.tui.cells.canvas import BLANK, Canvas, Row
 from epochtop.tui.cells.rows import ALARM, FAINT, LEGEND, QUIET, SERIES, TEXT, cut, role_of
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
-from epochtop.tui.chart.curves import ChartView, Sweep, Trace, Unit, Visible, visible, y_limits
+from epochtop.tui.chart.curves import ChartView, Visible, visible, y_limits
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
+from epochtop.tui.chart.run_series import Sweep
+from epochtop.tui.chart.series import Column
+from epochtop.tui.chart.trace import Trace, Unit
 
 TRAIN, TEST, *OVERLAYS = (role_of(place) for place in range(SERIES))
 OVERLAY_MARKERS = ("•", "×", "+", "◦")
 """Markers of the overlays; they distinguish curves without colors."""
 AXIS, CURSOR, RAW = QUIET, TEXT, FAINT
-TEST_MARKER = "▪"
+MARKERS = ("▪", "▫", "◆", "◇")
+"""Markers of the series beside the main one."""
 FINE_CELLS = 4500
 """Cells from which on a plot uses blocks: braille takes over 25 ms there, blocks half of that."""
 NAME_CELLS = 18
@@ -132,7 +136,8 @@ def _curves(content: ChartContent, scene: _Scene, rows: int) -> list[Curve]:
         curves.append(Curve(overlay.smooth, OVERLAYS[style], OVERLAY_MARKERS[style], line=False))
     if smoothed:
         curves.append(Curve(run.smooth, TRAIN, marker))
-    curves.append(Curve(run.tests, TEST, TEST_MARKER, line=False))
+    for place, points in enumerate(run.others):
+        curves.append(Curve(points, TEST, MARKERS[place % len(MARKERS)], line=False))
     return curves
 
 
@@ -144,6 +149,7 @@ def _marks(canvas: Canvas, content: ChartContent, scene: _Scene, ranges: Ranges)
     if content.cursor is not None and (column := cell(content.cursor)) is not None:
         for row in range(canvas.height):
             canvas.put(column, row, "│", CURSOR, over=False)
+    _seam_marks(canvas, content.trace, cell)
     _bad_mark(canvas, content.trace, scene, cell)
     _suggestion_mark(canvas, content.trace.sweep, cell)
     _legend(canvas, content, ranges)
@@ -158,18 +164,27 @@ def _cell_of(trace: Trace, view: ChartView) -> Callable[[float], int | None]:
 
 
 def _bad_mark(canvas: Canvas, trace: Trace, scene: _Scene, cell: Callable[[float], int | None]) -> None:
-    losses = trace.losses
-    if losses.first_bad_step is None or (column := cell(losses.first_bad_step)) is None:
+    main = trace.main
+    if main.first_bad_step is None or (column := cell(main.first_bad_step)) is None:
         return
-    before = losses.bucket(losses.first_bad_step - 1) if losses.first_bad_step else None
+    before = main.near(main.first_bad_step - 1) if main.first_bad_step else None
     row = row_of(before.last, scene.limits, canvas.height) if before and before.finite else None
     row = canvas.height // 2 if row is None else row
-    note = f"✗ {losses.bad_kind} at step {losses.first_bad_step:,}"
+    note = f"✗ {main.bad_kind} at step {main.first_bad_step:,}"
     for line in range(canvas.height):
         canvas.put(column, line, "╎", ALARM, over=False)
     start = column if column + len(note) <= canvas.width else column - len(note) + 1
     text = note if start == column else f"{note[2:]} ✗"
     canvas.put(max(0, start), min(canvas.height - 1, max(row, 3)), text, ALARM)
+
+
+def _seam_marks(canvas: Canvas, trace: Trace, cell: Callable[[float], int | None]) -> None:
+    """A dotted line with an arrow at each step from which on values came again."""
+    for step in trace.main.seams:
+        column = cell(step)
+        if column is not None:
+            for row in range(canvas.height):
+                canvas.put(column, row, "↶" if row == canvas.height - 1 else "┊", AXIS, over=False)
 
 
 def _suggestion_mark(canvas: Canvas, sweep: Sweep | None, cell: Callable[[float], int | None]) -> None:
@@ -209,21 +224,31 @@ def _inked(canvas: Canvas, start: int, width: int, rows: int) -> bool:
     return any(role not in (BLANK, CURSOR) for row in canvas.roles[:rows] for role in row[start : start + width])
 
 
-HELD_OUT = {"validation": "valid"}
+SHORT = {"validation": "valid", "validation epoch": "valid epoch"}
 """Short names for the legend."""
 
 
 def legend(trace: Trace, overlays: tuple[Trace, ...]) -> list[tuple[str, int, str]]:
     """Marker (two cells), role and text of each curve."""
-    lines = [("⠒⠒", TRAIN, "train", trace.losses.last)]
-    if trace.tests.last is not None:
-        lines.append((f" {TEST_MARKER}", TEST, HELD_OUT.get(trace.held_out, trace.held_out), trace.tests.last.loss))
+    curves = trace.curves
+    lines = []
+    for place, (label, series) in enumerate(curves):
+        sample, role = ("⠒⠒", TRAIN) if place == 0 else (f" {MARKERS[(place - 1) % len(MARKERS)]}", TEST)
+        value = series.last if place == 0 else series.newest
+        lines.append((sample, role, cut(SHORT.get(label, _narrow(label)), NAME_CELLS), value))
+    if not lines:
+        lines.append(("⠒⠒", TRAIN, "train", None))
     for index, overlay in enumerate(overlays):
         style = index % len(OVERLAY_MARKERS)
-        name = "".join(char for char in overlay.name if cell_len(char) == 1)
-        lines.append((f" {OVERLAY_MARKERS[style]}", OVERLAYS[style], cut(name, NAME_CELLS), overlay.losses.last))
+        name = cut(_narrow(overlay.name), NAME_CELLS)
+        lines.append((f" {OVERLAY_MARKERS[style]}", OVERLAYS[style], name, overlay.main.last))
     width = max(len(name) for _, _, name, _ in lines)
     return [(sample, role, f"{name.ljust(width)} {format_fixed_width(value)}") for sample, role, name, value in lines]
+
+
+def _narrow(name: str) -> str:
+    """The characters of a name that take one cell."""
+    return "".join(char for char in name if cell_len(char) == 1)
 
 
 # --- around the plot -----------------------------------------------------------------------------------------------
@@ -246,6 +271,7 @@ def _x_axis(canvas: Canvas, view: ChartView, gutter: int, row: int) -> None:
         placed.append((gutter + column, label))
         canvas.put(gutter + column, row, "┬", AXIS)
     name = "time" if view.unit == "seconds" and view.high > 60 else "s" if view.unit == "seconds" else view.unit
+    name = "time" if view.unit == "clock" else name
     canvas.put(0, row + 1, axes.place_labels(placed, canvas.width), AXIS)
     room = gutter - (3 if view.unit == "rate" else 2)  # the label of the first power of ten starts at the left edge
     canvas.put(0, row + 1, name.rjust(room), AXIS, over=False)
@@ -253,7 +279,7 @@ def _x_axis(canvas: Canvas, view: ChartView, gutter: int, row: int) -> None:
 
 def settings(content: ChartContent) -> str:
     """The settings of the chart: `every step · log off · smooth 0.6 · whole run`."""
-    width = content.trace.losses.width
+    width = content.trace.main.width
     return " · ".join(
         (
             "every step" if width == 1 else f"buckets of {width:,} steps",
@@ -265,23 +291,31 @@ def settings(content: ChartContent) -> str:
 
 
 def readout(trace: Trace, step: int) -> str:
-    """The bucket at the cursor: the loss of a single step, or the range of losses of several."""
-    bucket = trace.losses.bucket(step)
-    if bucket is None:
+    """The values at the cursor: that of a single step, or the range of several; of sparse series, the newest before it."""
+    main = trace.main
+    bucket = main.bucket(step)
+    if bucket is None and main.near(step) is None:
         return f"step {step:,}"
-    several = bucket.stop - bucket.start > 1
-    parts = [f"steps {bucket.start:,}–{bucket.stop - 1:,}" if several else f"step {step:,}"]
-    if not bucket.finite:
-        parts.append("train NaN" if trace.losses.first_bad_step is not None else "train —")
-    elif bucket.finite == 1:
-        parts.append(f"train {format_fixed_width(bucket.last).strip()}")
-    else:
-        parts.append(f"train {format_fixed_width(bucket.minimum).strip()}…{format_fixed_width(bucket.maximum).strip()}")
-    if (point := trace.tests.at(step)) is not None:
-        parts.append(f"{trace.held_out} {format_fixed_width(point.loss).strip()}")
+    several = bucket is not None and bucket.stop - bucket.start > 1
+    parts = [f"steps {bucket.start:,}–{bucket.stop - 1:,}" if bucket and several else f"step {step:,}"]
+    for place, (label, series) in enumerate(trace.curves):
+        text = _value(series.bucket(step) if place == 0 else None, series.near(step), series.first_bad_step is not None)
+        if text:
+            parts.append(f"{label} {text}")
     if trace.sweep is not None:
         parts.append(f"learning rate {trace.sweep.rate(step):.2g}")
-    if trace.steps_per_epoch > 1:
-        parts.append(f"epoch {step / trace.steps_per_epoch:,.1f}")
-    parts.append(f"{trace.losses.times.seconds_at(step):,.1f} s")
+    if trace.epoch_known:
+        parts.append(f"epoch {trace.from_step(step, 'epoch'):,.1f}")
+    parts.append(f"{trace.seconds.at(step):,.1f} s")
     return " · ".join(parts)
+
+
+def _value(here: Column | None, before: Column | None, bad: bool) -> str:
+    """The value of a bucket: its own, or the last one before it. Empty if there is none."""
+    if here is None:
+        return format_fixed_width(before.last).strip() if before is not None and before.finite else ""
+    if not here.finite:
+        return "NaN" if bad else UNKNOWN
+    if here.finite == 1:
+        return format_fixed_width(here.last).strip()
+    return f"{format_fixed_width(here.minimum).strip()}…{format_fixed_width(here.maximum).strip()}"

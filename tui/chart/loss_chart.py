@@ -1,4 +1,5 @@
-"""The loss chart: a widget that draws on request, and then repaints only the cells that changed.
+"""The chart of a family of series, the loss at first: a widget that draws on request, and then repaints only the cells
+that changed.
 
 It has no timer and no clock. The app feeds it events and calls :meth:`LossChart.redraw` at its own pace; without new
 data, a call costs nothing. :mod:`epochtop.tui.chart.frame` composes the rows. Never imports plotext.
@@ -7,25 +8,28 @@ data, a call costs nothing. :mod:`epochtop.tui.chart.frame` composes the rows. N
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import floor
 from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
+from textual.message import Message
 from textual.reactive import reactive
 
-from epochtop.engine.protocol.events import Event, Failed, Finished, Started
+from epochtop.engine.protocol.events import Event, Failed, Finished, ScriptEnded, Started
 from epochtop.engine.terminal.plain import plain_line
-from epochtop.tui.cells.plain import set_subtitle
+from epochtop.tui.cells.plain import set_subtitle, set_title
 from epochtop.tui.cells.rows import cut
 from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.chart import frame
-from epochtop.tui.chart.curves import ChartView, Trace, Unit
+from epochtop.tui.chart.curves import ChartView
+from epochtop.tui.chart.trace import Trace, Unit, heading
 from epochtop.tui.chart.x_range import RANGE_TEXTS, RangeMode, scaled, tail_ends, whole_end, whole_start, within
 
 SMOOTHING = (0.0, 0.6, 0.9, 0.97)
-UNITS: tuple[Unit, ...] = ("step", "epoch", "seconds")
+UNITS: tuple[Unit, ...] = ("step", "epoch", "seconds", "clock")
 UNITS_OF_A_SWEEP: tuple[Unit, ...] = ("rate", *UNITS)
 
 
@@ -36,7 +40,7 @@ def _key(
 
 
 class LossChart(CellWidget, can_focus=True):
-    """Training and test loss of a run, live, with other runs as overlays."""
+    """A family of series of a run, such as its training and test loss, live, with other runs as overlays."""
 
     BORDER_TITLE = "Loss"
     DEFAULT_CSS = """
@@ -57,7 +61,7 @@ class LossChart(CellWidget, can_focus=True):
             "x",
             "cycle_unit",
             "x axis",
-            "X axis in steps, epochs or seconds; also learning rates in a range test",
+            "X axis in steps, epochs, seconds or time of day; also learning rates in a range test",
             "unit",
         ),
         _key("w", "toggle_whole", "whole", "Show the whole run, or follow its last tenth", "whole"),
@@ -71,6 +75,9 @@ class LossChart(CellWidget, can_focus=True):
         ),
         _key("right_square_bracket", "zoom(2.0)", "zoom out", "Show twice the range", "zoom_out", show=False),
         _key("c", "toggle_cursor", "cursor", "Read single steps with the arrow keys", "cursor"),
+        _key("n", "step_family(1)", "next", "Draw the next series", "next", display="n p"),
+        _key("p", "step_family(-1)", "previous", "Draw the previous series", "previous", show=False),
+        _key("slash", "pick_family", "series", "Choose the series to draw, by typing", "series", display="/"),
         _key("left", "move(-1)", "left", "Move the cursor, or pan", "left", show=False),
         _key("right", "move(1)", "right", "Move the cursor, or pan", "right", show=False),
         _key("shift+left", "move(-10)", "far left", "Move the cursor by ten cells", "far_left", show=False),
@@ -88,6 +95,12 @@ class LossChart(CellWidget, can_focus=True):
     empty_text: reactive[str] = reactive("", repaint=False)
     """Text in place of the chart while there is no run."""
 
+    @dataclass
+    class Picked(Message):
+        """Draw another family of series, whose history must be read again; ask which one if it is empty."""
+
+        family: str = ""
+
     def __init__(self, *, empty_text: str = "", id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
         self.set_reactive(LossChart.empty_text, empty_text)
@@ -99,7 +112,7 @@ class LossChart(CellWidget, can_focus=True):
         self.marker = "auto"
         """A marker of :mod:`epochtop.tui.chart.plotting`, or `auto`: braille in small plots, blocks in large ones."""
         self._has_run = self._ended = False
-        self._footer = ""
+        self._footer, self._heading = "", str(self.BORDER_TITLE)
         self._zoom = (0.0, 1.0)
         self._stale = True
         self._ranges = frame.Ranges()
@@ -113,6 +126,7 @@ class LossChart(CellWidget, can_focus=True):
 
     def _exchange(self, trace: Trace, total_steps: int | None) -> None:
         self.trace, self.total_steps, self._ended = trace, total_steps, False
+        self._show_heading()
         self.cursor = None
         self.range_mode = "whole"
         if trace.sweep is not None:
@@ -130,10 +144,28 @@ class LossChart(CellWidget, can_focus=True):
         """Take an event of the run; events without data for the chart are ignored."""
         if isinstance(event, Started):
             self.total_steps = event.steps
+        family = self.trace.family
         if self.trace.feed(event):
             self._has_run = self._stale = True
-        elif isinstance(event, Finished | Failed):
+            if self.trace.family != family:
+                self._show_heading()
+        elif isinstance(event, Finished | Failed | ScriptEnded):
             self.finish()
+
+    def refilled(self) -> None:
+        """The trace draws another family."""
+        self._show_heading()
+        self._reset()
+
+    def grown(self) -> None:
+        """The trace has more values than :meth:`feed` gave it."""
+        self._stale = True
+
+    def _show_heading(self) -> None:
+        title = cut(plain_line(heading(self.trace.family)), max(8, self.size.width - 4))
+        if title != self._heading:
+            self._heading = title
+            set_title(self, title)
 
     def finish(self) -> None:
         """End the x axis at the end of the run."""
@@ -233,7 +265,7 @@ class LossChart(CellWidget, can_focus=True):
         self._zoom_around(factor, None if self.cursor is None else self.trace.from_step(self.cursor, self.unit))
 
     def _zoom_around(self, factor: float, x: float | None) -> None:
-        last = self.trace.from_step(max(1, self.trace.losses.steps), self.unit)
+        last = self.trace.from_step(max(1, self.trace.steps), self.unit)
         self._set_range(*scaled(self.bounds(), factor, x, last))
 
     def _set_range(self, low: float, high: float) -> None:
@@ -269,14 +301,31 @@ class LossChart(CellWidget, can_focus=True):
         self.smoothing = SMOOTHING[(SMOOTHING.index(self.smoothing) + 1) % len(SMOOTHING)]
 
     def action_cycle_unit(self) -> None:
-        """Switch between steps, epochs and seconds. The visible steps stay the same."""
+        """Switch between steps, epochs, seconds and time of day. The visible steps stay the same."""
         low, high = (self.trace.to_step(x, self.unit) for x in self._zoom)
-        units = UNITS_OF_A_SWEEP if self.trace.sweep else UNITS
+        units = [unit for unit in (UNITS_OF_A_SWEEP if self.trace.sweep else UNITS) if self._can_show(unit)]
         unit = units[(units.index(self.unit) + 1) % len(units)]
         self._zoom = (self.trace.from_step(low, unit), self.trace.from_step(high, unit))
         if self.range_mode == "zoomed" and self._zoom[1] <= self._zoom[0]:
             self.range_mode = "whole"
         self.unit = unit
+
+    def _can_show(self, unit: Unit) -> bool:
+        """Whether the run has this x axis."""
+        if unit == "clock":
+            return self.trace.run.clock.known
+        return unit != "epoch" or self.total_steps is not None or self.trace.epoch_known
+
+    def action_step_family(self, direction: int) -> None:
+        """Draw the next or the previous series."""
+        families = self.trace.families
+        if len(families) > 1:
+            place = families.index(self.trace.family) if self.trace.family in families else 0
+            self.post_message(self.Picked(families[(place + direction) % len(families)]))
+
+    def action_pick_family(self) -> None:
+        """Choose the series to draw, by typing."""
+        self.post_message(self.Picked())
 
     # --- the cursor ------------------------------------------------------------------------------------------------
 
@@ -284,12 +333,12 @@ class LossChart(CellWidget, can_focus=True):
         """Put the cursor on the last visible step, or turn it off."""
         if self.cursor is not None:
             self.cursor = None
-        elif self.trace.losses.steps:
+        elif self.trace.steps:
             self._place(self.bounds()[1])
 
     def _place(self, x: float) -> None:
         step = floor(self.trace.to_step(x, self.unit) + 1e-6)
-        self.cursor = max(0, min(step, self.trace.losses.steps - 1)) if self.trace.losses.steps else None
+        self.cursor = max(0, min(step, self.trace.steps - 1)) if self.trace.steps else None
 
     def action_move(self, cells: int) -> None:
         """Move the cursor by `cells`, at least by one step; without a cursor, pan."""
@@ -302,7 +351,7 @@ class LossChart(CellWidget, can_focus=True):
         here = self.trace.from_step(old, self.unit)
         self._place(here + (high - low) * cells / width)
         if self.cursor == old:
-            last = self.trace.losses.steps - 1
+            last = self.trace.steps - 1
             self.cursor = max(0, min(last, old + (1 if cells > 0 else -1)))
         self._follow_cursor()
 

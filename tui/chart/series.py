@@ -1,30 +1,31 @@
-"""Losses of a run of any length in bounded memory: buckets of consecutive steps that widen as the run grows.
+"""A series of any length in bounded memory: buckets of consecutive steps that widen as the series grows.
 
 The chart reads columns and never the whole history. Spikes survive because every bucket stores its extremes; NaN
-survives as the first bad step. Never imports numpy, which would delay the start of the app.
+survives as the first bad step. Only buckets with values are stored, so a loss of every step and an accuracy of every
+thousandth one are the same to the chart. Never imports numpy, which would delay the start of the app.
 """
 
 from __future__ import annotations
 
 import sys
 from array import array
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from math import ceil, isfinite, isnan
-from operator import attrgetter
+from math import ceil, isfinite, isnan, nan
 from typing import Any, NamedTuple
 
+from epochtop.engine.protocol.events import SeriesSummary
+from epochtop.engine.runs.series import SeriesWindow
+
 CAPACITY = 8192
-"""Buckets of a series; 36 bytes each."""
-KNOTS = 4096
-"""Windows whose end times are stored."""
-POINTS = 2048
-"""Test points in a series."""
+"""Buckets of a series; 64 bytes each."""
+SEAMS = 16
+"""Most seams that are remembered, the newest ones."""
 
 
 class Column(NamedTuple):
-    """The finite losses of the steps `start` … `stop`−1 as one column. `finite` is their number."""
+    """The finite values of the steps `start` … `stop`−1 as one column. `finite` is their number."""
 
     start: int
     stop: int
@@ -37,61 +38,23 @@ class Column(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether this is a single loss."""
+        """Whether this is a single value."""
         return self.finite == 1 and self.stop - self.start == 1
 
 
-class StepTimes:
-    """The time of each step in seconds of training, interpolated between the ends of windows."""
+class Point(NamedTuple):
+    """The last value of a bucket, and its first step."""
 
-    def __init__(self, capacity: int = KNOTS) -> None:
-        self._capacity = max(4, capacity)
-        self._steps = array("q", [0])
-        self._seconds = array("d", [0.0])
-
-    @property
-    def seconds(self) -> float:
-        """Seconds at the last step."""
-        return self._seconds[-1]
-
-    @property
-    def memory_bytes(self) -> int:
-        """Memory of the end times."""
-        return sys.getsizeof(self._steps) + sys.getsizeof(self._seconds)
-
-    def add(self, step: int, seconds: float) -> None:
-        """Steps before `step` were done at `seconds`. An earlier time than the last one counts as the last one."""
-        if step <= self._steps[-1] or not isfinite(seconds):
-            return
-        self._steps.append(step)
-        self._seconds.append(max(seconds, self._seconds[-1]))
-        if len(self._steps) > self._capacity:
-            del self._steps[1:-1:2], self._seconds[1:-1:2]
-
-    def seconds_at(self, step: float) -> float:
-        """Seconds at which `step` began; outside the run, those of its nearest end."""
-        return _interpolate(self._steps, self._seconds, step, bisect_right(self._steps, step))
-
-    def step_at(self, seconds: float) -> float:
-        """The step in progress at `seconds`; outside the run, its nearest end."""
-        return _interpolate(self._seconds, self._steps, seconds, bisect_left(self._seconds, seconds))
+    step: int
+    value: float
 
 
-def _interpolate(xs: Sequence[float], ys: Sequence[float], x: float, right: int) -> float:
-    if right == 0:
-        return ys[0]
-    if right == len(xs):
-        return ys[-1]
-    low, high = xs[right - 1], xs[right]
-    share = (x - low) / (high - low) if high > low else 1.0
-    return ys[right - 1] + share * (ys[right] - ys[right - 1])
+class Series:
+    """Values by step in at most `capacity` buckets of `width` steps, aligned to absolute steps.
 
-
-class LossSeries:
-    """One loss per step in at most `capacity` buckets of `width` steps, aligned to absolute steps.
-
-    The result does not depend on how the stream is cut into windows. Only means may differ in the last bit, because
-    Python 3.12 and later compensate sums inside a window.
+    The result does not depend on how the stream is cut into windows. Only means may differ in the last bits, because
+    sums inside a window are compensated, and a summary stores a mean. A step may come again: then its last value counts.
+    In a bucket of several steps, new values replace the old ones as soon as its first step comes again.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -99,111 +62,199 @@ class LossSeries:
         self.width = 1
         """Steps in a bucket, a power of two."""
         self.steps = 0
-        """The next step."""
+        """The next step: 1 more than the highest one."""
         self.first_bad_step: int | None = None
-        """The first step whose loss was NaN or infinite."""
+        """The first step whose value was NaN or infinite."""
         self.bad_kind = ""
         """`NaN` or `Inf`, at the first bad step."""
         self.last: float | None = None
-        """The last finite loss."""
+        """The last finite value."""
+        self.newest: float | None = None
+        """The value that came last; None if it is not finite."""
         self.minimum: float | None = None
-        self.times = StepTimes()
-        self._first, self._last = array("f"), array("f")
-        self._low, self._high = array("f"), array("f")
+        self.double = False
+        """Whether values are float64; else they are float32."""
+        self.seams: list[int] = []
+        """Steps from which on values came again."""
+        self._newest = -1
+        """The step that came last."""
+        self._index = array("q")
+        """Number of each bucket: its first step divided by `width`. Ascending; buckets without values may be missing."""
+        self._first, self._last = array("d"), array("d")
+        self._low, self._high = array("d"), array("d")
         self._sum, self._count = array("d"), array("q")
 
-    def extend(self, first_step: int, values: bytes | memoryview, seconds: float) -> None:
-        """Add a window of little-endian float32. Repeated steps are ignored; skipped steps stay empty."""
-        window = array("f")
-        window.frombytes(values[: len(values) // 4 * 4])
-        if sys.byteorder == "big":
-            window.byteswap()
-        stop = first_step + len(window)
-        if stop <= self.steps:
+    def expect(self, steps: int) -> None:
+        """Begin with the width that the buckets will have after this many consecutive steps, so that no narrower ones are
+        made and merged, and more windows fit into a bucket."""
+        while not self._index and steps > self.width * self._capacity:
+            self.width *= 2
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def add(self, window: SeriesWindow) -> None:
+        """Add a window."""
+        if not window.count:
             return
-        if first_step > self.steps:
-            self._skip_to(first_step)
-        position = self.steps - first_step
-        while self.steps < stop:
-            index = self._open_bucket()
-            room = (index + 1) * self.width - self.steps
-            chunk = window[position : position + room]
-            self._add(index, chunk)
-            position += len(chunk)
-            self.steps += len(chunk)
-        self.times.add(stop, seconds)
+        self.double = self.double or window.double
+        newest = window.last
+        self.newest = newest if isfinite(newest) else None
+        if window.first_step <= self._newest:
+            self.seams = [*self.seams, window.first_step][-SEAMS:]
+        if window.steps is None:
+            self._add_contiguous(window)
+        else:
+            self._add_scattered(window.step_numbers(), window.numbers())
 
-    def _open_bucket(self) -> int:
-        """Index of the bucket of the next step; adds the bucket if it is missing."""
-        while (index := self.steps // self.width) >= self._capacity:
+    def _add_contiguous(self, window: SeriesWindow) -> None:
+        step, stop = window.first_step, window.first_step + window.count
+        numbers: array[float] | None = None
+        if self.width == 1 and step >= self.steps:
+            numbers = window.numbers()
+            step += self._append_singles(numbers.tolist(), step)
+        while step < stop:
+            place = self._bucket_for(step)
+            end = min(stop, (step // self.width + 1) * self.width)
+            summary = window.summary
+            if end - step == window.count and summary is not None and self._explained(summary):
+                self._add_summary(place, summary)
+            else:
+                numbers = window.numbers() if numbers is None else numbers
+                position = step - window.first_step
+                self._add(place, numbers[position : position + end - step].tolist(), step)
+            self._advance(end)
+            step = end
+
+    def _append_singles(self, values: list[float], step: int) -> int:
+        """Append buckets of one step each, up to the capacity; returns their number, 0 if a value is not finite."""
+        room = min(len(values), self._capacity - len(self._index))
+        values = values[:room]
+        if not values or not isfinite(sum(values)):
+            return 0
+        self._index.extend(range(step, step + room))
+        for field in (self._first, self._last, self._low, self._high, self._sum):
+            field.extend(values)
+        self._count.extend([1] * room)
+        self.last, low = values[-1], min(values)
+        self.minimum = low if self.minimum is None else min(low, self.minimum)
+        self._advance(step + room)
+        return room
+
+    def _add_scattered(self, steps: Sequence[int], values: array[float]) -> None:
+        for step, value in zip(steps, values, strict=True):
+            if step <= self._newest and (not self.seams or self.seams[-1] != step):
+                self.seams = [*self.seams, step][-SEAMS:]
+            self._add(self._bucket_for(step), [value], step)
+            self._advance(step + 1)
+
+    def _advance(self, stop: int) -> None:
+        self._newest = stop - 1
+        self.steps = max(self.steps, stop)
+
+    def _bucket_for(self, step: int) -> int:
+        """The place of the bucket of a step, made or emptied if necessary."""
+        while True:
+            number = step // self.width
+            place = len(self._index)
+            if place and number <= self._index[-1]:
+                place = bisect_left(self._index, number)
+            if place < len(self._index) and self._index[place] == number:
+                if step < self.steps and self._replaces(step, number):
+                    self._empty(place)
+                return place
+            if len(self._index) < self._capacity:
+                self._insert(place, number)
+                return place
             self._merge_neighbors()
-        missing = index + 1 - len(self._count)
-        if missing > 0:
-            for field, empty in self._fields():
-                field.extend([empty] * missing)
-        return index
 
-    def _skip_to(self, step: int) -> None:
-        self.steps = step
-        self._open_bucket()
+    def _replaces(self, step: int, number: int) -> bool:
+        """Whether a step that comes again replaces its bucket, rather than add to it: steps came up to the bucket in order,
+        or it is the first step of the bucket."""
+        enters = self._newest // self.width != number
+        return step % self.width == 0 or (enters and self._newest < step)
 
-    def _add(self, index: int, chunk: array[float]) -> None:
-        values = chunk.tolist()
-        total = sum(values, self._sum[index])
+    def _insert(self, place: int, number: int) -> None:
+        self._index.insert(place, number)
+        for field, empty in self._fields():
+            field.insert(place, empty)
+
+    def _empty(self, place: int) -> None:
+        for field, empty in self._fields():
+            field[place] = empty
+
+    def _add(self, place: int, values: list[float], step: int) -> None:
+        total = sum(values, self._sum[place])
         if not isfinite(total):
-            values = self._finite(values)
+            values = self._finite(values, step)
             if not values:
                 return
-            total = sum(values, self._sum[index])
-        low, high = min(values), max(values)
-        if self._count[index] == 0:
-            self._first[index] = values[0]
-        self._low[index] = min(low, self._low[index])
-        self._high[index] = max(high, self._high[index])
-        self._sum[index] = total
-        self._count[index] += len(values)
-        self._last[index] = self.last = values[-1]
+            total = sum(values, self._sum[place])
+        self._put(place, len(values), values[0], min(values), max(values), values[-1], total)
+
+    def _explained(self, summary: SeriesSummary) -> bool:
+        """Whether the first bad value is known, so that the values of a window need not be searched for it."""
+        return summary.first_bad is None or self.first_bad_step is not None
+
+    def _add_summary(self, place: int, summary: SeriesSummary) -> None:
+        values = summary.first, summary.minimum, summary.maximum, summary.last, summary.mean
+        first, low, high, last, mean = (nan if value is None else value for value in values)
+        if summary.finite:
+            self._put(place, summary.finite, first, low, high, last, self._sum[place] + mean * summary.finite)
+
+    def _put(self, place: int, count: int, first: float, low: float, high: float, last: float, total: float) -> None:
+        if self._count[place] == 0:
+            self._first[place] = first
+        self._low[place] = min(low, self._low[place])
+        self._high[place] = max(high, self._high[place])
+        self._sum[place] = total
+        self._count[place] += count
+        self._last[place] = self.last = last
         if self.minimum is None or low < self.minimum:
             self.minimum = low
 
-    def _finite(self, values: list[float]) -> list[float]:
+    def _finite(self, values: list[float], step: int) -> list[float]:
         """The finite values; records the first bad step."""
         if self.first_bad_step is None:
-            offset = next(i for i, value in enumerate(values) if not isfinite(value))
-            self.first_bad_step = self.steps + offset
-            self.bad_kind = "NaN" if isnan(values[offset]) else "Inf"
+            offset = next((i for i, value in enumerate(values) if not isfinite(value)), None)
+            if offset is not None:  # otherwise only the sum overflows
+                self.first_bad_step = step + offset
+                self.bad_kind = "NaN" if isnan(values[offset]) else "Inf"
         return [value for value in values if isfinite(value)]
 
     def _merge_neighbors(self) -> None:
+        """Double the width."""
         self.width *= 2
-        count = self._count
-        if len(count) % 2:
-            for field, empty in self._fields():
-                field.append(empty)
-        pairs = list(zip(count[::2], count[1::2], strict=True))
-        firsts = zip(pairs, self._first[::2], self._first[1::2], strict=True)
-        self._first = array("f", [a if n else b for (n, _), a, b in firsts])
-        lasts = zip(pairs, self._last[::2], self._last[1::2], strict=True)
-        self._last = array("f", [b if m else a for (_, m), a, b in lasts])
-        self._low = array("f", map(min, self._low[::2], self._low[1::2]))
-        self._high = array("f", map(max, self._high[::2], self._high[1::2]))
-        self._sum = array("d", [a + b for a, b in zip(self._sum[::2], self._sum[1::2], strict=True)])
-        self._count = array("q", [a + b for a, b in pairs])
+        old = self._index, self._first, self._low, self._high, self._last, self._sum, self._count
+        self._index = array("q")
+        self._first, self._last, self._low, self._high = array("d"), array("d"), array("d"), array("d")
+        self._sum, self._count = array("d"), array("q")
+        for number, first, low, high, last, total, count in zip(*old, strict=True):
+            if self._index and self._index[-1] == number // 2:
+                if not self._count[-1]:
+                    self._first[-1] = first
+                if count:
+                    self._last[-1] = last
+                self._low[-1] = min(self._low[-1], low)
+                self._high[-1] = max(self._high[-1], high)
+                self._sum[-1] += total
+                self._count[-1] += count
+            else:
+                self._index.append(number // 2)
+                for field, value in zip(self._columns(), (first, low, high, last, total, count), strict=True):
+                    field.append(value)
+
+    def _columns(self) -> tuple[array[Any], ...]:
+        return self._first, self._low, self._high, self._last, self._sum, self._count
 
     def _fields(self) -> Iterator[tuple[array[Any], float]]:
-        yield self._first, 0.0
-        yield self._last, 0.0
-        yield self._low, float("inf")
-        yield self._high, float("-inf")
-        yield self._sum, 0.0
-        yield self._count, 0
+        return zip(self._columns(), (0.0, float("inf"), float("-inf"), 0.0, 0.0, 0), strict=True)
 
     @property
     def memory_bytes(self) -> int:
-        """Memory of the buckets and of the times."""
-        return sum(sys.getsizeof(field) for field, _ in self._fields()) + self.times.memory_bytes
+        """Memory of the buckets."""
+        return sum(map(sys.getsizeof, (self._index, *self._columns())))
 
-    # --- reading ---------------------------------------------------------------------------------------------
+    # --- reading -----------------------------------------------------------------------------------------------
 
     def columns(self, edges: Sequence[float]) -> list[Column | None]:
         """One column between each two neighboring `edges` (steps, ascending); None if no bucket starts there.
@@ -211,27 +262,44 @@ class LossSeries:
         A bucket belongs to the column in which it starts, so a complete column never changes.
         The cost depends on the capacity, not on the number of steps.
         """
-        size = len(self._count)
-        indices = [min(size, max(0, ceil(edge / self.width))) for edge in edges]
-        return [self._column(a, b) if a < b else None for a, b in pairwise(indices)]
+        places = [bisect_left(self._index, ceil(edge / self.width)) for edge in edges]
+        return [self._column(a, b) if a < b else None for a, b in pairwise(places)]
 
     def bucket(self, step: float) -> Column | None:
-        """The bucket that contains `step`; None outside the run."""
-        index = int(step // self.width)
-        return self._column(index, index + 1) if 0 <= index < len(self._count) else None
+        """The bucket that contains `step`; None if it has none."""
+        number = int(step // self.width)
+        place = bisect_left(self._index, number)
+        return self._column(place, place + 1) if place < len(self._index) and self._index[place] == number else None
+
+    def near(self, step: float) -> Column | None:
+        """The last bucket that starts at or before `step`; None if there is none."""
+        place = bisect_right(self._index, int(step // self.width)) - 1
+        return self._column(place, place + 1) if place >= 0 else None
+
+    def after(self, step: float) -> Column | None:
+        """The first bucket that starts at or after `step`; None if there is none."""
+        place = bisect_left(self._index, ceil(step / self.width))
+        return self._column(place, place + 1) if place < len(self._index) else None
 
     def buckets(self, start: float, stop: float) -> Iterator[Column]:
-        """Every bucket that starts at `start` or later and before `stop`, without empty ones."""
-        size = len(self._count)
-        low, high = (min(size, max(0, ceil(edge / self.width))) for edge in (start, stop))
-        return (self._column(index, index + 1) for index in range(low, high) if self._count[index])
+        """Every bucket that starts at `start` or later and before `stop`, without those without finite values."""
+        low, high = (bisect_left(self._index, ceil(edge / self.width)) for edge in (start, stop))
+        return (self._column(place, place + 1) for place in range(low, high) if self._count[place])
+
+    def points(self, start: float, stop: float) -> list[Point]:
+        """The last value of every bucket from `start` to `stop`, both inclusive."""
+        return [Point(bucket.start, bucket.last) for bucket in self.buckets(start, stop + 1e-9)]
+
+    def __len__(self) -> int:
+        """Number of buckets."""
+        return len(self._index)
 
     def _column(self, low: int, high: int) -> Column:
         counts = self._count[low:high]
         count = sum(counts)
-        start, stop = low * self.width, min(high * self.width, self.steps)
+        start = self._index[low] * self.width
+        stop = min((self._index[high - 1] + 1) * self.width, self.steps)
         if not count:
-            nan = float("nan")
             return Column(start, stop, 0, nan, nan, nan, nan, nan)
         first = next(i for i, n in enumerate(counts, low) if n)
         last = next(high - 1 - i for i, n in enumerate(reversed(counts)) if n)
@@ -245,56 +313,3 @@ class LossSeries:
             self._last[last],
             sum(self._sum[low:high]) / count,
         )
-
-
-class EvalPoint(NamedTuple):
-    """A test loss of the weights before `step`; None if it is not finite."""
-
-    step: int
-    loss: float | None
-    metric: float | None
-
-
-class PointSeries:
-    """At most `capacity` test losses: if there are more, every second, fourth, …, and always the last and the best."""
-
-    def __init__(self, capacity: int = POINTS) -> None:
-        self._capacity = max(2, capacity)
-        self._points: list[EvalPoint] = []
-        self._stride, self._seen = 1, 0
-        self.last: EvalPoint | None = None
-        self.best: EvalPoint | None = None
-        """The lowest finite loss."""
-
-    def add(self, step: int, loss: float | None, metric: float | None = None) -> None:
-        """Add a point. It is ignored unless its step is after the last one."""
-        if self.last is not None and step <= self.last.step:
-            return
-        point = EvalPoint(step, loss if loss is not None and isfinite(loss) else None, metric)
-        self.last = point
-        if point.loss is not None and (self.best is None or self.best.loss is None or point.loss < self.best.loss):
-            self.best = point
-        if self._seen % self._stride == 0:
-            self._points.append(point)
-        self._seen += 1
-        if len(self._points) > self._capacity:
-            del self._points[1::2]
-            self._stride *= 2
-
-    def __len__(self) -> int:
-        return len(self._points)
-
-    def between(self, start: float, stop: float) -> list[EvalPoint]:
-        """Stored points with `start` ≤ step ≤ `stop` and a finite loss, in order."""
-        step = attrgetter("step")
-        low, high = bisect_left(self._points, start, key=step), bisect_right(self._points, stop, key=step)
-        points = self._points[low:high]
-        for point in (self.best, self.last):
-            if point is not None and start <= point.step <= stop and point not in points:
-                insort(points, point, key=step)
-        return [point for point in points if point.loss is not None]
-
-    def at(self, step: float) -> EvalPoint | None:
-        """The last stored point at or before `step`."""
-        index = bisect_right(self._points, step, key=attrgetter("step"))
-        return self._points[index - 1] if index else None

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Literal
 
 from epochtop.tui.chart import axes
-from epochtop.tui.chart.curves import Trace, Unit
+from epochtop.tui.chart.trace import Trace, Unit
 
 RangeMode = Literal["whole", "tail", "zoomed"]
 """The whole run, its last part, or a range that the user chose."""
@@ -26,31 +26,39 @@ SHORTEST = 8
 
 def whole_end(trace: Trace, overlays: Sequence[Trace], total_steps: int | None, unit: Unit, ended: bool) -> float:
     """The end of the whole run. If its length is unknown, the end grows by a factor of about two while it trains."""
-    ends = [run.from_step(max(run.losses.steps, 1), unit) for run in (trace, *overlays)]
+    ends = [run.from_step(max(run.steps, 1), unit) for run in (trace, *overlays)]
     if not ended:
         if unit == "rate":
             ends[0] = trace.from_step(trace.sweep.steps - 1, unit) if trace.sweep else 0.0
-        elif unit != "seconds" and total_steps:
-            ends[0] = trace.from_step(max(total_steps, trace.losses.steps), unit)
-        elif trace.losses.steps or len(ends) == 1:
-            ends[0] = axes.nice_seconds(max(ends[0], 1.0)) if unit == "seconds" else axes.nice(max(ends[0], 1.0))
+        elif total_steps and _is_linear(trace, unit):
+            ends[0] = trace.from_step(max(total_steps, trace.steps), unit)
+        elif trace.steps or len(ends) == 1:
+            start = whole_start(trace, unit)
+            round_up = axes.nice_seconds if unit in ("seconds", "clock") else axes.nice
+            ends[0] = start + round_up(max(ends[0] - start, 1.0))
     return max(ends) if unit == "rate" else max(*ends, 1e-9)
 
 
+def _is_linear(trace: Trace, unit: Unit) -> bool:
+    """Whether the position of steps to come is known."""
+    return unit == "step" or (unit == "epoch" and not trace.run.epochs.known)
+
+
 def whole_start(trace: Trace, unit: Unit) -> float:
-    """The start of the x axis: 0, or the lowest learning rate."""
+    """The start of the x axis: 0, the time of the start, or the lowest learning rate."""
     return trace.from_step(0, unit)
 
 
 def tail_ends(trace: Trace, unit: Unit, share: float = TAIL) -> Ends:
     """At least the last part of the run; moves by a quarter of its length, not at every frame."""
     if unit == "rate":
-        start, end = (trace.from_step(step, unit) for step in (0, max(trace.losses.steps, SHORTEST)))
+        start, end = (trace.from_step(step, unit) for step in (0, max(trace.steps, SHORTEST)))
         return end - share * (end - start), end
-    end = trace.from_step(max(trace.losses.steps, SHORTEST), unit) or 1.0
+    start = whole_start(trace, unit)
+    end = trace.from_step(max(trace.steps, SHORTEST), unit) - start or 1.0
     stride = axes.nice(end * share) / 4
     high = ceil(end / stride) * stride
-    return max(0.0, high - 5 * stride), high
+    return start + max(0.0, high - 5 * stride), start + high
 
 
 def within(low: float, high: float, trace: Trace, unit: Unit, end: float) -> Ends:

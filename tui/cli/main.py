@@ -16,7 +16,6 @@ import tyro
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths
 from epochtop.engine.terminal.output import write, write_error
-from epochtop.tui.cli import runs as listing
 from epochtop.tui.cli.flags import spec_flags, spec_of, switch
 from epochtop.tui.client.foreground import exit_status
 
@@ -25,12 +24,14 @@ epochtop trains PyTorch models on this machine and shows them live in the termin
 
   epochtop [--start] [FIELDS]          open the app; --start also starts training
   epochtop train [FIELDS]              train in the foreground with a progress bar or plain lines
-  epochtop runs [--json]               list your runs
+  epochtop runs [--json] [PATH…]       list your runs, or those at PATH
   epochtop attach RUN                  open a live or finished run in the app
+  epochtop open PATH…                  show logs of TensorBoard, wandb, Lightning, Keras, MLflow and others
   epochtop resume RUN                  resume a run that was stopped, killed or interrupted
   epochtop stop RUN                    finish the step, evaluate, save, end
   epochtop predict RUN FILE            add the model's predictions to the rows of a CSV file
   epochtop export RUN --format FORMAT  losses (csv, jsonl, tensorboard), weights (safetensors, torch), model (onnx)
+  epochtop export RUN --series NAME…   series of a run or of another tool's log (csv, jsonl)
   epochtop find-lr [FIELDS]            find a good learning rate with a range test
   epochtop find-batch [FIELDS]         find the largest batch that fits, by running full steps
   epochtop lab [NAME] [FIELDS]         run an experiment; without a name, list the experiments
@@ -38,7 +39,7 @@ epochtop trains PyTorch models on this machine and shows them live in the termin
   epochtop lab --compare ID [ID]       compare two results of one experiment; one ID alone with the newest other result
   epochtop hardware [--json] [--torch] show this machine's hardware and what it can run
 
-RUN is an id, the start of an id, a name, or `last`. FIELDS are the settings of a run; the default trains on
+RUN is an id, the start of an id, a name, `last`, or the path of a log. FIELDS are the settings of a run; the default trains on
 scikit-learn's Iris. `epochtop train --help` lists all of them.
 
 Examples:
@@ -60,7 +61,38 @@ Trust = Annotated[
 class Runs:
     """List your runs, the newest first."""
 
-    json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print one JSON array of objects")] = False
+    paths: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(
+            metavar="PATH", help="run directories, logs of other tools, or folders with such; default: yours"
+        ),
+    ] = ()
+    json: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool],
+        tyro.conf.arg(help="print one JSON array of objects, with configuration and series"),
+    ] = False
+
+
+@dataclass(frozen=True)
+class Open:
+    """Show logs that other tools wrote, live if they grow: TensorBoard, wandb, Lightning, Keras, YOLO, Hugging Face,
+    MLflow, Trackio, JSON Lines.
+
+    The runs stay in the run list until they are removed there or with --forget. The logs are read in place and never
+    changed.
+    """
+
+    paths: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="PATH…", help="files, or folders that are searched"),
+    ]
+    copy: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool],
+        tyro.conf.arg(name="import", help="copy the values into runs of epochtop instead"),
+    ] = False
+    forget: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="remove these paths from the run list; their files stay")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -120,9 +152,15 @@ Format = Literal["csv", "jsonl", "tensorboard", "safetensors", "torch", "onnx"]
 
 @dataclass(frozen=True)
 class Export:
-    """Export a run's losses, weights or model for other programs, or an experiment's rows (csv, jsonl)."""
+    """Export a run's losses or other series, weights or model for other programs, or an experiment's rows (csv, jsonl)."""
 
     run: Run
+    series: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="NAME", help="series to export as step,time,NAME… (csv, jsonl); `epochtop runs --json` lists them"
+        ),
+    ] = ()
     format: Annotated[
         Format,
         tyro.conf.arg(
@@ -233,11 +271,23 @@ def _find_batch(arguments: list[str]) -> int:
 
 
 def _runs(arguments: list[str]) -> int:
-    return listing.print_runs(paths.home(), as_json=_parse(Runs, "runs", arguments).json)
+    parsed = _parse(Runs, "runs", arguments)
+    from epochtop.tui.cli.runs import listing
+
+    return listing.print_runs(paths.home(), as_json=parsed.json, paths=[Path(path) for path in parsed.paths])
+
+
+def _open(arguments: list[str]) -> int:
+    from epochtop.tui.cli.runs import opened
+
+    parsed = _parse(Open, "open", arguments)
+    return opened.open_logs(paths.home(), [Path(path) for path in parsed.paths], copy=parsed.copy, forget=parsed.forget)
 
 
 def _attach(arguments: list[str]) -> int:
-    path = index.find_any(paths.home(), _parse(Attach, "attach", arguments).run)
+    from epochtop.engine.runs.opened.lookup import find_run
+
+    path = find_run(paths.home(), _parse(Attach, "attach", arguments).run)
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise Invalid("", "attach needs a terminal; `epochtop runs` and `epochtop export` work without one")
     from epochtop.tui.app.launch import run_app
@@ -281,14 +331,24 @@ def _predict(arguments: list[str]) -> int:
 
 
 def _export(arguments: list[str]) -> int:
+    from epochtop.engine.runs.opened.lookup import find_run
+    from epochtop.engine.runs.opened.sources import is_opened_log
+    from epochtop.tui.cli.runs import export
+
     parsed = _parse(Export, "export", arguments)
-    path = index.find_any(paths.home(), parsed.run)
+    path = find_run(paths.home(), parsed.run)
+    if parsed.series:
+        if parsed.format not in ("csv", "jsonl"):
+            raise Invalid("format", "series are exported as csv or jsonl")
+        return export.export_series(path, parsed.series, parsed.format, parsed.output)
+    if is_opened_log(path):
+        raise Invalid("series", f"name the series to export from {path.name}; `epochtop runs --json {path}` lists them")
     if _is_experiment(path):
         from epochtop.tui.lab.saved_results import export_rows
 
         return export_rows(path, parsed.format, parsed.output)
     if parsed.format in ("csv", "jsonl"):
-        return listing.export_losses(path, parsed.format, parsed.output)
+        return export.export_losses(path, parsed.format, parsed.output)
     from epochtop.tui.cli.engine import ask_engine, ask_to_trust
 
     trust = ask_to_trust(path, parsed.trust) if parsed.format == "onnx" else ""
@@ -313,6 +373,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "runs": _runs,
     "attach": _attach,
+    "open": _open,
     "resume": _resume,
     "stop": _stop,
     "predict": _predict,

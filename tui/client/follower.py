@@ -12,16 +12,29 @@ from pathlib import Path
 from queue import Empty, Full, Queue
 from time import perf_counter
 
-from epochtop.engine.protocol.events import AnyEvent, Concluded, Continued, Failed, Finished
-from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail
+from epochtop.engine.protocol.events import (
+    AnyEvent,
+    Concluded,
+    Continued,
+    Failed,
+    Finished,
+    ScriptEnded,
+    ScriptStarted,
+)
+from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.index import summarize
+from epochtop.engine.runs.opened.sources import follower_of, is_live
+from epochtop.engine.runs.reader import BadLine, output_tail
 
 POLL_S = 0.05
+ENDS = (Finished, Failed, Concluded, ScriptEnded)
+"""Last events of a run, unless it is continued."""
 AHEAD = 8
 """Batches, of about 1 MiB, in the queue."""
 
 
 class Death:
-    """The engine is gone without a final event; `tail` is the end of its output."""
+    """The process of the run is gone without a final event; `tail` is the end of its output."""
 
     def __init__(self, tail: str) -> None:
         self.tail = tail
@@ -38,7 +51,9 @@ class Following:
         self._queue: Queue[tuple[list[News], bool]] = Queue(AHEAD)
         """Batches, each with whether it was already written when the previous one had been read."""
         self._stop = threading.Event()
-        self._over = False
+        self._over = self._up_to_date = False
+        self.recorded_steps = 0
+        """Steps that were recorded before the first batch; 0 if unknown."""
         threading.Thread(target=self._work, name=f"follow {run.name}", daemon=True).start()
 
     def next_batch(self) -> list[News]:
@@ -60,6 +75,11 @@ class Following:
             return any(at_once for _, at_once in self._queue.queue)
 
     @property
+    def caught_up(self) -> bool:
+        """Whether everything that was recorded before now has been taken from the queue."""
+        return self._up_to_date and self._queue.empty()
+
+    @property
     def done(self) -> bool:
         """Whether the run is over and the queue is empty."""
         return self._over and self._queue.empty()
@@ -69,18 +89,27 @@ class Following:
         self._stop.set()
 
     def _work(self) -> None:
-        follower = Follower(self.run)
+        try:
+            follower = follower_of(self.run)
+        except Invalid as error:  # the log of another tool is gone
+            self._hand_over([Death(error.message)], False)
+            self._over = True
+            return
         ended, at_once = False, False
+        self.recorded_steps = summarize(self.run).steps or 0
         while not self._stop.is_set():
-            alive = is_alive(self.run)  # checked before reading, so that an end written in between is read below
+            alive = is_live(self.run)  # checked before reading, so that an end written in between is read below
             events = follower.read()
             for event in events:
-                if isinstance(event, Finished | Failed | Concluded | Continued):
-                    ended = not isinstance(event, Continued)
+                if isinstance(event, ENDS):
+                    ended = True
+                elif isinstance(event, Continued | ScriptStarted):
+                    ended = False
             if events:
                 self._hand_over(list(events), at_once)
                 at_once = True
             elif alive:
+                self._up_to_date = True
                 self._stop.wait(POLL_S)
                 at_once = False
             else:
@@ -88,7 +117,7 @@ class Following:
                     self._hand_over([Death(output_tail(self.run))], at_once)
                 break
         follower.close()
-        self._over = True
+        self._over = self._up_to_date = True
 
     def _hand_over(self, batch: list[News], at_once: bool) -> None:
         while not self._stop.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import on
@@ -12,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label
 
 from epochtop.engine.protocol.fields import parse, show
-from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.protocol.spec import Invalid, Value
 from epochtop.tui.cells.plain import PlainText, plain
 from epochtop.tui.forms.text_entry import Entry
 
@@ -73,23 +74,24 @@ RISKY = ("delete", "stop")
 
 
 class Entries(ModalScreen[dict[str, str] | None]):
-    """Entries for fields of RunSpec. The answer is None if canceled; a wrong value is explained and not accepted."""
+    """Entries for named values. The answer is None if canceled; a wrong value is explained and not accepted."""
 
     DEFAULT_CSS = f"Entries {{ {_BOX} }}"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "cancel", id="entries.cancel")]
 
-    def __init__(self, text: str, values: dict[str, str]) -> None:
+    def __init__(self, text: str, values: dict[str, str], check: Callable[[str, str], Value] = parse) -> None:
+        """`check` is given a name and the text of its entry, and raises Invalid; by default, names are fields of RunSpec."""
         super().__init__()
-        self._text, self._values = text, values
+        self._text, self._values, self._check = text, values, check
 
     def compose(self) -> ComposeResult:
-        """One entry per field."""
+        """One entry per value."""
         with Vertical():
             yield PlainText(self._text)
-            for name, value in self._values.items():
+            for place, (name, value) in enumerate(self._values.items()):
                 with Horizontal():
                     yield Label(plain(name.replace("_", " ").capitalize()), classes="caption")
-                    yield Entry(value, id=name)
+                    yield Entry(value, id=f"entry-{place}")
             yield PlainText(classes="error")
             with Horizontal():
                 yield Button("Apply", id="apply", variant="success", compact=True)
@@ -107,9 +109,9 @@ class Entries(ModalScreen[dict[str, str] | None]):
             self.dismiss(None)
 
     def _apply(self) -> None:
-        texts = {name: self.query_one(f"#{name}", Input).value for name in self._values}
+        texts = {name: self.query_one(f"#entry-{place}", Input).value for place, name in enumerate(self._values)}
         try:
-            checked = {name: show(parse(name, text)) for name, text in texts.items()}
+            checked = {name: show(self._check(name, text)) for name, text in texts.items()}
         except Invalid as error:
             self.query_one(".error", PlainText).show(str(error))
             return

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+import msgspec
 from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
@@ -18,12 +19,16 @@ from textual.widgets import DataTable
 from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_number, format_seconds
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import RunSummary, delete, rename, run_paths, summarize
+from epochtop.engine.runs.opened.folders import EPOCHTOP, OpenedLogs, hide
 from epochtop.engine.runs.paths import EVENTS, RECORD
 from epochtop.engine.runs.reader import is_alive
 from epochtop.engine.terminal.plain import plain_line
 from epochtop.tui.cells.plain import plain, set_subtitle
 from epochtop.tui.forms.dialogs import Entries, Question
 from epochtop.tui.screens.status import MARKS
+
+if TYPE_CHECKING:
+    from epochtop.engine.runs.opened.summary import LogSummary
 
 LIST_S = 1.0
 """Seconds between two readings of the home folder."""
@@ -39,21 +44,37 @@ NAME = (12, 44)
 
 
 class Lister:
-    """Summaries of all runs. Finished runs are read once. Not thread-safe."""
+    """Summaries of all runs of the home folder and of opened folders. Finished runs are read once. Not thread-safe."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
         self._cache: dict[Path, tuple[object, RunSummary]] = {}
+        self._opened = OpenedLogs(home)
+        self._logs: dict[Path, LogSummary] = {}
+        """Summaries of logs of other tools."""
 
     def list(self) -> list[RunSummary]:
         """The newest runs first, at most MOST."""
-        paths = run_paths(self._home)[:MOST]
-        self._cache = {path: self._entry(path) for path in paths}
-        return [summary for _, summary in self._cache.values()]
+        logs = self._opened.list()
+        elsewhere = [log.path for log in logs if log.kind == EPOCHTOP]
+        self._cache = {path: self._entry(path) for path in [*run_paths(self._home)[:MOST], *elsewhere]}
+        own = [summary for _, summary in self._cache.values()]
+        if not logs:
+            return own
+        from epochtop.engine.runs.opened.summary import LogSummary  # not before a log is opened
+
+        self._logs = {log.path: self._logs.get(log.path) or LogSummary(log) for log in logs if log.kind != EPOCHTOP}
+        summaries = [*own, *(summary.update() for summary in self._logs.values())]
+        return sorted(summaries, key=lambda summary: summary.created, reverse=True)[:MOST]
 
     def _entry(self, path: Path) -> tuple[object, RunSummary]:
         key, cached = self._key(path), self._cache.get(path)
-        return cached if cached is not None and cached[0] == key else (key, summarize(path))
+        if cached is not None and cached[0] == key:
+            return cached
+        summary = summarize(path)
+        if path.parent != self._home:
+            summary = msgspec.structs.replace(summary, id=str(path))
+        return key, summary
 
     @staticmethod
     def _key(path: Path) -> object:
@@ -269,11 +290,21 @@ class RunList(DataTable[Text]):
         chosen = self.chosen
         if not chosen:
             return
+        if (self._home / chosen).parent != self._home:
+            await self._remove(chosen)
+            return
         text = f"Delete {chosen} with its losses and checkpoints? This cannot be undone."
         if await self.app.push_screen_wait(Question(text, (("cancel", "Keep"), ("delete", "Delete")))) == "delete":
             self._try(lambda: delete(self._home / chosen))
             if not (self._home / chosen).exists():
                 self.post_message(self.Deleted(chosen))
+
+    async def _remove(self, chosen: str) -> None:
+        """Take a run that is stored elsewhere off the list, after a question."""
+        text = f"Remove {chosen} from this list? Its files stay as they are."
+        answers = (("cancel", "Keep"), ("remove", "Remove"))
+        if await self.app.push_screen_wait(Question(text, answers)) == "remove":
+            self._try(lambda: hide(self._home, self._home / chosen))
 
     def _try(self, change: Callable[[], None]) -> None:
         try:

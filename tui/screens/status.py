@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from epochtop.engine.protocol.quantities import UNKNOWN, format_rate, format_seconds
+from epochtop.engine.protocol.quantities import UNKNOWN, format_fixed_width, format_rate, format_seconds
+from epochtop.engine.runs.families import EPOCHS
 from epochtop.engine.terminal.plain import plain_line
 from epochtop.tui.cells.plain import PlainText
 from epochtop.tui.state.run import RunState
@@ -82,6 +83,8 @@ def status(state: RunState | None, idle: str, width: int) -> str:
     if state.over:
         line = f" {plain_line(state.verdict())}"
         return line if len(line) <= width else line[: width - 1] + "…"
+    if state.script is not None:
+        return _script_status(state, width)
     total = state.total_steps
     if not total:
         return " preparing the data …"
@@ -102,6 +105,33 @@ def status(state: RunState | None, idle: str, width: int) -> str:
     line = "  ".join([progress, *parts, tail])
     bar = _bar(share, min(24, width - len(line) - 2))
     return "  ".join([progress, bar, *parts, tail] if len(bar) >= 4 else [progress, *parts, tail])[:width]
+
+
+def _script_status(state: RunState, width: int) -> str:
+    """Step, speed, and the last values of as many series as fit, the main one first."""
+    total, names = state.total_steps, list(state.last_values)
+    if not names:
+        return " the script has logged no value yet"
+    parts = [f"step {state.step - 1:,}"]
+    if total:
+        parts = [f"step {state.step:>{len(f'{total:,}')},} of {total:,}", f"{state.step / total:4.0%}"]
+    if state.epoch is not None:
+        parts.append(f"epoch {state.epoch:,.1f}")
+    parts.append(f"{'paused' if state.state == 'paused' else format_rate(state.steps_per_second):>13}")
+    if total and state.remaining_s is not None:
+        parts.append(f"{format_seconds(state.remaining_s):>10} left")
+    line = " " + "  ".join(parts)
+    for name in sorted(names, key=lambda name: (name != state.main, _rank_of_group(name))):
+        text = f"  {plain_line(name)} {format_fixed_width(state.last_values[name]).strip()}"
+        if len(line) + len(text) > width:
+            break
+        line += text
+    return line[:width]
+
+
+def _rank_of_group(name: str) -> int:
+    """Figures of the machine and counters come last."""
+    return 1 if name.startswith(("system/", "time/")) or name in EPOCHS else 0
 
 
 def _bar(share: float, width: int) -> str:

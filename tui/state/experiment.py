@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.events import AnyEvent, Concluded, Failed, Measured, Noted, Prepared
 from epochtop.engine.protocol.record import RunRecord
@@ -79,7 +81,7 @@ class ExperimentState:
     def result(self) -> dict[str, Any]:
         """The complete result as one object, for `--json`."""
         verdict = self.concluded.verdict if self.concluded else None
-        names = ("finding", "evidence", "next_step", "uncertainty", "setting")
+        names = ("finding", "evidence", "next_step", "uncertainty", "setting", "estimates")
         end = self.concluded
         limits = end or self.prepared
         return {
@@ -93,5 +95,5 @@ class ExperimentState:
             "failure": self.failure or None,
             "cannot_see": limits.cannot_see if limits else (),
             "rows": self.rows,
-            "verdict": {name: getattr(verdict, name) for name in names} if verdict else None,
+            "verdict": {name: msgspec.to_builtins(getattr(verdict, name)) for name in names} if verdict else None,
         }

@@ -6,6 +6,7 @@ Takes events, gives figures and sentences. Never imports a widget, never reads a
 from __future__ import annotations
 
 from collections import deque
+from math import isnan
 from typing import Literal
 
 from epochtop.engine.protocol.events import (
@@ -15,6 +16,7 @@ from epochtop.engine.protocol.events import (
     Evaluated,
     Failed,
     Finished,
+    Logged,
     Losses,
     Mapped,
     Measured,
@@ -22,6 +24,8 @@ from epochtop.engine.protocol.events import (
     Paused,
     Resumed,
     Saved,
+    ScriptEnded,
+    ScriptStarted,
     Started,
     Switched,
     Telemetry,
@@ -29,9 +33,11 @@ from epochtop.engine.protocol.events import (
 )
 from epochtop.engine.protocol.quantities import format_number, format_seconds, plural
 from epochtop.engine.protocol.record import RunRecord
-from epochtop.engine.runs.index import last_loss
+from epochtop.engine.runs.families import EPOCHS, main_series
 from epochtop.engine.runs.reader import BadLine
+from epochtop.engine.runs.series import LEARNING_RATE, SeriesTranslator, SeriesWindow
 from epochtop.tui.state.lines import LineKind, MessageLine
+from epochtop.tui.state.script import ScriptState
 from epochtop.tui.state.telemetry import RunTelemetry, planned_and_peak
 
 State = Literal["starting", "running", "paused", "finished", "stopped", "diverged", "unsaved", "failed", "died"]
@@ -45,6 +51,8 @@ class RunState:
 
     def __init__(self, record: RunRecord | None = None) -> None:
         self.record = record
+        self.script = ScriptState(record.script) if record is not None and record.script is not None else None
+        """The script that records the run; None if the engine trains."""
         self.state: State = "starting"
         self.started: Started | None = None
         self.executor = ""
@@ -55,7 +63,12 @@ class RunState:
         self.failed: Failed | None = None
         self.step = 0
         self.seconds = 0.0
+        self.last_values: dict[str, float] = {}
+        """Last value of every series, by name."""
+        self.main = ""
+        """Name of the series that stands for the run; empty before the first value."""
         self.loss: float | None = None
+        """Last value of the main series."""
         self.test_loss: float | None = None
         self.test_metric: float | None = None
         self.evaluated: Evaluated | None = None
@@ -71,12 +84,13 @@ class RunState:
         self.output_tail = ""
         """The end of what the dead engine printed."""
         self.telemetry = RunTelemetry()
+        self._translator = SeriesTranslator()
         self._recent: deque[tuple[float, int]] = deque(maxlen=512)
 
     @property
     def name(self) -> str:
         """The user's name for the run; empty if it has none."""
-        return self.record.spec.name if self.record else ""
+        return self.record.name if self.record else ""
 
     @property
     def over(self) -> bool:
@@ -86,11 +100,13 @@ class RunState:
     @property
     def can_resume(self) -> bool:
         """Whether the run ended before its last step, so that an engine can resume it."""
-        return self.state in ("stopped", "unsaved", "failed", "died")
+        return self.script is None and self.state in ("stopped", "unsaved", "failed", "died")
 
     @property
     def total_steps(self) -> int:
         """Steps of the complete run; 0 while unknown."""
+        if self.script is not None:
+            return self.script.total_steps
         return self.started.steps if self.started else 0
 
     @property
@@ -118,13 +134,21 @@ class RunState:
     def remaining_s(self) -> float | None:
         """Seconds until the last step at the current speed; None if unknown."""
         rate = self.steps_per_second
-        return (self.total_steps - self.step) / rate if rate and not self.over else None
+        return max(0, self.total_steps - self.step) / rate if rate and not self.over and self.total_steps else None
+
+    @property
+    def epoch(self) -> float | None:
+        """Epochs so far; None if the run has none."""
+        if self.started is not None and self.started.steps_per_epoch > 1:
+            return self.step / self.started.steps_per_epoch
+        return next((self.last_values[name] for name in EPOCHS if name in self.last_values), None)
 
     def apply(self, event: AnyEvent | BadLine) -> list[MessageLine]:
         """Update the state. Returns lines for the log, none if there is no news."""
+        if not isinstance(event, BadLine):
+            self._add_windows(event, self._translator.windows(event))
         match event:
-            case Losses():
-                self._add_losses(event)
+            case Losses() | Logged():
                 return []
             case Evaluated():
                 self.test_loss, self.test_metric = event.loss, event.metric
@@ -161,8 +185,11 @@ class RunState:
             return " · ".join(
                 filter(None, (f"failed at step {self.failed.step:,}", self.failed.message, self.failed.advice))
             )
+        process = "engine" if self.script is None else "script"
         if self.state == "died":
-            return f"the engine died after step {self.step:,}: {self.death}"
+            return f"the {process} died after step {self.step:,}: {self.death}"
+        if self.script is not None and self.script.ended is not None:
+            return self.script.verdict()
         if self.finished is None:
             return self.state
         return self._summary(self.finished)
@@ -173,10 +200,29 @@ class RunState:
         memory = planned_and_peak(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
         return list(filter(None, (f"device: {busy}" if busy else "", f"memory: {memory}" if memory else "")))
 
-    def _add_losses(self, event: Losses) -> None:
-        self.step = event.first_step + len(event.values) // 4
-        self.seconds, self.reads, self.waited_s = event.seconds, event.reads, event.waited
-        self.loss = last_loss(event)
+    def _add_windows(self, event: AnyEvent, windows: list[SeriesWindow]) -> None:
+        new = [window.name for window in windows if window.name not in self.last_values]
+        self.last_values.update((window.name, window.last) for window in windows)
+        if new:
+            self.main = main_series(self.last_values)
+        if windows and isinstance(event, Losses | Logged):
+            self._add_progress(event, windows)
+
+    def _add_progress(self, event: Losses | Logged, windows: list[SeriesWindow]) -> None:
+        """Take the step and the time of a window that was recorded while training."""
+        stop = windows[0].last_step + 1  # all windows of these events have the same steps
+        self.seconds = event.seconds
+        self.reads = self.reads if event.reads is None else event.reads
+        self.waited_s = self.waited_s if event.waited is None else event.waited
+        if self.script is not None:
+            self.learning_rate = self.last_values.get(LEARNING_RATE, self.learning_rate)
+        if all(window.name != self.main for window in windows):
+            self.step = max(self.step, stop)
+            return
+        if stop < self.step:  # steps are taken again
+            self._recent.clear()
+        self.step, loss = stop, self.last_values[self.main]
+        self.loss = None if isnan(loss) else loss
         self._recent.append((event.seconds, self.step))
         while len(self._recent) > 2 and self._recent[-1][0] - self._recent[1][0] > RATE_WINDOW_S:
             self._recent.popleft()
@@ -227,7 +273,25 @@ class RunState:
             parts.append(end.advice)
         return " · ".join(parts)
 
+    def _apply_script(self, script: ScriptState, event: AnyEvent) -> list[MessageLine] | None:
+        """Take an event that only scripts record; None if it is another one."""
+        match event:
+            case ScriptStarted():
+                self.failed, self.state, self.death, self.output_tail = None, "running", "", ""
+                self._recent.clear()
+            case ScriptEnded():
+                self.state, self.seconds = event.outcome, event.seconds
+            case Changed():
+                script.changed(event.field, event.value)
+            case _:
+                pass
+        return script.apply(event)
+
     def _apply_other(self, event: AnyEvent | BadLine) -> list[MessageLine]:
+        if self.script is not None and not isinstance(event, BadLine):
+            lines = self._apply_script(self.script, event)
+            if lines is not None:
+                return lines
         match event:
             case Telemetry():
                 self.telemetry.add(event)

@@ -21,7 +21,7 @@ from epochtop.engine.job.workload import PARTS, Examples, Workload
 from epochtop.engine.models.nested import tensors_of
 from epochtop.engine.protocol.events import Failed
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.tasks.errors import failed_step
+from epochtop.engine.tasks import failed_step
 from epochtop.engine.tasks.errors.shape_errors import LABEL
 from epochtop.engine.tasks.errors.tracebacks import place, user_line
 from epochtop.engine.tasks.loader import function_of

@@ -17,13 +17,16 @@ from epochtop.engine.lab.experiment import ExperimentContext
 from epochtop.engine.lab.measurements import Measurement
 
 Recorded = TypeVar("Recorded")
+LONG_S = 0.1
+"""Time from which work is long, not interrupted."""
+
 Run = Callable[[int], float]
 """Does some work N times and returns the seconds of all N, device included."""
 
 ROUNDS = 7
 """Rounds for a median with quartiles."""
-SAMPLE_S = 0.05
-"""Length of a measurement; much shorter ones mostly measure the clock and the scheduler."""
+SAMPLE_S = 0.01
+"""Length of a measurement. Many short ones resolve more than a few long ones: a neighbor changes its load in between."""
 
 
 def restores_threads(
@@ -72,7 +75,7 @@ def interleave(
     cases: Sequence[Case[Recorded]],
     seconds: float | None = None,
     rounds: int = ROUNDS,
-    most_rounds: int = 50,
+    most_rounds: int = 100,
 ) -> Iterator[Recorded]:
     """Measure the cases in turn, for at most `seconds` of the budget, and yield the row of each measurement.
 
@@ -97,12 +100,21 @@ def _warm_up(context: ExperimentContext, case: Case[Recorded]) -> float:
     """Seconds of one repeat, after the first one."""
     context.check()
     case.run(1)
-    times, elapsed_s = 1, case.run(1)
+    times, elapsed_s = 1, _elapsed_s(case, 1)
     while elapsed_s < SAMPLE_S / 10 and times < case.most:
         context.check()
         times = min(times * 8, case.most)
-        elapsed_s = case.run(times)
+        elapsed_s = _elapsed_s(case, times)
     return elapsed_s / times
+
+
+def _elapsed_s(case: Case[Recorded], times: int) -> float:
+    """Seconds of some repeats; if they may be short and interrupted, the less of two tries.
+
+    An interruption that counts as work would leave every measurement with a few repeats.
+    """
+    seconds = case.run(times)
+    return min(seconds, case.run(times)) if SAMPLE_S / 10 <= seconds < LONG_S else seconds
 
 
 def _repeats(cases: Sequence[Case[Recorded]], once_s: Sequence[float], round_s: float) -> list[int]:

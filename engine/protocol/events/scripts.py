@@ -13,7 +13,7 @@ class ScriptStarted(Event, frozen=True, kw_only=True):
     time: float
     """Unix time in seconds."""
     pid: int
-    """Process id of the script."""
+    """Process id of the script; 0 for the log of another tool."""
     step: int = 0
     """Step of the next value, if the script does not name one."""
 

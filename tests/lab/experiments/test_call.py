@@ -18,6 +18,7 @@ from epochtop.engine.lab.experiments.call.schema import CALL, FORWARD
 from epochtop.engine.lab.instruments.jobs import PlainLoop, job_of
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import select
+from epochtop.engine.protocol.experiments import Estimate, Verdict
 from epochtop.engine.protocol.spec import RunSpec
 from tests.lab.stored_rows import StoredRows
 
@@ -55,8 +56,9 @@ def context(folder: Path, spec: RunSpec, budget_s: float = 1.0) -> ExperimentCon
     return ExperimentContext(fields=NoFields(), spec=spec, devices=("cpu",), budget_s=budget_s, folder=folder)
 
 
-def share_in(finding: str) -> float:
-    return next(float(word.rstrip("%,")) / 100 for word in finding.split() if word.rstrip(",").endswith("%"))
+def share_in(verdict: Verdict) -> Estimate:
+    """The fraction of a step, in percent."""
+    return next(one for one in verdict.estimates if one.unit == "%")
 
 
 # --- planted truths ----------------------------------------------------------------------------------------------
@@ -67,22 +69,33 @@ def test_the_planted_share_of_a_step_comes_out_within_5_percent(more_s: float, c
     step_s = 1e-3
     verdict = CALLS.conclude(planted(more_s, calls, step_s, without_s=step_s))
     truth = calls * more_s / step_s
-    assert share_in(verdict.finding) == pytest.approx(truth, rel=0.05, abs=1e-4)
+    share = share_in(verdict)
+    assert share.value == pytest.approx(100 * truth, rel=0.05, abs=0.01)
+    assert share.low <= 100 * truth <= share.high
     assert "by count" in verdict.finding
 
 
 @given(share=st.floats(0.1, 0.6))
-def test_where_leaving_calls_out_is_seen_that_is_their_share(share: float) -> None:
+def test_a_step_that_is_much_shorter_without_calls_widens_the_share_to_both_methods(share: float) -> None:
     verdict = CALLS.conclude(planted(1e-6, step_s=1e-3, without_s=(1 - share) * 1e-3))
-    assert share_in(verdict.finding) == pytest.approx(share, abs=0.03)
-    assert "measured without them" in verdict.finding
+    both = share_in(verdict)
+    assert both.low == pytest.approx(0.4, abs=0.05), "4 calls of 1 µs in 1 ms"
+    assert both.high == pytest.approx(100 * share, abs=3)
+    assert both.value == pytest.approx(0.4, abs=0.05), "the count, however often the other method is seen"
+    assert "by leaving them out" in verdict.finding
+
+
+def test_a_step_that_agrees_with_the_count_is_said_to_agree() -> None:
+    verdict = CALLS.conclude(planted(1e-5, step_s=1e-3, without_s=0.96e-3))
+    assert share_in(verdict).value == pytest.approx(4, abs=0.2)
+    assert any("this agrees with the count" in line for line in verdict.evidence)
 
 
 @given(seed=st.integers(0, 10**6), effect=st.floats(-0.02, 0.02))
 def test_planted_noise_larger_than_the_effect_gives_no_difference(seed: int, effect: float) -> None:
     verdict = CALLS.conclude(planted(effect * FORWARD_S, noise=0.4, seed=seed))
-    assert verdict.finding.startswith("no difference in time between model(x) and model.forward(x)")
-    assert "%" not in verdict.finding
+    assert verdict.finding.startswith("no difference between model(x) and model.forward(x) larger than")
+    assert "in a step" not in verdict.finding
 
 
 def test_counted_hooks_are_in_the_finding() -> None:

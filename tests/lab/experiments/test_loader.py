@@ -146,7 +146,7 @@ def test_a_slower_placement_is_found_with_the_setting_that_changes_it(times: flo
     conclusion = concluded(planted(seconds, "streamed", "placement", {"streamed": tuple(order)}))
     assert conclusion.setting == {"placement": "device"}
     assert "resident rows feeds a step fastest" in conclusion.finding
-    assert f"takes {times:.3g} ×" in conclusion.finding
+    assert f"takes {times:.3g} × (" in conclusion.finding
 
 
 @given(effect=st.floats(1.0, 1.2), order=st.permutations(NOISE))
@@ -156,8 +156,26 @@ def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, or
     conclusion = concluded(planted(seconds, "streamed", "placement", noise))
     assert conclusion.setting == {}
     assert "no source is faster than the one in use, streamed rows" in conclusion.finding
-    assert "has no measurable cost" in conclusion.finding
+    assert "how much of that is waiting" in conclusion.finding or "are waiting for rows" in conclusion.finding
     assert sum(line.startswith("cpu: no difference") for line in conclusion.evidence) == 3
+
+
+@given(order=st.permutations([0.98, 0.99, 0.99, 1.0, 1.0, 1.0, 1.01, 1.01, 1.02]))
+def test_the_wait_for_rows_is_stated_with_an_interval_that_has_it(order: list[float]) -> None:
+    seconds = {"one batch": 1e-3, "resident": 1.2e-3, "streamed": 1.3e-3}
+    conclusion = concluded(planted(seconds, "resident", "placement", {"resident": tuple(order)}))
+    assert "per step, of which 200 µs (" in conclusion.finding
+    (wait,) = conclusion.estimates
+    assert wait.low <= 200e-6 <= wait.high
+    assert wait.low > 0
+
+
+def test_a_wait_longer_than_the_step_is_not_stated() -> None:
+    noise = {"resident": (0.1, 0.2, 1.0, 1.0, 1.0, 1.0, 1.0, 8.0, 9.0)}
+    conclusion = concluded(
+        planted({"one batch": 0.1, "resident": 1.0, "streamed": 1.0}, "resident", "placement", noise)
+    )
+    assert "how much of that is waiting for rows cannot be told from 9 rounds" in conclusion.finding
 
 
 @pytest.mark.parametrize(("start_s", "setting"), [(0.5, {"workers": "2"}), (30.0, {})])

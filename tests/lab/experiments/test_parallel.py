@@ -140,7 +140,7 @@ def concluded(rows: list[Row], batch_size: int = 256) -> Verdict:
 @given(speed_up=st.floats(1.2, 3.9), order=st.permutations([0.98, 0.99, 0.99, 1.0, 1.0, 1.0, 1.01, 1.01, 1.02]))
 def test_a_planted_speed_up_and_its_efficiency_are_reported(speed_up: float, order: list[float]) -> None:
     conclusion = concluded(planted({("processes", 2): 0.95, ("processes", 4): 1 / speed_up}, tuple(order)))
-    assert f"4 processes are {speed_up:.3g} ×" in conclusion.finding
+    assert f"4 processes are faster than one process: {speed_up:.3g} × (" in conclusion.finding
     efficiency = re.search(r"efficiency of (\d+)%", conclusion.finding)
     assert efficiency is not None
     assert float(efficiency[1]) == pytest.approx(25 * speed_up, abs=0.51)
@@ -150,15 +150,23 @@ def test_a_planted_speed_up_and_its_efficiency_are_reported(speed_up: float, ord
 @given(effect=st.floats(0.85, 1.15), order=st.permutations(NOISE))
 def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, order: list[float]) -> None:
     conclusion = concluded(planted({("processes", 2): effect, ("threads", 2): effect}, tuple(order)))
-    assert "have no measurable gain" in conclusion.finding
+    assert conclusion.finding.startswith("no difference between 2 processes and one process larger than")
     assert conclusion.setting == {}
     assert sum(line.startswith("no difference") for line in conclusion.evidence) == 3
 
 
+def test_an_interval_without_1_always_has_a_direction() -> None:
+    """1.22 × (1.07 … 1.31) is slower: it was once called nothing that can be seen."""
+    seconds = (1.07, 1.1, 1.15, 1.2, 1.22, 1.25, 1.28, 1.3, 1.31)
+    conclusion = concluded(planted({("processes", 2): 1.0}, seconds))
+    assert conclusion.finding.startswith("2 processes are slower than one process: 1.22 × (1.07 … 1.31) as long")
+    (speed_up,) = conclusion.estimates
+    assert speed_up.high < 1
+
+
 def test_processes_that_are_slower_are_called_so() -> None:
     conclusion = concluded(planted({("processes", 2): 2.0}))
-    assert "slower than one" in conclusion.finding
-    assert "0.5 ×" in conclusion.finding
+    assert "2 processes are slower than one process: 2 × (2 … 2) as long" in conclusion.finding
     assert "efficiency of 25%" in conclusion.finding
     assert conclusion.setting == {}
 

@@ -117,7 +117,7 @@ def test_pinning_that_is_slower_is_advised_against() -> None:
     result = verdict(rows)
     assert "memory that is already pinned is never faster than pageable memory" in result.finding
     assert "do not pin memory" in result.next_step
-    assert any("1.00 GiB to device, pinned, takes 2 × (" in line for line in result.evidence)
+    assert any("1.00 GiB to device, pinned, is slower than pageable: 2 × (" in line for line in result.evidence)
 
 
 def test_what_pinning_costs_is_compared_with_what_it_saves() -> None:

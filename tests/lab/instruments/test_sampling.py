@@ -44,6 +44,21 @@ def test_a_row_is_the_time_of_doing_it_once() -> None:
     assert repeats * 3e-6 == pytest.approx(SAMPLE_S, rel=0.1)
 
 
+@pytest.mark.parametrize("call", [2, 3, 4])
+def test_an_interruption_of_the_warm_up_leaves_measurements_as_long(call: int) -> None:
+    calls = 0
+
+    def interrupted(times: int) -> float:
+        nonlocal calls
+        calls += 1
+        return times * 3e-6 + (0.02 if calls == call else 0.0)
+
+    actual = list(interleave(bench(60), [Case(dict, interrupted)], most_rounds=1))
+    repeats = actual[0]["repeats"]
+    assert isinstance(repeats, int)
+    assert repeats * 3e-6 == pytest.approx(SAMPLE_S, rel=0.1)
+
+
 def test_what_happens_once_in_so_many_is_always_within_a_measurement() -> None:
     actual = list(interleave(bench(60), [Case(dict, Planted("a", 1.0), most=2000, least=2000)], most_rounds=1))
     assert actual[0]["repeats"] == 2000

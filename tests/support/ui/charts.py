@@ -12,8 +12,8 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 
 from epochtop.engine.protocol.events import Evaluated, Losses
-from epochtop.tui.chart.curves import Trace
 from epochtop.tui.chart.loss_chart import LossChart
+from epochtop.tui.chart.trace import Trace
 
 
 class Host(App[None]):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
+import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -12,12 +15,14 @@ import pytest
 from textual.geometry import Region
 from textual.widget import Widget
 
-from epochtop.engine.protocol.events import encode
-from epochtop.engine.runs.paths import EVENTS
+from epochtop.engine.protocol.events import AnyEvent, Failed, Logged, ScriptStarted, encode
+from epochtop.engine.runs.heartbeat import DEAD_S
+from epochtop.engine.runs.paths import EVENTS, HEARTBEAT
 from epochtop.engine.runs.reader import READ_BYTES
 from epochtop.tui.app.app import PULSES
-from epochtop.tui.client.follower import AHEAD, POLL_S, Following
+from epochtop.tui.client.follower import AHEAD, POLL_S, Death, Following
 from tests.support.engines import wait_until
+from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, script_ended, write_script_run
 from tests.support.runs import STEPS, engine_alive, finished, losses_like_iris, started, windows, write_run
 from tests.support.ui.screens import furnished, show_run, still_app
 
@@ -46,6 +51,35 @@ def test_windows_of_a_live_run_are_no_history_however_many_wait(tmp_path: Path) 
                 log.write(encode(window) + b"\n")
         wait_until(lambda: following.waiting == AHEAD - 1)
         assert not following.behind
+
+
+def test_a_killed_script_is_dead_soon_also_where_locks_have_no_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeat ends one second before it is too old."""
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    run = write_script_run(tmp_path, "resnet-1a2b", [SCRIPT_STARTED, logged(0, loss=[1.0])])
+    (run / HEARTBEAT).write_text(f"{socket.gethostname()} 7 0\n")
+    os.utime(run / HEARTBEAT, (time.time() - DEAD_S + 1, time.time() - DEAD_S + 1))
+    with closing(Following(run)) as following:
+        wait_until(lambda: following.waiting)
+        assert [type(event) for event in following.next_batch()] == [ScriptStarted, Logged]
+        assert not following.done
+        wait_until(lambda: following.waiting)
+        assert [type(event) for event in following.next_batch()] == [Death]
+        wait_until(lambda: following.done)
+
+
+@pytest.mark.parametrize("last", [script_ended(1), Failed(time=1.0, step=1, message="x")], ids=["ended", "failed"])
+def test_a_script_that_ended_did_not_die_and_one_that_continued_did(tmp_path: Path, last: AnyEvent) -> None:
+    ended = write_script_run(tmp_path, "a-0001", [SCRIPT_STARTED, last])
+    continued = write_script_run(tmp_path, "a-0002", [SCRIPT_STARTED, last, SCRIPT_STARTED])
+    for run, died in ((ended, False), (continued, True)):
+        with closing(Following(run)) as following:
+            news: list[object] = []
+            while not following.done:
+                news += following.next_batch()
+            assert (type(news[-1]) is Death) is died
 
 
 async def test_the_chart_and_the_lines_of_figures_are_painted_apart(

@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from epochtop.engine.protocol.events import Evaluated, Losses, Started
-from epochtop.tui.chart.curves import ChartView, Trace, Unit
+from epochtop.tui.chart.curves import ChartView
 from epochtop.tui.chart.export import HEADER, export_csv, export_svg
+from epochtop.tui.chart.trace import Trace, Unit
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -6,8 +6,8 @@ import pytest
 from textual.events import MouseScrollDown, MouseScrollUp
 from textual.geometry import Offset
 
-from epochtop.tui.chart.curves import Trace
 from epochtop.tui.chart.loss_chart import LossChart
+from epochtop.tui.chart.trace import Trace
 from tests.support.ui.charts import Host, evaluated, falling, losses, plot, started, text
 
 

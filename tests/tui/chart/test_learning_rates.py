@@ -7,9 +7,11 @@ import itertools
 from epochtop.engine.protocol.events import Finished, Suggestion
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.tui.chart.axes import x_ticks
-from epochtop.tui.chart.curves import ChartView, Sweep, Trace, sweep_of
+from epochtop.tui.chart.curves import ChartView
 from epochtop.tui.chart.export import export_svg
 from epochtop.tui.chart.loss_chart import LossChart
+from epochtop.tui.chart.run_series import Sweep, sweep_of
+from epochtop.tui.chart.trace import Trace
 from tests.support.ui.charts import Host, losses, plot, text
 
 TOP, STEPS = 10.0, 201

@@ -9,9 +9,9 @@ from math import inf, nan
 import pytest
 
 from epochtop.engine.protocol.events import Finished
-from epochtop.tui.chart.curves import Trace
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE
+from epochtop.tui.chart.trace import Trace
 from tests.support.ui.charts import Host, evaluated, falling, losses, plot, repainted, started, text
 
 SIZES = [(80, 24), (120, 40), (200, 60)]

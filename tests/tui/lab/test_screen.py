@@ -38,7 +38,7 @@ async def test_the_page_lists_explains_and_says_what_is_kept(home: Path, size: t
         assert "✓ reads" in shown
         assert "The cost of reading the loss" in shown
         assert "Measures" in shown
-        assert "A run's time with" in shown
+        assert "Steps with" in shown
         assert "7f3a" in shown
         assert "2 min" in shown
         assert "^q quit" in shown

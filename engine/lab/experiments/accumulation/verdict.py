@@ -29,6 +29,7 @@ def conclude(findings: Findings) -> Verdict:
     same = deviation is not None and deviation <= row.tolerance
     steps = (pairs.step_words(findings.rows, pair.device, way) for pair in compared for way in (large, pieces))
     return Verdict(
+        estimates=main.estimates(),
         finding=(
             f"on {main.device} {pieces} rows give {'the same' if same else 'NOT the same'} gradients as {large}; "
             f"{main.memory_words()}; {main.time_words()}"
@@ -54,5 +55,5 @@ def _next_step(main: pairs.Pair, same: bool) -> str:
         return "accumulate if your batch does not fit; the saving was not measured here"
     if not main.saves:
         return "stay with the large batch: accumulating saves no memory here"
-    large = "is the same step and faster" if main.slower else "is the same step in the same time"
+    large = "is the same step and faster" if main.slower else "is the same step and not slower"
     return f"accumulate if your batch does not fit; if it fits, the large batch {large}"

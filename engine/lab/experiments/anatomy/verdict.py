@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from epochtop.engine.lab.differences import difference
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.anatomy.remedies import Remedy, remedy
 from epochtop.engine.lab.experiments.anatomy.schema import (
@@ -22,7 +23,7 @@ from epochtop.engine.lab.experiments.anatomy.schema import (
     StepTime,
 )
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import Figure, difference, figure, grouped, select, values, with_spread
+from epochtop.engine.lab.statistics import Figure, figure, grouped, select, values, with_spread
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.quantities import format_quantity
 
@@ -109,8 +110,8 @@ class Anatomy:
         sides = difference(select(parts, part=second), select(parts, part=self.bound))
         if sides is None or self.share(second) < TOLERANCE:
             return ""
-        few = sides.ratio.count < 3
-        clear = sides.ratio.median < CLEARLY_SMALLER if few else sides.distinct and sides.ratio.median < 1
+        few = sides.direction == "few"
+        clear = sides.ratio.median < CLEARLY_SMALLER if few else sides.faster
         sure = self.seconds(self.bound) - self.seconds(second) > abs(self.rest)
         return "" if clear and sure else second
 
@@ -130,7 +131,8 @@ class Anatomy:
         return f"on {self.device} this job is {name}: {words} takes {self._amount(self.bound)} of the {step} per step"
 
     def _amount(self, part: str) -> str:
-        return f"{format_quantity(self.seconds(part), 's')} ({self.share(part):.0%})"
+        share = "longer than the step" if self.share(part) > 1 + TOLERANCE else f"{min(1.0, self.share(part)):.0%}"
+        return f"{format_quantity(self.seconds(part), 's')} ({share})"
 
     # --- evidence ------------------------------------------------------------------------------------------------
 
@@ -239,8 +241,8 @@ def _rest(rows: Sequence[Measurement]) -> float | None:
 
 
 def _percentages(share: Figure) -> str:
-    """`63% (61% … 65%)`; a fraction measured below zero is zero."""
-    median, low, high = (max(0.0, value) for value in (share.median, share.low, share.high))
+    """`63% (61% … 65%)`; a fraction is between 0 and 1, also where it was measured beyond."""
+    median, low, high = (max(0.0, min(1.0, value)) for value in (share.median, share.low, share.high))
     return f"{median:.0%} ({low:.0%} … {high:.0%})" if share.count > 1 else f"{median:.0%} (once)"
 
 
@@ -257,7 +259,7 @@ def _faster_device(anatomies: Sequence[Anatomy]) -> Remedy | None:
     main = anatomies[-1]
     for other in anatomies[:-1]:
         sides = difference(of_kind(main.rows, StepTime), of_kind(other.rows, StepTime))
-        if sides is not None and sides.distinct and sides.ratio.median > 1:
+        if sides is not None and sides.slower:
             words = sides.words(f"a step on {main.device}", f"one on {other.device}")
             return Remedy({"device": other.device}, f"use {other.device} for this job: {words}")
     return None

@@ -24,7 +24,7 @@ from epochtop.engine.lab.experiments.call.schema import (
     ModuleCalls,
     StepTime,
 )
-from epochtop.engine.lab.instruments.clocks import repeated
+from epochtop.engine.lab.instruments.clocks import repeated, undisturbed
 from epochtop.engine.lab.instruments.jobs import PlainLoop, job_of, not_plain
 from epochtop.engine.lab.instruments.sampling import Case, Run, interleave, restores_threads
 from epochtop.engine.lab.measurements import Measurement
@@ -45,7 +45,7 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
     for device in context.devices:
         yield from _job(context, device, cases)
     context.note("calling modules")
-    yield from interleave(context, cases)
+    yield from interleave(context.after_setup(), cases)
 
 
 class _Logging(nn.Module):
@@ -94,7 +94,7 @@ def _calls() -> Iterator[AnyCase]:
         ("linear", FORWARD, _forwarding(layer, x)),
         ("linear", FUNCTION, _function(layer, x)),
     ):
-        yield Case(partial(CallTime, module=name, way=way), run)
+        yield Case(partial(CallTime, module=name, way=way), undisturbed(run))
 
 
 def _calling(model: nn.Module, x: Tensor) -> Run:

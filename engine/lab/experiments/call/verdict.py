@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from epochtop.engine.lab.differences import Difference, difference, estimate, gap, share, stated
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.call.schema import (
     CALL,
@@ -20,20 +21,9 @@ from epochtop.engine.lab.experiments.call.schema import (
     StepTime,
 )
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import (
-    Difference,
-    Figure,
-    difference,
-    figure,
-    gap,
-    grouped,
-    quartiles_apart,
-    select,
-    values,
-    with_spread,
-)
-from epochtop.engine.protocol.experiments import Verdict
-from epochtop.engine.protocol.quantities import format_quantity
+from epochtop.engine.lab.statistics import Figure, figure, grouped, quartiles_apart, select, values, with_spread
+from epochtop.engine.protocol.experiments import Estimate, Verdict
+from epochtop.engine.protocol.quantities import format_percent, format_quantity
 
 NOTABLE = 0.05
 """Fraction of a step from which calls matter."""
@@ -45,15 +35,14 @@ def conclude(findings: Findings) -> Verdict:
     calls = _Calls(findings.rows)
     if calls.ratio is None or calls.extra is None:
         return too_few(f"{CALL} and {FORWARD} in the same round")
-    shares = [
-        share for device in findings.devices if (share := _StepShare.of(findings.rows, device, calls)) is not None
-    ]
-    notable = bool(shares) and shares[-1].share >= NOTABLE
+    shares = [one for device in findings.devices if (one := _StepShare.of(findings.rows, device, calls)) is not None]
+    notable = bool(shares) and shares[-1].notable
     return Verdict(
         finding=calls.finding() + (shares[-1].finding() if shares else ""),
-        evidence=(*calls.evidence(), *(line for share in shares for line in share.evidence())),
+        evidence=(*calls.evidence(), *(line for one in shares for line in one.evidence())),
         next_step=_next_step(calls, notable),
         uncertainty=calls.uncertainty(),
+        estimates=(stated("cost of a call", "s", calls.extra), *(shares[-1].estimates() if shares else ())),
     )
 
 
@@ -84,10 +73,12 @@ class _Calls:
                 f"; hooks ran in {call.hook_after} of {call.calls} calls of {CALL} and in {forward.hook_after} of "
                 f"{forward.calls} of {FORWARD}"
             )
+        assert self.ratio is not None
         if not self.distinct:
-            return f"no difference in time between {CALL} and {FORWARD}{counts}"
-        longer = "longer" if self.extra.median > 0 else "less"
-        return f"{CALL} takes {format_quantity(abs(self.extra.median), 's')} {longer} than {FORWARD}{counts}"
+            return f"{self.ratio.words(CALL, FORWARD)}{counts}"
+        if self.extra.median > 0:
+            return f"{CALL} takes {with_spread(self.extra)} longer than {FORWARD}{counts}"
+        return f"{FORWARD} takes {format_quantity(-self.extra.median, 's')} longer than {CALL}{counts}"
 
     def evidence(self) -> list[str]:
         lines = [f"{way} runs, in this order: {row.order}" for way, row in self._hooks.items()]
@@ -112,11 +103,15 @@ class _Calls:
 
 
 class _StepShare:
-    """The fraction of a step of the plain loop that module calls take on one device."""
+    """The fraction of a step of the plain loop that module calls take on one device: counted, and checked by leaving out."""
 
     def __init__(self, rows: Sequence[Measurement], device: str, calls: int, step: Figure, extra: Figure) -> None:
         self._device, self._calls, self._step, self._extra = device, calls, step, extra
         steps = select(of_kind(rows, StepTime), device=device)
+        times = values(select(steps, way=CALL), "seconds")
+        all_s = Figure(calls * extra.median, calls * max(0.0, extra.low), calls * extra.high, extra.count)
+        self.counted = share(all_s, estimate(times))
+        """The number of calls × the cost of one call of an empty module; None if that is more than the step."""
         self._without = difference(select(steps, way=FORWARD), select(steps, way=CALL))
         engine = select(of_kind(rows, ModuleCalls), device=device, loop="epochtop")
         self._engine_calls = engine[0].calls if engine else None
@@ -131,32 +126,72 @@ class _StepShare:
         return cls(rows, device, counted[0].calls, step, calls.extra)
 
     @property
-    def _counted_share(self) -> float:
-        """The number of calls × the cost of one call of an empty module."""
-        return max(0.0, self._calls * self._extra.median / self._step.median)
+    def _left_out(self) -> Figure | None:
+        """The fraction by which a step without calls is shorter; below 0 if it is longer. None if too few rounds tell."""
+        if self._without is None or self._without.direction == "few":
+            return None
+        ratio = self._without.ratio
+        return Figure(1 - ratio.median, 1 - ratio.high, 1 - ratio.low, ratio.count)
 
     @property
-    def share(self) -> float:
-        """The measured gain of a step without calls, if it is visible; else the share by count."""
-        visible = self._without is not None and self._without.distinct and self._without.ratio.median < 1
-        return 1 - self._without.ratio.median if visible and self._without is not None else self._counted_share
+    def _agree(self) -> bool:
+        """Whether both methods allow the same fraction."""
+        counted, left_out = self.counted, self._left_out
+        return counted is None or left_out is None or (left_out.low <= counted.high and counted.low <= left_out.high)
+
+    @property
+    def notable(self) -> bool:
+        """Whether calls certainly matter in a step."""
+        return self.counted is not None and self.counted.low >= NOTABLE
+
+    def estimates(self) -> list[Estimate]:
+        """The fraction by count; its interval includes the other method's if this contradicts the count."""
+        one = self._fraction
+        if one is None:
+            return []
+        percent = Figure(100 * one.median, 100 * one.low, 100 * one.high, one.count)
+        return [stated("calls in a step", "%", percent)]
+
+    @property
+    def _fraction(self) -> Figure | None:
+        counted, left_out = self.counted, self._left_out
+        if counted is None or left_out is None or self._agree:
+            return counted
+        low, high = min(counted.low, max(0.0, left_out.low)), max(counted.high, left_out.high)
+        return Figure(counted.median, low, high, min(counted.count, left_out.count))
 
     def finding(self) -> str:
-        method = "by count" if self.share == self._counted_share else "measured without them"
-        return f"; the {self._calls:,} calls in a step of this job on {self._device} are {self.share:.2%} of its time, {method}"
+        subject = f"; the {self._calls:,} calls in a step of this job on {self._device}"
+        if self.counted is None:
+            return f"{subject} cannot be compared with the step: alone they take longer"
+        if not self._agree and self._left_out is not None and self._fraction is not None:
+            between = f"{format_percent(self._fraction.low)} to {format_percent(self._fraction.high)}"
+            return (
+                f"{subject} are {between} of its time: {_percent(self.counted)} by count, {_percent(self._left_out)} by "
+                "leaving them out"
+            )
+        return f"{subject} are {_percent(self.counted)} of its time, by count"
 
     def evidence(self) -> list[str]:
         call, total = format_quantity(self._extra.median, "s"), format_quantity(self._calls * self._extra.median, "s")
         step = f"a plain step calls {self._calls:,} modules and takes {with_spread(self._step)}"
-        lines = [f"{step}; {self._calls:,} × {call} = {total}, {self._counted_share:.2%}"]
+        lines = [f"{step}; {self._calls:,} × {call} = {total}"]
         if self._without is not None:
-            lines.append(self._without.words("a plain step that calls every forward directly", "an unchanged one"))
+            agree = f"; this {'agrees with' if self._agree else 'contradicts'} the count" if self._left_out else ""
+            lines.append(
+                f"{self._without.words('a plain step that calls every forward directly', 'an unchanged one')}{agree}"
+            )
         if self._engine_calls is not None:
             lines.append(
                 f"epochtop's own step calls {self._engine_calls:,} modules that way; it calls layers of a plain sequence "
                 "without hooks directly"
             )
         return [f"{self._device}: {line}" for line in lines]
+
+
+def _percent(fraction: Figure) -> str:
+    low, high = format_percent(fraction.low), format_percent(fraction.high)
+    return f"{format_percent(fraction.median)} ({low} … {high})"
 
 
 def _next_step(calls: _Calls, notable: bool) -> str:

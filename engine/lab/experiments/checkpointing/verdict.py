@@ -44,6 +44,7 @@ def conclude(findings: Findings) -> Verdict:
             f"{pairs.quartiles_apart(findings.rows)}; the saving grows with batch size and depth, while weights, gradients "
             "and optimizer keep their size"
         ),
+        estimates=main.estimates(),
         setting={"checkpoint_activations": "yes"} if saves and same else {},
     )
 

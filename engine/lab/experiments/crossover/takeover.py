@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epochtop.engine.lab.crossings import crossing, faster
+from epochtop.engine.lab.differences import difference
 from epochtop.engine.lab.experiments.crossover.schema import GridStep
-from epochtop.engine.lab.statistics import difference, grouped, select
+from epochtop.engine.lab.statistics import grouped, select
 from epochtop.engine.protocol.experiments import Line
 from epochtop.engine.protocol.quantities import format_quantity
 

@@ -7,22 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from epochtop.engine.lab.differences import Difference, difference
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.crossover.laws import Law, crossing_sentences, laws_of
 from epochtop.engine.lab.experiments.crossover.schema import GridStep, JobStep, Limit
 from epochtop.engine.lab.experiments.crossover.takeover import takeover_widths, upright_lines, work_sentences
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import (
-    Difference,
-    Figure,
-    difference,
-    grouped,
-    quartiles_apart,
-    rounds_of,
-    select,
-    values,
-    with_spread,
-)
+from epochtop.engine.lab.statistics import Figure, grouped, quartiles_apart, rounds_of, select, values, with_spread
 from epochtop.engine.protocol.experiments import Line, Verdict
 from epochtop.engine.protocol.quantities import format_percent, format_quantity
 
@@ -108,7 +99,7 @@ def _sides(jobs: Sequence[_JobOnDevice]) -> Difference | None:
 
 
 def _cpu_wins(sides: Difference) -> bool:
-    return sides.distinct and sides.ratio.median < 1
+    return sides.faster
 
 
 def _job_finding(jobs: Sequence[_JobOnDevice], sides: Difference | None) -> str:
@@ -117,15 +108,15 @@ def _job_finding(jobs: Sequence[_JobOnDevice], sides: Difference | None) -> str:
         return ""
     if sides is None:
         return _one_device_finding(jobs[0])
-    here, there, ratio = jobs[0], jobs[-1], sides.ratio.median
+    here, there = jobs[0], jobs[-1]
     times = f"{format_quantity(here.time.median, 's')} on the CPU and {format_quantity(there.time.median, 's')} on {there.device}"
-    if sides.ratio.count <= 2:
+    if sides.direction == "few":
         return f"too few rounds to tell the devices apart: a step of your job takes {times}"
-    if not sides.distinct:
-        return f"the device makes no difference for your job: a step takes {times}"
-    if ratio < 1:
-        return f"use the CPU for this job: a step takes {times}, {format_quantity(1 / ratio)} × as long"
-    return f"use {there.device} for this job: a step takes {times}, {format_quantity(ratio)} × faster"
+    if sides.direction == "same":
+        return f"no difference between the devices larger than {sides.resolution} can be seen for your job: a step takes {times}"
+    if sides.faster:
+        return f"use the CPU for this job: {sides.words('a step there', f'on {there.device}')}; {times}"
+    return f"use {there.device} for this job: {sides.inverse.words('a step there', 'on the CPU')}; {times}"
 
 
 def _one_device_finding(job: _JobOnDevice) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from epochtop.engine.lab.differences import Difference, difference, gap
 from epochtop.engine.lab.experiments.executors.schema import CACHES, SetUpTime, StepTime
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import Difference, Figure, by_column, difference, figure, gap, select, values
+from epochtop.engine.lab.statistics import Figure, by_column, figure, select, values
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class Cost:
 
     @property
     def faster(self) -> bool:
-        """Whether its steps are faster, by more than the spread."""
-        return self.against_eager is not None and self.against_eager.distinct and self.against_eager.ratio.median < 1
+        """Whether its steps are faster."""
+        return self.against_eager is not None and self.against_eager.faster
 
     @property
     def slower(self) -> bool:
-        """Whether its steps are known to be not faster."""
-        return not self.faster and self.against_eager is not None and self.against_eager.distinct
+        """Whether its steps are slower."""
+        return self.against_eager is not None and self.against_eager.slower
 
     @property
     def first(self) -> Figure:

@@ -5,12 +5,13 @@ Pure, and imports no torch.
 
 from __future__ import annotations
 
+from epochtop.engine.lab.differences import stated
 from epochtop.engine.lab.experiment import DeviceAnswer, Findings, verdict_of
 from epochtop.engine.lab.experiments.executors.breakeven import Cost, costs
 from epochtop.engine.lab.experiments.executors.schema import CACHES, JobFacts, LeftOut
 from epochtop.engine.lab.measurements import of_kind
 from epochtop.engine.lab.statistics import Figure, quartiles_apart, select, with_spread
-from epochtop.engine.protocol.experiments import Line, Verdict
+from epochtop.engine.protocol.experiments import Estimate, Line, Verdict
 from epochtop.engine.protocol.quantities import format_quantity
 
 
@@ -82,8 +83,11 @@ class _DeviceCosts(DeviceAnswer):
         slower = [cost.name for cost in self._others if cost.slower]
         if len(slower) == len(self._others):
             return f"eager is best for {job}: steps of {' and of '.join(slower)} are slower"
-        alike = [cost.name for cost in self._others if cost.name not in slower]
-        return f"no difference between steps of eager and of {' or '.join(alike)} for {job}; a set-up would not pay"
+        alike = [cost for cost in self._others if cost.name not in slower and cost.against_eager is not None]
+        words = [
+            cost.against_eager.words("steps of eager", f"of {cost.name}", "are") for cost in alike if cost.against_eager
+        ]
+        return f"{'; '.join(words) or 'steps were not compared'} for {job}; a set-up would not pay"
 
     def _even(self, cost: Cost, setup: Figure | None = None) -> str:
         steps = cost.pays_from(self._extra_s(setup or cost.first))
@@ -128,6 +132,11 @@ class _DeviceCosts(DeviceAnswer):
         if self._left_out:
             parts.append(f"{', '.join(self._left_out)} might be better and was not measured")
         return "; ".join(parts)
+
+    def estimates(self) -> list[Estimate]:
+        """The step time of every other executor relative to eager."""
+        sides = {cost.name: cost.against_eager for cost in self._others}
+        return [stated(f"time of {name} relative to eager", "×", one.ratio) for name, one in sides.items() if one]
 
     def lines(self) -> list[Line]:
         """Seconds of a run over its steps, from one step to ten times the steps of the job."""

@@ -8,6 +8,8 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+import msgspec
+
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.hardware import usable_cpus
 from epochtop.engine.job.job import Job
@@ -16,7 +18,7 @@ from epochtop.engine.lab.experiment import ExperimentContext
 from epochtop.engine.lab.experiments.loader import sources
 from epochtop.engine.lab.experiments.loader.schema import BatchTime, Fields, JobFacts, StartTime, StepTime
 from epochtop.engine.lab.experiments.loader.sources import NextBatch, Source
-from epochtop.engine.lab.instruments.clocks import repeated, wait_for
+from epochtop.engine.lab.instruments.clocks import elapsed, repeated, wait_for
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.instruments.sampling import Case, interleave, restores_threads
 from epochtop.engine.lab.measurements import Measurement
@@ -26,6 +28,9 @@ from epochtop.engine.step.step import make_step
 
 SLOW = 0.01
 """Fraction of the budget from which a batch is too slow to try every source."""
+
+ROUND_OFFSET = 1000
+"""Offset of the rounds with workers. Starting workers takes most of a round, so half of the time is for rounds without."""
 
 LoaderCase = Case[StepTime | BatchTime]
 Start = Callable[..., StartTime]
@@ -42,15 +47,20 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
         raise Invalid(
             "batch_size", f"all {rows:,} rows are one batch, which stays on the device; set 1 to {rows - 1:,}"
         )
-    cases: list[LoaderCase] = []
+    cases: list[tuple[Source, LoaderCase]] = []
     starts: list[Start] = []
     for device in _devices(context):
         job = job_of(context.spec, device, workload, accumulate=1)
         yield _job_facts(job)
         cases += _cases(context, job, starts)
-    for row in interleave(context, cases):
-        yield row
-        yield from (start(round=row.round) for start in starts)
+    in_process = [case for source, case in cases if not source.workers and _is_step(case)]
+    context = context.after_setup()
+    if len(in_process) < len(cases):
+        yield from interleave(context, in_process, context.left_s() / 2)
+    for row in interleave(context, [case for _, case in cases]):
+        with_workers = msgspec.structs.replace(row, round=ROUND_OFFSET + row.round)
+        yield with_workers
+        yield from (start(round=with_workers.round) for start in starts)
         starts.clear()
 
 
@@ -71,7 +81,7 @@ def _job_facts(job: Job) -> JobFacts:
     return JobFacts(device=str(job.device), way=name, batches=batches.per_epoch, sets=field)
 
 
-def _cases(context: ExperimentContext, job: Job, starts: list[Start]) -> list[LoaderCase]:
+def _cases(context: ExperimentContext, job: Job, starts: list[Start]) -> list[tuple[Source, LoaderCase]]:
     slow = _batch_s(sources.loader(job, 0, False)) > SLOW * context.budget_s
     if slow:
         context.cannot_see.append("most numbers of workers: batches take too long to try all of them")
@@ -81,8 +91,11 @@ def _cases(context: ExperimentContext, job: Job, starts: list[Start]) -> list[Lo
     names = {source.name for source in engine}
     if "streamed" in names and "resident" not in names:
         context.cannot_see.append(f"rows kept on {job.device}: they do not fit its free memory")
-    steps = [_step(job, source) for source in (sources.same_batch(job), *engine, *loaders)]
-    return steps if slow else [*steps, *(_batch(job, source, starts) for source in (*engine, *loaders))]
+    seldom = slow or context.quick  # starting workers once more in every round would leave time for few rounds
+    fed = (sources.same_batch(job), *engine, *loaders)
+    alone = [] if slow else [source for source in (*engine, *loaders) if not (seldom and source.workers)]
+    steps = [(source, _step(job, source, starts if seldom else [])) for source in fed]
+    return [*steps, *((source, _batch(job, source, starts)) for source in alone)]
 
 
 def _batch_s(source: Source) -> float:
@@ -100,13 +113,18 @@ def _worker_counts(context: ExperimentContext, job: Job, slow: bool) -> list[int
     return sorted(counts if isinstance(job.workload.train, Rows) else counts | {job.spec.workers})
 
 
-def _step(job: Job, source: Source) -> LoaderCase:
+def _step(job: Job, source: Source, starts: list[Start]) -> LoaderCase:
     """A training step fed by the source."""
 
     def work(next_batch: Any) -> Callable[[], object]:
         return make_step(replace(job.parts, batches=next_batch))
 
-    return _case(StepTime, job, source, work, [])
+    return _case(StepTime, job, source, work, starts)
+
+
+def _is_step(case: LoaderCase) -> bool:
+    assert isinstance(case.record, partial)
+    return case.record.func is StepTime
 
 
 def _batch(job: Job, source: Source, starts: list[Start]) -> LoaderCase:
@@ -136,8 +154,9 @@ def _case(
             once()
             wait_for(job.device)
             start_s = perf_counter() - opening
-            repeated(job.device, once)(source.ahead)
-            seconds = repeated(job.device, once)(times)
+            elapsed(job.device, once)(source.ahead)
+            clock = elapsed if source.workers else repeated  # workers deliver in bursts, so only the mean counts
+            seconds = clock(job.device, once)(times)
             closing = perf_counter()
         if source.workers:
             starts.append(partial(StartTime, **labels, seconds=start_s + perf_counter() - closing))

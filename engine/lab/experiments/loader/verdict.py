@@ -9,21 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from epochtop.engine.lab.differences import FEWEST, Difference, difference, gap, stated
 from epochtop.engine.lab.experiment import DeviceAnswer, Findings, verdict_of
 from epochtop.engine.lab.experiments.loader.schema import SAME, BatchTime, JobFacts, StartTime, StepTime
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import (
-    Difference,
-    Figure,
-    by_column,
-    difference,
-    figure,
-    quartiles_apart,
-    select,
-    values,
-    with_spread,
-)
-from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.lab.statistics import Figure, by_column, figure, quartiles_apart, select, values, with_spread
+from epochtop.engine.protocol.experiments import Estimate, Verdict
 from epochtop.engine.protocol.quantities import format_quantity
 
 PLACEMENTS = {"resident": "device", "streamed": "stream"}
@@ -74,9 +65,9 @@ class _Feeding(DeviceAnswer):
         return difference(self._steps[first], self._steps[second])
 
     def _gain(self, name: str) -> Difference | None:
-        """Steps with the source in use over steps with this one; None if it is not measurably faster."""
+        """Steps with the source in use over steps with this one; None if the source in use is not slower."""
         sides = self._compared(self._now, name)
-        return sides if sides is not None and sides.distinct and sides.ratio.median > 1 else None
+        return sides if sides is not None and sides.slower else None
 
     def _against_same(self) -> Difference | None:
         """Steps with the source in use over steps that do not wait for rows."""
@@ -84,23 +75,41 @@ class _Feeding(DeviceAnswer):
 
     @property
     def _waits(self) -> bool:
-        """Whether steps that do not wait for rows are measurably faster."""
+        """Whether steps that do not wait for rows are faster."""
         sides = self._against_same()
-        return sides is not None and sides.distinct and sides.ratio.median > 1
+        return sides is not None and sides.slower
+
+    def _wait(self) -> Figure | None:
+        """Seconds by which a step with the source in use is longer than one that does not wait for rows."""
+        return gap(self._steps[self._now], self._same)
+
+    def _wait_words(self) -> str:
+        wait = self._wait()
+        if wait is None:
+            return ""
+        if self._waits:
+            return f", of which {with_spread(wait)} are waiting for rows"
+        if wait.count < FEWEST or wait.high >= self._times[self._now].median:
+            return f"; how much of that is waiting for rows cannot be told from {wait.count} rounds"
+        return f", of which less than {format_quantity(max(wait.high, 0.0), 's')} are waiting for rows"
 
     def finding(self) -> str:
         now_s, best_s = (format_quantity(self._times[name].median, "s") for name in (self._now, self._best))
         gain = self._gain(self._best)
         if gain is not None:
-            low, middle, high = gain.ratio.low, gain.ratio.median, gain.ratio.high
             return (
                 f"on {self._device} {_source(self._best)} feeds a step fastest: {best_s}; the source in use, "
-                f"{_source(self._now)}, takes {middle:.3g} × ({low:.3g} … {high:.3g}) as long"
+                f"{_source(self._now)}, takes {gain.amount()}"
             )
-        free = "" if self._waits else ", and waiting for rows has no measurable cost"
         return (
-            f"on {self._device} no source is faster than the one in use, {_source(self._now)}: {now_s} per step{free}"
+            f"on {self._device} no source is faster than the one in use, {_source(self._now)}: {now_s} per step"
+            f"{self._wait_words()}"
         )
+
+    def estimates(self) -> list[Estimate]:
+        """The wait for rows in a step with the source in use."""
+        wait = self._wait()
+        return [stated("wait for rows", "s", wait)] if wait is not None else []
 
     def evidence(self) -> list[str]:
         lines = [f"a step takes {_listed(self._times)}"]

@@ -8,20 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epochtop.engine.lab.crossings import crossing
+from epochtop.engine.lab.differences import Difference, difference
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.matmul.schema import CpuFacts, Limit, Product
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import (
-    Difference,
-    Figure,
-    difference,
-    grouped,
-    quartiles_apart,
-    rounds_of,
-    select,
-    values,
-    with_spread,
-)
+from epochtop.engine.lab.statistics import Figure, grouped, quartiles_apart, rounds_of, select, values, with_spread
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.quantities import format_percent, format_quantity
 
@@ -135,21 +126,19 @@ class _Arithmetic:
 
     @property
     def faster(self) -> bool:
-        return self.sides.distinct and self.sides.ratio.median < 1
+        return self.sides.faster
 
     @property
     def slow(self) -> bool:
         """Whether it is so slow that it has no fast path here."""
-        return self.sides.distinct and self.sides.ratio.median > SLOW
+        return self.sides.slower and self.sides.ratio.median > SLOW
 
     def words(self) -> str:
-        if self.sides.ratio.count <= 2:
+        if self.sides.direction == "few":
             return f"{self.dtype} has too few rounds at {self.size:,}"
-        if not self.sides.distinct:
-            return f"{self.dtype} makes no difference at {self.size:,}"
-        ratio = self.sides.ratio.median
-        times = format_quantity(ratio if ratio > 1 else 1 / ratio)
-        return f"{self.dtype} is {times} × {'slower' if ratio > 1 else 'faster'} at {self.size:,}"
+        if self.sides.direction == "same":
+            return f"{self.dtype} makes no difference larger than {self.sides.resolution} at {self.size:,}"
+        return f"{self.dtype} is {self.sides.direction} at {self.size:,}: {self.sides.amount()}"
 
     def evidence(self, rows: Sequence[Measurement]) -> str:
         words = self.sides.words(f"{self.dtype} on {self.device} at {self.size:,}", "fp32")

@@ -22,7 +22,7 @@ from epochtop.engine.lab.experiments.parallel.schema import (
     StepTime,
     speed_ups,
 )
-from epochtop.engine.lab.instruments.clocks import repeated
+from epochtop.engine.lab.instruments.clocks import elapsed
 from epochtop.engine.lab.instruments.jobs import job_of
 from epochtop.engine.lab.instruments.sampling import Case, Run, interleave, restores_threads
 from epochtop.engine.lab.measurements import Measurement
@@ -61,8 +61,9 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
             start_s = left_s - context.left_s()
             cases = _cases(spec, workload, ranks, device, count)[: 2 if context.quick else None]
             more = len(counts) - number - 1
-            seconds = max((context.left_s() - more * start_s) / (more + 1), LEAST_S)
-            yield from _with_speed_ups(interleave(context.with_time(LEAST_S), cases, seconds=seconds))
+            least_s = max(LEAST_S, context.budget_s / 2 / len(counts))
+            seconds = max((context.left_s() - more * start_s) / (more + 1), least_s)
+            yield from _with_speed_ups(interleave(context.with_time(least_s), cases, seconds=seconds))
 
 
 def _device(context: ExperimentContext) -> str:
@@ -120,7 +121,7 @@ def _with_offset(labels: partial[StepTime], count: int, *, round: int, repeats: 
 
 def _on_threads(job: Job, threads: int) -> Run:
     """Steps of one process on `threads` threads."""
-    timed = repeated(job.device, job.step)
+    timed = elapsed(job.device, job.step)
 
     def run(times: int) -> float:
         torch.set_num_threads(threads)
@@ -135,7 +136,7 @@ def _on_threads(job: Job, threads: int) -> Run:
 def _data_parallel(job: Job, count: int) -> Run:
     """Steps of one process that copies the model to every GPU in each step."""
     model = torch.nn.DataParallel(job.model, device_ids=list(range(count)))
-    return repeated(job.device, make_step(replace(job.parts, model=model)))
+    return elapsed(job.device, make_step(replace(job.parts, model=model)))
 
 
 def _with_speed_ups(steps: Iterator[StepTime]) -> Iterator[Measurement]:

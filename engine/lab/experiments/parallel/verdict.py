@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from epochtop.engine.lab.differences import Difference, difference, stated
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.parallel.schema import DATA_PARALLEL, PROCESSES, THREADS, StepTime, per_row
 from epochtop.engine.lab.measurements import of_kind
-from epochtop.engine.lab.statistics import Difference, difference, figure, select, values
-from epochtop.engine.protocol.experiments import Line, Verdict
+from epochtop.engine.lab.statistics import figure, select, values
+from epochtop.engine.protocol.experiments import Estimate, Line, Verdict
 from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.engine.protocol.spec import RunSpec
 
@@ -31,6 +32,7 @@ def conclude(findings: Findings) -> Verdict:
         next_step=scaling.next_step(),
         uncertainty=scaling.uncertainty(),
         setting=scaling.setting(),
+        estimates=tuple(scaling.estimates()),
         lines=(Line(name="ideal", points=tuple((float(count), float(count)) for count in scaling.counts())),),
     )
 
@@ -53,37 +55,33 @@ class _Scaling:
         return sorted({1, *(parts for _, parts in self.ways)})
 
     def _best(self, name: str) -> Way | None:
-        """The fastest of these ways that is measurably faster than one process."""
+        """The fastest of these ways that is faster than one process."""
         faster = [
-            (speed_up.ratio.median, way) for way, speed_up in self.ways.items() if way[0] == name and _gains(speed_up)
+            (speed_up.ratio.median, way) for way, speed_up in self.ways.items() if way[0] == name and speed_up.slower
         ]
         return max(faster)[1] if faster else None
 
     def finding(self) -> str:
         best, threads = self._best(PROCESSES), self._best(THREADS)
-        also = f"; {_name(threads)} is {self._words(threads)}" if threads is not None else ""
+        also = f"; {self._sentence(threads)}" if threads is not None else ""
         if best is not None:
-            return f"{_name(best)} are {self._words(best)}{also}"
+            return f"{self._sentence(best)}{also}"
         several = [(speed_up.ratio.median, way) for way, speed_up in self.ways.items() if way[0] == PROCESSES]
         if not several:
             return f"several processes were not measured; {self._sentence(next(iter(self.ways)))}"
         way = max(several)[1]
-        speed_up = self.ways[way]
-        if speed_up.ratio.count < 3:
+        if self.ways[way].direction == "few":
             return f"{_name(way)} have too few rounds to compare with one process"
-        if speed_up.distinct:
-            return f"more processes are slower than one for this job: {_name(way)} are {self._words(way)}{also}"
-        return f"more processes have no measurable gain for this job: {_spread(speed_up)} with {_name(way)}{also}"
-
-    def _words(self, way: Way) -> str:
-        speed_up = self.ways[way]
-        return f"{_spread(speed_up)} as fast as one, an efficiency of {speed_up.ratio.median / way[1]:.0%}"
+        return f"{self._sentence(way)}{also}"
 
     def _sentence(self, way: Way) -> str:
         speed_up = self.ways[way]
-        if speed_up.distinct:
-            return f"{_name(way)}: {self._words(way)}"
-        return f"no difference between {_name(way)} and one process: {_spread(speed_up)}"
+        words = speed_up.inverse.words(_name(way), "one process", _verb(way))
+        return f"{words}, an efficiency of {speed_up.ratio.median / way[1]:.0%}" if speed_up.distinct else words
+
+    def estimates(self) -> list[Estimate]:
+        """The speed-up of every way."""
+        return [stated(f"speed-up of {_name(way)}", "×", speed_up.ratio) for way, speed_up in self.ways.items()]
 
     def evidence(self) -> list[str]:
         rows = self._ones[0].rows
@@ -94,7 +92,7 @@ class _Scaling:
             for other in (THREADS, DATA_PARALLEL):
                 sides = self._processes_against(count, other)
                 if sides is not None:
-                    lines.append(sides.words(_name((PROCESSES, count)), _name((other, count)), "take"))
+                    lines.append(sides.words(_name((PROCESSES, count)), _name((other, count)), "are"))
         return lines
 
     def _processes_against(self, count: int, other: str) -> Difference | None:
@@ -108,7 +106,7 @@ class _Scaling:
             return {"threads": str(threads[1])} if threads is not None else {}
         if threads is not None:
             sides = self._processes_against(processes[1], THREADS)
-            if sides is None or not sides.distinct or sides.ratio.median > 1:
+            if sides is None or not sides.faster:
                 return {"threads": str(threads[1])}
         batch = {"batch_size": str(max(1, self._spec.batch_size // processes[1]))} if self._spec.batch_size else {}
         on_cpu = self._ones[0].device == "cpu"
@@ -127,19 +125,14 @@ class _Scaling:
         widest = max(speed_up.ratio.spread for speed_up in self.ways.values())
         fewest = min(speed_up.ratio.count for speed_up in self.ways.values())
         return (
-            f"speed-ups differ by up to {widest:.2g} between their quartiles, in {fewest} rounds or more; steps were eager: "
+            f"intervals of speed-ups are up to {widest:.2g} wide, from {fewest} rounds or more; steps were eager: "
             "executor=graph works with one process only and may beat several. Starting processes is not part of a step"
         )
 
 
-def _gains(speed_up: Difference) -> bool:
-    return speed_up.distinct and speed_up.ratio.median > 1
-
-
-def _spread(speed_up: Difference) -> str:
-    ratio = speed_up.ratio
-    return f"{ratio.median:.3g} × ({ratio.low:.3g} … {ratio.high:.3g})"
-
-
 def _name(way: Way) -> str:
     return NAMES[way[0]].format(way[1])
+
+
+def _verb(way: Way) -> str:
+    return "are" if way[0] == PROCESSES else "is"

@@ -44,6 +44,7 @@ def conclude(findings: Findings) -> Verdict:
             f"{_shortened(findings, device)}; larger models gain more on hardware with units for 16 bits"
         ),
         setting={"precision": best.way} if best is not None else {},
+        estimates=tuple(one for pair in compared for one in pair.estimates()),
     )
 
 
@@ -60,15 +61,13 @@ def _claim(pair: Pair) -> str:
 
 def _speed_claim(pair: Pair) -> str:
     assert pair.time is not None
-    ratio = pair.time.ratio.median
     if not pair.compared:
         return f"{pair.way} and {pair.other} have too few rounds to tell which is faster"
-    if not pair.time.distinct:
-        return f"there is no difference in speed between {pair.way} and {pair.other}"
-    if ratio >= 1:
-        return f"{pair.way} is {ratio:.3g} × slower than {pair.other}"
-    holds = "as claimed" if 1 / ratio >= SPEED_UP[0] else f"less than the claimed {SPEED_UP[0]:g} ×"
-    return f"{pair.way} is {1 / ratio:.3g} × as fast as {pair.other}, {holds}"
+    words = pair.time.words(pair.way, pair.other)
+    if not pair.time.faster:
+        return words
+    claimed = 1 / pair.time.ratio.median >= SPEED_UP[0]
+    return f"{words}, {'as claimed' if claimed else f'less than the claimed {SPEED_UP[0]:g} ×'}"
 
 
 def _memory_claim(pair: Pair) -> str:
@@ -121,8 +120,8 @@ def _next_step(compared: Sequence[Pair], rows: Sequence[Measurement], best: Pair
 
 def _faster(compared: Sequence[Pair]) -> list[Pair]:
     """Precisions that are distinctly faster than fp32, the fastest first."""
-    ratios = [(pair.time.ratio.median, pair) for pair in compared if pair.time is not None and pair.time.distinct]
-    return [pair for ratio, pair in sorted(ratios, key=lambda one: one[0]) if ratio < 1]
+    ratios = [(pair.time.ratio.median, pair) for pair in compared if pair.time is not None and pair.time.faster]
+    return [pair for _, pair in sorted(ratios, key=lambda one: one[0])]
 
 
 def _best(compared: Sequence[Pair], rows: Sequence[Measurement]) -> Pair | None:

@@ -7,19 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from epochtop.engine.lab.differences import Difference, difference
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.profile.schema import OTHERS, GapTime, OperatorTime, StepTime, TraceFile
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import (
-    Difference,
-    Figure,
-    by_column,
-    difference,
-    figure,
-    select,
-    values,
-    with_spread,
-)
+from epochtop.engine.lab.statistics import Figure, by_column, figure, select, values, with_spread
 from epochtop.engine.protocol.experiments import Verdict
 from epochtop.engine.protocol.quantities import format_quantity
 from epochtop.engine.protocol.spec import RunSpec
@@ -79,7 +71,7 @@ class _Profile:
     def finding(self) -> str:
         top = self._top()
         one = f"{top[0]} takes the largest part of a step, {self._share(top[0])}"
-        several = f"{', '.join(top[:MOST_LISTED])} take the largest parts of a step, with no measurable difference between them"
+        several = f"{', '.join(top[:MOST_LISTED])} take the largest parts of a step, with no difference between them that can be seen"
         none_runs = "no kernel runs on the GPU" if self._on_gpu else "no operator runs"
         idle = f"; in {_percent(self._idle)} of it {none_runs}" if self._idle is not None else ""
         return f"on {self._device} {one if len(top) == 1 else several}{idle}"
@@ -123,11 +115,12 @@ class _Profile:
 
     def uncertainty(self) -> str:
         rounds = f"from {max(time.count for time in self._times.values())} rounds of eager steps"
-        if self._cost is None or not self._cost.distinct:
-            return f"{rounds}; the profiler has no measurable cost here"
-        more = format_quantity(100 * (self._cost.ratio.median - 1), "%")
+        if self._cost is None:
+            return f"{rounds}; the cost of the profiler was not measured"
+        if not self._cost.slower:
+            return f"{rounds}; {self._cost.words('a step under the profiler', 'one without it')}"
         return (
-            f"{rounds}; the profiler made a step {more} longer. It adds host time to every operator, so with many small "
+            f"{rounds}; a step under the profiler took {self._cost.amount()}. It adds host time to every operator, so with many small "
             "operators their order is more certain than their shares"
         )
 

@@ -9,9 +9,6 @@ import msgspec
 from epochtop.engine.lab.measurements import Measurement
 from epochtop.engine.protocol.spec import declared
 
-EVERY = (1, 10, 100, 200, 1000, 2000, 0)
-"""Steps between two reads; 0 is never."""
-
 
 class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The length of the run that times are given for."""
@@ -29,7 +26,7 @@ class Operators(Measurement, frozen=True, kw_only=True, tag="operators"):
 
 
 class RunTime(Measurement, frozen=True, kw_only=True, tag="run"):
-    """A run with one reading interval, from the time of one step."""
+    """A run with one reading interval, from the median time of a step in a short block."""
 
     device: str
     loop: str
@@ -40,6 +37,18 @@ class RunTime(Measurement, frozen=True, kw_only=True, tag="run"):
     seconds: float
     steps: int
     reads: int
+
+
+class ReadTime(Measurement, frozen=True, kw_only=True, tag="read"):
+    """A part of a read in a short block, the clock's own time subtracted."""
+
+    device: str
+    part: str
+    """`call`: `loss.item()` after a step · `alone`: the same, repeated on a ready loss · `wait`: for the device, before
+    the call · `clock`: the clock itself."""
+    round: int
+    repeats: int = 0
+    seconds: float
 
 
 class LaunchTime(Measurement, frozen=True, kw_only=True, tag="launch"):

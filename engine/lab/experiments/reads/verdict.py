@@ -1,30 +1,21 @@
-"""The verdict of `reads`: the fitted costs of a step and of a read, and the interval from which reads do not matter.
+"""The verdict of `reads`: the cost of a read with its interval, and the interval between reads from which it does not matter.
 
 Pure, and imports no torch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from epochtop.engine.lab.confidence import bootstrap_interval
+from epochtop.engine.lab.differences import FEWEST, difference, share, stated
 from epochtop.engine.lab.experiment import Findings, too_few
-from epochtop.engine.lab.experiments.reads.schema import LaunchTime, Operators, RunTime
+from epochtop.engine.lab.experiments.reads.schema import LaunchTime, Operators, ReadTime, RunTime
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import (
-    Difference,
-    Figure,
-    Fit,
-    difference,
-    figure,
-    fit,
-    grouped,
-    quartiles_apart,
-    select,
-    values,
-    with_spread,
-)
-from epochtop.engine.protocol.experiments import Line, Verdict
-from epochtop.engine.protocol.quantities import format_quantity
+from epochtop.engine.lab.statistics import Figure, figure, quartiles_apart, select, values, with_spread
+from epochtop.engine.protocol.experiments import Estimate, Line, Verdict
+from epochtop.engine.protocol.quantities import format_percent, format_quantity
 
 NEGLIGIBLE = 0.01
 """Fraction of the time below which reads do not matter."""
@@ -32,139 +23,186 @@ LAUNCH_BOUND = 0.3
 """Fraction of a step from which saving launches is worth it."""
 
 
-def model(rows: Sequence[Measurement]) -> Fit | None:
-    """`seconds = steps × step + reads × read` of the plain loop's rows of one device."""
-    medians = _medians(of_kind(rows, RunTime))
-    return fit([(steps, reads) for steps, reads, _ in medians], [seconds for *_, seconds in medians])
-
-
-def _medians(runs: Sequence[RunTime]) -> list[tuple[float, float, float]]:
-    """Steps, reads and median seconds of each number of reads."""
-    times: dict[tuple[float, float], list[float]] = {}
-    for run in select(runs, loop="plain"):
-        times.setdefault((run.steps, run.reads), []).append(run.seconds)
-    return [(*key, figure(seconds).median) for key, seconds in times.items()]
-
-
 def conclude(findings: Findings) -> Verdict:
     """The costs on the device that the job would be trained on, and the interval from which reads do not matter."""
     devices = [costs for device in findings.devices if (costs := _Costs.of(findings.rows, device)) is not None]
     if not devices:
-        return too_few("runs at two or more reading intervals")
+        return too_few("steps with a read and without one in the same round")
     main = devices[-1]
     return Verdict(
         finding=main.finding(),
         evidence=(
             *(line for costs in devices for line in costs.evidence()),
-            *(costs.interval() for costs in devices[:-1]),
+            *(f"{costs.device}: {costs.cost_words()}" for costs in devices[:-1]),
         ),
         next_step=main.next_step(),
         uncertainty=main.uncertainty(),
-        setting={"executor": "graph"} if main.launch_fraction > LAUNCH_BOUND else {},
+        setting={"executor": "graph"} if main.launch_bound else {},
         lines=tuple(costs.line() for costs in devices),
+        estimates=tuple(main.estimates()),
     )
+
+
+def read_cost(rows: Sequence[Measurement]) -> Figure | None:
+    """Seconds of a read, from the rows of one device; None if steps with and without reads share no round.
+
+    Where the host waits for the device, it is the time by which a read makes a step longer. Elsewhere steps vary by more than
+    a read takes, so it is the time of the call itself: the interval reaches from the call alone to the slower quarter of the
+    calls after a step, with the clock's own time added, and to the longer steps if these contradict it.
+    """
+    longer = longer_steps(rows)
+    call, alone, clock = (_part(rows, part) for part in ("call", "alone", "clock"))
+    if longer is None or call is None or call.count < FEWEST or _rows_of_part(rows, "wait"):
+        return longer
+    clock_s = clock.median if clock is not None else 0.0
+    least = min(max(0.0, call.low - clock_s), alone.low if alone is not None else math.inf)
+    slow_s = figure(values(_rows_of_part(rows, "call"), "seconds")).high
+    most = max(max(call.high, slow_s) + clock_s, alone.median if alone is not None else 0.0)
+    if least > longer.high or most < longer.low:
+        least, most = min(least, max(0.0, longer.low)), max(most, longer.high)
+    return Figure(call.median, least, most, call.count)
+
+
+def longer_steps(rows: Sequence[Measurement]) -> Figure | None:
+    """Seconds by which steps with a read are longer than steps without, in the same block."""
+    plain = select(of_kind(rows, RunTime), loop="plain")
+    without = {run.round: run.seconds / run.steps for run in select(plain, every=0)}
+    return _bootstrapped(
+        [run.seconds / run.steps - without[run.round] for run in select(plain, every=1) if run.round in without]
+    )
+
+
+def _rows_of_part(rows: Sequence[Measurement], part: str) -> list[ReadTime]:
+    """The rows of one part of a read."""
+    return select(of_kind(rows, ReadTime), part=part)
+
+
+def _part(rows: Sequence[Measurement], part: str) -> Figure | None:
+    return _bootstrapped(values(_rows_of_part(rows, part), "seconds"))
+
+
+def _bootstrapped(seconds: Sequence[float]) -> Figure | None:
+    if not seconds:
+        return None
+    low, high = bootstrap_interval(seconds)
+    return Figure(figure(seconds).median, low, high, len(seconds))
 
 
 class _Costs:
     """The cost of a step and of a read on one device."""
 
-    def __init__(self, rows: Sequence[Measurement], device: str, fitted: Fit) -> None:
-        self._device, self._fit = device, fitted
-        self._step_s, self._read_s = fitted.coefficients
+    def __init__(self, rows: Sequence[Measurement], device: str, read: Figure) -> None:
+        self.device, self._rows, self._read = device, rows, read
         runs = of_kind(rows, RunTime)
         self._plain, self._windowed = select(runs, loop="plain"), select(runs, loop="epochtop")
-        self._medians = _medians(runs)
-        self._steps = self._medians[0][0]
+        self._steps = runs[0].steps
+        self._times = [run.seconds / run.steps for run in select(self._plain, every=0)]
+        self._step = figure(self._times)
         launches = values(of_kind(rows, LaunchTime), "seconds")
         self._launch = figure(launches) if launches else None
         self._operators = next((row.operators for row in of_kind(rows, Operators)), 0)
 
     @classmethod
     def of(cls, rows: Sequence[Measurement], device: str) -> _Costs | None:
-        here = [row for row in rows if isinstance(row, Operators | RunTime | LaunchTime) and row.device == device]
-        fitted = model(here)
-        return cls(here, device, fitted) if fitted and len(_medians(of_kind(here, RunTime))) > 1 else None
+        kinds = (Operators, RunTime, ReadTime, LaunchTime)
+        here = [row for row in rows if isinstance(row, kinds) and row.device == device]
+        read = read_cost(here)
+        return cls(here, device, read) if read is not None else None
+
+    # --- costs -----------------------------------------------------------------------------------------------------
 
     @property
-    def launch_fraction(self) -> float:
-        """Fraction of a step spent launching its operators."""
-        return self._operators * self._launch.median / self._step_s if self._launch and self._step_s else 0.0
+    def _launches(self) -> Figure | None:
+        """Fraction of a step spent launching its operators; None if it is unknown."""
+        if self._launch is None:
+            return None
+        launch, count = self._launch, self._operators
+        all_s = Figure(count * launch.median, count * launch.low, count * launch.high, launch.count)
+        return share(all_s, self._step)
 
     @property
-    def _negligible_from(self) -> int:
-        """Steps between reads from which reads take less than NEGLIGIBLE of the time."""
-        return max(1, round(self._read_s / (NEGLIGIBLE * self._step_s))) if self._step_s else 1
-
-    @property
-    def _hidden_by_s(self) -> float | None:
-        """The spread of a step in seconds if it hides the cost of a read; else None."""
-        spread_s = max((time.spread for time in self._times()), default=0.0) / self._steps
-        return spread_s if not self._visible and self._read_s < spread_s else None
+    def launch_bound(self) -> bool:
+        """Whether launching operators takes much of a step."""
+        return self._launches is not None and self._launches.median > LAUNCH_BOUND
 
     @property
     def _visible(self) -> bool:
-        """Whether reading every loss takes longer, by more than the spread."""
-        every_step = self._against_none(1)
-        return every_step is not None and every_step.distinct and every_step.ratio.median > 1
+        """Whether the interval of a read excludes no cost at all."""
+        return self._read.count >= FEWEST and self._read.low > 0
 
-    def _read_words(self) -> str:
-        if self._hidden_by_s is None:
-            return f"a read takes {format_quantity(self._read_s, 's')}"
-        return f"a read is too short to measure: steps vary by {format_quantity(self._hidden_by_s, 's')}"
+    @property
+    def _negligible_from(self) -> int:
+        """Steps between reads from which reads add less than NEGLIGIBLE to a step."""
+        exact = (self._read.median if self._visible else self._read.high) / (NEGLIGIBLE * self._step.median)
+        return max(1, math.ceil(exact - 1e-6))
+
+    # --- words -----------------------------------------------------------------------------------------------------
 
     def finding(self) -> str:
-        every_step = self._against_none(1)
-        read, step = format_quantity(self._read_s, "s"), format_quantity(self._step_s, "s")
-        if every_step is not None and every_step.ratio.count <= 2:
-            return (
-                f"on {self._device} a read costs about {read} and a step about {step}, from too few rounds to be sure"
-            )
-        if not self._visible:
-            return (
-                f"on {self._device} reading the loss every step has no measurable cost (a step takes {step}; "
-                f"{self._read_words()})"
-            )
-        return (
-            f"on {self._device} a read costs {read} and a step {step}; with at most one read per {self._negligible_from:,} "
-            "steps, reads take less than 1 %"
-        )
+        return f"on {self.device} {self.cost_words()}"
 
-    def interval(self) -> str:
-        """The interval from which reads do not matter."""
-        if not self._visible:
-            return f"{self._device}: reading the loss every step has no measurable cost"
-        return f"{self._device}: with at most one read per {self._negligible_from:,} steps, reads take less than 1 %"
-
-    def _against_none(self, every: int) -> Difference | None:
-        return difference(select(self._plain, every=every), select(self._plain, every=0))
+    def cost_words(self) -> str:
+        """The cost of a read, and how often reads do not matter."""
+        step, read = f"to a step of {format_quantity(self._step.median, 's')}", self._read
+        if read.count < FEWEST:
+            return f"there were too few rounds to tell what a read adds {step}"
+        median, low, high = (format_percent(value / self._step.median) for value in (read.median, read.low, read.high))
+        if self._visible:
+            cost = f"a read costs {with_spread(read)} and adds {median} ({low} … {high}) {step}"
+        else:
+            cost = f"a read costs less than {format_quantity(read.high, 's')}, the resolution here, and adds less than {high} {step}"
+        often = self._negligible_from
+        return f"{cost}; with one read per {often:,} steps it is 1 % or less" if often > 1 else cost
 
     def evidence(self) -> list[str]:
-        lines = [self._fit_words(), self._remainder_words()]
-        every_step = self._against_none(1)
-        if every_step is not None:
-            lines.append(every_step.words("reading every loss", "reading none"))
+        run_s = format_quantity(self._steps * self._step.median, "s")
+        lines = [
+            f"{self._steps:,} steps take {run_s} without any read, so time cannot follow the number of reads",
+            *self._part_lines(),
+            *self._longer_lines(),
+        ]
         windowed = difference(self._windowed, select(self._plain, every=0))
         if windowed is not None:
             lines.append(windowed.words("epochtop's window with every loss", "reading none"))
-        if self._launch is not None:
+        return [f"{self.device}: {line}" for line in (*lines, *self._launch_lines())]
+
+    def _part_lines(self) -> list[str]:
+        call, alone, wait, clock = (_part(self._rows, part) for part in ("call", "alone", "wait", "clock"))
+        lines = []
+        if wait is not None and call is not None:
             lines.append(
-                f"a step launches {self._operators:,} operators; an empty one takes {with_spread(self._launch)}, so "
-                f"launches are {self.launch_fraction:.0%} of the step"
+                f"for a read the host waits {with_spread(wait)} for the device; the call takes {with_spread(call)}"
             )
-        return [f"{self._device}: {line}" for line in lines]
+        elif call is not None:
+            by_clock = (
+                f", by a clock that takes {format_quantity(clock.median, 's')} itself" if clock is not None else ""
+            )
+            lines.append(f"`loss.item()` after a step takes {with_spread(call)}{by_clock}")
+        if alone is not None:
+            lines.append(f"`loss.item()` alone, repeated on a loss that is ready, takes {with_spread(alone)}")
+        return lines
 
-    def _fit_words(self) -> str:
-        steps = f"{self._steps:,.0f} steps × {format_quantity(self._step_s, 's')} = {format_quantity(self._steps * self._step_s, 's')}"
-        read = f"{format_quantity(self._read_s, 's')} per read" if self._hidden_by_s is None else self._read_words()
-        residuals = ", ".join(f"{residual:+.1%}" for residual in self._fit.residuals)
-        return f"{steps}, and {read}; the fit is within {self._fit.worst:.1%} at every interval (residuals {residuals})"
+    def _longer_lines(self) -> list[str]:
+        longer = longer_steps(self._rows)
+        if longer is None:
+            return []
+        seen = "" if longer.low > 0 or longer.high < 0 else ", so steps alone cannot show what a read costs"
+        return [
+            f"a step with a read minus a step without one: {with_spread(longer)}, in {longer.count} short blocks{seen}"
+        ]
 
-    def _remainder_words(self) -> str:
-        remainder = format_quantity(self._steps * self._step_s, "s")
-        return f"without any read the steps still take {remainder}, so time cannot follow the number of reads"
+    def _launch_lines(self) -> list[str]:
+        if self._launch is None:
+            return []
+        launches = f"a step launches {self._operators:,} operators; an empty one takes {with_spread(self._launch)}"
+        part = self._launches
+        if part is None:
+            return [f"{launches}, which is too much to add up to the step: their part of a step cannot be told"]
+        low, high = format_percent(part.low), format_percent(part.high)
+        return [f"{launches}, so launches are {format_percent(part.median)} of the step ({low} … {high})"]
 
     def next_step(self) -> str:
-        if self.launch_fraction > LAUNCH_BOUND:
+        if self.launch_bound:
             return (
                 "try executor=graph: launching small operators takes much of a step, and reading less often does not "
                 "change that (`epochtop lab executors` measures the gain)"
@@ -173,15 +211,20 @@ class _Costs:
 
     def uncertainty(self) -> str:
         return (
-            f"{quartiles_apart('times of one interval', self._times())}; smaller differences do not count. An interval "
-            "measured only once can be off by as much"
+            f"{quartiles_apart('steps without a read', [self._step])}; a read costs more if the loss is not in the "
+            "processor's caches, and on a GPU as much as the host has to wait"
         )
 
-    def _times(self) -> list[Figure]:
-        return list(grouped(self._plain, ("every",), "seconds").values())
+    # --- for the screen and for programs ---------------------------------------------------------------------------
 
     def line(self) -> Line:
-        """The fitted line."""
-        reads = sorted({reads for _, reads, _ in self._medians})
-        points = [(count, self._steps * self._step_s + count * self._read_s) for count in reads]
-        return Line(name=f"{self._device}, fitted", points=tuple(points))
+        """The time of the run over the number of reads, by these costs."""
+        reads = sorted({0, *(run.reads for run in self._plain)})
+        points = [(float(count), self._steps * self._step.median + count * self._read.median) for count in reads]
+        return Line(name=f"{self.device}, fitted", points=tuple(points))
+
+    def estimates(self) -> list[Estimate]:
+        """The cost of a read, and the fraction of a step that launches take."""
+        part = self._launches
+        percent = [Figure(100 * part.median, 100 * part.low, 100 * part.high, part.count)] if part is not None else []
+        return [stated("cost of a read", "s", self._read), *(stated("launches", "%", one) for one in percent)]

@@ -30,7 +30,8 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
     yield CpuFacts(usable=usable)
     if usable == 1:
         context.cannot_see.append("more than 1 thread: this process may use only 1 CPU")
-    yield from interleave(context, _cases(context, usable))
+    cases = _cases(context, usable)
+    yield from interleave(context.after_setup(), cases)
 
 
 def counts(usable: int) -> list[int]:

@@ -7,20 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from epochtop.engine.lab.differences import Difference, difference, stated
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.threads.schema import CpuFacts, StepTime
 from epochtop.engine.lab.measurements import of_kind
-from epochtop.engine.lab.statistics import (
-    Difference,
-    Figure,
-    difference,
-    figure,
-    quartiles_apart,
-    select,
-    values,
-    with_spread,
-)
-from epochtop.engine.protocol.experiments import Verdict
+from epochtop.engine.lab.statistics import Figure, figure, quartiles_apart, select, values, with_spread
+from epochtop.engine.protocol.experiments import Estimate, Verdict
 from epochtop.engine.protocol.quantities import format_quantity
 
 
@@ -40,22 +32,29 @@ class _Counts:
         """The time on `number` threads over the time on `other`."""
         return difference(select(self._steps, threads=number), select(self._steps, threads=other))
 
-    def differ(self, number: int, other: int) -> bool:
-        """Whether their times differ by more than the spread."""
+    def slower(self, number: int, other: int) -> bool:
+        """Whether steps on `number` threads take longer than on `other`."""
         sides = self.compared(number, other)
-        return sides is not None and sides.distinct
+        return sides is not None and sides.slower
 
     def best(self) -> int:
-        """The fewest threads that are not clearly slower than the fastest number."""
+        """The fewest threads that are not slower than the fastest number."""
         fastest = min(self.numbers, key=lambda number: self.times[number].median)
-        return next(number for number in self.numbers if number == fastest or not self.differ(number, fastest))
+        return next(number for number in self.numbers if number == fastest or not self.slower(number, fastest))
 
     def matters(self) -> bool:
-        """Whether any other number is clearly slower than the best."""
-        best = self.best()
-        return any(
-            self.differ(number, best) and self.times[number].median > self.times[best].median for number in self.numbers
-        )
+        """Whether any other number is slower than the best."""
+        return any(self.slower(number, self.best()) for number in self.numbers)
+
+    def estimates(self) -> list[Estimate]:
+        """The step time of each number of threads relative to the first."""
+        first = self.numbers[0]
+        ratios = {number: self.compared(number, first) for number in self.numbers[1:]}
+        return [
+            stated(f"time on {number} threads relative to {first}", "×", sides.ratio)
+            for number, sides in ratios.items()
+            if sides is not None
+        ]
 
 
 def conclude(findings: Findings) -> Verdict:
@@ -73,6 +72,7 @@ def conclude(findings: Findings) -> Verdict:
         next_step=_next_step(counts, best, matters, findings.spec.threads),
         uncertainty=_uncertainty(counts),
         setting={"threads": str(best)} if matters and best not in (findings.spec.threads, counts.own) else {},
+        estimates=tuple(counts.estimates()),
     )
 
 
@@ -88,11 +88,16 @@ def _one_cpu(counts: _Counts) -> Verdict:
 def _finding(counts: _Counts, best: int, matters: bool) -> str:
     last = counts.numbers[-1]
     if not matters:
-        return f"no difference between 1 and {_threads(last)}: the spread of step times is larger"
+        sides = counts.compared(last, counts.numbers[0])
+        return (
+            sides.words(_threads(last), _threads(counts.numbers[0]), "are") if sides else "no two numbers were compared"
+        )
     slowest = max(counts.numbers, key=lambda number: counts.times[number].median)
+    sides = counts.compared(slowest, best)
+    compared = f", and {sides.amount()} with {slowest}" if sides is not None else ""
     finding = (
         f"{_threads(best)} {'is' if best == 1 else 'are'} best for this job: a step takes "
-        f"{format_quantity(counts.times[best].median, 's')}, and {format_quantity(counts.times[slowest].median, 's')} with {slowest}"
+        f"{format_quantity(counts.times[best].median, 's')}{compared}"
     )
     if best == 1:
         return f"{finding}; its operators are too small to share, or the CPUs too busy"

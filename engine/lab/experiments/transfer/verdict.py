@@ -9,20 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from epochtop.engine.lab.crossings import Crossing, compared, crossing
+from epochtop.engine.lab.differences import Difference, difference
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.transfer.schema import CopyTime, PinTime
 from epochtop.engine.lab.measurements import Measurement, of_kind
-from epochtop.engine.lab.statistics import (
-    Difference,
-    Figure,
-    Fit,
-    difference,
-    fit,
-    grouped,
-    quartiles_apart,
-    rounds_of,
-    select,
-)
+from epochtop.engine.lab.statistics import Figure, Fit, fit, grouped, quartiles_apart, rounds_of, select
 from epochtop.engine.protocol.experiments import Line, Verdict
 from epochtop.engine.protocol.quantities import format_quantity
 
@@ -163,12 +154,13 @@ def _within_host(routes: Routes) -> _Answer:
     sides = compared(fresh.rows, reused.rows, "bytes")
     crossed = crossing(fresh.rows, reused.rows, "bytes")
     if crossed is None or crossed.since is None:
-        same = "; a copy into a new tensor is not measurably slower than into a reused one"
-        return _Answer(finding + same, _end_words(sides), "change nothing: no kind of copy is faster than the other")
+        same = f"; {words}" if (words := next(reversed(_end_words(sides)), "")) else ""
+        return _Answer(
+            finding + same, _end_words(sides), "change nothing: copies into reused tensors are not faster here"
+        )
     size, since = format_quantity(max(sides), "B"), format_quantity(crossed.since, "B")
     return _Answer(
-        f"{finding}; into a new tensor it takes {format_quantity(sides[max(sides)].ratio.median)} × as long at {size}, and longer "
-        f"from {since}",
+        f"{finding}; into a new tensor of {size} it takes {sides[max(sides)].amount()}, and longer from {since}",
         _end_words(sides),
         f"copy into reused tensors (`copy_`, `out=`) from {since}: new memory has to be mapped and cleared first",
     )
@@ -244,7 +236,7 @@ def _payback(rows: Sequence[Measurement], pageable: RouteCosts, fast: RouteCosts
     cost = f"pinning {format_quantity(size, 'B')} takes {format_quantity(pinned[size].median, 's')}"
     sides = difference(select(pageable.rows, bytes=size), select(fast.rows, bytes=size))
     saved_s = pageable.points[size].median - fast.points[size].median
-    if sides is None or not sides.distinct or saved_s <= 0:
+    if sides is None or not sides.slower or saved_s <= 0:
         return [f"{cost}, and copies from it are not faster"]
     return [f"{cost}, which pays off after {max(1, round(pinned[size].median / saved_s)):,} copies from it"]
 

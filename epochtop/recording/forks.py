@@ -1,15 +1,18 @@
 """Files whose being open means that this process is alive: its forked children close their copies.
 
 A lock or a pipe is open until the last process that has it closes it. The workers of a data loader are forks that notice
-the death of their engine after seconds; with a copy of the lock, a killed run would look alive until then. Must never import
-torch or numpy.
+the death of their engine after seconds; with a copy of the lock, a killed run would look alive until then. Imports the
+standard library only.
 """
 
 from __future__ import annotations
 
 import os
-from typing import IO
 from weakref import WeakSet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
 
 _files: WeakSet[IO[bytes]] = WeakSet()
 
@@ -28,4 +31,5 @@ def _close_copies() -> None:
     _files.clear()
 
 
-os.register_at_fork(after_in_child=_close_copies)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_copies)

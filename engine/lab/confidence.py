@@ -1,0 +1,70 @@
+"""Intervals of medians: between which values the median of many more measurements would lie.
+
+Stated intervals and the decisions behind verdicts come from here. No distribution is assumed, because times on a shared
+machine have long tails. Pure, and imports no torch and no numpy: the screen computes with it too.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Sequence
+
+CONFIDENCE = 0.99
+"""Probability with which an interval contains the median."""
+NOTCHES = 4
+"""Notches on both sides of a median of few values; 2 notches are too few for fewer than 5 values."""
+NOTCH = 1.57
+"""The notch of a box plot (McGill, Tukey and Larsen 1978), in distances between quartiles over the root of the count."""
+RESAMPLES = 400
+"""Bootstrap samples of an interval."""
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Two of the values between which the median lies with CONFIDENCE, by the sign test; at least one value.
+
+    Fewer than 8 values cannot give that confidence. Their interval is their range, or NOTCHES notches around their median
+    if that is wider.
+    """
+    ordered = sorted(values)
+    outside = _outside(len(ordered))
+    if outside is not None:
+        return ordered[outside], ordered[-1 - outside]
+    if len(ordered) < 2:
+        return ordered[0], ordered[0]
+    low, _, high = statistics.quantiles(ordered, n=4, method="inclusive")
+    middle, notch = statistics.median(ordered), NOTCHES * NOTCH * (high - low) / math.sqrt(len(ordered))
+    return min(ordered[0], middle - notch), max(ordered[-1], middle + notch)
+
+
+def _outside(count: int) -> int | None:
+    """How many of `count` values lie below the interval, and as many above it; None if there are too few values."""
+    chance, outside = 0.5**count, None
+    for number in range(count // 2):
+        if 2 * chance > 1 - CONFIDENCE:
+            return outside
+        outside = number
+        chance += math.comb(count, number + 1) * 0.5**count
+    return outside
+
+
+def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The interval of the median of consecutive short measurements, by a bootstrap of blocks (Kunsch 1989).
+
+    A neighbor on the machine affects several short measurements in a row. So runs of neighbors are drawn, not single
+    values. The same values always give the same interval. Fewer than 8 values have the interval of `median_interval`.
+    """
+    count = len(values)
+    if _outside(count) is None:
+        return median_interval(values)
+    length = max(1, round(count ** (1 / 3)))
+    chance = random.Random(count)
+    medians = []
+    for _ in range(RESAMPLES):
+        starts = (chance.randrange(count - length + 1) for _ in range(-(-count // length)))
+        drawn = [value for start in starts for value in values[start : start + length]]
+        medians.append(statistics.median(drawn))
+    medians.sort()
+    cut = int(RESAMPLES * (1 - CONFIDENCE) / 2)
+    return medians[cut], medians[-1 - cut]

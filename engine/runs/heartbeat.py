@@ -1,0 +1,113 @@
+"""The heartbeat of a run: a file that its process refreshes, for places where a lock tells nothing.
+
+`flock` has no effect on some network file systems and never reaches another host. There a run counts as alive while its
+heartbeat is young. Never imports torch or numpy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import socket
+import threading
+import time
+from pathlib import Path
+
+from epochtop.engine.runs.paths import HEARTBEAT
+
+INTERVAL_S = 5.0
+"""Seconds between two refreshes."""
+DEAD_S = 15.0
+"""Age from which on the process counts as dead."""
+CLOSE_S = 0.5
+"""Longest wait for a refresh that hangs on its disk."""
+CERTAIN_S = 3600.0
+"""Age that no difference between two clocks explains."""
+OFFSET_S = 60.0
+"""Seconds for which the clock of a file system is remembered."""
+
+
+class Heartbeat:
+    """Refreshes the heartbeat of a run from its own thread, so that a slow checkpoint does not look like a death."""
+
+    def __init__(self, run: Path, interval_s: float = INTERVAL_S) -> None:
+        self._path, self._interval_s = run / HEARTBEAT, interval_s
+        self._content = f"{socket.gethostname()} {os.getpid()} {time.time():.3f}\n".encode()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Write the file and begin to refresh it."""
+        self._beat()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Remove the file: the last event says how the run ended."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_S)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def _work(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self._beat()
+
+    def _beat(self) -> None:
+        """Set the time of the file by the clock of its file system; write it again if it is gone."""
+        with contextlib.suppress(OSError):  # a full disk or a removed folder
+            try:
+                os.utime(self._path)
+            except FileNotFoundError:
+                if not self._stop.is_set():
+                    self._path.write_bytes(self._content)
+
+
+def is_beating(run: Path) -> bool:
+    """Whether a run whose lock is free is alive nevertheless: its heartbeat is young, and locks tell nothing here."""
+    path = run / HEARTBEAT
+    try:
+        age_s = time.time() - path.stat().st_mtime
+        if age_s >= CERTAIN_S:
+            return False
+        same_host = path.read_bytes().split(b" ")[0] == socket.gethostname().encode()
+        if not same_host:
+            age_s += _clock_offset_s(run)
+        return age_s < DEAD_S and not (same_host and _locks_work(path))
+    except OSError:
+        return False
+
+
+def _locks_work(path: Path) -> bool:
+    """Whether a second lock on a file is refused, as it must be."""
+    with open(path, "rb") as first, open(path, "rb") as second:
+        try:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # another viewer asks at the same moment, which also shows that locks work
+            return isinstance(error, BlockingIOError)
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False
+
+
+_offsets: dict[Path, tuple[float, float]] = {}
+"""By folder: when its clock was read, and how far it is ahead of ours."""
+
+
+def _clock_offset_s(run: Path) -> float:
+    """Seconds by which the clock of the run's file system is ahead of this machine's; 0 if nothing can be written."""
+    folder, now = run.parent, time.monotonic()
+    known = _offsets.get(folder)
+    if known is not None and now - known[0] < OFFSET_S:
+        return known[1]
+    offset, probe = 0.0, folder / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
+    with contextlib.suppress(OSError):
+        probe.touch()
+        offset = probe.stat().st_mtime - time.time()
+        probe.unlink()
+    _offsets[folder] = (now, offset)
+    return offset

@@ -1,0 +1,1 @@
+"""Figures about logs that are read and written."""

@@ -1,0 +1,58 @@
+"""Intervals contain the true median as often as they claim, in samples whose median is known."""
+
+from __future__ import annotations
+
+import random
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epochtop.engine.lab.confidence import bootstrap_interval, median_interval
+
+VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
+
+
+@given(values=VALUES)
+def test_an_interval_contains_the_median_of_its_values(values: list[float]) -> None:
+    for interval in (median_interval, bootstrap_interval):
+        low, high = interval(values)
+        assert low <= statistics.median(values) <= high
+
+
+@pytest.mark.parametrize("count", [3, 5, 8, 15, 50])
+@pytest.mark.parametrize("tail", [0.3, 2.0])
+def test_an_interval_contains_the_median_of_the_source(count: int, tail: float) -> None:
+    chance = random.Random(count)
+    samples = ([chance.lognormvariate(0, tail) for _ in range(count)] for _ in range(1000))
+    contained = sum(low <= 1 <= high for low, high in map(median_interval, samples))
+    assert contained / 1000 >= (0.9 if count < 5 else 0.98)
+
+
+def test_a_neighbor_that_stays_for_several_values_widens_the_bootstrap() -> None:
+    chance = random.Random(1)
+    alone, with_neighbor = 0, 0
+    for _ in range(100):
+        noise = [chance.gauss(0, 1) for _ in range(60)]
+        drift = [3 * (turn // 6 % 2) * chance.choice((0, 1)) for turn in range(60)]
+        in_runs = [value + drift[turn // 6 * 6] for turn, value in enumerate(noise)]
+        low, high = bootstrap_interval(in_runs)
+        alone += low <= 0 <= high
+        mixed = in_runs[:]
+        chance.shuffle(mixed)
+        mixed_low, mixed_high = bootstrap_interval(mixed)
+        with_neighbor += high - low > mixed_high - mixed_low
+    assert with_neighbor >= 60
+
+
+@pytest.mark.parametrize(
+    ("count", "outside"), [(8, 0), (15, 2), (20, 3), (50, 15)]
+)  # two-sided sign test at 1 %, from a table of the binomial distribution
+def test_the_interval_is_that_of_the_sign_test(count: int, outside: int) -> None:
+    assert median_interval([float(value) for value in range(count)]) == (outside, count - 1 - outside)
+
+
+def test_the_same_values_have_the_same_interval() -> None:
+    values = [random.Random(2).gauss(0, 1) for _ in range(40)]
+    assert bootstrap_interval(values) == bootstrap_interval(values)

@@ -1,0 +1,197 @@
+"""Runs of scripts in the app: drawn from a plain writer, commanded, and any of their series on the chart."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList
+
+from epochtop.engine.protocol.events import AnyEvent, SettingDeclared, encode
+from epochtop.engine.runs.index import run_paths, summarize
+from epochtop.engine.runs.paths import COMMANDS, EVENTS
+from epochtop.engine.runs.reader import is_alive
+from epochtop.tui.app.app import EpochtopApp
+from epochtop.tui.forms.picker import Picker, matching
+from tests.support.engines import wait_until
+from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, logged_at, script_ended, write_script_run
+from tests.support.runs import engine_alive, events_of, write_run
+from tests.support.ui.charts import text
+from tests.support.ui.screens import furnished, still_app
+
+RUN_FORMAT = Path(__file__).parents[3] / "docs" / "run-format.md"
+WINDOWS: list[AnyEvent] = [
+    SCRIPT_STARTED,
+    SettingDeclared(name="lr", value=0.1, low=0.0, high=1.0),
+    logged(0, 1.0, loss=[2.0, 1.5, 1.0, 0.5], lr=[0.1] * 4),
+    logged_at([3], 1.0, val_loss=[0.75], val_accuracy=[0.5]),
+]
+
+
+@asynccontextmanager
+async def opened(home: Path, run: Path) -> AsyncIterator[tuple[EpochtopApp, Pilot[Any]]]:
+    """An app with the run open; `until` of a test calls its beat."""
+    app = still_app(home)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await furnished(pilot)
+        app.open(run)
+        await until(app, pilot, lambda: app.main.chart.trace.steps > 0)
+        yield app, pilot
+
+
+async def until(app: EpochtopApp, pilot: Pilot[Any], condition: Any) -> None:
+    """Beat until the condition holds."""
+    for _ in range(2000):
+        app.beat()
+        await pilot.pause(0.01)
+        if condition():
+            return
+    raise AssertionError("it did not happen")
+
+
+def commands(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / COMMANDS).read_text().splitlines()]
+
+
+# --- the example of the documentation -----------------------------------------------------------------------
+
+
+def example() -> str:
+    """The writer in docs/run-format.md."""
+    section = RUN_FORMAT.read_text(encoding="utf-8").split("### A writer in plain Python")[1]
+    match = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
+def test_the_writer_of_the_documentation_is_a_live_run_and_ends(tmp_path: Path) -> None:
+    code = example()
+    assert len([line for line in code.splitlines() if line.strip()]) <= 32
+    environment = {"PATH": os.environ["PATH"], "EPOCHTOP_HOME": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-S", "-c", code], env=environment, stdin=subprocess.PIPE) as writer:
+        wait_until(lambda: run_paths(tmp_path) and summarize(run_paths(tmp_path)[0]).steps)
+        (run,) = run_paths(tmp_path)
+        assert (run / "heartbeat").exists()
+        if writer.poll() is None:
+            assert is_alive(run) or writer.wait(60) == 0
+        assert writer.wait(60) == 0
+    summary = summarize(run)
+    assert (summary.name, summary.state, summary.steps, summary.series) == ("plain", "finished", 200, "loss")
+    assert summary.final_loss == pytest.approx(1 / 200)
+
+
+# --- in the app ---------------------------------------------------------------------------------------------
+
+
+async def test_a_live_script_has_title_status_and_chart(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", WINDOWS)
+    with engine_alive(run):
+        async with opened(tmp_path, run) as (app, _):
+            assert "resnet lr3 · running ●" in str(app.main.title_line.render())
+            assert "step 3" in str(app.main.status_line.render())
+            rows = text(app.main.chart)
+            assert rows[0].rstrip().endswith("⠒⠒ train 0.5000")
+            assert rows[1].rstrip().endswith("▪ valid 0.7500")
+
+
+async def test_pause_stop_and_settings_reach_the_script(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", WINDOWS)
+    with engine_alive(run):
+        async with opened(tmp_path, run) as (app, pilot):
+            await pilot.press("space", "ctrl+x", "r")
+            await until(app, pilot, lambda: app.screen.query("#entry-0"))
+            entry = app.screen.query_one("#entry-0", Input)
+            assert entry.value == "0.1"
+            entry.value = "7"
+            await pilot.press("enter")
+            await until(app, pilot, lambda: "0 to 1" in str(app.screen.query_one(".error").render()))
+            entry.value = "0.5"
+            await pilot.press("enter")
+            await until(app, pilot, lambda: len(commands(run)) == 3)
+    assert [command["type"] for command in commands(run)] == ["Pause", "Stop", "Set"]
+    assert (commands(run)[2]["field"], commands(run)[2]["value"]) == ("lr", 0.5)
+
+
+async def test_the_analysis_of_a_script_is_its_own_command_and_saving_is_not_offered(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", WINDOWS)
+    with engine_alive(run):
+        async with opened(tmp_path, run) as (app, pilot):
+            assert app.check_action("save", ()) is None
+            await pilot.press("a")
+            await until(app, pilot, lambda: bool(commands(run)))
+    assert commands(run)[0]["type"] == "Analyze"
+
+
+async def test_any_family_can_be_drawn_and_grows_while_it_is(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", WINDOWS)
+    with engine_alive(run):
+        async with opened(tmp_path, run) as (app, pilot):
+            chart = app.main.chart
+            chart.focus()
+            await pilot.press("n")
+            await until(app, pilot, lambda: chart.trace.family == "lr" and len(chart.trace.main) == 4)
+            assert "lr" in str(chart.border_title)
+            await pilot.press("n")
+            await until(app, pilot, lambda: chart.trace.family == "accuracy" and len(chart.trace.main) == 1)
+            assert set(chart.trace.run.series) == {"loss", "val_loss", "val_accuracy"}  # the rest is forgotten
+            with open(run / EVENTS, "ab") as log:
+                log.write(encode(logged_at([4, 5], 2.0, val_accuracy=[0.75, 1.0])) + b"\n")
+            await until(app, pilot, lambda: len(chart.trace.main) == 3)
+            assert [point.value for point in chart.trace.main.points(0, 9)] == [0.5, 0.75, 1.0]
+            await pilot.press("n")
+            await until(app, pilot, lambda: chart.trace.family == "loss")
+            assert set(chart.trace.run.series) == {"loss", "val_loss"}
+            assert text(chart)[0].rstrip().endswith("⠒⠒ train 0.5000")
+
+
+async def test_a_family_is_picked_by_typing(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", [*WINDOWS, script_ended(4)])
+    async with opened(tmp_path, run) as (app, pilot):
+        app.main.chart.focus()
+        await pilot.press("slash")
+        await until(app, pilot, lambda: isinstance(app.screen, Picker) and app.screen.query(OptionList))
+        options = app.screen.query_one(OptionList)
+        assert [options.get_option_at_index(place).id for place in range(options.option_count)] == [
+            "loss", "lr", "accuracy",
+        ]  # fmt: skip
+        await pilot.press("a", "c", "c")
+        await until(app, pilot, lambda: options.option_count == 1)
+        await pilot.press("enter")
+        await until(
+            app, pilot, lambda: app.main.chart.trace.family == "accuracy" and len(app.main.chart.trace.main) == 1
+        )
+
+
+async def test_an_overlay_is_drawn_in_the_family_of_the_chart(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", [*WINDOWS, script_ended(4)])
+    other = write_script_run(tmp_path, "resnet-3c4d", [SCRIPT_STARTED, logged(0, loss=[1.0] * 9, lr=[0.2] * 9)])
+    async with opened(tmp_path, run) as (app, pilot):
+        app.runs.toggle_overlay(other)
+        await until(app, pilot, lambda: app.main.chart.overlays[0].main.last == 1.0)
+        app.runs.select("lr")
+        await until(app, pilot, lambda: len(app.main.chart.overlays[0].main) == 9)
+        assert app.main.chart.overlays[0].main.last == pytest.approx(0.2)
+
+
+async def test_the_metrics_and_the_load_of_an_engine_are_series_too(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "iris-mlp-0001", events_of("finished"))
+    async with opened(tmp_path, run) as (app, pilot):
+        app.runs.select("accuracy")
+        await until(app, pilot, lambda: len(app.main.chart.trace.main) == 7)
+        assert {point.value for point in app.main.chart.trace.main.points(0, 20_000)} == {0.9}
+
+
+def test_names_match_by_all_words_in_any_order() -> None:
+    names = ["loss", "mnli/accuracy", "system/gpu0/percent", "system/gpu1/percent"]
+    assert matching(names, "") == names
+    assert matching(names, "GPU percent 1") == ["system/gpu1/percent"]
+    assert matching(names, "nothing") == []

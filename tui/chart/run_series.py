@@ -1,0 +1,153 @@
+"""The series of one run, collected from its events: values of the families that are drawn, the last value of every other
+series, and the scales of the x axis. Several charts can draw one of these. Never imports a widget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import log10
+
+from epochtop.engine.protocol.events import Event, Finished, Logged, Losses, ScriptStarted, Started
+from epochtop.engine.protocol.schedules import RANGE, range_rate
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.runs.families import EPOCHS, main_family, place_of
+from epochtop.engine.runs.series import SeriesTranslator, SeriesWindow
+from epochtop.tui.chart.scales import StepScale
+from epochtop.tui.chart.series import Series
+
+
+@dataclass
+class Sweep:
+    """The learning rates of a range test, up to `top`. Their logarithm is linear in the step."""
+
+    top: float
+    steps: int = 2
+    suggested: float | None = None
+    """The learning rate that the test suggests; None until it finishes."""
+
+    def rate(self, step: float) -> float:
+        """The learning rate of a step."""
+        return range_rate(self.top, step, self.steps)
+
+    def level(self, step: float) -> float:
+        """The decimal logarithm of the learning rate of a step."""
+        return log10(self.top) + log10(RANGE) * (1 - step / max(1, self.steps - 1))
+
+    def step(self, level: float) -> float:
+        """The step whose learning rate has this decimal logarithm."""
+        return (1 - (level - log10(self.top)) / log10(RANGE)) * max(1, self.steps - 1)
+
+
+def sweep_of(spec: RunSpec | None) -> Sweep | None:
+    """The sweep of a run; None if the run is not a range test."""
+    return Sweep(spec.learning_rate) if spec is not None and spec.schedule == "range_test" else None
+
+
+@dataclass
+class RunSeries:
+    """The series of one run. It keeps the values of its main family; :class:`FamilyHistory` adds those of others."""
+
+    steps_per_epoch: int = 1
+    """1 if unknown."""
+    sweep: Sweep | None = None
+    steps: int = 0
+    """The next step of the run: 1 more than the highest one."""
+    recorded_steps: int = 0
+    """Steps that were recorded before now; 0 if unknown."""
+    main: str = ""
+    """The main family; empty before the first value."""
+    last_values: dict[str, float] = field(default_factory=dict)
+    """Last value of every series, by name."""
+    series: dict[str, Series] = field(default_factory=dict)
+    """Values of the series that can be drawn, by name."""
+    seconds: StepScale = field(default_factory=StepScale)
+    clock: StepScale = field(default_factory=StepScale)
+    epochs: StepScale = field(default_factory=StepScale)
+    """Epochs by step, as a script logs them."""
+    read_again: set[str] = field(default_factory=set)
+    """Families that a :class:`FamilyHistory` fills."""
+    _translator: SeriesTranslator = field(default_factory=SeriesTranslator)
+
+    def feed(self, event: Event) -> bool:
+        """Take the data of an event; True if the curves changed."""
+        match event:
+            case Started():
+                self.steps_per_epoch = max(1, event.steps_per_epoch)
+                self.clock.begin(event.time)
+                if self.sweep is not None:
+                    self.sweep.steps = event.steps
+            case ScriptStarted():
+                self.clock.begin(event.time)
+            case Finished(suggestion=suggestion) if suggestion is not None and self.sweep is not None:
+                self.sweep.suggested = suggestion.learning_rate
+                return False
+            case _:
+                pass
+        windows = self._translator.windows(event)
+        for window in windows:
+            self._take(window, isinstance(event, Losses | Logged))
+        return bool(windows) or isinstance(event, Started | ScriptStarted)
+
+    def _take(self, window: SeriesWindow, training: bool) -> None:
+        is_new = window.name not in self.last_values
+        self.last_values[window.name] = window.last
+        if is_new:
+            self._follow_main()
+        family = place_of(window.name).family
+        if family == self.main and family not in self.read_again:
+            self.add(window)
+        if not training:
+            return
+        stop = window.last_step + 1
+        self.steps = max(self.steps, stop)
+        self.seconds.add(stop, window.seconds)
+        if window.time is not None:
+            self.clock.add(stop, window.time)
+        if window.name in EPOCHS:
+            self.epochs.add(stop, window.last)
+
+    def _follow_main(self) -> None:
+        """Keep the values of the loss as soon as there is one, which is its first window."""
+        family = main_family(self.last_values)
+        if family != self.main:
+            if self.main not in self.read_again:
+                self.drop(self.main)
+            self.main = family
+
+    def add(self, window: SeriesWindow) -> None:
+        """Add values to a series that can be drawn."""
+        series = self.series.get(window.name)
+        if series is None:
+            series = self.series[window.name] = Series()
+            if window.summary is not None and window.steps is None:  # logged at every step
+                series.expect(self.recorded_steps)
+        series.add(window)
+
+    def drop(self, family: str) -> None:
+        """Forget the values of a family."""
+        self.series = {name: series for name, series in self.series.items() if place_of(name).family != family}
+
+    def is_complete(self, family: str) -> bool:
+        """Whether all values of a family are here, or will be, without reading the log again."""
+        return family == self.main or family in self.read_again
+
+
+class FamilyHistory:
+    """Fills one family of a run from all of its events, which are read again for it. It stays the family's only source."""
+
+    def __init__(self, run: RunSeries, family: str) -> None:
+        self.run, self.family = run, family
+        self._translator = SeriesTranslator()
+        run.drop(family)
+        run.read_again.add(family)
+
+    def feed(self, event: Event) -> None:
+        """Take the data of an event."""
+        for window in self._translator.windows(event):
+            if place_of(window.name).family == self.family:
+                self.run.add(window)
+
+    def close(self) -> None:
+        """Forget the family."""
+        self.run.read_again.discard(self.family)
+        self.run.drop(self.family)

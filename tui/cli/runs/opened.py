@@ -1,0 +1,73 @@
+"""`epochtop open`: logs of other tools in the run list and on the screen."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from epochtop.engine.protocol.quantities import plural
+from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.opened import folders, sources
+from epochtop.engine.runs.opened.lookup import logs_at
+from epochtop.engine.runs.writer import make_home
+from epochtop.engine.terminal.output import write, write_error
+from epochtop.engine.terminal.plain import plain_line
+from epochtop.tui.cli.runs.listing import print_runs
+
+if TYPE_CHECKING:
+    from epochtop.engine.runs.opened.lookup import Log
+
+
+def open_logs(home: Path, paths: list[Path], copy: bool = False, forget: bool = False) -> int:
+    """Add paths to the run list and open the newest run in the app; without a terminal, list the runs. Returns the exit status.
+
+    With `copy`, copy the values into runs of epochtop instead; with `forget`, remove the paths from the run list. Raises
+    Invalid if there is no log at a path.
+    """
+    if copy and forget:
+        raise Invalid("", "--import and --forget exclude each other")
+    if not paths:
+        raise Invalid("", "name a file or a folder, such as `epochtop open lightning_logs`")
+    paths = [folders.absolute(path) for path in paths]
+    if forget:
+        folders.forget(home, paths)
+        return 0
+    logs = [log for path in paths for log in _logs(path)]
+    make_home(home)
+    if copy:
+        return _copy(home, logs)
+    folders.add(home, paths)
+    if not sys.stdout.isatty() or not sys.stdin.isatty():
+        return print_runs(home, as_json=False, paths=paths)
+    from epochtop.tui.app.launch import run_app
+
+    newest = max(logs, key=lambda log: sources.summarize(log, home).created)
+    return run_app(attach=newest.path)
+
+
+def _logs(path: Path) -> list[Log]:
+    """The logs at a path; what cannot be read is reported. Raises Invalid if there are none."""
+    logs, problems = logs_at(path)
+    if not logs:
+        raise Invalid(
+            "", problems[0] if problems else f"there is no log in {path}; see docs/open-logs.md for the formats"
+        )
+    for problem in problems:
+        write_error(f"epochtop: {problem}\n")
+    return logs
+
+
+def _copy(home: Path, logs: list[Log]) -> int:
+    from epochtop.engine.runs.opened.copying import copy_log
+
+    others = [log for log in logs if log.kind != folders.EPOCHTOP]
+    for log in others:
+        run = copy_log(home, log)
+        write(f"{run.name}  {plain_line(str(log.path))}\n")
+    write(f"imported {plural(len(others), 'run')}\n")
+    if len(others) < len(logs):
+        write_error(
+            f"epochtop: {plural(len(logs) - len(others), 'run')} of epochtop cannot be imported; copy the folders\n"
+        )
+    return 0
