@@ -144,6 +144,7 @@ def describe(kind: type[BaseException], error: BaseException, traceback: Traceba
 
 def _at_exit() -> None:
     deadline = time.monotonic() + EXIT_S
+    _read_signals()
     for run in list(_process.runs):
         run.end(final_event(run.stopped_by), deadline)
 
@@ -223,19 +224,24 @@ def _on_signal(number: int, frame: Any) -> None:
     os.kill(os.getpid(), number)
 
 
-def check_signals() -> None:
-    """End the runs if a signal has come that the main thread does not handle. Called by the writers' threads."""
+def _read_signals() -> None:
+    """Notice the signals that have come, whoever handles them."""
     if _process.wakeup is None:
         return
     try:
         numbers = os.read(_process.wakeup[0], 4096)
     except OSError:
-        numbers = b""
+        return
     for number in numbers:
         if number in _process.previous_handlers:
             _process.signal, _process.signaled_at = number, time.monotonic()
             if _signal.getsignal(number) is _on_signal and not callable(_process.previous_handlers[number]):
                 _process.must_die_at = time.monotonic() + HANGING_S
+
+
+def check_signals() -> None:
+    """End the runs if a signal has come that the main thread does not handle. Called by the writers' threads."""
+    _read_signals()
     if time.monotonic() >= _process.must_die_at:
         for run in list(_process.runs):
             run.end(stopped(f"signal {signal_name(_process.signal)}"), None)

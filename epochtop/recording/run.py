@@ -73,6 +73,7 @@ class Run(endings.Recording):
         """Results that the script names. Changes are recorded."""
         self._reported: set[str] = set()
         self._numbers = Numbers()
+        self._converters = self._numbers.converters
         self._settings: dict[str, Setting] = {}
         self._writer: Writer | None = None
         self._gate: Callable[[], bool] | None = _refuse
@@ -82,6 +83,7 @@ class Run(endings.Recording):
         try:
             self._start(self._describe(), resume, folder)
         except Exception as error:  # a failure to record is no failure of the script
+            self._writer, self._gate = None, _refuse
             self._report(f"cannot record the run: {error}")
 
     # --- logging -------------------------------------------------------------------------------------------
@@ -107,10 +109,12 @@ class Run(endings.Recording):
                 return
             if data is not None:
                 values = self._merged(data, values)
-            for value in values.values():
-                if type(value) is not float:
-                    self._convert(values)
-                    break
+            try:
+                for name, value in values.items():
+                    if type(value) is not float:
+                        values[name] = self._converters[type(value)](value)
+            except Exception:  # a type that is new, or a value that is not a number
+                self._convert(values)
             place = COMMITTED
             if step is not None:
                 place = step if type(step) is int and 0 <= step < STEPS else self._checked_step(step)
@@ -119,8 +123,8 @@ class Run(endings.Recording):
             entries = self._entries
             if len(entries) < QUEUE_ENTRIES:
                 entries.append((place, values))
-            else:
-                self._drop(values)
+            elif self._writer is not None:
+                self._writer.dropped += len(values)
         except Exception as error:
             self._report(f"log() ignored values: {type(error).__name__}: {error}"[:300])
 
@@ -165,10 +169,6 @@ class Run(endings.Recording):
             self._report(f"step must be a number of 0 or more, not {str(step)[:80]}; the next step is used", key="step")
             return COMMITTED
         return number
-
-    def _drop(self, values: dict[str, Any]) -> None:
-        if self._writer is not None:
-            self._writer.dropped += len(values)
 
     # --- control ---------------------------------------------------------------------------------------------
 

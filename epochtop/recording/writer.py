@@ -15,7 +15,7 @@ from epochtop.configuration.load import is_present
 from epochtop.recording import directory, endings, facts
 from epochtop.recording.control import Control, Inbox
 from epochtop.recording.log import EventLog
-from epochtop.recording.series import logged
+from epochtop.recording.series import Window, logged
 from epochtop.recording.values.json_text import encode_line
 from epochtop.recording.values.window import Window
 
@@ -39,6 +39,10 @@ RETRY_S = 5.0
 """Seconds between two attempts to create a run directory."""
 DEVICE_S = 5.0
 """Longest time that an end waits for values that a device still computes."""
+HANGING_S = 0.15
+"""Time after which a disk that takes no data hangs."""
+DRAIN_ROWS = 8192
+"""Most calls of `log()` in one window."""
 SERIES = 10_000
 """Most series of a run."""
 DISK_SPACE = "disk_space"
@@ -88,6 +92,8 @@ class Writer:
         self._log: EventLog | None = None
         self._inbox: Inbox | None = None
         self._heartbeat: directory.Heartbeat | None = None
+        self._disk_since = float("inf")
+        """When the present operation on the disk began; infinite if there is none."""
         self._sent: deque[Window] = deque()
         self._waiting_rows = 0
         self._reported_drops = 0
@@ -135,16 +141,19 @@ class Writer:
                 pass
 
     def close(self, final: dict[str, Any], deadline: float | None) -> bool:
-        """Write everything, and `final` as the last event. False if that is not done at `deadline` of the monotonic clock.
+        """Write everything, and `final` as the last event. False if the disk hangs at `deadline` of the monotonic clock.
 
-        The thread goes on if it is not done, as long as the process lives. A deadline of None does not wait.
+        Waits longer, up to DEVICE_S, for values that are being encoded or computed. A deadline of None does not wait. If
+        it is not done, the thread goes on as long as the process lives.
         """
         self._final = final
         self.wake()
         if deadline is None:
             return False
-        while not self._ended.acquire(timeout=max(0.0, min(deadline - time.monotonic(), 0.05))):
-            if time.monotonic() >= deadline and not (self._sent and time.monotonic() < deadline + DEVICE_S):
+        while not self._ended.acquire(timeout=0.02):
+            now = time.monotonic()
+            hangs = now - self._disk_since > HANGING_S
+            if now >= deadline and (hangs or now >= deadline + DEVICE_S):
                 return False
         self._ended.release()
         if self._notifier is not None:
@@ -220,9 +229,11 @@ class Writer:
 
     def _drain(self) -> None:
         """Take what was logged and give it steps."""
-        count = len(self.entries)
-        if not count:
-            return
+        waiting = len(self.entries)
+        for first in range(0, waiting, DRAIN_ROWS):
+            self._take(min(DRAIN_ROWS, waiting - first))
+
+    def _take(self, count: int) -> None:
         take = self.entries.popleft
         rows = []
         for _ in range(count):
@@ -318,7 +329,9 @@ class Writer:
         if self._is_removed:
             self._log.hold(line)
             return
+        self._disk_since = time.monotonic()
         self._log.append(line)
+        self._disk_since = float("inf")
         if self._log.error is None and self.dropped > self._reported_drops:
             self._report_drops()
 
@@ -372,6 +385,7 @@ class Writer:
         if self._log is not None:
             assert self._final is not None
             line = encode_line(self._last_event(self._final))
+            self._disk_since = time.monotonic()
             if not self._is_removed:
                 self._log.append(line)
                 if self._log.error is not None:

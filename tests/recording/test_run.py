@@ -287,7 +287,7 @@ def test_a_run_that_is_still_recorded_is_not_continued(home: Path, capsys: pytes
 
 def test_a_log_cut_off_at_any_byte_and_continued_loses_no_other_record(home: Path, tmp_path: Path) -> None:
     with Run() as recording:
-        for value in range(6):
+        for value in range(3):
             recording.log(loss=value)
             assert recording._writer is not None
             recording._writer.wake()

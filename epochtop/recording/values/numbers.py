@@ -40,7 +40,8 @@ class Numbers:
 
     def __init__(self) -> None:
         self._device: DeviceValues | None = None
-        self._converters: dict[type, Callable[[Any], float | Slot | Deferred]] = {int: float, bool: float, float: float}
+        self.converters: dict[type, Callable[[Any], float | Slot | Deferred]] = {int: float, bool: float, float: float}
+        """Function that converts values of each type that has come so far."""
 
     def convert(self, value: Any) -> float | Slot | Deferred:
         """A number, or what will be one when its device has computed it.
@@ -48,10 +49,10 @@ class Numbers:
         Raises UnusableError, or whatever the value's own type raises.
         """
         kind = type(value)
-        converter = self._converters.get(kind)
+        converter = self.converters.get(kind)
         if converter is None:
             converter = self._find(kind)
-            self._converters[kind] = converter
+            self.converters[kind] = converter
         return converter(value)
 
     def _find(self, kind: type) -> Callable[[Any], float | Slot | Deferred]:
@@ -65,6 +66,8 @@ class Numbers:
             return _defer
         if package == "tensorflow":
             return _variable if hasattr(kind, "assign") else _defer
+        if kind.__module__ == "epochtop.recording.values.device":
+            return _unchanged
         if kind.__module__ == "epochtop.recording.values.ignored":
             return _refuse_silently
         if hasattr(kind, "__dlpack_device__") and package != "numpy":
@@ -91,6 +94,11 @@ def _item(value: Any) -> float:
 
 def _real(value: Any) -> float:
     return float(value)
+
+
+def _unchanged(value: Any) -> Any:
+    """A value that was converted before."""
+    return value
 
 
 def _defer(value: Any) -> Deferred:
