@@ -76,27 +76,13 @@ class Notifier:
         if what:
             self._diverge(f"{name} {what}")
 
-    def rows(self, steps: int, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """The same for the rows of a window: a step, and values by series."""
-        values: dict[str, list[float]] = {}
-        for _, row in rows:
-            for name, value in row.items():
-                values.setdefault(name, []).append(value)
-        self.stepped(steps, values)
+    def paused(self) -> None:
+        """The run is paused: it cannot stall."""
+        self._stall.pause()
 
-    def observe(self, event: Mapping[str, Any]) -> None:
-        """An event of the run format was recorded: a pause is no stall."""
-        if event["type"] == "Paused":
-            self._stall.pause()
-        elif event["type"] == "Resumed":
-            self._stall.resume(time.monotonic())
-
-    def observe_end(self, final: Mapping[str, Any] | None) -> None:
-        """The last event of a script was recorded, and its log is complete."""
-        if final is not None and final["type"] == "Failed":
-            self.ended("failed", str(final.get("message", "")))
-        elif final is not None:
-            self.ended(str(final.get("outcome", "finished")), str(final.get("reason", "")))
+    def resumed(self) -> None:
+        """The run goes on."""
+        self._stall.resume(time.monotonic())
 
     def tick(self) -> None:
         """Look at the clock and at what was sent."""

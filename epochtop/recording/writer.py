@@ -11,21 +11,18 @@ import _thread
 import os
 import time
 
-from epochtop.configuration.load import is_present
+from epochtop.notifications.scripts import ScriptNotifier, script_notifier
 from epochtop.recording import directory, endings, facts
 from epochtop.recording.control import Control, Inbox
 from epochtop.recording.log import EventLog
 from epochtop.recording.series import Window, logged
 from epochtop.recording.values.json_text import encode_line
-from epochtop.recording.values.window import Window
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
     from typing import IO, Any
-
-    from epochtop.notifications.notifier import Notifier
 else:
     from _collections import deque  # importing `collections` takes a millisecond
 
@@ -98,7 +95,7 @@ class Writer:
         self._waiting_rows = 0
         self._reported_drops = 0
         self._facts: facts.LateFacts | None = None
-        self._notifier: Notifier | None = None
+        self._notifier = ScriptNotifier()
         self._next_look = self._next_try = 0.0
         self._is_removed = False
         self._final: dict[str, Any] | None = None
@@ -156,8 +153,7 @@ class Writer:
             if now >= deadline and (hangs or now >= deadline + DEVICE_S):
                 return False
         self._ended.release()
-        if self._notifier is not None:
-            self._notifier.wait()
+        self._notifier.wait()
         return True
 
     def abandon(self) -> None:
@@ -202,8 +198,7 @@ class Writer:
         self._look_at_folder()
         if self._facts is not None:
             self._facts.collect()
-        if self._notifier is not None:
-            self._notifier.tick()
+        self._notifier.tick()
 
     def _open(self) -> None:
         self._next_try = time.monotonic() + RETRY_S
@@ -219,10 +214,7 @@ class Writer:
             self._report(f"cannot record a run in {self._home}: {error.strerror or error}; values wait in memory")
             return
         self._log = log
-        if is_present():
-            from epochtop.notifications.notifier import notifier
-
-            self._notifier = notifier(self.path, self._warn_of_notification)
+        self._notifier = script_notifier(self.path, self.events.append)
         self._append({"type": "ScriptStarted", "time": round(time.time(), 3), "pid": os.getpid(), "step": self.step})
 
     # --- values --------------------------------------------------------------------------------------------
@@ -284,8 +276,7 @@ class Writer:
         rows = [(step, self._numbers(values)) for step, values in window.rows]
         for event in logged(rows, window.time, window.seconds):
             self._append(event)
-        if self._notifier is not None:
-            self._notifier.rows(self.steps, rows)
+        self._notifier.rows(self.steps, rows)
 
     def _numbers(self, values: dict[str, Any]) -> dict[str, float]:
         """The values of a row as numbers, without those that cannot be read."""
@@ -318,13 +309,9 @@ class Writer:
                 event["step"] = self.step
             self._append(event)
 
-    def _warn_of_notification(self, message: str) -> None:
-        self.events.append({"type": "Warned", "message": message, "code": "notification_failed"})
-
     def _append(self, event: dict[str, Any]) -> None:
         assert self._log is not None
-        if self._notifier is not None:
-            self._notifier.observe(event)
+        self._notifier.observe(event)
         line = encode_line(event)
         if self._is_removed:
             self._log.hold(line)
@@ -393,8 +380,7 @@ class Writer:
             if not self._log.close():
                 self._report("the disk refused the last values of the run")
         self._close_files()
-        if self._notifier is not None:
-            self._notifier.observe_end(self._final)
+        self._notifier.end(self._final)
 
     def _close_files(self) -> None:
         for file in (self._inbox, self._lock):
