@@ -51,7 +51,7 @@ class Key:
         if isinstance(self.default, float):
             return f"a number from {self.low:g} to {self.high:g}"
         if isinstance(self.default, tuple):
-            return f"a list with any of {words}" if words else 'a list of texts, such as ["program", "argument"]'
+            return f"a list with any of {words}" if words else 'a list of texts, such as ["first", "second"]'
         if self.is_url:
             return 'a URL, such as "https://ntfy.sh/my-topic"'
         return f"one of {words}" if words else "a text in quotes"
@@ -84,6 +84,7 @@ KEYS = (
     Key("theme", "", "color theme of the app; empty for the default", variable="TEXTUAL_THEME"),
     Key("refresh_s", 0.35, "seconds between two pictures of the chart", low=0.1, high=10.0),
     Key("home", "", "home folder of runs; empty for the default", variable="EPOCHTOP_HOME"),
+    Key("folders", (), "files and folders with logs of other tools that are always in the run list"),
     Key(
         "notifications.events",
         ("finished", "failed", "diverged", "stalled"),

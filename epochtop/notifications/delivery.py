@@ -27,7 +27,8 @@ class Delivery:
 
     def __init__(self, message: bytes, configuration: str) -> None:
         """Start it. `configuration` is the path of config.toml. Raises OSError if a process cannot be started."""
-        if not os.path.basename(sys.executable or "").startswith(("python", "pypy")):
+        command = [sys.executable, "-I", "-S", CHILD]
+        if not os.path.basename(command[0] or "").startswith(("python", "pypy")):
             raise OSError("this process has no Python interpreter to start")
         inbound, outbound = _pipe(), _pipe()
         try:
@@ -37,7 +38,7 @@ class Delivery:
                 (os.POSIX_SPAWN_DUP2, outbound[1], 1),
                 (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
             ]
-            self._pid = _spawn([sys.executable, "-I", "-S", CHILD], actions, configuration)
+            self._pid = _spawn(command, actions, configuration)
         except BaseException:
             os.close(outbound[0])
             raise

@@ -16,6 +16,8 @@ JUMP = 10.0
 """How many times its earlier range the loss must rise above it."""
 FALL = 8.0
 """How many times the spread of a block the loss must have fallen before a return to its first level counts."""
+NEGATIVE = 0.1
+"""Share of the first level that the loss may fall below 0; a loss without a sign, as of a policy, has no level to return to."""
 WINDOW_VALUES = 400
 """Most values of a window that are looked at; a longer window is thinned out evenly."""
 
@@ -24,8 +26,8 @@ class LossWatch:
     """Watches the values of one loss for divergence: a value that is not finite, or a jump of its level.
 
     The level is the median of 20 values. A jump is one of two things, for two levels in a row: a rise above all earlier
-    levels by more than ten times their range, or a return to the first level after a fall by more than eight times the
-    spread (the distance of the quartiles) of the values in a block.
+    levels by more than ten times their range, or, for a positive loss, a return to the first level after a fall by more than
+    eight times the spread (the distance of the quartiles) of the values in a block.
     """
 
     def __init__(self) -> None:
@@ -61,7 +63,7 @@ class LossWatch:
             return ""
         scale = max(self._high - self._low, self._spread)
         self._risen = self._risen + 1 if level > self._high + JUMP * scale > self._high else 0
-        is_back = self._is_armed and level >= self._first
+        is_back = self._is_armed and level >= self._first > 0 and self._low > -NEGATIVE * self._first
         self._returned = self._returned + 1 if is_back else 0
         if self._risen >= BLOCKS:
             return f"jumped from {self._high:.4g} at most to {level:.4g}"
