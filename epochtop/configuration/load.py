@@ -42,7 +42,7 @@ class Configuration:
                     self.values[key.name] = key.accept(given[key.name])
                     self.sources[key.name] = source
                 except ValueError as error:
-                    shown = "a value" if key.is_secret else _shown(given[key.name])
+                    shown = "(hidden)" if key.is_secret else _shown(given[key.name])
                     self.problems.append(f"{where}: {key.name} is {shown}, but must be {error}")
 
 
@@ -124,11 +124,11 @@ def _suggestion(name: str) -> str:
     """The known key that is nearest to an unknown one."""
     from difflib import get_close_matches
 
-    names = [key.name for key in KEYS]
+    names = [*(key.name for key in KEYS), *{key.name.rpartition(".")[0]: 0 for key in KEYS if "." in key.name}]
     last = name.rpartition(".")[2]
     same = [each for each in names if each.rpartition(".")[2] == last]
     by_last = {each.rpartition(".")[2]: each for each in names}
-    near = same or get_close_matches(name, names, 1, 0.6) or get_close_matches(last, list(by_last), 1, 0.6)
+    near = same or get_close_matches(name, names, 1, 0.7) or get_close_matches(last, list(by_last), 1, 0.6)
     return f"; did you mean {by_last.get(near[0], near[0])}?" if near else ""
 
 
