@@ -76,6 +76,10 @@ class Notifier:
         if what:
             self._diverge(f"{name} {what}")
 
+    def reached(self, steps: int | None) -> None:
+        """The number of steps, where the process that records the end has not recorded the steps; None if unknown."""
+        self._step = max(self._step, steps or 0)
+
     def paused(self) -> None:
         """The run is paused: it cannot stall."""
         self._stall.pause()

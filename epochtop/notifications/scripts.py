@@ -31,8 +31,11 @@ class ScriptNotifier:
         """Wait for the messages on their way, as long as the user has configured."""
 
 
-def script_notifier(run: str, put: Callable[[dict[str, Any]], None]) -> ScriptNotifier:
-    """The notifier of the run at this path. `put` receives an event, once, if a message cannot be sent."""
+def script_notifier(run: str, put: Callable[[dict[str, Any]], None], is_guest: bool = False) -> ScriptNotifier:
+    """The notifier of the run at this path. `put` receives an event, once, if a message cannot be sent.
+
+    The end of a guest is not reported: another process records the end of its run.
+    """
     if not is_present():
         return ScriptNotifier()
     from epochtop.notifications.notifier import notifier
@@ -41,14 +44,14 @@ def script_notifier(run: str, put: Callable[[dict[str, Any]], None]) -> ScriptNo
         put({"type": "Warned", "message": message, "code": "notification_failed"})
 
     sender = notifier(run, warn)
-    return ScriptNotifier() if sender is None else _Sending(sender)
+    return ScriptNotifier() if sender is None else _Sending(sender, is_guest)
 
 
 class _Sending(ScriptNotifier):
     """Sends messages."""
 
-    def __init__(self, sender: Notifier) -> None:
-        self._sender = sender
+    def __init__(self, sender: Notifier, is_guest: bool) -> None:
+        self._sender, self._is_guest = sender, is_guest
 
     def rows(self, steps: int, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         values: dict[str, list[float]] = {}
@@ -67,9 +70,12 @@ class _Sending(ScriptNotifier):
         self._sender.tick()
 
     def end(self, final: Mapping[str, Any] | None) -> None:
-        if final is not None and final["type"] == "Failed":
+        if final is None or self._is_guest:
+            return
+        self._sender.reached(final.get("steps", final.get("step")))
+        if final["type"] == "Failed":
             self._sender.ended("failed", str(final.get("message", "")))
-        elif final is not None:
+        else:
             self._sender.ended(str(final.get("outcome", "finished")), str(final.get("reason", "")))
 
     def wait(self) -> None:

@@ -18,6 +18,8 @@ BACKLOG_BYTES = 1 << 26
 """Most bytes of refused lines in memory. The engine's loop waits while there are more; a script's new values are dropped."""
 RESERVE_BYTES = 1 << 16
 """Space that is set aside for the last line."""
+DISK_SPACE = "disk_space"
+"""Code of the warning that the disk refused values for a while."""
 CHUNK_BYTES = 1 << 20
 """Most bytes per write."""
 
@@ -25,8 +27,11 @@ CHUNK_BYTES = 1 << 20
 class EventLog:
     """The log of one run, open for appending."""
 
-    def __init__(self, run: str | os.PathLike[str], report: Callable[[str], None]) -> None:
-        """`report` receives a sentence when the disk begins to refuse lines. Raises OSError if the log cannot be opened."""
+    def __init__(self, run: str | os.PathLike[str], report: Callable[[str], None], reserve: bool = True) -> None:
+        """`report` receives a sentence when the disk begins to refuse lines. With `reserve`, space is set aside at once.
+
+        Raises OSError if the log cannot be opened.
+        """
         self._path = os.path.join(run, EVENTS)
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._reserve = os.path.join(run, RESERVE)
@@ -36,7 +41,8 @@ class EventLog:
         """Whether the last line in the file is written in part."""
         self.error: OSError | None = None
         """Why the disk refuses the oldest unwritten line; None if every line is written."""
-        self._make_reserve()
+        if reserve:
+            self.make_reserve()
 
     @property
     def congested(self) -> bool:
@@ -117,7 +123,8 @@ class EventLog:
 
     # --- the reserve -----------------------------------------------------------------------------------------
 
-    def _make_reserve(self) -> None:
+    def make_reserve(self) -> None:
+        """Set space aside for the last line, if the disk has it."""
         try:
             file = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:

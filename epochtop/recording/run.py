@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from epochtop.recording import directory, endings, facts, processes
+from epochtop.recording import directory, endings, facts, joining, resume
 from epochtop.recording.control import Setting
 from epochtop.recording.values import UnusableError
 from epochtop.recording.values.json_text import clean_text, encode
@@ -78,7 +78,7 @@ class Run(endings.Recording):
         self._writer: Writer | None = None
         self._gate: Callable[[], bool] | None = _refuse
         """What `log()` asks before it records; None if there is nothing to ask."""
-        if not enabled or (not every_rank and (processes.rank() != 0 or processes.is_import_of_main())):
+        if not enabled or (not every_rank and (facts.rank() != 0 or facts.is_import_of_main())):
             return
         try:
             self._start(self._describe(), resume, folder)
@@ -283,19 +283,22 @@ class Run(endings.Recording):
             "protocol": PROTOCOL_VERSION,
         }
         stem = directory.slug(self.name or facts.script_name())
-        writer = Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
+        begun = None if earlier or folder else joining.take_over(script)
+        writer = begun or Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
         if earlier:
             self._continue(writer, home, os.fspath(earlier))
+        elif not folder and begun is None:
+            joining.join(writer, script)
+        writer.control.on_change = self._set_gate
         self._writer, self._entries = writer, writer.entries
         self._settings = writer.control.settings
         self._set_gate()
-        writer.start()
-        endings.watch(self)
+        if begun is None:
+            writer.start()
+        endings.watch(self, writer.is_guest)
 
     def _continue(self, writer: Writer, home: str, query: str) -> None:
         """Let the writer continue an earlier run, if there is one and no other process records it."""
-        from epochtop.recording import resume
-
         path = resume.find(home, query)
         if path is None:
             return

@@ -6,7 +6,6 @@ See docs/run-format.md. Imports built-in modules only.
 from __future__ import annotations
 
 from binascii import b2a_base64
-from math import isfinite
 from struct import pack, unpack
 
 TYPE_CHECKING = False
@@ -111,9 +110,9 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     """A `SeriesSummary` of a window."""
     first_bad = None
     total = sum(values)
-    if not isfinite(total):
-        first_bad = next((place for place, value in enumerate(values) if not isfinite(value)), None)
-        values = [value for value in values if isfinite(value)]
+    if total - total != 0.0:
+        first_bad = next((place for place, value in enumerate(values) if value - value != 0.0), None)
+        values = [value for value in values if value - value == 0.0]
         total = sum(values)
     if not values:
         described: dict[str, Any] = dict.fromkeys(("first", "minimum", "maximum", "last", "mean"))
@@ -124,6 +123,6 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
             "minimum": min(values),
             "maximum": max(values),
             "last": values[-1],
-            "mean": mean if isfinite(mean) else sum(value / len(values) for value in values),
+            "mean": mean if mean - mean == 0.0 else sum(value / len(values) for value in values),
         }
     return {"finite": len(values), **described, "first_bad": first_bad}

@@ -14,7 +14,7 @@ import time
 from epochtop.notifications.scripts import ScriptNotifier, script_notifier
 from epochtop.recording import directory, endings, facts
 from epochtop.recording.control import Control, Inbox
-from epochtop.recording.log import EventLog
+from epochtop.recording.log import DISK_SPACE, EventLog
 from epochtop.recording.series import Window, logged
 from epochtop.recording.values.json_text import encode_line
 
@@ -42,8 +42,6 @@ DRAIN_ROWS = 8192
 """Most calls of `log()` in one window."""
 SERIES = 10_000
 """Most series of a run."""
-DISK_SPACE = "disk_space"
-"""Code of the warning that the disk refused values for a while."""
 
 COMMITTED, UNCOMMITTED = -1, -2
 """In place of a step: the next one, without or with further values of the same step to follow."""
@@ -83,6 +81,8 @@ class Writer:
         """Highest step plus 1."""
         self.seconds_before = 0.0
         """Duration of a continued run before this process."""
+        self.is_guest = False
+        """Whether another process records the start and the end of the run."""
         self._continues = False
         self._started_at = time.monotonic()
         self._lock: IO[bytes] | None = None
@@ -96,6 +96,7 @@ class Writer:
         self._reported_drops = 0
         self._facts: facts.LateFacts | None = None
         self._notifier = ScriptNotifier()
+        self._has_reserve = False
         self._next_look = self._next_try = 0.0
         self._is_removed = False
         self._final: dict[str, Any] | None = None
@@ -196,7 +197,10 @@ class Writer:
             self.control.check()
         self._write_events()
         self._look_at_folder()
-        if self._facts is not None:
+        if self._facts is not None and self._facts.is_due:
+            if not self._has_reserve and self._log is not None:
+                self._has_reserve = True
+                self._log.make_reserve()
             self._facts.collect()
         self._notifier.tick()
 
@@ -206,7 +210,7 @@ class Writer:
             if self.path is None:
                 directory.make_folder(self._home)
                 self.path, self._lock = directory.create(self._home, self._stem, self._record)
-            log = EventLog(self.path, self._report)
+            log = EventLog(self.path, self._report, reserve=False)
             self._inbox = Inbox(self.path, from_now=self._continues)
             self._heartbeat = directory.Heartbeat(self.path)
             self._facts = self._facts or facts.LateFacts(self.path)
@@ -214,8 +218,10 @@ class Writer:
             self._report(f"cannot record a run in {self._home}: {error.strerror or error}; values wait in memory")
             return
         self._log = log
-        self._notifier = script_notifier(self.path, self.events.append)
-        self._append({"type": "ScriptStarted", "time": round(time.time(), 3), "pid": os.getpid(), "step": self.step})
+        self._notifier = script_notifier(self.path, self.events.append, self.is_guest)
+        if not self.is_guest:
+            now = round(time.time(), 3)
+            self._append({"type": "ScriptStarted", "time": now, "pid": os.getpid(), "step": self.step})
 
     # --- values --------------------------------------------------------------------------------------------
 
@@ -373,7 +379,7 @@ class Writer:
             assert self._final is not None
             line = encode_line(self._last_event(self._final))
             self._disk_since = time.monotonic()
-            if not self._is_removed:
+            if not self._is_removed and not self.is_guest:
                 self._log.append(line)
                 if self._log.error is not None:
                     self._log.write_last(line)

@@ -43,10 +43,13 @@ def test_the_end_of_a_run_is_sent(server: Webhook, home: Path) -> None:
     assert f"train/loss {end.final_loss:.5g}" in sent["text"]
 
 
-def test_a_divergence_is_sent_once(server: Webhook, home: Path) -> None:
-    end = trained(
-        msgspec.structs.replace(SPEC, learning_rate=1e6, epochs=500, optimizer="sgd", activation="relu"), home
-    )[-1]
+def test_a_divergence_is_sent_once(server: Webhook, home: Path, tmp_path: Path) -> None:
+    rows = "".join(f"{row},{row % 7},{(row * row) % 11}\n" for row in range(50))
+    (tmp_path / "table.csv").write_text(f"a,b,c\n{rows}")
+    spec = msgspec.structs.replace(
+        SPEC, dataset=f"csv:{tmp_path}/table.csv", target="c", problem="regression", hidden=(3,), learning_rate=1e6
+    )
+    end = trained(spec, home)[-1]
     assert isinstance(end, Finished)
     assert end.outcome == "diverged"
     assert [json.loads(request.body)["event"] for request in server.received] == ["diverged"]

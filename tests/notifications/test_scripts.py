@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from epochtop.engine.protocol.events import NOTIFICATION_FAILED, AnyEvent, ScriptEnded, Warned
-from tests.recording.scripts import old_python, only_run, recorded, run, start
+from tests.recording.scripts import HANGING_S, ROOT, old_python, only_run, recorded, run, start
 from tests.support.engines import wait_until
 from tests.support.fakes.webhook import Received, Webhook, webhook
 
@@ -123,6 +127,20 @@ def test_a_script_that_changes_its_folder_and_closes_its_streams(
     monkeypatch.setenv("EPOCHTOP_CONFIG", "config.toml")
     run(f"{SCRIPT}    import os; os.chdir('/'); [os.close(number) for number in range(3)]", home)
     assert message(server.first()[0])["event"] == "finished"
+
+
+def test_the_supervisor_of_a_command_reports_its_end_and_the_script_does_not(
+    file: Path, server: Webhook, home: Path, tmp_path: Path
+) -> None:
+    configure(file, server.url(), "wait_s = 100")
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent(SCRIPT) + "import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    command = [sys.executable, "-P", "-m", "epochtop", "run", "--plain", sys.executable, str(tmp_path / "script.py")]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=HANGING_S)
+    (sent,) = map(message, server.received)
+    assert sent["event"] == "failed"
+    assert str(sent["text"]).startswith("the command was ended by SIGKILL · step 40")
 
 
 # --- routes that fail --------------------------------------------------------------------------------------

@@ -152,17 +152,14 @@ def test_the_import_loads_a_few_built_in_modules(home: Path) -> None:
     assert status == 0
     loaded = {name for name in output.split() if not name.startswith("epochtop")}
     assert loaded <= {
-        *(
-            "__future__",
-            "_collections",
-            "_json",
-            "_struct",
-            "atexit",
-            "binascii",
-            "errno",
-            "fcntl",
-            "math",
-            "pwd",
-            "struct",
-        )
+        "__future__",
+        "_collections",
+        "_struct",
+        "atexit",
+        "binascii",
+        "errno",
+        "fcntl",
+        "math",
+        "pwd",
+        "struct",
     }

@@ -12,7 +12,7 @@ import pytest
 from epochtop.engine.protocol.events import Logged, decode_event
 from epochtop.recording.run import Run
 from epochtop.recording.series import WINDOW_STEPS, logged
-from epochtop.recording.values.json_text import _quote_slowly, encode, encode_line
+from epochtop.recording.values.json_text import encode, encode_line
 from tests.recording.scripts import decode, only_run
 
 
@@ -88,5 +88,4 @@ def test_json_text_is_what_json_reads(text: str) -> None:
     assert json.loads(encode({"text": text, "n": [1, -2.5, True, None, (3,)]})) == value | {
         "n": [1, -2.5, True, None, [3]]
     }
-    assert json.loads(_quote_slowly(text)) == text
     assert encode([math.nan, math.inf]) == "[null,null]"
