@@ -16,7 +16,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from epochtop.engine.protocol.events import AnyEvent, SettingDeclared, encode
+from epochtop.engine.protocol.events import COMMAND_IGNORED, AnyEvent, SettingDeclared, Warned, encode
 from epochtop.engine.runs.index import run_paths, summarize
 from epochtop.engine.runs.paths import COMMANDS, EVENTS
 from epochtop.engine.runs.reader import is_alive
@@ -129,6 +129,22 @@ async def test_the_analysis_of_a_script_is_its_own_command_and_saving_is_not_off
             await pilot.press("a")
             await until(app, pilot, lambda: bool(commands(run)))
     assert commands(run)[0]["type"] == "Analyze"
+
+
+async def test_the_refusal_of_a_command_from_here_is_shown(tmp_path: Path) -> None:
+    earlier = Warned(message="earlier", code=COMMAND_IGNORED)
+    run = write_script_run(tmp_path, "resnet-1a2b", [*WINDOWS, earlier])
+    with engine_alive(run):
+        async with opened(tmp_path, run) as (app, pilot):
+            await pilot.press("a")
+            await until(app, pilot, lambda: bool(commands(run)))
+            with open(run / EVENTS, "ab") as log:
+                log.write(encode(Warned(message="cannot be measured", code=COMMAND_IGNORED)) + b"\n")
+            await until(app, pilot, lambda: len(app._notifications) == 2)
+            assert [toast.message for toast in app._notifications] == [
+                "measuring the next 20 steps",
+                "cannot be measured",
+            ]
 
 
 async def test_any_family_can_be_drawn_and_grows_while_it_is(tmp_path: Path) -> None:
