@@ -107,7 +107,7 @@ class RunController:
             self._main.runs.look()
         can_start = not self._engine.starting
         obeys = "" if self.is_opened_log else state.state
-        form.show_state(can_start=can_start, running=obeys == "running", paused=obeys == "paused")
+        form.show_state(can_start, obeys == "running", obeys == "paused", describes_open_run=not self.script)
         self._app.refresh_bindings()
         self._show_on_machine(session)
 

@@ -131,6 +131,21 @@ async def test_the_analysis_of_a_script_is_its_own_command_and_saving_is_not_off
     assert commands(run)[0]["type"] == "Analyze"
 
 
+async def test_a_script_without_values_says_so_and_the_form_is_about_the_next_run(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", [SCRIPT_STARTED])
+    app = still_app(tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await furnished(pilot)
+        assert str(app.main.form.border_title) == "Run"
+        with engine_alive(run):
+            app.open(run)
+            await until(app, pilot, lambda: any("no values yet" in row for row in text(app.main.chart)))
+            await until(app, pilot, lambda: str(app.main.form.border_title) == "New run")
+            with open(run / EVENTS, "ab") as log:
+                log.write(encode(script_ended(0)) + b"\n")
+            await until(app, pilot, lambda: any("This run has no values." in row for row in text(app.main.chart)))
+
+
 async def test_the_refusal_of_a_command_from_here_is_shown(tmp_path: Path) -> None:
     earlier = Warned(message="earlier", code=COMMAND_IGNORED)
     run = write_script_run(tmp_path, "resnet-1a2b", [*WINDOWS, earlier])
