@@ -177,7 +177,8 @@ class RunState:
                 return [*map(MessageLine, self.device_summary()), MessageLine(self.verdict(), kind)]
             case Failed():
                 self.failed, self.state = event, "failed"
-                return [MessageLine(self.verdict(), "failure")]
+                traceback = event.traceback.rstrip() if self.script is not None else ""
+                return [MessageLine(text, "failure") for text in (traceback, self.verdict()) if text]
             case Continued():
                 return [MessageLine(self._resume(event), "resumed")]
             case _:

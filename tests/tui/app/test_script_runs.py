@@ -202,6 +202,18 @@ async def test_a_family_is_picked_by_typing(tmp_path: Path) -> None:
         )
 
 
+async def test_every_family_has_one_row_next_to_the_scroll_bar(tmp_path: Path) -> None:
+    values = {f"layer{number}/weight_norm": [1.0] for number in range(40)}
+    run = write_script_run(tmp_path, "resnet-1a2b", [SCRIPT_STARTED, logged(0, 1.0, **values), script_ended(1)])
+    async with opened(tmp_path, run) as (app, pilot):
+        app.main.chart.focus()
+        await pilot.press("slash")
+        await until(app, pilot, lambda: isinstance(app.screen, Picker) and app.screen.query(OptionList))
+        options = app.screen.query_one(OptionList)
+        await until(app, pilot, lambda: options.virtual_size.height > 0)
+        assert options.option_count == options.virtual_size.height == 40
+
+
 async def test_an_overlay_is_drawn_in_the_family_of_the_chart(tmp_path: Path) -> None:
     run = write_script_run(tmp_path, "resnet-1a2b", [*WINDOWS, script_ended(4)])
     other = write_script_run(tmp_path, "resnet-3c4d", [SCRIPT_STARTED, logged(0, loss=[1.0] * 9, lr=[0.2] * 9)])
