@@ -90,7 +90,7 @@ class EpochtopApp(PlainApp):
         self._source, self._make_standby = source, make_standby
         self.main = MainScreen()
         self.engine = NextEngine()
-        self.runs = RunController(self, self.main, self.engine, home)
+        self.runs = RunController(self, self.main, self.engine, home, live)
         self.requests = RunRequests(
             self, self.main, home, self.engine, self.runs, spec or RunSpec(), busy=self.busy, redraw=self.show_lines
         )

@@ -46,8 +46,9 @@ LOG_ROWS = 200
 class RunController:
     """Owns the stage and shows its run on `main`."""
 
-    def __init__(self, app: App[int], main: MainScreen, engine: NextEngine, home: Path) -> None:
-        self._app, self._main, self._engine, self._home = app, main, engine, home
+    def __init__(self, app: App[int], main: MainScreen, engine: NextEngine, home: Path, live: bool = True) -> None:
+        """With `live` false, nothing on the screen depends on the time that passes."""
+        self._app, self._main, self._engine, self._home, self._live = app, main, engine, home, live
         self.stage = Stage(main.chart, engine.exit_code)
         self._preview: RunSession | None = None
         """The run that was opened on the first frame, until :meth:`open` takes it."""
@@ -167,7 +168,9 @@ class RunController:
         torch = f"torch {state.started.torch_version}" if state and state.started else engine.torch
         main.title_line.put(status.title(state, session.name if session else "", host, torch, width))
         state = None if engine.starting else state
-        main.status_line.put(status.status(state, engine.status, width))
+        trains = self._live and state is not None and state.state == "running"
+        silence = session.silence(state.refresh_ms / 1000) if trains and session and state else ""
+        main.status_line.put(status.status(state, engine.status, width, silence))
         main.status_line.set_classes(f"-{state.state}" if state is not None else "")
 
     # --- the run list ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -156,8 +157,8 @@ class SpecForm(Vertical):
                 return
         self.say(message, error=True)
 
-    def show_plan(self, plan: Plan | Started) -> None:
-        """Show the plan of the next run, or of the current one."""
+    def show_plan(self, plan: Plan | Started, advice: Sequence[str] = ()) -> None:
+        """Show the plan of the next run, and `advice` about it and this machine, or the plan of the current run."""
         parts = [
             f"{plural(plan.steps, 'step')} on {plan.device}",
             plural(plan.rows, "row"),
@@ -168,7 +169,8 @@ class SpecForm(Vertical):
                 parts.insert(0, plan.problem)
             free = f" of {format_bytes(plan.available_bytes)} free" if plan.available_bytes is not None else ""
             parts.append(f"needs about {format_bytes(plan.memory_bytes)}{free}")
-        self.say("\n".join((" · ".join(parts), *plan.notes)) if isinstance(plan, Plan) else " · ".join(parts))
+        notes = plan.notes if isinstance(plan, Plan) else ()
+        self.say("\n".join((" · ".join(parts), *advice, *notes)))
 
     def say(self, text: str, error: bool = False) -> None:
         """Show a line below the fields."""

@@ -16,6 +16,7 @@ import msgspec
 from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import write_atomically
+from epochtop.engine.runs.regular import read_regular
 
 if TYPE_CHECKING:
     from epochtop.formats.scan import Log
@@ -51,7 +52,7 @@ def absolute(path: str | Path) -> Path:
 def read_opened(home: Path) -> Opened:
     """The list; empty if there is none or if it cannot be read."""
     try:
-        return _decode((home / OPENED).read_bytes())
+        return _decode(read_regular(home / OPENED))
     except (OSError, *UNREADABLE):
         return Opened()
 
