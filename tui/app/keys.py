@@ -13,7 +13,13 @@ KEYS = (
     Binding("ctrl+s", "start", "start", id="app.start", tooltip="Train with the settings of the Run panel"),
     Binding("space", "pause", "pause", id="app.pause", tooltip="Pause or resume; also resumes a stopped or killed run"),
     Binding("ctrl+x", "stop", "stop", id="app.stop", tooltip="Finish the step, evaluate, save, end"),
-    Binding("r", "change", "rate", id="app.change", tooltip="Change the learning rate and refresh of the run"),
+    Binding(
+        "r",
+        "change",
+        "rate",
+        id="app.change",
+        tooltip="Learning rate and refresh of the run, or settings of the script",
+    ),
     Binding("s", "save", "save", id="app.save", tooltip="Write a checkpoint now"),
     Binding(
         "b",
