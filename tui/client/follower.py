@@ -25,6 +25,7 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.opened.sources import follower_of, is_live
 from epochtop.engine.runs.reader import BadLine, output_tail
+from epochtop.tui.client.printed import Printed, PrintedReader
 
 POLL_S = 0.05
 ENDS = (Finished, Failed, Concluded, ScriptEnded)
@@ -40,14 +41,17 @@ class Death:
         self.tail = tail
 
 
-News = AnyEvent | BadLine | Death
+News = AnyEvent | BadLine | Death | Printed
 
 
 class Following:
-    """Follows `run` until it is over or `close` is called; `next_batch` returns what was read."""
+    """Follows `run` until it is over or `close` is called; `next_batch` returns what was read.
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
+    With `reads_output`, the lines that a script prints are among it.
+    """
+
+    def __init__(self, run: Path, *, reads_output: bool = False) -> None:
+        self.run, self._reads_output = run, reads_output
         self._queue: Queue[tuple[list[News], bool]] = Queue(AHEAD)
         """Batches, each with whether it was already written when the previous one had been read."""
         self._stop = threading.Event()
@@ -96,6 +100,7 @@ class Following:
             self._over = True
             return
         ended, at_once = False, False
+        printed: PrintedReader | None = None
         self.recorded_steps = summarize(self.run).steps or 0
         while not self._stop.is_set():
             alive = is_live(self.run)  # checked before reading, so that an end written in between is read below
@@ -105,8 +110,12 @@ class Following:
                     ended = True
                 elif isinstance(event, Continued | ScriptStarted):
                     ended = False
-            if events:
-                self._hand_over(list(events), at_once)
+                if isinstance(event, ScriptStarted) and self._reads_output:
+                    printed = printed or PrintedReader(self.run)
+            lines = None if printed is None else printed.read() if alive or events else printed.last()
+            news: list[News] = [*events, *([lines] if lines is not None else [])]
+            if news:
+                self._hand_over(news, at_once)
                 at_once = True
             elif alive:
                 self._up_to_date = True
@@ -114,8 +123,10 @@ class Following:
                 at_once = False
             else:
                 if not ended:
-                    self._hand_over([Death(output_tail(self.run))], at_once)
+                    self._hand_over([Death(output_tail(self.run) if printed is None else "")], at_once)
                 break
+        if printed is not None:
+            printed.close()
         follower.close()
         self._over = self._up_to_date = True
 
