@@ -116,7 +116,7 @@ def summarize(run: Path) -> RunSummary:
     beginning = [event for event in head if isinstance(event, Started | ScriptStarted)]
     for event in [*beginning, *tail]:
         summary = _after(summary, event, alive)
-    return _with_series(summary, [*head, *tail])
+    return _with_series(summary, tail if head is tail else [*head, *tail])
 
 
 def _after(summary: RunSummary, event: AnyEvent, alive: bool) -> RunSummary:
@@ -178,12 +178,14 @@ def _with_series(summary: RunSummary, events: Iterable[AnyEvent]) -> RunSummary:
 
 
 def _ends(log: Path) -> tuple[list[AnyEvent], list[AnyEvent]]:
-    """The readable events at the beginning and at the end of a log; they may overlap."""
+    """The readable events at the beginning and at the end of a log; they may overlap. Both are one list for a short log."""
     try:
         with open(log, "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             head = _readable(file.read(_END_BYTES).split(b"\n")[:-1])
+            if size <= _END_BYTES:
+                return head, head
             span = _END_BYTES
             while True:
                 file.seek(max(0, size - span))

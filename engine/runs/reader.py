@@ -39,6 +39,8 @@ class Follower:
     def __init__(self, run: Path) -> None:
         self.path = run
         self._file: IO[bytes] | None = None
+        self._place = 0
+        """Where to continue after :meth:`pause`."""
         self._rest = b""
         self._line = 0
 
@@ -47,6 +49,7 @@ class Follower:
         if self._file is None:
             try:
                 self._file = open(self.path / EVENTS, "rb", buffering=0)
+                self._file.seek(self._place)
             except FileNotFoundError:
                 return []
         lines: list[bytes] = []
@@ -68,6 +71,13 @@ class Follower:
         """All events that are complete now."""
         while batch := self.read():
             yield from batch
+
+    def pause(self) -> None:
+        """Close the file; the next read opens it again and continues at the same place."""
+        if self._file is not None:
+            self._place = self._file.tell()
+            self.close()
+            self._file = None
 
     def close(self) -> None:
         """Close the file."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from asyncio import sleep
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -31,7 +31,9 @@ from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from epochtop.tui.state.telemetry import planned_and_peak
 
 if TYPE_CHECKING:
+    from epochtop.engine.runs.table.details import RunDetails
     from epochtop.tui.forms.dialogs import Question
+    from epochtop.tui.runs_table.source import TableSource
 
 PREVIEW_S = 3.0
 """Longest time for which the other regions wait for the history of a run."""
@@ -53,6 +55,8 @@ class RunController:
         """Whether the open run has put its first loss or its end on the screen."""
         self._viewable = (False, False)
         """Whether the open run has an evaluation, and a decision boundary."""
+        self._table: TableSource | None = None
+        main.show_table = self.show_table
 
     @property
     def session(self) -> RunSession | None:
@@ -210,6 +214,25 @@ class RunController:
             summary = self._main.runs.summaries.get(run.name)
             self.stage.add_overlay(run, (summary.name if summary else "") or run.name)
         self._mark_runs()
+
+    def show_table(self) -> None:
+        """Open the table of all runs over the screen."""
+        from epochtop.tui.runs_table.page import RunsTablePage
+        from epochtop.tui.runs_table.source import TableSource
+
+        self._table = self._table or TableSource(self._home)
+        runs = self._main.runs
+        page = RunsTablePage(self._home, self._table, self.draw_together, live=runs.live, now=runs.now)
+        self._app.push_screen(page)
+
+    def draw_together(self, runs: Sequence[RunDetails]) -> None:
+        """Draw these runs and no others: the first one in front, the others behind it."""
+        for path in list(self.stage.overlays):
+            self.stage.drop_overlay(path)
+        first, *others = runs
+        self._main.runs.open(first.id)
+        for run in others:
+            self.stage.add_overlay(Path(run.path), run.name)
 
     def load_settings(self, run: Path) -> None:
         """Copy a run's settings into the Run panel, which executes its custom task to describe it."""
