@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tests.bench import app, chart, growth, hardware, iris, jobs, larger, loop, watching
-from tests.bench.logs import opening
+from tests.bench.logs import opening, runs_table
 from tests.bench.tables import machine
 
 PARTS: dict[str, Callable[[], None]] = {
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "jobs": jobs.main,
     "watching": watching.main,
     "opening": opening.main,
+    "runs": runs_table.main,
     "growth": growth.main,
     "chart": chart.main,
     "app": app.main,

@@ -85,9 +85,9 @@ def _deviation_text(deviation: float, mean: str, column: Column) -> str:
 
 
 def group_name(group: Group, column: Column) -> str:
-    """A group as a name: `lr 0.1 · 8 runs`."""
+    """A group as a name: `0.1 · 8 runs`."""
     value = column.show(group.value) if group.value is not None else UNKNOWN
-    return f"{column.label} {value} · {plural(len(group.runs), 'run')}"
+    return f"{value} · {plural(len(group.runs), 'run')}"
 
 
 # --- bands of series ----------------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def test_a_group_shows_count_mean_and_spread() -> None:
     assert isinstance(line, Group)
     assert acc is not None
     assert seed is not None
-    assert model.name(line) == "lr 0.1 · 3 runs"
+    assert model.name(line) == "0.1 · 3 runs"
     assert model.text(line, acc) == "0.9200 ± 0.0200"
     assert model.text(line, seed) == "1 ± 1"
 
