@@ -229,8 +229,7 @@ class RunController:
 
         self._table = self._table or TableSource(self._home)
         runs = self._main.runs
-        page = RunsTablePage(self._home, self._table, self.draw_together, live=runs.live, now=runs.now)
-        self._app.push_screen(page)
+        self._app.push_screen(RunsTablePage(self._home, self._table, self.draw_together, live=runs.live, now=runs.now))
 
     def draw_together(self, runs: Sequence[RunDetails]) -> None:
         """Draw these runs and no others: the first one in front, the others behind it."""

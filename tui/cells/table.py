@@ -112,6 +112,11 @@ class CellTable(ScrolledCells):
         self.refresh()
 
     @property
+    def column_key(self) -> str:
+        """Key of the column at the cursor."""
+        return self._columns[self.column].key
+
+    @property
     def visible_rows(self) -> range:
         """Indices of the rows that are on the screen."""
         top = self.scroll_offset.y

@@ -8,10 +8,10 @@ from functools import cached_property
 
 from epochtop.engine.runs.table.details import RunDetails
 from epochtop.tui.runs_table.columns import Column, Value, column_of, default_keys
-from epochtop.tui.runs_table.filters import FilterError, parse
+from epochtop.tui.runs_table.filter.grammar import FilterError, parse
+from epochtop.tui.runs_table.filter.matching import Names, matching, problem_of, test_of
 from epochtop.tui.runs_table.groups import Group, group_name, group_text, group_value, grouped
 from epochtop.tui.runs_table.layout import Layout
-from epochtop.tui.runs_table.matching import Names, matching, problem_of, test_of
 
 Line = RunDetails | Group
 """A line of the table: one run, or a group of runs."""
@@ -33,6 +33,8 @@ class TableModel:
         self.group_column = column_of(layout.group) if layout.group else None
         self.lines: list[Line] = self._sorted(self._lines())
         """Runs or groups, in order."""
+        self._group_texts: dict[tuple[int, str], str] = {}
+        """Texts of cells of groups, by line and column."""
 
     @cached_property
     def names(self) -> Names:
@@ -100,7 +102,12 @@ class TableModel:
 
     def text(self, line: Line, column: Column) -> str:
         """A cell as text."""
-        return group_text(line, column, self.now) if isinstance(line, Group) else column.text(line, self.now)
+        if not isinstance(line, Group):
+            return column.text(line, self.now)
+        place = (id(line), column.key)
+        if place not in self._group_texts:
+            self._group_texts[place] = group_text(line, column, self.now)
+        return self._group_texts[place]
 
 
 def runs_of(line: Line) -> tuple[RunDetails, ...]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import msgspec
 from textual import events, on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Footer, Input
@@ -25,21 +25,16 @@ from epochtop.engine.runs.table.details import RunDetails
 from epochtop.tui.cells.plain import PlainText, set_subtitle, set_title
 from epochtop.tui.cells.table import CellTable
 from epochtop.tui.forms.dialogs import Question
+from epochtop.tui.runs_table import keys
 from epochtop.tui.runs_table import layout as layouts
 from epochtop.tui.runs_table.changes import delete_runs, delete_text, edit_run
 from epochtop.tui.runs_table.columns import all_keys, column_of, default_keys
-from epochtop.tui.runs_table.filter_entry import FilterEntry
+from epochtop.tui.runs_table.filter.entry import FilterEntry
+from epochtop.tui.runs_table.keys import KEYS
 from epochtop.tui.runs_table.lines import FIXED, cells_of, table_columns
 from epochtop.tui.runs_table.model import TableModel, line_id, runs_of
 from epochtop.tui.runs_table.source import TableSource
 from epochtop.tui.screens.run_list import RunList
-
-WIDE = 118
-"""Columns of the terminal from which on the footer shows all keys."""
-
-
-def _key(key: str, action: str, description: str, tooltip: str, name: str, *, wide: bool = False) -> Binding:
-    return Binding(key, action, description, id=f"runs_table.{name}", tooltip=tooltip, show=not wide)
 
 
 class RunsTablePage(ModalScreen[None]):
@@ -55,28 +50,7 @@ class RunsTablePage(ModalScreen[None]):
         &.-filtering > FilterEntry, &.-filtering > #filter-line { display: block; }
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        _key("enter", "open", "open", "Open the run and return to the chart", "open"),
-        _key("space", "mark", "select", "Select the run, or all runs of the group", "select"),
-        _key("o", "draw", "draw", "Draw the selected runs on one chart", "draw"),
-        _key("v", "compare", "diff", "Compare settings, git and versions of the selected runs", "diff"),
-        _key("slash", "filter", "filter", "Show only runs that match, such as lr>=0.001 state=finished", "filter"),
-        _key("s", "sort", "sort", "Sort by the column at the cursor; again reverses the order", "sort"),
-        _key("g", "group", "group", "Group by the column at the cursor: mean and spread; again ungroups", "group"),
-        _key("c", "columns", "columns", "Choose the columns", "columns"),
-        _key("e", "edit", "edit", "Change name, tags and notes of the run", "edit", wide=True),
-        _key("h", "hide", "hide", "Hide the selected runs, or show them again", "hide", wide=True),
-        _key("H", "show_hidden", "hidden", "Show or leave out hidden runs", "hidden", wide=True),
-        _key("delete,d", "delete", "delete", "Delete the selected runs, after a question", "delete", wide=True),
-        _key("escape,2", "leave", "back", "Return to the chart", "back", wide=True),
-        Binding(
-            "A", "mark_all", "select all", id="runs_table.all", tooltip="Select all runs shown, or none", show=False
-        ),
-        Binding("left", "column(-1)", "left", id="runs_table.left", tooltip="Go to the column before", show=False),
-        Binding("right", "column(1)", "right", id="runs_table.right", tooltip="Go to the next column", show=False),
-        Binding("question_mark", "app.help", "help", id="runs_table.help", tooltip="Show or hide all keys"),
-        Binding("ctrl+q", "app.quit", "quit", id="runs_table.quit", tooltip="Quit; a run can continue", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
 
     @dataclass
     class Listed(Message):
@@ -147,9 +121,7 @@ class RunsTablePage(ModalScreen[None]):
 
     def _fit_keys(self) -> None:
         """Show in the footer what fits."""
-        wide = self.app.size.width >= WIDE
-        for bindings in self._bindings.key_to_bindings.values():
-            bindings[:] = [replace(key, show=wide) if (key.id or "") in WIDE_KEYS else key for key in bindings]
+        keys.fit(self._bindings, self.app.size.width)
         self.refresh_bindings()
 
     def on_runs_table_page_listed(self, event: Listed) -> None:
@@ -267,11 +239,14 @@ class RunsTablePage(ModalScreen[None]):
         """Change the layout and remember it."""
         self._layout = msgspec.structs.replace(self._layout, **changes)
         self._rebuild()
+        self._remember()
+
+    def _remember(self) -> None:
         if problem := layouts.save(self._home, self._layout):
             self.notify(problem, severity="warning")
 
     def _column_key(self) -> str:
-        return table_columns(self.model, self.app.size.width)[self._table.column].key
+        return self._table.column_key
 
     def action_column(self, columns: int) -> None:
         """Move the column cursor."""
@@ -303,9 +278,9 @@ class RunsTablePage(ModalScreen[None]):
         if not runs:
             return
         default = default_keys(runs)
-        keys = await self.app.push_screen_wait(ColumnChoice(all_keys(runs), shown, default))
-        if keys is not None:
-            self._arrange(columns=None if list(keys) == default else keys)
+        chosen = await self.app.push_screen_wait(ColumnChoice(all_keys(runs), shown, default))
+        if chosen is not None:
+            self._arrange(columns=None if list(chosen) == default else chosen)
 
     def action_hide(self) -> None:
         """Hide the chosen runs, or show them again if all of them are hidden."""
@@ -338,7 +313,7 @@ class RunsTablePage(ModalScreen[None]):
     @on(FilterEntry.Left)
     def _filter_done(self) -> None:
         self._table.focus()
-        self._arrange(filter=self._entry.value)
+        self._remember()
         self.set_class(bool(self._layout.filter), "-filtering")
 
     # --- what happens to runs ----------------------------------------------------------------------------------------
@@ -412,9 +387,3 @@ class RunsTablePage(ModalScreen[None]):
     def action_leave(self) -> None:
         """Return to the chart."""
         self.dismiss()
-
-
-WIDE_KEYS = {key.id for key in RunsTablePage.BINDINGS if isinstance(key, Binding) and not key.show} & {
-    f"runs_table.{name}" for name in ("edit", "hide", "hidden", "delete", "back")
-}
-"""Keys that only a wide footer shows."""

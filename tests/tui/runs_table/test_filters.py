@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochtop.tui.runs_table.filters import (
+from epochtop.tui.runs_table.filter.grammar import (
     EVERYTHING,
     OPERATORS,
     Both,

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from epochtop.engine.runs.table.details import RunDetails
 from epochtop.tui.runs_table import layout as layouts
 from epochtop.tui.runs_table.columns import column_of, default_keys, differing
+from epochtop.tui.runs_table.filter.matching import Names
 from epochtop.tui.runs_table.groups import Group, band, grouped, spread
 from epochtop.tui.runs_table.layout import LAYOUT, Layout
-from epochtop.tui.runs_table.matching import Names
 from epochtop.tui.runs_table.model import TableModel, runs_of
 from tests.support.table_runs import NOW, run_details
 

@@ -18,7 +18,7 @@ from epochtop.tui.forms.dialogs import Entries, Question
 from epochtop.tui.runs_table import layout as layouts
 from epochtop.tui.runs_table.column_choice import ColumnChoice
 from epochtop.tui.runs_table.comparison import ComparisonScreen
-from epochtop.tui.runs_table.filter_entry import FilterEntry
+from epochtop.tui.runs_table.filter.entry import FilterEntry
 from epochtop.tui.runs_table.page import RunsTablePage
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, script_ended, write_script_run
 from tests.support.table_runs import run_details

@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from epochtop.tui.forms.text_entry import Entry
-from epochtop.tui.runs_table.matching import Names
+from epochtop.tui.runs_table.filter.matching import Names
 
 OFFERED = 8
 """Words that the line below the entry shows."""

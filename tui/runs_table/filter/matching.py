@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from epochtop.engine.runs.table.details import RunDetails
 from epochtop.tui.runs_table.columns import FACTS, Column, Value, column_of, config_names, series_names
-from epochtop.tui.runs_table.filters import (
+from epochtop.tui.runs_table.filter.grammar import (
     Both,
     Compare,
     Contains,
