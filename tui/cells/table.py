@@ -98,6 +98,8 @@ class CellTable(ScrolledCells):
         """Index of the column at the cursor."""
         self.sorted_by: tuple[str, str] = ("", "")
         """Key of the column that decides the order, and its mark."""
+        self._drawn: dict[tuple[int, int, int], Strip] = {}
+        """Rows that were drawn, by index, first cell and width."""
         self._left = 0
         """Cells of the scrolled columns that are left of the visible part; it begins with a whole column."""
 
@@ -109,7 +111,7 @@ class CellTable(ScrolledCells):
         if self.virtual_size.height != count + 1:
             self.virtual_size = Size(1, count + 1)
         self._scroll_to_column()
-        self.refresh()
+        self.redraw()
 
     @property
     def column_key(self) -> str:
@@ -122,8 +124,23 @@ class CellTable(ScrolledCells):
         top = self.scroll_offset.y
         return range(top, max(top, min(self.count, top + self.size.height - 1)))
 
+    def redraw(self) -> None:
+        """Ask for the cells of all rows again."""
+        self._drawn = {}
+        self.refresh()
+
+    def notify_style_update(self) -> None:
+        """Drop what depends on the theme or the focus."""
+        super().notify_style_update()
+        self._drawn = {}
+
+    def redraw_row(self, index: int) -> None:
+        """Ask for the cells of a row again."""
+        self._drawn = {place: line for place, line in self._drawn.items() if place[0] != index}
+        self.refresh_row(index)
+
     def refresh_row(self, index: int) -> None:
-        """Draw a row again."""
+        """Paint a row again."""
         self.refresh(Region(0, index - self.scroll_offset.y + 1, self.size.width, 1))
 
     def scroll_to_cursor(self) -> None:
@@ -225,7 +242,10 @@ class CellTable(ScrolledCells):
         index = self.scroll_offset.y + y - 1
         if index >= self.count:
             return Strip.blank(width, self.rich_style)
-        line = self._painted(self._line(index, width))
+        place = (index, self._left, width)
+        line = self._drawn.get(place)
+        if line is None:
+            line = self._drawn[place] = self._painted(self._line(index, width))
         return self._marked(line, "table--cursor") if index == self.cursor else line
 
     def _marked(self, line: Strip, name: str) -> Strip:

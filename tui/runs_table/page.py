@@ -213,7 +213,7 @@ class RunsTablePage(ModalScreen[None]):
                 del self._selected[run_id]
         else:
             self._selected |= dict.fromkeys(ids)
-        self._table.refresh()
+        self._table.redraw()
         self._explain()
 
     def action_mark(self) -> None:

@@ -269,7 +269,7 @@ class RunList(CellTable):
                 self._rows_shown[run_id] = old
                 self._rows_shown[run_id] = self._row(self.summaries[run_id], now)
             if old is None or old != self._rows_shown[run_id]:
-                self.refresh_row(index)
+                self.redraw_row(index)
 
     @property
     def chosen(self) -> str:
