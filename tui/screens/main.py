@@ -71,7 +71,7 @@ class MainScreen(Screen[None]):
         super().__init__()
         self._page = "runs"
         self.show_table: Callable[[], None] = lambda: None
-        """Opens the table of all runs; set by the controller of runs."""
+        """Opens the table of all runs; set by the app."""
         self.title_line = status.StatusLine("title")
         self.chart = LossChart(empty_text=EMPTY, id="chart")
         self.status_line = status.StatusLine("status")
