@@ -125,8 +125,10 @@ class EpochtopApp(PlainApp):
             await self.runs.preview(self._first_run, self.host)
         from epochtop.tui.forms.run_form import SpecForm
         from epochtop.tui.machine.panel import MachinePanel
+        from epochtop.tui.runs_table.opener import TableOpener
         from epochtop.tui.screens.run_list import RunList
 
+        self.main.show_table = TableOpener(self, self.main, self.home, self.runs.stage.set_overlays).open
         await self.main.furnish(
             RunList(self.home, live=self.live, now=self.now, id="runs"),
             MachinePanel(self._source, live=self.live, id="machine"),
