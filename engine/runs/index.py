@@ -36,7 +36,7 @@ from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.families import main_series
 from epochtop.engine.runs.files import write_atomically
-from epochtop.engine.runs.paths import EVENTS, LOCK, RECORD, lab_home
+from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD, lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
 from epochtop.engine.runs.regular import open_regular, reason_of
 from epochtop.engine.runs.series import SeriesTranslator
@@ -122,7 +122,7 @@ def summarize(run: Path) -> RunSummary:
         created=record.created,
         dataset=record.spec.dataset if record.script is None else record.script.source,
         script=record.script is not None,
-        note="" if alive else f"the {process} died; see output.log",
+        note="" if alive else _note_of_death(run, process),
     )
     try:
         head, tail = _ends(run / EVENTS)
@@ -132,6 +132,14 @@ def summarize(run: Path) -> RunSummary:
     for event in [*beginning, *tail]:
         summary = _after(summary, event, alive)
     return _with_series(summary, [*head, *tail])
+
+
+def _note_of_death(run: Path, process: str) -> str:
+    try:
+        printed = (run / OUTPUT).stat().st_size > 0
+    except OSError:
+        printed = False
+    return f"the {process} died; see output.log" if printed else f"the {process} died"
 
 
 def _after(summary: RunSummary, event: AnyEvent, alive: bool) -> RunSummary:

@@ -11,9 +11,10 @@ import _thread
 import os
 import time
 
+from epochtop.notifications.scripts import ScriptNotifier, script_notifier
 from epochtop.recording import directory, endings, facts
 from epochtop.recording.control import Control, Inbox
-from epochtop.recording.log import EventLog
+from epochtop.recording.log import DISK_SPACE, EventLog
 from epochtop.recording.series import Window, logged
 from epochtop.recording.values.json_text import encode_line
 
@@ -41,8 +42,6 @@ DRAIN_ROWS = 8192
 """Most calls of `log()` in one window."""
 SERIES = 10_000
 """Most series of a run."""
-DISK_SPACE = "disk_space"
-"""Code of the warning that the disk refused values for a while."""
 
 COMMITTED, UNCOMMITTED = -1, -2
 """In place of a step: the next one, without or with further values of the same step to follow."""
@@ -96,6 +95,7 @@ class Writer:
         self._waiting_rows = 0
         self._reported_drops = 0
         self._facts: facts.LateFacts | None = None
+        self._notifier = ScriptNotifier()
         self._has_reserve = False
         self._next_look = self._next_try = 0.0
         self._is_removed = False
@@ -154,6 +154,7 @@ class Writer:
             if now >= deadline and (hangs or now >= deadline + DEVICE_S):
                 return False
         self._ended.release()
+        self._notifier.wait()
         return True
 
     def abandon(self) -> None:
@@ -201,6 +202,7 @@ class Writer:
                 self._has_reserve = True
                 self._log.make_reserve()
             self._facts.collect()
+        self._notifier.tick()
 
     def _open(self) -> None:
         self._next_try = time.monotonic() + RETRY_S
@@ -216,10 +218,10 @@ class Writer:
             self._report(f"cannot record a run in {self._home}: {error.strerror or error}; values wait in memory")
             return
         self._log = log
+        self._notifier = script_notifier(self.path, self.events.append, self.is_guest)
         if not self.is_guest:
-            self._append(
-                {"type": "ScriptStarted", "time": round(time.time(), 3), "pid": os.getpid(), "step": self.step}
-            )
+            now = round(time.time(), 3)
+            self._append({"type": "ScriptStarted", "time": now, "pid": os.getpid(), "step": self.step})
 
     # --- values --------------------------------------------------------------------------------------------
 
@@ -280,6 +282,7 @@ class Writer:
         rows = [(step, self._numbers(values)) for step, values in window.rows]
         for event in logged(rows, window.time, window.seconds):
             self._append(event)
+        self._notifier.rows(self.steps, rows)
 
     def _numbers(self, values: dict[str, Any]) -> dict[str, float]:
         """The values of a row as numbers, without those that cannot be read."""
@@ -314,6 +317,7 @@ class Writer:
 
     def _append(self, event: dict[str, Any]) -> None:
         assert self._log is not None
+        self._notifier.observe(event)
         line = encode_line(event)
         if self._is_removed:
             self._log.hold(line)
@@ -382,6 +386,7 @@ class Writer:
             if not self._log.close():
                 self._report("the disk refused the last values of the run")
         self._close_files()
+        self._notifier.end(self._final)
 
     def _close_files(self) -> None:
         for file in (self._inbox, self._lock):

@@ -16,6 +16,7 @@ import tyro
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths
 from epochtop.engine.terminal.output import is_terminal, printing, write, write_error
+from epochtop.tui.cli.configuration import commands as configuration
 from epochtop.tui.cli.flags import spec_flags, spec_of, switch
 from epochtop.tui.client.foreground import exit_status
 
@@ -39,6 +40,8 @@ epochtop trains PyTorch models on this machine and shows them live in the termin
   epochtop lab --results               list the results; attach and export accept their ids
   epochtop lab --compare ID [ID]       compare two results of one experiment; one ID alone with the newest other result
   epochtop hardware [--json] [--torch] show this machine's hardware and what it can run
+  epochtop config [--json]             show the configuration and where each value comes from
+  epochtop notify --test               send a test message through every configured route
 
 RUN is an id, the start of an id, a name, `last`, or the path of a log. FIELDS are the settings of a run; the default trains on
 scikit-learn's Iris. `epochtop train --help` lists all of them.
@@ -220,7 +223,8 @@ def _parse(kind: Any, name: str, arguments: list[str]) -> Any:
 
 
 def _app(arguments: list[str]) -> int:
-    flags = spec_flags("App", "Open the app.", [switch("start", "start training at once")])
+    theme = ("theme", Annotated[str, tyro.conf.arg(metavar="NAME", help="color theme of the app")], "")
+    flags = spec_flags("App", "Open the app.", [switch("start", "start training at once"), theme])
     parsed = _parse(flags, "", arguments)
     spec = spec_of(parsed, arguments)
     if not is_terminal() or not sys.stdin.isatty():
@@ -228,7 +232,7 @@ def _app(arguments: list[str]) -> int:
         return _train_spec(spec, as_json=False, detach=False)
     from epochtop.tui.app.launch import run_app
 
-    return run_app(start=parsed.start, spec=spec)
+    return run_app(start=parsed.start, spec=spec, flags={"theme": parsed.theme} if parsed.theme else {})
 
 
 def _train(arguments: list[str]) -> int:
@@ -397,4 +401,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "find-batch": _find_batch,
     "lab": _lab,
     "hardware": _hardware,
+    "config": configuration.config,
+    "notify": configuration.notify,
 }

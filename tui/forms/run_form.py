@@ -20,7 +20,7 @@ from epochtop.engine.protocol.presets import CHOOSERS, preset
 from epochtop.engine.protocol.quantities import format_bytes, plural
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.tui.cells.plain import PlainText, plain
+from epochtop.tui.cells.plain import PlainText, plain, set_title
 from epochtop.tui.forms.field_row import FieldRow
 
 MAIN = (
@@ -180,8 +180,9 @@ class SpecForm(Vertical):
             self._line = text
             plan.show(text)
 
-    def show_state(self, can_start: bool, running: bool, paused: bool) -> None:
-        """Enable the buttons that work now."""
+    def show_state(self, can_start: bool, running: bool, paused: bool, describes_open_run: bool = True) -> None:
+        """Enable the buttons that work now. The title tells whether the fields can be about the open run."""
+        set_title(self, "Run" if describes_open_run else "New run")
         start, pause, stop = (self.query_one(f"#{name}", Button) for name in ("start", "pause", "stop"))
         start.disabled = not can_start
         pause.disabled = stop.disabled = not (running or paused)
