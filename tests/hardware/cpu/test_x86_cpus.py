@@ -12,7 +12,7 @@ from epochtop.engine.hardware.cpu.generations import generation
 from epochtop.engine.hardware.cpu.identify import identify_cpu
 from epochtop.engine.hardware.cpu.names import clean_name
 
-LINES = (Path(__file__).parents[1] / "fixtures" / "x86_cpus.txt").read_text().splitlines()
+LINES = (Path(__file__).parents[2] / "fixtures" / "x86_cpus.txt").read_text().splitlines()
 CPUS = [line.split("|") for line in LINES if not line.startswith("#")]
 
 
