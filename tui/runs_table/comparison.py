@@ -60,8 +60,10 @@ def _texts(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def comparison_rows(runs: Sequence[RunDetails], width: int, only_different: bool) -> list[Row]:
-    """The comparison in rows of at most `width` cells: a column per run."""
-    label = min(LABEL_CELLS, max(LEAST_CELLS, width // 4))
+    """The comparison in rows of at most `width` cells: a column per run. The last row counts runs that do not fit."""
+    label = min(LABEL_CELLS, max(LEAST_CELLS, width // 5))
+    room = max(1, (width - label) // (LEAST_CELLS + 1))
+    left_out, runs = len(runs) - room, runs[:room]
     cells = max(LEAST_CELLS, (width - label) // max(1, len(runs)) - 1)
     rows = [row((" " * label, TEXT), *((f"{shortened(run.name, cells):<{cells + 1}}", STRONG) for run in runs))]
     for section, listed in entries(runs).items():
@@ -77,7 +79,9 @@ def comparison_rows(runs: Sequence[RunDetails], width: int, only_different: bool
         if lines:
             rows += [EMPTY, row((section, QUIET)), *lines]
     if len(rows) == 1:
-        rows += [EMPTY, row(("These runs do not differ in anything that was recorded.", TEXT))]
+        rows += [EMPTY, row((cut("These runs do not differ in anything that was recorded.", width), TEXT))]
+    if left_out > 0:
+        rows += [EMPTY, row((cut(f"{plural(left_out, 'run')} not shown: the terminal is too narrow", width), QUIET))]
     return rows
 
 

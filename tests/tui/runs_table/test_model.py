@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from epochtop.engine.runs.table.details import RunDetails
 from epochtop.tui.runs_table import layout as layouts
 from epochtop.tui.runs_table.columns import column_of, default_keys, differing
+from epochtop.tui.runs_table.comparison import comparison_rows
 from epochtop.tui.runs_table.filter.matching import Names
 from epochtop.tui.runs_table.groups import Group, band, grouped, spread
 from epochtop.tui.runs_table.layout import LAYOUT, Layout
@@ -192,3 +193,12 @@ def test_a_damaged_layout_is_ignored_and_reported(tmp_path: Path) -> None:
 def test_columns_of_a_newer_version_are_left_out(tmp_path: Path) -> None:
     (tmp_path / LAYOUT).write_text('{"columns": ["time", "future:x", "gone"], "sort": "gone", "new": 1}')
     assert layouts.load(tmp_path) == (Layout(columns=("time",)), "")
+
+
+@pytest.mark.parametrize(("width", "shown"), [(116, 7), (76, 4), (30, 1)])
+def test_a_comparison_shows_whole_columns_and_counts_the_others(width: int, shown: int) -> None:
+    runs = [run_details(f"r{number}", {"lr": number}) for number in range(8)]
+    rows = comparison_rows(runs, width, only_different=True)
+    assert rows[0].text.split() == [f"r{number}" for number in range(shown)]
+    assert max(len(row.text) for row in rows) <= width
+    assert rows[-1].text.startswith(f"{8 - shown} run")
