@@ -11,9 +11,10 @@ import _thread
 import os
 import time
 
+from epochtop.notifications.scripts import ScriptNotifier, script_notifier
 from epochtop.recording import directory, endings, facts, forks
 from epochtop.recording.control import Control, Inbox
-from epochtop.recording.log import EventLog
+from epochtop.recording.log import DISK_SPACE, EventLog
 from epochtop.recording.series import Window, logged
 from epochtop.recording.values.json_text import encode_line
 from epochtop.recording.values.steps import Numbering
@@ -42,8 +43,6 @@ DRAIN_ROWS = 8192
 """Most calls of `log()` in one window."""
 SERIES = 10_000
 """Most series of a run."""
-DISK_SPACE = "disk_space"
-"""Code of the warning that the disk refused values for a while."""
 
 
 class Writer:
@@ -91,6 +90,7 @@ class Writer:
         self._waiting_rows = 0
         self._reported_drops = 0
         self._facts: facts.LateFacts | None = None
+        self._notifier = ScriptNotifier()
         self._has_reserve = False
         self._next_look = self._next_try = 0.0
         self._is_removed = False
@@ -147,6 +147,7 @@ class Writer:
             if now >= deadline and (hangs or now >= deadline + DEVICE_S):
                 return False
         self._ended.release()
+        self._notifier.wait()
         return True
 
     def abandon(self) -> None:
@@ -195,6 +196,7 @@ class Writer:
                 self._has_reserve = True
                 self._log.make_reserve()
             self._facts.collect()
+        self._notifier.tick()
 
     def _open(self) -> None:
         self._next_try = time.monotonic() + RETRY_S
@@ -210,15 +212,10 @@ class Writer:
             self._report(f"cannot record a run in {self._home}: {error.strerror or error}; values wait in memory")
             return
         self._log = log
+        self._notifier = script_notifier(self.path, self.events.append, self.is_guest)
         if not self.is_guest:
-            self._append(
-                {
-                    "type": "ScriptStarted",
-                    "time": round(time.time(), 3),
-                    "pid": os.getpid(),
-                    "step": self._numbering.next,
-                }
-            )
+            now = round(time.time(), 3)
+            self._append({"type": "ScriptStarted", "time": now, "pid": os.getpid(), "step": self._numbering.next})
 
     # --- values --------------------------------------------------------------------------------------------
 
@@ -270,6 +267,7 @@ class Writer:
             rows = [(step, self._numbers(values)) for step, values in rows]
         for event in logged(rows, window.time, window.seconds):
             self._append(event)
+        self._notifier.rows(self._numbering.end, rows)
 
     def _remember(self, rows: list[tuple[int, dict[str, Any]]]) -> bool:
         """Note the newest values of a window of numbers. False if it may have more series than a run can have."""
@@ -314,6 +312,7 @@ class Writer:
 
     def _append(self, event: dict[str, Any]) -> None:
         assert self._log is not None
+        self._notifier.observe(event)
         line = encode_line(event)
         if self._is_removed:
             self._log.hold(line)
@@ -382,6 +381,7 @@ class Writer:
             if not self._log.close():
                 self._report("the disk refused the last values of the run")
         self._close_files()
+        self._notifier.end(self._final)
 
     def _close_files(self) -> None:
         for file in (self._inbox, self._lock):

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, Full, Queue
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from epochtop.engine.protocol.events import (
     AnyEvent,
@@ -26,8 +26,13 @@ from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.opened.sources import follower_of, is_live
 from epochtop.engine.runs.reader import BadLine, output_tail
 from epochtop.tui.client.printed import Printed, PrintedReader
+from epochtop.tui.client.silence import ALLOWED_S, HANGING_S, likely_cause
 
 POLL_S = 0.05
+CAUSE_POLL_S = 0.2
+"""Additional wait while the cause of a silence is looked for."""
+OVER_POLL_S = 0.5
+"""Interval at which the log of a run that is over is read, because another process may resume the run."""
 ENDS = (Finished, Failed, Concluded, ScriptEnded)
 """Last events of a run, unless it is continued."""
 AHEAD = 8
@@ -45,7 +50,8 @@ News = AnyEvent | BadLine | Death | Printed
 
 
 class Following:
-    """Follows `run` until it is over or `close` is called; `next_batch` returns what was read.
+    """Follows `run` until `close` is called; `next_batch` returns what was read. A run that is over may be resumed.
+
 
     With `reads_output`, the lines that a script prints are among it.
     """
@@ -58,6 +64,9 @@ class Following:
         self._over = self._up_to_date = False
         self.recorded_steps = 0
         """Steps that were recorded before the first batch; 0 if unknown."""
+        self._news_at = self._look_at = monotonic()
+        """When the last events were read, and when the file system answered last."""
+        self._cause = ""
         threading.Thread(target=self._work, name=f"follow {run.name}", daemon=True).start()
 
     def next_batch(self) -> list[News]:
@@ -85,8 +94,20 @@ class Following:
 
     @property
     def done(self) -> bool:
-        """Whether the run is over and the queue is empty."""
+        """Whether the run is over, as far as is known, and the queue is empty."""
         return self._over and self._queue.empty()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last events were read."""
+        return monotonic() - self._news_at
+
+    @property
+    def cause(self) -> str:
+        """Why a run that is silent may record nothing, for people; empty if unknown."""
+        if monotonic() - self._look_at > HANGING_S:
+            return "the file system of the run does not answer"
+        return self._cause
 
     def close(self) -> None:
         """Stop following."""
@@ -103,8 +124,13 @@ class Following:
         printed: PrintedReader | None = None
         self.recorded_steps = summarize(self.run).steps or 0
         while not self._stop.is_set():
-            alive = is_live(self.run)  # checked before reading, so that an end written in between is read below
+            alive = not self._over and is_live(
+                self.run
+            )  # checked before reading, so that an end written in between is read below
             events = follower.read()
+            self._look_at = monotonic()
+            if events:
+                self._over, self._news_at, self._cause = False, self._look_at, ""
             for event in events:
                 if isinstance(event, ENDS):
                     ended = True
@@ -117,18 +143,23 @@ class Following:
             if news:
                 self._hand_over(news, at_once)
                 at_once = True
+            elif self._over:
+                self._stop.wait(OVER_POLL_S)
             elif alive:
                 self._up_to_date = True
+                if self.silent_s > ALLOWED_S:
+                    self._cause = likely_cause(self.run)
+                    self._stop.wait(CAUSE_POLL_S)
                 self._stop.wait(POLL_S)
                 at_once = False
             else:
                 if not ended:
                     self._hand_over([Death(output_tail(self.run) if printed is None else "")], at_once)
-                break
+                    ended = True
+                self._over = self._up_to_date = True
         if printed is not None:
             printed.close()
         follower.close()
-        self._over = self._up_to_date = True
 
     def _hand_over(self, batch: list[News], at_once: bool) -> None:
         while not self._stop.is_set():

@@ -13,6 +13,7 @@ from epochtop.engine.protocol.events import AnyEvent, Event
 from epochtop.engine.runs.reader import BadLine
 from epochtop.tui.client.follower import Death, Following, News, drain
 from epochtop.tui.client.printed import Printed
+from epochtop.tui.client.silence import ALLOWED_S
 from epochtop.tui.client.standby import how_it_ended
 from epochtop.tui.state.lines import MessageLine
 
@@ -63,6 +64,14 @@ class Session(Generic[State]):
     def catching_up(self) -> bool:
         """Whether history is waiting, which the screen should read faster than its usual pace."""
         return self.following.behind
+
+    def silence(self, refresh_s: float) -> str:
+        """For how long nothing has been recorded and why, for people; empty for up to three refreshes and two seconds."""
+        silent_s = self.following.silent_s
+        if self.state.over or not self.following.caught_up or silent_s <= 3 * refresh_s + ALLOWED_S:
+            return ""
+        cause = self.following.cause
+        return f"no data for {silent_s:.0f} s{f': {cause}' if cause else ''}"
 
     def drain(self) -> bool:
         """Apply the events that have arrived. True if there were any."""

@@ -16,7 +16,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from epochtop.engine.protocol.events import Analyzed, AnyEvent, SettingDeclared, encode
+from epochtop.engine.protocol.events import COMMAND_IGNORED, Analyzed, AnyEvent, SettingDeclared, Warned, encode
 from epochtop.engine.runs.index import run_paths, summarize
 from epochtop.engine.runs.paths import COMMANDS, EVENTS, OUTPUT
 from epochtop.engine.runs.reader import is_alive
@@ -191,6 +191,37 @@ async def test_the_log_shows_what_the_script_prints_without_colors(
             await until(app, pilot, lambda: "half" in lines)
 
 
+async def test_a_script_without_values_says_so_and_the_form_is_about_the_next_run(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", [SCRIPT_STARTED])
+    app = still_app(tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await furnished(pilot)
+        assert str(app.main.form.border_title) == "Run"
+        with engine_alive(run):
+            app.open(run)
+            await until(app, pilot, lambda: any("no values yet" in row for row in text(app.main.chart)))
+            await until(app, pilot, lambda: str(app.main.form.border_title) == "New run")
+            with open(run / EVENTS, "ab") as log:
+                log.write(encode(script_ended(0)) + b"\n")
+            await until(app, pilot, lambda: any("This run has no values." in row for row in text(app.main.chart)))
+
+
+async def test_the_refusal_of_a_command_from_here_is_shown(tmp_path: Path) -> None:
+    earlier = Warned(message="earlier", code=COMMAND_IGNORED)
+    run = write_script_run(tmp_path, "resnet-1a2b", [*WINDOWS, earlier])
+    with engine_alive(run):
+        async with opened(tmp_path, run) as (app, pilot):
+            await pilot.press("a")
+            await until(app, pilot, lambda: bool(commands(run)))
+            with open(run / EVENTS, "ab") as log:
+                log.write(encode(Warned(message="cannot be measured", code=COMMAND_IGNORED)) + b"\n")
+            await until(app, pilot, lambda: len(app._notifications) == 2)
+            assert [toast.message for toast in app._notifications] == [
+                "measuring the next 20 steps",
+                "cannot be measured",
+            ]
+
+
 async def test_any_family_can_be_drawn_and_grows_while_it_is(tmp_path: Path) -> None:
     run = write_script_run(tmp_path, "resnet-1a2b", WINDOWS)
     with engine_alive(run):
@@ -229,6 +260,18 @@ async def test_a_family_is_picked_by_typing(tmp_path: Path) -> None:
         await until(
             app, pilot, lambda: app.main.chart.trace.family == "accuracy" and len(app.main.chart.trace.main) == 1
         )
+
+
+async def test_every_family_has_one_row_next_to_the_scroll_bar(tmp_path: Path) -> None:
+    values = {f"layer{number}/weight_norm": [1.0] for number in range(40)}
+    run = write_script_run(tmp_path, "resnet-1a2b", [SCRIPT_STARTED, logged(0, 1.0, **values), script_ended(1)])
+    async with opened(tmp_path, run) as (app, pilot):
+        app.main.chart.focus()
+        await pilot.press("slash")
+        await until(app, pilot, lambda: isinstance(app.screen, Picker) and app.screen.query(OptionList))
+        options = app.screen.query_one(OptionList)
+        await until(app, pilot, lambda: options.virtual_size.height > 0)
+        assert options.option_count == options.virtual_size.height == 40
 
 
 async def test_an_overlay_is_drawn_in_the_family_of_the_chart(tmp_path: Path) -> None:
