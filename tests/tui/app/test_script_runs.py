@@ -132,37 +132,6 @@ async def test_the_analysis_of_a_script_is_its_own_command_and_saving_is_not_off
     assert commands(run)[0]["type"] == "Analyze"
 
 
-async def test_a_script_without_values_says_so_and_the_form_is_about_the_next_run(tmp_path: Path) -> None:
-    run = write_script_run(tmp_path, "resnet-1a2b", [SCRIPT_STARTED])
-    app = still_app(tmp_path)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await furnished(pilot)
-        assert str(app.main.form.border_title) == "Run"
-        with engine_alive(run):
-            app.open(run)
-            await until(app, pilot, lambda: any("no values yet" in row for row in text(app.main.chart)))
-            await until(app, pilot, lambda: str(app.main.form.border_title) == "New run")
-            with open(run / EVENTS, "ab") as log:
-                log.write(encode(script_ended(0)) + b"\n")
-            await until(app, pilot, lambda: any("This run has no values." in row for row in text(app.main.chart)))
-
-
-async def test_the_refusal_of_a_command_from_here_is_shown(tmp_path: Path) -> None:
-    earlier = Warned(message="earlier", code=COMMAND_IGNORED)
-    run = write_script_run(tmp_path, "resnet-1a2b", [*WINDOWS, earlier])
-    with engine_alive(run):
-        async with opened(tmp_path, run) as (app, pilot):
-            await pilot.press("a")
-            await until(app, pilot, lambda: bool(commands(run)))
-            with open(run / EVENTS, "ab") as log:
-                log.write(encode(Warned(message="cannot be measured", code=COMMAND_IGNORED)) + b"\n")
-            await until(app, pilot, lambda: len(app._notifications) == 2)
-            assert [toast.message for toast in app._notifications] == [
-                "measuring the next 20 steps",
-                "cannot be measured",
-            ]
-
-
 ANALYZED = Analyzed(time=0.0, first_step=4, steps=15, step_ms=10.0, parts_ms={"forward": 4.0, "rest": 6.0}, reads=())
 
 
@@ -202,24 +171,55 @@ async def test_a_script_that_has_ended_shows_its_analysis_and_is_not_measured_ag
     assert commands(run) == []
 
 
-async def test_the_log_shows_what_the_script_prints_without_colors(tmp_path: Path) -> None:
+async def test_the_log_shows_what_the_script_prints_without_colors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = write_script_run(tmp_path, "resnet-1a2b", WINDOWS)
-    output = run / OUTPUT
-    output.write_bytes(b"x" * 100_000 + b"\n\x1b[31mred\x1b[0m [/b]\n 10%|\r 90%|\rdone 100%\nbad \xff\x07 byte\n")
+    lines: list[str] = []
 
-    def shown() -> list[str]:
-        return [line.text.rstrip() for line in app.main.log_lines.lines]
+    def add_output(printed: bytes) -> None:
+        with open(run / OUTPUT, "ab") as file:
+            file.write(printed)
 
     with engine_alive(run):
         async with opened(tmp_path, run) as (app, pilot):
-            await until(app, pilot, lambda: any(line.startswith("bad") for line in shown()))
-            assert [line for line in shown() if line][-3:-1] == ["red [/b]", "done 100%"]
-            with open(output, "ab") as file:
-                file.write(b"epoch 2\nhal")
-            await until(app, pilot, lambda: "epoch 2" in shown())
-            with open(output, "ab") as file:
-                file.write(b"f\n")
-            await until(app, pilot, lambda: "half" in shown())
+            monkeypatch.setattr(app.main.log_lines, "write", lambda text, **_: lines.append(text.plain))
+            add_output(b"x" * 100_000 + b"\n\x1b[31mred\x1b[0m [/b]\n 10%|\r 90%|\rdone 100%\nepoch 2\nhal")
+            await until(app, pilot, lambda: "epoch 2" in lines)
+            assert lines[-3:] == ["red [/b]", "done 100%", "epoch 2"]
+            add_output(b"f\n")
+            await until(app, pilot, lambda: "half" in lines)
+
+
+async def test_a_script_without_values_says_so_and_the_form_is_about_the_next_run(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", [SCRIPT_STARTED])
+    app = still_app(tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await furnished(pilot)
+        assert str(app.main.form.border_title) == "Run"
+        with engine_alive(run):
+            app.open(run)
+            await until(app, pilot, lambda: any("no values yet" in row for row in text(app.main.chart)))
+            await until(app, pilot, lambda: str(app.main.form.border_title) == "New run")
+            with open(run / EVENTS, "ab") as log:
+                log.write(encode(script_ended(0)) + b"\n")
+            await until(app, pilot, lambda: any("This run has no values." in row for row in text(app.main.chart)))
+
+
+async def test_the_refusal_of_a_command_from_here_is_shown(tmp_path: Path) -> None:
+    earlier = Warned(message="earlier", code=COMMAND_IGNORED)
+    run = write_script_run(tmp_path, "resnet-1a2b", [*WINDOWS, earlier])
+    with engine_alive(run):
+        async with opened(tmp_path, run) as (app, pilot):
+            await pilot.press("a")
+            await until(app, pilot, lambda: bool(commands(run)))
+            with open(run / EVENTS, "ab") as log:
+                log.write(encode(Warned(message="cannot be measured", code=COMMAND_IGNORED)) + b"\n")
+            await until(app, pilot, lambda: len(app._notifications) == 2)
+            assert [toast.message for toast in app._notifications] == [
+                "measuring the next 20 steps",
+                "cannot be measured",
+            ]
 
 
 async def test_any_family_can_be_drawn_and_grows_while_it_is(tmp_path: Path) -> None:
