@@ -64,7 +64,8 @@ class TrainedModel:
 
 def weights(run: Path) -> Weights:
     """The best weights of a run, else the last. Raises Invalid if there are none or they are not finite."""
-    read_record(run)
+    if read_record(run).script is not None:
+        raise Invalid("", f"{run.name} was recorded by a script; epochtop has its values, not its model")
     kinds = ("best",) if checkpoint.exists(run, "best") else (checkpoint.LAST, checkpoint.PREVIOUS)
     newest = checkpoint.newest(run, kinds)
     info, tensors, kind = newest.info, newest.tensors, newest.kind

@@ -36,7 +36,7 @@ from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.families import main_series
 from epochtop.engine.runs.files import write_atomically
-from epochtop.engine.runs.paths import EVENTS, LOCK, RECORD, lab_home
+from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD, lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
 from epochtop.engine.runs.regular import open_regular, reason_of
 from epochtop.engine.runs.series import SeriesTranslator
@@ -122,7 +122,7 @@ def summarize(run: Path) -> RunSummary:
         created=record.created,
         dataset=record.spec.dataset if record.script is None else record.script.source,
         script=record.script is not None,
-        note="" if alive else f"the {process} died; see output.log",
+        note="" if alive else _note_of_death(run, process),
     )
     try:
         head, tail = _ends(run / EVENTS)
@@ -131,7 +131,15 @@ def summarize(run: Path) -> RunSummary:
     beginning = [event for event in head if isinstance(event, Started | ScriptStarted)]
     for event in [*beginning, *tail]:
         summary = _after(summary, event, alive)
-    return _with_series(summary, [*head, *tail])
+    return _with_series(summary, tail if head is tail else [*head, *tail])
+
+
+def _note_of_death(run: Path, process: str) -> str:
+    try:
+        printed = (run / OUTPUT).stat().st_size > 0
+    except OSError:
+        printed = False
+    return f"the {process} died; see output.log" if printed else f"the {process} died"
 
 
 def _after(summary: RunSummary, event: AnyEvent, alive: bool) -> RunSummary:
@@ -193,11 +201,13 @@ def _with_series(summary: RunSummary, events: Iterable[AnyEvent]) -> RunSummary:
 
 
 def _ends(log: Path) -> tuple[list[AnyEvent], list[AnyEvent]]:
-    """The readable events at the beginning and at the end of a log; they may overlap. Raises OSError."""
+    """The readable events at the beginning and at the end of a log, one list for a short log. Raises OSError."""
     with open_regular(log) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         head = _readable(file.read(_END_BYTES).split(b"\n")[:-1])
+        if size <= _END_BYTES:
+            return head, head
         span = _END_BYTES
         while True:
             file.seek(max(0, size - span))
