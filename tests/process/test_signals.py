@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from epochtop.engine.process import signals
-from epochtop.engine.protocol.events import Finished, Losses
+from epochtop.engine.protocol.events import Finished, Logged
 from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.index import run_paths
@@ -39,7 +39,7 @@ def check_saved(run: Path, *reasons: str) -> None:
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGXCPU", "SIGTERM"])
 def test_a_signal_of_a_batch_system_saves_and_stops(engine: Engine, home: Path, name: str) -> None:
     watch = Watch(engine.train(endless(), home))
-    watch.until(Losses)
+    watch.until(Logged)
     engine.process.send_signal(signal.Signals[name])
     watch.until(Finished)
     assert engine.wait() == 0
@@ -48,7 +48,7 @@ def test_a_signal_of_a_batch_system_saves_and_stops(engine: Engine, home: Path, 
 
 def test_signals_that_are_not_chosen_do_nothing_and_chosen_ones_stop(engine: Engine, home: Path) -> None:
     watch = Watch(engine.train(endless(signals="USR2"), home))
-    watch.until(Losses)
+    watch.until(Logged)
     for name in NAMES:
         if name != "SIGUSR2":
             engine.process.send_signal(signal.Signals[name])
@@ -60,7 +60,7 @@ def test_signals_that_are_not_chosen_do_nothing_and_chosen_ones_stop(engine: Eng
 
 def test_repeated_signals_never_end_a_run_before_it_has_saved(engine: Engine, home: Path) -> None:
     watch = Watch(engine.train(endless(hidden=(256, 256)), home))
-    watch.until(Losses)
+    watch.until(Logged)
     while engine.process.poll() is None:  # until the last moment of the process
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGQUIT):
             engine.process.send_signal(number)
@@ -75,7 +75,7 @@ def test_the_command_that_shows_a_run_waits_until_it_is_saved(home: Path) -> Non
         assert process.stdout is not None
         assert process.stdout.readline().startswith("run ")
         (run,) = run_paths(home)
-        Watch(run).until(Losses)
+        Watch(run).until(Logged)
         process.send_signal(signal.SIGUSR2)  # not among the run's signals
         process.send_signal(signal.SIGUSR1)
         while process.poll() is None:
@@ -121,7 +121,7 @@ def test_the_time_of_a_suspension_is_not_training_time(engine: Engine, home: Pat
     assert engine.wait() == 0
     ended = time.monotonic()
     assert finished(watch.run).seconds < (ended - began) - (resumed_at - stopped_at) + 0.5
-    seconds = [event.seconds for event in watch.seen if isinstance(event, Losses)]
+    seconds = [event.seconds for event in watch.seen if isinstance(event, Logged)]
     assert seconds == sorted(seconds)
 
 
