@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from epochtop.engine.data.downloads import cache
 from epochtop.engine.execution.c import build
 from epochtop.engine.process import signals
+from epochtop.engine.process.notifications import RunNotifier
 from epochtop.engine.protocol.events import AnyEvent, Failed
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.files import clean_home
@@ -50,7 +51,7 @@ def serve(work: Work, path: Path, spec: RunSpec, *, attached: bool = False, resu
     if not attached:
         detach(path)
     remove_left_overs(path)
-    recorder = Recorder(path, spec, resumed=resumed)
+    recorder = Recorder(path, spec, resumed=resumed, observer=RunNotifier.of(path, lambda event: recorder.put(event)))
     recorder.start(on_command=work.wake)
     work.wake()
     signals.answer(spec, recorder, work.wake)

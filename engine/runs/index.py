@@ -131,7 +131,7 @@ def summarize(run: Path) -> RunSummary:
     beginning = [event for event in head if isinstance(event, Started | ScriptStarted)]
     for event in [*beginning, *tail]:
         summary = _after(summary, event, alive)
-    return _with_series(summary, [*head, *tail])
+    return _with_series(summary, tail if head is tail else [*head, *tail])
 
 
 def _note_of_death(run: Path, process: str) -> str:
@@ -201,11 +201,13 @@ def _with_series(summary: RunSummary, events: Iterable[AnyEvent]) -> RunSummary:
 
 
 def _ends(log: Path) -> tuple[list[AnyEvent], list[AnyEvent]]:
-    """The readable events at the beginning and at the end of a log; they may overlap. Raises OSError."""
+    """The readable events at the beginning and at the end of a log, one list for a short log. Raises OSError."""
     with open_regular(log) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         head = _readable(file.read(_END_BYTES).split(b"\n")[:-1])
+        if size <= _END_BYTES:
+            return head, head
         span = _END_BYTES
         while True:
             file.seek(max(0, size - span))

@@ -40,6 +40,8 @@ class Follower:
     def __init__(self, run: Path) -> None:
         self.path = run
         self._file: IO[bytes] | None = None
+        self._place = 0
+        """Where to continue after :meth:`pause`."""
         self._rest = b""
         self._line = 0
         self._refused = False
@@ -60,6 +62,7 @@ class Follower:
         """The next complete lines. Raises OSError."""
         if self._file is None:
             self._file = open_regular(self.path / EVENTS)
+            self._file.seek(self._place)
         lines: list[bytes] = []
         while not lines:
             new = self._file.read(READ_BYTES)
@@ -79,6 +82,13 @@ class Follower:
         """All events that are complete now."""
         while batch := self.read():
             yield from batch
+
+    def pause(self) -> None:
+        """Close the file; the next read opens it again and continues at the same place."""
+        if self._file is not None:
+            self._place = self._file.tell()
+            self.close()
+            self._file = None
 
     def close(self) -> None:
         """Close the file."""

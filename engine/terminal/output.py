@@ -121,6 +121,12 @@ def plain_tracebacks() -> None:
     sys.excepthook = write_traceback
 
 
+def write_sequence(sequence: str) -> None:
+    """Write a control sequence of ours to standard output, which must be a terminal."""
+    sys.stdout.write(sequence)
+    sys.stdout.flush()
+
+
 def show_progress(text: str) -> None:
     """Overwrite the line of progress on standard error, which must be a terminal."""
     sys.stderr.write(f"\r{plain_line(text)}\x1b[K")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -92,20 +92,37 @@ class PendingSaves:
         return waiting
 
 
+class Observer(Protocol):
+    """What sees the events of a run as they are written. Called by the recorder's thread; must never wait or raise."""
+
+    def observe(self, event: AnyEvent) -> None:
+        """An event is written."""
+
+    def tick(self) -> None:
+        """Look at the clock; called 50 times per second."""
+
+    def close(self) -> None:
+        """The log is complete and closed. Called by the thread that closes the recorder."""
+
+
 class Recorder:
     """Writes events.jsonl and checkpoints of one run and reads its commands.jsonl while its engine runs.
 
     `commands` receives the commands of viewers. Items put before :meth:`start` are written after it.
     """
 
-    def __init__(self, run: Path, spec: RunSpec, resumed: bool = False) -> None:
-        """`resumed` ignores commands that were given before now: the run had ended, and they are out of date."""
+    def __init__(self, run: Path, spec: RunSpec, resumed: bool = False, observer: Observer | None = None) -> None:
+        """`resumed` ignores commands that were given before now: the run had ended, and they are out of date.
+
+        `observer` sees every event.
+        """
         self.commands: SimpleQueue[AnyCommand] = SimpleQueue()
         self.suspension = Suspension()
         """Time for which the process was stopped by a signal."""
         self.run, self._spec = run, spec
         self._on_command: Callable[[], None] = lambda: None
         self._items: SimpleQueue[AnyEvent | PendingSave | threading.Event | None] = SimpleQueue()
+        self._observer = observer
         self._log = EventLog(run)
         self._inbox = Inbox(run, from_now=resumed)
         self._heartbeat = Heartbeat(run)
@@ -153,7 +170,10 @@ class Recorder:
         self._thread.join()
         self._inbox.close()
         self._heartbeat.close()
-        return self._log.close()
+        written = self._log.close()
+        if self._observer is not None:
+            self._observer.close()
+        return written
 
     def _work(self) -> None:
         while True:
@@ -173,6 +193,8 @@ class Recorder:
                     self._process(item)
             self.suspension.tick()
             self._read_commands()
+            if self._observer is not None:
+                self._observer.tick()
 
     def _process(self, item: AnyEvent | PendingSave) -> None:
         if isinstance(item, Finished):
@@ -250,6 +272,8 @@ class Recorder:
     # --- the log -----------------------------------------------------------------------------------------
 
     def _write(self, event: AnyEvent) -> None:
+        if self._observer is not None:
+            self._observer.observe(event)
         self._last_line = encode(event) + b"\n"
         if self._log.append(self._last_line) and not isinstance(event, LAST_EVENTS):
             assert self._log.error is not None

@@ -15,7 +15,8 @@ from epochtop.recording.values import UnusableError
 from epochtop.recording.values.json_text import clean_text, encode
 from epochtop.recording.values.mappings import Entries, flat
 from epochtop.recording.values.numbers import Numbers, flatten
-from epochtop.recording.writer import COMMITTED, QUEUE_ENTRIES, UNCOMMITTED, Writer
+from epochtop.recording.values.steps import COMMITTED, UNCOMMITTED
+from epochtop.recording.writer import QUEUE_ENTRIES, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,41 +16,10 @@ import tyro
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths
 from epochtop.engine.terminal.output import is_terminal, printing, write, write_error
+from epochtop.tui.cli.configuration import commands as configuration
 from epochtop.tui.cli.flags import spec_flags, spec_of, switch
+from epochtop.tui.cli.usage import HELP
 from epochtop.tui.client.foreground import exit_status
-
-HELP = """\
-epochtop trains PyTorch models on this machine and shows them live in the terminal.
-
-  epochtop [--start] [FIELDS]          open the app; --start also starts training
-  epochtop train [FIELDS]              train in the foreground with a progress bar or plain lines
-  epochtop run COMMAND…                run your own training program, unchanged, and show it
-  epochtop runs [--json] [PATH…]       list your runs, or those at PATH
-  epochtop attach RUN                  open a live or finished run in the app
-  epochtop open PATH…                  show logs of TensorBoard, wandb, Lightning, Keras, MLflow and others
-  epochtop resume RUN                  resume a run that was stopped, killed or interrupted
-  epochtop stop RUN                    finish the step, evaluate, save, end
-  epochtop predict RUN FILE            add the model's predictions to the rows of a CSV file
-  epochtop export RUN --format FORMAT  losses (csv, jsonl, tensorboard), weights (safetensors, torch), model (onnx)
-  epochtop export RUN --series NAME…   series of a run or of another tool's log (csv, jsonl)
-  epochtop find-lr [FIELDS]            find a good learning rate with a range test
-  epochtop find-batch [FIELDS]         find the largest batch that fits, by running full steps
-  epochtop lab [NAME] [FIELDS]         run an experiment; without a name, list the experiments
-  epochtop lab --results               list the results; attach and export accept their ids
-  epochtop lab --compare ID [ID]       compare two results of one experiment; one ID alone with the newest other result
-  epochtop hardware [--json] [--torch] show this machine's hardware and what it can run
-
-RUN is an id, the start of an id, a name, `last`, or the path of a log. FIELDS are the settings of a run; the default trains on
-scikit-learn's Iris. `epochtop train --help` lists all of them.
-
-Examples:
-  epochtop --start
-  epochtop train --dataset digits --hidden 64 --optimizer adam --learning-rate 0.001 --epochs 200
-  epochtop train --dataset csv:houses.csv --target price --name houses --detach
-  epochtop run python train.py
-  epochtop predict houses new_houses.csv --output priced.csv
-  epochtop export last --format csv > losses.csv
-"""
 
 Run = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="id, start of an id, name, or last")]
 
@@ -220,7 +189,8 @@ def _parse(kind: Any, name: str, arguments: list[str]) -> Any:
 
 
 def _app(arguments: list[str]) -> int:
-    flags = spec_flags("App", "Open the app.", [switch("start", "start training at once")])
+    theme = ("theme", Annotated[str, tyro.conf.arg(metavar="NAME", help="color theme of the app")], "")
+    flags = spec_flags("App", "Open the app.", [switch("start", "start training at once"), theme])
     parsed = _parse(flags, "", arguments)
     spec = spec_of(parsed, arguments)
     if not is_terminal() or not sys.stdin.isatty():
@@ -228,7 +198,7 @@ def _app(arguments: list[str]) -> int:
         return _train_spec(spec, as_json=False, detach=False)
     from epochtop.tui.app.launch import run_app
 
-    return run_app(start=parsed.start, spec=spec)
+    return run_app(start=parsed.start, spec=spec, flags={"theme": parsed.theme} if parsed.theme else {})
 
 
 def _train(arguments: list[str]) -> int:
@@ -319,7 +289,7 @@ def _resume(arguments: list[str]) -> int:
 def _stop(arguments: list[str]) -> int:
     path = index.find_any(paths.home(), _parse(Stop, "stop", arguments).run)
     if _is_experiment(path):
-        from epochtop.tui.cli.lab import stop as stop_experiment
+        from epochtop.tui.cli.lab.command import stop as stop_experiment
 
         return stop_experiment(path)
     from epochtop.tui.cli.train import stop
@@ -371,7 +341,7 @@ def _export(arguments: list[str]) -> int:
 
 
 def _lab(arguments: list[str]) -> int:
-    from epochtop.tui.cli.lab import lab
+    from epochtop.tui.cli.lab.command import lab
 
     return lab(arguments)
 
@@ -397,4 +367,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "find-batch": _find_batch,
     "lab": _lab,
     "hardware": _hardware,
+    "config": configuration.config,
+    "notify": configuration.notify,
 }

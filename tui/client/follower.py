@@ -25,6 +25,7 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.opened.sources import follower_of, is_live
 from epochtop.engine.runs.reader import BadLine, output_tail
+from epochtop.tui.client.printed import Printed, PrintedReader
 from epochtop.tui.client.silence import ALLOWED_S, HANGING_S, likely_cause
 
 POLL_S = 0.05
@@ -45,14 +46,18 @@ class Death:
         self.tail = tail
 
 
-News = AnyEvent | BadLine | Death
+News = AnyEvent | BadLine | Death | Printed
 
 
 class Following:
-    """Follows `run` until `close` is called; `next_batch` returns what was read. A run that is over may be resumed."""
+    """Follows `run` until `close` is called; `next_batch` returns what was read. A run that is over may be resumed.
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
+
+    With `reads_output`, the lines that a script prints are among it.
+    """
+
+    def __init__(self, run: Path, *, reads_output: bool = False) -> None:
+        self.run, self._reads_output = run, reads_output
         self._queue: Queue[tuple[list[News], bool]] = Queue(AHEAD)
         """Batches, each with whether it was already written when the previous one had been read."""
         self._stop = threading.Event()
@@ -116,11 +121,11 @@ class Following:
             self._over = True
             return
         ended, at_once = False, False
+        printed: PrintedReader | None = None
         self.recorded_steps = summarize(self.run).steps or 0
         while not self._stop.is_set():
-            alive = not self._over and is_live(
-                self.run
-            )  # checked before reading, so that an end written in between is read below
+            # Checked before reading, so that an end that is written in between is read below.
+            alive = not self._over and is_live(self.run)
             events = follower.read()
             self._look_at = monotonic()
             if events:
@@ -130,8 +135,12 @@ class Following:
                     ended = True
                 elif isinstance(event, Continued | ScriptStarted):
                     ended = False
-            if events:
-                self._hand_over(list(events), at_once)
+                if isinstance(event, ScriptStarted) and self._reads_output:
+                    printed = printed or PrintedReader(self.run)
+            lines = None if printed is None else printed.read() if alive or events else printed.last()
+            news: list[News] = [*events, *([lines] if lines is not None else [])]
+            if news:
+                self._hand_over(news, at_once)
                 at_once = True
             elif self._over:
                 self._stop.wait(OVER_POLL_S)
@@ -144,9 +153,11 @@ class Following:
                 at_once = False
             else:
                 if not ended:
-                    self._hand_over([Death(output_tail(self.run))], at_once)
+                    self._hand_over([Death(output_tail(self.run) if printed is None else "")], at_once)
                     ended = True
                 self._over = self._up_to_date = True
+        if printed is not None:
+            printed.close()
         follower.close()
 
     def _hand_over(self, batch: list[News], at_once: bool) -> None:

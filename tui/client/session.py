@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from epochtop.engine.protocol.events import AnyEvent, Event
 from epochtop.engine.runs.reader import BadLine
 from epochtop.tui.client.follower import Death, Following, News, drain
+from epochtop.tui.client.printed import Printed
 from epochtop.tui.client.silence import ALLOWED_S
 from epochtop.tui.client.standby import how_it_ended
 from epochtop.tui.state.lines import MessageLine
@@ -49,7 +50,7 @@ class Session(Generic[State]):
         observe: Callable[[AnyEvent], object] = lambda _: None,
     ) -> None:
         self.run, self.state = run, state
-        self.following = Following(run)
+        self.following = Following(run, reads_output=True)
         self._exit_code, self._observe = exit_code, observe
         self.log: list[str] = []
         """Lines that are not displayed yet."""
@@ -77,6 +78,9 @@ class Session(Generic[State]):
         return drain(self.following, self._apply)
 
     def _apply(self, event: News) -> None:
+        if isinstance(event, Printed):
+            self.log += event.lines
+            return
         if isinstance(event, Death):
             lines = self.state.died(how_it_ended(self._exit_code(self.run)), event.tail)
         else:

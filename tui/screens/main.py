@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
@@ -70,6 +70,8 @@ class MainScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._page = "runs"
+        self.show_table: Callable[[], None] = lambda: None
+        """Opens the table of all runs; set by the app."""
         self.title_line = status.StatusLine("title")
         self.chart = LossChart(empty_text=EMPTY, id="chart")
         self.status_line = status.StatusLine("status")
@@ -128,9 +130,12 @@ class MainScreen(Screen[None]):
         self.apply_layout()
 
     def action_page(self, page: str) -> None:
-        """Show a region and focus it. The second time, the log closes and the machine fills the page."""
+        """Show a region and focus it. The second time, the log closes, and the machine or the runs fill the page."""
         if page == "machine" and (self.machine.has_focus or self.has_class("-sheet")):
             self.show_sheet(not self.has_class("-sheet"))
+            return
+        if page == "runs" and self.runs.has_focus:
+            self.show_table()
             return
         again = page == "log" and self._page == "log" and not self.has_class("-compact")
         self._page = "runs" if again else page

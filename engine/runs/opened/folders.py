@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from epochtop.configuration.load import load
 from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import write_atomically
@@ -93,7 +94,7 @@ def _write(home: Path, opened: Opened) -> None:
 
 
 class OpenedLogs:
-    """The logs in the opened folders. Searching them again takes time, so the last result is used for a while."""
+    """The logs in the opened folders, and in those that config.toml names. Searching them again takes time, so the last result is used for a while."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -108,7 +109,7 @@ class OpenedLogs:
             opened, now = read_opened(self._home), time.monotonic()
             if opened != self._opened or now >= self._next:
                 self._opened = opened
-                self._logs = search([Path(path) for path in opened.paths])
+                self._logs = search([absolute(path) for path in (*load()["folders"], *opened.paths)])
                 took = time.monotonic() - now
                 self._next = now + took + max(SCAN_S, SHARE * took)
             hidden = set(opened.hidden)

@@ -19,7 +19,6 @@ from epochtop.engine.protocol.events import AnyEvent, Continued, Failed, Finishe
 from epochtop.engine.runs.heartbeat import DEAD_S
 from epochtop.engine.runs.paths import EVENTS, HEARTBEAT
 from epochtop.engine.runs.reader import READ_BYTES
-from epochtop.tui.app.app import PULSES
 from epochtop.tui.client.follower import AHEAD, POLL_S, Death, Following
 from tests.support.engines import wait_until
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, script_ended, write_script_run
@@ -127,7 +126,7 @@ async def test_the_chart_and_the_lines_of_figures_are_painted_apart(
             for widget in (chart, line):
                 monkeypatch.setattr(widget, "refresh", _noting(widget, painted))
             seen = []
-            for _ in range(2 * PULSES):
+            for _ in range(2 * app.pulses_per_picture):
                 app._pulse()
                 seen.append((chart in painted, line in painted))
                 painted.clear()

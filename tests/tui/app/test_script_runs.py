@@ -16,12 +16,13 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from epochtop.engine.protocol.events import COMMAND_IGNORED, AnyEvent, SettingDeclared, Warned, encode
+from epochtop.engine.protocol.events import COMMAND_IGNORED, Analyzed, AnyEvent, SettingDeclared, Warned, encode
 from epochtop.engine.runs.index import run_paths, summarize
-from epochtop.engine.runs.paths import COMMANDS, EVENTS
+from epochtop.engine.runs.paths import COMMANDS, EVENTS, OUTPUT
 from epochtop.engine.runs.reader import is_alive
 from epochtop.tui.app.app import EpochtopApp
 from epochtop.tui.forms.picker import Picker, matching
+from epochtop.tui.screens.analysis import AnalysisScreen
 from tests.support.engines import wait_until
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, logged_at, script_ended, write_script_run
 from tests.support.runs import engine_alive, events_of, write_run
@@ -160,6 +161,65 @@ async def test_the_refusal_of_a_command_from_here_is_shown(tmp_path: Path) -> No
                 "measuring the next 20 steps",
                 "cannot be measured",
             ]
+
+
+ANALYZED = Analyzed(time=0.0, first_step=4, steps=15, step_ms=10.0, parts_ms={"forward": 4.0, "rest": 6.0}, reads=())
+
+
+def add(run: Path, event: AnyEvent) -> None:
+    """Record one more event."""
+    with open(run / EVENTS, "ab") as log:
+        log.write(encode(event) + b"\n")
+
+
+async def test_an_analysis_opens_when_it_arrives_and_can_be_repeated(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", WINDOWS)
+    with engine_alive(run):
+        async with opened(tmp_path, run) as (app, pilot):
+            await pilot.press("a")
+            await until(app, pilot, lambda: len(commands(run)) == 1)
+            assert not isinstance(app.screen, AnalysisScreen)
+            add(run, ANALYZED)
+            await until(app, pilot, lambda: isinstance(app.screen, AnalysisScreen))
+            await pilot.press("a")
+            await until(app, pilot, lambda: len(commands(run)) == 2)
+            await pilot.press("escape")
+            await until(app, pilot, lambda: not isinstance(app.screen, AnalysisScreen))
+            await pilot.press("a")
+            await until(app, pilot, lambda: isinstance(app.screen, AnalysisScreen))
+    assert {command["type"] for command in commands(run)} == {"Analyze"}
+    assert len(commands(run)) == 2
+
+
+async def test_a_script_that_has_ended_shows_its_analysis_and_is_not_measured_again(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", [*WINDOWS, ANALYZED, script_ended(4)])
+    async with opened(tmp_path, run) as (app, pilot):
+        await until(app, pilot, lambda: app.runs.session is not None and app.runs.session.state.over)
+        await pilot.press("a")
+        await until(app, pilot, lambda: isinstance(app.screen, AnalysisScreen))
+        await pilot.press("a")
+        await until(app, pilot, lambda: any("only a running script" in note.message for note in app._notifications))
+    assert commands(run) == []
+
+
+async def test_the_log_shows_what_the_script_prints_without_colors(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", WINDOWS)
+    output = run / OUTPUT
+    output.write_bytes(b"x" * 100_000 + b"\n\x1b[31mred\x1b[0m [/b]\n 10%|\r 90%|\rdone 100%\nbad \xff\x07 byte\n")
+
+    def shown() -> list[str]:
+        return [line.text.rstrip() for line in app.main.log_lines.lines]
+
+    with engine_alive(run):
+        async with opened(tmp_path, run) as (app, pilot):
+            await until(app, pilot, lambda: any(line.startswith("bad") for line in shown()))
+            assert [line for line in shown() if line][-3:-1] == ["red [/b]", "done 100%"]
+            with open(output, "ab") as file:
+                file.write(b"epoch 2\nhal")
+            await until(app, pilot, lambda: "epoch 2" in shown())
+            with open(output, "ab") as file:
+                file.write(b"f\n")
+            await until(app, pilot, lambda: "half" in shown())
 
 
 async def test_any_family_can_be_drawn_and_grows_while_it_is(tmp_path: Path) -> None:

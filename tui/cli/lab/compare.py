@@ -12,7 +12,7 @@ from epochtop.engine.runs import index
 from epochtop.engine.runs.paths import lab_home
 from epochtop.engine.runs.reader import Follower, is_alive, output_tail, read_record
 from epochtop.engine.terminal.output import is_terminal, write_colored, write_error, write_json
-from epochtop.tui.cli.lab_text import painted, room
+from epochtop.tui.cli.lab.text import painted, room
 from epochtop.tui.lab.comparison_rows import as_object, between, report
 from epochtop.tui.state.experiment import ExperimentState
 

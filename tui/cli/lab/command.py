@@ -30,8 +30,8 @@ from epochtop.engine.terminal.output import (
     write_json,
 )
 from epochtop.tui.cli.flags import flag, spec_flags, spec_of, switch
-from epochtop.tui.cli.lab_compare import compare
-from epochtop.tui.cli.lab_text import report
+from epochtop.tui.cli.lab.compare import compare
+from epochtop.tui.cli.lab.text import report
 from epochtop.tui.client.foreground import follow, ignore_signals, start, stop_and_wait, stop_on_signals
 from epochtop.tui.client.standby import Standby
 from epochtop.tui.lab.saved_results import look, print_results
