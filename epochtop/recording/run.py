@@ -370,9 +370,7 @@ class Run(endings.Recording):
         """What wandb's runs offer beyond this class. Raises AttributeError for any other name."""
         from epochtop.recording.values.ignored import wandb_attribute
 
-        if name[:1] == "_":
-            raise AttributeError(name)
-        return wandb_attribute(self.path, name)
+        return wandb_attribute(self, name)
 
     def __enter__(self) -> Run:
         return self

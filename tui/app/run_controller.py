@@ -155,9 +155,7 @@ class RunController:
 
     def _report_refusals(self, state: RunState) -> None:
         """Tell the user which of the commands from here the run did not obey."""
-        if self._refusals_known is None:
-            return
-        while self._refusals_known < len(state.refusals):
+        while self._refusals_known is not None and self._refusals_known < len(state.refusals):
             self._app.notify(state.refusals[self._refusals_known], severity="warning")
             self._refusals_known, self._analysis_is_due = self._refusals_known + 1, False
 
@@ -205,8 +203,7 @@ class RunController:
         except Invalid as error:
             self._app.notify(error.message, title="cannot open", severity="error")
             return False
-        self.has_figures = self._analysis_is_due = False
-        self._refusals_known = None
+        self.has_figures, self._analysis_is_due, self._refusals_known = False, False, None
         self._mark_runs()
         self._main.log_lines.clear()
         session.log.insert(0, f"run {run.name}")

@@ -62,13 +62,13 @@ NEUTRAL = {
 """Facts about a run of wandb that a run of epochtop does not have."""
 
 
-def wandb_attribute(run_path: str | None, name: str) -> Any:
+def wandb_attribute(run: Any, name: str) -> Any:
     """What a run of wandb offers under this name and :class:`Run` does not. Raises AttributeError for any other name.
 
     `dir` is a folder for files of the script: `files` in the run directory, or a temporary one if nothing is recorded.
     """
     if name == "dir":
-        return _files_folder(run_path)
+        return _files_folder(run.path)
     if name in NEUTRAL:
         return NEUTRAL[name]
     if name in ("get_url", "project_name"):
