@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
@@ -13,8 +14,8 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Label
 
+from epochtop.tui.board.board import Board
 from epochtop.tui.cells.plain import PlainText, plain
-from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.screens import status
 from epochtop.tui.screens.layout import SMALLEST, size_classes
 
@@ -67,11 +68,13 @@ class MainScreen(Screen[None]):
     form: SpecForm
     log_lines: RichLog
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path | None = None) -> None:
+        """`home` is where the board remembers its layout."""
         super().__init__()
         self._page = "runs"
         self.title_line = status.StatusLine("title")
-        self.chart = LossChart(empty_text=EMPTY, id="chart")
+        self.board = Board(home, empty_text=EMPTY, id="board")
+        self.chart = self.board.chart
         self.status_line = status.StatusLine("status")
 
     # --- building ----------------------------------------------------------------------------------------
@@ -83,7 +86,7 @@ class MainScreen(Screen[None]):
             for page in TABS:
                 yield Tab(page)
         with Horizontal(id="body"), Vertical(id="left"):
-            yield self.chart
+            yield self.board
         yield PlainText(f"epochtop needs {SMALLEST[0]} × {SMALLEST[1]} characters", id="tiny")
         yield self.status_line
 
@@ -96,7 +99,7 @@ class MainScreen(Screen[None]):
     def on_mount(self) -> None:
         """Draw the first frame, then report it."""
         self.apply_layout()
-        self.chart.focus()
+        self.board.focus_view()
         self.call_after_refresh(self.post_message, self.Drawn())
 
     async def furnish(self, runs: RunList, machine: MachinePanel, form: SpecForm) -> None:
@@ -153,13 +156,15 @@ class MainScreen(Screen[None]):
     def _focus(self, region: str) -> None:
         if region == "form":
             self.form.focus_first()
+        elif region == "chart":
+            self.board.focus_view()
         else:
             self.query_one(f"#{region}").focus()
 
     def action_focus_chart(self) -> None:
         """Focus the chart."""
         self.remove_class("-sheet")
-        self.chart.focus()
+        self.board.focus_view()
 
 
 def _rank(binding: Binding) -> int:
