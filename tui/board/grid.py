@@ -30,6 +30,9 @@ from epochtop.tui.chart.curves import ChartView
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.x_range import RANGE_TEXTS
 
+MOST_AT_ONCE = 6
+"""Charts with new data that are drawn in the same frame."""
+
 
 @dataclass(frozen=True)
 class Page:
@@ -90,6 +93,9 @@ class Grid(CellWidget, can_focus=True):
         self._boxes: list[Box] = []
         self._layout: object = None
         self._note = ""
+        self._frame = 0
+        self._spans: dict[int, tuple[int, int]] = {}
+        """Changed cells by row, to be repainted."""
 
     # --- what is shown -----------------------------------------------------------------------------------------
 
@@ -145,6 +151,7 @@ class Grid(CellWidget, can_focus=True):
         if not self.size:
             return 0
         self.plan()
+        self._frame += 1
         self._lay_out()
         self._show_title()
         content = self._content()
@@ -153,7 +160,17 @@ class Grid(CellWidget, can_focus=True):
             for tile in self._tiles:
                 tile.ranges.gutter = self._gutter
             changed += sum(self._draw(place, content) for place in range(len(self._tiles)))
+        self._repaint()
         return changed
+
+    @property
+    def _turns(self) -> int:
+        """Frames in which every chart is drawn once. Half of the charts of a large page per frame is half of the bytes."""
+        return 1 if len(self._tiles) <= MOST_AT_ONCE else 2
+
+    def _has_turn(self, place: int) -> bool:
+        """Whether a chart is drawn in this frame; charts side by side take the same turn."""
+        return place // self._page.shape.columns % self._turns == self._frame % self._turns
 
     @property
     def _gutter(self) -> int:
@@ -179,6 +196,7 @@ class Grid(CellWidget, can_focus=True):
         accepts = self.filter.matches
         self._tiles = [tiles.tile_of(chart.trace, chart.overlays, family, accepts) for family in page.families]
         self._boxes = pages.boxes(len(self._tiles), page.shape, *self.size)
+        self._spans.clear()
         self.replace_rows(self._blank())
         self.refresh()
 
@@ -197,10 +215,11 @@ class Grid(CellWidget, can_focus=True):
 
     def _draw(self, place: int, content: TileContent) -> int:
         tile, box = self._tiles[place], self._boxes[place]
-        if tile.state(content, box) == tile.drawn:
+        look, data = tile.look(content, box), tile.data(content)
+        if look == tile.drawn[0] and (data == tile.drawn[1] or not self._has_turn(place)):
             return 0
         rows = tiles.compose(tile, content, box)
-        tile.drawn = tile.state(content, box)
+        tile.drawn = tile.look(content, box), data
         return sum(self._put(box.left, box.top + offset, row) for offset, row in enumerate(rows))
 
     def _put(self, left: int, y: int, row: Row) -> bool:
@@ -212,8 +231,15 @@ class Grid(CellWidget, can_focus=True):
         text = old.text[:left] + row.text + old.text[right:]
         self._rows[y] = Row(text, old.roles[:left] + row.roles + old.roles[right:])
         self._strips[y] = None
-        self.refresh(Region(left + cells[0], y, cells[1] - cells[0], 1))
+        start, stop = self._spans.get(y, (left + cells[0], left + cells[1]))
+        self._spans[y] = min(start, left + cells[0]), max(stop, left + cells[1])
         return True
+
+    def _repaint(self) -> None:
+        """Repaint one region per row: Textual sends a row from its left edge on, again for each region in it."""
+        for y, (start, stop) in self._spans.items():
+            self.refresh(Region(start, y, stop - start, 1))
+        self._spans.clear()
 
     def _show_title(self) -> None:
         """`Charts 1–4 of 12 · loss !val · step 1,234 · log y`, as much as fits."""

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from math import ceil, log
 from typing import NamedTuple
 
-from epochtop.engine.runs.families import COUNTERS
-
 
 class Shape(NamedTuple):
     """Rows and columns of the grid."""
@@ -90,9 +88,8 @@ def arranged(families: Sequence[str], shape: Shape) -> list[str]:
         return list(families)
     below = system[: shape.rows - 1]
     order = [family for family in families if family not in below]
-    metrics = [family for family in order if group_of(family) != SYSTEM and family not in COUNTERS]
     for row, family in enumerate(below, 1):
-        order.insert(min(row * shape.columns, max(len(metrics) + row - 1, 1)), family)
+        order.insert(row * shape.columns, family)
     return order
 
 

@@ -41,21 +41,23 @@ class Tile:
     trace: Trace
     overlays: tuple[Trace, ...]
     ranges: frame.Ranges = field(default_factory=frame.Ranges)
-    drawn: object = None
-    """State of the data and of the settings at the last frame."""
+    drawn: tuple[object, object] = (None, None)
+    """:meth:`look` and :meth:`data` at the last frame."""
 
     @property
     def family(self) -> str:
         """The family that is drawn."""
         return self.trace.family
 
-    def state(self, content: TileContent, box: Box) -> object:
-        """Equal for two frames that look the same."""
+    def look(self, content: TileContent, box: Box) -> object:
+        """Everything besides the data that decides how the chart looks."""
+        return content.view, content.cursor, content.marker, self.family == content.selected, box, self.ranges.gutter
+
+    def data(self, content: TileContent) -> object:
+        """Equal for two frames with the same data."""
         runs = (self.trace, *self.overlays)
         series = [(id(curve.series), curve.series.version) for run in runs for curve in run.curves]
-        scales = [] if content.view.unit == "step" else [run.steps for run in runs]
-        is_selected = self.family == content.selected
-        return content.view, content.cursor, content.marker, is_selected, box, self.ranges.gutter, series, scales
+        return series, [] if content.view.unit == "step" else [run.steps for run in runs]
 
 
 def tile_of(trace: Trace, overlays: Sequence[Trace], family: str, accepts: Callable[[str], bool]) -> Tile:
