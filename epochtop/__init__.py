@@ -44,7 +44,7 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562). Raises AttributeError for any other name."""
     if name in _MODULES:
-        value = getattr(_import(_MODULES[name]), name)
+        value = getattr(__import__(_MODULES[name], fromlist=(name,)), name)  # importlib takes a millisecond
         globals()[name] = value
         return value
     if name in ("config", "run", "summary"):
@@ -59,12 +59,6 @@ def __getattr__(name: str) -> Any:
         if name in IGNORED:
             return Ignored(name)
     raise AttributeError(f"module 'epochtop' has no attribute {name!r}")
-
-
-def _import(module: str) -> Any:
-    from importlib import import_module
-
-    return import_module(module)
 
 
 def __dir__() -> list[str]:

@@ -87,7 +87,7 @@ class Control:
 
         `on_change` is called when `is_quiet` may have changed.
         """
-        self._put, self._on_change = put, on_change
+        self._put, self.on_change = put, on_change
         self.settings: dict[str, Setting] = {}
         self.handlers: dict[str, Callable[[dict[str, Any]], None]] = {}
         """Functions that obey further commands, by type; called in the writer's thread."""
@@ -127,13 +127,13 @@ class Control:
             self.handlers[kind](command)
         else:
             self._put({"type": "Warned", "message": f"this script does not obey {kind}", "code": "command_ignored"})
-        self._on_change()
+        self.on_change()
 
     def check(self) -> None:
         """Interrupt the script where it is if it should have stopped by now."""
         if self.interrupts and not self._blocked and time.monotonic() >= self._interrupt_at:
             self.interrupts = False
-            self._on_change()
+            self.on_change()
             endings.interrupt_main()
 
     def _resume(self, by: str) -> None:
@@ -167,7 +167,7 @@ class Control:
         if not self.stop_is_polled:
             self.stop_is_polled = True
             self.interrupts = False
-            self._on_change()
+            self.on_change()
         return self.stopped_by is not None
 
     # --- in the script's thread ------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Control:
             self._wait()
         if self.interrupts and endings.is_main_thread():
             self.interrupts = False
-            self._on_change()
+            self.on_change()
             raise KeyboardInterrupt(f"stopped by {self.stopped_by or 'a viewer'}")
 
     def _wait(self) -> None:

@@ -71,18 +71,32 @@ class _Process:
         self.must_die_at = float("inf")
         """When the process is ended although its main thread does not handle the signal."""
         self.is_hooked = False
+        """Whether exceptions and exit statuses are noticed."""
+        self.exits_hooked = False
+        """Whether exits and forks are noticed."""
 
 
 _process = _Process()
 
 
-def watch(run: Recording) -> None:
-    """End this run when the process ends."""
-    if not _process.is_hooked:
-        _process.is_hooked = True
-        _hook()
-    _install_signal_handlers()
+def watch(run: Recording, is_guest: bool = False) -> None:
+    """End this run when the process ends. Another process notices exceptions and signals that end the one of a guest."""
+    if not _process.exits_hooked:
+        _process.exits_hooked = True
+        atexit.register(_at_exit)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_in_child)
+    if not is_guest:
+        if not _process.is_hooked:
+            _process.is_hooked = True
+            _hook()
+        _install_signal_handlers()
     _process.runs.append(run)
+
+
+def newest() -> Recording | None:
+    """The newest run that is being recorded; None if there is none."""
+    return _process.runs[-1] if _process.runs else None
 
 
 def forget(run: Recording) -> None:
@@ -93,11 +107,8 @@ def forget(run: Recording) -> None:
 
 def _hook() -> None:
     global _previous_excepthook, _previous_exit
-    atexit.register(_at_exit)
     _previous_excepthook, sys.excepthook = sys.excepthook, _excepthook
     _previous_exit, sys.exit = sys.exit, _exit
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_in_child)
 
 
 _previous_excepthook: Any = sys.excepthook
@@ -144,6 +155,7 @@ def describe(kind: type[BaseException], error: BaseException, traceback: Traceba
 
 def _at_exit() -> None:
     deadline = time.monotonic() + EXIT_S
+    _read_signals()
     for run in list(_process.runs):
         run.end(final_event(run.stopped_by), deadline)
 
@@ -223,19 +235,24 @@ def _on_signal(number: int, frame: Any) -> None:
     os.kill(os.getpid(), number)
 
 
-def check_signals() -> None:
-    """End the runs if a signal has come that the main thread does not handle. Called by the writers' threads."""
+def _read_signals() -> None:
+    """Notice the signals that have come, whoever handles them."""
     if _process.wakeup is None:
         return
     try:
         numbers = os.read(_process.wakeup[0], 4096)
     except OSError:
-        numbers = b""
+        return
     for number in numbers:
         if number in _process.previous_handlers:
             _process.signal, _process.signaled_at = number, time.monotonic()
             if _signal.getsignal(number) is _on_signal and not callable(_process.previous_handlers[number]):
                 _process.must_die_at = time.monotonic() + HANGING_S
+
+
+def check_signals() -> None:
+    """End the runs if a signal has come that the main thread does not handle. Called by the writers' threads."""
+    _read_signals()
     if time.monotonic() >= _process.must_die_at:
         for run in list(_process.runs):
             run.end(stopped(f"signal {signal_name(_process.signal)}"), None)

@@ -15,6 +15,7 @@ from epochtop.recording.values.json_text import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Any
 
 LATE_S = 0.5
@@ -35,6 +36,8 @@ VARIABLES = (
 """Variables that describe a job."""
 PREFIXES = ("SLURM_JOB", "SLURM_ARRAY", "SLURM_NNODES", "SLURM_NTASKS", "SLURM_CLUSTER", "PBS_JOB", "LSB_JOB", "JOB_ID")
 """Beginnings of names of variables that batch systems set."""
+RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "LOCAL_RANK")
+"""Variables with the number of a process, as torchrun, SLURM and MPI set them; the first one that is set counts."""
 VALUE_LENGTH = 4096
 """Most characters of a stored text."""
 
@@ -105,6 +108,36 @@ def _own_version() -> dict[str, str]:
         return {"epochtop": version("epochtop")}
     except PackageNotFoundError:
         return {}
+
+
+# --- which of several processes this is ---------------------------------------------------------------------
+
+
+def rank() -> int:
+    """Number of this process among those that train together; 0 if it trains alone."""
+    torch = sys.modules.get("torch.distributed")
+    try:
+        if torch is not None and torch.is_available() and torch.is_initialized():
+            return int(torch.get_rank())
+    except Exception:
+        pass
+    for variable in RANKS:
+        value = os.environ.get(variable, "").strip()
+        if value.isdigit():
+            return int(value)
+    return 0
+
+
+def is_import_of_main() -> bool:
+    """Whether this process was spawned by multiprocessing and imports the script again, as DataLoader workers may."""
+    if "multiprocessing.spawn" not in sys.modules:
+        return False
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 # --- git -----------------------------------------------------------------------------------------------------
@@ -262,10 +295,13 @@ class LateFacts:
         self._changes: GitChanges | None = None
         self._is_complete = False
 
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to collect."""
+        return not self._is_complete and time.monotonic() >= self._due
+
     def collect(self) -> None:
         """Do what is due. Never waits for git. Raises OSError if run.json cannot be written."""
-        if self._is_complete or time.monotonic() < self._due:
-            return
         if self._changes is None:
             try:
                 self._changes = GitChanges(working_folder() or os.sep)

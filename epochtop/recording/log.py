@@ -25,8 +25,11 @@ CHUNK_BYTES = 1 << 20
 class EventLog:
     """The log of one run, open for appending."""
 
-    def __init__(self, run: str | os.PathLike[str], report: Callable[[str], None]) -> None:
-        """`report` receives a sentence when the disk begins to refuse lines. Raises OSError if the log cannot be opened."""
+    def __init__(self, run: str | os.PathLike[str], report: Callable[[str], None], reserve: bool = True) -> None:
+        """`report` receives a sentence when the disk begins to refuse lines. With `reserve`, space is set aside at once.
+
+        Raises OSError if the log cannot be opened.
+        """
         self._path = os.path.join(run, EVENTS)
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._reserve = os.path.join(run, RESERVE)
@@ -36,7 +39,8 @@ class EventLog:
         """Whether the last line in the file is written in part."""
         self.error: OSError | None = None
         """Why the disk refuses the oldest unwritten line; None if every line is written."""
-        self._make_reserve()
+        if reserve:
+            self.make_reserve()
 
     @property
     def congested(self) -> bool:
@@ -117,7 +121,8 @@ class EventLog:
 
     # --- the reserve -----------------------------------------------------------------------------------------
 
-    def _make_reserve(self) -> None:
+    def make_reserve(self) -> None:
+        """Set space aside for the last line, if the disk has it."""
         try:
             file = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:

@@ -6,8 +6,8 @@ Imports built-in modules only; json is imported when a run is continued.
 from __future__ import annotations
 
 import os
-from array import array
 from binascii import a2b_base64
+from struct import unpack
 
 from epochtop.recording import directory
 
@@ -94,7 +94,7 @@ def _progress(event: dict[str, Any]) -> tuple[int, float]:
     if kind == "Logged":
         steps = event["first_step"] + event["count"]
         if event.get("steps"):
-            steps = max(array("q", a2b_base64(event["steps"]))) + 1
+            steps = max(unpack(f"<{event['count']}q", a2b_base64(event["steps"]))) + 1
         return int(steps), float(event["seconds"])
     if kind == "ScriptEnded":
         return int(event["steps"]), float(event["seconds"])

@@ -9,10 +9,9 @@ import os
 import sys
 import time
 
-from epochtop.recording import directory, endings, facts, processes, resume
+from epochtop.recording import directory, endings, facts, joining, resume
 from epochtop.recording.control import Setting
-from epochtop.recording.values.device import UnusableError
-from epochtop.recording.values.ignored import IGNORED, Ignored
+from epochtop.recording.values import UnusableError
 from epochtop.recording.values.json_text import clean_text, encode
 from epochtop.recording.values.mappings import Entries, flat
 from epochtop.recording.values.numbers import Numbers, flatten
@@ -74,15 +73,17 @@ class Run(endings.Recording):
         """Results that the script names. Changes are recorded."""
         self._reported: set[str] = set()
         self._numbers = Numbers()
+        self._converters = self._numbers.converters
         self._settings: dict[str, Setting] = {}
         self._writer: Writer | None = None
         self._gate: Callable[[], bool] | None = _refuse
         """What `log()` asks before it records; None if there is nothing to ask."""
-        if not enabled or (not every_rank and (processes.rank() != 0 or processes.is_import_of_main())):
+        if not enabled or (not every_rank and (facts.rank() != 0 or facts.is_import_of_main())):
             return
         try:
             self._start(self._describe(), resume, folder)
         except Exception as error:  # a failure to record is no failure of the script
+            self._writer, self._gate = None, _refuse
             self._report(f"cannot record the run: {error}")
 
     # --- logging -------------------------------------------------------------------------------------------
@@ -108,10 +109,12 @@ class Run(endings.Recording):
                 return
             if data is not None:
                 values = self._merged(data, values)
-            for value in values.values():
-                if type(value) is not float:
-                    self._convert(values)
-                    break
+            try:
+                for name, value in values.items():
+                    if type(value) is not float:
+                        values[name] = self._converters[type(value)](value)
+            except Exception:  # a type that is new, or a value that is not a number
+                self._convert(values)
             place = COMMITTED
             if step is not None:
                 place = step if type(step) is int and 0 <= step < STEPS else self._checked_step(step)
@@ -120,8 +123,8 @@ class Run(endings.Recording):
             entries = self._entries
             if len(entries) < QUEUE_ENTRIES:
                 entries.append((place, values))
-            else:
-                self._drop(values)
+            elif self._writer is not None:
+                self._writer.dropped += len(values)
         except Exception as error:
             self._report(f"log() ignored values: {type(error).__name__}: {error}"[:300])
 
@@ -166,10 +169,6 @@ class Run(endings.Recording):
             self._report(f"step must be a number of 0 or more, not {str(step)[:80]}; the next step is used", key="step")
             return COMMITTED
         return number
-
-    def _drop(self, values: dict[str, Any]) -> None:
-        if self._writer is not None:
-            self._writer.dropped += len(values)
 
     # --- control ---------------------------------------------------------------------------------------------
 
@@ -284,14 +283,19 @@ class Run(endings.Recording):
             "protocol": PROTOCOL_VERSION,
         }
         stem = directory.slug(self.name or facts.script_name())
-        writer = Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
+        begun = None if earlier or folder else joining.take_over(script)
+        writer = begun or Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
         if earlier:
             self._continue(writer, home, os.fspath(earlier))
+        elif not folder and begun is None:
+            joining.join(writer, script)
+        writer.control.on_change = self._set_gate
         self._writer, self._entries = writer, writer.entries
         self._settings = writer.control.settings
         self._set_gate()
-        writer.start()
-        endings.watch(self)
+        if begun is None:
+            writer.start()
+        endings.watch(self, writer.is_guest)
 
     def _continue(self, writer: Writer, home: str, query: str) -> None:
         """Let the writer continue an earlier run, if there is one and no other process records it."""
@@ -363,6 +367,8 @@ class Run(endings.Recording):
 
     def __getattr__(self, name: str) -> Any:
         """Accept what wandb's runs offer and epochtop ignores. Raises AttributeError for any other name."""
+        from epochtop.recording.values.ignored import IGNORED, Ignored
+
         if name in IGNORED:
             return Ignored(name)
         raise AttributeError(f"a run has no attribute {name!r}")

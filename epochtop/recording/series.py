@@ -5,10 +5,8 @@ See docs/run-format.md. Imports built-in modules only.
 
 from __future__ import annotations
 
-import sys
-from array import array
 from binascii import b2a_base64
-from math import isfinite
+from struct import pack, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,76 +19,100 @@ WINDOW_STEPS = 8192
 """Most steps of one event; longer windows are divided."""
 
 
+class Window:
+    """Rows that wait for a device."""
+
+    __slots__ = ("rows", "seconds", "time", "waiting")
+
+    def __init__(self, rows: list[tuple[int, dict[str, Any]]], time: float, seconds: float) -> None:
+        self.rows, self.time, self.seconds = rows, time, seconds
+        self.waiting = [value for _, values in rows for value in values.values() if type(value) is not float]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the device has computed all values."""
+        while self.waiting and self.waiting[-1].is_ready:
+            self.waiting.pop()
+        return not self.waiting
+
+    def discard(self) -> int:
+        """Give up the values. Returns their number."""
+        for _, values in self.rows:
+            for value in values.values():
+                if type(value) is not float:
+                    value.discard()
+        return sum(len(values) for _, values in self.rows)
+
+
 def logged(rows: Iterable[tuple[int, Mapping[str, float]]], time: float, seconds: float) -> Iterator[dict[str, Any]]:
     """`Logged` events with the values of these rows, each of which is a step and values by series.
 
     Series that were logged at the same steps share an event. Consecutive values of one series for the same step count as
     one, the last of them. `time` is Unix time, `seconds` the time since the start of the run.
     """
-    columns: dict[str, tuple[array[int], array[float]]] = {}
+    columns: dict[str, tuple[list[int], list[float]]] = {}
     for step, values in rows:
         for name, value in values.items():
             column = columns.get(name)
             if column is None:
-                columns[name] = column = (array("q"), array("d"))
+                columns[name] = column = ([], [])
             steps, numbers = column
             if steps and steps[-1] == step:
                 numbers[-1] = value
             else:
                 steps.append(step)
                 numbers.append(value)
-    groups: dict[bytes, dict[str, array[float]]] = {}
+    groups: dict[tuple[int, ...], dict[str, list[float]]] = {}
     for name, (steps, numbers) in columns.items():
-        groups.setdefault(steps.tobytes(), {})[name] = numbers
+        groups.setdefault(tuple(steps), {})[name] = numbers
     for key, series in groups.items():
-        steps = array("q", key)
-        for first in range(0, len(steps), WINDOW_STEPS):
+        for first in range(0, len(key), WINDOW_STEPS):
             part = slice(first, first + WINDOW_STEPS)
-            yield window(steps[part], {name: numbers[part] for name, numbers in series.items()}, time, seconds)
+            yield window(key[part], {name: numbers[part] for name, numbers in series.items()}, time, seconds)
 
 
-def window(steps: array[int], series: Mapping[str, array[float]], time: float, seconds: float) -> dict[str, Any]:
-    """One `Logged` event: values of series, as float64, at these steps."""
+def window(steps: Sequence[int], series: Mapping[str, list[float]], time: float, seconds: float) -> dict[str, Any]:
+    """One `Logged` event: values of series at these steps."""
+    count = len(steps)
     event: dict[str, Any] = {
         "type": "Logged",
         "time": round(time, 3),
         "seconds": round(seconds, 6),
         "first_step": steps[0],
-        "count": len(steps),
+        "count": count,
     }
-    if steps[-1] - steps[0] != len(steps) - 1 or steps.tolist() != list(range(steps[0], steps[-1] + 1)):
-        event["steps"] = base64(steps)
-    event["values"] = {name: base64(narrow(numbers)) for name, numbers in series.items()}
-    if len(steps) >= SUMMARY_STEPS:
-        event["summaries"] = {name: summary(numbers.tolist()) for name, numbers in series.items()}
+    if steps[-1] - steps[0] != count - 1 or tuple(steps) != tuple(range(steps[0], steps[0] + count)):
+        event["steps"] = base64(pack(f"<{count}q", *steps))
+    event["values"] = {name: base64(column(numbers)) for name, numbers in series.items()}
+    if count >= SUMMARY_STEPS:
+        event["summaries"] = {name: summary(numbers) for name, numbers in series.items()}
     return event
 
 
-def narrow(numbers: array[float]) -> array[float]:
-    """The same numbers as float32 if that changes none of them, else as they are."""
-    values = numbers.tolist()
-    single = array("f", values)
-    narrowed = single.tolist()
-    if narrowed == values or all(a == b or (a != a and b != b) for a, b in zip(narrowed, values)):
+def column(numbers: list[float]) -> bytes:
+    """Numbers as little-endian float32 if that changes none of them, else as float64."""
+    try:
+        single = pack(f"<{len(numbers)}f", *numbers)
+    except OverflowError:
+        return pack(f"<{len(numbers)}d", *numbers)
+    narrowed = unpack(f"<{len(numbers)}f", single)
+    if all(a == b or (a != a and b != b) for a, b in zip(narrowed, numbers)):
         return single
-    return numbers
+    return pack(f"<{len(numbers)}d", *numbers)
 
 
-def base64(column: array[Any]) -> str:
-    """A column in little-endian order, as base64."""
-    if sys.byteorder == "big":
-        column = array(column.typecode, column)
-        column.byteswap()
-    return b2a_base64(column, newline=False).decode("ascii")
+def base64(raw: bytes) -> str:
+    """Bytes as base64."""
+    return b2a_base64(raw, newline=False).decode("ascii")
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
     """A `SeriesSummary` of a window."""
     first_bad = None
     total = sum(values)
-    if not isfinite(total):
-        first_bad = next((place for place, value in enumerate(values) if not isfinite(value)), None)
-        values = [value for value in values if isfinite(value)]
+    if total - total != 0.0:
+        first_bad = next((place for place, value in enumerate(values) if value - value != 0.0), None)
+        values = [value for value in values if value - value == 0.0]
         total = sum(values)
     if not values:
         described: dict[str, Any] = dict.fromkeys(("first", "minimum", "maximum", "last", "mean"))
@@ -101,6 +123,6 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
             "minimum": min(values),
             "maximum": max(values),
             "last": values[-1],
-            "mean": mean if isfinite(mean) else sum(value / len(values) for value in values),
+            "mean": mean if mean - mean == 0.0 else sum(value / len(values) for value in values),
         }
     return {"finite": len(values), **described, "first_bad": first_bad}

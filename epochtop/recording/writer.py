@@ -10,19 +10,20 @@ from __future__ import annotations
 import _thread
 import os
 import time
-from collections import deque
 
 from epochtop.recording import directory, endings, facts
 from epochtop.recording.control import Control, Inbox
 from epochtop.recording.log import EventLog
-from epochtop.recording.series import logged
-from epochtop.recording.values.device import Slot, send
+from epochtop.recording.series import Window, logged
 from epochtop.recording.values.json_text import encode_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
     from typing import IO, Any
+else:
+    from _collections import deque  # importing `collections` takes a millisecond
 
 INTERVAL_S = 0.1
 """Seconds between two windows: what a killed process loses at most."""
@@ -34,6 +35,10 @@ RETRY_S = 5.0
 """Seconds between two attempts to create a run directory."""
 DEVICE_S = 5.0
 """Longest time that an end waits for values that a device still computes."""
+HANGING_S = 0.15
+"""Time after which a disk that takes no data hangs."""
+DRAIN_ROWS = 8192
+"""Most calls of `log()` in one window."""
 SERIES = 10_000
 """Most series of a run."""
 DISK_SPACE = "disk_space"
@@ -41,31 +46,6 @@ DISK_SPACE = "disk_space"
 
 COMMITTED, UNCOMMITTED = -1, -2
 """In place of a step: the next one, without or with further values of the same step to follow."""
-
-
-class Window:
-    """Rows that wait for a device."""
-
-    __slots__ = ("rows", "seconds", "time", "waiting")
-
-    def __init__(self, rows: list[tuple[int, dict[str, Any]]], time: float, seconds: float) -> None:
-        self.rows, self.time, self.seconds = rows, time, seconds
-        self.waiting = [value for _, values in rows for value in values.values() if type(value) is not float]
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the device has computed all values."""
-        while self.waiting and self.waiting[-1].is_ready:
-            self.waiting.pop()
-        return not self.waiting
-
-    def discard(self) -> int:
-        """Give up the values. Returns their number."""
-        for _, values in self.rows:
-            for value in values.values():
-                if type(value) is Slot:
-                    value.block.release()
-        return sum(len(values) for _, values in self.rows)
 
 
 class Writer:
@@ -102,16 +82,21 @@ class Writer:
         """Highest step plus 1."""
         self.seconds_before = 0.0
         """Duration of a continued run before this process."""
+        self.is_guest = False
+        """Whether another process records the start and the end of the run."""
         self._continues = False
         self._started_at = time.monotonic()
         self._lock: IO[bytes] | None = None
         self._log: EventLog | None = None
         self._inbox: Inbox | None = None
         self._heartbeat: directory.Heartbeat | None = None
+        self._disk_since = float("inf")
+        """When the present operation on the disk began; infinite if there is none."""
         self._sent: deque[Window] = deque()
         self._waiting_rows = 0
         self._reported_drops = 0
         self._facts: facts.LateFacts | None = None
+        self._has_reserve = False
         self._next_look = self._next_try = 0.0
         self._is_removed = False
         self._final: dict[str, Any] | None = None
@@ -154,16 +139,19 @@ class Writer:
                 pass
 
     def close(self, final: dict[str, Any], deadline: float | None) -> bool:
-        """Write everything, and `final` as the last event. False if that is not done at `deadline` of the monotonic clock.
+        """Write everything, and `final` as the last event. False if the disk hangs at `deadline` of the monotonic clock.
 
-        The thread goes on if it is not done, as long as the process lives. A deadline of None does not wait.
+        Waits longer, up to DEVICE_S, for values that are being encoded or computed. A deadline of None does not wait. If
+        it is not done, the thread goes on as long as the process lives.
         """
         self._final = final
         self.wake()
         if deadline is None:
             return False
-        while not self._ended.acquire(timeout=max(0.0, min(deadline - time.monotonic(), 0.05))):
-            if time.monotonic() >= deadline and not (self._sent and time.monotonic() < deadline + DEVICE_S):
+        while not self._ended.acquire(timeout=0.02):
+            now = time.monotonic()
+            hangs = now - self._disk_since > HANGING_S
+            if now >= deadline and (hangs or now >= deadline + DEVICE_S):
                 return False
         self._ended.release()
         return True
@@ -208,7 +196,10 @@ class Writer:
             self.control.check()
         self._write_events()
         self._look_at_folder()
-        if self._facts is not None:
+        if self._facts is not None and self._facts.is_due:
+            if not self._has_reserve and self._log is not None:
+                self._has_reserve = True
+                self._log.make_reserve()
             self._facts.collect()
 
     def _open(self) -> None:
@@ -217,7 +208,7 @@ class Writer:
             if self.path is None:
                 directory.make_folder(self._home)
                 self.path, self._lock = directory.create(self._home, self._stem, self._record)
-            log = EventLog(self.path, self._report)
+            log = EventLog(self.path, self._report, reserve=False)
             self._inbox = Inbox(self.path, from_now=self._continues)
             self._heartbeat = directory.Heartbeat(self.path)
             self._facts = self._facts or facts.LateFacts(self.path)
@@ -225,15 +216,20 @@ class Writer:
             self._report(f"cannot record a run in {self._home}: {error.strerror or error}; values wait in memory")
             return
         self._log = log
-        self._append({"type": "ScriptStarted", "time": round(time.time(), 3), "pid": os.getpid(), "step": self.step})
+        if not self.is_guest:
+            self._append(
+                {"type": "ScriptStarted", "time": round(time.time(), 3), "pid": os.getpid(), "step": self.step}
+            )
 
     # --- values --------------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
         """Take what was logged and give it steps."""
-        count = len(self.entries)
-        if not count:
-            return
+        waiting = len(self.entries)
+        for first in range(0, waiting, DRAIN_ROWS):
+            self._take(min(DRAIN_ROWS, waiting - first))
+
+    def _take(self, count: int) -> None:
         take = self.entries.popleft
         rows = []
         for _ in range(count):
@@ -272,6 +268,8 @@ class Writer:
         """Enqueue the copies of all windows, so that a device that is behind does not delay later ones."""
         for window in self._sent:
             if window.waiting:
+                from epochtop.recording.values.device import send
+
                 try:
                     send(window.waiting)
                 except Exception as error:
@@ -320,7 +318,9 @@ class Writer:
         if self._is_removed:
             self._log.hold(line)
             return
+        self._disk_since = time.monotonic()
         self._log.append(line)
+        self._disk_since = float("inf")
         if self._log.error is None and self.dropped > self._reported_drops:
             self._report_drops()
 
@@ -374,7 +374,8 @@ class Writer:
         if self._log is not None:
             assert self._final is not None
             line = encode_line(self._last_event(self._final))
-            if not self._is_removed:
+            self._disk_since = time.monotonic()
+            if not self._is_removed and not self.is_guest:
                 self._log.append(line)
                 if self._log.error is not None:
                     self._log.write_last(line)

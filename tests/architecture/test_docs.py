@@ -48,6 +48,8 @@ RECORDS: list[Struct] = [
         record.SourceFile,
         events.Suggestion,
         events.SeriesSummary,
+        events.DeviceRead,
+        events.OperatorCost,
         experiments.Verdict,
         experiments.Line,
         experiments.Estimate,

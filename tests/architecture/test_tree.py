@@ -22,6 +22,7 @@ CATALOGS = {"engine/lab/experiments", "tests/lab/experiments"}
 
 DYNAMIC_IMPORTS = {
     "epochtop/__init__.py": "public names are imported on first use",
+    "epochtop/hooks/site/sitecustomize.py": "the user's own sitecustomize",
     "engine/lab/experiments/__init__.py": "an experiment's measurement is imported when it runs",
     "engine/tasks/loader.py": "the user's file",
     "engine/tasks/sources.py": "the user's modules",

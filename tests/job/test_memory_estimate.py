@@ -11,8 +11,8 @@ from epochtop.engine.data.dataset import Preparation
 from epochtop.engine.models.build import build_model
 from epochtop.engine.models.summary import held_bytes, memory_bytes, perceptron, summary_of, working_bytes
 from epochtop.engine.protocol.spec import RunSpec
-from tests.support.allocations import allocated
 from tests.support.prepared import CIFAR, TEXT, codes, images, pixels, table
+from tests.support.processes.allocations import allocated
 
 CASES: dict[str, tuple[RunSpec, Preparation, Tensor]] = {
     "mlp": (RunSpec(hidden=(512,) * 6), table(*map(str, range(64))), torch.rand(2048, 64)),

@@ -22,8 +22,8 @@ from epochtop.engine.protocol.events import (
 from epochtop.engine.runs.writer import send
 from epochtop.recording import control
 from epochtop.recording.run import Run
+from tests.recording.scripts import only_run, recorded, run, series
 from tests.support.engines import wait_until
-from tests.support.scripts import only_run, recorded, run, series
 
 BY = "ada@laptop:7"
 

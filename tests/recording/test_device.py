@@ -13,10 +13,10 @@ import torch
 from epochtop.recording import writer
 from epochtop.recording.run import Run
 from epochtop.recording.values import device
+from tests.recording.scripts import only_run, series
 from tests.support.engines import wait_until
 from tests.support.fakes import fake_torch
 from tests.support.fakes.fake_torch import DEVICE, Stream, on_device, stream
-from tests.support.scripts import only_run, series
 
 
 @pytest.fixture

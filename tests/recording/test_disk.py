@@ -14,8 +14,8 @@ from epochtop.engine.protocol.events import DISK_SPACE, ScriptEnded, Warned
 from epochtop.engine.runs.reader import is_alive, read_record
 from epochtop.recording import log, writer
 from epochtop.recording.run import Run
+from tests.recording.scripts import only_run, recorded, run, series
 from tests.support.engines import wait_until
-from tests.support.scripts import only_run, recorded, run, series
 
 
 class Disk:

@@ -14,8 +14,8 @@ import pytest
 from epochtop.engine.protocol.events import AnyEvent, Failed, ScriptEnded
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.reader import is_alive
+from tests.recording.scripts import only_run, recorded, run, series, start
 from tests.support.engines import wait_until
-from tests.support.scripts import only_run, recorded, run, series, start
 
 BEGIN = """
     import epochtop, os, signal, sys, time

@@ -13,8 +13,8 @@ import torch
 from epochtop.engine.runs.reader import read_record
 from epochtop.recording import facts
 from epochtop.recording.run import Run
+from tests.recording.scripts import only_run
 from tests.support.engines import wait_until
-from tests.support.scripts import only_run
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from epochtop.engine.protocol.events import Failed, ScriptEnded
 from epochtop.engine.runs.reader import read_record
-from tests.support.scripts import ROOT, old_python, recorded, run, series
+from tests.recording.scripts import ROOT, old_python, recorded, run, series
 
 CODE = """
     import sys, time, epochtop

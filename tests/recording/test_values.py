@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from epochtop.recording.run import Run
-from tests.support.scripts import only_run, series
+from tests.recording.scripts import only_run, series
 
 NUMBERS: list[tuple[str, Any, float]] = [
     ("float", 0.1, 0.1),

@@ -16,8 +16,8 @@ from epochtop.engine.runs.reader import read_record
 from epochtop.engine.runs.writer import send
 from epochtop.recording import control, current, endings
 from epochtop.recording.run import Run
+from tests.recording.scripts import ROOT, only_run, recorded, series
 from tests.support.engines import wait_until
-from tests.support.scripts import ROOT, only_run, recorded, series
 
 PAGE = ROOT / "docs" / "your-script.md"
 HARMONIC = [(step, 1 / (step + 1)) for step in range(100)]

@@ -13,8 +13,8 @@ from torch.nn import functional
 from epochtop.engine.data.dataset import Preparation
 from epochtop.engine.models.build import build_model
 from epochtop.engine.protocol.spec import RunSpec
-from tests.support.allocations import allocated
 from tests.support.prepared import MNIST, TEXT, codes, images, pixels, table
+from tests.support.processes.allocations import allocated
 
 CASES: dict[str, tuple[RunSpec, Preparation, Tensor]] = {
     "mlp of 2": (RunSpec(hidden=(8, 9)), table("a", "b", "c"), torch.rand(6, 3)),

@@ -35,7 +35,7 @@ from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive
 from epochtop.engine.runs.series import TRAIN_LOSS
 from epochtop.engine.runs.writer import create, send
-from tests.support.prefork import ForkedProcess
+from tests.support.processes.prefork import ForkedProcess
 
 HANGING_S = 120.0
 """A wait this long means that something hangs. It is no measure of speed."""
@@ -53,7 +53,7 @@ def wait_until(true: Callable[[], object]) -> None:
 
 FORKED: tuple[str, ...] = ()
 FRESH = ("-m", "epochtop.engine")
-"""A new interpreter, for what a forked engine cannot show (see :mod:`tests.support.prefork`)."""
+"""A new interpreter, for what a forked engine cannot show (see :mod:`tests.support.processes.prefork`)."""
 
 
 def _start(program: tuple[str, ...]) -> subprocess.Popen[bytes]:

@@ -56,6 +56,8 @@ PULSES = round(CHART_S / FAST_S)
 """Checks from picture to picture."""
 QUIT_WAIT_S = 5.0
 """Longest wait for an engine that is starting a run before the app quits."""
+KEYS_OF_RUNS = frozenset(["start", "pause", "stop", "save", "change", "export", "look", "lab", "anatomy"])
+"""Actions of the main screen, which the Lab page hides."""
 NEWEST = 50
 """Runs that are checked for a live one when the app opens."""
 
@@ -266,6 +268,9 @@ class EpochtopApp(PlainApp):
     def on_stop_requested(self, _event: StopRequested) -> None:
         self.lab.stop()
 
+    def on_analysis_screen_again_requested(self) -> None:
+        self.runs.analyze_again()
+
     def on_trial_requested(self, event: TrialRequested) -> None:
         self.lab.try_setting(event.session)
 
@@ -280,17 +285,7 @@ class EpochtopApp(PlainApp):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """True if the key works now, None to gray it out, False to hide it."""
         runs = self.runs
-        if self.lab.visible and action in (
-            "start",
-            "pause",
-            "stop",
-            "save",
-            "change",
-            "export",
-            "look",
-            "lab",
-            "anatomy",
-        ):
+        if self.lab.visible and action in KEYS_OF_RUNS:
             return False
         match action:
             case "pause":

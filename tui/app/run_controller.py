@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from textual.app import App
+from textual.screen import Screen
 
 from epochtop.engine.protocol.commands import Analyze, AnyCommand, Pause, Resume, Save, Set, Stop
 from epochtop.engine.protocol.fields import parse, show
@@ -28,6 +29,7 @@ from epochtop.tui.app.trust import with_trust
 from epochtop.tui.cells.plain import plain_block
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
+from epochtop.tui.state.run import RunState
 from epochtop.tui.state.telemetry import planned_and_peak
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ class RunController:
         """Whether the open run has put its first loss or its end on the screen."""
         self._viewable = (False, False)
         """Whether the open run has an evaluation, and a decision boundary."""
+        self._analysis_is_due = False
+        """Whether the next analysis of the open run opens when it arrives."""
 
     @property
     def session(self) -> RunSession | None:
@@ -131,6 +135,9 @@ class RunController:
         if viewable != self._viewable:
             self._viewable = viewable
             self._app.refresh_bindings()
+        if self._analysis_is_due and state.analyzed is not None:
+            self._analysis_is_due = False
+            self.view("analysis")
         if len(self._app.screen_stack) > 1:
             from epochtop.tui.screens import overlays
 
@@ -178,7 +185,7 @@ class RunController:
         except Invalid as error:
             self._app.notify(error.message, title="cannot open", severity="error")
             return False
-        self.has_figures = False
+        self.has_figures = self._analysis_is_due = False
         self._mark_runs()
         self._main.log_lines.clear()
         session.log.insert(0, f"run {run.name}")
@@ -256,14 +263,6 @@ class RunController:
         """Stop the run after the current step."""
         self.send(Stop(by=whoami()))
 
-    def analyze(self) -> None:
-        """Let the open script measure where its next steps spend their time."""
-        if self.active is None:
-            self._app.notify("the script has ended; only a running one can be measured", severity="warning")
-            return
-        self.send(Analyze(by=whoami()))
-        self._app.notify("the script measures its next steps, if epochtop started it")
-
     def save(self) -> None:
         """Write a checkpoint now."""
         self.send(Save(by=whoami()))
@@ -307,13 +306,36 @@ class RunController:
             if picked:
                 self.stage.select(picked)
 
+    def analyze(self) -> None:
+        """Show where the steps of the script spend their time; measure the next ones if that is not known."""
+        session = self.session
+        if session is None:
+            return
+        if session.state.analyzed is not None:
+            self.view("analysis")
+        else:
+            self.analyze_again()
+
+    def analyze_again(self) -> None:
+        """Measure the next steps of the script."""
+        if self.active is None:
+            self._app.notify("only a running script can be measured", severity="warning")
+            return
+        self._analysis_is_due = self.active.state.analyzed is None
+        self.send(Analyze(by=whoami()))
+        self._app.notify(f"measuring the next {Analyze().steps} steps")
+
     def view(self, name: str) -> None:
-        """Open the last evaluation (`metrics`) or the decision boundary (`boundary`) over the screen."""
+        """Open the last evaluation (`metrics`), the decision boundary (`boundary`) or the `analysis` over the screen."""
         from epochtop.tui.screens import overlays
 
         if self.session is not None:
-            make = overlays.metrics if name == "metrics" else overlays.boundary
-            screen = make(self.session.state)
+            makers: dict[str, Callable[[RunState], Screen[None] | None]] = {
+                "metrics": overlays.metrics,
+                "boundary": overlays.boundary,
+                "analysis": overlays.analysis,
+            }
+            screen = makers[name](self.session.state)
             if screen is not None:
                 self._app.push_screen(screen)
 

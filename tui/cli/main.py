@@ -1,4 +1,4 @@
-"""The command line: train, resume, runs, attach, stop, predict, export, find-lr, find-batch, lab, hardware.
+"""The command line: train, run, resume, runs, attach, stop, predict, export, find-lr, find-batch, lab, hardware.
 
 Options are dataclasses parsed by tyro; the fields of a run come from RunSpec. Bad input gives one line and exit status 2.
 """
@@ -24,6 +24,7 @@ epochtop trains PyTorch models on this machine and shows them live in the termin
 
   epochtop [--start] [FIELDS]          open the app; --start also starts training
   epochtop train [FIELDS]              train in the foreground with a progress bar or plain lines
+  epochtop run COMMAND…                run your own training program, unchanged, and show it
   epochtop runs [--json] [PATH…]       list your runs, or those at PATH
   epochtop attach RUN                  open a live or finished run in the app
   epochtop open PATH…                  show logs of TensorBoard, wandb, Lightning, Keras, MLflow and others
@@ -46,6 +47,7 @@ Examples:
   epochtop --start
   epochtop train --dataset digits --hidden 64 --optimizer adam --learning-rate 0.001 --epochs 200
   epochtop train --dataset csv:houses.csv --target price --name houses --detach
+  epochtop run python train.py
   epochtop predict houses new_houses.csv --output priced.csv
   epochtop export last --format csv > losses.csv
 """
@@ -247,6 +249,12 @@ def _train_spec(spec: RunSpec, as_json: bool, detach: bool) -> int:
     return train(spec, paths.home(), as_json=as_json, detach=detach)
 
 
+def _run_script(arguments: list[str]) -> int:
+    from epochtop.tui.cli.run_script import run_script
+
+    return run_script(arguments)
+
+
 def _find_lr(arguments: list[str]) -> int:
     from epochtop.tui.cli.find import SET_BY_TEST, find_lr, rate_defaults
 
@@ -371,6 +379,7 @@ def _hardware(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
+    "run": _run_script,
     "runs": _runs,
     "attach": _attach,
     "open": _open,

@@ -1,4 +1,4 @@
-"""Screens over the main screen that follow the open run: its last evaluation, and its decision boundary."""
+"""Screens over the main screen that follow the open run: its last evaluation, its decision boundary, its analysis."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from textual.screen import Screen
 
+from epochtop.tui.screens.analysis import AnalysisScreen
 from epochtop.tui.screens.boundary import BoundaryScreen
 from epochtop.tui.screens.confusion import ConfusionScreen
 from epochtop.tui.state.run import RunState
@@ -24,12 +25,19 @@ def boundary(state: RunState) -> BoundaryScreen | None:
     return BoundaryScreen(state.mapped) if state.mapped is not None else None
 
 
+def analysis(state: RunState) -> AnalysisScreen | None:
+    """The newest analysis of a script; None if there is none."""
+    return AnalysisScreen(state.analyzed) if state.analyzed is not None else None
+
+
 def follow(screen: Screen[Any], state: RunState) -> None:
     """Update a screen of this kind."""
     if isinstance(screen, ConfusionScreen) and state.evaluated is not None:
         screen.put(state.evaluated.confusion, state.evaluated.metrics, _title(state))
     elif isinstance(screen, BoundaryScreen) and state.mapped is not None:
         screen.show(state.mapped)
+    elif isinstance(screen, AnalysisScreen) and state.analyzed is not None:
+        screen.show(state.analyzed)
 
 
 def _title(state: RunState) -> str:

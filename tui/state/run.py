@@ -10,6 +10,7 @@ from math import isnan
 from typing import Literal
 
 from epochtop.engine.protocol.events import (
+    Analyzed,
     AnyEvent,
     Changed,
     Continued,
@@ -75,6 +76,8 @@ class RunState:
         """The newest evaluation."""
         self.mapped: Mapped | None = None
         """The newest decision boundary; only classifiers of two features have one."""
+        self.analyzed: Analyzed | None = None
+        """The newest analysis of a script's steps."""
         self.reads = 0
         self.waited_s = 0.0
         self.learning_rate = record.spec.learning_rate if record else 0.0
@@ -317,6 +320,13 @@ class RunState:
                 return [MessageLine(f"warning: {event.message}", "warning")]
             case BadLine():
                 return [MessageLine(f"events.jsonl, line {event.number}: skipped, cannot be read: {event.reason}")]
+            case Analyzed():
+                self.analyzed = event
+                return [
+                    MessageLine(
+                        f"measured {plural(event.steps, 'step')} of {event.step_ms:.3g} ms; press a to see them"
+                    )
+                ]
             case Measured():
                 return [MessageLine(", ".join(f"{name} {value}" for name, value in event.values.items()))]
             case _:

@@ -10,7 +10,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from epochtop.engine.protocol.events.analysis import Analyzed as Analyzed
+from epochtop.engine.protocol.events.analysis import DeviceRead as DeviceRead
+from epochtop.engine.protocol.events.analysis import OperatorCost as OperatorCost
 from epochtop.engine.protocol.events.base import Event as Event
+from epochtop.engine.protocol.events.codes import ANALYSIS_FAILED as ANALYSIS_FAILED
 from epochtop.engine.protocol.events.codes import CHECKPOINT_DAMAGED as CHECKPOINT_DAMAGED
 from epochtop.engine.protocol.events.codes import CHECKPOINT_DELAYED as CHECKPOINT_DELAYED
 from epochtop.engine.protocol.events.codes import CHECKPOINT_FAILED as CHECKPOINT_FAILED
@@ -75,6 +79,7 @@ AnyEvent = (
     | Summarized
     | SettingDeclared
     | ScriptEnded
+    | Analyzed
     | Finished
     | Failed
 )

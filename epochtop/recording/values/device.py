@@ -11,6 +11,8 @@ import sys
 from collections import deque
 from itertools import count
 
+from epochtop.recording.values import UnusableError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,10 +28,6 @@ DOUBLE = ("float64", "int32", "int64", "uint16", "uint32", "uint64")
 """Types whose values float64 holds, integers up to 2**53."""
 RELAXED = 2
 """cudaStreamCaptureModeRelaxed: calls of this thread do not disturb the capture of a CUDA graph in another thread."""
-
-
-class UnusableError(Exception):
-    """A value is not a number. The message completes the sentence `NAME is …`."""
 
 
 class Deferred:
@@ -53,6 +51,9 @@ class Deferred:
             array = array.numpy()
         return float(array.item())
 
+    def discard(self) -> None:
+        """Give up the value."""
+
 
 class Slot:
     """A value in a block of device memory."""
@@ -75,6 +76,10 @@ class Slot:
         value = self.transfer.values()[self.place - self.transfer.first]
         self.block.release()
         return value
+
+    def discard(self) -> None:
+        """Give up the value."""
+        self.block.release()
 
 
 class Block:

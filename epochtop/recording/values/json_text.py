@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from math import isfinite
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
-def _quote_slowly(text: str) -> str:
-    return '"' + "".join(_ESCAPES.get(letter) or _ascii(letter) for letter in text) + '"'
+def _quote(text: str) -> str:
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return '"' + "".join([_ESCAPES.get(letter) or _ascii(letter) for letter in text]) + '"'
 
 
 def _ascii(letter: str) -> str:
@@ -24,13 +23,6 @@ def _ascii(letter: str) -> str:
         return f"\\u{code:04x}"
     code -= 0x10000
     return f"\\u{0xD800 | code >> 10:04x}\\u{0xDC00 | code & 0x3FF:04x}"
-
-
-_quote: Callable[[str], str]
-try:  # what `json` itself uses
-    from _json import encode_basestring_ascii as _quote  # type: ignore[import-not-found, no-redef, unused-ignore]
-except ImportError:
-    _quote = _quote_slowly
 
 
 def clean_text(text: str) -> str:
@@ -51,7 +43,7 @@ def encode(value: Any) -> str:
     if kind is int:
         return str(value)
     if kind is float:
-        return repr(value) if isfinite(value) else "null"
+        return repr(value) if value - value == 0.0 else "null"
     if kind is dict:
         return "{" + ",".join([f"{encode(str(name))}:{encode(inner)}" for name, inner in value.items()]) + "}"
     if kind is list or kind is tuple:

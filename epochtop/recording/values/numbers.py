@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from epochtop.recording.values.device import Deferred, DeviceValues, Slot, UnusableError
+from epochtop.recording.values import UnusableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from epochtop.recording.values.device import Deferred, DeviceValues, Slot
 
 NAME_LENGTH = 200
 """Longest name of a series, in characters."""
@@ -37,8 +39,9 @@ class Numbers:
     """Converts values by their type; remembers what each type needs."""
 
     def __init__(self) -> None:
-        self._device = DeviceValues()
-        self._converters: dict[type, Callable[[Any], float | Slot | Deferred]] = {int: float, bool: float, float: float}
+        self._device: DeviceValues | None = None
+        self.converters: dict[type, Callable[[Any], float | Slot | Deferred]] = {int: float, bool: float, float: float}
+        """Function that converts values of each type that has come so far."""
 
     def convert(self, value: Any) -> float | Slot | Deferred:
         """A number, or what will be one when its device has computed it.
@@ -46,10 +49,10 @@ class Numbers:
         Raises UnusableError, or whatever the value's own type raises.
         """
         kind = type(value)
-        converter = self._converters.get(kind)
+        converter = self.converters.get(kind)
         if converter is None:
             converter = self._find(kind)
-            self._converters[kind] = converter
+            self.converters[kind] = converter
         return converter(value)
 
     def _find(self, kind: type) -> Callable[[Any], float | Slot | Deferred]:
@@ -60,13 +63,15 @@ class Numbers:
             return self._tensor
         package = kind.__module__.partition(".")[0]
         if package in ("jax", "jaxlib"):
-            return Deferred
+            return _defer
         if package == "tensorflow":
-            return _variable if hasattr(kind, "assign") else Deferred
+            return _variable if hasattr(kind, "assign") else _defer
+        if kind.__module__ == "epochtop.recording.values.device":
+            return _unchanged
         if kind.__module__ == "epochtop.recording.values.ignored":
             return _refuse_silently
         if hasattr(kind, "__dlpack_device__") and package != "numpy":
-            return Deferred
+            return _defer
         if issubclass(kind, (str, bytes, bytearray)) or kind is type(None):
             return _refuse
         if hasattr(kind, "item"):
@@ -76,6 +81,10 @@ class Numbers:
     def _tensor(self, tensor: Any) -> float | Slot | Deferred:
         if tensor.is_cpu:
             return float(tensor.item())
+        if self._device is None:
+            from epochtop.recording.values.device import DeviceValues  # most scripts log floats
+
+            self._device = DeviceValues()
         return self._device.put(tensor)
 
 
@@ -87,9 +96,20 @@ def _real(value: Any) -> float:
     return float(value)
 
 
+def _unchanged(value: Any) -> Any:
+    """A value that was converted before."""
+    return value
+
+
+def _defer(value: Any) -> Deferred:
+    from epochtop.recording.values.device import Deferred
+
+    return Deferred(value)
+
+
 def _variable(value: Any) -> Deferred:
     """The present value of a variable, which may change before it is read."""
-    return Deferred(value.read_value())
+    return _defer(value.read_value())
 
 
 def _refuse(value: Any) -> float:

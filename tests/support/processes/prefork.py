@@ -3,7 +3,7 @@
 The forked process runs `epochtop.engine.process.standby.main`, as `python -m epochtop.engine` does. What only a new
 interpreter can show (its arguments, its import path, its first imports) needs `Engine(FRESH)`.
 
-`python -m tests.support.prefork FD` is the process that forks. It reads requests from the socket FD: a JSON object
+`python -m tests.support.processes.prefork FD` is the process that forks. It reads requests from the socket FD: a JSON object
 with `folder` and `environment`, and the descriptors of standard input, output, error and of a pipe for the exit
 status. It answers with the process id, and ends when the socket is closed.
 """
@@ -73,7 +73,7 @@ class _Forker:
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
-        command = [sys.executable, "-m", "tests.support.prefork", str(theirs.fileno())]
+        command = [sys.executable, "-m", "tests.support.processes.prefork", str(theirs.fileno())]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
 

@@ -1,0 +1,229 @@
+"""Figures of a script's optimizer steps: loss, learning rate, time, and the share of it spent waiting for data.
+
+Called from the script's loop, so one step costs about a microsecond. A loss on the CPU is read at once; one on a device
+stays there. Never imports torch.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from time import perf_counter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Loss = Any
+    """A number, or a detached tensor on a device."""
+    Emit = Callable[[int, dict[str, Any]], None]
+    """Records values of a step."""
+
+UNDECIDED_STEPS = 16
+"""Steps after which optimizers that have not stepped yet no longer delay the name of the first one's series."""
+UNSEEN_STEPS, UNSEEN_COMPILED_STEPS = 64, 8
+"""Backward passes without any optimizer step after which each one counts as a step: the steps are written by hand; or, if
+torch.compile is used, compiled."""
+COMPILER = "torch._dynamo"
+"""Module that is loaded if the script uses torch.compile."""
+LOSS, STEP_MS, DATA_WAIT, RATE = "train/loss", "time/step_ms", "time/data_wait_percent", "optimizer/learning_rate"
+"""Series of the only optimizer. Times are multiples of 1/1024 ms and 1/64 %, so that four bytes hold them. With several, the name of
+the optimizer is the second part of loss and learning rate, as in `train/generator/loss`; times are those of the first one."""
+
+
+class OptimizerSteps:
+    """The steps of one optimizer."""
+
+    def __init__(self, optimizer: Any, name: str) -> None:
+        self.reference: Callable[[], Any] = weakref.ref(optimizer)
+        self.name = name
+        """Name of the optimizer in the script; empty if unknown."""
+        self.step = 0
+        """Number of the next step."""
+        self.previous = 0.0
+        """Time of the previous step; 0 before the first one."""
+        self.has_loss = False
+        """Whether any loss was its own: computed since the step of another optimizer."""
+        self.rates: tuple[float | None, ...] = ()
+        self.undecided: list[tuple[int, dict[str, Any]]] | None = []
+        """Steps and values that wait for the names of their series; None as soon as these are known."""
+        self.loss_name, self.rate_name = LOSS, RATE
+        self.is_timed = True
+        """Whether times are recorded: those of one optimizer are enough."""
+
+    def decide(self, prefix: str, is_timed: bool) -> list[tuple[int, dict[str, Any]]]:
+        """Name the series. Returns the steps that waited for it."""
+        waiting, self.undecided = self.undecided or [], None
+        self.is_timed = is_timed
+        if prefix:
+            self.loss_name = _prefixed(LOSS, prefix)
+            self.rate_name = _prefixed(RATE, prefix)
+            waiting = [
+                (step, {name: value for old, value in values.items() if (name := self._rename(old, prefix))})
+                for step, values in waiting
+            ]
+        return waiting if self.has_loss else []
+
+    def _rename(self, name: str, prefix: str) -> str:
+        """The final name of a series; empty if it is not recorded."""
+        if name.startswith("time/"):
+            return name if self.is_timed else ""
+        return _prefixed(name, prefix)
+
+
+def _prefixed(name: str, prefix: str) -> str:
+    group, _, rest = name.partition("/")
+    return f"{group}/{prefix}/{rest}"
+
+
+class StepMeter:
+    """Follows losses and steps of all optimizers of this process."""
+
+    def __init__(self, emit: Emit, find_name: Callable[[Any], str], count_optimizers: Callable[[], int]) -> None:
+        """`emit` records values; `find_name` tells an optimizer's name; `count_optimizers` how many exist."""
+        self.emit = emit
+        self._find_name, self._count_optimizers = find_name, count_optimizers
+        self._tracks: dict[int, OptimizerSteps] = {}
+        self._current: OptimizerSteps | None = None
+        self._losses: list[Loss] = []
+        self.data_wait_s = 0.0
+        """Time inside the data loader's `__next__` since the previous step."""
+        self.on_boundary: Callable[[int], None] | None = None
+        """Called after every step, with the number of steps, while it is set."""
+        self._first_step = 0
+        """First step of the optimizers that exist: the last one of those that no longer exist."""
+        self._counts_backward = False
+        """Whether steps cannot be seen, and backward passes count instead."""
+
+    def add_loss(self, loss: Loss) -> None:
+        """Add the loss of a backward pass."""
+        losses = self._losses
+        losses.append(loss)
+        if self._counts_backward or (len(losses) >= _most_unseen() and not self._live_tracks()):
+            self._count_losses()
+
+    def _live_tracks(self) -> list[OptimizerSteps]:
+        """Steps of the optimizers that still exist."""
+        return [track for track in self._tracks.values() if track.reference() is not None]
+
+    def _count_losses(self) -> None:
+        """Every loss that waits belongs to a step."""
+        self._counts_backward = True
+        waiting, self._losses = self._losses, []
+        for loss in waiting:
+            self._losses.append(loss)
+            self.stepped(self)
+
+    def stepped(self, optimizer: Any) -> None:
+        """An optimizer has taken a step."""
+        now = perf_counter()
+        track = self._current
+        if track is None or track.reference() is not optimizer:
+            track = self._track(optimizer)
+        values: dict[str, Any] = {}
+        losses = self._losses
+        if losses:
+            values[track.loss_name] = losses[0] if len(losses) == 1 else mean(losses)
+            losses.clear()
+            track.has_loss = True
+        wait_s, self.data_wait_s = self.data_wait_s, 0.0
+        if track.previous and track.is_timed:
+            elapsed_s = now - track.previous
+            values[STEP_MS] = int(elapsed_s * 1024e3) / 1024
+            values[DATA_WAIT] = int(wait_s / elapsed_s * 6400.0) / 64 if elapsed_s else 0.0
+        track.previous = now
+        groups = getattr(optimizer, "param_groups", ())
+        rates = tuple([number_or_none(group.get("lr")) for group in groups])
+        if rates != track.rates:
+            _add_rates(values, track.rate_name, rates, track.rates)
+            track.rates = rates
+        step = track.step
+        track.step = step + 1
+        if track.undecided is None:
+            if track.has_loss:
+                self.emit(step, values)
+        else:
+            track.undecided.append((step, values))
+            self._decide(len(track.undecided) >= UNDECIDED_STEPS)
+        if self.on_boundary is not None:
+            self.on_boundary(step + 1)
+
+    def _track(self, optimizer: Any) -> OptimizerSteps:
+        track = self._tracks.get(id(optimizer))
+        if track is None or track.reference() is not optimizer:
+            track = OptimizerSteps(optimizer, "" if optimizer is self else self._find_name(optimizer))
+            track.step = self._forget_gone()
+            self._counts_backward = optimizer is self
+            self._tracks[id(optimizer)] = track
+        self._current = track
+        return track
+
+    def _forget_gone(self) -> int:
+        """Forget the optimizers that no longer exist if all of them are gone. Returns the step at which others continue."""
+        if any(track.reference() not in (None, self) for track in self._tracks.values()):
+            return self._first_step
+        self._first_step = max((track.step for track in self._tracks.values()), default=0)
+        self._tracks.clear()
+        return self._first_step
+
+    def _decide(self, now: bool) -> None:
+        """Name the series of all optimizers, once each has taken a step, or `now`."""
+        tracks = list(self._tracks.values())
+        if not now and len(tracks) < self._count_optimizers():
+            return
+        several = sum(track.has_loss for track in tracks) > 1
+        for number, track in enumerate(tracks):
+            if track.undecided is not None:
+                prefix = (track.name or str(number)) if several else ""
+                for step, values in track.decide(prefix, is_timed=number == 0):
+                    self.emit(step, values)
+
+    def measures(self, name: str) -> bool:
+        """Whether a series of this name is measured."""
+        own = (each for track in self._tracks.values() for each in (track.loss_name, track.rate_name))
+        return name in (LOSS, STEP_MS, DATA_WAIT, RATE) or name in own
+
+    def finish(self) -> None:
+        """Record the last steps: no more will come."""
+        if len(self._losses) > 1 and not self._live_tracks():
+            self._count_losses()
+        self._decide(now=True)
+
+    def discard(self) -> None:
+        """Forget everything, in a forked process, and record nothing any more."""
+        self._losses = []
+        self.emit = _ignore
+        self.on_boundary = None
+
+
+def _most_unseen() -> int:
+    return UNSEEN_COMPILED_STEPS if COMPILER in sys.modules else UNSEEN_STEPS
+
+
+def _ignore(_step: int, _values: dict[str, Any]) -> None:
+    """Record nothing."""
+
+
+def number_or_none(value: Any) -> float | None:
+    """A number as it is; None for a tensor, whose comparison would read the device."""
+    return value if isinstance(value, (float, int)) else None
+
+
+def _add_rates(
+    values: dict[str, Any], name: str, rates: tuple[float | None, ...], previous: tuple[float | None, ...]
+) -> None:
+    """Add the learning rates that changed; those of further parameter groups only where they differ from the first."""
+    for number, rate in enumerate(rates):
+        changed = number >= len(previous) or rate != previous[number]
+        differs = number == 0 or rate != rates[0] or (number < len(previous) and previous[number] != previous[0])
+        if rate is not None and changed and differs:
+            values[f"{name}/{number}" if number else name] = float(rate)
+
+
+def mean(losses: list[Loss]) -> Loss:
+    """Mean of numbers or of tensors on one device; tensors stay there."""
+    total = losses[0]
+    for loss in losses[1:]:
+        total = total + loss
+    return total / len(losses)

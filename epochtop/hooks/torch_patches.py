@@ -1,0 +1,153 @@
+"""Where the hooks enter torch: optimizer steps, backward passes, gradient scalers and data loaders.
+
+Never imports torch: it gets the modules when the script has imported them. torch.compile inlines `after_step`, where it
+does nothing, and skips every other function of this package, so graphs, guards and recompilations stay as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import weakref
+from time import perf_counter
+
+from epochtop.hooks.losses import LossReader
+from epochtop.hooks.step_hook import make_step_hook
+from epochtop.hooks.steps import StepMeter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+    from epochtop.hooks.steps import Emit
+
+
+class TorchPatches:
+    """Feeds a :class:`StepMeter` from torch."""
+
+    def __init__(self, emit: Emit, report: Callable[[str], None]) -> None:
+        self._report = report
+        self.optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Optimizers that exist."""
+        self.meter = StepMeter(emit, variable_name, lambda: len(self.optimizers))
+        self.losses = LossReader()
+        self.spans: Any | None = None
+        """What measures the parts of a step; None outside an analysis."""
+
+    def patches(self) -> dict[str, Callable[[Any], None]]:
+        """Patch by the module that it changes."""
+        return {
+            "torch.optim.optimizer": self.patch_optimizer,
+            "torch.autograd": self.patch_autograd,
+            "torch.amp.grad_scaler": self.patch_scaler,
+            "torch.utils.data.dataloader": self.patch_data_loader,
+            "torch._dynamo.trace_rules": self.patch_trace_rules,
+        }
+
+    def patch_optimizer(self, module: Any) -> None:
+        """See every optimizer and every step."""
+        if not hasattr(module, "register_optimizer_step_post_hook"):
+            self._report("this torch has no hooks for all optimizers; losses need torch 2.0 or later")
+            return
+        module.register_optimizer_step_post_hook(make_step_hook(module.torch, self.stepped))
+        original, optimizers = module.Optimizer.__init__, self.optimizers
+
+        @functools.wraps(original)
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            original(self, *args, **kwargs)
+            optimizers.add(self)
+
+        module.Optimizer.__init__ = __init__
+
+    def stepped(self, optimizer: Any) -> None:
+        """An optimizer has taken a step."""
+        try:
+            self.meter.stepped(optimizer)
+        except Exception as error:  # a fault of ours must not end the script
+            self._report(f"an optimizer step was not recorded: {type(error).__name__}: {error}")
+
+    def patch_autograd(self, module: Any) -> None:
+        """See every backward pass: `Tensor.backward` looks `torch.autograd.backward` up here."""
+        original, losses = module.backward, self.losses
+        inside = False
+
+        @functools.wraps(original)
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal inside
+            if inside:  # a backward pass within another one, as in a checkpointed model
+                return original(tensors, *args, **kwargs)
+            inside = True
+            spans = self.spans
+            began = perf_counter() if spans is not None else 0.0
+            try:
+                loss = losses.read(tensors)
+            except Exception as error:
+                loss = None
+                self._report(f"a loss was not recorded: {type(error).__name__}: {error}")
+            try:
+                result = original(tensors, *args, **kwargs)
+            finally:
+                inside = False
+                if spans is not None:
+                    spans.add("backward", began)
+            if loss is not None:
+                self._add_loss(loss)
+            return result
+
+        module.backward = backward
+
+    def _add_loss(self, loss: Any) -> None:
+        try:
+            self.meter.add_loss(loss)
+        except Exception as error:  # a fault of ours must not end the script
+            self._report(f"a loss was not recorded: {type(error).__name__}: {error}")
+
+    def patch_scaler(self, module: Any) -> None:
+        """Remember the loss before a gradient scaler multiplies it."""
+        original, losses = module.GradScaler.scale, self.losses
+
+        @functools.wraps(original)
+        def scale(self: Any, outputs: Any) -> Any:
+            scaled = original(self, outputs)
+            losses.scaled(self, outputs, scaled)
+            return scaled
+
+        module.GradScaler.scale = scale
+
+    def patch_data_loader(self, module: Any) -> None:
+        """Time the wait for the next batch."""
+        iterator, meter = module._BaseDataLoaderIter, self.meter
+        original = iterator.__next__
+
+        @functools.wraps(original)
+        def __next__(loader: Any) -> Any:  # noqa: N807
+            began = perf_counter()
+            try:
+                return original(loader)
+            finally:
+                meter.data_wait_s += perf_counter() - began
+                if self.spans is not None:
+                    self.spans.add("data_wait", began)
+
+        iterator.__next__ = __next__
+
+    @staticmethod
+    def patch_trace_rules(module: Any) -> None:
+        """Tell torch.compile to skip the functions of this package."""
+        for name in ("torch_patches", "losses", "steps"):
+            module.add(f"epochtop.hooks.{name}")
+
+
+def variable_name(optimizer: Any) -> str:
+    """Name of the variable or attribute that holds an optimizer in a calling function; empty if there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if not frame.f_globals.get("__name__", "").startswith(("torch.", "epochtop.")):
+            for scope in (frame.f_locals, getattr(frame.f_locals.get("self"), "__dict__", {}), frame.f_globals):
+                for name, value in list(scope.items()):
+                    if value is optimizer and name != "self":
+                        return str(name)
+        frame = frame.f_back
+    return ""

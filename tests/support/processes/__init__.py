@@ -1,0 +1,1 @@
+"""Helpers for tests of processes: forks that share imports, and memory that a call allocates."""
