@@ -115,7 +115,7 @@ class Board(Vertical):
     def on_grid_enlarged(self, event: Grid.Enlarged) -> None:
         """Draw the family as the large chart."""
         event.stop()
-        self.chart.post_message(LossChart.Picked(event.family))
+        self.post_message(LossChart.Picked(event.family))
         self.set_class(False, "-grid")
         self.chart.columns = None
         self._enlarged = True
