@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-all check format bench lab-check screenshots clean
+.PHONY: run test test-all faults check format bench lab-check screenshots clean
 
 run: $(VENV)/.app
 	@$(BIN)/epochtop --start
@@ -17,6 +17,10 @@ test: $(VENV)/.dev
 
 test-all: $(VENV)/.dev
 	HYPOTHESIS_PROFILE=full $(PYTEST)
+
+# The fault campaign: every row of the tables in tests/faults, of which `make test` tries a selection.
+faults: $(VENV)/.dev
+	EPOCHTOP_FAULTS=all $(BIN)/python -m pytest -n 2 tests/faults
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -67,8 +67,9 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty home folder of runs; engines that still train in it afterwards are killed."""
-    for name in ("NO_COLOR", "TEXTUAL_THEME"):
+    for name in ("NO_COLOR", "TEXTUAL_THEME", "EPOCHTOP_CONFIG", "EPOCHTOP_WEBHOOK", "EPOCHTOP_WEBHOOK_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # none of the user's
     folder = tmp_path / "runs"
     monkeypatch.setenv("EPOCHTOP_HOME", str(folder))
     yield folder

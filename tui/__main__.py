@@ -7,25 +7,28 @@ from __future__ import annotations
 
 import sys
 
-from epochtop.engine.terminal.output import plain_tracebacks
+from epochtop.engine.terminal.output import guarded, is_terminal, plain_tracebacks
 
 
 def main() -> None:
     """Entry of the `epochtop` command; exits with its status."""
     _speak_utf8()
     plain_tracebacks()
-    arguments = sys.argv[1:]
-    if arguments in ([], ["--start"]) and sys.stdout.isatty() and sys.stdin.isatty():
+    sys.exit(guarded(lambda: _run(sys.argv[1:])))
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments in ([], ["--start"]) and is_terminal() and sys.stdin.isatty():
         from epochtop.tui.app.launch import run_app
 
-        sys.exit(run_app(start=bool(arguments)))
+        return run_app(start=bool(arguments))
     if arguments[:1] == ["hardware"] and set(arguments[1:]) <= {"--json", "--torch"}:
         from epochtop.tui.cli.hardware import run_hardware  # without the argument parser, which takes longer to import
 
-        sys.exit(run_hardware("--json" in arguments, "--torch" in arguments))
+        return run_hardware("--json" in arguments, "--torch" in arguments)
     from epochtop.tui.cli.main import run
 
-    sys.exit(run(arguments))
+    return run(arguments)
 
 
 def _speak_utf8() -> None:

@@ -24,6 +24,11 @@ from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.tasks.sources import enter_working_folder
 
 SEEDS = 2**63
+RANK_0_SIGNALS = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGQUIT,
+    signal.SIGALRM,
+)  # fmt: skip
+"""Signals that a batch system may send to all ranks and that would end one."""
 
 
 def main(arguments: list[str]) -> int:
@@ -47,7 +52,7 @@ def serve(store: Any, rank: int, world_size: int, local_rank: int) -> int:
         kind = _kind_of_device(store)
         if kind == NOTHING_TO_DO:
             return 0
-        for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for ignored in RANK_0_SIGNALS:
             signal.signal(ignored, signal.SIG_IGN)  # rank 0 answers them: it stops the run in order
         group = Group(store, rank, world_size, torch.device(f"cuda:{local_rank}" if kind == "cuda" else kind))
         setup, tensors = group.hand_out(None, {})

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from epochtop.engine.hardware.facts import Gpu, Machine
-from epochtop.engine.hardware.gpu.nvml import MISMATCH
 from epochtop.engine.protocol.requests import Ready
 
 DRIVER_OF_CUDA = {11: "450", 12: "525", 13: "580"}
@@ -31,7 +30,7 @@ class Finding(NamedTuple):
 
 def software_fit(ready: Ready, machine: Machine) -> list[Finding]:
     """Every mismatch, causes before their effects; empty if everything fits."""
-    if machine.no_gpu_reason == MISMATCH:
+    if machine.no_gpu_error in ("LibRmVersionMismatch", "LibraryMismatch"):
         return [Finding("the NVIDIA driver was updated, but the old one is still loaded", "sudo reboot")]
     if not machine.gpus:
         return _other_vendors(ready, machine)

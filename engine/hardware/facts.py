@@ -33,11 +33,15 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     """Name by its vendor: `Zen 4`, `Alder Lake`."""
     generation: Fact[str] = NOT_ASKED
     """Generation within its product line: `12th generation Core`, `4th generation EPYC`."""
+    board: Fact[str] = NOT_ASKED
+    """Board or server by its firmware; on Arm only, where the processor rarely has a name."""
     sockets: Fact[int] = NOT_ASKED
     cores: Fact[int]
     """Physical cores."""
     threads: int
     """Hardware threads."""
+    core_kinds: tuple[CoreKind, ...] = ()
+    """Cores by kind in a processor that has several, fastest first; empty if all cores are alike."""
     performance_cores: int | None = None
     """Performance cores of a hybrid processor; None if all cores are alike."""
     efficiency_cores: int | None = None
@@ -47,6 +51,16 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     vector_instructions: Fact[tuple[str, ...]] = NOT_ASKED
     """Vector instructions that matter to PyTorch, oldest first: `AVX2`, `AVX-512`, `AMX`."""
     caches: Fact[tuple[Cache, ...]] = NOT_ASKED
+    advice: str = ""
+    """What to change about how this process uses the processor; empty if there is nothing."""
+
+
+class CoreKind(msgspec.Struct, frozen=True):
+    """Cores of one kind in a processor that has several."""
+
+    name: str
+    """The design, such as `Cortex-X925`, or `performance` and `efficiency` in Intel's and Apple's hybrids."""
+    count: int
 
 
 class Cache(msgspec.Struct, frozen=True):
@@ -73,11 +87,30 @@ class GpuName(msgspec.Struct, frozen=True):
     """Variants, such as `Ti` or `laptop`."""
     market: str | None = None
     """Intended market, such as `consumer` or `data center`."""
+    has_tensor_cores: bool | None = None
+    """False for Turing chips that lack them; None where the compute capability tells."""
+    shares_memory: bool = False
+    """Whether the GPU has no memory of its own and uses the system's."""
+    vgpu_series: str | None = None
+    """Series of a vGPU: `C` compute, `Q` workstation, `B` PC, `A` application; None for cards and without a letter."""
 
     @property
     def is_known(self) -> bool:
         """Whether the name is in the table."""
         return self.architecture is not None
+
+
+class GpuProblem(msgspec.Struct, frozen=True):
+    """A state in which a GPU does not work, or will not for long."""
+
+    kind: str
+    """Which state, such as `GpuIsLost`, `Fabric` or `Xid 79`."""
+    text: str
+    """What it means."""
+    advice: str
+    """What to do."""
+    is_fatal: bool
+    """Whether no job runs on the GPU until then."""
 
 
 class MigDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +160,10 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     mig: bool = False
     """Whether the GPU is split into MIG instances; its utilization is unknown then."""
     mig_devices: Fact[tuple[MigDevice, ...]] = NOT_ASKED
+    problems: tuple[GpuProblem, ...] = ()
+    """What the driver's error codes said at identification; a sample has the current problems."""
+    is_complete: bool = True
+    """Whether name, UUID and memory are known or can never be; False after an error that may pass."""
 
 
 class OtherGpu(msgspec.Struct, frozen=True):
@@ -161,6 +198,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[Gpu, ...] = ()
     no_gpu_reason: str = ""
     """Why there are no NVIDIA GPUs, which is a normal state; empty if there are some."""
+    no_gpu_error: str = ""
+    """NVML's name for the error behind that reason, such as `LibRmVersionMismatch`; empty without one."""
     other_gpus: tuple[OtherGpu, ...] = ()
     visible_devices: str | None = None
     """CUDA_VISIBLE_DEVICES in this environment; None if it is not set."""
@@ -237,6 +276,19 @@ class GpuSample(msgspec.Struct, frozen=True, kw_only=True):
     ecc_uncorrected: Fact[int] = NOT_ASKED
     """Uncorrected memory errors since the driver was loaded."""
     processes: Fact[tuple[GpuProcess, ...]] = NOT_ASKED
+    fabric: Fact[str] = NOT_ASKED
+    """State of the NVLink fabric: `ready`, `in progress`, `not started`; before `ready`, CUDA fails with error 802."""
+    recovery_action: Fact[str] = NOT_ASKED
+    """What the driver asks for to recover the GPU: `none`, `reset the GPU` …"""
+    remapped_rows: Fact[int] = NOT_ASKED
+    """Memory rows that were replaced after errors."""
+    remapping_pending: Fact[bool] = NOT_ASKED
+    """Whether rows are replaced at the next reset."""
+    remapping_failed: Fact[bool] = NOT_ASKED
+    xid_errors: Fact[tuple[int, ...]] = NOT_ASKED
+    """Numbers of the Xid errors since the first reading."""
+    problems: tuple[GpuProblem, ...] = ()
+    """Everything that is wrong with the GPU, what stops jobs first."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -258,3 +310,5 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the driver last answered; the GPUs' values are stale after a second or two."""
     gpu_count: int = 0
     """Number of GPUs that the driver reports."""
+    gpus_identified: int = 0
+    """How often the identity of the GPUs became known or changed; a new number asks for identifying the machine again."""

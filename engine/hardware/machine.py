@@ -13,6 +13,7 @@ from epochtop.engine.hardware.cgroups import Roots, cpu_quota, memory_limits
 from epochtop.engine.hardware.cpu.identify import identify_cpu
 from epochtop.engine.hardware.environment import container, display_devices, system
 from epochtop.engine.hardware.facts import Gpu, Machine, OtherGpu
+from epochtop.engine.hardware.gpu.child import GpuInventory
 from epochtop.engine.hardware.gpu.nvml import NO_DRIVER
 from epochtop.engine.hardware.gpu.processes import Processes
 from epochtop.engine.hardware.gpu.visibility import VARIABLE, cuda_indices
@@ -52,7 +53,8 @@ def identify(
         usable_memory_bytes=min([memory, *(limit.limit_bytes for limit in group_limits)]),
         usable_memory_reason=limits.why_less_memory(memory, group_limits),
         gpus=_numbered(inventory.gpus, environment),
-        no_gpu_reason=_why_none(inventory.reason, on_bus, kind, "(WSL)" in os_name),
+        no_gpu_reason=_why_none(inventory, on_bus, kind, "(WSL)" in os_name, environment),
+        no_gpu_error=inventory.error,
         other_gpus=tuple(device for device in on_bus if not (device.vendor == "NVIDIA" and inventory.gpus)),
         visible_devices=environment.get(VARIABLE),
         driver_version=inventory.driver_version,
@@ -65,8 +67,15 @@ def _numbered(gpus: tuple[Gpu, ...], environment: Mapping[str, str]) -> tuple[Gp
     return tuple(msgspec.structs.replace(gpu, cuda_index=number) for gpu, number in zip(gpus, numbers, strict=True))
 
 
-def _why_none(reason: str, on_bus: tuple[OtherGpu, ...], container: str, wsl: bool) -> str:
-    """The driver's reason, with a remedy if the PCI bus shows an NVIDIA GPU."""
+def _why_none(
+    inventory: GpuInventory, on_bus: tuple[OtherGpu, ...], container: str, wsl: bool, environment: Mapping[str, str]
+) -> str:
+    """The driver's reason, with a remedy where the environment or the PCI bus tells one."""
+    reason = inventory.reason
+    if inventory.error == "Unknown" and container:
+        return f"{reason}: this container lost its GPUs, as after a systemctl daemon-reload: restart the container"
+    if inventory.error == "LibRmVersionMismatch" and environment.get("LD_LIBRARY_PATH"):
+        return f"{reason}; LD_LIBRARY_PATH may lead to another driver's library: try without it first"
     if reason != NO_DRIVER:
         return reason
     if any(device.vendor == "NVIDIA" for device in on_bus):

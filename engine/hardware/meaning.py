@@ -7,7 +7,7 @@ well-known networks stand for kinds of jobs. Never imports torch.
 
 from __future__ import annotations
 
-from epochtop.engine.hardware.facts import Cpu, Gpu, GpuName, Machine
+from epochtop.engine.hardware.facts import Cpu, Gpu, GpuName, GpuProblem, Machine
 from epochtop.engine.protocol.quantities import format_bytes, plural
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -56,32 +56,44 @@ def _seven_b(memory_bytes: int) -> str:
 # --- GPU --------------------------------------------------------------------------------------------------
 
 
-def gpu_meaning(gpu: Gpu, system_memory_bytes: int | None = None) -> str:
+def gpu_meaning(gpu: Gpu, system_memory_bytes: int | None = None, problems: tuple[GpuProblem, ...] = ()) -> str:
     """`RTX 4070 Laptop: 40th generation (Ada), upper middle, 8 GiB: trains CNNs and small transformers; …`.
 
-    `system_memory_bytes` is the memory of a GPU that shares the system's.
+    `system_memory_bytes` is the memory of a GPU that shares the system's. A GPU on which no job runs is good for nothing:
+    the problem takes the place of its uses.
     """
-    memory = gpu.memory_bytes.value or system_memory_bytes
-    size = (
-        [format_bytes(memory, rounded=True) + (" shared with the system" if gpu.memory_bytes.value is None else "")]
-        if memory
-        else []
-    )
+    memory = _memory(gpu, system_memory_bytes)
+    is_shared = gpu.memory_bytes.value is None
+    size = [format_bytes(memory, rounded=True) + (" shared with the system" if is_shared else "")] if memory else []
     facts = [*_place(gpu), *size]
     text = f"{short_name(gpu.name.value)}: {', '.join(facts)}" if gpu.name.value else ", ".join(facts)
-    return f"{text}: {gpu_use(gpu, system_memory_bytes)}"
+    return f"{text}: {gpu_use(gpu, system_memory_bytes, problems)}"
 
 
-def gpu_use(gpu: Gpu, system_memory_bytes: int | None = None) -> str:
-    """The second half of :func:`gpu_meaning`: what the GPU is good for."""
-    memory = gpu.memory_bytes.value or system_memory_bytes
+def gpu_use(gpu: Gpu, system_memory_bytes: int | None = None, problems: tuple[GpuProblem, ...] = ()) -> str:
+    """The second half of :func:`gpu_meaning`: what the GPU is good for, or why no job runs on it."""
+    for problem in problems or gpu.problems:
+        if problem.is_fatal:
+            return f"no job runs on it: {problem.text}"
+    if gpu.reading.vgpu_series in WITHOUT_CUDA:
+        return "no job runs on it: a vGPU of this series has no CUDA"
+    memory = _memory(gpu, system_memory_bytes)
     caveat = "; no tensor cores" if has_tensor_cores(gpu) is False else ""
     return (kinds_of_jobs(memory) if memory else "its memory size is unknown") + caveat
 
 
+WITHOUT_CUDA = ("A", "B")
+"""Series of vGPUs for applications and PCs: NVIDIA, Virtual GPU Software User Guide, "CUDA and OpenCL support"."""
+
+
+def _memory(gpu: Gpu, system_memory_bytes: int | None) -> int | None:
+    """Memory that jobs can use: the system's only for a chip that is known to share it."""
+    return gpu.memory_bytes.value or (system_memory_bytes if gpu.reading.shares_memory else None)
+
+
 def _place(gpu: Gpu) -> list[str]:
     if gpu.reading.is_known:
-        return [generation_text(gpu.reading), gpu.reading.tier or "", *_market(gpu.reading)]
+        return [generation_text(gpu.reading), *filter(None, [gpu.reading.tier]), *_market(gpu.reading)]
     family = gpu.architecture.value or (
         f"compute capability {gpu.compute_capability.value}" if gpu.compute_capability.value else ""
     )
@@ -108,10 +120,10 @@ def short_name(name: str) -> str:
 
 
 def has_tensor_cores(gpu: Gpu) -> bool | None:
-    """Whether the GPU has tensor cores, by its compute capability; None if unknown. GTX 16 is Turing without them."""
-    if gpu.compute_capability.value is None:
-        return None
-    return float(gpu.compute_capability.value) >= 7 and gpu.reading.generation != "16"
+    """Whether the GPU has tensor cores, by its name and compute capability; None if unknown."""
+    if gpu.reading.has_tensor_cores is not None:
+        return gpu.reading.has_tensor_cores
+    return float(gpu.compute_capability.value) >= 7 if gpu.compute_capability.value is not None else None
 
 
 # --- CPU --------------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ class Sampler:
             gpus=gpus,
             gpu_age_s=age_s,
             gpu_count=self.gpus.count,
+            gpus_identified=self.gpus.identified,
         )
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from epochtop.engine.data.tables.header import parse_header
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import output_file
 from epochtop.engine.terminal.output import data_output
+from epochtop.engine.terminal.spreadsheets import row_filter
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,25 @@ def open_rows(path: Path) -> RowFile:
         return RowFile(path, header.delimiter, header.names)
 
 
-def write_rows(file: RowFile, output: Path | None, names: Sequence[str], added: Iterable[Sequence[str]]) -> None:
+def write_rows(
+    file: RowFile,
+    output: Path | None,
+    names: Sequence[str],
+    added: Iterable[Sequence[str]],
+    excel_safe: bool = False,
+) -> None:
     """Write the rows of `file` with the cells of `added` appended, to `output` or standard output. Raises Invalid.
 
-    `names` are the appended columns. An output file is written completely or not at all.
+    `names` are the appended columns. `excel_safe` escapes cells that a spreadsheet would execute. An output file is written
+    completely or not at all.
     """
     if output is not None and output.exists() and output.samefile(file.path):
         raise Invalid("", f"--output would overwrite the input file {output}; choose another name")
     with _written(output) as target:
         writer = csv.writer(target, delimiter=file.delimiter, lineterminator="\n")
-        writer.writerow([*file.names, *names])
-        writer.writerows([*cells, *extra] for cells, extra in zip(file.rows(), added, strict=True))
+        cells_of = row_filter(excel_safe)
+        writer.writerow(cells_of((*file.names, *names)))
+        writer.writerows(cells_of((*cells, *extra)) for cells, extra in zip(file.rows(), added, strict=True))
 
 
 @contextmanager

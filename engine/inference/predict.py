@@ -32,12 +32,19 @@ MAX_ROWS = 8192
 """Input values and rows of one batch at most, so that activations stay small."""
 
 
-def predict(run: Path, path: Path, output: Path | None, columns: Sequence[str] = (), trusted_owner: str = "") -> None:
+def predict(
+    run: Path,
+    path: Path,
+    output: Path | None,
+    columns: Sequence[str] = (),
+    trusted_owner: str = "",
+    excel_safe: bool = False,
+) -> None:
     """Write the rows of the CSV file at `path` with appended predictions to `output` or standard output.
 
     All columns of the file stay unchanged. `columns` names the columns that the model takes, in order, for runs that have
     no column names: custom tasks and images. `trusted_owner` is another owner of the run whose task may be executed.
-    Raises Invalid, before anything is written.
+    `excel_safe` escapes cells that a spreadsheet would execute as formulas. Raises Invalid, before anything is written.
     """
     trained = load(run, trusted_owner)
     report_changes(trained)
@@ -50,7 +57,7 @@ def predict(run: Path, path: Path, output: Path | None, columns: Sequence[str] =
     duplicate = next((name for name in predictions.names if name in file.names), None)
     if duplicate is not None:
         raise Invalid("", f"{path} has a column {duplicate!r} already; rename it")
-    write_rows(file, output, predictions.names, predictions.cells())
+    write_rows(file, output, predictions.names, predictions.cells(), excel_safe)
     if output is not None:
         weights = trained.weights
         write(f"{output}: {len(x)} predictions with the {weights.kind} weights, of step {weights.step}\n")

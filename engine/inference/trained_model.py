@@ -22,6 +22,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.ownership import check_code
 from epochtop.engine.runs.paths import PREPARATION
 from epochtop.engine.runs.reader import read_record
+from epochtop.engine.runs.regular import read_regular
 from epochtop.engine.tasks import extra_state
 from epochtop.engine.tasks.loader import load_task
 from epochtop.engine.tasks.sources import describe_changes, stored_record, working_folder
@@ -63,7 +64,8 @@ class TrainedModel:
 
 def weights(run: Path) -> Weights:
     """The best weights of a run, else the last. Raises Invalid if there are none or they are not finite."""
-    read_record(run)
+    if read_record(run).script is not None:
+        raise Invalid("", f"{run.name} was recorded by a script; epochtop has its values, not its model")
     kinds = ("best",) if checkpoint.exists(run, "best") else (checkpoint.LAST, checkpoint.PREVIOUS)
     newest = checkpoint.newest(run, kinds)
     info, tensors, kind = newest.info, newest.tensors, newest.kind
@@ -86,7 +88,7 @@ def weights(run: Path) -> Weights:
 def preparation_of(run: Path) -> Preparation:
     """How a run prepared its rows. Raises Invalid if that is not recorded."""
     try:
-        return msgspec.json.decode((run / PREPARATION).read_bytes(), type=Preparation)
+        return msgspec.json.decode(read_regular(run / PREPARATION), type=Preparation)
     except FileNotFoundError:
         raise Invalid(
             "", f"{run.name} has no {PREPARATION}, because an earlier version trained it; train it again"

@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.terminal.output import write, write_error
+from epochtop.engine.terminal.output import OutputError, drop_output, flush, write, write_error
 
 FORMATS = ("tensorboard", "safetensors", "onnx", "torch")
 
@@ -31,12 +30,15 @@ def main(arguments: Sequence[str]) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are for developers
             work(parsed)
-        sys.stdout.flush()
+        flush()
     except Invalid as error:
         return _complain(str(error), 2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader is gone: there is nothing to flush
+    except BrokenPipeError:  # the reader is gone: there is nothing to flush
+        drop_output()
         return 0
+    except OutputError as error:
+        drop_output()
+        return _complain(str(error.strerror), 1)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -60,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("file", type=Path)
     predict.add_argument("--output", type=Path)
     predict.add_argument("--columns", default="", help="names, separated by commas")
+    predict.add_argument("--excel-safe", action="store_true", help="escape cells that a spreadsheet would execute")
     predict.add_argument("--trust", default="", help="another owner of the run whose task may be executed")
     predict.set_defaults(work=_predict)
     export = commands.add_parser("export")
@@ -75,7 +78,7 @@ def _predict(parsed: argparse.Namespace) -> None:
     from epochtop.engine.inference.predict import predict
 
     columns = [name.strip() for name in parsed.columns.split(",") if name.strip()]
-    predict(parsed.run, parsed.file, parsed.output, columns, parsed.trust)
+    predict(parsed.run, parsed.file, parsed.output, columns, parsed.trust, parsed.excel_safe)
 
 
 def _export(parsed: argparse.Namespace) -> None:

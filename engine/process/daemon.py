@@ -5,18 +5,18 @@ Training runs and experiments share it; what they do in between is their :class:
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import os
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from epochtop.engine.data.downloads import cache
 from epochtop.engine.execution.c import build
-from epochtop.engine.protocol.commands import Stop
+from epochtop.engine.process import signals
+from epochtop.engine.process.notifications import RunNotifier
 from epochtop.engine.protocol.events import AnyEvent, Failed
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.files import clean_home
@@ -24,8 +24,6 @@ from epochtop.engine.runs.log import UNSAVED_STATUS
 from epochtop.engine.runs.paths import OUTPUT, cache_folder
 from epochtop.engine.training import checkpoint
 from epochtop.engine.training.recorder import Recorder
-
-RUN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Work(Protocol):
@@ -53,14 +51,15 @@ def serve(work: Work, path: Path, spec: RunSpec, *, attached: bool = False, resu
     if not attached:
         detach(path)
     remove_left_overs(path)
-    recorder = Recorder(path, spec, resumed=resumed)
+    recorder = Recorder(path, spec, resumed=resumed, observer=RunNotifier.of(path, lambda event: recorder.put(event)))
     recorder.start(on_command=work.wake)
     work.wake()
-    stop_on_signals(recorder, work.wake)
+    signals.answer(spec, recorder, work.wake)
     last = work.run(recorder)
     recorder.put(last)
     work.close()
     written = recorder.close()
+    signals.ignore()  # the run is complete; its exit status must say so
     if recorder.unsaved:
         return UNSAVED_STATUS
     return int(not written or isinstance(last, Failed))
@@ -70,8 +69,9 @@ def remove_left_overs(run: Path) -> None:
     """Remove files that killed processes left incomplete: in this run, next to it, and in the caches."""
     checkpoint.remove_unnamed(run)
     clean_home(run.parent)
-    cache.remove_left_overs(cache_folder())
-    build.remove_left_overs()
+    with contextlib.suppress(OSError):  # a run does not need a cache
+        cache.remove_left_overs(cache_folder())
+        build.remove_left_overs()
 
 
 def detach(run: Path) -> None:
@@ -101,29 +101,6 @@ class OutputLog(io.FileIO):
         """A text stream for a descriptor that stays open; each line is written at once."""
         raw = cls(descriptor, "wb", closefd=False)
         return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", errors="backslashreplace", line_buffering=True)
-
-
-def hold_signals() -> None:
-    """Delay signals until :func:`serve` can answer them: from now on they are meant for the run."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
-
-
-def release_signals() -> None:
-    """Deliver signals again."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
-
-
-def stop_on_signals(recorder: Recorder, wake: Callable[[], None]) -> None:
-    """Turn SIGTERM and SIGINT into the command Stop; ignore SIGHUP. To be called in the main thread."""
-
-    def stop(number: int, _frame: object) -> None:
-        recorder.commands.put(Stop(by=f"signal {signal.Signals(number).name}"))
-        wake()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    release_signals()
 
 
 def freeze_heap() -> None:

@@ -36,7 +36,7 @@ from epochtop.engine.job.job import Job
 from epochtop.engine.job.oom_advice import batch_words, smaller
 from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import Workload
-from epochtop.engine.process import daemon
+from epochtop.engine.process import daemon, signals
 from epochtop.engine.protocol.events import (
     CHECKPOINT_DAMAGED,
     DISK_SPACE,
@@ -332,7 +332,7 @@ def new_run(
     footprint: Footprint | None = None,
 ) -> Run:
     """A run of `job` with a new directory in `home`. From now on signals are meant for it. Raises OSError."""
-    daemon.hold_signals()
+    signals.hold()
     path, lock = writer.create(home, job.spec, versions(), time.time())
     return Run(Start(job), path, lock, launched, attached, footprint)
 
@@ -348,7 +348,7 @@ def resumed_run(
     """The run at `path`, continued by `job` from its last checkpoint. From now on signals are meant for it."""
     origin = recorded.restore(job)
     changes = describe_changes(recorded.task_record, job.spec.task) if job.spec.task else ""
-    daemon.hold_signals()
+    signals.hold()
     start = Start(job, origin, recorded.tensors, resumed=True, task_changes=changes)
     return Run(start, path, writer.reopen(path), launched, attached, footprint)
 

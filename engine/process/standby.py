@@ -25,7 +25,7 @@ from epochtop.engine.job.failures import explain
 from epochtop.engine.job.plan import describe, resolved
 from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.job.workload import Workload, load_workload
-from epochtop.engine.process.daemon import hold_signals, release_signals
+from epochtop.engine.process import signals
 from epochtop.engine.process.experiment import ExperimentRun, make_experiment
 from epochtop.engine.process.run import Run, new_run, resumed_run, versions
 from epochtop.engine.protocol.events import UNREADABLE, encode
@@ -100,7 +100,7 @@ class Standby:
         try:
             run = self._make(request)
         except Exception as error:
-            release_signals()
+            signals.release()
             self._reply(refusal(error))
             return None
         self._reply(Accepted(run=str(run.path)))
@@ -123,7 +123,7 @@ class Standby:
         experiment, context = make_experiment(request.experiment, spec, folder)
         if experiment.job is not None:
             describe(spec, self._load(spec))  # reports what is wrong with the job before a run exists
-        hold_signals()
+        signals.hold()
         path, lock = writer.create(folder, spec, versions(), time.time(), request.experiment)
         context.folder = path
         return ExperimentRun(experiment, context, path, lock)

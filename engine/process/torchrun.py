@@ -9,9 +9,9 @@ by torchrun the run continues from its last checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from epochtop.engine.distributed.leader import DEVICE, NOTHING_TO_DO, RankLaunch
 from epochtop.engine.distributed.orders import RankFailure, reports
 from epochtop.engine.job.plan import resolved
 from epochtop.engine.job.prepare import prepare_job
-from epochtop.engine.process.daemon import release_signals
+from epochtop.engine.process import signals
 from epochtop.engine.process.run import Run, new_run, resumed_run
 from epochtop.engine.protocol.events import Failed
 from epochtop.engine.protocol.fields import field, fields, show, spec_from
@@ -35,7 +35,7 @@ from epochtop.engine.runs import index, paths, reader
 from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.reader import Follower
 from epochtop.engine.tasks.sources import enter_working_folder
-from epochtop.engine.terminal.output import write, write_error
+from epochtop.engine.terminal.output import flush, write, write_error
 from epochtop.engine.training.resume import resumable_run
 
 REQUESTS = ("resume", "trust")
@@ -213,7 +213,7 @@ def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
             run = _resume(earlier, launch, launched, trusted_owner)
         write_atomically(run.path / LAUNCH, launch.key.encode())
     except BaseException:
-        release_signals()
+        signals.release()
         raise
     _print(f"{run.path.name}\n")
     status = run.serve()
@@ -267,8 +267,9 @@ def _resume(path: Path, launch: Launch, launched: RankLauncher | None, trusted_o
 
 
 def _print(text: str) -> None:
-    write(text)
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # training does not depend on who reads this
+        write(text)
+        flush()
 
 
 def _print_end(run: Path) -> None:

@@ -82,6 +82,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Process id of the engine."""
     versions: dict[str, str]
     """Version by name of the software, such as `torch`."""
+    tags: tuple[str, ...] = ()
+    """Tags that the user gave a run of the engine; those of a script are in `script`."""
+    notes: str = ""
+    """Notes of the user on a run of the engine; those on a script are in `script`."""
     protocol: int = PROTOCOL_VERSION
 
     @property

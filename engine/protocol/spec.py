@@ -356,6 +356,15 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             pattern=r"^[\w .+@:=-]{0,60}$",
         ),
     ] = ""
+    signals: Annotated[
+        str,
+        declared(
+            "signals at which the run saves and stops, besides SIGTERM and SIGINT; separated by commas",
+            "recording",
+            expects="names among SIGUSR1, SIGUSR2, SIGXCPU, SIGQUIT and SIGALRM, separated by commas, or empty",
+            pattern=r"^$|^ *(SIG)?(USR1|USR2|XCPU|QUIT|ALRM) *(, *(SIG)?(USR1|USR2|XCPU|QUIT|ALRM) *)*$",
+        ),
+    ] = "SIGUSR1,SIGXCPU"
 
     @property
     def source(self) -> str:

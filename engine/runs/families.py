@@ -38,6 +38,13 @@ EPOCHS = ("epoch", "train/epoch")
 COUNTERS = {"epoch", "step", "global_step", "iteration", "iter"}
 """Series that count, which are of interest last."""
 
+LOWER_IS_BETTER = re.compile(
+    r"(loss|err|error|mse|mae|rmse|mape|nll|cross_entropy|perplexity|ppl|bpc|bpb|wer|cer|ter|fid|kid|lpips|brier|ece|eer"
+    r"|divergence|kl|distance|seconds|time|ms|latency|bytes)(?![a-z])",
+    re.IGNORECASE,
+)
+"""Words that end a name, or a word in it, of a series whose best value is the lowest."""
+
 _WORD = re.compile(rf"^({'|'.join(ROLES)})(?=[_/.\- ]|$)[_/.\- ]*", re.IGNORECASE)
 _SUFFIX = re.compile(r"^(.*?)_(step|epoch)$")
 
@@ -120,6 +127,11 @@ def main_series(names: Iterable[str]) -> str:
     names = list(names)
     family = main_family(names)
     return next(iter(members(names, family)), "")
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether the lowest value of a series is its best one, by its name; otherwise it is the highest."""
+    return LOWER_IS_BETTER.search(name) is not None
 
 
 def _rank(family: str) -> int:

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from epochtop.engine.runs.paths import HEARTBEAT
+from epochtop.engine.runs.regular import open_regular, read_regular
 
 INTERVAL_S = 5.0
 """Seconds between two refreshes."""
@@ -25,6 +26,8 @@ CLOSE_S = 0.5
 """Longest wait for a refresh that hangs on its disk."""
 CERTAIN_S = 3600.0
 """Age that no difference between two clocks explains."""
+SIZE_BYTES = 4096
+"""Most bytes of a heartbeat."""
 OFFSET_S = 60.0
 """Seconds for which the clock of a file system is remembered."""
 
@@ -72,7 +75,7 @@ def is_beating(run: Path) -> bool:
         age_s = time.time() - path.stat().st_mtime
         if age_s >= CERTAIN_S:
             return False
-        same_host = path.read_bytes().split(b" ")[0] == socket.gethostname().encode()
+        same_host = read_regular(path, SIZE_BYTES).split(b" ")[0] == socket.gethostname().encode()
         if not same_host:
             age_s += _clock_offset_s(run)
         return age_s < DEAD_S and not (same_host and _locks_work(path))
@@ -82,7 +85,7 @@ def is_beating(run: Path) -> bool:
 
 def _locks_work(path: Path) -> bool:
     """Whether a second lock on a file is refused, as it must be."""
-    with open(path, "rb") as first, open(path, "rb") as second:
+    with open_regular(path) as first, open_regular(path) as second:
         try:
             fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:  # another viewer asks at the same moment, which also shows that locks work

@@ -36,8 +36,9 @@ from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.families import main_series
 from epochtop.engine.runs.files import write_atomically
-from epochtop.engine.runs.paths import EVENTS, LOCK, RECORD, lab_home
+from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD, lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
+from epochtop.engine.runs.regular import open_regular, reason_of
 from epochtop.engine.runs.series import SeriesTranslator
 
 State = Literal["running", "paused", "finished", "stopped", "diverged", "unsaved", "failed", "died"]
@@ -80,12 +81,23 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_paths(folder: Path) -> list[Path]:
-    """All run directories in a home folder, newest first."""
+    """All run directories in a home folder, newest first; also those that cannot be read."""
     try:
-        paths = [path for path in folder.iterdir() if not path.name.startswith(".") and (path / RECORD).exists()]
+        names = [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208 - quicker
     except OSError:
         return []
-    return sorted(paths, key=_lock_time, reverse=True)
+    return sorted((folder / name for name in names if _is_run(folder / name)), key=_lock_time, reverse=True)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a run is stored there, as far as can be seen."""
+    try:
+        os.lstat(path / RECORD)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # its own row says why it cannot be read
+        return True
+    return True
 
 
 def _lock_time(run: Path) -> float:
@@ -110,13 +122,24 @@ def summarize(run: Path) -> RunSummary:
         created=record.created,
         dataset=record.spec.dataset if record.script is None else record.script.source,
         script=record.script is not None,
-        note="" if alive else f"the {process} died; see output.log",
+        note="" if alive else _note_of_death(run, process),
     )
-    head, tail = _ends(run / EVENTS)
+    try:
+        head, tail = _ends(run / EVENTS)
+    except OSError as error:
+        return msgspec.structs.replace(summary, note=f"{run / EVENTS} cannot be read: {reason_of(error)}")
     beginning = [event for event in head if isinstance(event, Started | ScriptStarted)]
     for event in [*beginning, *tail]:
         summary = _after(summary, event, alive)
-    return _with_series(summary, [*head, *tail])
+    return _with_series(summary, tail if head is tail else [*head, *tail])
+
+
+def _note_of_death(run: Path, process: str) -> str:
+    try:
+        printed = (run / OUTPUT).stat().st_size > 0
+    except OSError:
+        printed = False
+    return f"the {process} died; see output.log" if printed else f"the {process} died"
 
 
 def _after(summary: RunSummary, event: AnyEvent, alive: bool) -> RunSummary:
@@ -178,22 +201,21 @@ def _with_series(summary: RunSummary, events: Iterable[AnyEvent]) -> RunSummary:
 
 
 def _ends(log: Path) -> tuple[list[AnyEvent], list[AnyEvent]]:
-    """The readable events at the beginning and at the end of a log; they may overlap."""
-    try:
-        with open(log, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            head = _readable(file.read(_END_BYTES).split(b"\n")[:-1])
-            span = _END_BYTES
-            while True:
-                file.seek(max(0, size - span))
-                lines = file.read(span).split(b"\n")[:-1]
-                tail = _readable(lines if span >= size else lines[1:])
-                if tail or span >= min(size, _LONGEST_END_BYTES):
-                    return head, tail
-                span *= 8
-    except OSError:
-        return [], []
+    """The readable events at the beginning and at the end of a log, one list for a short log. Raises OSError."""
+    with open_regular(log) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        head = _readable(file.read(_END_BYTES).split(b"\n")[:-1])
+        if size <= _END_BYTES:
+            return head, head
+        span = _END_BYTES
+        while True:
+            file.seek(max(0, size - span))
+            lines = file.read(span).split(b"\n")[:-1]
+            tail = _readable(lines if span >= size else lines[1:])
+            if tail or span >= min(size, _LONGEST_END_BYTES):
+                return head, tail
+            span *= 8
 
 
 def _readable(lines: list[bytes]) -> list[AnyEvent]:

@@ -204,12 +204,12 @@ def private_folder(name: str, risk: Risk) -> CacheFolder:
     """The part `name` of the user's own cache, or a temporary folder, in place of a folder with a risk."""
     private = user_cache_folder() / name
     if private in (risk.path, *risk.path.parents) or risk_of(private) is not None:
-        private = _temporary_folder() / name
+        private = temporary_folder() / name
     return CacheFolder(private, f"{risk}; the private folder {private} is used instead of it")
 
 
 @cache
-def _temporary_folder() -> Path:
+def temporary_folder() -> Path:
     """A folder of this process, removed at its end."""
     import atexit
     import shutil

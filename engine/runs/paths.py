@@ -9,6 +9,7 @@ import os
 import socket
 from pathlib import Path
 
+from epochtop.configuration.load import configured_home
 from epochtop.recording.directory import COMMANDS as COMMANDS
 from epochtop.recording.directory import DIFF as DIFF
 from epochtop.recording.directory import EVENTS as EVENTS
@@ -28,8 +29,8 @@ TASK = "task.json"
 
 
 def home() -> Path:
-    """The home folder of runs: $EPOCHTOP_HOME, else `runs` in the user's data folder."""
-    custom = os.environ.get("EPOCHTOP_HOME")
+    """The home folder of runs: $EPOCHTOP_HOME, else that of config.toml, else `runs` in the user's data folder."""
+    custom = os.environ.get("EPOCHTOP_HOME") or configured_home()
     if custom:
         return Path(custom).expanduser()
     import platformdirs

@@ -18,6 +18,7 @@ from epochtop.engine.protocol.record import RunRecord, TaskRecord, decode_record
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.heartbeat import is_beating
 from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD, TASK
+from epochtop.engine.runs.regular import open_regular, read_regular, reason_of
 
 
 class BadLine(msgspec.Struct, frozen=True):
@@ -39,23 +40,36 @@ class Follower:
     def __init__(self, run: Path) -> None:
         self.path = run
         self._file: IO[bytes] | None = None
+        self._place = 0
+        """Where to continue after :meth:`pause`."""
         self._rest = b""
         self._line = 0
+        self._refused = False
+        """Whether the file could not be read, which is reported once."""
 
     def read(self) -> list[AnyEvent | BadLine]:
         """The next complete events, about 1 MiB of them, or one longer event; empty if there are none."""
+        try:
+            lines = self._lines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            reported, self._refused = self._refused, True
+            return [] if reported else [BadLine(self._line + 1, f"{EVENTS} {reason_of(error)}")]
+        return [self._decode(line) for line in lines]
+
+    def _lines(self) -> list[bytes]:
+        """The next complete lines. Raises OSError."""
         if self._file is None:
-            try:
-                self._file = open(self.path / EVENTS, "rb", buffering=0)
-            except FileNotFoundError:
-                return []
+            self._file = open_regular(self.path / EVENTS)
+            self._file.seek(self._place)
         lines: list[bytes] = []
         while not lines:
             new = self._file.read(READ_BYTES)
             if not new:
                 return []
             *lines, self._rest = (self._rest + new).split(b"\n")
-        return [self._decode(line) for line in lines]
+        return lines
 
     def _decode(self, line: bytes) -> AnyEvent | BadLine:
         self._line += 1
@@ -68,6 +82,13 @@ class Follower:
         """All events that are complete now."""
         while batch := self.read():
             yield from batch
+
+    def pause(self) -> None:
+        """Close the file; the next read opens it again and continues at the same place."""
+        if self._file is not None:
+            self._place = self._file.tell()
+            self.close()
+            self._file = None
 
     def close(self) -> None:
         """Close the file."""
@@ -83,7 +104,7 @@ def is_alive(run: Path) -> bool:
 
 def _is_locked(run: Path) -> bool:
     try:
-        with open(run / LOCK, "rb") as lock:
+        with open_regular(run / LOCK) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
     except BlockingIOError:
@@ -95,7 +116,7 @@ def _is_locked(run: Path) -> bool:
 def output_tail(run: Path, lines: int = 12) -> str:
     """The last lines that the engine printed; empty if it printed nothing."""
     try:
-        with open(run / OUTPUT, "rb") as file:
+        with open_regular(run / OUTPUT) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 16_384))
             text = file.read().decode("utf-8", "replace")
     except OSError:
@@ -106,22 +127,22 @@ def output_tail(run: Path, lines: int = 12) -> str:
 def read_record(run: Path) -> RunRecord:
     """The record of a run (run.json). Raises Invalid if it is missing or cannot be read."""
     try:
-        return decode_record((run / RECORD).read_bytes())
+        return decode_record(read_regular(run / RECORD))
     except FileNotFoundError:
         raise Invalid("", f"{run} is not a run directory: it has no {RECORD}") from None
     except (OSError, *UNREADABLE) as error:
-        raise Invalid("", f"{run / RECORD} cannot be read: {error}") from None
+        raise Invalid("", f"{run / RECORD} cannot be read: {reason_of(error)}") from None
 
 
 def read_task_record(run: Path) -> TaskRecord | None:
     """The record of a run's custom task (task.json); None if it has none. Raises Invalid if it cannot be read."""
     try:
-        return decode_task_record((run / TASK).read_bytes())
+        return decode_task_record(read_regular(run / TASK))
     except FileNotFoundError:
         return None
     except (OSError, *UNREADABLE) as error:
         raise Invalid(
-            "", f"{run / TASK} cannot be read: {error}; delete it to use the task's file as it is now"
+            "", f"{run / TASK} cannot be read: {reason_of(error)}; delete it to use the task's file as it is now"
         ) from None
 
 

@@ -22,8 +22,9 @@ from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.files import clean_home, clean_run, write_atomically
 from epochtop.engine.runs.heartbeat import is_beating
-from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, LAB, RECORD, user_name
+from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, HEARTBEAT, LAB, LOCK, OUTPUT, RECORD, user_name
 from epochtop.engine.runs.reader import READ_BYTES, read_record
+from epochtop.engine.runs.regular import check_regular, open_regular
 from epochtop.recording import directory
 
 
@@ -91,6 +92,9 @@ def reopen(run: Path) -> IO[bytes]:
     if is_beating(run):
         raise still_running
     try:
+        for name in (LOCK, EVENTS, COMMANDS, OUTPUT, HEARTBEAT):
+            with contextlib.suppress(FileNotFoundError):
+                check_regular(run / name)
         lock = directory.lock_again(str(run))
         clean_run(run)
         write_atomically(
@@ -99,13 +103,15 @@ def reopen(run: Path) -> IO[bytes]:
     except BlockingIOError:
         raise still_running from None
     except OSError as error:
-        raise Invalid("", f"cannot resume {run}: {error.strerror}") from None
+        where = f": {error.filename}" if error.filename else ""
+        raise Invalid("", f"cannot resume {run}{where}: {error.strerror}") from None
     return lock
 
 
 def send(run: Path, command: AnyCommand) -> None:
     """Append a command to a run. One write per line, so that commands of several viewers never mix."""
-    descriptor = os.open(run / COMMANDS, os.O_WRONLY | os.O_APPEND)
+    check_regular(run / COMMANDS)
+    descriptor = os.open(run / COMMANDS, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
     try:
         os.write(descriptor, encode(command) + b"\n")
     finally:
@@ -117,7 +123,7 @@ class Inbox:
 
     def __init__(self, run: Path, from_now: bool = False) -> None:
         """`from_now` skips earlier commands, for a run that is resumed."""
-        self._file = open(run / COMMANDS, "rb", buffering=0)
+        self._file = open_regular(run / COMMANDS)
         if from_now:
             self._file.seek(0, os.SEEK_END)
         self._rest = b""

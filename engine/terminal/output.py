@@ -6,36 +6,103 @@ Text for people is always made plain, because a pipe often ends at a terminal (`
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import re
 import sys
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TextIO, cast
+from typing import TextIO, TypeVar, cast
 
 from epochtop.engine.terminal.plain import plain_json, plain_line, plain_text
 
 _COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
+Result = TypeVar("Result")
 _CLEAR_LINE = "\r\x1b[K"
+
+
+class OutputError(OSError):
+    """Standard output is full or closed."""
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """The exit status of a command; 1, after one line on standard error, if standard output cannot be written."""
+    try:
+        try:
+            status = command()
+        except SystemExit:
+            flush()
+            raise
+        flush()
+    except BrokenPipeError:  # the reader is gone: nothing is missing
+        drop_output()
+        return 0
+    except OutputError as error:
+        write_error(f"epochtop: {error.strerror}\n")
+        drop_output()
+        return 1
+    return status
+
+
+def drop_output() -> None:
+    """Discard what standard output has not taken, so that the end of the process does not try again."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        if nowhere != 1:
+            os.close(nowhere)
+
+
+def flush() -> None:
+    """Write what is buffered to standard output. Raises OutputError and BrokenPipeError."""
+    if sys.stdout is not None:
+        printing(sys.stdout.flush)
+
+
+def _put(text: str) -> None:
+    """Write to standard output. Raises OutputError and BrokenPipeError."""
+    if sys.stdout is None:
+        raise OutputError(errno.EBADF, "standard output is closed")
+    printing(lambda: sys.stdout.write(text))
+
+
+def printing(action: Callable[[], Result]) -> Result:
+    """The result of an action that writes to standard output. Raises OutputError and BrokenPipeError."""
+    try:
+        return action()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, f"standard output cannot be written: {error.strerror}") from None
 
 
 def write(text: str) -> None:
     """Write text for people to standard output."""
-    sys.stdout.write(plain_text(text))
+    _put(plain_text(text))
 
 
 def write_error(text: str) -> None:
-    """Write text for people to standard error."""
-    sys.stderr.write(plain_text(text))
+    """Write text for people to standard error, if it can be written."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(plain_text(text))
 
 
 def write_colored(text: str) -> None:
     """Write rows of ours to standard output; color sequences stay. Foreign text in a row must be plain already."""
-    sys.stdout.write("".join(part if _COLOR.fullmatch(part) else plain_text(part) for part in _COLOR.split(text)))
+    _put("".join(part if _COLOR.fullmatch(part) else plain_text(part) for part in _COLOR.split(text)))
 
 
 def write_json(json: bytes | str) -> None:
     """Write one JSON value and a newline to standard output."""
     text = json if isinstance(json, str) else json.decode()
-    sys.stdout.write((plain_json(text) if sys.stdout.isatty() else text) + "\n")
+    _put((plain_json(text) if is_terminal() else text) + "\n")
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def write_log(text: str) -> None:
@@ -54,6 +121,12 @@ def plain_tracebacks() -> None:
     sys.excepthook = write_traceback
 
 
+def write_sequence(sequence: str) -> None:
+    """Write a control sequence of ours to standard output, which must be a terminal."""
+    sys.stdout.write(sequence)
+    sys.stdout.flush()
+
+
 def show_progress(text: str) -> None:
     """Overwrite the line of progress on standard error, which must be a terminal."""
     sys.stderr.write(f"\r{plain_line(text)}\x1b[K")
@@ -66,19 +139,22 @@ def clear_progress() -> None:
 
 def data_output() -> TextIO:
     """Standard output for rows of CSV or JSON."""
-    return cast(TextIO, _PlainOutput()) if sys.stdout.isatty() else sys.stdout
+    return cast(TextIO, _Output(write if is_terminal() else _put))
 
 
-class _PlainOutput:
-    """Standard output that makes text plain."""
+class _Output:
+    """Standard output, written with `put`."""
+
+    def __init__(self, put: Callable[[str], None]) -> None:
+        self._put = put
 
     def write(self, text: str) -> int:
-        write(text)
+        self._put(text)
         return len(text)
 
-    def writelines(self, lines: list[str]) -> None:
+    def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
-            write(line)
+            self._put(line)
 
     def flush(self) -> None:
-        sys.stdout.flush()
+        flush()

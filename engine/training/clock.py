@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import perf_counter, process_time
 
 EVALUATION_SHARE = 0.05
 """Share of the training time that timed evaluations take, at most."""
@@ -12,25 +12,78 @@ GROWTH = 8.0
 """The next attempt may take this many times as long as an interrupted one, at most: its first batch is not typical."""
 
 
-class Clock:
-    """Counts seconds between `start` and `stop`."""
+SHORTEST_S = 0.1
+"""Shortest time that counts as a suspension."""
+WORKING_SHARE = 0.2
+"""A process that has used more CPU time than this share of a gap was not suspended in it."""
 
-    def __init__(self, elapsed_s: float = 0.0) -> None:
+
+class Suspension:
+    """Time for which a signal (SIGSTOP, SIGTSTP) kept the process from running.
+
+    A thread calls `tick` every few hundredths of a second. The kernel does not tell how long a process was stopped, so the
+    time between the last tick and SIGCONT is taken.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """Total so far."""
+        self._last_tick = (perf_counter(), process_time())
+        self._gap = (0.0, 0.0)
+        """End and length of the last gap between two ticks."""
+
+    def tick(self) -> None:
+        """The process runs."""
+        now = (perf_counter(), process_time())
+        gap_s = self._gap_until(now)
+        if gap_s:
+            self._gap = (now[0], gap_s)
+        self._last_tick = now
+
+    def end(self) -> None:
+        """The process has just been continued. May be called from a signal handler."""
+        now = (perf_counter(), process_time())
+        gap_s = self._gap_until(now)
+        ended_at, ticked_gap_s = self._gap
+        if not gap_s and now[0] - ended_at < SHORTEST_S:
+            gap_s = ticked_gap_s  # the other thread was quicker
+        self._last_tick, self._gap = now, (0.0, 0.0)
+        self.seconds += gap_s
+
+    def _gap_until(self, now: tuple[float, float]) -> float:
+        """Seconds since the last tick if the process did not run then, else 0."""
+        gap_s, worked_s = now[0] - self._last_tick[0], now[1] - self._last_tick[1]
+        return gap_s if gap_s >= SHORTEST_S and worked_s <= WORKING_SHARE * gap_s else 0.0
+
+
+class Clock:
+    """Counts seconds between `start` and `stop`, without those of suspensions."""
+
+    def __init__(self, elapsed_s: float = 0.0, suspension: Suspension | None = None) -> None:
         """`elapsed_s` was counted before, by the process that a run continues from."""
         self._elapsed_s = elapsed_s
+        self._suspension = suspension or Suspension()
         self._started_at: float | None = None
 
     def start(self) -> None:
         """Count."""
-        self._started_at = perf_counter()
+        self._started_at = self._now()
 
     def stop(self) -> None:
         """Stand still."""
         self._elapsed_s, self._started_at = self.seconds(), None
 
     def seconds(self) -> float:
-        """Seconds so far."""
-        return self._elapsed_s + (perf_counter() - self._started_at if self._started_at is not None else 0.0)
+        """Seconds so far. They never decrease."""
+        if self._started_at is None:
+            return self._elapsed_s
+        now = self._now()
+        if now > self._started_at:
+            self._elapsed_s, self._started_at = self._elapsed_s + now - self._started_at, now
+        return self._elapsed_s
+
+    def _now(self) -> float:
+        return perf_counter() - self._suspension.seconds
 
 
 class EvaluationBudget:

@@ -22,6 +22,10 @@ LIVE_SETTINGS = ("learning_rate", "refresh_ms")
 """Settings that can change while a run trains."""
 
 
+SAVE_POLL_S = 0.05
+"""Interval at which a paused run looks whether a save that waits for the disk can begin."""
+
+
 class Controlled(Protocol):
     """What commands act on."""
 
@@ -37,8 +41,8 @@ class Controlled(Protocol):
         """Give the update rule the learning rate of the next step."""
         ...
 
-    def save(self) -> None:
-        """Enqueue copies of the state, to be written as checkpoints."""
+    def save(self) -> bool:
+        """Enqueue copies of the state, to be written as checkpoints. False if that must wait for an earlier state."""
         ...
 
     def read_all(self) -> None:
@@ -70,8 +74,9 @@ class Controls:
                 return
             self._obey(command)
 
-    def _next(self, block: bool) -> AnyCommand:
-        return self._waiting.popleft() if self._waiting else self._commands.get(block)
+    def _next(self, block: bool, timeout_s: float | None = None) -> AnyCommand:
+        """The next command. Raises Empty if there is none and `block` is False, or none after `timeout_s`."""
+        return self._waiting.popleft() if self._waiting else self._commands.get(block, timeout_s)
 
     def _obey(self, command: AnyCommand) -> None:
         match command:
@@ -116,10 +121,14 @@ class Controls:
         loop.read_all()
         loop.clock.stop()
         self._recorder.put(Paused(step=loop.step, by=by))
+        save_waits = False
         while loop.ending is None:
-            command = self._next(block=True)
+            try:
+                command = self._next(block=True, timeout_s=SAVE_POLL_S if save_waits else None)
+            except Empty:
+                command = Save()
             if isinstance(command, Save):
-                loop.save()
+                save_waits = not loop.save()
                 loop.read_all()
             elif not isinstance(command, Pause | Resume):
                 self._obey(command)

@@ -29,7 +29,7 @@ from epochtop.engine.training.controls import Controls
 from epochtop.engine.training.evaluations import Evaluations
 from epochtop.engine.training.outcome import Ending, LoopProgress, summary
 from epochtop.engine.training.publisher import LastRate, Publisher
-from epochtop.engine.training.recorder import PendingSave, Recorder
+from epochtop.engine.training.recorder import PendingSave, PendingSaves, Recorder
 from epochtop.engine.training.resume import Origin
 
 FIRST_WINDOW_S = 0.02
@@ -56,7 +56,7 @@ class Loop:
         self.refresh_s = job.spec.refresh_ms / 1000
         self.commands: SimpleQueue[AnyCommand] = recorder.commands
         self.ending: Ending | None = None
-        self.clock = Clock(origin.seconds)
+        self.clock = Clock(origin.seconds, recorder.suspension)
         self.rate = origin.learning_rate or job.spec.learning_rate
         """Learning rate before the schedule."""
         self.evaluations = Evaluations(job, self.window, leader, origin.seconds)
@@ -68,6 +68,7 @@ class Loop:
         self._enqueue_limit: float = math.inf
         """Step at which enough is enqueued for a refresh, whatever the clock says."""
         self._next_evaluation = self._next_save = math.inf
+        self._pending_saves = PendingSaves()
         if origin.values is not None:
             self.evaluations.load_state_dict(origin.values, origin.best, origin.best_step)
 
@@ -169,6 +170,7 @@ class Loop:
                 self.read_all()  # the one wait that an evaluation may cost: the next step depends on it
                 self._decide()
         if self.step and self._due(self.spec.keep_epochs):
+            self._wait_for_saves()
             kind = f"epoch-{self.step // self.job.plan.steps_per_epoch}"
             self._attach_save(PendingSave(kind, self.step, self._unsharded(job_state.weights(self.job)), {}))
 
@@ -209,6 +211,8 @@ class Loop:
         seconds = self.clock.seconds()
         if seconds >= self._next_evaluation and self.ending is None and self.evaluations.budget.allows(seconds):
             self._evaluate_within_budget(seconds)
+        if self._pending_saves.requested:
+            self.save()
         if seconds >= self._next_save:
             self.save()
             self._next_save = self.clock.seconds() + self.spec.save_every
@@ -221,6 +225,17 @@ class Loop:
         """Take no step while memory holds as many unwritten losses as it may. Commands are obeyed."""
         self.clock.stop()
         while self.recorder.congested and self.ending is None:
+            sleep(POLL_S)
+            self.controls.obey()
+        self.clock.start()
+
+    def _wait_for_saves(self) -> None:
+        """Take no step while the disk is slower than the epochs whose checkpoints are kept. Commands are obeyed."""
+        if not self._pending_saves.full:
+            return
+        self.read_all()
+        self.clock.stop()
+        while self._pending_saves.full and self.ending is None:
             sleep(POLL_S)
             self.controls.obey()
         self.clock.start()
@@ -269,10 +284,16 @@ class Loop:
             message = f"the run was stopped before step {self.step:,} was evaluated; earlier evaluations are in the log"
             self.recorder.put(Warned(message=message, code=EVALUATION_CUT))
 
-    def save(self) -> None:
-        """Enqueue copies of the state; they are written, the best first, when they have reached the host."""
+    def save(self) -> bool:
+        """Enqueue copies of the state; they are written, the best first, when they have reached the host.
+
+        While an earlier state waits for the disk, requests are merged. False if a request for this state has to wait.
+        """
+        if self._pending_saves.defers(self.step):
+            return not self._pending_saves.requested
         self._save_best()
         self._save_last()
+        return True
 
     def _save_last(self, final: bool = False) -> None:
         state, values = job_state.capture(self.job) if self.leader is None else self.leader.state(self.job)
@@ -282,7 +303,9 @@ class Loop:
             "test_loss": self.evaluations.best.newest_loss,
             "seconds": round(self.clock.seconds(), 6),
         }
-        self._attach_save(PendingSave("last", self.step, state, values, final))
+        save = PendingSave("last", self.step, state, values, final)
+        self._pending_saves.newest = save.step, save.processed
+        self._attach_save(save)
 
     def _save_best(self, final: bool = False) -> None:
         best = self.evaluations.best
@@ -296,6 +319,7 @@ class Loop:
         return weights if self.leader is None else self.leader.unsharded(self.job, weights, step)
 
     def _attach_save(self, save: PendingSave) -> None:
+        self._pending_saves.add(save.processed)
         self.window.attach(save, tuple(save.tensors.values()))
 
     def _finish(self) -> Finished:

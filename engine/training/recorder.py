@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -35,6 +35,7 @@ from epochtop.engine.runs.heartbeat import Heartbeat
 from epochtop.engine.runs.log import EventLog
 from epochtop.engine.runs.writer import Inbox
 from epochtop.engine.training import checkpoint
+from epochtop.engine.training.clock import Suspension
 from epochtop.engine.training.outcome import UnsavedCheckpoint, unsaved
 
 POLL_S = 0.02
@@ -43,6 +44,8 @@ PATIENCE_S = 30.0
 """How long a run waits at its end for a full disk."""
 RETRY_S = 0.5
 """Interval between two attempts to write to a full disk."""
+MOST_PENDING = 3
+"""Most checkpoints that may wait for the disk before a loop that keeps every one of them waits too."""
 LAST_EVENTS = (Finished, Failed, Concluded)
 """Events that nothing may follow."""
 REPEAT_S = 60.0
@@ -59,6 +62,47 @@ class PendingSave:
     values: dict[str, Any]
     final: bool = False
     """Whether it holds the run's result, so that the run is unsaved without it."""
+    processed: threading.Event = field(default_factory=threading.Event, compare=False)
+    """Set when it has been written or refused, so that its tensors no longer wait in memory."""
+
+
+class PendingSaves:
+    """Checkpoints that the loop has handed over and the recorder has not processed. Each holds a copy of the whole state."""
+
+    def __init__(self) -> None:
+        self.newest: tuple[int, threading.Event] | None = None
+        """Step of the newest state to resume from, and when it is processed."""
+        self.requested = False
+        """Whether a request waits until that state is processed."""
+        self._waiting: list[threading.Event] = []
+
+    def add(self, processed: threading.Event) -> None:
+        """Count a checkpoint until it is `processed`."""
+        self._waiting = [event for event in self._waiting if not event.is_set()] + [processed]
+
+    @property
+    def full(self) -> bool:
+        """Whether as many checkpoints wait as memory may hold."""
+        return sum(not event.is_set() for event in self._waiting) >= MOST_PENDING
+
+    def defers(self, step: int) -> bool:
+        """Whether a request to save the state of `step` must wait. A state that waits already needs no other request."""
+        waiting = self.newest is not None and not self.newest[1].is_set()
+        self.requested = waiting and self.newest is not None and self.newest[0] != step
+        return waiting
+
+
+class Observer(Protocol):
+    """What sees the events of a run as they are written. Called by the recorder's thread; must never wait or raise."""
+
+    def observe(self, event: AnyEvent) -> None:
+        """An event is written."""
+
+    def tick(self) -> None:
+        """Look at the clock; called 50 times per second."""
+
+    def close(self) -> None:
+        """The log is complete and closed. Called by the thread that closes the recorder."""
 
 
 class Recorder:
@@ -67,12 +111,18 @@ class Recorder:
     `commands` receives the commands of viewers. Items put before :meth:`start` are written after it.
     """
 
-    def __init__(self, run: Path, spec: RunSpec, resumed: bool = False) -> None:
-        """`resumed` ignores commands that were given before now: the run had ended, and they are out of date."""
+    def __init__(self, run: Path, spec: RunSpec, resumed: bool = False, observer: Observer | None = None) -> None:
+        """`resumed` ignores commands that were given before now: the run had ended, and they are out of date.
+
+        `observer` sees every event.
+        """
         self.commands: SimpleQueue[AnyCommand] = SimpleQueue()
+        self.suspension = Suspension()
+        """Time for which the process was stopped by a signal."""
         self.run, self._spec = run, spec
         self._on_command: Callable[[], None] = lambda: None
         self._items: SimpleQueue[AnyEvent | PendingSave | threading.Event | None] = SimpleQueue()
+        self._observer = observer
         self._log = EventLog(run)
         self._inbox = Inbox(run, from_now=resumed)
         self._heartbeat = Heartbeat(run)
@@ -120,7 +170,10 @@ class Recorder:
         self._thread.join()
         self._inbox.close()
         self._heartbeat.close()
-        return self._log.close()
+        written = self._log.close()
+        if self._observer is not None:
+            self._observer.close()
+        return written
 
     def _work(self) -> None:
         while True:
@@ -138,7 +191,10 @@ class Recorder:
                     item.set()
                 else:
                     self._process(item)
+            self.suspension.tick()
             self._read_commands()
+            if self._observer is not None:
+                self._observer.tick()
 
     def _process(self, item: AnyEvent | PendingSave) -> None:
         if isinstance(item, Finished):
@@ -148,6 +204,7 @@ class Recorder:
                 checkpoint.remove_previous(self.run)  # nothing will continue from it
         elif isinstance(item, PendingSave):
             self._save(item)
+            item.processed.set()
             if item.kind == checkpoint.LAST:
                 self._save_refused_best(final=False)
         else:
@@ -215,6 +272,8 @@ class Recorder:
     # --- the log -----------------------------------------------------------------------------------------
 
     def _write(self, event: AnyEvent) -> None:
+        if self._observer is not None:
+            self._observer.observe(event)
         self._last_line = encode(event) + b"\n"
         if self._log.append(self._last_line) and not isinstance(event, LAST_EVENTS):
             assert self._log.error is not None

@@ -23,6 +23,7 @@ from epochtop.engine.runs.index import check_can_resume
 from epochtop.engine.runs.ownership import check_code
 from epochtop.engine.runs.paths import PREPARATION
 from epochtop.engine.runs.reader import read_record
+from epochtop.engine.runs.regular import read_regular
 from epochtop.engine.tasks.sources import stored_record, without_text
 from epochtop.engine.training import checkpoint, history
 
@@ -130,7 +131,7 @@ def resumable_run(run: Path, trusted_owner: str = "", edited_task: bool = False)
 def recorded_run(run: Path) -> RecordedRun:
     """The record of a run, without checks. Batches that ran out of memory are not tried again."""
     record, log = read_record(run), history.read(run)
-    newest = checkpoint.newest(run, (checkpoint.LAST, checkpoint.PREVIOUS), log.steps)
+    newest = checkpoint.newest(run, (checkpoint.LAST, checkpoint.PREVIOUS), log.steps, checkpoint.RESUME_VALUES)
     best, best_problems = _best(run)
     spec = record.spec
     if log.started is not None and not spec.threads and log.started.device == "cpu":
@@ -148,7 +149,7 @@ def _with_problem(run: Path, spec: RunSpec) -> RunSpec:
     if spec.task or spec.problem != "auto" or spec.source not in WITH_PROBLEM:
         return spec
     try:
-        preparation = msgspec.json.decode((run / PREPARATION).read_bytes(), type=Preparation)
+        preparation = msgspec.json.decode(read_regular(run / PREPARATION), type=Preparation)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return spec
     problem: Problem = "classification" if preparation.classes else "regression"

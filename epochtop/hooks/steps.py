@@ -12,7 +12,7 @@ from time import perf_counter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     Loss = Any
@@ -46,6 +46,8 @@ class OptimizerSteps:
         self.has_loss = False
         """Whether any loss was its own: computed since the step of another optimizer."""
         self.rates: tuple[float | None, ...] = ()
+        self.only_rate: Any = None
+        """The learning rate as the optimizer has it, if there is one parameter group."""
         self.undecided: list[tuple[int, dict[str, Any]]] | None = []
         """Steps and values that wait for the names of their series; None as soon as these are known."""
         self.loss_name, self.rate_name = LOSS, RATE
@@ -133,11 +135,9 @@ class StepMeter:
             values[STEP_MS] = int(elapsed_s * 1024e3) / 1024
             values[DATA_WAIT] = int(wait_s / elapsed_s * 6400.0) / 64 if elapsed_s else 0.0
         track.previous = now
-        groups = getattr(optimizer, "param_groups", ())
-        rates = tuple([number_or_none(group.get("lr")) for group in groups])
-        if rates != track.rates:
-            _add_rates(values, track.rate_name, rates, track.rates)
-            track.rates = rates
+        groups: Sequence[Any] = getattr(optimizer, "param_groups", ())
+        if len(groups) != 1 or groups[0].get("lr") is not track.only_rate:
+            self._read_rates(groups, track, values)
         step = track.step
         track.step = step + 1
         if track.undecided is None:
@@ -148,6 +148,16 @@ class StepMeter:
             self._decide(len(track.undecided) >= UNDECIDED_STEPS)
         if self.on_boundary is not None:
             self.on_boundary(step + 1)
+
+    @staticmethod
+    def _read_rates(groups: Sequence[Mapping[str, Any]], track: OptimizerSteps, values: dict[str, Any]) -> None:
+        """Add the learning rates that changed."""
+        objects = [group.get("lr") for group in groups]
+        track.only_rate = objects[0] if len(objects) == 1 else None
+        rates = tuple(map(number_or_none, objects))
+        if rates != track.rates:
+            _add_rates(values, track.rate_name, rates, track.rates)
+            track.rates = rates
 
     def _track(self, optimizer: Any) -> OptimizerSteps:
         track = self._tracks.get(id(optimizer))

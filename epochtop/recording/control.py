@@ -22,6 +22,11 @@ STOP_PATIENCE_S = 2.0
 """Time that a script has to reach its next `log()` before a stop interrupts it where it is."""
 SETTING_REJECTED = "setting_rejected"
 """Code of the warning that a setting keeps its value."""
+UNSUPPORTED = {
+    "Analyze": "this script cannot be measured, because it was not started with `epochtop run`",
+    "Save": "this script saves by itself, not when a viewer asks",
+}
+"""Answers to commands that only other runs obey."""
 
 
 class Inbox:
@@ -126,7 +131,8 @@ class Control:
         elif kind in self.handlers:
             self.handlers[kind](command)
         else:
-            self._put({"type": "Warned", "message": f"this script does not obey {kind}", "code": "command_ignored"})
+            message = UNSUPPORTED.get(kind) or f"a script cannot obey the command {kind[:80]}"
+            self._put({"type": "Warned", "message": message, "code": "command_ignored"})
         self.on_change()
 
     def check(self) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 
+from epochtop.configuration.load import configured_home
 from epochtop.recording.forks import close_in_children
 
 TYPE_CHECKING = False
@@ -36,8 +37,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def home() -> str:
-    """The home folder of runs: $EPOCHTOP_HOME, else `runs` in the user's data folder."""
-    custom = os.environ.get("EPOCHTOP_HOME")
+    """The home folder of runs: $EPOCHTOP_HOME, else that of config.toml, else `runs` in the user's data folder."""
+    custom = os.environ.get("EPOCHTOP_HOME") or configured_home()
     if custom:
         return os.path.expanduser(custom)
     if sys.platform == "darwin":

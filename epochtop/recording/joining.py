@@ -12,6 +12,7 @@ import time
 
 from epochtop.recording import directory, endings, resume
 from epochtop.recording.values.json_text import encode
+from epochtop.recording.values.steps import MEASURED
 from epochtop.recording.writer import QUEUE_ENTRIES
 
 TYPE_CHECKING = False
@@ -95,7 +96,7 @@ def _gone() -> bool:
 def log_row(run: Any, step: int, values: dict[str, Any]) -> bool:
     """Like `run.log()`, at the least cost: `values` are numbers or tensors by series, in a new dictionary.
 
-    False if the run does not record.
+    What the script logs next without a step belongs to this step, unless it has logged something for it already. False if the run does not record.
     """
     if run._gate is not None and not run._gate():
         return False
@@ -104,7 +105,7 @@ def log_row(run: Any, step: int, values: dict[str, Any]) -> bool:
             run._convert(values)
             break
     if len(run._entries) < QUEUE_ENTRIES:
-        run._entries.append((step, values))
+        run._entries.append((MEASURED - step, values))
     else:
-        run._drop(values)
+        run._writer.dropped += len(values)
     return True

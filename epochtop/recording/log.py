@@ -18,6 +18,8 @@ BACKLOG_BYTES = 1 << 26
 """Most bytes of refused lines in memory. The engine's loop waits while there are more; a script's new values are dropped."""
 RESERVE_BYTES = 1 << 16
 """Space that is set aside for the last line."""
+DISK_SPACE = "disk_space"
+"""Code of the warning that the disk refused values for a while."""
 CHUNK_BYTES = 1 << 20
 """Most bytes per write."""
 

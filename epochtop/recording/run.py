@@ -15,7 +15,8 @@ from epochtop.recording.values import UnusableError
 from epochtop.recording.values.json_text import clean_text, encode
 from epochtop.recording.values.mappings import Entries, flat
 from epochtop.recording.values.numbers import Numbers, flatten
-from epochtop.recording.writer import COMMITTED, QUEUE_ENTRIES, UNCOMMITTED, Writer
+from epochtop.recording.values.steps import COMMITTED, UNCOMMITTED
+from epochtop.recording.writer import QUEUE_ENTRIES, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -366,12 +367,12 @@ class Run(endings.Recording):
             pass
 
     def __getattr__(self, name: str) -> Any:
-        """Accept what wandb's runs offer and epochtop ignores. Raises AttributeError for any other name."""
-        from epochtop.recording.values.ignored import IGNORED, Ignored
+        """What wandb's runs offer beyond this class. Raises AttributeError for any other name."""
+        from epochtop.recording.values.ignored import wandb_attribute
 
-        if name in IGNORED:
-            return Ignored(name)
-        raise AttributeError(f"a run has no attribute {name!r}")
+        if name[:1] == "_":
+            raise AttributeError(name)
+        return wandb_attribute(self.path, name)
 
     def __enter__(self) -> Run:
         return self

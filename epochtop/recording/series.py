@@ -6,6 +6,7 @@ See docs/run-format.md. Imports built-in modules only.
 from __future__ import annotations
 
 from binascii import b2a_base64
+from itertools import chain, groupby
 from struct import pack, unpack
 
 TYPE_CHECKING = False
@@ -22,11 +23,14 @@ WINDOW_STEPS = 8192
 class Window:
     """Rows that wait for a device."""
 
-    __slots__ = ("rows", "seconds", "time", "waiting")
+    __slots__ = ("is_plain", "rows", "seconds", "time", "waiting")
 
     def __init__(self, rows: list[tuple[int, dict[str, Any]]], time: float, seconds: float) -> None:
         self.rows, self.time, self.seconds = rows, time, seconds
-        self.waiting = [value for _, values in rows for value in values.values() if type(value) is not float]
+        values = [values.values() for _, values in rows]
+        self.is_plain = all_floats(chain.from_iterable(values))
+        """Whether no value ever had to be waited for."""
+        self.waiting = [] if self.is_plain else [v for each in values for v in each if type(v) is not float]
 
     @property
     def is_ready(self) -> bool:
@@ -51,17 +55,16 @@ def logged(rows: Iterable[tuple[int, Mapping[str, float]]], time: float, seconds
     one, the last of them. `time` is Unix time, `seconds` the time since the start of the run.
     """
     columns: dict[str, tuple[list[int], list[float]]] = {}
-    for step, values in rows:
-        for name, value in values.items():
-            column = columns.get(name)
-            if column is None:
-                columns[name] = column = ([], [])
-            steps, numbers = column
-            if steps and steps[-1] == step:
-                numbers[-1] = value
+    for names, alike in groupby(rows, _names):
+        new_steps, mappings = zip(*alike)
+        are_distinct = len(set(new_steps)) == len(new_steps)
+        for name, new_numbers in zip(names, zip(*[values.values() for values in mappings])):
+            known = columns.setdefault(name, ([], []))
+            if are_distinct and known[0][-1:] != [new_steps[0]]:
+                known[0].extend(new_steps)
+                known[1].extend(new_numbers)
             else:
-                steps.append(step)
-                numbers.append(value)
+                _append(known, new_steps, new_numbers)
     groups: dict[tuple[int, ...], dict[str, list[float]]] = {}
     for name, (steps, numbers) in columns.items():
         groups.setdefault(tuple(steps), {})[name] = numbers
@@ -69,6 +72,26 @@ def logged(rows: Iterable[tuple[int, Mapping[str, float]]], time: float, seconds
         for first in range(0, len(key), WINDOW_STEPS):
             part = slice(first, first + WINDOW_STEPS)
             yield window(key[part], {name: numbers[part] for name, numbers in series.items()}, time, seconds)
+
+
+def all_floats(values: Iterable[Any]) -> bool:
+    """Whether all values are floats. Costs a fraction of a loop."""
+    return set(map(type, values)) <= {float}
+
+
+def _names(row: tuple[int, Mapping[str, float]]) -> tuple[str, ...]:
+    return tuple(row[1])
+
+
+def _append(known: tuple[list[int], list[float]], new_steps: Sequence[int], new_numbers: Sequence[float]) -> None:
+    """Append values one by one. Of consecutive values for the same step, only the last one remains."""
+    steps, numbers = known
+    for step, value in zip(new_steps, new_numbers):
+        if steps and steps[-1] == step:
+            numbers[-1] = value
+        else:
+            steps.append(step)
+            numbers.append(value)
 
 
 def window(steps: Sequence[int], series: Mapping[str, list[float]], time: float, seconds: float) -> dict[str, Any]:
@@ -96,7 +119,7 @@ def column(numbers: list[float]) -> bytes:
     except OverflowError:
         return pack(f"<{len(numbers)}d", *numbers)
     narrowed = unpack(f"<{len(numbers)}f", single)
-    if all(a == b or (a != a and b != b) for a, b in zip(narrowed, numbers)):
+    if narrowed == tuple(numbers) or all(a == b or (a != a and b != b) for a, b in zip(narrowed, numbers)):
         return single
     return pack(f"<{len(numbers)}d", *numbers)
 

@@ -11,11 +11,13 @@ import _thread
 import os
 import time
 
-from epochtop.recording import directory, endings, facts
+from epochtop.notifications.scripts import ScriptNotifier, script_notifier
+from epochtop.recording import directory, endings, facts, forks
 from epochtop.recording.control import Control, Inbox
-from epochtop.recording.log import EventLog
+from epochtop.recording.log import DISK_SPACE, EventLog
 from epochtop.recording.series import Window, logged
 from epochtop.recording.values.json_text import encode_line
+from epochtop.recording.values.steps import Numbering
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,11 +43,6 @@ DRAIN_ROWS = 8192
 """Most calls of `log()` in one window."""
 SERIES = 10_000
 """Most series of a run."""
-DISK_SPACE = "disk_space"
-"""Code of the warning that the disk refused values for a while."""
-
-COMMITTED, UNCOMMITTED = -1, -2
-"""In place of a step: the next one, without or with further values of the same step to follow."""
 
 
 class Writer:
@@ -76,10 +73,7 @@ class Writer:
         """Number of values that were dropped."""
         self.last: dict[str, float] = {}
         """Newest value of every series."""
-        self.step = 0
-        """Step of the next value that names none."""
-        self.steps = 0
-        """Highest step plus 1."""
+        self._numbering = Numbering()
         self.seconds_before = 0.0
         """Duration of a continued run before this process."""
         self.is_guest = False
@@ -96,6 +90,7 @@ class Writer:
         self._waiting_rows = 0
         self._reported_drops = 0
         self._facts: facts.LateFacts | None = None
+        self._notifier = ScriptNotifier()
         self._has_reserve = False
         self._next_look = self._next_try = 0.0
         self._is_removed = False
@@ -103,6 +98,7 @@ class Writer:
         self._wake = _thread.allocate_lock()
         self._wake.acquire()
         self._ended = _thread.allocate_lock()
+        self._working = forks.work_lock()
 
     # --- called by the script ------------------------------------------------------------------------------
 
@@ -115,15 +111,12 @@ class Writer:
     def continue_run(self, path: str, lock: IO[bytes], steps: int, seconds: float) -> None:
         """Write to an earlier run, which this process has locked and which ended after this many steps and seconds."""
         self.path, self._lock, self._continues = path, lock, True
-        self.step = self.steps = steps
+        self._numbering.next = self._numbering.end = steps
         self.seconds_before = seconds
 
     def next_step(self) -> int:
         """Step of the next value that names none, with what waits in the queue."""
-        step = self.step
-        for place, _ in list(self.entries):
-            step = place + 1 if place >= 0 else step + (place == COMMITTED)
-        return step
+        return self._numbering.next_after(list(self.entries))
 
     @property
     def seconds(self) -> float:
@@ -154,6 +147,7 @@ class Writer:
             if now >= deadline and (hangs or now >= deadline + DEVICE_S):
                 return False
         self._ended.release()
+        self._notifier.wait()
         return True
 
     def abandon(self) -> None:
@@ -178,7 +172,8 @@ class Writer:
 
     def _guard(self, act: Callable[[], None]) -> None:
         try:
-            act()
+            with self._working:
+                act()
         except Exception as error:
             self._report(f"internal error: {type(error).__name__}: {error}")
 
@@ -201,6 +196,7 @@ class Writer:
                 self._has_reserve = True
                 self._log.make_reserve()
             self._facts.collect()
+        self._notifier.tick()
 
     def _open(self) -> None:
         self._next_try = time.monotonic() + RETRY_S
@@ -216,10 +212,10 @@ class Writer:
             self._report(f"cannot record a run in {self._home}: {error.strerror or error}; values wait in memory")
             return
         self._log = log
+        self._notifier = script_notifier(self.path, self.events.append, self.is_guest)
         if not self.is_guest:
-            self._append(
-                {"type": "ScriptStarted", "time": round(time.time(), 3), "pid": os.getpid(), "step": self.step}
-            )
+            now, step = round(time.time(), 3), self._numbering.next
+            self._append({"type": "ScriptStarted", "time": now, "pid": os.getpid(), "step": step})
 
     # --- values --------------------------------------------------------------------------------------------
 
@@ -231,18 +227,7 @@ class Writer:
 
     def _take(self, count: int) -> None:
         take = self.entries.popleft
-        rows = []
-        for _ in range(count):
-            step, values = take()
-            if step < 0:
-                is_committed = step == COMMITTED
-                step = self.step
-                self.step += is_committed
-            else:
-                self.step = step + 1
-            if step >= self.steps:
-                self.steps = step + 1
-            rows.append((step, values))
+        rows = self._numbering.rows([take() for _ in range(count)])
         self._sent.append(Window(rows, time.time(), self.seconds))
         self._waiting_rows += len(rows)
 
@@ -277,9 +262,22 @@ class Writer:
                     window.waiting = []
 
     def _write_window(self, window: Window) -> None:
-        rows = [(step, self._numbers(values)) for step, values in window.rows]
+        rows = window.rows
+        if not (window.is_plain and self._remember(rows)):
+            rows = [(step, self._numbers(values)) for step, values in rows]
         for event in logged(rows, window.time, window.seconds):
             self._append(event)
+        self._notifier.rows(self._numbering.end, rows)
+
+    def _remember(self, rows: list[tuple[int, dict[str, Any]]]) -> bool:
+        """Note the newest values of a window of numbers. False if it may have more series than a run can have."""
+        newest: dict[str, float] = {}
+        for _, values in rows:
+            newest.update(values)
+        if len(self.last) + len(newest) > SERIES:
+            return False
+        self.last.update(newest)
+        return True
 
     def _numbers(self, values: dict[str, Any]) -> dict[str, float]:
         """The values of a row as numbers, without those that cannot be read."""
@@ -309,11 +307,12 @@ class Writer:
         while self.events:
             event = self.events.popleft()
             if event.get("step", 0) is None:
-                event["step"] = self.step
+                event["step"] = self._numbering.position
             self._append(event)
 
     def _append(self, event: dict[str, Any]) -> None:
         assert self._log is not None
+        self._notifier.observe(event)
         line = encode_line(event)
         if self._is_removed:
             self._log.hold(line)
@@ -382,6 +381,7 @@ class Writer:
             if not self._log.close():
                 self._report("the disk refused the last values of the run")
         self._close_files()
+        self._notifier.end(self._final)
 
     def _close_files(self) -> None:
         for file in (self._inbox, self._lock):
@@ -391,5 +391,5 @@ class Writer:
     def _last_event(self, final: dict[str, Any]) -> dict[str, Any]:
         event = {"type": final["type"], "time": round(time.time(), 3), **final}
         if final["type"] == "Failed":
-            return {**event, "step": self.steps}
-        return {**event, "steps": self.steps, "seconds": round(self.seconds, 6), "dropped": self.dropped}
+            return {**event, "step": self._numbering.end}
+        return {**event, "steps": self._numbering.end, "seconds": round(self.seconds, 6), "dropped": self.dropped}

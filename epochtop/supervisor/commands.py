@@ -66,8 +66,8 @@ class CommandReader:
             self._child.send(signal.SIGCONT)
             self._record({"type": "Resumed", "step": 0, "by": by})
         elif kind == "Analyze":
-            message = "nothing to analyze: no Python process of this command has taken an optimizer step"
-            self._record({"type": "Noted", "message": message})
+            message = "nothing to measure yet: no Python process of this command has taken an optimizer step"
+            self._record({"type": "Warned", "message": message, "code": "analysis_failed"})
 
 
 def is_claimed(run: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from epochtop.notifications.scripts import script_notifier
 from epochtop.recording.directory import Heartbeat
 from epochtop.recording.log import EventLog
 from epochtop.recording.series import logged
@@ -53,6 +54,7 @@ class Supervision:
         self._next_step = 0
         self._redrawn: Printed | None = None
         self._signal = ""
+        self._notifier = script_notifier(str(run), self._record)
 
     def run_to_the_end(self, facts: Sequence[dict[str, Any]] = ()) -> int:
         """Record until the command has ended. Returns its exit status, negative for a signal. `facts` are first events."""
@@ -84,6 +86,7 @@ class Supervision:
         self._heartbeat.beat()
         self._write_rows()
         self._log.flush()
+        self._notifier.tick()
 
     def _finish(self) -> int:
         status = self.child.exit_status
@@ -91,10 +94,13 @@ class Supervision:
         self._output.close()
         self._refresh()
         by = self._commands.stopped_by or self._signal
-        last = encode_line(last_event(self.run, status, by, self._started))
+        final = last_event(self.run, status, by, self._started)
+        last = encode_line(final)
         if self._log.append(last):
             self._log.write_last(last)
         self._log.close()
+        self._notifier.end(final)
+        self._notifier.wait()
         return status
 
     def _forward_signals(self) -> None:
@@ -110,6 +116,7 @@ class Supervision:
     # --- events ------------------------------------------------------------------------------------------
 
     def _record(self, event: dict[str, Any]) -> None:
+        self._notifier.observe(event)
         self._log.append(encode_line(event))
 
     def _note(self, message: str) -> None:
@@ -136,6 +143,8 @@ class Supervision:
         now = time.time()
         for event in logged(rows, now, now - self._started):
             self._record(event)
+        if rows:
+            self._notifier.rows(self._next_step, rows)
 
 
 def exit_with(status: int) -> None:

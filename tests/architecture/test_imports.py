@@ -91,7 +91,7 @@ def test_a_run_that_is_not_compiled_does_not_load_what_compiles(executor: str) -
 def test_the_lab_is_listed_and_shown_without_what_measures() -> None:
     """Every experiment is imported by name, its page is made, its rows are drawn and its verdict is drawn from them."""
     use = (
-        "import epochtop.tui.lab.screen, epochtop.tui.cli.lab_text, epochtop.tui.lab.gain, epochtop.tui.screens.guide; "
+        "import epochtop.tui.lab.screen, epochtop.tui.cli.lab.text, epochtop.tui.lab.gain, epochtop.tui.screens.guide; "
         "from epochtop.engine.lab.catalog import experiments; from epochtop.engine.lab.experiment import Findings; "
         "from epochtop.tui.lab.pictures.picture import picture_rows; "
         "[each.conclude(Findings([])) for each in experiments()]; "

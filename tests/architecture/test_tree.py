@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("engine", "tui")
-RECORDING = "epochtop/recording"
+IN_SCRIPTS = ("epochtop/recording", "epochtop/notifications", "epochtop/configuration")
 TREES = (*SOURCES, "epochtop", "tests", "screenshots")
 
 MOST_LINES = 400
@@ -76,7 +76,7 @@ def test_top_folders_hold_packages_only(tree: str) -> None:
 
 def test_a_package_states_its_purpose_and_what_it_never_imports() -> None:
     """An experiment's package states its question; the rule about its imports is that of the catalog."""
-    packages = {path: _docstring(path) for path in modules(*SOURCES, RECORDING) if path.name == "__init__.py"}
+    packages = {path: _docstring(path) for path in modules(*SOURCES, *IN_SCRIPTS) if path.name == "__init__.py"}
     assert [path for path, text in packages.items() if len(text) < 30] == []
     silent = {path.parent for path, text in packages.items() if not re.search(r"\bimport(s|ed|able)?\b", text.lower())}
     assert {folder for folder in silent if folder.parent.as_posix() != "engine/lab/experiments"} == set()
@@ -177,12 +177,12 @@ def test_a_child_does_start_somewhere() -> None:
 
 
 def unsafe_interpreters(tree: ast.Module) -> list[int]:
-    """Lines that use `sys.executable` other than at the beginning of `[sys.executable, "-P", ...]`."""
+    """Lines that use `sys.executable` other than at the beginning of `[sys.executable, "-P", ...]`, or with the stricter -I."""
     safe = {
         id(node.elts[0])
         for node in ast.walk(tree)
         if isinstance(node, ast.List | ast.Tuple) and len(node.elts) > 1
-        if isinstance(node.elts[1], ast.Constant) and node.elts[1].value == "-P"
+        if isinstance(node.elts[1], ast.Constant) and node.elts[1].value in {"-P", "-I"}
     }
     return [
         node.lineno
@@ -195,6 +195,7 @@ def unsafe_interpreters(tree: ast.Module) -> list[int]:
     ("source", "count"),
     [
         ("run([sys.executable, '-P', '-m', 'epochtop.engine'])", 0),
+        ("spawn([sys.executable, '-I', '-S', CHILD])", 0),
         ("run([sys.executable, '-m', 'epochtop.engine'])", 1),
         ("run([sys.executable, *arguments])", 1),
         ("program = sys.executable", 1),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tests.bench import app, chart, growth, hardware, iris, jobs, larger, loop, watching
-from tests.bench.logs import opening
+from tests.bench.logs import opening, runs_table
 from tests.bench.scripts import unchanged
 from tests.bench.tables import machine
 
@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "unchanged": unchanged.main,
     "watching": watching.main,
     "opening": opening.main,
+    "runs": runs_table.main,
     "growth": growth.main,
     "chart": chart.main,
     "app": app.main,

@@ -14,7 +14,7 @@ from epochtop.engine.lab.catalog import NAMES, experiments
 from epochtop.engine.protocol.events import Concluded, Event, Measured, Prepared
 from epochtop.engine.runs.paths import lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
-from epochtop.tui.client.foreground import stop_on_signals
+from epochtop.tui.client.foreground import PASSED_ON, stop_on_signals
 from tests.cli.test_commands import command, epochtop
 from tests.support.engines import HANGING_S, events, wait_until
 
@@ -90,7 +90,8 @@ def test_ctrl_c_keeps_the_rows_so_far(home: Path) -> None:
 def test_a_stop_that_cannot_be_written_is_said_and_the_next_one_leaves(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    handled = (signal.SIGINT, signal.SIGTERM, *PASSED_ON)
+    before = [signal.getsignal(number) for number in handled]
     try:
         stop_on_signals(tmp_path / "gone", lambda: None)
         signal.raise_signal(signal.SIGINT)
@@ -101,7 +102,7 @@ def test_a_stop_that_cannot_be_written_is_said_and_the_next_one_leaves(
             signal.raise_signal(signal.SIGTERM)
         assert left.value.code == 130
     finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+        for number, handler in zip(handled, before, strict=True):
             signal.signal(number, handler)
 
 

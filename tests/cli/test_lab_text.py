@@ -9,7 +9,7 @@ import pytest
 
 from epochtop.engine.runs.reader import Follower, read_record
 from epochtop.tui.cells.rows import uncolored
-from epochtop.tui.cli.lab_text import report, rows
+from epochtop.tui.cli.lab.text import report, rows
 from epochtop.tui.lab.result_rows import page
 from epochtop.tui.state.experiment import ExperimentState
 from tests.support.lab_runs import NO_GPU, events_of, write_experiment

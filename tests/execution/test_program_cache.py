@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from epochtop.engine.execution.c import build
 from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.choice import ExecutorChoice
 from epochtop.engine.execution.compiled import use_own_cache
+from epochtop.engine.execution.executor import Unsupported
 from tests.support.executors import asked, built
 from tests.support.fakes.owners import OTHER, as_root, give_away
 
@@ -43,6 +45,33 @@ def result(run: Any) -> int:
 def test_a_cached_program_is_loaded(planted: Path) -> None:
     """Otherwise the tests below would prove nothing."""
     assert result(build.load(OURS)) == 2
+
+
+def _a_file(cache: Path) -> None:
+    cache.touch()
+
+
+def _below_a_device(cache: Path) -> None:
+    cache.symlink_to("/dev/null")
+
+
+def _a_link_to_itself(cache: Path) -> None:
+    cache.symlink_to(cache.name)
+
+
+@pytest.mark.parametrize("spoil", [_a_file, _below_a_device, _a_link_to_itself])
+def test_without_a_usable_cache_a_program_is_built_elsewhere(cache: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(cache)
+    assert result(build.load(OURS)) == 1
+
+
+def test_without_any_folder_for_it_a_program_is_not_supported(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.touch()
+    monkeypatch.setattr(build, "temporary_folder", lambda: tmp_path / "cache" / "none")
+    with pytest.raises(Unsupported, match="neither in the cache"):
+        build.load(OURS)
 
 
 def test_a_program_in_a_folder_that_others_can_write_is_not_loaded(planted: Path, tmp_path: Path) -> None:

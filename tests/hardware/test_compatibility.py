@@ -8,7 +8,6 @@ import pytest
 
 from epochtop.engine.hardware import Fact, OtherGpu, software_fit
 from epochtop.engine.hardware.compatibility import has_kernels
-from epochtop.engine.hardware.gpu.nvml import MISMATCH
 from epochtop.engine.protocol.requests import DeviceFact, Ready
 from tests.support.fakes.machines import a_gpu, a_machine
 
@@ -59,7 +58,7 @@ def test_a_driver_too_old_for_this_torch() -> None:
 
 
 def test_a_driver_that_was_updated_under_a_running_one() -> None:
-    (finding,) = software_fit(engine_report(devices=(CPU,)), a_machine(no_gpu_reason=MISMATCH))
+    (finding,) = software_fit(engine_report(devices=(CPU,)), a_machine(no_gpu_error="LibRmVersionMismatch"))
     assert finding.command == "sudo reboot"
 
 

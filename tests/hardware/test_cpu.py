@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from epochtop.engine.hardware import Cache, Fact, Roots, cpu_meaning, identify, limits
+from epochtop.engine.hardware.cpu.generations import generation
 from epochtop.engine.hardware.cpu.identify import identify_cpu
 from epochtop.engine.hardware.cpu.macos import identify_by_sysctl
-from epochtop.engine.hardware.cpu.tables import generation
 from epochtop.engine.hardware.environment import container
 from tests.support.fakes.machines import GIB, a_machine
 from tests.support.fakes.recorded import unpack

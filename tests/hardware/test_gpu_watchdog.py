@@ -1,8 +1,9 @@
-"""A driver that never returns: its values grow old, everything else works, and the process can exit."""
+"""A driver that never returns or crashes: its values grow old, everything else works, and the process can exit."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,17 @@ import pytest
 from tests.support.fakes import fake_nvml
 
 _HANG_LATER = """
-import json, os, time
+import json, os, pathlib, time
 from epochtop.engine.hardware import Sampler, identify
 sampler = Sampler()
 machine = identify(watch=sampler.gpus, patience_s=60)
 first = sampler.sample(patience_s=60)
-os.environ["FAKE_NVML_HANG"] = "{function}"
+control = pathlib.Path(os.environ["FAKE_NVML_CONTROL"])
+control.write_text("{function}")
 old = sampler.sample(patience_s=0.05)
 time.sleep(0.05)
 older = sampler.sample(patience_s=0.05)
-del os.environ["FAKE_NVML_HANG"]
+control.write_text("")
 well = sampler.sample(patience_s=60)
 print(json.dumps({{
     "gpus": [len(machine.gpus), len(old.gpus), old.gpus == first.gpus],
@@ -30,8 +32,9 @@ print(json.dumps({{
 
 
 @pytest.mark.parametrize("function", ["nvmlDeviceGetUtilizationRates", "nvmlDeviceGetPcieThroughput"])
-def test_values_of_a_driver_that_hangs_stay_and_have_an_age(library: Path, function: str) -> None:
-    answer = json.loads(fake_nvml.run(library, _HANG_LATER.format(function=function)))
+def test_values_of_a_driver_that_hangs_stay_and_have_an_age(library: Path, tmp_path: Path, function: str) -> None:
+    code = _HANG_LATER.format(function=function)
+    answer = json.loads(fake_nvml.run(library, code, FAKE_NVML_CONTROL=str(tmp_path / "control")))
     assert answer["gpus"] == [2, 2, True]
     first, old, older, well = answer["ages"]
     assert first == 0
@@ -42,21 +45,25 @@ def test_values_of_a_driver_that_hangs_stay_and_have_an_age(library: Path, funct
 
 
 _HANG_AT_ONCE = """
-import json, os
+import json, os, pathlib
 from epochtop.engine.hardware import Sampler, identify
-os.environ["FAKE_NVML_HANG"] = "nvmlInitWithFlags"
+control = pathlib.Path(os.environ["FAKE_NVML_CONTROL"])
+control.write_text("nvmlInitWithFlags")
 sampler = Sampler()
 machine = identify(watch=sampler.gpus, patience_s=0.1)
 sample = sampler.sample(patience_s=0.1)
 silent = [machine.no_gpu_reason, machine.cpu.threads > 0, len(sample.gpus), sample.gpu_count]
-del os.environ["FAKE_NVML_HANG"]
+control.write_text("")
 found = identify(watch=sampler.gpus, patience_s=60)
 print(json.dumps([silent, len(found.gpus), sampler.sample(patience_s=60).gpu_count]))
 """
 
 
-def test_a_driver_that_does_not_answer_gives_a_reason_and_is_used_once_it_answers(library: Path) -> None:
-    silent, found, count = json.loads(fake_nvml.run(library, _HANG_AT_ONCE))
+def test_a_driver_that_does_not_answer_gives_a_reason_and_is_used_once_it_answers(
+    library: Path, tmp_path: Path
+) -> None:
+    text = fake_nvml.run(library, _HANG_AT_ONCE, FAKE_NVML_CONTROL=str(tmp_path / "control"))
+    silent, found, count = json.loads(text)
     assert silent == ["the NVIDIA driver does not answer", True, 0, 0]
     assert (found, count) == (2, 2)
 
@@ -71,7 +78,63 @@ def test_the_command_answers_while_the_driver_hangs(library: Path) -> None:
 
 
 def test_a_card_that_hangs_later_is_unknown_in_the_command(library: Path) -> None:
-    code = "from epochtop.tui.cli import hardware as t; t.PATIENCE_S = 0.3; raise SystemExit(t.print_hardware(True))"
+    code = (
+        "from epochtop.tui.cli import hardware as t; identify, t.PATIENCE_S = t.identify, 0.3; "
+        "t.identify = lambda watch, patience_s: identify(watch=watch, patience_s=60); "
+        "raise SystemExit(t.print_hardware(True))"
+    )
     answer = json.loads(fake_nvml.run(library, code, FAKE_NVML_HANG="nvmlDeviceGetPowerUsage"))
     assert answer["gpus"][0]["name"]["value"] == "NVIDIA Fake 0"
     assert answer["gpus"][0]["power"]["reason"] == "the driver did not answer in time"
+
+
+_CRASH = """
+import json, os, pathlib, time
+from epochtop.engine.hardware import Sampler, identify
+from epochtop.engine.hardware.gpu import watchdog
+watchdog.PAUSES_S = (0.01,)
+control = pathlib.Path(os.environ["FAKE_NVML_CONTROL"])
+control.write_text("crash:{at_start}")
+sampler = Sampler()
+machine = identify(watch=sampler.gpus, patience_s=60)
+control.write_text("")
+deadline = time.monotonic() + 60
+while sampler.sample(patience_s=0.2).gpu_count < 2 and time.monotonic() < deadline:
+    pass
+well = sampler.sample(patience_s=60)
+control.write_text("crash:nvmlDeviceGetPowerUsage")
+crashed = sampler.sample(patience_s=0.2)
+control.write_text("")
+while sampler.sample(patience_s=0.2).gpu_age_s > 0 and time.monotonic() < deadline:
+    pass
+again = sampler.sample(patience_s=60)
+sampler.close()
+print(json.dumps([machine.no_gpu_reason, len(well.gpus), len(crashed.gpus), crashed.gpu_age_s > 0, again.gpus[1].power_w.value]))
+"""
+
+
+def test_a_crash_inside_the_driver_takes_only_its_own_process(library: Path, tmp_path: Path) -> None:
+    code = _CRASH.format(at_start="nvmlInitWithFlags")
+    text = fake_nvml.run(library, code, FAKE_NVML_CONTROL=str(tmp_path / "control"))
+    reason, well, crashed, is_old, power = json.loads(text)
+    assert reason == "NVIDIA's library crashed (SIGABRT); it is tried again"
+    assert (well, crashed, is_old, power) == (2, 2, True, 412.3)
+
+
+_NO_CHILD_LEFT = """
+import os, pathlib, sys, time
+from epochtop.engine.hardware import Sampler, identify
+sampler = Sampler()
+identify(watch=sampler.gpus, patience_s=60)
+names = [p for p in pathlib.Path("/proc").glob("[0-9]*/cmdline")]
+children = [p.parent.name for p in names if b"gpu.child" in p.read_bytes() and f"PPid:\\t{os.getpid()}\\n" in (p.parent / "status").read_text()]
+print(*children)
+"""
+
+
+def test_the_child_process_ends_with_its_parent(library: Path) -> None:
+    (child,) = fake_nvml.run(library, _NO_CHILD_LEFT).split()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{child}/cmdline").exists() and Path(f"/proc/{child}/cmdline").read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -20,7 +20,7 @@ from epochtop.engine.hardware import (
 )
 from epochtop.engine.hardware.cpu.identify import identify_cpu
 from epochtop.engine.hardware.cpu.macos import identify_by_sysctl
-from epochtop.engine.hardware.cpu.tables import clean_name
+from epochtop.engine.hardware.cpu.names import clean_name
 from tests.support.fakes.recorded import unpack
 
 GIB = 1 << 30
@@ -140,10 +140,13 @@ def test_a_masked_epyc_is_identified_by_family_and_model(tmp_path: Path) -> None
     assert (cpu.cores.value, cpu.threads) == (4, 8)
 
 
-def test_an_unknown_model_is_identified_by_its_features(tmp_path: Path) -> None:
+def test_an_unknown_model_stays_unknown_and_its_features_are_described(tmp_path: Path) -> None:
     roots = unpack("epyc-masked-cgroup-v2", tmp_path)
     rewrite(roots.proc / "cpuinfo", "model\t\t: 17", "model\t\t: 250")
-    assert identify_cpu(roots).microarchitecture.value == "Zen 3"
+    architecture = identify_cpu(roots).microarchitecture
+    assert architecture.value is None
+    assert architecture.reason.startswith("family 25, model 250: ")
+    assert "its features are those of x86-64-v3 (AVX2)" in architecture.reason
 
 
 def test_an_unknown_vendor_leaves_the_architecture_unknown(tmp_path: Path) -> None:
@@ -290,5 +293,5 @@ def test_load_without_proc_comes_from_psutil(tmp_path: Path) -> None:
 
 
 def test_importing_costs_nothing() -> None:
-    code = "import sys, epochtop.engine.hardware; print([m for m in ('psutil','pynvml','archspec','torch','textual') if m in sys.modules])"
+    code = "import sys, epochtop.engine.hardware; print([m for m in ('psutil','pynvml','torch','textual') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

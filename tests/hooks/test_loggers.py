@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+from importlib.util import find_spec
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
-from tests.support.hooked import bare, hooked
+from epochtop.engine.runs.index import run_paths
+from epochtop.engine.runs.reader import read_record
+from tests.support.hooked import Recorded, bare, hooked, read_events, series_of
 
 PROGRAMS = Path(__file__).parent / "programs"
 ACCURACY = [(0, 0.0), (10, 0.25), (20, 0.5)]
+Series = dict[str, list[tuple[int, float]]]
+
+pytestmark = pytest.mark.xdist_group("frameworks")
 
 
 @pytest.mark.parametrize(("package", "name"), [("tensorboard", "tensorboard"), ("tensorboardX", "tensorboardx")])
@@ -21,10 +29,87 @@ def test_scalars_of_a_summary_writer(package: str, name: str, tmp_path: Path) ->
     assert series["loss/val"] == [(0, 0.5), (1, 1.5), (2, 2.5)]
 
 
-def test_epochs_of_keras_and_its_steps_on_torch(tmp_path: Path) -> None:
-    pytest.importorskip("keras")
-    command = [PROGRAMS / "frameworks.py", "keras", tmp_path]
-    recorded = hooked(command)
-    assert recorded.output == bare(command)
-    assert len(recorded.series["train/loss"]) == 6
-    assert [step for step, _ in recorded.series["val_loss"]] == [2, 5]
+FRAMEWORKS = ("lightning", "transformers", "keras")
+
+
+@pytest.fixture(scope="module")
+def installed() -> list[str]:
+    """The frameworks that this environment has."""
+    return [name for name in FRAMEWORKS if find_spec(name) is not None]
+
+
+@pytest.fixture(scope="module")
+def printed(installed: list[str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What all frameworks print without hooks."""
+    return bare([PROGRAMS / "frameworks.py", tmp_path_factory.mktemp("bare"), *installed])
+
+
+@pytest.fixture(scope="module")
+def trained(installed: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Recorded, dict[str, Series]]:
+    """All frameworks with hooks in one process, and the series of each."""
+    home = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EPOCHTOP_HOME", str(home))
+        result = hooked([PROGRAMS / "frameworks.py", tmp_path_factory.mktemp("hooked"), *installed])
+    assert result.status == 0, result.complaints
+    return result, {read_record(run).name: since_start(series_of(read_events(run))) for run in run_paths(home)}
+
+
+def since_start(series: Series) -> Series:
+    """The same series; steps of the loss begin with 0, because the hooks continue to count in one process."""
+    first = series["train/loss"][0][0]
+    return {**series, "train/loss": [(step - first, value) for step, value in series["train/loss"]]}
+
+
+def printed_losses(printed: str, framework: str) -> list[float]:
+    """The losses of one framework, by step, as it printed them."""
+    part = printed.partition(f"{framework}\n")[2]
+    lines = itertools.takewhile(lambda line: line not in FRAMEWORKS, part.splitlines())
+    return [float.fromhex(line.split()[1]) for line in lines if line.startswith("loss ")]
+
+
+def test_losses_and_weights_of_frameworks_are_the_same_bit_for_bit(
+    trained: tuple[Recorded, dict[str, Series]], printed: str, installed: list[str]
+) -> None:
+    if not installed:
+        pytest.skip("no framework is installed")
+    assert trained[0].output == printed
+    assert not [line for line in trained[0].complaints.splitlines() if line.startswith("epochtop:")]
+
+
+@pytest.mark.parametrize("framework", ["lightning", "transformers"])
+def test_the_loss_of_every_step_of_a_trainer_is_recorded(
+    framework: str, trained: tuple[Recorded, dict[str, Series]], printed: str
+) -> None:
+    pytest.importorskip(framework)
+    losses = printed_losses(printed, framework)
+    assert len(losses) == 8
+    assert trained[1][framework]["train/loss"] == list(enumerate(losses))
+
+
+def test_what_lightning_logs_is_recorded_at_its_steps(
+    trained: tuple[Recorded, dict[str, Series]], printed: str
+) -> None:
+    """Every second step is logged, with the loss of that step."""
+    pytest.importorskip("lightning")
+    losses = printed_losses(printed, "lightning")
+    assert trained[1]["lightning"]["train_loss"] == [(step, losses[step]) for step in (1, 3, 5, 7)]
+
+
+def test_what_a_hugging_face_trainer_logs_is_recorded_at_its_steps(
+    trained: tuple[Recorded, dict[str, Series]], printed: str
+) -> None:
+    """Every two steps, the mean of both losses is logged; the trainer counts steps from 1."""
+    pytest.importorskip("transformers")
+    losses = printed_losses(printed, "transformers")
+    means = [(step, pytest.approx(fmean(losses[step - 2 : step]), rel=1e-4)) for step in (2, 4, 6, 8)]
+    assert trained[1]["transformers"]["loss"] == means
+    assert [step for step, _ in trained[1]["transformers"]["learning_rate"]] == [2, 4, 6, 8]
+
+
+def test_epochs_of_keras_and_its_steps_on_torch_are_recorded(trained: tuple[Recorded, dict[str, Series]]) -> None:
+    if find_spec("keras") is None:
+        pytest.skip("keras is not installed")
+    series = trained[1]["keras"]
+    assert len(series["train/loss"]) == 6
+    assert [step for step, _ in series["val_loss"]] == [2, 5]

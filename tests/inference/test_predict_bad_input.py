@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from epochtop.engine.process import commands
 from epochtop.engine.runs.paths import TASK
+from tests.support.fakes.script_runs import SCRIPT_STARTED, write_script_run
 from tests.support.trained_runs import FLOWERS, flowers, trained, write_table
 
 HEADER = ",".join(FLOWERS)
@@ -33,6 +34,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert printed.err.count("\n") == 1
     assert "Traceback" not in printed.err
     return printed.err
+
+
+def test_a_run_of_a_script_has_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = write_script_run(tmp_path, "a-0001", [SCRIPT_STARTED])
+    assert "recorded by a script" in refused(capsys, script, tmp_path / "rows.csv")
 
 
 FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {

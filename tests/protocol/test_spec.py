@@ -77,6 +77,7 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "refresh_ms": st.integers(10, 60_000),
     "save_every": fractions(highest=1e9),
     "seed": st.integers(0, 2**63 - 1),
+    "signals": st.sampled_from(["", "SIGUSR1", "QUIT", "SIGUSR2, XCPU,SIGALRM"]),
     "name": st.from_regex(r"[a-zA-Zäöü0-9._+@:=-]([a-zA-Zß0-9 ._+@:=-]{0,58}[a-z])?", fullmatch=True),
 }
 

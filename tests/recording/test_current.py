@@ -92,6 +92,19 @@ def test_a_script_for_wandb_runs_with_another_import(home: Path) -> None:
     assert len(errors.splitlines()) == 9, errors
 
 
+def test_files_of_a_script_for_wandb_have_a_folder(home: Path) -> None:
+    recording = epochtop.init("files")
+    assert recording.path is not None
+    assert recording.dir == str(Path(recording.path) / "files")
+    (Path(recording.dir) / "model.pt").write_bytes(b"x")
+    assert (recording.entity, recording.offline, recording.sweep_id) == ("", True, None)
+    epochtop.finish()
+    disabled = epochtop.init(mode="disabled")
+    assert Path(disabled.dir).is_dir()
+    Path(disabled.dir).rmdir()
+    epochtop.finish()
+
+
 def test_a_second_init_ends_the_first_run_unless_it_names_nothing(home: Path) -> None:
     first = epochtop.init("one")
     epochtop.log(loss=1.0)

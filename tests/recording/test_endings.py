@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -313,6 +314,32 @@ def test_a_forked_process_does_not_touch_the_run_of_its_parent(home: Path) -> No
     names = {path.name.partition("-")[0]: path for path in run_paths(home)}
     assert series(names["parent"]) == {"loss": [(0, 1.0), (1, 4.0)]}
     assert series(names["child"]) == {"loss": [(0, 3.0)]}
+
+
+def test_a_forked_process_can_import_what_a_writer_was_importing(home: Path, tmp_path: Path) -> None:
+    """The lock of a module that a thread of the parent imports would never be released in the child."""
+    (tmp_path / "slow_module.py").write_text("import time; time.sleep(0.3)")
+    code = """
+        import os, sys, time, epochtop
+        sys.path.insert(0, sys.argv[1])
+        run = epochtop.Run("forking")
+        run.on_command("Analyze", lambda command: __import__("slow_module"))
+        with open(os.path.join(run.path, "commands.jsonl"), "a") as commands:
+            commands.write('{"type": "Analyze"}\\n')
+        while "slow_module" not in sys.modules: time.sleep(0.001)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            import slow_module
+            with epochtop.Run("child") as own:
+                own.log(loss=3.0)
+            sys.exit()
+        sys.exit(os.waitpid(child, 0)[1] != 0)
+    """
+    status, _, errors = run(f"import signal; signal.alarm(60)\n{textwrap.dedent(code)}", home, str(tmp_path))
+    assert (status, errors) == (0, "")
+    (child,) = (path for path in run_paths(home) if path.name.startswith("child"))
+    assert series(child) == {"loss": [(0, 3.0)]}
 
 
 def test_a_spawned_process_that_imports_the_script_again_records_nothing(home: Path, tmp_path: Path) -> None:

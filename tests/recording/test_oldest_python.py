@@ -49,5 +49,7 @@ def test_it_records_in_the_oldest_python(home: Path) -> None:
 
 
 def test_its_modules_parse_as_python_3_9() -> None:
-    for path in [ROOT / "epochtop" / "__init__.py", *(ROOT / "epochtop" / "recording").rglob("*.py")]:
+    folders = ("recording", "notifications", "configuration")
+    inside = [path for folder in folders for path in (ROOT / "epochtop" / folder).rglob("*.py")]
+    for path in [ROOT / "epochtop" / "__init__.py", *inside]:
         ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))

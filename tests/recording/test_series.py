@@ -13,6 +13,7 @@ from epochtop.engine.protocol.events import Logged, decode_event
 from epochtop.recording.run import Run
 from epochtop.recording.series import WINDOW_STEPS, logged
 from epochtop.recording.values.json_text import encode, encode_line
+from epochtop.recording.values.steps import COMMITTED, MEASURED, UNCOMMITTED, Numbering
 from tests.recording.scripts import decode, only_run
 
 
@@ -89,3 +90,40 @@ def test_json_text_is_what_json_reads(text: str) -> None:
         "n": [1, -2.5, True, None, [3]]
     }
     assert encode([math.nan, math.inf]) == "[null,null]"
+
+
+# --- steps --------------------------------------------------------------------------------------------------
+
+
+def numbered(*places: int) -> list[int]:
+    """The steps of these entries, given at once; one by one they must be the same."""
+    at_once, one_by_one = Numbering(), Numbering()
+    steps = [step for step, _ in at_once.rows([(place, {}) for place in places])]
+    assert steps == [one_by_one.rows([(place, {})])[0][0] for place in places]
+    assert (at_once.next, at_once.end) == (one_by_one.next, one_by_one.end) == (at_once.next, max(steps) + 1)
+    assert Numbering().next_after([(place, {}) for place in places]) == at_once.next
+    return steps
+
+
+def test_values_without_a_step_count_up() -> None:
+    assert numbered(COMMITTED, UNCOMMITTED, COMMITTED, COMMITTED) == [0, 1, 1, 2]
+    assert numbered(7, COMMITTED, 3, COMMITTED) == [7, 8, 3, 4]
+
+
+def test_what_a_script_logs_after_a_measured_step_belongs_to_it() -> None:
+    first, second = MEASURED, MEASURED - 1
+    assert numbered(first, COMMITTED, second, COMMITTED) == [0, 0, 1, 1]
+    assert numbered(first, second, MEASURED - 9, COMMITTED) == [0, 1, 9, 9]
+
+
+def test_what_a_script_logs_before_every_measured_step_has_a_step_of_its_own() -> None:
+    first, second = MEASURED, MEASURED - 1
+    assert numbered(COMMITTED, first, COMMITTED, second, COMMITTED) == [0, 0, 1, 1, 2]
+    assert numbered(first, COMMITTED, COMMITTED) == [0, 0, 1]
+
+
+def test_values_of_one_step_in_alternating_calls_keep_their_order() -> None:
+    rows = [(0, {"a": 1.0}), (0, {"a": 2.0, "b": 1.0}), (1, {"a": 3.0}), (1, {"b": 2.0}), (0, {"a": 4.0})]
+    columns = [decode(event) for event in events_of(rows)]
+    merged = {name: points for column in columns for name, points in column.items()}
+    assert merged == {"a": [(0, 2.0), (1, 3.0), (0, 4.0)], "b": [(0, 1.0), (1, 2.0)]}

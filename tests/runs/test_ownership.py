@@ -43,9 +43,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shared.chmod(0o777)
     monkeypatch.setenv("EPOCHTOP_CACHE", str(shared))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    ownership._temporary_folder.cache_clear()
+    ownership.temporary_folder.cache_clear()
     yield shared
-    ownership._temporary_folder.cache_clear()
+    ownership.temporary_folder.cache_clear()
 
 
 def risk(path: Path) -> str:

@@ -42,12 +42,19 @@ def test_a_script_is_summarized_by_its_main_series(tmp_path: Path) -> None:
         (script_ended(4), "finished", ""),
         (script_ended(4, "stopped", reason="signal SIGTERM"), "stopped", "signal SIGTERM"),
         (Failed(time=1.0, step=4, message="ValueError: x"), "failed", "ValueError: x"),
-        (Warned(message="x"), "died", "the script died; see output.log"),
+        (Warned(message="x"), "died", "the script died"),
     ],
 )
 def test_a_script_that_is_over_is_listed_with_its_end(tmp_path: Path, last: AnyEvent, state: str, note: str) -> None:
     summary = index.summarize(write_script_run(tmp_path, "a-0001", [*WINDOWS, last]))
     assert (summary.state, summary.note, summary.final_loss) == (state, note, 0.75)
+
+
+def test_the_note_of_a_death_names_the_output_if_there_is_some(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "a-0001", WINDOWS)
+    for output, note in (("", "the script died"), ("Killed\n", "the script died; see output.log")):
+        (run / "output.log").write_text(output)
+        assert index.summarize(run).note == note
 
 
 def test_a_script_that_continues_is_running_again(tmp_path: Path) -> None:

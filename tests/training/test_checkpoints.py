@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,8 +109,27 @@ def _gone(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("damage", [_empty, _cut, _half, _zeros, _folder, _gone])
-@pytest.mark.parametrize("file", ["last.json", "last-7.safetensors"])
+def _flipped(path: Path) -> None:
+    """Damage one bit of a weight, or of the json's first key."""
+    content = bytearray(path.read_bytes())
+    content[-1 if path.suffix == ".safetensors" else 5] ^= 1
+    path.write_bytes(content)
+
+
+def _swapped(path: Path) -> None:
+    """Put the file of another checkpoint in its place."""
+    path.write_bytes((path.parent / path.name.replace("7", "5")).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        *itertools.product(
+            ("last.json", "last-7.safetensors"), (_empty, _cut, _half, _zeros, _folder, _gone, _flipped)
+        ),
+        ("last-7.safetensors", _swapped),
+    ],
+)
 def test_the_newest_intact_checkpoint_is_found(run: Path, file: str, damage: Callable[[Path], None]) -> None:
     write_steps(run, 3, 5, 7)
     damage(run / CHECKPOINTS / file)
@@ -122,6 +144,25 @@ def test_the_newest_intact_checkpoint_is_found(run: Path, file: str, damage: Cal
     again = checkpoint.newest(run, (checkpoint.LAST, checkpoint.PREVIOUS))
     assert again.info is not None
     assert (again.kind, again.info.step, list(again.problems)) == ("last", 9, [])
+
+
+def test_a_checkpoint_without_a_value_that_training_needs_is_not_used(run: Path) -> None:
+    values = {"rows_taken_of_epoch": 0, "learning_rate": 0.5}
+    checkpoint.write(run, "last", 3, RunSpec(), TENSORS, values)
+    checkpoint.write(run, "last", 5, RunSpec(), TENSORS, values | {"learning_rate": None})
+    newest = checkpoint.newest(run, (checkpoint.LAST, checkpoint.PREVIOUS), values=checkpoint.RESUME_VALUES)
+    assert newest.kind == "previous"
+    assert newest.problems == [f"checkpoint 'last' of {run.name} has no value 'learning_rate'"]
+
+
+def test_checkpoints_of_older_versions_have_no_checksum_and_can_be_read(run: Path) -> None:
+    write_steps(run, 3)
+    path = run / CHECKPOINTS / "last.json"
+    content = json.loads(path.read_bytes())
+    expected = hashlib.sha256((run / CHECKPOINTS / content["file"]).read_bytes()).hexdigest()
+    assert content.pop("sha256") == expected
+    path.write_text(json.dumps(content))
+    assert checkpoint.read(run, "last")[0].step == checkpoint.intact_info(run, "last").step == 3
 
 
 def test_a_checkpoint_ahead_of_the_log_is_not_used(run: Path) -> None:
@@ -155,7 +196,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_here(DIGITS, tmp_path_factory.mktemp("straight"))
 
 
-@pytest.mark.parametrize("damage", [_empty, _half])
+@pytest.mark.parametrize("damage", [_empty, _flipped])
 @pytest.mark.parametrize("whose", ["last-*.safetensors", "last.json", "last", "best-*.safetensors", "best.json"])
 def test_a_run_resumes_from_the_newest_intact_checkpoint_and_says_so(
     home: Path, straight: Path, damage: Callable[[Path], None], whose: str

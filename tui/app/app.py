@@ -18,14 +18,17 @@ from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
+from epochtop.configuration.load import Configuration
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.reader import is_alive
+from epochtop.tui.app.alerts import Alerts
 from epochtop.tui.app.engine import NextEngine
-from epochtop.tui.app.keys import KEYS
+from epochtop.tui.app.keys import KEYS, system_commands
 from epochtop.tui.app.lab_controller import LabController
 from epochtop.tui.app.run_controller import RunController
 from epochtop.tui.app.run_requests import RunRequests
+from epochtop.tui.app.terminal import apply_configuration
 from epochtop.tui.cells.plain import PlainApp
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.screens.main import MainScreen
@@ -48,12 +51,8 @@ if TYPE_CHECKING:  # the first frame does not need these
     from epochtop.tui.machine.source import MachineSource
     from epochtop.tui.screens.run_list import RunList
 
-CHART_S = 0.35
-"""Seconds between two pictures of the chart: three a second, a few KB/s over SSH."""
 FAST_S = 0.05
 """Seconds between two checks for events, and between pictures until the first loss is on the screen."""
-PULSES = round(CHART_S / FAST_S)
-"""Checks from picture to picture."""
 QUIT_WAIT_S = 5.0
 """Longest wait for an engine that is starting a run before the app quits."""
 KEYS_OF_RUNS = frozenset(["start", "pause", "stop", "save", "change", "export", "look", "lab", "anatomy"])
@@ -83,14 +82,19 @@ class EpochtopApp(PlainApp):
         host: str = "",
         source: MachineSource | None = None,
         make_standby: Callable[[], Standby] | None = None,
+        configuration: Configuration | None = None,
     ) -> None:
+        """`configuration` is that of config.toml; None for the defaults."""
         super().__init__()
+        self.configuration = configuration or Configuration("")
+        self.alerts = Alerts(self, self.configuration)
+        self.pulses_per_picture = max(2, round(self.configuration["refresh_s"] / FAST_S))
         self.home, self.live, self.now, self.host = home, live, now, host or socket.gethostname()
         self._start, self._first_run = start, attach
         self._source, self._make_standby = source, make_standby
         self.main = MainScreen(home)
         self.engine = NextEngine()
-        self.runs = RunController(self, self.main, self.engine, home)
+        self.runs = RunController(self, self.main, self.engine, home, live)
         self.requests = RunRequests(
             self, self.main, home, self.engine, self.runs, spec or RunSpec(), busy=self.busy, redraw=self.show_lines
         )
@@ -110,6 +114,7 @@ class EpochtopApp(PlainApp):
 
     def on_mount(self) -> None:
         """Title and status belong to the first frame."""
+        apply_configuration(self, self.configuration)
         self.show_lines()
 
     @on(MainScreen.Drawn)
@@ -120,8 +125,10 @@ class EpochtopApp(PlainApp):
             await self.runs.preview(self._first_run, self.host)
         from epochtop.tui.forms.run_form import SpecForm
         from epochtop.tui.machine.panel import MachinePanel
+        from epochtop.tui.runs_table.opener import TableOpener
         from epochtop.tui.screens.run_list import RunList
 
+        self.main.show_table = TableOpener(self, self.main, self.home, self.runs.stage.set_overlays).open
         await self.main.furnish(
             RunList(self.home, live=self.live, now=self.now, id="runs"),
             MachinePanel(self._source, live=self.live, id="machine"),
@@ -163,9 +170,9 @@ class EpochtopApp(PlainApp):
             return
         if not self.runs.has_figures or self.runs.stage.catching_up:
             self.beat()
-        elif self._pulses % PULSES == 0:
+        elif self._pulses % self.pulses_per_picture == 0:
             self.advance()
-        elif self._pulses % PULSES == PULSES // 2:
+        elif self._pulses % self.pulses_per_picture == self.pulses_per_picture // 2:
             self.show_lines()  # apart from the chart: Textual renders every widget between two that changed
 
     def _output_blocked(self) -> bool:
@@ -185,6 +192,7 @@ class EpochtopApp(PlainApp):
             if self.runs.active is None:
                 self._run_ended()
             self.show_lines()
+        self.alerts.look_at_open(self.runs.session, self.home)
         self.runs.draw(self.lab.prior_finding())
         if self.lab.drain():
             self._run_ended()
@@ -261,6 +269,7 @@ class EpochtopApp(PlainApp):
 
     def on_run_list_listed(self, event: RunList.Listed) -> None:
         self.runs.explain_empty_chart(event.summaries)
+        self.alerts.look_at_list(event.summaries)
 
     def on_measure_requested(self, event: MeasureRequested) -> None:
         self.lab.measure(event.request, event.spec)
@@ -384,12 +393,4 @@ class EpochtopApp(PlainApp):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The command palette."""
         yield from super().get_system_commands(screen)
-        yield SystemCommand("Lab", "Experiments: where time goes on this machine", self.action_lab)
-        yield SystemCommand("Guide", "Overheads, GPU names, what calling a module does", self.action_guide)
-        yield SystemCommand("Start", "Train with the settings of the Run panel", self.action_start)
-        yield SystemCommand("Export", "Write the chart as SVG and CSV", self.action_export)
-        if self.runs.active is not None:
-            yield SystemCommand("Pause or resume", "Pause the run, or resume it", self.action_pause)
-            yield SystemCommand("Stop", "Finish the step, evaluate, save, end", self.action_stop)
-            yield SystemCommand("Save", "Write a checkpoint now", self.action_save)
-            yield SystemCommand("Change", "Learning rate and refresh of the run", self.action_change)
+        yield from system_commands(self, is_active=self.runs.active is not None)

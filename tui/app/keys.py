@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
+from textual.app import App, SystemCommand
 from textual.binding import Binding
 
 KEYS = (
@@ -10,7 +13,13 @@ KEYS = (
     Binding("ctrl+s", "start", "start", id="app.start", tooltip="Train with the settings of the Run panel"),
     Binding("space", "pause", "pause", id="app.pause", tooltip="Pause or resume; also resumes a stopped or killed run"),
     Binding("ctrl+x", "stop", "stop", id="app.stop", tooltip="Finish the step, evaluate, save, end"),
-    Binding("r", "change", "rate", id="app.change", tooltip="Change the learning rate and refresh of the run"),
+    Binding(
+        "r",
+        "change",
+        "rate",
+        id="app.change",
+        tooltip="Learning rate and refresh of the run, or settings of the script",
+    ),
     Binding("s", "save", "save", id="app.save", tooltip="Write a checkpoint now"),
     Binding(
         "b",
@@ -38,3 +47,21 @@ KEYS = (
     ),
     Binding("ctrl+q", "quit", "quit", id="app.quit", tooltip="Quit; a run can continue", priority=True),
 )
+
+
+def system_commands(app: App[int], is_active: bool) -> Iterator[SystemCommand]:
+    """Commands of the palette, which are actions of `app`. `is_active` is whether the open run can be commanded."""
+
+    def do(name: str) -> Callable[[], None]:
+        action: Callable[[], None] = getattr(app, f"action_{name}")
+        return action
+
+    yield SystemCommand("Lab", "Experiments: where time goes on this machine", do("lab"))
+    yield SystemCommand("Guide", "Overheads, GPU names, what calling a module does", do("guide"))
+    yield SystemCommand("Start", "Train with the settings of the Run panel", do("start"))
+    yield SystemCommand("Export", "Write the chart as SVG and CSV", do("export"))
+    if is_active:
+        yield SystemCommand("Pause or resume", "Pause the run, or resume it", do("pause"))
+        yield SystemCommand("Stop", "Finish the step, evaluate, save, end", do("stop"))
+        yield SystemCommand("Save", "Write a checkpoint now", do("save"))
+        yield SystemCommand("Change", "Learning rate and refresh of the run", do("change"))

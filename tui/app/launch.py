@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from epochtop.engine.protocol.spec import RunSpec
 
 
-def run_app(start: bool = False, spec: RunSpec | None = None, attach: Path | None = None) -> int:
-    """Open the app. Returns its exit status once it is closed. Raises Invalid if the home folder cannot be written."""
+def run_app(
+    start: bool = False, spec: RunSpec | None = None, attach: Path | None = None, flags: Mapping[str, str] | None = None
+) -> int:
+    """Open the app. `flags` go before config.toml. Returns its exit status once it is closed. Raises Invalid if the home folder cannot be written."""
     gc.disable()  # nothing to collect before the first frame; see _settle
+    from epochtop.configuration.load import load
     from epochtop.engine.runs.paths import home
     from epochtop.engine.runs.writer import make_home
     from epochtop.engine.terminal.output import write_error
@@ -20,7 +24,7 @@ def run_app(start: bool = False, spec: RunSpec | None = None, attach: Path | Non
     _draw_on_the_terminal()
     folder = home()
     make_home(folder)
-    app = EpochtopApp(folder, spec=spec, start=start, attach=attach)
+    app = EpochtopApp(folder, spec=spec, start=start, attach=attach, configuration=load(flags))
     app.call_later(_settle)
     status = app.run()
     if app.return_code:

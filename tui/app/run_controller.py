@@ -46,8 +46,9 @@ LOG_ROWS = 200
 class RunController:
     """Owns the stage and shows its run on `main`."""
 
-    def __init__(self, app: App[int], main: MainScreen, engine: NextEngine, home: Path) -> None:
-        self._app, self._main, self._engine, self._home = app, main, engine, home
+    def __init__(self, app: App[int], main: MainScreen, engine: NextEngine, home: Path, live: bool = True) -> None:
+        """With `live` false, nothing on the screen depends on the time that passes."""
+        self._app, self._main, self._engine, self._home, self._live = app, main, engine, home, live
         self.stage = Stage(main.board, engine.exit_code)
         self._preview: RunSession | None = None
         """The run that was opened on the first frame, until :meth:`open` takes it."""
@@ -57,6 +58,8 @@ class RunController:
         """Whether the open run has an evaluation, and a decision boundary."""
         self._analysis_is_due = False
         """Whether the next analysis of the open run opens when it arrives."""
+        self._refusals_known: int | None = None
+        """How many refusals of commands the user has seen; None before the first command to the open run."""
 
     @property
     def session(self) -> RunSession | None:
@@ -73,6 +76,11 @@ class RunController:
     def script(self) -> bool:
         """Whether a script records the open run."""
         return self.session is not None and self.session.state.script is not None
+
+    @property
+    def is_opened_log(self) -> bool:
+        """Whether another tool writes the open run, which obeys nothing."""
+        return self.session is not None and is_opened_log(self.session.run)
 
     @property
     def resumable(self) -> Path | None:
@@ -99,7 +107,8 @@ class RunController:
         if state.over:
             self._main.runs.look()
         can_start = not self._engine.starting
-        form.show_state(can_start=can_start, running=state.state == "running", paused=state.state == "paused")
+        obeys = "" if self.is_opened_log else state.state
+        form.show_state(can_start, obeys == "running", obeys == "paused", describes_open_run=not self.script)
         self._app.refresh_bindings()
         self._show_on_machine(session)
 
@@ -138,10 +147,19 @@ class RunController:
         if self._analysis_is_due and state.analyzed is not None:
             self._analysis_is_due = False
             self.view("analysis")
+        self._report_refusals(state)
         if len(self._app.screen_stack) > 1:
             from epochtop.tui.screens import overlays
 
             overlays.follow(self._app.screen, state)
+
+    def _report_refusals(self, state: RunState) -> None:
+        """Tell the user which of the commands from here the run did not obey."""
+        if self._refusals_known is None:
+            return
+        while self._refusals_known < len(state.refusals):
+            self._app.notify(state.refusals[self._refusals_known], severity="warning")
+            self._refusals_known, self._analysis_is_due = self._refusals_known + 1, False
 
     def show_lines(self, host: str) -> None:
         """Write the title and the status line."""
@@ -150,7 +168,9 @@ class RunController:
         torch = f"torch {state.started.torch_version}" if state and state.started else engine.torch
         main.title_line.put(status.title(state, session.name if session else "", host, torch, width))
         state = None if engine.starting else state
-        main.status_line.put(status.status(state, engine.status, width))
+        trains = self._live and state is not None and state.state == "running"
+        silence = session.silence(state.refresh_ms / 1000) if trains and session and state else ""
+        main.status_line.put(status.status(state, engine.status, width, silence))
         main.status_line.set_classes(f"-{state.state}" if state is not None else "")
 
     # --- the run list ------------------------------------------------------------------------------------
@@ -186,6 +206,7 @@ class RunController:
             self._app.notify(error.message, title="cannot open", severity="error")
             return False
         self.has_figures = self._analysis_is_due = False
+        self._refusals_known = None
         self._mark_runs()
         self._main.log_lines.clear()
         session.log.insert(0, f"run {run.name}")
@@ -243,15 +264,20 @@ class RunController:
 
     def send(self, command: AnyCommand) -> None:
         """Send a command to the open run, if it is active."""
-        if self.active is None:
+        if self.active is None or not self._can_command():
             return
-        if is_opened_log(self.active.run):
-            self._app.notify("another tool writes this log; epochtop can only show it", severity="warning")
-            return
+        if self._refusals_known is None:
+            self._refusals_known = len(self.active.state.refusals)
         try:
             send(self.active.run, command)
         except OSError as error:
             self._app.notify(f"cannot write the command: {error.strerror}", severity="error")
+
+    def _can_command(self) -> bool:
+        """Whether the open run can obey commands. Tells the user if it cannot."""
+        if self.is_opened_log:
+            self._app.notify("another tool writes this log; epochtop can only show it", severity="warning")
+        return not self.is_opened_log
 
     def toggle_pause(self) -> None:
         """Pause the active run, or let a paused one continue."""
@@ -272,7 +298,7 @@ class RunController:
         from epochtop.tui.forms.dialogs import Entries
 
         session = self.active
-        if session is None:
+        if session is None or not self._can_command():
             return
         state = session.state
         check: Callable[[str, str], Value] = parse
@@ -320,10 +346,10 @@ class RunController:
         """Measure the next steps of the script."""
         if self.active is None:
             self._app.notify("only a running script can be measured", severity="warning")
-            return
-        self._analysis_is_due = self.active.state.analyzed is None
-        self.send(Analyze(by=whoami()))
-        self._app.notify(f"measuring the next {Analyze().steps} steps")
+        elif self._can_command():
+            self._analysis_is_due = self.active.state.analyzed is None
+            self.send(Analyze(by=whoami()))
+            self._app.notify(f"measuring the next {Analyze().steps} steps")
 
     def view(self, name: str) -> None:
         """Open the last evaluation (`metrics`), the decision boundary (`boundary`) or the `analysis` over the screen."""
@@ -362,7 +388,7 @@ class RunController:
     def quit_question(self) -> Question | None:
         """The question what to do with the active run before the app quits; None without one."""
         session = self.active
-        if session is None:
+        if session is None or self.is_opened_log:
             return None
         from epochtop.tui.forms.dialogs import Question
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from textual.app import App
 
+from epochtop.engine.hardware import job_findings, speed_class
 from epochtop.engine.protocol.requests import Plan, Ready, Refused
 from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.runs.measured_speed import measured_gflops
 from epochtop.engine.runs.reader import read_record
 from epochtop.tui.app.engine import IDLE, NextEngine
 from epochtop.tui.app.run_controller import RunController
@@ -168,4 +170,16 @@ class RunRequests:
             self._engine.status = IDLE
         with suppress(Invalid):
             if self._main.form.spec() == spec:
-                self._main.form.show_plan(plan)
+                self._main.form.show_plan(plan, self._advice(spec, plan))
+
+    def _advice(self, spec: RunSpec, plan: Plan) -> list[str]:
+        """What speaks against this job on this machine, and how long it takes by the speed that the lab measured."""
+        view = self._main.machine.view
+        findings = job_findings(plan, view.machine, view.sample, view.ready) if view.machine else []
+        gflops = measured_gflops(self._home, plan.device, spec.precision)
+        if gflops is not None:
+            duration = speed_class(plan, gflops)
+            findings.append(
+                f"its matrix products take {duration} at the {gflops:,.0f} GFLOP/s that the lab measured here"
+            )
+        return findings

@@ -5,7 +5,7 @@ Owns the sessions and hands their events to the chart. Knows no other widget.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from epochtop.engine.protocol.events import Event
@@ -182,6 +182,13 @@ class Stage:
         """Draw another run behind the open one."""
         self.overlays[run] = Overlay(run, name, self._chart.trace.selected)
         self._show_overlays()
+
+    def set_overlays(self, runs: Sequence[tuple[Path, str]]) -> None:
+        """Draw these runs, each with its name, behind the open one, and no others."""
+        for path in list(self.overlays):
+            self.drop_overlay(path)
+        for path, name in runs:
+            self.add_overlay(path, name)
 
     def drop_overlay(self, run: Path) -> None:
         """Remove an overlay, if there is one of this run."""

@@ -1,4 +1,4 @@
-"""The end of the app when its terminal hangs up, terminates it, or disappears.
+"""The app on its terminal: its theme, and its end when the terminal hangs up, terminates it, or disappears.
 
 Textual restores the terminal only when it exits by itself, and its input thread spins at full speed on a terminal that
 is gone (textual PR 6690), so all three end the app here. Runs continue.
@@ -16,10 +16,23 @@ from typing import Any
 
 from textual.app import App
 
+from epochtop.configuration.load import Configuration
+
 CHECK_S = 1.0
 """Seconds between two checks of the terminal."""
 PATIENCE_S = 3.0
 """Longest clean exit before the process is ended: writing to a dead terminal can block."""
+
+
+def apply_configuration(app: App[Any], configuration: Configuration) -> None:
+    """Use the theme of the configuration, and show what is wrong with the file."""
+    theme, problems = configuration["theme"], list(configuration.problems)
+    if theme in app.available_themes:
+        app.theme = theme
+    elif theme:
+        problems.append(f'theme is "{theme}", but must be one of {", ".join(sorted(app.available_themes))}')
+    for problem in problems:
+        app.notify(problem, title="configuration", severity="warning", timeout=15)
 
 
 def watch_terminal(app: App[Any]) -> None:

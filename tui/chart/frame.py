@@ -35,6 +35,10 @@ NAME_CELLS = 18
 """Width of a name in the legend."""
 
 
+NO_VALUES = {False: "no values yet", True: "This run has no values."}
+"""What the chart of a run without values shows while the run is live, and after its end."""
+
+
 @dataclass
 class Ranges:
     """Ranges of the previous frame, used again while they suit: a range that moves repaints everything."""

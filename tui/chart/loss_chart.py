@@ -175,8 +175,15 @@ class LossChart(CellWidget, can_focus=True):
             cursor=self.cursor,
             range_text=RANGE_TEXTS[self.range_mode],
             marker=self.marker,
-            empty_text=self.empty_text if not self._has_run and not self.overlays else "",
+            empty_text=self._empty_text(),
         )
+
+    def _empty_text(self) -> str:
+        """What is shown instead of an empty plot. A run of known length has a plot from the start."""
+        if self.overlays or not self._has_run:
+            return "" if self.overlays else self.empty_text
+        is_empty = self.trace.steps == 0 and (self._ended or not self.total_steps)
+        return frame.NO_VALUES[self._ended] if is_empty else ""
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """All available rows."""

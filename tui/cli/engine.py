@@ -13,13 +13,13 @@ from pathlib import Path
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.ownership import check_code, code_owner
 from epochtop.engine.runs.reader import read_record
-from epochtop.engine.terminal.output import write_error
+from epochtop.engine.terminal.output import flush, write_error
 from epochtop.tui.client.standby import how_it_ended
 
 
 def ask_engine(arguments: Sequence[str]) -> int:
     """Run an engine command. Returns its exit status; 1 if it was killed, 130 after Ctrl-C."""
-    sys.stdout.flush()
+    flush()
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "epochtop.engine", *arguments], stdin=subprocess.DEVNULL
     ) as process:

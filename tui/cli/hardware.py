@@ -31,9 +31,11 @@ from epochtop.tui.machine.facts import (
     cores_and_threads,
     driver_text,
     fact_text,
+    health_text,
     host_text,
     identity_texts,
     limits_note,
+    problem_texts,
     process_line,
     processor,
     software,
@@ -45,7 +47,10 @@ INTERVAL_S = 0.1
 PATIENCE_S = 2.0
 """Longest wait for the driver; figures that it has not reported by then are unknown."""
 _LABEL = 14
-_APART = ("index", "slowed_by", "processes", "memory_total_bytes")
+_APART = (
+    *("index", "slowed_by", "processes", "memory_total_bytes", "problems"),
+    *("fabric", "recovery_action", "remapped_rows", "remapping_pending", "remapping_failed", "xid_errors"),
+)
 """Fields of a sample that are not listed as figures."""
 
 
@@ -90,9 +95,10 @@ def to_text(machine: Machine, sample: Sample, ready: Ready | None = None) -> str
     """Lines for people; an unknown figure is "—" with its reason."""
     lines = [("Host", host_text(machine)), *_host(machine, sample)]
     for gpu in machine.gpus:
-        lines += [("", ""), (f"GPU {gpu.index}", gpu_meaning(gpu, machine.usable_memory_bytes))]
-        lines += identity_texts(gpu, machine)
         load = next((load for load in sample.gpus if load.index == gpu.index), None)
+        problems = load.problems if load else gpu.problems
+        lines += [("", ""), (f"GPU {gpu.index}", gpu_meaning(gpu, machine.usable_memory_bytes, problems))]
+        lines += [*problem_texts(problems), *identity_texts(gpu, machine)]
         lines += _gpu_load(load) if load else [("Load", f"{UNKNOWN} the driver did not answer in time")]
     lines.append(("", ""))
     if not machine.gpus:
@@ -110,7 +116,9 @@ def _host(machine: Machine, sample: Sample) -> list[tuple[str, str]]:
     swap = sample.swap_total_bytes
     return [
         ("CPU", processor(machine)),
+        *([] if cpu.microarchitecture.value else [("Design", fact_text(cpu.microarchitecture))]),
         ("Generation", fact_text(cpu.generation)),
+        *([("Advice", cpu.advice)] if cpu.advice else []),
         ("Cores", cores_and_threads(machine, 200)),
         *([("Limits", limits)] if limits else []),
         ("Clock", clocks(machine)),
@@ -141,6 +149,7 @@ def _gpu_load(load: GpuSample) -> list[tuple[str, str]]:
     for label, fact in [*((label, fact) for label, (_, fact) in named.items()), ("slowdown causes", load.slowed_by)]:
         if fact.value is None:
             unknown.setdefault(fact.reason, []).append(label)
+    lines.append(("Health", health_text(load)))
     lines += [("Unknown", f"{', '.join(names)}: {reason}") for reason, names in unknown.items()]
     return lines + _processes(load)
 

@@ -77,6 +77,8 @@ def _cpu(machine: Machine, sample: Sample) -> dict[str, Any]:
     return {
         **dict(_facts(cpu)),
         **{name: {"value": count, "unit": "cores"} for name, count in kinds.items() if count is not None},
+        "core_kinds": [{"name": kind.name, "cores": kind.count} for kind in cpu.core_kinds],
+        "advice": cpu.advice,
         "threads": {"value": cpu.threads, "unit": "threads"},
         "runnable": {"value": machine.runnable_cpus, "unit": "threads"},
         "usable": {"value": machine.usable_cpus, "unit": "threads"},
@@ -88,7 +90,7 @@ def _cpu(machine: Machine, sample: Sample) -> dict[str, Any]:
 
 
 def _gpu(gpu: Gpu, load: GpuSample | None, machine: Machine) -> dict[str, Any]:
-    reading = gpu.reading
+    reading, problems = gpu.reading, load.problems if load else gpu.problems
     unknown = {"value": None, "reason": "not in the table"}
     named = {name: getattr(reading, name) for name in ("generation", "tier", "market")}
     return {
@@ -98,14 +100,19 @@ def _gpu(gpu: Gpu, load: GpuSample | None, machine: Machine) -> dict[str, Any]:
         **{name: {"value": word} if word else unknown for name, word in named.items()},
         "suffix": {"value": list(reading.suffix)} if reading.is_known else unknown,
         "architecture_by_name": {"value": reading.architecture} if reading.is_known else unknown,
-        "meaning": gpu_meaning(gpu, machine.usable_memory_bytes),
+        "meaning": gpu_meaning(gpu, machine.usable_memory_bytes, problems),
+        "problems": [
+            {"kind": each.kind, "text": each.text, "advice": each.advice, "stops_jobs": each.is_fatal}
+            for each in problems
+        ],
+        "vgpu": "vGPU" in reading.suffix,
         **dict(_facts(load or _unsampled(gpu.index), leave_out=("memory_total_bytes",))),
     }
 
 
 def _unsampled(index: int) -> GpuSample:
     nothing: Fact[Any] = Fact(reason="the driver did not answer in time")
-    facts = {name: nothing for name in GpuSample.__struct_fields__ if name != "index"}
+    facts: dict[str, Any] = {name: nothing for name in GpuSample.__struct_fields__ if name not in ("index", "problems")}
     return GpuSample(index=index, **facts)
 
 

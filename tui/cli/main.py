@@ -15,45 +15,15 @@ import tyro
 
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths
-from epochtop.engine.terminal.output import write, write_error
+from epochtop.engine.terminal.output import is_terminal, printing, write, write_error
+from epochtop.tui.cli.configuration import commands as configuration
 from epochtop.tui.cli.flags import spec_flags, spec_of, switch
+from epochtop.tui.cli.usage import HELP
 from epochtop.tui.client.foreground import exit_status
-
-HELP = """\
-epochtop trains PyTorch models on this machine and shows them live in the terminal.
-
-  epochtop [--start] [FIELDS]          open the app; --start also starts training
-  epochtop train [FIELDS]              train in the foreground with a progress bar or plain lines
-  epochtop run COMMAND…                run your own training program, unchanged, and show it
-  epochtop runs [--json] [PATH…]       list your runs, or those at PATH
-  epochtop attach RUN                  open a live or finished run in the app
-  epochtop open PATH…                  show logs of TensorBoard, wandb, Lightning, Keras, MLflow and others
-  epochtop resume RUN                  resume a run that was stopped, killed or interrupted
-  epochtop stop RUN                    finish the step, evaluate, save, end
-  epochtop predict RUN FILE            add the model's predictions to the rows of a CSV file
-  epochtop export RUN --format FORMAT  losses (csv, jsonl, tensorboard), weights (safetensors, torch), model (onnx)
-  epochtop export RUN --series NAME…   series of a run or of another tool's log (csv, jsonl)
-  epochtop find-lr [FIELDS]            find a good learning rate with a range test
-  epochtop find-batch [FIELDS]         find the largest batch that fits, by running full steps
-  epochtop lab [NAME] [FIELDS]         run an experiment; without a name, list the experiments
-  epochtop lab --results               list the results; attach and export accept their ids
-  epochtop lab --compare ID [ID]       compare two results of one experiment; one ID alone with the newest other result
-  epochtop hardware [--json] [--torch] show this machine's hardware and what it can run
-
-RUN is an id, the start of an id, a name, `last`, or the path of a log. FIELDS are the settings of a run; the default trains on
-scikit-learn's Iris. `epochtop train --help` lists all of them.
-
-Examples:
-  epochtop --start
-  epochtop train --dataset digits --hidden 64 --optimizer adam --learning-rate 0.001 --epochs 200
-  epochtop train --dataset csv:houses.csv --target price --name houses --detach
-  epochtop run python train.py
-  epochtop predict houses new_houses.csv --output priced.csv
-  epochtop export last --format csv > losses.csv
-"""
 
 Run = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="id, start of an id, name, or last")]
 
+ExcelSafe = Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="escape cells that are formulas")]
 Trust = Annotated[
     str, tyro.conf.arg(metavar="OWNER", help="execute the custom task of a run that belongs to this other user")
 ]
@@ -146,6 +116,7 @@ class Predict:
             metavar="A,B,…", help="feature columns in the model's order, if it stores no names (custom task, images)"
         ),
     ] = ""
+    excel_safe: ExcelSafe = False
     trust: Trust = ""
 
 
@@ -177,6 +148,7 @@ class Export:
             help="output path; by default csv and jsonl go to standard output, other formats to the current folder",
         ),
     ] = ""
+    excel_safe: ExcelSafe = False
     trust: Trust = ""
 
 
@@ -213,19 +185,20 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _parse(kind: Any, name: str, arguments: list[str]) -> Any:
-    return tyro.cli(kind, prog=f"epochtop {name}".strip(), args=arguments)
+    return printing(lambda: tyro.cli(kind, prog=f"epochtop {name}".strip(), args=arguments))
 
 
 def _app(arguments: list[str]) -> int:
-    flags = spec_flags("App", "Open the app.", [switch("start", "start training at once")])
+    theme = ("theme", Annotated[str, tyro.conf.arg(metavar="NAME", help="color theme of the app")], "")
+    flags = spec_flags("App", "Open the app.", [switch("start", "start training at once"), theme])
     parsed = _parse(flags, "", arguments)
     spec = spec_of(parsed, arguments)
-    if not sys.stdout.isatty() or not sys.stdin.isatty():
+    if not is_terminal() or not sys.stdin.isatty():
         write_error("epochtop: no terminal; training with plain text lines\n")
         return _train_spec(spec, as_json=False, detach=False)
     from epochtop.tui.app.launch import run_app
 
-    return run_app(start=parsed.start, spec=spec)
+    return run_app(start=parsed.start, spec=spec, flags={"theme": parsed.theme} if parsed.theme else {})
 
 
 def _train(arguments: list[str]) -> int:
@@ -296,7 +269,7 @@ def _attach(arguments: list[str]) -> int:
     from epochtop.engine.runs.opened.lookup import find_run
 
     path = find_run(paths.home(), _parse(Attach, "attach", arguments).run)
-    if not sys.stdout.isatty() or not sys.stdin.isatty():
+    if not is_terminal() or not sys.stdin.isatty():
         raise Invalid("", "attach needs a terminal; `epochtop runs` and `epochtop export` work without one")
     from epochtop.tui.app.launch import run_app
 
@@ -316,7 +289,7 @@ def _resume(arguments: list[str]) -> int:
 def _stop(arguments: list[str]) -> int:
     path = index.find_any(paths.home(), _parse(Stop, "stop", arguments).run)
     if _is_experiment(path):
-        from epochtop.tui.cli.lab import stop as stop_experiment
+        from epochtop.tui.cli.lab.command import stop as stop_experiment
 
         return stop_experiment(path)
     from epochtop.tui.cli.train import stop
@@ -335,6 +308,7 @@ def _predict(arguments: list[str]) -> int:
     path = index.find(paths.home(), parsed.run)
     texts = {"output": parsed.output, "columns": parsed.columns, "trust": ask_to_trust(path, parsed.trust)}
     options = [f"--{name}={text}" for name, text in texts.items() if text]
+    options += ["--excel-safe"] * parsed.excel_safe
     return ask_engine(["predict", *options, "--", str(path), parsed.file])
 
 
@@ -344,17 +318,19 @@ def _export(arguments: list[str]) -> int:
     from epochtop.tui.cli.runs import export
 
     parsed = _parse(Export, "export", arguments)
+    if parsed.excel_safe and parsed.format != "csv":
+        raise Invalid("excel_safe", f"applies to csv only, not to {parsed.format}; leave it out")
     path = find_run(paths.home(), parsed.run)
     if parsed.series:
         if parsed.format not in ("csv", "jsonl"):
             raise Invalid("format", "series are exported as csv or jsonl")
-        return export.export_series(path, parsed.series, parsed.format, parsed.output)
+        return export.export_series(path, parsed.series, parsed.format, parsed.output, parsed.excel_safe)
     if is_opened_log(path):
         raise Invalid("series", f"name the series to export from {path.name}; `epochtop runs --json {path}` lists them")
     if _is_experiment(path):
         from epochtop.tui.lab.saved_results import export_rows
 
-        return export_rows(path, parsed.format, parsed.output)
+        return export_rows(path, parsed.format, parsed.output, parsed.excel_safe)
     if parsed.format in ("csv", "jsonl"):
         return export.export_losses(path, parsed.format, parsed.output)
     from epochtop.tui.cli.engine import ask_engine, ask_to_trust
@@ -365,7 +341,7 @@ def _export(arguments: list[str]) -> int:
 
 
 def _lab(arguments: list[str]) -> int:
-    from epochtop.tui.cli.lab import lab
+    from epochtop.tui.cli.lab.command import lab
 
     return lab(arguments)
 
@@ -391,4 +367,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "find-batch": _find_batch,
     "lab": _lab,
     "hardware": _hardware,
+    "config": configuration.config,
+    "notify": configuration.notify,
 }

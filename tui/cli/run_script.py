@@ -19,7 +19,7 @@ from types import FrameType
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import writer
 from epochtop.engine.runs.paths import home
-from epochtop.engine.terminal.output import write, write_error
+from epochtop.engine.terminal.output import is_terminal, write, write_error
 
 HELP = """\
 usage: epochtop run [--detach | --plain] [--no-parse] [--name NAME] COMMAND…
@@ -94,7 +94,7 @@ def run_script(words: list[str]) -> int:
         return 0
     check_command(options.command[0])
     writer.make_home(home())
-    has_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    has_terminal = sys.stdin.isatty() and is_terminal()
     shows_app = has_terminal and not options.plain and not options.detach
     if not shows_app and not options.plain and not options.detach:
         write_error("epochtop: no terminal; showing the command's own output\n")
@@ -151,7 +151,7 @@ def start(options: Options, *, echo: bool) -> tuple[Path, subprocess.Popen[bytes
 
 def _terminal_size() -> str:
     """COLUMNSxROWS of our terminal; empty if standard output is none."""
-    if not sys.stdout.isatty():
+    if not is_terminal():
         return ""
     columns, rows = shutil.get_terminal_size()
     return f"{columns}x{rows}"

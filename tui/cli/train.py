@@ -5,7 +5,6 @@ The engine is a separate process here too: if this one is killed or its terminal
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -19,9 +18,17 @@ from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import index, reader, writer
 from epochtop.engine.runs.log import UNSAVED_STATUS
 from epochtop.engine.runs.reader import Follower, is_alive
-from epochtop.engine.terminal.output import write, write_error, write_json
+from epochtop.engine.terminal.output import flush, is_terminal, write, write_error, write_json
 from epochtop.engine.terminal.plain import plain_text
-from epochtop.tui.client.foreground import ask, follow, skip_history, start, stop_and_wait, stop_on_signals
+from epochtop.tui.client.foreground import (
+    ask,
+    follow,
+    ignore_signals,
+    skip_history,
+    start,
+    stop_and_wait,
+    stop_on_signals,
+)
 from epochtop.tui.client.standby import Standby
 from epochtop.tui.state.lines import MessageLine
 from epochtop.tui.state.run import RunState
@@ -122,6 +129,7 @@ def _follow(run: Path, standby: Standby, as_json: bool, resumed: bool) -> RunSta
         if resumed:
             skip_history(follower, state, display.show)
         follow(follower, standby, state, display.show, lambda: display.progress(state))
+    ignore_signals()
     return state
 
 
@@ -158,7 +166,7 @@ def _failure(state: RunState) -> str:
 def _display(as_json: bool) -> Display:
     if as_json:
         return Silence()
-    return Bar() if sys.stdout.isatty() else Lines()
+    return Bar() if is_terminal() else Lines()
 
 
 def _on_screen(display: Display) -> AbstractContextManager[Any]:
@@ -198,7 +206,7 @@ class Lines:
     @staticmethod
     def _write(text: str) -> None:
         write(text + "\n")
-        sys.stdout.flush()
+        flush()
 
 
 def progress_text(state: RunState, brief: bool = False) -> str:

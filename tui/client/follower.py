@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, Full, Queue
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from epochtop.engine.protocol.events import (
     AnyEvent,
@@ -25,8 +25,14 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.opened.sources import follower_of, is_live
 from epochtop.engine.runs.reader import BadLine, output_tail
+from epochtop.tui.client.printed import Printed, PrintedReader
+from epochtop.tui.client.silence import ALLOWED_S, HANGING_S, likely_cause
 
 POLL_S = 0.05
+CAUSE_POLL_S = 0.2
+"""Additional wait while the cause of a silence is looked for."""
+OVER_POLL_S = 0.5
+"""Interval at which the log of a run that is over is read, because another process may resume the run."""
 ENDS = (Finished, Failed, Concluded, ScriptEnded)
 """Last events of a run, unless it is continued."""
 AHEAD = 8
@@ -40,20 +46,27 @@ class Death:
         self.tail = tail
 
 
-News = AnyEvent | BadLine | Death
+News = AnyEvent | BadLine | Death | Printed
 
 
 class Following:
-    """Follows `run` until it is over or `close` is called; `next_batch` returns what was read."""
+    """Follows `run` until `close` is called; `next_batch` returns what was read. A run that is over may be resumed.
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
+
+    With `reads_output`, the lines that a script prints are among it.
+    """
+
+    def __init__(self, run: Path, *, reads_output: bool = False) -> None:
+        self.run, self._reads_output = run, reads_output
         self._queue: Queue[tuple[list[News], bool]] = Queue(AHEAD)
         """Batches, each with whether it was already written when the previous one had been read."""
         self._stop = threading.Event()
         self._over = self._up_to_date = False
         self.recorded_steps = 0
         """Steps that were recorded before the first batch; 0 if unknown."""
+        self._news_at = self._look_at = monotonic()
+        """When the last events were read, and when the file system answered last."""
+        self._cause = ""
         threading.Thread(target=self._work, name=f"follow {run.name}", daemon=True).start()
 
     def next_batch(self) -> list[News]:
@@ -81,8 +94,20 @@ class Following:
 
     @property
     def done(self) -> bool:
-        """Whether the run is over and the queue is empty."""
+        """Whether the run is over, as far as is known, and the queue is empty."""
         return self._over and self._queue.empty()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last events were read."""
+        return monotonic() - self._news_at
+
+    @property
+    def cause(self) -> str:
+        """Why a run that is silent may record nothing, for people; empty if unknown."""
+        if monotonic() - self._look_at > HANGING_S:
+            return "the file system of the run does not answer"
+        return self._cause
 
     def close(self) -> None:
         """Stop following."""
@@ -96,28 +121,44 @@ class Following:
             self._over = True
             return
         ended, at_once = False, False
+        printed: PrintedReader | None = None
         self.recorded_steps = summarize(self.run).steps or 0
         while not self._stop.is_set():
-            alive = is_live(self.run)  # checked before reading, so that an end written in between is read below
+            # Checked before reading, so that an end that is written in between is read below.
+            alive = not self._over and is_live(self.run)
             events = follower.read()
+            self._look_at = monotonic()
+            if events:
+                self._over, self._news_at, self._cause = False, self._look_at, ""
             for event in events:
                 if isinstance(event, ENDS):
                     ended = True
                 elif isinstance(event, Continued | ScriptStarted):
                     ended = False
-            if events:
-                self._hand_over(list(events), at_once)
+                if isinstance(event, ScriptStarted) and self._reads_output:
+                    printed = printed or PrintedReader(self.run)
+            lines = None if printed is None else printed.read() if alive or events else printed.last()
+            news: list[News] = [*events, *([lines] if lines is not None else [])]
+            if news:
+                self._hand_over(news, at_once)
                 at_once = True
+            elif self._over:
+                self._stop.wait(OVER_POLL_S)
             elif alive:
                 self._up_to_date = True
+                if self.silent_s > ALLOWED_S:
+                    self._cause = likely_cause(self.run)
+                    self._stop.wait(CAUSE_POLL_S)
                 self._stop.wait(POLL_S)
                 at_once = False
             else:
                 if not ended:
-                    self._hand_over([Death(output_tail(self.run))], at_once)
-                break
+                    self._hand_over([Death(output_tail(self.run) if printed is None else "")], at_once)
+                    ended = True
+                self._over = self._up_to_date = True
+        if printed is not None:
+            printed.close()
         follower.close()
-        self._over = self._up_to_date = True
 
     def _hand_over(self, batch: list[News], at_once: bool) -> None:
         while not self._stop.is_set():

@@ -6,6 +6,7 @@ Never imports a widget.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -18,9 +19,9 @@ from epochtop.engine.protocol.commands import Stop
 from epochtop.engine.protocol.requests import Accepted, Refused
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.paths import whoami
-from epochtop.engine.runs.reader import Follower, is_alive, output_tail
+from epochtop.engine.runs.reader import Follower, is_alive, output_tail, read_record
 from epochtop.engine.runs.writer import send
-from epochtop.engine.terminal.output import write_error
+from epochtop.engine.terminal.output import drop_output, write_error
 from epochtop.tui.client.session import Fold
 from epochtop.tui.client.standby import EngineDied, Standby, how_it_ended
 from epochtop.tui.state.lines import MessageLine
@@ -44,8 +45,8 @@ def exit_status(command: Callable[[], int]) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader is gone; nothing is left to flush
+    except BrokenPipeError:  # the reader is gone; nothing is left to flush
+        drop_output()
         return 0
 
 
@@ -116,24 +117,47 @@ def skip_history(follower: Follower, state: Fold, on_line: Callable[[MessageLine
         time.sleep(POLL_S)
 
 
-def stop_on_signals(run: Path, announce: Callable[[], object], farewell: str = "") -> None:
-    """Stop `run` on the first Ctrl-C or SIGTERM, leave with exit status 130 on the second, after writing `farewell`."""
-    signals = 0
+PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGQUIT, signal.SIGALRM)
+"""Signals that batch systems send before they kill a job. The engine decides what they mean."""
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal signals
-        signals += 1
-        if signals > 1:
+
+def stop_on_signals(run: Path, announce: Callable[[], object], farewell: str = "") -> None:
+    """Stop `run` on Ctrl-C and SIGTERM; leave with exit status 130 on another Ctrl-C, after writing `farewell`.
+
+    A batch system kills what is left of a job when this process ends, so no other signal ends it before the engine has
+    saved. Signals but these two are passed on to the engine, which knows the run's `signals`.
+    """
+    stopped = failed = False
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped, failed
+        if (stopped and number == signal.SIGINT) or failed:
             write_error(farewell)
             raise SystemExit(INTERRUPTED)
+        if stopped:
+            return
         announce()
+        stopped = True
         try:
             send(run, Stop(by=whoami()))
         except OSError as error:
+            failed = True
             write_error(f"epochtop: cannot stop {run.name}: {error.strerror}; press Ctrl-C again to leave it\n")
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(Invalid, OSError):
+            os.kill(read_record(run).pid, number)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    for number in PASSED_ON:
+        signal.signal(number, pass_on)
+
+
+def ignore_signals() -> None:
+    """Ignore signals of batch systems: the run is over, and the exit status must say how it ended."""
+    for number in (signal.SIGTERM, *PASSED_ON):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def stop_and_wait(run: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Generic, Protocol, TypeVar
 from epochtop.engine.protocol.events import AnyEvent, Event
 from epochtop.engine.runs.reader import BadLine
 from epochtop.tui.client.follower import Death, Following, News, drain
+from epochtop.tui.client.printed import Printed
+from epochtop.tui.client.silence import ALLOWED_S
 from epochtop.tui.client.standby import how_it_ended
 from epochtop.tui.state.lines import MessageLine
 
@@ -48,7 +50,7 @@ class Session(Generic[State]):
         observe: Callable[[AnyEvent], object] = lambda _: None,
     ) -> None:
         self.run, self.state = run, state
-        self.following = Following(run)
+        self.following = Following(run, reads_output=True)
         self._exit_code, self._observe = exit_code, observe
         self.log: list[str] = []
         """Lines that are not displayed yet."""
@@ -63,11 +65,22 @@ class Session(Generic[State]):
         """Whether history is waiting, which the screen should read faster than its usual pace."""
         return self.following.behind
 
+    def silence(self, refresh_s: float) -> str:
+        """For how long nothing has been recorded and why, for people; empty for up to three refreshes and two seconds."""
+        silent_s = self.following.silent_s
+        if self.state.over or not self.following.caught_up or silent_s <= 3 * refresh_s + ALLOWED_S:
+            return ""
+        cause = self.following.cause
+        return f"no data for {silent_s:.0f} s{f': {cause}' if cause else ''}"
+
     def drain(self) -> bool:
         """Apply the events that have arrived. True if there were any."""
         return drain(self.following, self._apply)
 
     def _apply(self, event: News) -> None:
+        if isinstance(event, Printed):
+            self.log += event.lines
+            return
         if isinstance(event, Death):
             lines = self.state.died(how_it_ended(self._exit_code(self.run)), event.tail)
         else:

@@ -18,6 +18,8 @@ from epochtop.tui.forms.text_entry import Entry
 
 MOST = 300
 """Most names in the list; typing narrows it."""
+COLUMNS = 64
+"""Columns of a name and its value, next to the scroll bar."""
 
 
 def matching(names: Sequence[str], text: str) -> list[str]:
@@ -69,7 +71,7 @@ class Picker(ModalScreen[str | None]):
     def _list(self, text: str) -> None:
         names = matching(list(self._values), text)[:MOST]
         width = max((len(self._values[name]) for name in names), default=0)
-        room = 66 - width
+        room = COLUMNS - 1 - width
         options = self.query_one(OptionList)
         options.clear_options()
         options.add_options(Option(plain(_row(name, self._values[name], room, width)), id=name) for name in names)
@@ -108,4 +110,4 @@ class Picker(ModalScreen[str | None]):
 
 def _row(name: str, value: str, room: int, width: int) -> str:
     shown = name if len(name) <= room else f"{name[: room - 9]}…{name[-8:]}"
-    return f"{shown.ljust(room)}{value.rjust(width)}"
+    return f"{shown.ljust(room)} {value.rjust(width)}"

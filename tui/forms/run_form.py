@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ from epochtop.engine.protocol.presets import CHOOSERS, preset
 from epochtop.engine.protocol.quantities import format_bytes, plural
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.tui.cells.plain import PlainText, plain
+from epochtop.tui.cells.plain import PlainText, plain, set_title
 from epochtop.tui.forms.field_row import FieldRow
 
 MAIN = (
@@ -156,8 +157,8 @@ class SpecForm(Vertical):
                 return
         self.say(message, error=True)
 
-    def show_plan(self, plan: Plan | Started) -> None:
-        """Show the plan of the next run, or of the current one."""
+    def show_plan(self, plan: Plan | Started, advice: Sequence[str] = ()) -> None:
+        """Show the plan of the next run, and `advice` about it and this machine, or the plan of the current run."""
         parts = [
             f"{plural(plan.steps, 'step')} on {plan.device}",
             plural(plan.rows, "row"),
@@ -168,7 +169,8 @@ class SpecForm(Vertical):
                 parts.insert(0, plan.problem)
             free = f" of {format_bytes(plan.available_bytes)} free" if plan.available_bytes is not None else ""
             parts.append(f"needs about {format_bytes(plan.memory_bytes)}{free}")
-        self.say("\n".join((" · ".join(parts), *plan.notes)) if isinstance(plan, Plan) else " · ".join(parts))
+        notes = plan.notes if isinstance(plan, Plan) else ()
+        self.say("\n".join((" · ".join(parts), *advice, *notes)))
 
     def say(self, text: str, error: bool = False) -> None:
         """Show a line below the fields."""
@@ -178,8 +180,9 @@ class SpecForm(Vertical):
             self._line = text
             plan.show(text)
 
-    def show_state(self, can_start: bool, running: bool, paused: bool) -> None:
-        """Enable the buttons that work now."""
+    def show_state(self, can_start: bool, running: bool, paused: bool, describes_open_run: bool = True) -> None:
+        """Enable the buttons that work now. The title tells whether the fields can be about the open run."""
+        set_title(self, "Run" if describes_open_run else "New run")
         start, pause, stop = (self.query_one(f"#{name}", Button) for name in ("start", "pause", "stop"))
         start.disabled = not can_start
         pause.disabled = stop.disabled = not (running or paused)

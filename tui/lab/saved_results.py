@@ -18,8 +18,10 @@ from epochtop.engine.runs.files import output_file
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.paths import EVENTS, RECORD, lab_home
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive, read_record
+from epochtop.engine.runs.regular import open_regular
 from epochtop.engine.terminal.output import data_output, write, write_error, write_json
 from epochtop.engine.terminal.plain import plain_line
+from epochtop.engine.terminal.spreadsheets import row_filter
 from epochtop.tui.cells.rows import cut
 
 END_BYTES = 1 << 20
@@ -95,7 +97,7 @@ def look(run: Path) -> SavedResult | None:
 def _last(log: Path) -> AnyEvent | None:
     """The last readable event."""
     try:
-        with open(log, "rb") as file:
+        with open_regular(log) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - END_BYTES))
             lines = file.read().split(b"\n")[:-1]
     except OSError:
@@ -128,34 +130,36 @@ def print_results(home: Path, as_json: bool, width: int) -> int:
     return 0
 
 
-def export_rows(run: Path, form: str, output: str = "") -> int:
+def export_rows(run: Path, form: str, output: str = "", excel_safe: bool = False) -> int:
     """Write the rows of an experiment to a file or to standard output, as csv (a column per name) or jsonl.
 
+    `excel_safe` escapes cells of a csv that a spreadsheet would execute as formulas.
     Raises Invalid for other formats, and if the file cannot be written.
     """
     if form not in ("csv", "jsonl"):
         raise Invalid("format", f"{form} is for training runs; {run.name} is an experiment: use csv or jsonl")
     if not output:
-        _write(run, form, data_output())
+        _write(run, form, data_output(), excel_safe)
         return 0
     try:
         with output_file(Path(output)) as file:
-            _write(run, form, file)
+            _write(run, form, file, excel_safe)
     except OSError as error:
         raise Invalid("", f"cannot write {output}: {error.strerror}") from None
     return 0
 
 
-def _write(run: Path, form: str, file: TextIO) -> None:
+def _write(run: Path, form: str, file: TextIO, excel_safe: bool) -> None:
     rows = _rows(run)
     if form == "jsonl":
         file.writelines(msgspec.json.encode(row).decode() + "\n" for row in rows)
     else:
         import csv
 
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer, names = csv.writer(file, lineterminator="\n"), list(dict.fromkeys(name for row in rows for name in row))
+        cells_of = row_filter(excel_safe)
+        writer.writerow(cells_of(names))
+        writer.writerows(cells_of(row.get(name, "") for name in names) for row in rows)
     file.flush()
 
 

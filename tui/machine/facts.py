@@ -5,10 +5,10 @@ Pure functions of facts, so that tests read characters. Never imports Textual.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from epochtop.engine.hardware import Fact, Gpu, GpuProcess, GpuSample, Machine, Sample, software_fit
+from epochtop.engine.hardware import Fact, Gpu, GpuProblem, GpuProcess, GpuSample, Machine, Sample, software_fit
 from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes, format_gib, plural
 from epochtop.engine.protocol.requests import Ready
 
@@ -44,9 +44,10 @@ def host_text(machine: Machine) -> str:
 
 
 def processor(machine: Machine) -> str:
-    """Model and microarchitecture, unless the model's name contains it."""
+    """Model, microarchitecture unless the model's name contains it, and the board."""
     model, architecture = short_text(machine.cpu.model), machine.cpu.microarchitecture.value
-    return f"{model} · {architecture}" if architecture and architecture not in model else model
+    is_new = architecture is not None and architecture not in model
+    return " · ".join(filter(None, (model, architecture if is_new else "", machine.cpu.board.value)))
 
 
 def cores_and_threads(machine: Machine, width: int) -> str:
@@ -62,6 +63,8 @@ def cores_and_threads(machine: Machine, width: int) -> str:
 
 def _cores(machine: Machine) -> str:
     cpu = machine.cpu
+    if cpu.performance_cores is None and cpu.core_kinds:
+        return " + ".join(f"{kind.count} {kind.name}" for kind in cpu.core_kinds) + " cores"
     if cpu.performance_cores is not None and cpu.efficiency_cores is not None:
         return f"{cpu.performance_cores} P + {cpu.efficiency_cores} E cores"
     return plural(cpu.cores.value, "core") if cpu.cores.value is not None else ""
@@ -199,6 +202,27 @@ def ecc_errors(sample: GpuSample) -> str:
     if corrected.value is None and corrected == uncorrected:
         return fact_text(corrected)
     return f"{fact_text(corrected)} corrected, {fact_text(uncorrected)} uncorrected since the driver was loaded"
+
+
+def health_text(sample: GpuSample) -> str:
+    """`fabric ready · recovery action none · 0 rows remapped · no Xid errors`: what the driver reports of it."""
+    rows, xids = sample.remapped_rows, sample.xid_errors
+    parts = [
+        f"fabric {sample.fabric.value}" if sample.fabric.value else "",
+        f"recovery action: {sample.recovery_action.value}" if sample.recovery_action.value else "",
+        plural(rows.value, "row") + " remapped" if rows.value is not None else "",
+        ""
+        if xids.value is None
+        else f"Xid errors {', '.join(map(str, xids.value))}"
+        if xids.value
+        else "no Xid errors",
+    ]
+    return " · ".join(filter(None, parts)) or fact_text(rows)
+
+
+def problem_texts(problems: Iterable[GpuProblem]) -> list[tuple[str, str]]:
+    """Label and text of each problem of a GPU and of its remedy."""
+    return [line for problem in problems for line in (("Problem", problem.text), ("What to do", problem.advice))]
 
 
 # --- software ---------------------------------------------------------------------------------------------

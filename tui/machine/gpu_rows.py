@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from epochtop.engine.hardware import Gpu, GpuSample, Machine, gpu_meaning
+from epochtop.engine.hardware import Gpu, GpuProblem, GpuSample, Machine, gpu_meaning
 from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.gauges import (
@@ -26,7 +26,9 @@ from epochtop.tui.machine.facts import (
     ecc_errors,
     fact_text,
     gpus_are_old,
+    health_text,
     identity_texts,
+    problem_texts,
     process_line,
 )
 from epochtop.tui.machine.view import MachineView
@@ -58,11 +60,22 @@ def gpu_rows(view: MachineView, width: int) -> list[Row]:
         count = len(machine.gpus)
         position = f" · {view.selected + 1} of {count}, ← → to switch" if count > 1 else ""
         rows = [heading(f"GPU {gpu.index}{position}", width)]
-        rows += fact_rows("Good for", gpu_meaning(gpu, machine.usable_memory_bytes), width, STRONG)
+        problems = gpu_problems(view, gpu)
+        is_usable = not any(problem.is_fatal for problem in problems)
+        meaning = gpu_meaning(gpu, machine.usable_memory_bytes, problems)
+        rows += fact_rows("Good for" if is_usable else "State", meaning, width, STRONG if is_usable else BAD)
+        for label, text in problem_texts(problems):
+            rows += fact_rows(label, text, width, BAD)
         rows += _load_rows(view, gpu, width)
         for label, text in identity_texts(gpu, machine):
             rows += fact_rows(label, text, width)
     return [*rows, *other_rows(view, machine, width)]
+
+
+def gpu_problems(view: MachineView, gpu: Gpu) -> tuple[GpuProblem, ...]:
+    """The current problems of a GPU, or those at its identification without a sample."""
+    sample = next((sample for sample in view.sample.gpus if sample.index == gpu.index), None) if view.sample else None
+    return sample.problems if sample else gpu.problems
 
 
 # --- load -------------------------------------------------------------------------------------------------
@@ -137,6 +150,7 @@ def details(sample: GpuSample, width: int) -> list[Row]:
     link = f"generation {fact_text(sample.pcie_generation)}, {fact_text(sample.pcie_width)} lanes now (fewer when idle)"
     rows += fact_rows("Link", link, width)
     rows += fact_rows("ECC errors", ecc_errors(sample), width, BAD if sample.ecc_uncorrected.value else TEXT)
+    rows += fact_rows("Health", health_text(sample), width)
     reserved = sample.memory_reserved_bytes
     note = "by the driver, not counted as used"
     text = fact_text(reserved) if reserved.value is None else f"{format_bytes(reserved.value)} {note}"

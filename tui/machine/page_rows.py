@@ -71,7 +71,11 @@ def host_rows(view: MachineView, width: int) -> list[Row]:
     assert machine is not None
     assert cpu is not None
     rows = [heading("Processor", width), *fact_rows("Model", processor(machine), width)]
+    if cpu.microarchitecture.value is None:
+        rows += fact_rows("Design", fact_text(cpu.microarchitecture), width, QUIET)
     rows += fact_rows("Generation", fact_text(cpu.generation), width, _role(cpu.generation))
+    if cpu.advice:
+        rows += fact_rows("Advice", cpu.advice, width, BAD)
     sockets = f"{cpu.sockets.value} socket{'s' * (cpu.sockets.value != 1)} · " if cpu.sockets.value else ""
     rows += fact_rows("Cores", sockets + cores_and_threads(machine, 999), width)
     if note := limits_note(machine):

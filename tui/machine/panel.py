@@ -124,11 +124,14 @@ class MachinePanel(CellWidget, can_focus=True):
         try:
             machine = source.identify()
             self._post(self.Identified(machine))
+            identified: int | None = None
             while not stop.is_set():
                 sample = source.sample()
-                if sample.gpu_count != len(machine.gpus):  # the driver woke late, or lost a GPU
+                is_new = identified is not None and sample.gpus_identified != identified
+                if is_new or sample.gpu_count != len(machine.gpus):  # the driver woke late, or a GPU answers again
                     machine = source.identify()
                     self._post(self.Identified(machine))
+                identified = sample.gpus_identified
                 self._post(self.Sampled(sample))
                 stop.wait(INTERVAL_S)
         except Exception as error:  # a failing driver must not end the app

@@ -59,6 +59,9 @@ def blocks(
         result += _gpu_blocks(gpu, gpu_sample, pair, width, column, sign, first)
         if first:
             result += _detail_blocks(gpu, gpu_sample, machine, width)
+        elif fatal := [problem for problem in (gpu_sample or gpu).problems if problem.is_fatal]:
+            text = cut(fatal[0].text, width - LABEL_WIDTH)
+            result.append(RowBlock(1.6, _captioned("!", [text], width, BAD)))
     return result + _foot_blocks(machine, width)
 
 
@@ -102,7 +105,13 @@ def _detail_blocks(gpu: Gpu, sample: GpuSample | None, machine: Machine, width: 
     if sample is not None and sample.slowed_by.value:
         causes = wrapped_lines(f"slowed by {', '.join(sample.slowed_by.value)}", room, 2)
         result.append(RowBlock(2.5, _captioned("", causes, width, BAD)))
-    use = wrapped_lines(gpu_use(gpu, machine.usable_memory_bytes), room, 2)
+    problems = sample.problems if sample is not None else gpu.problems
+    for problem in problems:
+        lines = wrapped_lines(f"{problem.text}: {problem.advice}", room, 3)
+        result.append(RowBlock(1.3 if problem.is_fatal else 2.4, _captioned("!", lines, width, BAD)))
+    if any(problem.is_fatal for problem in problems):
+        return result
+    use = wrapped_lines(gpu_use(gpu, machine.usable_memory_bytes, problems), room, 2)
     return [*result, RowBlock(5.5, _captioned("", use, width, QUIET))]
 
 

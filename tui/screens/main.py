@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -72,6 +72,8 @@ class MainScreen(Screen[None]):
         """`home` is where the board remembers its layout."""
         super().__init__()
         self._page = "runs"
+        self.show_table: Callable[[], None] = lambda: None
+        """Opens the table of all runs; set by the app."""
         self.title_line = status.StatusLine("title")
         self.board = Board(home, empty_text=EMPTY, id="board")
         self.chart = self.board.chart
@@ -131,9 +133,12 @@ class MainScreen(Screen[None]):
         self.apply_layout()
 
     def action_page(self, page: str) -> None:
-        """Show a region and focus it. The second time, the log closes and the machine fills the page."""
+        """Show a region and focus it. The second time, the log closes, and the machine or the runs fill the page."""
         if page == "machine" and (self.machine.has_focus or self.has_class("-sheet")):
             self.show_sheet(not self.has_class("-sheet"))
+            return
+        if page == "runs" and self.runs.has_focus:
+            self.show_table()
             return
         again = page == "log" and self._page == "log" and not self.has_class("-compact")
         self._page = "runs" if again else page

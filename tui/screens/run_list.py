@@ -1,7 +1,8 @@
-"""The list of runs: a table that updates only the cells that changed."""
+"""The list of runs: a table of any length that draws only the rows that changed."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -10,11 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
-from rich.text import Text
-from textual import work
+from textual import events, work
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.widgets import DataTable
 
 from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_number, format_seconds
 from epochtop.engine.protocol.spec import Invalid
@@ -23,7 +22,9 @@ from epochtop.engine.runs.opened.folders import EPOCHTOP, OpenedLogs, hide
 from epochtop.engine.runs.paths import EVENTS, RECORD
 from epochtop.engine.runs.reader import is_alive
 from epochtop.engine.terminal.plain import plain_line
-from epochtop.tui.cells.plain import plain, set_subtitle
+from epochtop.tui.cells.plain import set_subtitle
+from epochtop.tui.cells.rows import TEXT
+from epochtop.tui.cells.table import GAP, Cell, CellTable, TableColumn
 from epochtop.tui.forms.dialogs import Entries, Question
 from epochtop.tui.screens.status import MARKS
 
@@ -33,9 +34,11 @@ if TYPE_CHECKING:
 LIST_S = 1.0
 """Seconds between two readings of the home folder."""
 LIVE_S = 5.0
-"""Seconds between two updates of a live run's figures: Textual redraws the whole table when a cell changes."""
-MOST = 500
-"""Most rows: a row of a Textual table costs the event loop 0.13 ms."""
+"""Seconds between two updates of a live run's figures, for a slow connection."""
+PIECE_S = 0.5
+"""Seconds of reading after which the runs that were read are shown."""
+SHARE = 20
+"""Listings take at most one part in SHARE of the time."""
 
 HEADINGS = ("", "run", "state", "loss", "device", "time", "age", "")
 WIDTHS = (1, 0, 8, 8, 6, 12, 6, 1)
@@ -53,11 +56,15 @@ class Lister:
         self._logs: dict[Path, LogSummary] = {}
         """Summaries of logs of other tools."""
 
-    def list(self) -> list[RunSummary]:
-        """The newest runs first, at most MOST."""
+    def list(self, seconds: float = math.inf) -> list[RunSummary]:
+        """The newest runs first. After about `seconds` of reading, older runs are left to the next call."""
+        deadline = time.monotonic() + seconds
         logs = self._opened.list()
         elsewhere = [log.path for log in logs if log.kind == EPOCHTOP]
-        self._cache = {path: self._entry(path) for path in [*run_paths(self._home)[:MOST], *elsewhere]}
+        old, self._cache = self._cache, {}
+        for path in [*run_paths(self._home), *elsewhere]:
+            if path in old or time.monotonic() <= deadline:
+                self._cache[path] = self._entry(path, old.get(path))
         own = [summary for _, summary in self._cache.values()]
         if not logs:
             return own
@@ -65,10 +72,10 @@ class Lister:
 
         self._logs = {log.path: self._logs.get(log.path) or LogSummary(log) for log in logs if log.kind != EPOCHTOP}
         summaries = [*own, *(summary.update() for summary in self._logs.values())]
-        return sorted(summaries, key=lambda summary: summary.created, reverse=True)[:MOST]
+        return sorted(summaries, key=lambda summary: summary.created, reverse=True)
 
-    def _entry(self, path: Path) -> tuple[object, RunSummary]:
-        key, cached = self._key(path), self._cache.get(path)
+    def _entry(self, path: Path, cached: tuple[object, RunSummary] | None) -> tuple[object, RunSummary]:
+        key = self._key(path)
         if cached is not None and cached[0] == key:
             return cached
         summary = summarize(path)
@@ -103,7 +110,7 @@ def _fit(name: str, width: int) -> str:
     return name if len(name) <= width else f"{name[: width - 5]}…{name[-4:]}"
 
 
-class RunList(DataTable[Text]):
+class RunList(CellTable):
     """All runs of the home folder. Renames and deletes them itself, after a question.
 
     With `live` false nothing is read, and tests call :meth:`show`. `now` returns Unix seconds.
@@ -112,10 +119,10 @@ class RunList(DataTable[Text]):
     BORDER_TITLE = "Runs"
     BINDING_GROUP_TITLE = "Runs"
     DEFAULT_CSS = """
-    RunList { height: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
+    RunList { height: 1fr; padding: 0 0 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "open", id="runs.open", tooltip="Open this run; a live one continues"),
+        Binding("enter", "choose('open')", "open", id="runs.open", tooltip="Open this run; a live one continues"),
         Binding("o", "choose('overlay')", "overlay", id="runs.overlay", tooltip="Draw this run behind the open one"),
         Binding("f", "choose('load')", "settings", id="runs.load", tooltip="Copy this run's settings to the Run panel"),
         Binding("n", "rename", "rename", id="runs.rename", tooltip="Rename this run"),
@@ -153,11 +160,15 @@ class RunList(DataTable[Text]):
         now: Callable[[], float] = time.time,
         id: str | None = None,  # noqa: A002 - Textual's name
     ) -> None:
-        super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
-        self._home, self._live, self._now = home, live, now
+        super().__init__(fixed=2, id=id)
+        self._home, self.live, self.now = home, live, now
         self._lister = Lister(home)
         self._listing = threading.Lock()
-        self._rows: dict[str, tuple[str, ...]] = {}
+        self._next_s = 0.0
+        """Monotonic time before which the home folder is not read again."""
+        self._ids: list[str] = []
+        self._rows_shown: dict[str, tuple[str, ...]] = {}
+        """Texts of the rows that were drawn, by id."""
         self.summaries: dict[str, RunSummary] = {}
         self._figures_until = 0.0
         self._opened = ""
@@ -165,33 +176,38 @@ class RunList(DataTable[Text]):
 
     def on_mount(self) -> None:
         """Start reading; runs may be listed before the size is known."""
-        self._add_columns(NAME[0])
-        if self._live:
-            self.set_interval(LIST_S, self.look)
+        if self.live:
+            self.set_interval(LIST_S, self._look_again)
             self.look()
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         """Give the name column the rest of the width."""
-        used = sum(WIDTHS) + 2 * self.cell_padding * len(WIDTHS) + 1
-        name = max(NAME[0], min(NAME[1], self.size.width - used))
-        if self.ordered_columns[1].width == name:
-            return
-        chosen, self._rows = self.chosen, {}
-        self.clear(columns=True)
-        self._add_columns(name)
-        now = self._now()
-        rows = {run.id: self._row(run, now) for run in self.summaries.values()}
-        self._rebuild(rows, chosen)
-        self._rows = rows
+        super().on_resize(event)
+        self._rows_shown = {}
+        self._show_ids()
 
-    def _add_columns(self, name: int) -> None:
-        """Add columns of fixed widths, so that nothing moves."""
-        for place, (label, width) in enumerate(zip(HEADINGS, WIDTHS, strict=True)):
-            self.add_column(label, width=width or name, key=str(place))
+    @property
+    def _name_width(self) -> int:
+        used = sum(WIDTHS) + GAP * (len(WIDTHS) - 1)
+        return max(NAME[0], min(NAME[1], self.size.width - used))
+
+    def _show_ids(self) -> None:
+        """Show the rows of all runs, in columns of fixed widths, so that nothing moves."""
+        columns = [
+            TableColumn(str(place), label, width or self._name_width)
+            for place, (label, width) in enumerate(zip(HEADINGS, WIDTHS, strict=True))
+        ]
+        self.show_rows(columns, len(self._ids), self._cells_of)
+
+    def _cells_of(self, index: int) -> list[Cell]:
+        run_id = self._ids[index]
+        if run_id not in self._rows_shown:
+            self._rows_shown[run_id] = self._row(self.summaries[run_id], self.now())
+        return [(text, TEXT) for text in self._rows_shown[run_id]]
 
     def _row(self, run: RunSummary, now: float) -> tuple[str, ...]:
-        new = _row(run, now, self._mark_of(run.id), self.ordered_columns[1].width)
-        old = self._rows.get(run.id)
+        new = _row(run, now, self._mark_of(run.id), self._name_width)
+        old = self._rows_shown.get(run.id)
         same = old is not None and (old[2], old[4], old[-1]) == (new[2], new[4], new[-1])
         if old is not None and same and run.state == "running" and now < self._figures_until:
             return old
@@ -207,15 +223,22 @@ class RunList(DataTable[Text]):
         self._opened, self._overlaid = opened, overlaid
         self.show(list(self.summaries.values()))
 
+    def _look_again(self) -> None:
+        if time.monotonic() >= self._next_s:
+            self.look()
+
     def look(self) -> None:
         """Read the home folder in a thread: the disk may be slow."""
         if self._listing.acquire(blocking=False):
             threading.Thread(target=self._read, name="list runs", daemon=True).start()
 
     def _read(self) -> None:
+        start = time.monotonic()
         try:
-            self.post_message(self.Listed(self._lister.list()))
+            self.post_message(self.Listed(self._lister.list(PIECE_S)))
         finally:
+            took = time.monotonic() - start
+            self._next_s = start + (SHARE * took if took < PIECE_S else 0.0)
             self._listing.release()
 
     def on_run_list_listed(self, event: Listed) -> None:
@@ -224,48 +247,51 @@ class RunList(DataTable[Text]):
 
     def show(self, summaries: list[RunSummary]) -> None:
         """Show these runs."""
+        chosen, ids = self.chosen, [run.id for run in summaries]
         self.summaries = {run.id: run for run in summaries}
-        now = self._now()
-        rows = {run.id: self._row(run, now) for run in summaries}
-        if list(rows) == list(self._rows):
-            self._update(rows)
-        elif rows != self._rows:
-            self._rebuild(rows, self.chosen)
-        self._rows = rows
+        if ids != self._ids:
+            self._ids, self._rows_shown = ids, {}
+            self._show_ids()
+            if chosen in self.summaries:
+                self.move_to(ids.index(chosen))
+        else:
+            self._update()
         self._explain()
 
-    def _update(self, rows: dict[str, tuple[str, ...]]) -> None:
-        for run_id, row in rows.items():
-            for place, (old, new) in enumerate(zip(self._rows[run_id], row, strict=True)):
-                if old != new:
-                    self.update_cell(run_id, str(place), plain(new))
-
-    def _rebuild(self, rows: dict[str, tuple[str, ...]], chosen: str) -> None:
-        self.clear()
-        for run_id, row in rows.items():
-            self.add_row(*map(plain, row), key=run_id)
-        if chosen in rows:
-            self.move_cursor(row=list(rows).index(chosen))
+    def _update(self) -> None:
+        """Draw the visible rows that have changed."""
+        now, before = self.now(), self._rows_shown
+        self._rows_shown = {}
+        for index in self.visible_rows:
+            run_id = self._ids[index]
+            old = before.get(run_id)
+            if old is not None:
+                self._rows_shown[run_id] = old
+                self._rows_shown[run_id] = self._row(self.summaries[run_id], now)
+            if old is None or old != self._rows_shown[run_id]:
+                self.redraw_row(index)
 
     @property
     def chosen(self) -> str:
         """Id of the selected run; empty if there is none."""
-        ids = list(self._rows)
-        return ids[self.cursor_row] if 0 <= self.cursor_row < len(ids) else ""
+        return self._ids[self.cursor] if self.cursor < len(self._ids) else ""
 
     def _explain(self) -> None:
         summary = self.summaries.get(self.chosen)
         note = summary.note if summary else "none yet"
         set_subtitle(self, note if len(note) <= 90 else note[:89] + "…")
 
-    def on_data_table_row_highlighted(self) -> None:
+    def on_cell_table_moved(self) -> None:
         """Explain how the selected run ended."""
         self._explain()
 
-    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        """Open the run on enter or a click."""
-        event.stop()
+    def on_cell_table_row_clicked(self) -> None:
+        """Open the run on a click."""
         self.action_choose("open")
+
+    def open(self, run_id: str) -> None:
+        """Report that a run is to be opened."""
+        self.post_message(self.Chosen("open", run_id))
 
     def action_choose(self, action: str) -> None:
         """Report an action on the selected run."""

@@ -76,8 +76,11 @@ def lab_title(state: ExperimentState | None, host: str, torch: str, width: int) 
     return _across(left, host, torch, width)
 
 
-def status(state: RunState | None, idle: str, width: int) -> str:
-    """The status line: progress, speed, time left, device reads, refresh."""
+def status(state: RunState | None, idle: str, width: int, silence: str = "") -> str:
+    """The status line: progress, speed, time left, device reads, refresh.
+
+    `silence` says for how long and why a run that trains has recorded nothing; its speed is unknown then.
+    """
     if state is None:
         return f" {plain_line(idle)}"
     if state.over:
@@ -88,6 +91,9 @@ def status(state: RunState | None, idle: str, width: int) -> str:
     total = state.total_steps
     if not total:
         return " preparing the data …"
+    if silence:
+        line = f" step {state.step:,} of {total:,}  {UNKNOWN} steps/s  {plain_line(silence)}"
+        return line if len(line) <= width else line[: width - 1] + "…"
     share = state.step / total
     progress = f" step {state.step:>{len(f'{total:,}')},} of {total:,}"
     speed = "paused" if state.state == "paused" else format_rate(state.steps_per_second)

@@ -10,6 +10,9 @@ from math import isnan
 from typing import Literal
 
 from epochtop.engine.protocol.events import (
+    ANALYSIS_FAILED,
+    COMMAND_IGNORED,
+    SETTING_REJECTED,
     Analyzed,
     AnyEvent,
     Changed,
@@ -43,6 +46,8 @@ from epochtop.tui.state.telemetry import RunTelemetry, planned_and_peak
 
 State = Literal["starting", "running", "paused", "finished", "stopped", "diverged", "unsaved", "failed", "died"]
 
+REFUSALS = (ANALYSIS_FAILED, COMMAND_IGNORED, SETTING_REJECTED)
+"""Codes of warnings that answer a command."""
 RATE_WINDOW_S = 2.0
 """Steps per second are a mean over the last windows that span this training time."""
 
@@ -78,6 +83,8 @@ class RunState:
         """The newest decision boundary; only classifiers of two features have one."""
         self.analyzed: Analyzed | None = None
         """The newest analysis of a script's steps."""
+        self.refusals: list[str] = []
+        """Why commands had no effect, oldest first."""
         self.reads = 0
         self.waited_s = 0.0
         self.learning_rate = record.spec.learning_rate if record else 0.0
@@ -170,7 +177,8 @@ class RunState:
                 return [*map(MessageLine, self.device_summary()), MessageLine(self.verdict(), kind)]
             case Failed():
                 self.failed, self.state = event, "failed"
-                return [MessageLine(self.verdict(), "failure")]
+                traceback = event.traceback.rstrip() if self.script is not None else ""
+                return [MessageLine(text, "failure") for text in (traceback, self.verdict()) if text]
             case Continued():
                 return [MessageLine(self._resume(event), "resumed")]
             case _:
@@ -317,6 +325,8 @@ class RunState:
             case Noted():
                 return [MessageLine(event.message)]
             case Warned():
+                if event.code in REFUSALS:
+                    self.refusals.append(event.message)
                 return [MessageLine(f"warning: {event.message}", "warning")]
             case BadLine():
                 return [MessageLine(f"events.jsonl, line {event.number}: skipped, cannot be read: {event.reason}")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -15,7 +16,7 @@ from typing import Any
 
 from epochtop.engine.execution.executor import Unsupported
 from epochtop.engine.runs.files import remove_old
-from epochtop.engine.runs.ownership import CacheFolder, risk_of, trusted_cache
+from epochtop.engine.runs.ownership import CacheFolder, risk_of, temporary_folder, trusted_cache
 
 FLAGS = (
     *("-O2", "-std=gnu11", "-fPIC", "-shared", "-w"),
@@ -37,15 +38,25 @@ _PARTIAL = re.compile(r"[0-9a-f]{32}\.\d+\.part")
 def load(source: str) -> Any:
     """The function `run` of a program, built unless it is cached. Raises Unsupported if it cannot be built.
 
-    A cached program that other users could have written is not loaded but built again.
+    A cached program that other users could have written is not loaded but built again. If the cache cannot be used, the
+    program is built in a temporary folder.
     """
-    path = _place(source)
+    try:
+        return _function(source, _place(source))
+    except OSError as cached:
+        try:
+            return _function(source, temporary_folder() / _name(source))
+        except OSError as error:
+            raise Unsupported(
+                f"a compiled program can be kept neither in the cache ({cached}) nor elsewhere: {error}"
+            ) from None
+
+
+def _function(source: str, path: Path) -> Any:
+    """The function of the program at `path`, built if it is missing. Raises OSError, Unsupported."""
     if not path.exists() or risk_of(path) is not None:
         _build(source, path)
-    try:
-        return ctypes.CDLL(str(path)).run
-    except OSError as error:
-        raise Unsupported(f"the compiled program cannot be loaded: {error}") from None
+    return ctypes.CDLL(str(path)).run
 
 
 def folder() -> CacheFolder:
@@ -59,8 +70,13 @@ def remove_left_overs() -> None:
 
 
 def _place(source: str) -> Path:
+    return folder().path / _name(source)
+
+
+def _name(source: str) -> str:
+    """The file name of a program: what it depends on."""
     key = "\n".join((source, _version(compiler()), *FLAGS, _cpu()))
-    return folder().path / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
+    return f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
 
 
 def _build(source: str, path: Path) -> None:
@@ -77,10 +93,9 @@ def _build(source: str, path: Path) -> None:
             raise Unsupported(f"{compiler()} does not build it: {error}")
         part.chmod(0o700)
         part.replace(path)
-    except OSError as reason:
-        raise Unsupported(f"it cannot be kept in {path.parent}: {reason.strerror or reason}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def _compile(source: str, output: Path, flags: tuple[str, ...]) -> str:

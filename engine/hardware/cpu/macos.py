@@ -6,8 +6,9 @@ import platform
 import subprocess
 from collections.abc import Callable
 
-from epochtop.engine.hardware.cpu.tables import clean_name, generation
-from epochtop.engine.hardware.facts import Cache, Cpu, Fact
+from epochtop.engine.hardware.cpu.generations import generation
+from epochtop.engine.hardware.cpu.names import BEHIND_ROSETTA, ROSETTA, clean_name
+from epochtop.engine.hardware.facts import Cache, CoreKind, Cpu, Fact
 
 _NOT_REPORTED = "not reported by the system"
 
@@ -27,25 +28,36 @@ def identify_by_sysctl(ask: Callable[[str], str] = _sysctl) -> Cpu:
         return int(text) if text.isdigit() else None
 
     name, cores = clean_name(ask("machdep.cpu.brand_string")), number("hw.physicalcpu")
-    apple = name.startswith("Apple ")
+    is_rosetta = name.startswith("VirtualApple")
+    apple = name.startswith("Apple ") or is_rosetta
     hybrid = apple and number("hw.nperflevels") == 2
+    levels = (("performance", "hw.perflevel0.physicalcpu"), ("efficiency", "hw.perflevel1.physicalcpu"))
+    kinds = [(kind, count) for kind, key in levels if hybrid and (count := number(key))]
     line = generation(name, "Apple", None) if apple else None
     clock, sockets = number("hw.cpufrequency_max"), number("hw.packages")
     return Cpu(
         model=Fact(name) if name else Fact(platform.machine() or None, "the system names no model"),
         vendor=Fact("Apple") if apple else Fact(reason="the system names no vendor"),
-        microarchitecture=Fact(name.removeprefix("Apple ")) if apple else Fact(reason=_NOT_REPORTED),
+        microarchitecture=_design(name),
         generation=Fact(line) if line else Fact(reason=_NOT_REPORTED),
         sockets=Fact(sockets) if sockets else Fact(reason=_NOT_REPORTED),
         cores=Fact(cores) if cores else Fact(reason=_NOT_REPORTED),
         threads=number("hw.logicalcpu") or 1,
-        performance_cores=number("hw.perflevel0.physicalcpu") if hybrid else None,
-        efficiency_cores=number("hw.perflevel1.physicalcpu") if hybrid else None,
+        core_kinds=tuple(CoreKind(kind, count) for kind, count in kinds) if hybrid else (),
+        performance_cores=dict(kinds).get("performance"),
+        efficiency_cores=dict(kinds).get("efficiency"),
         base_clock_mhz=Fact(reason=_NOT_REPORTED),
         max_clock_mhz=Fact(clock / 1e6) if clock else Fact(reason=_NOT_REPORTED),
         vector_instructions=_vectors(number),
         caches=_caches(number),
+        advice=ROSETTA if is_rosetta else "",
     )
+
+
+def _design(name: str) -> Fact[str]:
+    if name.startswith("Apple "):
+        return Fact(name.removeprefix("Apple "))
+    return Fact(reason=BEHIND_ROSETTA if name.startswith("VirtualApple") else _NOT_REPORTED)
 
 
 def _vectors(number: Callable[[str], int | None]) -> Fact[tuple[str, ...]]:

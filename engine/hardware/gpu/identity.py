@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
+
 from epochtop.engine.hardware.facts import Fact, Gpu, GpuName, MigDevice
+from epochtop.engine.hardware.gpu.bounds import plausible
+from epochtop.engine.hardware.gpu.health import identity_problems
 from epochtop.engine.hardware.gpu.names import read_name
 from epochtop.engine.hardware.gpu.nvml import Driver, mapped
 
@@ -14,6 +18,8 @@ _ARCHITECTURES = {
     10: "Blackwell", 13: "Rubin",
 }  # fmt: skip
 """NVML_DEVICE_ARCH_* of nvml.h."""
+_UNKNOWN_ARCHITECTURE = 0xFFFFFFFF
+"""NVML_DEVICE_ARCH_UNKNOWN: Tegra chips, and cards newer than the driver."""
 _COMPUTE_MODES = {0: "default", 2: "prohibited", 3: "exclusive process"}
 
 CORES_PER_MULTIPROCESSOR = {
@@ -25,6 +31,10 @@ CORES_PER_MULTIPROCESSOR = {
 Instructions". NVML reports only the number of cores."""
 
 
+IDENTITY = ("handle", "nvmlDeviceGetName", "nvmlDeviceGetUUID", "memory", "nvmlDeviceGetCudaComputeCapability")
+"""Queries without whose answers a GPU is identified again."""
+
+
 def identify_gpus(driver: Driver) -> tuple[Gpu, ...]:
     """Every GPU that the driver lists, including those that do not answer."""
     return tuple(_identify(driver, index) for index in range(driver.count))
@@ -33,6 +43,9 @@ def identify_gpus(driver: Driver) -> tuple[Gpu, ...]:
 def _identify(driver: Driver, index: int) -> Gpu:
     nvml = driver.nvml
     name: Fact[str] = driver.call(index, "nvmlDeviceGetName")
+    reading = read_name(name.value) if name.value is not None else GpuName()
+    if reading.shares_memory:
+        driver.sharing.add(index)
     capability: Fact[str] = mapped(
         driver.call(index, "nvmlDeviceGetCudaComputeCapability"), lambda pair: f"{pair[0]}.{pair[1]}"
     )
@@ -40,11 +53,11 @@ def _identify(driver: Driver, index: int) -> Gpu:
     bus: Fact[int] = driver.call(index, "nvmlDeviceGetMemoryBusWidth")
     memory_clock: Fact[int] = driver.call(index, "nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_MEM)
     slowdown = driver.call(index, "nvmlDeviceGetTemperatureThreshold", nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN)
-    return Gpu(
+    gpu = Gpu(
         index=index,
         name=name,
         uuid=driver.call(index, "nvmlDeviceGetUUID"),
-        reading=read_name(name.value) if name.value is not None else GpuName(),
+        reading=reading,
         architecture=_architecture(driver.call(index, "nvmlDeviceGetArchitecture")),
         compute_capability=capability,
         multiprocessors=_multiprocessors(cores, capability),
@@ -70,6 +83,9 @@ def _identify(driver: Driver, index: int) -> Gpu:
         mig=bool(driver.mig(index).value),
         mig_devices=_mig_devices(driver, index),
     )
+    errors = driver.errors(index)
+    is_complete = not any(query in errors for query in IDENTITY)
+    return msgspec.structs.replace(plausible(gpu), problems=identity_problems(index, errors), is_complete=is_complete)
 
 
 def _watts(milliwatts: Fact[int]) -> Fact[float]:
@@ -79,6 +95,8 @@ def _watts(milliwatts: Fact[int]) -> Fact[float]:
 def _architecture(number: Fact[int]) -> Fact[str]:
     if number.value is None:
         return Fact(reason=number.reason)
+    if number.value == _UNKNOWN_ARCHITECTURE:
+        return Fact(reason="the driver does not know it")
     name = _ARCHITECTURES.get(number.value)
     return Fact(name) if name else Fact(reason=f"newer than this table (NVML number {number.value})")
 

@@ -6,8 +6,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from epochtop.engine.hardware.facts import Fact, GpuSample
+from epochtop.engine.hardware.gpu.bounds import plausible
 from epochtop.engine.hardware.gpu.gpm import Gpm
+from epochtop.engine.hardware.gpu.health import HealthReader, problems
 from epochtop.engine.hardware.gpu.nvml import Driver, mapped
 from epochtop.engine.hardware.gpu.processes import Processes
 
@@ -24,6 +28,8 @@ _SLOWED_BY = (
     (0x100, "display clocks"),
 )
 """nvmlClocksEventReason* of nvml.h, without "GPU is idle", which is no slowdown."""
+_POLICIES = ((3, "board power limit"), (5, "reliability limit"))
+"""NVML_PERF_POLICY_BOARD_LIMIT and _RELIABILITY, which have no bit of their own."""
 _ALL_LINKS = 0xFFFFFFFF
 _SENT, _RECEIVED = 138, 139
 """NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX and _RX: KiB since the driver was loaded."""
@@ -34,7 +40,8 @@ class GpuLoads:
 
     def __init__(self, driver: Driver, processes: Processes, clock: Callable[[], float] = time.monotonic) -> None:
         self._driver, self._processes, self._clock = driver, processes, clock
-        self._gpm = Gpm(driver)
+        self._gpm, self._health = Gpm(driver), HealthReader(driver)
+        self._violations: dict[tuple[int, int], int] = {}
         self._links: dict[int, tuple[float, int, int]] = {}
 
     def sample(self, indices: Iterable[int]) -> tuple[GpuSample, ...]:
@@ -46,7 +53,7 @@ class GpuLoads:
         used, reserved, total = driver.memory(index)
         real = self._gpm.read(index)
         sent, received = self._nvlink(index)
-        return GpuSample(
+        load = GpuSample(
             index=index,
             utilization_percent=self._utilization(index),
             sm_percent=real.sm,
@@ -60,7 +67,7 @@ class GpuLoads:
             power_limit_w=mapped(driver.call(index, "nvmlDeviceGetEnforcedPowerLimit"), _thousandth),
             sm_clock_mhz=driver.call(index, "nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
             memory_clock_mhz=driver.call(index, "nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
-            slowed_by=mapped(driver.ask_gpu(index, "clocks", self._clock_events), slowed_by),
+            slowed_by=self._slowed_by(index),
             fan_percent=mapped(driver.call(index, "nvmlDeviceGetFanSpeed"), float),
             pcie_generation=driver.call(index, "nvmlDeviceGetCurrPcieLinkGeneration"),
             pcie_width=driver.call(index, "nvmlDeviceGetCurrPcieLinkWidth"),
@@ -72,6 +79,27 @@ class GpuLoads:
             ecc_uncorrected=self._ecc_errors(index, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
             processes=self._processes.of(driver, index),
         )
+        health = self._health.read(index)
+        return plausible(
+            msgspec.structs.replace(
+                load, **health._asdict(), problems=problems(index, self._driver.errors(index), health)
+            )
+        )
+
+    def _slowed_by(self, index: int) -> Fact[tuple[str, ...]]:
+        """What the driver says holds the clocks back, and the limits that did since the last sample."""
+        events = mapped(self._driver.ask_gpu(index, "clocks", self._clock_events), slowed_by)
+        limits = tuple(name for policy, name in _POLICIES if self._was_limited(index, policy))
+        return Fact((*events.value, *limits)) if events.value is not None else events
+
+    def _was_limited(self, index: int, policy: int) -> bool:
+        """Whether a limit held for longer than at the last sample."""
+        time_ns = self._driver.call(index, "nvmlDeviceGetViolationStatus", policy).value
+        if time_ns is None:
+            return False
+        before = self._violations.get((index, policy))
+        self._violations[index, policy] = time_ns.violationTime
+        return before is not None and time_ns.violationTime > before
 
     def _utilization(self, index: int) -> Fact[float]:
         if reason := self._driver.why_no_use(index):

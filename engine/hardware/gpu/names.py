@@ -1,4 +1,8 @@
-"""Reads a GPU's product name by the table in gpus.toml; a name that is not in it stays unknown. Never imports torch."""
+"""Reads a GPU's product name by the table in gpus.toml; a name that is not in it stays unknown. Never imports torch.
+
+Names of vGPUs follow a rule: board, memory and series. The rule applies to the boards in the table only, so a card with
+a number after a hyphen (`P106-100`) is none.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +12,56 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from epochtop.engine.hardware.facts import GpuName
 
 TABLE = Path(__file__).with_name("gpus.toml")
 
+_VENDOR = re.compile(r"^(?:NVIDIA |GRID |GeForce (?=RTX T10))+")
+_VGPU = re.compile(r"(?P<board>.+?)(?:-[1-7])?-(?P<gib>[1-9]\d{0,2})(?:(?P<series>[ABCQ])(?:\d|ME)?)?")
+"""Board, MIG slices, GiB, series with the number of displays or `ME` (all media engines)."""
+_MIG = re.compile(r" MIG \d.*$")
+
 
 def read_name(name: str) -> GpuName:
     """The parts of a product name as the driver reports it; all None for a name that is not in the table."""
+    return _read_vgpu(name.strip()) or _read_card(name.strip().removeprefix("NVIDIA ")) or GpuName()
+
+
+def _read_card(short: str) -> GpuName | None:
     table = _table()
-    short = name.strip().removeprefix("NVIDIA ")
     for family in table["family"]:
-        match = re.match(rf"(?:{family['pattern']})(?=Ti\b|\W|$)", short)
+        match = re.match(rf"(?:{family['pattern']})(?=Ti\b|[^\w-]|-[A-Za-z]|$)", short)
         if match is None:
             continue
-        tier = family.get("tier") or table["tiers"][family["tiers"]].get(match["tier"])
-        if tier is not None:
-            suffix = tuple(variant for variant, pattern in table["suffixes"].items() if re.search(pattern, short))
-            return GpuName(family["generation"], family["architecture"], tier, suffix, family["market"])
-    return GpuName()
+        tier = table["tiers"][family["tiers"]].get(match["tier"]) if "tiers" in family else family["tier"]
+        if tier is None:
+            continue
+        suffix = tuple(variant for variant, pattern in table["suffixes"].items() if re.search(pattern, short))
+        return GpuName(
+            generation=family["generation"],
+            architecture=family["architecture"],
+            tier=tier or None,
+            suffix=(*suffix, "vGPU") if family.get("vgpu") else suffix,
+            market=family["market"],
+            has_tensor_cores=family.get("tensor_cores"),
+            shares_memory=family.get("memory") == "shared",
+        )
+    return None
+
+
+def _read_vgpu(name: str) -> GpuName | None:
+    match = _VGPU.fullmatch(_MIG.sub("", _VENDOR.sub("", name)))
+    if match is None:
+        return None
+    for board in _table()["board"]:
+        if found := re.fullmatch(board["pattern"], match["board"]):
+            card = re.sub(r"\\(\d)", lambda digit: found[int(digit[1])] or "", board["card"])
+            physical = _read_card(card)
+            suffix = ("vGPU", "MIG") if _MIG.search(name) else ("vGPU",)
+            return physical and msgspec.structs.replace(physical, suffix=suffix, vgpu_series=match["series"])
+    return None
 
 
 @cache

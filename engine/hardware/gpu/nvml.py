@@ -19,6 +19,7 @@ NOT_SUPPORTED = "not supported by this card"
 UNIFIED = "shares the system's memory"
 MIG = "MIG is on"
 MISMATCH = "driver and library differ in version: reboot or reload the driver"
+NO_SIZE = "the driver reports no size"
 NO_DRIVER = "no NVIDIA driver found"
 NOT_INSTALLED = "the package nvidia-ml-py is not installed"
 TOO_OLD = "this driver is too old to report it"
@@ -35,8 +36,10 @@ _REASONS = {
     "ResetRequired": "GPU needs a reset",
     "Timeout": "GPU did not answer in time",
 }
-_PERMANENT = {NOT_SUPPORTED, TOO_OLD, UNIFIED}
-"""Reasons that do not change; the query is not repeated."""
+_PERMANENT = {"NotSupported", "FunctionNotFound", "ArgumentVersionMismatch"}
+"""Errors that do not change; the query is not repeated."""
+_ABOUT_THE_GPU = {"GpuIsLost", "ResetRequired", "Timeout"}
+"""Errors whose reason is about the GPU as a whole."""
 
 
 class Driver:
@@ -44,12 +47,18 @@ class Driver:
 
     def __init__(self) -> None:
         self._permanent: dict[tuple[int, str], Fact[Any]] = {}
+        self._errors: dict[int, dict[str, str]] = {}
+        self._error = ""
         self._handles: dict[int, Any] = {}
         self._is_open = False
         self.nvml: Any = None
         self.count = 0
+        self.sharing: set[int] = set()
+        """GPUs that are known to use the system's memory."""
         self.reason = self._open()
         """Why there are no GPUs; empty if there are some."""
+        self.error = self._error if self.reason else ""
+        """NVML's name for that error; empty without one."""
 
     def _open(self) -> str:
         try:
@@ -92,14 +101,17 @@ class Driver:
         """Why the use of a GPU is unknown: MIG is on, or may be on. Empty if it is known."""
         mig = self.mig(index)
         if mig.value is None:
-            return mig.reason if mig.reason.startswith("GPU") else f"whether MIG is on is unknown: {mig.reason}"
+            is_known = self.errors(index).get("mig", "") in _ABOUT_THE_GPU or "handle" in self.errors(index)
+            return mig.reason if is_known else f"whether MIG is on is unknown: {mig.reason}"
         return MIG if mig.value else ""
 
     def memory(self, index: int) -> tuple[Fact[int], Fact[int], Fact[int]]:
         """Used, reserved and total memory in bytes; used memory does not include the driver's reserve."""
         both = self.ask_gpu(index, "memory", self._read_memory)
-        if both.reason == NOT_SUPPORTED or (both.value and not both.value[2]):
-            both = self._permanent[index, "memory"] = Fact(reason=UNIFIED)
+        if both.value and not both.value[2]:
+            both = Fact(reason=NO_SIZE)
+        if both.value is None and index in self.sharing and not self.errors(index).get("memory"):
+            both = Fact(reason=UNIFIED)
         if both.value is None:
             unknown = Fact[int](reason=both.reason)
             return unknown, unknown, unknown
@@ -126,9 +138,20 @@ class Driver:
         if handle.value is None:
             return Fact(reason=handle.reason)
         answer = self.ask(lambda: question(handle.value))
-        if answer.reason in _PERMANENT:
+        if self._error in _PERMANENT:
             self._permanent[index, field] = answer
+        self._note_error(index, field)
         return answer
+
+    def errors(self, index: int) -> dict[str, str]:
+        """The error of each query that a GPU failed the last time, but for those that it never answers."""
+        return self._errors.setdefault(index, {})
+
+    def _note_error(self, index: int, field: str) -> None:
+        if self._error and self._error not in _PERMANENT:
+            self.errors(index)[field] = self._error
+        else:
+            self.errors(index).pop(field, None)
 
     def call(self, index: int, function: str, *arguments: Any) -> Fact[Any]:
         """The answer of one GPU to the pynvml function of this name; `arguments` follow the handle."""
@@ -138,6 +161,10 @@ class Driver:
     def _handle(self, index: int) -> Fact[Any]:
         if index not in self._handles:
             answer = self.ask(lambda: self.nvml.nvmlDeviceGetHandleByIndex(index))
+            if self._error:  # without a handle, even a permanent error is one of the GPU
+                self.errors(index)["handle"] = self._error
+            else:
+                self.errors(index).pop("handle", None)
             if answer.value is None:
                 return answer
             self._handles[index] = answer.value
@@ -145,14 +172,17 @@ class Driver:
 
     def ask(self, question: Callable[[], T]) -> Fact[T]:
         """The answer to a query, or the reason why there is none."""
-        nvml = self.nvml
+        nvml, self._error = self.nvml, ""
         try:
             return Fact(question())
         except nvml.NVMLError as error:
+            self._error = type(error).__name__.removeprefix("NVMLError_")
             return Fact(reason=_reason(error))
         except nvml.NVMLLibraryMismatchError:  # not an NVMLError
+            self._error = "LibraryMismatch"
             return Fact(reason=MISMATCH)
         except (UnicodeDecodeError, AttributeError):  # garbage in a name, or a function that this pynvml lacks
+            self._error = "Unreadable"
             return Fact(reason="the driver's answer could not be read")
 
 

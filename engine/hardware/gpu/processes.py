@@ -19,7 +19,7 @@ class Processes:
     """Describes processes by the /proc in `roots`; `container` is the type of container this process is in."""
 
     def __init__(self, roots: Roots, container: str) -> None:
-        self._roots, self._container = roots, container
+        self.roots, self.container = roots, container
 
     def of(self, driver: Driver, index: int) -> Fact[tuple[GpuProcess, ...]]:
         """The processes on one GPU, the one with the most memory first."""
@@ -29,16 +29,16 @@ class Processes:
             if answer.value is None:
                 return Fact(reason=answer.reason)
             processes |= {process.pid: self._described(process) for process in answer.value}
-        if not processes and self._container:
+        if not processes and self.container:
             return Fact(reason=IN_CONTAINER)
         return Fact(tuple(sorted(processes.values(), key=lambda process: -(process.memory_bytes.value or 0))))
 
     def _described(self, process: Any) -> GpuProcess:
-        folder = self._roots.proc / str(process.pid)
+        folder = self.roots.proc / str(process.pid)
         memory = process.usedGpuMemory
         command, user = Fact[str](reason=ELSEWHERE), Fact[str](reason=ELSEWHERE)
         # In a container the driver reports the host's ids; the same id here is another process.
-        if not self._container:
+        if not self.container:
             with contextlib.suppress(OSError):
                 words = (folder / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
                 text = " ".join(word.decode("utf-8", "replace") for word in words)

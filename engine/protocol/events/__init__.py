@@ -24,6 +24,7 @@ from epochtop.engine.protocol.events.codes import EAGER_FALLBACK as EAGER_FALLBA
 from epochtop.engine.protocol.events.codes import EVALUATION_CUT as EVALUATION_CUT
 from epochtop.engine.protocol.events.codes import EXECUTOR_READY as EXECUTOR_READY
 from epochtop.engine.protocol.events.codes import LOSS_DIFFERS as LOSS_DIFFERS
+from epochtop.engine.protocol.events.codes import NOTIFICATION_FAILED as NOTIFICATION_FAILED
 from epochtop.engine.protocol.events.codes import PHASE as PHASE
 from epochtop.engine.protocol.events.codes import RATE_LOWERED as RATE_LOWERED
 from epochtop.engine.protocol.events.codes import SETTING_REJECTED as SETTING_REJECTED

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Annotated
 
-from epochtop.engine.protocol.events.base import Event
+import msgspec
+from msgspec import Meta
+
+from epochtop.engine.protocol.events.base import Event, Step
 
 
 class SeriesSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,9 +38,9 @@ class Logged(Event, frozen=True, kw_only=True):
     """Unix time in seconds at the end of the window."""
     seconds: float
     """Time since the start of the run at the end of the window, in seconds; training time without pauses, if known."""
-    first_step: int
+    first_step: Step
     """Number of the first step of the window, counted from 0."""
-    count: int
+    count: Annotated[int, Meta(ge=0, le=2**31)]
     """Number of steps in the window."""
     steps: bytes | None = None
     """Every step: little-endian int64, 8 bytes each; base64 in JSON. None if the steps are contiguous."""

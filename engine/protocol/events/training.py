@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from epochtop.engine.protocol.events.base import Event
+from epochtop.engine.protocol.events.base import Event, Step
 
 
 class Started(Event, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class Started(Event, frozen=True, kw_only=True):
 class Losses(Event, frozen=True, kw_only=True):
     """The losses of one window: consecutive steps from `first_step`, without a gap after the window before."""
 
-    first_step: int
+    first_step: Step
     """Number of the first step, counted from 0."""
     seconds: float
     """Training time at the end of the window, in seconds, without pauses."""
@@ -67,11 +67,16 @@ class Losses(Event, frozen=True, kw_only=True):
     learning_rate: float | None = None
     """Learning rate of the last step in the window; None if it is constant."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError if `values` are not whole numbers of 4 bytes."""
+        if len(self.values) % 4:
+            raise ValueError(f"`values` has {len(self.values)} bytes, no multiple of 4")
+
 
 class Evaluated(Event, frozen=True, kw_only=True):
     """Loss and metrics on held-out rows, with the weights before step `step`."""
 
-    step: int
+    step: Step
     seconds: float
     """Training time in seconds, without pauses."""
     loss: float | None
@@ -83,11 +88,16 @@ class Evaluated(Event, frozen=True, kw_only=True):
     confusion: tuple[tuple[int, ...], ...] | None = None
     """Confusion matrix: row counts by true class, then by predicted class; None for a regression or too many classes."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError if the confusion matrix is not square."""
+        if self.confusion is not None and any(len(row) != len(self.confusion) for row in self.confusion):
+            raise ValueError("`confusion` is not square")
+
 
 class Mapped(Event, frozen=True, kw_only=True):
     """Decision regions of a classifier with two features: its answer in every cell of a grid, before step `step`."""
 
-    step: int
+    step: Step
     columns: int
     """Cells of the grid from left to right."""
     rows: int
@@ -103,11 +113,18 @@ class Mapped(Event, frozen=True, kw_only=True):
     points: tuple[tuple[float, float, int], ...]
     """A sample of the training rows: both features and the class."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError if the grid does not have one class per cell."""
+        if min(self.columns, self.rows) < 0 or len(self.cells) != self.columns * self.rows:
+            raise ValueError(f"`cells` has {len(self.cells)} classes for {self.columns} × {self.rows} cells")
+        if max(self.cells, default=0) >= max(len(self.classes), 1):
+            raise ValueError("`cells` has a class without a name")
+
 
 class Saved(Event, frozen=True, kw_only=True):
     """A complete checkpoint is stored in `checkpoints/<kind>`."""
 
-    step: int
+    step: Step
     """Number of steps the checkpoint includes."""
     kind: str
     """Name of the checkpoint: `last`, `best` or `epoch-N`."""
@@ -122,9 +139,9 @@ class Continued(Event, frozen=True, kw_only=True):
 
     time: float
     """Unix time in seconds."""
-    step: int
+    step: Step
     """First step that runs again."""
-    recorded: int
+    recorded: Step
     """Number of steps whose losses were already in the log."""
     device: str
     """torch's name of the device, such as `cuda:0`."""
@@ -141,7 +158,7 @@ class Continued(Event, frozen=True, kw_only=True):
 class Switched(Event, frozen=True, kw_only=True):
     """Another executor runs the steps from `step` on."""
 
-    step: int
+    step: Step
     executor: str
     """Executor from here on: `eager`, `graph` or `compile`."""
     why: str = ""

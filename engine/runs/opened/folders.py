@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from epochtop.configuration.load import load
 from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import write_atomically
+from epochtop.engine.runs.regular import read_regular
 
 if TYPE_CHECKING:
     from epochtop.formats.scan import Log
@@ -51,7 +53,7 @@ def absolute(path: str | Path) -> Path:
 def read_opened(home: Path) -> Opened:
     """The list; empty if there is none or if it cannot be read."""
     try:
-        return _decode((home / OPENED).read_bytes())
+        return _decode(read_regular(home / OPENED))
     except (OSError, *UNREADABLE):
         return Opened()
 
@@ -92,7 +94,7 @@ def _write(home: Path, opened: Opened) -> None:
 
 
 class OpenedLogs:
-    """The logs in the opened folders. Searching them again takes time, so the last result is used for a while."""
+    """The logs in the opened folders, and in those that config.toml names. Searching them again takes time, so the last result is used for a while."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -107,7 +109,7 @@ class OpenedLogs:
             opened, now = read_opened(self._home), time.monotonic()
             if opened != self._opened or now >= self._next:
                 self._opened = opened
-                self._logs = search([Path(path) for path in opened.paths])
+                self._logs = search([absolute(path) for path in (*load()["folders"], *opened.paths)])
                 took = time.monotonic() - now
                 self._next = now + took + max(SCAN_S, SHARE * took)
             hidden = set(opened.hidden)

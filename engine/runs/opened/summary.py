@@ -78,6 +78,11 @@ class LogSummary:
         self._end: Ended | None = None
         self._modified = -1.0
 
+    @property
+    def modified(self) -> float:
+        """Unix time of the last change of the log that is in the summary; negative before the first :meth:`update`."""
+        return self._modified
+
     def update(self, now: float | None = None) -> RunSummary:
         """The summary with what was written since the last call. `now` is Unix time."""
         try:

@@ -1,22 +1,27 @@
-"""What `epochtop runs --json` tells about the series of a run. Never imports torch, numpy or Textual."""
+"""Figures of the series of a run: how many values, the last and the extremes, without keeping the values.
+
+Never imports torch, numpy or Textual.
+"""
 
 from __future__ import annotations
 
 import math
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from epochtop.engine.protocol.events import Configured, Event
+from epochtop.engine.protocol.events import AnyEvent, Configured, Event
 from epochtop.engine.runs import reader
 from epochtop.engine.runs.opened.sources import is_opened_log
-from epochtop.engine.runs.series import SeriesTranslator
+from epochtop.engine.runs.series import SeriesTranslator, SeriesWindow
 from epochtop.engine.runs.values import history
 
 
-class SeriesFigures(msgspec.Struct, kw_only=True):
+class SeriesFigures(msgspec.Struct, kw_only=True, gc=False):
     """One series in a list."""
 
     count: int = 0
@@ -25,6 +30,17 @@ class SeriesFigures(msgspec.Struct, kw_only=True):
     last_step: int | None = None
     last: float | None = None
     """Value at `last_step`; None if it is not finite."""
+    minimum: float | None = None
+    """Lowest finite value; None if there is none."""
+    maximum: float | None = None
+    """Highest finite value; None if there is none."""
+
+    def widen(self, low: float | None, high: float | None) -> None:
+        """Extend the extremes to these finite values."""
+        if low is not None and (self.minimum is None or low < self.minimum):
+            self.minimum = low
+        if high is not None and (self.maximum is None or high > self.maximum):
+            self.maximum = high
 
 
 @dataclass
@@ -37,38 +53,76 @@ class RunFigures:
     series: dict[str, SeriesFigures]
 
 
+class FiguresReader:
+    """The figures of a run directory. :meth:`update` reads only what was written since the call before."""
+
+    def __init__(self, path: Path) -> None:
+        self.config: dict[str, Any] = {}
+        """What the script has set after its start."""
+        self.series: dict[str, SeriesFigures] = {}
+        self._follower, self._translator = reader.Follower(path), SeriesTranslator()
+
+    def update(self) -> None:
+        """Read what is new and close the file."""
+        for event in self._follower.read_all():
+            if isinstance(event, Event):
+                self._add(event)
+        self._follower.pause()
+
+    def _add(self, event: AnyEvent) -> None:
+        if isinstance(event, Configured):
+            self.config.update(event.values)
+        for window in self._translator.windows(event):
+            _add_window(self.series, window)
+
+
+def _add_window(series: dict[str, SeriesFigures], window: SeriesWindow) -> None:
+    entry = series.get(window.name)
+    if entry is None:
+        entry = series[window.name] = SeriesFigures(first_step=window.first_step)
+    entry.count += window.count
+    entry.last_step, entry.last = window.last_step, _finite(window.last)
+    if window.summary is not None:
+        entry.widen(window.summary.minimum, window.summary.maximum)
+    else:
+        entry.widen(*extremes(window.numbers()))
+
+
+def extremes(values: array[float]) -> tuple[float | None, float | None]:
+    """The lowest and the highest finite value; None if there is none."""
+    if not values:
+        return None, None
+    if not math.isfinite(sum(values)):  # NaN and infinity remain in a sum
+        finite = [value for value in values if math.isfinite(value)]
+        return min(finite, default=None), max(finite, default=None)
+    return min(values), max(values)
+
+
 def read(path: Path) -> RunFigures:
     """Read a run completely. Raises Invalid if `path` is neither a run directory nor a log, or cannot be read."""
     if not is_opened_log(path):
-        return _of_run(path)
+        config = history.config_of(reader.read_record(path))
+        figures = FiguresReader(path)
+        figures.update()
+        return RunFigures("epochtop", {**config, **figures.config}, figures.series)
     run = history.load(path)
-    series = {
-        name: SeriesFigures(
-            count=len(values.steps),
-            first_step=values.steps[0],
-            last_step=values.steps[-1],
-            last=_finite(values.values[-1]),
-        )
-        for name, values in run.series.items()
-        if values.steps
-    }
-    return RunFigures(run.kind, run.config, series)
+    return RunFigures(run.kind, run.config, _of_history(run.series.values()))
 
 
-def _of_run(path: Path) -> RunFigures:
-    """Figures of a run directory, without keeping its values."""
-    figures = RunFigures("epochtop", history.config_of(reader.read_record(path)), {})
-    follower, translator = reader.Follower(path), SeriesTranslator()
-    for event in follower.read_all():
-        if isinstance(event, Configured):
-            figures.config.update(event.values)
-        if not isinstance(event, Event):
-            continue
-        for window in translator.windows(event):
-            entry = figures.series.setdefault(window.name, SeriesFigures(first_step=window.first_step))
-            entry.count += window.count
-            entry.last_step, entry.last = window.last_step, _finite(window.last)
-    follower.close()
+def _of_history(series: Iterable[history.SeriesValues]) -> dict[str, SeriesFigures]:
+    """Figures of series whose values are in memory."""
+    figures = {}
+    for values in series:
+        if values.steps:
+            low, high = extremes(values.values)
+            figures[values.name] = SeriesFigures(
+                count=len(values.steps),
+                first_step=values.steps[0],
+                last_step=values.steps[-1],
+                last=_finite(values.values[-1]),
+                minimum=low,
+                maximum=high,
+            )
     return figures
 
 

@@ -50,6 +50,49 @@ IGNORED = frozenset(
 """Names of the wandb package that are accepted and ignored."""
 
 
+NEUTRAL = {
+    "disabled": False,
+    "entity": "",
+    "job_type": "",
+    "offline": True,
+    "resumed": False,
+    "starting_step": 0,
+    "sweep_id": None,
+}
+"""Facts about a run of wandb that a run of epochtop does not have."""
+
+
+def wandb_attribute(run_path: str | None, name: str) -> Any:
+    """What a run of wandb offers under this name and :class:`Run` does not. Raises AttributeError for any other name.
+
+    `dir` is a folder for files of the script: `files` in the run directory, or a temporary one if nothing is recorded.
+    """
+    if name == "dir":
+        return _files_folder(run_path)
+    if name in NEUTRAL:
+        return NEUTRAL[name]
+    if name in ("get_url", "project_name"):
+        return lambda: ""
+    if name in IGNORED:
+        return Ignored(name)
+    raise AttributeError(f"a run has no attribute {name!r}")
+
+
+def _files_folder(run_path: str | None) -> str:
+    import os
+
+    if run_path is None:
+        import tempfile
+
+        return tempfile.mkdtemp(prefix="epochtop-")
+    folder = os.path.join(run_path, "files")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        report(f"cannot create {folder}: {error.strerror}")
+    return folder
+
+
 class Ignored:
     """Stands for something that epochtop does not record: accepts every call, attribute and item."""
 

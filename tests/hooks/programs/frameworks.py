@@ -1,7 +1,8 @@
-"""Training with the framework that its argument names; prints every loss, exactly."""
+"""Training with every framework that its arguments name; prints every loss, exactly. Its first argument is a folder."""
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -48,7 +49,7 @@ def lightning(folder: str) -> None:
 
 
 def transformers(folder: str) -> None:
-    from transformers import Trainer, TrainingArguments, set_seed
+    from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -72,7 +73,9 @@ def transformers(folder: str) -> None:
         disable_tqdm=True,
     )
     data = [{"rows": row, "labels": label} for row, label in zip(ROWS, LABELS, strict=True)]
-    Trainer(Net(), arguments, train_dataset=data).train()
+    trainer = Trainer(Net(), arguments, train_dataset=data)
+    trainer.remove_callback(PrinterCallback)  # prints durations
+    trainer.train()
 
 
 def keras(_folder: str) -> None:
@@ -90,5 +93,23 @@ def keras(_folder: str) -> None:
     print(*[float(each).hex() for each in net.get_weights()[0].ravel()])
 
 
+def main() -> None:
+    """Train with all of them. With hooks, each has a run of its own, named after it."""
+    torch.set_num_threads(1)
+    folder, *names = sys.argv[1:]
+    for name in names:
+        run = None
+        if "EPOCHTOP_RUN" in os.environ:
+            import epochtop
+
+            run = epochtop.Run(name)
+        torch.manual_seed(1)
+        print(name)
+        globals()[name](folder)
+        gc.collect()  # an optimizer is gone before the next one steps
+        if run is not None:
+            run.finish()
+
+
 if __name__ == "__main__":
-    globals()[sys.argv[1]](sys.argv[2])
+    main()

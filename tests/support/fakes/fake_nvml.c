@@ -6,6 +6,9 @@
  * FAKE_NVML_UNIFIED  number of a card with 0 bytes of its own
  * FAKE_NVML_LOG    a file that gets a line "function card" for every call
  * FAKE_NVML_HANG   a function that does not return while the variable is set
+ * FAKE_NVML_CONTROL  a file whose words are a function that hangs, or "crash:" or "fail:" and a function
+ * FAKE_NVML_FABRIC, FAKE_NVML_PENDING, FAKE_NVML_RECOVERY, FAKE_NVML_XID  "card:value": that card's state
+ * FAKE_NVML_VALUE  "function:value": what a function with a number answers
  * FAKE_NVML_NAME   the name of every card
  * FAKE_NVML_PID    a process on every card, with 5 GiB
  *
@@ -31,6 +34,33 @@ static int number(const char *name, int otherwise) {
     return text ? atoi(text) : otherwise;
 }
 
+/* Whether the control file has this word; it can change while a process runs. */
+static int told(const char *function, const char *prefix) {
+    const char *path = getenv("FAKE_NVML_CONTROL");
+    char word[128], wanted[128];
+    FILE *file = path ? fopen(path, "r") : NULL;
+    if (!file) return 0;
+    snprintf(wanted, sizeof wanted, "%s%s", prefix, function);
+    int found = 0;
+    while (!found && fscanf(file, "%127s", word) == 1) found = !strcmp(word, wanted);
+    fclose(file);
+    return found;
+}
+
+/* The value after "name:" in an environment variable. */
+static unsigned value_of(const char *variable, const char *name, unsigned otherwise) {
+    const char *text = getenv(variable);
+    size_t length = strlen(name);
+    if (!text || strncmp(text, name, length) || text[length] != ':') return otherwise;
+    return (unsigned)strtoul(text + length + 1, NULL, 10);
+}
+
+static unsigned state_of(const char *variable, int card, unsigned otherwise) {
+    char name[8];
+    snprintf(name, sizeof name, "%d", card);
+    return value_of(variable, name, otherwise);
+}
+
 static int outcome(const char *function, int card) {
     const char *log = getenv("FAKE_NVML_LOG"), *hang, *fail = getenv("FAKE_NVML_FAIL");
     if (log) {
@@ -39,6 +69,9 @@ static int outcome(const char *function, int card) {
         fclose(file);
     }
     while ((hang = getenv("FAKE_NVML_HANG")) && !strcmp(hang, function)) usleep(10000);
+    while (told(function, "")) usleep(10000);
+    if (told(function, "crash:")) abort();
+    if (told(function, "fail:")) return 999;
     char rules[8192], *rest = rules, *rule;
     snprintf(rules, sizeof rules, "%s", fail ? fail : "");
     while ((rule = strsep(&rest, " ")) != NULL) {
@@ -101,13 +134,13 @@ int nvmlDeviceGetUtilizationRates(void *device, utilization *rates) {
     return 0;
 }
 
-int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts) { ANSWER(card_of(device)); *milliwatts = 412300; return 0; }
+int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts) { ANSWER(card_of(device)); *milliwatts = value_of("FAKE_NVML_VALUE", __func__, 412300); return 0; }
 int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned *milliwatts) { ANSWER(card_of(device)); *milliwatts = 700000; return 0; }
 
 /* --- what a card is --- */
 
 #define NUMBER(function, value) \
-    int function(void *device, unsigned *number) { ANSWER(card_of(device)); *number = (value); return 0; }
+    int function(void *device, unsigned *number) { ANSWER(card_of(device)); *number = value_of("FAKE_NVML_VALUE", #function, value); return 0; }
 
 NUMBER(nvmlDeviceGetNumGpuCores, 16896)
 NUMBER(nvmlDeviceGetMemoryBusWidth, 5120)
@@ -190,10 +223,11 @@ typedef struct { unsigned field, scope; long long time, latency; unsigned type; 
 int nvmlDeviceGetFieldValues(void *device, int count, field_value *fields) {
     static bytes sent_by[32]; /* 1024 KiB more with every call */
     ANSWER(card_of(device));
-    bytes sent = sent_by[card_of(device)] += 1024;
+    bytes sent = sent_by[card_of(device)] += fields[0].field == 138 ? 1024 : 0;
     for (int i = 0; i < count; i++) {
         fields[i].outcome = 0, fields[i].type = 3;
         fields[i].value = fields[i].field == 138 ? sent : 2 * sent;
+        if (fields[i].field == 230) fields[i].value = state_of("FAKE_NVML_RECOVERY", card_of(device), 0);
     }
     return 0;
 }
@@ -211,6 +245,52 @@ int nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, unsigned *count, proc
     (void)found;
     ANSWER(card_of(device));
     *count = 0;
+    return 0;
+}
+
+/* --- health --- */
+
+typedef struct { unsigned char cluster[16]; int status; unsigned clique, state; } fabric;
+int nvmlDeviceGetGpuFabricInfo(void *device, fabric *info) {
+    ANSWER(card_of(device));
+    info->status = 0;
+    info->state = state_of("FAKE_NVML_FABRIC", card_of(device), 3);
+    return 0;
+}
+
+int nvmlDeviceGetRemappedRows(void *device, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failed) {
+    ANSWER(card_of(device));
+    *corrected = 1, *uncorrected = 2;
+    unsigned state = state_of("FAKE_NVML_PENDING", card_of(device), 0);
+    *pending = state == 1, *failed = state == 2;
+    return 0;
+}
+
+typedef struct { bytes reference, violation; } violation;
+int nvmlDeviceGetViolationStatus(void *device, unsigned policy, violation *time) {
+    static bytes held[8]; /* the board's limit holds a little longer with every call */
+    ANSWER(card_of(device));
+    time->reference = 0;
+    time->violation = policy == 3 && getenv("FAKE_NVML_BOARD") ? (held[policy] += 1000) : 0;
+    return 0;
+}
+
+typedef struct { void *device; bytes type, data; unsigned gpu, compute; } event_data;
+static int event_sets[32];
+int nvmlEventSetCreate(void **set) {
+    ANSWER(-1);
+    static int count;
+    *set = &event_sets[count++ % 32];
+    *(int *)*set = -1;
+    return 0;
+}
+int nvmlDeviceRegisterEvents(void *device, bytes types, void *set) { ANSWER(card_of(device)); *(int *)set = card_of(device); return 0; }
+int nvmlEventSetWait_v2(void *set, event_data *data, unsigned milliseconds) {
+    ANSWER(*(int *)set);
+    unsigned xid = *(int *)set >= 0 ? state_of("FAKE_NVML_XID", *(int *)set, 0) : 0;
+    *(int *)set = -1;
+    if (!xid) return 10; /* NVML_ERROR_TIMEOUT: no event */
+    data->data = xid;
     return 0;
 }
 
@@ -257,7 +337,7 @@ int nvmlDeviceGetTemperatureV(void *device, temperature_v1 *temperature) {
 int nvmlDeviceGetTemperature(void *device, unsigned sensor, unsigned *celsius) {
     (void)sensor;
     ANSWER(card_of(device));
-    *celsius = 61;
+    *celsius = value_of("FAKE_NVML_VALUE", __func__, 61);
     return 0;
 }
 #endif

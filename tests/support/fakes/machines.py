@@ -125,6 +125,12 @@ def a_full_load(index: int, **changes: Any) -> GpuSample:
         "ecc_corrected": Fact(0),
         "ecc_uncorrected": Fact(0),
         "processes": Fact((process,)),
+        "fabric": Fact("ready"),
+        "recovery_action": Fact("none"),
+        "remapped_rows": Fact(0),
+        "remapping_pending": Fact(False),
+        "remapping_failed": Fact(False),
+        "xid_errors": Fact(()),
     }
     return a_load(index, **(facts | changes))
 

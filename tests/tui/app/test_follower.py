@@ -15,11 +15,10 @@ import pytest
 from textual.geometry import Region
 from textual.widget import Widget
 
-from epochtop.engine.protocol.events import AnyEvent, Failed, Logged, ScriptStarted, encode
+from epochtop.engine.protocol.events import AnyEvent, Continued, Failed, Finished, Logged, ScriptStarted, encode
 from epochtop.engine.runs.heartbeat import DEAD_S
 from epochtop.engine.runs.paths import EVENTS, HEARTBEAT
 from epochtop.engine.runs.reader import READ_BYTES
-from epochtop.tui.app.app import PULSES
 from epochtop.tui.client.follower import AHEAD, POLL_S, Death, Following
 from tests.support.engines import wait_until
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, script_ended, write_script_run
@@ -38,6 +37,30 @@ def test_history_is_told_from_news(tmp_path: Path) -> None:
             taken += following.next_batch()
         assert len(taken) == len(windows(values)) + 2
         assert not following.behind
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["ended", "died"])
+def test_a_run_that_is_over_is_followed_when_another_process_resumes_it(tmp_path: Path, last: bool) -> None:
+    values = [1.0] * 10
+    ending = [finished("stopped", values)] if last else []
+    run = write_run(tmp_path, "iris-mlp-0001", [started(20), *windows(values), *ending])
+    taken: list[object] = []
+
+    def take() -> bool:
+        taken.extend(following.next_batch())
+        return following.done
+
+    with closing(Following(run)) as following:
+        wait_until(take)
+        assert isinstance(taken[-1], Finished if last else Death)
+        with engine_alive(run):
+            continued = Continued(time=0.0, step=10, recorded=10, device="cpu")
+            with open(run / EVENTS, "ab") as log:
+                log.write(encode(continued) + b"\n")
+            wait_until(lambda: (take(), continued in taken)[1])
+            assert not following.done
+        wait_until(take)  # its new process has ended without a last event
+        assert isinstance(taken[-1], Death)
 
 
 def test_windows_of_a_live_run_are_no_history_however_many_wait(tmp_path: Path) -> None:
@@ -103,7 +126,7 @@ async def test_the_chart_and_the_lines_of_figures_are_painted_apart(
             for widget in (chart, line):
                 monkeypatch.setattr(widget, "refresh", _noting(widget, painted))
             seen = []
-            for _ in range(2 * PULSES):
+            for _ in range(2 * app.pulses_per_picture):
                 app._pulse()
                 seen.append((chart in painted, line in painted))
                 painted.clear()

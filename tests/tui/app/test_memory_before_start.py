@@ -14,7 +14,8 @@ from epochtop.engine.protocol.requests import Plan, Refused
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.tui.client.messages import RunPlanned, RunRefused
 from tests.support.engines import Engine
-from tests.support.ui.screens import furnished, still_app
+from tests.support.fakes.machines import a_machine
+from tests.support.ui.screens import furnished, still_app, until
 
 GIB = 1 << 30
 
@@ -85,3 +86,14 @@ async def test_what_does_not_fit_is_red_with_advice(home: Path, engine: Engine) 
         assert "free; use smaller layers or a smaller batch" in shown
         color = row.query_one(".error").styles.color
         assert color.r > max(color.g, color.b)
+
+
+async def test_what_speaks_against_the_job_on_this_machine_is_below_the_plan(home: Path) -> None:
+    app = still_app(home)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await furnished(pilot)
+        plan = a_plan(int(7.5 * GIB), 8 * GIB)
+        app.main.machine.show_machine(a_machine())
+        app.post_message(RunPlanned(RunSpec(), plan))
+        line = app.main.form.query_one("#plan", Static)
+        await until(pilot, lambda: "take a smaller batch" in str(line.content))

@@ -16,12 +16,13 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from epochtop.engine.protocol.events import AnyEvent, SettingDeclared, encode
+from epochtop.engine.protocol.events import COMMAND_IGNORED, Analyzed, AnyEvent, SettingDeclared, Warned, encode
 from epochtop.engine.runs.index import run_paths, summarize
-from epochtop.engine.runs.paths import COMMANDS, EVENTS
+from epochtop.engine.runs.paths import COMMANDS, EVENTS, OUTPUT
 from epochtop.engine.runs.reader import is_alive
 from epochtop.tui.app.app import EpochtopApp
 from epochtop.tui.forms.picker import Picker, matching
+from epochtop.tui.screens.analysis import AnalysisScreen
 from tests.support.engines import wait_until
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, logged_at, script_ended, write_script_run
 from tests.support.runs import engine_alive, events_of, write_run
@@ -131,6 +132,96 @@ async def test_the_analysis_of_a_script_is_its_own_command_and_saving_is_not_off
     assert commands(run)[0]["type"] == "Analyze"
 
 
+async def test_a_script_without_values_says_so_and_the_form_is_about_the_next_run(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", [SCRIPT_STARTED])
+    app = still_app(tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await furnished(pilot)
+        assert str(app.main.form.border_title) == "Run"
+        with engine_alive(run):
+            app.open(run)
+            await until(app, pilot, lambda: any("no values yet" in row for row in text(app.main.chart)))
+            await until(app, pilot, lambda: str(app.main.form.border_title) == "New run")
+            with open(run / EVENTS, "ab") as log:
+                log.write(encode(script_ended(0)) + b"\n")
+            await until(app, pilot, lambda: any("This run has no values." in row for row in text(app.main.chart)))
+
+
+async def test_the_refusal_of_a_command_from_here_is_shown(tmp_path: Path) -> None:
+    earlier = Warned(message="earlier", code=COMMAND_IGNORED)
+    run = write_script_run(tmp_path, "resnet-1a2b", [*WINDOWS, earlier])
+    with engine_alive(run):
+        async with opened(tmp_path, run) as (app, pilot):
+            await pilot.press("a")
+            await until(app, pilot, lambda: bool(commands(run)))
+            with open(run / EVENTS, "ab") as log:
+                log.write(encode(Warned(message="cannot be measured", code=COMMAND_IGNORED)) + b"\n")
+            await until(app, pilot, lambda: len(app._notifications) == 2)
+            assert [toast.message for toast in app._notifications] == [
+                "measuring the next 20 steps",
+                "cannot be measured",
+            ]
+
+
+ANALYZED = Analyzed(time=0.0, first_step=4, steps=15, step_ms=10.0, parts_ms={"forward": 4.0, "rest": 6.0}, reads=())
+
+
+def add(run: Path, event: AnyEvent) -> None:
+    """Record one more event."""
+    with open(run / EVENTS, "ab") as log:
+        log.write(encode(event) + b"\n")
+
+
+async def test_an_analysis_opens_when_it_arrives_and_can_be_repeated(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", WINDOWS)
+    with engine_alive(run):
+        async with opened(tmp_path, run) as (app, pilot):
+            await pilot.press("a")
+            await until(app, pilot, lambda: len(commands(run)) == 1)
+            assert not isinstance(app.screen, AnalysisScreen)
+            add(run, ANALYZED)
+            await until(app, pilot, lambda: isinstance(app.screen, AnalysisScreen))
+            await pilot.press("a")
+            await until(app, pilot, lambda: len(commands(run)) == 2)
+            await pilot.press("escape")
+            await until(app, pilot, lambda: not isinstance(app.screen, AnalysisScreen))
+            await pilot.press("a")
+            await until(app, pilot, lambda: isinstance(app.screen, AnalysisScreen))
+    assert {command["type"] for command in commands(run)} == {"Analyze"}
+    assert len(commands(run)) == 2
+
+
+async def test_a_script_that_has_ended_shows_its_analysis_and_is_not_measured_again(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", [*WINDOWS, ANALYZED, script_ended(4)])
+    async with opened(tmp_path, run) as (app, pilot):
+        await until(app, pilot, lambda: app.runs.session is not None and app.runs.session.state.over)
+        await pilot.press("a")
+        await until(app, pilot, lambda: isinstance(app.screen, AnalysisScreen))
+        await pilot.press("a")
+        await until(app, pilot, lambda: any("only a running script" in note.message for note in app._notifications))
+    assert commands(run) == []
+
+
+async def test_the_log_shows_what_the_script_prints_without_colors(tmp_path: Path) -> None:
+    run = write_script_run(tmp_path, "resnet-1a2b", WINDOWS)
+    output = run / OUTPUT
+    output.write_bytes(b"x" * 100_000 + b"\n\x1b[31mred\x1b[0m [/b]\n 10%|\r 90%|\rdone 100%\nbad \xff\x07 byte\n")
+
+    def shown() -> list[str]:
+        return [line.text.rstrip() for line in app.main.log_lines.lines]
+
+    with engine_alive(run):
+        async with opened(tmp_path, run) as (app, pilot):
+            await until(app, pilot, lambda: any(line.startswith("bad") for line in shown()))
+            assert [line for line in shown() if line][-3:-1] == ["red [/b]", "done 100%"]
+            with open(output, "ab") as file:
+                file.write(b"epoch 2\nhal")
+            await until(app, pilot, lambda: "epoch 2" in shown())
+            with open(output, "ab") as file:
+                file.write(b"f\n")
+            await until(app, pilot, lambda: "half" in shown())
+
+
 async def test_any_family_can_be_drawn_and_grows_while_it_is(tmp_path: Path) -> None:
     run = write_script_run(tmp_path, "resnet-1a2b", WINDOWS)
     with engine_alive(run):
@@ -169,6 +260,18 @@ async def test_a_family_is_picked_by_typing(tmp_path: Path) -> None:
         await until(
             app, pilot, lambda: app.main.chart.trace.family == "accuracy" and len(app.main.chart.trace.main) == 1
         )
+
+
+async def test_every_family_has_one_row_next_to_the_scroll_bar(tmp_path: Path) -> None:
+    values = {f"layer{number}/weight_norm": [1.0] for number in range(40)}
+    run = write_script_run(tmp_path, "resnet-1a2b", [SCRIPT_STARTED, logged(0, 1.0, **values), script_ended(1)])
+    async with opened(tmp_path, run) as (app, pilot):
+        app.main.chart.focus()
+        await pilot.press("slash")
+        await until(app, pilot, lambda: isinstance(app.screen, Picker) and app.screen.query(OptionList))
+        options = app.screen.query_one(OptionList)
+        await until(app, pilot, lambda: options.virtual_size.height > 0)
+        assert options.option_count == options.virtual_size.height == 40
 
 
 async def test_an_overlay_is_drawn_in_the_family_of_the_chart(tmp_path: Path) -> None:

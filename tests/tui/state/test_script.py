@@ -150,3 +150,9 @@ def test_a_script_that_failed_died_or_continues(state: RunState) -> None:
     assert (state.state, state.over) == ("running", False)
     state.died("exit status unknown", "Killed")
     assert state.verdict() == "the script died after step 7: exit status unknown"
+
+
+def test_the_log_of_a_script_that_failed_has_its_traceback(state: RunState) -> None:
+    traceback = 'Traceback (most recent call last):\n  File "train.py", line 3, in <module>\nValueError: x\n'
+    lines = texts(state, Failed(time=1.0, step=7, message="ValueError: x", traceback=traceback))
+    assert lines == [traceback.rstrip(), "failed at step 7 · ValueError: x"]

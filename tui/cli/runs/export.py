@@ -18,6 +18,7 @@ from epochtop.engine.runs.reader import BadLine, Follower
 from epochtop.engine.runs.series import TRAIN_LOSS, SeriesTranslator, SeriesWindow
 from epochtop.engine.runs.values import history
 from epochtop.engine.terminal.output import data_output, write_error
+from epochtop.engine.terminal.spreadsheets import row_filter
 
 
 def export_losses(run: Path, form: str, output: str = "") -> int:
@@ -28,10 +29,11 @@ def export_losses(run: Path, form: str, output: str = "") -> int:
     return _to_output(lambda file: _write_losses(run, form, file), output)
 
 
-def export_series(run: Path, names: Sequence[str], form: str, output: str = "") -> int:
+def export_series(run: Path, names: Sequence[str], form: str, output: str = "", excel_safe: bool = False) -> int:
     """Write series of a run or of an opened log: csv `step,time,NAME…`, or jsonl with the same keys. Time is Unix time.
 
-    A cell is empty, or a key missing, where a series has no value at a step. Raises Invalid for an unknown series or if the
+    `excel_safe` escapes names that a spreadsheet would execute. A cell is empty, or a key missing, where a series has no value
+    at a step. Raises Invalid for an unknown series or if the
     file cannot be written.
     """
     run_history = history.load(run)
@@ -40,7 +42,7 @@ def export_series(run: Path, names: Sequence[str], form: str, output: str = "") 
             known = ", ".join(sorted(run_history.series)) or "none"
             raise Invalid("series", f"{run_history.name or run.name} has no series {name!r}; it has {known}")
     columns = [run_history.series[name] for name in names]
-    return _to_output(lambda file: _write_series(columns, form, file), output)
+    return _to_output(lambda file: _write_series(columns, form, file, excel_safe), output)
 
 
 def _to_output(write: Callable[[TextIO], None], output: str) -> int:
@@ -56,11 +58,11 @@ def _to_output(write: Callable[[TextIO], None], output: str) -> int:
     return 0
 
 
-def _write_series(columns: Sequence[history.SeriesValues], form: str, file: TextIO) -> None:
+def _write_series(columns: Sequence[history.SeriesValues], form: str, file: TextIO, excel_safe: bool) -> None:
     names = [column.name for column in columns]
     table = csv.writer(file, lineterminator="\n")
     if form == "csv":
-        table.writerow(["step", "time", *names])
+        table.writerow(row_filter(excel_safe)(("step", "time", *names)))
     for step, time, values in history.rows(columns):
         moment = None if math.isnan(time) else round(time, 6)
         if form == "csv":

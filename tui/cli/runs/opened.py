@@ -11,7 +11,7 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.opened import folders, sources
 from epochtop.engine.runs.opened.lookup import logs_at
 from epochtop.engine.runs.writer import make_home
-from epochtop.engine.terminal.output import write, write_error
+from epochtop.engine.terminal.output import is_terminal, write, write_error
 from epochtop.engine.terminal.plain import plain_line
 from epochtop.tui.cli.runs.listing import print_runs
 
@@ -38,7 +38,7 @@ def open_logs(home: Path, paths: list[Path], copy: bool = False, forget: bool = 
     if copy:
         return _copy(home, logs)
     folders.add(home, paths)
-    if not sys.stdout.isatty() or not sys.stdin.isatty():
+    if not is_terminal() or not sys.stdin.isatty():
         return print_runs(home, as_json=False, paths=paths)
     from epochtop.tui.app.launch import run_app
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import index
 from epochtop.engine.runs.paths import lab_home
 from epochtop.engine.runs.reader import Follower, is_alive, output_tail, read_record
-from epochtop.engine.terminal.output import write_colored, write_error, write_json
-from epochtop.tui.cli.lab_text import painted, room
+from epochtop.engine.terminal.output import is_terminal, write_colored, write_error, write_json
+from epochtop.tui.cli.lab.text import painted, room
 from epochtop.tui.lab.comparison_rows import as_object, between, report
 from epochtop.tui.state.experiment import ExperimentState
 
@@ -35,7 +34,7 @@ def compare(arguments: list[str], home: Path) -> int:
         write_json(msgspec.json.encode(as_object(comparison)))
     else:
         rows = report(comparison, room()[0], time.time())
-        write_colored("\n".join(painted(rows, sys.stdout.isatty())) + "\n")
+        write_colored("\n".join(painted(rows, is_terminal())) + "\n")
     return 0
 
 

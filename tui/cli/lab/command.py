@@ -20,11 +20,19 @@ from epochtop.engine.protocol.fields import fields, parse, show
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import paths, reader, writer
 from epochtop.engine.runs.reader import Follower, is_alive
-from epochtop.engine.terminal.output import clear_progress, show_progress, write, write_colored, write_error, write_json
+from epochtop.engine.terminal.output import (
+    clear_progress,
+    is_terminal,
+    show_progress,
+    write,
+    write_colored,
+    write_error,
+    write_json,
+)
 from epochtop.tui.cli.flags import flag, spec_flags, spec_of, switch
-from epochtop.tui.cli.lab_compare import compare
-from epochtop.tui.cli.lab_text import report
-from epochtop.tui.client.foreground import follow, start, stop_and_wait, stop_on_signals
+from epochtop.tui.cli.lab.compare import compare
+from epochtop.tui.cli.lab.text import report
+from epochtop.tui.client.foreground import follow, ignore_signals, start, stop_and_wait, stop_on_signals
 from epochtop.tui.client.standby import Standby
 from epochtop.tui.lab.saved_results import look, print_results
 from epochtop.tui.state.experiment import ExperimentState
@@ -37,7 +45,7 @@ def lab(arguments: list[str]) -> int:
         write(_listing())
         return 0
     if "--results" in arguments and set(arguments) <= {"--results", "--json"}:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+        width = shutil.get_terminal_size().columns if is_terminal() else 10_000
         return print_results(paths.home(), "--json" in arguments, width)
     if [argument for argument in arguments if argument != "--json"][:1] == ["--compare"]:
         return compare(arguments, paths.home())
@@ -89,7 +97,7 @@ def measure(request: ExperimentRequest, spec: RunSpec, home: Path, as_json: bool
     if as_json:
         write_json(msgspec.json.encode(state.result()))
     else:
-        write_colored("\n".join(report(state, sys.stdout.isatty())) + "\n")
+        write_colored("\n".join(report(state, is_terminal())) + "\n")
     return 0 if state.concluded is not None else 1
 
 
@@ -108,6 +116,7 @@ def _follow(run: Path, standby: Standby, quiet: bool) -> ExperimentState:
     stop_on_signals(run, lambda: None)
     display.show(MessageLine(f"{run.name} · Ctrl-C stops it and keeps its rows"))
     follow(Follower(run), standby, state, display.show, display.refresh)
+    ignore_signals()
     display.clear()
     if state.failure:
         write_error(f"epochtop: {state.failure}\n")

@@ -1,0 +1,69 @@
+"""Signals to a process that owns a run directory: which ones stop the run, and how long it stood still.
+
+A batch system such as SLURM warns a job with a signal before it kills it. No signal that can be caught ends a run without
+saving. Must never import a concrete kind of work.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+from epochtop.engine.protocol.commands import Stop
+from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.training.recorder import Recorder
+
+ALWAYS_STOP = (signal.SIGTERM, signal.SIGINT)
+"""Signals that stop every run."""
+CHOSEN = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGQUIT, signal.SIGALRM)
+"""Signals that stop a run if its `signals` name them. Otherwise they do nothing, unless a task has a handler of its own."""
+RUN_SIGNALS = (*ALWAYS_STOP, signal.SIGHUP, *CHOSEN)
+"""Signals whose default action would end a run without saving."""
+
+
+def stopping(spec: RunSpec) -> tuple[signal.Signals, ...]:
+    """Signals that stop a run of `spec`."""
+    names = {name.strip().removeprefix("SIG") for name in spec.signals.split(",")}
+    return (*ALWAYS_STOP, *(number for number in CHOSEN if number.name.removeprefix("SIG") in names))
+
+
+def hold() -> None:
+    """Delay signals until :func:`answer` is called: from now on they are meant for the run."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, RUN_SIGNALS)
+
+
+def release() -> None:
+    """Deliver signals again."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
+
+
+def answer(spec: RunSpec, recorder: Recorder, wake: Callable[[], None]) -> None:
+    """Turn the signals that stop a run of `spec` into the command Stop, and ignore the others.
+
+    SIGCONT ends a time that the process stood still. To be called in the main thread.
+    """
+
+    def stop(number: int, _frame: object) -> None:
+        recorder.commands.put(Stop(by=f"signal {signal.Signals(number).name}"))
+        wake()
+
+    for number in stopping(spec):
+        if number in ALWAYS_STOP or _is_default(number):
+            signal.signal(number, stop)
+    for number in (signal.SIGHUP, *CHOSEN):
+        if _is_default(number):
+            signal.signal(number, signal.SIG_IGN)
+    if _is_default(signal.SIGCONT):
+        signal.signal(signal.SIGCONT, lambda _number, _frame: recorder.suspension.end())
+    release()
+
+
+def ignore() -> None:
+    """Ignore all signals, for a process that another one stops, or that has written its last event."""
+    for number in RUN_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _is_default(number: signal.Signals) -> bool:
+    """Whether the task's code has no handler of its own."""
+    return signal.getsignal(number) == signal.SIG_DFL

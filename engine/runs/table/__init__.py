@@ -1,0 +1,1 @@
+"""Everything about many runs at once: figures, configuration, tags and notes. Never imports torch, numpy or Textual."""

@@ -1,0 +1,82 @@
+"""Notifications of a script that records itself, and nothing at all if none are configured. Imports built-in modules only."""
+
+from __future__ import annotations
+
+from epochtop.configuration.load import is_present
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from epochtop.notifications.notifier import Notifier
+
+
+class ScriptNotifier:
+    """Sees what a script records, and sends nothing. A subclass does. Called by the writer's thread; never waits or raises."""
+
+    def rows(self, steps: int, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Rows of a window were recorded: a step, and values by series. `steps` is the number of steps so far."""
+
+    def observe(self, event: Mapping[str, Any]) -> None:
+        """An event of the run format was recorded."""
+
+    def tick(self) -> None:
+        """Look at the clock and at what was sent."""
+
+    def end(self, final: Mapping[str, Any] | None) -> None:
+        """The last event was recorded, and the log is complete."""
+
+    def wait(self) -> None:
+        """Wait for the messages on their way, as long as the user has configured."""
+
+
+def script_notifier(run: str, put: Callable[[dict[str, Any]], None], is_guest: bool = False) -> ScriptNotifier:
+    """The notifier of the run at this path. `put` receives an event, once, if a message cannot be sent.
+
+    The end of a guest is not reported: another process records the end of its run.
+    """
+    if not is_present():
+        return ScriptNotifier()
+    from epochtop.notifications.notifier import notifier
+
+    def warn(message: str) -> None:
+        put({"type": "Warned", "message": message, "code": "notification_failed"})
+
+    sender = notifier(run, warn)
+    return ScriptNotifier() if sender is None else _Sending(sender, is_guest)
+
+
+class _Sending(ScriptNotifier):
+    """Sends messages."""
+
+    def __init__(self, sender: Notifier, is_guest: bool) -> None:
+        self._sender, self._is_guest = sender, is_guest
+
+    def rows(self, steps: int, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        values: dict[str, list[float]] = {}
+        for _, row in rows:
+            for name, value in row.items():
+                values.setdefault(name, []).append(value)
+        self._sender.stepped(steps, values)
+
+    def observe(self, event: Mapping[str, Any]) -> None:
+        if event["type"] == "Paused":
+            self._sender.paused()
+        elif event["type"] == "Resumed":
+            self._sender.resumed()
+
+    def tick(self) -> None:
+        self._sender.tick()
+
+    def end(self, final: Mapping[str, Any] | None) -> None:
+        if final is None or self._is_guest:
+            return
+        self._sender.reached(final.get("steps", final.get("step")))
+        if final["type"] == "Failed":
+            self._sender.ended("failed", str(final.get("message", "")))
+        else:
+            self._sender.ended(str(final.get("outcome", "finished")), str(final.get("reason", "")))
+
+    def wait(self) -> None:
+        self._sender.wait()

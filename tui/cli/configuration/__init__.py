@@ -1,0 +1,1 @@
+"""The commands `config` and `notify`. Never imports torch or Textual."""
