@@ -92,7 +92,7 @@ class EpochtopApp(PlainApp):
         self.home, self.live, self.now, self.host = home, live, now, host or socket.gethostname()
         self._start, self._first_run = start, attach
         self._source, self._make_standby = source, make_standby
-        self.main = MainScreen()
+        self.main = MainScreen(home)
         self.engine = NextEngine()
         self.runs = RunController(self, self.main, self.engine, home, live)
         self.requests = RunRequests(

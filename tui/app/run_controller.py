@@ -49,7 +49,7 @@ class RunController:
     def __init__(self, app: App[int], main: MainScreen, engine: NextEngine, home: Path, live: bool = True) -> None:
         """With `live` false, nothing on the screen depends on the time that passes."""
         self._app, self._main, self._engine, self._home, self._live = app, main, engine, home, live
-        self.stage = Stage(main.chart, engine.exit_code)
+        self.stage = Stage(main.board, engine.exit_code)
         self._preview: RunSession | None = None
         """The run that was opened on the first frame, until :meth:`open` takes it."""
         self.has_figures = False
@@ -128,8 +128,8 @@ class RunController:
         session = self.session
         if session is not None:
             self._write_log(session)
-        self._main.chart.set_footer(bottleneck_line(session.state, prior_finding) if session is not None else "")
-        self._main.chart.redraw()
+        self._main.board.set_footer(bottleneck_line(session.state, prior_finding) if session is not None else "")
+        self._main.board.redraw()
         if session is not None:
             self._update_overlays(session)
 
@@ -191,7 +191,7 @@ class RunController:
         self._draw_preview(host)
 
     def _draw_preview(self, host: str) -> None:
-        self._main.chart.redraw()
+        self._main.board.redraw()
         self.show_lines(host)
 
     def open(self, run: Path) -> bool:
@@ -373,10 +373,10 @@ class RunController:
         """Write the chart as SVG and CSV into the folder where epochtop was started."""
         if self.session is None:
             return
-        from epochtop.tui.chart.export import save_chart
+        from epochtop.tui.board.export import save_board
 
         try:
-            paths = save_chart(self._main.chart, Path.cwd(), self.session.name)
+            paths = save_board(self._main.board, Path.cwd(), self.session.name)
         except OSError as error:
             self._app.notify(f"{error.filename}: {error.strerror}", title="not exported", severity="error")
             return

@@ -11,7 +11,7 @@ from pathlib import Path
 from epochtop.engine.protocol.events import Event
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.opened.sources import record_of
-from epochtop.tui.chart.loss_chart import LossChart
+from epochtop.tui.board.board import Board
 from epochtop.tui.chart.run_series import FamilyHistory, Sweep, sweep_of
 from epochtop.tui.chart.trace import Trace
 from epochtop.tui.client.follower import Following, News, drain
@@ -22,11 +22,10 @@ RunSession = Session[RunState]
 
 
 class FamilyReader:
-    """Reads a run again, and then follows it, for the values of one family of series."""
+    """Reads a run again, and then follows it, for the values of some families of series."""
 
-    def __init__(self, run: Path, trace: Trace, family: str) -> None:
-        self.family = family
-        self._history = FamilyHistory(trace.run, family)
+    def __init__(self, run: Path, trace: Trace, families: set[str]) -> None:
+        self.history = FamilyHistory(trace.run, families)
         self._following = Following(run)
 
     def drain(self) -> bool:
@@ -40,44 +39,46 @@ class FamilyReader:
 
     def _apply(self, event: News) -> None:
         if isinstance(event, Event):
-            self._history.feed(event)
+            self.history.feed(event)
 
     def close(self) -> None:
         """Stop reading and forget the values."""
         self._following.close()
-        self._history.close()
+        self.history.keep(set())
 
 
 class FamilyReaders:
-    """The readers of one run: at most one at a time, for the family that its trace draws."""
+    """The readers of one run. Each reads families that were shown at the same time."""
 
     def __init__(self, run: Path, trace: Trace) -> None:
         self._run, self._trace = run, trace
-        self._reader: FamilyReader | None = None
+        self._readers: list[FamilyReader] = []
 
     @property
     def behind(self) -> bool:
         """Whether more of a history waits."""
-        return self._reader is not None and self._reader.behind
+        return any(reader.behind for reader in self._readers)
 
-    def select(self, family: str) -> None:
-        """Draw `family`, and read its history if the trace does not have it."""
-        reader, data = self._reader, self._trace.run
-        if reader is not None and reader.family not in (family, data.main):
-            reader.close()
-            self._reader = None
-        self._trace.selected = family
-        if not data.is_complete(family) and self._reader is None:
-            self._reader = FamilyReader(self._run, self._trace, family)
+    def show(self, families: set[str]) -> None:
+        """Read the history of the families that the run has and the trace does not, and forget other families."""
+        data, readers = self._trace.run, self._readers
+        for reader in readers:
+            reader.history.keep(families | {data.main})
+            if not reader.history.families:
+                reader.close()
+        self._readers = [reader for reader in readers if reader.history.families]
+        missing = {family for family in families & data.known if not data.is_complete(family)}
+        if missing:
+            self._readers.append(FamilyReader(self._run, self._trace, missing))
 
     def drain(self) -> bool:
         """Take the values that were read. True if there were any events."""
-        return self._reader is not None and self._reader.drain()
+        return sum(reader.drain() for reader in self._readers) > 0
 
     def close(self) -> None:
         """Stop reading."""
-        if self._reader is not None:
-            self._reader.close()
+        for reader in self._readers:
+            reader.close()
 
 
 class Overlay:
@@ -88,8 +89,7 @@ class Overlay:
         self.trace = Trace(name, sweep=_sweep(run))
         self.following = Following(run)
         self.readers = FamilyReaders(run, self.trace)
-        if family:
-            self.readers.select(family)
+        self.trace.selected = family
 
     def drain(self) -> bool:
         """Apply the events that have arrived. True if there were any."""
@@ -117,15 +117,19 @@ def _sweep(run: Path) -> Sweep | None:
 class Stage:
     """The open run and its overlays. `exit_code` returns the exit status of an engine, None if unknown."""
 
-    def __init__(self, chart: LossChart, exit_code: Callable[[Path], int | None]) -> None:
-        self._chart, self._exit_code = chart, exit_code
+    def __init__(self, board: Board, exit_code: Callable[[Path], int | None]) -> None:
+        self._board, self._chart, self._exit_code = board, board.chart, exit_code
         self.session: RunSession | None = None
         self.overlays: dict[Path, Overlay] = {}
         self._readers: FamilyReaders | None = None
+        self._families: set[str] = set()
+        """Families that the readers were last told to show."""
 
     @property
     def catching_up(self) -> bool:
         """Whether history is waiting, which the screen should read faster than its usual pace."""
+        if self.session is not None and self._families != self._shown_families():
+            return True
         readers = [
             *([self._readers] if self._readers else []),
             *(overlay.readers for overlay in self.overlays.values()),
@@ -148,9 +152,21 @@ class Stage:
         """Draw a family of series of the open run and of its overlays."""
         if self._readers is None:
             return
-        for readers in (self._readers, *(overlay.readers for overlay in self.overlays.values())):
-            readers.select(family)
+        for trace in (self._chart.trace, *(overlay.trace for overlay in self.overlays.values())):
+            trace.selected = family
+        self._read_shown()
         self._chart.refilled()
+
+    def _shown_families(self) -> set[str]:
+        """The families of the large chart and of the grid."""
+        return {self._chart.trace.family, *self._board.families} - {""}
+
+    def _read_shown(self) -> None:
+        """Read the families that are shown, of every run."""
+        self._families = self._shown_families()
+        for readers in (self._readers, *(overlay.readers for overlay in self.overlays.values())):
+            if readers is not None:
+                readers.show(self._families)
 
     def close_run(self) -> None:
         """Show no run; it continues."""
@@ -183,6 +199,7 @@ class Stage:
 
     def drain(self) -> bool:
         """Apply the events that have arrived; True if the state of the open run changed."""
+        self._read_shown()
         grown = [overlay for overlay in self.overlays.values() if overlay.drain()]
         if grown:
             self._show_overlays()

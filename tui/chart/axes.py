@@ -141,7 +141,7 @@ def nice_seconds(value: float) -> float:
 def x_ticks(low: float, high: float, columns: int, unit: str) -> list[Tick]:
     """Ticks of the x axis. Steps are whole; times over a minute are written as a clock."""
     if unit == "rate":
-        return _rate_ticks(low, high, columns)
+        return power_ticks(low, high, columns)
     if unit == "clock":
         return _clock_ticks(low, high, columns)
     step = _x_step(low, high, columns, unit)
@@ -152,7 +152,7 @@ def x_ticks(low: float, high: float, columns: int, unit: str) -> list[Tick]:
     return list(zip(values, labels(values, step), strict=True))
 
 
-def _rate_ticks(low: float, high: float, columns: int) -> list[Tick]:
+def power_ticks(low: float, high: float, columns: int) -> list[Tick]:
     """Powers of ten between decimal logarithms; also 2 and 5 times them if there is room."""
     dense = (high - low) * 3 * RATE_CELLS <= columns
     powers = range(floor(low), ceil(high) + 1)

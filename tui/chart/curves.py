@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import inf, isfinite, isnan, nan
+from math import inf, isfinite, isnan, log10, nan
 
 from epochtop.tui.chart import axes
-from epochtop.tui.chart.axes import Limits
+from epochtop.tui.chart.axes import Limits, Tick
 from epochtop.tui.chart.series import Column, Series
 from epochtop.tui.chart.trace import Trace, Unit
 
 XY = tuple[float, float]
+LOG_START = 1e-4
+"""Where a logarithmic axis of epochs or seconds begins, as a fraction of its end."""
+SMALLEST = 1e-9
+"""A fraction of the start of a logarithmic axis that is far outside of it."""
+OUTLIERS = 0.01
+"""Fraction of the lowest, and of the highest values that can be hidden."""
 
 MARKER_SPACING = 3
 """Cells per marker of a series beside the main one, so that the markers do not hide its line."""
@@ -32,14 +38,44 @@ class ChartView:
     smoothing: float = 0.0
     """Weight of the previous value in the exponential mean; 0 turns smoothing off."""
     log: bool = False
+    log_x: bool = False
+    """Whether the x axis is logarithmic where it can be: with steps, epochs and seconds."""
+    hide_outliers: bool = False
+    """Whether the y axis leaves out the lowest and the highest 1 % of the values."""
+
+    @property
+    def has_log_x(self) -> bool:
+        """Whether the x axis is logarithmic."""
+        return self.log_x and self.unit in ("step", "epoch", "seconds") and self.high > 0
+
+    @property
+    def start(self) -> float:
+        """The x at the left edge. A logarithmic axis begins at step 1, or at a small fraction of its end."""
+        if not self.has_log_x:
+            return self.low
+        return max(self.low, min(1.0, self.high / 10) if self.unit == "step" else self.high * LOG_START)
 
     def cell(self, x: float) -> float:
         """`x` in cells from the left edge."""
+        if self.has_log_x:
+            start = self.start
+            return log10(max(x, start * SMALLEST) / start) / log10(self.high / start) * self.width
         return (x - self.low) / (self.high - self.low) * self.width
 
     def x(self, cell: float) -> float:
         """The x of a cell."""
+        if self.has_log_x:
+            start = self.start
+            return float(start * (self.high / start) ** (cell / self.width))
         return self.low + (self.high - self.low) * cell / self.width
+
+    def ticks(self, columns: int) -> list[Tick]:
+        """Ticks of the x axis, if it is `columns` wide."""
+        if self.has_log_x:
+            return [
+                (10**level, label) for level, label in axes.power_ticks(log10(self.start), log10(self.high), columns)
+            ]
+        return axes.x_ticks(self.low, self.high, columns, self.unit)
 
 
 @dataclass(frozen=True)
@@ -72,7 +108,26 @@ def visible(trace: Trace, view: ChartView) -> Visible:
     values = [*(value for _, *ends in band for value in ends), *(y for series in points for _, y in series)]
     values = [value for value in values if value > 0 or (not view.log and not isnan(value))]
     smooth = list(_smooth(placed, view.smoothing))
-    return Visible(band, raw, smooth, points, min(values, default=inf), max(values, default=-inf))
+    low, high = min(values, default=inf), max(values, default=-inf)
+    if view.hide_outliers and values:
+        low, high = _common_range(main, points, edges[0], edges[-1], low, high)
+    return Visible(band, raw, smooth, points, low, high)
+
+
+def _common_range(
+    main: Series, others: list[list[XY]], start: float, stop: float, low: float, high: float
+) -> tuple[float, float]:
+    """The range of the values without outliers, within `low` … `high`."""
+    lows, highs = main.extremes(start, stop)
+    points = [y for series in others for _, y in series]
+    bottom, top = percentile([*lows, *points], OUTLIERS), percentile([*highs, *points], 1 - OUTLIERS)
+    return max(low, min(bottom, high)), min(high, max(top, low))
+
+
+def percentile(values: list[float], fraction: float) -> float:
+    """The value below which `fraction` of the finite `values` are; NaN without any."""
+    ordered = sorted(value for value in values if isfinite(value))
+    return ordered[round(fraction * (len(ordered) - 1))] if ordered else nan
 
 
 def y_limits(runs: Iterable[Visible], rows: int, log: bool) -> Limits:

@@ -33,31 +33,39 @@ TICK_ROWS, TICK_COLUMNS = 24, 100
 
 def save_chart(chart: LossChart, folder: Path, name: str) -> tuple[Path, Path]:
     """Write `<name>.svg` and `<name>.csv` into `folder`, numbered if a file exists. Raises OSError."""
+    drawing = export_svg(chart.trace, chart.view, chart.overlays, title=name)
+    return save_files(folder, name, drawing, export_csv(chart.trace, chart.view, chart.overlays))
+
+
+def save_files(folder: Path, name: str, svg: str, csv: str) -> tuple[Path, Path]:
+    """Write a drawing and a table, numbered if a file exists. Raises OSError."""
     stem = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
     for number in count(1):
         suffix = "" if number == 1 else f"-{number}"
         drawing, table = folder / f"{stem}{suffix}.svg", folder / f"{stem}{suffix}.csv"
         if not drawing.exists() and not table.exists():
             break
-    write_atomically(drawing, export_svg(chart.trace, chart.view, chart.overlays, title=name).encode())
-    write_atomically(table, export_csv(chart.trace, chart.view, chart.overlays).encode())
+    write_atomically(drawing, svg.encode())
+    write_atomically(table, csv.encode())
     return drawing, table
 
 
 # --- CSV ---------------------------------------------------------------------------------------------------
 
 
-def export_csv(trace: Trace, view: ChartView, overlays: Sequence[Trace] = ()) -> str:
+def export_csv(trace: Trace, view: ChartView, overlays: Sequence[Trace] = (), prefix: str = "") -> str:
     """Every bucket in the visible range, of all series of the family. A bucket of a single step is exact.
 
     Columns: series, step (the first one of the bucket), min, mean, max, last. Series beside the main one are in `last`.
+    With `prefix`, every name begins with it.
     """
     lines = [HEADER]
     for run in (trace, *overlays):
         start, stop = run.to_step(view.low, view.unit), run.to_step(view.high, view.unit)
         name = "" if run is trace else run.name or "overlay"
         for place, (label, series) in enumerate(run.curves):
-            shown = _csv(label if not name else name if place == 0 else f"{name} {label}")
+            shown = label if not name else name if place == 0 else f"{name} {label}"
+            shown = _csv(f"{prefix} {shown}" if prefix else shown)
             lines += _rows(shown, series, start, stop, whole=place == 0)
     return "\n".join(lines) + "\n"
 
@@ -184,7 +192,7 @@ def _frame(view: ChartView, limits: Limits) -> list[str]:
         if y is not None:
             parts.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="#e0e0e0"/>')
             parts.append(_text(LEFT - 8, y + 4, label, "end"))
-    for x, label in axes.x_ticks(view.low, view.high, TICK_COLUMNS, view.unit):
+    for x, label in view.ticks(TICK_COLUMNS):
         place = _x(view.cell(x), view)
         parts.append(f'<path d="M{place:.1f} {bottom}v5" stroke="#404040"/>')
         parts.append(_text(min(place, right - 4 * len(label)), bottom + 20, label, "middle"))

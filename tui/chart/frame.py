@@ -7,7 +7,7 @@ stay until they no longer suit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log10
 
 from rich.cells import cell_len
@@ -21,7 +21,7 @@ from epochtop.tui.chart.curves import ChartView, Visible, visible, y_limits
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
 from epochtop.tui.chart.run_series import Sweep
 from epochtop.tui.chart.series import Column
-from epochtop.tui.chart.trace import Trace, Unit
+from epochtop.tui.chart.trace import Trace
 
 TRAIN, TEST, *OVERLAYS = (role_of(place) for place in range(SERIES))
 OVERLAY_MARKERS = ("•", "×", "+", "◦")
@@ -56,20 +56,26 @@ class ChartContent:
     height: int
     trace: Trace
     overlays: tuple[Trace, ...]
-    bounds: tuple[float, float]
-    unit: Unit
-    smoothing: float
-    log: bool
+    view: ChartView
+    """The visible part; the width of the plot follows from the frame."""
     cursor: int | None
     range_text: str
     marker: str
-    empty_text: str
+    empty_text: str = ""
+    legend: bool = True
 
     def marker_for(self, cells: int) -> str:
         """The marker of lines in a plot of `cells` cells."""
         if self.marker != "auto":
             return self.marker
         return BRAILLE if cells <= FINE_CELLS else BLOCKS
+
+
+def compose_plot(content: ChartContent, ranges: Ranges, axis: bool) -> Canvas:
+    """The plot of a small chart, with the x axis in two rows below it if `axis`."""
+    canvas = Canvas(content.width, content.height)
+    _chart(canvas, content, ranges, content.height - (2 if axis else 0))
+    return canvas
 
 
 def compose(content: ChartContent, ranges: Ranges) -> list[Row]:
@@ -121,11 +127,10 @@ class _Scene:
 
 
 def _scene(content: ChartContent, width: int, rows: int, ranges: Ranges) -> _Scene:
-    low, high = content.bounds
-    view = ChartView(low, high, content.unit, width, content.smoothing, content.log)
+    view = replace(content.view, width=width)
     run = visible(content.trace, view)
     overlays = tuple(visible(trace, view) for trace in content.overlays)
-    limits = y_limits((run, *overlays), rows, content.log)
+    limits = y_limits((run, *overlays), rows, view.log)
     if ranges.limits is None or not ranges.limits.holds(limits):
         ranges.limits = limits
     return _Scene(view, ranges.limits, run, overlays)
@@ -133,7 +138,7 @@ def _scene(content: ChartContent, width: int, rows: int, ranges: Ranges) -> _Sce
 
 def _curves(content: ChartContent, scene: _Scene, rows: int) -> list[Curve]:
     marker = content.marker_for(scene.view.width * rows)
-    run, smoothed = scene.run, content.smoothing > 0
+    run, smoothed = scene.run, scene.view.smoothing > 0
     curves = [Curve(run.raw, RAW if smoothed else TRAIN, marker)]
     for index, overlay in enumerate(scene.overlays):
         style = index % len(OVERLAY_MARKERS)
@@ -156,7 +161,8 @@ def _marks(canvas: Canvas, content: ChartContent, scene: _Scene, ranges: Ranges)
     _seam_marks(canvas, content.trace, cell)
     _bad_mark(canvas, content.trace, scene, cell)
     _suggestion_mark(canvas, content.trace.sweep, cell)
-    _legend(canvas, content, ranges)
+    if content.legend:
+        _legend(canvas, content, ranges)
 
 
 def _cell_of(trace: Trace, view: ChartView) -> Callable[[float], int | None]:
@@ -270,7 +276,7 @@ def _y_axis(canvas: Canvas, limits: Limits, gutter: int, rows: int) -> None:
 def _x_axis(canvas: Canvas, view: ChartView, gutter: int, row: int) -> None:
     placed = []
     canvas.put(gutter - 1, row, "└" + "─" * view.width, AXIS)
-    for x, label in axes.x_ticks(view.low, view.high, view.width, view.unit):
+    for x, label in view.ticks(view.width):
         column = min(view.width - 1, int(view.cell(x) + 1e-6))
         placed.append((gutter + column, label))
         canvas.put(gutter + column, row, "┬", AXIS)
@@ -283,15 +289,16 @@ def _x_axis(canvas: Canvas, view: ChartView, gutter: int, row: int) -> None:
 
 def settings(content: ChartContent) -> str:
     """The settings of the chart: `every step · log off · smooth 0.6 · whole run`."""
-    width = content.trace.main.width
-    return " · ".join(
-        (
-            "every step" if width == 1 else f"buckets of {width:,} steps",
-            f"log {'on' if content.log else 'off'}",
-            f"smooth {content.smoothing:g}" if content.smoothing else "smooth off",
-            content.range_text,
-        )
-    )
+    width, view = content.trace.main.width, content.view
+    parts = [
+        "every step" if width == 1 else f"buckets of {width:,} steps",
+        f"log {'on' if view.log else 'off'}",
+        f"smooth {view.smoothing:g}" if view.smoothing else "smooth off",
+        *(["log x"] if view.has_log_x else []),
+        *(["no outliers"] if view.hide_outliers else []),
+        content.range_text,
+    ]
+    return " · ".join(parts)
 
 
 def readout(trace: Trace, step: int) -> str:

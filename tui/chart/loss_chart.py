@@ -13,7 +13,7 @@ from math import floor
 from typing import ClassVar
 
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import reactive
@@ -25,18 +25,13 @@ from epochtop.tui.cells.rows import cut
 from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.chart import frame
 from epochtop.tui.chart.curves import ChartView
+from epochtop.tui.chart.keys import KEYS
 from epochtop.tui.chart.trace import Trace, Unit, heading
 from epochtop.tui.chart.x_range import RANGE_TEXTS, RangeMode, scaled, tail_ends, whole_end, whole_start, within
 
 SMOOTHING = (0.0, 0.6, 0.9, 0.97)
 UNITS: tuple[Unit, ...] = ("step", "epoch", "seconds", "clock")
 UNITS_OF_A_SWEEP: tuple[Unit, ...] = ("rate", *UNITS)
-
-
-def _key(
-    key: str, action: str, description: str, tooltip: str, name: str, *, show: bool = True, display: str | None = None
-) -> Binding:
-    return Binding(key, action, description, show, display, tooltip=tooltip, id=f"chart.{name}")
 
 
 class LossChart(CellWidget, can_focus=True):
@@ -54,39 +49,11 @@ class LossChart(CellWidget, can_focus=True):
         &:focus { border: round $border; }
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        _key("l", "toggle_log", "log", "Logarithmic or linear loss axis", "log"),
-        _key("m", "cycle_smoothing", "smooth", "Exponential smoothing: off, 0.6, 0.9, 0.97", "smooth"),
-        _key(
-            "x",
-            "cycle_unit",
-            "x axis",
-            "X axis in steps, epochs, seconds or time of day; also learning rates in a range test",
-            "unit",
-        ),
-        _key("w", "toggle_whole", "whole", "Show the whole run, or follow its last tenth", "whole"),
-        _key(
-            "left_square_bracket",
-            "zoom(0.5)",
-            "zoom",
-            "Show half the range, around the cursor or the end",
-            "zoom_in",
-            display="[ ]",
-        ),
-        _key("right_square_bracket", "zoom(2.0)", "zoom out", "Show twice the range", "zoom_out", show=False),
-        _key("c", "toggle_cursor", "cursor", "Read single steps with the arrow keys", "cursor"),
-        _key("n", "step_family(1)", "next", "Draw the next series", "next", display="n p"),
-        _key("p", "step_family(-1)", "previous", "Draw the previous series", "previous", show=False),
-        _key("slash", "pick_family", "series", "Choose the series to draw, by typing", "series", display="/"),
-        _key("left", "move(-1)", "left", "Move the cursor, or pan", "left", show=False),
-        _key("right", "move(1)", "right", "Move the cursor, or pan", "right", show=False),
-        _key("shift+left", "move(-10)", "far left", "Move the cursor by ten cells", "far_left", show=False),
-        _key("shift+right", "move(10)", "far right", "Move the cursor by ten cells", "far_right", show=False),
-        _key("comma", "pan(-1)", "pan left", "Show earlier steps", "pan_left", show=False),
-        _key("full_stop", "pan(1)", "pan right", "Show later steps", "pan_right", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
 
     log_scale: reactive[bool] = reactive(False, repaint=False)
+    log_x: reactive[bool] = reactive(False, repaint=False)
+    hide_outliers: reactive[bool] = reactive(False, repaint=False)
     smoothing: reactive[float] = reactive(0.0, repaint=False)
     unit: reactive[Unit] = reactive[Unit]("step", repaint=False)
     range_mode: reactive[RangeMode] = reactive[RangeMode]("whole", repaint=False)
@@ -113,6 +80,8 @@ class LossChart(CellWidget, can_focus=True):
         """A marker of :mod:`epochtop.tui.chart.plotting`, or `auto`: braille in small plots, blocks in large ones."""
         self._has_run = self._ended = False
         self._footer, self._heading = "", str(self.BORDER_TITLE)
+        self.columns: int | None = None
+        """Columns of the plots that the board draws in place of this one; None while this one is visible."""
         self._zoom = (0.0, 1.0)
         self._stale = True
         self._ranges = frame.Ranges()
@@ -197,16 +166,12 @@ class LossChart(CellWidget, can_focus=True):
     # --- drawing -----------------------------------------------------------------------------------------------
 
     def _content(self) -> frame.ChartContent:
-        width, height = self.size
         return frame.ChartContent(
-            width=width,
-            height=height,
+            width=self.size.width,
+            height=self.size.height,
             trace=self.trace,
             overlays=self.overlays,
-            bounds=self.bounds(),
-            unit=self.unit,
-            smoothing=self.smoothing,
-            log=self.log_scale,
+            view=self.view,
             cursor=self.cursor,
             range_text=RANGE_TEXTS[self.range_mode],
             marker=self.marker,
@@ -240,6 +205,7 @@ class LossChart(CellWidget, can_focus=True):
         self._reset()
 
     watch_smoothing = watch_unit = watch_range_mode = watch_empty_text = watch_log_scale
+    watch_log_x = watch_hide_outliers = watch_log_scale
 
     def watch_cursor(self) -> None:
         """Draw the cursor at once, with the same ranges."""
@@ -251,10 +217,10 @@ class LossChart(CellWidget, can_focus=True):
 
     @property
     def view(self) -> ChartView:
-        """The visible part, for an export; a column per cell."""
+        """The visible part; a column per cell."""
         low, high = self.bounds()
-        width = max(2, self.size.width - self._ranges.gutter)
-        return ChartView(low, high, self.unit, width, self.smoothing, self.log_scale)
+        width = max(2, self.columns or self.size.width - self._ranges.gutter)
+        return ChartView(low, high, self.unit, width, self.smoothing, self.log_scale, self.log_x, self.hide_outliers)
 
     def bounds(self) -> tuple[float, float]:
         """The ends of the x axis, in its unit."""
@@ -302,6 +268,14 @@ class LossChart(CellWidget, can_focus=True):
     def action_toggle_log(self) -> None:
         """Logarithmic or linear loss axis."""
         self.log_scale = not self.log_scale
+
+    def action_toggle_log_x(self) -> None:
+        """Logarithmic or linear x axis."""
+        self.log_x = not self.log_x
+
+    def action_toggle_outliers(self) -> None:
+        """Hide the highest and the lowest 1 % of the values, or show all."""
+        self.hide_outliers = not self.hide_outliers
 
     def action_cycle_smoothing(self) -> None:
         """More smoothing; after the strongest, none."""
@@ -352,11 +326,8 @@ class LossChart(CellWidget, can_focus=True):
         if self.cursor is None:
             self.action_pan(1 if cells > 0 else -1)
             return
-        low, high = self.bounds()
-        old = self.cursor
-        width = max(1, self.size.width - self._ranges.gutter)
-        here = self.trace.from_step(old, self.unit)
-        self._place(here + (high - low) * cells / width)
+        old, view = self.cursor, self.view
+        self._place(view.x(view.cell(self.trace.from_step(old, self.unit)) + cells))
         if self.cursor == old:
             last = self.trace.steps - 1
             self.cursor = max(0, min(last, old + (1 if cells > 0 else -1)))
@@ -394,5 +365,4 @@ class LossChart(CellWidget, can_focus=True):
         width = self.size.width - self._ranges.gutter
         if offset is None or offset.x < self._ranges.gutter or width < 1:
             return None
-        low, high = self.bounds()
-        return low + (high - low) * (offset.x - self._ranges.gutter + 0.5) / width
+        return self.view.x(offset.x - self._ranges.gutter + 0.5)

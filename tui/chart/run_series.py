@@ -4,6 +4,7 @@ series, and the scales of the x axis. Several charts can draw one of these. Neve
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import log10
 
@@ -66,6 +67,8 @@ class RunSeries:
     """Epochs by step, as a script logs them."""
     read_again: set[str] = field(default_factory=set)
     """Families that a :class:`FamilyHistory` fills."""
+    known: set[str] = field(default_factory=set)
+    """All families."""
     _translator: SeriesTranslator = field(default_factory=SeriesTranslator)
 
     def feed(self, event: Event) -> bool:
@@ -91,9 +94,10 @@ class RunSeries:
     def _take(self, window: SeriesWindow, training: bool) -> None:
         is_new = window.name not in self.last_values
         self.last_values[window.name] = window.last
-        if is_new:
-            self._follow_main()
         family = place_of(window.name).family
+        if is_new:
+            self.known.add(family)
+            self._follow_main()
         if family == self.main and family not in self.read_again:
             self.add(window)
         if not training:
@@ -133,21 +137,24 @@ class RunSeries:
 
 
 class FamilyHistory:
-    """Fills one family of a run from all of its events, which are read again for it. It stays the family's only source."""
+    """Fills families of a run from all of its events, which are read again for them. It stays their only source."""
 
-    def __init__(self, run: RunSeries, family: str) -> None:
-        self.run, self.family = run, family
+    def __init__(self, run: RunSeries, families: Iterable[str]) -> None:
+        self.run, self.families = run, set(families)
         self._translator = SeriesTranslator()
-        run.drop(family)
-        run.read_again.add(family)
+        for family in self.families:
+            run.drop(family)
+        run.read_again |= self.families
 
     def feed(self, event: Event) -> None:
         """Take the data of an event."""
         for window in self._translator.windows(event):
-            if place_of(window.name).family == self.family:
+            if place_of(window.name).family in self.families:
                 self.run.add(window)
 
-    def close(self) -> None:
-        """Forget the family."""
-        self.run.read_again.discard(self.family)
-        self.run.drop(self.family)
+    def keep(self, families: set[str]) -> None:
+        """Forget the families that are not among these."""
+        for family in self.families - families:
+            self.run.read_again.discard(family)
+            self.run.drop(family)
+        self.families &= families

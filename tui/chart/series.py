@@ -74,6 +74,8 @@ class Series:
         self.minimum: float | None = None
         self.double = False
         """Whether values are float64; else they are float32."""
+        self.version = 0
+        """Rises with every window."""
         self.seams: list[int] = []
         """Steps from which on values came again."""
         self._newest = -1
@@ -96,6 +98,7 @@ class Series:
         """Add a window."""
         if not window.count:
             return
+        self.version += 1
         self.double = self.double or window.double
         newest = window.last
         self.newest = newest if isfinite(newest) else None
@@ -285,6 +288,11 @@ class Series:
         """Every bucket that starts at `start` or later and before `stop`, without those without finite values."""
         low, high = (bisect_left(self._index, ceil(edge / self.width)) for edge in (start, stop))
         return (self._column(place, place + 1) for place in range(low, high) if self._count[place])
+
+    def extremes(self, start: float, stop: float) -> tuple[list[float], list[float]]:
+        """The minimum and the maximum of every bucket from `start` to `stop`; infinite without finite values."""
+        low, high = bisect_left(self._index, ceil(start / self.width)), bisect_right(self._index, stop / self.width)
+        return self._low[low:high].tolist(), self._high[low:high].tolist()
 
     def points(self, start: float, stop: float) -> list[Point]:
         """The last value of every bucket from `start` to `stop`, both inclusive."""

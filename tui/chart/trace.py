@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Literal, NamedTuple
 
@@ -34,6 +35,8 @@ class Trace:
         self.run = run if run is not None else RunSeries(steps_per_epoch, sweep)
         self.selected = ""
         """The family that the user selected; empty for the main one."""
+        self.accepts: Callable[[str], bool] | None = None
+        """Whether a series of the family is drawn, by its name; None draws all."""
 
     def feed(self, event: Event) -> bool:
         """Take the data of an event; True if the curves changed."""
@@ -55,6 +58,8 @@ class Trace:
     def curves(self) -> list[Curve]:
         """The series of the family that have values, the main one first."""
         series = self.run.series
+        if self.accepts is not None:
+            series = {name: values for name, values in series.items() if self.accepts(name)}
         return [Curve(label, series[name]) for name, label in labels(series, self.family).items()]
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
@@ -13,8 +14,8 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Label
 
+from epochtop.tui.board.board import Board
 from epochtop.tui.cells.plain import PlainText, plain
-from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.screens import status
 from epochtop.tui.screens.layout import SMALLEST, size_classes
 
@@ -67,13 +68,15 @@ class MainScreen(Screen[None]):
     form: SpecForm
     log_lines: RichLog
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path | None = None) -> None:
+        """`home` is where the board remembers its layout."""
         super().__init__()
         self._page = "runs"
         self.show_table: Callable[[], None] = lambda: None
         """Opens the table of all runs; set by the app."""
         self.title_line = status.StatusLine("title")
-        self.chart = LossChart(empty_text=EMPTY, id="chart")
+        self.board = Board(home, empty_text=EMPTY, id="board")
+        self.chart = self.board.chart
         self.status_line = status.StatusLine("status")
 
     # --- building ----------------------------------------------------------------------------------------
@@ -85,7 +88,7 @@ class MainScreen(Screen[None]):
             for page in TABS:
                 yield Tab(page)
         with Horizontal(id="body"), Vertical(id="left"):
-            yield self.chart
+            yield self.board
         yield PlainText(f"epochtop needs {SMALLEST[0]} × {SMALLEST[1]} characters", id="tiny")
         yield self.status_line
 
@@ -98,7 +101,7 @@ class MainScreen(Screen[None]):
     def on_mount(self) -> None:
         """Draw the first frame, then report it."""
         self.apply_layout()
-        self.chart.focus()
+        self.board.focus_view()
         self.call_after_refresh(self.post_message, self.Drawn())
 
     async def furnish(self, runs: RunList, machine: MachinePanel, form: SpecForm) -> None:
@@ -158,13 +161,15 @@ class MainScreen(Screen[None]):
     def _focus(self, region: str) -> None:
         if region == "form":
             self.form.focus_first()
+        elif region == "chart":
+            self.board.focus_view()
         else:
             self.query_one(f"#{region}").focus()
 
     def action_focus_chart(self) -> None:
         """Focus the chart."""
         self.remove_class("-sheet")
-        self.chart.focus()
+        self.board.focus_view()
 
 
 def _rank(binding: Binding) -> int:
