@@ -14,6 +14,7 @@ from textual.widgets import Footer
 from epochtop.engine.protocol.events import Analyzed, DeviceRead
 from epochtop.engine.protocol.quantities import plural
 from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.plain import set_title
 from epochtop.tui.cells.rows import EMPTY, FIRST, QUIET, STRONG, TEXT, cut, row, shortened, wrapped
 from epochtop.tui.cells.view import Page
 
@@ -179,4 +180,4 @@ class AnalysisScreen(ModalScreen[None]):
 
     def _write_title(self) -> None:
         last = self._result.first_step + self._result.steps - 1
-        self.query_one(Page).border_title = f"Steps {self._result.first_step:,} to {last:,}"
+        set_title(self.query_one(Page), f"Steps {self._result.first_step:,} to {last:,}")
