@@ -13,7 +13,6 @@ import msgspec
 from epochtop.engine.protocol.events.analysis import Analyzed as Analyzed
 from epochtop.engine.protocol.events.analysis import DeviceRead as DeviceRead
 from epochtop.engine.protocol.events.analysis import OperatorCost as OperatorCost
-from epochtop.engine.protocol.events.base import Event as Event
 from epochtop.engine.protocol.events.codes import ANALYSIS_FAILED as ANALYSIS_FAILED
 from epochtop.engine.protocol.events.codes import CHECKPOINT_DAMAGED as CHECKPOINT_DAMAGED
 from epochtop.engine.protocol.events.codes import CHECKPOINT_DELAYED as CHECKPOINT_DELAYED
@@ -38,6 +37,7 @@ from epochtop.engine.protocol.events.endings import Failed as Failed
 from epochtop.engine.protocol.events.endings import Finished as Finished
 from epochtop.engine.protocol.events.endings import Outcome as Outcome
 from epochtop.engine.protocol.events.endings import Suggestion as Suggestion
+from epochtop.engine.protocol.events.event import Event as Event
 from epochtop.engine.protocol.events.lab import Concluded as Concluded
 from epochtop.engine.protocol.events.lab import Measured as Measured
 from epochtop.engine.protocol.events.lab import Prepared as Prepared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from epochtop.engine.protocol.events.base import Event
+from epochtop.engine.protocol.events.event import Event
 
 
 class DeviceRead(msgspec.Struct, frozen=True, kw_only=True):

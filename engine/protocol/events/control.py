@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epochtop.engine.protocol.events.base import Event
+from epochtop.engine.protocol.events.event import Event
 
 
 class Paused(Event, frozen=True, kw_only=True):

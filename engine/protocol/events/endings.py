@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from epochtop.engine.protocol.events.base import Event
+from epochtop.engine.protocol.events.event import Event
 
 Outcome = Literal["finished", "stopped", "diverged", "unsaved"]
 """How a run ended that did not crash; `unsaved` has no last checkpoint. A crash is the event :class:`Failed`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from epochtop.engine.protocol.events.base import Event
+from epochtop.engine.protocol.events.event import Event
 
 
 class ScriptStarted(Event, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from epochtop.engine.protocol.events.base import Event, Step
+from epochtop.engine.protocol.events.event import Event, Step
 
 
 class SeriesSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from epochtop.engine.protocol.events.base import Event, Step
+from epochtop.engine.protocol.events.event import Event, Step
 
 
 class Started(Event, frozen=True, kw_only=True):
