@@ -31,6 +31,10 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
 
+for _number in (signal.SIGINT, signal.SIGHUP):  # a background job of a shell ignores them, and so would its children
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
+
 LONGEST_FIRST = (
     "tests/distributed/",
     "tests/terminal/",

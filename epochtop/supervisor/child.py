@@ -28,6 +28,8 @@ class Child:
     ) -> None:
         """Start `command`. `size` is the columns and rows of its terminal; None for pipes. Raises OSError."""
         self._selector = selectors.DefaultSelector()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job of a shell; Stop needs the signal
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         stdin = None if keep_input else subprocess.DEVNULL
         if size is not None:
             master, slave = _open_terminal(size)

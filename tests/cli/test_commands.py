@@ -156,7 +156,7 @@ def test_a_diverged_run_exits_with_3_and_advice(home: Path) -> None:
         (("attach", "nothing"), ("no runs",)),
         (("export", "last"), ("no runs",)),
         (("stop", "last"), ("no runs",)),
-        (("fly",), ("fly", "train, runs")),
+        (("fly",), ("fly", "train, run, runs")),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(

@@ -46,8 +46,15 @@ def test_opened_runs_are_listed_with_series_and_configuration(
     assert board["id"] == board["path"] == str(logs / "tb")
     assert board["format"] == "tensorboard"
     assert board["series"] == {
-        "train/loss": {"count": 5, "first_step": 0, "last_step": 4, "last": single(1 / 5)},
-        "val/loss": {"count": 2, "first_step": 0, "last_step": 1, "last": 0.5},
+        "train/loss": {
+            "count": 5,
+            "first_step": 0,
+            "last_step": 4,
+            "last": single(1 / 5),
+            "minimum": single(1 / 5),
+            "maximum": 1.0,
+        },
+        "val/loss": {"count": 2, "first_step": 0, "last_step": 1, "last": 0.5, "minimum": 0.5, "maximum": 1.0},
     }
     assert board["main_series"] == "train/loss"
     assert (table["config"], table["series"]["val_loss"]["count"]) == ({"lr": 0.1}, 1)

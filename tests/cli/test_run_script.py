@@ -142,6 +142,19 @@ def test_a_detached_command_outlives_its_starter_and_obeys_stop(home: Path) -> N
     assert (last["type"], last["outcome"], last["reason"]) == ("ScriptEnded", "stopped", "stopped by me@here:1")
 
 
+def test_stop_reaches_a_command_that_was_started_as_a_background_job(home: Path) -> None:
+    """A shell without job control has its background jobs ignore SIGINT, and everything that they start."""
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", ignoring, *EPOCHTOP, "--detach", sys.executable, "-c", WAITS]
+    path = home / subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    wait_until(lambda: (path / "output.log").read_bytes() == b"ready\n")
+    send(path, Stop())
+    wait_until(lambda: not is_alive(path))
+    assert read_events(path)[-1]["outcome"] == "stopped"
+
+
 def test_signals_reach_the_command(home: Path) -> None:
     with subprocess.Popen([*EPOCHTOP, "--plain", sys.executable, "-c", WAITS], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

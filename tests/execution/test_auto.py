@@ -185,7 +185,7 @@ def test_a_run_stopped_at_the_switch_switches_when_it_continues(home: Path, monk
 
 def test_labels_that_are_not_classes_are_left_to_torch(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.py"
-    file.write_text(TASK.replace("% 3", "% 3 - 100 * (torch.arange(100) == 50)"))
+    file.write_text(TASK.replace("% 3", "% 3 - 100 * (torch.arange(100) == 51)"))
     training = built(asked("graph", task=f"{file}:make_task", epochs=300))
     with pytest.raises(Unsupported, match="its labels are"):
         CGraph(training)

@@ -211,7 +211,7 @@ def test_a_program_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     ("compiler", "why"),
-    [("no-such-compiler", "no C compiler was found"), ("false", "does not build it"), ("true", "cannot be kept")],
+    [("no-such-compiler", "no C compiler was found"), ("false", "does not build it"), ("true", "can be kept neither")],
 )
 def test_a_compiler_that_fails_is_named(
     compiler: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

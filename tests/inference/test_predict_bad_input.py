@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -123,8 +125,12 @@ def _torn_weights(run: Path) -> None:
 
 
 def _diverged(run: Path) -> None:
+    """Its best weights are not finite, and the file is as it was written."""
     for path in (run / "checkpoints").glob("best-*.safetensors"):
         save_file(load_file(path) | {"model.0.bias": torch.full((10,), float("nan"))}, path)
+        record = run / "checkpoints" / "best.json"
+        checkpoint = json.loads(record.read_text()) | {"sha256": sha256(path.read_bytes()).hexdigest()}
+        record.write_text(json.dumps(checkpoint))
 
 
 def _another_model(run: Path) -> None:

@@ -60,7 +60,7 @@ def test_memory_is_bounded_and_what_does_not_fit_is_counted(home: Path, monkeypa
         disk.full = True
         for step in range(500):
             recording.log(loss=float(step))
-        wait_until(lambda: recording._writer.step == 500)  # type: ignore[union-attr]
+        wait_until(lambda: recording._writer._numbering.next == 500)  # type: ignore[union-attr]
         for step in range(500, 800):
             recording.log(loss=float(step), other=1.0)
         wait_until(lambda: recording._writer.dropped >= 600)  # type: ignore[union-attr]
@@ -137,7 +137,7 @@ def test_a_deleted_folder_is_reported_and_filled_when_it_is_there_again(
         shutil.rmtree(path)
         wait_until(lambda: recording._writer._is_removed)  # type: ignore[union-attr]
         recording.log(loss=2.0)
-        wait_until(lambda: recording._writer.step == 2)  # type: ignore[union-attr]
+        wait_until(lambda: recording._writer._numbering.next == 2)  # type: ignore[union-attr]
         path.mkdir()
         wait_until(lambda: not recording._writer._is_removed)  # type: ignore[union-attr]
         assert is_alive(path)

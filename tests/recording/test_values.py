@@ -189,7 +189,7 @@ def test_an_array_of_jax_is_read_when_it_is_computed(home: Path) -> None:
     with Run() as recording:
         recording.log(x=array)
         recording.log(x=1.0)
-        wait_until(lambda: recording._writer.step == 2)  # type: ignore[union-attr]
+        wait_until(lambda: recording._writer._numbering.next == 2)  # type: ignore[union-attr]
         assert (array.reads, series(only_run(home))) == (0, {})
         array.ready = True
         wait_until(lambda: series(only_run(home)))

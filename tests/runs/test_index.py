@@ -55,7 +55,9 @@ def test_an_engine_that_ended_without_a_last_event_died(
 ) -> None:
     summary = summary_of(live, *written)
     assert summary.state == "died"
-    assert "output.log" in summary.note
+    assert summary.note == "the engine died"
+    (live[0] / paths.OUTPUT).write_text("Segmentation fault\n")
+    assert "output.log" in summarize(live[0]).note
 
 
 def test_a_finished_run_is_listed_with_its_summary(live: tuple[Path, IO[bytes]]) -> None:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 import epochtop
 from epochtop.engine.data.dataset import Rows
+from epochtop.engine.device.row_types import input_array
 from epochtop.engine.models.summary import memory_bytes, scaled
 from epochtop.engine.models.trace import measure
 from epochtop.engine.protocol.spec import RunSpec
@@ -107,14 +108,23 @@ def test_a_dataset_of_two_tensors_is_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "expected"),
-    [("float64", "float32"), ("float16", "float32"), (">f4", "float32"), ("uint16", "int64"), ("uint8", "uint8"), ("int64", "int64"), ("bool", "bool")],
-)  # fmt: skip
-def test_arrays_get_types_that_torch_computes_with(dtype: str, expected: str) -> None:
+    ("dtype", "stored", "computed"),
+    [
+        ("float64", "float32", "float32"),
+        ("float16", "float32", "float32"),
+        (">f4", "float32", "float32"),
+        ("uint16", "uint16", "int64"),
+        ("uint8", "uint8", "uint8"),
+        ("int64", "int64", "int64"),
+        ("bool", "bool", "bool"),
+    ],
+)
+def test_arrays_get_types_that_torch_computes_with(dtype: str, stored: str, computed: str) -> None:
     array = np.array([[0, 1], [1, 0]]).astype(dtype)
     rows = Task(model=torch.nn.Linear(2, 2), train=(array, array[:, 0])).examples("train")
     assert isinstance(rows, Rows)
-    assert rows.x.dtype == rows.y.dtype == np.dtype(expected)
+    assert rows.x.dtype == rows.y.dtype == np.dtype(stored)
+    assert input_array(rows.x).dtype == np.dtype(computed)
     np.testing.assert_array_equal(rows.x, array)
     assert torch.from_numpy(rows.x).shape == (2, 2)
 

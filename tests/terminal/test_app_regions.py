@@ -150,7 +150,7 @@ def test_runs_are_overlaid_renamed_loaded_and_deleted_from_the_list(app: Open, t
     terminal.wait_for("o overlay")
     terminal.press(DOWN)
     terminal.press("o")
-    shown = terminal.wait_for(lambda text: bool(re.search(rf"{older.name} .* ▪ +│", text)))
+    shown = terminal.wait_for(lambda text: bool(re.search(rf"{older.name} .* ▪ *│", text)))
     assert sum(older.name in row for row in shown.splitlines()) == 2, "the overlay is named in the legend"
     terminal.press("o")
     terminal.wait_for(lambda text: sum(older.name in row for row in text.splitlines()) == 1)

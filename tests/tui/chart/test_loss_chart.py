@@ -13,6 +13,7 @@ from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE
 from epochtop.tui.chart.trace import Trace
 from tests.support.ui.charts import Host, evaluated, falling, losses, plot, repainted, started, text
+from tests.support.ui.screens import until
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
@@ -270,8 +271,7 @@ async def test_a_new_size_redraws_the_chart() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)
         await pilot.resize_terminal(100, 30)
-        await pilot.pause()
-        assert {len(row) for row in text(chart)} == {98}
+        await until(pilot, lambda: {len(row) for row in text(chart)} == {98})
         assert text(chart)[-2].endswith("2,000")
 
 

@@ -66,8 +66,8 @@ async def test_a_new_size_is_a_new_layout() -> None:
         panel.show_machine(a_machine(1))
         panel.show_sample(a_sample(1))
         await pilot.resize_terminal(78, 24)
-        await pilot.pause()
-        assert shown(panel) == [row.ljust(76) for row in rows(a_machine(1), a_sample(1), 76, 8)]
+        wide = [row.ljust(76) for row in rows(a_machine(1), a_sample(1), 76, 8)]
+        await until(pilot, lambda: shown(panel) == wide)
 
 
 async def test_only_changed_cells_are_repainted(monkeypatch: pytest.MonkeyPatch) -> None:

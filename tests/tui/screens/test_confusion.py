@@ -17,6 +17,7 @@ from textual.widgets import Static
 
 from epochtop.tui.screens.confusion import ConfusionMatrix, ConfusionScreen, figures
 from epochtop.tui.screens.confusion_grid import arrange, most_confused
+from tests.support.ui.screens import until
 
 IRIS = ("setosa", "versicolor", "virginica")
 IRIS_COUNTS = ((10, 0, 0), (0, 9, 1), (0, 2, 8))
@@ -85,8 +86,7 @@ async def test_names_that_do_not_fit_above_their_columns_are_numbered_beside_the
         assert rows[0].partition("│")[2].split() == list("0123456789")
         assert [row.partition("│")[0].split()[:2] for row in rows[3:]] == [[str(i), n] for i, n in enumerate(CIFAR)]
         await pilot.resize_terminal(120, 40)
-        await pilot.pause()
-        assert shown(pilot)[0].partition("│")[2].split() == list(CIFAR)
+        await until(pilot, lambda: shown(pilot)[0].partition("│")[2].split() == list(CIFAR))
 
 
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (200, 60)])
