@@ -31,9 +31,11 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
 
-for _number in (signal.SIGINT, signal.SIGHUP):  # a background job of a shell ignores them, and so would its children
-    if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, signal.SIG_DFL)
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if (
+        signal.getsignal(_number) is signal.SIG_IGN
+    ):  # in a background job of a shell; its children would ignore them too
+        signal.signal(_number, _handler)
 
 LONGEST_FIRST = (
     "tests/distributed/",
