@@ -286,7 +286,7 @@ def _example_output(task: Task) -> tuple[Tensor, bool]:
 
 
 def _may_ignore(train: Examples) -> bool:
-    """Whether some labels may be ignored. The labels of a Dataset are unknown; of very many rows, nobody looks."""
+    """Whether some labels may be ignored. The labels of a Dataset, and those of very many rows, are not checked."""
     return not isinstance(train, Rows) or len(train) > MOST_LISTED_ROWS or bool((train.y == IGNORED).any())
 
 

@@ -1,6 +1,6 @@
 """Cells of CSV files that a spreadsheet would execute as a formula.
 
-A table of somebody else may hold cells such as `=HYPERLINK(...)`. Excel, LibreOffice and Google Sheets execute them when the
+A foreign table may have cells such as `=HYPERLINK(...)`. Excel, LibreOffice and Google Sheets execute them when the
 file is opened. Imports the standard library only.
 """
 

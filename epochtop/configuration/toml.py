@@ -46,7 +46,7 @@ class _Reader:
         return self.text[self.at : self.at + length]
 
     def take(self, token: str) -> bool:
-        """Whether the text goes on with this, which is then passed."""
+        """Whether this comes next in the text; skips it then."""
         if self.peek(len(token)) == token:
             self.at += len(token)
             return True

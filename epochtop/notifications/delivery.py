@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CHILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "child.py")
 """What the child process runs."""
 MESSAGE_BYTES = 1 << 15
-"""Most bytes of a message, which must fit into a pipe that nobody reads yet."""
+"""Most bytes of a message, which must fit into a pipe that is not read yet."""
 
 
 class Delivery:
@@ -60,7 +60,7 @@ class Delivery:
             pass
         try:
             self.is_done = os.waitpid(self._pid, os.WNOHANG)[0] != 0
-        except ChildProcessError:  # somebody else has waited for it
+        except ChildProcessError:  # the script has waited for it
             self.is_done = True
         if self.is_done:
             try:

@@ -104,7 +104,7 @@ def part_of(rows: Tensor, shard: DataShard) -> Tensor:
 
 
 def rows_of_part(rows: int, shard: DataShard) -> int:
-    """Rows of :func:`part_of` of so many rows."""
+    """Rows that :func:`part_of` returns for this many rows."""
     return rows // shard.world_size + (shard.rank < rows % shard.world_size)
 
 

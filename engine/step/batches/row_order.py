@@ -69,7 +69,7 @@ class KeyedOrder(RowOrder):
 
 
 def is_listed(rows: int) -> bool:
-    """Whether the order of so many rows is a list."""
+    """Whether the order of this many rows is a list."""
     return rows <= MOST_LISTED_ROWS
 
 

@@ -96,7 +96,7 @@ class ShuffledBatches(Batches):
         if not state:  # the run took all rows at once: every step begins an epoch
             return
         self._order = restored_order(state, self._all_rows, self._device)
-        listed = "order" in state  # a run of an earlier version lists any number of rows, and goes on with that
+        listed = "order" in state  # a run of an earlier version lists any number of rows, and continues so
         if listed != self._listed:
             self._listed, self._generator = listed, torch.Generator(self._device if listed else "cpu")
         self._generator.set_state(state["generator"].cpu())

@@ -24,7 +24,7 @@ class GrowingFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.generation = 0
-        """How often the file began anew."""
+        """How often the file started again."""
         self.offset = 0
         """Bytes read so far."""
         self._file: IO[bytes] | None = None

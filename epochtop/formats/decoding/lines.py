@@ -44,7 +44,7 @@ class Lines:
 
     @property
     def generation(self) -> int:
-        """How often the file began anew."""
+        """How often the file started again."""
         return self.file.generation
 
     def start_at(self, offset: int) -> None:
