@@ -241,13 +241,18 @@ class Watch:
         raise AssertionError(f"step {step} did not come")
 
     def command(self, command: AnyCommand, answer: type[Kind]) -> tuple[Kind, int]:
-        """Send a command and wait for its answer; returns it and the number of windows that came before it."""
+        """Send a command and wait for its answer; returns it and the number of windows between the two.
+
+        Windows that came while the command was on its way to the file do not count.
+        """
         self.catch_up()
         start = len(self.seen)
         send(self.run, command)
+        self.catch_up()
+        sent = len(self.seen)
         event = self.until(answer, start=start)
-        before = self.seen[start : self.seen.index(event, start)]  # type: ignore[arg-type]
-        return event, sum(map(is_window, before))
+        between = self.seen[sent : self.seen.index(event, start)]  # type: ignore[arg-type]
+        return event, sum(map(is_window, between))
 
     def end(self) -> Finished | Failed:
         """Wait for the last event; fails if the run ended without one."""

@@ -144,14 +144,17 @@ class CellTable(ScrolledCells):
         self.refresh(Region(0, index - self.scroll_offset.y + 1, self.size.width, 1))
 
     def scroll_to_cursor(self) -> None:
-        """Make the row at the cursor visible; the heading covers one line."""
+        """Make the row at the cursor visible; the heading covers one line.
+
+        Forced, because Textual ignores a scroll until it has laid out the scrollbar, which is after the first key.
+        """
         height, top = self.size.height - 1, self.scroll_offset.y
         if height < 1:
             return
         if self.cursor < top:
-            self.scroll_to(y=self.cursor, animate=False)
+            self.scroll_to(y=self.cursor, animate=False, force=True)
         elif self.cursor >= top + height:
-            self.scroll_to(y=self.cursor - height + 1, animate=False)
+            self.scroll_to(y=self.cursor - height + 1, animate=False, force=True)
 
     def on_resize(self, event: events.Resize) -> None:
         """Keep both cursors visible."""
