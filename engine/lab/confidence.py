@@ -68,3 +68,17 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     medians.sort()
     cut = int(RESAMPLES * (1 - CONFIDENCE) / 2)
     return medians[cut], medians[-1 - cut]
+
+
+def repeat_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The interval in which the median of another run of the experiment is expected; at least one value.
+
+    It is the interval of the median, and reaches at least from quartile to quartile. Two runs differ in more than the
+    measurements of one run show: the memory they get, what their caches have, the load of the machine. That does not become
+    less with more measurements.
+    """
+    low, high = median_interval(values)
+    if len(values) < 2:
+        return low, high
+    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return min(low, lower), max(high, upper)

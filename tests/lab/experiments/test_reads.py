@@ -135,6 +135,15 @@ def test_where_launching_is_little_no_graph_is_proposed() -> None:
     assert READS.conclude(planted(1e-2, 5e-3, launch=1e-6), devices=("cpu",)).setting == {}
 
 
+def test_a_load_that_makes_steps_and_launches_longer_leaves_their_fraction_as_it_is() -> None:
+    rows = planted(1e-3, 1e-6, launch=1e-5, noise=0.0)
+    for row in rows:
+        if int(row.get("round") or 0) >= 10 and isinstance(row.get("seconds"), float):
+            row["seconds"] *= 3.0  # type: ignore[operator]
+    part = next(one for one in READS.conclude(rows, devices=("cpu",)).estimates if one.name == "launches")
+    assert (part.low, part.value, part.high) == pytest.approx((40.0, 40.0, 40.0))  # 40 launches of 10 µs in 1 ms
+
+
 @settings(max_examples=40)
 @given(step=st.floats(1e-6, 1e-2), launch=st.floats(1e-7, 1e-2), noise=st.floats(0, 0.5), seed=st.integers(0, 10**6))
 def test_launches_are_a_part_of_the_step_or_cannot_be_told(step: float, launch: float, noise: float, seed: int) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from epochtop.engine.lab.confidence import bootstrap_interval
-from epochtop.engine.lab.differences import FEWEST, difference, share, stated
+from epochtop.engine.lab.confidence import bootstrap_interval, repeat_interval
+from epochtop.engine.lab.differences import FEWEST, difference, estimate, stated
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.reads.schema import LaunchTime, Operators, ReadTime, RunTime
 from epochtop.engine.lab.measurements import Measurement, of_kind
@@ -47,17 +47,16 @@ def read_cost(rows: Sequence[Measurement]) -> Figure | None:
     """Seconds of a read, from the rows of one device; None if steps with and without reads share no round.
 
     Where the host waits for the device, it is the time by which a read makes a step longer. Elsewhere steps vary by more than
-    a read takes, so it is the time of the call itself: the interval reaches from the call alone to the slower quarter of the
-    calls after a step, with the clock's own time added, and to the longer steps if these contradict it.
+    a read takes, so it is the time of the call after a step, and of the clock's own time, which was subtracted, half is
+    uncertain. The interval reaches to the longer steps if these contradict it.
     """
     longer = longer_steps(rows)
-    call, alone, clock = (_part(rows, part) for part in ("call", "alone", "clock"))
-    if longer is None or call is None or call.count < FEWEST or _rows_of_part(rows, "wait"):
+    calls, clock = _rows_of_part(rows, "call"), _part(rows, "clock")
+    if longer is None or len(calls) < FEWEST or _rows_of_part(rows, "wait"):
         return longer
-    clock_s = clock.median if clock is not None else 0.0
-    least = min(max(0.0, call.low - clock_s), alone.low if alone is not None else math.inf)
-    slow_s = figure(values(_rows_of_part(rows, "call"), "seconds")).high
-    most = max(max(call.high, slow_s) + clock_s, alone.median if alone is not None else 0.0)
+    call = estimate(values(calls, "seconds"), repeat_interval)
+    uncertain_s = clock.median / 2 if clock is not None else 0.0
+    least, most = max(0.0, call.low - uncertain_s), call.high + uncertain_s
     if least > longer.high or most < longer.low:
         least, most = min(least, max(0.0, longer.low)), max(most, longer.high)
     return Figure(call.median, least, most, call.count)
@@ -82,10 +81,7 @@ def _part(rows: Sequence[Measurement], part: str) -> Figure | None:
 
 
 def _bootstrapped(seconds: Sequence[float]) -> Figure | None:
-    if not seconds:
-        return None
-    low, high = bootstrap_interval(seconds)
-    return Figure(figure(seconds).median, low, high, len(seconds))
+    return estimate(seconds, bootstrap_interval) if seconds else None
 
 
 class _Costs:
@@ -113,12 +109,17 @@ class _Costs:
 
     @property
     def _launches(self) -> Figure | None:
-        """Fraction of a step spent launching its operators; None if it is unknown."""
-        if self._launch is None:
+        """Fraction of a step spent launching its operators; None if it is unknown.
+
+        Both were measured in the same block, so a load that makes both longer leaves the fraction as it is.
+        """
+        steps = {run.round: run.seconds / run.steps for run in select(self._plain, every=0)}
+        launches = of_kind(self._rows, LaunchTime)
+        parts = [self._operators * row.seconds / steps[row.round] for row in launches if row.round in steps]
+        whole = estimate(parts, repeat_interval) if parts else None
+        if whole is None or whole.low > 1:  # operators that are launched alone can take longer than in the step
             return None
-        launch, count = self._launch, self._operators
-        all_s = Figure(count * launch.median, count * launch.low, count * launch.high, launch.count)
-        return share(all_s, self._step)
+        return Figure(min(1.0, whole.median), whole.low, min(1.0, whole.high), whole.count)
 
     @property
     def launch_bound(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from epochtop.engine.lab.confidence import repeat_interval
 from epochtop.engine.lab.differences import Difference, difference, stated
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.threads.schema import CpuFacts, StepTime
@@ -30,7 +31,8 @@ class _Counts:
 
     def compared(self, number: int, other: int) -> Difference | None:
         """The time on `number` threads over the time on `other`."""
-        return difference(select(self._steps, threads=number), select(self._steps, threads=other))
+        first, second = (select(self._steps, threads=threads) for threads in (number, other))
+        return difference(first, second, interval=repeat_interval)
 
     def slower(self, number: int, other: int) -> bool:
         """Whether steps on `number` threads take longer than on `other`."""
