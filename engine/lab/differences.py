@@ -7,19 +7,17 @@ no torch: the screen uses it too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from epochtop.engine.lab.confidence import median_interval
+from epochtop.engine.lab.confidence import repeat_interval
 from epochtop.engine.lab.statistics import AnyRow, Figure, cell, figure, value_of
 from epochtop.engine.protocol.experiments import Estimate
 from epochtop.engine.protocol.quantities import format_percent, format_quantity
 
 Direction = Literal["slower", "faster", "same", "few"]
 """The first side takes longer · less time · no difference can be seen · too few rounds to tell."""
-Interval = Callable[[Sequence[float]], tuple[float, float]]
-"""A function of :mod:`epochtop.engine.lab.confidence`."""
 FEWEST = 3
 """Rounds from which a difference counts."""
 ROUNDING = 1e-6
@@ -100,19 +98,17 @@ def _number(ratio: float) -> str:
     return f"{ratio:.{digits}g}"
 
 
-def difference(
-    first: Iterable[AnyRow], second: Iterable[AnyRow], column: str = "seconds", interval: Interval = median_interval
-) -> Difference | None:
+def difference(first: Iterable[AnyRow], second: Iterable[AnyRow], column: str = "seconds") -> Difference | None:
     """The ratio of two sides measured in the same rounds, one ratio per round; None if no round has both."""
     ratios = [value / other for value, other in _paired(first, second, column)]
-    return Difference(_ratio_estimate(ratios, interval)) if ratios else None
+    return Difference(_ratio_estimate(ratios)) if ratios else None
 
 
-def _ratio_estimate(ratios: Sequence[float], interval: Interval) -> Figure:
+def _ratio_estimate(ratios: Sequence[float]) -> Figure:
     """As `estimate`, of logarithms: which side comes first does not matter, and no interval reaches below 0."""
     if min(ratios) <= 0:  # parts that were computed as differences can be below 0
-        return estimate(ratios, interval)
-    logs = estimate([math.log(ratio) for ratio in ratios], interval)
+        return estimate(ratios)
+    logs = estimate([math.log(ratio) for ratio in ratios])
     return Figure(math.exp(logs.median), math.exp(logs.low), math.exp(logs.high), logs.count)
 
 
@@ -122,15 +118,17 @@ def gap(first: Iterable[AnyRow], second: Iterable[AnyRow], column: str = "second
     return estimate(gaps) if gaps else None
 
 
-def estimate(values: Sequence[float], interval: Interval = median_interval) -> Figure:
-    """The median of at least one value, with an interval, by default that of the median."""
-    low, high = interval(values)
+def estimate(values: Sequence[float]) -> Figure:
+    """The median of at least one value, with the interval in which that of another run is expected."""
+    low, high = repeat_interval(values)
     return Figure(figure(values).median, low, high, len(values))
 
 
-def stated(name: str, unit: str, value: Figure) -> Estimate:
-    """A figure as a verdict states it."""
-    return Estimate(name=name, unit=unit, value=value.median, low=value.low, high=value.high, count=value.count)
+def stated(name: str, unit: str, value: Figure) -> tuple[Estimate, ...]:
+    """A figure as a verdict states it; empty if it has too few measurements for an interval."""
+    if value.count < FEWEST:
+        return ()
+    return (Estimate(name=name, unit=unit, value=value.median, low=value.low, high=value.high, count=value.count),)
 
 
 def share(part: Figure, whole: Figure) -> Figure | None:

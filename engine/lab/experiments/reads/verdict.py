@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from epochtop.engine.lab.confidence import bootstrap_interval, repeat_interval
+from epochtop.engine.lab.confidence import bootstrap_interval
 from epochtop.engine.lab.differences import FEWEST, difference, estimate, stated
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.reads.schema import LaunchTime, Operators, ReadTime, RunTime
@@ -54,7 +54,7 @@ def read_cost(rows: Sequence[Measurement]) -> Figure | None:
     calls, clock = _rows_of_part(rows, "call"), _part(rows, "clock")
     if longer is None or len(calls) < FEWEST or _rows_of_part(rows, "wait"):
         return longer
-    call = estimate(values(calls, "seconds"), repeat_interval)
+    call = estimate(values(calls, "seconds"))
     uncertain_s = clock.median / 2 if clock is not None else 0.0
     least, most = max(0.0, call.low - uncertain_s), call.high + uncertain_s
     if least > longer.high or most < longer.low:
@@ -81,7 +81,10 @@ def _part(rows: Sequence[Measurement], part: str) -> Figure | None:
 
 
 def _bootstrapped(seconds: Sequence[float]) -> Figure | None:
-    return estimate(seconds, bootstrap_interval) if seconds else None
+    if not seconds:
+        return None
+    low, high = bootstrap_interval(seconds)
+    return Figure(figure(seconds).median, low, high, len(seconds))
 
 
 class _Costs:
@@ -116,7 +119,7 @@ class _Costs:
         steps = {run.round: run.seconds / run.steps for run in select(self._plain, every=0)}
         launches = of_kind(self._rows, LaunchTime)
         parts = [self._operators * row.seconds / steps[row.round] for row in launches if row.round in steps]
-        whole = estimate(parts, repeat_interval) if parts else None
+        whole = estimate(parts) if parts else None
         if whole is None or whole.low > 1:  # operators that are launched alone can take longer than in the step
             return None
         return Figure(min(1.0, whole.median), whole.low, min(1.0, whole.high), whole.count)
@@ -228,4 +231,7 @@ class _Costs:
         """The cost of a read, and the fraction of a step that launches take."""
         part = self._launches
         percent = [Figure(100 * part.median, 100 * part.low, 100 * part.high, part.count)] if part is not None else []
-        return [stated("cost of a read", "s", self._read), *(stated("launches", "%", one) for one in percent)]
+        return [
+            *stated("cost of a read", "s", self._read),
+            *(one for share in percent for one in stated("launches", "%", share)),
+        ]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epochtop.engine.lab.confidence import repeat_interval
 from epochtop.engine.lab.differences import Difference, difference, stated
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.threads.schema import CpuFacts, StepTime
@@ -31,8 +30,7 @@ class _Counts:
 
     def compared(self, number: int, other: int) -> Difference | None:
         """The time on `number` threads over the time on `other`."""
-        first, second = (select(self._steps, threads=threads) for threads in (number, other))
-        return difference(first, second, interval=repeat_interval)
+        return difference(select(self._steps, threads=number), select(self._steps, threads=other))
 
     def slower(self, number: int, other: int) -> bool:
         """Whether steps on `number` threads take longer than on `other`."""
@@ -53,9 +51,10 @@ class _Counts:
         first = self.numbers[0]
         ratios = {number: self.compared(number, first) for number in self.numbers[1:]}
         return [
-            stated(f"time on {number} threads relative to {first}", "×", sides.ratio)
+            one
             for number, sides in ratios.items()
             if sides is not None
+            for one in stated(f"time on {number} threads relative to {first}", "×", sides.ratio)
         ]
 
 
