@@ -19,6 +19,8 @@ NOTCH = 1.57
 """The notch of a box plot (McGill, Tukey and Larsen 1978), in distances between quartiles over the root of the count."""
 RESAMPLES = 400
 """Bootstrap samples of an interval."""
+LEAST = 0.1
+"""Fraction of the measurements that was disturbed least."""
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -82,3 +84,23 @@ def repeat_interval(values: Sequence[float]) -> tuple[float, float]:
         return low, high
     lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
     return min(low, lower), max(high, upper)
+
+
+def undisturbed(values: Sequence[float]) -> tuple[float, float, float]:
+    """The value at LEAST of the measurements, and its interval, from half of LEAST to the median; at least one value.
+
+    A neighbor takes CPU time and caches, which only makes a measurement longer. So the median rises with the load of the machine,
+    and this value hardly does. Fewer values than 1 / LEAST have their range as the interval.
+    """
+    ordered = sorted(values)
+    if len(ordered) * LEAST < 1:
+        return ordered[0], ordered[0], ordered[-1]
+    return _quantile(ordered, LEAST), _quantile(ordered, LEAST / 2), statistics.median(ordered)
+
+
+def _quantile(ordered: Sequence[float], part: float) -> float:
+    """Between the two values around it, in proportion."""
+    place = part * (len(ordered) - 1)
+    before = int(place)
+    after = min(before + 1, len(ordered) - 1)
+    return ordered[before] + (place - before) * (ordered[after] - ordered[before])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.confidence import bootstrap_interval, median_interval, repeat_interval
+from epochtop.engine.lab.confidence import bootstrap_interval, median_interval, repeat_interval, undisturbed
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
 
@@ -72,3 +72,15 @@ def test_runs_on_machines_that_differ_by_less_than_their_measurements_agree() ->
         for interval in (median_interval, repeat_interval)
     }
     assert contained[median_interval] < 90 <= contained[repeat_interval]
+
+
+def test_a_neighbor_in_most_measurements_does_not_change_the_least_disturbed_value() -> None:
+    chance = random.Random(3)
+    quiet = [1 + 0.02 * chance.random() for _ in range(60)]
+    busy = [value + chance.expovariate(1) * (turn % 4 != 0) for turn, value in enumerate(quiet)]
+    for values in (quiet, busy):
+        value, low, high = undisturbed(values)
+        assert value == pytest.approx(1.0, abs=0.03)
+        assert low <= value <= high
+    assert statistics.median(busy) > 1.3
+    assert undisturbed([3.0, 1.0, 2.0]) == (1.0, 1.0, 3.0)
