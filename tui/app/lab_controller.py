@@ -144,7 +144,7 @@ class LabController:
         if self.running is not None:
             self._app.notify(f"{self.running.name} is still measuring; ctrl+x stops it", severity="warning")
         elif not self._engine.available:
-            self._app.notify("another start is in progress", severity="warning")
+            self._app.notify(self._engine.refusal, severity="warning")
         elif self._runs.active is not None:
             self._app.run_worker(self._confirm(request, spec))
         else:
