@@ -14,8 +14,8 @@ from epochtop.engine.runs.remote.host import Host
 from epochtop.engine.runs.remote.mirror import Mirror
 from epochtop.engine.runs.table.table import RunTable
 from epochtop.tui.app.app import EpochtopApp
+from tests.remote.machines import StandIn
 from tests.support.engines import wait_until
-from tests.support.remote import StandIn
 from tests.support.runs import engine_alive, events_of, write_run
 from tests.support.ui.screens import furnished, still_app, until
 

@@ -23,8 +23,8 @@ from epochtop.engine.runs.remote.host import Host, parse_host
 from epochtop.engine.runs.remote.mirror import Mirror
 from epochtop.engine.runs.writer import send
 from tests.recording.scripts import old_python
+from tests.remote.machines import StandIn, running_sshd
 from tests.support.engines import wait_until
-from tests.support.remote import StandIn, running_sshd
 from tests.support.runs import engine_alive, events_of, write_run
 
 RUN = "iris-mlp-0001"

@@ -21,7 +21,7 @@ from epochtop.engine.runs.remote.host import Host
 from epochtop.engine.runs.remote.mirror import Mirror
 from epochtop.engine.runs.remote.pull import pull
 from epochtop.tui.cli.main import run
-from tests.support.remote import StandIn
+from tests.remote.machines import StandIn
 from tests.support.runs import engine_alive, events_of, write_run
 
 RUN = "iris-mlp-0001"

@@ -26,7 +26,7 @@ from epochtop.tui.app.engine import NextEngine
 from epochtop.tui.app.stage import RunSession, Stage
 from epochtop.tui.app.trust import with_trust
 from epochtop.tui.cells.plain import plain_block
-from epochtop.tui.client.remote import connection_problem, is_process_here
+from epochtop.tui.client.remote import connection_problem, pid_here
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from epochtop.tui.state.run import RunState
@@ -106,20 +106,17 @@ class RunController:
             form.show_plan(state.started)
         if state.over:
             self._main.runs.look()
-        obeys = "" if self.is_opened_log else state.state
-        form.show_state(
-            not self._engine.starting, obeys == "running", obeys == "paused", describes_open_run=not self.script
-        )
+        can_start, obeys = not self._engine.starting, "" if self.is_opened_log else state.state
+        form.show_state(can_start, obeys == "running", obeys == "paused", describes_open_run=not self.script)
         self._app.refresh_bindings()
         self._show_on_machine(session)
 
     def _show_on_machine(self, session: RunSession) -> None:
         """Show the run's telemetry in the machine panel, and its engine's process while it lives on this host."""
         state = session.state
-        local = state.record is not None and is_process_here(session.run, state.record.host) and not state.over
         end = state.finished
         memory = planned_and_peak(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
-        pid = state.record.pid if local and state.record else None
+        pid = None if state.over else pid_here(session.run, state.record)
         self._main.machine.show_run(state.telemetry, memory, pid)
 
     def draw(self, prior_finding: str) -> None:

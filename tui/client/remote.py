@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.runs.remote.registry import mirror_at, mirror_of
 
 
@@ -14,6 +15,7 @@ def connection_problem(home: Path) -> str:
     return mirror.problem if mirror is not None else ""
 
 
-def is_process_here(run: Path, host: str) -> bool:
-    """Whether the process of a run, which recorded the name of its `host`, is on this machine."""
-    return mirror_of(run) is None and host == socket.gethostname()
+def pid_here(run: Path, record: RunRecord | None) -> int | None:
+    """Id of the process that records a run if it is on this machine; None if it is elsewhere or unknown."""
+    is_here = record is not None and record.host == socket.gethostname() and mirror_of(run) is None
+    return record.pid if record is not None and is_here else None
