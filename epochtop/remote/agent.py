@@ -81,7 +81,7 @@ class Agent:
 
     def serve(self, requests: Queue[Frame]) -> None:
         """Work until the connection ends. Raises BrokenPipeError then."""
-        facts = {"home": str(self._home), "host": directory.host_name(), "user": directory.user_name()}
+        facts = {"home": str(self._home), "host": directory.host_name(), "problem": why_unreadable(self._home)}
         self._send({"type": "hello", "protocol": PROTOCOL, "python": sys.version.split()[0], **facts})
         while True:
             sent = self._look()
@@ -130,6 +130,17 @@ class Agent:
         elif header["type"] == "read" and is_file_path(header.get("path")):
             for part, content in copying.read_file(run, header["path"], int(header["offset"]), int(header["size"])):
                 self._send({**part, "number": header.get("number")}, content)
+
+
+def why_unreadable(folder: Path) -> str:
+    """Why a folder cannot be read; empty if it can be, or does not exist yet."""
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def append_command(run: Path, line: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,6 +23,7 @@ from epochtop.engine.runs.remote.connection import Connection, LostConnectionErr
 from epochtop.engine.runs.remote.host import Host, parse_host
 from epochtop.engine.runs.remote.mirror import Mirror
 from epochtop.engine.runs.writer import send
+from epochtop.tui.client.foreground import stop_and_wait
 from tests.recording.scripts import old_python
 from tests.remote.machines import StandIn, running_sshd
 from tests.support.engines import wait_until
@@ -106,6 +108,27 @@ def test_a_command_that_was_not_confirmed_is_reported(box: StandIn, mirrored: Mi
     box.unplug()
     wait_until(lambda: mirrored.problem)
     assert mirrored.take_notices() == ["the connection was lost before box confirmed Pause; it may not have arrived"]
+
+
+def test_a_stop_does_not_wait_for_a_machine_out_of_reach(box: StandIn, there: Path, mirrored: Mirror) -> None:
+    with engine_alive(there / RUN):
+        wait_until(lambda: is_alive(mirrored.folder / RUN))
+
+        def unplug_after_the_command() -> None:
+            wait_until(lambda: (there / RUN / COMMANDS).stat().st_size)
+            box.unplug()
+
+        unplugging = threading.Thread(target=unplug_after_the_command)
+        unplugging.start()
+        with pytest.raises(ConnectionError, match=r"connection to box lost, .*the run may not have stopped"):
+            stop_and_wait(mirrored.folder / RUN)
+        unplugging.join()
+
+
+def test_a_home_folder_that_cannot_be_read_is_named(box: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with closing(Mirror(Host("box", str(tmp_path / "file")))) as mirrored:
+        assert mirrored.take_notices() == [f"box:{tmp_path}/file cannot be read: Not a directory"]
 
 
 def test_a_machine_that_does_not_answer_is_given_up(

@@ -24,6 +24,7 @@ from epochtop.tui.app.run_controller import RunController
 from epochtop.tui.app.run_requests import RunRequests
 from epochtop.tui.app.stage import RunSession
 from epochtop.tui.app.trust import with_trust
+from epochtop.tui.client.remote import connection_problem
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import MainScreen
 
@@ -266,8 +267,9 @@ class LabController:
             return
         width, session = self._app.size.width, self.running or self._page.stage.shown
         self._page.title_line.put(status.lab_title(session.state if session else None, host, self._engine.torch, width))
-        active = None if self._engine.starting else self._runs.active
-        self._page.status_line.put(status.status(active.state if active else None, self._status(), width))
+        lost = connection_problem(self._home)
+        active = None if self._engine.starting or lost else self._runs.active
+        self._page.status_line.put(status.status(active.state if active else None, lost or self._status(), width))
 
     def _status(self) -> str:
         if self.running is not None:

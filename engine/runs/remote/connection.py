@@ -36,11 +36,7 @@ LONGEST_REASON = 300
 
 
 class LostConnectionError(Exception):
-    """The connection ended; the message says why, for people. `final` if another attempt cannot help."""
-
-    def __init__(self, reason: str, final: bool = False) -> None:
-        super().__init__(reason)
-        self.final = final
+    """The connection ended, or there never was one; the message says why, for people."""
 
 
 class Connection:
@@ -68,7 +64,7 @@ class Connection:
             )
         except OSError as error:
             raise LostConnectionError(
-                f"cannot start {command[0]}: {error.strerror}; install OpenSSH's client", final=True
+                f"cannot start {command[0]}: {error.strerror}; install OpenSSH's client"
             ) from None
         self._errors = threading.Thread(target=self._read_errors, name="ssh errors", daemon=True)
         self._errors.start()
@@ -117,14 +113,12 @@ class Connection:
         try:
             self._frames += self._decoder.feed(data)
         except ProtocolError as error:
-            raise LostConnectionError(f"cannot understand {self._host.name}: {error}", final=True) from None
+            raise LostConnectionError(f"cannot understand {self._host.name}: {error}") from None
 
     def _greet(self, header: dict[str, Any]) -> None:
         if header["type"] != "hello" or header.get("protocol") != PROTOCOL:
             version = header.get("protocol")
-            raise LostConnectionError(
-                f"{self._host.name} speaks version {version!r} of the protocol, not {PROTOCOL}", final=True
-            )
+            raise LostConnectionError(f"{self._host.name} speaks version {version!r} of the protocol, not {PROTOCOL}")
         self.hello, self._on_line = header, None
 
     def _read_errors(self) -> None:
@@ -142,11 +136,9 @@ class Connection:
         self._errors.join(END_S)
         last = self._lines[-1] if self._lines else ""
         if status == TOO_OLD_STATUS and not self.hello:
-            return LostConnectionError(
-                f"{name} has Python {last}; epochtop needs 3.9 or later there, as `python3`", final=True
-            )
+            return LostConnectionError(f"{name} has Python {last}; epochtop needs 3.9 or later there, as `python3`")
         if status == NO_PROGRAM_STATUS and not self.hello:
-            return LostConnectionError(f"{name} has no `python3`; install Python 3.9 or later there", final=True)
+            return LostConnectionError(f"{name} has no `python3`; install Python 3.9 or later there")
         if self.hello:
             return LostConnectionError(last)
         what = f"cannot connect to {name}" if status == 255 else f"cannot start on {name} (exit status {status})"
@@ -160,17 +152,21 @@ class Connection:
 
     # --- the end -----------------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
+    def end(self) -> None:
+        """End the process, so that whoever waits for it returns."""
         self._process.terminate()
         if self._status() is None:
             self._process.kill()
             self._process.wait()
+
+    def close(self) -> None:
+        """End the process and close its pipes. No other thread may receive any more."""
+        self.end()
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
         self._process.stdout.close()  # ends what still prints
         self._errors.join(END_S)
         if not self._errors.is_alive():

@@ -41,6 +41,8 @@ SHORT_BYTES = 4 << 20
 """Longest log that is fetched for the table of runs; a longer one arrives when the run is opened."""
 AT_ONCE = 4
 """Most logs that are on their way for the table."""
+CLOSE_S = 3.0
+"""Longest wait for the thread."""
 MANY_NOTICES = 20
 REPLIES = 16
 """Most frames of a copy that wait to be written."""
@@ -69,7 +71,7 @@ class Mirror:
         self._unconfirmed: dict[int, str] = {}
         """By number: commands that the other machine has not confirmed, as text."""
         self._number = self._asked = 0
-        self._notices: list[str] = []
+        self._notices: list[str] = [f"{self.place} cannot be read: {hello['problem']}"] if hello.get("problem") else []
         self._replies: Queue[Frame | None] = Queue(REPLIES)
         register(self.folder, self)
         self._thread = threading.Thread(target=self._work, name=f"mirror {host.name}", daemon=True)
@@ -176,8 +178,10 @@ class Mirror:
         self._closed.set()
         connection = self._connection
         if connection is not None:
+            connection.end()
+        self._thread.join(CLOSE_S)
+        if connection is not None:
             connection.close()
-        self._thread.join(2 * POLL_S)
         unregister(self.folder)
         self._files.close()
         shutil.rmtree(self.folder, ignore_errors=True)
