@@ -281,9 +281,10 @@ def test_a_run_is_followed_and_commanded_through_a_real_sshd(
             run, copy = there / RUN, real.folder / RUN
             real.follow(copy)
             real.wait_until_complete(copy)
-            assert real._connection is not None
-            real._connection._process.kill()
-            wait_until(lambda: real.problem)
+            first = real._connection
+            assert first is not None
+            first._process.kill()
+            wait_until(lambda: real._connection is not first)
             grow(run, b'{"type":"Noted"}\n')
             wait_until(lambda: (copy / EVENTS).read_bytes() == (run / EVENTS).read_bytes())
             wait_until(lambda: not real.problem)
