@@ -168,6 +168,8 @@ class RunController:
         state = None if engine.starting else state
         trains = self._live and state is not None and state.state == "running"
         silence = session.silence(state.refresh_ms / 1000) if trains and session and state else ""
+        if self._live and session is not None and (overdue := session.overdue()):
+            self._app.notify(overdue, severity="warning")
         main.status_line.put(status.status(state, engine.status, width, silence))
         main.status_line.set_classes(f"-{state.state}" if state is not None else "")
 
@@ -267,6 +269,7 @@ class RunController:
             self._refusals_known = len(self.active.state.refusals)
         try:
             send(self.active.run, command)
+            self.active.unanswered.sent(command)
         except OSError as error:
             self._app.notify(f"cannot write the command: {error.strerror}", severity="error")
 
