@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from epochtop.engine.protocol.commands import AnyCommand
 from epochtop.engine.protocol.events import AnyEvent, Event
 from epochtop.engine.runs.reader import BadLine
+from epochtop.engine.runs.writer import send
 from epochtop.tui.client.follower import Death, Following, News, drain
 from epochtop.tui.client.printed import Printed
 from epochtop.tui.client.silence import ALLOWED_S
@@ -75,6 +77,11 @@ class Session(Generic[State]):
             return ""
         cause = self.following.cause
         return f"no data for {silent_s:.0f} s{f': {cause}' if cause else ''}"
+
+    def send(self, command: AnyCommand) -> None:
+        """Append a command to the run. Raises OSError."""
+        send(self.run, command)
+        self.unanswered.sent(command)
 
     def overdue(self) -> str:
         """A command that the run has not answered in time, and the likely cause, for people; empty if there is none."""
