@@ -75,15 +75,11 @@ def gpu_use(gpu: Gpu, system_memory_bytes: int | None = None, problems: tuple[Gp
     for problem in problems or gpu.problems:
         if problem.is_fatal:
             return f"no job runs on it: {problem.text}"
-    if gpu.reading.vgpu_series in WITHOUT_CUDA:
-        return "no job runs on it: a vGPU of this series has no CUDA"
+    if not gpu.reading.has_cuda:
+        return "no job runs on it: a vGPU of this type has no CUDA"
     memory = _memory(gpu, system_memory_bytes)
     caveat = "; no tensor cores" if has_tensor_cores(gpu) is False else ""
     return (kinds_of_jobs(memory) if memory else "its memory size is unknown") + caveat
-
-
-WITHOUT_CUDA = ("A", "B")
-"""Series of vGPUs for applications and PCs: NVIDIA, Virtual GPU Software User Guide, "CUDA and OpenCL support"."""
 
 
 def _memory(gpu: Gpu, system_memory_bytes: int | None) -> int | None:

@@ -96,6 +96,7 @@ def test_every_vgpu_of_the_drivers_list_follows_the_rule() -> None:
         assert (read.architecture, read.suffix) == (architecture, ("vGPU",)), name
         series = next((letter for letter in "ABCQ" if letter in profile), None)
         assert read.vgpu_series == series, name
+        assert read.has_cuda == (series not in ("A", "B") and (architecture != "Maxwell" or profile == "8Q")), name
 
 
 @pytest.mark.parametrize("series", ["Q", "C", "A", "B", "B4", "CME", ""])
@@ -154,6 +155,8 @@ def test_turing_without_tensor_cores(name: str) -> None:
 def test_a_vgpu_without_cuda_is_good_for_no_job() -> None:
     assert "no job runs on it" in gpu_meaning(a_card("NVIDIA A16-2B", 2))
     assert "no job runs on it" in gpu_meaning(a_card("GRID M10-8A", 8))
+    assert "no job runs on it" in gpu_meaning(a_card("GRID M60-4Q", 4))
+    assert "trains CNNs" in gpu_meaning(a_card("GRID M60-8Q", 8))
     assert "trains CNNs" in gpu_meaning(a_card("NVIDIA A40-24Q", 24))
 
 
