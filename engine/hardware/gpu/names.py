@@ -61,8 +61,7 @@ def _read_vgpu(name: str) -> GpuName | None:
     for board in _table()["board"]:
         found = re.fullmatch(board["pattern"], match["board"])
         if found and gib >= board.get("smallest_gib", 1):
-            card = re.sub(r"\\(\d)", lambda digit: found[int(digit[1])] or "", board["card"])
-            physical = _read_card(card)
+            physical = _read_card(found.expand(board["card"]))
             suffix = ("vGPU", "MIG") if _MIG.search(name) else ("vGPU",)
             has_cuda = match["series"] not in WITHOUT_CUDA and gib >= board.get("cuda_from_gib", 0)
             return physical and msgspec.structs.replace(
