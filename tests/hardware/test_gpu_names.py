@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epochtop.engine.hardware import Fact, Gpu, GpuName, gpu_meaning
+from epochtop.engine.hardware import Fact, Gpu, GpuName, MigDevice, gpu_meaning
 from epochtop.engine.hardware.gpu.names import read_name
 
 LINES = (Path(__file__).parents[1] / "fixtures" / "gpu_names.txt").read_text().splitlines()
@@ -158,6 +158,17 @@ def test_a_vgpu_without_cuda_is_good_for_no_job() -> None:
     assert "no job runs on it" in gpu_meaning(a_card("GRID M60-4Q", 4))
     assert "trains CNNs" in gpu_meaning(a_card("GRID M60-8Q", 8))
     assert "trains CNNs" in gpu_meaning(a_card("NVIDIA A40-24Q", 24))
+
+
+def test_a_gpu_with_mig_is_judged_by_its_largest_instance() -> None:
+    parts = tuple(
+        MigDevice(name=Fact(""), uuid=Fact(""), memory_bytes=Fact(gib * GIB), multiprocessors=Fact(1))
+        for gib in (5, 10)
+    )
+    meaning = gpu_meaning(a_card("NVIDIA A100-SXM4-80GB", 80, mig=True, mig_devices=Fact(parts)))
+    assert "10 GiB in the largest MIG instance: " in meaning
+    assert "a 7 B model does not fit" in meaning
+    assert "no job runs on it" in gpu_meaning(a_card("NVIDIA A100-SXM4-80GB", 80, mig=True, mig_devices=Fact(())))
 
 
 @pytest.mark.parametrize(
