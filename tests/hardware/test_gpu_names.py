@@ -172,8 +172,11 @@ def test_a_gpu_with_mig_is_judged_by_its_largest_instance() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["NVIDIA GH200 480GB", "NVIDIA H100 PCIe", "NVIDIA GeForce RTX 3090", "NVIDIA Unheard Of"]
-)
+    "name",
+    ["NVIDIA GH200 480GB", "NVIDIA H100 PCIe", "NVIDIA GeForce RTX 3090", "NVIDIA Unheard Of", "NVIDIA GB200",
+     "NVIDIA GB300", "NVIDIA L40S", "Tesla T4", "NVIDIA A100-SXM4-40GB", "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
+     "NVIDIA H200 NVL", "Quadro P2000"],
+)  # fmt: skip
 def test_a_card_of_unknown_memory_is_not_given_the_systems(name: str) -> None:
     meaning = gpu_meaning(a_card(name, None), system_memory_bytes=119 * GIB)
     assert "its memory size is unknown" in meaning
