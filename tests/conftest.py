@@ -112,9 +112,10 @@ def iris_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the fake driver library."""
-    return fake_nvml.build(tmp_path_factory.mktemp("nvml"))
+    yield fake_nvml.build(tmp_path_factory.mktemp("nvml"))
+    fake_nvml.close()
 
 
 @pytest.fixture
