@@ -20,6 +20,7 @@ from epochtop.engine.runs.reader import is_alive, read_record
 from epochtop.engine.runs.writer import create
 from tests.support.engines import FRESH, Engine
 from tests.support.fakes import fake_nvml
+from tests.support.processes import prefork
 from tests.support.ui.apps import Open
 from tests.support.ui.terminals import APP, Terminal
 
@@ -36,6 +37,8 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
         signal.getsignal(_number) is signal.SIG_IGN
     ):  # in a background job of a shell; its children would ignore them too
         signal.signal(_number, _handler)
+
+prefork.fork_engines()
 
 LONGEST_FIRST = (
     "tests/distributed/",
