@@ -22,7 +22,7 @@ import psutil
 import pyte
 
 from tests.support.engines import HANGING_S
-from tests.support.processes.prefork import EPOCHTOP, address
+from tests.support.processes.prefork import EPOCHTOP, forked
 
 APP = EPOCHTOP
 
@@ -48,7 +48,7 @@ class Terminal:
         folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        address()  # its engines are forked
+        forked()  # waits until the process that forks engines has imported torch
         self._master, slave = pty.openpty()
         self._lock = threading.Lock()
         self._screen = pyte.Screen(*size)
