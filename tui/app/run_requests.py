@@ -8,7 +8,6 @@ from pathlib import Path
 
 from textual.app import App
 
-from epochtop.engine.hardware import job_findings, speed_class
 from epochtop.engine.protocol.requests import Plan, Ready, Refused
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.measured_speed import measured_gflops
@@ -174,6 +173,8 @@ class RunRequests:
 
     def _advice(self, spec: RunSpec, plan: Plan) -> list[str]:
         """What speaks against this job on this machine, and how long it takes by the speed that the lab measured."""
+        from epochtop.engine.hardware import job_findings, speed_class  # a fifth of the time to the first frame
+
         view = self._main.machine.view
         findings = job_findings(plan, view.machine, view.sample, view.ready) if view.machine else []
         gflops = measured_gflops(self._home, plan.device, spec.precision)
