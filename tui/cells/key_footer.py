@@ -1,56 +1,140 @@
-"""The keys at the bottom of a screen. Textual's footer cuts the key at the edge; this one leaves out what does not fit."""
+"""The keys at the bottom of a screen, as many as fit: Textual's footer cuts the key at the edge.
+
+It is one widget. Textual's has one per key, and mounts all of them again whenever the focus moves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, NamedTuple
 
 from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
 from textual import events
-from textual.app import ComposeResult
-from textual.widgets import Footer
-from textual.widgets._footer import FooterKey
+from textual.screen import Screen
+from textual.strip import Strip
+from textual.widget import Widget
 
-GAP = 1
-"""Blanks between two keys."""
+from epochtop.tui.cells.plain import set_tooltip
+
 ESSENTIAL = ("help", "quit", "leave", "back", "dismiss", "cancel")
 """Actions whose keys come before the others: help names all other keys."""
 
 
-class KeyFooter(Footer):
-    """The keys of the screen and of the focused widget, as many as fit."""
+class Key(NamedTuple):
+    """A key of the footer."""
 
-    def __init__(self) -> None:
-        super().__init__(show_command_palette=False, compact=True)
-        self._width = 0
+    key: str
+    display: str
+    name: str
+    action: str
+    enabled: bool
+    tooltip: str
 
-    def compose(self) -> ComposeResult:
-        """The keys that fit, in their order."""
-        self._width = self.app.size.width
-        keys = [key for key in super().compose() if isinstance(key, FooterKey)]
-        yield from fitting(keys, self._width)
+    @property
+    def cells(self) -> int:
+        """Cells of the key and its name."""
+        return cell_len(f"{self.display} {self.name}")
 
-    def on_resize(self, _event: events.Resize) -> None:
-        """Choose again for another width."""
-        if self.app.size.width != self._width:
-            self.call_after_refresh(self.recompose)
+    @property
+    def is_essential(self) -> bool:
+        """Whether it goes before other keys."""
+        return self.action.rpartition(".")[2].partition("(")[0] in ESSENTIAL
 
 
-def fitting(keys: Iterable[FooterKey], width: int) -> list[FooterKey]:
-    """The keys that fit into `width` cells, in their order. Essential ones and earlier ones go before others."""
-    keys, room = list(keys), width + GAP
+def keys_of(screen: Screen[Any]) -> list[Key]:
+    """The keys of the screen and of the focused widget, one per action, in their order."""
+    keys: dict[str, Key] = {}
+    for _, binding, enabled, tooltip in screen.active_bindings.values():
+        if binding.show and binding.action not in keys:
+            display = screen.app.get_key_display(binding)
+            keys[binding.action] = Key(binding.key, display, binding.description, binding.action, enabled, tooltip)
+    return list(keys.values())
+
+
+def fitting(keys: Iterable[Key], width: int) -> list[Key]:
+    """The keys that fit into `width` cells with a blank between two, in their order. Essential ones and earlier ones go before
+    others."""
+    keys, room = list(keys), width + 1
     chosen = set()
-    for place in sorted(range(len(keys)), key=lambda place: not _is_essential(keys[place])):
-        cells = cells_of(keys[place]) + GAP
+    for place in sorted(range(len(keys)), key=lambda place: not keys[place].is_essential):
+        cells = keys[place].cells + 1
         if cells <= room:
             room -= cells
             chosen.add(place)
     return [key for place, key in enumerate(keys) if place in chosen]
 
 
-def cells_of(key: FooterKey) -> int:
-    """Cells of a key and its name."""
-    return cell_len(f"{key.key_display} {key.description}")
+class KeyFooter(Widget):
+    """One row of keys. A click presses a key."""
 
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"footer--key", "footer--name"}
+    DEFAULT_CSS = """
+    KeyFooter {
+        dock: bottom;
+        height: 1;
+        color: $footer-foreground;
+        background: $footer-background;
+        & > .footer--key { color: $footer-key-foreground; background: $footer-key-background; text-style: bold; }
+        & > .footer--name { color: $footer-description-foreground; background: $footer-description-background; }
+    }
+    """
 
-def _is_essential(key: FooterKey) -> bool:
-    return key.action.rpartition(".")[2].partition("(")[0] in ESSENTIAL
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[Key] = []
+        """The keys that are shown."""
+
+    def on_mount(self) -> None:
+        """Follow the focus."""
+        self.screen.bindings_updated_signal.subscribe(self, self._follow)
+        self.call_after_refresh(self._choose)
+
+    def _follow(self, screen: Screen[Any]) -> None:
+        if screen.app.app_focus:
+            self.call_after_refresh(self._choose)
+
+    def on_resize(self) -> None:
+        """Choose again for another width."""
+        self._choose()
+
+    def _choose(self) -> None:
+        if not self.is_attached:
+            return
+        keys = fitting(keys_of(self.screen), self.size.width)  # less than the screen's next to the help
+        if keys != self.keys:
+            self.keys = keys
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """The row."""
+        key_style, name_style = (self.get_component_rich_style(f"footer--{part}") for part in ("key", "name"))
+        segments = []
+        for key in self.keys:
+            dim = Style(dim=not key.enabled)
+            segments += [Segment(key.display, key_style + dim), Segment(f" {key.name}", name_style + dim)]
+            segments.append(Segment(" ", self.rich_style))
+        return Strip(segments).adjust_cell_length(self.size.width, self.rich_style)
+
+    def _places(self) -> Iterator[tuple[range, Key]]:
+        start = 0
+        for key in self.keys:
+            yield range(start, start + key.cells), key
+            start += key.cells + 1
+
+    def _key_at(self, x: int) -> Key | None:
+        return next((key for cells, key in self._places() if x in cells), None)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Explain the key under the mouse."""
+        key = self._key_at(event.x)
+        set_tooltip(self, key.tooltip if key is not None else "")
+
+    def on_click(self, event: events.Click) -> None:
+        """Press the key under the mouse."""
+        key = self._key_at(event.x)
+        if key is not None and key.enabled:
+            self.app.simulate_key(key.key)
+        elif key is not None:
+            self.app.bell()

@@ -15,6 +15,7 @@ from epochtop.tui.screens.status import MARKS
 
 NO_RUNS = "No runs yet. Press esc to begin one."
 NO_MATCH = "No run matches. Press / to change the filter, H to show hidden runs."
+HINT = "tab: next kind of columns · > < = limit the column at the cursor · A selects all"
 FIXED = 2
 """Columns that do not scroll: the marks and the name."""
 SAMPLE = 200

@@ -33,7 +33,16 @@ from epochtop.tui.runs_table.columns import all_keys, column_of, default_keys
 from epochtop.tui.runs_table.filter.entry import FilterEntry
 from epochtop.tui.runs_table.filter.limits import Limit, limit_of, limited
 from epochtop.tui.runs_table.keys import KEYS
-from epochtop.tui.runs_table.lines import FIXED, NO_MATCH, NO_RUNS, cells_of, section_start, table_columns, title_of
+from epochtop.tui.runs_table.lines import (
+    FIXED,
+    HINT,
+    NO_MATCH,
+    NO_RUNS,
+    cells_of,
+    section_start,
+    table_columns,
+    title_of,
+)
 from epochtop.tui.runs_table.model import Line, TableModel, line_id, runs_of
 from epochtop.tui.runs_table.source import TableSource
 from epochtop.tui.screens.run_list import RunList
@@ -46,10 +55,9 @@ class RunsTablePage(ModalScreen[None]):
     RunsTablePage {
         background: $background;
         & > CellTable { border: round $border; border-title-color: $text; border-subtitle-color: $text-muted; }
-        & > FilterEntry { display: none; padding: 0 1; }
-        & > #filter-line { display: none; height: 1; padding: 0 1; color: $text-muted; }
+        & > FilterEntry { padding: 0 1; }
+        & > #filter-line { height: 1; padding: 0 1; color: $text-muted; }
         & > #filter-line.-error { color: $text-error; }
-        &.-filtering > FilterEntry, &.-filtering > #filter-line { display: block; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
@@ -97,7 +105,6 @@ class RunsTablePage(ModalScreen[None]):
     def on_mount(self) -> None:
         """Show what is known and start to read."""
         self._table.focus()
-        self.set_class(bool(self._layout.filter), "-filtering")
         self.show_runs(self._source.runs)
         if self._problem:
             self.notify(self._problem, severity="warning")
@@ -159,7 +166,8 @@ class RunsTablePage(ModalScreen[None]):
         words = self._entry.offered() if self._entry.has_focus else []
         offered = f"tab: {'  '.join(words)}" if words else ""
         matches = f"{plural(len(self.model.matches), 'run')} match" if self._layout.filter.strip() else ""
-        line.show(" · ".join(part for part in (problem or matches, offered) if part), layout=False)
+        text = " · ".join(part for part in (problem or matches, offered) if part)
+        line.show(text or HINT, layout=False)
 
     def _note(self) -> str:
         if self._source.problem:
@@ -175,11 +183,9 @@ class RunsTablePage(ModalScreen[None]):
         return runs_of(lines[cursor]) if cursor < len(lines) else ()
 
     def chosen(self) -> list[RunDetails]:
-        """The selected runs, or those of the line at the cursor."""
-        if not self._selected:
-            return list(self._line_runs())
+        """The selected runs in the order of their selection, or those of the line at the cursor."""
         by_id = {run.id: run for run in self.model.runs}
-        return [by_id[run_id] for run_id in self._selected]
+        return [by_id[run_id] for run_id in self._selected] or list(self._line_runs())
 
     def _mark(self, runs: Iterable[RunDetails]) -> None:
         """Select runs, or deselect them if all of them are selected."""
@@ -221,16 +227,13 @@ class RunsTablePage(ModalScreen[None]):
         if problem := layouts.save(self._home, self._layout):
             self.notify(problem, severity="warning")
 
-    def _column_key(self) -> str:
-        return self._table.column_key
-
     def action_column(self, columns: int) -> None:
         """Move the column cursor."""
         self._table.move_column(columns)
 
     def action_sort(self) -> None:
         """Sort by the column at the cursor; the second time, reverse the order."""
-        self._sort_by(self._column_key())
+        self._sort_by(self._table.column_key)
 
     @on(CellTable.HeadingClicked)
     def _heading_clicked(self, event: CellTable.HeadingClicked) -> None:
@@ -242,7 +245,7 @@ class RunsTablePage(ModalScreen[None]):
 
     def action_best(self) -> None:
         """Sort by the best value of a metric, best first; again by the next metric."""
-        metrics = self.model.best_keys(self._column_key())
+        metrics = self.model.best_keys(self._table.column_key)
         if not metrics:
             return
         place = metrics.index(self._layout.sort) + 1 if self._layout.sort in metrics else 0
@@ -259,7 +262,7 @@ class RunsTablePage(ModalScreen[None]):
 
     def action_limit(self, operator: Limit) -> None:
         """Filter by the column at the cursor: without its lowest or highest value, or only the value at the cursor."""
-        column, runs = column_of(self._column_key()), self._line_runs()
+        column, runs = column_of(self._table.column_key), self._line_runs()
         if column is None or not runs:
             return
         model = self.model
@@ -268,12 +271,11 @@ class RunsTablePage(ModalScreen[None]):
             self.notify(f"{column.label} has no other number to leave out")
             return
         self._entry.value = limited(self._layout.filter, model.names, column, operator, value)
-        self.add_class("-filtering")
         self._arrange(filter=self._entry.value)
 
     def action_group(self) -> None:
         """Group by the column at the cursor, or ungroup."""
-        key = self._column_key()
+        key = self._table.column_key
         self._arrange(group="" if self._layout.group else key)
 
     @work
@@ -306,7 +308,6 @@ class RunsTablePage(ModalScreen[None]):
 
     def action_filter(self) -> None:
         """Edit the filter."""
-        self.add_class("-filtering")
         self._entry.focus()
         self._explain()
 
@@ -321,7 +322,6 @@ class RunsTablePage(ModalScreen[None]):
     def _filter_done(self) -> None:
         self._table.focus()
         self._remember()
-        self.set_class(bool(self._layout.filter), "-filtering")
 
     # --- what happens to runs ----------------------------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from textual.pilot import Pilot
-from textual.widgets import Footer, Input
-from textual.widgets._footer import FooterKey
+from textual.widgets import Input
 
 from epochtop.engine.runs.reader import read_record
+from epochtop.tui.cells.key_footer import KeyFooter
 from epochtop.tui.cells.table import CellTable
 from epochtop.tui.forms.dialogs import Entries, Question
 from epochtop.tui.runs_table import layout as layouts
@@ -48,7 +48,7 @@ async def table_page(home: Path, size: tuple[int, int] = (120, 40)) -> AsyncIter
         page = app.screen
         assert isinstance(page, RunsTablePage)
         page.show_runs(page._source.read())
-        await until(pilot, lambda: page.query(Footer) and page.query(FooterKey))
+        await until(pilot, lambda: page.query(KeyFooter))
         yield page, pilot
 
 
@@ -63,7 +63,7 @@ def table_of(page: RunsTablePage) -> CellTable:
 async def go_to(page: RunsTablePage, pilot: Pilot[Any], label: str) -> None:
     """Put the column cursor on a column."""
     for _ in range(30):
-        if page._column_key() == label:
+        if table_of(page).column_key == label:
             return
         await pilot.press("right")
     raise AssertionError(label)
@@ -170,7 +170,7 @@ async def test_three_best_of_sixty_runs_are_on_one_chart_in_nine_keys(tmp_path: 
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)
         await pilot.press("t")
-        await until(pilot, lambda: isinstance(app.screen, RunsTablePage) and app.screen.query(FooterKey))
+        await until(pilot, lambda: isinstance(app.screen, RunsTablePage) and app.screen.query(KeyFooter))
         page: Any = app.screen
         page.show_runs(page._source.read())
         keys = ["shift+tab", "greater_than_sign", "b", "b", "space", "space", "space", "o"]

@@ -59,7 +59,7 @@ def test_the_table(snap_compare: Compare, home: Path, count: int, size: str, key
     async def run_before(pilot: Pilot[Any]) -> None:
         await furnished(pilot)
         await pilot.press("t")
-        await until(pilot, lambda: isinstance(app.screen, RunsTablePage) and app.screen.query("FooterKey"))
+        await until(pilot, lambda: isinstance(app.screen, RunsTablePage) and app.screen.query("KeyFooter"))
         page: Any = app.screen
         page._now = lambda: NOW
         page.show_runs(runs(count))

@@ -9,11 +9,10 @@ import pytest
 from rich.cells import cell_len
 from textual.pilot import Pilot
 from textual.screen import Screen
-from textual.widgets._footer import FooterKey
 
 from epochtop.engine.protocol.events import Mapped
 from epochtop.tui.app.app import EpochtopApp
-from epochtop.tui.cells.key_footer import KeyFooter, cells_of, fitting
+from epochtop.tui.cells.key_footer import Key, KeyFooter, fitting, keys_of
 from epochtop.tui.screens.analysis import AnalysisScreen
 from epochtop.tui.screens.boundary import BoundaryScreen
 from tests.support.runs import events_of, write_run
@@ -25,9 +24,9 @@ WALK: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("0",), "MainScreen", "LossChart"),
     (("slash",), "Picker", "Entry"),
     (("escape",), "MainScreen", "LossChart"),
-    (("v",), "ConfusionScreen", ""),
+    (("v",), "ConfusionScreen", "ConfusionMatrix"),
     (("escape",), "MainScreen", "LossChart"),
-    (("1",), "MainScreen", "Input"),
+    (("1",), "MainScreen", "Entry"),
     (("escape", "2"), "MainScreen", "RunList"),
     (("n",), "Entries", "Entry"),
     (("escape",), "MainScreen", "RunList"),
@@ -82,7 +81,7 @@ async def test_no_key_title_or_hint_is_cut_on_any_screen(home: Path, size: tuple
         await show_run(pilot, run, 20_000)
         for keys, screen, focused in WALK:
             await pilot.press(*keys)
-            await until(pilot, lambda screen=screen, focused=focused: where(app) in ((screen, focused), (screen, "")))  # type: ignore[misc]
+            await until(pilot, lambda place=(screen, focused): where(app) == place)  # type: ignore[misc]
             if screen == "RunsTablePage":
                 app.screen.show_runs(app.screen._source.read())  # type: ignore[attr-defined]
             await looks_whole(pilot, f"{screen}, {focused}")
@@ -103,18 +102,14 @@ async def looks_whole(pilot: Pilot[Any], name: str) -> None:
     app = pilot.app
     await pilot.pause()
 
-    def footer_is_there() -> bool:
-        keys = app.screen.query(FooterKey)
-        return not app.screen.query(KeyFooter) or (bool(keys) and all(key.region.width for key in keys))
-
-    await until(pilot, footer_is_there)
-    width = app.size.width
-    cut = [
-        (key.description, key.region)
-        for key in app.screen.query(FooterKey)
-        if key.region.width and (key.region.right > width or key.region.width < cells_of(key))
-    ]
-    assert cut == [], f"{name}: keys are cut"
+    footers = app.screen.query(KeyFooter)
+    await until(
+        pilot, lambda: all(footer.keys == fitting(keys_of(app.screen), footer.size.width) for footer in footers)
+    )
+    for footer in footers:
+        row = footer.render_line(0).text
+        assert row.split() == " ".join(f"{key.display} {key.name}" for key in footer.keys).split(), name
+        assert len(row) == footer.size.width
     assert cut_borders(app.screen) == [], f"{name}: titles are cut"
 
 
@@ -130,11 +125,11 @@ def cut_borders(screen: Screen[Any]) -> list[tuple[str, str]]:
 
 
 def test_keys_that_do_not_fit_are_left_out_and_help_stays() -> None:
-    keys = [FooterKey(key, key, name, name) for key, name in (("a", "anatomy"), ("b", "boundary"), ("?", "help"))]
-    assert [key.description for key in fitting(keys, 16)] == ["anatomy", "help"]
-    assert [key.description for key in fitting(keys, 27)] == ["anatomy", "boundary", "help"]
-    assert [key.description for key in fitting(keys, 26)] == ["anatomy", "help"]
-    assert [key.description for key in fitting(keys, 5)] == []
+    keys = [Key(key, key, name, name, True, "") for key, name in (("a", "anatomy"), ("b", "boundary"), ("?", "help"))]
+    assert [key.name for key in fitting(keys, 16)] == ["anatomy", "help"]
+    assert [key.name for key in fitting(keys, 27)] == ["anatomy", "boundary", "help"]
+    assert [key.name for key in fitting(keys, 26)] == ["anatomy", "help"]
+    assert [key.name for key in fitting(keys, 5)] == []
 
 
 async def test_the_footer_follows_the_width_of_the_terminal(home: Path) -> None:
@@ -151,4 +146,14 @@ async def test_the_footer_follows_the_width_of_the_terminal(home: Path) -> None:
 
 
 def shown(app: EpochtopApp) -> list[str]:
-    return [key.description for key in app.screen.query(FooterKey)]
+    return [key.name for key in app.screen.query_one(KeyFooter).keys]
+
+
+async def test_a_click_presses_a_key(home: Path) -> None:
+    app = still_app(home)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await furnished(pilot)
+        await until(pilot, lambda: "grid" in shown(app))
+        row = app.screen.query_one(KeyFooter).render_line(0).text
+        await pilot.click(KeyFooter, offset=(row.index("grid"), 0))
+        await until(pilot, lambda: app.main.board.shows_grid)
