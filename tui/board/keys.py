@@ -13,6 +13,9 @@ def _key(
 
 BOARD_KEYS: tuple[BindingType, ...] = (
     Binding("g", "toggle_grid", "grid", id="board.grid", tooltip="Small charts of all series, or one large chart"),
+    Binding(
+        "f", "screen.fill", "full", id="board.full", tooltip="Charts on the whole screen, or next to the other regions"
+    ),
     Binding("escape", "back", "back", id="board.back", tooltip="Back to the grid"),
 )
 GRID_KEYS: tuple[BindingType, ...] = (

@@ -155,8 +155,12 @@ class MainScreen(Screen[None]):
             return
         again = page == "log" and self._page == "log" and not self.has_class("-compact")
         self._page = "runs" if again else page
-        self.apply_layout({"-sheet": False, "-log": self._page == "log"})
+        self.apply_layout({"-sheet": False, "-full": False, "-log": self._page == "log"})
         self._focus(self._page if not again else "chart")
+
+    def action_fill(self) -> None:
+        """Show the charts alone, or all regions again."""
+        self.toggle_class("-full")
 
     def action_table(self) -> None:
         """Open the table of all runs."""

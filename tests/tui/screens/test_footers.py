@@ -36,6 +36,7 @@ WALK: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("3",), "MainScreen", "MachineSheet"),
     (("escape", "5"), "MainScreen", "RichLog"),
     (("0", "g"), "MainScreen", "Grid"),
+    (("f",), "MainScreen", "Grid"),
     (("slash",), "MainScreen", "Entry"),
     (("escape",), "MainScreen", "Grid"),
     (("R",), "Entries", "Entry"),
