@@ -120,7 +120,10 @@ def test_an_app_loads_before_its_first_frame_no_readers_of_logs_and_nothing_that
         assert "epochtop.engine.runs.opened.sources" in done.stdout
         assert "epochtop.formats" not in done.stdout
         later = [
-            f"epochtop.{name}" for name in ("engine.hardware", "tui.forms.run_form", "tui.machine", "tui.runs_table")
+            "epochtop.engine.hardware",
+            "epochtop.tui.forms.run_form",
+            "epochtop.tui.machine",
+            "epochtop.tui.runs_table",
         ]
         assert more != "sys" or [name for name in later if f"'{name}'" in done.stdout] == []
 
