@@ -29,7 +29,7 @@ from epochtop.tui.app.lab_controller import LabController
 from epochtop.tui.app.run_controller import RunController
 from epochtop.tui.app.run_requests import RunRequests
 from epochtop.tui.app.terminal import apply_configuration
-from epochtop.tui.cells.plain import PlainApp
+from epochtop.tui.cells.plain import PlainApp, set_title
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.screens.main import MainScreen
 
@@ -129,13 +129,12 @@ class EpochtopApp(PlainApp):
         from epochtop.tui.screens.run_list import RunList
 
         self.main.show_table = TableOpener(self, self.main, self.home, self.runs.stage.draw).open
-        await self.main.furnish(
-            RunList(self.home, live=self.live, now=self.now, id="runs"),
-            MachinePanel(self._source, live=self.live, id="machine"),
-            SpecForm(self.requests.spec, id="form"),
-        )
+        machine = MachinePanel(self._source, live=self.live, id="machine")
+        if self.engine.elsewhere:
+            set_title(machine, "This machine")
+        runs = RunList(self.home, live=self.live, now=self.now, id="runs")
+        await self.main.furnish(runs, machine, SpecForm(self.requests.spec, id="form"))
         self.furnished = True
-        self.main.refresh_bindings()  # the footer was mounted after the signal it waits for
         if self.live:
             self._go_live()
 
@@ -143,7 +142,8 @@ class EpochtopApp(PlainApp):
         from epochtop.tui.app.terminal import watch_terminal
         from epochtop.tui.client.starter import Starter
 
-        self.engine.starter = Starter(self.post_message, self._make_standby)
+        if not self.engine.elsewhere:
+            self.engine.starter = Starter(self.post_message, self._make_standby)
         self.set_interval(FAST_S, self._pulse)
         watch_terminal(self)
         if self._start:
@@ -294,7 +294,7 @@ class EpochtopApp(PlainApp):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """True if the key works now, None to gray it out, False to hide it."""
         runs = self.runs
-        if self.lab.visible and action in KEYS_OF_RUNS:
+        if (self.lab.visible and action in KEYS_OF_RUNS) or (action == "begin" and self.engine.elsewhere):
             return False
         match action:
             case "pause":
