@@ -10,8 +10,12 @@ import pytest
 from textual.widgets import Input
 
 from epochtop.engine.runs.opened.folders import OpenedLogs
+from epochtop.tui.app import run_controller
+from epochtop.tui.app.app import EpochtopApp
 from epochtop.tui.app.begin import dialogs
 from epochtop.tui.forms.dialogs import Entries
+from tests.support.engines import HANGING_S
+from tests.support.runs import events_of, write_run
 from tests.support.ui.charts import text
 from tests.support.ui.screens import furnished, still_app, until
 from tests.tui.board.test_board import beating
@@ -29,6 +33,22 @@ async def test_an_empty_home_names_three_ways_to_begin(home: Path, size: tuple[i
             "R run a script: epochtop run python train.py",
             "O open logs: epochtop open PATH",
         ]
+
+
+async def test_attach_draws_the_curve_before_the_form_exists(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = EpochtopApp(home, attach=write_run(home, "iris-7f3a", events_of("finished")), host="box")
+    furnish, drawn = app.main.furnish, list[str]()
+
+    async def note(*regions: Any) -> None:
+        drawn.extend(text(app.main.chart))
+        await furnish(*regions)
+
+    monkeypatch.setattr(run_controller, "PREVIEW_S", HANGING_S)
+    monkeypatch.setattr(app, "_go_live", lambda: None)
+    monkeypatch.setattr(app.main, "furnish", note)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.furnished)
+    assert any("⠒⠒ train 0." in row for row in drawn)
 
 
 async def entered(pilot: Any, key: str, value: str) -> Any:
