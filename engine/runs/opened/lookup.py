@@ -69,7 +69,11 @@ def all_runs(home: Path, paths: list[Path]) -> list[Log]:
 
 
 def logs_at(path: Path) -> tuple[list[Log], list[str]]:
-    """The logs at a path or below it, and what could not be searched, one sentence each."""
+    """The logs at a path or below it, and what could not be searched, one sentence each. Raises Invalid if there are none."""
     from epochtop.formats.scan import find_logs
 
-    return find_logs(path)
+    logs, problems = find_logs(path)
+    if not logs:
+        none = f"there is no log in {path}; see docs/open-logs.md for the formats"
+        raise Invalid("", problems[0] if problems else none)
+    return logs, problems

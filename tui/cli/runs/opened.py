@@ -49,10 +49,6 @@ def open_logs(home: Path, paths: list[Path], copy: bool = False, forget: bool = 
 def _logs(path: Path) -> list[Log]:
     """The logs at a path; what cannot be read is reported. Raises Invalid if there are none."""
     logs, problems = logs_at(path)
-    if not logs:
-        raise Invalid(
-            "", problems[0] if problems else f"there is no log in {path}; see docs/open-logs.md for the formats"
-        )
     for problem in problems:
         write_error(f"epochtop: {problem}\n")
     return logs
