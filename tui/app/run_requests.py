@@ -181,7 +181,6 @@ class RunRequests:
 
     def _advice(self, spec: RunSpec, plan: Plan) -> list[str]:
         """What speaks against this job on this machine, and how long it takes by the speed that the lab measured."""
-        from epochtop.engine.hardware import job_findings, speed_class  # a fifth of the time to the first frame
 
         view = self._main.machine.view
         if view.machine is None:
