@@ -24,6 +24,7 @@ with SummaryWriter(folder) as writer:
         writer.add_scalar("new", step, step, new_style=True)
         writer.add_scalar("double", 0.1 * step, step, new_style=True, double_precision=True)
     writer.add_text("note", "hello", 1)
+    writer.add_hparams({"lr": 0.1}, {"train/loss": 0.5, "best": 0.75})
 """
 TENSORBOARDX = """
 from tensorboardX import SummaryWriter
@@ -86,7 +87,9 @@ LR = {"lr": 0.1}
 @pytest.mark.parametrize(
     ("library", "script", "kind", "config", "others"),
     [
-        pytest.param("tensorboard", TENSORBOARD, "tensorboard", {}, {"new", "double"}, id="torch with tensorboard"),
+        pytest.param(
+            "tensorboard", TENSORBOARD, "tensorboard", LR, {"new", "double", "best"}, id="torch with tensorboard"
+        ),
         pytest.param("tensorboardX", TENSORBOARDX, "tensorboard", {}, set(), id="tensorboardX"),
         pytest.param("lightning", LIGHTNING, "csv", LR | {"model/sizes": [1, 2]}, {"val_loss"}, id="lightning"),
         pytest.param("keras", KERAS, "csv", {}, set(), id="keras"),
