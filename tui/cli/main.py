@@ -268,7 +268,7 @@ def _open(arguments: list[str]) -> int:
 def _attach(arguments: list[str]) -> int:
     from epochtop.engine.runs.opened.lookup import find_run
 
-    path = find_run(paths.home(), _parse(Attach, "attach", arguments).run)
+    path = find_run(paths.home(), _parse(Attach, "attach", arguments).run, prefers_live=True)
     if not is_terminal() or not sys.stdin.isatty():
         raise Invalid("", "attach needs a terminal; `epochtop runs` and `epochtop export` work without one")
     from epochtop.tui.app.launch import run_app
@@ -287,7 +287,7 @@ def _resume(arguments: list[str]) -> int:
 
 
 def _stop(arguments: list[str]) -> int:
-    path = index.find_any(paths.home(), _parse(Stop, "stop", arguments).run)
+    path = index.find_any(paths.home(), _parse(Stop, "stop", arguments).run, prefers_live=True)
     if _is_experiment(path):
         from epochtop.tui.cli.lab.command import stop as stop_experiment
 
