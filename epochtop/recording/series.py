@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+    Columns = dict[str, tuple[list[int], list[float]]]
+    """Steps and values by series, in the order in which they were logged. None is empty."""
+
 SUMMARY_STEPS = 64
 """Least number of steps of a window with summaries."""
 WINDOW_STEPS = 8192
@@ -48,13 +51,12 @@ class Window:
         return sum(len(values) for _, values in self.rows)
 
 
-def logged(rows: Iterable[tuple[int, Mapping[str, float]]], time: float, seconds: float) -> Iterator[dict[str, Any]]:
-    """`Logged` events with the values of these rows, each of which is a step and values by series.
+def columns_of(rows: Iterable[tuple[int, Mapping[str, float]]]) -> Columns:
+    """The values of rows, each of which is a step and values by series, as columns.
 
-    Series that were logged at the same steps share an event. Consecutive values of one series for the same step count as
-    one, the last of them. `time` is Unix time, `seconds` the time since the start of the run.
+    Consecutive values of one series for the same step count as one, the last of them.
     """
-    columns: dict[str, tuple[list[int], list[float]]] = {}
+    columns: Columns = {}
     for names, alike in groupby(rows, _names):
         new_steps, mappings = zip(*alike)
         are_distinct = len(set(new_steps)) == len(new_steps)
@@ -65,6 +67,14 @@ def logged(rows: Iterable[tuple[int, Mapping[str, float]]], time: float, seconds
                 known[1].extend(new_numbers)
             else:
                 _append(known, new_steps, new_numbers)
+    return columns
+
+
+def logged(columns: Columns, time: float, seconds: float) -> Iterator[dict[str, Any]]:
+    """`Logged` events with these values. Series that were logged at the same steps share an event.
+
+    `time` is Unix time, `seconds` the time since the start of the run.
+    """
     groups: dict[tuple[int, ...], dict[str, list[float]]] = {}
     for name, (steps, numbers) in columns.items():
         groups.setdefault(tuple(steps), {})[name] = numbers
