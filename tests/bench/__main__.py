@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from tests.bench import app, chart, growth, hardware, iris, jobs, larger, loop, watching
 from tests.bench.logs import opening, runs_table
-from tests.bench.scripts import unchanged
+from tests.bench.scripts import recording, unchanged
 from tests.bench.tables import machine
 
 PARTS: dict[str, Callable[[], None]] = {
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "loop": loop.main,
     "larger": larger.main,
     "jobs": jobs.main,
+    "recording": recording.main,
     "unchanged": unchanged.main,
     "watching": watching.main,
     "opening": opening.main,
