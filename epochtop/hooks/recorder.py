@@ -9,7 +9,7 @@ import os
 import sys
 
 from epochtop.hooks.loggers import CallDepth
-from epochtop.recording import endings, joining
+from epochtop.recording import directory, endings, joining
 from epochtop.recording.joining import log_row
 from epochtop.recording.run import Run
 
@@ -70,7 +70,7 @@ class Recorder:
 
     def _start(self) -> Run | None:
         """Add to the script's own run, or begin one."""
-        if self._starting or os.environ.get(joining.VARIABLE) is None:
+        if self._starting or os.environ.get(directory.RUN_TO_JOIN) is None:
             return None
         self._starting = True
         try:

@@ -91,6 +91,8 @@ class StepMeter:
         self._losses: list[Loss] = []
         self.data_wait_s = 0.0
         """Time inside the data loader's `__next__` since the previous step."""
+        self._loads_data = False
+        """Whether the script has used a data loader; without one, there is nothing to wait for."""
         self.on_boundary: Callable[[int], None] | None = None
         """Called after every step, with the number of steps, while it is set."""
         self._first_step = 0
@@ -130,10 +132,13 @@ class StepMeter:
             losses.clear()
             track.has_loss = True
         wait_s, self.data_wait_s = self.data_wait_s, 0.0
+        if wait_s:
+            self._loads_data = True
         if track.previous and track.is_timed:
             elapsed_s = now - track.previous
             values[STEP_MS] = int(elapsed_s * 1024e3) / 1024
-            values[DATA_WAIT] = int(wait_s / elapsed_s * 6400.0) / 64 if elapsed_s else 0.0
+            if self._loads_data:
+                values[DATA_WAIT] = int(wait_s / elapsed_s * 6400.0) / 64 if elapsed_s else 0.0
         track.previous = now
         groups: Sequence[Any] = getattr(optimizer, "param_groups", ())
         if len(groups) != 1 or groups[0].get("lr") is not track.only_rate:

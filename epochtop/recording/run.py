@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from epochtop.recording import directory, endings, facts, joining, resume
+from epochtop.recording import directory, endings, facts
 from epochtop.recording.control import Setting
 from epochtop.recording.values import UnusableError
 from epochtop.recording.values.json_text import clean_text, encode
@@ -284,11 +284,17 @@ class Run(endings.Recording):
             "protocol": PROTOCOL_VERSION,
         }
         stem = directory.slug(self.name or facts.script_name())
-        begun = None if earlier or folder else joining.take_over(script)
-        writer = begun or Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
+        writer = begun = None
+        joins = not earlier and not folder and directory.RUN_TO_JOIN in os.environ
+        if joins:
+            from epochtop.recording import joining  # few scripts need it, and every import takes time
+
+            writer = begun = joining.take_over(script)
+        if writer is None:
+            writer = Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
         if earlier:
             self._continue(writer, home, os.fspath(earlier))
-        elif not folder and begun is None:
+        elif joins and begun is None:
             joining.join(writer, script)
         writer.control.on_change = self._set_gate
         self._writer, self._entries = writer, writer.entries
@@ -300,6 +306,8 @@ class Run(endings.Recording):
 
     def _continue(self, writer: Writer, home: str, query: str) -> None:
         """Let the writer continue an earlier run, if there is one and no other process records it."""
+        from epochtop.recording import resume
+
         path = resume.find(home, query)
         if path is None:
             return

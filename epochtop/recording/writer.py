@@ -15,8 +15,7 @@ from epochtop.notifications.scripts import ScriptNotifier, script_notifier
 from epochtop.recording import directory, endings, facts, forks
 from epochtop.recording.control import Control, Inbox
 from epochtop.recording.log import DISK_SPACE, EventLog
-from epochtop.recording.series import Window, columns_of, logged
-from epochtop.recording.values.finite import FiniteWatch
+from epochtop.recording.series import FiniteWatch, Window, columns_of, logged
 from epochtop.recording.values.json_text import encode_line
 from epochtop.recording.values.steps import Numbering
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from epochtop.recording.values.finite import FiniteWatch
+from epochtop.recording.series import FiniteWatch
 from epochtop.supervisor.child import signal_name
 
 TAIL_BYTES = 1 << 20

@@ -91,6 +91,7 @@ def test_hooks_record_in_the_oldest_python(home: Path, tmp_path: Path) -> None:
     assert result.series["optimizer/learning_rate"] == [(0, 0.5)]
     assert result.series["val/accuracy"] == [(0, 0.0), (10, 2.5)]
     assert [step for step, _ in result.series["time/step_ms"]] == list(range(1, 20))
+    assert "time/data_wait_percent" not in result.series, "there is no data loader to wait for"
 
 
 def test_the_modules_of_the_hooks_parse_as_python_3_9() -> None:

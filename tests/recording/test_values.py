@@ -15,7 +15,7 @@ import torch
 from epochtop.engine.protocol.events import VALUE_IGNORED, ScriptEnded, Warned
 from epochtop.engine.runs.index import summarize
 from epochtop.recording.run import Run
-from epochtop.recording.values.finite import FiniteWatch
+from epochtop.recording.series import FiniteWatch
 from tests.recording.scripts import only_run, recorded, series
 
 NUMBERS: list[tuple[str, Any, float]] = [
