@@ -61,6 +61,18 @@ class Recorder:
         except Exception as error:
             self.report(f"values for {source} are not recorded: {type(error).__name__}: {error}")
 
+    def describe(self, config: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+        """Add what the script tells a logger to the configuration and the summary, if it does not record a run by itself."""
+        try:
+            run = self._run or self._start()
+            if run is not None and run is joining.hooked:
+                for entries, new in ((run.config, config), (run.summary, summary)):
+                    changed = {name: value for name, value in new.items() if entries.get(name, entries) != value}
+                    if changed:
+                        entries.update(changed)
+        except Exception as error:
+            self.report(f"the configuration is not recorded: {type(error).__name__}: {error}")
+
     def _belongs(self, source: str, name: str) -> bool:
         return self._owners.setdefault(name, source) == source
 

@@ -98,7 +98,12 @@ LR = {"lr": 0.1}
             "mlflow", MLFLOW.replace("WHERE", "folder + '/mlruns'"), "mlflow", LR, set(), id="mlflow's file store"
         ),
         pytest.param(
-            "mlflow", MLFLOW.replace("WHERE", "'sqlite:///' + folder + '/m.db'"), "mlflow", LR, set(), id="mlflow.db"
+            "sqlalchemy",
+            MLFLOW.replace("WHERE", "'sqlite:///' + folder + '/m.db'"),
+            "mlflow",
+            LR,
+            set(),
+            id="mlflow.db",
         ),
         pytest.param("trackio", TRACKIO, "trackio", LR, {"nested/step"}, id="trackio"),
         pytest.param("transformers", TRAINER, "transformers", {"max_steps": 20}, {"train/epoch"}, id="transformers"),
