@@ -27,6 +27,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "growth": growth.main,
     "chart": chart.main,
     "app": app.main,
+    "attach": app.attach,
     "hardware": hardware.main,
 }
 
@@ -38,7 +39,7 @@ def main(names: Sequence[str] = ()) -> int:
         sys.stderr.write(f"no such part: {', '.join(unknown)}; use {', '.join(PARTS)}\n")
         return 2
     print(f"# epochtop, {datetime.date.today()}\n\n{machine()}", flush=True)
-    for name in names or PARTS:
+    for name in names or [name for name in PARTS if name != "attach"]:  # "app" has it
         PARTS[name]()
     return 0
 
