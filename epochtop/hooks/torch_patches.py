@@ -77,7 +77,7 @@ class TorchPatches:
         original, losses, meter = module.backward, self.losses, self.meter
         waiting = meter.waiting
         inside = False
-        usual: type | None = None  # class of the losses on the CPU
+        usual: Any = None  # class of the losses on the CPU
 
         @functools.wraps(original)
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
