@@ -310,12 +310,18 @@ def watched(home: Path) -> float:
     return finished_run(run_paths(home)[0]).steps_per_second
 
 
+def attach() -> None:
+    """Print the table of attaching."""
+    os.environ.pop("NO_COLOR", None)
+    show("From `epochtop attach` to the whole curve on the screen", attach_figures())
+
+
 def main() -> None:
     """Print the tables."""
     os.environ.pop("NO_COLOR", None)
     show("The app through a pseudo-terminal, 120×40", [*first_frame(), *start_to_loss(), *long_bytes()])
     show("The app in terminals of three sizes", [figure for size in SIZES for figure in at_size(size)])
-    show("From `epochtop attach` to the whole curve on the screen", attach_figures())
+    attach()
     show("The default job (60,000 epochs) with the app attached and without", with_the_app(watched))
 
 

@@ -94,7 +94,7 @@ class EpochtopApp(PlainApp):
         self._source, self._make_standby = source, make_standby
         self.main = MainScreen(home)
         self.engine = NextEngine()
-        self.runs = RunController(self, self.main, self.engine, home, live)
+        self.runs = RunController(self, self.main, self.engine, home, live, now())
         self.requests = RunRequests(
             self, self.main, home, self.engine, self.runs, spec or RunSpec(), busy=self.busy, redraw=self.show_lines
         )
@@ -261,14 +261,14 @@ class EpochtopApp(PlainApp):
         self.runs.select(event.family)
 
     def on_run_list_chosen(self, event: RunList.Chosen) -> None:
-        actions = {"open": self.open, "overlay": self.runs.toggle_overlay, "load": self.runs.load_settings}
+        actions = {"open": self.open, "overlay": self.runs.toggle_overlay, "load": self.requests.load_settings}
         actions[event.action](self.home / event.run_id)
 
     def on_run_list_deleted(self, event: RunList.Deleted) -> None:
         self.runs.forget(self.home / event.run_id)
 
     def on_run_list_listed(self, event: RunList.Listed) -> None:
-        self.runs.explain_empty_chart(event.summaries)
+        self.runs.look_at_list(event.summaries)
         self.alerts.look_at_list(event.summaries)
 
     def on_measure_requested(self, event: MeasureRequested) -> None:

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from epochtop.formats.scan import Log as Log
 
 
-def find_run(home: Path, query: str) -> Path:
+def find_run(home: Path, query: str, *, prefers_live: bool = False) -> Path:
     """The run that `query` refers to: a run or an experiment in the home folder, the name of an opened run, or a path.
 
-    Raises Invalid if there is none, or more than one.
+    With `prefers_live`, a run that is alive goes before runs in the home folder that have ended. Raises Invalid if there is
+    none, or more than one.
     """
     path = absolute(query)
     if os.sep in query and (path.exists() or path.parent.is_file()):
         return run_at(path)
     try:
-        return index.find_any(home, query)
+        return index.find_any(home, query, prefers_live=prefers_live)
     except Invalid as error:
         named = [log.path for log in OpenedLogs(home).list() if query in (log.name, log.path.name)]
         if len(named) == 1:
