@@ -52,8 +52,8 @@ WITH_TARGET = ("csv", "parquet", "openml")
 
 WITH_PROBLEM = ("csv", "parquet", "npz", "npy", "openml")
 """Kinds of datasets whose labels may be classes or numbers (`problem`)."""
-Problem = Literal["auto", "classification", "regression"]
-"""What is learned: a class, or a number; `auto` decides from the labels."""
+Problem = Literal["auto", "classification", "regression", "multi-label"]
+"""What is learned: a class, a number, or any number of labels per row; `auto` decides from the labels."""
 
 Steps = Annotated[int, Meta(ge=0, le=10**12)]
 """A number of steps."""
@@ -79,8 +79,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     problem: Annotated[
         Problem,
         declared(
-            "what to predict: a class (classification) or a number (regression); auto takes text and a few whole numbers "
-            "as classes (csv, parquet, npz, npy, openml)",
+            "what to predict: a class (classification), a number (regression) or any number of labels (multi-label); auto "
+            "takes text and a few whole numbers as classes (csv, parquet, npz, npy, openml)",
             "data",
         ),
     ] = "auto"
