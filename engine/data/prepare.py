@@ -130,7 +130,9 @@ def _targets(y: npt.NDArray[Any], preparation: Preparation) -> npt.NDArray[Any]:
     if preparation.loss != "mean_squared_error":
         return np.ascontiguousarray(y, dtype=np.int64 if preparation.loss == "cross_entropy" else np.float32)
     with np.errstate(over="ignore"):
-        numbers = ((y - _values(preparation, "center")) / _values(preparation, "spread")).astype(np.float32)
+        numbers: npt.NDArray[Any] = ((y - _values(preparation, "center")) / _values(preparation, "spread")).astype(
+            np.float32
+        )
     if not np.isfinite(numbers).all():
         name = preparation.targets[int(np.argwhere(~np.isfinite(numbers))[0][1])] if y.ndim == 2 else preparation.target
         raise Invalid("target", f"column {name!r} contains an outlier that overflows float32; remove or rescale it")

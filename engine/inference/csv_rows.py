@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from epochtop.engine.data.number_text import is_number
 from epochtop.engine.data.opening import explain_errors
@@ -38,6 +38,29 @@ class RowFile:
         return tuple(name for name, cell in zip(self.names, first, strict=False) if is_number(cell))
 
 
+class RowSource(Protocol):
+    """Rows that predictions are appended to."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    @property
+    def delimiter(self) -> str:
+        """Delimiter of the output."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        ...
+
+    def rows(self) -> Iterator[list[str]]:
+        """The cells of every row."""
+        ...
+
+
 def open_rows(path: Path) -> RowFile:
     """The header of `path`. Raises Invalid if there is no such file, or it is not a CSV file in UTF-8 with a header."""
     with explain_errors(path, "CSV file", field="", encoding_advice="predict reads CSV files in UTF-8"):
@@ -49,7 +72,7 @@ def open_rows(path: Path) -> RowFile:
 
 
 def write_rows(
-    file: RowFile,
+    file: RowSource,
     output: Path | None,
     names: Sequence[str],
     added: Iterable[Sequence[str]],

@@ -5,6 +5,7 @@ Must never write into the run.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from epochtop.engine.data.dataset import Preparation
 from epochtop.engine.data.tables.csv import read_columns
+from epochtop.engine.data.text.words import codes_for
 from epochtop.engine.device.select import choose_device
-from epochtop.engine.inference.csv_rows import RowFile, open_rows, write_rows
+from epochtop.engine.inference.array_rows import NumberedRows, array_inputs, is_array_file
+from epochtop.engine.inference.csv_rows import RowFile, RowSource, open_rows, write_rows
 from epochtop.engine.inference.decode import decode
-from epochtop.engine.inference.table_inputs import table_inputs
+from epochtop.engine.inference.table_inputs import scaled_rows, table_inputs
 from epochtop.engine.inference.trained_model import TrainedModel, load, numbers_per_row, report_changes
 from epochtop.engine.models.nested import mapped, rows_first, tensors_of
 from epochtop.engine.protocol.spec import Invalid
@@ -40,17 +44,16 @@ def predict(
     trusted_owner: str = "",
     excel_safe: bool = False,
 ) -> None:
-    """Write the rows of the CSV file at `path` with appended predictions to `output` or standard output.
+    """Write the rows of the file at `path` with appended predictions to `output` or standard output.
 
-    All columns of the file stay unchanged. `columns` names the columns that the model takes, in order, for runs that have
+    All columns of a CSV file stay unchanged; rows of an `.npz` or `.npy` file get their number. `columns` names the columns that the model takes, in order, for runs that have
     no column names: custom tasks and images. `trusted_owner` is another owner of the run whose task may be executed.
     `excel_safe` escapes cells that a spreadsheet would execute as formulas. Raises Invalid, before anything is written.
     """
     trained = load(run, trusted_owner)
     report_changes(trained)
-    file = open_rows(path)
     try:
-        x = _inputs(trained, file, columns)
+        file, x = _opened(trained, path, columns)
     except Invalid as error:
         raise Invalid("", error.message) from None
     predictions = decode(trained, _outputs(trained, x))
@@ -66,21 +69,52 @@ def predict(
 # --- inputs -----------------------------------------------------------------------------------------------
 
 
+def _opened(trained: TrainedModel, path: Path, columns: Sequence[str]) -> tuple[RowSource, npt.NDArray[Any]]:
+    """The rows of the file, and the same rows as model input. Raises Invalid."""
+    if trained.preparation is not None and is_array_file(path):
+        x = array_inputs(trained.preparation, path)
+        return NumberedRows(path, len(x)), x
+    file = open_rows(path)
+    return file, _inputs(trained, file, columns)
+
+
 def _inputs(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> npt.NDArray[Any]:
     """All rows of the file as model input. Raises Invalid."""
     preparation = trained.preparation
     if preparation is not None and preparation.kind == "text":
-        raise Invalid("", f"{trained.run.name} was trained on a text; predict needs a model of tables or images")
+        raise Invalid("", f"{trained.run.name} was trained to continue a text; predict needs a model with labels")
     if preparation is not None and preparation.kind == "table":
         if columns:
             names = ", ".join(map(repr, preparation.columns[:12])) + ", …" * (len(preparation.columns) > 12)
             raise Invalid("", f"{trained.run.name} has column names: {names}; leave --columns out")
         return table_inputs(preparation, preparation.columns, read_columns(file.path, preparation.columns))
-    return _unnamed(trained, file, columns)
+    if preparation is not None and preparation.kind == "document":
+        return _documents(preparation, file)
+    names, values = _unnamed(trained, file, columns)
+    if preparation is not None and preparation.kind == "series":
+        return scaled_rows(preparation, values.reshape(-1, *(preparation.series or ())))
+    return _typed(values, names, trained.example)
 
 
-def _unnamed(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> npt.NDArray[Any]:
-    """Rows for a model without column names."""
+def _documents(preparation: Preparation, file: RowFile) -> npt.NDArray[Any]:
+    """Codes of the words in the column of texts. Raises Invalid."""
+    name = preparation.columns[0]
+    if name not in file.names:
+        raise Invalid(
+            "", f"{file.path} has no column {name!r}, the texts; its columns are {', '.join(file.names[:12])}"
+        )
+    place = file.names.index(name)
+    try:
+        texts = [cells[place] if place < len(cells) else "" for cells in file.rows()]
+    except csv.Error as error:
+        raise Invalid("", f"{file.path}: {error}") from None
+    return codes_for(texts, preparation.length, preparation.ngrams)
+
+
+def _unnamed(
+    trained: TrainedModel, file: RowFile, columns: Sequence[str]
+) -> tuple[Sequence[str], npt.NDArray[np.float64]]:
+    """Columns for a model without column names, and their values, (rows, numbers)."""
     example = trained.example
     if not isinstance(example, Tensor):
         raise Invalid(
@@ -95,7 +129,7 @@ def _unnamed(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> np
         raise Invalid(
             "", f"the model takes {count} numbers per row, {source} {len(names)} numeric columns ({listed}){hint}"
         )
-    return _typed(read_columns(file.path, names), names, example)
+    return names, read_columns(file.path, names)
 
 
 def _numeric_columns(file: RowFile, trained: TrainedModel, count: int) -> tuple[str, ...]:

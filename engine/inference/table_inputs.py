@@ -22,11 +22,15 @@ def table_inputs(preparation: Preparation, columns: Sequence[str], rows: npt.NDA
     """
     if preparation.kind != "table":
         raise Invalid("", f"the model was trained on {preparation.kind} rows, not on a table")
-    raw = rows[:, _places(preparation.columns, columns)]
+    return scaled_rows(preparation, rows[:, _places(preparation.columns, columns)])
+
+
+def scaled_rows(preparation: Preparation, raw: npt.NDArray[Any]) -> Floats:
+    """Raw rows of a table or of series, whose last dimension are the features, scaled as in training. Raises Invalid."""
     scaled = Scaling.of(preparation)(raw)
     if not np.isfinite(scaled).all():
-        row, place = (int(number) for number in np.argwhere(~np.isfinite(scaled))[0])
-        value, name = raw[row, place], preparation.columns[place]
+        row, *place = (int(number) for number in np.argwhere(~np.isfinite(scaled))[0])
+        value, name = raw[(row, *place)], preparation.columns[place[-1]]
         raise Invalid("", f"row {row + 1}, column {name!r}: {value:g} is not a number that the model can take")
     return scaled
 

@@ -5,7 +5,7 @@ Imports msgspec and the standard library only.
 
 from __future__ import annotations
 
-from epochtop.engine.protocol.spec import WITH_PROBLEM, WITH_TARGET, Invalid, RunSpec
+from epochtop.engine.protocol.spec import WITH_PROBLEM, WITH_TARGET, Invalid, RunSpec, is_labeled_text, models_of
 
 
 def check(spec: RunSpec) -> None:
@@ -15,11 +15,12 @@ def check(spec: RunSpec) -> None:
 
 
 def _check_data(spec: RunSpec) -> None:
-    if spec.target and spec.source not in WITH_TARGET and not spec.task:
+    labeled = is_labeled_text(spec.dataset)
+    if spec.target and spec.source not in WITH_TARGET and not labeled and not spec.task:
         raise Invalid(
-            "target", f"applies to csv:PATH, parquet:PATH and openml:NAME only; leave it empty for {spec.dataset}"
+            "target", f"applies to tables only, such as csv:PATH or openml:NAME; leave it empty for {spec.dataset}"
         )
-    if spec.problem != "auto" and spec.source not in WITH_PROBLEM and not spec.task:
+    if spec.problem != "auto" and spec.source not in WITH_PROBLEM and not labeled and not spec.task:
         raise Invalid(
             "problem",
             f"applies to {', '.join(WITH_PROBLEM)} only; the labels of {spec.dataset} decide, leave it on auto",
@@ -31,23 +32,28 @@ def _check_data(spec: RunSpec) -> None:
 def _check_model(spec: RunSpec) -> None:
     if spec.task:
         return
-    text = spec.source == "text"
-    if text != (spec.model == "transformer"):
-        raise Invalid(
-            "model",
-            f"{spec.model} cannot read text:PATH; use transformer"
-            if text
-            else f"transformer reads text:PATH only; use mlp, cnn or resnet for {spec.dataset}",
-        )
+    usable = models_of(spec.dataset)
+    if spec.model not in usable:
+        raise Invalid("model", f"{spec.model} cannot read {_where(spec)}; use {' or '.join(usable)}")
     if spec.model == "transformer" and spec.width % spec.heads:
         raise Invalid(
             "heads",
             f"width {spec.width} is not a multiple of {spec.heads} heads; use one of {_divisors(spec.width)}",
         )
+    if spec.checkpoint_activations and spec.model == "lstm":
+        raise Invalid("checkpoint_activations", "an lstm cannot recompute its activations; turn it off")
     if spec.checkpoint_activations and spec.model == "mlp" and len(spec.hidden) < 2:
         raise Invalid(
             "checkpoint_activations", "needs a model with several blocks; this mlp has fewer than two hidden layers"
         )
+
+
+def _where(spec: RunSpec) -> str:
+    """The dataset, or the kind of file, as it is written."""
+    if not spec.source:
+        return spec.dataset
+    labeled = " with labels" if is_labeled_text(spec.dataset) else ""
+    return f"{spec.source}:{'FOLDER' if spec.source == 'images' else 'PATH'}{labeled}"
 
 
 def _divisors(number: int) -> str:

@@ -42,18 +42,37 @@ GENERATED = ("moons", "circles", "blobs", "spirals", "regression")
 """Datasets drawn by a generator; `samples` and `noise` apply to them."""
 IMAGES = ("mnist", "fashion_mnist", "cifar10")
 """Image datasets fetched from openml.org on first use."""
-SOURCES = ("csv", "parquet", "npz", "npy", "images", "text", "openml")
+SOURCES = ("csv", "parquet", "npz", "npy", "images", "text", "hf", "openml")
 """Kinds of datasets written as `KIND:WHERE`."""
-FILES = ("csv", "parquet", "npz", "npy", "images", "text")
+FILES = ("csv", "parquet", "npz", "npy", "images", "text", "hf")
 """Kinds of datasets read from the user's files."""
-_WRITTEN = tuple(f"{kind}:{'FOLDER' if kind == 'images' else 'PATH'}" for kind in FILES)
-WITH_TARGET = ("csv", "parquet", "openml")
+_WRITTEN = tuple(f"{kind}:{'FOLDER' if kind in ('images', 'hf') else 'PATH'}" for kind in FILES)
+WITH_TARGET = ("csv", "parquet", "hf", "openml")
 """Kinds of datasets with a label column to choose (`target`)."""
 
-WITH_PROBLEM = ("csv", "parquet", "npz", "npy", "openml")
+WITH_PROBLEM = ("csv", "parquet", "npz", "npy", "hf", "openml")
 """Kinds of datasets whose labels may be classes or numbers (`problem`)."""
 Problem = Literal["auto", "classification", "regression", "multi-label"]
 """What is learned: a class, a number, or any number of labels per row; `auto` decides from the labels."""
+
+LABELED_TEXTS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+"""Endings of tables of texts with labels; `text:` reads any other file as one text."""
+
+
+def is_labeled_text(dataset: str) -> bool:
+    """Whether `dataset` is a table of texts with labels rather than one text."""
+    kind, _, where = dataset.partition(":")
+    return kind == "text" and where.lower().endswith(LABELED_TEXTS)
+
+
+def models_of(dataset: str) -> tuple[str, ...]:
+    """The models that may read `dataset`; which of them fit is known once it is read."""
+    kind, colon, _ = dataset.partition(":")
+    if colon and kind == "text":
+        return ("mlp", "transformer") if is_labeled_text(dataset) else ("transformer",)
+    over_time = {"npz": ("lstm", "transformer"), "hf": ("transformer",)}
+    return ("mlp", "cnn", "resnet", *over_time.get(kind if colon else "", ()))
+
 
 Steps = Annotated[int, Meta(ge=0, le=10**12)]
 """A number of steps."""
@@ -69,7 +88,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         declared(
             "iris, wine, breast_cancer, digits (scikit-learn); sums, moons, circles, blobs, spirals, regression "
             "(generated); mnist, fashion_mnist, cifar10, openml:NAME or openml:ID (downloaded once, then cached); "
-            "csv:PATH, parquet:PATH, npz:PATH, npy:PATH, images:FOLDER, text:PATH",
+            "csv:PATH, parquet:PATH, npz:PATH, npy:PATH, images:FOLDER, text:PATH, hf:FOLDER (Hugging Face datasets)",
             "data",
             expects=f"{', '.join((*BUILT_IN, *GENERATED, *IMAGES))}, {', '.join(_WRITTEN)} or openml:NAME",
             pattern=rf"^({'|'.join((*BUILT_IN, *GENERATED, *IMAGES))}|({'|'.join(SOURCES)}):.+)$",
@@ -105,6 +124,19 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         declared("feature scaling, fitted on the training rows only", "data"),
     ] = "minmax"
     class_weights: Annotated[bool, declared("weight each class by its inverse frequency in the loss", "data")] = False
+    image_size: Annotated[
+        int,
+        declared(
+            "height and width to which the images of a folder are resized; 0 takes the size of most of them",
+            "data",
+            "pixels",
+            ge=0,
+            le=4096,
+        ),
+    ] = 0
+    skip_broken: Annotated[
+        bool, declared("leave out images that cannot be read, instead of refusing the folder", "data")
+    ] = False
     placement: Annotated[
         Literal["auto", "device", "stream"],
         declared(
@@ -116,15 +148,23 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     workers: Annotated[
         int,
         declared(
-            "processes that load the Dataset of a custom task; 0 loads it in the training process", "data", ge=0, le=256
+            "processes that load the Dataset of a custom task; 0 loads it in the training process. For images: threads that "
+            "decode them; 0 takes one per CPU",
+            "data",
+            ge=0,
+            le=256,
         ),
     ] = 0
 
     # --- model ---------------------------------------------------------------------------------------------
 
     model: Annotated[
-        Literal["mlp", "cnn", "resnet", "transformer"],
-        declared("network: mlp for tables and images, cnn and resnet for images, transformer for text", "model"),
+        Literal["mlp", "cnn", "resnet", "lstm", "transformer"],
+        declared(
+            "network: mlp for all rows but a text, cnn for images and series, resnet for images, lstm for series, "
+            "transformer for texts and series",
+            "model",
+        ),
     ] = "mlp"
     task: Annotated[
         str,
@@ -151,13 +191,33 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     dropout: Annotated[float, declared("dropout probability during training", "model", ge=0, lt=1)] = 0.0
     width: Annotated[
         int,
-        declared("channels of the first layer (cnn, resnet), or embedding size (transformer)", "model", ge=1, le=65536),
+        declared(
+            "channels of the first layer (cnn, resnet), units of a layer (lstm), or embedding size (transformer, texts)",
+            "model",
+            ge=1,
+            le=65536,
+        ),
     ] = 32
     layers: Annotated[
-        int, declared("number of blocks in a transformer, or in each stage of a resnet", "model", ge=1, le=1000)
+        int,
+        declared(
+            "number of layers of an lstm, blocks in a transformer, or blocks in each stage of a resnet",
+            "model",
+            ge=1,
+            le=1000,
+        ),
     ] = 2
     heads: Annotated[int, declared("attention heads of a transformer; must divide width", "model", ge=1, le=1024)] = 4
-    context: Annotated[int, declared("context length of a transformer", "model", "characters", ge=2, le=65536)] = 64
+    context: Annotated[
+        int,
+        declared(
+            "length of a row of text: characters, or words of a text with a label",
+            "model",
+            "characters or words",
+            ge=2,
+            le=65536,
+        ),
+    ] = 64
 
     # --- training ------------------------------------------------------------------------------------------
 
