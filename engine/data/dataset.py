@@ -13,6 +13,7 @@ import msgspec
 import numpy.typing as npt
 
 from epochtop.engine.hardware.memory_maps import is_mapped_file
+from epochtop.engine.protocol.spec import Problem
 
 LossName = Literal["cross_entropy", "binary_cross_entropy", "mean_squared_error", "next_character"]
 """Loss that suits a dataset's labels."""
@@ -69,6 +70,15 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
         """Units of the model's last layer: classes, characters, targets, or 1."""
         sizes = {"cross_entropy": len(self.classes), "next_character": len(self.vocabulary)}
         return sizes.get(self.loss, len(self.targets) or 1)
+
+    @property
+    def problem(self) -> Problem:
+        """What was learned; `auto` for the next character of a text."""
+        if self.loss == "next_character":
+            return "auto"
+        if self.targets and self.loss == "binary_cross_entropy":
+            return "multi-label"
+        return "classification" if self.classes else "regression"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -33,14 +32,10 @@ def opened(source: Source) -> Iterator[Image]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # damaged EXIF data, palettes with transparency: the pixels are read all the same
-            with Image.open(source if isinstance(source, str) else io.BytesIO(source)) as image:
-                if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-                    raise BrokenImageError(f"has 32 bits per channel ({image.mode}), not 8 or 16")
-                yield image
+        with Image.open(source if isinstance(source, str) else io.BytesIO(source)) as image:
+            if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+                raise BrokenImageError(f"has 32 bits per channel ({image.mode}), not 8 or 16")
+            yield image
     except (OSError, SyntaxError, EOFError, ValueError, struct.error, Image.DecompressionBombError) as error:
         unknown = isinstance(error, UnidentifiedImageError)
         raise BrokenImageError("is not an image" if unknown else " ".join(str(error).split())) from None

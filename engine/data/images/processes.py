@@ -94,7 +94,7 @@ def _one(source: Source, work: Decoding, out: Pixels) -> Format | str:
 
 def _load_plugins() -> None:
     """Import Pillow's readers before the forks, so that each of them need not."""
-    from PIL import Image
+    from PIL import Image, ImageOps  # noqa: F401
 
     Image.init()
 

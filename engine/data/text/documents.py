@@ -135,5 +135,5 @@ def _notes(names: TextColumns, ngrams: int, cut: int, dropped: int, spec: RunSpe
         verb = "text has" if cut == 1 else "texts have"
         notes.append(f"{cut:,} {verb} more than {spec.context} words; the end is left out (context)")
     if dropped:
-        notes.append(f"{dropped:,} {'row' if dropped == 1 else 'rows'} without a label are left out")
+        notes.append(f"{dropped:,} {'row without a label is' if dropped == 1 else 'rows without a label are'} left out")
     return notes

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from epochtop.engine.data.text.words import CODES
 from epochtop.engine.models.layers import Recomputed, dropout_layers
@@ -23,8 +25,14 @@ class MeanEmbedding(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """From codes of any integer type."""
-        embedded: Tensor = self.dropout(self.codes(codes.int()))
+        embedded: Tensor = self.dropout(self._mean(codes) if torch.compiler.is_compiling() else self.codes(codes.int()))
         return embedded
+
+    def _mean(self, codes: Tensor) -> Tensor:
+        """The same in operators that compilers and ONNX know well; EmbeddingBag would become a loop over rows."""
+        used = (codes != 0).unsqueeze(-1).to(self.codes.weight.dtype)
+        total = (functional.embedding(codes.long(), self.codes.weight) * used).sum(1)
+        return total / used.sum(1).clamp(min=1)
 
 
 class DocumentEncoder(nn.Module):
