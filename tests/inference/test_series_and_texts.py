@@ -110,7 +110,7 @@ def test_several_targets_have_a_prediction_each(home: Path, capsys: pytest.Captu
     run = trained(home, dataset="npz:numbers.npz", epochs=100, hidden=(), **{**COMMON, "learning_rate": 0.05})
     rows = answers(capsys, run, "numbers.npz")
     np.testing.assert_allclose(floats(rows, "prediction_y0", "prediction_y1"), numbers, rtol=0.05, atol=3)
-    run = trained(home, dataset="npz:labels.npz", epochs=60, hidden=(), **COMMON)
+    run = trained(home, dataset="npz:labels.npz", epochs=100, hidden=(), **{**COMMON, "learning_rate": 0.05})
     rows = answers(capsys, run, "labels.npz")
     places = [f"prediction_y{place}" for place in range(3)]
     assert (floats(rows, *places) == (x > 0)).mean() > 0.95
