@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from epochtop.engine.data.dataset import LossName
 from epochtop.engine.data.number_text import as_numbers, is_padded
-from epochtop.engine.protocol.spec import Invalid, Problem
+from epochtop.engine.protocol.datasets import Problem
+from epochtop.engine.protocol.spec import Invalid
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "-"}
 """Texts that mean a missing value, in lower case."""

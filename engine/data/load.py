@@ -12,7 +12,8 @@ import numpy as np
 from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
 from epochtop.engine.data.prepare import prepare_dataset
 from epochtop.engine.data.tables.row_numbers import check_row_numbers
-from epochtop.engine.protocol.spec import FILES, GENERATED, IMAGES, Invalid, RunSpec
+from epochtop.engine.protocol.datasets import FILES, GENERATED, IMAGES
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
 def load(spec: RunSpec, report: OnProgress = no_progress) -> PreparedDataset:

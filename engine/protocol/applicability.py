@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from epochtop.engine.protocol.spec import GENERATED, IMAGES, WITH_PROBLEM, WITH_TARGET
+from epochtop.engine.protocol.datasets import GENERATED, IMAGES, WITH_PROBLEM, WITH_TARGET
 
 Texts = Mapping[str, str]
 """Texts by field name, as typed; they may be invalid."""
@@ -26,11 +26,19 @@ def _images(texts: Texts) -> bool:
     return texts["dataset"] in IMAGES or _source(texts) == "images"
 
 
+def _table(texts: Texts) -> bool:
+    return not _custom(texts) and _source(texts) in WITH_TARGET
+
+
 RULES: dict[str, Callable[[Texts], bool]] = {
     "dataset": lambda texts: not _custom(texts),
     "model": lambda texts: not _custom(texts),
-    "target": lambda texts: not _custom(texts) and _source(texts) in WITH_TARGET,
+    "target": _table,
     "problem": lambda texts: not _custom(texts) and _source(texts) in WITH_PROBLEM,
+    "columns": _table,
+    "kinds": _table,
+    "missing": _table,
+    "header": lambda texts: not _custom(texts) and _source(texts) == "csv",
     "samples": lambda texts: not _custom(texts) and texts["dataset"] in GENERATED,
     "noise": lambda texts: not _custom(texts) and texts["dataset"] in GENERATED,
     "test_fraction": lambda texts: not _custom(texts),

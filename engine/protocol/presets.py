@@ -6,7 +6,8 @@ the Iris job. Imports the spec only.
 
 from __future__ import annotations
 
-from epochtop.engine.protocol.spec import FILES, GENERATED, IMAGES, Value
+from epochtop.engine.protocol.datasets import FILES, GENERATED, IMAGES
+from epochtop.engine.protocol.spec import Value
 
 Preset = dict[str, Value]
 """Values by field name; the other fields keep their defaults."""

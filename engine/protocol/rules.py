@@ -5,7 +5,8 @@ Imports msgspec and the standard library only.
 
 from __future__ import annotations
 
-from epochtop.engine.protocol.spec import WITH_PROBLEM, WITH_TARGET, Invalid, RunSpec
+from epochtop.engine.protocol.datasets import WITH_PROBLEM, WITH_TARGET
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
 def check(spec: RunSpec) -> None:
@@ -15,10 +16,9 @@ def check(spec: RunSpec) -> None:
 
 
 def _check_data(spec: RunSpec) -> None:
-    if spec.target and spec.source not in WITH_TARGET and not spec.task:
-        raise Invalid(
-            "target", f"applies to csv:PATH, parquet:PATH and openml:NAME only; leave it empty for {spec.dataset}"
-        )
+    for name in ("target", "columns", "kinds"):
+        if getattr(spec, name) and spec.source not in WITH_TARGET and not spec.task:
+            raise Invalid(name, f"applies to {', '.join(WITH_TARGET)} only; leave it empty for {spec.dataset}")
     if spec.problem != "auto" and spec.source not in WITH_PROBLEM and not spec.task:
         raise Invalid(
             "problem",

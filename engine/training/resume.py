@@ -16,9 +16,10 @@ from epochtop.engine.execution.choice import Executors
 from epochtop.engine.job import state
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.state import Values
+from epochtop.engine.protocol.datasets import WITH_PROBLEM, Problem
 from epochtop.engine.protocol.events import Changed
 from epochtop.engine.protocol.record import TaskRecord
-from epochtop.engine.protocol.spec import WITH_PROBLEM, Invalid, Problem, RunSpec
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.index import check_can_resume
 from epochtop.engine.runs.ownership import check_code
 from epochtop.engine.runs.paths import PREPARATION

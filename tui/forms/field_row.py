@@ -7,8 +7,9 @@ from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, Label, Select
 
+from epochtop.engine.protocol.datasets import BUILT_IN, GENERATED, IMAGES, SOURCES
 from epochtop.engine.protocol.fields import Field, show
-from epochtop.engine.protocol.spec import BUILT_IN, GENERATED, IMAGES, SOURCES, Value
+from epochtop.engine.protocol.spec import Value
 from epochtop.tui.cells.plain import PlainText, plain
 from epochtop.tui.forms.text_entry import Entry
 

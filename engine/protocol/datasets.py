@@ -1,0 +1,144 @@
+"""The datasets that a run can use, and its settings about data: the first part of its spec.
+
+:class:`~epochtop.engine.protocol.spec.RunSpec` adds the other settings. Imports msgspec and the standard library only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+BUILT_IN = ("iris", "wine", "breast_cancer", "digits", "sums")
+"""Datasets that need no file and no network."""
+GENERATED = ("moons", "circles", "blobs", "spirals", "regression")
+"""Datasets drawn by a generator; `samples` and `noise` apply to them."""
+IMAGES = ("mnist", "fashion_mnist", "cifar10")
+"""Image datasets fetched from openml.org on first use."""
+SOURCES = ("csv", "parquet", "npz", "npy", "images", "text", "openml")
+"""Kinds of datasets written as `KIND:WHERE`."""
+FILES = ("csv", "parquet", "npz", "npy", "images", "text")
+"""Kinds of datasets read from the user's files."""
+WRITTEN = tuple(f"{kind}:{'FOLDER' if kind == 'images' else 'PATH'}" for kind in FILES)
+"""How datasets of the user's files are written."""
+WITH_TARGET = ("csv", "parquet", "openml")
+"""Kinds of datasets with a label column to choose (`target`)."""
+
+WITH_PROBLEM = ("csv", "parquet", "npz", "npy", "openml")
+"""Kinds of datasets whose labels may be classes or numbers (`problem`)."""
+Problem = Literal["auto", "classification", "regression", "multi-label"]
+"""What is learned: a class, one number or several, or several yes-or-no labels; `auto` decides from the labels."""
+Missing = Literal["fill", "drop", "refuse"]
+"""What happens to missing values of a table."""
+Header = Literal["auto", "yes", "no"]
+"""Whether the first row of a table names the columns; `auto` decides from the file."""
+
+
+def declared(description: str, group: str, unit: str = "", expects: str = "", **bounds: Any) -> Meta:
+    """The annotation of a field.
+
+    `group` is its section in the form; `expects` describes a valid text where the type alone does not; `bounds` are
+    msgspec's (`ge`, `lt`, `pattern`, ...).
+    """
+    return Meta(description=description, extra={"group": group, "unit": unit, "expects": expects}, **bounds)
+
+
+class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of a run about its data."""
+
+    dataset: Annotated[
+        str,
+        declared(
+            "iris, wine, breast_cancer, digits (scikit-learn); sums, moons, circles, blobs, spirals, regression "
+            "(generated); mnist, fashion_mnist, cifar10, openml:NAME or openml:ID (downloaded once, then cached); "
+            "csv:PATH, parquet:PATH, npz:PATH, npy:PATH, images:FOLDER, text:PATH",
+            "data",
+            expects=f"{', '.join((*BUILT_IN, *GENERATED, *IMAGES))}, {', '.join(WRITTEN)} or openml:NAME",
+            pattern=rf"^({'|'.join((*BUILT_IN, *GENERATED, *IMAGES))}|({'|'.join(SOURCES)}):.+)$",
+        ),
+    ] = "iris"
+    target: Annotated[
+        str,
+        declared(
+            "label column of a table: its name, or its position (#3, #-1, last); several are separated by commas",
+            "data",
+        ),
+    ] = ""
+    problem: Annotated[
+        Problem,
+        declared(
+            "what to predict: a class (classification), a number (regression) or several yes-or-no labels (multi-label); "
+            "auto takes text and a few whole numbers as classes (tables, npz, npy)",
+            "data",
+        ),
+    ] = "auto"
+    columns: Annotated[
+        str,
+        declared(
+            "feature columns of a table, by name or pattern, separated by commas; ! leaves columns out: age,fare,c* or "
+            "!Name,!Ticket; empty takes all",
+            "data",
+        ),
+    ] = ""
+    kinds: Annotated[
+        str,
+        declared(
+            "kinds of columns that epochtop should not infer: NAME=KIND, separated by commas; KIND is number, category, "
+            "time or skip",
+            "data",
+            expects="NAME=KIND separated by commas, for example age=number,zip=category",
+            pattern=r"^$|^ *[^=]+= *(number|category|time|skip) *(,[^=]+= *(number|category|time|skip) *)*$",
+        ),
+    ] = ""
+    missing: Annotated[
+        Missing,
+        declared(
+            "missing values of a table: fill them (median or most frequent value), drop their rows, or refuse the table",
+            "data",
+        ),
+    ] = "fill"
+    header: Annotated[
+        Header, declared("whether the first row of a CSV file names the columns; auto decides from the file", "data")
+    ] = "auto"
+    samples: Annotated[int, declared("number of rows in a generated dataset", "data", "rows", ge=10, le=10**8)] = 1000
+    noise: Annotated[float, declared("noise in a generated dataset", "data", ge=0, le=100)] = 0.2
+    test_fraction: Annotated[
+        float,
+        declared("share of the rows held out for testing; 0 trains on all rows", "data", ge=0, lt=1),
+    ] = 0.2
+    validation_fraction: Annotated[
+        float,
+        declared(
+            "share of the remaining rows held out for validation: they choose the best weights and drive plateau and "
+            "patience; 0 uses the test rows instead",
+            "data",
+            ge=0,
+            lt=1,
+        ),
+    ] = 0.0
+    scaling: Annotated[
+        Literal["minmax", "standard", "none"],
+        declared("feature scaling, fitted on the training rows only", "data"),
+    ] = "minmax"
+    class_weights: Annotated[bool, declared("weight each class by its inverse frequency in the loss", "data")] = False
+    placement: Annotated[
+        Literal["auto", "device", "stream"],
+        declared(
+            "where the rows are stored: all on the device, or streamed from the host one batch ahead; "
+            "auto keeps them on the device if they need at most half of its free memory",
+            "data",
+        ),
+    ] = "auto"
+    workers: Annotated[
+        int,
+        declared(
+            "processes that load the Dataset of a custom task; 0 loads it in the training process", "data", ge=0, le=256
+        ),
+    ] = 0
+
+    @property
+    def source(self) -> str:
+        """Kind of a `KIND:WHERE` dataset, such as `csv` or `openml`; empty for the other datasets."""
+        kind, colon, _ = self.dataset.partition(":")
+        return kind if colon else ""
