@@ -16,8 +16,8 @@ from epochtop.engine.hardware.memory_maps import is_mapped_file
 
 LossName = Literal["cross_entropy", "binary_cross_entropy", "mean_squared_error", "next_character"]
 """Loss that suits a dataset's labels."""
-Kind = Literal["table", "image", "text"]
-"""What a row is."""
+Kind = Literal["table", "image", "series", "text", "document"]
+"""What a row is: a window of characters is a `text`, a text with a label is a `document`."""
 
 
 class Preparation(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +31,9 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     """Feature columns of a table, in the order of the model's inputs."""
     target: str = ""
     """Label column of a table; empty for other kinds."""
+    targets: tuple[str, ...] = ()
+    """Names of several targets: numbers (mean_squared_error), or labels of which a row has any number
+    (binary_cross_entropy); empty for a single target."""
     scaling: Literal["minmax", "standard", "none"] = "none"
     offset: tuple[float, ...] = ()
     factor: tuple[float, ...] = ()
@@ -41,6 +44,9 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     target_center: float = 0.0
     target_spread: float = 1.0
     """Standardization of a regression target: `(raw - center) / spread`."""
+    target_centers: tuple[float, ...] = ()
+    target_spreads: tuple[float, ...] = ()
+    """The same for several targets, one number each."""
     image: tuple[int, int, int] | None = None
     """Channels, height and width of a row that is an image, also in a table (digits); None for other rows."""
     pixel_mean: tuple[float, ...] = ()
@@ -49,15 +55,30 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     layer applies them."""
     vocabulary: str = ""
     """Characters of a text, in the order of their codes."""
+    pixel_max: float = 255.0
+    """Value that a pixel is divided by first: 255 for bytes, 1 for floating-point images."""
+    series: tuple[int, int] | None = None
+    """Time steps and features of a row that is a series; `offset` and `factor` are per feature."""
+    ngrams: int = 0
+    """Longest sequence of words of a document that has a code: 1 for words, 2 for words and pairs; 0 for other kinds."""
+    length: int = 0
+    """Codes per document."""
+
+    @property
+    def outputs(self) -> int:
+        """Units of the model's last layer: classes, characters, targets, or 1."""
+        sizes = {"cross_entropy": len(self.classes), "next_character": len(self.vocabulary)}
+        return sizes.get(self.loss, len(self.targets) or 1)
 
 
 @dataclass(frozen=True)
 class Rows:
     """Rows of data with their labels, on the host; `x` and `y` have the same length, which may be 0.
 
-    table: x float32 (rows, features), scaled · image: x uint8 (rows, channels, height, width) · text: x uint8 or
-    int32 (rows, context). y is int64 (rows,) for classes, float32 (rows,) for numbers and for binary cross
-    entropy, and (rows, context) in x's type for the next characters. Rows of a task may have other types, of which a step
+    table: x float32 (rows, features), scaled · image: x uint8 or float32 (rows, channels, height, width) · series: x float32
+    (rows, time, features), scaled · text: x uint8 or int32 (rows, context) · document: x uint16 (rows, length). y is int64
+    (rows,) for classes, float32 (rows,) for numbers and for binary cross entropy, float32 (rows, targets) for several
+    targets, and (rows, context) in x's type for the next characters. Rows of a task may have other types, of which a step
     gets the input type (:mod:`epochtop.engine.device.row_types`). Arrays may be memory-mapped files.
     """
 
@@ -87,7 +108,7 @@ class PreparedDataset:
     """Empty unless `validation_fraction` is above 0 or the dataset has fixed validation rows."""
     test: Rows
     outputs: int
-    """Units of the model's last layer: classes, characters, or 1."""
+    """Units of the model's last layer: classes, characters, targets, or 1."""
     preparation: Preparation
     class_weights: tuple[float, ...] = ()
     """Weight of each class in the loss; empty if all are 1."""
@@ -112,9 +133,10 @@ def no_progress(_: str) -> None:
 class RawDataset:
     """A dataset as it was read, before splitting and scaling, on the host; arrays may be memory-mapped files.
 
-    table: x float64, float32 or an integer of at most 16 bits (rows, features) · image: x uint8 (rows, channels, height,
-    width) · text: x and y uint8 or int32 (rows, context). y of tables and images: int64 (rows,), codes of `classes`, or
-    floats (rows,).
+    table: x float64, float32 or an integer of at most 16 bits (rows, features) · image: x uint8 or float32 (rows, channels,
+    height, width) · series: the types of a table (rows, time, features) · text: x and y uint8 or int32 (rows, context) ·
+    document: x uint16 (rows, length). y of other kinds than text: int64 (rows,), codes of `classes`; floats (rows,); or
+    float64 (rows, targets).
     """
 
     kind: Kind
@@ -124,10 +146,14 @@ class RawDataset:
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     target: str = ""
+    targets: tuple[str, ...] = ()
+    """Names of several targets, which are the columns of `y`; empty for a single target."""
     image: tuple[int, int, int] | None = None
     test: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
     """Fixed test rows of the dataset, in the form of `x` and `y`; None if `test_fraction` decides."""
     validation: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
     """Fixed validation rows, in the form of `x` and `y`; None if `validation_fraction` decides."""
     vocabulary: str = ""
+    ngrams: int = 0
+    """Longest sequence of words of a document that has a code."""
     notes: tuple[str, ...] = ()

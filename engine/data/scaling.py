@@ -80,7 +80,10 @@ class Scaling:
 
 
 def fit_scaling(x: npt.NDArray[Any], index: Index, kind: Literal["minmax", "standard", "none"]) -> Scaling:
-    """Fit a scaling on the selected rows of `x`; a table of one block gives exactly scikit-learn's `fit`."""
+    """Fit a scaling on the selected rows of `x`; a table of one block gives exactly scikit-learn's `fit`.
+
+    The features of a series (rows, time, features) are fitted over all time steps.
+    """
     rounded = x.dtype == np.float32
     nothing = np.empty(0)
     if kind == "none":
@@ -90,14 +93,17 @@ def fit_scaling(x: npt.NDArray[Any], index: Index, kind: Literal["minmax", "stan
     scaler = MinMaxScaler() if kind == "minmax" else StandardScaler()
     with np.errstate(all="ignore"):
         for block in blocks(x, index):
-            scaler.partial_fit(block.astype(np.float64))
+            scaler.partial_fit(block.reshape(-1, x.shape[-1]).astype(np.float64))
     return Scaling(kind, scaler.min_ if kind == "minmax" else scaler.mean_, scaler.scale_, rounded)
 
 
 def scale_rows(x: npt.NDArray[Any], index: Index, scaling: Scaling, columns: tuple[str, ...]) -> Floats:
-    """The selected rows of `x`, scaled, float32 (rows, features). Raises Invalid if float32 cannot hold a value."""
+    """The selected rows of a table or of series, scaled, float32. Raises Invalid if float32 cannot hold a value.
+
+    `columns` are the names of the features, which are the last dimension of `x`.
+    """
     rows = len(x[index]) if isinstance(index, slice) else len(index)
-    result = np.empty((rows, x.shape[1]), dtype=np.float32)
+    result = np.empty((rows, *x.shape[1:]), dtype=np.float32)
     bad_scale = not (np.isfinite(scaling.factor).all() and np.isfinite(scaling.offset).all())
     start = 0
     for block in blocks(x, index):
@@ -105,7 +111,7 @@ def scale_rows(x: npt.NDArray[Any], index: Index, scaling: Scaling, columns: tup
         finite = np.isfinite(part)
         if bad_scale or not finite.all():
             finite &= np.isfinite(scaling.factor) & np.isfinite(scaling.offset) if scaling.kind != "none" else True
-            name = columns[int(np.argwhere(~finite)[0][1])]
+            name = columns[int(np.argwhere(~finite)[0][-1])]
             advice = "scale the features" if scaling.kind == "none" else "divide it by a power of ten"
             raise Invalid("scaling", f"column {name!r} has values that overflow float32; {advice}")
         result[start : start + len(part)] = part

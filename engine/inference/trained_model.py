@@ -115,7 +115,7 @@ def load(run: Path, trusted_owner: str = "") -> TrainedModel:
         changes = describe_changes(record, spec.task)
         return _filled(run, spec, task.model.cpu(), evaluated, example, None, task, changes)
     preparation = preparation_of(run)
-    model = build_model(spec, preparation, _outputs(preparation))
+    model = build_model(spec, preparation, preparation.outputs)
     return _filled(run, spec, model, evaluated, _example(spec, preparation), preparation)
 
 
@@ -142,12 +142,6 @@ def _filled(
         first = str(error).splitlines()[-1].strip()
         raise Invalid("", f"the weights of {run.name} do not fit: {cause}: {first}") from None
     return TrainedModel(run, spec, model.eval(), evaluated, example, preparation, task, task_changes)
-
-
-def _outputs(preparation: Preparation) -> int:
-    """Size of the output, as in :class:`epochtop.engine.data.dataset.PreparedDataset`."""
-    counts = {"cross_entropy": len(preparation.classes), "next_character": len(preparation.vocabulary)}
-    return counts.get(preparation.loss, 1)
 
 
 def _example(spec: RunSpec, preparation: Preparation) -> Tensor:

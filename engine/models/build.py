@@ -27,7 +27,7 @@ def build_model(
         return transformer(_checked_text(spec, preparation), outputs)
     first: OrderedDict[str, nn.Module] = OrderedDict()
     if preparation.kind == "image":
-        first["pixels"] = Pixels(preparation.pixel_mean, preparation.pixel_std)
+        first["pixels"] = Pixels(preparation.pixel_mean, preparation.pixel_std, preparation.pixel_max)
     if spec.model == "mlp":
         features = features_of(preparation, shape)
         perceptron = mlp(features, spec.hidden, outputs, spec.activation, spec.dropout, spec.checkpoint_activations)

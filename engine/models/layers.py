@@ -32,19 +32,19 @@ def dropout_layers(probability: float) -> list[nn.Module]:
 
 
 class Pixels(nn.Module):
-    """Standardizes pixels: bytes (rows, channels, height, width) become `(x / 255 - mean) / std`, per channel.
+    """Standardizes pixels: x (rows, channels, height, width) becomes `(x / largest - mean) / std`, per channel.
 
-    Without statistics, values become 0 to 1. The statistics are buffers, so they are saved with the model.
+    `largest` is 255 for bytes. Without statistics, these become 0 to 1. The statistics are buffers, so they are saved with the model.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], largest: float = 255.0) -> None:
         super().__init__()
         means, spreads = tuple(mean) or (0.0,), tuple(std) or (1.0,)
         safe = [spread if spread > 0 else 1.0 for spread in spreads]  # a constant channel is only shifted
-        self.register_buffer("scale", _per_channel([1 / (255 * spread) for spread in safe]))
+        self.register_buffer("scale", _per_channel([1 / (largest * spread) for spread in safe]))
         self.register_buffer("shift", _per_channel([-mean / spread for mean, spread in zip(means, safe, strict=True)]))
 
     def forward(self, x: Tensor) -> Tensor:
