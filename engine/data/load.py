@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from epochtop.engine.data.columns.assembly import dataset_of
+from epochtop.engine.data.columns.selection import ColumnSelection
 from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
 from epochtop.engine.data.prepare import prepare_dataset
 from epochtop.engine.data.tables.row_numbers import check_row_numbers
@@ -53,9 +55,10 @@ def _read(spec: RunSpec, path: Path | None, report: OnProgress) -> RawDataset:
 
 def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
     if spec.source == "csv":
-        from epochtop.engine.data.tables.csv import read_csv
+        from epochtop.engine.data.tables.delimited.read import CsvOptions, read_delimited
 
-        return read_csv(path, spec.target, report, spec.problem)
+        selection = ColumnSelection(spec)
+        return dataset_of(read_delimited(path, selection, CsvOptions(header=spec.header), report), selection)
     if spec.source == "parquet":
         from epochtop.engine.data.tables.parquet import read_parquet
 
