@@ -82,6 +82,8 @@ class Table:
     """Names of the columns of `numbers`, in order."""
     notes: tuple[str, ...] = ()
     """What the reader decided and the user should know, one sentence each."""
+    parts: tuple[tuple[str, int], ...] = ()
+    """The files of a table in several files, each with its number of rows; empty for one file."""
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -100,7 +102,13 @@ class Table:
 
     def where(self, row: int) -> str:
         """The place of a row for messages, such as `data.csv, line 12`."""
-        return f"{self.source}, {self.unit} {int(self.lines[row])}"
+        source, end = self.source, 0
+        for part, rows in self.parts:
+            end += rows
+            if row < end:
+                source = part
+                break
+        return f"{source}, {self.unit} {int(self.lines[row])}"
 
 
 def values_of(column: Column) -> npt.NDArray[Any]:
