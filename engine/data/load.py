@@ -14,7 +14,7 @@ from epochtop.engine.data.columns.selection import ColumnSelection
 from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
 from epochtop.engine.data.prepare import prepare_dataset
 from epochtop.engine.data.tables.row_numbers import check_row_numbers
-from epochtop.engine.protocol.datasets import FILES, GENERATED, IMAGES
+from epochtop.engine.protocol.datasets import FILES, GENERATED, IMAGES, WITH_TARGET
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
@@ -54,15 +54,12 @@ def _read(spec: RunSpec, path: Path | None, report: OnProgress) -> RawDataset:
 
 
 def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
-    if spec.source == "csv":
-        from epochtop.engine.data.tables.delimited.read import CsvOptions, read_delimited
+    if spec.source in WITH_TARGET:
+        from epochtop.engine.data.tables.read import read_table
 
         selection = ColumnSelection(spec)
-        return dataset_of(read_delimited(path, selection, CsvOptions(header=spec.header), report), selection)
-    if spec.source == "parquet":
-        from epochtop.engine.data.tables.parquet import read_parquet
-
-        return read_parquet(path, spec.target, spec.problem)
+        table = read_table(spec.source, path, selection, header=spec.header, report=report)
+        return dataset_of(table, selection)
     if spec.source in ("npz", "npy"):
         from epochtop.engine.data.tables.numpy_files import read_npy, read_npz
 

@@ -58,7 +58,9 @@ def without_skipped(source: Table, columns: Sequence[Column]) -> Table:
     return Table(source.source, tuple(columns), source.lines)
 
 
-MIXED = table(NumberColumn("age", AGE), texts("city", CITY.tolist()), NumberColumn("paid", PAID), texts("kind", KIND.tolist()))
+MIXED = table(
+    NumberColumn("age", AGE), texts("city", CITY.tolist()), NumberColumn("paid", PAID), texts("kind", KIND.tolist())
+)
 
 
 def expected(scaling: str) -> tuple[np.ndarray, np.ndarray]:
