@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
 from epochtop.engine.data.prepare import prepare_dataset
 from epochtop.engine.data.tables.row_numbers import check_row_numbers
@@ -48,7 +46,9 @@ def _read(spec: RunSpec, path: Path | None, report: OnProgress) -> RawDataset:
         from epochtop.engine.data.downloads.registry import load_download
 
         return load_download(spec, report)
-    return _built_in(spec.dataset)
+    from epochtop.engine.data.tables.sklearn_tables import read_sklearn
+
+    return read_sklearn(spec.dataset)
 
 
 def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
@@ -71,19 +71,3 @@ def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
     from epochtop.engine.data.text import read_text
 
     return read_text(spec)
-
-
-def _built_in(name: str) -> RawDataset:
-    from sklearn import datasets
-
-    bunch = getattr(datasets, f"load_{name}")()
-    return RawDataset(
-        kind="table",
-        x=bunch.data,
-        y=bunch.target.astype(np.int64),
-        loss="cross_entropy",
-        classes=tuple(str(name) for name in bunch.target_names),
-        columns=tuple(str(name) for name in bunch.feature_names),
-        target="target",
-        image=(1, 8, 8) if name == "digits" else None,
-    )
