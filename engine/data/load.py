@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from epochtop.engine.data.columns.assembly import dataset_of
+from epochtop.engine.data.columns.selection import ColumnSelection
 from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
 from epochtop.engine.data.prepare import prepare_dataset
 from epochtop.engine.data.tables.row_numbers import check_row_numbers
-from epochtop.engine.protocol.datasets import FILES, GENERATED, IMAGES
+from epochtop.engine.protocol.datasets import FILES, GENERATED, IMAGES, WITH_TARGET
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
@@ -35,6 +37,16 @@ def file_of(spec: RunSpec) -> Path | None:
     return Path(spec.dataset.partition(":")[2]).expanduser().absolute()
 
 
+def files_read(spec: RunSpec) -> list[Path]:
+    """The user's files that the rows come from; those of a table in several files, one by one. Raises Invalid."""
+    path = file_of(spec)
+    if path is None:
+        return []
+    from epochtop.engine.data.tables.read import files_at
+
+    return files_at(spec.source, path)
+
+
 def _read(spec: RunSpec, path: Path | None, report: OnProgress) -> RawDataset:
     if path is not None:
         return _read_file(spec, path, report)
@@ -52,14 +64,12 @@ def _read(spec: RunSpec, path: Path | None, report: OnProgress) -> RawDataset:
 
 
 def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
-    if spec.source == "csv":
-        from epochtop.engine.data.tables.csv import read_csv
+    if spec.source in WITH_TARGET:
+        from epochtop.engine.data.tables.read import read_table
 
-        return read_csv(path, spec.target, report, spec.problem)
-    if spec.source == "parquet":
-        from epochtop.engine.data.tables.parquet import read_parquet
-
-        return read_parquet(path, spec.target, spec.problem)
+        selection = ColumnSelection(spec)
+        table = read_table(spec.source, path, selection, spec.encoding, spec.header, report)
+        return dataset_of(table, selection)
     if spec.source in ("npz", "npy"):
         from epochtop.engine.data.tables.numpy_files import read_npy, read_npz
 

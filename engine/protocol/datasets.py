@@ -41,6 +41,20 @@ Header = Literal["auto", "yes", "no"]
 """Whether the first row of a table names the columns; `auto` decides from the file."""
 
 
+class ColumnFact(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run does with one column of a table."""
+
+    name: str
+    kind: str
+    """`number`, `category`, `time`, `text`, `identifier`, `label`, or `skipped` if the settings leave the column out."""
+    missing: int = 0
+    """Rows without a value."""
+    distinct: int | None = None
+    """Number of distinct values; None if they were not counted."""
+    treatment: str = ""
+    """What the model gets, for people."""
+
+
 def declared(description: str, group: str, unit: str = "", expects: str = "", **bounds: Any) -> Meta:
     """The annotation of a field.
 
