@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from epochtop.engine.data.columns.assembly import dataset_of
 from epochtop.engine.data.columns.selection import ColumnSelection
 from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
@@ -39,6 +37,16 @@ def file_of(spec: RunSpec) -> Path | None:
     return Path(spec.dataset.partition(":")[2]).expanduser().absolute()
 
 
+def files_read(spec: RunSpec) -> list[Path]:
+    """The user's files that the rows come from; those of a table in several files, one by one. Raises Invalid."""
+    path = file_of(spec)
+    if path is None:
+        return []
+    from epochtop.engine.data.tables.read import files_at
+
+    return files_at(spec.source, path)
+
+
 def _read(spec: RunSpec, path: Path | None, report: OnProgress) -> RawDataset:
     if path is not None:
         return _read_file(spec, path, report)
@@ -50,7 +58,9 @@ def _read(spec: RunSpec, path: Path | None, report: OnProgress) -> RawDataset:
         from epochtop.engine.data.downloads.registry import load_download
 
         return load_download(spec, report)
-    return _built_in(spec.dataset)
+    from epochtop.engine.data.tables.sklearn_tables import read_sklearn
+
+    return read_sklearn(spec.dataset)
 
 
 def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
@@ -58,7 +68,7 @@ def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
         from epochtop.engine.data.tables.read import read_table
 
         selection = ColumnSelection(spec)
-        table = read_table(spec.source, path, selection, header=spec.header, report=report)
+        table = read_table(spec.source, path, selection, spec.encoding, spec.header, report)
         return dataset_of(table, selection)
     if spec.source in ("npz", "npy"):
         from epochtop.engine.data.tables.numpy_files import read_npy, read_npz
@@ -71,19 +81,3 @@ def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
     from epochtop.engine.data.text import read_text
 
     return read_text(spec)
-
-
-def _built_in(name: str) -> RawDataset:
-    from sklearn import datasets
-
-    bunch = getattr(datasets, f"load_{name}")()
-    return RawDataset(
-        kind="table",
-        x=bunch.data,
-        y=bunch.target.astype(np.int64),
-        loss="cross_entropy",
-        classes=tuple(str(name) for name in bunch.target_names),
-        columns=tuple(str(name) for name in bunch.feature_names),
-        target="target",
-        image=(1, 8, 8) if name == "digits" else None,
-    )

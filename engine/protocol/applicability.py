@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from epochtop.engine.protocol.datasets import GENERATED, IMAGES, WITH_PROBLEM, WITH_TARGET
+from epochtop.engine.protocol.datasets import GENERATED, IMAGES, WITH_ENCODING, WITH_PROBLEM, WITH_TARGET
 
 Texts = Mapping[str, str]
 """Texts by field name, as typed; they may be invalid."""
@@ -39,6 +39,7 @@ RULES: dict[str, Callable[[Texts], bool]] = {
     "kinds": _table,
     "missing": _table,
     "header": lambda texts: not _custom(texts) and _source(texts) == "csv",
+    "encoding": lambda texts: not _custom(texts) and _source(texts) in WITH_ENCODING,
     "samples": lambda texts: not _custom(texts) and texts["dataset"] in GENERATED,
     "noise": lambda texts: not _custom(texts) and texts["dataset"] in GENERATED,
     "test_fraction": lambda texts: not _custom(texts),

@@ -10,22 +10,28 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-BUILT_IN = ("iris", "wine", "breast_cancer", "digits", "sums")
+BUILT_IN = ("iris", "wine", "breast_cancer", "digits", "diabetes", "sums")
 """Datasets that need no file and no network."""
+CACHED = ("california_housing",)
+"""Datasets in the cache of scikit-learn, which downloads them on request."""
 GENERATED = ("moons", "circles", "blobs", "spirals", "regression")
 """Datasets drawn by a generator; `samples` and `noise` apply to them."""
 IMAGES = ("mnist", "fashion_mnist", "cifar10")
 """Image datasets fetched from openml.org on first use."""
-SOURCES = ("csv", "parquet", "npz", "npy", "images", "text", "openml")
+TABLES = ("csv", "parquet", "feather", "jsonl", "arff", "sqlite")
+"""Formats of tables in the user's files."""
+SOURCES = (*TABLES, "npz", "npy", "images", "text", "openml")
 """Kinds of datasets written as `KIND:WHERE`."""
-FILES = ("csv", "parquet", "npz", "npy", "images", "text")
+FILES = (*TABLES, "npz", "npy", "images", "text")
 """Kinds of datasets read from the user's files."""
+WITH_ENCODING = ("csv", "jsonl", "arff")
+"""Formats of tables in text (`encoding`)."""
 WRITTEN = tuple(f"{kind}:{'FOLDER' if kind == 'images' else 'PATH'}" for kind in FILES)
 """How datasets of the user's files are written."""
-WITH_TARGET = ("csv", "parquet", "openml")
+WITH_TARGET = (*TABLES, "openml")
 """Kinds of datasets with a label column to choose (`target`)."""
 
-WITH_PROBLEM = ("csv", "parquet", "npz", "npy", "openml")
+WITH_PROBLEM = (*TABLES, "npz", "npy", "openml")
 """Kinds of datasets whose labels may be classes or numbers (`problem`)."""
 Problem = Literal["auto", "classification", "regression", "multi-label"]
 """What is learned: a class, one number or several, or several yes-or-no labels; `auto` decides from the labels."""
@@ -64,12 +70,13 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     dataset: Annotated[
         str,
         declared(
-            "iris, wine, breast_cancer, digits (scikit-learn); sums, moons, circles, blobs, spirals, regression "
-            "(generated); mnist, fashion_mnist, cifar10, openml:NAME or openml:ID (downloaded once, then cached); "
-            "csv:PATH, parquet:PATH, npz:PATH, npy:PATH, images:FOLDER, text:PATH",
+            "iris, wine, breast_cancer, digits, diabetes (scikit-learn); sums, moons, circles, blobs, spirals, regression "
+            "(generated); california_housing (scikit-learn's cache); mnist, fashion_mnist, cifar10, openml:NAME or openml:ID "
+            "(downloaded once, then cached); csv:PATH, parquet:PATH, feather:PATH, jsonl:PATH, arff:PATH, sqlite:PATH?table=NAME, npz:PATH, "
+            "npy:PATH, images:FOLDER, text:PATH",
             "data",
-            expects=f"{', '.join((*BUILT_IN, *GENERATED, *IMAGES))}, {', '.join(WRITTEN)} or openml:NAME",
-            pattern=rf"^({'|'.join((*BUILT_IN, *GENERATED, *IMAGES))}|({'|'.join(SOURCES)}):.+)$",
+            expects=f"{', '.join((*BUILT_IN, *GENERATED, *CACHED, *IMAGES))}, {', '.join(WRITTEN)} or openml:NAME",
+            pattern=rf"^({'|'.join((*BUILT_IN, *GENERATED, *CACHED, *IMAGES))}|({'|'.join(SOURCES)}):.+)$",
         ),
     ] = "iris"
     target: Annotated[
@@ -114,6 +121,16 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = "fill"
     header: Annotated[
         Header, declared("whether the first row of a CSV file names the columns; auto decides from the file", "data")
+    ] = "auto"
+    encoding: Annotated[
+        str,
+        declared(
+            "encoding of a CSV, JSON lines or ARFF file, such as latin-1, utf-16 or cp1251; auto takes UTF-8 or what the file "
+            "says, else Windows-1252",
+            "data",
+            expects="auto or an encoding that Python knows, such as utf-8, latin-1, utf-16 or cp1251",
+            pattern=r"^[A-Za-z0-9_.:-]+$",
+        ),
     ] = "auto"
     samples: Annotated[int, declared("number of rows in a generated dataset", "data", "rows", ge=10, le=10**8)] = 1000
     noise: Annotated[float, declared("noise in a generated dataset", "data", ge=0, le=100)] = 0.2

@@ -5,7 +5,9 @@ Imports msgspec and the standard library only.
 
 from __future__ import annotations
 
-from epochtop.engine.protocol.datasets import WITH_PROBLEM, WITH_TARGET
+import codecs
+
+from epochtop.engine.protocol.datasets import WITH_ENCODING, WITH_PROBLEM, WITH_TARGET
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
@@ -19,6 +21,8 @@ def _check_data(spec: RunSpec) -> None:
     for name in ("target", "columns", "kinds"):
         if getattr(spec, name) and spec.source not in WITH_TARGET and not spec.task:
             raise Invalid(name, f"applies to {', '.join(WITH_TARGET)} only; leave it empty for {spec.dataset}")
+    if spec.encoding != "auto":
+        _check_encoding(spec)
     if spec.problem != "auto" and spec.source not in WITH_PROBLEM and not spec.task:
         raise Invalid(
             "problem",
@@ -26,6 +30,21 @@ def _check_data(spec: RunSpec) -> None:
         )
     if spec.class_weights and spec.dataset == "regression":
         raise Invalid("class_weights", "the dataset regression has no classes; turn class_weights off")
+
+
+def _check_encoding(spec: RunSpec) -> None:
+    try:
+        codec = codecs.lookup(spec.encoding)
+        codec.incrementaldecoder().decode(b"", final=True)
+        is_text = isinstance(codec.decode(b"")[0], str)
+    except (LookupError, TypeError, ValueError):
+        is_text = False
+    if not is_text:
+        raise Invalid(
+            "encoding", f"Python has no encoding {spec.encoding!r}; use auto, utf-8, latin-1, utf-16 or another one"
+        )
+    if spec.source not in WITH_ENCODING and not spec.task:
+        raise Invalid("encoding", f"applies to {', '.join(WITH_ENCODING)} only; leave it on auto for {spec.dataset}")
 
 
 def _check_model(spec: RunSpec) -> None:

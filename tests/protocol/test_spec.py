@@ -65,6 +65,7 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "kinds": st.sampled_from(["", "age=number", "zip=category, when of day=time,x=skip"]),
     "missing": st.sampled_from(["fill", "drop", "refuse"]),
     "header": st.sampled_from(["auto", "yes", "no"]),
+    "encoding": st.sampled_from(["auto", "utf-8", "latin-1", "utf-16-le", "cp1251"]),
     "hidden": st.lists(st.integers(1, 10**12), max_size=6).map(tuple),
     "activation": st.sampled_from(["relu", "tanh", "sigmoid", "gelu", "silu", "none"]),
     "epochs": st.integers(1, 10**12),

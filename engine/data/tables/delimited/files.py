@@ -13,6 +13,10 @@ from epochtop.engine.protocol.spec import Invalid
 
 def files_of(pattern: Path) -> list[Path]:
     """The files that `pattern` names, sorted by name; a path without `*`, `?` or `[` names itself. Raises Invalid."""
+    if pattern.name == "-" and not pattern.exists():
+        raise Invalid(
+            "dataset", "csv:- reads standard input; pipe a table into it: epochtop train --dataset csv:- < FILE"
+        )
     if not has_magic(str(pattern)) or pattern.exists():
         return [pattern]
     paths = sorted(Path(name) for name in glob(str(pattern)))  # noqa: PTH207 - the pattern may be absolute
