@@ -13,12 +13,46 @@ import msgspec
 import numpy.typing as npt
 
 from epochtop.engine.hardware.memory_maps import is_mapped_file
-from epochtop.engine.protocol.spec import Problem
+from epochtop.engine.protocol.datasets import ColumnFact, Missing, Problem
 
 LossName = Literal["cross_entropy", "binary_cross_entropy", "mean_squared_error", "next_character"]
 """Loss that suits a dataset's labels."""
 Kind = Literal["table", "image", "series", "text", "document"]
 """What a row is: a window of characters is a `text`, a text with a label is a `document`."""
+
+
+TimePart = Literal["days", "year", "month", "weekday", "hour"]
+"""A part of a time: days since the first, year, month and weekday from 0, hour with its fraction."""
+
+
+class ColumnEncoding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one column of a table becomes inputs of the model. The raw value of a row is a number, NaN if it is missing."""
+
+    kind: Literal["number", "category", "time"] = "number"
+    fill: float = 0.0
+    """What replaces a missing value: a number, the index of a category, or seconds since 1970."""
+    indicator: bool = False
+    """Whether one more input, the last of the column, is 1 where the value is missing."""
+    categories: tuple[str, ...] = ()
+    """Texts of the training rows; the raw value is an index into them, -1 for any other text."""
+    embedding: int = 0
+    """Size of the vector that the mlp learns for each category; the input is then 1 + the raw value. 0 gives one input per
+    category, which is 1 for the category of the row."""
+    parts: tuple[TimePart, ...] = ()
+    """Inputs of a time; month, weekday and hour are a sine and a cosine each. The raw value is seconds since 1970."""
+    origin: float = 0.0
+    """Day 0 of a time, in seconds since 1970."""
+    time_format: str = ""
+    """How texts of the column are read: `iso` or a format of Python's strptime; empty if they were times already."""
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs."""
+        if self.kind == "number":
+            return 1 + self.indicator
+        if self.kind == "time":
+            return sum(2 if part in ("month", "weekday", "hour") else 1 for part in self.parts) + self.indicator
+        return (1 if self.embedding else len(self.categories)) + self.indicator
 
 
 class Preparation(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +63,11 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...] = ()
     """Names of the classes, by label; empty for a regression."""
     columns: tuple[str, ...] = ()
-    """Feature columns of a table, in the order of the model's inputs."""
+    """Feature columns of a table, in order. Each is one input of the model unless `encodings` says otherwise."""
+    encodings: tuple[ColumnEncoding, ...] = ()
+    """One per column of `columns`; empty for tables of earlier versions, whose columns are numbers without missing values."""
+    missing: Missing = "refuse"
+    """What happened to rows with missing values; new rows are treated in the same way."""
     target: str = ""
     """Label column of a table; empty for other kinds."""
     targets: tuple[str, ...] = ()
@@ -38,7 +76,7 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     scaling: Literal["minmax", "standard", "none"] = "none"
     offset: tuple[float, ...] = ()
     factor: tuple[float, ...] = ()
-    """Scaling of each feature of a table, computed in float64 as scikit-learn does: `raw * factor + offset` for minmax,
+    """Scaling of each input of a table, computed in float64 as scikit-learn does: `raw * factor + offset` for minmax,
     `(raw - offset) / factor` for standard; both empty if nothing is scaled. Other formulas round differently."""
     rounded: bool = False
     """Whether raw values are rounded to float32 before scaling, as in large files."""
@@ -64,6 +102,13 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     """Longest sequence of words of a document that has a code: 1 for words, 2 for words and pairs; 0 for other kinds."""
     length: int = 0
     """Codes per document."""
+
+    @property
+    def inputs(self) -> int:
+        """Inputs per row of a table; 0 if they are unknown."""
+        if self.encodings:
+            return sum(encoding.inputs for encoding in self.encodings)
+        return len(self.columns) or len(self.offset)
 
     @property
     def outputs(self) -> int:
@@ -124,6 +169,8 @@ class PreparedDataset:
     """Weight of each class in the loss; empty if all are 1."""
     notes: tuple[str, ...] = ()
     """Facts about reading and splitting that the user should know, one sentence each."""
+    columns: tuple[ColumnFact, ...] = ()
+    """What was done to each column of a table; empty for other datasets."""
 
     @property
     def bytes(self) -> int:
@@ -167,3 +214,12 @@ class RawDataset:
     ngrams: int = 0
     """Longest sequence of words of a document that has a code."""
     notes: tuple[str, ...] = ()
+    encodings: tuple[ColumnEncoding, ...] = ()
+    """Kinds of the columns of a table, before anything is fitted: `categories` are those of all rows. Empty if all columns
+    are numbers without missing values."""
+    is_rounded: bool = False
+    """Whether the numbers of a table were rounded to float32, although `x` is float64."""
+    missing: Missing = "refuse"
+    """What happened to rows with missing values."""
+    column_facts: tuple[ColumnFact, ...] = ()
+    """The columns of a table, of the label too, before anything is fitted."""

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from epochtop.engine.data.columns.encoding import Encoder, input_names
+from epochtop.engine.data.columns.fitting import described, fit_encoder
 from epochtop.engine.data.dataset import Preparation, PreparedDataset, RawDataset, Rows
 from epochtop.engine.data.number_text import as_numbers
 from epochtop.engine.data.scaling import Index, Scaling, blocks, fit_scaling, scale_rows, selected
@@ -54,6 +56,9 @@ def prepare_dataset(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
         preparation=preparation,
         class_weights=weights,
         notes=(*raw.notes, *parts.notes, *weight_notes),
+        columns=described(raw.column_facts, raw.columns, preparation.encodings, spec.scaling)
+        if raw.column_facts
+        else (),
     )
 
 
@@ -66,9 +71,17 @@ def _inputs(raw: RawDataset, parts: SplitIndices, spec: RunSpec) -> tuple[Any, A
         fitted = _pixel_statistics(raw.x, parts.train) if raw.kind == "image" else {}
         train, validation, test = (selected(x, index) for x, index in pieces)
         return train, validation, test, fitted
-    scaling = fit_scaling(raw.x, parts.train, spec.scaling)
-    train, validation, test = (scale_rows(x, index, scaling, raw.columns) for x, index in pieces)
-    return train, validation, test, _scaling_fields(scaling)
+    fitted = {}
+    encoder: Encoder | None = None
+    columns = raw.columns
+    if raw.kind == "table":
+        fitted_encoder = fit_encoder(raw, parts.train, spec.model == "mlp")
+        fitted = {"encodings": fitted_encoder.encodings, "missing": raw.missing}
+        if raw.encodings:
+            encoder, columns = fitted_encoder, input_names(raw.columns, fitted_encoder.encodings)
+    scaling = fit_scaling(raw.x, parts.train, spec.scaling, encoder, raw.is_rounded)
+    train, validation, test = (scale_rows(x, index, scaling, columns, encoder) for x, index in pieces)
+    return train, validation, test, fitted | _scaling_fields(scaling)
 
 
 def _scaling_fields(scaling: Scaling) -> dict[str, Any]:
@@ -139,10 +152,10 @@ def _targets(y: npt.NDArray[Any], preparation: Preparation) -> npt.NDArray[Any]:
     return numbers
 
 
-def _values(preparation: Preparation, name: Literal["center", "spread"]) -> Any:
+def _values(preparation: Preparation, name: Literal["center", "spread"]) -> npt.NDArray[np.float64] | float:
     """The number of a single target, (targets,) of several."""
     several = getattr(preparation, f"target_{name}s")
-    return np.array(several) if several else getattr(preparation, f"target_{name}")
+    return np.array(several) if several else float(getattr(preparation, f"target_{name}"))
 
 
 def _standard(y: npt.NDArray[Any], name: str) -> tuple[float, float]:

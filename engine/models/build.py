@@ -8,8 +8,9 @@ from math import isqrt, prod
 
 from torch import nn
 
+from epochtop.engine.data.columns.encoding import embedded_inputs
 from epochtop.engine.data.dataset import Kind, Preparation
-from epochtop.engine.models.layers import Pixels, Recomputed, activation_layers, dropout_layers
+from epochtop.engine.models.layers import EmbeddedColumns, Pixels, Recomputed, activation_layers, dropout_layers
 from epochtop.engine.models.networks.documents import DocumentEncoder, MeanEmbedding
 from epochtop.engine.models.networks.images import SMALLEST, cnn, resnet
 from epochtop.engine.models.networks.series import cnn_over_time, encoder, lstm
@@ -37,8 +38,14 @@ def build_model(
         first["pixels"] = Pixels(preparation.pixel_mean, preparation.pixel_std, preparation.pixel_max)
     if spec.model == "mlp":
         features = features_of(preparation, shape)
+        embedded = embedded_inputs(preparation.encodings)
+        if embedded:
+            first["columns"] = columns = EmbeddedColumns(features, embedded)
+            features = columns.outputs
         perceptron = mlp(features, spec.hidden, outputs, spec.activation, spec.dropout, spec.checkpoint_activations)
-        return nn.Sequential(first | {"flatten": nn.Flatten(), "mlp": perceptron}) if first else perceptron
+        if preparation.kind == "image":
+            first["flatten"] = nn.Flatten()
+        return nn.Sequential(first | {"mlp": perceptron}) if first else perceptron
     image = _checked_image(spec, preparation)
     if preparation.kind == "table":
         first["unflatten"] = nn.Unflatten(1, image)
@@ -52,7 +59,7 @@ def features_of(preparation: Preparation, shape: tuple[int, ...] | None = None) 
         return prod(shape)
     if preparation.image is not None:
         return prod(preparation.image)
-    features = len(preparation.columns) or len(preparation.offset)
+    features = preparation.inputs
     if not features:
         raise Invalid("dataset", "the rows have no features; add at least one column besides the label")
     return features

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from epochtop.engine.protocol.spec import GENERATED, IMAGES, WITH_PROBLEM, WITH_TARGET, is_labeled_text
+from epochtop.engine.protocol.datasets import (
+    GENERATED,
+    IMAGES,
+    WITH_ENCODING,
+    WITH_TARGET,
+    is_labeled_text,
+    takes_problem,
+    takes_target,
+)
 
 Texts = Mapping[str, str]
 """Texts by field name, as typed; they may be invalid."""
@@ -26,9 +34,8 @@ def _images(texts: Texts) -> bool:
     return texts["dataset"] in IMAGES or _source(texts) == "images"
 
 
-def _labeled(texts: Texts, kinds: tuple[str, ...]) -> bool:
-    """Whether the dataset is a table of texts with labels, or of one of these kinds."""
-    return not _custom(texts) and (_source(texts) in kinds or is_labeled_text(texts["dataset"]))
+def _table(texts: Texts) -> bool:
+    return not _custom(texts) and _source(texts) in WITH_TARGET
 
 
 def _is_plain_text(texts: Texts) -> bool:
@@ -38,10 +45,15 @@ def _is_plain_text(texts: Texts) -> bool:
 RULES: dict[str, Callable[[Texts], bool]] = {
     "dataset": lambda texts: not _custom(texts),
     "model": lambda texts: not _custom(texts),
-    "target": lambda texts: _labeled(texts, WITH_TARGET),
-    "problem": lambda texts: _labeled(texts, WITH_PROBLEM),
-    "skip_broken": lambda texts: not _custom(texts) and _source(texts) == "images",
+    "target": lambda texts: not _custom(texts) and takes_target(texts["dataset"]),
+    "problem": lambda texts: not _custom(texts) and takes_problem(texts["dataset"]),
+    "skip_broken": lambda texts: not _custom(texts) and _source(texts) in ("images", "hf"),
     "image_size": lambda texts: not _custom(texts) and _source(texts) in ("images", "hf"),
+    "columns": _table,
+    "kinds": _table,
+    "missing": _table,
+    "header": lambda texts: not _custom(texts) and _source(texts) == "csv",
+    "encoding": lambda texts: not _custom(texts) and _source(texts) in WITH_ENCODING,
     "samples": lambda texts: not _custom(texts) and texts["dataset"] in GENERATED,
     "noise": lambda texts: not _custom(texts) and texts["dataset"] in GENERATED,
     "test_fraction": lambda texts: not _custom(texts),

@@ -6,7 +6,8 @@ the Iris job. Imports the spec only.
 
 from __future__ import annotations
 
-from epochtop.engine.protocol.spec import FILES, GENERATED, IMAGES, Value, is_labeled_text
+from epochtop.engine.protocol.datasets import CACHED, FILES, GENERATED, IMAGES, is_labeled_text
+from epochtop.engine.protocol.spec import Value
 
 Preset = dict[str, Value]
 """Values by field name; the other fields keep their defaults."""
@@ -72,4 +73,5 @@ def preset(dataset: str, model: str, task: str) -> Preset:
         return GENERATED_TABLE
     if dataset == "sums":
         return SUMS
-    return TABLE if colon and (source in FILES or source == "openml") else {}
+    is_table = dataset in ("diabetes", *CACHED) or (colon and (source in FILES or source == "openml"))
+    return TABLE if is_table else {}

@@ -5,7 +5,18 @@ Imports msgspec and the standard library only.
 
 from __future__ import annotations
 
-from epochtop.engine.protocol.spec import WITH_PROBLEM, WITH_TARGET, Invalid, RunSpec, is_labeled_text, models_of
+import codecs
+
+from epochtop.engine.protocol.datasets import (
+    WITH_ENCODING,
+    WITH_PROBLEM,
+    WITH_TARGET,
+    is_labeled_text,
+    models_of,
+    takes_problem,
+    takes_target,
+)
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
 def check(spec: RunSpec) -> None:
@@ -15,18 +26,37 @@ def check(spec: RunSpec) -> None:
 
 
 def _check_data(spec: RunSpec) -> None:
-    labeled = is_labeled_text(spec.dataset)
-    if spec.target and spec.source not in WITH_TARGET and not labeled and not spec.task:
+    if spec.target and not takes_target(spec.dataset) and not spec.task:
         raise Invalid(
             "target", f"applies to tables only, such as csv:PATH or openml:NAME; leave it empty for {spec.dataset}"
         )
-    if spec.problem != "auto" and spec.source not in WITH_PROBLEM and not labeled and not spec.task:
+    for name in ("columns", "kinds"):
+        if getattr(spec, name) and spec.source not in WITH_TARGET and not spec.task:
+            raise Invalid(name, f"applies to {', '.join(WITH_TARGET)} only; leave it empty for {spec.dataset}")
+    if spec.encoding != "auto":
+        _check_encoding(spec)
+    if spec.problem != "auto" and not takes_problem(spec.dataset) and not spec.task:
         raise Invalid(
             "problem",
             f"applies to {', '.join(WITH_PROBLEM)} only; the labels of {spec.dataset} decide, leave it on auto",
         )
     if spec.class_weights and spec.dataset == "regression":
         raise Invalid("class_weights", "the dataset regression has no classes; turn class_weights off")
+
+
+def _check_encoding(spec: RunSpec) -> None:
+    try:
+        codec = codecs.lookup(spec.encoding)
+        codec.incrementaldecoder().decode(b"", final=True)
+        is_text = isinstance(codec.decode(b"")[0], str)
+    except (LookupError, TypeError, ValueError):
+        is_text = False
+    if not is_text:
+        raise Invalid(
+            "encoding", f"Python has no encoding {spec.encoding!r}; use auto, utf-8, latin-1, utf-16 or another one"
+        )
+    if spec.source not in WITH_ENCODING and not spec.task:
+        raise Invalid("encoding", f"applies to {', '.join(WITH_ENCODING)} only; leave it on auto for {spec.dataset}")
 
 
 def _check_model(spec: RunSpec) -> None:

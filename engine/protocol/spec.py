@@ -1,15 +1,17 @@
 """The settings of a run: one declaration for the form, the flags, the file format and the errors.
 
 Every field of :class:`RunSpec` carries its bounds, unit and description, which :mod:`epochtop.engine.protocol.fields`
-reads. Imports msgspec and the standard library only.
+reads. Those about data are declared in :mod:`epochtop.engine.protocol.datasets`. Imports msgspec and the standard
+library only.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
+
+from epochtop.engine.protocol.datasets import DataSettings, declared
 
 Value = str | int | float | bool | tuple[int, ...]
 """Type of a field's value."""
@@ -27,134 +29,12 @@ class Invalid(ValueError):  # noqa: N818 - reads as a statement: the field is in
         self.message = message
 
 
-def declared(description: str, group: str, unit: str = "", expects: str = "", **bounds: Any) -> Meta:
-    """The annotation of a field.
-
-    `group` is its section in the form; `expects` describes a valid text where the type alone does not; `bounds` are
-    msgspec's (`ge`, `lt`, `pattern`, ...).
-    """
-    return Meta(description=description, extra={"group": group, "unit": unit, "expects": expects}, **bounds)
-
-
-BUILT_IN = ("iris", "wine", "breast_cancer", "digits", "sums")
-"""Datasets that need no file and no network."""
-GENERATED = ("moons", "circles", "blobs", "spirals", "regression")
-"""Datasets drawn by a generator; `samples` and `noise` apply to them."""
-IMAGES = ("mnist", "fashion_mnist", "cifar10")
-"""Image datasets fetched from openml.org on first use."""
-SOURCES = ("csv", "parquet", "npz", "npy", "images", "text", "hf", "openml")
-"""Kinds of datasets written as `KIND:WHERE`."""
-FILES = ("csv", "parquet", "npz", "npy", "images", "text", "hf")
-"""Kinds of datasets read from the user's files."""
-_WRITTEN = tuple(f"{kind}:{'FOLDER' if kind in ('images', 'hf') else 'PATH'}" for kind in FILES)
-WITH_TARGET = ("csv", "parquet", "hf", "openml")
-"""Kinds of datasets with a label column to choose (`target`)."""
-
-WITH_PROBLEM = ("csv", "parquet", "npz", "npy", "hf", "openml")
-"""Kinds of datasets whose labels may be classes or numbers (`problem`)."""
-Problem = Literal["auto", "classification", "regression", "multi-label"]
-"""What is learned: a class, a number, or any number of labels per row; `auto` decides from the labels."""
-
-LABELED_TEXTS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
-"""Endings of tables of texts with labels; `text:` reads any other file as one text."""
-
-
-def is_labeled_text(dataset: str) -> bool:
-    """Whether `dataset` is a table of texts with labels rather than one text."""
-    kind, _, where = dataset.partition(":")
-    return kind == "text" and where.lower().endswith(LABELED_TEXTS)
-
-
-def models_of(dataset: str) -> tuple[str, ...]:
-    """The models that may read `dataset`; which of them fit is known once it is read."""
-    kind, colon, _ = dataset.partition(":")
-    if colon and kind == "text":
-        return ("mlp", "transformer") if is_labeled_text(dataset) else ("transformer",)
-    over_time = {"npz": ("lstm", "transformer"), "hf": ("transformer",)}
-    return ("mlp", "cnn", "resnet", *over_time.get(kind if colon else "", ()))
-
-
 Steps = Annotated[int, Meta(ge=0, le=10**12)]
 """A number of steps."""
 
 
-class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RunSpec(DataSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of a run. The defaults are the Iris job: 4-10-3 MLP, SGD 0.01, full batch, 20,000 epochs."""
-
-    # --- data ----------------------------------------------------------------------------------------------
-
-    dataset: Annotated[
-        str,
-        declared(
-            "iris, wine, breast_cancer, digits (scikit-learn); sums, moons, circles, blobs, spirals, regression "
-            "(generated); mnist, fashion_mnist, cifar10, openml:NAME or openml:ID (downloaded once, then cached); "
-            "csv:PATH, parquet:PATH, npz:PATH, npy:PATH, images:FOLDER, text:PATH, hf:FOLDER (Hugging Face datasets)",
-            "data",
-            expects=f"{', '.join((*BUILT_IN, *GENERATED, *IMAGES))}, {', '.join(_WRITTEN)} or openml:NAME",
-            pattern=rf"^({'|'.join((*BUILT_IN, *GENERATED, *IMAGES))}|({'|'.join(SOURCES)}):.+)$",
-        ),
-    ] = "iris"
-    target: Annotated[str, declared("name of the label column (csv, parquet, openml)", "data")] = ""
-    problem: Annotated[
-        Problem,
-        declared(
-            "what to predict: a class (classification), a number (regression) or any number of labels (multi-label); auto "
-            "takes text and a few whole numbers as classes (csv, parquet, npz, npy, openml)",
-            "data",
-        ),
-    ] = "auto"
-    samples: Annotated[int, declared("number of rows in a generated dataset", "data", "rows", ge=10, le=10**8)] = 1000
-    noise: Annotated[float, declared("noise in a generated dataset", "data", ge=0, le=100)] = 0.2
-    test_fraction: Annotated[
-        float,
-        declared("share of the rows held out for testing; 0 trains on all rows", "data", ge=0, lt=1),
-    ] = 0.2
-    validation_fraction: Annotated[
-        float,
-        declared(
-            "share of the remaining rows held out for validation: they choose the best weights and drive plateau and "
-            "patience; 0 uses the test rows instead",
-            "data",
-            ge=0,
-            lt=1,
-        ),
-    ] = 0.0
-    scaling: Annotated[
-        Literal["minmax", "standard", "none"],
-        declared("feature scaling, fitted on the training rows only", "data"),
-    ] = "minmax"
-    class_weights: Annotated[bool, declared("weight each class by its inverse frequency in the loss", "data")] = False
-    image_size: Annotated[
-        int,
-        declared(
-            "height and width to which the images of a folder are resized; 0 takes the size of most of them",
-            "data",
-            "pixels",
-            ge=0,
-            le=4096,
-        ),
-    ] = 0
-    skip_broken: Annotated[
-        bool, declared("leave out images that cannot be read, instead of refusing the folder", "data")
-    ] = False
-    placement: Annotated[
-        Literal["auto", "device", "stream"],
-        declared(
-            "where the rows are stored: all on the device, or streamed from the host one batch ahead; "
-            "auto keeps them on the device if they need at most half of its free memory",
-            "data",
-        ),
-    ] = "auto"
-    workers: Annotated[
-        int,
-        declared(
-            "processes that load the Dataset of a custom task; 0 loads it in the training process. For images: threads that "
-            "decode them; 0 takes one per CPU",
-            "data",
-            ge=0,
-            le=256,
-        ),
-    ] = 0
 
     # --- model ---------------------------------------------------------------------------------------------
 
@@ -425,9 +305,3 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             pattern=r"^$|^ *(SIG)?(USR1|USR2|XCPU|QUIT|ALRM) *(, *(SIG)?(USR1|USR2|XCPU|QUIT|ALRM) *)*$",
         ),
     ] = "SIGUSR1,SIGXCPU"
-
-    @property
-    def source(self) -> str:
-        """Kind of a `KIND:WHERE` dataset, such as `csv` or `openml`; empty for the other datasets."""
-        kind, colon, _ = self.dataset.partition(":")
-        return kind if colon else ""

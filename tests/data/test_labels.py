@@ -20,8 +20,9 @@ from epochtop.engine.data.load import load
 from epochtop.engine.data.number_text import as_numbers, floats, is_number
 from epochtop.engine.data.tables import csv
 from epochtop.engine.data.tables.csv import read_csv
+from epochtop.engine.protocol.datasets import Problem
 from epochtop.engine.protocol.rules import check
-from epochtop.engine.protocol.spec import Invalid, Problem, RunSpec
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.training.resume import recorded_run
 from tests.data.test_tables import quiet
 from tests.support.trained_runs import houses, trained

@@ -93,10 +93,16 @@ def test_texts_are_learned_and_predicted(model: str, home: Path, capsys: pytest.
         hidden=(),
         **{**COMMON, "learning_rate": 0.02},
     )
-    new = write_table(Path("new.csv"), ("id", "text"), [["1", "The film is GREAT"], ["2", "this film is awful"], ["3", ""]])
+    new = write_table(
+        Path("new.csv"), ("id", "text"), [["1", "The film is GREAT"], ["2", "this film is awful"], ["3", ""]]
+    )
     rows = answers(capsys, run, new)
     assert [row["prediction"] for row in rows[:2]] == ["yes", "no"]
-    assert [(row["id"], row["text"]) for row in rows] == [("1", "The film is GREAT"), ("2", "this film is awful"), ("3", "")]
+    assert [(row["id"], row["text"]) for row in rows] == [
+        ("1", "The film is GREAT"),
+        ("2", "this film is awful"),
+        ("3", ""),
+    ]
     codes = load(run).example.numpy().copy()
     codes[:, :2] = [[3, 4], [5, 0]]
     np.testing.assert_allclose(onnx_outputs(capsys, run, codes), outputs(run, codes), rtol=1e-3, atol=1e-4)

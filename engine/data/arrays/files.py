@@ -16,7 +16,8 @@ from epochtop.engine.data.arrays.names import Pair, pairs_of, rows_among
 from epochtop.engine.data.arrays.targets import joined, label_array, targets_of
 from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.opening import explain_errors
-from epochtop.engine.protocol.spec import Invalid, Problem
+from epochtop.engine.protocol.datasets import Problem
+from epochtop.engine.protocol.spec import Invalid
 
 Array = npt.NDArray[Any]
 

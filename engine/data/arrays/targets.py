@@ -12,7 +12,8 @@ import numpy.typing as npt
 from epochtop.engine.data.arrays.features import type_and_shape
 from epochtop.engine.data.dataset import LossName
 from epochtop.engine.data.labels import labels_of
-from epochtop.engine.protocol.spec import Invalid, Problem
+from epochtop.engine.protocol.datasets import Problem
+from epochtop.engine.protocol.spec import Invalid
 
 Array = npt.NDArray[Any]
 

@@ -25,8 +25,9 @@ import numpy.typing as npt
 
 from epochtop.engine.data.dataset import OnProgress, RawDataset
 from epochtop.engine.data.labels import Labels, labels_of
+from epochtop.engine.protocol.datasets import Problem
 from epochtop.engine.protocol.quantities import format_bytes
-from epochtop.engine.protocol.spec import Invalid, Problem
+from epochtop.engine.protocol.spec import Invalid
 
 IMAGES = {"mnist_784": (1, 28, 28), "Fashion-MNIST": (1, 28, 28), "CIFAR_10": (3, 32, 32)}
 """Datasets whose columns are pixels, by name at openml.org: channels, height, width."""

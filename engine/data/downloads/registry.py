@@ -16,7 +16,8 @@ from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
 from epochtop.engine.data.downloads.cache import load_cached, store
 from epochtop.engine.data.downloads.cifar import FOLDER, cifar_images
 from epochtop.engine.data.downloads.mnist import idx_images
-from epochtop.engine.protocol.spec import Invalid, Problem, RunSpec
+from epochtop.engine.protocol.datasets import Problem
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.ownership import risk_of, trusted_cache
 
 DIGITS = tuple("0123456789")

@@ -21,7 +21,8 @@ from epochtop.engine.data.labels import MISSING, Labels, labels_of
 from epochtop.engine.data.number_text import floats, is_finite, is_infinity, is_number
 from epochtop.engine.data.opening import explain_errors
 from epochtop.engine.data.tables.header import Header, parse_header, quoted
-from epochtop.engine.protocol.spec import Invalid, Problem
+from epochtop.engine.protocol.datasets import Problem
+from epochtop.engine.protocol.spec import Invalid
 
 LARGE_BYTES = 2**26
 """Files from this size on are read in blocks and rounded to float32."""

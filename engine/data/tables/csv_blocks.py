@@ -23,7 +23,7 @@ from epochtop.engine.data.dataset import OnProgress
 from epochtop.engine.data.labels import MISSING, Labels, labels_of, of_texts
 from epochtop.engine.data.number_text import as_numbers
 from epochtop.engine.data.tables.header import Header
-from epochtop.engine.protocol.spec import Problem
+from epochtop.engine.protocol.datasets import Problem
 
 BLOCK_BYTES = 2**18
 """Small enough that a block's numbers, as Python objects, stay in the processor's cache."""

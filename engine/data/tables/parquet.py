@@ -14,7 +14,8 @@ from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.data.labels import labels_of
 from epochtop.engine.data.opening import explain_errors
 from epochtop.engine.data.tables.header import Header
-from epochtop.engine.protocol.spec import Invalid, Problem
+from epochtop.engine.protocol.datasets import Problem
+from epochtop.engine.protocol.spec import Invalid
 
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from epochtop.engine.data.dataset import RawDataset
+from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
 from epochtop.engine.data.labels import labels_of
 from epochtop.engine.data.number_text import is_number
 from epochtop.engine.data.text.tables import read_columns_of_texts
@@ -37,9 +37,9 @@ class TextColumns:
     label: str
 
 
-def read_documents(spec: RunSpec, path: Path) -> RawDataset:
+def read_documents(spec: RunSpec, path: Path, report: OnProgress = no_progress) -> RawDataset:
     """Rows of `text:PATH` for a table. Raises Invalid, naming the file."""
-    columns = read_columns_of_texts(path)
+    columns = read_columns_of_texts(path, [spec.target] if spec.target else LABEL_NAMES, spec.encoding, report)
     names = choose_columns(str(path), columns, spec.target)
     others = [name for name in columns if name not in (names.text, names.label)]
     notes = [f"column {name!r} is not used" for name in others[:MOST_LISTED]]
