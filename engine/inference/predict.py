@@ -110,7 +110,7 @@ def _inputs(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> New
     """All rows of the file as model input. Raises Invalid."""
     preparation = trained.preparation
     if preparation is not None and preparation.kind == "text":
-        raise Invalid("", f"{trained.run.name} was trained to continue a text; predict needs a model with labels")
+        raise Invalid("", f"{trained.run.name} was trained on a text without labels; it has no rows to predict")
     if preparation is not None and preparation.kind == "table":
         if columns:
             names = ", ".join(map(repr, preparation.columns[:12])) + ", …" * (len(preparation.columns) > 12)

@@ -18,7 +18,7 @@ from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
 from epochtop.engine.data.images.batch import check_broken, decode_images
 from epochtop.engine.data.images.read import need_pillow
 from epochtop.engine.data.labels import Labels, labels_of
-from epochtop.engine.data.text.documents import LABEL_NAMES, choose_columns, documents
+from epochtop.engine.data.text.documents import LABEL_NAMES, TEXT_NAMES, choose_columns, documents
 from epochtop.engine.data.text.tables import as_text
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
@@ -60,11 +60,12 @@ def read_hugging_face(spec: RunSpec, folder: Path, report: OnProgress = no_progr
     saved = _open(folder)
     if saved.of_type("Image"):
         return _images(spec, saved, saved.of_type("Image")[0], label_of(saved, spec.target), report)
-    texts = saved.of_values(("string", "large_string"))
-    target = spec.target or _usual_label(saved)
-    if any(name != target for name in texts):
+    target = label_of(saved, spec.target)
+    texts = [name for name in saved.of_values(("string", "large_string")) if name != target]
+    numbers = [name for name in saved.of_values(_NUMBERS) if name != target]
+    if texts and (not numbers or any(name.lower() in TEXT_NAMES for name in texts)):
         return _documents(spec, saved, texts, target)
-    return _table(spec, saved, label_of(saved, spec.target))
+    return _table(spec, saved, numbers, target)
 
 
 def _open(folder: Path) -> _Saved:
@@ -154,9 +155,8 @@ def class_names(parts: Mapping[Part, Any], label: str) -> tuple[str, ...]:
 
 
 def _documents(spec: RunSpec, saved: _Saved, texts: list[str], target: str) -> RawDataset:
-    columns = {name: saved.parts["train"][name] for name in texts if name != target}
-    labels = {target: [""]} if target in saved.features else {}
-    names = choose_columns(str(saved.where), {**columns, **labels}, target)
+    columns = {name: saved.parts["train"][name] for name in texts}
+    names = choose_columns(str(saved.where), {**columns, target: [""]}, target)
     parts = {
         part: ([as_text(text) for text in split[names.text]], [as_text(label) for label in split[names.label]])
         for part, split in saved.parts.items()
@@ -210,8 +210,8 @@ def _ends(saved: _Saved) -> Any:
     return np.cumsum([len(split) for split in saved.parts.values()])[:-1]
 
 
-def _table(spec: RunSpec, saved: _Saved, label: str) -> RawDataset:
-    columns = tuple(name for name in saved.of_values(_NUMBERS) if name != label)
+def _table(spec: RunSpec, saved: _Saved, numbers: Sequence[str], label: str) -> RawDataset:
+    columns = tuple(numbers)
     if not columns:
         listed = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in saved.features.items())
         raise Invalid("dataset", f"{saved.where} has no columns of images, texts or numbers; it has {listed}")
