@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.images.formats import Format, format_of
+from epochtop.engine.data.images.formats import ORIENTATION, Format, format_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,16 +53,22 @@ def decoded(source: Source, target: Format, reduced: bool, out: npt.NDArray[np.u
     Leaves `out` as it is if the image has color and `target` has not. With `reduced`, large JPEG files are decoded at a
     smaller scale, which is quicker and rounds differently. Raises BrokenImageError.
     """
-    from PIL import ImageOps
-
     with opened(source) as image:
         own = format_of(image)
         if own.channels > target.channels:
             return own
         if reduced:
             image.draft(None, (DRAFT * target.width, DRAFT * target.height))
-        out[...] = pixels(ImageOps.exif_transpose(image), target)
+        out[...] = pixels(_turned(image), target)
         return own
+
+
+def _turned(image: Image) -> Image:
+    """The decoded image as its EXIF data says; Pillow's own function copies an image that is not turned."""
+    from PIL import ImageOps
+
+    image.load()
+    return image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
 
 
 def pixels(image: Image, target: Format) -> npt.NDArray[Any]:
@@ -72,7 +78,9 @@ def pixels(image: Image, target: Format) -> npt.NDArray[Any]:
     if image.mode.startswith("I"):
         image = _eight_bits(image)
     has_alpha = "transparency" in image.info  # Pillow converts a palette with transparency by way of RGBA
-    plain = (image.convert("RGBA") if has_alpha else image).convert(target.mode)
+    plain = image.convert("RGBA") if has_alpha else image
+    if plain.mode != target.mode:
+        plain = plain.convert(target.mode)
     if plain.size != (target.width, target.height):
         plain = plain.resize((target.width, target.height), Image.Resampling.BILINEAR)
     rows = np.asarray(plain)
