@@ -45,7 +45,7 @@ TEXT: Preset = {
     "clip_norm": 1.0,
     "epochs": 10,
 }
-LABELED_TEXT: Preset = {**ADAM, "learning_rate": 0.005, "hidden": (), "width": 32, "context": 256, "epochs": 10}
+LABELED_TEXT: Preset = {**ADAM, "learning_rate": 0.005, "hidden": (), "width": 16, "context": 256, "epochs": 5}
 LABELED_TEXT_TRANSFORMER: Preset = {**TEXT, "context": 128, "epochs": 5}
 OVER_TIME: Preset = {**ADAM, "width": 64, "clip_norm": 1.0, "epochs": 30}
 """Settings of networks for series."""
