@@ -69,7 +69,7 @@ def predict(
         row = min(problems)
         write_error(
             f"epochtop: {len(problems):,} of {len(rows.x):,} rows have no prediction, see the column {REASON!r}; the first is "
-            f"row {row + 1}: {problems[row]}\n"
+            f"{rows.where(row)}: {problems[row]}\n"
         )
     if output is not None:
         weights = trained.weights

@@ -154,6 +154,8 @@ def _with_problem(run: Path, spec: RunSpec) -> RunSpec:
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return spec
     problem: Problem = "classification" if preparation.classes else "regression"
+    if preparation.targets and preparation.loss == "binary_cross_entropy":
+        problem = "multi-label"
     return msgspec.structs.replace(spec, problem=problem)
 
 

@@ -6,7 +6,7 @@ Must never fit anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from epochtop.engine.data.columns.encoding import Encoder
 from epochtop.engine.data.columns.kinds import number_from, text_of
-from epochtop.engine.data.columns.times import seconds_of, times_of
+from epochtop.engine.data.columns.times import ISO, seconds_of, times_of
 from epochtop.engine.data.dataset import ColumnEncoding, Preparation
 from epochtop.engine.data.scaling import Floats, Scaling
 from epochtop.engine.data.tables.column import CellType, Column, NumberColumn, Table, TimeColumn
@@ -32,6 +32,12 @@ class NewRows:
     """Model input, float32 (rows, inputs); 0 in rows with a problem."""
     problems: dict[int, str] = field(default_factory=dict)
     """Why a row cannot be predicted, by its number from 0."""
+    table: Table | None = None
+    """The table that the rows come from, which knows their lines."""
+
+    def where(self, row: int) -> str:
+        """The place of a row, for messages."""
+        return f"row {row + 1}" if self.table is None else f"{self.table.unit} {int(self.table.lines[row])}"
 
 
 def types_for(preparation: Preparation) -> Callable[[Sequence[str]], Sequence[CellType]]:
@@ -74,7 +80,7 @@ def new_rows(preparation: Preparation, table: Table) -> NewRows:
     if preparation.missing != "fill":
         for row, number in np.argwhere(np.isnan(raw)):
             problems.setdefault(int(row), f"{preparation.columns[number]!r} is missing")
-    return _with_input(preparation, raw, problems)
+    return replace(_with_input(preparation, raw, problems), table=table)
 
 
 def rows_of_numbers(preparation: Preparation, raw: npt.NDArray[Any]) -> NewRows:
@@ -120,7 +126,7 @@ def _raw(column: Column, encoding: ColumnEncoding) -> tuple[npt.NDArray[np.float
             values[row] = value
         return values, infinite | {row: text for row, text in column.unreadable.items() if np.isnan(truths[row])}
     if encoding.kind == "time":
-        numbers = seconds_of(times_of(column.texts, encoding.time_format))
+        numbers = seconds_of(times_of(column.texts, encoding.time_format or ISO))
     else:
         numbers = np.array([number_from(text) for text in column.texts])
     values = np.append(numbers, np.nan)[column.codes]
