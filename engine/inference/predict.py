@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.data.columns.new_rows import NewRows, new_rows, types_for
-from epochtop.engine.data.tables.csv import read_columns
-from epochtop.engine.data.tables.delimited.read import CsvOptions, read_delimited
+from epochtop.engine.data.tables.delimited.read import read_delimited, read_numbers
 from epochtop.engine.device.select import choose_device
 from epochtop.engine.inference.csv_rows import RowFile, open_rows, write_rows
 from epochtop.engine.inference.decode import decode
@@ -51,7 +50,7 @@ def predict(
     """
     trained = load(run, trusted_owner)
     report_changes(trained)
-    file = open_rows(path)
+    file = open_rows(path, trained.spec.header, trained.spec.encoding)
     try:
         rows = _inputs(trained, file, columns)
     except Invalid as error:
@@ -103,8 +102,8 @@ def _inputs(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> New
         if columns:
             names = ", ".join(map(repr, preparation.columns[:12])) + ", …" * (len(preparation.columns) > 12)
             raise Invalid("", f"{trained.run.name} has column names: {names}; leave --columns out")
-        options = CsvOptions(header=trained.spec.header, is_rounded=False)
-        return new_rows(preparation, read_delimited(file.path, types_for(preparation), options))
+        file.check_names(preparation.columns)
+        return new_rows(preparation, read_delimited(file.path, types_for(preparation), file.options))
     return NewRows(_unnamed(trained, file, columns))
 
 
@@ -124,7 +123,8 @@ def _unnamed(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> np
         raise Invalid(
             "", f"the model takes {count} numbers per row, {source} {len(names)} numeric columns ({listed}){hint}"
         )
-    return _typed(read_columns(file.path, names), names, example)
+    file.check_names(names)
+    return _typed(read_numbers(file.path, names, file.options), names, example)
 
 
 def _numeric_columns(file: RowFile, trained: TrainedModel, count: int) -> tuple[str, ...]:
