@@ -31,6 +31,8 @@ class NumberedRows:
     count: int
     names: tuple[str, ...] = ("row",)
     delimiter: str = ","
+    has_header: bool = True
+    has_decimal_comma: bool = False
 
     def rows(self) -> Iterator[list[str]]:
         """The cells of every row."""

@@ -5,7 +5,6 @@ Must never write into the run.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from torch import Tensor
 
 from epochtop.engine.data.columns.new_rows import NewRows, new_rows, types_for
 from epochtop.engine.data.dataset import Preparation
-from epochtop.engine.data.tables.csv import read_columns
-from epochtop.engine.data.tables.delimited.read import CsvOptions, read_delimited
+from epochtop.engine.data.tables.delimited.read import read_delimited, read_numbers
 from epochtop.engine.data.text.words import codes_for
 from epochtop.engine.device.select import choose_device
 from epochtop.engine.inference.array_rows import NumberedRows, array_inputs, is_array_file, series_rows
@@ -102,7 +100,8 @@ def _opened(trained: TrainedModel, path: Path, columns: Sequence[str]) -> tuple[
     if trained.preparation is not None and is_array_file(path):
         rows = array_inputs(trained.preparation, path)
         return NumberedRows(path, len(rows.x)), rows
-    file = open_rows(path)
+    is_document = trained.preparation is not None and trained.preparation.kind == "document"
+    file = open_rows(path, "yes" if is_document else trained.spec.header, trained.spec.encoding)
     return file, _inputs(trained, file, columns)
 
 
@@ -115,8 +114,8 @@ def _inputs(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> New
         if columns:
             names = ", ".join(map(repr, preparation.columns[:12])) + ", …" * (len(preparation.columns) > 12)
             raise Invalid("", f"{trained.run.name} has column names: {names}; leave --columns out")
-        options = CsvOptions(header=trained.spec.header, is_rounded=False)
-        return new_rows(preparation, read_delimited(file.path, types_for(preparation), options))
+        file.check_names(preparation.columns)
+        return new_rows(preparation, read_delimited(file.path, types_for(preparation), file.options))
     if preparation is not None and preparation.kind == "document":
         return NewRows(_documents(preparation, file))
     taken, values = _unnamed(trained, file, columns)
@@ -128,15 +127,13 @@ def _inputs(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> New
 def _documents(preparation: Preparation, file: RowFile) -> npt.NDArray[Any]:
     """Codes of the words in the column of texts. Raises Invalid."""
     name = preparation.columns[0]
+    file.check_names([name])
     if name not in file.names:
         raise Invalid(
             "", f"{file.path} has no column {name!r}, the texts; its columns are {', '.join(file.names[:12])}"
         )
     place = file.names.index(name)
-    try:
-        texts = [cells[place] if place < len(cells) else "" for cells in file.rows()]
-    except csv.Error as error:
-        raise Invalid("", f"{file.path}: {error}") from None
+    texts = [cells[place] if place < len(cells) else "" for cells in file.rows()]
     return codes_for(texts, preparation.length, preparation.ngrams)
 
 
@@ -158,7 +155,8 @@ def _unnamed(
         raise Invalid(
             "", f"the model takes {count} numbers per row, {source} {len(names)} numeric columns ({listed}){hint}"
         )
-    return names, read_columns(file.path, names)
+    file.check_names(names)
+    return names, read_numbers(file.path, names, file.options)
 
 
 def _numeric_columns(file: RowFile, trained: TrainedModel, count: int) -> tuple[str, ...]:

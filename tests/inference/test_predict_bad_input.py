@@ -48,8 +48,8 @@ FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "a short row": (f"{HEADER}\n1,2,3,4\n1,2\n".encode(), ("line 3", "2 cells", "4")),
     "an open quote": (f'{HEADER}\n1,2,3,"4\n'.encode(), ("line 2",)),
     "an empty file": (b"", ("empty", "header")),
-    "another encoding": (f"{HEADER},größe\n1,2,3,4,5\n".encode("latin-1"), ("UTF-8",)),
-    "no text": (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", ("UTF-8", "CSV")),
+    "no text": (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", ("PNG image", "not a CSV file")),
+    "a column twice": (f"{HEADER},sepal width\n1,2,3,4,5\n".encode(), ("'sepal width'", "twice")),
     "predicted already": (f"{HEADER},prediction\n1,2,3,4,setosa\n".encode(), ("'prediction'", "already")),
 }
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.number_text import is_infinity, is_number
-from epochtop.engine.data.tables.cells.missing import is_missing_text
+from epochtop.engine.data.tables.cells.missing import COMMON, is_missing_text
 
 Floats64 = npt.NDArray[np.float64]
 
@@ -150,7 +150,7 @@ def floats_of(
     if form.is_plain:
         numbers = _plain_floats(cells)
         if numbers is None:
-            numbers = _plain_floats([cell or "nan" for cell in cells])
+            numbers = _plain_floats(["nan" if cell in COMMON else cell for cell in cells])
         if numbers is not None:
             return numbers
     return _each(cells, form, unreadable)

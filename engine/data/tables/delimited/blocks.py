@@ -90,7 +90,7 @@ class Parser:
         self._unreadable: dict[int, dict[int, str]] = {}
         self._lines: list[npt.NDArray[np.int64]] = []
         self._is_regular = True
-        self._refusals = 0 if _is_quick(layout) else _MOST_REFUSALS
+        self._refusals = 0 if is_quick(layout) else _MOST_REFUSALS
 
     def parsed(self) -> Parsed:
         """The result, after the last block."""
@@ -256,7 +256,7 @@ class Parser:
             self._lines.append(np.arange(first, first + rows) if lines is None else lines - self._first_line)
 
 
-def _is_quick(layout: Layout) -> bool:
+def is_quick(layout: Layout) -> bool:
     """Whether blocks may be plain numbers: all columns are, except at most one of texts."""
     is_whole = len(layout.plans) == layout.width and len(layout.texts) <= 1 and bool(layout.numbers)
     is_plain = all(plan.form is not None and plan.form.is_plain for plan in layout.numbers)

@@ -23,6 +23,8 @@ from epochtop.engine.data.tables.delimited.content import HEAD_BYTES, check_is_t
 from epochtop.engine.protocol.spec import Invalid
 
 _BLOCK_BYTES = 2**22
+_FEWEST_BYTES = 16
+"""A file with fewer bytes does not show that it is UTF-16 without a byte order mark."""
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 
 
@@ -57,12 +59,17 @@ class _Census:
 
 @contextmanager
 def plain_text(
-    source: Path, encoding: str = "auto", kind: str = "CSV file", is_delimited: bool = True
+    source: Path,
+    encoding: str = "auto",
+    kind: str = "CSV file",
+    is_delimited: bool = True,
+    likely_encoding: str = "auto",
 ) -> Iterator[PlainText]:
     """The text of `source`, for the time of the context. Raises Invalid, also for errors of reading in the context.
 
     `kind` is the kind of file that is expected; JSON is refused if it is `is_delimited`.
-    `encoding` is a codec of Python, or `auto`: the byte order mark, else UTF-8, else Windows-1252, else Latin-1.
+    `encoding` is a codec of Python, or `auto`: the byte order mark, else UTF-8, else `likely_encoding` if that is not
+    `auto`, else Windows-1252, else Latin-1.
     """
     advice = "save the file as UTF-8, or set encoding"
     with (
@@ -70,7 +77,7 @@ def plain_text(
         explain_errors(source, kind, unit="line", encoding_advice=advice),
     ):
         decompressed = _decompressed(source, Path(folder), is_delimited)
-        yield _decoded(source, decompressed, encoding, Path(folder))
+        yield _decoded(source, decompressed, encoding, likely_encoding, Path(folder))
 
 
 def _decompressed(source: Path, folder: Path, is_delimited: bool) -> Path:
@@ -114,7 +121,7 @@ def _decompressor(path: Path, method: str) -> Any:
         ) from None
 
 
-def _decoded(source: Path, path: Path, encoding: str, folder: Path) -> PlainText:
+def _decoded(source: Path, path: Path, encoding: str, likely_encoding: str, folder: Path) -> PlainText:
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
     mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
@@ -129,7 +136,7 @@ def _decoded(source: Path, path: Path, encoding: str, folder: Path) -> PlainText
         if census.is_utf8:
             codec = "utf-8-sig"
         elif encoding == "auto":
-            codec, notes = _single_byte_codec(path)
+            codec, notes = (likely_encoding, ()) if likely_encoding != "auto" else _single_byte_codec(path)
     copy = _transcoded(source, path, codec, folder / "text")
     census = _census(copy)
     return PlainText(source, copy, 0, copy.stat().st_size, census.lines, census.quotes > 0, notes)
@@ -140,9 +147,9 @@ def _wide_codec(source: Path, head: bytes) -> str:
     if b"\0" not in head:
         return ""
     even, odd = head[::2].count(0) / len(head) * 2, head[1::2].count(0) / len(head) * 2
-    if odd > 0.3 and even < 0.05:
+    if odd > 0.3 and even < 0.05 and len(head) >= _FEWEST_BYTES:
         return "utf-16-le"
-    if even > 0.3 and odd < 0.05:
+    if even > 0.3 and odd < 0.05 and len(head) >= _FEWEST_BYTES:
         return "utf-16-be"
     raise Invalid("dataset", f"{source} is no text: it holds NUL bytes; name a CSV file in UTF-8 or another encoding")
 

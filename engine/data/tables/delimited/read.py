@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from epochtop.engine.data.dataset import OnProgress, no_progress
 from epochtop.engine.data.tables.cells.typed import typed
-from epochtop.engine.data.tables.column import CellType, ChooseTypes, Column, NumberColumn, Table, TextColumn
+from epochtop.engine.data.tables.column import CellType, ChooseTypes, Column, NumberColumn, Table, TextColumn, values_of
 from epochtop.engine.data.tables.delimited.blocks import ConflictError
 from epochtop.engine.data.tables.delimited.dialect import BLANKS, Dialect, read_dialect
 from epochtop.engine.data.tables.delimited.files import files_of
@@ -33,7 +36,10 @@ class CsvOptions:
     """What the user says about a file."""
 
     encoding: str = "auto"
+    """The codec, or `auto`."""
     header: Header = "auto"
+    likely_encoding: str = "auto"
+    """The codec of a file that `auto` finds not to be UTF-8, if that is known."""
     is_rounded: bool | None = None
     """Whether numbers are rounded to float32; None decides by the size of the file."""
 
@@ -59,10 +65,36 @@ def read_delimited(
     return joined_tables(str(path), tables)
 
 
-def dialect_of(path: Path, options: CsvOptions = CsvOptions()) -> Dialect:
-    """The dialect of the file at `path`. Raises Invalid."""
-    with plain_text(path, options.encoding) as text:
-        return read_dialect(path, _sample(text), options.header)
+def read_numbers(path: Path, columns: Sequence[str], options: CsvOptions = CsvOptions()) -> npt.NDArray[np.float64]:
+    """The numbers in `columns`, float64 (rows, columns). Other columns may hold anything. Raises Invalid with the line."""
+
+    def choose(names: Sequence[str]) -> Sequence[CellType]:
+        missing = [name for name in columns if name not in names]
+        if missing:
+            listed = ", ".join(map(repr, missing))
+            raise Invalid("dataset", f"{path} has no column {listed}; the model needs {len(columns)} columns")
+        return ["number" if name in columns else "skip" for name in names]
+
+    table = read_delimited(path, choose, replace(options, is_rounded=False))
+    for name in columns:
+        _check_numbers(table, name)
+    return np.column_stack([values_of(table.column(name)) for name in columns])
+
+
+def _check_numbers(table: Table, name: str) -> None:
+    """Raise Invalid for the first cell that is not a finite number."""
+    column = table.column(name)
+    assert isinstance(column, NumberColumn)
+    bad = np.flatnonzero(~np.isfinite(column.values))
+    if not len(bad):
+        return
+    row = int(bad[0])
+    where = f"{table.where(row)}, column {name!r}"
+    if row in column.unreadable:
+        raise Invalid("dataset", f"{where}: {column.unreadable[row]!r} is not a number")
+    if np.isnan(column.values[row]):
+        raise Invalid("dataset", f"{where}: the value is missing; fill it in or drop the row")
+    raise Invalid("dataset", f"{where}: {column.values[row]:g} is not a finite number")
 
 
 class _OneChoice:
@@ -92,8 +124,8 @@ def _difference(names: tuple[str, ...], others: tuple[str, ...], path: Path) -> 
 
 
 def _read(path: Path, choose: ChooseTypes, options: CsvOptions, report: OnProgress) -> Table:
-    with plain_text(path, options.encoding) as text:
-        dialect = read_dialect(path, _sample(text), options.header)
+    with plain_text(path, options.encoding, likely_encoding=options.likely_encoding) as text:
+        dialect = read_dialect(path, sample_of(text), options.header)
         types = _types(dialect, choose)
         is_rounded = text.size >= LARGE_BYTES if options.is_rounded is None else options.is_rounded
         layout = layout_of(dialect, types, is_rounded)
@@ -105,7 +137,8 @@ def _read(path: Path, choose: ChooseTypes, options: CsvOptions, report: OnProgre
                 layout = layout.without_rounding() if conflict.is_beyond_float32 else layout
 
 
-def _sample(text: PlainText) -> str:
+def sample_of(text: PlainText) -> str:
+    """The first lines of a text, from which its dialect is read."""
     with open(text.path, "rb") as file:
         file.seek(text.start)
         data = file.read(SAMPLE_BYTES)
