@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-all faults check format bench lab-check screenshots clean
+.PHONY: run test test-all test-torch gpu-check faults check format bench lab-check screenshots clean
 
 run: $(VENV)/.app
 	@$(BIN)/epochtop --start
@@ -27,6 +27,22 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What only a GPU can show, in less than nine minutes; without one, as much of it as the CPU can.
+gpu-check: $(VENV)/.dev
+	PYTHON=$(BIN)/python tests/gpu/check.sh
+
+# The tests that touch torch's internals, against another torch: `make test-torch VERSION=2.6.0`. Three or four minutes.
+INTERNALS := tests/device tests/execution tests/step tests/training tests/distributed tests/architecture
+test-torch:
+	@test -n "$(VERSION)" || { echo "name a version: make test-torch VERSION=2.6.0"; exit 2; }
+	@test -x .venv-torch-$(VERSION)/bin/python || $(PYTHON) -m venv .venv-torch-$(VERSION)
+	@grep -v '^torch==' constraints.txt >.venv-torch-$(VERSION)/constraints.txt
+	.venv-torch-$(VERSION)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint .venv-torch-$(VERSION)/constraints.txt torch==$(VERSION)
+	.venv-torch-$(VERSION)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint .venv-torch-$(VERSION)/constraints.txt torch==$(VERSION) --editable . pytest pytest-xdist pytest-asyncio hypothesis
+	HYPOTHESIS_PROFILE=ci .venv-torch-$(VERSION)/bin/python -m pytest -n 2 --dist loadgroup $(INTERNALS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-HOST, DEVICE, NUMPY, PYTHON = "rng.cpu", "rng.cuda", "rng.numpy", "rng.python"
+HOST, DEVICE, MPS, NUMPY, PYTHON = "rng.cpu", "rng.cuda", "rng.mps", "rng.numpy", "rng.python"
 """Names of the states in a checkpoint."""
 NUMPY_SEEDS = 2**32
 WORDS = {NUMPY: 624, PYTHON: 625}
@@ -45,6 +45,8 @@ def states(device: torch.device) -> dict[str, Tensor]:
         named[NUMPY] = numpy_state
     if device.type == "cuda":
         named[DEVICE] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        named[MPS] = torch.mps.get_rng_state()
     return named
 
 
@@ -54,6 +56,8 @@ def restore(named: Mapping[str, Tensor], device: torch.device, suffix: str = "")
         torch.set_rng_state(named[HOST + suffix])
     if DEVICE + suffix in named and device.type == "cuda":
         torch.cuda.set_rng_state(named[DEVICE + suffix], device)
+    if MPS + suffix in named and device.type == "mps":
+        torch.mps.set_rng_state(named[MPS + suffix])
     if PYTHON + suffix in named:
         words, _, gauss = _parts(named[PYTHON + suffix], PYTHON)
         random.setstate((3, tuple(words), gauss))

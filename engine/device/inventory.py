@@ -6,8 +6,9 @@ import os
 import platform
 import sys
 import warnings
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,6 +19,7 @@ from epochtop.engine.hardware.gpu.processes import Processes
 from epochtop.engine.hardware.gpu.watchdog import GpuWatch
 from epochtop.engine.protocol.requests import DeviceFact, Ready
 
+T = TypeVar("T")
 PATIENCE_S = 1.0
 """Seconds that a plan waits for the driver to report free memory."""
 
@@ -26,25 +28,50 @@ def torch_inventory() -> Ready:
     """Versions and devices, as the first reply of a standby engine."""
     available, reason = _cuda_available()
     devices = [DeviceFact(device="cpu", name=cpu_name())]
+    errors: list[str] = [reason] if reason else []
     if available:
-        devices += [_cuda_fact(index) for index in range(torch.cuda.device_count())]
+        devices += _fact(_cuda_facts, errors) or ()
     if torch.backends.mps.is_available():
         devices.append(DeviceFact(device="mps", name="Apple GPU", memory_bytes=torch.mps.recommended_max_memory()))
-    devices += _other_accelerators(bool(available or torch.backends.mps.is_available()))
-    cudnn: Any = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
+    devices += _fact(lambda: _other_accelerators(len(devices) > 1), errors) or ()
     return Ready(
         torch_version=str(torch.__version__),
         cuda_version=torch.version.cuda,
-        cudnn_version=cudnn,
+        cudnn_version=_fact(_cudnn_version, errors),
         devices=tuple(devices),
         pid=os.getpid(),
         python=sys.executable,
         python_version=platform.python_version(),
         hip_version=torch.version.hip,
-        architectures=tuple(torch.cuda.get_arch_list()) if available else (),
-        accelerator=_accelerator(),
-        cuda_reason=reason,
+        architectures=(_fact(_architectures, errors) or ()) if available else (),
+        accelerator=_fact(_accelerator, errors) or "",
+        cuda_reason="; ".join(dict.fromkeys(errors)),
     )
+
+
+def _fact(read: Callable[[], T], errors: list[str]) -> T | None:
+    """What `read` returns; None, with its message in `errors`, if the driver or a library of the GPU fails.
+
+    A GPU that torch has dropped, a foreign cuDNN or a broken driver must not keep the CPU from training.
+    """
+    try:
+        return read()
+    except Exception as error:
+        errors.append(" ".join(str(error).split()) or type(error).__name__)
+        return None
+
+
+def _cudnn_version() -> int | None:
+    version: Any = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
+    return None if version is None else int(version)
+
+
+def _architectures() -> tuple[str, ...]:
+    return tuple(torch.cuda.get_arch_list())
+
+
+def _cuda_facts() -> list[DeviceFact]:
+    return [_cuda_fact(index) for index in range(torch.cuda.device_count())]
 
 
 def cpu_name() -> str:

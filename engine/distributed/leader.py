@@ -136,6 +136,7 @@ class RankGroupLeader:
         self._launcher.release()
         with contextlib.suppress(RuntimeError):  # a rank that dies now has finished
             self.group.send(End())
+            self.group.close()  # NCCL lets the other ranks leave only together with this one
 
     def failed_rank(self, error: BaseException) -> RankFailure | None:
         """The rank that caused an exception in this process; None if this process did."""

@@ -2,20 +2,19 @@
 
 Everything that changes from step to step is in tensors that are filled before a replay: row numbers, and the factors of
 the update rule or the learning rate of torch's optimizer. So a new learning rate needs no new capture. Only one measurement
-waits for the device, before training begins.
+waits for the device, before training begins. The capture itself is in :mod:`epochtop.engine.execution.capture`.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from epochtop.engine.execution.capture import Capture, CaptureError, GraphCapture
 from epochtop.engine.execution.executor import Executor, Rate, Unsupported
 from epochtop.engine.execution.inputs import (
     PickedRows,
@@ -35,45 +34,14 @@ from epochtop.engine.step.torch_rules import TorchRule
 from epochtop.engine.step.update_rules import InPlaceRule
 from epochtop.engine.step.window import LossWindow
 
-WARM_UP = 3
-"""Steps taken before a capture, so that libraries and autograd have allocated what they keep."""
 REPLAY_S = 0.005
 """How long one replay may take on the device."""
+WARM_CLOCK_S = 0.05
+"""How long replays are timed in all; the second half of it counts."""
+MOST_REPLAYS = 2**14
+"""Most replays of the last group."""
 MAX_STEPS = 256
 """Most steps of a graph: every step is some twenty nodes, and capturing many nodes takes long."""
-
-Capture = Callable[[Callable[[], None]], Callable[[], None]]
-"""From a function that enqueues work to one that enqueues the same work again."""
-
-
-def capture(enqueue: Callable[[], None]) -> Callable[[], None]:
-    """A CUDA graph of what `enqueue` does; every replay draws new random numbers."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            enqueue()
-        with _waiting_forbidden():  # a step that waits would break the capture irreparably
-            enqueue()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        enqueue()
-    replay: Callable[[], None] = graph.replay
-    return replay
-
-
-@contextmanager
-def _waiting_forbidden() -> Iterator[None]:
-    """Raise RuntimeError for every operation that makes the host wait for the device."""
-    mode = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns that it is a prototype
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(mode)
 
 
 @dataclass(frozen=True)
@@ -94,7 +62,7 @@ class CudaGraph(Executor):
     def __init__(
         self,
         job: Job,
-        capture: Capture = capture,
+        capture: Capture | None = None,
         steps: int | None = None,
         make: Callable[..., Step] | None = None,
         name: str = "graph",
@@ -105,7 +73,8 @@ class CudaGraph(Executor):
         """
         _check(job)
         self.name = name
-        self._job, self._capture, self._make = job, capture, make or tensor_step
+        self._job, self._make = job, make or tensor_step
+        self._capture = capture or GraphCapture(job.device)
         self._captured: dict[tuple[Sizes, int], _Captured] = {}
         self._rate = torch.zeros((), device=job.device)
         if isinstance(job.update, TorchRule):
@@ -115,11 +84,10 @@ class CudaGraph(Executor):
         for sizes in possible_sizes(job):
             self._get(sizes, 1)
         one_step = self._get(next(possible_sizes(job)), 1)
-        self._step_s = 0.0
         if steps is None:
             with untouched(job):
-                self._step_s = _seconds(one_step.replay)
-            steps = max(1, min(int(REPLAY_S / self._step_s), MAX_STEPS, steps_per_epoch(job)))
+                step_s = _seconds(one_step.replay)
+            steps = max(1, min(int(REPLAY_S / step_s), MAX_STEPS, steps_per_epoch(job)))
         self._steps = steps
         self._get(next(possible_sizes(job)), steps)
 
@@ -139,9 +107,6 @@ class CudaGraph(Executor):
         captured.replay()
         window.extend(captured.losses.clone())
         return count
-
-    def steps_within(self, seconds: float) -> float:
-        return max(self._steps, int(seconds / self._step_s)) if self._step_s else super().steps_within(seconds)
 
     def _fill(self, captured: _Captured, step: int, count: int, rate: Rate) -> None:
         update = self._job.update
@@ -176,6 +141,8 @@ class CudaGraph(Executor):
 
         try:
             return _Captured(self._capture(enqueue), rows, factors, losses, captured)
+        except (torch.OutOfMemoryError, CaptureError):
+            raise
         except RuntimeError as error:
             raise Unsupported(f"CUDA cannot capture it: {str(error).splitlines()[0][:200]}") from error
 
@@ -228,16 +195,24 @@ def _check(job: Job) -> None:
         raise Unsupported(f"{job.spec.optimizer} would repeat the learning rate of the captured step")
 
 
-def _seconds(replay: Callable[[], None], times: int = 20) -> float:
-    """Seconds of one replay on the device. The only wait of this module, before training begins."""
-    started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+def _seconds(replay: Callable[[], None]) -> float:
+    """Seconds of one replay on the device. The only wait of this module, before training begins.
+
+    An idle GPU runs at a fraction of its clock rate, so replays are timed in growing groups, and the last group counts.
+    """
     replay()
-    started.record()
-    for _ in range(times):
-        replay()
-    ended.record()
-    ended.synchronize()
-    return max(float(started.elapsed_time(ended)) / 1e3 / times, 1e-7)
+    times, group_s, total_s = 1, 0.0, 0.0
+    while total_s < WARM_CLOCK_S and times < MOST_REPLAYS:
+        times *= 2
+        started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        started.record()
+        for _ in range(times):
+            replay()
+        ended.record()
+        ended.synchronize()
+        group_s = float(started.elapsed_time(ended)) / 1e3
+        total_s += group_s
+    return max(group_s / times, 1e-7)
 
 
 def _pinned(values: Tensor, device: torch.device) -> Tensor:

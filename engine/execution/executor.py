@@ -5,7 +5,6 @@ Never imports a concrete executor.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -33,7 +32,3 @@ class Executor(ABC):
 
         It only enqueues, and returns after a small part of a refresh, so that commands do not wait.
         """
-
-    def steps_within(self, seconds: float) -> float:
-        """Steps that the device takes in `seconds`; infinite unless enqueueing is much faster than the device."""
-        return math.inf

@@ -49,8 +49,6 @@ def recordable_rule(job: Job) -> InPlaceRule:
     """The update rule of a job whose steps can be recorded. Raises Unsupported for any other job."""
     if job.spec.processes > 1:
         raise Unsupported("its steps exchange gradients between processes")
-    if job.spec.dropout and job.spec.checkpoint_activations:
-        raise Unsupported("checkpoint_activations repeats the random numbers of dropout in the backward pass")
     check_recordable(job)
     if not isinstance(job.batches, FullBatch | ResidentBatches):
         raise Unsupported("its rows are streamed or come from a DataLoader")
@@ -62,7 +60,9 @@ def recordable_rule(job: Job) -> InPlaceRule:
 
 
 def check_recordable(job: Job) -> None:
-    """Raise Unsupported for a task whose steps cannot be recorded, with any update rule."""
+    """Raise Unsupported for a job whose steps cannot be recorded, with any update rule."""
+    if job.spec.dropout and job.spec.checkpoint_activations:
+        raise Unsupported("checkpoint_activations repeats the random numbers of dropout in the backward pass")
     if job.parts.backward:
         raise Unsupported("its gradients need backward(), for the hooks of its weights or reentrant checkpointing")
     if job.workload.traits.sparse:

@@ -5,6 +5,7 @@ Errors of a spec are raised here, before a run directory exists. Never imports e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,7 +21,8 @@ from torch.utils.data import Subset
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
 from epochtop.engine.device.row_types import rows_tensor
-from epochtop.engine.device.select import free_bytes
+from epochtop.engine.device.select import free_bytes, why_not_cuda
+from epochtop.engine.device.tf32 import allow_tf32
 from epochtop.engine.job import memory_estimate, threads
 from epochtop.engine.job.decision_boundary import Boundary, boundary_of
 from epochtop.engine.job.workload import Examples, Workload
@@ -136,7 +138,15 @@ def build(
         ]
     with generators.forked(device, workload.generator_owners()):
         thread_notes = threads.choose(spec, job.device, partial(copied_step, job))
-    return replace(job, notes=(*workload.notes, *_last_batch_notes(job), *placement_notes, *thread_notes))
+    notes = (*workload.notes, *_last_batch_notes(job), *placement_notes, *thread_notes, *_device_notes(spec, device))
+    return replace(job, notes=notes)
+
+
+def _device_notes(spec: RunSpec, device: torch.device) -> list[str]:
+    """Why `auto` did not choose a GPU that torch finds."""
+    if spec.device != "auto" or device.type == "cuda" or not torch.cuda.is_available():
+        return []
+    return [f"device auto is {device.type}: {why_not_cuda()}"]
 
 
 def copied_step(job: Job) -> Step:
@@ -162,13 +172,16 @@ def copied_step(job: Job) -> Step:
 
 
 def _set_up(spec: RunSpec, device: torch.device) -> None:
+    torch.set_default_device(None)  # a task may have set it; tensors on the host are made without naming it
     if spec.threads:
         torch.set_num_threads(spec.threads)
+    if spec.deterministic and device.type == "cuda":  # cuBLAS reads it when it is first used; older torch requires it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if spec.deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(spec.deterministic)  # imports torch's compilers, 2 s and 100 MB
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"
+        allow_tf32(spec.precision == "tf32")
 
 
 def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, resident: bool, shard: DataShard) -> Job:

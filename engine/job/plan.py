@@ -73,6 +73,8 @@ def describe(spec: RunSpec, workload: Workload) -> Plan:
 def _check_rules(spec: RunSpec, workload: Workload, device: torch.device) -> None:
     if spec.precision == "tf32" and device.type != "cuda":
         raise Invalid("precision", f"tf32 needs an NVIDIA GPU; use fp32 or bf16 on {device}")
+    if spec.precision == "tf32" and torch.version.hip is not None:
+        raise Invalid("precision", "tf32 needs an NVIDIA GPU; use fp32 or bf16 on an AMD GPU")
     if len(workload.train) < spec.processes:  # type: ignore[arg-type]
         raise Invalid("processes", f"{spec.processes} cannot share {len(workload.train):,} training rows; use fewer")  # type: ignore[arg-type]
     local = min(

@@ -1,7 +1,8 @@
-"""The heartbeat of a run: a file that its process refreshes, for places where a lock tells nothing.
+"""Whether the process of a run lives: it holds the run's lock, or refreshes its heartbeat where a lock tells nothing.
 
 `flock` has no effect on some network file systems and never reaches another host. There a run counts as alive while its
-heartbeat is young. Never imports torch or numpy.
+heartbeat is young. This module is also sent to other machines (:mod:`epochtop.remote`), so it works with Python 3.9 and imports
+the standard library and modules that are sent with it only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from epochtop.engine.runs.paths import HEARTBEAT
+from epochtop.engine.runs.paths import HEARTBEAT, LOCK
 from epochtop.engine.runs.regular import open_regular, read_regular
 
 INTERVAL_S = 5.0
@@ -66,6 +67,23 @@ class Heartbeat:
             except FileNotFoundError:
                 if not self._stop.is_set():
                     self._path.write_bytes(self._content)
+
+
+def is_alive(run: Path) -> bool:
+    """Whether the process that records a run lives: it holds the run's lock, or refreshes the heartbeat where locks tell
+    nothing (a network file system, another host)."""
+    return _is_locked(run) or is_beating(run)
+
+
+def _is_locked(run: Path) -> bool:
+    try:
+        with open_regular(run / LOCK) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or a file system without locks
+        return False
 
 
 def is_beating(run: Path) -> bool:

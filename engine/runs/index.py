@@ -39,6 +39,7 @@ from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD, lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
 from epochtop.engine.runs.regular import open_regular, reason_of
+from epochtop.engine.runs.remote.registry import check_is_here, place_of
 from epochtop.engine.runs.series import SeriesTranslator
 
 State = Literal["running", "paused", "finished", "stopped", "diverged", "unsaved", "failed", "died"]
@@ -274,8 +275,8 @@ def _only(matches: list[Path], query: str, kind: str) -> Path | None:
 
 def _no_match(folder: Path, query: str) -> NoReturn:
     if not run_paths(folder):
-        raise Invalid("", f"there are no runs in {folder} yet; start one with `epochtop train`")
-    raise Invalid("", f"there is no run {query!r} in {folder}; list all runs with `epochtop runs`")
+        raise Invalid("", f"there are no runs in {place_of(folder)} yet; start one with `epochtop train`")
+    raise Invalid("", f"there is no run {query!r} in {place_of(folder)}; list all runs with `epochtop runs`")
 
 
 def _name_of(path: Path) -> str:
@@ -322,6 +323,7 @@ def delete(run: Path) -> None:
 
 
 def _check_is_run(run: Path) -> None:
-    """Raises Invalid for anything but a run directory, such as the log of another tool."""
+    """Raises Invalid for anything but a run directory of this machine, such as the log of another tool."""
+    check_is_here(run)
     if run.exists() and not (run / EVENTS).exists() and not (run / RECORD).exists():
         raise Invalid("", f"{run} is no run directory; epochtop does not change files of other tools")

@@ -1,12 +1,13 @@
 """Who could have written a file: decided before code or data from it is used.
 
-A path is trusted if it belongs to this user, is no link, and no other user can change or replace it. Never imports torch or
-numpy.
+A path is trusted if it belongs to this user, is no link, and no other user can change or replace it. A run that was copied from
+another machine counts as that machine's, whoever owns the copy. Never imports torch or numpy.
 """
 
 from __future__ import annotations
 
 import grp
+import json
 import os
 import pwd
 import stat
@@ -16,7 +17,8 @@ from functools import cache
 from pathlib import Path
 
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.paths import RECORD, TASK, cache_folder, user_cache_folder
+from epochtop.engine.runs.paths import ORIGIN, RECORD, TASK, cache_folder, user_cache_folder
+from epochtop.engine.runs.regular import read_regular
 
 OVERFLOW = Path("/proc/sys/kernel/overflowuid")
 """File with the user id that stands for owners unknown inside a container."""
@@ -140,12 +142,36 @@ def code_risks(run: Path) -> list[Risk]:
         return []
     target, reachable = Path(os.path.realpath(run)), bool(facts.st_mode & (stat.S_IXGRP | stat.S_IXOTH))
     risks = [
+        *_origin_risks(run),
         *_owner_risks(run),
         *_risks(target),
         *_risks(target / RECORD, reachable),
         *_risks(target / TASK, reachable),
     ]
     return list({risk.reason: risk for risk in reversed(risks)}.values())[::-1]
+
+
+def write_origin(run: Path, origin: str) -> None:
+    """Record from which machine and home folder a run was copied, such as `user@box:/home/user/runs`. Raises OSError."""
+    (run / ORIGIN).write_text(json.dumps({"origin": origin}), encoding="utf-8")
+
+
+def origin_of(run: Path) -> str:
+    """Where a run was copied from; empty for a run of this machine."""
+    try:
+        content = json.loads(read_regular(run / ORIGIN, 1 << 16))
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError):
+        return "another machine"
+    return str(content.get("origin", "another machine")) if isinstance(content, dict) else "another machine"
+
+
+def _origin_risks(run: Path) -> Iterator[Risk]:
+    origin = origin_of(run)
+    if origin:
+        machine = origin.partition(":")[0]
+        yield Risk(run, f"was copied from {machine}", machine)
 
 
 def code_owner(run: Path, task: str) -> str:

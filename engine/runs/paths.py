@@ -24,6 +24,8 @@ CHECKPOINTS = "checkpoints"
 """Folder of a run's checkpoints."""
 PREPARATION = "preparation.json"
 """File that tells how rows become the model's input."""
+ORIGIN = "origin.json"
+"""File that tells from which machine a run was copied."""
 TASK = "task.json"
 """File with the sources of a custom task."""
 

@@ -5,7 +5,6 @@ A reader never fails on a line that is incomplete, corrupt or from a newer versi
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,8 @@ import msgspec
 from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, decode_event
 from epochtop.engine.protocol.record import RunRecord, TaskRecord, decode_record, decode_task_record
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.heartbeat import is_beating
-from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD, TASK
+from epochtop.engine.runs.heartbeat import is_alive as is_alive
+from epochtop.engine.runs.paths import EVENTS, OUTPUT, RECORD, TASK
 from epochtop.engine.runs.regular import open_regular, read_regular, reason_of
 
 
@@ -94,23 +93,6 @@ class Follower:
         """Close the file."""
         if self._file is not None:
             self._file.close()
-
-
-def is_alive(run: Path) -> bool:
-    """Whether the process that records a run lives: it holds the run's lock, or refreshes the heartbeat where locks tell
-    nothing (a network file system, another host)."""
-    return _is_locked(run) or is_beating(run)
-
-
-def _is_locked(run: Path) -> bool:
-    try:
-        with open_regular(run / LOCK) as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-    except BlockingIOError:
-        return True
-    except OSError:  # no such file, or a file system without locks
-        return False
 
 
 def output_tail(run: Path, lines: int = 12) -> str:

@@ -25,6 +25,7 @@ from epochtop.engine.runs.heartbeat import is_beating
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, HEARTBEAT, LAB, LOCK, OUTPUT, RECORD, user_name
 from epochtop.engine.runs.reader import READ_BYTES, read_record
 from epochtop.engine.runs.regular import check_regular, open_regular
+from epochtop.engine.runs.remote.registry import mirror_of
 from epochtop.recording import directory
 
 
@@ -109,7 +110,11 @@ def reopen(run: Path) -> IO[bytes]:
 
 
 def send(run: Path, command: AnyCommand) -> None:
-    """Append a command to a run. One write per line, so that commands of several viewers never mix."""
+    """Append a command to a run. One write per line, so that commands of several viewers never mix. Raises OSError."""
+    mirror = mirror_of(run)
+    if mirror is not None:
+        mirror.send(run, encode(command) + b"\n")
+        return
     check_regular(run / COMMANDS)
     descriptor = os.open(run / COMMANDS, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
     try:

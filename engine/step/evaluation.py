@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device.row_types import as_input, rows_tensor
+from epochtop.engine.device.transfer import Uploads
 from epochtop.engine.models.checked_rows import batch_of, collation_of
 from epochtop.engine.models.nested import mapped
-from epochtop.engine.step.batches import move
 from epochtop.engine.step.losses import LossWeight
 from epochtop.engine.step.metrics import EvalMetrics, Scores, finite
 from epochtop.engine.step.step import Criterion
@@ -68,6 +68,7 @@ class EvalBatches:
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
         """The batches; on the CPU, those of Rows share the memory of the rows."""
+        upload = Uploads(self.device)
         if self.resident:
             x, y = self.source
             for batch in zip(torch.split(x, self.size), torch.split(y, self.size), strict=True):
@@ -76,14 +77,15 @@ class EvalBatches:
             for first in range(0, self.rows, self.size):
                 numbers = slice(first, first + self.size)
                 arrays = (self.source.x[numbers], self.source.y[numbers])
-                x, y = (rows_tensor(np.ascontiguousarray(array)).to(self.device, non_blocking=True) for array in arrays)
+                x, y = (upload(rows_tensor(np.ascontiguousarray(array))) for array in arrays)
                 yield as_input(x), as_input(y)
         else:
             generator = torch.Generator()
             collate = collation_of(self.source)
-            for batch in DataLoader(self.source, self.size, collate_fn=collate, generator=generator):
+            pinned = self.device.type == "cuda"
+            for batch in DataLoader(self.source, self.size, collate_fn=collate, generator=generator, pin_memory=pinned):
                 x, y = batch_of(batch)
-                yield move(x, self.device), move(y, self.device)
+                yield mapped(x, upload), mapped(y, upload)
 
 
 def eval_batches(

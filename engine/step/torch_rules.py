@@ -5,13 +5,27 @@ Nothing here may read a value back from the device: variants that torch cannot c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.step.update_rules import SGD, Adam, RMSprop, RuleState, Tensors, UpdateRule
+from epochtop.engine.protocol.spec import Invalid, RunSpec
+from epochtop.engine.step.update_rules import SGD, STEP_COUNTS, Adam, RMSprop, RuleState, Tensors, UpdateRule
+
+COUNTED = ("exp_avg", "exp_avg_sq", "sum")
+"""State of the optimizers of torch that also count steps: Adam, AdamW and Adagrad."""
+
+
+def in_layout_of(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient with the strides of its parameter, which fused kernels require; a copy only where they differ.
+
+    `backward()` takes care of this where it stores a gradient, `autograd.grad` does not. Reads shapes and strides only.
+    """
+    if gradient.stride() == parameter.stride() or gradient.layout is not torch.strided:
+        return gradient
+    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
 
 class TorchRule(UpdateRule):
@@ -80,7 +94,7 @@ class TorchRule(UpdateRule):
 
     def skipping(self, gradients: Sequence[Tensor | None]) -> None:
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = gradient if gradient is None else in_layout_of(parameter, gradient)
         self._step()
 
     def _step(self) -> None:
@@ -96,13 +110,19 @@ class TorchRule(UpdateRule):
         return state
 
     def load_state_dict(self, state: RuleState, steps: int) -> None:
-        for name, tensors in state.items():
+        for name, tensors in {**state, STEP_COUNTS: self._step_counts(state, steps)}.items():
             for number, tensor in tensors.items():
                 parameter = self._parameters[number]
                 owner = self._owners[id(parameter)]
                 # torch keeps the step count on the host, except for fused optimizers
-                host = name == "step" and not owner.defaults.get("fused")
+                host = name == STEP_COUNTS and not owner.defaults.get("fused")
                 owner.state[parameter][name] = tensor.cpu() if host else tensor.to(parameter.device)
+
+    def _step_counts(self, state: RuleState, steps: int) -> Mapping[int, Tensor]:
+        """The step count of every parameter that has a state; the rules of :mod:`update_rules` count for all of them."""
+        counts = state.get(STEP_COUNTS, {})
+        counting = {number for name, tensors in state.items() if name in COUNTED for number in tensors}
+        return {**{number: torch.tensor(float(steps)) for number in counting}, **counts}
 
 
 class LossScaledRule(TorchRule):
@@ -238,16 +258,41 @@ def torch_optimizer(spec: RunSpec, fused: bool | None) -> Make:
 def _adagrad(parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     # the unfused one reads its step count, which is on the host but costs as much
     fused = not any(parameter.is_complex() for parameter in parameters)
+    fused = fused and has_fused("Adagrad", parameters[0].device.type)
     return torch.optim.Adagrad(parameters, learning_rate, weight_decay=weight_decay, fused=fused)
 
 
+@cache
+def has_fused(name: str, device_type: str) -> bool:
+    """Whether the optimizer of torch with this name has a fused variant on this type of device, by trying one step.
+
+    Versions of torch differ: Adagrad has none on CUDA before 2.12.
+    """
+    parameter = nn.Parameter(torch.zeros(1, device=device_type))
+    parameter.grad = torch.zeros_like(parameter)
+    try:
+        getattr(torch.optim, name)([parameter], lr=0.1, fused=True).step()
+    except (RuntimeError, NotImplementedError, TypeError):
+        return False
+    return True
+
+
+FUSED_NAMES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "adagrad": "Adagrad"}
+
+
 def make_update_rule(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> UpdateRule:
-    """The update rule of `spec`."""
+    """The update rule of `spec`. Raises Invalid if torch lacks what it needs."""
     cuda = parameters[0].device.type == "cuda"
     fusible = not any(
         parameter.is_complex() for parameter in parameters
     )  # torch has no fused kernels for complex numbers
     if spec.precision == "fp16":
+        if not has_fused(FUSED_NAMES[spec.optimizer], parameters[0].device.type):
+            raise Invalid(
+                "precision",
+                f"fp16 needs a fused {spec.optimizer}, which torch {torch.__version__} does not have on "
+                f"{parameters[0].device.type}; use bf16 or another optimizer",
+            )
         return LossScaledRule(parameters, torch_optimizer(spec, fused=True)(parameters), spec.clip_norm)
     if spec.optimizer == "sgd":
         return SGD(parameters, spec.learning_rate, spec.weight_decay, spec.momentum, spec.nesterov)

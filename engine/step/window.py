@@ -7,13 +7,15 @@ waits for a window whose successor is already enqueued, so the device never idle
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
 
+NOTICEABLE_S = 0.001
+"""A copy that takes longer than this has waited for the device, where events do not tell."""
 SLOTS = 4096
 """Steps that are recorded one by one before their losses are joined, on the device, to one chunk."""
 
@@ -28,7 +30,11 @@ class Reading:
     losses: Tensor
     """float32 (steps,), on the host."""
     attached: tuple[tuple[Any, tuple[Tensor, ...]], ...]
-    """Labels attached before the window was turned, with tensors copied to the host."""
+    """Labels attached before the window was turned, with tensors copied to the host, or complete on a GPU."""
+    device_s: float | None = None
+    """Seconds on the device between the last step of the window before and the last step of this one; None if unknown."""
+    waited: bool = False
+    """Whether the host had to wait for the device."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class _Sent:
     reading: Reading
     event: Any
     """CUDA event after the copies; None if they are complete already."""
+    last_step: Any
+    """CUDA event after the last step."""
 
 
 class LossWindow:
@@ -58,8 +66,10 @@ class LossWindow:
         self._count = 0
         self._first_step = first_step
         self._average = average
-        self._attached: list[tuple[Any, tuple[Tensor, ...]]] = []
+        self._attached: list[tuple[Any, tuple[Tensor, ...], bool]] = []
         self._sent: _Sent | None = None
+        self._earlier: Any = None
+        """The event after the last step of the newest window that has arrived; on devices without events, its time of arrival."""
         self.reads = 0
         self.waited_s = 0.0
 
@@ -80,9 +90,13 @@ class LossWindow:
         self._chunks.append(self._buffer[: self._count].clone())
         self._count = 0
 
-    def attach(self, label: Any, tensors: tuple[Tensor, ...]) -> None:
-        """Send tensors to the host together with the next window. They must not be changed any more."""
-        self._attached.append((label, tensors))
+    def attach(self, label: Any, tensors: tuple[Tensor, ...], stay: bool = False) -> None:
+        """Send tensors to the host together with the next window. They must not be changed any more.
+
+        With `stay`, those of a GPU are handed over as they are, complete: for large ones, which another thread copies
+        (:class:`epochtop.engine.device.transfer.Downloads`).
+        """
+        self._attached.append((label, tensors, stay))
 
     def turn(self, seconds: float) -> Reading | None:
         """Send what was recorded until training time `seconds` and return the window before it, waiting if necessary.
@@ -91,6 +105,11 @@ class LossWindow:
         """
         previous, self._sent = self._sent, self._send(seconds)
         return self._arrive(previous) if self._late else self.drain()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether :meth:`drain` would return without waiting."""
+        return self._sent is None or self._sent.event is None or bool(self._sent.event.query())
 
     def drain(self) -> Reading | None:
         """The last window that was sent, waiting for it; None if there is none."""
@@ -105,20 +124,27 @@ class LossWindow:
         self._first_step += len(losses)
         self._chunks, self._count = [], 0
         attached, self._attached = self._attached, []
+        last_step = None
         if self._stream is not None:
-            self._stream.wait_stream(torch.cuda.current_stream(self._device))
+            training = torch.cuda.current_stream(self._device)
+            last_step = torch.cuda.Event(enable_timing=True)
+            last_step.record(training)
+            self._stream.wait_stream(training)
         host = self._to_host(losses)
-        copies = tuple((label, tuple(self._to_host(tensor) for tensor in tensors)) for label, tensors in attached)
+        copies = tuple(
+            (label, tensors if stay else tuple(map(self._to_host, tensors))) for label, tensors, stay in attached
+        )
         event = None
         if self._stream is not None:
             event = torch.cuda.Event()
             event.record(self._stream)
-        return _Sent(Reading(first, seconds, host, copies), event)
+        return _Sent(Reading(first, seconds, host, copies), event, last_step)
 
     def _to_host(self, tensor: Tensor) -> Tensor:
         if self._stream is None or not tensor.is_cuda:
             return tensor
-        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)  # the allocator reuses the same few
+        # the allocator reuses the same few; the device is named because a task may have set torch's default device
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
         with torch.cuda.stream(self._stream):
             pinned.copy_(tensor, non_blocking=True)
         tensor.record_stream(self._stream)  # its memory is not reused before it has been copied
@@ -128,17 +154,24 @@ class LossWindow:
         if sent is None:
             return None
         started_at = perf_counter()
+        reading, device_s, waited = sent.reading, None, False
         if sent.event is not None:
+            waited = not sent.event.query()
             sent.event.synchronize()  # the only wait of the training loop; its window is one behind
-        reading = sent.reading
-        if self._device.type not in ("cpu", "cuda"):
+            earlier, self._earlier = self._earlier, sent.last_step
+            device_s = None if earlier is None else earlier.elapsed_time(sent.last_step) / 1000
+        elif self._late:
             reading = _blocking_copy(reading)
+            now = perf_counter()
+            waited = now - started_at > NOTICEABLE_S
+            earlier, self._earlier = self._earlier, now
+            device_s = None if earlier is None else now - earlier
         self.waited_s += perf_counter() - started_at
         self.reads += 1
-        return reading
+        return replace(reading, device_s=device_s, waited=waited) if self._late else reading
 
 
 def _blocking_copy(reading: Reading) -> Reading:
     """For devices without events (mps): the copy itself waits."""
     attached = tuple((label, tuple(tensor.cpu() for tensor in tensors)) for label, tensors in reading.attached)
-    return Reading(reading.first_step, reading.seconds, reading.losses.cpu(), attached)
+    return replace(reading, losses=reading.losses.cpu(), attached=attached)

@@ -13,6 +13,7 @@ from time import perf_counter, sleep
 
 from torch import Tensor
 
+from epochtop.engine.device.pace import DevicePace
 from epochtop.engine.distributed.group import run_steps
 from epochtop.engine.distributed.leader import Pace, RankGroupLeader
 from epochtop.engine.execution.choice import ExecutorChoice
@@ -65,6 +66,7 @@ class Loop:
         self._changes = list(origin.changes)
         self.choice = ExecutorChoice(job, origin.executors, self._rate_at)
         self.executor: Executor | None = None
+        self._device_pace = DevicePace(job.device)
         self._enqueue_limit: float = math.inf
         """Step at which enough is enqueued for a refresh, whatever the clock says."""
         self._next_evaluation = self._next_save = math.inf
@@ -117,13 +119,14 @@ class Loop:
     def _run_together(self, leader: RankGroupLeader, milestone: int) -> None:
         """Like :meth:`_run_to`, but looks at the clock only after the steps that all ranks were ordered to take."""
         while self.step < milestone and self.ending is None:
-            started_at, count = perf_counter(), min(self._pace.steps, milestone - self.step)
+            started_at = perf_counter()
+            count = int(min(self._pace.steps, milestone - self.step, self._enqueue_limit - self.step))
             leader.take_steps(count, self.rate, self.job.schedule.state_dict())
             run_steps(self.job, self.window, self.step, count, self.rate)
             self.step += count
             now = perf_counter()
             self._pace.update(count, now - started_at, self.refresh_s)
-            if now >= self.deadline:
+            if now >= self.deadline or self.step >= self._enqueue_limit:
                 self._boundary()
 
     def _rate_at(self, step: int) -> float:
@@ -138,8 +141,8 @@ class Loop:
         with contextlib.suppress(Exception):
             if self.leader is None:
                 self.read_all()
-            else:  # the losses of the last steps may lack those of other ranks
-                self._publish(self.window.drain())
+            elif self.window.is_ready:  # a lost rank may have left an exchange that never ends
+                self._publish(self.window.drain())  # the losses of the last steps may lack those of other ranks
 
     def wake(self) -> None:
         """Make the next step end in a boundary. May be called from another thread."""
@@ -199,7 +202,7 @@ class Loop:
 
     def _use(self, executor: Executor) -> None:
         self.executor = executor
-        self._enqueue_limit = self.step + executor.steps_within(self.refresh_s)
+        self._enqueue_limit = self.step + self._device_pace.steps_within(self.refresh_s)
 
     # --- once per refresh ------------------------------------------------------------------------------
 
@@ -252,6 +255,7 @@ class Loop:
 
     def _publish(self, reading: Reading | None) -> None:
         if reading is not None:
+            self._device_pace.update(len(reading.losses), reading.device_s, reading.waited)
             self.ending = self.publisher.publish(reading) or self.ending
 
     # --- evaluation, checkpoints, the end --------------------------------------------------------------
@@ -320,7 +324,7 @@ class Loop:
 
     def _attach_save(self, save: PendingSave) -> None:
         self._pending_saves.add(save.processed)
-        self.window.attach(save, tuple(save.tensors.values()))
+        self.window.attach(save, tuple(save.tensors.values()), stay=True)
 
     def _finish(self) -> Finished:
         ending = self.ending or Ending("finished", f"all {self.job.plan.steps:,} steps are done")

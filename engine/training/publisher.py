@@ -141,8 +141,7 @@ class Publisher:
             case MapLabel():
                 self._publish_evaluation(self._evaluations.mapped(label, tensors[0]))
             case PendingSave():
-                on_host = dict(zip(label.tensors, tensors, strict=True))
-                self._recorder.put(replace(label, tensors=on_host))
+                self._recorder.put(replace(label, tensors=dict(zip(label.tensors, tensors, strict=True))))
 
     def _publish_evaluation(self, event: Evaluated | Mapped | None) -> None:
         """Publish an evaluation, unless it was published before the run ended."""

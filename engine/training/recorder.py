@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from epochtop.engine.device.transfer import Downloads
 from epochtop.engine.protocol.commands import AnyCommand
 from epochtop.engine.protocol.events import (
     CHECKPOINT_DELAYED,
@@ -54,7 +55,7 @@ REPEAT_S = 60.0
 
 @dataclass(frozen=True)
 class PendingSave:
-    """A checkpoint to write. Its tensors must not be changed any more."""
+    """A checkpoint to write. Its tensors are complete, on the host or a GPU, and must not be changed any more."""
 
     kind: checkpoint.Kind
     step: int
@@ -127,6 +128,7 @@ class Recorder:
         self._inbox = Inbox(run, from_now=resumed)
         self._heartbeat = Heartbeat(run)
         self._last_line = b""
+        self._downloads = Downloads()
         self._warned_at: dict[checkpoint.Kind, float] = {}
         """When a failed checkpoint of each kind was last reported; successes remove it."""
         self._refused_best: PendingSave | None = None
@@ -203,7 +205,7 @@ class Recorder:
             if item.outcome != "stopped" and not self._unsaved:
                 checkpoint.remove_previous(self.run)  # nothing will continue from it
         elif isinstance(item, PendingSave):
-            self._save(item)
+            self._save(replace(item, tensors=self._downloads(item.tensors)))
             item.processed.set()
             if item.kind == checkpoint.LAST:
                 self._save_refused_best(final=False)

@@ -134,7 +134,7 @@ def flags() -> dict[str, set[str]]:
     texts = {name: help_of(name) for name in COMMANDS}
     texts["lab"] += "".join(help_of("lab", name) for name in NAMES)
     found = {name: {"--help", *re.findall(r"--[a-z][a-z-]*", text)} for name, text in texts.items()}
-    return found | {"": {"--start", "--theme", "--help", "--version", *fields_of_runs()}}
+    return found | {"": {"--start", "--theme", "--host", "--help", "--version", *fields_of_runs()}}
 
 
 def test_every_command_and_flag_in_the_documentation_exists(flags: dict[str, set[str]]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("engine", "tui")
-IN_SCRIPTS = ("epochtop/recording", "epochtop/notifications", "epochtop/configuration")
+IN_SCRIPTS = ("epochtop/recording", "epochtop/notifications", "epochtop/configuration", "epochtop/remote")
 TREES = (*SOURCES, "epochtop", "tests", "screenshots")
 
 MOST_LINES = 400
@@ -22,6 +22,7 @@ CATALOGS = {"engine/lab/experiments", "tests/lab/experiments"}
 
 DYNAMIC_IMPORTS = {
     "epochtop/__init__.py": "public names are imported on first use",
+    "epochtop/remote/loader.py": "the texts that were sent to this machine",
     "epochtop/hooks/site/sitecustomize.py": "the user's own sitecustomize",
     "engine/lab/experiments/__init__.py": "an experiment's measurement is imported when it runs",
     "engine/tasks/loader.py": "the user's file",

@@ -1,11 +1,14 @@
 """`make bench` prints every figure of this machine; `python -m tests.bench chart app` prints some of them.
 
+A device after a part measures it there: `python -m tests.bench iris cuda`.
+
 It asserts nothing: each figure is printed with its target, for people to judge.
 """
 
 from __future__ import annotations
 
 import datetime
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -14,7 +17,7 @@ from tests.bench.logs import opening, runs_table
 from tests.bench.scripts import unchanged
 from tests.bench.tables import machine
 
-PARTS: dict[str, Callable[[], None]] = {
+PARTS: dict[str, Callable[..., None]] = {
     "iris": iris.main,
     "loop": loop.main,
     "larger": larger.main,
@@ -28,17 +31,24 @@ PARTS: dict[str, Callable[[], None]] = {
     "app": app.main,
     "hardware": hardware.main,
 }
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+"""Names of devices."""
 
 
 def main(names: Sequence[str] = ()) -> int:
     """Print all tables, or those named in `names`. Returns the exit status."""
-    unknown = [name for name in names if name not in PARTS]
+    devices = [name for name in names if DEVICE.fullmatch(name)]
+    parts = [name for name in names if name not in devices] or list(PARTS)
+    unknown = [name for name in parts if name not in PARTS]
     if unknown:
         sys.stderr.write(f"no such part: {', '.join(unknown)}; use {', '.join(PARTS)}\n")
         return 2
+    if devices and (len(devices) > 1 or parts != ["iris"]):
+        sys.stderr.write("only the part iris takes a device, and only one\n")
+        return 2
     print(f"# epochtop, {datetime.date.today()}\n\n{machine()}", flush=True)
-    for name in names or PARTS:
-        PARTS[name]()
+    for name in parts:
+        PARTS[name](*devices)
     return 0
 
 

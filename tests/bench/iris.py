@@ -141,6 +141,7 @@ def on_the_screen(rounds: int = 3) -> list[Figure]:
 def main(device: str = "cpu") -> None:
     """Print the tables; the table with the app exists on the CPU only."""
     os.environ["EPOCHTOP_BENCH_DEVICE"] = device
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # JAX takes three quarters of a GPU's memory otherwise
     rounds_of, first_s = measured(list(RIVALS))
     show(
         f"Iris, {EPOCHS:,} epochs, every loss kept, {device}, one thread, {ROUNDS} interleaved rounds",

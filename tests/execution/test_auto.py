@@ -14,11 +14,13 @@ from epochtop.engine.execution import auto
 from epochtop.engine.execution.c import pointwise
 from epochtop.engine.execution.c.graph import CGraph
 from epochtop.engine.execution.c.reductions import OPERATORS
-from epochtop.engine.execution.executor import Unsupported
+from epochtop.engine.execution.eager import Eager
+from epochtop.engine.execution.executor import Rate, Unsupported
 from epochtop.engine.protocol.commands import Stop
 from epochtop.engine.protocol.events import Logged, Started, Switched, Warned
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.step.window import LossWindow
 from tests.support.engines import Engine, Watch, events, finished, losses
 from tests.support.executors import asked, built, go_on, reading_of_steps, train
 
@@ -254,3 +256,19 @@ def test_unexpected_errors_are_not_caught(monkeypatch: pytest.MonkeyPatch) -> No
 
 def _unfit(_: Any) -> CGraph:
     raise Unsupported("for a reason")
+
+
+@pytest.mark.parametrize(
+    ("precision", "factor", "differs"),
+    [("fp32", 1 + 5e-4, True), ("fp32", 1 + 5e-5, False), ("bf16", 1 + 5e-3, False), ("bf16", 1.05, True)],
+)
+def test_losses_may_differ_by_what_the_precision_rounds(precision: str, factor: float, differs: bool) -> None:
+    """Steps in 16 bits differ between two runs of the same kernels; fp32 has no such excuse."""
+    training = built(asked("eager", precision=precision))
+
+    class Other(Eager):
+        def run(self, window: LossWindow, step: int, max_steps: int, rate: Rate) -> int:
+            window.record(self._job.step() * factor)
+            return 1
+
+    assert bool(auto.difference(training, Other(training), 0, lambda _: 0.01)) is differs

@@ -15,7 +15,7 @@ from epochtop.engine.execution.choice import make
 from epochtop.engine.runs.writer import create
 from epochtop.engine.step.window import LossWindow
 from epochtop.engine.training import loop, recorder
-from tests.gpu.test_sync import waiting_forbidden
+from tests.gpu.waits import waiting_forbidden
 from tests.support.engines import finished, losses
 from tests.support.executors import asked, built, train
 
@@ -59,7 +59,9 @@ def test_no_executor_waits_for_the_device(executor: str, kind: str) -> None:
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_trace_of_a_run_has_no_more_waits_than_reads(executor: str, home: Path) -> None:
-    spec = asked(executor, device="cuda:0", epochs=20_000, refresh_ms=100, eval_every=0, save_every=0)
+    # every launch is an event of the trace, and an eager step has a hundred of them
+    steps = 2_000 if executor == "eager" else 20_000
+    spec = asked(executor, device="cuda:0", epochs=steps, refresh_ms=20, eval_every=0, save_every=0)
     run, lock = create(home, spec, {}, 0.0)
     with lock:
         writing = recorder.Recorder(run, spec)
@@ -70,7 +72,8 @@ def test_a_trace_of_a_run_has_no_more_waits_than_reads(executor: str, home: Path
             writing.put(training.run())
         assert writing.close()
     counted = Counter(event.name for event in trace.events())
-    assert sum(counted[name] for name in WAITS) <= finished(run).device_reads, counted
+    # the profiler itself waits for the device once or twice when it ends
+    assert sum(counted[name] for name in WAITS) <= finished(run).device_reads + 2, counted
 
 
 def test_the_graph_is_as_fast_as_the_device_and_records_every_loss(home: Path) -> None:
@@ -80,9 +83,18 @@ def test_the_graph_is_as_fast_as_the_device_and_records_every_loss(home: Path) -
     assert graph.steps_per_second > eager.steps_per_second
 
 
-def test_the_host_is_at_most_a_window_ahead(home: Path) -> None:
-    """A queue of replays could contain minutes of work; Stop must not wait for it."""
-    run = train(asked("graph", device="cuda:0", epochs=10**9, max_seconds=2.0, refresh_ms=100), home)
+@pytest.mark.parametrize(
+    ("executor", "job"),
+    [
+        ("graph", {}),
+        ("eager", {}),
+        ("eager", {"dataset": "digits", "hidden": (8192,) * 6, "batch_size": 0}),
+    ],
+    ids=["graph", "eager", "large steps of few kernels"],
+)
+def test_the_host_is_at_most_a_window_ahead(executor: str, job: dict[str, Any], home: Path) -> None:
+    """The launch queue can hold minutes of work; Stop must not wait for it."""
+    run = train(asked(executor, device="cuda:0", epochs=10**9, max_seconds=2.0, refresh_ms=100, **job), home)
     end = finished(run)
     assert len(losses(run)) == end.steps
     assert np.isfinite(losses(run)).all()

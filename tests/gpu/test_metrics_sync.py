@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.step.metrics import Metrics
-from tests.gpu.test_sync import waiting_forbidden
+from tests.gpu.waits import waiting_forbidden
 
 pytestmark = [
     pytest.mark.gpu,

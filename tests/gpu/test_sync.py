@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from epochtop.engine.protocol.events import Changed, Finished, Paused, Resumed, 
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.step.window import LossWindow
 from epochtop.engine.training import checkpoint
+from tests.gpu.waits import waiting_forbidden
 from tests.support import plain_loop
 from tests.support.engines import Engine, Watch, finished, losses
 
@@ -28,17 +27,6 @@ pytestmark = [
     pytest.mark.xdist_group("gpu"),
     pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype"),
 ]
-
-
-@contextmanager
-def waiting_forbidden() -> Iterator[None]:
-    """Raise for every operation that makes the host wait for the device."""
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def asked(**fields: object) -> RunSpec:
@@ -149,7 +137,9 @@ def test_the_device_is_read_no_more_often_than_the_refresh(engine: Engine, home:
     run = engine.train(asked(epochs=10_000, refresh_ms=refresh_ms), home)
     assert engine.wait() == 0
     end = finished(run)
-    assert end.device_reads <= end.seconds / (refresh_ms / 1000) + 2
+    assert (
+        end.device_reads <= end.seconds / (refresh_ms / 1000) + 15
+    )  # the first windows are short (engine/device/pace.py)
     assert len(losses(run)) == 10_000
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from epochtop.engine.data.dataset import Rows
+from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.step.batches import (
     DataShard,
     LoaderBatches,
@@ -20,6 +21,7 @@ from epochtop.engine.step.batches import (
     StreamedBatches,
     row_order,
 )
+from tests.support.simulated_device import on_device, simulated_gpu
 
 CPU = torch.device("cpu")
 ROWS = 53
@@ -179,3 +181,30 @@ def test_rows_keep_their_type_until_the_step(kind: str, dtype: Any) -> None:
 def same(a: Tensor, b: Tensor) -> bool:
     """Whether type and values are equal."""
     return a.dtype == b.dtype and torch.equal(a, b)
+
+
+def test_resident_and_streamed_rows_on_a_gpu_have_the_order_of_the_cpu() -> None:
+    """Drawn on the device, the order depended on the placement of the rows, and a run could not continue elsewhere."""
+    rows, gpu = Rows(np.arange(30.0, dtype=np.float32)[:, None], np.arange(30)), torch.device("cuda", 0)
+    on_cpu = ResidentBatches(torch.from_numpy(rows.x), torch.from_numpy(rows.y), 7, 5, DataShard())
+    expected = [on_cpu()[1].tolist() for _ in range(12)]
+    with simulated_gpu() as device:
+        resident = ResidentBatches(
+            on_device(torch.from_numpy(rows.x)), on_device(torch.from_numpy(rows.y)), 7, 5, DataShard()
+        )
+        streamed = StreamedBatches(rows, 7, 5, DataShard(), gpu)
+        taken = [(resident()[1], streamed()[1]) for _ in range(5)]
+        saved = {name: tensor.cpu().clone() for name, tensor in resident.state_dict().items()}
+        elsewhere = StreamedBatches(rows, 7, 5, DataShard(), gpu)
+        elsewhere.load_state_dict(saved, resident.position)
+        taken += [(resident()[1], elsewhere()[1]) for _ in range(7)]
+        device.finish()
+    assert [one.held.tolist() for one, _ in taken] == expected
+    assert [other.held.tolist() for _, other in taken] == expected
+
+
+def test_an_order_that_an_earlier_version_drew_on_a_gpu_is_refused() -> None:
+    batches = StreamedBatches(Rows(np.zeros((9, 1)), np.zeros(9)), 4, 5, DataShard(), torch.device("cpu"))
+    state = {"order": torch.arange(9), "generator": torch.zeros(16, dtype=torch.uint8)}
+    with pytest.raises(Invalid, match="start a new run"):
+        batches.load_state_dict(state, 4)

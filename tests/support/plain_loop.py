@@ -82,12 +82,12 @@ class Plain:
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All rows, or the rows in a new order every epoch, drawn by a generator that has the run's seed."""
-        generator = torch.Generator(self.x.device).manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.seed)
         while True:
             if not self.batch_size:
                 yield self.x, self.y
                 continue
-            order = torch.randperm(len(self.x), generator=generator, device=self.x.device)
+            order = torch.randperm(len(self.x), generator=generator).to(self.x.device)
             for chosen in order.split(self.batch_size):
                 yield self.x[chosen], self.y[chosen]
 

@@ -29,7 +29,7 @@ from epochtop.tui.app.lab_controller import LabController
 from epochtop.tui.app.run_controller import RunController
 from epochtop.tui.app.run_requests import RunRequests
 from epochtop.tui.app.terminal import apply_configuration
-from epochtop.tui.cells.plain import PlainApp
+from epochtop.tui.cells.plain import PlainApp, set_title
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.screens.main import MainScreen
 
@@ -129,9 +129,12 @@ class EpochtopApp(PlainApp):
         from epochtop.tui.screens.run_list import RunList
 
         self.main.show_table = TableOpener(self, self.main, self.home, self.runs.stage.set_overlays).open
+        machine = MachinePanel(self._source, live=self.live, id="machine")
+        if self.engine.elsewhere:
+            set_title(machine, "This machine")
         await self.main.furnish(
             RunList(self.home, live=self.live, now=self.now, id="runs"),
-            MachinePanel(self._source, live=self.live, id="machine"),
+            machine,
             SpecForm(self.requests.spec, id="form"),
         )
         self.furnished = True
@@ -143,7 +146,8 @@ class EpochtopApp(PlainApp):
         from epochtop.tui.app.terminal import watch_terminal
         from epochtop.tui.client.starter import Starter
 
-        self.engine.starter = Starter(self.post_message, self._make_standby)
+        if not self.engine.elsewhere:
+            self.engine.starter = Starter(self.post_message, self._make_standby)
         self.set_interval(FAST_S, self._pulse)
         watch_terminal(self)
         if self._start:

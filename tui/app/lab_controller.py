@@ -24,6 +24,7 @@ from epochtop.tui.app.run_controller import RunController
 from epochtop.tui.app.run_requests import RunRequests
 from epochtop.tui.app.stage import RunSession
 from epochtop.tui.app.trust import with_trust
+from epochtop.tui.client.remote import connection_problem
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import MainScreen
 
@@ -144,7 +145,7 @@ class LabController:
         if self.running is not None:
             self._app.notify(f"{self.running.name} is still measuring; ctrl+x stops it", severity="warning")
         elif not self._engine.available:
-            self._app.notify("another start is in progress", severity="warning")
+            self._app.notify(self._engine.refusal, severity="warning")
         elif self._runs.active is not None:
             self._app.run_worker(self._confirm(request, spec))
         else:
@@ -266,8 +267,9 @@ class LabController:
             return
         width, session = self._app.size.width, self.running or self._page.stage.shown
         self._page.title_line.put(status.lab_title(session.state if session else None, host, self._engine.torch, width))
-        active = None if self._engine.starting else self._runs.active
-        self._page.status_line.put(status.status(active.state if active else None, self._status(), width))
+        lost = connection_problem(self._home)
+        active = None if self._engine.starting or lost else self._runs.active
+        self._page.status_line.put(status.status(active.state if active else None, lost or self._status(), width))
 
     def _status(self) -> str:
         if self.running is not None:

@@ -5,15 +5,31 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from epochtop.engine.protocol.spec import RunSpec
 
+if TYPE_CHECKING:
+    from epochtop.engine.runs.remote.mirror import Mirror
+    from epochtop.tui.app.app import EpochtopApp
+
+NOTICES_S = 0.5
+"""Seconds between two looks for what a mirror reports."""
+
 
 def run_app(
-    start: bool = False, spec: RunSpec | None = None, attach: Path | None = None, flags: Mapping[str, str] | None = None
+    start: bool = False,
+    spec: RunSpec | None = None,
+    attach: Path | None = None,
+    flags: Mapping[str, str] | None = None,
+    mirror: Mirror | None = None,
 ) -> int:
-    """Open the app. `flags` go before config.toml. Returns its exit status once it is closed. Raises Invalid if the home folder cannot be written."""
+    """Open the app, with `mirror` for the runs of another machine. `flags` go before config.toml.
+
+    Returns its exit status once it is closed. Raises Invalid if the home folder cannot be written.
+    """
     gc.disable()  # nothing to collect before the first frame; see _settle
     from epochtop.configuration.load import load
     from epochtop.engine.runs.paths import home
@@ -22,9 +38,13 @@ def run_app(
     from epochtop.tui.app.app import EpochtopApp
 
     _draw_on_the_terminal()
-    folder = home()
+    folder = home() if mirror is None else mirror.folder
     make_home(folder)
-    app = EpochtopApp(folder, spec=spec, start=start, attach=attach, configuration=load(flags))
+    host = "" if mirror is None else mirror.machine
+    app = EpochtopApp(folder, spec=spec, start=start, attach=attach, host=host, configuration=load(flags))
+    if mirror is not None:
+        app.engine.watch_elsewhere(mirror.place.partition(":")[0])
+        app.call_later(partial(app.set_interval, NOTICES_S, partial(_report_notices, app, mirror)))
     app.call_later(_settle)
     status = app.run()
     if app.return_code:
@@ -32,6 +52,11 @@ def run_app(
     if status is None:
         write_error("epochtop: the app ended unexpectedly; a run continues, `epochtop` reopens it\n")
     return status or 0
+
+
+def _report_notices(app: EpochtopApp, mirror: Mirror) -> None:
+    for notice in mirror.take_notices():
+        app.notify(notice, severity="warning", timeout=10)
 
 
 def _draw_on_the_terminal() -> None:

@@ -5,7 +5,6 @@ Changes widgets only from the app's thread. Starting runs is :mod:`epochtop.tui.
 
 from __future__ import annotations
 
-import socket
 from asyncio import sleep
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from epochtop.tui.app.engine import NextEngine
 from epochtop.tui.app.stage import RunSession, Stage
 from epochtop.tui.app.trust import with_trust
 from epochtop.tui.cells.plain import plain_block
+from epochtop.tui.client.remote import connection_problem, pid_here
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from epochtop.tui.state.run import RunState
@@ -106,8 +106,7 @@ class RunController:
             form.show_plan(state.started)
         if state.over:
             self._main.runs.look()
-        can_start = not self._engine.starting
-        obeys = "" if self.is_opened_log else state.state
+        can_start, obeys = not self._engine.starting, "" if self.is_opened_log else state.state
         form.show_state(can_start, obeys == "running", obeys == "paused", describes_open_run=not self.script)
         self._app.refresh_bindings()
         self._show_on_machine(session)
@@ -115,10 +114,9 @@ class RunController:
     def _show_on_machine(self, session: RunSession) -> None:
         """Show the run's telemetry in the machine panel, and its engine's process while it lives on this host."""
         state = session.state
-        local = state.record is not None and state.record.host == socket.gethostname() and not state.over
         end = state.finished
         memory = planned_and_peak(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
-        pid = state.record.pid if local and state.record else None
+        pid = None if state.over else pid_here(session.run, state.record)
         self._main.machine.show_run(state.telemetry, memory, pid)
 
     def draw(self, prior_finding: str) -> None:
@@ -165,10 +163,11 @@ class RunController:
         state = session.state if session else None
         torch = f"torch {state.started.torch_version}" if state and state.started else engine.torch
         main.title_line.put(status.title(state, session.name if session else "", host, torch, width))
-        state = None if engine.starting else state
+        lost = connection_problem(self._home)
+        state = None if engine.starting or lost else state
         trains = self._live and state is not None and state.state == "running"
         silence = session.silence(state.refresh_ms / 1000) if trains and session and state else ""
-        main.status_line.put(status.status(state, engine.status, width, silence))
+        main.status_line.put(status.status(state, lost or engine.status, width, silence))
         main.status_line.set_classes(f"-{state.state}" if state is not None else "")
 
     # --- the run list ------------------------------------------------------------------------------------
@@ -223,7 +222,7 @@ class RunController:
     def explain_empty_chart(self, summaries: list[RunSummary]) -> None:
         """The empty chart says what to do first."""
         if self.session is None and not self._engine.starting:
-            self._main.chart.empty_text = EMPTY_AMONG_RUNS if summaries else EMPTY
+            self._main.chart.empty_text = self._engine.empty_text or (EMPTY_AMONG_RUNS if summaries else EMPTY)
 
     def toggle_overlay(self, run: Path) -> None:
         """Draw a run behind the open one, or remove it."""

@@ -53,7 +53,7 @@ class RunRequests:
 
     def start(self) -> None:
         """Start a run with the settings of the Run panel."""
-        if not self._engine.available:
+        if not self._is_possible():
             return
         try:
             spec = self._main.form.spec()
@@ -62,8 +62,16 @@ class RunRequests:
             return
         self.train(spec)
 
+    def _is_possible(self) -> bool:
+        """Whether a run can be requested now. Tells the user if none ever can."""
+        if self._engine.elsewhere:
+            self._app.notify(self._engine.refusal, severity="warning")
+        return self._engine.available
+
     def train(self, spec: RunSpec, on_started: Callable[[Path], object] | None = None) -> None:
         """Start a run of `spec`, after a question if another is in progress. `on_started` receives its directory."""
+        if not self._is_possible():
+            return
         if self._busy():
             self._app.run_worker(self._confirm(spec, on_started))
         else:

@@ -14,6 +14,14 @@ import tyro
 from epochtop.engine.protocol.fields import Field, fields, show, spec_from
 from epochtop.engine.protocol.presets import CHOOSERS, preset
 from epochtop.engine.protocol.spec import RunSpec, Value
+from epochtop.engine.terminal.output import printing
+
+Run = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="id, start of an id, name, or last")]
+
+ExcelSafe = Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="escape cells that are formulas")]
+Trust = Annotated[
+    str, tyro.conf.arg(metavar="OWNER", help="execute the custom task of a run that belongs to this other user")
+]
 
 _METAVARS = {"text": "TEXT", "integer": "INT", "number": "NUMBER", "integers": "INT"}
 
@@ -67,3 +75,8 @@ def spec_of(parsed: Any, arguments: Sequence[str], defaults: RunSpec | None = No
             free.add(field.name)
     suits = preset(*(texts[name] for name in CHOOSERS))
     return spec_from(texts | {name: show(value) for name, value in suits.items() if name in free})
+
+
+def parse_options(kind: Any, name: str, arguments: list[str]) -> Any:
+    """The options of the command `name`, empty for the app, as an instance of the dataclass `kind`."""
+    return printing(lambda: tyro.cli(kind, prog=f"epochtop {name}".strip(), args=arguments))

@@ -11,6 +11,8 @@ epochtop trains PyTorch models on this machine and shows them live in the termin
   epochtop open PATH…                  show logs of TensorBoard, wandb, Lightning, Keras, MLflow and others
   epochtop resume RUN                  resume a run that was stopped, killed or interrupted
   epochtop stop RUN                    finish the step, evaluate, save, end
+  epochtop --host USER@BOX             open the app with the runs of another machine (also: runs, attach, stop, export)
+  epochtop pull RUN --host USER@BOX    copy a run from another machine; an interrupted copy continues
   epochtop predict RUN FILE            add the model's predictions to the rows of a CSV file
   epochtop export RUN --format FORMAT  losses (csv, jsonl, tensorboard), weights (safetensors, torch), model (onnx)
   epochtop export RUN --series NAME…   series of a run or of another tool's log (csv, jsonl)

@@ -20,6 +20,7 @@ from epochtop.engine.protocol.requests import Accepted, Refused
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.paths import whoami
 from epochtop.engine.runs.reader import Follower, is_alive, output_tail, read_record
+from epochtop.engine.runs.remote.registry import mirror_of
 from epochtop.engine.runs.writer import send
 from epochtop.engine.terminal.output import drop_output, write_error
 from epochtop.tui.client.session import Fold
@@ -161,7 +162,10 @@ def ignore_signals() -> None:
 
 
 def stop_and_wait(run: Path) -> None:
-    """Stop a run and wait until its engine has ended."""
+    """Stop a run and wait until its engine has ended. Raises OSError if it cannot be told, or its machine is out of reach."""
     send(run, Stop(by=whoami()))
+    mirror = mirror_of(run)
     while is_alive(run):
+        if mirror is not None and mirror.problem:
+            raise ConnectionError(0, f"{mirror.problem}; the run may not have stopped")
         time.sleep(POLL_S)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.reader import read_record
+from epochtop.engine.runs.remote.registry import mirror_of
 
 ALLOWED_S = 2.0
 """A run may be silent for three refreshes and this long."""
@@ -24,6 +25,9 @@ _STOPPED, _TRACED, _WAITING = "T", "t", "D"
 
 def likely_cause(run: Path) -> str:
     """Why `run` records nothing, for people; empty if nothing unusual can be seen."""
+    mirror = mirror_of(run)
+    if mirror is not None:  # its process and its disk are out of sight
+        return mirror.problem
     try:
         record = read_record(run)
         disk = os.statvfs(run)

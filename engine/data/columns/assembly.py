@@ -6,8 +6,8 @@ not split yet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from epochtop.engine.data.tables.column import (
 from epochtop.engine.protocol.datasets import ColumnFact
 from epochtop.engine.protocol.spec import Invalid
 
+BLOCK_VALUES = 2**18
 COUNTED_VALUES = 5_000_000
 """Distinct numbers are counted in tables of at most this many cells."""
 
@@ -42,10 +43,11 @@ def dataset_of(table: Table, selection: ColumnSelection) -> RawDataset:
         raise Invalid("dataset", f"{table.source} has {len(table)} rows; it needs at least two")
     targets = labels_of_columns([table.column(name) for name in selection.targets], selection.problem)
     columns = [column for column in table.columns if column.name not in selection.targets]
-    features, left_out = _features(columns, selection)
+    gaps = _gaps_of(table)
+    features, left_out = _features(columns, selection, gaps)
     rows, notes = _rows(table, features, targets, selection)
-    _check_finite(table, features)
-    plain = all(feature.kind == "number" and not _has_gaps(feature.column) for feature in features)
+    _check_finite(table, features, gaps)
+    plain = all(feature.encoding.kind == "number" and not feature.missing for feature in features)
     is_rounded = all(_is_single(feature) for feature in features if feature.kind == "number")
     selected = rows[targets.present]
     several = len(selection.targets) > 1
@@ -58,7 +60,7 @@ def dataset_of(table: Table, selection: ColumnSelection) -> RawDataset:
         columns=tuple(feature.column.name for feature in features),
         target="" if several else selection.targets[0],
         targets=targets.targets,
-        notes=(*table.notes, *targets.notes, *notes, *_left_out_notes(left_out)),
+        notes=(*table.notes, *targets.notes, *notes),
         encodings=() if plain else tuple(feature.encoding for feature in features),
         is_rounded=is_rounded and any(feature.kind == "number" for feature in features),
         missing=selection.missing,
@@ -69,8 +71,12 @@ def dataset_of(table: Table, selection: ColumnSelection) -> RawDataset:
 # --- features ------------------------------------------------------------------------------------------------
 
 
-def _features(columns: Sequence[Column], selection: ColumnSelection) -> tuple[list[Feature], list[LeftOut]]:
-    inferred = [feature_of(column, selection.kinds.get(column.name)) for column in columns]
+def _features(
+    columns: Sequence[Column], selection: ColumnSelection, gaps: _Gaps
+) -> tuple[list[Feature], list[LeftOut]]:
+    inferred = [
+        feature_of(column, selection.kinds.get(column.name), gaps.missing.get(column.name)) for column in columns
+    ]
     features = [one for one in inferred if isinstance(one, Feature)]
     left_out = [one for one in inferred if isinstance(one, LeftOut)]
     if not features:
@@ -79,39 +85,50 @@ def _features(columns: Sequence[Column], selection: ColumnSelection) -> tuple[li
     return features, left_out
 
 
-def _has_gaps(column: Column) -> bool:
-    if isinstance(column, NumberColumn) and column.values.dtype.kind != "f":
-        return False
-    return any(bool(is_missing(part).any()) for part in _parts(column))
-
-
-def _parts(column: Column) -> Iterator[Column]:
-    """The column in parts that need little memory."""
-    rows, size = len(values_of(column)), 2**18
-    for start in range(0, rows, size):
-        if isinstance(column, TextColumn):
-            yield replace(column, codes=column.codes[start : start + size])
-        else:
-            yield replace(column, values=column.values[start : start + size])
-
-
 def _is_single(feature: Feature) -> bool:
     return isinstance(feature.column, NumberColumn) and feature.column.values.dtype == np.float32
 
 
-def _check_finite(table: Table, features: Sequence[Feature]) -> None:
-    for feature in features:
-        column = feature.column
-        if not isinstance(column, NumberColumn) or column.values.dtype.kind != "f":
+@dataclass(frozen=True)
+class _Gaps:
+    """What the numbers of a table lack, by name of the column."""
+
+    missing: dict[str, int]
+    """Rows without a value."""
+    infinite: dict[str, int]
+    """The first row with an infinite value."""
+
+
+def _gaps_of(table: Table) -> _Gaps:
+    """Count in one pass over the matrix of the table, because a column of it is slow to read by itself."""
+    gaps = _Gaps({}, {})
+    if table.numbers is not None:
+        _count(table.numbers, table.number_names, gaps)
+    for column in table.columns:
+        if isinstance(column, NumberColumn) and column.name not in table.number_names:
+            _count(column.values[:, None], (column.name,), gaps)
+    return gaps
+
+
+def _count(matrix: npt.NDArray[Any], names: Sequence[str], gaps: _Gaps) -> None:
+    """Add what the columns of a matrix (rows, names) lack."""
+    missing, size = np.zeros(len(names), dtype=np.int64), max(1, BLOCK_VALUES // max(1, len(names)))
+    for start in range(0, len(matrix) if matrix.dtype.kind == "f" else 0, size):
+        block = matrix[start : start + size]
+        if np.isfinite(block).all():
             continue
-        for number, part in enumerate(_parts(column)):
-            infinite = np.isinf(values_of(part))
-            if infinite.any():
-                row = number * 2**18 + int(infinite.argmax())
-                value = column.values[row]
-                raise Invalid(
-                    "dataset", f"{table.where(row)}, column {column.name!r}: {value} is not a finite number; correct it"
-                )
+        missing += np.isnan(block).sum(axis=0)
+        for row, place in np.argwhere(np.isinf(block)):
+            gaps.infinite.setdefault(names[place], start + int(row))
+    gaps.missing.update(zip(names, missing.tolist(), strict=True))
+
+
+def _check_finite(table: Table, features: Sequence[Feature], gaps: _Gaps) -> None:
+    for feature in features:
+        column, row = feature.column, gaps.infinite.get(feature.column.name)
+        if isinstance(column, NumberColumn) and row is not None:
+            value = f"column {column.name!r}: {column.values[row]} is not a finite number; correct it"
+            raise Invalid("dataset", f"{table.where(row)}, {value}")
 
 
 # --- rows ----------------------------------------------------------------------------------------------------
@@ -123,7 +140,7 @@ def _rows(
     """Which rows of the table are used, and notes on those that are not. Raises Invalid if missing values are refused."""
     if selection.missing == "fill":
         return targets.present, ()
-    gaps = [(feature.column.name, is_missing(feature.column)) for feature in features]
+    gaps = [(feature.column.name, is_missing(feature.column)) for feature in features if feature.missing]
     if selection.missing == "refuse":
         gaps += [(name, ~targets.present) for name in selection.targets[:1]]
         for name, gap in gaps:
@@ -133,7 +150,7 @@ def _rows(
                     "missing", f"{where}, column {name!r}: the value is missing; fill it in, or use fill or drop"
                 )
         return targets.present, ()
-    rows = targets.present & ~np.logical_or.reduce([gap for _, gap in gaps])
+    rows = targets.present & ~np.logical_or.reduce([gap for _, gap in gaps]) if gaps else targets.present
     dropped = int(targets.present.sum() - rows.sum())
     if rows.sum() < 2:
         raise Invalid("missing", f"{int(rows.sum())} rows have no missing value; use fill, or leave columns out")
@@ -178,10 +195,6 @@ def raw_values(column: Column) -> npt.NDArray[Any]:
 # --- what is said about them ---------------------------------------------------------------------------------
 
 
-def _left_out_notes(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
-    return tuple(f"column {one.name!r} is left out: {one.kind}, {one.reason}" for one in left_out)
-
-
 def _facts(
     table: Table, features: Sequence[Feature], left_out: Sequence[LeftOut], targets: Targets, selection: ColumnSelection
 ) -> tuple[ColumnFact, ...]:
@@ -207,8 +220,8 @@ def _facts(
 
 def _feature_fact(feature: Feature, count_numbers: bool) -> ColumnFact:
     column, distinct = feature.column, feature.distinct
-    missing = sum(int(is_missing(part).sum()) for part in _parts(column))
     if distinct is None and count_numbers:
-        values = np.unique(values_of(column))
-        distinct = len(values) - (missing > 0)
-    return ColumnFact(name=column.name, kind=feature.kind, missing=missing, distinct=distinct, treatment=feature.note)
+        distinct = len(np.unique(values_of(column))) - (feature.missing > 0)
+    return ColumnFact(
+        name=column.name, kind=feature.kind, missing=feature.missing, distinct=distinct, treatment=feature.note
+    )

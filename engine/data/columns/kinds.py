@@ -40,6 +40,8 @@ class Feature:
     """number, category or time."""
     encoding: ColumnEncoding
     """What is known about its encoding before anything is fitted."""
+    missing: int
+    """Rows without a value."""
     distinct: int | None = None
     note: str = ""
     """A decision that the user should know; empty for none."""
@@ -57,10 +59,13 @@ class LeftOut:
     distinct: int
 
 
-def feature_of(column: Column, wanted: WantedKind | None = None) -> Feature | LeftOut:
-    """A feature from a column, of the kind that the user chose if there is one. Raises Invalid if it cannot have it."""
+def feature_of(column: Column, wanted: WantedKind | None = None, missing: int | None = None) -> Feature | LeftOut:
+    """A feature from a column, of the kind that the user chose if there is one. Raises Invalid if it cannot have it.
+
+    `missing` is the number of missing values of a column of numbers, if it is known already.
+    """
     if isinstance(column, NumberColumn):
-        return _of_numbers(column, wanted)
+        return _of_numbers(column, wanted, missing)
     if isinstance(column, TimeColumn):
         return _of_times(column, "", wanted)
     used = texts_with_rows(column)
@@ -77,17 +82,17 @@ def feature_of(column: Column, wanted: WantedKind | None = None) -> Feature | Le
 # --- numbers -------------------------------------------------------------------------------------------------
 
 
-def _of_numbers(column: NumberColumn, wanted: WantedKind | None) -> Feature | LeftOut:
+def _of_numbers(column: NumberColumn, wanted: WantedKind | None, missing: int | None = None) -> Feature | LeftOut:
     if wanted in ("category", "time"):
         return feature_of(text_of(column), wanted)
-    missing = int(is_missing(column).sum())
+    missing = int(is_missing(column).sum()) if missing is None else missing
     if missing == len(column.values):
         return LeftOut(column.name, "number", "no values", missing, 0)
     note = ""
     if column.unreadable:
         first = next(iter(column.unreadable.values()))
         note = f"column {column.name!r}: {len(column.unreadable):,} cells such as {first!r} are no numbers; they are missing"
-    return Feature(column, "number", ColumnEncoding(), note=note)
+    return Feature(column, "number", ColumnEncoding(), missing, note=note)
 
 
 def text_of(column: Column) -> TextColumn:
@@ -140,7 +145,7 @@ def _as_truth(column: TextColumn, wanted: WantedKind | None) -> Feature | None:
         return None
     if len(column.texts) < 2:
         return None
-    return Feature(numbers_from(column), "category", ColumnEncoding(), len(column.texts))
+    return Feature(numbers_from(column), "category", ColumnEncoding(), int((column.codes < 0).sum()), len(column.texts))
 
 
 def _as_numbers(column: TextColumn, wanted: WantedKind | None) -> Feature | None:
@@ -170,9 +175,8 @@ def _of_category(column: TextColumn) -> Feature | LeftOut:
     missing = int((column.codes < 0).sum())
     if len(column.texts) == 1 and not missing:
         return LeftOut(column.name, "category", f"all values are {column.texts[0]!r}", 0, 1)
-    return Feature(
-        column, "category", ColumnEncoding(kind="category", categories=tuple(column.texts)), len(column.texts)
-    )
+    encoding = ColumnEncoding(kind="category", categories=tuple(column.texts))
+    return Feature(column, "category", encoding, missing, len(column.texts))
 
 
 # --- times ---------------------------------------------------------------------------------------------------
@@ -199,7 +203,7 @@ def _of_times(column: TimeColumn, name: str, wanted: WantedKind | None) -> Featu
         reason = f"all values are {column.values[~np.isnat(column.values)][0]}" if distinct else "no values"
         return LeftOut(column.name, "time", reason, missing, distinct)
     note = f"column {column.name!r} is read as {name}" if name.startswith(("%m/%d", "%d/%m", "%m-%d", "%d-%m")) else ""
-    return Feature(column, "time", ColumnEncoding(kind="time", time_format=name), distinct, note)
+    return Feature(column, "time", ColumnEncoding(kind="time", time_format=name), missing, distinct, note)
 
 
 def _example(texts: Sequence[str]) -> str:

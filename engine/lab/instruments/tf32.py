@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-import torch
-
-
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Allow or forbid TF32 products and convolutions on NVIDIA GPUs, as :func:`epochtop.engine.job.job.build` does."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    try:
-        matmul.allow_tf32 = cudnn.allow_tf32 = allowed
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+from epochtop.engine.device.tf32 import tf32
 
 
 def with_tf32(allowed: bool, run: Callable[[int], float]) -> Callable[[int], float]:

@@ -18,6 +18,7 @@ from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.regular import read_regular
+from epochtop.engine.runs.remote.registry import mirror_at
 
 if TYPE_CHECKING:
     from epochtop.formats.scan import Log
@@ -104,7 +105,12 @@ class OpenedLogs:
         self._next = 0.0
 
     def list(self) -> list[Log]:
-        """All logs that are not hidden, each once. Run directories in the home folder itself are left out."""
+        """All logs that are not hidden, each once. Run directories in the home folder itself are left out.
+
+        None with the runs of another machine: the folders are on this one.
+        """
+        if mirror_at(self._home) is not None:
+            return []
         with self._lock:
             opened, now = read_opened(self._home), time.monotonic()
             if opened != self._opened or now >= self._next:

@@ -17,6 +17,7 @@ from epochtop.engine.runs import index, reader
 from epochtop.engine.runs.opened.folders import EPOCHTOP
 from epochtop.engine.runs.paths import RECORD
 from epochtop.engine.runs.reader import BadLine
+from epochtop.engine.runs.remote.registry import mirror_of
 
 if TYPE_CHECKING:
     from epochtop.formats.scan import Log
@@ -40,7 +41,10 @@ def is_opened_log(path: Path) -> bool:
 
 
 def follower_of(path: Path) -> EventFollower:
-    """A follower of a run. Raises Invalid if `path` is neither a run directory nor a log."""
+    """A follower of a run. Raises Invalid if `path` is neither a run directory nor a log. Has a mirror complete the run."""
+    mirror = mirror_of(path)
+    if mirror is not None:
+        mirror.follow(path)
     if not is_opened_log(path):
         return reader.Follower(path)
     from epochtop.engine.runs.opened.follower import OpenedFollower

@@ -18,6 +18,7 @@ from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.opened.sources import is_opened_log
 from epochtop.engine.runs.paths import RECORD
 from epochtop.engine.runs.reader import read_record
+from epochtop.engine.runs.remote.registry import check_is_here
 
 LABELS = "labels.json"
 """File in the home folder with the labels of opened logs, by path."""
@@ -54,6 +55,7 @@ def read_log_labels(home: Path) -> dict[str, Labels]:
 
 def set_labels(home: Path, run: Path, labels: Labels) -> None:
     """Exchange the labels of a run or of an opened log. Raises Invalid if they cannot be stored."""
+    check_is_here(run)
     if is_opened_log(run):
         path, content = home / LABELS, encode({**read_log_labels(home), str(run): labels})
     else:

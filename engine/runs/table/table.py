@@ -19,6 +19,7 @@ from epochtop.engine.runs.index import RunSummary, run_paths, summarize
 from epochtop.engine.runs.opened.folders import EPOCHTOP, OpenedLogs
 from epochtop.engine.runs.paths import EVENTS, RECORD
 from epochtop.engine.runs.reader import is_alive, read_record
+from epochtop.engine.runs.remote.registry import mirror_of
 from epochtop.engine.runs.table.details import RunDetails, details_of
 from epochtop.engine.runs.table.labels import Labels, read_log_labels
 from epochtop.engine.runs.table.store import Key, Stored, load, save
@@ -111,6 +112,12 @@ class RunTable:
         return details
 
     def _read_figures(self, entry: _Entry, details: RunDetails, path: Path) -> None:
+        mirror = mirror_of(path)
+        if mirror is not None and mirror.is_abridged(path):
+            entry.figures, details.complete = None, True  # its figures are unknown, rather than wrong
+            if not mirror.follow_soon(path):
+                entry.key = None
+            return
         reader = entry.figures = entry.figures or FiguresReader(path)
         try:
             reader.update()

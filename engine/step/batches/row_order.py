@@ -1,6 +1,7 @@
 """The order of the rows in an epoch: a list of numbers, or a key from which every number is computed.
 
-A list is torch's permutation, as in a plain loop. More than :data:`MOST_LISTED_ROWS` rows have a key instead, so that a
+Both are drawn on the host, wherever the rows are, so that the order depends neither on the placement of the rows nor on the
+model of a GPU, and a run continues on another device. A list is torch's permutation, as in a plain loop. More than :data:`MOST_LISTED_ROWS` rows have a key instead, so that a
 Dataset of any length begins at once and takes no memory. Must never read a device.
 """
 
@@ -59,13 +60,17 @@ class KeyedOrder(RowOrder):
         return self._computed[first - self._first : last - self._first]
 
     def _compute(self, first: int, last: int) -> None:
-        numbers = torch.from_numpy(self._permutation.span(first, last))
-        if self._device.type == "cuda":
-            numbers = numbers.pin_memory()
-        self._first, self._computed = first, numbers.to(self._device, non_blocking=True)
+        self._first, self._computed = first, _on(self._device, torch.from_numpy(self._permutation.span(first, last)))
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"key": torch.tensor(self._key)}
+
+
+def _on(device: torch.device, numbers: Tensor) -> Tensor:
+    """Row numbers on the device; the host does not wait for the copy."""
+    if device.type == "cpu":
+        return numbers
+    return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
 
 
 def is_listed(rows: int) -> bool:
@@ -79,12 +84,10 @@ def no_order(rows: int, device: torch.device, listed: bool) -> RowOrder:
 
 
 def new_order(rows: int, taken: int, generator: torch.Generator, device: torch.device, listed: bool) -> RowOrder:
-    """The order of a new epoch, which takes the first `taken` numbers of it.
-
-    The generator of a list is on `device`, that of a key on the host.
-    """
+    """The order of a new epoch, which takes the first `taken` numbers of it. The generator is on the host."""
     if listed:
-        return ListedOrder(torch.randperm(rows, generator=generator, device=device)[:taken])
+        numbers = torch.randperm(rows, generator=generator, device="cpu")[:taken]
+        return ListedOrder(_on(device, numbers))
     return KeyedOrder(rows, int(torch.randint(2**63 - 1, (), generator=generator)), device)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device.row_types import INPUT_TYPES, as_input, picked
+from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.step.batches.batch import Batch, Batches, DataShard, part_of
 from epochtop.engine.step.batches.row_order import is_listed, new_order, no_order, restored_order
 
@@ -32,7 +33,7 @@ class ShuffledBatches(Batches):
         self.size = size
         self._device = device
         self._listed = is_listed(self._all_rows)
-        self._generator = torch.Generator(device if self._listed else "cpu").manual_seed(seed)
+        self._generator = torch.Generator("cpu").manual_seed(seed)
         self._order = no_order(self._all_rows, device, self._listed)
         self.position = rows
         self.per_epoch = -(-rows // self._size)
@@ -96,10 +97,13 @@ class ShuffledBatches(Batches):
         if not state:  # the run took all rows at once: every step begins an epoch
             return
         self._order = restored_order(state, self._all_rows, self._device)
-        listed = "order" in state  # a run of an earlier version lists any number of rows, and continues so
-        if listed != self._listed:
-            self._listed, self._generator = listed, torch.Generator(self._device if listed else "cpu")
-        self._generator.set_state(state["generator"].cpu())
+        self._listed = "order" in state  # a run of an earlier version lists any number of rows, and continues so
+        generator = state["generator"].cpu()
+        if generator.numel() != self._generator.get_state().numel():
+            raise Invalid(
+                "", "an earlier version drew the order of the rows on a GPU; start a new run with the same options"
+            )
+        self._generator.set_state(generator)
         self.position = position
 
 

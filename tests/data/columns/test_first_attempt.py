@@ -17,8 +17,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from epochtop.engine.process import commands
 from epochtop.engine.protocol.events import Evaluated
 from epochtop.engine.protocol.presets import preset
+from tests.data.columns.tables import LIKE
 from tests.support.engines import events
-from tests.support.tables import LIKE
 from tests.support.trained_runs import read_table, trained, write_table
 
 

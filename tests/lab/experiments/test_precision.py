@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from epochtop.engine.device.tf32 import tf32
 from epochtop.engine.lab.experiment import ExperimentContext, NoFields
 from epochtop.engine.lab.experiments.precision import measure as precision_measure
 from epochtop.engine.lab.experiments.precision import training
@@ -18,7 +19,7 @@ from epochtop.engine.lab.experiments.precision.schema import VARIANTS, Fields
 from epochtop.engine.lab.experiments.precision.training import Training, train
 from epochtop.engine.lab.instruments import variants
 from epochtop.engine.lab.instruments.jobs import job_of
-from epochtop.engine.lab.instruments.tf32 import tf32, with_tf32
+from epochtop.engine.lab.instruments.tf32 import with_tf32
 from epochtop.engine.lab.measurements import Row, stored
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec

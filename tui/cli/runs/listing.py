@@ -13,6 +13,7 @@ from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_numb
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import RunSummary
 from epochtop.engine.runs.opened import lookup, sources
+from epochtop.engine.runs.remote.registry import place_of
 from epochtop.engine.runs.values import figures
 from epochtop.engine.terminal.output import write, write_error, write_json
 from epochtop.engine.terminal.plain import plain_line
@@ -49,7 +50,7 @@ def print_runs(home: Path, as_json: bool, paths: Sequence[Path] = ()) -> int:
     summaries = [summary for summary, _ in listed]
     if not summaries:
         where = ", ".join(map(str, paths))
-        write(f"no runs in {where}\n" if paths else f"no runs in {home} yet; run `epochtop train`\n")
+        write(f"no runs in {where}\n" if paths else f"no runs in {place_of(home)} yet; run `epochtop train`\n")
         return 0
     now = time.time()
     rows = [HEADINGS, *(tuple(map(plain_line, cells(summary, now))) for summary in summaries)]
@@ -69,5 +70,5 @@ def _with_figures(summary: RunSummary, path: Path) -> dict[str, Any]:
         read = figures.read(path)
     except Invalid as error:
         write_error(f"epochtop: {error.message}\n")
-        return {**entry, "path": str(path), "format": "", "config": {}, "series": {}}
-    return {**entry, "path": str(path), "format": read.kind, "config": read.config, "series": read.series}
+        return {**entry, "path": place_of(path), "format": "", "config": {}, "series": {}}
+    return {**entry, "path": place_of(path), "format": read.kind, "config": read.config, "series": read.series}

@@ -115,7 +115,9 @@ class Parser:
     def _add_numbers(self, block: bytes) -> bool:
         """Read a block of plain numbers, with at most one column of texts; False if it is none."""
         layout = self._layout
-        lines = block.removesuffix(b"\n").replace(b"\r\n", b"\n").removesuffix(b"\r").split(b"\n")
+        if b"\r" in block:
+            block = block.replace(b"\r\n", b"\n").removesuffix(b"\r")
+        lines = block.removesuffix(b"\n").split(b"\n")
         delimiter = layout.dialect.delimiter.encode()
         if set(map(bytes.count, lines, repeat(delimiter))) != {layout.width - 1}:
             return False
@@ -124,7 +126,7 @@ class Parser:
             lines, names = _split(lines, delimiter, layout.texts[0].place, layout.width)
         try:
             values = _numbers(lines, delimiter, len(layout.numbers))
-            texts = [name.decode() for name in names]
+            texts = b"\n".join(names).decode().split("\n")
         except (msgspec.DecodeError, UnicodeDecodeError):
             return False
         if values is None:

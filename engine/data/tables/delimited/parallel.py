@@ -20,12 +20,11 @@ import numpy.typing as npt
 from epochtop.engine.data.dataset import OnProgress
 from epochtop.engine.data.tables.delimited.blocks import ConflictError, Parsed, Parser, Span, blocks_of
 from epochtop.engine.data.tables.delimited.layout import Buffers, Layout
-from epochtop.engine.data.tables.delimited.plain_text import PlainText
+from epochtop.engine.data.tables.delimited.plain_text import COUNTED_BYTES, PlainText
 from epochtop.engine.protocol.spec import Invalid
 
 PART_BYTES, MOST_PROCESSES = 2**25, 8
 """Text for which another process pays, and the highest number of processes."""
-_COUNT_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def read_rows(text: PlainText, layout: Layout, report: OnProgress) -> Rows:
         count = processes(span.end - span.start)
         if count > 1:
             report(f"reading {text.source.name} in {count} processes")
-            parsed = _in_parts(file, text, layout, cut(file, span, count))
+            parsed = _in_parts(file, text, layout, cut(file, text, span, count))
             if parsed is not None:
                 return parsed
         buffers = Buffers.of(layout, rows, is_shared=False)
@@ -76,30 +75,31 @@ def _sequential(
     return parser.parsed()
 
 
-def cut(file: BinaryIO, span: Span, parts: int) -> list[Span]:
+def cut(file: BinaryIO, text: PlainText, span: Span, parts: int) -> list[Span]:
     """Spans of about equal size that end at line ends outside quotes."""
     spans, start, line = [], span.start, span.line
     for number in range(1, parts + 1):
         goal = span.start + (span.end - span.start) * number // parts
-        if goal <= start:
-            continue
-        end, lines = _boundary(file, start, goal, span.end)
-        spans.append(Span(start, end, line))
-        start, line = end, line + lines
+        if goal > start:
+            end, lines = _boundary(file, text, goal)
+            spans.append(Span(start, end, line))
+            start, line = end, 1 + lines
     return spans
 
 
-def _boundary(file: BinaryIO, start: int, goal: int, limit: int) -> tuple[int, int]:
-    """The first line end outside quotes from `goal` on, and the number of lines from `start` to it."""
-    file.seek(start)
-    lines = quotes = 0
-    while start < goal and (block := file.read(min(_COUNT_BYTES, goal - start))):
-        lines, quotes, start = lines + block.count(b"\n"), quotes + block.count(b'"'), start + len(block)
-    while start < limit and (line := file.readline()):
-        lines, quotes, start = lines + 1, quotes + line.count(b'"'), start + len(line)
+def _boundary(file: BinaryIO, text: PlainText, goal: int) -> tuple[int, int]:
+    """The first line end outside quotes from `goal` on, and the number of line ends before it."""
+    blocks, rest = divmod(goal, COUNTED_BYTES)
+    lines = sum(newlines for newlines, _ in text.counts[:blocks])
+    quotes = sum(count for _, count in text.counts[:blocks])
+    file.seek(blocks * COUNTED_BYTES)
+    head, end = file.read(rest), goal
+    lines, quotes = lines + head.count(b"\n"), quotes + head.count(b'"')
+    while line := file.readline():
+        lines, quotes, end = lines + 1, quotes + line.count(b'"'), end + len(line)
         if quotes % 2 == 0:
             break
-    return min(start, limit), lines
+    return end, lines
 
 
 # --- several processes -------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from epochtop.engine.data.opening import explain_errors
 from epochtop.engine.data.tables.delimited.content import HEAD_BYTES, check_is_text, compression
 from epochtop.engine.protocol.spec import Invalid
 
-_BLOCK_BYTES = 2**22
+COUNTED_BYTES = 2**22
+"""Bytes of a block whose line ends and quotes are counted."""
 _FEWEST_BYTES = 16
 """A file with fewer bytes does not show that it is UTF-16 without a byte order mark."""
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
@@ -42,7 +43,8 @@ class PlainText:
     """Bytes of `path`."""
     line_count: int
     """Number of lines; the last one may lack its line end."""
-    has_quotes: bool
+    counts: tuple[tuple[int, int], ...] = ()
+    """Number of line ends and of quotes in each block of COUNTED_BYTES of `path`."""
     notes: tuple[str, ...] = ()
 
 
@@ -51,7 +53,7 @@ class _Census:
     """What a whole file holds."""
 
     lines: int
-    quotes: int
+    counts: tuple[tuple[int, int], ...]
     lone_returns: int
     """Carriage returns that no line feed follows."""
     is_utf8: bool
@@ -90,7 +92,7 @@ def _decompressed(source: Path, folder: Path, is_delimited: bool) -> Path:
     path = folder / "decompressed"
     try:
         with _decompressor(source, method) as reader, open(path, "wb") as writer:
-            shutil.copyfileobj(reader, writer, _BLOCK_BYTES)
+            shutil.copyfileobj(reader, writer, COUNTED_BYTES)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError) as error:
         raise Invalid("dataset", f"{source} is damaged {method} data: {error}") from None
     with open(path, "rb") as file:
@@ -132,14 +134,14 @@ def _decoded(source: Path, path: Path, encoding: str, likely_encoding: str, fold
         start = len(mark) if mark == codecs.BOM_UTF8 else 0
         census = _census(path)
         if census.is_utf8 and not census.lone_returns:
-            return PlainText(source, path, start, path.stat().st_size, census.lines, census.quotes > 0)
+            return PlainText(source, path, start, path.stat().st_size, census.lines, census.counts)
         if census.is_utf8:
             codec = "utf-8-sig"
         elif encoding == "auto":
             codec, notes = (likely_encoding, ()) if likely_encoding != "auto" else _single_byte_codec(path)
     copy = _transcoded(source, path, codec, folder / "text")
     census = _census(copy)
-    return PlainText(source, copy, 0, copy.stat().st_size, census.lines, census.quotes > 0, notes)
+    return PlainText(source, copy, 0, copy.stat().st_size, census.lines, census.counts, notes)
 
 
 def _wide_codec(source: Path, head: bytes) -> str:
@@ -156,11 +158,12 @@ def _wide_codec(source: Path, head: bytes) -> str:
 
 def _census(path: Path) -> _Census:
     """Count what decides how the file is read, in one pass."""
-    lines = quotes = returns = pairs = 0
+    returns = pairs = 0
+    counts = list[tuple[int, int]]()
     last, is_utf8, is_split, decoder = b"\n", True, False, codecs.getincrementaldecoder("utf-8")()
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            lines, quotes = lines + block.count(b"\n"), quotes + block.count(b'"')
+        while block := file.read(COUNTED_BYTES):
+            counts.append((block.count(b"\n"), block.count(b'"')))
             if last.endswith(b"\r") or b"\r" in block:
                 returns += block.count(b"\r")
                 pairs += block.count(b"\r\n") + (last.endswith(b"\r") and block.startswith(b"\n"))
@@ -171,14 +174,15 @@ def _census(path: Path) -> _Census:
                 except UnicodeDecodeError:
                     is_utf8 = False
             last = block[-1:]
-    return _Census(lines + (last != b"\n"), quotes, returns - pairs, is_utf8 and not is_split)
+    lines = sum(newlines for newlines, _ in counts) + (last != b"\n")
+    return _Census(lines, tuple(counts), returns - pairs, is_utf8 and not is_split)
 
 
 def _single_byte_codec(path: Path) -> tuple[str, tuple[str, ...]]:
     """The codec of a file that is not UTF-8: Windows-1252 unless it holds a byte without a letter there."""
     undefined, codec = frozenset(b"\x81\x8d\x8f\x90\x9d"), "cp1252"
     with open(path, "rb") as file:
-        while codec == "cp1252" and (block := file.read(_BLOCK_BYTES)):
+        while codec == "cp1252" and (block := file.read(COUNTED_BYTES)):
             if not undefined.isdisjoint(block):
                 codec = "latin-1"
     name = {"cp1252": "Windows-1252", "latin-1": "Latin-1"}[codec]
@@ -194,7 +198,7 @@ def _transcoded(source: Path, path: Path, codec: str, copy: Path) -> Path:
         ):
             first = reader.read(1)
             writer.write(first.removeprefix("\ufeff"))
-            shutil.copyfileobj(reader, writer, _BLOCK_BYTES)
+            shutil.copyfileobj(reader, writer, COUNTED_BYTES)
     except UnicodeError as error:
         if codecs.lookup(codec).name == "utf-8" and isinstance(error, UnicodeDecodeError):
             raise

@@ -7,10 +7,10 @@ from time import perf_counter
 
 import torch
 
+from epochtop.engine.device.tf32 import tf32
 from epochtop.engine.job.job import Job
 from epochtop.engine.lab.experiment import ExperimentContext
 from epochtop.engine.lab.instruments.clocks import wait_for
-from epochtop.engine.lab.instruments.tf32 import tf32
 
 SLICE_S = 0.1
 """Length of a turn of one training."""

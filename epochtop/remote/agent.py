@@ -1,0 +1,160 @@
+"""The loop on the other machine: lists its runs, follows those that are looked at, and hands commands to them.
+
+One thread reads requests; the main thread answers and writes. It ends when the connection does. It appends commands, with a
+single write each as any viewer does, and changes no other file. Imports the standard library and modules that are sent with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from queue import Empty, Queue
+from typing import cast
+
+from epochtop.engine.runs.regular import check_regular
+from epochtop.recording import directory
+from epochtop.remote import copying
+from epochtop.remote.following import FollowedRun
+from epochtop.remote.frames import PROTOCOL, Decoder, ProtocolError, encode, is_file_path, is_run_id
+from epochtop.remote.listing import Listing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from io import BufferedReader
+    from typing import IO, Any
+
+    from epochtop.remote.frames import Frame
+
+POLL_S = 0.1
+"""Seconds between two looks at the files of a live run that is followed."""
+LIST_S = 2.0
+"""Least seconds between two listings."""
+SHARE = 20
+"""Listings take at most one part in SHARE of the time."""
+TICK_S = 2.0
+"""Seconds between two signs of life."""
+LONGEST_COMMAND = 64 << 10
+"""Most bytes of a command."""
+
+
+def main(options: dict[str, Any]) -> None:
+    """Serve the viewer at the other end of standard input and output. `options`: marker, home (empty: the usual one)."""
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # nothing else may write into the frames
+    home = os.path.expanduser(options["home"] or directory.home())
+    output.write(options["marker"].encode("ascii"))
+    with contextlib.suppress(BrokenPipeError):
+        Agent(Path(os.path.abspath(home)), output).serve(_requests())
+    os._exit(0)  # the other thread waits for input
+
+
+def _requests() -> Queue[Frame]:
+    """What the viewer asks for, as it comes."""
+    requests: Queue[Frame] = Queue()
+
+    def read() -> None:
+        decoder, source = Decoder(), cast("BufferedReader", sys.stdin.buffer)
+        try:
+            while data := source.read1(1 << 16):
+                for frame in decoder.feed(data):
+                    requests.put(frame)
+        except (OSError, ProtocolError):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=read, name="requests", daemon=True).start()
+    return requests
+
+
+class Agent:
+    """Serves the runs of one home folder."""
+
+    def __init__(self, home: Path, output: IO[bytes]) -> None:
+        self._home, self._output = home, output
+        self._listing = Listing(home)
+        self._followed: dict[str, FollowedRun] = {}
+        self._next_listing = self._next_tick = 0.0
+
+    def serve(self, requests: Queue[Frame]) -> None:
+        """Work until the connection ends. Raises BrokenPipeError then."""
+        facts = {"home": str(self._home), "host": directory.host_name(), "problem": why_unreadable(self._home)}
+        self._send({"type": "hello", "protocol": PROTOCOL, "python": sys.version.split()[0], **facts})
+        while True:
+            sent = self._look()
+            with contextlib.suppress(Empty):
+                self._answer(*requests.get(timeout=0.0 if sent else POLL_S))
+                while True:
+                    self._answer(*requests.get_nowait())
+
+    def _send(self, header: dict[str, Any], body: bytes = b"") -> None:
+        self._output.write(encode(header, body))
+        self._output.flush()
+
+    def _look(self) -> bool:
+        """Send what is new. True if there may be more."""
+        now, sent = time.monotonic(), False
+        listing = now >= self._next_listing
+        if listing:
+            for header, body in self._listing.changes(self._followed):
+                self._send(header, body)
+            self._send({"type": "listed"})
+            took = time.monotonic() - now
+            self._next_listing = time.monotonic() + max(LIST_S, SHARE * took)
+        for followed in self._followed.values():
+            if listing or not followed.settled:
+                for header, body in followed.next_frames():
+                    self._send(header, body)
+                    sent = True
+        if now >= self._next_tick:
+            self._next_tick = now + TICK_S
+            self._send({"type": "tick"})
+        return sent
+
+    def _answer(self, header: dict[str, Any], body: bytes) -> None:
+        run_id = header.get("run")
+        if not is_run_id(run_id):
+            return
+        run = self._home / str(run_id)
+        if header["type"] == "follow":
+            known = header.get("known") or {}
+            self._followed[str(run_id)] = FollowedRun(self._home, str(run_id), known, bool(header.get("whole")))
+        elif header["type"] == "command":
+            self._send({"type": "sent", "number": header.get("number"), "error": append_command(run, body)})
+        elif header["type"] == "files":
+            files, _ = copying.list_files(run, str(run_id))
+            self._send({**files, "number": header.get("number")})
+        elif header["type"] == "read" and is_file_path(header.get("path")):
+            for part, content in copying.read_file(run, header["path"], int(header["offset"]), int(header["size"])):
+                self._send({**part, "number": header.get("number")}, content)
+
+
+def why_unreadable(folder: Path) -> str:
+    """Why a folder cannot be read; empty if it can be, or does not exist yet."""
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def append_command(run: Path, line: bytes) -> str:
+    """Append a line to the commands of a run. Returns why that was impossible; empty if it was not."""
+    if not line.endswith(b"\n") or line.count(b"\n") != 1 or len(line) > LONGEST_COMMAND:
+        return "it is not one line"
+    path = run / directory.COMMANDS
+    try:
+        check_regular(path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

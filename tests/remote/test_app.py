@@ -1,0 +1,75 @@
+"""The app with the runs of another machine: drawn like local ones, and honest while the connection is down."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from epochtop.engine.runs import index
+from epochtop.engine.runs.paths import COMMANDS, EVENTS
+from epochtop.engine.runs.remote import mirror as mirrors
+from epochtop.engine.runs.remote.host import Host
+from epochtop.engine.runs.remote.mirror import Mirror
+from epochtop.engine.runs.table.table import RunTable
+from epochtop.tui.app.app import EpochtopApp
+from tests.remote.machines import StandIn
+from tests.support.engines import wait_until
+from tests.support.runs import engine_alive, events_of, write_run
+from tests.support.ui.screens import furnished, still_app, until
+
+RUN = "iris-mlp-0001"
+
+
+def notified(app: EpochtopApp, text: str) -> bool:
+    """Whether the app has shown this text."""
+    return any(text in notification.message for notification in app._notifications)
+
+
+async def test_a_run_of_another_machine_is_drawn_and_commanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, box = tmp_path / "there", StandIn(tmp_path / "box")
+    monkeypatch.setenv("EPOCHTOP_SSH", str(box.command))
+    monkeypatch.setenv("EPOCHTOP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(mirrors, "BACKOFF_S", (0.05,))
+    run = write_run(there, RUN, events_of("running"))
+    with engine_alive(run), closing(Mirror(Host("box", str(there)))) as mirror:
+        mirror.wait_until_listed()
+        app = still_app(mirror.folder)
+        app.engine.watch_elsewhere("box")
+        async with app.run_test(size=(120, 40)) as pilot:
+            await furnished(pilot)
+
+            def shows(step: int) -> bool:
+                app.beat()
+                return app.main.chart.trace.steps == step
+
+            app.open(mirror.folder / RUN)
+            await until(pilot, lambda: shows(9_500))
+            assert app.main.machine.border_title == "This machine"
+            box.unplug()
+            await until(pilot, lambda: (app.beat(), "connection to box lost" in app.main.status_line._shown)[1])
+            app.action_pause()
+            app.requests.start()
+            await until(pilot, lambda: notified(app, "no connection to box, so the command was not sent"))
+            await until(pilot, lambda: notified(app, "these runs are on box; log in there to start, resume or measure"))
+            box.plug()
+            await until(pilot, lambda: (app.beat(), "9,500 of 20,000" in app.main.status_line._shown)[1])
+            app.action_pause()
+            await until(pilot, lambda: (run / COMMANDS).read_text().startswith('{"type":"Pause"'))
+
+
+def test_the_table_reads_figures_of_complete_logs_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, box = tmp_path / "there", StandIn(tmp_path / "box")
+    monkeypatch.setenv("EPOCHTOP_SSH", str(box.command))
+    monkeypatch.setenv("EPOCHTOP_CACHE", str(tmp_path / "cache"))
+    for number in range(6):
+        write_run(there, f"iris-mlp-000{number}", events_of("finished"))
+    monkeypatch.setattr(mirrors, "AT_ONCE", 2)
+    right = {run.id: run.series for run in RunTable(there).list()}
+    with closing(Mirror(Host("box", str(there)))) as mirror:
+        mirror.wait_until_listed()
+        assert all((path / EVENTS).stat().st_size < 30_000 for path in index.run_paths(mirror.folder))
+        table = RunTable(mirror.folder)
+        assert all(run.series in ({}, right[run.id]) for run in table.list())
+        wait_until(lambda: {run.id: run.series for run in table.list()} == right)

@@ -1,0 +1,85 @@
+"""`--host`: the runs of another machine in place of those in the home folder. Closes the connection at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs import index, paths
+from epochtop.engine.terminal.output import is_terminal, write_error
+
+if TYPE_CHECKING:
+    from epochtop.engine.runs.remote.mirror import Mirror
+
+HOST_METAVAR = "USER@BOX"
+HOST_HELP = "show the runs of another machine over ssh, as `user@box` or `user@box:/home/folder`"
+HostFlag = Annotated[str, tyro.conf.arg(name="host", metavar=HOST_METAVAR, help=HOST_HELP)]
+FIRST_LIST_S = 2.0
+"""Longest wait for the list of runs before the app opens; it may grow later."""
+
+
+@contextlib.contextmanager
+def mirror_of_host(host: str) -> Iterator[Mirror]:
+    """A mirror of the runs of `host`. Raises Invalid if it cannot be reached."""
+    from epochtop.engine.runs.remote.host import parse_host
+    from epochtop.engine.runs.remote.mirror import Mirror
+
+    with contextlib.closing(
+        Mirror(parse_host(host), sys.stdin.isatty(), lambda line: write_error(f"{line}\n"))
+    ) as mirror:
+        yield mirror
+        _report(mirror)
+
+
+@contextlib.contextmanager
+def runs_home(host: str) -> Iterator[Path]:
+    """The home folder of this machine, or with `host` the folder that mirrors its runs, once all are listed."""
+    if not host:
+        yield paths.home()
+        return
+    with mirror_of_host(host) as mirror:
+        list_all(mirror)
+        yield mirror.folder
+
+
+def list_all(mirror: Mirror) -> None:
+    """Wait until all runs are listed. Raises Invalid if the connection is lost meanwhile."""
+    mirror.wait_until_listed()
+    if mirror.problem:
+        raise Invalid("", mirror.problem)
+
+
+def _report(mirror: Mirror) -> None:
+    for notice in mirror.take_notices():
+        write_error(f"epochtop: {notice}\n")
+
+
+def run_remote_app(host: str, run: str = "") -> int:
+    """Open the app with the runs of `host`, and with `run` open if it is not empty. Returns its exit status."""
+    if not is_terminal() or not sys.stdin.isatty():
+        raise Invalid("", "the app needs a terminal; `epochtop runs --host` and `epochtop pull` work without one")
+    from epochtop.tui.app.launch import run_app
+
+    with mirror_of_host(host) as mirror:
+        if run:
+            list_all(mirror)
+            return run_app(attach=index.find_any(mirror.folder, run), mirror=mirror)
+        mirror.wait_until_listed(FIRST_LIST_S)
+        return run_app(mirror=mirror)
+
+
+def fetch(runs: Sequence[Path]) -> None:
+    """Wait until the whole logs of runs are here, if they are on another machine. Raises Invalid if the connection is lost."""
+    from epochtop.engine.runs.remote.registry import mirror_of
+
+    for run in runs:
+        mirror = mirror_of(run)
+        if mirror is not None:
+            mirror.follow(run, whole=True)
+            mirror.wait_until_complete(run)
