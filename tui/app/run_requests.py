@@ -14,7 +14,6 @@ from epochtop.engine.runs.reader import read_record
 from epochtop.tui.app.engine import IDLE, NextEngine
 from epochtop.tui.app.run_controller import RunController
 from epochtop.tui.app.trust import with_trust
-from epochtop.tui.client.job_advice import job_advice
 from epochtop.tui.screens.main import MainScreen
 
 DESCRIBE_S = 0.3
@@ -198,6 +197,7 @@ class RunRequests:
 
     def _advice(self, spec: RunSpec, plan: Plan) -> list[str]:
         """What speaks against this job on this machine, and how long it takes by the speed that the lab measured."""
+        from epochtop.tui.client.job_advice import job_advice  # with the hardware rules, after the first frame
 
         view = self._main.machine.view
         if view.machine is None:
