@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from epochtop.engine.data.dataset import LossName
 from epochtop.engine.data.number_text import as_numbers, is_padded
-from epochtop.engine.protocol.spec import Invalid, Problem
+from epochtop.engine.protocol.datasets import Problem
+from epochtop.engine.protocol.spec import Invalid
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "-"}
 """Texts that mean a missing value, in lower case."""
@@ -51,9 +52,19 @@ def labels_of(column: npt.NDArray[Any] | Sequence[Any], target: str, problem: Pr
     return of_texts(tuple(code_of), np.array(codes, dtype=np.int64), target, problem)
 
 
-def of_texts(names: Sequence[str], codes: npt.NDArray[Any], target: str, problem: Problem = "auto") -> Labels:
-    """Labels from codes into distinct texts, in any order. Raises Invalid if the texts do not suit `problem`."""
-    numbers = as_numbers(names)
+def of_texts(
+    names: Sequence[str],
+    codes: npt.NDArray[Any],
+    target: str,
+    problem: Problem = "auto",
+    numbers: npt.NDArray[np.float64] | None = None,
+) -> Labels:
+    """Labels from codes into distinct texts, in any order. Raises Invalid if the texts do not suit `problem`.
+
+    `numbers` are the values of the texts where a file writes numbers in its own way.
+    """
+    if numbers is None:
+        numbers = as_numbers(names)
     if numbers is None:
         if problem == "regression":
             text = next(name for name in names if as_numbers([name]) is None)
@@ -102,7 +113,7 @@ def _of_array(column: npt.NDArray[Any], target: str, problem: Problem) -> Labels
         return Labels(y=column.astype(np.float64))
     values, codes = np.unique(column, return_inverse=True)
     numbers = values.astype(np.float64)
-    labels = _of_values(tuple(map(_class_name, values)), numbers, codes, target, problem)
+    labels = _of_values(tuple(map(class_name, values)), numbers, codes, target, problem)
     if labels.classes and column.dtype.kind == "f" and float(np.abs(numbers).max()) >= LARGEST_EXACT:
         raise Invalid(
             "target",
@@ -146,6 +157,6 @@ def _same_numbers(names: Sequence[str], numbers: npt.NDArray[np.float64]) -> tup
     return (f"the classes {' and '.join(map(repr, twins))} are the same number, written differently",)
 
 
-def _class_name(value: Any) -> str:
+def class_name(value: Any) -> str:
     """The shortest text of a number; whole numbers have no point."""
     return str(int(value)) if value == np.round(value) else str(value)

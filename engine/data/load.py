@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
+from epochtop.engine.data.columns.assembly import dataset_of
+from epochtop.engine.data.columns.selection import ColumnSelection
 from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
 from epochtop.engine.data.prepare import prepare_dataset
 from epochtop.engine.data.tables.row_numbers import check_row_numbers
-from epochtop.engine.protocol.spec import FILES, GENERATED, IMAGES, Invalid, RunSpec
+from epochtop.engine.protocol.datasets import FILES, GENERATED, IMAGES, WITH_TARGET, is_labeled_text
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
 def load(spec: RunSpec, report: OnProgress = no_progress) -> PreparedDataset:
@@ -36,6 +37,16 @@ def file_of(spec: RunSpec) -> Path | None:
     return Path(spec.dataset.partition(":")[2]).expanduser().absolute()
 
 
+def files_read(spec: RunSpec) -> list[Path]:
+    """The user's files that the rows come from; those of a table in several files, one by one. Raises Invalid."""
+    path = file_of(spec)
+    if path is None:
+        return []
+    from epochtop.engine.data.tables.read import files_at
+
+    return files_at(spec.source, path)
+
+
 def _read(spec: RunSpec, path: Path | None, report: OnProgress) -> RawDataset:
     if path is not None:
         return _read_file(spec, path, report)
@@ -47,42 +58,34 @@ def _read(spec: RunSpec, path: Path | None, report: OnProgress) -> RawDataset:
         from epochtop.engine.data.downloads.registry import load_download
 
         return load_download(spec, report)
-    return _built_in(spec.dataset)
+    from epochtop.engine.data.tables.sklearn_tables import read_sklearn
+
+    return read_sklearn(spec.dataset)
 
 
 def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
-    if spec.source == "csv":
-        from epochtop.engine.data.tables.csv import read_csv
+    if spec.source in WITH_TARGET:
+        from epochtop.engine.data.tables.read import read_table
 
-        return read_csv(path, spec.target, report, spec.problem)
-    if spec.source == "parquet":
-        from epochtop.engine.data.tables.parquet import read_parquet
-
-        return read_parquet(path, spec.target, spec.problem)
+        selection = ColumnSelection(spec)
+        table = read_table(spec.source, path, selection, spec.encoding, spec.header, report)
+        return dataset_of(table, selection)
     if spec.source in ("npz", "npy"):
-        from epochtop.engine.data.tables.numpy_files import read_npy, read_npz
+        from epochtop.engine.data.arrays.files import read_npy, read_npz
 
-        return (read_npz if spec.source == "npz" else read_npy)(path, spec.problem)
+        return read_npz(path, spec.problem, spec.model) if spec.source == "npz" else read_npy(path, spec.problem)
     if spec.source == "images":
-        from epochtop.engine.data.images import read_images
+        from epochtop.engine.data.images.read import read_images
 
         return read_images(spec, report)
-    from epochtop.engine.data.text import read_text
+    if spec.source == "hf":
+        from epochtop.engine.data.hugging_face.read import read_hugging_face
+
+        return read_hugging_face(spec, path, report)
+    if is_labeled_text(spec.dataset):
+        from epochtop.engine.data.text.documents import read_documents
+
+        return read_documents(spec, path, report)
+    from epochtop.engine.data.text.characters import read_text
 
     return read_text(spec)
-
-
-def _built_in(name: str) -> RawDataset:
-    from sklearn import datasets
-
-    bunch = getattr(datasets, f"load_{name}")()
-    return RawDataset(
-        kind="table",
-        x=bunch.data,
-        y=bunch.target.astype(np.int64),
-        loss="cross_entropy",
-        classes=tuple(str(name) for name in bunch.target_names),
-        columns=tuple(str(name) for name in bunch.feature_names),
-        target="target",
-        image=(1, 8, 8) if name == "digits" else None,
-    )

@@ -5,11 +5,13 @@ Scaling, pixel statistics, target statistics and class weights come from the tra
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from epochtop.engine.data.columns.encoding import Encoder, input_names
+from epochtop.engine.data.columns.fitting import described, fit_encoder
 from epochtop.engine.data.dataset import Preparation, PreparedDataset, RawDataset, Rows
 from epochtop.engine.data.number_text import as_numbers
 from epochtop.engine.data.scaling import Index, Scaling, blocks, fit_scaling, scale_rows, selected
@@ -28,7 +30,6 @@ def prepare_dataset(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
             + ("" if as_numbers(raw.classes) is None else ", or set problem to regression"),
         )
     weights, weight_notes = _class_weights(raw, labels, spec)
-    center, spread = _standard(labels) if raw.loss == "mean_squared_error" else (0.0, 1.0)
     train, validation, test, fitted = _inputs(raw, parts, spec)
     preparation = Preparation(
         kind=raw.kind,
@@ -36,10 +37,13 @@ def prepare_dataset(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
         classes=raw.classes,
         columns=raw.columns,
         target=raw.target,
-        target_center=center,
-        target_spread=spread,
+        targets=raw.targets,
         image=raw.x.shape[1:] if raw.kind == "image" else raw.image,
         vocabulary=raw.vocabulary,
+        series=raw.x.shape[1:] if raw.kind == "series" else None,
+        ngrams=raw.ngrams,
+        length=raw.x.shape[1] if raw.kind == "document" else 0,
+        **_standardization(raw, labels),
         **fitted,
     )
     test_y = raw.y if raw.test is None else raw.test[1]
@@ -48,10 +52,13 @@ def prepare_dataset(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
         train=Rows(train, _targets(labels, preparation)),
         validation=Rows(validation, _targets(selected(validation_y, parts.validation), preparation)),
         test=Rows(test, _targets(selected(test_y, parts.test), preparation)),
-        outputs={"cross_entropy": len(raw.classes), "next_character": len(raw.vocabulary)}.get(raw.loss, 1),
+        outputs=preparation.outputs,
         preparation=preparation,
         class_weights=weights,
         notes=(*raw.notes, *parts.notes, *weight_notes),
+        columns=described(raw.column_facts, raw.columns, preparation.encodings, spec.scaling)
+        if raw.column_facts
+        else (),
     )
 
 
@@ -59,15 +66,22 @@ def _inputs(raw: RawDataset, parts: SplitIndices, spec: RunSpec) -> tuple[Any, A
     """Inputs of the training, validation and test rows, and the fields of Preparation that were fitted for them."""
     test_x = raw.x if raw.test is None else raw.test[0]
     validation_x = raw.x if raw.validation is None else raw.validation[0]
-    if raw.kind != "table":
+    pieces = ((raw.x, parts.train), (validation_x, parts.validation), (test_x, parts.test))
+    if raw.kind not in ("table", "series"):
         fitted = _pixel_statistics(raw.x, parts.train) if raw.kind == "image" else {}
-        pieces = ((raw.x, parts.train), (validation_x, parts.validation), (test_x, parts.test))
         train, validation, test = (selected(x, index) for x, index in pieces)
         return train, validation, test, fitted
-    scaling = fit_scaling(raw.x, parts.train, spec.scaling)
-    pieces = ((raw.x, parts.train), (validation_x, parts.validation), (test_x, parts.test))
-    train, validation, test = (scale_rows(x, index, scaling, raw.columns) for x, index in pieces)
-    return train, validation, test, _scaling_fields(scaling)
+    fitted = {}
+    encoder: Encoder | None = None
+    columns = raw.columns
+    if raw.kind == "table":
+        fitted_encoder = fit_encoder(raw, parts.train, spec.model == "mlp")
+        fitted = {"encodings": fitted_encoder.encodings, "missing": raw.missing}
+        if raw.encodings:
+            encoder, columns = fitted_encoder, input_names(raw.columns, fitted_encoder.encodings)
+    scaling = fit_scaling(raw.x, parts.train, spec.scaling, encoder, raw.is_rounded)
+    train, validation, test = (scale_rows(x, index, scaling, columns, encoder) for x, index in pieces)
+    return train, validation, test, fitted | _scaling_fields(scaling)
 
 
 def _scaling_fields(scaling: Scaling) -> dict[str, Any]:
@@ -76,7 +90,9 @@ def _scaling_fields(scaling: Scaling) -> dict[str, Any]:
 
 
 def _pixel_statistics(x: npt.NDArray[Any], index: Index) -> dict[str, Any]:
-    """Mean and standard deviation of each channel, summed as integers, so that summing by blocks loses no precision."""
+    """Mean and standard deviation of each channel. Bytes are summed as integers, so that blocks lose no precision."""
+    if x.dtype != np.uint8:
+        return _float_statistics(x, index)
     channels = x.shape[1]
     count, total, squares = 0, np.zeros(channels, np.int64), np.zeros(channels, np.int64)
     for block in blocks(x, index):
@@ -89,6 +105,37 @@ def _pixel_statistics(x: npt.NDArray[Any], index: Index) -> dict[str, Any]:
     return {"pixel_mean": tuple((total / count / 255).tolist()), "pixel_std": tuple(std)}
 
 
+def _float_statistics(x: npt.NDArray[Any], index: Index) -> dict[str, Any]:
+    """The same for floating-point pixels, in two passes, so that a mean far from 0 loses no precision."""
+    mean = _mean_pixels(x, index, np.zeros(x.shape[1]), 1)
+    std = np.sqrt(_mean_pixels(x, index, mean, 2))
+    spreads = [float(spread) or 1.0 for spread in std]
+    return {"pixel_mean": tuple(mean.tolist()), "pixel_std": tuple(spreads), "pixel_max": 1.0}
+
+
+def _mean_pixels(
+    x: npt.NDArray[Any], index: Index, center: npt.NDArray[np.float64], power: int
+) -> npt.NDArray[np.float64]:
+    """Mean of `(pixel - center) ** power` of each channel."""
+    total, count = np.zeros(x.shape[1]), 0
+    for block in blocks(x, index):
+        total += ((block - center[:, None, None]) ** power).sum(axis=(0, 2, 3))
+        count += block.size // x.shape[1]
+    return total / max(1, count)
+
+
+def _standardization(raw: RawDataset, labels: npt.NDArray[Any]) -> dict[str, Any]:
+    """The fields of Preparation that standardize the training rows' targets, if these are numbers."""
+    if raw.loss != "mean_squared_error":
+        return {}
+    if not raw.targets:
+        center, spread = _standard(labels, "")
+        return {"target_center": center, "target_spread": spread}
+    pairs = [_standard(labels[:, number], name) for number, name in enumerate(raw.targets)]
+    centers, spreads = zip(*pairs, strict=True)
+    return {"target_centers": centers, "target_spreads": spreads}
+
+
 def _targets(y: npt.NDArray[Any], preparation: Preparation) -> npt.NDArray[Any]:
     """Labels in the type that the loss takes."""
     if preparation.loss == "next_character":
@@ -96,22 +143,32 @@ def _targets(y: npt.NDArray[Any], preparation: Preparation) -> npt.NDArray[Any]:
     if preparation.loss != "mean_squared_error":
         return np.ascontiguousarray(y, dtype=np.int64 if preparation.loss == "cross_entropy" else np.float32)
     with np.errstate(over="ignore"):
-        numbers = ((y - preparation.target_center) / preparation.target_spread).astype(np.float32)
-    if not np.isfinite(numbers).all():
-        raise Invalid(
-            "target", f"column {preparation.target!r} contains an outlier that overflows float32; remove or rescale it"
+        numbers: npt.NDArray[Any] = ((y - _values(preparation, "center")) / _values(preparation, "spread")).astype(
+            np.float32
         )
+    if not np.isfinite(numbers).all():
+        name = preparation.targets[int(np.argwhere(~np.isfinite(numbers))[0][1])] if y.ndim == 2 else preparation.target
+        raise Invalid("target", f"column {name!r} contains an outlier that overflows float32; remove or rescale it")
     return numbers
 
 
-def _standard(y: npt.NDArray[Any]) -> tuple[float, float]:
-    """Mean and standard deviation of the training rows' target. Raises Invalid."""
+def _values(preparation: Preparation, name: Literal["center", "spread"]) -> npt.NDArray[np.float64] | float:
+    """The number of a single target, (targets,) of several."""
+    several = getattr(preparation, f"target_{name}s")
+    return np.array(several) if several else float(getattr(preparation, f"target_{name}"))
+
+
+def _standard(y: npt.NDArray[Any], name: str) -> tuple[float, float]:
+    """Mean and standard deviation of a target in the training rows; `name` is that of one of several. Raises Invalid."""
+    of_name = f" of {name!r}" if name else ""
     with np.errstate(all="ignore"):
         center, spread = float(y.mean()), float(y.std())
     if not np.isfinite((center, spread)).all():
-        raise Invalid("target", "the values are too large to standardize; divide them by a power of ten")
+        raise Invalid("target", f"the values{of_name} are too large to standardize; divide them by a power of ten")
     if spread == 0.0:
-        raise Invalid("target", f"every training row has the same value ({center:g}); there is nothing to learn")
+        raise Invalid(
+            "target", f"every training row has the same value{of_name} ({center:g}); there is nothing to learn"
+        )
     return center, spread
 
 
@@ -122,9 +179,9 @@ def _class_weights(
     if not spec.class_weights:
         return (), ()
     if not raw.classes:
-        reason = (
-            "a text has no classes" if raw.kind == "text" else f"the target {raw.target!r} is a number, not a class"
-        )
+        reason = f"the target {raw.target!r} is a number, not a class"
+        if raw.kind == "text" or raw.targets:
+            reason = "a text has no classes" if raw.kind == "text" else "several targets have no classes"
         raise Invalid("class_weights", f"{reason}; turn class_weights off")
     counts = np.bincount(labels.astype(np.int64), minlength=len(raw.classes))
     present = int((counts > 0).sum())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,9 @@ BLOCK_VALUES = 2**18
 """Numbers per block: few enough for the processor's cache. A smaller table is fitted in one go."""
 
 
-def blocks(array: npt.NDArray[Any], index: Index) -> Iterator[npt.NDArray[Any]]:
-    """The selected rows of `array`, about BLOCK_VALUES numbers at a time."""
-    rows = max(1, BLOCK_VALUES // max(1, array[0].size)) if len(array) else 1
+def blocks(array: npt.NDArray[Any], index: Index, width: int = 0) -> Iterator[npt.NDArray[Any]]:
+    """The selected rows of `array`, about BLOCK_VALUES numbers at a time; `width` numbers per row unless it is 0."""
+    rows = max(1, BLOCK_VALUES // max(1, width or array[0].size)) if len(array) else 1
     if isinstance(index, slice):
         selected = array[index]
         yield from (selected[start : start + rows] for start in range(0, len(selected), rows))
@@ -79,9 +79,37 @@ class Scaling:
             return values.astype(np.float32)
 
 
-def fit_scaling(x: npt.NDArray[Any], index: Index, kind: Literal["minmax", "standard", "none"]) -> Scaling:
-    """Fit a scaling on the selected rows of `x`; a table of one block gives exactly scikit-learn's `fit`."""
-    rounded = x.dtype == np.float32
+class RowEncoder(Protocol):
+    """A function from a block of raw rows to inputs of the model (rows, inputs)."""
+
+    @property
+    def inputs(self) -> int:
+        """Inputs per row."""
+        ...
+
+    @property
+    def scaled(self) -> npt.NDArray[np.bool_]:
+        """Which inputs are scaled (inputs,)."""
+        ...
+
+    def __call__(self, raw: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Encode a block."""
+        ...
+
+
+def fit_scaling(
+    x: npt.NDArray[Any],
+    index: Index,
+    kind: Literal["minmax", "standard", "none"],
+    encoder: RowEncoder | None = None,
+    is_rounded: bool = False,
+) -> Scaling:
+    """Fit a scaling on the selected rows of `x`; a table of one block gives exactly scikit-learn's `fit`.
+
+    The features of a series (rows, time, features) are fitted over all time steps. An `encoder` is applied first; inputs that
+    it excludes get an offset of 0 and a factor of 1. `is_rounded` says that float64 numbers were rounded to float32.
+    """
+    rounded = is_rounded or x.dtype == np.float32
     nothing = np.empty(0)
     if kind == "none":
         return Scaling(kind, nothing, nothing, rounded)
@@ -89,23 +117,38 @@ def fit_scaling(x: npt.NDArray[Any], index: Index, kind: Literal["minmax", "stan
 
     scaler = MinMaxScaler() if kind == "minmax" else StandardScaler()
     with np.errstate(all="ignore"):
-        for block in blocks(x, index):
-            scaler.partial_fit(block.astype(np.float64))
-    return Scaling(kind, scaler.min_ if kind == "minmax" else scaler.mean_, scaler.scale_, rounded)
+        if encoder is None:
+            for block in blocks(x, index):
+                scaler.partial_fit(block.reshape(-1, x.shape[-1]).astype(np.float64))
+            return Scaling(kind, scaler.min_ if kind == "minmax" else scaler.mean_, scaler.scale_, rounded)
+        offset, factor = np.zeros(encoder.inputs), np.ones(encoder.inputs)
+        if not encoder.scaled.any():
+            return Scaling(kind, offset, factor, rounded)
+        for block in blocks(x, index, encoder.inputs):
+            scaler.partial_fit(encoder(block)[:, encoder.scaled])
+    offset[encoder.scaled] = scaler.min_ if kind == "minmax" else scaler.mean_
+    factor[encoder.scaled] = scaler.scale_
+    return Scaling(kind, offset, factor, rounded)
 
 
-def scale_rows(x: npt.NDArray[Any], index: Index, scaling: Scaling, columns: tuple[str, ...]) -> Floats:
-    """The selected rows of `x`, scaled, float32 (rows, features). Raises Invalid if float32 cannot hold a value."""
+def scale_rows(
+    x: npt.NDArray[Any], index: Index, scaling: Scaling, columns: tuple[str, ...], encoder: RowEncoder | None = None
+) -> Floats:
+    """The selected rows of a table or of series, encoded and scaled, float32. Raises Invalid if float32 cannot hold a value.
+
+    `columns` are the names of the features, which are the last dimension of `x` or of what the encoder makes of it.
+    """
     rows = len(x[index]) if isinstance(index, slice) else len(index)
-    result = np.empty((rows, x.shape[1]), dtype=np.float32)
+    width = 0 if encoder is None else encoder.inputs
+    result = np.empty((rows, *x.shape[1:]) if encoder is None else (rows, width), dtype=np.float32)
     bad_scale = not (np.isfinite(scaling.factor).all() and np.isfinite(scaling.offset).all())
     start = 0
-    for block in blocks(x, index):
-        part = scaling(block)
+    for block in blocks(x, index, width):
+        part = scaling(block if encoder is None else encoder(block))
         finite = np.isfinite(part)
         if bad_scale or not finite.all():
             finite &= np.isfinite(scaling.factor) & np.isfinite(scaling.offset) if scaling.kind != "none" else True
-            name = columns[int(np.argwhere(~finite)[0][1])]
+            name = columns[int(np.argwhere(~finite)[0][-1])]
             advice = "scale the features" if scaling.kind == "none" else "divide it by a power of ten"
             raise Invalid("scaling", f"column {name!r} has values that overflow float32; {advice}")
         result[start : start + len(part)] = part

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from epochtop.engine.data.number_text import is_number
-from epochtop.engine.data.opening import explain_errors
-from epochtop.engine.data.tables.header import parse_header
+from epochtop.engine.data.tables.cells.numbers import format_of, uses_decimal_comma
+from epochtop.engine.data.tables.delimited.cells import rows_of
+from epochtop.engine.data.tables.delimited.dialect import Dialect, read_dialect
+from epochtop.engine.data.tables.delimited.plain_text import PlainText, plain_text
+from epochtop.engine.data.tables.delimited.read import CsvOptions, sample_of
+from epochtop.engine.protocol.datasets import Header
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import output_file
 from epochtop.engine.terminal.output import data_output
@@ -20,36 +24,102 @@ from epochtop.engine.terminal.spreadsheets import row_filter
 
 @dataclass(frozen=True)
 class RowFile:
-    """A CSV file with a header row. It is read twice, so it must be a regular file."""
+    """A CSV file in any dialect. It is read several times, so it must be a regular file."""
 
     path: Path
-    delimiter: str
-    names: tuple[str, ...]
+    options: CsvOptions
+    dialect: Dialect
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all columns."""
+        return self.dialect.names.names
+
+    @property
+    def delimiter(self) -> str:
+        """The delimiter of the file."""
+        return self.dialect.delimiter
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the file names its columns."""
+        return bool(self.dialect.names.line)
 
     def rows(self) -> Iterator[list[str]]:
         """The cells of every row below the header, without empty lines."""
-        with open(self.path, encoding="utf-8-sig", newline="") as file:
-            file.readline()
-            yield from (cells for cells in csv.reader(file, delimiter=self.delimiter, strict=True) if cells)
+        with _text(self.path, self.options) as text:
+            yield from rows_of(text, self.dialect)
+
+    def check_names(self, needed: Sequence[str]) -> None:
+        """Raise Invalid if the header has one of the needed columns twice, and the model does not know them numbered."""
+        twice = (name for name in self.dialect.names.repeated if name in needed)
+        name = next((name for name in twice if f"{name}.1" not in needed), None)
+        if name is not None:
+            raise Invalid("", f"{self.path}: the column {name!r} appears twice; rename one of them")
 
     def numeric(self) -> tuple[str, ...]:
         """Names of the columns with a number in the first row."""
-        first = next(self.rows(), [])
-        return tuple(name for name, cell in zip(self.names, first, strict=False) if is_number(cell))
+        has_comma = self.has_decimal_comma
+        firsts = ((name, cells[:1]) for name, cells in zip(self.names, self.dialect.sample, strict=True))
+        return tuple(name for name, first in firsts if format_of(first, has_comma) is not None)
+
+    @property
+    def has_decimal_comma(self) -> bool:
+        """Whether the file writes 1,5 for one and a half."""
+        return uses_decimal_comma(self.dialect.sample, self.dialect.delimiter)
 
 
-def open_rows(path: Path) -> RowFile:
-    """The header of `path`. Raises Invalid if there is no such file, or it is not a CSV file in UTF-8 with a header."""
-    with explain_errors(path, "CSV file", field="", encoding_advice="predict reads CSV files in UTF-8"):
-        if path.exists() and not path.is_dir() and not path.is_file():
-            raise Invalid("", f"{path} is not a regular file and would be read twice; save it to a file first")
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            header = parse_header(path, file.readline(), field="")
-        return RowFile(path, header.delimiter, header.names)
+class RowSource(Protocol):
+    """Rows that predictions are appended to."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    @property
+    def delimiter(self) -> str:
+        """Delimiter of the output."""
+        ...
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the output names its columns."""
+        ...
+
+    @property
+    def has_decimal_comma(self) -> bool:
+        """Whether numbers are written as 1,5."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        ...
+
+    def rows(self) -> Iterator[list[str]]:
+        """The cells of every row."""
+        ...
+
+
+def open_rows(path: Path, header: Header = "auto", encoding: str = "auto") -> RowFile:
+    """The dialect of `path`. `encoding` is that of a file which is not UTF-8. Raises Invalid if it is not a CSV file."""
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise Invalid("", f"{path} is not a regular file and would be read twice; save it to a file first")
+    options = CsvOptions(header=header, likely_encoding=encoding, is_rounded=False)
+    try:
+        with _text(path, options) as text:
+            return RowFile(path, options, read_dialect(path, sample_of(text), header))
+    except Invalid as error:
+        raise Invalid("", error.message) from None
+
+
+def _text(path: Path, options: CsvOptions) -> AbstractContextManager[PlainText]:
+    return plain_text(path, options.encoding, likely_encoding=options.likely_encoding)
 
 
 def write_rows(
-    file: RowFile,
+    file: RowSource,
     output: Path | None,
     names: Sequence[str],
     added: Iterable[Sequence[str]],
@@ -57,7 +127,7 @@ def write_rows(
 ) -> None:
     """Write the rows of `file` with the cells of `added` appended, to `output` or standard output. Raises Invalid.
 
-    `names` are the appended columns. `excel_safe` escapes cells that a spreadsheet would execute. An output file is written
+    `names` are the appended columns. The delimiter, the decimal comma and the absence of a header stay. `excel_safe` escapes cells that a spreadsheet would execute. An output file is written
     completely or not at all.
     """
     if output is not None and output.exists() and output.samefile(file.path):
@@ -65,8 +135,15 @@ def write_rows(
     with _written(output) as target:
         writer = csv.writer(target, delimiter=file.delimiter, lineterminator="\n")
         cells_of = row_filter(excel_safe)
-        writer.writerow(cells_of((*file.names, *names)))
-        writer.writerows(cells_of((*cells, *extra)) for cells, extra in zip(file.rows(), added, strict=True))
+        if file.has_header:
+            writer.writerow(cells_of((*file.names, *names)))
+        extras = map(_with_decimal_commas, added) if file.has_decimal_comma and file.delimiter != "," else added
+        writer.writerows(cells_of((*cells, *extra)) for cells, extra in zip(file.rows(), extras, strict=True))
+
+
+def _with_decimal_commas(cells: Sequence[str]) -> list[str]:
+    """Numbers in the way of a file that writes 1,5."""
+    return [cell.replace(".", ",") if is_number(cell) else cell for cell in cells]
 
 
 @contextmanager

@@ -43,12 +43,23 @@ def decode(trained: TrainedModel, output: Tensor) -> Predictions:
     values = output.double()
     preparation, outputs = trained.preparation, output.shape[1]
     loss, classes = _loss_and_classes(trained)
+    targets = preparation.targets if preparation is not None else ()
+    if targets and loss in TWO_CLASSES:
+        names = (*(f"{PREDICTION}_{name}" for name in targets), *(f"probability_{name}" for name in targets))
+        chances = torch.sigmoid(values)
+        return Predictions(names, torch.cat(((values > 0).double(), chances), 1))
     if loss in TWO_CLASSES and outputs == 1:
         return _class_predictions(classes or ("0", "1"), torch.cat((torch.sigmoid(-values), torch.sigmoid(values)), 1))
     if (loss in CLASSES and outputs > 1) or (len(classes) == outputs > 1):
         names = classes if len(classes) == outputs else tuple(map(str, range(outputs)))
         return _class_predictions(names, torch.softmax(values, 1))
     if preparation is not None:
+        spreads, centers = preparation.target_spreads, preparation.target_centers
+        if targets:
+            return Predictions(
+                tuple(f"{PREDICTION}_{name}" for name in targets),
+                values * values.new_tensor(spreads) + values.new_tensor(centers),
+            )
         values = values * preparation.target_spread + preparation.target_center
     columns = (PREDICTION,) if outputs == 1 else tuple(f"{PREDICTION}_{at}" for at in range(1, outputs + 1))
     return Predictions(columns, values)

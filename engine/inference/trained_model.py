@@ -115,7 +115,7 @@ def load(run: Path, trusted_owner: str = "") -> TrainedModel:
         changes = describe_changes(record, spec.task)
         return _filled(run, spec, task.model.cpu(), evaluated, example, None, task, changes)
     preparation = preparation_of(run)
-    model = build_model(spec, preparation, _outputs(preparation))
+    model = build_model(spec, preparation, preparation.outputs)
     return _filled(run, spec, model, evaluated, _example(spec, preparation), preparation)
 
 
@@ -144,18 +144,17 @@ def _filled(
     return TrainedModel(run, spec, model.eval(), evaluated, example, preparation, task, task_changes)
 
 
-def _outputs(preparation: Preparation) -> int:
-    """Size of the output, as in :class:`epochtop.engine.data.dataset.PreparedDataset`."""
-    counts = {"cross_entropy": len(preparation.classes), "next_character": len(preparation.vocabulary)}
-    return counts.get(preparation.loss, 1)
-
-
 def _example(spec: RunSpec, preparation: Preparation) -> Tensor:
     if preparation.kind == "text":
         return torch.zeros(2, spec.context, dtype=torch.uint8 if len(preparation.vocabulary) <= 256 else torch.int32)
     if preparation.kind == "image":
         assert preparation.image is not None
-        return torch.zeros(2, *preparation.image, dtype=torch.uint8)
+        return torch.zeros(2, *preparation.image, dtype=torch.uint8 if preparation.pixel_max > 1 else torch.float32)
+    if preparation.kind == "series":
+        assert preparation.series is not None
+        return torch.zeros(2, *preparation.series)
+    if preparation.kind == "document":
+        return torch.zeros(2, preparation.length, dtype=torch.int64)
     return torch.zeros(2, features_of(preparation))
 
 

@@ -56,6 +56,7 @@ def make_plan(spec: RunSpec, workload: Workload, device: torch.device) -> Plan:
         summary=summary,
         problem=workload.problem,
         notes=workload.notes,
+        columns=workload.split.columns if workload.split is not None else (),
     )
 
 

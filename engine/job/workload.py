@@ -29,6 +29,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.step.batches import DataShard, FullBatch, move
 from epochtop.engine.step.losses import LossWeight, criterion, labeled_cross_entropy, loss_weight
 from epochtop.engine.step.metrics import EvalMetrics, Metrics, TaskMetrics
+from epochtop.engine.step.several_targets import SeveralLabels, SeveralNumbers
 from epochtop.engine.step.step import Criterion
 from epochtop.engine.tasks.errors.tracebacks import TaskError, definition, explain_user_error
 from epochtop.engine.tasks.loader import LoadedTask, load_recorded, parse_task
@@ -86,10 +87,9 @@ class Workload:
 
     @property
     def problem(self) -> str:
-        """What a dataset's labels are: `classification` or `regression`; empty for text and for a task."""
-        if self.split is None or self.loss == "next_character":
-            return ""
-        return "classification" if self.classes else "regression"
+        """What a dataset's labels are: `classification`, `multi-label` or `regression`; empty for text and for a task."""
+        problem = self.split.preparation.problem if self.split is not None else "auto"
+        return "" if problem == "auto" else problem
 
     @property
     def bytes(self) -> int:
@@ -199,13 +199,21 @@ def load_workload(
         test=split.test,
         loss=split.preparation.loss,
         eval_loss=criterion(split.preparation.loss),
-        metrics=Metrics(split.preparation.loss, split.outputs, split.preparation.target_spread),
+        metrics=_metrics(split.preparation),
         outputs=split.outputs,
         shape=tuple(split.train.x.shape[1:]),
         classes=split.preparation.classes,
         split=split,
         notes=split.notes,
     )
+
+
+def _metrics(preparation: Preparation) -> EvalMetrics:
+    if not preparation.targets:
+        return Metrics(preparation.loss, preparation.outputs, preparation.target_spread)
+    if preparation.loss == "binary_cross_entropy":
+        return SeveralLabels(preparation.outputs)
+    return SeveralNumbers(preparation.target_spreads)
 
 
 def _of_task(spec: RunSpec, loaded: LoadedTask) -> Workload:

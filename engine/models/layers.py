@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -32,24 +32,54 @@ def dropout_layers(probability: float) -> list[nn.Module]:
 
 
 class Pixels(nn.Module):
-    """Standardizes pixels: bytes (rows, channels, height, width) become `(x / 255 - mean) / std`, per channel.
+    """Standardizes pixels: x (rows, channels, height, width) becomes `(x / largest - mean) / std`, per channel.
 
-    Without statistics, values become 0 to 1. The statistics are buffers, so they are saved with the model.
+    `largest` is 255 for bytes. Without statistics, these become 0 to 1. The statistics are buffers, so they are saved with the model.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], largest: float = 255.0) -> None:
         super().__init__()
         means, spreads = tuple(mean) or (0.0,), tuple(std) or (1.0,)
         safe = [spread if spread > 0 else 1.0 for spread in spreads]  # a constant channel is only shifted
-        self.register_buffer("scale", _per_channel([1 / (255 * spread) for spread in safe]))
+        self.register_buffer("scale", _per_channel([1 / (largest * spread) for spread in safe]))
         self.register_buffer("shift", _per_channel([-mean / spread for mean, spread in zip(means, safe, strict=True)]))
 
     def forward(self, x: Tensor) -> Tensor:
         """The result has the buffers' dtype and the memory format of `x`."""
         return torch.addcmul(self.shift, x.to(self.scale.dtype), self.scale)
+
+
+class EmbeddedColumns(nn.Module):
+    """Replaces inputs that are numbers of categories by vectors: x (rows, inputs) becomes (rows, outputs), vectors last.
+
+    Category 0 is the unknown one; its vector stays 0. The others begin as fastai's: normal with a deviation of 0.01, cut at
+    two deviations.
+    """
+
+    others: Tensor
+
+    def __init__(self, inputs: int, embedded: Mapping[int, tuple[int, int]]) -> None:
+        """`embedded` has the number of known categories and the size of the vectors by the position of the input."""
+        super().__init__()
+        self._places = tuple(embedded)
+        others = [place for place in range(inputs) if place not in embedded]
+        self.register_buffer("others", torch.tensor(others, dtype=torch.int64), persistent=False)
+        self.embeddings = nn.ModuleList(
+            nn.Embedding(categories + 1, size, padding_idx=0) for categories, size in embedded.values()
+        )
+        for table in self.embeddings:
+            with torch.no_grad():
+                nn.init.trunc_normal_(table.weight, std=0.01, a=-0.02, b=0.02)  # type: ignore[arg-type]
+                table.weight[0] = 0  # type: ignore[operator]
+        self.outputs = len(others) + sum(size for _, size in embedded.values())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The inputs that stay, then the vectors in the order of their columns."""
+        vectors = [table(x[:, place].long()) for place, table in zip(self._places, self.embeddings, strict=True)]
+        return torch.cat([x.index_select(1, self.others), *vectors], dim=1)
 
 
 def _per_channel(values: list[float]) -> Tensor:

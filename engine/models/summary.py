@@ -14,6 +14,7 @@ from math import prod
 import msgspec
 import torch
 
+from epochtop.engine.data.columns.encoding import embedded_inputs
 from epochtop.engine.data.dataset import Preparation
 from epochtop.engine.models.build import build_model, features_of, layers_per_segment, parameter_count
 from epochtop.engine.models.fsdp_units import UNDIVIDED_WEIGHTS
@@ -33,7 +34,8 @@ def summary_of(
     spec: RunSpec, preparation: Preparation, outputs: int, rows: int, shape: tuple[int, ...] | None = None
 ) -> ModelSummary:
     """The summary of the model of `spec` for a batch of `rows`, without building it. Raises Invalid as build_model does."""
-    if spec.model == "mlp" and preparation.kind != "text":
+    by_formula = preparation.kind in ("table", "image") and not embedded_inputs(preparation.encodings)
+    if spec.model == "mlp" and by_formula:
         prefix = preparation.kind == "image"
         return perceptron(spec, features_of(preparation, shape), outputs, rows, preparation.image if prefix else None)
     with torch.device("meta"):
@@ -42,6 +44,10 @@ def summary_of(
         example = torch.empty(rows, spec.context, dtype=torch.uint8, device="meta")
     elif preparation.kind == "image":
         example = torch.empty(rows, *(preparation.image or ()), dtype=torch.uint8, device="meta")
+    elif preparation.kind == "series":
+        example = torch.empty(rows, *(preparation.series or ()), device="meta")
+    elif preparation.kind == "document":
+        example = torch.empty(rows, preparation.length, dtype=torch.int64, device="meta")
     else:
         example = torch.empty(rows, features_of(preparation, shape), device="meta")
     return measure(model, example, rows)

@@ -318,6 +318,7 @@ def _started(job: Job, executor: str, choice: ExecutorChoice) -> Started:
         precision=job.spec.precision,
         torch_version=str(torch.__version__),
         notes=(*job.notes, *(note.message for note in choice.notes)),
+        columns=plan.columns,
         fallback=choice.fallback,
     )
 

@@ -17,7 +17,7 @@ from typing import IO
 
 import torch
 
-from epochtop.engine.data.load import file_of
+from epochtop.engine.data.load import files_read
 from epochtop.engine.device.footprint import Footprint, resident_bytes
 from epochtop.engine.device.inventory import torch_inventory
 from epochtop.engine.device.select import choose_device
@@ -175,10 +175,19 @@ DATA_FIELDS = (*(about.name for about in fields() if about.group == "data"), "mo
 
 
 def _data_key(spec: RunSpec) -> tuple[object, ...]:
-    """What the rows depend on: some fields of the spec, and size and time of the user's file."""
-    file = Path(spec.task.rpartition(":")[0]) if spec.task else file_of(spec)
-    state = (file.stat().st_mtime_ns, file.stat().st_size) if file and file.exists() else None
-    return (*(getattr(spec, name) for name in DATA_FIELDS), state)
+    """What the rows depend on: some fields of the spec, and size and time of the user's files."""
+    states = [(file.stat().st_mtime_ns, file.stat().st_size) for file in _files(spec) if file.exists()]
+    return (*(getattr(spec, name) for name in DATA_FIELDS), *states)
+
+
+def _files(spec: RunSpec) -> list[Path]:
+    """The user's files that the rows come from; empty if there are none."""
+    if spec.task:
+        return [Path(spec.task.rpartition(":")[0])]
+    try:
+        return files_read(spec)
+    except Invalid:
+        return []
 
 
 def refusal(error: Exception) -> Refused:

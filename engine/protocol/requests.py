@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from epochtop.engine.protocol.datasets import ColumnFact
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec
 
@@ -159,9 +160,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"
     summary: ModelSummary | None = None
     """Summary of the model; None if unknown."""
     problem: str = ""
-    """What the labels of a dataset are: `classification` or `regression`; empty for text and for a custom task."""
+    """What the labels are: `classification`, `regression` or `multi-label`; empty for text and for a custom task."""
     notes: tuple[str, ...] = ()
     """Decisions made while the data were prepared, one sentence each."""
+    columns: tuple[ColumnFact, ...] = ()
+    """What the run does with each column of a table; empty for other data."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):

@@ -1,15 +1,17 @@
 """The settings of a run: one declaration for the form, the flags, the file format and the errors.
 
 Every field of :class:`RunSpec` carries its bounds, unit and description, which :mod:`epochtop.engine.protocol.fields`
-reads. Imports msgspec and the standard library only.
+reads. Those about data are declared in :mod:`epochtop.engine.protocol.datasets`. Imports msgspec and the standard
+library only.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
+
+from epochtop.engine.protocol.datasets import DataSettings, declared
 
 Value = str | int | float | bool | tuple[int, ...]
 """Type of a field's value."""
@@ -27,104 +29,22 @@ class Invalid(ValueError):  # noqa: N818 - reads as a statement: the field is in
         self.message = message
 
 
-def declared(description: str, group: str, unit: str = "", expects: str = "", **bounds: Any) -> Meta:
-    """The annotation of a field.
-
-    `group` is its section in the form; `expects` describes a valid text where the type alone does not; `bounds` are
-    msgspec's (`ge`, `lt`, `pattern`, ...).
-    """
-    return Meta(description=description, extra={"group": group, "unit": unit, "expects": expects}, **bounds)
-
-
-BUILT_IN = ("iris", "wine", "breast_cancer", "digits", "sums")
-"""Datasets that need no file and no network."""
-GENERATED = ("moons", "circles", "blobs", "spirals", "regression")
-"""Datasets drawn by a generator; `samples` and `noise` apply to them."""
-IMAGES = ("mnist", "fashion_mnist", "cifar10")
-"""Image datasets fetched from openml.org on first use."""
-SOURCES = ("csv", "parquet", "npz", "npy", "images", "text", "openml")
-"""Kinds of datasets written as `KIND:WHERE`."""
-FILES = ("csv", "parquet", "npz", "npy", "images", "text")
-"""Kinds of datasets read from the user's files."""
-_WRITTEN = tuple(f"{kind}:{'FOLDER' if kind == 'images' else 'PATH'}" for kind in FILES)
-WITH_TARGET = ("csv", "parquet", "openml")
-"""Kinds of datasets with a label column to choose (`target`)."""
-
-WITH_PROBLEM = ("csv", "parquet", "npz", "npy", "openml")
-"""Kinds of datasets whose labels may be classes or numbers (`problem`)."""
-Problem = Literal["auto", "classification", "regression"]
-"""What is learned: a class, or a number; `auto` decides from the labels."""
-
 Steps = Annotated[int, Meta(ge=0, le=10**12)]
 """A number of steps."""
 
 
-class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RunSpec(DataSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of a run. The defaults are the Iris job: 4-10-3 MLP, SGD 0.01, full batch, 20,000 epochs."""
-
-    # --- data ----------------------------------------------------------------------------------------------
-
-    dataset: Annotated[
-        str,
-        declared(
-            "iris, wine, breast_cancer, digits (scikit-learn); sums, moons, circles, blobs, spirals, regression "
-            "(generated); mnist, fashion_mnist, cifar10, openml:NAME or openml:ID (downloaded once, then cached); "
-            "csv:PATH, parquet:PATH, npz:PATH, npy:PATH, images:FOLDER, text:PATH",
-            "data",
-            expects=f"{', '.join((*BUILT_IN, *GENERATED, *IMAGES))}, {', '.join(_WRITTEN)} or openml:NAME",
-            pattern=rf"^({'|'.join((*BUILT_IN, *GENERATED, *IMAGES))}|({'|'.join(SOURCES)}):.+)$",
-        ),
-    ] = "iris"
-    target: Annotated[str, declared("name of the label column (csv, parquet, openml)", "data")] = ""
-    problem: Annotated[
-        Problem,
-        declared(
-            "what to predict: a class (classification) or a number (regression); auto takes text and a few whole numbers "
-            "as classes (csv, parquet, npz, npy, openml)",
-            "data",
-        ),
-    ] = "auto"
-    samples: Annotated[int, declared("number of rows in a generated dataset", "data", "rows", ge=10, le=10**8)] = 1000
-    noise: Annotated[float, declared("noise in a generated dataset", "data", ge=0, le=100)] = 0.2
-    test_fraction: Annotated[
-        float,
-        declared("share of the rows held out for testing; 0 trains on all rows", "data", ge=0, lt=1),
-    ] = 0.2
-    validation_fraction: Annotated[
-        float,
-        declared(
-            "share of the remaining rows held out for validation: they choose the best weights and drive plateau and "
-            "patience; 0 uses the test rows instead",
-            "data",
-            ge=0,
-            lt=1,
-        ),
-    ] = 0.0
-    scaling: Annotated[
-        Literal["minmax", "standard", "none"],
-        declared("feature scaling, fitted on the training rows only", "data"),
-    ] = "minmax"
-    class_weights: Annotated[bool, declared("weight each class by its inverse frequency in the loss", "data")] = False
-    placement: Annotated[
-        Literal["auto", "device", "stream"],
-        declared(
-            "where the rows are stored: all on the device, or streamed from the host one batch ahead; "
-            "auto keeps them on the device if they need at most half of its free memory",
-            "data",
-        ),
-    ] = "auto"
-    workers: Annotated[
-        int,
-        declared(
-            "processes that load the Dataset of a custom task; 0 loads it in the training process", "data", ge=0, le=256
-        ),
-    ] = 0
 
     # --- model ---------------------------------------------------------------------------------------------
 
     model: Annotated[
-        Literal["mlp", "cnn", "resnet", "transformer"],
-        declared("network: mlp for tables and images, cnn and resnet for images, transformer for text", "model"),
+        Literal["mlp", "cnn", "resnet", "lstm", "transformer"],
+        declared(
+            "network: mlp for all rows but a text, cnn for images and series, resnet for images, lstm for series, "
+            "transformer for texts and series",
+            "model",
+        ),
     ] = "mlp"
     task: Annotated[
         str,
@@ -151,13 +71,33 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     dropout: Annotated[float, declared("dropout probability during training", "model", ge=0, lt=1)] = 0.0
     width: Annotated[
         int,
-        declared("channels of the first layer (cnn, resnet), or embedding size (transformer)", "model", ge=1, le=65536),
+        declared(
+            "channels of the first layer (cnn, resnet), units of a layer (lstm), or embedding size (transformer, texts)",
+            "model",
+            ge=1,
+            le=65536,
+        ),
     ] = 32
     layers: Annotated[
-        int, declared("number of blocks in a transformer, or in each stage of a resnet", "model", ge=1, le=1000)
+        int,
+        declared(
+            "number of layers of an lstm, blocks in a transformer, or blocks in each stage of a resnet",
+            "model",
+            ge=1,
+            le=1000,
+        ),
     ] = 2
     heads: Annotated[int, declared("attention heads of a transformer; must divide width", "model", ge=1, le=1024)] = 4
-    context: Annotated[int, declared("context length of a transformer", "model", "characters", ge=2, le=65536)] = 64
+    context: Annotated[
+        int,
+        declared(
+            "length of a row of text: characters, or words of a text with a label",
+            "model",
+            "characters or words",
+            ge=2,
+            le=65536,
+        ),
+    ] = 64
 
     # --- training ------------------------------------------------------------------------------------------
 
@@ -365,9 +305,3 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             pattern=r"^$|^ *(SIG)?(USR1|USR2|XCPU|QUIT|ALRM) *(, *(SIG)?(USR1|USR2|XCPU|QUIT|ALRM) *)*$",
         ),
     ] = "SIGUSR1,SIGXCPU"
-
-    @property
-    def source(self) -> str:
-        """Kind of a `KIND:WHERE` dataset, such as `csv` or `openml`; empty for the other datasets."""
-        kind, colon, _ = self.dataset.partition(":")
-        return kind if colon else ""

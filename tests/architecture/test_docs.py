@@ -14,9 +14,9 @@ import msgspec
 import msgspec.inspect
 import pytest
 
-from epochtop.engine.data.dataset import Preparation
+from epochtop.engine.data.dataset import ColumnEncoding, Preparation
 from epochtop.engine.lab.catalog import NAMES, find
-from epochtop.engine.protocol import commands, events, experiments, record, requests
+from epochtop.engine.protocol import commands, datasets, events, experiments, record, requests
 from epochtop.engine.protocol.fields import fields
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.training.checkpoint import CheckpointInfo
@@ -55,7 +55,8 @@ RECORDS: list[Struct] = [
         experiments.Estimate,
         experiments.ExperimentRequest,
     ),
-    *(requests.DeviceFact, requests.ModelSummary, requests.LayerFact, Preparation, CheckpointInfo, RunSpec),
+    *(requests.DeviceFact, requests.ModelSummary, requests.LayerFact, datasets.ColumnFact),
+    *(Preparation, ColumnEncoding, CheckpointInfo, RunSpec),
 ]
 """Every type that run-format.md documents."""
 

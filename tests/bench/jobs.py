@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
+import msgspec
 import numpy as np
 import torch
 from torch import nn
@@ -117,35 +118,68 @@ def weigh(which: str) -> None:
     print(_highest(here) - before)
 
 
-def large_table() -> tuple[float, float]:
-    """Seconds from the request to a ready engine to the first loss, and memory for loading, relative to the data."""
+def write_numbers(path: Path) -> None:
+    """A table of random numbers with a label of two words."""
+    chance = np.random.default_rng(0)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(",".join([*(f"x{number}" for number in range(COLUMNS)), "label"]) + "\n")
+        for _ in range(100):
+            rows = chance.standard_normal((ROWS // 100, COLUMNS))
+            labels = rows[:, 0] > 0
+            file.writelines(
+                ",".join(f"{value:.6f}" for value in row) + (",yes\n" if label else ",no\n")
+                for row, label in zip(rows.tolist(), labels.tolist(), strict=True)
+            )
+
+
+PEOPLE = {"age": 73, "workclass": "w9", "fnlwgt": 20_000, "education": "e16", "education-num": 16, "marital-status": "m7",
+          "occupation": "o15", "relationship": "r6", "race": "c5", "sex": "s2", "capital-gain": 120, "capital-loss": 90,
+          "hours-per-week": 96, "native-country": "n42"}  # fmt: skip
+"""The columns of the Adult table: the number of distinct whole numbers, or a letter and the number of distinct words."""
+
+
+def write_people(path: Path) -> None:
+    """A table with the columns of Adult, about 1 % of them missing, and a label of two words."""
+    chance = np.random.default_rng(0)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(", ".join([*PEOPLE, "income"]) + "\n")
+        for _ in range(100):
+            columns = []
+            for about in PEOPLE.values():
+                count = about if isinstance(about, int) else int(about[1:])
+                prefix = "" if isinstance(about, int) else f"Category-{about[0]}-"
+                values = [f"{prefix}{value}" for value in chance.integers(0, count, ROWS // 100).tolist()]
+                for row in chance.integers(0, len(values), len(values) // 100).tolist():
+                    values[row] = "?"
+                columns.append(values)
+            columns.append([("<=50K", ">50K")[value] for value in chance.integers(0, 2, ROWS // 100).tolist()])
+            file.writelines(", ".join(row) + "\n" for row in zip(*columns, strict=True))
+
+
+def large_table(write: Callable[[Path], None], target: str) -> tuple[float, int, int]:
+    """Seconds from the request to a ready engine to the first loss, bytes of memory for loading, and inputs of the model."""
+    from epochtop.engine.data.dataset import Preparation
     from epochtop.engine.protocol.events import Logged
     from epochtop.engine.protocol.spec import RunSpec
+    from epochtop.engine.runs.paths import PREPARATION
     from tests.support.engines import Engine, Watch
 
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "large.csv"
-        chance = np.random.default_rng(0)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(",".join([*(f"x{number}" for number in range(COLUMNS)), "label"]) + "\n")
-            for _ in range(100):
-                rows = chance.standard_normal((ROWS // 100, COLUMNS))
-                labels = rows[:, 0] > 0
-                file.writelines(
-                    ",".join(f"{value:.6f}" for value in row) + (",yes\n" if label else ",no\n")
-                    for row, label in zip(rows.tolist(), labels.tolist(), strict=True)
-                )
-        spec = RunSpec(dataset=f"csv:{path}", target="label", batch_size=256, threads=1, device="cpu", max_steps=20)
+        write(path)
+        spec = RunSpec(dataset=f"csv:{path}", target=target, batch_size=256, threads=1, device="cpu", max_steps=20)
         with Engine() as engine:
             status = Path(f"/proc/{engine.process.pid}/status")
             before = _highest(status)
             start = perf_counter()
-            watch = Watch(engine.train(spec, Path(name) / "runs"))
+            run = engine.train(spec, Path(name) / "runs")
+            watch = Watch(run)
             watch.until(Logged)
             elapsed_s = perf_counter() - start
             growth = _highest(status) - before
             engine.wait()
-        return elapsed_s, growth / (ROWS * COLUMNS * 8)
+        preparation = msgspec.json.decode((run / PREPARATION).read_bytes(), type=Preparation)
+        return elapsed_s, growth, len(preparation.offset)
 
 
 def _highest(status: Path) -> int:
@@ -157,14 +191,27 @@ def main() -> None:
     """Print the table."""
     shares = speed()
     plain, ours = peak("plain"), peak("engine")
-    elapsed_s, memory = large_table()
+    numbers_s, numbers_bytes, _ = large_table(write_numbers, "label")
+    people_s, people_bytes, inputs = large_table(write_people, "income")
     show(
         "Larger jobs",
         [
             Figure("CIFAR-10-shaped CNN, batch 64, 1 thread: steps/s against a plain loop", spread(shares), "≥ 0.98"),
             Figure("  its peak memory against the plain loop's", f"{ours / plain:.2f}", "≤ 1.1"),
-            Figure(f"a CSV file of {ROWS:,} × {COLUMNS} numbers: to the first loss", f"{elapsed_s:.1f} s", "≤ 10 s"),
-            Figure("  memory used, against the numbers as float64", f"{memory:.2f}", "≤ 2.5"),
+            Figure(f"a CSV file of {ROWS:,} × {COLUMNS} numbers: to the first loss", f"{numbers_s:.1f} s", "≤ 10 s"),
+            Figure(
+                "  memory used, against the numbers as float64", f"{numbers_bytes / (ROWS * COLUMNS * 8):.2f}", "≤ 2.5"
+            ),
+            Figure(
+                f"a CSV file of {ROWS:,} rows like Adult's {len(PEOPLE)} columns: to the first loss",
+                f"{people_s:.1f} s",
+                "≤ 12 s",
+            ),
+            Figure(
+                f"  memory used, against the {inputs} inputs as float32",
+                f"{people_bytes / (ROWS * inputs * 4):.2f}",
+                "≤ 2.5",
+            ),
         ],
     )
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from epochtop.engine.process import commands
 from epochtop.engine.runs.paths import TASK
 from tests.support.fakes.script_runs import SCRIPT_STARTED, write_script_run
-from tests.support.trained_runs import FLOWERS, flowers, trained, write_table
+from tests.support.trained_runs import FLOWERS, flowers, read_table, trained, write_table
 
 HEADER = ",".join(FLOWERS)
 
@@ -45,17 +45,10 @@ def test_a_run_of_a_script_has_no_model(tmp_path: Path, capsys: pytest.CaptureFi
 
 FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "missing columns": (b"sepal length,petal width\n1,2\n", ("'sepal width'", "'petal length'")),
-    "text": (f"{HEADER}\n1,2,3,4\n1,many,3,4\n".encode(), ("row 3", "'sepal width'", "'many'")),
-    "a missing value": (f"{HEADER}\n1,2,,4\n".encode(), ("row 2", "'petal length'", "missing")),
-    "not finite": (f"{HEADER}\n1,2,inf,4\n".encode(), ("row 2", "'petal length'", "finite")),
-    "an underscore": (f"{HEADER}\n1,2,1_000,4\n".encode(), ("row 2", "'petal length'", "'1_000'", "not a number")),
-    "digits of another script": (f"{HEADER}\n1,2,١,4\n".encode(), ("row 2", "'petal length'", "not a number")),
-    "too large": (f"{HEADER}\n1,2,3,4\n1,2,1e300,4\n".encode(), ("'petal length'", "1e+300")),
-    "a short row": (f"{HEADER}\n1,2,3,4\n1,2\n".encode(), ("row 3", "2 cells", "4")),
-    "an open quote": (f'{HEADER}\n1,2,3,"4\n'.encode(), ("row 2",)),
+    "a short row": (f"{HEADER}\n1,2,3,4\n1,2\n".encode(), ("line 3", "2 cells", "4")),
+    "an open quote": (f'{HEADER}\n1,2,3,"4\n'.encode(), ("line 2",)),
     "an empty file": (b"", ("empty", "header")),
-    "another encoding": (f"{HEADER},größe\n1,2,3,4,5\n".encode("latin-1"), ("UTF-8",)),
-    "no text": (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", ("UTF-8", "CSV")),
+    "no text": (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", ("PNG image", "not a CSV file")),
     "a column twice": (f"{HEADER},sepal width\n1,2,3,4,5\n".encode(), ("'sepal width'", "twice")),
     "predicted already": (f"{HEADER},prediction\n1,2,3,4,setosa\n".encode(), ("'prediction'", "already")),
 }
@@ -73,6 +66,32 @@ def test_a_file_that_cannot_be_used_is_explained(
     assert all(needle in printed for needle in needles), printed
     assert output.read_text() == "kept"
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["new.csv", "out.csv"]
+
+
+CELLS: dict[str, tuple[str, str]] = {
+    "text": ("many", "'sepal width': 'many' is no number"),
+    "an underscore": ("1_000", "'sepal width': '1_000' is no number"),
+    "digits of another script": ("١", "'sepal width': '١' is no number"),
+    "infinity": ("inf", "'sepal width': 'inf' is no number"),
+    "too large": ("1e300", "'sepal width': 1e+300 is not a number that the model can take"),
+}
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_a_row_that_cannot_be_predicted_has_a_reason_and_the_others_a_prediction(
+    case: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell, reason = CELLS[case]
+    table = write_table(tmp_path / "new.csv", FLOWERS, [[5, 3, 1, 0.2], [5, cell, 1, 0.2], [5, "", 1, 0.2]])
+    assert commands.main(["predict", str(run), str(table)]) == 0
+    printed = capsys.readouterr()
+    good, bad, filled = read_table(printed.out)
+    assert (good["prediction"], good["reason"]) != ("", "")
+    assert {name: text for name, text in bad.items() if name not in (*FLOWERS, "reason") and text} == {}
+    assert bad["reason"] == reason
+    assert (filled["prediction"] in ("setosa", "versicolor", "virginica"), filled["reason"]) == (True, "")
+    assert printed.err.startswith("epochtop: 1 of 3 rows have no prediction")
+    assert printed.err.endswith(f"line 3: {reason}\n")
 
 
 def test_a_path_that_is_no_file_is_explained(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,23 @@ class RunRequests:
             self._engine.starter.warm()
             self.describe(self.spec)
 
+    def load_settings(self, run: Path) -> None:
+        """Copy a run's settings into the Run panel, which executes its custom task to describe it."""
+        try:
+            record = read_record(run)
+        except Invalid as error:
+            self._app.notify(error.message, severity="error")
+            return
+        if record.script is not None:
+            self._app.notify(f"{run.name} was recorded by a script, which has its own settings", severity="warning")
+            return
+        spec = record.spec
+        with_trust(self._app, run, spec.task, lambda _: self._load(run, spec))
+
+    def _load(self, run: Path, spec: RunSpec) -> None:
+        self._main.form.load(spec)
+        self._app.notify(f"settings of {run.name} copied to the Run panel")
+
     def start(self) -> None:
         """Start a run with the settings of the Run panel."""
         if not self._is_possible():
@@ -181,6 +198,7 @@ class RunRequests:
 
     def _advice(self, spec: RunSpec, plan: Plan) -> list[str]:
         """What speaks against this job on this machine, and how long it takes by the speed that the lab measured."""
+
         view = self._main.machine.view
         if view.machine is None:
             return []

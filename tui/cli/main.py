@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -94,6 +94,13 @@ def _dispatch(arguments: list[str]) -> int:
     return _app(arguments)
 
 
+def _spec(parsed: Any, arguments: list[str], defaults: RunSpec | None = None) -> RunSpec:
+    """The checked spec of a command, with a file in place of standard input."""
+    from epochtop.tui.cli.standard_input import with_kept_input
+
+    return with_kept_input(spec_of(parsed, arguments, defaults), paths.home())
+
+
 def _app(arguments: list[str]) -> int:
     theme = ("theme", Annotated[str, tyro.conf.arg(metavar="NAME", help="color theme of the app")], "")
     host = ("host", HostFlag, "")
@@ -103,7 +110,7 @@ def _app(arguments: list[str]) -> int:
         if parsed.start:
             raise Invalid("start", "runs start on their own machine; log in there and start it")
         return run_remote_app(parsed.host)
-    spec = spec_of(parsed, arguments)
+    spec = _spec(parsed, arguments)
     if not is_terminal() or not sys.stdin.isatty():
         write_error("epochtop: no terminal; training with plain text lines\n")
         return _train_spec(spec, as_json=False, detach=False)
@@ -119,7 +126,7 @@ def _train(arguments: list[str]) -> int:
         switch("summary", "print the model's layers and the plan of the run, without training"),
     ]
     parsed = parse_options(spec_flags("Train", "Train in the foreground.", options), "train", arguments)
-    spec = spec_of(parsed, arguments)
+    spec = _spec(parsed, arguments)
     if parsed.summary:
         from epochtop.tui.cli.train import summarize
 
@@ -146,7 +153,7 @@ def _find_lr(arguments: list[str]) -> int:
     options = [switch("json", "print one JSON object at the end and nothing else")]
     flags = spec_flags("FindLr", about, options, rate_defaults(), SET_BY_TEST)
     parsed = parse_options(flags, "find-lr", arguments)
-    return find_lr(spec_of(parsed, arguments, rate_defaults()), paths.home(), as_json=parsed.json)
+    return find_lr(_spec(parsed, arguments, rate_defaults()), paths.home(), as_json=parsed.json)
 
 
 def _find_batch(arguments: list[str]) -> int:
@@ -159,7 +166,7 @@ def _find_batch(arguments: list[str]) -> int:
     parsed = parse_options(flags, "find-batch", arguments)
     if not 0 < parsed.margin <= 1:
         raise Invalid("margin", "needs a number above 0 and at most 1, such as 0.8")
-    return find_batch(spec_of(parsed, arguments), parsed.margin, as_json=parsed.json)
+    return find_batch(_spec(parsed, arguments), parsed.margin, as_json=parsed.json)
 
 
 def _resume(arguments: list[str]) -> int:

@@ -70,6 +70,7 @@ def train(spec: RunSpec, home: Path, as_json: bool, detach: bool) -> int:
 def summarize(spec: RunSpec, home: Path) -> int:
     """Print the model's layers and what a run of `spec` needs. Returns 0. Raises Invalid, EngineDied."""
     from epochtop.tui.cli.model_summary import summary_lines
+    from epochtop.tui.state.column_lines import table_of_columns
 
     def describe(standby: Standby) -> Plan | Refused:
         machine, sample = read_machine()  # meanwhile the engine imports torch
@@ -88,6 +89,7 @@ def summarize(spec: RunSpec, home: Path) -> int:
         f"{plural(plan.rows, 'training row')}{validation}, {plan.test_rows:,} for the test",
         f"{plural(plan.steps, 'step')} on {plan.device}, about {format_bytes(plan.memory_bytes)}{free}, data included",
         *((f"problem: {plan.problem}",) if plan.problem else ()),
+        *table_of_columns(plan.columns),
         *plan.notes,
     )
     write("\n".join(lines) + "\n")

@@ -7,13 +7,15 @@ from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, Label, Select
 
+from epochtop.engine.protocol.datasets import BUILT_IN, CACHED, GENERATED, IMAGES, SOURCES
 from epochtop.engine.protocol.fields import Field, show
-from epochtop.engine.protocol.spec import BUILT_IN, GENERATED, IMAGES, SOURCES, Value
+from epochtop.engine.protocol.spec import Value
 from epochtop.tui.cells.plain import PlainText, plain
 from epochtop.tui.forms.text_entry import Entry
 
 SUGGESTIONS = {
-    "dataset": (*BUILT_IN, *GENERATED, *IMAGES, *(f"{source}:" for source in SOURCES)),
+    "dataset": (*BUILT_IN, *GENERATED, *CACHED, *IMAGES, *(f"{source}:" for source in SOURCES)),
+    "encoding": ("auto", "utf-8", "latin-1", "cp1252", "utf-16"),
     "device": ("auto", "cpu", "cuda", "cuda:0", "mps"),
 }
 

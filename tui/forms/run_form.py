@@ -22,10 +22,12 @@ from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.cells.plain import PlainText, plain, set_title
 from epochtop.tui.forms.field_row import FieldRow
+from epochtop.tui.state.column_lines import short_lines
 
 MAIN = (
     "dataset",
     "target",
+    "columns",
     "model",
     "hidden",
     "width",
@@ -101,6 +103,9 @@ class SpecForm(Vertical):
         with VerticalScroll(id="fields", can_focus=False):
             group = ""
             for about in _in_order():
+                if about.name not in MAIN and not group:
+                    yield Label(plain("columns"), id="columns-heading", classes="group")
+                    yield PlainText(id="columns")
                 if about.name not in MAIN and about.group != group:
                     group = about.group
                     yield Label(plain(f"more: {group}"), classes="group")
@@ -117,6 +122,7 @@ class SpecForm(Vertical):
     def on_mount(self) -> None:
         """Hide fields that do not apply."""
         self._show_what_applies()
+        self._show_columns(())
         self._processed = self._texts()
 
     # --- reading ---------------------------------------------------------------------------------------
@@ -169,8 +175,15 @@ class SpecForm(Vertical):
                 parts.insert(0, plan.problem)
             free = f" of {format_bytes(plan.available_bytes)} free" if plan.available_bytes is not None else ""
             parts.append(f"needs about {format_bytes(plan.memory_bytes)}{free}")
+        self._show_columns(short_lines(plan.columns))
         notes = plan.notes if isinstance(plan, Plan) else ()
         self.say("\n".join((" · ".join(parts), *advice, *notes)))
+
+    def _show_columns(self, lines: Sequence[str]) -> None:
+        """Show what the run does with the columns of a table; nothing for other data."""
+        heading, text = self.query_one("#columns-heading"), self.query_one("#columns", PlainText)
+        heading.display = text.display = bool(lines)
+        text.show("\n".join(lines))
 
     def say(self, text: str, error: bool = False) -> None:
         """Show a line below the fields."""

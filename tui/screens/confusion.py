@@ -49,6 +49,8 @@ NAMES = {
     "mae": "MAE",
     "rmse": "RMSE",
     "bits_per_character": "bits per character",
+    "exact_match": "all labels right",
+    "label_accuracy": "accuracy per label",
 }
 """Display names of metrics; a custom metric keeps its task's name."""
 

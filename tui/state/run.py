@@ -40,6 +40,7 @@ from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.runs.families import EPOCHS, main_series
 from epochtop.engine.runs.reader import BadLine
 from epochtop.engine.runs.series import LEARNING_RATE, SeriesTranslator, SeriesWindow
+from epochtop.tui.state.column_lines import notable_columns
 from epochtop.tui.state.lines import LineKind, MessageLine
 from epochtop.tui.state.script import ScriptState
 from epochtop.tui.state.telemetry import RunTelemetry, planned_and_peak
@@ -170,7 +171,8 @@ class RunState:
                 return []
             case Started():
                 self.started, self.state, self.executor = event, "running", event.executor
-                return [MessageLine(self._start_summary(event)), *map(MessageLine, event.notes)]
+                lines = (*event.notes, *notable_columns(event.columns))
+                return [MessageLine(self._start_summary(event)), *map(MessageLine, lines)]
             case Finished():
                 self._finish(event)
                 kind: LineKind = "failure" if event.outcome in ("diverged", "unsaved") else "news"

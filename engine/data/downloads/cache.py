@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from epochtop.engine.data.dataset import Kind, LossName, RawDataset
+from epochtop.engine.data.dataset import ColumnEncoding, Kind, LossName, RawDataset
 from epochtop.engine.runs.files import remove_old
 
 _PARTIAL = re.compile(r"\.(writing|fetching)-[a-z0-9_]{8}")
@@ -27,6 +27,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     image: tuple[int, int, int] | None
     notes: tuple[str, ...]
+    encodings: tuple[ColumnEncoding, ...] = ()
 
 
 def store(path: Path, raw: RawDataset) -> None:

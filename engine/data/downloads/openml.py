@@ -6,27 +6,34 @@ scikit-learn downloads in another thread, so that the calling thread can report 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import math
+import shutil
 import socket
 import threading
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.dataset import OnProgress, RawDataset
-from epochtop.engine.data.labels import Labels, labels_of
+from epochtop.engine.data.dataset import ColumnEncoding, OnProgress, RawDataset
+from epochtop.engine.data.labels import labels_of
+from epochtop.engine.data.tables.arff import read_arff
+from epochtop.engine.data.tables.column import Column, NumberColumn, Table, TextColumn, values_of
 from epochtop.engine.protocol.quantities import format_bytes
-from epochtop.engine.protocol.spec import Invalid, Problem
+from epochtop.engine.protocol.spec import Invalid
 
 IMAGES = {"mnist_784": (1, 28, 28), "Fashion-MNIST": (1, 28, 28), "CIFAR_10": (3, 32, 32)}
 """Datasets whose columns are pixels, by name at openml.org: channels, height, width."""
@@ -44,57 +51,84 @@ NO_ANSWER = (URLError, HTTPException, TimeoutError, ConnectionError)
 # --- from a download to rows ---------------------------------------------------------------------------------
 
 
-def from_openml(
-    name: str,
-    target: str,
-    folder: Path,
-    report: OnProgress,
-    version: int | None = None,
-    problem: Problem = "auto",
-) -> RawDataset:
-    """Download a dataset by name or id; an empty `target` takes its default target. Raises Invalid."""
-    bunch = download(name, version, target, folder, report)
-    names = tuple(bunch.target_names)
-    if len(names) != 1 or bunch.target is None:
-        obstacle = f"has several targets ({', '.join(names)})" if names else "has no default target"
-        columns = listing(list(bunch.feature_names))
-        raise Invalid("target", f"openml:{name} {obstacle}; set target to one of its columns: {columns}")
-    full_name, full_version = bunch.details["name"], bunch.details.get("version", "?")
-    report(f"{full_name}: {bunch.data.shape[0]:,} rows of {bunch.data.shape[1]:,} columns")
-    x = _numbers(name, bunch)
-    labels = _labels(bunch.target, names[0], problem)
-    image = IMAGES.get(full_name)
-    pixels = _pixels(x, image) if image is not None and labels.classes else None
-    return RawDataset(
-        kind="table" if pixels is None else "image",
-        x=x if pixels is None else pixels,
-        y=labels.y,
-        loss=labels.loss,
-        classes=labels.classes,
-        columns=tuple(bunch.feature_names) if pixels is None else (),
-        target=names[0],
-        image=None if pixels is None else image,
-        notes=(f"{full_name}, version {full_version}, from {bunch.url}", *bunch.warnings, *labels.notes),
+def from_openml(name: str, folder: Path, report: OnProgress, version: int | None = None) -> RawDataset:
+    """Download a dataset by name or id. Raises Invalid.
+
+    A table is returned as it was downloaded: `x` holds numbers and indices of categories (rows, columns), NaN for missing
+    values, and `y` its default target; :func:`table_of` makes columns of it. Without exactly one default target, that is
+    empty and `x` holds all columns.
+    """
+    bunch = download(name, version, folder, report)
+    if 0 in bunch.data.shape:
+        raise Invalid("dataset", f"openml:{name} has no {'feature columns' if bunch.data.shape[0] else 'rows'}")
+    names, target = list(bunch.feature_names), bunch.default_target
+    rows, full_name = bunch.data.shape[0], bunch.details["name"]
+    report(f"{full_name}: {rows:,} rows of {len(names) - bool(target):,} columns")
+    x = bunch.data if isinstance(bunch.data, np.ndarray) else _dense(name, bunch.data)
+    categories = {column: tuple(map(str, texts)) for column, texts in (bunch.categories or {}).items()}
+    y = x[:, names.index(target)] if target else np.zeros(rows)
+    features = [column for column in names if column != target]
+    raw = RawDataset(
+        kind="table",
+        x=x[:, [names.index(column) for column in features]],
+        y=np.where(np.isnan(y), -1, y).astype(np.int64) if target in categories else y,
+        loss="cross_entropy" if target in categories else "mean_squared_error",
+        classes=categories.get(target, ()),
+        columns=tuple(features),
+        target=target,
+        encodings=tuple(_encoding(categories.get(column)) for column in features),
+        notes=(f"{full_name}, version {bunch.details.get('version', '?')}, from {bunch.url}", *bunch.warnings),
+    )
+    return _as_images(raw, IMAGES.get(full_name))
+
+
+def _encoding(categories: tuple[str, ...] | None) -> ColumnEncoding:
+    return ColumnEncoding() if categories is None else ColumnEncoding(kind="category", categories=categories)
+
+
+def table_of(raw: RawDataset, source: str) -> Table:
+    """The columns of a downloaded table, the default target last."""
+    columns: list[Column] = []
+    encodings = raw.encodings or tuple(ColumnEncoding() for _ in raw.columns)
+    for name, values, encoding in zip(raw.columns, raw.x.T, encodings, strict=True):
+        columns.append(_column(name, values, encoding.categories if encoding.kind == "category" else None))
+    if raw.target:
+        columns.append(_column(raw.target, raw.y, raw.classes or None))
+    is_plain = all(isinstance(column, NumberColumn) for column in columns[: len(raw.columns)])
+    return Table(
+        source=source,
+        columns=tuple(columns),
+        lines=range(1, len(raw.x) + 1),
+        unit="row",
+        numbers=raw.x if is_plain else None,
+        number_names=raw.columns if is_plain else (),
+        notes=raw.notes,
     )
 
 
-def _numbers(name: str, bunch: Any) -> npt.NDArray[np.float64]:
-    """The features, float64 (rows, features). Raises Invalid if a value is not a finite number."""
-    categories = bunch.categories or {}
-    if any(column in categories for column in bunch.feature_names):
-        raise text_columns(name, [column for column in bunch.feature_names if column in categories])
-    if 0 in bunch.data.shape:
-        raise Invalid("dataset", f"openml:{name} has no {'feature columns' if bunch.data.shape[0] else 'rows'}")
-    x = bunch.data if isinstance(bunch.data, np.ndarray) else _dense(name, bunch.data)
-    is_finite = np.asarray(np.isfinite(x).all(axis=0))
-    missing = [column for column, finite in zip(bunch.feature_names, is_finite.tolist(), strict=True) if not finite]
-    if missing:
-        raise Invalid(
-            "dataset",
-            f"openml:{name}: values are missing in {listing([repr(column) for column in missing])}; save the table "
-            "as a CSV file with the values filled in",
-        )
-    return x
+def _column(name: str, values: npt.NDArray[Any], categories: tuple[str, ...] | None) -> Column:
+    if categories is None:
+        return NumberColumn(name, values)
+    codes = np.where(np.isnan(values), -1, values) if values.dtype.kind == "f" else values
+    return TextColumn(name, codes.astype(np.int32), categories)
+
+
+def _as_images(raw: RawDataset, image: tuple[int, int, int] | None) -> RawDataset:
+    """The same rows as images, if the columns are pixels."""
+    if (
+        image is None
+        or not raw.classes
+        or any(one.kind != "number" for one in raw.encodings)
+        or bool((raw.y < 0).any())
+    ):
+        return raw
+    pixels = _pixels(raw.x, image)
+    if pixels is None:
+        return raw
+    labels = labels_of([raw.classes[code] for code in raw.y.tolist()], raw.target, "classification")
+    return replace(
+        raw, kind="image", x=pixels, y=labels.y, classes=labels.classes, columns=(), encodings=(), image=image
+    )
 
 
 def _dense(name: str, sparse: Any) -> npt.NDArray[np.float64]:
@@ -107,12 +141,6 @@ def _dense(name: str, sparse: Any) -> npt.NDArray[np.float64]:
     return dense
 
 
-def _labels(target: npt.NDArray[Any], column: str, problem: Problem) -> Labels:
-    """Labels from the target column; categories are classes, however many there are, unless numbers are asked for."""
-    is_category = target.dtype.kind not in "fiu"
-    return labels_of(target, column, "classification" if is_category and problem == "auto" else problem)
-
-
 def _pixels(x: npt.NDArray[np.float64], image: tuple[int, int, int]) -> npt.NDArray[np.uint8] | None:
     """The rows as images, uint8 (rows, channels, height, width); None unless they are whole numbers from 0 to 255."""
     if x.shape[1] != math.prod(image):
@@ -120,7 +148,7 @@ def _pixels(x: npt.NDArray[np.float64], image: tuple[int, int, int]) -> npt.NDAr
     pixels = np.empty(x.shape, dtype=np.uint8)
     for start in range(0, len(x), 1000):
         block = x[start : start + 1000]
-        if block.min() < 0 or block.max() > 255:
+        if not (block.min() >= 0 and block.max() <= 255):
             return None
         pixels[start : start + 1000] = block
         if not np.array_equal(pixels[start : start + 1000], block):
@@ -131,8 +159,8 @@ def _pixels(x: npt.NDArray[np.float64], image: tuple[int, int, int]) -> npt.NDAr
 # --- the download ------------------------------------------------------------------------------------------
 
 
-def download(name: str, version: int | None, target: str, folder: Path, report: OnProgress) -> Any:
-    """Download a dataset by name or id, as scikit-learn's bunch of numpy arrays. Raises Invalid.
+def download(name: str, version: int | None, folder: Path, report: OnProgress) -> Any:
+    """Download all columns of a dataset by name or id, as scikit-learn's bunch of numpy arrays. Raises Invalid.
 
     `folder` holds the download until it is decoded; raises OSError if it cannot be written. `version` None takes the
     oldest active version.
@@ -141,14 +169,24 @@ def download(name: str, version: int | None, target: str, folder: Path, report: 
     with TemporaryDirectory(prefix=".fetching-", dir=folder, ignore_cleanup_errors=True) as download_folder:
         report(f"downloading {name} from openml.org")
         try:
-            return _with_progress(
-                lambda: _fetch(name, version, target, download_folder), Path(download_folder), name, report
-            )
+            return _with_progress(lambda: _fetched(name, version, download_folder), Path(download_folder), name, report)
         except (*NO_ANSWER, LookupError, ValueError, TypeError, EOFError) as error:
-            raise _explained(error, name, target, Path(download_folder), folder) from error
+            if isinstance(error, Invalid):
+                raise
+            raise _explained(error, name, folder) from error
 
 
-def _fetch(name: str, version: int | None, target: str, folder: str) -> Any:
+def _fetched(name: str, version: int | None, folder: str) -> Any:
+    try:
+        return _fetch(name, version, folder)
+    except ValueError:
+        bunch = _from_file(Path(folder))
+        if bunch is None:
+            raise
+        return bunch
+
+
+def _fetch(name: str, version: int | None, folder: str) -> Any:
     from sklearn.datasets import fetch_openml
 
     selection = (
@@ -162,7 +200,7 @@ def _fetch(name: str, version: int | None, target: str, folder: str) -> Any:
             # liac-arff needs no pandas; it decoded 1,000 rows of 784 pixels in 0.2 s on an idle core, in 1.6 s on a busy one
             bunch = fetch_openml(
                 **selection,
-                target_column=target or "default-target",
+                target_column=None,
                 data_home=folder,
                 as_frame=False,
                 parser="liac-arff",
@@ -170,7 +208,49 @@ def _fetch(name: str, version: int | None, target: str, folder: str) -> Any:
     finally:
         socket.setdefaulttimeout(previous_timeout)
     bunch["warnings"] = tuple(" ".join(str(warning.message).split()) for warning in caught)
+    bunch["default_target"] = _default_target(features(Path(folder)))
     return bunch
+
+
+def _default_target(columns: list[dict[str, Any]]) -> str:
+    """The name of the only default target; empty if there are several or none."""
+    targets = [feature["name"] for feature in columns if feature["is_target"] == "true"]
+    return str(targets[0]) if len(targets) == 1 else ""
+
+
+def _from_file(folder: Path) -> Any:
+    """A bunch of the dataset's file itself, for a dataset with columns of text; None for any other.
+
+    scikit-learn reads no text into arrays and refuses such a dataset before it downloads the file.
+    """
+    columns, descriptions = features(folder), list(folder.glob("**/json/data/*.gz"))
+    if not descriptions or not any(feature["data_type"] == "string" for feature in columns):
+        return None
+    details = json.loads(gzip.decompress(descriptions[0].read_bytes()))["data_set_description"]
+    if not str(details["url"]).startswith("https://"):
+        return None
+    path, names = folder / "file.arff", {feature["name"] for feature in columns}
+    with urlopen(Request(details["url"]), timeout=TIMEOUT_S) as answer, open(path, "wb") as file:
+        shutil.copyfileobj(answer, file)
+    with open(path, "rb") as file:
+        if hashlib.file_digest(file, "md5").hexdigest() != details.get("md5_checksum"):
+            raise ValueError("md5 checksum of the file differs")
+    table = read_arff(path, lambda found: ["any" if name in names else "skip" for name in found])
+    return SimpleNamespace(
+        data=np.column_stack([_values(column) for column in table.columns]),
+        feature_names=list(table.names),
+        categories={column.name: list(column.texts) for column in table.columns if isinstance(column, TextColumn)},
+        default_target=_default_target(columns),
+        details=details,
+        url=f"https://www.openml.org/d/{details['id']}",
+        warnings=(),
+    )
+
+
+def _values(column: Column) -> npt.NDArray[np.float64]:
+    """The values of a column, indices for texts; NaN is missing."""
+    values = values_of(column).astype(np.float64)
+    return np.where(values < 0, np.nan, values) if isinstance(column, TextColumn) else values
 
 
 def _with_progress(work: Callable[[], Any], folder: Path, name: str, report: OnProgress) -> Any:
@@ -224,9 +304,8 @@ def features(folder: Path) -> list[dict[str, Any]]:
     return []
 
 
-def _explained(error: Exception, name: str, target: str, download_folder: Path, cache: Path) -> Invalid:
+def _explained(error: Exception, name: str, cache: Path) -> Invalid:
     reason = " ".join(str(error).split())
-    columns = features(download_folder)
     if isinstance(error, HTTPError):
         return Invalid("dataset", f"openml.org answered {error.code} ({error.reason}) for {name}; try again later")
     if isinstance(error, NO_ANSWER):
@@ -236,38 +315,10 @@ def _explained(error: Exception, name: str, target: str, download_folder: Path, 
             f"{name} is not on this machine and openml.org cannot be reached ({why}); download it once with a "
             f"connection, then it is kept in {cache}",
         )
-    if isinstance(error, KeyError) and "target_column" in reason:
-        names = [feature["name"] for feature in columns]
-        return Invalid("target", f"openml:{name} has no column {target!r}; its columns are {listing(names)}")
-    texts = [feature["name"] for feature in columns if feature["data_type"] == "string"]
-    if "STRING" in reason and texts:
-        return text_columns(name, texts + [f["name"] for f in columns if _is_category(f, target)])
     if "md5 checksum" in reason:
         return Invalid(
             "dataset", f"the download of {name} from openml.org was damaged twice (wrong checksum); try again later"
         )
-    if "issing values" in reason:
-        return Invalid("target", f"openml:{name}: {reason}")
     if "not found" in reason or "No active dataset" in reason or "No known dataset" in reason:
         return Invalid("dataset", f"openml.org has no active dataset {name}; find names and ids at openml.org/search")
     return Invalid("dataset", f"openml:{name} cannot be read: {reason or type(error).__name__}")
-
-
-def _is_category(feature: dict[str, Any], target: str) -> bool:
-    is_target = feature["name"] == target if target else feature["is_target"] == "true"
-    return feature["data_type"] == "nominal" and not is_target
-
-
-def text_columns(name: str, names: list[str]) -> Invalid:
-    """The error for a table with columns that are not numbers."""
-    noun, verb = ("column", "holds") if len(names) == 1 else ("columns", "hold")
-    return Invalid(
-        "dataset",
-        f"openml:{name}: the {noun} {', '.join(map(repr, names))} {verb} text or categories; save the table as a CSV file "
-        "with them encoded as numbers",
-    )
-
-
-def listing(names: list[str]) -> str:
-    """The first twelve names, separated by commas."""
-    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")

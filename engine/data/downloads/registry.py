@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
+
+from epochtop.engine.data.columns.assembly import dataset_of
+from epochtop.engine.data.columns.selection import ColumnSelection
 from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
 from epochtop.engine.data.downloads.cache import load_cached, store
 from epochtop.engine.data.downloads.cifar import FOLDER, cifar_images
 from epochtop.engine.data.downloads.mnist import idx_images
-from epochtop.engine.protocol.spec import Invalid, Problem, RunSpec
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.ownership import risk_of, trusted_cache
 
 DIGITS = tuple("0123456789")
@@ -59,11 +63,22 @@ def load_download(spec: RunSpec, report: OnProgress = no_progress) -> RawDataset
     name = spec.dataset.removeprefix("openml:").strip()
     if not name or not name.isprintable():
         raise Invalid("dataset", "openml: needs a name or an id, for example openml:credit-g or openml:31")
-    return _cached(
-        _file(_openml_file(name, spec)),
-        report,
-        lambda: _from_openml(name, spec.target, report, problem=spec.problem),
-    )
+    raw = _cached(_file(f"openml-{name}"), report, lambda: _from_openml(name, report))
+    return _with_selection(raw, spec) if raw.kind == "table" else raw
+
+
+def _with_selection(raw: RawDataset, spec: RunSpec) -> RawDataset:
+    """A downloaded table with the target and the columns that the settings choose."""
+    from epochtop.engine.data.downloads.openml import table_of
+
+    is_default = spec.target in ("", raw.target)
+    if raw.classes and is_default and spec.problem == "auto":  # openml.org says that the labels are classes
+        spec = msgspec.structs.replace(spec, problem="classification")
+    selection = ColumnSelection(spec, raw.target)
+    table = table_of(raw, spec.dataset)
+    types = dict(zip(table.names, selection(table.names), strict=True))
+    columns = tuple(column for column in table.columns if types[column.name] != "skip")
+    return dataset_of(dataclasses.replace(table, columns=columns), selection)
 
 
 def data_folders() -> list[Path]:
@@ -110,20 +125,12 @@ def _cached(path: Path, report: OnProgress, fetch: Callable[[], RawDataset]) -> 
     return raw
 
 
-def _openml_file(name: str, spec: RunSpec) -> str:
-    """Name of the cache file of a dataset of OpenML, whose labels depend on `target` and `problem`."""
-    target = f"--{spec.target}" if spec.target else ""
-    return f"openml-{name}{target}" + (f"--={spec.problem}" if spec.problem != "auto" else "")
-
-
-def _from_openml(
-    name: str, target: str, report: OnProgress, version: int | None = None, problem: Problem = "auto"
-) -> RawDataset:
+def _from_openml(name: str, report: OnProgress, version: int | None = None) -> RawDataset:
     from epochtop.engine.data.downloads.openml import from_openml  # imports scikit-learn
 
     folder = trusted_cache().path
     try:
-        return from_openml(name, target, folder, report, version, problem)
+        return from_openml(name, folder, report, version)
     except OSError as error:
         raise Invalid(
             "dataset", f"cannot write downloads to {folder}: {error.strerror}; set EPOCHTOP_CACHE to another folder"
@@ -132,7 +139,7 @@ def _from_openml(
 
 def _named_from_openml(name: str, named: _NamedDataset, report: OnProgress) -> RawDataset:
     try:
-        raw = _from_openml(named.openml, "", report, version=1)
+        raw = _from_openml(named.openml, report, version=1)
     except Invalid as error:
         local = f"; or put its published files into {Path('data') / named.folders[0]}"
         raise Invalid(error.field, f"{name}: {error.message}{local}") from None

@@ -10,6 +10,7 @@ import dataclasses
 import re
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -33,7 +34,20 @@ def _without_index(raw: RawDataset) -> RawDataset:
     if len(raw.columns) < 2 or not _UNNAMED.fullmatch(raw.columns[0]) or not _is_numbering(raw.x[:, 0]):
         return raw
     note = f"the unnamed first column ({raw.columns[0]!r}) holds row numbers; it is left out of the features"
-    return dataclasses.replace(raw, x=raw.x[:, 1:], columns=raw.columns[1:], notes=(*raw.notes, note))
+    facts = tuple(
+        msgspec.structs.replace(fact, kind="identifier", treatment="left out: row numbers")
+        if fact.name == raw.columns[0]
+        else fact
+        for fact in raw.column_facts
+    )
+    return dataclasses.replace(
+        raw,
+        x=raw.x[:, 1:],
+        columns=raw.columns[1:],
+        encodings=raw.encodings[1:],
+        column_facts=facts,
+        notes=(*raw.notes, note),
+    )
 
 
 def _is_numbering(values: npt.NDArray[Any]) -> bool:
@@ -56,12 +70,13 @@ def _counter_notes(raw: RawDataset) -> list[str]:
         f"column {name!r} counts the rows, and the rows are sorted by class, so it gives the class away; remove it unless "
         "new rows have it too"
         for number, name in enumerate(raw.columns)
-        if _is_counter(raw.x[:, number])
+        if (not raw.encodings or raw.encodings[number].kind == "number") and _is_counter(raw.x[:, number])
     ]
 
 
 def _is_counter(values: npt.NDArray[Any]) -> bool:
-    return all(_is_monotone(part) for part in (values[:_FIRST_ROWS], values))
+    with np.errstate(invalid="ignore"):
+        return all(_is_monotone(part) for part in (values[:_FIRST_ROWS], values))
 
 
 def _is_monotone(values: npt.NDArray[Any]) -> bool:

@@ -1,9 +1,10 @@
-"""Events of a run that the engine trains. Imports msgspec only."""
+"""Events of a run that the engine trains. Imports msgspec and other modules of the protocol only."""
 
 from __future__ import annotations
 
 import msgspec
 
+from epochtop.engine.protocol.datasets import ColumnFact
 from epochtop.engine.protocol.events.event import Event, Step
 
 
@@ -47,6 +48,8 @@ class Started(Event, frozen=True, kw_only=True):
     torch_version: str
     notes: tuple[str, ...] = ()
     """Decisions made while the job was built, one sentence each."""
+    columns: tuple[ColumnFact, ...] = ()
+    """What the run does with each column of a table; empty for other data, and in logs of older versions."""
     fallback: str = ""
     """Why steps are eager although another executor was requested; empty otherwise, and in logs of older versions."""
 

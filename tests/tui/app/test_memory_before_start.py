@@ -10,6 +10,7 @@ from textual.widgets import Static
 
 from epochtop.engine.hardware import training_bytes
 from epochtop.engine.hardware.meaning import SEVEN_B, running_bytes
+from epochtop.engine.protocol.datasets import ColumnFact
 from epochtop.engine.protocol.requests import Plan, Refused
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.tui.client.messages import RunPlanned, RunRefused
@@ -53,9 +54,11 @@ async def test_the_form_shows_what_a_job_needs_of_what_is_free(home: Path) -> No
         await pilot.pause()
         line = str(app.main.form.query_one("#plan", Static).content)
         assert line.endswith("needs about 586 KiB of 8.0 GiB free")
-        app.post_message(RunPlanned(RunSpec(), a_plan(600_000, None)))
+        age = ColumnFact(name="age", kind="number", missing=3, treatment="filled")
+        app.post_message(RunPlanned(RunSpec(), msgspec.structs.replace(a_plan(600_000, None), columns=(age,))))
         await pilot.pause()
         assert str(app.main.form.query_one("#plan", Static).content).endswith("needs about 586 KiB")
+        assert str(app.main.form.query_one("#columns", Static).content) == "age (number): 3 missing; filled"
 
 
 async def test_the_form_shows_the_problem_and_why(home: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import msgspec
 
 from epochtop.engine.lab.measurements import Measurement
-from epochtop.engine.protocol.spec import RunSpec, declared
+from epochtop.engine.protocol.datasets import declared
+from epochtop.engine.protocol.spec import RunSpec
 
 
 class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

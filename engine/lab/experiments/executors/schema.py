@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from epochtop.engine.lab.measurements import Measurement
-from epochtop.engine.protocol.spec import declared
+from epochtop.engine.protocol.datasets import declared
 
 CACHES = {"new": "", "part": " with part of it cached", "kept": " with all of it cached"}
 """The state of the cache before a set-up, in words; the emptiest first."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from epochtop.engine.lab.measurements import Measurement
-from epochtop.engine.protocol.spec import declared
+from epochtop.engine.protocol.datasets import declared
 
 SAME = "one batch"
 """The source that repeats one batch on the device: no source can be faster."""

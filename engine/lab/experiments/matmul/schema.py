@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from epochtop.engine.lab.measurements import Measurement
-from epochtop.engine.protocol.spec import declared
+from epochtop.engine.protocol.datasets import declared
 
 
 class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from epochtop.engine.lab.measurements import Measurement
-from epochtop.engine.protocol.spec import declared
+from epochtop.engine.protocol.datasets import declared
 
 PROCESSES, THREADS, DATA_PARALLEL = "processes", "threads", "DataParallel"
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from epochtop.engine.lab.measurements import Measurement
-from epochtop.engine.protocol.spec import declared
+from epochtop.engine.protocol.datasets import declared
 
 FULL = "fp32"
 VARIANTS = {name: {"precision": name} for name in (FULL, "tf32", "bf16", "fp16")}
