@@ -13,7 +13,7 @@ import msgspec
 import numpy.typing as npt
 
 from epochtop.engine.hardware.memory_maps import is_mapped_file
-from epochtop.engine.protocol.datasets import ColumnFact, Missing
+from epochtop.engine.protocol.datasets import ColumnFact, Missing, Problem
 
 LossName = Literal["cross_entropy", "binary_cross_entropy", "mean_squared_error", "next_character"]
 """Loss that suits a dataset's labels."""
@@ -116,6 +116,15 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
         sizes = {"cross_entropy": len(self.classes), "next_character": len(self.vocabulary)}
         return sizes.get(self.loss, len(self.targets) or 1)
 
+    @property
+    def problem(self) -> Problem:
+        """What was learned; `auto` for the next character of a text."""
+        if self.loss == "next_character":
+            return "auto"
+        if self.targets and self.loss == "binary_cross_entropy":
+            return "multi-label"
+        return "classification" if self.classes else "regression"
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -210,7 +219,5 @@ class RawDataset:
     are numbers without missing values."""
     is_rounded: bool = False
     """Whether the numbers of a table were rounded to float32, although `x` is float64."""
-    missing: Missing = "refuse"
-    """What happened to rows with missing values."""
     column_facts: tuple[ColumnFact, ...] = ()
     """The columns of a table, of the label too, before anything is fitted."""

@@ -12,7 +12,7 @@ from epochtop.engine.data.columns.selection import ColumnSelection
 from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
 from epochtop.engine.data.prepare import prepare_dataset
 from epochtop.engine.data.tables.row_numbers import check_row_numbers
-from epochtop.engine.protocol.datasets import FILES, GENERATED, IMAGES, WITH_TARGET
+from epochtop.engine.protocol.datasets import FILES, GENERATED, IMAGES, WITH_TARGET, is_labeled_text
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
@@ -71,13 +71,21 @@ def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
         table = read_table(spec.source, path, selection, spec.encoding, spec.header, report)
         return dataset_of(table, selection)
     if spec.source in ("npz", "npy"):
-        from epochtop.engine.data.tables.numpy_files import read_npy, read_npz
+        from epochtop.engine.data.arrays.files import read_npy, read_npz
 
-        return (read_npz if spec.source == "npz" else read_npy)(path, spec.problem)
+        return read_npz(path, spec.problem, spec.model) if spec.source == "npz" else read_npy(path, spec.problem)
     if spec.source == "images":
-        from epochtop.engine.data.images import read_images
+        from epochtop.engine.data.images.read import read_images
 
         return read_images(spec, report)
-    from epochtop.engine.data.text import read_text
+    if spec.source == "hf":
+        from epochtop.engine.data.hugging_face.read import read_hugging_face
+
+        return read_hugging_face(spec, path, report)
+    if is_labeled_text(spec.dataset):
+        from epochtop.engine.data.text.documents import read_documents
+
+        return read_documents(spec, path, report)
+    from epochtop.engine.data.text.characters import read_text
 
     return read_text(spec)

@@ -76,7 +76,7 @@ def _inputs(raw: RawDataset, parts: SplitIndices, spec: RunSpec) -> tuple[Any, A
     columns = raw.columns
     if raw.kind == "table":
         fitted_encoder = fit_encoder(raw, parts.train, spec.model == "mlp")
-        fitted = {"encodings": fitted_encoder.encodings, "missing": raw.missing}
+        fitted = {"encodings": fitted_encoder.encodings, "missing": spec.missing}
         if raw.encodings:
             encoder, columns = fitted_encoder, input_names(raw.columns, fitted_encoder.encodings)
     scaling = fit_scaling(raw.x, parts.train, spec.scaling, encoder, raw.is_rounded)
@@ -143,7 +143,9 @@ def _targets(y: npt.NDArray[Any], preparation: Preparation) -> npt.NDArray[Any]:
     if preparation.loss != "mean_squared_error":
         return np.ascontiguousarray(y, dtype=np.int64 if preparation.loss == "cross_entropy" else np.float32)
     with np.errstate(over="ignore"):
-        numbers = ((y - _values(preparation, "center")) / _values(preparation, "spread")).astype(np.float32)
+        numbers: npt.NDArray[Any] = ((y - _values(preparation, "center")) / _values(preparation, "spread")).astype(
+            np.float32
+        )
     if not np.isfinite(numbers).all():
         name = preparation.targets[int(np.argwhere(~np.isfinite(numbers))[0][1])] if y.ndim == 2 else preparation.target
         raise Invalid("target", f"column {name!r} contains an outlier that overflows float32; remove or rescale it")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from epochtop.engine.data.number_text import is_number
 from epochtop.engine.data.tables.cells.numbers import format_of, uses_decimal_comma
@@ -35,6 +35,16 @@ class RowFile:
         """Names of all columns."""
         return self.dialect.names.names
 
+    @property
+    def delimiter(self) -> str:
+        """The delimiter of the file."""
+        return self.dialect.delimiter
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the file names its columns."""
+        return bool(self.dialect.names.line)
+
     def rows(self) -> Iterator[list[str]]:
         """The cells of every row below the header, without empty lines."""
         with _text(self.path, self.options) as text:
@@ -59,6 +69,39 @@ class RowFile:
         return uses_decimal_comma(self.dialect.sample, self.dialect.delimiter)
 
 
+class RowSource(Protocol):
+    """Rows that predictions are appended to."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    @property
+    def delimiter(self) -> str:
+        """Delimiter of the output."""
+        ...
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the output names its columns."""
+        ...
+
+    @property
+    def has_decimal_comma(self) -> bool:
+        """Whether numbers are written as 1,5."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        ...
+
+    def rows(self) -> Iterator[list[str]]:
+        """The cells of every row."""
+        ...
+
+
 def open_rows(path: Path, header: Header = "auto", encoding: str = "auto") -> RowFile:
     """The dialect of `path`. `encoding` is that of a file which is not UTF-8. Raises Invalid if it is not a CSV file."""
     if path.exists() and not path.is_dir() and not path.is_file():
@@ -76,7 +119,7 @@ def _text(path: Path, options: CsvOptions) -> AbstractContextManager[PlainText]:
 
 
 def write_rows(
-    file: RowFile,
+    file: RowSource,
     output: Path | None,
     names: Sequence[str],
     added: Iterable[Sequence[str]],
@@ -90,11 +133,11 @@ def write_rows(
     if output is not None and output.exists() and output.samefile(file.path):
         raise Invalid("", f"--output would overwrite the input file {output}; choose another name")
     with _written(output) as target:
-        writer = csv.writer(target, delimiter=file.dialect.delimiter, lineterminator="\n")
+        writer = csv.writer(target, delimiter=file.delimiter, lineterminator="\n")
         cells_of = row_filter(excel_safe)
-        if file.dialect.names.line:
+        if file.has_header:
             writer.writerow(cells_of((*file.names, *names)))
-        extras = map(_with_decimal_commas, added) if file.has_decimal_comma and file.dialect.delimiter != "," else added
+        extras = map(_with_decimal_commas, added) if file.has_decimal_comma and file.delimiter != "," else added
         writer.writerows(cells_of((*cells, *extra)) for cells, extra in zip(file.rows(), extras, strict=True))
 
 

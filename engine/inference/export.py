@@ -103,7 +103,7 @@ def export_onnx(run: Path, output: Path | None, trusted_owner: str = "") -> list
         ]
     return [
         str(path),
-        f"its input {inputs} takes prepared rows: features scaled as described by the metadata 'preparation'",
+        f"its input {inputs} takes prepared rows: columns encoded and scaled as described by the metadata 'preparation'",
     ]
 
 

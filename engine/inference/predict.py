@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.data.columns.new_rows import NewRows, new_rows, types_for
+from epochtop.engine.data.dataset import Preparation
 from epochtop.engine.data.tables.delimited.read import read_delimited, read_numbers
+from epochtop.engine.data.text.words import codes_for
 from epochtop.engine.device.select import choose_device
-from epochtop.engine.inference.csv_rows import RowFile, open_rows, write_rows
+from epochtop.engine.inference.array_rows import NumberedRows, array_inputs, is_array_file, series_rows
+from epochtop.engine.inference.csv_rows import RowFile, RowSource, open_rows, write_rows
 from epochtop.engine.inference.decode import decode
 from epochtop.engine.inference.trained_model import TrainedModel, load, numbers_per_row, report_changes
 from epochtop.engine.models.nested import mapped, rows_first, tensors_of
@@ -42,17 +45,16 @@ def predict(
     trusted_owner: str = "",
     excel_safe: bool = False,
 ) -> None:
-    """Write the rows of the CSV file at `path` with appended predictions to `output` or standard output.
+    """Write the rows of the file at `path` with appended predictions to `output` or standard output.
 
-    All columns of the file stay unchanged. `columns` names the columns that the model takes, in order, for runs that have
-    no column names: custom tasks and images. `trusted_owner` is another owner of the run whose task may be executed.
+    All columns of a CSV file stay unchanged; rows of an `.npz` or `.npy` file get their number. `columns` names the columns
+    that the model takes, in order, for runs that have no column names: custom tasks, images and series. `trusted_owner` is another owner of the run whose task may be executed.
     `excel_safe` escapes cells that a spreadsheet would execute as formulas. Raises Invalid, before anything is written.
     """
     trained = load(run, trusted_owner)
     report_changes(trained)
-    file = open_rows(path, trained.spec.header, trained.spec.encoding)
     try:
-        rows = _inputs(trained, file, columns)
+        file, rows = _opened(trained, path, columns)
     except Invalid as error:
         raise Invalid("", error.message) from None
     outputs = _outputs(trained, rows.x)
@@ -93,22 +95,52 @@ def _with_reasons(cells: Iterable[list[str]], problems: Mapping[int, str]) -> It
 # --- inputs -----------------------------------------------------------------------------------------------
 
 
+def _opened(trained: TrainedModel, path: Path, columns: Sequence[str]) -> tuple[RowSource, NewRows]:
+    """The rows of the file, and the same rows as model input. Raises Invalid."""
+    if trained.preparation is not None and is_array_file(path):
+        rows = array_inputs(trained.preparation, path)
+        return NumberedRows(path, len(rows.x)), rows
+    is_document = trained.preparation is not None and trained.preparation.kind == "document"
+    file = open_rows(path, "yes" if is_document else trained.spec.header, trained.spec.encoding)
+    return file, _inputs(trained, file, columns)
+
+
 def _inputs(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> NewRows:
     """All rows of the file as model input. Raises Invalid."""
     preparation = trained.preparation
     if preparation is not None and preparation.kind == "text":
-        raise Invalid("", f"{trained.run.name} was trained on a text; predict needs a model of tables or images")
+        raise Invalid("", f"{trained.run.name} was trained on a text without labels; it has no rows to predict")
     if preparation is not None and preparation.kind == "table":
         if columns:
             names = ", ".join(map(repr, preparation.columns[:12])) + ", …" * (len(preparation.columns) > 12)
             raise Invalid("", f"{trained.run.name} has column names: {names}; leave --columns out")
         file.check_names(preparation.columns)
         return new_rows(preparation, read_delimited(file.path, types_for(preparation), file.options))
-    return NewRows(_unnamed(trained, file, columns))
+    if preparation is not None and preparation.kind == "document":
+        return NewRows(_documents(preparation, file))
+    taken, values = _unnamed(trained, file, columns)
+    if preparation is not None and preparation.kind == "series":
+        return series_rows(preparation, values.reshape(-1, *(preparation.series or ())))
+    return NewRows(_typed(values, taken, trained.example))
 
 
-def _unnamed(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> npt.NDArray[Any]:
-    """Rows for a model without column names."""
+def _documents(preparation: Preparation, file: RowFile) -> npt.NDArray[Any]:
+    """Codes of the words in the column of texts. Raises Invalid."""
+    name = preparation.columns[0]
+    file.check_names([name])
+    if name not in file.names:
+        raise Invalid(
+            "", f"{file.path} has no column {name!r}, the texts; its columns are {', '.join(file.names[:12])}"
+        )
+    place = file.names.index(name)
+    texts = [cells[place] if place < len(cells) else "" for cells in file.rows()]
+    return codes_for(texts, preparation.length, preparation.ngrams)
+
+
+def _unnamed(
+    trained: TrainedModel, file: RowFile, columns: Sequence[str]
+) -> tuple[Sequence[str], npt.NDArray[np.float64]]:
+    """Columns for a model without column names, and their values, (rows, numbers)."""
     example = trained.example
     if not isinstance(example, Tensor):
         raise Invalid(
@@ -124,7 +156,7 @@ def _unnamed(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> np
             "", f"the model takes {count} numbers per row, {source} {len(names)} numeric columns ({listed}){hint}"
         )
     file.check_names(names)
-    return _typed(read_numbers(file.path, names, file.options), names, example)
+    return names, read_numbers(file.path, names, file.options)
 
 
 def _numeric_columns(file: RowFile, trained: TrainedModel, count: int) -> tuple[str, ...]:

@@ -149,7 +149,12 @@ def _example(spec: RunSpec, preparation: Preparation) -> Tensor:
         return torch.zeros(2, spec.context, dtype=torch.uint8 if len(preparation.vocabulary) <= 256 else torch.int32)
     if preparation.kind == "image":
         assert preparation.image is not None
-        return torch.zeros(2, *preparation.image, dtype=torch.uint8)
+        return torch.zeros(2, *preparation.image, dtype=torch.uint8 if preparation.pixel_max > 1 else torch.float32)
+    if preparation.kind == "series":
+        assert preparation.series is not None
+        return torch.zeros(2, *preparation.series)
+    if preparation.kind == "document":
+        return torch.zeros(2, preparation.length, dtype=torch.int64)
     return torch.zeros(2, features_of(preparation))
 
 

@@ -88,11 +88,8 @@ class Workload:
     @property
     def problem(self) -> str:
         """What a dataset's labels are: `classification`, `multi-label` or `regression`; empty for text and for a task."""
-        if self.split is None or self.loss == "next_character":
-            return ""
-        if self.split.preparation.targets and self.loss == "binary_cross_entropy":
-            return "multi-label"
-        return "classification" if self.classes else "regression"
+        problem = self.split.preparation.problem if self.split is not None else "auto"
+        return "" if problem == "auto" else problem
 
     @property
     def bytes(self) -> int:

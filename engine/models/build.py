@@ -9,10 +9,12 @@ from math import isqrt, prod
 from torch import nn
 
 from epochtop.engine.data.columns.encoding import embedded_inputs
-from epochtop.engine.data.dataset import Preparation
-from epochtop.engine.models.images import SMALLEST, cnn, resnet
+from epochtop.engine.data.dataset import Kind, Preparation
 from epochtop.engine.models.layers import EmbeddedColumns, Pixels, Recomputed, activation_layers, dropout_layers
-from epochtop.engine.models.text import transformer
+from epochtop.engine.models.networks.documents import DocumentEncoder, MeanEmbedding
+from epochtop.engine.models.networks.images import SMALLEST, cnn, resnet
+from epochtop.engine.models.networks.series import cnn_over_time, encoder, lstm
+from epochtop.engine.models.networks.text import transformer
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
@@ -24,8 +26,13 @@ def build_model(
     `shape` is the shape of a row; it may be omitted if `preparation` has the image or all column names. The model maps raw
     rows to (rows, outputs), or to (rows, context, outputs) for a text. Raises Invalid if rows and model do not fit.
     """
-    if spec.model == "transformer" or preparation.kind == "text":
-        return transformer(_checked_text(spec, preparation), outputs)
+    _check_kind(spec, preparation)
+    if preparation.kind == "text":
+        return transformer(spec, outputs)
+    if preparation.kind == "series":
+        return _of_series(spec, preparation, outputs)
+    if preparation.kind == "document":
+        return _of_documents(spec, preparation, outputs)
     first: OrderedDict[str, nn.Module] = OrderedDict()
     if preparation.kind == "image":
         first["pixels"] = Pixels(preparation.pixel_mean, preparation.pixel_std, preparation.pixel_max)
@@ -58,14 +65,51 @@ def features_of(preparation: Preparation, shape: tuple[int, ...] | None = None) 
     return features
 
 
-def _checked_text(spec: RunSpec, preparation: Preparation) -> RunSpec:
-    if preparation.kind != "text":
-        raise Invalid("model", f"transformer reads text:PATH only; use mlp, cnn or resnet for {spec.dataset}")
-    if spec.model != "transformer":
-        raise Invalid("model", f"{spec.model} cannot read text:PATH; use transformer")
-    if spec.width % spec.heads:
+MODELS: dict[Kind, tuple[str, ...]] = {
+    "table": ("mlp", "cnn", "resnet"),
+    "image": ("mlp", "cnn", "resnet"),
+    "series": ("mlp", "cnn", "lstm", "transformer"),
+    "text": ("transformer",),
+    "document": ("mlp", "transformer"),
+}
+"""Models for each kind of rows; a table suits `cnn` and `resnet` if its rows are images."""
+KINDS: dict[Kind, str] = {
+    "table": "rows of a table",
+    "image": "images",
+    "series": "series",
+    "text": "a text",
+    "document": "texts with labels",
+}
+"""What people call the rows."""
+
+
+def _check_kind(spec: RunSpec, preparation: Preparation) -> None:
+    usable = MODELS[preparation.kind]
+    if spec.model not in usable:
+        raise Invalid("model", f"{spec.model} cannot read {KINDS[preparation.kind]}; use {' or '.join(usable)}")
+    if spec.model == "transformer" and spec.width % spec.heads:
         raise Invalid("heads", f"width {spec.width} is not a multiple of {spec.heads} heads")
-    return spec
+
+
+def _of_series(spec: RunSpec, preparation: Preparation, outputs: int) -> nn.Module:
+    assert preparation.series is not None
+    if spec.model == "mlp":
+        return _flattened(spec, prod(preparation.series), outputs)
+    networks = {"cnn": cnn_over_time, "lstm": lstm, "transformer": encoder}
+    return networks[spec.model](spec, preparation.series, outputs)
+
+
+def _of_documents(spec: RunSpec, preparation: Preparation, outputs: int) -> nn.Module:
+    if spec.model == "transformer":
+        return DocumentEncoder(spec, preparation.length, outputs)
+    embedding = MeanEmbedding(spec.width, spec.dropout)
+    perceptron = mlp(spec.width, spec.hidden, outputs, spec.activation, spec.dropout, spec.checkpoint_activations)
+    return nn.Sequential(OrderedDict[str, nn.Module](embedding=embedding, mlp=perceptron))
+
+
+def _flattened(spec: RunSpec, features: int, outputs: int) -> nn.Module:
+    perceptron = mlp(features, spec.hidden, outputs, spec.activation, spec.dropout, spec.checkpoint_activations)
+    return nn.Sequential(OrderedDict[str, nn.Module](flatten=nn.Flatten(), mlp=perceptron))
 
 
 def _checked_image(spec: RunSpec, preparation: Preparation) -> tuple[int, int, int]:

@@ -34,7 +34,8 @@ def summary_of(
     spec: RunSpec, preparation: Preparation, outputs: int, rows: int, shape: tuple[int, ...] | None = None
 ) -> ModelSummary:
     """The summary of the model of `spec` for a batch of `rows`, without building it. Raises Invalid as build_model does."""
-    if spec.model == "mlp" and preparation.kind != "text" and not embedded_inputs(preparation.encodings):
+    by_formula = preparation.kind in ("table", "image") and not embedded_inputs(preparation.encodings)
+    if spec.model == "mlp" and by_formula:
         prefix = preparation.kind == "image"
         return perceptron(spec, features_of(preparation, shape), outputs, rows, preparation.image if prefix else None)
     with torch.device("meta"):
@@ -43,6 +44,10 @@ def summary_of(
         example = torch.empty(rows, spec.context, dtype=torch.uint8, device="meta")
     elif preparation.kind == "image":
         example = torch.empty(rows, *(preparation.image or ()), dtype=torch.uint8, device="meta")
+    elif preparation.kind == "series":
+        example = torch.empty(rows, *(preparation.series or ()), device="meta")
+    elif preparation.kind == "document":
+        example = torch.empty(rows, preparation.length, dtype=torch.int64, device="meta")
     else:
         example = torch.empty(rows, features_of(preparation, shape), device="meta")
     return measure(model, example, rows)

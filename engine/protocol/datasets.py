@@ -20,25 +20,56 @@ IMAGES = ("mnist", "fashion_mnist", "cifar10")
 """Image datasets fetched from openml.org on first use."""
 TABLES = ("csv", "parquet", "feather", "jsonl", "arff", "sqlite")
 """Formats of tables in the user's files."""
-SOURCES = (*TABLES, "npz", "npy", "images", "text", "openml")
+SOURCES = (*TABLES, "npz", "npy", "images", "text", "hf", "openml")
 """Kinds of datasets written as `KIND:WHERE`."""
-FILES = (*TABLES, "npz", "npy", "images", "text")
+FILES = (*TABLES, "npz", "npy", "images", "text", "hf")
 """Kinds of datasets read from the user's files."""
 WITH_ENCODING = ("csv", "jsonl", "arff")
 """Formats of tables in text (`encoding`)."""
-WRITTEN = tuple(f"{kind}:{'FOLDER' if kind == 'images' else 'PATH'}" for kind in FILES)
+WRITTEN = tuple(f"{kind}:{'FOLDER' if kind in ('images', 'hf') else 'PATH'}" for kind in FILES)
 """How datasets of the user's files are written."""
 WITH_TARGET = (*TABLES, "openml")
 """Kinds of datasets with a label column to choose (`target`)."""
 
-WITH_PROBLEM = (*TABLES, "npz", "npy", "openml")
+WITH_PROBLEM = (*TABLES, "npz", "npy", "hf", "openml")
 """Kinds of datasets whose labels may be classes or numbers (`problem`)."""
+LABELED_TEXTS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+"""Endings of tables of texts with labels; `text:` reads any other file as one text."""
 Problem = Literal["auto", "classification", "regression", "multi-label"]
 """What is learned: a class, one number or several, or several yes-or-no labels; `auto` decides from the labels."""
 Missing = Literal["fill", "drop", "refuse"]
 """What happens to missing values of a table."""
 Header = Literal["auto", "yes", "no"]
 """Whether the first row of a table names the columns; `auto` decides from the file."""
+
+
+def is_labeled_text(dataset: str) -> bool:
+    """Whether `dataset` is a table of texts with labels rather than one text."""
+    kind, _, where = dataset.partition(":")
+    return kind == "text" and where.lower().endswith(LABELED_TEXTS)
+
+
+def takes_target(dataset: str) -> bool:
+    """Whether `dataset` has columns of which one can be the label."""
+    return _kind(dataset) in (*WITH_TARGET, "hf") or is_labeled_text(dataset)
+
+
+def takes_problem(dataset: str) -> bool:
+    """Whether the labels of `dataset` may be classes or numbers."""
+    return _kind(dataset) in WITH_PROBLEM or is_labeled_text(dataset)
+
+
+def models_of(dataset: str) -> tuple[str, ...]:
+    """The models that may read `dataset`; which of them fit is known once it is read."""
+    if _kind(dataset) == "text":
+        return ("mlp", "transformer") if is_labeled_text(dataset) else ("transformer",)
+    over_time = {"npz": ("lstm", "transformer"), "hf": ("transformer",)}
+    return ("mlp", "cnn", "resnet", *over_time.get(_kind(dataset), ()))
+
+
+def _kind(dataset: str) -> str:
+    kind, colon, _ = dataset.partition(":")
+    return kind if colon else ""
 
 
 class ColumnFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +104,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "iris, wine, breast_cancer, digits, diabetes (scikit-learn); sums, moons, circles, blobs, spirals, regression "
             "(generated); california_housing (scikit-learn's cache); mnist, fashion_mnist, cifar10, openml:NAME or openml:ID "
             "(downloaded once, then cached); csv:PATH, parquet:PATH, feather:PATH, jsonl:PATH, arff:PATH, sqlite:PATH?table=NAME, npz:PATH, "
-            "npy:PATH, images:FOLDER, text:PATH",
+            "npy:PATH, images:FOLDER, text:PATH, hf:FOLDER (Hugging Face datasets)",
             "data",
             expects=f"{', '.join((*BUILT_IN, *GENERATED, *CACHED, *IMAGES))}, {', '.join(WRITTEN)} or openml:NAME",
             pattern=rf"^({'|'.join((*BUILT_IN, *GENERATED, *CACHED, *IMAGES))}|({'|'.join(SOURCES)}):.+)$",
@@ -153,6 +184,19 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         declared("feature scaling, fitted on the training rows only", "data"),
     ] = "minmax"
     class_weights: Annotated[bool, declared("weight each class by its inverse frequency in the loss", "data")] = False
+    image_size: Annotated[
+        int,
+        declared(
+            "height and width to which the images of a folder are resized; 0 takes the size of most of them",
+            "data",
+            "pixels",
+            ge=0,
+            le=4096,
+        ),
+    ] = 0
+    skip_broken: Annotated[
+        bool, declared("leave out images that cannot be read, instead of refusing the folder", "data")
+    ] = False
     placement: Annotated[
         Literal["auto", "device", "stream"],
         declared(
@@ -164,7 +208,11 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     workers: Annotated[
         int,
         declared(
-            "processes that load the Dataset of a custom task; 0 loads it in the training process", "data", ge=0, le=256
+            "processes that load the Dataset of a custom task; 0 loads it in the training process. For a folder of images: "
+            "processes that decode them; 0 takes one per CPU",
+            "data",
+            ge=0,
+            le=256,
         ),
     ] = 0
 

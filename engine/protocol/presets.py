@@ -6,7 +6,7 @@ the Iris job. Imports the spec only.
 
 from __future__ import annotations
 
-from epochtop.engine.protocol.datasets import CACHED, FILES, GENERATED, IMAGES
+from epochtop.engine.protocol.datasets import CACHED, FILES, GENERATED, IMAGES, is_labeled_text
 from epochtop.engine.protocol.spec import Value
 
 Preset = dict[str, Value]
@@ -46,6 +46,10 @@ TEXT: Preset = {
     "clip_norm": 1.0,
     "epochs": 10,
 }
+LABELED_TEXT: Preset = {**ADAM, "learning_rate": 0.005, "hidden": (), "width": 16, "context": 256, "epochs": 5}
+LABELED_TEXT_TRANSFORMER: Preset = {**TEXT, "context": 128, "epochs": 5}
+OVER_TIME: Preset = {**ADAM, "width": 64, "clip_norm": 1.0, "epochs": 30}
+"""Settings of networks for series."""
 CUSTOM_TASK: Preset = {**ADAM, "epochs": 20}
 
 
@@ -54,8 +58,12 @@ def preset(dataset: str, model: str, task: str) -> Preset:
     source, colon, _ = dataset.partition(":")
     if task:
         return CUSTOM_TASK
+    if is_labeled_text(dataset):
+        return LABELED_TEXT_TRANSFORMER if model == "transformer" else LABELED_TEXT
     if source == "text":
         return TEXT
+    if model in ("lstm", "transformer"):
+        return OVER_TIME
     if model == "cnn":
         return {"cifar10": PUBLISHED_CNN, "digits": DIGITS_CNN}.get(dataset, CNN)
     if model == "resnet":

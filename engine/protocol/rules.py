@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import codecs
 
-from epochtop.engine.protocol.datasets import WITH_ENCODING, WITH_PROBLEM, WITH_TARGET
+from epochtop.engine.protocol.datasets import (
+    WITH_ENCODING,
+    WITH_PROBLEM,
+    WITH_TARGET,
+    is_labeled_text,
+    models_of,
+    takes_problem,
+    takes_target,
+)
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
@@ -18,12 +26,16 @@ def check(spec: RunSpec) -> None:
 
 
 def _check_data(spec: RunSpec) -> None:
-    for name in ("target", "columns", "kinds"):
+    if spec.target and not takes_target(spec.dataset) and not spec.task:
+        raise Invalid(
+            "target", f"applies to tables only, such as csv:PATH or openml:NAME; leave it empty for {spec.dataset}"
+        )
+    for name in ("columns", "kinds"):
         if getattr(spec, name) and spec.source not in WITH_TARGET and not spec.task:
             raise Invalid(name, f"applies to {', '.join(WITH_TARGET)} only; leave it empty for {spec.dataset}")
     if spec.encoding != "auto":
         _check_encoding(spec)
-    if spec.problem != "auto" and spec.source not in WITH_PROBLEM and not spec.task:
+    if spec.problem != "auto" and not takes_problem(spec.dataset) and not spec.task:
         raise Invalid(
             "problem",
             f"applies to {', '.join(WITH_PROBLEM)} only; the labels of {spec.dataset} decide, leave it on auto",
@@ -50,23 +62,28 @@ def _check_encoding(spec: RunSpec) -> None:
 def _check_model(spec: RunSpec) -> None:
     if spec.task:
         return
-    text = spec.source == "text"
-    if text != (spec.model == "transformer"):
-        raise Invalid(
-            "model",
-            f"{spec.model} cannot read text:PATH; use transformer"
-            if text
-            else f"transformer reads text:PATH only; use mlp, cnn or resnet for {spec.dataset}",
-        )
+    usable = models_of(spec.dataset)
+    if spec.model not in usable:
+        raise Invalid("model", f"{spec.model} cannot read {_where(spec)}; use {' or '.join(usable)}")
     if spec.model == "transformer" and spec.width % spec.heads:
         raise Invalid(
             "heads",
             f"width {spec.width} is not a multiple of {spec.heads} heads; use one of {_divisors(spec.width)}",
         )
+    if spec.checkpoint_activations and spec.model == "lstm":
+        raise Invalid("checkpoint_activations", "an lstm cannot recompute its activations; turn it off")
     if spec.checkpoint_activations and spec.model == "mlp" and len(spec.hidden) < 2:
         raise Invalid(
             "checkpoint_activations", "needs a model with several blocks; this mlp has fewer than two hidden layers"
         )
+
+
+def _where(spec: RunSpec) -> str:
+    """The dataset, or the kind of file, as it is written."""
+    if not spec.source:
+        return spec.dataset
+    labeled = " with labels" if is_labeled_text(spec.dataset) else ""
+    return f"{spec.source}:{'FOLDER' if spec.source == 'images' else 'PATH'}{labeled}"
 
 
 def _divisors(number: int) -> str:

@@ -39,8 +39,12 @@ class RunSpec(DataSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     # --- model ---------------------------------------------------------------------------------------------
 
     model: Annotated[
-        Literal["mlp", "cnn", "resnet", "transformer"],
-        declared("network: mlp for tables and images, cnn and resnet for images, transformer for text", "model"),
+        Literal["mlp", "cnn", "resnet", "lstm", "transformer"],
+        declared(
+            "network: mlp for all rows but a text, cnn for images and series, resnet for images, lstm for series, "
+            "transformer for texts and series",
+            "model",
+        ),
     ] = "mlp"
     task: Annotated[
         str,
@@ -67,13 +71,33 @@ class RunSpec(DataSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     dropout: Annotated[float, declared("dropout probability during training", "model", ge=0, lt=1)] = 0.0
     width: Annotated[
         int,
-        declared("channels of the first layer (cnn, resnet), or embedding size (transformer)", "model", ge=1, le=65536),
+        declared(
+            "channels of the first layer (cnn, resnet), units of a layer (lstm), or embedding size (transformer, texts)",
+            "model",
+            ge=1,
+            le=65536,
+        ),
     ] = 32
     layers: Annotated[
-        int, declared("number of blocks in a transformer, or in each stage of a resnet", "model", ge=1, le=1000)
+        int,
+        declared(
+            "number of layers of an lstm, blocks in a transformer, or blocks in each stage of a resnet",
+            "model",
+            ge=1,
+            le=1000,
+        ),
     ] = 2
     heads: Annotated[int, declared("attention heads of a transformer; must divide width", "model", ge=1, le=1024)] = 4
-    context: Annotated[int, declared("context length of a transformer", "model", "characters", ge=2, le=65536)] = 64
+    context: Annotated[
+        int,
+        declared(
+            "length of a row of text: characters, or words of a text with a label",
+            "model",
+            "characters or words",
+            ge=2,
+            le=65536,
+        ),
+    ] = 64
 
     # --- training ------------------------------------------------------------------------------------------
 

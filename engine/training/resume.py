@@ -16,7 +16,7 @@ from epochtop.engine.execution.choice import Executors
 from epochtop.engine.job import state
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.state import Values
-from epochtop.engine.protocol.datasets import WITH_PROBLEM, Problem
+from epochtop.engine.protocol.datasets import takes_problem
 from epochtop.engine.protocol.events import Changed
 from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -147,16 +147,13 @@ def recorded_run(run: Path) -> RecordedRun:
 
 def _with_problem(run: Path, spec: RunSpec) -> RunSpec:
     """The spec with the problem that the run solves, so that `auto` does not decide again."""
-    if spec.task or spec.problem != "auto" or spec.source not in WITH_PROBLEM:
+    if spec.task or spec.problem != "auto" or not takes_problem(spec.dataset):
         return spec
     try:
         preparation = msgspec.json.decode(read_regular(run / PREPARATION), type=Preparation)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return spec
-    problem: Problem = "classification" if preparation.classes else "regression"
-    if preparation.targets and preparation.loss == "binary_cross_entropy":
-        problem = "multi-label"
-    return msgspec.structs.replace(spec, problem=problem)
+    return msgspec.structs.replace(spec, problem=preparation.problem)
 
 
 def _explained(newest: checkpoint.Newest) -> list[str]:

@@ -184,15 +184,16 @@ def test_bytes_of_four_dimensions_are_images(tmp_path: Path, shape: tuple[int, .
 
 
 BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
-    "other names": ({"data": X, "labels": Y}, "holds data, labels; it needs x and y"),
+    "other names": ({"a": X, "b": Y}, "holds a float64 (20, 3), b int64 (20,); name them x and y"),
+    "two rows": ({"data": X, "images": X, "y": Y}, "data and images may be the rows; name one of them x"),
     "too few labels": ({"x": X, "y": Y[:9]}, "x has 20 rows, y has 9"),
     "objects": ({"x": X, "y": np.array([{}] * 20)}, "Python objects"),
-    "three dimensions": ({"x": np.zeros((20, 2, 2)), "y": Y}, "numbers of the shape (rows, features)"),
+    "five dimensions": ({"x": np.zeros((20, 2, 2, 2, 2)), "y": Y}, "numbers of the shape (rows, features)"),
     "texts": ({"x": np.full((20, 2), "a"), "y": Y}, "numbers of the shape (rows, features)"),
     "channels": ({"x": np.zeros((20, 5, 4, 4), np.uint8), "y": Y}, "1 or 3 channels"),
-    "not a number": ({"x": np.where(X[7, 1] == X, np.nan, X), "y": Y}, "row 7, column 1 of x: nan"),
-    "infinite label": ({"x": X, "y": np.where(Y == 1, np.inf, 0.0)}, "row 1 of y"),
-    "one hot": ({"x": X, "y": np.eye(20)}, "the shape (rows,)"),
+    "not a number": ({"x": np.where(X[7, 1] == X, np.nan, X), "y": Y}, "x, row 7, column 1: nan"),
+    "infinite label": ({"x": X, "y": np.where(Y == 1, np.inf, 0.0)}, "y, row 1: is not a finite number"),
+    "masks": ({"x": X, "y": np.zeros((20, 4, 4))}, "other labels need a custom task"),
     "one class": ({"x": X, "y": Y * 0}, "only one class"),
     "other test rows": (
         {"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y},

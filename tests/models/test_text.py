@@ -99,8 +99,8 @@ def test_rows_longer_than_the_context_are_explained() -> None:
 @pytest.mark.parametrize(
     ("spec", "preparation", "says"),
     [
-        (SPEC, images(MNIST), "reads text:PATH"),
-        (changed(model="mlp"), TEXT, "cannot read text:PATH"),
+        (SPEC, images(MNIST), "transformer cannot read images; use mlp or cnn or resnet"),
+        (changed(model="mlp"), TEXT, "mlp cannot read a text; use transformer"),
         (changed(heads=3), TEXT, "width 16 is not a multiple of 3 heads"),
     ],
 )

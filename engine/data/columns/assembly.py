@@ -60,10 +60,9 @@ def dataset_of(table: Table, selection: ColumnSelection) -> RawDataset:
         columns=tuple(feature.column.name for feature in features),
         target="" if several else selection.targets[0],
         targets=targets.targets,
-        notes=(*table.notes, *targets.notes, *notes, *_left_out_notes(left_out)),
+        notes=(*table.notes, *targets.notes, *notes),
         encodings=() if plain else tuple(feature.encoding for feature in features),
         is_rounded=is_rounded and any(feature.kind == "number" for feature in features),
-        missing=selection.missing,
         column_facts=_facts(table, features, left_out, targets, selection),
     )
 
@@ -193,10 +192,6 @@ def raw_values(column: Column) -> npt.NDArray[Any]:
 
 
 # --- what is said about them ---------------------------------------------------------------------------------
-
-
-def _left_out_notes(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
-    return tuple(f"column {one.name!r} is left out: {one.kind}, {one.reason}" for one in left_out)
 
 
 def _facts(

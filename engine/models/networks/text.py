@@ -30,7 +30,7 @@ def transformer(spec: RunSpec, characters: int) -> nn.Sequential:
             head=nn.Linear(spec.width, characters, bias=False),
         )
     )
-    _initialize(model, spec.layers)
+    initialize(model, spec.layers)
     return model
 
 
@@ -55,11 +55,11 @@ class Embedding(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal multi-head self-attention; input and output are (rows, length, width)."""
+    """Multi-head self-attention, if `causal` to earlier places only; input and output are (rows, length, width)."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, causal: bool = True) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.causal = heads, dropout, causal
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
 
@@ -68,7 +68,7 @@ class Attention(nn.Module):
         split = self.queries_keys_values(x).view(rows, length, 3, self.heads, width // self.heads)
         queries, keys, values = split.permute(2, 0, 3, 1, 4).unbind(0)
         attended = functional.scaled_dot_product_attention(
-            queries, keys, values, is_causal=True, dropout_p=self.dropout if self.training else 0.0
+            queries, keys, values, is_causal=self.causal, dropout_p=self.dropout if self.training else 0.0
         )
         out: Tensor = self.project(attended.transpose(1, 2).reshape(rows, length, width))
         return out
@@ -77,10 +77,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention, then a feed-forward network four times as wide, each with a residual connection."""
 
-    def __init__(self, width: int, heads: int, dropout: float, activation: str) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, activation: str, causal: bool = True) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attention = Attention(width, heads, dropout)
+        self.attention = Attention(width, heads, dropout, causal)
         self.norm2 = nn.LayerNorm(width)
         self.widen = nn.Linear(width, 4 * width)
         self.activation = ACTIVATIONS[activation]() if activation != "none" else nn.Identity()
@@ -93,7 +93,7 @@ class Block(nn.Module):
         return out
 
 
-def _initialize(model: nn.Module, layers: int) -> None:
+def initialize(model: nn.Module, layers: int) -> None:
     """Initialize normal weights and zero biases; projections into the residual stream shrink with the number of blocks."""
     for name, weight in model.named_parameters():
         if name.endswith("bias"):

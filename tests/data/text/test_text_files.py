@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epochtop.engine.data.text import read_text
+from epochtop.engine.data.text.characters import read_text
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 SONG = "Row, row, row your boat,\nGently down the stream. " * 8

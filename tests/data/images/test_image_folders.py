@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from epochtop.engine.data import images as data_images
-from epochtop.engine.data.dataset import no_progress
-from epochtop.engine.data.images import read_images
+from epochtop.engine.data.dataset import RawDataset, no_progress
+from epochtop.engine.data.images import batch, processes
+from epochtop.engine.data.images import read as reading
+from epochtop.engine.data.images.read import read_images
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
@@ -20,8 +21,8 @@ def save(path: Path, color: object = (10, 20, 30), size: tuple[int, int] = (4, 3
     Image.new(mode, size, color).save(path)  # type: ignore[arg-type]
 
 
-def read(folder: Path) -> data_images.RawDataset:
-    return read_images(RunSpec(dataset=f"images:{folder}", model="cnn"))
+def read(folder: Path, **fields: object) -> RawDataset:
+    return read_images(RunSpec(dataset=f"images:{folder}", model="cnn", **fields))  # type: ignore[arg-type]
 
 
 def refused(folder: Path) -> str:
@@ -75,7 +76,9 @@ def test_train_and_test_folders(tmp_path: Path) -> None:
     assert raw.test[0].shape == (2, 1, 3, 4)
     assert raw.test[0].ravel().tolist() == [2] * 24
     assert raw.test[1].tolist() == [0, 1]
-    assert raw.notes == ("ignored folders next to train and test: val",)
+    assert raw.validation is not None
+    assert raw.validation[0].ravel().tolist() == [3] * 24
+    assert raw.notes == ()
 
 
 def test_a_test_folder_need_not_have_every_class(tmp_path: Path) -> None:
@@ -161,7 +164,7 @@ def test_the_decision_decodes_no_image(pets: Path, monkeypatch: pytest.MonkeyPat
     decoded: list[ImageFile.ImageFile] = []
     monkeypatch.setattr(ImageFile.ImageFile, "load", decoded.append)
     paths = [path for path in pets.glob("*/*") if path.suffix != ".txt"]
-    headers = data_images._headers(paths, no_progress)
+    headers = batch._headers([str(path) for path in paths], no_progress)
     assert len(headers) == 7
     assert len(set(headers)) == 1
     assert not decoded
@@ -190,9 +193,102 @@ def test_a_broken_image_is_named(pets: Path, content: bytes | str) -> None:
     assert refused(pets).startswith(f"{path} cannot be read: ")
 
 
-def test_more_than_8_bits_are_refused(pets: Path) -> None:
-    save(pets / "dog" / "deep.png", 70, mode="I;16")
-    assert "more than 8 bits" in refused(pets)
+def test_16_bits_become_8(tmp_path: Path) -> None:
+    for name, value in (("a", 70 * 257), ("b", 65535)):
+        save(tmp_path / name / "deep.png", value, mode="I;16")
+    raw = read(tmp_path)
+    assert raw.x[:, 0, 0, 0].tolist() == [70, 255]
+    save(tmp_path / "b" / "deeper.tif", 1.5, mode="F")
+    assert "has 32 bits per channel (F), not 8 or 16" in refused(tmp_path)
+
+
+def test_a_folder_as_it_is_unzipped_on_a_mac(tmp_path: Path) -> None:
+    """Names of parts in any case, folders in folders, and what the Finder leaves behind."""
+    root = tmp_path / "archive" / "Flowers"
+    endings = {"Training": ("a.jfif", "deep/er/b.WEBP", "c.tif"), "valid": ("d.gif",), "Testing": ("e.bmp",)}
+    for part, names in endings.items():
+        for kind in ("rose", "tulip"):
+            for name in names:
+                save(root / part / kind / name)
+            (root / part / kind / "._a.jfif").write_bytes(b"Mac OS X")
+    save(root / "Training" / "rose" / ".thumbs" / "x.png")
+    save(tmp_path / "archive" / "__MACOSX" / "Flowers" / "rose" / "y.png")
+    raw = read(tmp_path / "archive")
+    assert (raw.classes, raw.y.tolist()) == (("rose", "tulip"), [0, 0, 0, 1, 1, 1])
+    assert raw.validation is not None
+    assert raw.test is not None
+    assert (raw.validation[1].tolist(), raw.test[1].tolist()) == ([0, 1], [0, 1])
+
+
+@pytest.mark.parametrize("name", ["test", "seg_pred/test"])
+def test_test_images_without_classes_are_left_out(tmp_path: Path, name: str) -> None:
+    for kind in ("a", "b"):
+        save(tmp_path / "seg_train" / "seg_train" / kind / "x.png")
+    save(tmp_path / name / "1.png")
+    raw = read(tmp_path)
+    assert (raw.classes, raw.test, len(raw.notes)) == (("a", "b"), None, 1)
+
+
+def test_all_broken_images_are_named_and_can_be_left_out(pets: Path) -> None:
+    for name in ("cat/empty.jpg", "dog/text.png", "dog/cut.png"):
+        noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+        noise.resize((4, 3)).save(pets / "dog" / "cut.png")
+        whole = (pets / "dog" / "cut.png").read_bytes()
+        (pets / name).write_bytes({"empty": b"", "text": b"no image", "cut": whole[:-40]}[Path(name).stem])
+    said = refused(pets)
+    assert "3 of 6 images cannot be read: cat/empty.jpg (is not an image), dog/cut.png (" in said
+    assert said.endswith("dog/text.png (is not an image); repair or remove them, or set skip_broken")
+    raw = read(pets, skip_broken=True)
+    assert raw.x[:, :, 0, 0].tolist() == [[4, 5, 6], [1, 2, 3], [7, 8, 9]]
+    assert raw.notes[0].startswith("3 images that cannot be read are left out: cat/empty.jpg")
+
+
+def test_image_size_resizes_all_images(pets: Path) -> None:
+    raw = read(pets, image_size=8)
+    assert (raw.image, raw.notes) == ((3, 8, 8), ())
+    assert raw.x[:, :, 7, 7].tolist() == [[4, 5, 6], [1, 2, 3], [7, 8, 9]]
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, color: bool) -> None:
+    """Also if the sample does not show the only color image, nor the only broken one."""
+    chance = np.random.default_rng(5)
+    for number in range(90):
+        place = tmp_path / "ab"[number % 2] / f"{number:03}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(chance.integers(0, 256, (5, 4), dtype=np.uint8)).save(place)
+    if color:
+        save(tmp_path / "a" / "003.png", size=(4, 5))
+    (tmp_path / "b" / "005.png").write_bytes(b"")
+    one = read(tmp_path, workers=1, skip_broken=True)
+    monkeypatch.setattr(processes, "FEWEST", 0)
+    several = read(tmp_path, workers=3, skip_broken=True)
+    assert (one.x.shape, one.notes) == ((len(one.x), 3 if color else 1, 5, 4), several.notes)
+    assert np.array_equal(one.x, several.x)
+    assert len(one.x) == (91 if color else 90) - 1
+
+
+def test_decoded_images_are_cached_until_one_changes(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "WORTH_CACHING_S", 0.0)
+    lines: list[str] = []
+    spec = RunSpec(dataset=f"images:{pets}", model="cnn")
+    first, again = read_images(spec, lines.append), read_images(spec, lines.append)
+    assert (lines, again.x.tolist(), again.classes) == (
+        ["3 images come from the cache"],
+        first.x.tolist(),
+        first.classes,
+    )
+    (stored,) = (reading.cache_file([], 0).parent).glob("*.npy")
+    assert stored.stat().st_mode & 0o022 == 0
+    stored.write_bytes(stored.read_bytes()[:50])
+    assert read(pets).x.tolist() == first.x.tolist()
+    save(pets / "dog" / "c.bmp", (9, 9, 9))
+    assert read(pets).x[2, :, 0, 0].tolist() == [9, 9, 9]
+    for each in stored.parent.glob("*.npy"):
+        each.chmod(0o666)  # from now on, any other user could have written it
+    lines.clear()
+    assert read_images(spec, lines.append).x[2, 0, 0, 0] == 9
+    assert lines == []
 
 
 def test_folders_that_cannot_be_used(pets: Path, tmp_path: Path) -> None:
@@ -222,7 +318,7 @@ def test_without_pillow_the_error_names_the_install_command(pets: Path, monkeypa
 
 
 def test_progress_is_reported(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_images, "PROGRESS_S", 0.0)
+    monkeypatch.setattr(batch, "PROGRESS_S", 0.0)
     lines: list[str] = []
     read_images(RunSpec(dataset=f"images:{pets}", model="cnn"), lines.append)
-    assert lines == [f"read {what}{row} of 3 images" for what in ("the headers of ", "") for row in (1, 2, 3)]
+    assert lines == [f"read {row} of 3 images" for row in (1, 2, 3)]
