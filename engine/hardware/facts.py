@@ -93,6 +93,8 @@ class GpuName(msgspec.Struct, frozen=True):
     """Whether the GPU has no memory of its own and uses the system's."""
     vgpu_series: str | None = None
     """Series of a vGPU: `C` compute, `Q` workstation, `B` PC, `A` application; None for cards and without a letter."""
+    has_cuda: bool = True
+    """False for a vGPU whose profile has no CUDA."""
 
     @property
     def is_known(self) -> bool:

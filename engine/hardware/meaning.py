@@ -63,8 +63,7 @@ def gpu_meaning(gpu: Gpu, system_memory_bytes: int | None = None, problems: tupl
     the problem takes the place of its uses.
     """
     memory = _memory(gpu, system_memory_bytes)
-    is_shared = gpu.memory_bytes.value is None
-    size = [format_bytes(memory, rounded=True) + (" shared with the system" if is_shared else "")] if memory else []
+    size = [format_bytes(memory, rounded=True) + _memory_note(gpu)] if memory else []
     facts = [*_place(gpu), *size]
     text = f"{short_name(gpu.name.value)}: {', '.join(facts)}" if gpu.name.value else ", ".join(facts)
     return f"{text}: {gpu_use(gpu, system_memory_bytes, problems)}"
@@ -75,20 +74,26 @@ def gpu_use(gpu: Gpu, system_memory_bytes: int | None = None, problems: tuple[Gp
     for problem in problems or gpu.problems:
         if problem.is_fatal:
             return f"no job runs on it: {problem.text}"
-    if gpu.reading.vgpu_series in WITHOUT_CUDA:
-        return "no job runs on it: a vGPU of this series has no CUDA"
+    if not gpu.reading.has_cuda:
+        return "no job runs on it: a vGPU of this type has no CUDA"
+    if gpu.mig_devices.value == ():
+        return "no job runs on it: MIG is on, but there is no MIG instance"
     memory = _memory(gpu, system_memory_bytes)
     caveat = "; no tensor cores" if has_tensor_cores(gpu) is False else ""
     return (kinds_of_jobs(memory) if memory else "its memory size is unknown") + caveat
 
 
-WITHOUT_CUDA = ("A", "B")
-"""Series of vGPUs for applications and PCs: NVIDIA, Virtual GPU Software User Guide, "CUDA and OpenCL support"."""
-
-
 def _memory(gpu: Gpu, system_memory_bytes: int | None) -> int | None:
-    """Memory that jobs can use: the system's only for a chip that is known to share it."""
+    """Memory that a job can use: that of the largest MIG instance; the system's only for a chip that is known to share it."""
+    if gpu.mig_devices.value:
+        return max(instance.memory_bytes.value or 0 for instance in gpu.mig_devices.value)
     return gpu.memory_bytes.value or (system_memory_bytes if gpu.reading.shares_memory else None)
+
+
+def _memory_note(gpu: Gpu) -> str:
+    if gpu.mig_devices.value:
+        return " in the largest MIG instance"
+    return " shared with the system" if gpu.memory_bytes.value is None else ""
 
 
 def _place(gpu: Gpu) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 
 import torch
@@ -30,29 +31,44 @@ def choose(spec: RunSpec, device: torch.device, copied_step: Callable[[], Step])
         return []
     try:
         with torch.random.fork_rng(devices=[]):
-            one_s = _step_seconds(copied_step())
+            before = _Times.of(copied_step())
             torch.set_num_threads(all_threads)
-            all_s = _step_seconds(copied_step())
+            together = _Times.of(copied_step())
             torch.set_num_threads(1)
-            one_s = min(one_s, _step_seconds(copied_step()))
+            after = _Times.of(copied_step())
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         torch.set_num_threads(1)  # the run itself reports the failed allocation
         return ["threads 1: no step could be timed, out of memory"]
-    threads = all_threads if all_s < CLEARLY_FASTER * one_s else 1
+    faster = together.clearly_faster_than(before) and together.clearly_faster_than(after)
+    threads = all_threads if faster else 1
     torch.set_num_threads(threads)
+    one_s, all_s = min(before.mean, after.mean), together.mean
     return [
         f"threads {threads}: a step takes {one_s * 1e3:.3g} ms with 1 thread, {all_s * 1e3:.3g} ms with {all_threads}"
     ]
 
 
-def _step_seconds(step: Step, max_steps: int = 20, max_s: float = 0.05) -> float:
-    """Median seconds of `step`, after one step that is not counted."""
-    step()
-    times: list[float] = []
-    while len(times) < max_steps and sum(times) < max_s:
-        started_at = perf_counter()
+@dataclass(frozen=True)
+class _Times:
+    """Seconds of a step."""
+
+    median: float
+    mean: float
+    """With the steps in which one thread is interrupted and the others wait for it."""
+
+    @classmethod
+    def of(cls, step: Step, max_steps: int = 20, max_s: float = 0.05) -> _Times:
+        """Times of `step`, after one step that is not counted."""
         step()
-        times.append(perf_counter() - started_at)
-    return sorted(times)[len(times) // 2]
+        times: list[float] = []
+        while len(times) < max_steps and sum(times) < max_s:
+            started_at = perf_counter()
+            step()
+            times.append(perf_counter() - started_at)
+        return cls(sorted(times)[len(times) // 2], sum(times) / len(times))
+
+    def clearly_faster_than(self, other: _Times) -> bool:
+        """By the median and by the mean: an interruption in either measurement must not decide alone."""
+        return self.median < CLEARLY_FASTER * other.median and self.mean < CLEARLY_FASTER * other.mean

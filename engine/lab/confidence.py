@@ -19,6 +19,8 @@ NOTCH = 1.57
 """The notch of a box plot (McGill, Tukey and Larsen 1978), in distances between quartiles over the root of the count."""
 RESAMPLES = 400
 """Bootstrap samples of an interval."""
+LEAST = 0.1
+"""Fraction of the measurements that was disturbed least."""
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -68,3 +70,37 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     medians.sort()
     cut = int(RESAMPLES * (1 - CONFIDENCE) / 2)
     return medians[cut], medians[-1 - cut]
+
+
+def repeat_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The interval in which the median of another run of the experiment is expected; at least one value.
+
+    It is the interval of the median, and reaches at least from quartile to quartile. Two runs differ in more than the
+    measurements of one run show: the memory they get, what their caches have, the load of the machine. That does not become
+    less with more measurements.
+    """
+    low, high = median_interval(values)
+    if len(values) < 2:
+        return low, high
+    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return min(low, lower), max(high, upper)
+
+
+def undisturbed(values: Sequence[float]) -> tuple[float, float, float]:
+    """The value at LEAST of the measurements, and its interval, from half of LEAST to the median; at least one value.
+
+    A neighbor takes CPU time and caches, which only makes a measurement longer. So the median rises with the load of the machine,
+    and this value hardly does. Fewer values than 1 / LEAST have their range as the interval.
+    """
+    ordered = sorted(values)
+    if len(ordered) * LEAST < 1:
+        return ordered[0], ordered[0], ordered[-1]
+    return _quantile(ordered, LEAST), _quantile(ordered, LEAST / 2), statistics.median(ordered)
+
+
+def _quantile(ordered: Sequence[float], part: float) -> float:
+    """Between the two values around it, in proportion."""
+    place = part * (len(ordered) - 1)
+    before = int(place)
+    after = min(before + 1, len(ordered) - 1)
+    return ordered[before] + (place - before) * (ordered[after] - ordered[before])

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from epochtop.engine.lab.confidence import median_interval
+from epochtop.engine.lab.confidence import repeat_interval
 from epochtop.engine.lab.statistics import AnyRow, Figure, cell, figure, value_of
 from epochtop.engine.protocol.experiments import Estimate
 from epochtop.engine.protocol.quantities import format_percent, format_quantity
@@ -119,14 +119,16 @@ def gap(first: Iterable[AnyRow], second: Iterable[AnyRow], column: str = "second
 
 
 def estimate(values: Sequence[float]) -> Figure:
-    """The median of at least one value, with the interval of the median."""
-    low, high = median_interval(values)
+    """The median of at least one value, with the interval in which that of another run is expected."""
+    low, high = repeat_interval(values)
     return Figure(figure(values).median, low, high, len(values))
 
 
-def stated(name: str, unit: str, value: Figure) -> Estimate:
-    """A figure as a verdict states it."""
-    return Estimate(name=name, unit=unit, value=value.median, low=value.low, high=value.high, count=value.count)
+def stated(name: str, unit: str, value: Figure) -> tuple[Estimate, ...]:
+    """A figure as a verdict states it; empty if it has too few measurements for an interval."""
+    if value.count < FEWEST:
+        return ()
+    return (Estimate(name=name, unit=unit, value=value.median, low=value.low, high=value.high, count=value.count),)
 
 
 def share(part: Figure, whole: Figure) -> Figure | None:

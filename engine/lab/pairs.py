@@ -91,7 +91,7 @@ class Pair:
 
     def estimates(self) -> tuple[Estimate, ...]:
         """The time of a step relative to the other variant."""
-        return (stated(f"time of {self.way} relative to {self.other}", "×", self.time.ratio),) if self.time else ()
+        return stated(f"time of {self.way} relative to {self.other}", "×", self.time.ratio) if self.time else ()
 
     def memory_words(self) -> str:
         """A sentence on memory."""

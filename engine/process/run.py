@@ -109,6 +109,7 @@ class Run:
         """
         self._start: Start | None = start
         self._spec, self._step, self._resumed = start.job.spec, start.origin.step, start.resumed
+        self.plan = msgspec.structs.replace(start.job.plan, summary=None)
         self.path, self._lock = path, lock
         self._launched, self._attached, self._footprint = launched, attached, footprint
         self._leader: RankGroupLeader | None = None

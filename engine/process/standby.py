@@ -103,7 +103,7 @@ class Standby:
             signals.release()
             self._reply(refusal(error))
             return None
-        self._reply(Accepted(run=str(run.path)))
+        self._reply(Accepted(run=str(run.path), plan=run.plan if isinstance(run, Run) else None))
         self._requests.close()
         with contextlib.suppress(BrokenPipeError):  # closing writes once more what a viewer that is gone did not read
             self._replies.close()

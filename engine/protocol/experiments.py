@@ -31,7 +31,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """A measured quantity with an interval that contains the median of many more measurements with 99 %."""
+    """A measured quantity with the interval in which the median of another run is expected. It has three rounds or more."""
 
     name: str
     unit: str

@@ -172,6 +172,8 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="t
 
     run: str
     """Path of the run directory."""
+    plan: Plan | None = None
+    """What the run does, without the summary of its model; None for an experiment."""
 
 
 class BatchFound(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):

@@ -237,15 +237,19 @@ def find(folder: Path, query: str) -> Path:
     return _only(_runs(folder, query), query, "runs") or _no_match(folder, query)
 
 
-def find_any(folder: Path, query: str) -> Path:
+def find_any(folder: Path, query: str, *, prefers_live: bool = False) -> Path:
     """The run that `query` refers to, as for :func:`find`, else the experiment with that id or prefix.
 
-    Raises Invalid if there is none, or more than one.
+    With `prefers_live`, runs that have ended count only if no run that matches is alive. Raises Invalid if there is none, or
+    more than one.
     """
     experiments = _with_prefix(run_paths(lab_home(folder)), query)
     if experiments and experiments[0].name == query:
         return experiments[0]
-    match = _only(_runs(folder, query), query, "runs") or _only(experiments, query, "experiments")
+    runs = _runs(folder, query)
+    if prefers_live and len(runs) > 1:
+        runs = [run for run in runs if is_alive(run)] or runs
+    match = _only(runs, query, "runs") or _only(experiments, query, "experiments")
     return match or _no_match(folder, query)
 
 

@@ -12,7 +12,7 @@ from typing import IO
 
 import msgspec
 
-from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, decode_event
+from epochtop.engine.protocol.events import UNREADABLE, AnyEvent, Logged, decode_event
 from epochtop.engine.protocol.record import RunRecord, TaskRecord, decode_record, decode_task_record
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.heartbeat import is_alive as is_alive
@@ -55,7 +55,13 @@ class Follower:
         except OSError as error:
             reported, self._refused = self._refused, True
             return [] if reported else [BadLine(self._line + 1, f"{EVENTS} {reason_of(error)}")]
-        return [self._decode(line) for line in lines]
+        events: list[AnyEvent | BadLine] = []
+        for line in lines:
+            event = self._decode(line)
+            events.append(event)
+            if isinstance(event, Logged) and (problem := damage_of(event)):
+                events.append(BadLine(self._line, problem))
+        return events
 
     def _lines(self) -> list[bytes]:
         """The next complete lines. Raises OSError."""
@@ -93,6 +99,23 @@ class Follower:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+
+def damage_of(event: Logged) -> str:
+    """Which series of a window have another number of bytes than the window has steps; empty if none has.
+
+    Readers leave such series out.
+    """
+    singles, doubles = 4 * event.count, 8 * event.count
+    if event.steps is not None and len(event.steps) != doubles:
+        return f"the window has {event.count:,} steps, but {len(event.steps):,} bytes of step numbers instead of {doubles:,}"
+    wrong = [name for name, values in event.values.items() if len(values) != singles and len(values) != doubles]
+    if not wrong:
+        return ""
+    sizes = f"{len(event.values[wrong[0]]):,} bytes for {event.count:,} steps"
+    return (
+        f"the window of {wrong[0]!r} has {sizes}{f', and {len(wrong) - 1} others are wrong too' if wrong[1:] else ''}"
+    )
 
 
 def output_tail(run: Path, lines: int = 12) -> str:

@@ -140,7 +140,7 @@ class SeriesTranslator:
 
     def _logged(self, event: Logged) -> list[SeriesWindow]:
         size = 4 * event.count
-        if event.count < 1 or (event.steps is not None and len(event.steps) < 2 * size):
+        if event.count < 1 or (event.steps is not None and len(event.steps) != 2 * size):
             return []
         windows = [
             SeriesWindow(
@@ -154,7 +154,7 @@ class SeriesTranslator:
                 time=event.time,
             )
             for name, values in event.values.items()
-            if len(values) >= size
+            if len(values) in (size, 2 * size)
         ]
         if windows:
             self._step, self._seconds = max(self._step, windows[0].last_step), event.seconds

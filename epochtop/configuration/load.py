@@ -8,15 +8,22 @@ from __future__ import annotations
 import os
 import sys
 
-from epochtop.configuration.keys import KEYS
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from epochtop.configuration.keys import Key
+
 MOST_BYTES = 1 << 20
 """Most bytes of a file that is read."""
+
+
+def _keys() -> tuple[Key, ...]:
+    """All keys. A script without a file needs none of them, and waits for every import."""
+    from epochtop.configuration.keys import KEYS
+
+    return KEYS
 
 
 class Configuration:
@@ -25,9 +32,9 @@ class Configuration:
     def __init__(self, path: str) -> None:
         self.path = path
         """Path of the file, whether it exists or not."""
-        self.values: dict[str, Any] = {key.name: key.default for key in KEYS}
+        self.values: dict[str, Any] = {key.name: key.default for key in _keys()}
         """Value of every key."""
-        self.sources: dict[str, str] = {key.name: "default" for key in KEYS}
+        self.sources: dict[str, str] = {key.name: "default" for key in _keys()}
         """Where each value comes from: `default`, `file`, `environment` or `flag`."""
         self.problems: list[str] = []
         """What is wrong, one sentence each."""
@@ -36,7 +43,7 @@ class Configuration:
         return self.values[name]
 
     def _take(self, source: str, where: str, given: Mapping[str, object]) -> None:
-        for key in KEYS:
+        for key in _keys():
             if key.name in given:
                 try:
                     self.values[key.name] = key.accept(given[key.name])
@@ -67,12 +74,14 @@ def load(flags: Mapping[str, object] | None = None) -> Configuration:
     configuration = Configuration(path())
     tables = _read(configuration)
     given = _flat(tables)
-    known = {key.name for key in KEYS}
+    known = {key.name for key in _keys()}
     for name in given:
         if name not in known:
             configuration.problems.append(f"{_name(configuration)}: there is no key {name}{_suggestion(name)}")
     configuration._take("file", _name(configuration), given)
-    environment = {key.name: os.environ[key.variable] for key in KEYS if key.variable and os.environ.get(key.variable)}
+    environment = {
+        key.name: os.environ[key.variable] for key in _keys() if key.variable and os.environ.get(key.variable)
+    }
     configuration._take("environment", "environment", environment)
     configuration._take("flag", "flag", flags or {})
     return configuration
@@ -110,7 +119,7 @@ def _name(configuration: Configuration) -> str:
 
 def _flat(tables: Mapping[str, Any]) -> dict[str, object]:
     """Values by their names with dots. A table where a key expects a value stays a value."""
-    tops = {key.name.partition(".")[0] for key in KEYS if "." in key.name}
+    tops = {key.name.partition(".")[0] for key in _keys() if "." in key.name}
     flat: dict[str, object] = {}
     for name, value in tables.items():
         if name in tops and isinstance(value, dict):
@@ -124,7 +133,7 @@ def _suggestion(name: str) -> str:
     """The known key that is nearest to an unknown one."""
     from difflib import get_close_matches
 
-    names = [*(key.name for key in KEYS), *{key.name.rpartition(".")[0]: 0 for key in KEYS if "." in key.name}]
+    names = [*(key.name for key in _keys()), *{key.name.rpartition(".")[0]: 0 for key in _keys() if "." in key.name}]
     last = name.rpartition(".")[2]
     same = [each for each in names if each.rpartition(".")[2] == last]
     by_last = {each.rpartition(".")[2]: each for each in names}

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from epochtop.formats import csvlog, huggingface, jsonl, mlflow, tensorboard, trackio, wandb
 from epochtop.formats.decoding.growing import read_head
 from epochtop.formats.records import HEAD_BYTES, Follower
+from epochtop.formats.tensorboard_hparams import settings_folders
 
 DEEPEST = 16
 """Levels below the opened folder that are searched."""
@@ -293,7 +294,12 @@ def _shorter(path: Path, name: str) -> str:
 
 
 def _without_copies(logs: list[Log]) -> list[Log]:
-    """Each log once; no state of a Trainer whose event files are in the same output folder, as they have more."""
+    """Each log once; no state of a Trainer whose event files are in the same output folder, as they have more; no folder
+    with settings of the run in the folder above."""
     unique = {log.path: log for log in sorted(logs, key=lambda log: log.kind != TENSORBOARD, reverse=True)}
     detailed = {parent for log in logs if log.kind == TENSORBOARD for parent in (log.path, *log.path.parents)}
-    return [log for log in unique.values() if log.kind != TRAINER or log.path not in detailed]
+    boards = {log.path for log in logs if log.kind == TENSORBOARD}
+    parts = {part for run in {path.parent for path in boards} & boards for part in settings_folders(run)}
+    return [
+        log for log in unique.values() if log.path not in parts and (log.kind != TRAINER or log.path not in detailed)
+    ]

@@ -22,9 +22,12 @@ from epochtop.formats.decoding.protobuf import Malformed
 from epochtop.formats.decoding.tfrecord import FOOTER_BYTES, HEADER_BYTES, intact, length_at, next_record
 from epochtop.formats.records import Collector, Configuration, Record, Restart, SeriesBuffer
 from epochtop.formats.tensorboard_event import Scalar, decode
+from epochtop.formats.tensorboard_hparams import settings_folders
 
 LONGEST_DECODED = 1 << 22
 """Longer records are skipped unread: they hold graphs and images."""
+NEW_BYTES = 256
+"""An event file has more bytes once it holds settings."""
 GAP_S, GAP_STEPS, LARGE = 3600.0, 1 << 20, 1e30
 """Distances from the previous record, and a value, from which on the contents are verified."""
 
@@ -53,7 +56,8 @@ def recognize(path: Path, head: bytes) -> bool:
 
 
 class TensorBoardFollower:
-    """Follows all event files of a folder, in the order of their names, which is that of their creation.
+    """Follows all event files of a folder, in the order of their names, which is that of their creation; then those of the
+    folders below that hold the settings of the run.
 
     If steps of a series go back, or a session starts at a step, what was logged at that step and later no longer counts.
     """
@@ -100,18 +104,32 @@ class TensorBoardFollower:
             names = sorted(name for name in os.listdir(self._folder) if name not in self._names)
         except (FileNotFoundError, NotADirectoryError):
             return
-        waiting = False
-        for name in names:
-            path = self._folder / name
-            head = _head(path)
-            if recognize(path, head):
-                self._names.add(name)
-                self._files.append(EventFile(path, self._collector, self._last_bytes))
-            elif len(head) < HEADER_BYTES + 9:
-                waiting = True  # a new file may still be empty
-            else:
-                self._names.add(name)
-        self._listed = -1.0 if waiting else changed
+        waiting = [self._folder / name for name in names if not self._add_file(name)]
+        for folder in settings_folders(self._folder):
+            for path in sorted(folder.iterdir()):
+                self._add_file(str(path.relative_to(self._folder)), is_result=True)
+        is_new = any(not path.is_dir() or _may_be_new(path) for path in waiting)
+        self._listed = -1.0 if is_new else changed
+
+    def _add_file(self, name: str, *, is_result: bool = False) -> bool:
+        """Follow a file if it is an event file. False if that is not known yet."""
+        path = self._folder / name
+        head = _head(path)
+        if name not in self._names and recognize(path, head):
+            self._files.append(EventFile(path, self._collector, self._last_bytes, is_result=is_result))
+        elif len(head) < HEADER_BYTES + 9:
+            return False  # a new file may still be empty
+        self._names.add(name)
+        return True
+
+
+def _may_be_new(folder: Path) -> bool:
+    """Whether a folder has nothing but files that have hardly begun, which may become event files with settings."""
+    try:
+        with os.scandir(folder) as entries:
+            return all(entry.stat().st_size < NEW_BYTES for entry in entries)
+    except OSError:
+        return False
 
 
 def _head(path: Path) -> bytes:
@@ -124,8 +142,12 @@ def _head(path: Path) -> bytes:
 class EventFile:
     """One event file. Hands values to a collector, which the files of a folder share."""
 
-    def __init__(self, path: Path, collector: Collector, last_bytes: int | None = None) -> None:
+    def __init__(
+        self, path: Path, collector: Collector, last_bytes: int | None = None, *, is_result: bool = False
+    ) -> None:
+        """A value of an `is_result` file counts only if its series has no later one, as it repeats a value of the run."""
         self.path = path
+        self._is_result = is_result
         self.damaged = 0
         self._collector = collector
         self._file = GrowingFile(path)
@@ -154,7 +176,8 @@ class EventFile:
         new = self._file.read()
         if self._file.generation != generation:
             self._rest, self._lost = b"", False
-            self._collector.put(Restart(-(1 << 63)))
+            if not self._is_result:
+                self._collector.put(Restart(-(1 << 63)))
         if not new:
             return False
         data = self._rest + new
@@ -258,7 +281,7 @@ class EventFile:
             self.damaged += 1
             return
         self._time = event.time
-        if event.starts_session:
+        if event.starts_session and not self._is_result:
             self._collector.put(Restart(event.step))
         if event.config:
             self._collector.put(Configuration(event.config))
@@ -269,6 +292,8 @@ class EventFile:
 
     def _add(self, step: int, time: float, scalar: Scalar) -> None:
         series = self._collector.buffer(scalar.name)
+        if self._is_result and step <= series.last_step:
+            return
         if step < series.last_step:
             self._collector.put(Restart(step, scalar.name))
         self._collector.add(scalar.name, step, time, scalar.value)

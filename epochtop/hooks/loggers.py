@@ -22,8 +22,11 @@ if TYPE_CHECKING:
         def log(self, source: str, values: Mapping[str, Any], step: int | None) -> None:
             """Record values that the script has sent to the logger `source`."""
 
-    Read = Callable[..., tuple[Mapping[str, Any], int | None]]
-    """Values and step of a call, from its arguments. Raises anything if it has none."""
+        def describe(self, config: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+            """Record entries of the configuration and of the summary that the script has told a logger."""
+
+    Read = Callable[..., Any]
+    """What a call logs, from its arguments: values and step, or configuration and summary. Raises anything if it has none."""
 
 
 class CallDepth(threading.local):
@@ -33,7 +36,16 @@ class CallDepth(threading.local):
 
 
 def after_call(recorder: Recorder, source: str, owner: Any, name: str, read: Read) -> None:
-    """Make `owner.name` record what it logs. Does nothing if there is no such function."""
+    """Make `owner.name` record the values that it logs. Does nothing if there is no such function."""
+    _wrap(recorder, owner, name, read, functools.partial(recorder.log, source))
+
+
+def _after_description(recorder: Recorder, owner: Any, name: str, read: Read) -> None:
+    """Make `owner.name` record the configuration that it gets. Does nothing if there is no such function."""
+    _wrap(recorder, owner, name, read, recorder.describe)
+
+
+def _wrap(recorder: Recorder, owner: Any, name: str, read: Read, record: Callable[..., None]) -> None:
     original = getattr(owner, name, None)
     if original is None:
         return
@@ -48,12 +60,12 @@ def after_call(recorder: Recorder, source: str, owner: Any, name: str, read: Rea
         finally:
             calls.depth -= 1
             if values is not None:
-                recorder.log(source, *values)
+                record(*values)
 
     setattr(owner, name, wrapper)
 
 
-def _read(read: Read, args: Any, kwargs: Any) -> tuple[Mapping[str, Any], int | None] | None:
+def _read(read: Read, args: Any, kwargs: Any) -> Any:
     try:
         return read(*args, **kwargs)
     except Exception:  # the logger itself complains about wrong arguments
@@ -67,13 +79,14 @@ def patches(recorder: Recorder) -> dict[str, Callable[[Any], None]]:
         "tensorboardX.writer": lambda module: _tensorboard(recorder, module.SummaryWriter),
         "wandb.sdk.wandb_run": lambda module: _wandb(recorder, module.Run),
         "mlflow.tracking.fluent": lambda module: _mlflow(recorder, module),
-        "trackio.run": lambda module: after_call(recorder, "trackio", module.Run, "log", _trackio_values),
+        "trackio.run": lambda module: _trackio(recorder, module.Run),
     }
 
 
 def _tensorboard(recorder: Recorder, writer: Any) -> None:
     after_call(recorder, "tensorboard", writer, "add_scalar", _scalar)
     after_call(recorder, "tensorboard", writer, "add_scalars", _scalars)
+    _after_description(recorder, writer, "add_hparams", _hparams)
 
 
 def _scalar(_writer: Any, tag: str, scalar_value: Any, global_step: Any = None, *_: Any, **__: Any) -> Any:
@@ -84,8 +97,18 @@ def _scalars(_writer: Any, main_tag: str, tag_scalar_dict: Any, global_step: Any
     return {f"{main_tag}/{tag}": value for tag, value in tag_scalar_dict.items()}, _step(global_step)
 
 
+def _hparams(_writer: Any, hparam_dict: Any, metric_dict: Any, *_: Any, **__: Any) -> Any:
+    return dict(hparam_dict), dict(metric_dict)
+
+
 def _wandb(recorder: Recorder, run: Any) -> None:
     after_call(recorder, "wandb", run, "log", _wandb_values)
+    for name in ("_on_start", "_config_callback"):
+        _after_description(recorder, run, name, _wandb_config)
+
+
+def _wandb_config(run: Any, *_: Any, **__: Any) -> Any:
+    return dict(run.config), {}
 
 
 def _wandb_values(run: Any, data: Any, step: Any = None, *_: Any, **__: Any) -> Any:
@@ -95,6 +118,8 @@ def _wandb_values(run: Any, data: Any, step: Any = None, *_: Any, **__: Any) -> 
 def _mlflow(recorder: Recorder, module: Any) -> None:
     after_call(recorder, "mlflow", module, "log_metric", _mlflow_metric)
     after_call(recorder, "mlflow", module, "log_metrics", _mlflow_metrics)
+    _after_description(recorder, module, "log_param", lambda key, value, *_, **__: ({key: value}, {}))
+    _after_description(recorder, module, "log_params", lambda params, *_, **__: (dict(params), {}))
 
 
 def _mlflow_metric(key: str, value: Any, step: Any = None, *_: Any, **__: Any) -> Any:
@@ -103,6 +128,11 @@ def _mlflow_metric(key: str, value: Any, step: Any = None, *_: Any, **__: Any) -
 
 def _mlflow_metrics(metrics: Any, step: Any = None, *_: Any, **__: Any) -> Any:
     return dict(metrics), _step(0 if step is None else step)
+
+
+def _trackio(recorder: Recorder, run: Any) -> None:
+    after_call(recorder, "trackio", run, "log", _trackio_values)
+    _after_description(recorder, run, "__init__", lambda *_, config=None, **__: (dict(config), {}))
 
 
 def _trackio_values(_run: Any, metrics: Any, step: Any = None, *_: Any, **__: Any) -> Any:

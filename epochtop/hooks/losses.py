@@ -23,12 +23,13 @@ class LossReader:
         """The last result of a gradient scaler."""
         self._unscaled: Any = None
         """What the scaler was given."""
-        self._scaler: Any = None
+        self.scaler: Any = None
+        """The scaler that has multiplied the loss of the next backward pass; None if none has."""
 
     def scaled(self, scaler: Any, loss: Any, result: Any) -> None:
         """A gradient scaler has multiplied a loss."""
         if result is not loss:
-            self._scaler, self._unscaled, self._scaled = scaler, loss, result
+            self.scaler, self._unscaled, self._scaled = scaler, loss, result
 
     def read(self, tensors: Any) -> Any | None:
         """The loss that `tensors` are: the sum of the scalars among them. None if there is none."""
@@ -47,14 +48,14 @@ class LossReader:
     def _read_one(self, tensor: Any) -> Any | None:
         if tensor.numel() != 1:
             return None
-        if self._scaler is None:
+        if self.scaler is None:
             return value_of(tensor)
         return self._read_scaled(tensor)
 
     def _read_scaled(self, tensor: Any) -> Any:
         """The loss before scaling. If the script divided the scaled loss afterwards, so is the result."""
-        scaler, scaled, unscaled = self._scaler, self._scaled, self._unscaled
-        self._scaler = self._scaled = self._unscaled = None
+        scaler, scaled, unscaled = self.scaler, self._scaled, self._unscaled
+        self.scaler = self._scaled = self._unscaled = None
         if tensor is scaled:
             return value_of(unscaled)
         return value_of(tensor.detach() / scaler._scale)

@@ -9,7 +9,7 @@ import os
 import sys
 
 from epochtop.hooks.loggers import CallDepth
-from epochtop.recording import endings, joining
+from epochtop.recording import directory, endings, joining
 from epochtop.recording.joining import log_row
 from epochtop.recording.run import Run
 
@@ -61,6 +61,18 @@ class Recorder:
         except Exception as error:
             self.report(f"values for {source} are not recorded: {type(error).__name__}: {error}")
 
+    def describe(self, config: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+        """Add what the script tells a logger to the configuration and the summary, if it does not record a run by itself."""
+        try:
+            run = self._run or self._start()
+            if run is not None and run is joining.hooked:
+                for entries, new in ((run.config, config), (run.summary, summary)):
+                    changed = {name: value for name, value in new.items() if entries.get(name, entries) != value}
+                    if changed:
+                        entries.update(changed)
+        except Exception as error:
+            self.report(f"the configuration is not recorded: {type(error).__name__}: {error}")
+
     def _belongs(self, source: str, name: str) -> bool:
         return self._owners.setdefault(name, source) == source
 
@@ -70,7 +82,7 @@ class Recorder:
 
     def _start(self) -> Run | None:
         """Add to the script's own run, or begin one."""
-        if self._starting or os.environ.get(joining.VARIABLE) is None:
+        if self._starting or os.environ.get(directory.RUN_TO_JOIN) is None:
             return None
         self._starting = True
         try:

@@ -17,11 +17,17 @@ def make_step_hook(torch: Any, stepped: Callable[[Any], None]) -> StepHook:
     """A hook for `register_optimizer_step_post_hook` that calls `stepped` with the optimizer, except while compiling."""
 
     def after_step(optimizer: Any, args: Any, kwargs: Any) -> None:
+        if not torch.compiler.is_dynamo_compiling():
+            stepped(optimizer)
+
+    def after_step_of_torch_2_1(optimizer: Any, args: Any, kwargs: Any) -> None:
         if not torch.compiler.is_compiling():
             stepped(optimizer)
 
     def after_step_of_old_torch(optimizer: Any, args: Any, kwargs: Any) -> None:
         stepped(optimizer)
 
-    major, minor = torch.version.__version__.split(".")[:2]
-    return after_step if (int(major), int(minor)) >= (2, 1) else after_step_of_old_torch
+    major, minor = map(int, torch.version.__version__.split(".")[:2])
+    if (major, minor) < (2, 1):
+        return after_step_of_old_torch
+    return after_step if (major, minor) >= (2, 4) else after_step_of_torch_2_1

@@ -88,9 +88,14 @@ class StepMeter:
         self._find_name, self._count_optimizers = find_name, count_optimizers
         self._tracks: dict[int, OptimizerSteps] = {}
         self._current: OptimizerSteps | None = None
-        self._losses: list[Loss] = []
+        self.waiting: list[Loss] = []
+        """Losses of backward passes since the previous step; always this list."""
+        self.many = UNSEEN_COMPILED_STEPS
+        """Number of waiting losses from which on :meth:`look` is due."""
         self.data_wait_s = 0.0
         """Time inside the data loader's `__next__` since the previous step."""
+        self._loads_data = False
+        """Whether the script has used a data loader; without one, there is nothing to wait for."""
         self.on_boundary: Callable[[int], None] | None = None
         """Called after every step, with the number of steps, while it is set."""
         self._first_step = 0
@@ -98,11 +103,9 @@ class StepMeter:
         self._counts_backward = False
         """Whether steps cannot be seen, and backward passes count instead."""
 
-    def add_loss(self, loss: Loss) -> None:
-        """Add the loss of a backward pass."""
-        losses = self._losses
-        losses.append(loss)
-        if self._counts_backward or (len(losses) >= _most_unseen() and not self._live_tracks()):
+    def look(self) -> None:
+        """Let every backward pass count as a step if no optimizer is seen to take one."""
+        if self._counts_backward or (len(self.waiting) >= _most_unseen() and not self._live_tracks()):
             self._count_losses()
 
     def _live_tracks(self) -> list[OptimizerSteps]:
@@ -111,10 +114,11 @@ class StepMeter:
 
     def _count_losses(self) -> None:
         """Every loss that waits belongs to a step."""
-        self._counts_backward = True
-        waiting, self._losses = self._losses, []
-        for loss in waiting:
-            self._losses.append(loss)
+        self._counts_backward, self.many = True, 1
+        losses = self.waiting.copy()
+        self.waiting.clear()
+        for loss in losses:
+            self.waiting.append(loss)
             self.stepped(self)
 
     def stepped(self, optimizer: Any) -> None:
@@ -124,16 +128,19 @@ class StepMeter:
         if track is None or track.reference() is not optimizer:
             track = self._track(optimizer)
         values: dict[str, Any] = {}
-        losses = self._losses
+        losses = self.waiting
         if losses:
             values[track.loss_name] = losses[0] if len(losses) == 1 else mean(losses)
             losses.clear()
             track.has_loss = True
         wait_s, self.data_wait_s = self.data_wait_s, 0.0
+        if wait_s:
+            self._loads_data = True
         if track.previous and track.is_timed:
             elapsed_s = now - track.previous
             values[STEP_MS] = int(elapsed_s * 1024e3) / 1024
-            values[DATA_WAIT] = int(wait_s / elapsed_s * 6400.0) / 64 if elapsed_s else 0.0
+            if self._loads_data:
+                values[DATA_WAIT] = int(wait_s / elapsed_s * 6400.0) / 64 if elapsed_s else 0.0
         track.previous = now
         groups: Sequence[Any] = getattr(optimizer, "param_groups", ())
         if len(groups) != 1 or groups[0].get("lr") is not track.only_rate:
@@ -165,6 +172,7 @@ class StepMeter:
             track = OptimizerSteps(optimizer, "" if optimizer is self else self._find_name(optimizer))
             track.step = self._forget_gone()
             self._counts_backward = optimizer is self
+            self.many = 1 if self._counts_backward else UNSEEN_COMPILED_STEPS
             self._tracks[id(optimizer)] = track
         self._current = track
         return track
@@ -196,13 +204,13 @@ class StepMeter:
 
     def finish(self) -> None:
         """Record the last steps: no more will come."""
-        if len(self._losses) > 1 and not self._live_tracks():
+        if len(self.waiting) > 1 and not self._live_tracks():
             self._count_losses()
         self._decide(now=True)
 
     def discard(self) -> None:
         """Forget everything, in a forked process, and record nothing any more."""
-        self._losses = []
+        self.waiting.clear()
         self.emit = _ignore
         self.on_boundary = None
 

@@ -69,20 +69,31 @@ class TorchPatches:
             self._report(f"an optimizer step was not recorded: {type(error).__name__}: {error}")
 
     def patch_autograd(self, module: Any) -> None:
-        """See every backward pass: `Tensor.backward` looks `torch.autograd.backward` up here."""
-        original, losses = module.backward, self.losses
+        """See every backward pass: `Tensor.backward` looks `torch.autograd.backward` up here.
+
+        Code that has left the caches of the processor costs more than what it computes, so the usual case, a scalar on the
+        CPU, calls no other function of this package.
+        """
+        original, losses, meter = module.backward, self.losses, self.meter
+        waiting = meter.waiting
         inside = False
+        usual: Any = None  # class of the losses on the CPU
 
         @functools.wraps(original)
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            nonlocal inside
+            nonlocal inside, usual
             if inside:  # a backward pass within another one, as in a checkpointed model
                 return original(tensors, *args, **kwargs)
             inside = True
             spans = self.spans
             began = perf_counter() if spans is not None else 0.0
             try:
-                loss = losses.read(tensors)
+                if tensors.__class__ is usual and losses.scaler is None and tensors.is_cpu and tensors.numel() == 1:
+                    loss = tensors.item()
+                else:
+                    loss = losses.read(tensors)
+                    if type(loss) is float and not isinstance(tensors, (tuple, list)):
+                        usual = tensors.__class__
             except Exception as error:
                 loss = None
                 self._report(f"a loss was not recorded: {type(error).__name__}: {error}")
@@ -93,14 +104,16 @@ class TorchPatches:
                 if spans is not None:
                     spans.add("backward", began)
             if loss is not None:
-                self._add_loss(loss)
+                waiting.append(loss)
+                if len(waiting) >= meter.many:
+                    self._look()
             return result
 
         module.backward = backward
 
-    def _add_loss(self, loss: Any) -> None:
+    def _look(self) -> None:
         try:
-            self.meter.add_loss(loss)
+            self.meter.look()
         except Exception as error:  # a fault of ours must not end the script
             self._report(f"a loss was not recorded: {type(error).__name__}: {error}")
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class ScriptNotifier:
     """Sees what a script records, and sends nothing. A subclass does. Called by the writer's thread; never waits or raises."""
 
-    def rows(self, steps: int, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """Rows of a window were recorded: a step, and values by series. `steps` is the number of steps so far."""
+    def values(self, steps: int, columns: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
+        """A window was recorded: steps and values by series. `steps` is the number of steps so far."""
 
     def observe(self, event: Mapping[str, Any]) -> None:
         """An event of the run format was recorded."""
@@ -53,12 +53,8 @@ class _Sending(ScriptNotifier):
     def __init__(self, sender: Notifier, is_guest: bool) -> None:
         self._sender, self._is_guest = sender, is_guest
 
-    def rows(self, steps: int, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        values: dict[str, list[float]] = {}
-        for _, row in rows:
-            for name, value in row.items():
-                values.setdefault(name, []).append(value)
-        self._sender.stepped(steps, values)
+    def values(self, steps: int, columns: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
+        self._sender.stepped(steps, {name: values for name, (_, values) in columns.items()})
 
     def observe(self, event: Mapping[str, Any]) -> None:
         if event["type"] == "Paused":

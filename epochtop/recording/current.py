@@ -6,6 +6,7 @@ Imports built-in modules only.
 
 from __future__ import annotations
 
+from epochtop.recording import facts
 from epochtop.recording.run import Run
 
 TYPE_CHECKING = False
@@ -32,7 +33,8 @@ def init(
     mode: str | None = None,
     **ignored: Any,
 ) -> Run:
-    """Start the current run; see :class:`Run`. A run that is still current ends, unless the call names nothing.
+    """Start the current run; see :class:`Run`. A run that is still current ends, unless the call names nothing. The `name` of
+    a run without one is its id, as scripts that were written for wandb use it in names of files.
 
     `resume` is a run to continue, or wandb's `"allow"`, `"must"` or True together with `id`. The mode `"disabled"` records
     nothing. Other arguments of wandb are accepted and ignored.
@@ -57,6 +59,7 @@ def init(
         folder=folder,
         enabled=mode != "disabled",
     )
+    _current.name = _current.name or _current.id or facts.script_name()
     return _current
 
 

@@ -29,6 +29,8 @@ DIFF = "git.diff"
 """File with the uncommitted changes of a script's git repository."""
 HEARTBEAT_S = 5.0
 """Seconds between two refreshes of the heartbeat."""
+RUN_TO_JOIN = "EPOCHTOP_RUN"
+"""Variable with the path of the run that the processes of a command add to."""
 ASIDE = ".epochtop"
 """Ending of the temporary name of a file that is being written: `.NAME.PID.epochtop`."""
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from epochtop.recording.writer import Writer
 
-VARIABLE = "EPOCHTOP_RUN"
-"""Variable with the path of the run that the processes of a command add to."""
 CLAIM = "recorder.lock"
 """File of the run that the process that adds to it holds locked."""
 NAMES = ("name", "project", "group", "tags", "notes", "config")
@@ -39,7 +37,7 @@ def join(writer: Writer, script: dict[str, Any]) -> bool:
 
     `script` is the record of the script's own run; its name, notes and configuration become those of the command's run.
     """
-    path = os.environ.get(VARIABLE, "")
+    path = os.environ.get(directory.RUN_TO_JOIN, "")
     if not path or path in _joined:
         return False
     try:

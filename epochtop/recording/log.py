@@ -27,7 +27,7 @@ CHUNK_BYTES = 1 << 20
 class EventLog:
     """The log of one run, open for appending."""
 
-    def __init__(self, run: str | os.PathLike[str], report: Callable[[str], None], reserve: bool = True) -> None:
+    def __init__(self, run: str | os.PathLike[str], report: Callable[[str], object], reserve: bool = True) -> None:
         """`report` receives a sentence when the disk begins to refuse lines. With `reserve`, space is set aside at once.
 
         Raises OSError if the log cannot be opened.

@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
-from epochtop.recording import directory, endings, facts, joining, resume
+from epochtop.recording import directory, endings, facts
 from epochtop.recording.control import Setting
 from epochtop.recording.values import UnusableError
 from epochtop.recording.values.json_text import clean_text, encode
 from epochtop.recording.values.mappings import Entries, flat
 from epochtop.recording.values.numbers import Numbers, flatten
+from epochtop.recording.values.reports import Reports
 from epochtop.recording.values.steps import COMMITTED, UNCOMMITTED
 from epochtop.recording.writer import QUEUE_ENTRIES, Writer
 
@@ -30,8 +30,6 @@ FINISH_S = 30.0
 """Longest time that `finish()` waits for the disk."""
 STEPS = 1 << 62
 """Least step that is too high."""
-REPORTS = 100
-"""Most different problems that are reported."""
 
 
 class Run(endings.Recording):
@@ -72,7 +70,7 @@ class Run(endings.Recording):
         """The configuration. Changes are recorded."""
         self.summary = Entries(None, self._on_summary)
         """Results that the script names. Changes are recorded."""
-        self._reported: set[str] = set()
+        self._report = Reports(self.write_event)
         self._numbers = Numbers()
         self._converters = self._numbers.converters
         self._settings: dict[str, Setting] = {}
@@ -127,16 +125,16 @@ class Run(endings.Recording):
             elif self._writer is not None:
                 self._writer.dropped += len(values)
         except Exception as error:
-            self._report(f"log() ignored values: {type(error).__name__}: {error}"[:300])
+            self._report.ignored(f"log() ignored values: {type(error).__name__}: {error}"[:300])
 
     def _merged(self, data: Any, values: dict[str, Any]) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         try:
             flatten(data, merged)
         except UnusableError as error:
-            self._report(f"log() ignored values: {error}")
+            self._report.ignored(f"log() ignored values: {error}")
         except AttributeError:
-            self._report("log() ignored values: its argument is not a dictionary")
+            self._report.ignored("log() ignored values: its argument is not a dictionary")
         merged.update(values)
         return merged
 
@@ -156,10 +154,10 @@ class Run(endings.Recording):
             except UnusableError as error:
                 del values[name]
                 if str(error):
-                    self._report(f"{name} is ignored because it is {error}", key=name)
+                    self._report.ignored(f"{name} is ignored because it is {error}", key=name)
             except Exception as error:
                 del values[name]
-                self._report(f"{name} is ignored: {str(error)[:200]}", key=name)
+                self._report.ignored(f"{name} is ignored: {str(error)[:200]}", key=name)
 
     def _checked_step(self, step: Any) -> int:
         try:
@@ -167,7 +165,9 @@ class Run(endings.Recording):
         except Exception:
             number = int(step) if isinstance(step, float) and step.is_integer() else -1
         if not 0 <= number < STEPS:
-            self._report(f"step must be a number of 0 or more, not {str(step)[:80]}; the next step is used", key="step")
+            self._report.ignored(
+                f"step must be a number of 0 or more, not {str(step)[:80]}; the next step is used", key="step"
+            )
             return COMMITTED
         return number
 
@@ -284,11 +284,17 @@ class Run(endings.Recording):
             "protocol": PROTOCOL_VERSION,
         }
         stem = directory.slug(self.name or facts.script_name())
-        begun = None if earlier or folder else joining.take_over(script)
-        writer = begun or Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
+        writer = begun = None
+        joins = not earlier and not folder and directory.RUN_TO_JOIN in os.environ
+        if joins:
+            from epochtop.recording import joining  # few scripts need it, and every import takes time
+
+            writer = begun = joining.take_over(script)
+        if writer is None:
+            writer = Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
         if earlier:
             self._continue(writer, home, os.fspath(earlier))
-        elif not folder and begun is None:
+        elif joins and begun is None:
             joining.join(writer, script)
         writer.control.on_change = self._set_gate
         self._writer, self._entries = writer, writer.entries
@@ -300,6 +306,8 @@ class Run(endings.Recording):
 
     def _continue(self, writer: Writer, home: str, query: str) -> None:
         """Let the writer continue an earlier run, if there is one and no other process records it."""
+        from epochtop.recording import resume
+
         path = resume.find(home, query)
         if path is None:
             return
@@ -354,17 +362,6 @@ class Run(endings.Recording):
         self._gate = _refuse
         if self._writer is not None:
             self._writer.abandon()
-
-    def _report(self, message: str, key: str = "") -> None:
-        """Tell the user about a problem, once."""
-        key = key or message
-        if key in self._reported or len(self._reported) >= REPORTS:
-            return
-        self._reported.add(key)
-        try:
-            sys.stderr.write(f"epochtop: {message}\n")
-        except Exception:
-            pass
 
     def __getattr__(self, name: str) -> Any:
         """What wandb's runs offer beyond this class. Raises AttributeError for any other name."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+    Columns = dict[str, tuple[list[int], list[float]]]
+    """Steps and values by series, in the order in which they were logged. None is empty."""
+
 SUMMARY_STEPS = 64
 """Least number of steps of a window with summaries."""
 WINDOW_STEPS = 8192
@@ -48,13 +51,12 @@ class Window:
         return sum(len(values) for _, values in self.rows)
 
 
-def logged(rows: Iterable[tuple[int, Mapping[str, float]]], time: float, seconds: float) -> Iterator[dict[str, Any]]:
-    """`Logged` events with the values of these rows, each of which is a step and values by series.
+def columns_of(rows: Iterable[tuple[int, Mapping[str, float]]]) -> Columns:
+    """The values of rows, each of which is a step and values by series, as columns.
 
-    Series that were logged at the same steps share an event. Consecutive values of one series for the same step count as
-    one, the last of them. `time` is Unix time, `seconds` the time since the start of the run.
+    Consecutive values of one series for the same step count as one, the last of them.
     """
-    columns: dict[str, tuple[list[int], list[float]]] = {}
+    columns: Columns = {}
     for names, alike in groupby(rows, _names):
         new_steps, mappings = zip(*alike)
         are_distinct = len(set(new_steps)) == len(new_steps)
@@ -65,6 +67,14 @@ def logged(rows: Iterable[tuple[int, Mapping[str, float]]], time: float, seconds
                 known[1].extend(new_numbers)
             else:
                 _append(known, new_steps, new_numbers)
+    return columns
+
+
+def logged(columns: Columns, time: float, seconds: float) -> Iterator[dict[str, Any]]:
+    """`Logged` events with these values. Series that were logged at the same steps share an event.
+
+    `time` is Unix time, `seconds` the time since the start of the run.
+    """
     groups: dict[tuple[int, ...], dict[str, list[float]]] = {}
     for name, (steps, numbers) in columns.items():
         groups.setdefault(tuple(steps), {})[name] = numbers
@@ -149,3 +159,52 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
             "mean": mean if mean - mean == 0.0 else sum(value / len(values) for value in values),
         }
     return {"finite": len(values), **described, "first_bad": first_bad}
+
+
+# --- values that are not finite ------------------------------------------------------------------------------
+
+
+class FiniteWatch:
+    """Follows the values of a run, window by window."""
+
+    def __init__(self, *, is_complete: bool = True) -> None:
+        """`is_complete` is whether the first window is the first one of the run."""
+        self._is_complete = is_complete
+        self._finite: set[str] = set()
+        """Series that had a finite value; left empty if the windows are complete."""
+        self._since: dict[str, tuple[int, float, bool]] = {}
+        """By series whose values are not finite: the first such step and value, and whether earlier ones may be unknown."""
+
+    def add(self, columns: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
+        """Add the values of a window: steps and values by series, none of which is empty."""
+        for name, (steps, values) in columns.items():
+            if values[-1] - values[-1] == 0.0:
+                if name in self._since:
+                    del self._since[name]
+                if not self._is_complete:
+                    self._finite.add(name)
+            elif name not in self._since:
+                place = _beginning(values)
+                may_be_earlier = place == 0 and not self._is_complete and name not in self._finite
+                self._since[name] = steps[place], values[place], may_be_earlier
+
+    def describe(self) -> str:
+        """A sentence about the series that are not finite, a loss first; empty if there are none."""
+        if not self._since:
+            return ""
+        from epochtop.notifications.detection import is_loss
+
+        name = min(self._since, key=lambda each: (not is_loss(each), self._since[each][0]))
+        step, value, may_be_earlier = self._since[name]
+        what = "NaN" if value != value else "infinite"
+        others = len(self._since) - 1
+        more = f", and {others} more series {'is' if others == 1 else 'are'} not finite" if others else ""
+        return f"{name} is {what} since step {step}{' or earlier' if may_be_earlier else ''}{more}"
+
+
+def _beginning(values: Sequence[float]) -> int:
+    """Place of the first value after the last finite one; the last value is not finite."""
+    place = len(values) - 1
+    while place > 0 and values[place - 1] - values[place - 1] != 0.0:
+        place -= 1
+    return place

@@ -15,7 +15,7 @@ from epochtop.notifications.scripts import ScriptNotifier, script_notifier
 from epochtop.recording import directory, endings, facts, forks
 from epochtop.recording.control import Control, Inbox
 from epochtop.recording.log import DISK_SPACE, EventLog
-from epochtop.recording.series import Window, logged
+from epochtop.recording.series import FiniteWatch, Window, columns_of, logged
 from epochtop.recording.values.json_text import encode_line
 from epochtop.recording.values.steps import Numbering
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
     from typing import IO, Any
+
+    from epochtop.recording.values.reports import Reports
 else:
     from _collections import deque  # importing `collections` takes a millisecond
 
@@ -53,7 +55,7 @@ class Writer:
         home: str,
         stem: str,
         record: bytes,
-        report: Callable[[str], None],
+        report: Reports,
         on_control: Callable[[], None] = lambda: None,
     ) -> None:
         """The run directory is created in the folder `home`; its id begins with `stem`. `record` is the content of run.json.
@@ -73,6 +75,7 @@ class Writer:
         """Number of values that were dropped."""
         self.last: dict[str, float] = {}
         """Newest value of every series."""
+        self._finite = FiniteWatch()
         self._numbering = Numbering()
         self.seconds_before = 0.0
         """Duration of a continued run before this process."""
@@ -262,22 +265,15 @@ class Writer:
                     window.waiting = []
 
     def _write_window(self, window: Window) -> None:
-        rows = window.rows
-        if not (window.is_plain and self._remember(rows)):
-            rows = [(step, self._numbers(values)) for step, values in rows]
-        for event in logged(rows, window.time, window.seconds):
+        columns = columns_of(window.rows) if window.is_plain else None
+        if columns is None or len(self.last) + len(columns) > SERIES:
+            columns = columns_of([(step, self._numbers(values)) for step, values in window.rows])
+        else:
+            self.last.update({name: numbers[-1] for name, (_, numbers) in columns.items()})
+        for event in logged(columns, window.time, window.seconds):
             self._append(event)
-        self._notifier.rows(self._numbering.end, rows)
-
-    def _remember(self, rows: list[tuple[int, dict[str, Any]]]) -> bool:
-        """Note the newest values of a window of numbers. False if it may have more series than a run can have."""
-        newest: dict[str, float] = {}
-        for _, values in rows:
-            newest.update(values)
-        if len(self.last) + len(newest) > SERIES:
-            return False
-        self.last.update(newest)
-        return True
+        self._finite.add(columns)
+        self._notifier.values(self._numbering.end, columns)
 
     def _numbers(self, values: dict[str, Any]) -> dict[str, float]:
         """The values of a row as numbers, without those that cannot be read."""
@@ -288,13 +284,13 @@ class Writer:
                     values[name] = value = value.read()
                 except Exception as error:
                     del values[name]
-                    self._report(f"{name} could not be read: {error}"[:300])
+                    self._report.ignored(f"{name} could not be read: {error}"[:300])
                     continue
             if name in last or len(last) < SERIES:
                 last[name] = value
             else:
                 del values[name]
-                self._report(f"only the first {SERIES} series are recorded")
+                self._report.ignored(f"only the first {SERIES} series are recorded")
         return values
 
     # --- events --------------------------------------------------------------------------------------------
@@ -370,9 +366,10 @@ class Writer:
         """Write the last event and close all files."""
         if self._facts is not None:
             self._facts.cancel()
+        assert self._final is not None
+        final = self._last_event(self._final)
         if self._log is not None:
-            assert self._final is not None
-            line = encode_line(self._last_event(self._final))
+            line = encode_line(final)
             self._disk_since = time.monotonic()
             if not self._is_removed and not self.is_guest:
                 self._log.append(line)
@@ -381,7 +378,7 @@ class Writer:
             if not self._log.close():
                 self._report("the disk refused the last values of the run")
         self._close_files()
-        self._notifier.end(self._final)
+        self._notifier.end(final)
 
     def _close_files(self) -> None:
         for file in (self._inbox, self._lock):
@@ -392,4 +389,6 @@ class Writer:
         event = {"type": final["type"], "time": round(time.time(), 3), **final}
         if final["type"] == "Failed":
             return {**event, "step": self._numbering.end}
-        return {**event, "steps": self._numbering.end, "seconds": round(self.seconds, 6), "dropped": self.dropped}
+        reason = "; ".join(filter(None, (final.get("reason"), self._finite.describe())))
+        figures = {"steps": self._numbering.end, "seconds": round(self.seconds, 6), "dropped": self.dropped}
+        return {**event, "reason": reason, **figures}

@@ -10,9 +10,11 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from epochtop.recording.series import FiniteWatch
 from epochtop.supervisor.child import signal_name
 
 TAIL_BYTES = 1 << 20
@@ -29,18 +31,19 @@ def last_event(run: Path, exit_status: int, stopped_by: str, started: float, dro
 
     `exit_status` is negative for a signal. `stopped_by` says who asked it to stop; empty if nobody did.
     """
-    steps = step_count(run / "events.jsonl")
+    windows = last_windows(run / "events.jsonl")
     now = time.time()
     by_signal = signal_name(-exit_status) if exit_status < 0 else ""
     if exit_status == 0 or stopped_by or -exit_status in STOPPING:
         stopped = bool(stopped_by or by_signal)
+        reason = f"stopped by {stopped_by}" if stopped_by else f"ended by {by_signal}" if by_signal else ""
         return {
             "type": "ScriptEnded",
             "time": now,
             "outcome": "stopped" if stopped else "finished",
-            "reason": f"stopped by {stopped_by}" if stopped_by else f"ended by {by_signal}" if by_signal else "",
+            "reason": "; ".join(filter(None, (reason, windows.not_finite))),
             "exit_status": shell_status(exit_status),
-            "steps": steps,
+            "steps": windows.steps,
             "seconds": now - started,
             "dropped": dropped,
         }
@@ -50,7 +53,14 @@ def last_event(run: Path, exit_status: int, stopped_by: str, started: float, dro
     if by_signal:
         message, traceback = f"the command was ended by {by_signal}", ""
         advice = "it may have run out of memory; `dmesg` tells" if -exit_status == signal.SIGKILL else advice
-    return {"type": "Failed", "time": now, "step": steps, "message": message, "advice": advice, "traceback": traceback}
+    return {
+        "type": "Failed",
+        "time": now,
+        "step": windows.steps,
+        "message": message,
+        "advice": advice,
+        "traceback": traceback,
+    }
 
 
 def shell_status(exit_status: int) -> int:
@@ -58,26 +68,48 @@ def shell_status(exit_status: int) -> int:
     return 128 - exit_status if exit_status < 0 else exit_status
 
 
-def step_count(log: Path) -> int:
-    """The highest step near the end of a log, plus 1; 0 if there is none."""
-    highest = 0
-    for line in _tail(log, TAIL_BYTES).split(b"\n"):
+class LastWindows(NamedTuple):
+    """What the windows near the end of a log say."""
+
+    steps: int
+    """The highest step plus 1; 0 if there is none."""
+    not_finite: str
+    """A sentence about series that end with values that are not finite; empty if there are none."""
+
+
+def last_windows(log: Path) -> LastWindows:
+    """Read the windows near the end of a log. Lines that cannot be read are skipped."""
+    tail = _tail(log, TAIL_BYTES)
+    highest, watch = 0, FiniteWatch(is_complete=len(tail) < TAIL_BYTES)
+    for line in tail.split(b"\n"):
         if line.startswith(b'{"type":"Logged"'):
             try:
                 event = json.loads(line)
-                highest = max(highest, _end(event))
-            except (ValueError, KeyError, TypeError):
+                steps = _steps(event)
+                watch.add({name: (steps, _values(text, len(steps))) for name, text in event["values"].items()})
+                highest = max(highest, max(steps) + 1)
+            except (ValueError, KeyError, TypeError, IndexError):
                 continue
-    return highest
+    return LastWindows(highest, watch.describe())
 
 
-def _end(event: dict[str, Any]) -> int:
+def _steps(event: dict[str, Any]) -> Sequence[int]:
     if event.get("steps") is None:
-        return int(event["first_step"] + event["count"])
-    steps = array.array("q", binascii.a2b_base64(event["steps"]))
+        return range(event["first_step"], event["first_step"] + event["count"])
+    return _array("q", event["steps"])
+
+
+def _values(text: str, count: int) -> Sequence[float]:
+    """Values in single or double precision, whichever has this count."""
+    values = _array("f", text)
+    return values if len(values) == count else _array("d", text)
+
+
+def _array(typecode: str, text: str) -> array.array[Any]:
+    numbers = array.array(typecode, binascii.a2b_base64(text))
     if sys.byteorder == "big":
-        steps.byteswap()
-    return max(steps, default=-1) + 1
+        numbers.byteswap()
+    return numbers
 
 
 def output_tail(path: Path) -> str:

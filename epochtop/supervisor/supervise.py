@@ -14,7 +14,7 @@ from typing import Any
 from epochtop.notifications.scripts import script_notifier
 from epochtop.recording.directory import Heartbeat
 from epochtop.recording.log import EventLog
-from epochtop.recording.series import logged
+from epochtop.recording.series import columns_of, logged
 from epochtop.recording.values.json_text import encode_line
 from epochtop.supervisor.child import Child
 from epochtop.supervisor.commands import CommandReader, is_claimed
@@ -140,11 +140,11 @@ class Supervision:
 
     def _write_rows(self) -> None:
         rows, self._rows = self._rows, []
-        now = time.time()
-        for event in logged(rows, now, now - self._started):
+        now, columns = time.time(), columns_of(rows)
+        for event in logged(columns, now, now - self._started):
             self._record(event)
         if rows:
-            self._notifier.rows(self._next_step, rows)
+            self._notifier.values(self._next_step, columns)
 
 
 def exit_with(status: int) -> None:

@@ -113,11 +113,19 @@ def test_no_module_of_the_screen_loads_what_trains() -> None:
     assert "textual" in found
 
 
-def test_an_app_without_opened_logs_loads_no_readers_of_them() -> None:
-    code = "import sys, epochtop.tui.app.app, epochtop.tui.cli.main; print([*sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "epochtop.engine.runs.opened.sources" in done.stdout
-    assert "epochtop.formats" not in done.stdout
+def test_an_app_loads_before_its_first_frame_no_readers_of_logs_and_nothing_that_can_wait() -> None:
+    code = "import sys, epochtop.tui.app.app, {}; print([*sys.modules])"
+    for more in ("sys", "epochtop.tui.cli.main"):
+        done = subprocess.run([sys.executable, "-c", code.format(more)], capture_output=True, text=True, check=True)
+        assert "epochtop.engine.runs.opened.sources" in done.stdout
+        assert "epochtop.formats" not in done.stdout
+        later = [
+            "epochtop.engine.hardware",
+            "epochtop.tui.forms.run_form",
+            "epochtop.tui.machine",
+            "epochtop.tui.runs_table",
+        ]
+        assert more != "sys" or [name for name in later if f"'{name}'" in done.stdout] == []
 
 
 def test_public_readers_need_no_torch() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from tests.bench import app, chart, growth, hardware, iris, jobs, larger, loop, watching
 from tests.bench.logs import opening, runs_table
-from tests.bench.scripts import unchanged
+from tests.bench.scripts import recording, unchanged
 from tests.bench.tables import machine
 
 PARTS: dict[str, Callable[..., None]] = {
@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "loop": loop.main,
     "larger": larger.main,
     "jobs": jobs.main,
+    "recording": recording.main,
     "unchanged": unchanged.main,
     "watching": watching.main,
     "opening": opening.main,
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "growth": growth.main,
     "chart": chart.main,
     "app": app.main,
+    "attach": app.attach,
     "hardware": hardware.main,
 }
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -38,7 +40,9 @@ DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 def main(names: Sequence[str] = ()) -> int:
     """Print all tables, or those named in `names`. Returns the exit status."""
     devices = [name for name in names if DEVICE.fullmatch(name)]
-    parts = [name for name in names if name not in devices] or list(PARTS)
+    parts = [name for name in names if name not in devices] or [
+        name for name in PARTS if name != "attach"
+    ]  # "app" has it
     unknown = [name for name in parts if name not in PARTS]
     if unknown:
         sys.stderr.write(f"no such part: {', '.join(unknown)}; use {', '.join(PARTS)}\n")

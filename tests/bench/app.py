@@ -41,6 +41,19 @@ KEY_S = 0.7
 FRAMES = 21
 
 
+ONE_TEXT = """
+from textual.app import App
+from textual.widgets import Static
+
+class OneText(App):
+    def compose(self):
+        yield Static("Loss")
+
+OneText().run()
+"""
+"""The smallest Textual app."""
+
+
 def app(home: Path, *arguments: str, size: tuple[int, int] = (120, 40)) -> Terminal:
     """The app in a terminal of `size`."""
     return Terminal(*APP, *arguments, size=size, environment={"EPOCHTOP_HOME": str(home)})
@@ -60,10 +73,14 @@ def seen(terminal: Terminal, text: str) -> Callable[[], bool]:
 
 
 def first_frame() -> list[Figure]:
-    """Time from the command to the chart's frame on the terminal."""
-    times, whole = [], []
+    """Time from the command to the chart's frame on the terminal, next to that of an app that shows one text."""
+    times, whole, least = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(STARTS):
+            start = perf_counter()
+            with Terminal(sys.executable, "-P", "-c", ONE_TEXT) as terminal:
+                until(seen(terminal, "Loss"))
+                least.append(perf_counter() - start)
             start = perf_counter()
             with app(Path(folder)) as terminal:
                 until(seen(terminal, "Loss"))
@@ -72,6 +89,12 @@ def first_frame() -> list[Figure]:
                 whole.append(perf_counter() - start)
     return [
         Figure("first frame after the command, s", spread(times[1:], "{:.2f}"), "≤ 0.4"),
+        Figure("  of a Textual app with one Static, s", spread(least[1:], "{:.2f}")),
+        Figure(
+            "  ratio, round by round",
+            spread([ours / floor for ours, floor in zip(times[1:], least[1:], strict=True)], "{:.2f}"),
+            "≤ 1.15",
+        ),
         Figure("everything on the screen, s", spread(whole[1:], "{:.2f}")),
     ]
 
@@ -287,12 +310,18 @@ def watched(home: Path) -> float:
     return finished_run(run_paths(home)[0]).steps_per_second
 
 
+def attach() -> None:
+    """Print the table of attaching."""
+    os.environ.pop("NO_COLOR", None)
+    show("From `epochtop attach` to the whole curve on the screen", attach_figures())
+
+
 def main() -> None:
     """Print the tables."""
     os.environ.pop("NO_COLOR", None)
     show("The app through a pseudo-terminal, 120×40", [*first_frame(), *start_to_loss(), *long_bytes()])
     show("The app in terminals of three sizes", [figure for size in SIZES for figure in at_size(size)])
-    show("From `epochtop attach` to the whole curve on the screen", attach_figures())
+    attach()
     show("The default job (60,000 epochs) with the app attached and without", with_the_app(watched))
 
 

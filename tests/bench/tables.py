@@ -37,12 +37,13 @@ def spread(values: Sequence[float], form: str = "{:.3f}") -> str:
     return f"{form.format(statistics.median(values))} ({low} … {high})"
 
 
-def middle(values: Sequence[float]) -> str:
+def middle(values: Sequence[float], form: str = "{:.3f}") -> str:
     """Median with its 95 % interval (between two order statistics, binomial) and the number of values."""
     ordered, half = sorted(values), 0.98 * math.sqrt(len(values))
     low = ordered[max(0, math.floor(len(values) / 2 - half))]
     high = ordered[min(len(values) - 1, math.ceil(len(values) / 2 + half) - 1)]
-    return f"{statistics.median(values):.3f} ({low:.3f} … {high:.3f}, {len(values)} rounds)"
+    middle, low_text, high_text = (form.format(value) for value in (statistics.median(values), low, high))
+    return f"{middle} ({low_text} … {high_text}, {len(values)} rounds)"
 
 
 def machine() -> str:

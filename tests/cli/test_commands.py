@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from epochtop.engine.protocol.events import Saved
 from epochtop.engine.runs import index
 from epochtop.engine.runs.reader import is_alive, read_record
 from tests.support.engines import HANGING_S, events, finished, losses
+from tests.support.processes import prefork
 from tests.support.runs import events_of, write_run
 
 KEYS = {
@@ -29,7 +29,8 @@ LONG = ("--threads", "1", "--device", "cpu", "--epochs", "100000000")
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "epochtop", *arguments]
+    prefork.address()  # its engines are forked
+    return [*prefork.EPOCHTOP, *arguments]
 
 
 def epochtop(*arguments: str) -> subprocess.CompletedProcess[str]:

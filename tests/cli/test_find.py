@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_commands import command
 from tests.job.test_oom_advice import task
 from tests.support.engines import HANGING_S, finished
 
@@ -37,7 +38,7 @@ class Hungry(nn.Module):
         return self.layer(x) + kept.mean(1, keepdim=True)
 
 def make():
-    x = torch.randn(400, 4)
+    x = torch.randn(170, 4)
     x.requires_grad_(False)
     return Task(model=Hungry(), train=(x, (x[:, 0] > 0).long()))
 """
@@ -45,7 +46,7 @@ def make():
 
 def epochtop(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-m", "epochtop", *arguments],
+        command(*arguments),
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,

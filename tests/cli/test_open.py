@@ -65,6 +65,19 @@ def test_opened_runs_are_listed_with_series_and_configuration(
     assert listing(capsys).keys() == {""}
 
 
+def test_paths_without_a_log_are_reported_and_the_others_are_opened(
+    home: Path, logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (logs / "empty").mkdir()
+    assert run(["open", str(logs / "missing"), str(logs / "tb"), str(logs / "empty")]) == 0
+    printed_texts = capsys.readouterr()
+    assert "tb" in printed_texts.out
+    missing, empty = printed_texts.err.splitlines()
+    assert missing == f"epochtop: {logs / 'missing'} cannot be read: No such file or directory"
+    assert empty.startswith(f"epochtop: there is no log in {logs / 'empty'}")
+    assert listing(capsys).keys() == {"tb"}
+
+
 def test_runs_at_a_path_are_listed_without_opening_it(
     home: Path, logs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

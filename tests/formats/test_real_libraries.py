@@ -24,6 +24,7 @@ with SummaryWriter(folder) as writer:
         writer.add_scalar("new", step, step, new_style=True)
         writer.add_scalar("double", 0.1 * step, step, new_style=True, double_precision=True)
     writer.add_text("note", "hello", 1)
+    writer.add_hparams({"lr": 0.1}, {"train/loss": 0.5, "best": 0.75})
 """
 TENSORBOARDX = """
 from tensorboardX import SummaryWriter
@@ -86,7 +87,9 @@ LR = {"lr": 0.1}
 @pytest.mark.parametrize(
     ("library", "script", "kind", "config", "others"),
     [
-        pytest.param("tensorboard", TENSORBOARD, "tensorboard", {}, {"new", "double"}, id="torch with tensorboard"),
+        pytest.param(
+            "tensorboard", TENSORBOARD, "tensorboard", LR, {"new", "double", "best"}, id="torch with tensorboard"
+        ),
         pytest.param("tensorboardX", TENSORBOARDX, "tensorboard", {}, set(), id="tensorboardX"),
         pytest.param("lightning", LIGHTNING, "csv", LR | {"model/sizes": [1, 2]}, {"val_loss"}, id="lightning"),
         pytest.param("keras", KERAS, "csv", {}, set(), id="keras"),
@@ -95,7 +98,12 @@ LR = {"lr": 0.1}
             "mlflow", MLFLOW.replace("WHERE", "folder + '/mlruns'"), "mlflow", LR, set(), id="mlflow's file store"
         ),
         pytest.param(
-            "mlflow", MLFLOW.replace("WHERE", "'sqlite:///' + folder + '/m.db'"), "mlflow", LR, set(), id="mlflow.db"
+            "sqlalchemy",
+            MLFLOW.replace("WHERE", "'sqlite:///' + folder + '/m.db'"),
+            "mlflow",
+            LR,
+            set(),
+            id="mlflow.db",
         ),
         pytest.param("trackio", TRACKIO, "trackio", LR, {"nested/step"}, id="trackio"),
         pytest.param("transformers", TRAINER, "transformers", {"max_steps": 20}, {"train/epoch"}, id="transformers"),

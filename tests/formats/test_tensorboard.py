@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from epochtop.formats.records import Restart
+from epochtop.formats.scan import find_logs
 from epochtop.formats.tensorboard import TensorBoardFollower, recognize
 from tests.formats import writers
 from tests.formats.writers import TIME, Read, losses, message, scalar_event, single, tensor_event, tensorboard, tfrecord
@@ -85,12 +86,35 @@ def test_one_event_with_several_values(tmp_path: Path) -> None:
     assert read(tmp_path, tensorboard(events)).series == {"a": {1: 1.0, 2: 1.0}, "b": {1: 2.0, 2: 2.0}}
 
 
-def test_hyperparameters_are_the_configuration(tmp_path: Path) -> None:
-    entries = [(1, message((1, "lr"), (2, message((2, 0.1))))), (1, message((1, "opt"), (2, message((3, "adam")))))]
+def settings_event(**settings: float) -> bytes:
+    """What the hparams plugin stores at the start of a session."""
+    entries = [(1, message((1, name), (2, message((2, value))))) for name, value in settings.items()]
     plugin = message((1, "hparams"), (2, message((3, message(*entries)))))
     value = message((1, "_hparams_/session_start_info"), (9, message((1, plugin))))
-    result = read(tmp_path, tensorboard([message((1, TIME), (5, message((1, value)))), *losses(1)]))
-    assert result.config == {"lr": 0.1, "opt": "adam"}
+    return message((1, TIME), (5, message((1, value))))
+
+
+def test_hyperparameters_are_the_configuration(tmp_path: Path) -> None:
+    assert read(tmp_path, tensorboard([settings_event(lr=0.1, seed=3.0), *losses(1)])).config == {"lr": 0.1, "seed": 3}
+
+
+@pytest.mark.parametrize("rates", [(0.1,), (0.1, 0.1), (0.1, 0.2)])
+def test_folders_with_settings_are_part_of_the_run_unless_they_differ(tmp_path: Path, rates: tuple[float, ...]) -> None:
+    """`add_hparams` makes one folder per call, below that of the writer, with the results it names at step 0."""
+    (tmp_path / FILE).write_bytes(tensorboard(losses(5)))
+    for number, rate in enumerate(rates):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        results = [scalar_event(0, "train/loss", 9.0), scalar_event(0, "best", 0.5)]
+        (folder / FILE).write_bytes(tensorboard([settings_event(lr=rate), *results]))
+    logs = find_logs(tmp_path).logs
+    if len(set(rates)) > 1:
+        assert [log.path for log in logs] == [tmp_path, tmp_path / "0", tmp_path / "1"]
+        return
+    (log,) = logs
+    result = Read(log.follow())
+    assert result.config == {"lr": 0.1}
+    assert result.series == {"train/loss": {step: single(1 / (step + 1)) for step in range(5)}, "best": {0: 0.5}}
 
 
 # --- restarts and several files --------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epochtop.engine.hardware import Fact, Gpu, GpuName, gpu_meaning
+from epochtop.engine.hardware import Fact, Gpu, GpuName, MigDevice, gpu_meaning
 from epochtop.engine.hardware.gpu.names import read_name
 
 LINES = (Path(__file__).parents[1] / "fixtures" / "gpu_names.txt").read_text().splitlines()
@@ -96,6 +96,7 @@ def test_every_vgpu_of_the_drivers_list_follows_the_rule() -> None:
         assert (read.architecture, read.suffix) == (architecture, ("vGPU",)), name
         series = next((letter for letter in "ABCQ" if letter in profile), None)
         assert read.vgpu_series == series, name
+        assert read.has_cuda == (series not in ("A", "B") and (architecture != "Maxwell" or profile == "8Q")), name
 
 
 @pytest.mark.parametrize("series", ["Q", "C", "A", "B", "B4", "CME", ""])
@@ -154,12 +155,28 @@ def test_turing_without_tensor_cores(name: str) -> None:
 def test_a_vgpu_without_cuda_is_good_for_no_job() -> None:
     assert "no job runs on it" in gpu_meaning(a_card("NVIDIA A16-2B", 2))
     assert "no job runs on it" in gpu_meaning(a_card("GRID M10-8A", 8))
+    assert "no job runs on it" in gpu_meaning(a_card("GRID M60-4Q", 4))
+    assert "trains CNNs" in gpu_meaning(a_card("GRID M60-8Q", 8))
     assert "trains CNNs" in gpu_meaning(a_card("NVIDIA A40-24Q", 24))
 
 
+def test_a_gpu_with_mig_is_judged_by_its_largest_instance() -> None:
+    parts = tuple(
+        MigDevice(name=Fact(""), uuid=Fact(""), memory_bytes=Fact(gib * GIB), multiprocessors=Fact(1))
+        for gib in (5, 10)
+    )
+    meaning = gpu_meaning(a_card("NVIDIA A100-SXM4-80GB", 80, mig=True, mig_devices=Fact(parts)))
+    assert "10 GiB in the largest MIG instance: " in meaning
+    assert "a 7 B model does not fit" in meaning
+    assert "no job runs on it" in gpu_meaning(a_card("NVIDIA A100-SXM4-80GB", 80, mig=True, mig_devices=Fact(())))
+
+
 @pytest.mark.parametrize(
-    "name", ["NVIDIA GH200 480GB", "NVIDIA H100 PCIe", "NVIDIA GeForce RTX 3090", "NVIDIA Unheard Of"]
-)
+    "name",
+    ["NVIDIA GH200 480GB", "NVIDIA H100 PCIe", "NVIDIA GeForce RTX 3090", "NVIDIA Unheard Of", "NVIDIA GB200",
+     "NVIDIA GB300", "NVIDIA L40S", "Tesla T4", "NVIDIA A100-SXM4-40GB", "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
+     "NVIDIA H200 NVL", "Quadro P2000"],
+)  # fmt: skip
 def test_a_card_of_unknown_memory_is_not_given_the_systems(name: str) -> None:
     meaning = gpu_meaning(a_card(name, None), system_memory_bytes=119 * GIB)
     assert "its memory size is unknown" in meaning

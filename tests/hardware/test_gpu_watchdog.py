@@ -70,7 +70,10 @@ def test_a_driver_that_does_not_answer_gives_a_reason_and_is_used_once_it_answer
 
 def test_the_command_answers_while_the_driver_hangs(library: Path) -> None:
     """And the process ends, though a thread of it never will."""
-    code = "from epochtop.tui.cli import hardware as t; t.PATIENCE_S = 0.2; raise SystemExit(t.print_hardware(True))"
+    code = (
+        "from epochtop.tui.cli import hardware; from epochtop.tui.client import job_advice; job_advice.PATIENCE_S = 0.2; "
+        "raise SystemExit(hardware.print_hardware(True))"
+    )
     text = fake_nvml.run(library, code, FAKE_NVML_HANG="nvmlDeviceGetName")
     answer = json.loads(text)
     assert answer["no_gpu"] == "the NVIDIA driver does not answer"
@@ -79,9 +82,10 @@ def test_the_command_answers_while_the_driver_hangs(library: Path) -> None:
 
 def test_a_card_that_hangs_later_is_unknown_in_the_command(library: Path) -> None:
     code = (
-        "from epochtop.tui.cli import hardware as t; identify, t.PATIENCE_S = t.identify, 0.3; "
+        "from epochtop.tui.cli import hardware; from epochtop.tui.client import job_advice as t; "
+        "identify, t.PATIENCE_S = t.identify, 0.3; "
         "t.identify = lambda watch, patience_s: identify(watch=watch, patience_s=60); "
-        "raise SystemExit(t.print_hardware(True))"
+        "raise SystemExit(hardware.print_hardware(True))"
     )
     answer = json.loads(fake_nvml.run(library, code, FAKE_NVML_HANG="nvmlDeviceGetPowerUsage"))
     assert answer["gpus"][0]["name"]["value"] == "NVIDIA Fake 0"

@@ -204,6 +204,28 @@ def test_problems(errors: dict[str, str], health: Health, kinds: list[str], is_f
     assert all(problem.text and problem.advice for problem in found)
 
 
+XIDS = """13 RESTART_APP|31 RESTART_APP|43 IGNORE|46 RESET_GPU|54 CHECK_MECHANICALS|62 RESET_GPU|63 IGNORE|64 RESET_GPU
+79 RESTART_BM|92 IGNORE|94 RESTART_APP|95 RESET_GPU|109 RESET_GPU|110 RESET_GPU|119 RESET_GPU|120 RESET_GPU|121 IGNORE
+136 RESET_GPU|137 IGNORE|140 RESET_GPU|143 RESET_GPU|155 RESET_GPU|156 RESET_GPU|157 IGNORE|158 RESET_GPU|162 IGNORE"""
+"""Xid numbers and their immediate actions: NVIDIA, XID Errors, "Xid Catalog" (2025-10)."""
+WORDS = {
+    "RESTART_APP": "the program failed, not the GPU",
+    "IGNORE": "dmesg|nvlink",
+    "RESET_GPU": "--gpu-reset -i 3",
+    "RESTART_BM": "reboot the machine",
+    "CHECK_MECHANICALS": "attach the power cables",
+}
+
+
+def test_the_advice_about_xid_errors_is_nvidias() -> None:
+    for row in XIDS.replace("\n", "|").split("|"):
+        number, action = row.split()
+        (problem,) = problems(3, {}, change(xid_errors=Fact((int(number),))))
+        assert any(word in problem.advice for word in WORDS[action].split("|")), row
+        assert problem.is_fatal == (action in ("RESET_GPU", "RESTART_BM", "CHECK_MECHANICALS")), row
+        assert "gpu-reset" not in problem.advice or action == "RESET_GPU", row
+
+
 def test_unsupported_queries_are_no_problem(library: Path) -> None:
     fail = " ".join(
         f"{function}:0:{NOT_SUPPORTED}" for function in ("nvmlDeviceGetTemperature", "nvmlDeviceGetPowerUsage")

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from epochtop.engine.hardware import (
+    Fact,
     Roots,
     Sampler,
     available_memory_bytes,
@@ -21,6 +24,8 @@ from epochtop.engine.hardware import (
 from epochtop.engine.hardware.cpu.identify import identify_cpu
 from epochtop.engine.hardware.cpu.macos import identify_by_sysctl
 from epochtop.engine.hardware.cpu.names import clean_name
+from epochtop.engine.hardware.gpu.child import GpuInventory
+from epochtop.engine.hardware.gpu.watchdog import GpuWatch
 from tests.support.fakes.recorded import unpack
 
 GIB = 1 << 30
@@ -295,3 +300,32 @@ def test_load_without_proc_comes_from_psutil(tmp_path: Path) -> None:
 def test_importing_costs_nothing() -> None:
     code = "import sys, epochtop.engine.hardware; print([m for m in ('psutil','pynvml','torch','textual') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("container", "error", "environment", "advice"),
+    [
+        ("docker", "Unknown", {}, "restart the container"),
+        ("", "Unknown", {}, ""),
+        ("", "LibRmVersionMismatch", {"LD_LIBRARY_PATH": "/opt/cuda/lib"}, "LD_LIBRARY_PATH may lead"),
+        ("", "LibRmVersionMismatch", {}, ""),
+        ("", "DriverNotLoaded", {"LD_LIBRARY_PATH": "/opt/cuda/lib"}, ""),
+    ],
+)
+def test_why_there_is_no_gpu_has_a_remedy_where_one_is_known(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    container: str,
+    error: str,
+    environment: dict[str, str],
+    advice: str,
+) -> None:
+    monkeypatch.setattr("epochtop.engine.hardware.machine.container", lambda _: container)
+    inventory = GpuInventory(
+        reason="the driver's reason", error=error, driver_version=Fact(reason=""), cuda_version=Fact(reason="")
+    )
+    watch = cast(GpuWatch, SimpleNamespace(identify=lambda patience_s: inventory))
+    reason = identify(unpack("alder-lake-hybrid", tmp_path), watch, environment=environment).no_gpu_reason
+    assert reason.startswith("the driver's reason")
+    assert advice in reason
+    assert bool(advice) == (reason != "the driver's reason")

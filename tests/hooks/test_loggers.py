@@ -14,19 +14,43 @@ from epochtop.engine.runs.reader import read_record
 from tests.support.hooked import Recorded, bare, hooked, read_events, series_of
 
 PROGRAMS = Path(__file__).parent / "programs"
-ACCURACY = [(0, 0.0), (10, 0.25), (20, 0.5)]
 Series = dict[str, list[tuple[int, float]]]
 
 pytestmark = pytest.mark.xdist_group("frameworks")
 
 
-@pytest.mark.parametrize(("package", "name"), [("tensorboard", "tensorboard"), ("tensorboardX", "tensorboardx")])
-def test_scalars_of_a_summary_writer(package: str, name: str, tmp_path: Path) -> None:
+ACCURACY = [(0, 0.0), (10, 0.25), (20, 0.5)]
+TENSORBOARD = {
+    "val/accuracy": ACCURACY,
+    "loss/train": [(0, 0.0), (1, 1.0), (2, 2.0)],
+    "loss/val": [(0, 0.5), (1, 1.5), (2, 2.5)],
+}
+WANDB = {"val/accuracy": [(0, 0.0), (10, 0.25), (11, 0.5)], "loss": [(10, 0.0), (11, 1.0), (12, 2.0)]}
+"""wandb gives a call without a step the step of the last call that named one, until it is complete."""
+MLFLOW = {"val/accuracy": ACCURACY, "loss": [(0, 0.0), (1, 1.0), (2, 2.0)], "rate": [(0, 0.5), (1, 0.5), (2, 0.5)]}
+TRACKIO = {"val/accuracy": [(0, 0.0), (11, 0.25), (12, 0.5)], "loss": [(10, 0.0), (11, 1.0), (12, 2.0)]}
+
+
+@pytest.mark.parametrize(
+    ("package", "series", "config"),
+    [
+        ("tensorboard", TENSORBOARD, {"lr": 0.1}),
+        ("tensorboardX", TENSORBOARD, {}),
+        ("wandb", WANDB, {"lr": 0.1, "seed": 3}),
+        ("mlflow", MLFLOW, {"lr": 0.1, "seed": 3}),
+        ("trackio", TRACKIO, {"lr": 0.1}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_values_and_settings_of_a_logger_are_recorded(
+    package: str, series: Series, config: dict[str, float], home: Path, tmp_path: Path
+) -> None:
     pytest.importorskip(package)
-    series = hooked([PROGRAMS / "loggers.py", name, tmp_path]).series
-    assert series["val/accuracy"] == ACCURACY
-    assert series["loss/train"] == [(0, 0.0), (1, 1.0), (2, 2.0)]
-    assert series["loss/val"] == [(0, 0.5), (1, 1.5), (2, 2.5)]
+    result = hooked([PROGRAMS / "loggers.py", package.lower(), tmp_path])
+    assert result.status == 0, result.complaints
+    assert result.series == series
+    settings = [event["values"] for event in result.events if event["type"] == "Configured"]
+    assert {name: value for values in settings for name, value in values.items()} == config
 
 
 FRAMEWORKS = ("lightning", "transformers", "keras")

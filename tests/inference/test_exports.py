@@ -20,6 +20,7 @@ from epochtop.engine.process import commands
 from epochtop.engine.protocol.events import Evaluated
 from epochtop.engine.runs.paths import TASK
 from epochtop.engine.runs.reader import read_record
+from tests.cli.test_commands import command
 from tests.support.engines import HANGING_S, events, losses
 from tests.support.runs import events_of, losses_like_iris, started, windows, write_run
 from tests.support.trained_runs import trained, weights
@@ -256,7 +257,7 @@ def test_the_command_exports_through_an_engine(home: Path, tmp_path: Path) -> No
     run = trained(home, epochs=20)
 
     def export(*options: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-P", "-m", "epochtop", "export", "last", *options]
+        line = command("export", "last", *options)
         return subprocess.run(line, capture_output=True, text=True, check=False, timeout=HANGING_S, cwd=tmp_path)
 
     done = export("--format", "torch")

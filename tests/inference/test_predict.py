@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch.nn import functional
 
 from epochtop.engine.process import commands
 from epochtop.engine.protocol.spec import RunSpec
+from tests.cli.test_commands import command
 from tests.support.engines import HANGING_S, Engine, Watch
 from tests.support.trained_runs import FLOWERS, floats, flowers, houses, read_table, trained, weights, write_table
 
@@ -262,7 +262,7 @@ def test_the_command_passes_on_predictions_and_errors(home: Path, tmp_path: Path
 
     def epochtop(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-P", "-m", "epochtop", "predict", *arguments],
+            command("predict", *arguments),
             capture_output=True, text=True, check=False, timeout=HANGING_S, cwd=tmp_path,
         )  # fmt: skip
 

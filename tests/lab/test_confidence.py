@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.confidence import bootstrap_interval, median_interval
+from epochtop.engine.lab.confidence import bootstrap_interval, median_interval, repeat_interval, undisturbed
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
 
 
 @given(values=VALUES)
 def test_an_interval_contains_the_median_of_its_values(values: list[float]) -> None:
-    for interval in (median_interval, bootstrap_interval):
+    for interval in (median_interval, bootstrap_interval, repeat_interval):
         low, high = interval(values)
         assert low <= statistics.median(values) <= high
 
@@ -56,3 +56,31 @@ def test_the_interval_is_that_of_the_sign_test(count: int, outside: int) -> None
 def test_the_same_values_have_the_same_interval() -> None:
     values = [random.Random(2).gauss(0, 1) for _ in range(40)]
     assert bootstrap_interval(values) == bootstrap_interval(values)
+
+
+def test_the_interval_of_another_run_has_the_quartiles_however_many_values_there_are() -> None:
+    low, high = repeat_interval([float(value) for value in range(401)])
+    assert (low, high) == (100.0, 300.0)  # the median alone is known to within 26: 2.576 · √401 / 2
+
+
+def test_runs_on_machines_that_differ_by_less_than_their_measurements_agree() -> None:
+    chance = random.Random(5)
+    runs = [[machine + chance.gauss(0, 1) for _ in range(60)] for machine in (chance.gauss(0, 0.3) for _ in range(100))]
+    middle = statistics.median(statistics.median(run) for run in runs)
+    contained = {
+        interval: sum(low <= middle <= high for low, high in map(interval, runs))
+        for interval in (median_interval, repeat_interval)
+    }
+    assert contained[median_interval] < 90 <= contained[repeat_interval]
+
+
+def test_a_neighbor_in_most_measurements_does_not_change_the_least_disturbed_value() -> None:
+    chance = random.Random(3)
+    quiet = [1 + 0.02 * chance.random() for _ in range(60)]
+    busy = [value + chance.expovariate(1) * (turn % 4 != 0) for turn, value in enumerate(quiet)]
+    for values in (quiet, busy):
+        value, low, high = undisturbed(values)
+        assert value == pytest.approx(1.0, abs=0.03)
+        assert low <= value <= high
+    assert statistics.median(busy) > 1.3
+    assert undisturbed([3.0, 1.0, 2.0]) == (1.0, 1.0, 3.0)

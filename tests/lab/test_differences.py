@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.differences import ROUNDING, Difference, difference, share
+from epochtop.engine.lab.differences import ROUNDING, Difference, difference, estimate, share, stated
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import Figure
 
@@ -146,3 +146,9 @@ def test_a_part_is_a_fraction_or_unknown(part: float, whole: float, spread: floa
         assert part * (1 - spread) > whole * (1 + spread)
     else:
         assert 0 <= fraction.low <= fraction.median <= fraction.high <= 1
+
+
+def test_fewer_than_three_rounds_have_no_stated_interval() -> None:
+    assert stated("ratio", "×", estimate([1.0, 1.1])) == ()
+    (one,) = stated("ratio", "×", estimate([1.0, 1.1, 1.2]))
+    assert (one.value, one.count) == (1.1, 3)

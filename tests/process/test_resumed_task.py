@@ -18,24 +18,32 @@ from tests.support.engines import Engine, Watch, events, finished, losses
 from tests.support.fakes.owners import OTHER, as_root, give_away
 
 TASK_FILE = """\
+import time
 import torch
 from pathlib import Path
 from torch import nn
 from epochtop import Task
 
+class Model(nn.Linear):
+    def forward(self, x):
+        if Path("{slow}").exists():
+            time.sleep(0.05)
+        return super().forward(x)
+
 def make_task():
     torch.manual_seed(3)
     x = torch.randn(32, 2)
-    return Task(nn.Linear(2, 2), (x, (x[:, 0] > 0).long()))
+    return Task(Model(2, 2), (x, (x[:, 0] > 0).long()))
 """
+"""Its steps take long while the file `slow` exists, so that a run can be interrupted before its end."""
 QUICK = {"device": "cpu", "threads": 1, "refresh_ms": 10, "executor": "eager", "eval_every": 0, "learning_rate": 0.001}
-STEPS = 20_000
+STEPS = 400
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "own.py"
-    path.write_text(TASK_FILE)
+    path.write_text(TASK_FILE.replace("{slow}", str(tmp_path / "slow")))
     return path
 
 
@@ -45,12 +53,14 @@ def spec_of(file: Path, **fields: object) -> RunSpec:
 
 def interrupted(file: Path, home: Path, **fields: object) -> Path:
     """A run that was stopped after some steps."""
-    spec = spec_of(file, **fields)
+    spec, slow = spec_of(file, **fields), file.with_name("slow")
+    slow.touch()
     with Engine() as engine:
         run = engine.train(spec, home)
-        Watch(run).until_step(50)
+        Watch(run).until_step(5)
         send(run, Stop())
         engine.wait()
+    slow.unlink()
     assert 0 < finished(run).steps < spec.epochs
     return run
 
@@ -71,7 +81,7 @@ def test_a_resumed_run_continues_with_the_code_it_was_started_with(file: Path, h
         straight = engine.train(spec_of(file), home)
         engine.wait()
     run = interrupted(file, home)
-    file.write_text(TASK_FILE.replace("x[:, 0] > 0", "x[:, 1] < 0"))
+    file.write_text(file.read_text().replace("x[:, 0] > 0", "x[:, 1] < 0"))
     resume(run)
     assert np.array_equal(losses(run), losses(straight))
     assert notes(run) == ["own.py has changed since the run started; the run's stored copy is used"]
@@ -80,7 +90,7 @@ def test_a_resumed_run_continues_with_the_code_it_was_started_with(file: Path, h
 
 def test_edited_files_are_used_on_request_and_stored(file: Path, home: Path) -> None:
     run = interrupted(file, home)
-    edited = TASK_FILE.replace("x[:, 0] > 0", "x[:, 1] < 0")
+    edited = file.read_text().replace("x[:, 0] > 0", "x[:, 1] < 0")
     file.write_text(edited)
     before = len(losses(run))
     resume(run, edited_task=True)
@@ -102,7 +112,9 @@ def test_a_run_of_an_earlier_version_uses_the_file_and_says_so(file: Path, home:
 def test_relative_paths_keep_their_meaning_in_another_folder(
     file: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file.write_text(TASK_FILE.replace("torch.manual_seed(3)", 'torch.manual_seed(int(Path("seed.txt").read_text()))'))
+    file.write_text(
+        file.read_text().replace("torch.manual_seed(3)", 'torch.manual_seed(int(Path("seed.txt").read_text()))')
+    )
     (tmp_path / "seed.txt").write_text("3")
     monkeypatch.chdir(tmp_path)
     run = interrupted(file, home)
@@ -126,7 +138,7 @@ def test_the_task_of_another_user_is_resumed_only_with_consent(file: Path, home:
 
 
 def test_ranks_execute_the_stored_copy_too(file: Path, home: Path) -> None:
-    run = interrupted(file, home, processes=2, epochs=3000)
+    run = interrupted(file, home, processes=2)
     file.write_text("raise RuntimeError\n")
     resume(run)
-    assert finished(run).steps == 3000
+    assert finished(run).steps == STEPS

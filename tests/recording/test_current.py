@@ -18,7 +18,7 @@ from tests.recording.scripts import only_run, recorded, run, series
 @pytest.fixture(autouse=True)
 def _no_current_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(current, "_current", None)
-    monkeypatch.setattr(ignored, "_reported", set())
+    monkeypatch.setattr(ignored._report, "_known", set())
 
 
 def test_two_lines_record_a_script(home: Path) -> None:
@@ -90,6 +90,16 @@ def test_a_script_for_wandb_runs_with_another_import(home: Path) -> None:
     ):
         assert errors.count(f"epochtop: {name} is ignored") == 1, errors
     assert len(errors.splitlines()) == 9, errors
+
+
+def test_a_run_without_a_name_is_named_by_its_id(home: Path) -> None:
+    recording = epochtop.init(project="vision")
+    assert recording.path is not None
+    assert recording.name == recording.id == Path(recording.path).name
+    assert read_record(Path(recording.path)).name == ""
+    epochtop.finish()
+    assert epochtop.init(mode="disabled").name
+    epochtop.finish()
 
 
 def test_files_of_a_script_for_wandb_have_a_folder(home: Path) -> None:
@@ -172,6 +182,7 @@ def test_the_import_loads_a_few_built_in_modules(home: Path) -> None:
         "binascii",
         "errno",
         "fcntl",
+        "itertools",
         "math",
         "pwd",
         "struct",

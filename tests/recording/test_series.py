@@ -11,7 +11,7 @@ import pytest
 
 from epochtop.engine.protocol.events import Logged, decode_event
 from epochtop.recording.run import Run
-from epochtop.recording.series import WINDOW_STEPS, logged
+from epochtop.recording.series import WINDOW_STEPS, columns_of, logged
 from epochtop.recording.values.json_text import encode, encode_line
 from epochtop.recording.values.steps import COMMITTED, MEASURED, UNCOMMITTED, Numbering
 from tests.recording.scripts import decode, only_run
@@ -19,7 +19,7 @@ from tests.recording.scripts import decode, only_run
 
 def events_of(rows: list[tuple[int, dict[str, float]]]) -> list[Logged]:
     """Windows of these rows, after a trip through JSON."""
-    events = [decode_event(encode_line(event)) for event in logged(rows, 1.0, 2.0)]
+    events = [decode_event(encode_line(event)) for event in logged(columns_of(rows), 1.0, 2.0)]
     assert all(isinstance(event, Logged) for event in events)
     return events  # type: ignore[return-value]
 

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from epochtop.engine.protocol.events import VALUE_IGNORED, ScriptEnded, Warned
+from epochtop.engine.runs.index import summarize
 from epochtop.recording.run import Run
-from tests.recording.scripts import only_run, series
+from epochtop.recording.series import FiniteWatch
+from tests.recording.scripts import only_run, recorded, series
 
 NUMBERS: list[tuple[str, Any, float]] = [
     ("float", 0.1, 0.1),
@@ -106,6 +109,8 @@ def test_anything_else_is_reported_once_and_the_rest_is_recorded(
     assert errors.startswith("epochtop: bad is ignored")
     assert errors.count("\n") == 1
     assert len(errors) < 400
+    (warning,) = (event for event in recorded(only_run(home)) if isinstance(event, Warned))
+    assert (warning.code, f"epochtop: {warning.message}\n") == (VALUE_IGNORED, errors)
 
 
 def test_nested_dictionaries_are_joined(home: Path) -> None:
@@ -201,3 +206,41 @@ def test_a_real_array_of_jax_is_recorded(home: Path) -> None:
     with Run() as recording:
         recording.log(x=jax.numpy.float32(0.5) * 2)
     assert series(only_run(home)) == {"x": [(0, 1.0)]}
+
+
+# --- values that are not finite -----------------------------------------------------------------------------
+
+NAN, INF = math.nan, math.inf
+
+
+def test_a_loss_that_ends_as_nan_is_the_reason_of_the_end(home: Path) -> None:
+    with Run() as recording:
+        for step in range(200):
+            recording.log(loss=NAN if step == 3 or step >= 150 else 1.0)
+    path = only_run(home)
+    last = recorded(path)[-1]
+    assert isinstance(last, ScriptEnded)
+    assert (last.outcome, last.reason) == ("finished", "loss is NaN since step 150")
+    assert (summarize(path).state, summarize(path).note) == ("finished", "loss is NaN since step 150")
+
+
+@pytest.mark.parametrize(
+    ("windows", "sentence"),
+    [
+        ([{"loss": [1.0, NAN]}, {"loss": [NAN, 2.0]}], ""),
+        ([{"loss": [1.0, NAN]}, {"loss": [NAN, NAN]}], "loss is NaN since step 1"),
+        ([{"loss": [NAN, 1.0, INF, NAN]}], "loss is infinite since step 2"),
+        ([{"auc": [NAN], "val_loss": [1.0]}, {"val_loss": [NAN]}], "val_loss is NaN since step 1, and 1 more series is not finite"),
+    ],
+)  # fmt: skip
+def test_series_are_not_finite_since_the_step_after_their_last_finite_value(
+    windows: list[dict[str, list[float]]], sentence: str
+) -> None:
+    watch, steps = FiniteWatch(), dict.fromkeys(("loss", "auc", "val_loss"), 0)
+    for window in windows:
+        columns = {}
+        for name, values in window.items():
+            columns[name] = (range(steps[name], steps[name] + len(values)), values)
+            steps[name] += len(values)
+        watch.add(columns)
+    assert watch.describe() == sentence

@@ -14,10 +14,11 @@ import pytest
 from epochtop.engine.protocol.events import AnyEvent, Evaluated, Losses, Paused, Resumed, encode
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths
-from epochtop.engine.runs.index import delete, find, rename, run_paths, summarize
+from epochtop.engine.runs.index import delete, find, find_any, rename, run_paths, summarize
 from epochtop.engine.runs.reader import Follower, read_record
 from epochtop.engine.runs.writer import create
 from tests.support.logs import FAILED, FINISHED, LOSSES, STARTED, end, log, packed
+from tests.support.runs import engine_alive
 
 
 def summary_of(live: tuple[Path, IO[bytes]], *written: AnyEvent) -> index.RunSummary:
@@ -129,10 +130,15 @@ def test_a_run_is_found_by_id_prefix_name_and_last(home: Path) -> None:
             find(home, query)
 
 
-def test_a_name_of_two_runs_is_ambiguous(home: Path) -> None:
-    create_run(home, "twin", 1), create_run(home, "twin", 2)
+def test_a_name_of_two_runs_is_ambiguous_unless_a_live_one_is_preferred(home: Path) -> None:
+    create_run(home, "twin", 1)
+    live = create_run(home, "twin", 2)
     with pytest.raises(Invalid, match="2 runs"):
         find(home, "twin")
+    with pytest.raises(Invalid, match="2 runs"):
+        find_any(home, "twin", prefers_live=True)
+    with engine_alive(live):
+        assert find_any(home, "twin", prefers_live=True) == live
 
 
 def test_a_home_folder_without_runs_explains_how_to_start_one(home: Path) -> None:

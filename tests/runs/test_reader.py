@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epochtop.engine.protocol.commands import Set, decode_command
-from epochtop.engine.protocol.events import AnyEvent, Evaluated, Losses, Paused, Warned, encode
+from epochtop.engine.protocol.events import AnyEvent, Evaluated, Logged, Losses, Paused, Warned, encode
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import paths, reader
 from epochtop.engine.runs.index import find, summarize
+from epochtop.engine.runs.paths import EVENTS
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail, read_record
+from epochtop.engine.runs.series import SeriesTranslator
 from epochtop.engine.runs.writer import Inbox
 from tests.support.logs import EVERY_EVENT, FINISHED, LOSSES, STARTED, end, log, packed
 
@@ -234,3 +236,28 @@ def test_a_line_longer_than_one_read_hides_no_later_line(live: tuple[Path, IO[by
         follower.close()
     assert [type(event) for event in seen] == [type(STARTED), Losses, type(FINISHED)]
     assert seen[1] == long
+
+
+@pytest.mark.parametrize(
+    ("count", "values", "steps", "named"),
+    [
+        (5, {"loss": b"\0" * 20, "acc": b"\0" * 3}, None, "the window of 'acc' has 3 bytes for 5 steps"),
+        (5, {"loss": b"\0" * 19}, None, "the window of 'loss' has 19 bytes for 5 steps"),
+        (2, {"a": b"", "b": b"", "c": b"\0" * 8}, None, "and 1 others are wrong too"),
+        (2, {"loss": b"\0" * 8}, b"\0" * 15, "15 bytes of step numbers instead of 16"),
+    ],
+)
+def test_a_window_with_another_number_of_bytes_is_reported(
+    tmp_path: Path, count: int, values: dict[str, bytes], steps: bytes | None, named: str
+) -> None:
+    """It was left out silently, and a chart without the series looked as if nothing had been logged."""
+    event = Logged(time=0.0, seconds=0.0, first_step=0, count=count, steps=steps, values=values)
+    (tmp_path / EVENTS).write_bytes(encode(event) + b"\n")
+    with closing(Follower(tmp_path)) as follower:
+        seen = list(follower.read_all())
+    assert isinstance(seen[0], Logged)
+    assert isinstance(seen[1], BadLine)
+    assert named in seen[1].reason
+    assert seen[1].number == 1
+    for window in SeriesTranslator().windows(seen[0]):
+        assert len(window.numbers()) == count

@@ -35,7 +35,7 @@ from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive
 from epochtop.engine.runs.series import TRAIN_LOSS
 from epochtop.engine.runs.writer import create, send
-from tests.support.processes.prefork import ForkedProcess
+from tests.support.processes.prefork import ForkedProcess, forked
 
 HANGING_S = 120.0
 """A wait this long means that something hangs. It is no measure of speed."""
@@ -168,7 +168,9 @@ def train_here(spec: RunSpec, home: Path) -> Path:
 
 def ranks() -> list[psutil.Process]:
     """Every rank but the first, of any engine that pytest started."""
-    found = []
+    found = [
+        psutil.Process(pid) for pid, name in forked().items() if name.startswith("rank ") and psutil.pid_exists(pid)
+    ]
     for process in psutil.process_iter(["cmdline", "environ"]):
         line = process.info["cmdline"] or []
         mine = (process.info["environ"] or {}).get("EPOCHTOP_HOME") == os.environ["EPOCHTOP_HOME"]
@@ -179,9 +181,8 @@ def ranks() -> list[psutil.Process]:
 
 def rank_of(engine: Engine, rank: int) -> psutil.Process:
     """A rank that this engine started."""
-    children = psutil.Process(engine.process.pid).children()  # workers of a data loader are among them
-    (process,) = (child for child in children if child.cmdline()[4:6] == ["rank", str(rank)])
-    return process
+    (pid,) = (pid for pid, name in forked().items() if name == f"rank {rank} of {engine.process.pid}")
+    return psutil.Process(pid)
 
 
 def is_window(event: object) -> TypeGuard[Logged]:

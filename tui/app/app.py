@@ -55,7 +55,7 @@ FAST_S = 0.05
 """Seconds between two checks for events, and between pictures until the first loss is on the screen."""
 QUIT_WAIT_S = 5.0
 """Longest wait for an engine that is starting a run before the app quits."""
-KEYS_OF_RUNS = frozenset(["start", "pause", "stop", "save", "change", "export", "look", "lab", "anatomy"])
+KEYS_OF_RUNS = frozenset(["start", "pause", "stop", "save", "change", "export", "look", "lab", "anatomy", "begin"])
 """Actions of the main screen, which the Lab page hides."""
 NEWEST = 50
 """Runs that are checked for a live one when the app opens."""
@@ -94,7 +94,7 @@ class EpochtopApp(PlainApp):
         self._source, self._make_standby = source, make_standby
         self.main = MainScreen(home)
         self.engine = NextEngine()
-        self.runs = RunController(self, self.main, self.engine, home, live)
+        self.runs = RunController(self, self.main, self.engine, home, live, now())
         self.requests = RunRequests(
             self, self.main, home, self.engine, self.runs, spec or RunSpec(), busy=self.busy, redraw=self.show_lines
         )
@@ -128,17 +128,13 @@ class EpochtopApp(PlainApp):
         from epochtop.tui.runs_table.opener import TableOpener
         from epochtop.tui.screens.run_list import RunList
 
-        self.main.show_table = TableOpener(self, self.main, self.home, self.runs.stage.set_overlays).open
+        self.main.show_table = TableOpener(self, self.main, self.home, self.runs.stage.draw).open
         machine = MachinePanel(self._source, live=self.live, id="machine")
         if self.engine.elsewhere:
             set_title(machine, "This machine")
-        await self.main.furnish(
-            RunList(self.home, live=self.live, now=self.now, id="runs"),
-            machine,
-            SpecForm(self.requests.spec, id="form"),
-        )
+        runs = RunList(self.home, live=self.live, now=self.now, id="runs")
+        await self.main.furnish(runs, machine, SpecForm(self.requests.spec, id="form"))
         self.furnished = True
-        self.main.refresh_bindings()  # the footer was mounted after the signal it waits for
         if self.live:
             self._go_live()
 
@@ -265,14 +261,14 @@ class EpochtopApp(PlainApp):
         self.runs.select(event.family)
 
     def on_run_list_chosen(self, event: RunList.Chosen) -> None:
-        actions = {"open": self.open, "overlay": self.runs.toggle_overlay, "load": self.runs.load_settings}
+        actions = {"open": self.open, "overlay": self.runs.toggle_overlay, "load": self.requests.load_settings}
         actions[event.action](self.home / event.run_id)
 
     def on_run_list_deleted(self, event: RunList.Deleted) -> None:
         self.runs.forget(self.home / event.run_id)
 
     def on_run_list_listed(self, event: RunList.Listed) -> None:
-        self.runs.explain_empty_chart(event.summaries)
+        self.runs.look_at_list(event.summaries)
         self.alerts.look_at_list(event.summaries)
 
     def on_measure_requested(self, event: MeasureRequested) -> None:
@@ -298,7 +294,7 @@ class EpochtopApp(PlainApp):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """True if the key works now, None to gray it out, False to hide it."""
         runs = self.runs
-        if self.lab.visible and action in KEYS_OF_RUNS:
+        if (self.lab.visible and action in KEYS_OF_RUNS) or (action == "begin" and self.engine.elsewhere):
             return False
         match action:
             case "pause":
@@ -317,6 +313,12 @@ class EpochtopApp(PlainApp):
     def action_start(self) -> None:
         """Start a run with the settings of the Run panel."""
         self.requests.start()
+
+    def action_begin(self, way: str) -> None:
+        """Run a `script` of the user's own, or open `logs` of other tools."""
+        from epochtop.tui.app.begin.dialogs import begin
+
+        self.run_worker(begin(self, way, self.home, self.open))
 
     def action_pause(self) -> None:
         """Pause or resume the run, also one that was stopped or has died."""
@@ -362,10 +364,7 @@ class EpochtopApp(PlainApp):
 
     def action_help(self) -> None:
         """Show or hide the keys."""
-        if self.screen.query("HelpPanel"):
-            self.action_hide_help_panel()
-        else:
-            self.action_show_help_panel()
+        (self.action_hide_help_panel if self.screen.query("HelpPanel") else self.action_show_help_panel)()
 
     async def action_quit(self) -> None:
         """Quit; ask first what to do with an active run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding
@@ -36,6 +37,8 @@ KEYS = (
         tooltip="Metrics and confusion matrix of the last evaluation",
     ),
     Binding("e", "export", "export", id="app.export", tooltip="Write the chart as SVG and CSV"),
+    Binding("R", "begin('script')", "run script", id="app.script", tooltip="Run your own training program and show it"),
+    Binding("O", "begin('logs')", "open logs", id="app.logs", tooltip="Show logs of other tools, such as TensorBoard"),
     Binding("question_mark", "help", "help", id="app.help", tooltip="Show or hide all keys"),
     Binding(
         "ctrl+z",
@@ -52,13 +55,14 @@ KEYS = (
 def system_commands(app: App[int], is_active: bool) -> Iterator[SystemCommand]:
     """Commands of the palette, which are actions of `app`. `is_active` is whether the open run can be commanded."""
 
-    def do(name: str) -> Callable[[], None]:
-        action: Callable[[], None] = getattr(app, f"action_{name}")
-        return action
+    def do(name: str, *arguments: str) -> Callable[[], None]:
+        return partial(getattr(app, f"action_{name}"), *arguments)
 
     yield SystemCommand("Lab", "Experiments: where time goes on this machine", do("lab"))
     yield SystemCommand("Guide", "Overheads, GPU names, what calling a module does", do("guide"))
     yield SystemCommand("Start", "Train with the settings of the Run panel", do("start"))
+    yield SystemCommand("Run a script", "Run your own training program and show it", do("begin", "script"))
+    yield SystemCommand("Open logs", "Show logs of other tools, such as TensorBoard", do("begin", "logs"))
     yield SystemCommand("Export", "Write the chart as SVG and CSV", do("export"))
     if is_active:
         yield SystemCommand("Pause or resume", "Pause the run, or resume it", do("pause"))

@@ -16,19 +16,17 @@ from textual.screen import Screen
 
 from epochtop.engine.protocol.commands import Analyze, AnyCommand, Pause, Resume, Save, Set, Stop
 from epochtop.engine.protocol.fields import parse, show
-from epochtop.engine.protocol.spec import Invalid, RunSpec, Value
+from epochtop.engine.protocol.spec import Invalid, Value
 from epochtop.engine.runs.index import RunSummary
 from epochtop.engine.runs.opened.sources import is_opened_log
 from epochtop.engine.runs.paths import lab_home, whoami
-from epochtop.engine.runs.reader import read_record
-from epochtop.engine.runs.writer import send
 from epochtop.tui.app.engine import NextEngine
 from epochtop.tui.app.stage import RunSession, Stage
-from epochtop.tui.app.trust import with_trust
 from epochtop.tui.cells.plain import plain_block
 from epochtop.tui.client.remote import connection_problem, pid_here
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
+from epochtop.tui.state.new_runs import NewRuns
 from epochtop.tui.state.run import RunState
 from epochtop.tui.state.telemetry import planned_and_peak
 
@@ -46,10 +44,13 @@ LOG_ROWS = 200
 class RunController:
     """Owns the stage and shows its run on `main`."""
 
-    def __init__(self, app: App[int], main: MainScreen, engine: NextEngine, home: Path, live: bool = True) -> None:
-        """With `live` false, nothing on the screen depends on the time that passes."""
+    def __init__(
+        self, app: App[int], main: MainScreen, engine: NextEngine, home: Path, live: bool = True, since: float = 0.0
+    ) -> None:
+        """With `live` false, nothing on the screen depends on the time that passes. The app opened at Unix time `since`."""
         self._app, self._main, self._engine, self._home, self._live = app, main, engine, home, live
         self.stage = Stage(main.board, engine.exit_code)
+        self._new_runs = NewRuns(since)
         self._preview: RunSession | None = None
         """The run that was opened on the first frame, until :meth:`open` takes it."""
         self.has_figures = False
@@ -167,6 +168,8 @@ class RunController:
         state = None if engine.starting or lost else state
         trains = self._live and state is not None and state.state == "running"
         silence = session.silence(state.refresh_ms / 1000) if trains and session and state else ""
+        if self._live and session is not None and (overdue := session.overdue()):
+            self._app.notify(overdue, severity="warning")
         main.status_line.put(status.status(state, lost or engine.status, width, silence))
         main.status_line.set_classes(f"-{state.state}" if state is not None else "")
 
@@ -219,9 +222,13 @@ class RunController:
             self.stage.close_run()
         self._mark_runs()
 
-    def explain_empty_chart(self, summaries: list[RunSummary]) -> None:
-        """The empty chart says what to do first."""
-        if self.session is None and not self._engine.starting:
+    def look_at_list(self, summaries: list[RunSummary]) -> None:
+        """While no run is open, open one that has begun; else the empty chart says what to do first."""
+        is_empty = self.session is None and not self._engine.starting
+        new = self._new_runs.look(summaries, is_empty=is_empty)
+        if new and len(self._app.screen_stack) == 1:
+            self._main.runs.open(new)
+        elif is_empty:
             self._main.chart.empty_text = self._engine.empty_text or (EMPTY_AMONG_RUNS if summaries else EMPTY)
 
     def toggle_overlay(self, run: Path) -> None:
@@ -234,23 +241,6 @@ class RunController:
             summary = self._main.runs.summaries.get(run.name)
             self.stage.add_overlay(run, (summary.name if summary else "") or run.name)
         self._mark_runs()
-
-    def load_settings(self, run: Path) -> None:
-        """Copy a run's settings into the Run panel, which executes its custom task to describe it."""
-        try:
-            record = read_record(run)
-        except Invalid as error:
-            self._app.notify(error.message, severity="error")
-            return
-        if record.script is not None:
-            self._app.notify(f"{run.name} was recorded by a script, which has its own settings", severity="warning")
-            return
-        spec = record.spec
-        with_trust(self._app, run, spec.task, lambda _: self._load(run, spec))
-
-    def _load(self, run: Path, spec: RunSpec) -> None:
-        self._main.form.load(spec)
-        self._app.notify(f"settings of {run.name} copied to the Run panel")
 
     def _mark_runs(self) -> None:
         overlaid = {run.name for run in self.stage.overlays}
@@ -265,7 +255,7 @@ class RunController:
         if self._refusals_known is None:
             self._refusals_known = len(self.active.state.refusals)
         try:
-            send(self.active.run, command)
+            self.active.send(command)
         except OSError as error:
             self._app.notify(f"cannot write the command: {error.strerror}", severity="error")
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from textual.app import App
 
-from epochtop.engine.hardware import job_findings, speed_class
 from epochtop.engine.protocol.requests import Plan, Ready, Refused
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.measured_speed import measured_gflops
 from epochtop.engine.runs.reader import read_record
 from epochtop.tui.app.engine import IDLE, NextEngine
 from epochtop.tui.app.run_controller import RunController
 from epochtop.tui.app.trust import with_trust
+from epochtop.tui.client.job_advice import job_advice
 from epochtop.tui.screens.main import MainScreen
 
 DESCRIBE_S = 0.3
@@ -50,6 +49,23 @@ class RunRequests:
         if self._engine.starter is not None and not self._busy():
             self._engine.starter.warm()
             self.describe(self.spec)
+
+    def load_settings(self, run: Path) -> None:
+        """Copy a run's settings into the Run panel, which executes its custom task to describe it."""
+        try:
+            record = read_record(run)
+        except Invalid as error:
+            self._app.notify(error.message, severity="error")
+            return
+        if record.script is not None:
+            self._app.notify(f"{run.name} was recorded by a script, which has its own settings", severity="warning")
+            return
+        spec = record.spec
+        with_trust(self._app, run, spec.task, lambda _: self._load(run, spec))
+
+    def _load(self, run: Path, spec: RunSpec) -> None:
+        self._main.form.load(spec)
+        self._app.notify(f"settings of {run.name} copied to the Run panel")
 
     def start(self) -> None:
         """Start a run with the settings of the Run panel."""
@@ -182,12 +198,8 @@ class RunRequests:
 
     def _advice(self, spec: RunSpec, plan: Plan) -> list[str]:
         """What speaks against this job on this machine, and how long it takes by the speed that the lab measured."""
+
         view = self._main.machine.view
-        findings = job_findings(plan, view.machine, view.sample, view.ready) if view.machine else []
-        gflops = measured_gflops(self._home, plan.device, spec.precision)
-        if gflops is not None:
-            duration = speed_class(plan, gflops)
-            findings.append(
-                f"its matrix products take {duration} at the {gflops:,.0f} GFLOP/s that the lab measured here"
-            )
-        return findings
+        if view.machine is None:
+            return []
+        return job_advice(self._home, spec, plan, view.machine, view.sample, view.ready)

@@ -1,11 +1,12 @@
-"""The runs on the chart: one run and any number of overlays, live or finished, and the family of series that is drawn.
+"""The runs on the chart: one run and any number of overlays, live or finished, alone or in groups, and the family of series
+that is drawn.
 
 Owns the sessions and hands their events to the chart. Knows no other widget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from epochtop.engine.protocol.events import Event
@@ -81,6 +82,10 @@ class FamilyReaders:
             reader.close()
 
 
+RunsOfCurve = tuple[str, Mapping[Path, str]]
+"""Name of a group, and path and name of each of its runs. Of several runs, the mean is drawn."""
+
+
 class Overlay:
     """Another run behind the open one; a live one keeps growing."""
 
@@ -121,6 +126,10 @@ class Stage:
         self._board, self._chart, self._exit_code = board, board.chart, exit_code
         self.session: RunSession | None = None
         self.overlays: dict[Path, Overlay] = {}
+        self._groups: list[RunsOfCurve] = []
+        """The groups among the runs that were drawn together."""
+        self._drawn_with: Path | None = None
+        """The run in front of these groups."""
         self._readers: FamilyReaders | None = None
         self._families: set[str] = set()
         """Families that the readers were last told to show."""
@@ -140,12 +149,15 @@ class Stage:
         """Show a run from its first step; the previous one continues unseen. Raises Invalid if it is not a run."""
         record = record_of(run)
         session = Session(run, RunState(record), self._exit_code, self._chart.feed)
+        if self._groups and run != self._drawn_with:
+            self.draw([])
         self.drop_overlay(run)
         self.close_run()
         trace = Trace(session.name, sweep=sweep_of(record.spec))
         self._readers = FamilyReaders(run, trace)
         self._chart.show(trace, session.state.total_steps or None)
         self.session = session
+        self._show_overlays()
         return session
 
     def select(self, family: str) -> None:
@@ -183,12 +195,18 @@ class Stage:
         self.overlays[run] = Overlay(run, name, self._chart.trace.selected)
         self._show_overlays()
 
-    def set_overlays(self, runs: Sequence[tuple[Path, str]]) -> None:
-        """Draw these runs, each with its name, behind the open one, and no others."""
+    def draw(self, curves: Sequence[RunsOfCurve]) -> None:
+        """Draw these curves and no others, each a run or a group. The first run of the first one must be opened next."""
+        self._groups, self._drawn_with = [], None
         for path in list(self.overlays):
             self.drop_overlay(path)
-        for path, name in runs:
-            self.add_overlay(path, name)
+        self._groups = [(name, runs) for name, runs in curves if len(runs) > 1]
+        self._drawn_with = next((path for _, runs in curves for path in runs), None)
+        for _, runs in curves:
+            for path, name in runs.items():
+                if path != self._drawn_with:
+                    self.overlays[path] = Overlay(path, name, self._chart.trace.selected)
+        self._show_overlays()
 
     def drop_overlay(self, run: Path) -> None:
         """Remove an overlay, if there is one of this run."""
@@ -225,4 +243,18 @@ class Stage:
             self.session.close()
 
     def _show_overlays(self) -> None:
-        self._chart.set_overlays([overlay.trace for overlay in self.overlays.values()])
+        """Give the chart its curves: groups with their runs, then single runs."""
+        traces = {path: overlay.trace for path, overlay in self.overlays.items()}
+        front = self.session.run if self.session is not None else None
+        if front is not None:
+            traces[front] = self._chart.trace
+        for trace in traces.values():
+            trace.group, trace.peers = "", ()
+        peers: set[Path] = set()
+        for name, runs in self._groups:
+            members = [path for path in runs if path in traces]
+            if members:
+                first = traces[members[0]]
+                first.group, first.peers = name, tuple(traces[path] for path in members[1:])
+                peers |= set(members[1:])
+        self._chart.set_overlays([trace for path, trace in traces.items() if path not in peers and path != front])

@@ -58,7 +58,7 @@ class Board(Vertical):
             self._apply(load(self._memory.path) if self._memory else self._saved)
         except SettingsError as error:
             self.app.notify(str(error), title="board settings", severity="warning")
-        for name in ("log_scale", "log_x", "hide_outliers", "smoothing", "unit"):
+        for name in ("log_scale", "log_x", "hide_outliers", "smoothing", "band", "unit"):
             self.watch(self.chart, name, self.remember, init=False)
 
     # --- what is visible ---------------------------------------------------------------------------------------
@@ -165,6 +165,7 @@ class Board(Vertical):
             log_x=chart.log_x,
             hide_outliers=chart.hide_outliers,
             smoothing=chart.smoothing,
+            band=chart.band,
             unit=units.get(chart.unit, self._saved.unit),  # a range test chooses its axis itself
         )
 
@@ -177,7 +178,7 @@ class Board(Vertical):
             self.app.notify(f"the filter {settings.filter} in {FILE} is ignored", severity="warning")
         grid.group, grid.page_number = settings.group, settings.page
         chart.log_scale, chart.log_x, chart.hide_outliers = settings.log_y, settings.log_x, settings.hide_outliers
-        chart.smoothing, chart.unit = settings.smoothing, settings.unit
+        chart.smoothing, chart.band, chart.unit = settings.smoothing, settings.band, settings.unit
         self.set_class(settings.view == "grid", "-grid")
 
     def on_unmount(self) -> None:

@@ -24,9 +24,11 @@ from epochtop.tui.board.pages import Box, Shape
 from epochtop.tui.board.tiles import Tile, TileContent
 from epochtop.tui.cells.canvas import Canvas, Row
 from epochtop.tui.cells.plain import set_subtitle, set_title
-from epochtop.tui.cells.rows import QUIET, cut, difference
+from epochtop.tui.cells.rows import cut, difference
 from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.chart.curves import ChartView
+from epochtop.tui.chart.frame import put_centered
+from epochtop.tui.chart.groups.band import BAND_TEXTS
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.x_range import RANGE_TEXTS
 
@@ -189,7 +191,8 @@ class Grid(CellWidget, can_focus=True):
     def _lay_out(self) -> None:
         """Begin with blank rows if the charts or their places are not the same as before."""
         chart, page = self._chart, self._page
-        layout = self.size, page.shape, page.families, id(chart.trace), [*map(id, chart.overlays)], self.filter
+        runs = [[id(run) for run in curve.runs] for curve in (chart.trace, *chart.overlays)]
+        layout = self.size, page.shape, page.families, runs, self.filter
         if layout == self._layout:
             return
         self._layout = layout
@@ -203,9 +206,7 @@ class Grid(CellWidget, can_focus=True):
     def _blank(self) -> list[Row]:
         """Rows without charts: blank, or with a note why there are none."""
         canvas = Canvas(*self.size)
-        lines = [] if self._tiles else self._why_empty().splitlines()
-        for row, line in enumerate(lines, max(0, (canvas.height - len(lines)) // 2)):
-            canvas.put(max(0, (canvas.width - len(line)) // 2), row, line, QUIET)
+        put_centered(canvas, "" if self._tiles else self._why_empty())
         return canvas.rows()
 
     def _why_empty(self) -> str:
@@ -248,6 +249,7 @@ class Grid(CellWidget, can_focus=True):
         parts = [f"Charts {first}–{first + len(page.families) - 1} of {page.total}" if page.count > 1 else "Charts"]
         parts += [self.group or "no group"] if self.group is not None else []
         parts += [plain_line(self.filter.text)] if self.filter.text else []
+        parts += self._group()
         parts += [f"step {chart.cursor:,}"] if chart.cursor is not None else []
         parts += self._axes()
         title = parts[0]
@@ -255,6 +257,14 @@ class Grid(CellWidget, can_focus=True):
             if len(title) + 3 + len(part) <= self.size.width - 4:
                 title += f" · {part}"
         set_title(self, title)
+
+    def _group(self) -> list[str]:
+        """What the curves and bands are, if runs are drawn as groups: `lr=0.1, mean of 8 runs ± std`."""
+        chart = self._chart
+        if not any(curve.peers for curve in (chart.trace, *chart.overlays)):
+            return []
+        runs, band = len(chart.trace.runs), BAND_TEXTS[chart.band]
+        return [f"{plain_line(chart.trace.group)}, mean of {runs} runs, {band}" if runs > 1 else f"means, {band}"]
 
     def _axes(self) -> list[str]:
         """The settings of the axes that are not the defaults."""

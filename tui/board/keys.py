@@ -13,6 +13,9 @@ def _key(
 
 BOARD_KEYS: tuple[BindingType, ...] = (
     Binding("g", "toggle_grid", "grid", id="board.grid", tooltip="Small charts of all series, or one large chart"),
+    Binding(
+        "f", "screen.fill", "full", id="board.full", tooltip="Charts on the whole screen, or next to the other regions"
+    ),
     Binding("escape", "back", "back", id="board.back", tooltip="Back to the grid"),
 )
 GRID_KEYS: tuple[BindingType, ...] = (
@@ -28,6 +31,7 @@ GRID_KEYS: tuple[BindingType, ...] = (
     _key("l", "chart('toggle_log')", "log", "Logarithmic or linear y axes", "log"),
     _key("X", "chart('toggle_log_x')", "log x", "Logarithmic or linear x axis", "log_x"),
     _key("o", "chart('toggle_outliers')", "outliers", "Fit the axes to all values, or without outliers", "outliers"),
+    _key("B", "chart('toggle_band')", "band", "Bands of groups: standard deviation, or lowest to highest", "band"),
     _key("m", "chart('cycle_smoothing')", "smooth", "Exponential smoothing: off, 0.6, 0.9, 0.97", "smooth"),
     _key("x", "chart('cycle_unit')", "x axis", "X axis in steps, epochs, seconds or time of day", "unit"),
     _key("w", "chart('toggle_whole')", "whole", "Show the whole run, or follow its last tenth", "whole"),

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from epochtop.engine.runs.files import write_atomically
+from epochtop.tui.chart.curves import BandKind
 from epochtop.tui.chart.loss_chart import SMOOTHING, UNITS
 
 FILE = "board.json"
@@ -32,6 +33,7 @@ class BoardSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_x: bool = False
     hide_outliers: bool = False
     smoothing: float = 0.0
+    band: BandKind = "deviation"
     unit: Unit = "step"
 
     def __post_init__(self) -> None:

@@ -17,6 +17,8 @@ from epochtop.tui.cells.canvas import Canvas, Row
 from epochtop.tui.cells.rows import QUIET, STRONG, TEXT, cut
 from epochtop.tui.chart import frame
 from epochtop.tui.chart.curves import ChartView
+from epochtop.tui.chart.groups.mean import newest_values, values_at
+from epochtop.tui.chart.marks.signs import MARKERS, TEST, TRAIN
 from epochtop.tui.chart.trace import Trace, heading
 
 LEAST_NAME = 8
@@ -55,7 +57,7 @@ class Tile:
 
     def data(self, content: TileContent) -> object:
         """Equal for two frames with the same data."""
-        runs = (self.trace, *self.overlays)
+        runs = [run for curve in (self.trace, *self.overlays) for run in curve.runs]
         series = [(id(curve.series), curve.series.version) for run in runs for curve in run.curves]
         return series, [] if content.view.unit == "step" else [run.steps for run in runs]
 
@@ -66,6 +68,7 @@ def tile_of(trace: Trace, overlays: Sequence[Trace], family: str, accepts: Calla
     def part(source: Trace) -> Trace:
         copy = Trace(source.name, run=source.run)
         copy.selected, copy.accepts = family, accepts
+        copy.group, copy.peers = source.group, tuple(part(peer) for peer in source.peers)
         return copy
 
     return Tile(part(trace), tuple(part(overlay) for overlay in overlays))
@@ -88,7 +91,7 @@ def compose(tile: Tile, content: TileContent, box: Box) -> list[Row]:
         tile.ranges,
         box.axis,
     )
-    if not tile.trace.curves:
+    if not any(run.curves for run in tile.trace.runs):
         note = "reading…"
         plot.put(max(0, (box.width - len(note)) // 2), max(0, (plot.height - 2) // 2), note, QUIET)
     return [title(tile, content, box.width), *plot.rows()]
@@ -115,17 +118,9 @@ def title(tile: Tile, content: TileContent, width: int) -> Row:
 
 def _values(tile: Tile, cursor: int | None) -> list[tuple[str, int, str]]:
     """Marker, role and value of each curve: the last one, or that at the cursor."""
-    samples = []
-    for place, (_, series) in enumerate(tile.trace.curves):
-        sample, role = (
-            ("⠒", frame.TRAIN) if place == 0 else (frame.MARKERS[(place - 1) % len(frame.MARKERS)], frame.TEST)
-        )
-        value = series.last if place == 0 else series.newest
-        if cursor is not None:
-            column = series.near(cursor)
-            value = column.last if column is not None and column.finite else None
-        samples.append((sample, role, format_fixed_width(value).strip()))
-    return samples
+    values = newest_values(tile.trace) if cursor is None else values_at(tile.trace, cursor)
+    signs = [("⠒", TRAIN), *((MARKERS[place % len(MARKERS)], TEST) for place in range(len(values)))]
+    return [(*sign, format_fixed_width(value).strip()) for sign, (_, value) in zip(signs, values, strict=False)]
 
 
 def fitted_name(name: str, width: int) -> str:

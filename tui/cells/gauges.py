@@ -48,11 +48,18 @@ class Histories:
         A column is the mean of a fixed set of samples, so only the last column changes.
         """
         columns = max(1, min(width, HISTORY_LENGTH))
+        return graph(self._columns(name, columns)).rjust(width)
+
+    def tall_graph(self, name: Hashable, width: int, rows: int) -> list[str]:
+        """At least two minutes in a graph of several rows and the whole width."""
+        return tall_graph(self._columns(name, max(1, width)), width, rows)
+
+    def _columns(self, name: Hashable, columns: int) -> list[float | None]:
         size = -(-HISTORY_LENGTH // columns)
         values = list(self._values[name])
         oldest = self._count - len(values)  # index of the oldest stored sample
         starts = range(-(oldest % size), len(values), size)[-columns:]
-        return graph(mean_of_known(values[max(0, start) : start + size]) for start in starts).rjust(width)
+        return [mean_of_known(values[max(0, start) : start + size]) for start in starts]
 
 
 Limits = dict[Hashable, float]
@@ -96,6 +103,18 @@ def _gpu_percents(gpu: GpuSample, limits: Limits) -> Iterator[tuple[str, float |
 def graph(percents: Iterable[float | None]) -> str:
     """One block per value: `▁` for 0 %, `█` for 100 %, blank for unknown."""
     return "".join(" " if percent is None else BLOCKS[_level(percent)] for percent in percents)
+
+
+def tall_graph(percents: Sequence[float | None], width: int, rows: int) -> list[str]:
+    """A graph of `rows` rows, from top to bottom; 0 % is `▁` in the last one."""
+    lines = []
+    for below in reversed(range(rows)):
+        levels = [
+            None if percent is None else max(int(below == 0), min(8, int(percent * rows * 8 / 100) - 8 * below))
+            for percent in percents
+        ]
+        lines.append("".join(BLOCKS[level - 1] if level and level > 0 else " " for level in levels).rjust(width))
+    return lines
 
 
 def _level(percent: float) -> int:
@@ -157,6 +176,8 @@ class Gauge(NamedTuple):
     """Why the graphed value is unknown; shown instead of the graph."""
     old: bool = False
     """Whether the driver stopped responding, so that the figures are out of date."""
+    tall_graph: Callable[[int, int], list[str]] | None = None
+    """The graph in a width and a number of rows."""
 
     @property
     def width(self) -> int:
@@ -174,6 +195,15 @@ class Gauge(NamedTuple):
         if self.reason:
             return row(label, (cut(f"{UNKNOWN} {self.reason}", room).ljust(room), QUIET), numbers)
         return row(label, (self.graph(room), graph_role), numbers)
+
+    def rows(self, width: int, numbers_width: int, graph_rows: int) -> list[Row]:
+        """The row, and below it its graph in `graph_rows` rows; without them, the graph is in the row."""
+        if graph_rows < 2 or self.tall_graph is None or self.reason or width < WIDE:
+            return [self.row(width, numbers_width)]
+        blank = self._replace(graph=lambda room: " " * room)
+        role, room = FAINT if self.old else GRAPH, width - LABEL_WIDTH
+        lines = self.tall_graph(room, graph_rows)
+        return [blank.row(width, numbers_width), *(row((" " * LABEL_WIDTH, QUIET), (line, role)) for line in lines)]
 
 
 def _leading_numbers(numbers: Sequence[str], width: int) -> str:

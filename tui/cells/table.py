@@ -98,6 +98,8 @@ class CellTable(ScrolledCells):
         """Index of the column at the cursor."""
         self.sorted_by: tuple[str, str] = ("", "")
         """Key of the column that decides the order, and its mark."""
+        self.empty_text = ""
+        """What a table without rows shows."""
         self._drawn: dict[tuple[int, int, int], Strip] = {}
         """Rows that were drawn, by index, first cell and width."""
         self._left = 0
@@ -244,6 +246,8 @@ class CellTable(ScrolledCells):
             return self._marked(self._painted(self._heading(width)), "table--heading")
         index = self.scroll_offset.y + y - 1
         if index >= self.count:
+            if not self.count and y == min(3, self.size.height - 1):
+                return self._painted(fitted(row(("  ", QUIET), (cut(self.empty_text, width - 2), QUIET)), width))
             return Strip.blank(width, self.rich_style)
         place = (index, self._left, width)
         line = self._drawn.get(place)
@@ -284,7 +288,7 @@ class CellTable(ScrolledCells):
             for index, column in enumerate(self._columns)
         ]
         heading = self._visible(parts, width)
-        total = sum(len(text) for text, _ in parts)
+        total = sum(len(text) for text, _ in parts) - GAP
         if self._left + width < total:
             heading = Row(heading.text[:-1] + "›", (*heading.roles[:-1], QUIET))
         if self._left:
@@ -296,11 +300,23 @@ class CellTable(ScrolledCells):
         return heading
 
     def _visible(self, parts: Sequence[Cell], width: int) -> Row:
+        """Fixed columns, and those scrolled columns that are whole: part of a number would mislead."""
         whole = row(*parts)
         fixed = self._fixed_width
         start = fixed + self._left
         text, roles = whole
-        return fitted(Row(text[:fixed] + text[start:], roles[:fixed] + roles[start:]), width)
+        stop = self._last_whole(width)
+        return fitted(Row(text[:fixed] + text[start:stop], roles[:fixed] + roles[start:stop]), width)
+
+    def _last_whole(self, width: int) -> int:
+        """Where the last column ends that fits into the visible part; a column that is wider is cut."""
+        edge, end, last = width + self._left, 0, 0
+        for column in self._columns:
+            if end + column.width > edge:
+                break
+            end += column.width + GAP
+            last = end
+        return last if last > self._fixed_width + self._left else edge
 
 
 def _placed(text: str, column: TableColumn) -> str:

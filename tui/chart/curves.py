@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import inf, isfinite, isnan, log10, nan
+from typing import Literal
 
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits, Tick
@@ -15,6 +16,8 @@ from epochtop.tui.chart.series import Column, Series
 from epochtop.tui.chart.trace import Trace, Unit
 
 XY = tuple[float, float]
+BandKind = Literal["deviation", "range"]
+"""The band of a group: mean ± standard deviation, or lowest to highest."""
 LOG_START = 1e-4
 """Where a logarithmic axis of epochs or seconds begins, as a fraction of its end."""
 SMALLEST = 1e-9
@@ -42,6 +45,7 @@ class ChartView:
     """Whether the x axis is logarithmic where it can be: with steps, epochs and seconds."""
     hide_outliers: bool = False
     """Whether the y axis leaves out the lowest and the highest 1 % of the values."""
+    band: BandKind = "deviation"
 
     @property
     def has_log_x(self) -> bool:
@@ -80,10 +84,11 @@ class ChartView:
 
 @dataclass(frozen=True)
 class Visible:
-    """The family of a run in a view; x in cells, y in values of the series."""
+    """The family of a run, or the mean of a group, in a view; x in cells, y in values of the series."""
 
     band: list[tuple[float, float, float]]
-    """x, lowest and highest value of the main series in each column; NaN for a column without finite values."""
+    """x, lowest and highest value of the main series in each column; NaN for a column without finite values. For a group,
+    the ends of its band."""
     raw: list[XY]
     """Up to two points per column: its extremes, in rising order if the values rise."""
     smooth: list[XY]
@@ -94,24 +99,25 @@ class Visible:
     """The lowest value that can be drawn; inf if there is none."""
     high: float
     """The highest value that can be drawn; -inf if there is none."""
+    is_group: bool = False
 
 
 def visible(trace: Trace, view: ChartView) -> Visible:
     """The part of a run that is in `view`."""
     edges = [trace.to_step(view.x(i), view.unit) for i in range(view.width + 1)]
     main, *others = [curve.series for curve in trace.curves] or [trace.main]
-    placed = list(_placed(trace, main, view, main.columns(edges)))
-    band = [(x, *_range(column, view.log)) for x, column in placed]
-    raw = [point for (x, column), (_, *ends) in zip(placed, band, strict=True) for point in _stroke(x, column, *ends)]
-    raw = _to_the_edges(raw, placed, trace, main, view)
+    columns = list(placed(trace, main, view, main.columns(edges)))
+    band = [(x, *_range(column, view.log)) for x, column in columns]
+    raw = [point for (x, column), (_, *ends) in zip(columns, band, strict=True) for point in _stroke(x, column, *ends)]
+    raw = _to_the_edges(raw, columns, trace, main, view)
     points = [_markers(trace, series, view, edges[0], edges[-1]) for series in others]
     values = [*(value for _, *ends in band for value in ends), *(y for series in points for _, y in series)]
     values = [value for value in values if value > 0 or (not view.log and not isnan(value))]
-    smooth = list(_smooth(placed, view.smoothing))
+    means = list(smooth(columns, view.smoothing))
     low, high = min(values, default=inf), max(values, default=-inf)
     if view.hide_outliers and values:
         low, high = _common_range(main, points, edges[0], edges[-1], low, high)
-    return Visible(band, raw, smooth, points, low, high)
+    return Visible(band, raw, means, points, low, high)
 
 
 def _common_range(
@@ -140,7 +146,7 @@ def y_limits(runs: Iterable[Visible], rows: int, log: bool) -> Limits:
     return axes.log_limits(low, high, rows) if 0 < low <= high else axes.log_limits(0.01, 1.0, rows)
 
 
-def _placed(
+def placed(
     trace: Trace, main: Series, view: ChartView, columns: Iterable[Column | None]
 ) -> Iterator[tuple[float, Column]]:
     """Each column with its x: its cell if it has several buckets, else the position of its step."""
@@ -187,7 +193,7 @@ def _to_the_edges(
     return [*edges[0], *raw, *edges[1]]
 
 
-def _smooth(placed: Iterable[tuple[float, Column]], factor: float) -> Iterator[XY]:
+def smooth(placed: Iterable[tuple[float, Column]], factor: float) -> Iterator[XY]:
     """Exponential mean of the columns' means, divided by the sum of weights so that it does not start at 0."""
     total = weight = 0.0
     for x, column in placed:

@@ -16,8 +16,11 @@ from epochtop.engine.runs.files import write_atomically
 from epochtop.tui.cells.rows import cut
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
-from epochtop.tui.chart.curves import XY, ChartView, Visible, visible, y_limits
+from epochtop.tui.chart.curves import XY, ChartView, Visible, y_limits
+from epochtop.tui.chart.groups.band import BAND_TEXTS, band
+from epochtop.tui.chart.groups.mean import GroupCurve, group_curves, newest_values, shown
 from epochtop.tui.chart.loss_chart import LossChart
+from epochtop.tui.chart.marks.notes import first_bad
 from epochtop.tui.chart.series import Series
 from epochtop.tui.chart.trace import Trace, heading
 
@@ -56,18 +59,32 @@ def save_files(folder: Path, name: str, svg: str, csv: str) -> tuple[Path, Path]
 def export_csv(trace: Trace, view: ChartView, overlays: Sequence[Trace] = (), prefix: str = "") -> str:
     """Every bucket in the visible range, of all series of the family. A bucket of a single step is exact.
 
-    Columns: series, step (the first one of the bucket), min, mean, max, last. Series beside the main one are in `last`.
-    With `prefix`, every name begins with it.
+    Columns: series, step (the first one of the bucket), min, mean, max, last. Series beside the main one are in `last`. Of a
+    group, min and max are the ends of its band. With `prefix`, every name begins with it.
     """
     lines = [HEADER]
     for run in (trace, *overlays):
+        name = run.group if run.peers else "" if run is trace else run.name or "overlay"
         start, stop = run.to_step(view.low, view.unit), run.to_step(view.high, view.unit)
-        name = "" if run is trace else run.name or "overlay"
-        for place, (label, series) in enumerate(run.curves):
-            shown = label if not name else name if place == 0 else f"{name} {label}"
-            shown = _csv(f"{prefix} {shown}" if prefix else shown)
-            lines += _rows(shown, series, start, stop, whole=place == 0)
+        for place, (label, series) in enumerate(() if run.peers else run.curves):
+            title = label if not name else name if place == 0 else f"{name} {label}"
+            lines += _rows(_csv(f"{prefix} {title}" if prefix else title), series, start, stop, whole=place == 0)
+        for curve in group_curves(run) if run.peers else ():
+            lines += _band_rows(_csv(" ".join(filter(None, (prefix, name, curve.label)))), curve, view)
     return "\n".join(lines) + "\n"
+
+
+def _band_rows(name: str, curve: GroupCurve, view: ChartView) -> list[str]:
+    """A row per bucket, of the width of the widest buckets: mean of the runs, and ends of the band."""
+    width = max(series.width for _, series in curve.series)
+    runs = []
+    for run, series in curve.series:
+        start, stop = run.to_step(view.low, view.unit), run.to_step(view.high, view.unit)
+        buckets = list(series.buckets(start, stop + 1e-9))
+        runs.append(([bucket.start // width * width for bucket in buckets], [bucket.mean for bucket in buckets]))
+    ends = band(runs, view.band)
+    rows = zip(ends.steps, ends.lows, ends.means, ends.highs, strict=True)
+    return [f"{name},{step},{low:.9g},{mean:.9g},{high:.9g}," for step, low, mean, high in rows]
 
 
 def _rows(name: str, series: Series, start: float, stop: float, whole: bool) -> list[str]:
@@ -98,13 +115,15 @@ def _single(value: float) -> str:
 
 def export_svg(trace: Trace, view: ChartView, overlays: Sequence[Trace] = (), title: str = "") -> str:
     """A drawing of the visible range: axes, the band of each column's extremes, means, test points, legend."""
-    run, *others = [visible(source, view) for source in (trace, *overlays)]
+    run, *others = [shown(source, view) for source in (trace, *overlays)]
     limits = y_limits([run, *others], TICK_ROWS, view.log)
     parts = [*_frame(view, limits), *_run(run, view, limits)]
     for index, overlay in enumerate(others):
+        if overlay.is_group:
+            parts.append(_band(overlay, view, limits, COLORS[2 + index % 4]))
         parts.append(_polyline(_place(overlay.smooth, view, limits), COLORS[2 + index % 4], DASHES[index % 4]))
     parts += _bad_mark(trace, view) + _suggestion_mark(trace, view)
-    parts += _legend(trace, overlays, title)
+    parts += _legend(trace, overlays, view, title)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
         f'font-size="12"><title>{escape(title or heading(trace.family))}</title>\n'
@@ -132,29 +151,33 @@ def _y(value: float, limits: Limits) -> float | None:
 
 def _run(run: Visible, view: ChartView, limits: Limits) -> list[str]:
     line = _polyline(_place(run.smooth, view, limits), COLORS[0], "")
-    exact = all(low == high for _, low, high in run.band)
-    behind = _polyline(_place(run.raw, view, limits), COLORS[0], "", 1, 0.35) if exact else _band(run, view, limits)
+    exact = all(low == high for _, low, high in run.band) and not run.is_group
+    behind = (
+        _polyline(_place(run.raw, view, limits), COLORS[0], "", 1, 0.35)
+        if exact
+        else _band(run, view, limits, COLORS[0])
+    )
     parts = [behind, line]
     for x, y in (point for points in run.others for point in filter(None, _place(points, view, limits))):
         parts.append(f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6" fill="{COLORS[1]}"/>')
     return parts
 
 
-def _band(run: Visible, view: ChartView, limits: Limits) -> str:
-    """The area between the extremes of the columns."""
+def _band(run: Visible, view: ChartView, limits: Limits, color: str) -> str:
+    """The area between the extremes of the columns, or the ends of the band."""
     highs = filter(None, _place([(x, high) for x, _, high in run.band], view, limits))
     lows = filter(None, _place([(x, low) for x, low, _ in reversed(run.band)], view, limits))
     corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in (*highs, *lows))
-    return f'<polygon points="{corners}" fill="{COLORS[0]}" fill-opacity="0.15"/>'
+    return f'<polygon points="{corners}" fill="{color}" fill-opacity="0.15"/>'
 
 
 def _bad_mark(trace: Trace, view: ChartView) -> list[str]:
-    step = trace.main.first_bad_step
-    if step is None or not 0 <= (cell := view.cell(trace.from_step(step, view.unit))) <= view.width:
+    bad = first_bad(trace)
+    if bad is None or not 0 <= (cell := view.cell(trace.from_step(bad[0], view.unit))) <= view.width:
         return []
     x, anchor = _x(cell, view), "start" if cell < view.width / 2 else "end"
     line = f'<path d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="{COLORS[-1]}" stroke-dasharray="4 4"/>'
-    return [line, _text(x, HEIGHT - BOTTOM - 8, f"✗ {trace.main.bad_kind} at step {step:,}", anchor)]
+    return [line, _text(x, HEIGHT - BOTTOM - 8, f"✗ {bad[1]}", anchor)]
 
 
 def _suggestion_mark(trace: Trace, view: ChartView) -> list[str]:
@@ -202,9 +225,14 @@ def _frame(view: ChartView, limits: Limits) -> list[str]:
     return parts
 
 
-def _legend(trace: Trace, overlays: Sequence[Trace], title: str) -> list[str]:
-    entries = [(COLORS[min(place, 1)], label, series.last) for place, (label, series) in enumerate(trace.curves)]
-    entries += [(COLORS[2 + i % 4], run.name, run.main.last) for i, run in enumerate(overlays)]
+def _legend(trace: Trace, overlays: Sequence[Trace], view: ChartView, title: str) -> list[str]:
+    entries = []
+    for place, (label, value) in enumerate(newest_values(trace)):
+        name = label if place or not trace.peers else _group_name(trace, view)
+        entries.append((COLORS[min(place, 1)], name, value))
+    for index, run in enumerate(overlays):
+        name = _group_name(run, view) if run.peers else run.name
+        entries.append((COLORS[2 + index % 4], name, next((value for _, value in newest_values(run)), None)))
     parts = [_text(LEFT + 12, TOP + 16, title, "start")] if title else []
     for row, (color, name, value) in enumerate(entries):
         y = TOP + 16 + 18 * row
@@ -212,6 +240,10 @@ def _legend(trace: Trace, overlays: Sequence[Trace], title: str) -> list[str]:
         parts.append(_text(WIDTH - 226, y, cut(name, 22), "start"))
         parts.append(_text(WIDTH - RIGHT - 8, y, format_fixed_width(value).strip(), "end"))
     return parts
+
+
+def _group_name(group: Trace, view: ChartView) -> str:
+    return f"{cut(group.group, 10)} n={len(group.runs)} {BAND_TEXTS[view.band]}"
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

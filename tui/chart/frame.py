@@ -6,33 +6,38 @@ stay until they no longer suit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import log10
-
-from rich.cells import cell_len
 
 from epochtop.engine.protocol.quantities import UNKNOWN, format_fixed_width
-from epochtop.tui.cells.canvas import BLANK, Canvas, Row
-from epochtop.tui.cells.rows import ALARM, FAINT, LEGEND, QUIET, SERIES, TEXT, cut, role_of
+from epochtop.tui.cells.canvas import Canvas, Row
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
-from epochtop.tui.chart.curves import ChartView, Visible, visible, y_limits
+from epochtop.tui.chart.curves import ChartView, Visible, y_limits
+from epochtop.tui.chart.groups.band import BAND_TEXTS
+from epochtop.tui.chart.groups.mean import filled, group_curves, shown, spread_at
+from epochtop.tui.chart.marks import legend
+from epochtop.tui.chart.marks.notes import put_notes
+from epochtop.tui.chart.marks.signs import (
+    AXIS,
+    CURSOR,
+    FILL,
+    MARKERS,
+    OVERLAY_FILLS,
+    OVERLAY_MARKERS,
+    OVERLAYS,
+    RAW,
+    TEST,
+    TRAIN,
+)
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
-from epochtop.tui.chart.run_series import Sweep
 from epochtop.tui.chart.series import Column
 from epochtop.tui.chart.trace import Trace
 
-TRAIN, TEST, *OVERLAYS = (role_of(place) for place in range(SERIES))
-OVERLAY_MARKERS = ("•", "×", "+", "◦")
-"""Markers of the overlays; they distinguish curves without colors."""
-AXIS, CURSOR, RAW = QUIET, TEXT, FAINT
-MARKERS = ("▪", "▫", "◆", "◇")
-"""Markers of the series beside the main one."""
 FINE_CELLS = 4500
 """Cells from which on a plot uses blocks: braille takes over 25 ms there, blocks half of that."""
-NAME_CELLS = 18
-"""Width of a name in the legend."""
+LEAST_ROWS = 4
+"""Rows of a plot that a legend above it leaves at least."""
 
 
 NO_VALUES = {False: "no values yet", True: "This run has no values."}
@@ -45,7 +50,7 @@ class Ranges:
 
     limits: Limits | None = None
     gutter: int = 0
-    legend_at_left: bool = False
+    legend: legend.Place = "top right"
 
 
 @dataclass(frozen=True)
@@ -83,37 +88,67 @@ def compose(content: ChartContent, ranges: Ranges) -> list[Row]:
     canvas = Canvas(content.width, content.height)
     rows = content.height - (3 if content.height >= 8 else 2)
     if content.empty_text:
-        _center(canvas, content.empty_text)
+        put_centered(canvas, content.empty_text)
     elif content.width < 20 or rows < 3:
-        _center(canvas, "too small")
+        put_centered(canvas, "too small")
     else:
         _chart(canvas, content, ranges, rows)
     return canvas.rows()
 
 
-def _center(canvas: Canvas, text: str) -> None:
+def put_centered(canvas: Canvas, text: str) -> None:
+    """Write lines into the middle; they begin at the same column."""
     lines = text.splitlines()
     top = max(0, (canvas.height - len(lines)) // 2)
+    left = max(0, (canvas.width - max(map(len, lines), default=0)) // 2)
     for row, line in enumerate(lines, top):
-        canvas.put(max(0, (canvas.width - len(line)) // 2), row, line, AXIS)
+        canvas.put(left, row, line, AXIS)
 
 
 def _chart(canvas: Canvas, content: ChartContent, ranges: Ranges, rows: int) -> None:
-    scene = _scene(content, content.width - ranges.gutter, rows, ranges)
-    gutter = max(ranges.gutter, 7, *(len(label) + 2 for _, label in axes.y_ticks(scene.limits, rows)))
+    marker = content.marker_for((content.width - max(7, ranges.gutter)) * rows)
+    lines = _legend_lines(content, rows, marker)
+    above = _legend_above(content, ranges, lines, rows)
+    top = len(above)
+    scene = _scene(content, content.width - ranges.gutter, rows - top, ranges)
+    gutter = max(ranges.gutter, 7, *(len(label) + 2 for _, label in axes.y_ticks(scene.limits, rows - top)))
     if gutter != ranges.gutter:
         ranges.gutter = gutter
-        scene = _scene(content, content.width - gutter, rows, ranges)
-    plot = draw(_curves(content, scene, rows), scene.view.width, rows, scene.limits)
-    _marks(plot, content, scene, ranges)
-    for row in range(rows):
-        canvas.cells[row][gutter:] = plot.cells[row]
-        canvas.roles[row][gutter:] = plot.roles[row]
-    _y_axis(canvas, scene.limits, gutter, rows)
+        scene = _scene(content, content.width - gutter, rows - top, ranges)
+    plot = draw(_curves(scene, marker), scene.view.width, rows - top, scene.limits)
+    _fill(plot, scene)
+    put_notes(plot, content.trace, scene.view, scene.limits, content.cursor)
+    if lines and ranges.legend != "above":
+        ranges.legend = legend.place_of(plot, lines, ranges.legend)
+        if ranges.legend == "above":
+            _chart(canvas, content, ranges, rows)
+            return
+        legend.put(plot, lines, ranges.legend)
+    legend.put_above(canvas, above, gutter)
+    for row in range(plot.height):
+        canvas.cells[top + row][gutter:] = plot.cells[row]
+        canvas.roles[top + row][gutter:] = plot.roles[row]
+    _y_axis(canvas, scene.limits, gutter, top, rows)
     _x_axis(canvas, scene.view, gutter, rows)
     if content.height > rows + 2:
-        line = settings(content) if content.cursor is None else readout(content.trace, content.cursor)
+        line = settings(content) if content.cursor is None else readout(content)
         canvas.put(1, rows + 2, line, AXIS if content.cursor is None else CURSOR)
+
+
+def _legend_lines(content: ChartContent, rows: int, marker: str) -> list[legend.Entry]:
+    """The entries of the legend; none in a plot without room for any."""
+    if not content.legend or rows <= LEAST_ROWS:
+        return []
+    return legend.entries(content.trace, content.overlays, content.view.band, marker == BLOCKS)
+
+
+def _legend_above(
+    content: ChartContent, ranges: Ranges, lines: Sequence[legend.Entry], rows: int
+) -> list[list[legend.Entry]]:
+    """The rows of the legend above the plot; none while it is in a corner."""
+    if not lines or ranges.legend != "above":
+        return []
+    return legend.side_by_side(lines, content.width - max(7, ranges.gutter), min(rows // 3, rows - LEAST_ROWS))
 
 
 @dataclass(frozen=True)
@@ -128,20 +163,20 @@ class _Scene:
 
 def _scene(content: ChartContent, width: int, rows: int, ranges: Ranges) -> _Scene:
     view = replace(content.view, width=width)
-    run = visible(content.trace, view)
-    overlays = tuple(visible(trace, view) for trace in content.overlays)
+    run = shown(content.trace, view)
+    overlays = tuple(shown(trace, view) for trace in content.overlays)
     limits = y_limits((run, *overlays), rows, view.log)
     if ranges.limits is None or not ranges.limits.holds(limits):
         ranges.limits = limits
     return _Scene(view, ranges.limits, run, overlays)
 
 
-def _curves(content: ChartContent, scene: _Scene, rows: int) -> list[Curve]:
-    marker = content.marker_for(scene.view.width * rows)
+def _curves(scene: _Scene, marker: str) -> list[Curve]:
     run, smoothed = scene.run, scene.view.smoothing > 0
-    curves = [Curve(run.raw, RAW if smoothed else TRAIN, marker)]
+    curves = [*_edges(run, RAW, marker), Curve(run.raw, RAW if smoothed else TRAIN, marker)]
     for index, overlay in enumerate(scene.overlays):
         style = index % len(OVERLAY_MARKERS)
+        curves += _edges(overlay, OVERLAYS[style], marker)
         curves.append(Curve(overlay.smooth, OVERLAYS[style], OVERLAY_MARKERS[style], line=False))
     if smoothed:
         curves.append(Curve(run.smooth, TRAIN, marker))
@@ -150,127 +185,38 @@ def _curves(content: ChartContent, scene: _Scene, rows: int) -> list[Curve]:
     return curves
 
 
-# --- marks inside the plot -----------------------------------------------------------------------------------------
+def _edges(points: Visible, role: int, marker: str) -> list[Curve]:
+    """The ends of the band of a group: a dot per column."""
+    band = filled(points) if points.is_group else []
+    ends = ([(x, high) for x, _, high in band], [(x, low) for x, low, _ in band])
+    return [Curve(end, role, marker, line=False) for end in ends if end]
 
 
-def _marks(canvas: Canvas, content: ChartContent, scene: _Scene, ranges: Ranges) -> None:
-    cell = _cell_of(content.trace, scene.view)
-    if content.cursor is not None and (column := cell(content.cursor)) is not None:
-        for row in range(canvas.height):
-            canvas.put(column, row, "│", CURSOR, over=False)
-    _seam_marks(canvas, content.trace, cell)
-    _bad_mark(canvas, content.trace, scene, cell)
-    _suggestion_mark(canvas, content.trace.sweep, cell)
-    if content.legend:
-        _legend(canvas, content, ranges)
-
-
-def _cell_of(trace: Trace, view: ChartView) -> Callable[[float], int | None]:
-    def cell(step: float) -> int | None:
-        x = view.cell(trace.from_step(step, view.unit))
-        return min(view.width - 1, int(x)) if 0 <= x <= view.width else None
-
-    return cell
-
-
-def _bad_mark(canvas: Canvas, trace: Trace, scene: _Scene, cell: Callable[[float], int | None]) -> None:
-    main = trace.main
-    if main.first_bad_step is None or (column := cell(main.first_bad_step)) is None:
-        return
-    before = main.near(main.first_bad_step - 1) if main.first_bad_step else None
-    row = row_of(before.last, scene.limits, canvas.height) if before and before.finite else None
-    row = canvas.height // 2 if row is None else row
-    note = f"✗ {main.bad_kind} at step {main.first_bad_step:,}"
-    for line in range(canvas.height):
-        canvas.put(column, line, "╎", ALARM, over=False)
-    start = column if column + len(note) <= canvas.width else column - len(note) + 1
-    text = note if start == column else f"{note[2:]} ✗"
-    canvas.put(max(0, start), min(canvas.height - 1, max(row, 3)), text, ALARM)
-
-
-def _seam_marks(canvas: Canvas, trace: Trace, cell: Callable[[float], int | None]) -> None:
-    """A dotted line with an arrow at each step from which on values came again."""
-    for step in trace.main.seams:
-        column = cell(step)
-        if column is not None:
-            for row in range(canvas.height):
-                canvas.put(column, row, "↶" if row == canvas.height - 1 else "┊", AXIS, over=False)
-
-
-def _suggestion_mark(canvas: Canvas, sweep: Sweep | None, cell: Callable[[float], int | None]) -> None:
-    """A line from top to bottom at the learning rate that a range test suggests."""
-    if sweep is None or sweep.suggested is None:
-        return
-    column = cell(sweep.step(log10(sweep.suggested)))
-    if column is None:
-        return
-    for row in range(canvas.height):
-        canvas.put(column, row, "┊", CURSOR, over=False)
-    note = f"try {sweep.suggested:g}"
-    fits = column + 2 + len(note) <= canvas.width
-    canvas.put(column + 2 if fits else max(0, column - 1 - len(note)), canvas.height - 1, note, CURSOR)
-
-
-def _legend(canvas: Canvas, content: ChartContent, ranges: Ranges) -> None:
-    """Markers, names and last values in fixed widths, at the top right, or at the left if only that side is free."""
-    lines = legend(content.trace, content.overlays)[: canvas.height // 2]
-    width = max(len(text) for _, _, text in lines) + 4
-    if width > canvas.width // 2:
-        return
-    places = {False: canvas.width - width, True: 0}
-    hidden = {left: _inked(canvas, start, width, len(lines)) for left, start in places.items()}
-    if hidden[ranges.legend_at_left] and not hidden[not ranges.legend_at_left]:
-        ranges.legend_at_left = not ranges.legend_at_left
-    start = places[ranges.legend_at_left]
-    blocks = content.marker_for(canvas.width * canvas.height) == BLOCKS
-    for row, (marker, role, text) in enumerate(lines):
-        sample = "▄▄" if role == TRAIN and blocks else marker
-        canvas.put(start, row, f" {sample} {text.ljust(width - 4)}", LEGEND)
-        canvas.put(start + 1, row, sample, role)
-
-
-def _inked(canvas: Canvas, start: int, width: int, rows: int) -> bool:
-    """Whether a legend there would hide part of a curve."""
-    return any(role not in (BLANK, CURSOR) for row in canvas.roles[:rows] for role in row[start : start + width])
-
-
-SHORT = {"validation": "valid", "validation epoch": "valid epoch"}
-"""Short names for the legend."""
-
-
-def legend(trace: Trace, overlays: tuple[Trace, ...]) -> list[tuple[str, int, str]]:
-    """Marker (two cells), role and text of each curve."""
-    curves = trace.curves
-    lines = []
-    for place, (label, series) in enumerate(curves):
-        sample, role = ("⠒⠒", TRAIN) if place == 0 else (f" {MARKERS[(place - 1) % len(MARKERS)]}", TEST)
-        value = series.last if place == 0 else series.newest
-        lines.append((sample, role, cut(SHORT.get(label, _narrow(label)), NAME_CELLS), value))
-    if not lines:
-        lines.append(("⠒⠒", TRAIN, "train", None))
-    for index, overlay in enumerate(overlays):
-        style = index % len(OVERLAY_MARKERS)
-        name = cut(_narrow(overlay.name), NAME_CELLS)
-        lines.append((f" {OVERLAY_MARKERS[style]}", OVERLAYS[style], name, overlay.main.last))
-    width = max(len(name) for _, _, name, _ in lines)
-    return [(sample, role, f"{name.ljust(width)} {format_fixed_width(value)}") for sample, role, name, value in lines]
-
-
-def _narrow(name: str) -> str:
-    """The characters of a name that take one cell."""
-    return "".join(char for char in name if cell_len(char) == 1)
+def _fill(plot: Canvas, scene: _Scene) -> None:
+    """The bands of groups: the cells between their ends, without those of a curve."""
+    bands = [(scene.run, FILL, RAW)]
+    for index, overlay in enumerate(scene.overlays):
+        style = index % len(OVERLAY_FILLS)
+        bands.append((overlay, OVERLAY_FILLS[style], OVERLAYS[style]))
+    for points, char, role in bands:
+        for x, low, high in filled(points) if points.is_group else ():
+            top, bottom = row_of(high, scene.limits, plot.height), row_of(low, scene.limits, plot.height)
+            if top is not None:
+                for row in range(top + 1, plot.height if bottom is None else bottom):
+                    plot.put(min(int(x), plot.width - 1), row, char, role, over=False)
 
 
 # --- around the plot -----------------------------------------------------------------------------------------------
 
 
-def _y_axis(canvas: Canvas, limits: Limits, gutter: int, rows: int) -> None:
-    for row in range(rows):
+def _y_axis(canvas: Canvas, limits: Limits, gutter: int, top: int, stop: int) -> None:
+    """The y axis of a plot in the rows `top` … `stop`−1."""
+    for row in range(top, stop):
         canvas.put(gutter - 1, row, "│", AXIS)
-    for level, label in axes.y_ticks(limits, rows):
-        tick = row_of(10**level if limits.log else level, limits, rows)
+    for level, label in axes.y_ticks(limits, stop - top):
+        tick = row_of(10**level if limits.log else level, limits, stop - top)
         if tick is not None:
-            canvas.put(0, tick, f"{label.rjust(gutter - 2)} ┤", AXIS)
+            canvas.put(0, top + tick, f"{label.rjust(gutter - 2)} ┤", AXIS)
 
 
 def _x_axis(canvas: Canvas, view: ChartView, gutter: int, row: int) -> None:
@@ -296,29 +242,51 @@ def settings(content: ChartContent) -> str:
         f"smooth {view.smoothing:g}" if view.smoothing else "smooth off",
         *(["log x"] if view.has_log_x else []),
         *(["no outliers"] if view.hide_outliers else []),
+        *([f"band {BAND_TEXTS[view.band]}"] if any(run.peers for run in (content.trace, *content.overlays)) else []),
         content.range_text,
     ]
     return " · ".join(parts)
 
 
-def readout(trace: Trace, step: int) -> str:
-    """The values at the cursor: that of a single step, or the range of several; of sparse series, the newest before it."""
+def readout(content: ChartContent) -> str:
+    """The values at the cursor: that of a single step, or the range of several; of sparse series, the newest before it. Of a
+    group, the mean and the ends of the band."""
+    trace, step = content.trace, content.cursor or 0
     main = trace.main
     bucket = main.bucket(step)
-    if bucket is None and main.near(step) is None:
+    if bucket is None and main.near(step) is None and not trace.peers:
         return f"step {step:,}"
     several = bucket is not None and bucket.stop - bucket.start > 1
     parts = [f"steps {bucket.start:,}–{bucket.stop - 1:,}" if bucket and several else f"step {step:,}"]
-    for place, (label, series) in enumerate(trace.curves):
-        text = _value(series.bucket(step) if place == 0 else None, series.near(step), series.first_bad_step is not None)
-        if text:
-            parts.append(f"{label} {text}")
+    parts += _group_values(content, step) if trace.peers else _run_values(trace, step)
     if trace.sweep is not None:
         parts.append(f"learning rate {trace.sweep.rate(step):.2g}")
     if trace.epoch_known:
         parts.append(f"epoch {trace.from_step(step, 'epoch'):,.1f}")
     parts.append(f"{trace.seconds.at(step):,.1f} s")
     return " · ".join(parts)
+
+
+def _run_values(trace: Trace, step: int) -> list[str]:
+    parts = []
+    for place, (label, series) in enumerate(trace.curves):
+        text = _value(series.bucket(step) if place == 0 else None, series.near(step), series.first_bad_step is not None)
+        if text:
+            parts.append(f"{label} {text}")
+    return parts
+
+
+def _group_values(content: ChartContent, step: int) -> list[str]:
+    """`train 0.1234 (0.1200…0.1268, n=8)`."""
+    parts = []
+    for curve in group_curves(content.trace):
+        values = spread_at(curve, step, content.view.band)
+        if values.steps:
+            mean, low, high = (
+                format_fixed_width(each[0]).strip() for each in (values.means, values.lows, values.highs)
+            )
+            parts.append(f"{curve.label} {mean} ({low}…{high}, n={values.counts[0]})")
+    return parts
 
 
 def _value(here: Column | None, before: Column | None, bad: bool) -> str:

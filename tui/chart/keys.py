@@ -30,6 +30,14 @@ KEYS: tuple[BindingType, ...] = (
         "outliers",
         show=False,
     ),
+    _key(
+        "B",
+        "toggle_band",
+        "band",
+        "Band of a group of runs: mean and standard deviation, or lowest to highest",
+        "band",
+        show=False,
+    ),
     _key("w", "toggle_whole", "whole", "Show the whole run, or follow its last tenth", "whole"),
     _key(
         "left_square_bracket",

@@ -24,7 +24,7 @@ from epochtop.tui.cells.plain import set_subtitle, set_title
 from epochtop.tui.cells.rows import cut
 from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.chart import frame
-from epochtop.tui.chart.curves import ChartView
+from epochtop.tui.chart.curves import BandKind, ChartView
 from epochtop.tui.chart.keys import KEYS
 from epochtop.tui.chart.trace import Trace, Unit, heading
 from epochtop.tui.chart.x_range import RANGE_TEXTS, RangeMode, scaled, tail_ends, whole_end, whole_start, within
@@ -54,6 +54,8 @@ class LossChart(CellWidget, can_focus=True):
     log_scale: reactive[bool] = reactive(False, repaint=False)
     log_x: reactive[bool] = reactive(False, repaint=False)
     hide_outliers: reactive[bool] = reactive(False, repaint=False)
+    band: reactive[BandKind] = reactive[BandKind]("deviation", repaint=False)
+    """What the band of a group shows."""
     smoothing: reactive[float] = reactive(0.0, repaint=False)
     unit: reactive[Unit] = reactive[Unit]("step", repaint=False)
     range_mode: reactive[RangeMode] = reactive[RangeMode]("whole", repaint=False)
@@ -82,6 +84,8 @@ class LossChart(CellWidget, can_focus=True):
         self._footer, self._heading = "", str(self.BORDER_TITLE)
         self.columns: int | None = None
         """Columns of the plots that the board draws in place of this one; None while this one is visible."""
+        self._drawn_runs: list[list[int]] = []
+        """Identities of the runs of each curve, when they were last set."""
         self._zoom = (0.0, 1.0)
         self._stale = True
         self._ranges = frame.Ranges()
@@ -131,7 +135,8 @@ class LossChart(CellWidget, can_focus=True):
         self._stale = True
 
     def _show_heading(self) -> None:
-        title = cut(plain_line(heading(self.trace.family)), max(8, self.size.width - 4))
+        group = f" · {self.trace.group}, mean of {len(self.trace.runs)} runs" if self.trace.peers else ""
+        title = cut(plain_line(heading(self.trace.family) + group), max(8, self.size.width - 4))
         if title != self._heading:
             self._heading = title
             set_title(self, title)
@@ -150,10 +155,12 @@ class LossChart(CellWidget, can_focus=True):
             set_subtitle(self, footer)
 
     def set_overlays(self, overlays: Sequence[Trace]) -> None:
-        """Show these runs behind the run. For the runs already there, :meth:`redraw` shows their new losses."""
-        same = [id(trace) for trace in overlays] == [id(trace) for trace in self.overlays]
+        """Show these runs and groups behind the run. For those already there, :meth:`redraw` shows their new losses."""
         self.overlays, self._stale = tuple(overlays), True
-        if not same:
+        runs = [[id(run) for run in curve.runs] for curve in (self.trace, *overlays)]
+        if runs != self._drawn_runs:
+            self._drawn_runs = runs
+            self._show_heading()
             self._reset()
 
     def redraw(self) -> int:
@@ -180,8 +187,8 @@ class LossChart(CellWidget, can_focus=True):
 
     def _empty_text(self) -> str:
         """What is shown instead of an empty plot. A run of known length has a plot from the start."""
-        if self.overlays or not self._has_run:
-            return "" if self.overlays else self.empty_text
+        if self.overlays or self.trace.peers or not self._has_run:
+            return "" if self.overlays or self.trace.peers else self.empty_text
         is_empty = self.trace.steps == 0 and (self._ended or not self.total_steps)
         return frame.NO_VALUES[self._ended] if is_empty else ""
 
@@ -205,7 +212,7 @@ class LossChart(CellWidget, can_focus=True):
         self._reset()
 
     watch_smoothing = watch_unit = watch_range_mode = watch_empty_text = watch_log_scale
-    watch_log_x = watch_hide_outliers = watch_log_scale
+    watch_log_x = watch_hide_outliers = watch_band = watch_log_scale
 
     def watch_cursor(self) -> None:
         """Draw the cursor at once, with the same ranges."""
@@ -220,7 +227,9 @@ class LossChart(CellWidget, can_focus=True):
         """The visible part; a column per cell."""
         low, high = self.bounds()
         width = max(2, self.columns or self.size.width - self._ranges.gutter)
-        return ChartView(low, high, self.unit, width, self.smoothing, self.log_scale, self.log_x, self.hide_outliers)
+        return ChartView(
+            low, high, self.unit, width, self.smoothing, self.log_scale, self.log_x, self.hide_outliers, self.band
+        )
 
     def bounds(self) -> tuple[float, float]:
         """The ends of the x axis, in its unit."""
@@ -231,7 +240,8 @@ class LossChart(CellWidget, can_focus=True):
         return whole_start(self.trace, self.unit), self._whole()
 
     def _whole(self) -> float:
-        return whole_end(self.trace, self.overlays, self.total_steps, self.unit, self._ended)
+        behind = [run for curve in (self.trace, *self.overlays) for run in curve.runs if run is not self.trace]
+        return whole_end(self.trace, behind, self.total_steps, self.unit, self._ended)
 
     def action_zoom(self, factor: float) -> None:
         """Scale the visible range around the cursor, or around the end of the visible losses."""
@@ -276,6 +286,10 @@ class LossChart(CellWidget, can_focus=True):
     def action_toggle_outliers(self) -> None:
         """Hide the highest and the lowest 1 % of the values, or show all."""
         self.hide_outliers = not self.hide_outliers
+
+    def action_toggle_band(self) -> None:
+        """The band of a group: standard deviation, or lowest to highest."""
+        self.band = "range" if self.band == "deviation" else "deviation"
 
     def action_cycle_smoothing(self) -> None:
         """More smoothing; after the strongest, none."""

@@ -87,17 +87,21 @@ class RunSeries:
             case _:
                 pass
         windows = self._translator.windows(event)
+        self._note(windows)
         for window in windows:
             self._take(window, isinstance(event, Losses | Logged))
         return bool(windows) or isinstance(event, Started | ScriptStarted)
 
-    def _take(self, window: SeriesWindow, training: bool) -> None:
-        is_new = window.name not in self.last_values
-        self.last_values[window.name] = window.last
-        family = place_of(window.name).family
-        if is_new:
-            self.known.add(family)
+    def _note(self, windows: list[SeriesWindow]) -> None:
+        """Note the last values, and the families of series that are new."""
+        new = [window.name for window in windows if window.name not in self.last_values]
+        self.last_values.update((window.name, window.last) for window in windows)
+        if new:
+            self.known.update(place_of(name).family for name in new)
             self._follow_main()
+
+    def _take(self, window: SeriesWindow, training: bool) -> None:
+        family = place_of(window.name).family
         if family == self.main and family not in self.read_again:
             self.add(window)
         if not training:

@@ -37,10 +37,19 @@ class Trace:
         """The family that the user selected; empty for the main one."""
         self.accepts: Callable[[str], bool] | None = None
         """Whether a series of the family is drawn, by its name; None draws all."""
+        self.peers: tuple[Trace, ...] = ()
+        """The other runs of its group. Then the mean of all of them is drawn, with a band."""
+        self.group = ""
+        """Name of the group; empty for a single run."""
 
     def feed(self, event: Event) -> bool:
         """Take the data of an event; True if the curves changed."""
         return self.run.feed(event)
+
+    @property
+    def runs(self) -> tuple[Trace, ...]:
+        """This run, and the others of its group."""
+        return self, *self.peers
 
     # --- what is drawn ---------------------------------------------------------------------------------------
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import time
 from typing import Any
 
 from epochtop.engine.hardware import (
@@ -12,16 +10,15 @@ from epochtop.engine.hardware import (
     GpuSample,
     Machine,
     Sample,
-    Sampler,
     cpu_meaning,
     gpu_meaning,
-    identify,
 )
 from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes, format_gib
 from epochtop.engine.protocol.requests import Ready
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.terminal.output import write, write_json
 from epochtop.tui.cli.hardware_json import figure, to_json
+from epochtop.tui.client.job_advice import read_machine
 from epochtop.tui.machine.facts import (
     KERNEL_NOTE,
     NOT_READ,
@@ -44,8 +41,6 @@ from epochtop.tui.machine.reasons import figure_name
 
 INTERVAL_S = 0.1
 """Seconds between the two readings that a load needs; the machine is identified in between."""
-PATIENCE_S = 2.0
-"""Longest wait for the driver; figures that it has not reported by then are unknown."""
 _LABEL = 14
 _APART = (
     *("index", "slowed_by", "processes", "memory_total_bytes", "problems"),
@@ -57,13 +52,7 @@ _APART = (
 def print_hardware(as_json: bool, with_torch: bool = False) -> int:
     """Write what this machine is and how busy it is to stdout; the exit code. Raises Invalid if no engine starts."""
     ready = _ask_engine() if with_torch else None
-    with contextlib.closing(Sampler()) as sampler:
-        started_s = time.monotonic()
-        sampler.sample(0)
-        machine = identify(watch=sampler.gpus, patience_s=PATIENCE_S)
-        sampler.gpus.sample(PATIENCE_S)
-        time.sleep(max(0.0, started_s + INTERVAL_S - time.monotonic()))
-        sample = sampler.sample(PATIENCE_S)
+    machine, sample = read_machine(INTERVAL_S)
     if as_json:
         write_json(json.dumps(to_json(machine, sample, ready), indent=2, ensure_ascii=False))
     else:

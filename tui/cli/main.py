@@ -130,7 +130,7 @@ def _train(arguments: list[str]) -> int:
     if parsed.summary:
         from epochtop.tui.cli.train import summarize
 
-        return summarize(spec)
+        return summarize(spec, paths.home())
     return _train_spec(spec, as_json=parsed.json, detach=parsed.detach)
 
 

@@ -6,9 +6,6 @@ on the terminal. Imports little: the app is loaded when the command has started.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +17,7 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import writer
 from epochtop.engine.runs.paths import home
 from epochtop.engine.terminal.output import is_terminal, write, write_error
+from epochtop.tui.client.supervised import check_command, start
 
 HELP = """\
 usage: epochtop run [--detach | --plain] [--no-parse] [--name NAME] COMMAND…
@@ -98,7 +96,8 @@ def run_script(words: list[str]) -> int:
     shows_app = has_terminal and not options.plain and not options.detach
     if not shows_app and not options.plain and not options.detach:
         write_error("epochtop: no terminal; showing the command's own output\n")
-    run, supervisor = start(options, echo=not shows_app and not options.detach)
+    echo = not shows_app and not options.detach
+    run, supervisor = start(options.command, name=options.name, parse=options.parse, echo=echo)
     if options.detach:
         write(f"{run.name}\n")
         return 0
@@ -111,50 +110,6 @@ def run_script(words: list[str]) -> int:
     if status is None:
         write(f"{run.name} is still running; `epochtop attach {run.name}` opens it again\n")
     return status or 0
-
-
-def check_command(program: str) -> None:
-    """Raise Invalid if there is no such program."""
-    if shutil.which(program) is None:
-        found = Path(program).is_file()
-        advice = f"make it executable or name its interpreter, as in `epochtop run bash {program}`" if found else ""
-        advice = f"did you mean `epochtop run python {program}`?" if program.endswith(".py") else advice
-        problem = "it is not executable" if found else "there is no such program"
-        raise Invalid("", f"cannot start {program!r}: {problem}{'; ' if advice else ''}{advice}")
-
-
-def start(options: Options, *, echo: bool) -> tuple[Path, subprocess.Popen[bytes]]:
-    """Start the supervisor, which starts the command. Returns the run and the supervisor. Raises Invalid."""
-    reader, report = os.pipe()
-    size = _terminal_size()
-    keeps_input = echo and not sys.stdin.isatty()
-    words = [sys.executable, "-P", "-m", "epochtop.supervisor", "--report", str(report), "--name", options.name]
-    words += ["--size", size] if size else []
-    words += ["--echo"] * echo + ["--keep-input"] * keeps_input + ["--no-parse"] * (not options.parse)
-    supervisor = subprocess.Popen(
-        [*words, "--", *options.command],
-        stdin=None if keeps_input else subprocess.DEVNULL,
-        stdout=None if echo else subprocess.DEVNULL,
-        stderr=None if echo else subprocess.DEVNULL,
-        start_new_session=True,
-        pass_fds=(report,),
-    )
-    os.close(report)
-    with os.fdopen(reader, "rb") as file:
-        line = file.readline()
-    message = json.loads(line or b'{"error": "the supervisor ended at once"}')
-    if "error" in message:
-        supervisor.wait()
-        raise Invalid("", f"cannot start the command: {message['error']}")
-    return Path(message["run"]), supervisor
-
-
-def _terminal_size() -> str:
-    """COLUMNSxROWS of our terminal; empty if standard output is none."""
-    if not is_terminal():
-        return ""
-    columns, rows = shutil.get_terminal_size()
-    return f"{columns}x{rows}"
 
 
 def _wait(run: Path, supervisor: subprocess.Popen[bytes]) -> int:

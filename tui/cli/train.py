@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from epochtop.engine.protocol.quantities import format_bytes, format_number, format_rate, format_seconds, plural
-from epochtop.engine.protocol.requests import Accepted, Refused
+from epochtop.engine.protocol.requests import Accepted, Plan, Refused
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs import index, reader, writer
 from epochtop.engine.runs.log import UNSAVED_STATUS
@@ -29,6 +29,7 @@ from epochtop.tui.client.foreground import (
     stop_and_wait,
     stop_on_signals,
 )
+from epochtop.tui.client.job_advice import job_advice, read_machine
 from epochtop.tui.client.standby import Standby
 from epochtop.tui.state.lines import MessageLine
 from epochtop.tui.state.run import RunState
@@ -55,15 +56,31 @@ def train(spec: RunSpec, home: Path, as_json: bool, detach: bool) -> int:
     Raises Invalid, EngineDied.
     """
     writer.make_home(home)
-    return _run(lambda standby: standby.begin(spec, home), as_json, detach, resumed=False)
+
+    def begin(standby: Standby) -> Accepted | Refused:
+        machine, sample = read_machine()  # meanwhile the engine imports torch
+        reply = standby.begin(spec, home)
+        if isinstance(reply, Accepted) and reply.plan is not None:
+            _warn(job_advice(home, spec, reply.plan, machine, sample, standby.ready()))
+        return reply
+
+    return _run(begin, as_json, detach, resumed=False)
 
 
-def summarize(spec: RunSpec) -> int:
+def summarize(spec: RunSpec, home: Path) -> int:
     """Print the model's layers and what a run of `spec` needs. Returns 0. Raises Invalid, EngineDied."""
     from epochtop.tui.cli.model_summary import summary_lines
     from epochtop.tui.state.column_lines import table_of_columns
 
-    plan = ask(lambda standby: standby.describe(spec))
+    def describe(standby: Standby) -> Plan | Refused:
+        machine, sample = read_machine()  # meanwhile the engine imports torch
+        plan = standby.describe(spec)
+        if isinstance(plan, Plan):
+            advice.extend(job_advice(home, spec, plan, machine, sample, standby.ready()))
+        return plan
+
+    advice: list[str] = []
+    plan = ask(describe)
     assert plan.summary is not None
     free = f" of {format_bytes(plan.available_bytes)} free" if plan.available_bytes is not None else ""
     validation = f", {plan.validation_rows:,} for validation" if plan.validation_rows else ""
@@ -76,7 +93,14 @@ def summarize(spec: RunSpec) -> int:
         *plan.notes,
     )
     write("\n".join(lines) + "\n")
+    _warn(advice)
     return 0
+
+
+def _warn(advice: list[str]) -> None:
+    """Write what speaks against a job to standard error."""
+    for sentence in advice:
+        write_error(f"epochtop: {sentence}\n")
 
 
 def resume(run: Path, as_json: bool, detach: bool, trusted_owner: str = "", edited_task: bool = False) -> int:

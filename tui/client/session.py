@@ -9,12 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from epochtop.engine.protocol.commands import AnyCommand
 from epochtop.engine.protocol.events import AnyEvent, Event
 from epochtop.engine.runs.reader import BadLine
+from epochtop.engine.runs.writer import send
 from epochtop.tui.client.follower import Death, Following, News, drain
 from epochtop.tui.client.printed import Printed
 from epochtop.tui.client.silence import ALLOWED_S
 from epochtop.tui.client.standby import how_it_ended
+from epochtop.tui.client.unanswered import PATIENCE_S, Unanswered
 from epochtop.tui.state.lines import MessageLine
 
 
@@ -52,6 +55,8 @@ class Session(Generic[State]):
         self.run, self.state = run, state
         self.following = Following(run, reads_output=True)
         self._exit_code, self._observe = exit_code, observe
+        self.unanswered = Unanswered()
+        """Commands of this viewer."""
         self.log: list[str] = []
         """Lines that are not displayed yet."""
 
@@ -73,6 +78,20 @@ class Session(Generic[State]):
         cause = self.following.cause
         return f"no data for {silent_s:.0f} s{f': {cause}' if cause else ''}"
 
+    def send(self, command: AnyCommand) -> None:
+        """Append a command to the run. Raises OSError."""
+        send(self.run, command)
+        self.unanswered.sent(command)
+
+    def overdue(self) -> str:
+        """A command that the run has not answered in time, and the likely cause, for people; empty if there is none."""
+        command = self.unanswered.overdue() if not self.state.over else None
+        if command is None:
+            return ""
+        cause = self.following.cause
+        name = type(command).__name__
+        return f"{name} has not been answered for {PATIENCE_S:.0f} s{f': {cause}' if cause else ''}"
+
     def drain(self) -> bool:
         """Apply the events that have arrived. True if there were any."""
         return drain(self.following, self._apply)
@@ -86,6 +105,7 @@ class Session(Generic[State]):
         else:
             lines = self.state.apply(event)
             if isinstance(event, Event):
+                self.unanswered.see(event)
                 self._observe(event)
         for line in lines:
             self.log += line.text.splitlines()

@@ -14,11 +14,12 @@ from textual.app import ComposeResult
 from textual.binding import ActiveBinding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer
+from textual.widgets import DataTable
 
 from epochtop.engine.lab.catalog import experiments, find
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.key_footer import KeyFooter
 from epochtop.tui.cells.plain import PlainText, set_title
 from epochtop.tui.cells.rows import QUIET, wrapped
 from epochtop.tui.cells.view import Page
@@ -74,7 +75,7 @@ class LabScreen(Screen[None]):
             yield self.result
         yield PlainText(f"epochtop needs {SMALLEST[0]} × {SMALLEST[1]} characters", id="tiny")
         yield self.status_line
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:

@@ -26,7 +26,7 @@ from epochtop.tui.cells.rows import EMPTY, QUIET, cut, fitted, recolored, row
 from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.machine.facts import gpus_are_old
 from epochtop.tui.machine.reasons import reasons
-from epochtop.tui.machine.rows import blocks, compact_height, fit
+from epochtop.tui.machine.rows import compact_height, panel_rows
 from epochtop.tui.machine.source import MachineSource, ThisMachine
 from epochtop.tui.machine.view import MachineView
 from epochtop.tui.state.telemetry import RunTelemetry
@@ -236,8 +236,7 @@ class MachinePanel(CellWidget, can_focus=True):
         if view.machine is None:
             reason = f"{UNKNOWN} {self._refusal or NO_RESPONSE}" if view.stale else "reading the machine …"
             return [row((cut(reason, size.width), QUIET))]
-        candidates = blocks(view.machine, view.sample, view.histories, size.width, view.selected, self.has_focus)
-        return fit(candidates, size.width, size.height)
+        return panel_rows(view.machine, view.sample, view.histories, *size, view.selected, self.has_focus)
 
     def _explain(self) -> None:
         lines = reasons(self.view.machine, self.view.sample)

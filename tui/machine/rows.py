@@ -6,7 +6,7 @@ with "…". Never imports Textual.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -28,6 +28,9 @@ from epochtop.tui.cells.gauges import (
 from epochtop.tui.cells.rows import BAD, QUIET, TEXT, captioned, cut, row, wrapped_lines
 from epochtop.tui.machine.facts import cores_and_threads, gpus_are_old, host_text, processor, short_text
 
+MOST_GRAPH_ROWS = 8
+"""Rows of the highest graph."""
+
 
 class RowBlock(NamedTuple):
     """Rows that are shown together or not at all. Less important blocks give way first when space is short."""
@@ -39,24 +42,43 @@ class RowBlock(NamedTuple):
     """Whether the block is the one row that a GPU needs at least."""
 
 
+def panel_rows(
+    machine: Machine, sample: Sample | None, histories: Histories, width: int, height: int, selected: int, marked: bool
+) -> list[Row]:
+    """The rows of a panel of this size. Graphs of a high panel have several rows."""
+    plain = blocks(machine, sample, histories, width, selected, marked)
+    spare = height - sum(len(block.rows) for block in plain)
+    graph_rows = min(MOST_GRAPH_ROWS, spare // (2 + 2 * len(machine.gpus)))
+    if graph_rows < 2:
+        return fit(plain, width, height)
+    return fit(blocks(machine, sample, histories, width, selected, marked, graph_rows), width, height)
+
+
 def blocks(
-    machine: Machine, sample: Sample | None, histories: Histories, width: int, selected: int = 0, marked: bool = False
+    machine: Machine,
+    sample: Sample | None,
+    histories: Histories,
+    width: int,
+    selected: int = 0,
+    marked: bool = False,
+    graph_rows: int = 0,
 ) -> list[RowBlock]:
     """Everything the panel can show at `width`, from top to bottom.
 
-    `marked` puts a sign before the GPU at position `selected`, if there are several, and prefers its rows.
+    `marked` puts a sign before the GPU at position `selected`, if there are several, and prefers its rows. `graph_rows` is the
+    height of graphs that have rows of their own.
     """
     gpu_samples = {gpu.index: gpu for gpu in sample.gpus} if sample else {}
     old = gpus_are_old(sample)
     cpu, memory = _cpu_gauge(machine, sample, histories), _memory_gauge(machine, sample, histories)
     gauges = [_gpu_gauges(gpu, gpu_samples.get(gpu.index), histories, width, old) for gpu in machine.gpus]
     column = max(gauge.width for gauge in (cpu, memory, *(gauge for pair in gauges for gauge in pair)))
-    result = _host_blocks(machine, sample, width, cpu.row(width, column), memory.row(width, column))
+    result = _host_blocks(machine, sample, width, *(gauge.rows(width, column, graph_rows) for gauge in (cpu, memory)))
     for place, (gpu, pair) in enumerate(zip(machine.gpus, gauges, strict=True)):
         first = place == selected and (marked or len(gauges) == 1)
         sign = "▸ " if first and len(gauges) > 1 else ""
         gpu_sample = gpu_samples.get(gpu.index)
-        result += _gpu_blocks(gpu, gpu_sample, pair, width, column, sign, first)
+        result += _gpu_blocks(gpu, gpu_sample, pair, width, column, sign, first, graph_rows)
         if first:
             result += _detail_blocks(gpu, gpu_sample, machine, width)
         elif fatal := [problem for problem in (gpu_sample or gpu).problems if problem.is_fatal]:
@@ -65,14 +87,16 @@ def blocks(
     return result + _foot_blocks(machine, width)
 
 
-def _host_blocks(machine: Machine, sample: Sample | None, width: int, cpu: Row, memory: Row) -> list[RowBlock]:
+def _host_blocks(
+    machine: Machine, sample: Sample | None, width: int, cpu: list[Row], memory: list[Row]
+) -> list[RowBlock]:
     cores = row((cut(cores_and_threads(machine, width), width), QUIET))
     result = [
         RowBlock(3, [row((cut(processor(machine), width), TEXT))]),
         RowBlock(4 if machine.usable_cpus_reason else 4.2, [cores]),
-        RowBlock(0, [cpu]),
+        RowBlock(0, cpu),
         RowBlock(7, _core_rows(machine, sample, width)),
-        RowBlock(1, [memory]),
+        RowBlock(1, memory),
     ]
     if sample is not None and sample.engine is not None:
         result.append(RowBlock(6.5, _captioned("Eng", [engine_text(sample.engine)], width)))
@@ -85,15 +109,22 @@ def _host_blocks(machine: Machine, sample: Sample | None, width: int, cpu: Row, 
 
 
 def _gpu_blocks(
-    gpu: Gpu, sample: GpuSample | None, gauges: tuple[Gauge, Gauge], width: int, column: int, sign: str, first: bool
+    gpu: Gpu,
+    sample: GpuSample | None,
+    gauges: tuple[Gauge, Gauge],
+    width: int,
+    column: int,
+    sign: str,
+    first: bool,
+    graph_rows: int,
 ) -> list[RowBlock]:
     """Name, load and memory of a GPU."""
     load, memory = gauges
     name = _captioned(gpu_label(gpu), [sign + _gpu_name(gpu, width - LABEL_WIDTH - len(sign))], width)
     return [
         RowBlock(1.5 if first else 5, name),
-        RowBlock(1 if first else 2, _gpu_load(gpu, sample, load, width, column), gpu=True),
-        RowBlock(1.8 if first else 4, [memory.row(width, column)]),
+        RowBlock(1 if first else 2, _gpu_load(gpu, sample, load, width, column, graph_rows), gpu=True),
+        RowBlock(1.8 if first else 4, memory.rows(width, column, graph_rows)),
     ]
 
 
@@ -175,13 +206,27 @@ def _captioned(label: str, lines: Sequence[str], width: int, role: int = TEXT) -
 def _cpu_gauge(machine: Machine, sample: Sample | None, histories: Histories) -> Gauge:
     load = sample.cpu_percent if sample else Fact[float](reason="")
     numbers = (percent(load), f" {plural(machine.usable_cpus, 'CPU')}")
-    return Gauge("CPU", lambda width: histories.graph("cpu", width), numbers)
+    return _gauge("CPU", histories, "cpu", numbers)
 
 
 def _memory_gauge(machine: Machine, sample: Sample | None, histories: Histories) -> Gauge:
     used = sample.memory_used_bytes if sample else None
     numbers = (used_of(used, machine.usable_memory_bytes),)
-    return Gauge("Mem", lambda width: histories.graph("memory", width), numbers)
+    return _gauge("Mem", histories, "memory", numbers)
+
+
+def _gauge(
+    label: str, histories: Histories, name: Hashable, numbers: tuple[str, ...], reason: str = "", old: bool = False
+) -> Gauge:
+    """The gauge of a figure with a history."""
+    return Gauge(
+        label,
+        lambda width: histories.graph(name, width),
+        numbers,
+        reason,
+        old,
+        lambda width, rows: histories.tall_graph(name, width, rows),
+    )
 
 
 def _core_rows(machine: Machine, sample: Sample | None, width: int) -> list[Row]:
@@ -212,8 +257,8 @@ def _gpu_gauges(gpu: Gpu, sample: GpuSample | None, histories: Histories, width:
     memory = used_of(used.value, total.value) if total.value else ""
     reason = total.reason or used.reason
     return (
-        Gauge(gpu_label(gpu), lambda room: histories.graph(("gpu", gpu.index), room), numbers, load.reason, old),
-        Gauge("", lambda room: histories.graph(("gpu memory", gpu.index), room), (memory,), reason, old),
+        _gauge(gpu_label(gpu), histories, ("gpu", gpu.index), numbers, load.reason, old),
+        _gauge("", histories, ("gpu memory", gpu.index), (memory,), reason, old),
     )
 
 
@@ -231,9 +276,9 @@ def _without_figures(index: int) -> GpuSample:
     )
 
 
-def _gpu_load(gpu: Gpu, sample: GpuSample | None, gauge: Gauge, width: int, column: int) -> list[Row]:
+def _gpu_load(gpu: Gpu, sample: GpuSample | None, gauge: Gauge, width: int, column: int, graph_rows: int) -> list[Row]:
     """The gauge of the load; just the reason where load, temperature and power are all unknown."""
     facts = (sample.utilization_percent, sample.temperature_c, sample.power_w) if sample else ()
     if sample and all(fact.value is None for fact in facts):
         return _captioned(gpu_label(gpu), [f"{UNKNOWN} {sample.utilization_percent.reason}"], width, QUIET)
-    return [gauge.row(width, column)]
+    return gauge.rows(width, column, graph_rows)

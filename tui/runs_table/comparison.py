@@ -8,11 +8,11 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
-from textual.widgets import Footer
 
 from epochtop.engine.protocol.quantities import UNKNOWN, plural
 from epochtop.engine.runs.table.details import RunDetails
 from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.key_footer import KeyFooter
 from epochtop.tui.cells.plain import set_subtitle, set_title
 from epochtop.tui.cells.rows import EMPTY, QUIET, STRONG, TEXT, cut, row, shortened
 from epochtop.tui.cells.view import Page
@@ -112,7 +112,7 @@ class ComparisonScreen(ModalScreen[None]):
         page = Page(self._rows, id="comparison")
         set_title(page, f"{plural(len(self._runs), 'run')} side by side")
         yield page
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def _rows(self, width: int, _height: int) -> list[Row]:
         return comparison_rows(self._runs, width, self._only_different)

@@ -1,4 +1,4 @@
-"""Groups of runs with the same value in a column: count, mean and spread of every other column, and bands of their series.
+"""Groups of runs with the same value in a column: count, mean and spread of every other column.
 
 Never imports Textual.
 """
@@ -6,12 +6,13 @@ Never imports Textual.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from epochtop.engine.protocol.quantities import UNKNOWN, plural
 from epochtop.engine.runs.table.details import RunDetails
+from epochtop.tui.chart.groups.band import mean_and_deviation
 from epochtop.tui.runs_table.columns import Column, Value
 
 
@@ -48,15 +49,8 @@ def spread(values: Iterable[Value]) -> Spread | None:
     numbers = [float(value) for value in values if isinstance(value, float | int) and math.isfinite(value)]
     if not numbers:
         return None
-    mean, deviation = _mean_and_deviation(numbers)
+    mean, deviation = mean_and_deviation(numbers)
     return Spread(len(numbers), mean, deviation if len(numbers) > 1 else None)
-
-
-def _mean_and_deviation(numbers: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; 0 for one number. The statistics module takes ten times as long."""
-    mean = math.fsum(numbers) / len(numbers)
-    squares = math.fsum((number - mean) ** 2 for number in numbers)
-    return mean, math.sqrt(squares / max(1, len(numbers) - 1))
 
 
 def group_value(group: Group, column: Column, now: float) -> Value:
@@ -94,37 +88,3 @@ def group_name(group: Group, column: Column) -> str:
     """A group as a name: `0.1 · 8 runs`."""
     value = column.show(group.value) if group.value is not None else UNKNOWN
     return f"{value} · {plural(len(group.runs), 'run')}"
-
-
-# --- bands of series ----------------------------------------------------------------------------------------------
-
-
-class Band(NamedTuple):
-    """Mean and spread of several series, by step."""
-
-    steps: list[int]
-    means: list[float]
-    lows: list[float]
-    """Mean minus the standard deviation; the mean where only one series has a value."""
-    highs: list[float]
-    counts: list[int]
-    """How many series have a finite value at the step."""
-
-
-def band(series: Sequence[tuple[Sequence[int], Sequence[float]]]) -> Band:
-    """The band of several series, each with its steps and values. Values that are not finite are left out."""
-    by_step: dict[int, list[float]] = {}
-    for steps, values in series:
-        for step, value in dict(zip(steps, values, strict=True)).items():
-            if math.isfinite(value):
-                by_step.setdefault(step, []).append(value)
-    result = Band([], [], [], [], [])
-    for step in sorted(by_step):
-        numbers = by_step[step]
-        mean, deviation = _mean_and_deviation(numbers)
-        result.steps.append(step)
-        result.means.append(mean)
-        result.lows.append(mean - deviation)
-        result.highs.append(mean + deviation)
-        result.counts.append(len(numbers))
-    return result

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
+from epochtop.engine.protocol.quantities import plural
 from epochtop.engine.runs.table.details import RunDetails
 from epochtop.tui.cells.rows import ALARM, FAINT, FIRST, GOOD, QUIET, STRONG, TEXT
 from epochtop.tui.cells.table import Cell, TableColumn
-from epochtop.tui.runs_table.columns import FACTS, Column
+from epochtop.tui.runs_table.columns import FACTS, Column, column_of
 from epochtop.tui.runs_table.groups import Group
 from epochtop.tui.runs_table.model import Line, TableModel, runs_of
 from epochtop.tui.screens.status import MARKS
 
+NO_RUNS = "No runs yet. Press esc to begin one."
+NO_MATCH = "No run matches. Press / to change the filter, H to show hidden runs."
+HINT = "tab: next kind of columns · > < = limit the column at the cursor · A selects all"
 FIXED = 2
 """Columns that do not scroll: the marks and the name."""
 SAMPLE = 200
@@ -22,6 +26,9 @@ WIDEST = 24
 """Most cells of any other column."""
 GROUPED_NAMES = 1.5
 """How much wider than for runs the column of names may be for groups."""
+
+KINDS = ("fact", "metric", "config")
+"""Kinds of columns in the order of the table."""
 
 ROLES = {
     "running": GOOD,
@@ -43,6 +50,35 @@ def table_columns(model: TableModel, width: int) -> list[TableColumn]:
     name = TableColumn("run", "run", max(NAME_CELLS[0], min(names, room)), keeps_end=True)
     shown = [FACTS["state"], *model.columns]
     return [marks, name, *(_table_column(model, column, sample) for column in shown)]
+
+
+def title_of(model: TableModel, selected: int) -> str:
+    """`Runs · 12 of 60 runs · best val/accuracy descending · 3 selected`."""
+    layout, shown = model.layout, len(model.matches)
+    count = f"{shown:,} of {plural(len(model.runs), 'run')}" if shown < len(model.runs) else plural(shown, "run")
+    parts = [f"Runs · {count}"]
+    if not all(run.complete for run in model.runs):
+        parts.append("reading …")
+    if model.group_column is not None:
+        parts.append(f"{plural(len(model.lines), 'group')} by {model.group_column.label}")
+    sort = column_of(layout.sort)
+    if sort is not None:
+        parts.append(f"{sort.label} {'descending' if layout.descending else 'ascending'}")
+    if selected:
+        parts.append(f"{selected} selected")
+    if model.hidden:
+        parts.append(f"{model.hidden} hidden")
+    return " · ".join(parts)
+
+
+def section_start(kinds: Sequence[str], place: int, sections: int) -> int | None:
+    """The first column of another kind: facts, metrics, settings, in a circle. `kinds` are those of all columns, `place` is
+    the column now; None if there is no other kind."""
+    order = [kind for kind in KINDS if kind in kinds]
+    if len(order) < 2:
+        return None
+    wanted = order[(order.index(kinds[place]) + sections) % len(order)]
+    return kinds.index(wanted)
 
 
 def _table_column(model: TableModel, column: Column, sample: Sequence[Line]) -> TableColumn:

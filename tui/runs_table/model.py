@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
+from epochtop.engine.protocol.quantities import UNKNOWN
 from epochtop.engine.runs.table.details import RunDetails
-from epochtop.tui.runs_table.columns import Column, Value, column_of, default_keys
+from epochtop.tui.runs_table.columns import Column, Value, column_of, default_keys, series_names
 from epochtop.tui.runs_table.filter.grammar import FilterError, parse
 from epochtop.tui.runs_table.filter.matching import Names, matching, problem_of, test_of
 from epochtop.tui.runs_table.groups import Group, group_name, group_text, group_value, grouped
@@ -17,11 +19,53 @@ Line = RunDetails | Group
 """A line of the table: one run, or a group of runs."""
 
 
+class RunIndex:
+    """What the layout does not change about some runs: names for the filter, default columns, texts of cells."""
+
+    def __init__(self, runs: Sequence[RunDetails]) -> None:
+        self.runs = runs
+        self._texts: dict[tuple[str, str], str] = {}
+
+    def describes(self, runs: Sequence[RunDetails]) -> bool:
+        """Whether these are the same runs, unchanged and in the same order."""
+        return len(runs) == len(self.runs) and all(map(operator.is_, runs, self.runs))
+
+    @cached_property
+    def names(self) -> Names:
+        """Names for the filter."""
+        return Names(self.runs)
+
+    @cached_property
+    def default_keys(self) -> tuple[str, ...]:
+        """Keys of the columns of a new table."""
+        return tuple(default_keys(self.runs)) if self.runs else ("time", "age")
+
+    def text(self, run: RunDetails, column: Column, now: float) -> str:
+        """A cell as text."""
+        if column.key == "age":
+            return column.text(run, now)
+        place = (run.path, column.key)
+        text = self._texts.get(place)
+        if text is None:
+            text = self._texts[place] = column.text(run, now)
+        return text
+
+
 class TableModel:
     """The lines of the table for some runs and a layout. It does not change; make a new one for new runs."""
 
-    def __init__(self, runs: Sequence[RunDetails], layout: Layout, now: float, *, show_hidden: bool = False) -> None:
+    def __init__(
+        self,
+        runs: Sequence[RunDetails],
+        layout: Layout,
+        now: float,
+        *,
+        show_hidden: bool = False,
+        index: RunIndex | None = None,
+    ) -> None:
+        """`index` is that of an older model; it is used again if it describes these runs."""
         self.runs, self.layout, self.now = runs, layout, now
+        self.index = index if index is not None and index.describes(runs) else RunIndex(runs)
         hidden = set() if show_hidden else set(layout.hidden)
         visible = [run for run in runs if run.id not in hidden]
         self.hidden = len(runs) - len(visible)
@@ -36,18 +80,24 @@ class TableModel:
         self._group_texts: dict[tuple[int, str], str] = {}
         """Texts of cells of groups, by line and column."""
 
-    @cached_property
+    @property
     def names(self) -> Names:
         """Names for the filter."""
-        return Names(self.runs)
+        return self.index.names
 
     @cached_property
     def columns(self) -> list[Column]:
         """The columns after state and run."""
-        keys = self.layout.columns
-        if keys is None:
-            keys = tuple(default_keys(self.runs)) if self.runs else ("time", "age")
+        keys = self.layout.columns if self.layout.columns is not None else self.index.default_keys
         return [column for key in keys if (column := column_of(key)) is not None]
+
+    def best_keys(self, key: str) -> list[str]:
+        """The metrics to sort by, as `best:` columns: that of the column `key`, else those that are shown, else all."""
+        kind, _, name = key.partition(":")
+        if kind in ("last", "min", "max", "best") and f"best:{name}" != self.layout.sort:
+            return [f"best:{name}"]
+        shown = [column.key for column in self.columns if column.key.startswith("best:")]
+        return shown or [f"best:{name}" for name in series_names(self.runs)]
 
     def _filtered(self, runs: list[RunDetails]) -> list[RunDetails]:
         text = self.layout.filter
@@ -100,10 +150,17 @@ class TableModel:
             return group_name(line, self.group_column) if self.group_column is not None else ""
         return line.name
 
+    def curve_name(self, line: Line) -> str:
+        """The name of a group in a chart: `lr=0.1`; empty for a run."""
+        if not isinstance(line, Group) or self.group_column is None:
+            return ""
+        value = self.group_column.show(line.value) if line.value is not None else UNKNOWN
+        return f"{self.group_column.label}={value}"
+
     def text(self, line: Line, column: Column) -> str:
         """A cell as text."""
         if not isinstance(line, Group):
-            return column.text(line, self.now)
+            return self.index.text(line, column, self.now)
         place = (id(line), column.key)
         if place not in self._group_texts:
             self._group_texts[place] = group_text(line, column, self.now)

@@ -18,21 +18,32 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.message import Message
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Input
+from textual.widgets import Input
 
 from epochtop.engine.protocol.quantities import plural
+from epochtop.engine.runs.families import lower_is_better
 from epochtop.engine.runs.table.details import RunDetails
+from epochtop.tui.cells.key_footer import KeyFooter
 from epochtop.tui.cells.plain import PlainText, set_subtitle, set_title
 from epochtop.tui.cells.table import CellTable
 from epochtop.tui.forms.dialogs import Question
-from epochtop.tui.runs_table import keys
 from epochtop.tui.runs_table import layout as layouts
 from epochtop.tui.runs_table.changes import delete_runs, delete_text, edit_run
 from epochtop.tui.runs_table.columns import all_keys, column_of, default_keys
 from epochtop.tui.runs_table.filter.entry import FilterEntry
+from epochtop.tui.runs_table.filter.limits import Limit, limit_of, limited
 from epochtop.tui.runs_table.keys import KEYS
-from epochtop.tui.runs_table.lines import FIXED, cells_of, table_columns
-from epochtop.tui.runs_table.model import TableModel, line_id, runs_of
+from epochtop.tui.runs_table.lines import (
+    FIXED,
+    HINT,
+    NO_MATCH,
+    NO_RUNS,
+    cells_of,
+    section_start,
+    table_columns,
+    title_of,
+)
+from epochtop.tui.runs_table.model import Line, TableModel, line_id, runs_of
 from epochtop.tui.runs_table.source import TableSource
 from epochtop.tui.screens.run_list import RunList
 
@@ -44,10 +55,9 @@ class RunsTablePage(ModalScreen[None]):
     RunsTablePage {
         background: $background;
         & > CellTable { border: round $border; border-title-color: $text; border-subtitle-color: $text-muted; }
-        & > FilterEntry { display: none; margin: 0 1; }
-        & > #filter-line { display: none; height: 1; margin: 0 1; color: $text-muted; }
+        & > FilterEntry { padding: 0 1; }
+        & > #filter-line { height: 1; padding: 0 1; color: $text-muted; }
         & > #filter-line.-error { color: $text-error; }
-        &.-filtering > FilterEntry, &.-filtering > #filter-line { display: block; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
@@ -66,12 +76,12 @@ class RunsTablePage(ModalScreen[None]):
         self,
         home: Path,
         source: TableSource,
-        draw: Callable[[Sequence[RunDetails]], None],
+        draw: Callable[[Sequence[tuple[str, Sequence[RunDetails]]]], None],
         *,
         live: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`draw` puts runs on one chart."""
+        """`draw` puts curves on one chart: single runs, or groups under their names."""
         super().__init__()
         self._home, self._source, self._draw, self._live, self._now = home, source, draw, live, now
         self._stop = threading.Event()
@@ -90,13 +100,11 @@ class RunsTablePage(ModalScreen[None]):
         yield self._table
         yield self._entry
         yield PlainText(id="filter-line")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Show what is known and start to read."""
         self._table.focus()
-        self.set_class(bool(self._layout.filter), "-filtering")
-        self._fit_keys()
         self.show_runs(self._source.runs)
         if self._problem:
             self.notify(self._problem, severity="warning")
@@ -116,13 +124,7 @@ class RunsTablePage(ModalScreen[None]):
 
     @on(events.Resize)
     def _resized(self) -> None:
-        self._fit_keys()
         self._fill()
-
-    def _fit_keys(self) -> None:
-        """Show in the footer what fits."""
-        keys.fit(self._bindings, self.app.size.width)
-        self.refresh_bindings()
 
     def on_runs_table_page_listed(self, event: Listed) -> None:
         """Show the runs that were read."""
@@ -138,7 +140,7 @@ class RunsTablePage(ModalScreen[None]):
         runs = self.model.runs if runs is None else runs
         lines, cursor = self.model.lines, self._table.cursor
         chosen = line_id(lines[cursor]) if cursor < len(lines) else ""
-        self.model = TableModel(runs, self._layout, self._now(), show_hidden=self._show_hidden)
+        self.model = TableModel(runs, self._layout, self._now(), show_hidden=self._show_hidden, index=self.model.index)
         self._entry.names = self.model.names
         self._fill()
         place = next((index for index, line in enumerate(self.model.lines) if line_id(line) == chosen), None)
@@ -149,6 +151,7 @@ class RunsTablePage(ModalScreen[None]):
         model = self.model
         columns = table_columns(model, self.app.size.width)
         hidden = frozenset(self._layout.hidden)
+        self._table.empty_text = NO_MATCH if model.runs else NO_RUNS
         self._table.sorted_by = (self._layout.sort, "↓" if self._layout.descending else "↑")
         self._table.show_rows(
             columns, len(model.lines), lambda index: cells_of(model, model.lines[index], self._selected, hidden)
@@ -156,38 +159,19 @@ class RunsTablePage(ModalScreen[None]):
         self._explain()
 
     def _explain(self) -> None:
-        set_title(self._table, self._title())
+        set_title(self._table, title_of(self.model, len(self._selected)))
         set_subtitle(self._table, self._note())
         line, problem = self.query_one("#filter-line", PlainText), self.model.problem
         line.set_class(bool(problem), "-error")
         words = self._entry.offered() if self._entry.has_focus else []
         offered = f"tab: {'  '.join(words)}" if words else ""
         matches = f"{plural(len(self.model.matches), 'run')} match" if self._layout.filter.strip() else ""
-        line.show(" · ".join(part for part in (problem or matches, offered) if part), layout=False)
-
-    def _title(self) -> str:
-        model, layout = self.model, self._layout
-        shown = len(model.matches)
-        count = f"{shown:,} of {plural(len(model.runs), 'run')}" if shown < len(model.runs) else plural(shown, "run")
-        parts = [f"Runs · {count}"]
-        if not all(run.complete for run in model.runs):
-            parts.append("reading …")
-        if model.group_column is not None:
-            parts.append(f"{plural(len(model.lines), 'group')} by {model.group_column.label}")
-        sort = column_of(layout.sort)
-        if sort is not None:
-            parts.append(f"{sort.label} {'descending' if layout.descending else 'ascending'}")
-        if self._selected:
-            parts.append(f"{len(self._selected)} selected")
-        if model.hidden:
-            parts.append(f"{model.hidden} hidden")
-        return " · ".join(parts)
+        text = " · ".join(part for part in (problem or matches, offered) if part)
+        line.show(text or HINT, layout=False)
 
     def _note(self) -> str:
         if self._source.problem:
             return self._source.problem
-        if not self.model.lines:
-            return "no run matches" if self.model.runs else "none yet"
         runs = self._line_runs()
         return (runs[0].labels.notes or runs[0].summary.note) if len(runs) == 1 else ""
 
@@ -199,11 +183,9 @@ class RunsTablePage(ModalScreen[None]):
         return runs_of(lines[cursor]) if cursor < len(lines) else ()
 
     def chosen(self) -> list[RunDetails]:
-        """The selected runs, or those of the line at the cursor."""
-        if not self._selected:
-            return list(self._line_runs())
+        """The selected runs in the order of their selection, or those of the line at the cursor."""
         by_id = {run.id: run for run in self.model.runs}
-        return [by_id[run_id] for run_id in self._selected]
+        return [by_id[run_id] for run_id in self._selected] or list(self._line_runs())
 
     def _mark(self, runs: Iterable[RunDetails]) -> None:
         """Select runs, or deselect them if all of them are selected."""
@@ -245,16 +227,13 @@ class RunsTablePage(ModalScreen[None]):
         if problem := layouts.save(self._home, self._layout):
             self.notify(problem, severity="warning")
 
-    def _column_key(self) -> str:
-        return self._table.column_key
-
     def action_column(self, columns: int) -> None:
         """Move the column cursor."""
         self._table.move_column(columns)
 
     def action_sort(self) -> None:
         """Sort by the column at the cursor; the second time, reverse the order."""
-        self._sort_by(self._column_key())
+        self._sort_by(self._table.column_key)
 
     @on(CellTable.HeadingClicked)
     def _heading_clicked(self, event: CellTable.HeadingClicked) -> None:
@@ -264,9 +243,39 @@ class RunsTablePage(ModalScreen[None]):
         again = key == self._layout.sort
         self._arrange(sort=key, descending=again and not self._layout.descending)
 
+    def action_best(self) -> None:
+        """Sort by the best value of a metric, best first; again by the next metric."""
+        metrics = self.model.best_keys(self._table.column_key)
+        if not metrics:
+            return
+        place = metrics.index(self._layout.sort) + 1 if self._layout.sort in metrics else 0
+        key = metrics[place % len(metrics)]
+        self._arrange(sort=key, descending=not lower_is_better(key.partition(":")[2]))
+        self._table.move_to(0)
+
+    def action_section(self, sections: int) -> None:
+        """Put the column cursor on the first column of the next kind: facts, metrics, settings."""
+        kinds = ["fact"] * FIXED + ["fact", *(column.kind for column in self.model.columns)]
+        start = section_start(kinds, self._table.column, sections)
+        if start is not None:
+            self._table.move_column(start - self._table.column)
+
+    def action_limit(self, operator: Limit) -> None:
+        """Filter by the column at the cursor: without its lowest or highest value, or only the value at the cursor."""
+        column, runs = column_of(self._table.column_key), self._line_runs()
+        if column is None or not runs:
+            return
+        model = self.model
+        value = column.value(runs[0], model.now) if operator == "=" else None
+        if operator != "=" and (value := limit_of(model.matches, column, operator, model.now)) is None:
+            self.notify(f"{column.label} has no other number to leave out")
+            return
+        self._entry.value = limited(self._layout.filter, model.names, column, operator, value)
+        self._arrange(filter=self._entry.value)
+
     def action_group(self) -> None:
         """Group by the column at the cursor, or ungroup."""
-        key = self._column_key()
+        key = self._table.column_key
         self._arrange(group="" if self._layout.group else key)
 
     @work
@@ -299,7 +308,6 @@ class RunsTablePage(ModalScreen[None]):
 
     def action_filter(self) -> None:
         """Edit the filter."""
-        self.add_class("-filtering")
         self._entry.focus()
         self._explain()
 
@@ -314,7 +322,6 @@ class RunsTablePage(ModalScreen[None]):
     def _filter_done(self) -> None:
         self._table.focus()
         self._remember()
-        self.set_class(bool(self._layout.filter), "-filtering")
 
     # --- what happens to runs ----------------------------------------------------------------------------------------
 
@@ -324,28 +331,31 @@ class RunsTablePage(ModalScreen[None]):
             self.action_open()
 
     def action_open(self) -> None:
-        """Open the run at the cursor; select the runs of a group by its value instead."""
-        runs = self._line_runs()
+        """Open the run at the cursor; of a group, draw the mean of its runs."""
         if self.model.group_column is not None:
-            self._open_group(runs)
-        elif runs:
+            self._show(self._lines_at_cursor())
+        elif runs := self._line_runs():
             self.action_leave()
             self.app.post_message(RunList.Chosen("open", runs[0].id))
 
-    def _open_group(self, runs: Sequence[RunDetails]) -> None:
-        """Show the runs of the group as single lines, selected."""
-        self._selected = dict.fromkeys(run.id for run in runs)
-        self._arrange(group="")
-        ids = [line_id(line) for line in self.model.lines]
-        if runs and runs[0].id in ids:
-            self._table.move_to(ids.index(runs[0].id))
-
     def action_draw(self) -> None:
-        """Draw the chosen runs on one chart."""
-        runs = self.chosen()
-        if runs:
+        """Draw the chosen runs or groups on one chart."""
+        lines = self._lines_at_cursor()
+        if self._selected and self.model.group_column is not None:
+            lines = [line for line in self.model.lines if any(run.id in self._selected for run in runs_of(line))]
+        elif self._selected:
+            lines = self.chosen()
+        self._show(lines)
+
+    def _lines_at_cursor(self) -> Sequence[Line]:
+        return self.model.lines[self._table.cursor :][:1]
+
+    def _show(self, lines: Sequence[Line]) -> None:
+        """Leave the table, and draw a curve per line."""
+        curves = [(self.model.curve_name(line), runs_of(line)) for line in lines]
+        if curves:
             self.action_leave()
-            self._draw(runs)
+            self._draw(curves)
 
     def action_compare(self) -> None:
         """Compare the settings of the chosen runs."""

@@ -9,11 +9,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import ModalScreen
-from textual.widgets import Footer
 
 from epochtop.engine.protocol.events import Analyzed, DeviceRead
 from epochtop.engine.protocol.quantities import plural
 from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.key_footer import KeyFooter
 from epochtop.tui.cells.plain import set_title
 from epochtop.tui.cells.rows import EMPTY, FIRST, QUIET, STRONG, TEXT, cut, row, shortened, wrapped
 from epochtop.tui.cells.view import Page
@@ -160,7 +160,7 @@ class AnalysisScreen(ModalScreen[None]):
         page = Page(lambda width, height: analysis_rows(self._result, width), id="analysis")
         page.border_subtitle = "arrows and page keys scroll"
         yield page
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Focus the page, so that keys scroll it."""

@@ -11,10 +11,10 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
-from textual.widgets import Footer
 
 from epochtop.engine.lab.catalog import NAMES
 from epochtop.tui.cells.canvas import Row
+from epochtop.tui.cells.key_footer import KeyFooter
 from epochtop.tui.cells.rows import EMPTY, FIRST, STRONG, TEXT, labelled, row, wrapped
 from epochtop.tui.cells.view import Page
 
@@ -116,7 +116,7 @@ class GuideScreen(ModalScreen[None]):
         page.border_title = "Guide"
         page.border_subtitle = "arrows and page keys scroll"
         yield page
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Focus the page, so that keys scroll it."""

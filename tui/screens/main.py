@@ -29,11 +29,22 @@ if TYPE_CHECKING:
 PAGES = {"form": "1 Train", "runs": "2 Runs", "machine": "3 Machine", "log": "5 Log"}
 TABS = {"form": PAGES["form"], "runs": PAGES["runs"], "machine": PAGES["machine"], "lab": "4 Lab", "log": PAGES["log"]}
 """Regions and the Lab page."""
-EMPTY = "No runs yet.\n\nctrl+s trains on scikit-learn's Iris in a few seconds.\nPress 1 to change the settings."
-EMPTY_AMONG_RUNS = "No run open.\n\nctrl+s starts one (settings: 1).\nPress 2 to browse runs, enter to open one."
-FIRST_KEYS = ("app.start", "app.pause", "app.stop", "app.lab", "app.help", "app.quit")
+EMPTY = """\
+No runs yet. Three ways to begin:
+
+ctrl+s  train Iris, a few seconds (settings: 1)
+R       run a script:  epochtop run python train.py
+O       open logs:     epochtop open PATH"""
+EMPTY_AMONG_RUNS = """\
+No run open.
+
+2       browse runs; enter opens one
+ctrl+s  start one (settings: 1)
+R       run a script
+O       open logs"""
+FIRST_KEYS = ("app.start", "app.pause", "app.stop", "screen.table", "app.lab", "app.help", "app.quit")
 """Keys that even a narrow footer shows; the app's other keys follow, then those of the focused region."""
-LAST_KEYS = ("app.anatomy", "app.metrics", "app.boundary")
+LAST_KEYS = ("app.anatomy", "app.metrics", "app.boundary", "app.script", "app.logs")
 """Keys after those of the focused region."""
 
 
@@ -57,6 +68,7 @@ class MainScreen(Screen[None]):
         Binding("2", "page('runs')", "runs", id="screen.runs", tooltip="The list of runs", show=False),
         Binding("3", "page('machine')", "machine", id="screen.machine", tooltip="This machine", show=False),
         Binding("5", "page('log')", "log", id="screen.log", tooltip="The log of the open run", show=False),
+        Binding("t", "table", "table", id="screen.table", tooltip="The table of all runs: sort, filter, group, draw"),
         Binding("0", "focus_chart", "chart", id="screen.chart", tooltip="Back to the chart", show=False),
     ]
 
@@ -106,8 +118,9 @@ class MainScreen(Screen[None]):
 
     async def furnish(self, runs: RunList, machine: MachinePanel, form: SpecForm) -> None:
         """Add the regions that the first frame does not need."""
-        from textual.widgets import Footer, RichLog
+        from textual.widgets import RichLog
 
+        from epochtop.tui.cells.key_footer import KeyFooter
         from epochtop.tui.machine.page import MachineSheet
 
         self.runs, self.machine, self.form = runs, machine, form
@@ -116,7 +129,7 @@ class MainScreen(Screen[None]):
         await self.query_one("#left").mount(self.runs, self.log_lines)
         await self.query_one("#body").mount(Vertical(self.machine, self.form, id="right"))
         await self.mount(MachineSheet(self.machine, id="sheet"), before="#status")
-        await self.mount(Footer(show_command_palette=False, compact=True))
+        await self.mount(KeyFooter())
         self.apply_layout()
 
     # --- layout ------------------------------------------------------------------------------------------
@@ -138,12 +151,20 @@ class MainScreen(Screen[None]):
             self.show_sheet(not self.has_class("-sheet"))
             return
         if page == "runs" and self.runs.has_focus:
-            self.show_table()
+            self.action_table()
             return
         again = page == "log" and self._page == "log" and not self.has_class("-compact")
         self._page = "runs" if again else page
-        self.apply_layout({"-sheet": False, "-log": self._page == "log"})
+        self.apply_layout({"-sheet": False, "-full": False, "-log": self._page == "log"})
         self._focus(self._page if not again else "chart")
+
+    def action_fill(self) -> None:
+        """Show the charts alone, or all regions again."""
+        self.toggle_class("-full")
+
+    def action_table(self) -> None:
+        """Open the table of all runs."""
+        self.show_table()
 
     def on_machine_panel_opened(self) -> None:
         """Show the machine page."""

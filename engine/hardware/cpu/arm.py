@@ -65,7 +65,7 @@ PARTS: dict[int, dict[int, str]] = {
     0xC0: {0xAC3: "Ampere-1", 0xAC4: "Ampere-1A"},
 }  # fmt: skip
 """Designs by implementer and part. Sources: util-linux, sys-utils/lscpu-arm.c; Linux, arch/arm64/include/asm/cputype.h
-(M1 and M2 parts, Olympus, Cobalt); Arm's technical reference manuals."""
+(M1 and M2 parts, Olympus, Cobalt); Arm's technical reference manuals. libcpuid, recog_arm.c, has 126 of them likewise."""
 
 
 def is_arm(block: Block) -> bool:

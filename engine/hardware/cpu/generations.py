@@ -21,18 +21,39 @@ _XEON_SCALABLE = {
 }  # fmt: skip
 _XEON_6 = {"Granite Rapids": "Xeon 6 (performance cores)", "Sierra Forest": "Xeon 6 (efficiency cores)"}
 _XEON_NUMBERS = (
-    (r"Xeon (?:Platinum|Gold|Silver|Bronze) \d([1-5])\d\d", "{0} generation Xeon Scalable"),
+    (r"Xeon (?:Platinum|Gold|Silver|Bronze) \d([1-5])\d\d", "{th} generation Xeon Scalable"),
     (r"Xeon 6\d{3}P", _XEON_6["Granite Rapids"]),
     (r"Xeon 6\d{3}E", _XEON_6["Sierra Forest"]),
-    (r"Xeon E([357]) ?-? ?\d{4}\w* v(\d)", "Xeon E{0} v{1}"),
-    (r"Xeon E([357]) ?-? ?\w?\d{4}", "Xeon E{0}"),
-    (r"Xeon D-(\d\d)\d\d", "Xeon D-{0}00"),
+    (r"Xeon E([357]) ?-? ?\d{4}\w* v(\d)", "Xeon E{} v{}"),
+    (r"Xeon E([357]) ?-? ?\w?\d{4}", "Xeon E{}"),
+    (r"Xeon D-(\d\d)\d\d", "Xeon D-{}00"),
     (r"Xeon [Ww][3579]?-\d{4}", "Xeon W"),
     (r"Xeon E-\d{4}", "Xeon E"),
     (r"Xeon Phi", "Xeon Phi"),
-    (r"Xeon [EXLW]?([357]\d)\d\d\b", "Xeon {0}00"),
+    (r"Xeon [EXLW]?([357]\d)\d\d\b", "Xeon {}00"),
 )
 """Patterns of Xeon names and the families that they name; the second digit of a Scalable is its generation."""
+_CORE_NUMBERS = (
+    (r"\bCore Ultra\b.*?\b(\d)\d\d", "{th} generation Core Ultra"),
+    (r"\bCore [3579] (\d)\d\d", "Core series {}"),
+    (r"\b[im][3579]-(1[0-4](?=\d\d)|[2-9](?=\d{3}))\d{2,3}(?:G\d|[A-Z]{0,2})\b", "{th} generation Core"),
+    (r"\b(?:m[357]|i[57])-(\d|10)Y\d\d\b|\bM-(\d)Y\d\d", "{th} generation Core"),
+    (r"\bi[357] (?:[A-Z]{1,2} ?)?\d{3}\b", "1st generation Core"),
+)
+_HIGH_END_BEFORE = {
+    "Sandy Bridge": "2nd", "Ivy Bridge": "3rd", "Haswell": "4th", "Broadwell": "5th", "Skylake": "6th",
+    "Cascade Lake": "-",
+}  # fmt: skip
+"""Designs whose high-end desktop processors (i7-3960X, i9-7900X) have a later generation's number: their generation is not
+known, because the number and the design disagree."""
+_RYZEN_NUMBERS = (
+    (r"\bRyzen Ai Max\+? (\d)\d\d\b", "Ryzen AI Max {}00 series"),
+    (r"\bRyzen Ai\b.*?\b(\d)\d\d\b", "Ryzen AI {}00 series"),
+    (r"\bRyzen Embedded ([A-Z])(\d)\d{3}", "Ryzen Embedded {}{}000 series"),
+    (r"\bRyzen (Z\d)\b", "Ryzen {} series"),
+    (r"\bRyzen (?:\w+ )*?(\d)\d{3}", "Ryzen {}000 series"),
+    (r"\bRyzen [3579] (\d)\d\d\b", "Ryzen {}00 series"),
+)
 _EPYC = {"Zen": "1st", "Zen 2": "2nd", "Zen 3": "3rd", "Zen 4": "4th", "Zen 5": "5th", "Zen 6": "6th"}
 _ARM = {
     "Neoverse N1": "Armv8.2", "Neoverse V1": "Armv8.4", "Neoverse N2": "Armv9.0", "Neoverse V2": "Armv9.0",
@@ -63,10 +84,8 @@ def generation(model: str, vendor: str | None, architecture: str | None) -> str 
 
 
 def _xeon(model: str, architecture: str) -> str | None:
-    for pattern, text in _XEON_NUMBERS:
-        if match := re.search(pattern, model, re.IGNORECASE):
-            is_scalable = "Scalable" in text
-            return text.format(*(_ordinal(int(part)) if is_scalable else part for part in match.groups()))
+    if text := _by_number(_XEON_NUMBERS, model):
+        return text
     if re.search(r"\d", model):  # a number of another line
         return None
     if architecture in _XEON_SCALABLE:
@@ -75,39 +94,29 @@ def _xeon(model: str, architecture: str) -> str | None:
 
 
 def _intel(model: str, architecture: str) -> str | None:
-    if match := re.search(r"\bCore Ultra\b.*?\b(\d)\d\d", model):
-        return f"{_ordinal(int(match[1]))} generation Core Ultra"
-    if match := re.search(r"\bCore [3579] (\d)\d\d", model):
-        return f"Core series {match[1]}"
-    if match := re.search(r"\b[im][3579]-(1[0-4](?=\d\d)|[2-9](?=\d{3}))\d{2,3}(?:G\d|[A-Z]{0,2})\b", model):
-        return f"{_ordinal(int(match[1]))} generation Core"
-    if match := re.search(r"\b(?:m[357]|i[57])-(\d|10)Y\d\d\b|\bM-(\d)Y\d\d", model):
-        return f"{_ordinal(int(match[1] or match[2]))} generation Core"
-    if re.search(r"\bi[357] (?:[A-Z]{1,2} ?)?\d{3}\b", model):
-        return "1st generation Core"
+    text = _by_number(_CORE_NUMBERS, model)
+    if text and architecture in _HIGH_END_BEFORE and not text.startswith(_HIGH_END_BEFORE[architecture]):
+        return None
     is_unnumbered = re.fullmatch(r"(?:Intel )?Core(?: \(.*\))?", model) is not None
-    return f"{_CORE[architecture]} generation Core" if is_unnumbered and architecture in _CORE else None
+    return text or (f"{_CORE[architecture]} generation Core" if is_unnumbered and architecture in _CORE else None)
 
 
 def _amd(model: str, architecture: str) -> str | None:
-    if match := re.search(r"\bEPYC (4)\d\d\dP?X?\b", model):
+    if re.search(r"\bEPYC 4\d\d\dP?X?\b", model):
         return {"Zen 4": "EPYC 4004", "Zen 5": "EPYC 4005"}.get(architecture)
     if "EPYC" in model:
         is_embedded = re.search(r"\bEPYC (?:Embedded )?3\d\d\d\b|\bEmbedded\b", model)
         return f"{_EPYC[architecture]} generation EPYC" if architecture in _EPYC and not is_embedded else None
-    name = model.title().replace("Pro ", "")
-    if match := re.search(r"\bRyzen Ai Max\+? (\d)\d\d\b", name):
-        return f"Ryzen AI Max {match[1]}00 series"
-    if match := re.search(r"\bRyzen Ai\b.*?\b(\d)\d\d\b", name):
-        return f"Ryzen AI {match[1]}00 series"
-    if match := re.search(r"\bRyzen Embedded ([A-Z])(\d)\d{3}", name):
-        return f"Ryzen Embedded {match[1]}{match[2]}000 series"
-    if match := re.search(r"\bRyzen (Z\d)\b", name):
-        return f"Ryzen {match[1]} series"
-    if match := re.search(r"\bRyzen (?:\w+ )*?(\d)\d{3}", name):
-        return f"Ryzen {match[1]}000 series"
-    match = re.search(r"\bRyzen [3579] (\d)\d\d\b", name)
-    return f"Ryzen {match[1]}00 series" if match else None
+    return _by_number(_RYZEN_NUMBERS, model.title().replace("Pro ", ""))
+
+
+def _by_number(table: tuple[tuple[str, str], ...], model: str) -> str | None:
+    """The text of the first pattern in the model's name: `{}` is its first group, `{th}` the same as an ordinal."""
+    for pattern, text in table:
+        if match := re.search(pattern, model, re.IGNORECASE):
+            parts = [part for part in match.groups() if part]
+            return text.format(*parts, th=_ordinal(int(parts[0])) if parts and parts[0].isdigit() else "")
+    return None
 
 
 def _ordinal(number: int) -> str:

@@ -46,8 +46,8 @@ AMD_DESIGNS: tuple[tuple[int, str, tuple[tuple[int, int], ...]], ...] = (
 """Family, design, ranges of models. Sources: Linux, arch/x86/kernel/cpu/amd.c (Zen) and AMD's revision guides of each
 family; CPUID dumps of the Kaveri, Carrizo, Pinnacle Ridge and Picasso parts for the ranges within a family."""
 
-_HYGON = {0x00: "Zen", 0x01: "Zen", 0x02: "Zen", 0x03: "Zen"}
-"""Hygon's family 0x18: Linux, arch/x86/kernel/cpu/hygon.c and AMD's licence for Dhyana; its own later designs are not
+_HYGON = {0x00: "Zen", 0x01: "Zen"}
+"""Hygon's family 0x18: Dhyana, under AMD's license (cpu_features, GetX86Microarchitecture). Its later designs are not
 published."""
 _ZHAOXIN = {0x1B: "Wudaokou", 0x3B: "Lujiazui", 0x5B: "Yongfeng", 0x6B: "Shijidadao"}
 """Family 7: GCC, gcc/common/config/i386/cpuinfo.h."""

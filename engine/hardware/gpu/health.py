@@ -30,25 +30,50 @@ _FAILURES = {"Unknown", "OperatingSystem", "Timeout"}
 
 RESET = "stop its programs, then run: sudo nvidia-smi --gpu-reset -i {index}; reboot if that fails"
 REBOOT = "reboot the machine; if it happens again, check power, seating and cooling of the card"
+CABLES = "attach the power cables of the card and reboot"
 _ERRORS = {
     "GpuIsLost": ("lost: it fell off the bus or stopped answering", REBOOT),
     "ResetRequired": ("needs a reset", RESET),
-    "InsufficientPower": ("its power cables are not attached", "attach the external power cables and reboot"),
+    "InsufficientPower": ("its power cables are not attached", CABLES),
     "IrqIssue": ("the kernel reports an interrupt problem with it", REBOOT),
 }
 """Error codes of NVML after which a GPU runs no job: nvml.h, nvmlReturn_t."""
 
+NVLINK = "check the NVLink cables and switches: nvidia-smi nvlink --status; see the kernel's log"
+PROGRAM = "the program failed, not the GPU; if it happens with other programs too, see: sudo dmesg | grep -i xid"
+LOG = "see the kernel's log: sudo dmesg | grep -i xid"
 _XIDS = {
-    13: ("a program caused an exception", False), 31: ("a program accessed invalid memory", False),
-    43: ("a program was stopped after an error", False), 45: ("a program was stopped", False),
-    48: ("a memory error that ECC could not correct", True), 61: ("its microcontroller reported a breakpoint", True),
-    62: ("its microcontroller halted", True), 63: ("a memory row is to be remapped", False),
-    64: ("a memory row could not be remapped", True), 74: ("an NVLink error", False),
-    79: ("it fell off the bus", True), 94: ("a contained memory error", False),
-    95: ("an uncontained memory error", True), 119: ("its firmware (GSP) did not answer", True),
-    120: ("its firmware (GSP) failed", True),
+    PROGRAM: {
+        8: "the GPU stopped working on a program", 11: "a program sent invalid commands", 13: "a program caused an exception",
+        25: "a program sent invalid commands", 31: "a program accessed invalid memory", 32: "a program sent invalid commands",
+        43: "a program was stopped after an error", 45: "a program was stopped after another error",
+        69: "a program sent invalid commands", 80: "a program sent corrupted data", 94: "a contained memory error",
+    },
+    LOG: {
+        44: "an error while programs took turns", 61: "its microcontroller reported a breakpoint",
+        63: "a memory row is to be remapped", 66: "an invalid access by the driver", 67: "an invalid access by the driver",
+        78: "a vGPU could not start", 92: "many memory errors that ECC corrected", 121: "an error between CPU and GPU (C2C)",
+        154: "the driver changed its recovery action", 157: "a defective part could not be retired",
+    },
+    NVLINK: {
+        74: "an NVLink error", 137: "an NVLink error", 144: "an NVLink error", 145: "an NVLink error",
+        146: "an NVLink error", 147: "an NVLink error", 148: "an NVLink error", 149: "an NVLink error", 150: "an NVLink error",
+    },
+    RESET: {
+        46: "the GPU stopped working", 48: "a memory error that ECC could not correct", 62: "its microcontroller halted",
+        64: "a memory row could not be remapped", 95: "an uncontained memory error", 109: "programs could not take turns",
+        110: "a security fault", 119: "its firmware (GSP) did not answer", 120: "its firmware (GSP) failed",
+        136: "an NVLink could not be trained", 140: "a memory error that ECC could not correct",
+        143: "the driver could not initialize it", 155: "an NVLink error", 156: "a defective part is retired at the next reset",
+        158: "it did not answer in time",
+    },
+    REBOOT: {79: "it fell off the bus"},
+    CABLES: {54: "a power cable is not attached"},
 }  # fmt: skip
-"""Xid numbers, and whether the GPU needs a reset afterwards: NVIDIA, GPU Deployment and Management, "XID Errors"."""
+"""Advice, and the Xid numbers that ask for it. Source: NVIDIA, XID Errors, "Xid Catalog", immediate action (2025-10);
+61 is in use before Ampere only."""
+_STOPPING = (RESET, REBOOT, CABLES)
+"""Advice without which the GPU runs no job."""
 
 
 class Health(NamedTuple):
@@ -171,7 +196,10 @@ def _state_problems(index: int, health: Health) -> list[GpuProblem]:
 def _xid_problems(index: int, health: Health) -> list[GpuProblem]:
     found = []
     for number in health.xid_errors.value or ():
-        meaning, is_fatal = _XIDS.get(number, ("see NVIDIA's list of Xid errors", False))
-        advice = RESET.format(index=index) if is_fatal else "see the kernel's log: sudo dmesg | grep -i xid"
-        found.append(GpuProblem(f"Xid {number}", f"Xid {number}: {meaning}", advice, is_fatal))
+        advice, meaning = next(
+            ((advice, meanings[number]) for advice, meanings in _XIDS.items() if number in meanings),
+            (LOG, "see NVIDIA's catalog of Xid errors"),
+        )
+        text = f"Xid {number}: {meaning}"
+        found.append(GpuProblem(f"Xid {number}", text, advice.format(index=index), advice in _STOPPING))
     return found

@@ -19,8 +19,10 @@ from epochtop.engine.hardware.facts import GpuName
 TABLE = Path(__file__).with_name("gpus.toml")
 
 _VENDOR = re.compile(r"^(?:NVIDIA |GRID |GeForce (?=RTX T10))+")
-_VGPU = re.compile(r"(?P<board>.+?)(?:-[1-7])?-(?P<gib>[1-9]\d{0,2})(?:(?P<series>[ABCQ])(?:\d|ME)?)?")
-"""Board, MIG slices, GiB, series with the number of displays or `ME` (all media engines)."""
+_VGPU = re.compile(r"(?P<board>.+?)(?:-[1-7])?-(?P<gib>0|[1-9]\d{0,2})(?:(?P<series>[ABCQ])(?:\d|ME)?)?")
+"""Board, MIG slices, GiB (0 is half a GiB), series with the number of displays or `ME` (all media engines)."""
+WITHOUT_CUDA = ("A", "B")
+"""Series of vGPUs for applications and PCs: NVIDIA, Virtual GPU Software User Guide, "CUDA and OpenCL support"."""
 _MIG = re.compile(r" MIG \d.*$")
 
 
@@ -55,12 +57,16 @@ def _read_vgpu(name: str) -> GpuName | None:
     match = _VGPU.fullmatch(_MIG.sub("", _VENDOR.sub("", name)))
     if match is None:
         return None
+    gib = int(match["gib"])
     for board in _table()["board"]:
-        if found := re.fullmatch(board["pattern"], match["board"]):
-            card = re.sub(r"\\(\d)", lambda digit: found[int(digit[1])] or "", board["card"])
-            physical = _read_card(card)
+        found = re.fullmatch(board["pattern"], match["board"])
+        if found and gib >= board.get("smallest_gib", 1):
+            physical = _read_card(found.expand(board["card"]))
             suffix = ("vGPU", "MIG") if _MIG.search(name) else ("vGPU",)
-            return physical and msgspec.structs.replace(physical, suffix=suffix, vgpu_series=match["series"])
+            has_cuda = match["series"] not in WITHOUT_CUDA and gib >= board.get("cuda_from_gib", 0)
+            return physical and msgspec.structs.replace(
+                physical, suffix=suffix, vgpu_series=match["series"], has_cuda=has_cuda
+            )
     return None
 
 

@@ -84,9 +84,14 @@ def _two_steps(context: ExperimentContext, built: Variants, changes: Changes) ->
 
 
 def steps(
-    context: ExperimentContext, built: Variants, variants: Mapping[str, Changes], seconds: float | None = None
+    context: ExperimentContext, built: Variants, variants: Mapping[str, Changes], seconds: float
 ) -> Iterator[StepTime]:
-    """Step times of the variants in turn; `own` marks the job without a change."""
+    """Step times of the variants in turn, for `seconds`; `own` marks the job without a change.
+
+    On a busy machine building the variants may have used up the time. Half of the device's share is measured anyway, because a
+    single round has no interval.
+    """
+    seconds = max(seconds, context.budget_s / 2 / len(context.devices))
     device = torch.device(built.device)
     cases = [
         Case(
@@ -95,7 +100,7 @@ def steps(
         )
         for name, job in built.jobs.items()
     ]
-    yield from interleave(context, cases, seconds)
+    yield from interleave(context.with_time(seconds), cases, seconds)
 
 
 def _is_own(context: ExperimentContext, changes: Changes) -> int:

@@ -28,6 +28,7 @@ from epochtop.engine.protocol.events.codes import PHASE as PHASE
 from epochtop.engine.protocol.events.codes import RATE_LOWERED as RATE_LOWERED
 from epochtop.engine.protocol.events.codes import SETTING_REJECTED as SETTING_REJECTED
 from epochtop.engine.protocol.events.codes import TASK_CHANGED as TASK_CHANGED
+from epochtop.engine.protocol.events.codes import VALUE_IGNORED as VALUE_IGNORED
 from epochtop.engine.protocol.events.control import Changed as Changed
 from epochtop.engine.protocol.events.control import Noted as Noted
 from epochtop.engine.protocol.events.control import Paused as Paused

@@ -51,7 +51,8 @@ class ScriptEnded(Event, frozen=True, kw_only=True):
     """Unix time in seconds."""
     outcome: Literal["finished", "stopped"]
     reason: str = ""
-    """Why it ended: a signal, a command, or an exit status, in one sentence; empty if it ended by itself."""
+    """Why it ended: a signal, a command, or an exit status, in one sentence, and which series are not finite at the end;
+    empty if it ended by itself with finite values."""
     exit_status: int | None = None
     """Exit status of the process; None if unknown."""
     steps: int

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from epochtop.formats.scan import Log as Log
 
 
-def find_run(home: Path, query: str) -> Path:
+def find_run(home: Path, query: str, *, prefers_live: bool = False) -> Path:
     """The run that `query` refers to: a run or an experiment in the home folder, the name of an opened run, or a path.
 
-    Raises Invalid if there is none, or more than one.
+    With `prefers_live`, a run that is alive goes before runs in the home folder that have ended. Raises Invalid if there is
+    none, or more than one.
     """
     path = absolute(query)
     if os.sep in query and (path.exists() or path.parent.is_file()):
         return run_at(path)
     try:
-        return index.find_any(home, query)
+        return index.find_any(home, query, prefers_live=prefers_live)
     except Invalid as error:
         named = [log.path for log in OpenedLogs(home).list() if query in (log.name, log.path.name)]
         if len(named) == 1:
@@ -69,7 +70,11 @@ def all_runs(home: Path, paths: list[Path]) -> list[Log]:
 
 
 def logs_at(path: Path) -> tuple[list[Log], list[str]]:
-    """The logs at a path or below it, and what could not be searched, one sentence each."""
+    """The logs at a path or below it, and what could not be searched, one sentence each. Raises Invalid if there are none."""
     from epochtop.formats.scan import find_logs
 
-    return find_logs(path)
+    logs, problems = find_logs(path)
+    if not logs:
+        none = f"there is no log in {path}; see docs/open-logs.md for the formats"
+        raise Invalid("", problems[0] if problems else none)
+    return logs, problems

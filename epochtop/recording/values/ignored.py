@@ -5,7 +5,7 @@ Imports built-in modules only.
 
 from __future__ import annotations
 
-import sys
+from epochtop.recording.values.reports import Reports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _files_folder(run_path: str | None) -> str:
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        report(f"cannot create {folder}: {error.strerror}")
+        _report(f"cannot create {folder}: {error.strerror}")
     return folder
 
 
@@ -104,7 +104,7 @@ class Ignored:
 
     def __call__(self, *_: Any, **__: Any) -> Ignored:
         if self._name:
-            report(f"{self._name} is ignored: epochtop records numbers, the configuration and the summary")
+            _report.ignored(f"{self._name} is ignored: epochtop records numbers, the configuration and the summary")
         return Ignored("")
 
     def __getattr__(self, name: str) -> Ignored:
@@ -131,14 +131,13 @@ class Ignored:
         pass
 
 
-_reported: set[str] = set()
+def _write_event(event: dict[str, Any]) -> None:
+    """Record an event in the newest run of this process, if there is one."""
+    from epochtop.recording import endings
+
+    run: Any = endings.newest()
+    if run is not None:
+        run.write_event(event)
 
 
-def report(message: str) -> None:
-    """Tell the user something, once."""
-    if message not in _reported and len(_reported) < 100:
-        _reported.add(message)
-        try:
-            sys.stderr.write(f"epochtop: {message}\n")
-        except Exception:
-            pass
+_report = Reports(_write_event)

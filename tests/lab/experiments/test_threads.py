@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -150,6 +151,21 @@ def test_every_number_of_threads_is_measured_in_turn_and_torch_keeps_its_own(
     assert rows[0] == {"kind": "cpus", "usable": 2}
     assert {row["threads"] for row in select(rows, kind="step")} == {1, 2} == set(used)
     assert torch.get_num_threads() == before
+
+
+def test_steps_whose_threads_wait_for_a_neighbor_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step of ten on 2 threads takes 10 ms, the others 100 µs: (9 · 0.1 ms + 10 ms) / 10 = 1.09 ms."""
+    monkeypatch.setattr("epochtop.engine.lab.experiments.threads.measure.usable_cpus", lambda: 2)
+
+    def timed(number: int, _: Callable[[int], float]) -> Callable[[int], float]:
+        steps = itertools.cycle([0.01 if number == 2 else 1e-4, *[1e-4] * 9])
+        return lambda times: sum(itertools.islice(steps, times))
+
+    monkeypatch.setattr(threads_measure, "on_threads", timed)
+    rows = list(itertools.islice(THREADS.measure(context(tmp_path)), 1 + 2 * 10))
+    verdict = THREADS.conclude(rows)
+    assert verdict.finding.startswith("1 thread is best")
+    assert verdict.estimates[0].value == pytest.approx(10.9, rel=0.2)
 
 
 def test_where_one_cpu_may_be_used_the_experiment_says_what_it_cannot_see(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from epochtop.engine.data.dataset import LossName
 from epochtop.engine.device import inventory
-from epochtop.engine.lab.experiment import Experiment, ExperimentContext
+from epochtop.engine.lab.experiment import Experiment, ExperimentContext, NoFields
 from epochtop.engine.lab.experiments import accumulation, checkpointing, memory, precision
 from epochtop.engine.lab.experiments.accumulation.measure import TOLERANCE, _gradients
 from epochtop.engine.lab.experiments.memory.verdict import CLOSE, MEMORY_SHARE, line
@@ -43,6 +43,23 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def test_steps_are_measured_even_if_building_the_variants_took_all_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[float] = []
+
+    def interleave(context: ExperimentContext, cases: object, seconds: float) -> Iterator[object]:
+        measured.append(seconds)
+        return iter(())
+
+    monkeypatch.setattr(variants, "interleave", interleave)
+    context = ExperimentContext(NoFields(), SMALL, ("cpu",), 4.0, tmp_path)
+    built = variants.Variants("cpu", {}, None)
+    for share_s in (0.0, 3.0):
+        list(variants.steps(context, built, {}, share_s))
+    assert measured == [2.0, 3.0]
 
 
 def planted(ways: dict[str, tuple[float, float]], noise: float = 0.005, seed: int = 0) -> list[Row]:

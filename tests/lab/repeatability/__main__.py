@@ -72,8 +72,8 @@ def repeat(names: Sequence[str], runs: int, out: Path | None) -> dict[str, list[
     with busy_neighbor(), TemporaryDirectory(prefix="epochtop-lab-check-") as home, suppress(KeyboardInterrupt):
         for turn in range(runs):
             for name in names:
-                started = time.monotonic()
-                results[name].append(run_once(name, home))
+                started, load = time.monotonic(), os.getloadavg()[0]
+                results[name].append(msgspec.structs.replace(run_once(name, home), load=load))
                 sys.stderr.write(f"{turn + 1}/{runs} {name}: {time.monotonic() - started:.0f} s\n")
                 write(out, results)
     return {name: of_name for name, of_name in results.items() if of_name}

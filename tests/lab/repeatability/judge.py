@@ -28,6 +28,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     estimates: list[Estimate]
     truth: dict[str, tuple[float, float]] = {}
     """Planted: the least and the most that an estimate may be, by its name."""
+    load: float = 0.0
+    """Programs that wanted a CPU when it started, the mean of a minute."""
 
 
 @dataclass(frozen=True)

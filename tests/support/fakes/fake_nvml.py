@@ -1,6 +1,8 @@
 """Builds the fake libnvidia-ml.so.1 and asks it through the real pynvml, in a process of its own.
 
-The fake is found through LD_LIBRARY_PATH, which counts only when a process starts; it never gets into this one.
+The fake is found through LD_LIBRARY_PATH, which counts only when a process starts; it never gets into this one. One server
+process per library answers `ask` from a fork, which saves the start of two interpreters. There the child that normally asks
+the driver (:mod:`epochtop.engine.hardware.gpu.child`) works in the same process; test_gpu_watchdog.py tests that it is one.
 """
 
 from __future__ import annotations
@@ -29,13 +31,42 @@ NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED, FUNCTION_NOT_FOUND, LOST, RM_MI
     999,
 )
 
-_ASK = """
-import json, msgspec
-from epochtop.engine.hardware import Sampler, identify
-machine, sampler = identify(patience_s=60), Sampler()
-samples = [sampler.sample(patience_s=60) for _ in range(2)]
-sampler.close()
-print(json.dumps(msgspec.to_builtins([machine, samples[-1]])))
+_SERVER = """
+import json, os, sys
+import msgspec, pynvml
+from epochtop.engine.hardware import Sampler, identify, machine, sampler
+from epochtop.engine.hardware.gpu.child import Reporter
+
+class Watch(Reporter):
+    identified = 1
+
+    def __init__(self, processes):
+        super().__init__(processes, None)
+        self.count = len(self.inventory.gpus)
+
+    def identify(self, patience_s):
+        return self.inventory
+
+    def sample(self, patience_s):
+        return self.report().samples, 0.0
+
+    def close(self):
+        self._driver.close()
+
+def answer():
+    facts, load = identify(), Sampler()
+    samples = [load.sample() for _ in range(2)]
+    load.close()
+    return json.dumps(msgspec.to_builtins([facts, samples[-1]]))
+
+machine.GpuWatch = sampler.GpuWatch = Watch
+for line in sys.stdin:
+    if os.fork():
+        os.wait()
+    else:
+        os.environ.update(json.loads(line))
+        print(answer(), flush=True)
+        os._exit(0)
 """
 
 
@@ -60,7 +91,30 @@ def run(library: Path, code: str, stdin: str = "", **environment: str) -> str:
     return done.stdout
 
 
+_servers: dict[Path, subprocess.Popen[str]] = {}
+
+
 def ask(library: Path, **environment: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The machine and its second sample, as plain values."""
-    machine, sample = json.loads(run(library, _ASK, **environment))
+    if library not in _servers:
+        close()
+        _servers[library] = subprocess.Popen(
+            [sys.executable, "-c", _SERVER],
+            env={**os.environ, "LD_LIBRARY_PATH": str(library)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    server = _servers[library]
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps(environment) + "\n")
+    server.stdin.flush()
+    machine, sample = json.loads(server.stdout.readline())
     return machine, sample
+
+
+def close() -> None:
+    """End the server."""
+    while _servers:
+        _servers.popitem()[1].communicate()

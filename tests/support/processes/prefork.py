@@ -1,16 +1,18 @@
-"""Engines forked from one process that has imported what they need: an interpreter that imports torch takes seconds.
+"""Engine processes forked from one process that has imported what they need: an interpreter that imports torch takes seconds.
 
-The forked process runs `epochtop.engine.process.standby.main`, as `python -m epochtop.engine` does. What only a new
-interpreter can show (its arguments, its import path, its first imports) needs `Engine(FRESH)`.
+A forked process runs what `python -P -m epochtop.engine ARGUMENTS` runs. What only a new interpreter can show (its
+arguments, its import path, its first imports) needs `Engine(FRESH)`, torchrun, or the installed wheel.
 
-`python -m tests.support.processes.prefork FD` is the process that forks. It reads requests from the socket FD: a JSON object
-with `folder` and `environment`, and the descriptors of standard input, output, error and of a pipe for the exit
-status. It answers with the process id, and ends when the socket is closed.
+`python -m tests.support.processes.prefork FD` is the process that forks. It listens on the socket FD. A request is a JSON
+object with `folder`, `environment`, `arguments` and `name`, with the descriptors of standard input, output, error and of a
+pipe for the exit status. The answer is the process id. A request for a list is answered with the names of the processes that
+live, by process id. It ends when its standard input does.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -19,24 +21,39 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from functools import cache
-from typing import IO, Any, NoReturn
+from pathlib import Path
+from typing import IO, Any, NamedTuple, NoReturn, cast
 
-MOST_BYTES = 2**20
+ROOT = Path(__file__).parents[3]
+EPOCHTOP = (sys.executable, "-P", str(Path(__file__).with_name("forking.py")))
+"""The command `epochtop`, whose engines are forked once a process that forks has been started."""
+MOST_BYTES = 2**18
+ADDRESS = "EPOCHTOP_TESTS_FORKER"
+"""The environment variable with the name of the forking process's socket."""
 
 
 class ForkedProcess:
-    """An engine; the part of :class:`subprocess.Popen` that tests use."""
+    """An engine process; the part of :class:`subprocess.Popen` that engines, viewers and tests use."""
 
-    def __init__(self) -> None:
-        child_input, our_input = os.pipe()
-        our_output, child_output = os.pipe()
+    def __init__(
+        self,
+        arguments: tuple[str, ...] = (),
+        stdin: int = subprocess.PIPE,
+        stdout: int | None = subprocess.PIPE,
+        stderr: int | IO[bytes] | None = None,
+        bufsize: int = 0,
+    ) -> None:
         self._status, child_status = os.pipe()
-        self.stdin: IO[bytes] = os.fdopen(our_input, "wb", 0)
-        self.stdout: IO[bytes] = os.fdopen(our_output, "rb", 0)
+        child_input, our_input = os.pipe() if stdin == subprocess.PIPE else (os.open(os.devnull, os.O_RDONLY), -1)
+        our_output, child_output = os.pipe() if stdout == subprocess.PIPE else (-1, os.dup(1))
+        self.stdin: IO[bytes] | None = os.fdopen(our_input, "wb", 0) if our_input >= 0 else None
+        self.stdout: IO[bytes] | None = os.fdopen(our_output, "rb", bufsize) if our_output >= 0 else None
         self.returncode: int | None = None
-        descriptors = [child_input, child_output, 2, child_status]
-        self.pid = _forker().fork(descriptors)
+        self._lock = threading.Lock()
+        errors = stderr if isinstance(stderr, int) else stderr.fileno() if stderr is not None else 2
+        self.pid = fork([child_input, child_output, errors, child_status], arguments)
         for descriptor in (child_input, child_output, child_status):
             os.close(descriptor)
 
@@ -60,93 +77,169 @@ class ForkedProcess:
         """End it without a warning."""
         self.send_signal(signal.SIGKILL)
 
-    def _await(self, timeout: float | None) -> int | None:
-        if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
-            self.returncode = int(os.read(self._status, 16))
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def __del__(self) -> None:
+        if self.returncode is None:
             os.close(self._status)
-        return self.returncode
 
-
-class _Forker:
-    """The forking process, from the side of the tests."""
-
-    def __init__(self) -> None:
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._lock = threading.Lock()
-        command = [sys.executable, "-m", "tests.support.processes.prefork", str(theirs.fileno())]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        theirs.close()
-
-    def close(self) -> None:
-        """End the process; engines that still run are left alone."""
-        self._socket.close()
-        self._process.wait()
-
-    def fork(self, descriptors: list[int]) -> int:
-        request = json.dumps({"folder": os.getcwd(), "environment": dict(os.environ)}).encode()  # noqa: PTH109
+    def _await(self, timeout: float | None) -> int | None:
         with self._lock:
-            socket.send_fds(self._socket, [request], descriptors)
-            return int(self._socket.recv(16))
+            if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
+                self.returncode = int(os.read(self._status, 16))
+                os.close(self._status)
+            return self.returncode
+
+
+ENGINE = (sys.executable, "-P", "-m", "epochtop.engine")
+FORKED_COMMANDS = ((), ("rank",), ("predict",), ("export",))
+"""First arguments of the engine processes that are forked; the others need a new interpreter."""
+MATTERING = ("PYTHON", "LD_", "OMP_", "MKL_", "CUDA_", "TORCH_")
+"""Beginnings of variables that count when an interpreter starts or imports torch."""
+
+
+def fork_engines() -> None:
+    """Have this process fork engines where it would start a new interpreter, as long as its environment is the tests'."""
+    started = {name: value for name, value in os.environ.items() if name.startswith(MATTERING)}
+    original = subprocess.Popen
+
+    class Popen(original):  # type: ignore[type-arg,valid-type,misc]
+        def __new__(cls, arguments: Any, *more: Any, **options: Any) -> Any:
+            words = () if isinstance(arguments, str | bytes | os.PathLike) else tuple(map(str, arguments))
+            now = {name: value for name, value in os.environ.items() if name.startswith(MATTERING)}
+            is_plain = not more and not options.keys() & {"env", "cwd"} and now == started
+            if words[:4] == ENGINE and words[4:5] in FORKED_COMMANDS and is_plain:
+                names = ("stdin", "stdout", "stderr")
+                chosen = {name: options[name] for name in names if options.get(name) is not None}
+                if "stdout" not in chosen:
+                    chosen["stdout"] = None
+                return ForkedProcess(words[4:], bufsize=options.get("bufsize", -1), **chosen)
+            return super().__new__(cls)
+
+    subprocess.Popen = cast(Any, Popen)  # type: ignore[misc]
+
+
+# --- the forking process, from the side of the others -------------------------------------------------------
+
+
+def fork(descriptors: list[int], arguments: tuple[str, ...]) -> int:
+    """Have an engine forked; its process id."""
+    name = f"rank {arguments[1]} of {os.getpid()}" if arguments[:1] == ("rank",) else "engine"
+    request = {"folder": os.getcwd(), "environment": dict(os.environ), "arguments": arguments, "name": name}  # noqa: PTH109
+    return int(_ask(request, descriptors))
+
+
+def forked() -> dict[int, str]:
+    """The names of the forked processes that live, by process id: `engine`, or `rank 1 of` and the process id of rank 0."""
+    return {int(pid): name for pid, name in json.loads(_ask({})).items()}
+
+
+def _ask(request: dict[str, Any], descriptors: Sequence[int] = ()) -> str:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.connect("\0" + address())
+        socket.send_fds(connection, [json.dumps(request).encode()], descriptors)
+        return connection.recv(MOST_BYTES).decode()
+
+
+def address() -> str:
+    """The name of the socket of the process that forks; the first to ask starts it."""
+    return os.environ.get(ADDRESS) or server()
 
 
 @cache
-def _forker() -> _Forker:
-    forker = _Forker()
-    atexit.register(forker.close)
-    return forker
+def server() -> str:
+    """The name of the socket of the process that forks, which is started now. It ends with this process; its engines do not."""
+    name = os.environ[ADDRESS] = f"epochtop-tests-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind("\0" + name)
+        listener.listen(64)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.processes.prefork", str(listener.fileno())],
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.PIPE,
+            cwd=ROOT,
+        )
+
+    def close() -> None:
+        process.communicate()
+
+    atexit.register(close)
+    return name
 
 
 # --- the process that forks ---------------------------------------------------------------------------------
 
 
-def serve(requests: socket.socket) -> None:
+def serve(listener: socket.socket) -> None:
     """Fork an engine for each request and pass its exit status on."""
     import sklearn.datasets
     import sklearn.model_selection
     import sklearn.preprocessing  # noqa: F401
 
+    from epochtop.engine.distributed import rank  # noqa: F401
     from epochtop.engine.process import standby  # noqa: F401 - imports torch
 
     wakeup, on_child = os.pipe()
     os.set_blocking(on_child, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(on_child)
-    sources: tuple[int, int] = (requests.fileno(), wakeup)
-    running: dict[int, int] = {}
+    running: dict[int, Forked] = {}
     while True:
-        ready, _, _ = select.select(sources, [], [])
+        ready, _, _ = select.select((listener, wakeup, 0), [], [])
         if wakeup in ready:
             os.read(wakeup, 4096)
             _report_ended(running)
-        if requests.fileno() in ready:
-            data, descriptors, _, _ = socket.recv_fds(requests, MOST_BYTES, 4)
-            if not data:
-                return
-            *standard, status = descriptors
-            pid = os.fork()
-            if not pid:
-                for descriptor in (requests.fileno(), wakeup, on_child, status, *running.values()):
-                    os.close(descriptor)
-                _become_engine(json.loads(data), standard)
-            running[pid] = status
-            requests.send(str(pid).encode())
-            for descriptor in standard:
-                os.close(descriptor)
+        if 0 in ready:
+            return
+        if listener in ready:
+            connection, _ = listener.accept()
+            _answer(connection, running, (listener.fileno(), wakeup, on_child))
 
 
-def _report_ended(running: dict[int, int]) -> None:
+class Forked(NamedTuple):
+    """A process that lives, on the side of the process that forked it."""
+
+    name: str
+    status: int
+    """Descriptor of the pipe for its exit status."""
+
+
+def _answer(connection: socket.socket, running: dict[int, Forked], own: tuple[int, ...]) -> None:
+    data, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 4)
+    request = json.loads(data)
+    if not request:
+        connection.send(json.dumps({pid: process.name for pid, process in running.items()}).encode())
+        connection.close()
+        return
+    *standard, status = descriptors
+    pid = os.fork()
+    if not pid:
+        for descriptor in (*own, connection.fileno(), status, *(process.status for process in running.values())):
+            os.close(descriptor)
+        _become_engine(request, standard)
+    running[pid] = Forked(request["name"], status)
+    connection.send(str(pid).encode())
+    connection.close()
+    for descriptor in standard:
+        os.close(descriptor)
+
+
+def _report_ended(running: dict[int, Forked]) -> None:
     while running:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
             return
-        descriptor = running.pop(pid)
-        os.write(descriptor, str(os.waitstatus_to_exitcode(status)).encode())
+        descriptor = running.pop(pid).status
+        with contextlib.suppress(BrokenPipeError):  # a viewer that is gone
+            os.write(descriptor, str(os.waitstatus_to_exitcode(status)).encode())
         os.close(descriptor)
 
 
 def _become_engine(request: dict[str, Any], standard: list[int]) -> NoReturn:
     """In the forked process: what a new interpreter in a session of its own would be."""
-    from epochtop.engine.process import standby
+    from epochtop.engine.__main__ import main
 
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -157,7 +250,9 @@ def _become_engine(request: dict[str, Any], standard: list[int]) -> NoReturn:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    sys.exit(standby.main())
+    fork_engines()
+    sys.argv[1:] = request["arguments"]
+    sys.exit(main(list(request["arguments"])))
 
 
 if __name__ == "__main__":

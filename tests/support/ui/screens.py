@@ -34,6 +34,7 @@ def still_app(home: Path) -> EpochtopApp:
     home.mkdir(parents=True, exist_ok=True)
     app = EpochtopApp(home, live=False, now=lambda: NOW, host="box")
     app.engine.torch = "torch 2.13.0"
+    app.NOTIFICATION_TIMEOUT = 3600  # type: ignore[misc] # a test may look at a notification late
     return app
 
 

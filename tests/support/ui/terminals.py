@@ -22,9 +22,9 @@ import psutil
 import pyte
 
 from tests.support.engines import HANGING_S
+from tests.support.processes.prefork import EPOCHTOP, forked
 
-APP = (sys.executable, "-P", "-m", "epochtop")
-"""The command `epochtop`."""
+APP = EPOCHTOP
 
 CTRL_C, CTRL_P, CTRL_Q, CTRL_S, CTRL_X, CTRL_Z = "\x03", "\x10", "\x11", "\x13", "\x18", "\x1a"
 ENTER, ESCAPE, TAB, BACKSPACE = "\r", "\x1b", "\t", "\x7f"
@@ -48,6 +48,7 @@ class Terminal:
         folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        forked()  # waits until the process that forks engines has imported torch
         self._master, slave = pty.openpty()
         self._lock = threading.Lock()
         self._screen = pyte.Screen(*size)

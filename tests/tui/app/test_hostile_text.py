@@ -94,7 +94,7 @@ async def test_questions_and_notes_about_a_hostile_run_are_plain(text: str, home
         await list_runs(pilot)
         app.runs.toggle_overlay(other)
         app.runs.toggle_overlay(run)
-        app.runs.load_settings(run)
+        app.requests.load_settings(run)
         app.post_message(StandbyDied(text, starting=True))
         app.post_message(EngineProgress(text))
         app.post_message(RunRefused(Refused(field="", message=text), starting=True))

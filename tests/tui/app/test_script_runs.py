@@ -27,7 +27,7 @@ from tests.support.engines import wait_until
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, logged_at, script_ended, write_script_run
 from tests.support.runs import engine_alive, events_of, write_run
 from tests.support.ui.charts import text
-from tests.support.ui.screens import furnished, still_app
+from tests.support.ui.screens import furnished, list_runs, still_app
 
 RUN_FORMAT = Path(__file__).parents[3] / "docs" / "run-format.md"
 WINDOWS: list[AnyEvent] = [
@@ -61,6 +61,22 @@ async def until(app: EpochtopApp, pilot: Pilot[Any], condition: Any) -> None:
 
 def commands(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / COMMANDS).read_text().splitlines()]
+
+
+async def test_a_run_that_begins_while_none_is_open_opens_and_takes_the_screen_from_no_other(home: Path) -> None:
+    app = still_app(home)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await furnished(pilot)
+        first = write_script_run(home, "first-0001", WINDOWS)
+        with engine_alive(first):
+            await list_runs(pilot)
+            await until(app, pilot, lambda: app.runs.session is not None)
+            second = write_script_run(home, "second-0001", WINDOWS)
+            with engine_alive(second):
+                await list_runs(pilot)
+                await until(app, pilot, lambda: "second-0001" in app.main.runs.summaries)
+                assert app.runs.session is not None
+                assert app.runs.session.run == first
 
 
 # --- the example of the documentation -----------------------------------------------------------------------

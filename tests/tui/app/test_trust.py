@@ -63,11 +63,11 @@ async def test_settings_of_another_user_are_loaded_only_after_a_question(home: P
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)
-        text = await answered(pilot, lambda: app.runs.load_settings(run), "cancel")
+        text = await answered(pilot, lambda: app.requests.load_settings(run), "cancel")
         assert "belongs to eve" in text
         assert TASK in text
         assert task_of(app) == ""
-        await answered(pilot, lambda: app.runs.load_settings(run), "trust")
+        await answered(pilot, lambda: app.requests.load_settings(run), "trust")
         assert task_of(app) == TASK
 
 
@@ -104,7 +104,7 @@ async def test_the_users_own_run_and_built_in_models_need_no_question(home: Path
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)
-        app.runs.load_settings(run)
+        app.requests.load_settings(run)
         await pilot.pause()
         assert task_of(app) == TASK
 
@@ -115,7 +115,7 @@ async def test_built_in_models_of_another_user_need_no_question(home: Path) -> N
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)
-        app.runs.load_settings(run)
+        app.requests.load_settings(run)
         await pilot.pause()
         assert app.main.form.spec().dataset == "wine"
 
@@ -125,7 +125,7 @@ async def test_a_run_that_everybody_can_write_is_not_loaded(home: Path, run: Pat
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)
-        app.runs.load_settings(run)
+        app.requests.load_settings(run)
         await pilot.pause()
         assert task_of(app) == ""
         assert not isinstance(app.screen, Question)

@@ -98,6 +98,26 @@ async def test_the_grid_fills_the_region(tmp_path: Path, size: tuple[int, int], 
         assert lines(grid)[-1].split().count("100") == shape[1]  # the x axis of every column ends at the last step
 
 
+async def test_twelve_metrics_are_on_one_screen_and_any_is_found_with_a_few_letters(tmp_path: Path) -> None:
+    async with opened(tmp_path, script_run(tmp_path, 12)) as (app, pilot):
+        board = app.main.board
+        await pilot.press("g", "f")
+        await beating(app, pilot, lambda: board.grid.page.shape == (4, 3) and complete(board))
+        assert len(board.grid.page.families) == 12
+        assert board.grid.page.count == 1
+        assert not app.main.runs.is_on_screen
+        names = " ".join(lines(board.grid))
+        assert [family for family in board.grid.page.families if family.rpartition("/")[2] not in names] == ["loss"]
+        await pilot.press("slash")
+        await until(pilot, lambda: board.query("FilterLine Entry:focus"))
+        await pilot.press(*"bl")
+        await until(pilot, lambda: board.grid.page.families == ("bleu",))
+        await pilot.press("escape")
+        await until(pilot, lambda: not board.query("FilterLine"))
+        await pilot.press("f")
+        await until(pilot, lambda: app.main.runs.is_on_screen)
+
+
 async def test_arrows_move_over_pages_and_enter_enlarges(tmp_path: Path) -> None:
     async with opened(tmp_path, script_run(tmp_path)) as (app, pilot):
         board = app.main.board

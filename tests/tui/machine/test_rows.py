@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epochtop.engine.hardware import Cpu, Fact, GpuSample
-from epochtop.tui.cells.gauges import Histories, graph
+from epochtop.tui.cells.gauges import Histories, graph, tall_graph
 from epochtop.tui.cells.rows import cut
-from epochtop.tui.machine.rows import blocks, fit
+from epochtop.tui.machine.rows import blocks, fit, panel_rows
 from tests.support.fakes.machines import GIB, a_gpu, a_load, a_machine, a_sample, rows
 
 
@@ -146,3 +146,23 @@ def test_numbers_keep_their_columns(samples: list[tuple[float, int]]) -> None:
         text = [row.text for row in fit(blocks(a_machine(1), sample, histories, 37), 37, 7)]
         ends.add((text[2].index("%"), text[3].index("GiB"), text[3].index("/"), *(len(row) for row in text)))
     assert len(ends) == 1
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_high_panel_is_filled_by_its_graphs(gpus: int) -> None:
+    histories, machine, height = Histories(), a_machine(gpus), 27
+    for _ in range(240):
+        histories.add(a_sample(gpus, cpu_percent=Fact(50.0)))
+    texts = [row.text for row in panel_rows(machine, a_sample(gpus), histories, 60, height, 0, False)]
+    assert height - 2 - 2 * gpus - 1 < len(texts) <= height
+    cpu, cores = (next(place for place, row in enumerate(texts) if row.startswith(name)) for name in ("CPU", "Core"))
+    assert texts[cpu].split() == ["CPU", "97", "%", "2", "CPUs"]
+    graph = [row[5:] for row in texts[cpu + 1 : cores]]
+    assert len(graph) >= 2
+    assert graph[-1] == "█" * 55
+    assert graph[0].strip() == ""
+    assert len(panel_rows(machine, a_sample(gpus), histories, 60, 10, 0, False)) <= 10
+
+
+def test_a_graph_of_several_rows_has_eight_levels_per_row() -> None:
+    assert tall_graph([0.0, 25.0, 50.0, 75.0, 100.0, None], 7, 2) == ["    ▄█ ", " ▁▄███ "]

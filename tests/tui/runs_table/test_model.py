@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from epochtop.engine.runs.table.details import RunDetails
 from epochtop.tui.runs_table import layout as layouts
-from epochtop.tui.runs_table.columns import column_of, default_keys, differing
+from epochtop.tui.runs_table.columns import Value, column_of, default_keys, differing
 from epochtop.tui.runs_table.comparison import comparison_rows
+from epochtop.tui.runs_table.filter.limits import Limit, limit_of, limited
 from epochtop.tui.runs_table.filter.matching import Names
-from epochtop.tui.runs_table.groups import Group, band, grouped, spread
+from epochtop.tui.runs_table.groups import Group, grouped, spread
 from epochtop.tui.runs_table.layout import LAYOUT, Layout
+from epochtop.tui.runs_table.lines import section_start
 from epochtop.tui.runs_table.model import TableModel, runs_of
 from tests.support.table_runs import NOW, run_details
 
@@ -99,6 +101,39 @@ def test_hidden_runs_are_left_out_until_they_are_asked_for() -> None:
     assert [len(TableModel(RUNS, layout, NOW, show_hidden=show).lines) for show in (False, True)] == [2, 3]
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "operator", "value", "expected"),
+    [
+        ("", "config:lr", ">=", 0.001, "lr>=0.001"),
+        ("state=finished lr>=1e-4", "config:lr", ">=", 0.001, "state=finished lr>=0.001"),
+        ("lr>=0.001", "config:lr", "<=", 0.1, "lr>=0.001 lr<=0.1"),
+        ("a=1 or b=2", "config:model", "=", "vit b/16", '(a=1 or b=2) model="vit b/16"'),
+        ("lr>=", "best:val/accuracy", ">=", 1 / 3, f"best:val/accuracy>={1 / 3!r}"),
+        ("", "tags", "=", None, "tags=none"),
+    ],
+)
+def test_a_key_adds_a_condition_or_replaces_it(
+    text: str, key: str, operator: Limit, value: Value, expected: str
+) -> None:
+    column = column_of(key)
+    assert column is not None
+    assert limited(text, Names(RUNS), column, operator, value) == expected
+
+
+@pytest.mark.parametrize(("operator", "limit"), [(">=", 0.001), ("<=", 0.001)])
+def test_a_limit_leaves_out_one_value(operator: Limit, limit: float) -> None:
+    column = column_of("config:lr")
+    assert column is not None
+    assert limit_of(RUNS, column, operator, NOW) == limit
+    assert limit_of(RUNS[:1], column, operator, NOW) is None
+
+
+@pytest.mark.parametrize(("place", "sections", "start"), [(1, 1, 5), (1, -1, 7), (5, 1, 7), (7, 1, 0), (8, -1, 5)])
+def test_sections_are_facts_metrics_and_settings(place: int, sections: int, start: int) -> None:
+    kinds = ["fact", "fact", "fact", "fact", "fact", "metric", "metric", "config", "config", "fact"]
+    assert section_start(kinds, place, sections) == start
+
+
 # --- completion ------------------------------------------------------------------------------------------------------
 
 
@@ -161,17 +196,6 @@ def test_a_group_shows_count_mean_and_spread() -> None:
     assert model.name(line) == "0.1 · 3 runs"
     assert model.text(line, acc) == "0.9200 ± 0.0200"
     assert model.text(line, seed) == "1 ± 1"
-
-
-def test_a_band_has_mean_and_deviation_per_step() -> None:
-    first, second = ([0, 1, 2], [1.0, 2.0, float("nan")]), ([0, 1, 3], [3.0, 2.0, 5.0])
-    result = band([first, second])
-    assert result.steps == [0, 1, 3]
-    assert result.means == [2.0, 2.0, 5.0]
-    deviation = statistics.stdev([1.0, 3.0])
-    assert result.lows == pytest.approx([2.0 - deviation, 2.0, 5.0])
-    assert result.highs == pytest.approx([2.0 + deviation, 2.0, 5.0])
-    assert result.counts == [2, 2, 1]
 
 
 # --- the layout in the home folder ----------------------------------------------------------------------------------

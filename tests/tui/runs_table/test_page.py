@@ -7,12 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from textual.pilot import Pilot
-from textual.widgets import Footer, Input
-from textual.widgets._footer import FooterKey
+from textual.widgets import Input
 
 from epochtop.engine.runs.reader import read_record
+from epochtop.tui.cells.key_footer import KeyFooter
 from epochtop.tui.cells.table import CellTable
 from epochtop.tui.forms.dialogs import Entries, Question
 from epochtop.tui.runs_table import layout as layouts
@@ -22,7 +21,9 @@ from epochtop.tui.runs_table.filter.entry import FilterEntry
 from epochtop.tui.runs_table.page import RunsTablePage
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, script_ended, write_script_run
 from tests.support.table_runs import run_details
+from tests.support.ui.charts import text
 from tests.support.ui.screens import furnished, still_app, until
+from tests.tui.board.test_board import beating, complete
 
 
 def write_runs(home: Path) -> None:
@@ -47,7 +48,7 @@ async def table_page(home: Path, size: tuple[int, int] = (120, 40)) -> AsyncIter
         page = app.screen
         assert isinstance(page, RunsTablePage)
         page.show_runs(page._source.read())
-        await until(pilot, lambda: page.query(Footer) and page.query(FooterKey))
+        await until(pilot, lambda: page.query(KeyFooter))
         yield page, pilot
 
 
@@ -62,7 +63,7 @@ def table_of(page: RunsTablePage) -> CellTable:
 async def go_to(page: RunsTablePage, pilot: Pilot[Any], label: str) -> None:
     """Put the column cursor on a column."""
     for _ in range(30):
-        if page._column_key() == label:
+        if table_of(page).column_key == label:
             return
         await pilot.press("right")
     raise AssertionError(label)
@@ -111,7 +112,7 @@ async def test_a_filter_is_typed_completed_explained_and_remembered(tmp_path: Pa
     assert layouts.load(tmp_path)[0].filter == "lr>0.05 seed>=1"
 
 
-async def test_groups_have_one_line_and_open_as_selected_runs(tmp_path: Path) -> None:
+async def test_a_group_has_one_line_and_opens_as_a_mean_with_a_band(tmp_path: Path) -> None:
     write_runs(tmp_path)
     async with table_page(tmp_path) as (page, pilot):
         await go_to(page, pilot, "config:lr")
@@ -121,8 +122,65 @@ async def test_groups_have_one_line_and_open_as_selected_runs(tmp_path: Path) ->
         assert "0.7000 ± 0.2000" in table_of(page).line(place)
         table_of(page).move_to(place)
         await pilot.press("enter")
-        assert len(names(page)) == 6
-        assert {run.name for run in page.chosen()} == {"net1", "net3", "net5"}
+        app: Any = pilot.app
+        chart = app.main.chart
+        await beating(app, pilot, lambda: app.runs.session is not None and len(app.runs.stage.overlays) == 2)
+        await beating(app, pilot, lambda: [run.run.steps for run in chart.trace.runs] == [2, 2, 2])
+        assert chart.border_title == "Loss · lr=0.1, mean of 3 runs"
+        assert chart.overlays == ()
+        await beating(app, pilot, lambda: any("lr=0.1 n=3 0.7000" in row for row in text(chart)))
+        app.main.board.focus_view()
+        await pilot.press("g")
+        grid = app.main.board.grid
+        await beating(app, pilot, lambda: complete(app.main.board))
+        assert "lr=0.1, mean of 3 runs, ± std" in str(grid.border_title)
+        assert {tile.family: len(tile.trace.runs) for tile in grid.tiles} == {"loss": 3, "acc": 3}
+        assert any("░" in grid.render_line(y).text for y in range(grid.size.height))
+        app.open(tmp_path / "run-0")  # another run has no group
+        await beating(app, pilot, lambda: chart.trace.run.steps == 2)
+        assert chart.trace.peers == ()
+        assert app.runs.stage.overlays == {}
+
+
+async def test_selected_groups_are_drawn_together_and_ungrouping_keeps_their_runs_selected(tmp_path: Path) -> None:
+    write_runs(tmp_path)
+    async with table_page(tmp_path) as (page, pilot):
+        await go_to(page, pilot, "config:lr")
+        await pilot.press("g", "A", "g")
+        assert len(names(page)) == len(page.chosen()) == 6
+        await pilot.press("g", "o")
+        app: Any = pilot.app
+        await beating(app, pilot, lambda: app.runs.session is not None and app.main.chart.trace.peers)
+        (other,) = app.main.chart.overlays
+        assert {app.main.chart.trace.group, other.group} == {"lr=0.01", "lr=0.1"}
+        assert len(other.runs) == 3
+
+
+async def test_three_best_of_sixty_runs_are_on_one_chart_in_nine_keys(tmp_path: Path) -> None:
+    """The issue's own question: validation accuracy, lr >= 0.001, from the main screen, in under ten keys."""
+    accuracy = {}
+    for number in range(60):
+        lr, name = (0.0001, 0.001, 0.01, 0.1)[number % 4], f"net-{number:02d}"
+        last = (number * 37 % 60) / 100 + (0.4 if lr == 0.0001 else 0.0)  # the best ones have the lowest rate
+        accuracy[name] = (last, lr)
+        values = logged(0, train__loss=[2.0, 1.0], val__loss=[2.0, 1.0 + last], val__accuracy=[0.0, last])
+        config = {"lr": lr, "seed": number // 4, "epochs": 3}
+        write_script_run(tmp_path, name, [SCRIPT_STARTED, values, script_ended(2)], config=config)
+    app = still_app(tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await furnished(pilot)
+        await pilot.press("t")
+        await until(pilot, lambda: isinstance(app.screen, RunsTablePage) and app.screen.query(KeyFooter))
+        page: Any = app.screen
+        page.show_runs(page._source.read())
+        keys = ["shift+tab", "greater_than_sign", "b", "b", "space", "space", "space", "o"]
+        assert 1 + len(keys) < 10
+        await pilot.press(*keys)
+        await beating(app, pilot, lambda: app.runs.session is not None and len(app.runs.stage.overlays) == 2)
+        drawn = {app.runs.session.run.name, *(path.name for path in app.runs.stage.overlays)}
+    allowed = [name for name, (_, lr) in accuracy.items() if lr >= 0.001]
+    assert drawn == set(sorted(allowed, key=lambda name: -accuracy[name][0])[:3])
+    assert layouts.load(tmp_path)[0].filter == "lr>=0.001"
 
 
 async def test_selected_runs_are_drawn_on_one_chart(tmp_path: Path) -> None:
@@ -207,15 +265,6 @@ async def test_a_damaged_layout_is_reported(tmp_path: Path) -> None:
     tmp_path.joinpath(layouts.LAYOUT).write_text("{")
     async with table_page(tmp_path) as (_, pilot):
         await until(pilot, lambda: any("table.json" in note.message for note in pilot.app._notifications))
-
-
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-async def test_the_footer_fits(tmp_path: Path, size: tuple[int, int]) -> None:
-    async with table_page(tmp_path, size) as (page, pilot):
-        await until(pilot, lambda: all(key.region.right for key in page.query(FooterKey)))
-        keys = {key.action: key.region.right for key in page.query(FooterKey)}
-        assert max(keys.values()) <= size[0]
-        assert ("hide" in keys) == (size[0] >= 118)
 
 
 async def test_only_visible_rows_are_composed(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def attach(arguments: list[str]) -> int:
     parsed = parse_options(Attach, "attach", arguments)
     if parsed.host:
         return run_remote_app(parsed.host, parsed.run)
-    path = find_run(paths.home(), parsed.run)
+    path = find_run(paths.home(), parsed.run, prefers_live=True)
     if not is_terminal() or not sys.stdin.isatty():
         raise Invalid("", "attach needs a terminal; `epochtop runs` and `epochtop export` work without one")
     from epochtop.tui.app.launch import run_app
@@ -158,7 +158,7 @@ def stop(arguments: list[str]) -> int:
 
     parsed = parse_options(Stop, "stop", arguments)
     with runs_home(parsed.host) as home:
-        path = index.find_any(home, parsed.run)
+        path = index.find_any(home, parsed.run, prefers_live=True)
         try:
             return (stop_experiment if _is_experiment(path, home) else stop_run)(path)
         except ConnectionError as error:

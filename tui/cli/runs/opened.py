@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 def open_logs(home: Path, paths: list[Path], copy: bool = False, forget: bool = False) -> int:
     """Add paths to the run list and open the newest run in the app; without a terminal, list the runs. Returns the exit status.
 
-    With `copy`, copy the values into runs of epochtop instead; with `forget`, remove the paths from the run list. Raises
-    Invalid if there is no log at a path.
+    With `copy`, copy the values into runs of epochtop instead; with `forget`, remove the paths from the run list. Paths
+    without a log are reported, and the others are opened. Raises Invalid if there is no log at any path.
     """
     if copy and forget:
         raise Invalid("", "--import and --forget exclude each other")
@@ -33,7 +34,8 @@ def open_logs(home: Path, paths: list[Path], copy: bool = False, forget: bool = 
     if forget:
         folders.forget(home, paths)
         return 0
-    logs = [log for path in paths for log in _logs(path)]
+    logs_by_path = _logs_by_path(paths)
+    paths, logs = list(logs_by_path), [log for at_path in logs_by_path.values() for log in at_path]
     make_home(home)
     if copy:
         return _copy(home, logs)
@@ -46,16 +48,19 @@ def open_logs(home: Path, paths: list[Path], copy: bool = False, forget: bool = 
     return run_app(attach=newest.path)
 
 
-def _logs(path: Path) -> list[Log]:
-    """The logs at a path; what cannot be read is reported. Raises Invalid if there are none."""
-    logs, problems = logs_at(path)
-    if not logs:
-        raise Invalid(
-            "", problems[0] if problems else f"there is no log in {path}; see docs/open-logs.md for the formats"
-        )
-    for problem in problems:
-        write_error(f"epochtop: {problem}\n")
-    return logs
+def _logs_by_path(paths: Sequence[Path]) -> dict[Path, list[Log]]:
+    """The logs at each path that has any; what cannot be read is reported. Raises Invalid if no path has a log."""
+    logs: dict[Path, list[Log]] = {}
+    reports: list[str] = []
+    for path in paths:
+        logs[path], problems = logs_at(path)
+        nothing = f"there is no log in {path}; see docs/open-logs.md for the formats"
+        reports += problems or ([] if logs[path] else [nothing])
+    if not any(logs.values()):
+        raise Invalid("", "; ".join(reports))
+    for report in reports:
+        write_error(f"epochtop: {report}\n")
+    return {path: at_path for path, at_path in logs.items() if at_path}
 
 
 def _copy(home: Path, logs: list[Log]) -> int:

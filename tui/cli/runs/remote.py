@@ -69,7 +69,7 @@ def run_remote_app(host: str, run: str = "") -> int:
     with mirror_of_host(host) as mirror:
         if run:
             list_all(mirror)
-            return run_app(attach=index.find_any(mirror.folder, run), mirror=mirror)
+            return run_app(attach=index.find_any(mirror.folder, run, prefers_live=True), mirror=mirror)
         mirror.wait_until_listed(FIRST_LIST_S)
         return run_app(mirror=mirror)
 

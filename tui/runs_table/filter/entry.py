@@ -26,7 +26,7 @@ class FilterEntry(Entry):
         """The user is done with the filter."""
 
     def __init__(self, value: str, id: str | None = None) -> None:  # noqa: A002 - Textual's name
-        super().__init__(value, placeholder="lr>=0.001 model~res (state=finished or tag=base)", id=id)
+        super().__init__(value, placeholder="/ filters: lr>=0.001 model~res (state=finished or tag=base)", id=id)
         self.names: Names | None = None
 
     def offered(self) -> list[str]:

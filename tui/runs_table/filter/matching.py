@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 from epochtop.engine.runs.table.details import RunDetails
 from epochtop.tui.runs_table.columns import FACTS, Column, Value, column_of, config_names, series_names
@@ -115,7 +116,7 @@ class Names:
         if column.key == "tags":
             return sorted({tag for run in self._runs for tag in run.labels.tags})
         values = dict.fromkeys(column.value(run, 0.0) for run in self._runs)
-        return [column.show(value) for value in values if value is not None][:MOST_VALUES]
+        return [column.show(value) for value in islice(filter(lambda value: value is not None, values), MOST_VALUES)]
 
 
 def test_of(parsed: Filter, names: Names, now: float) -> Test:

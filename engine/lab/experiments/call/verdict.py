@@ -42,7 +42,7 @@ def conclude(findings: Findings) -> Verdict:
         evidence=(*calls.evidence(), *(line for one in shares for line in one.evidence())),
         next_step=_next_step(calls, notable),
         uncertainty=calls.uncertainty(),
-        estimates=(stated("cost of a call", "s", calls.extra), *(shares[-1].estimates() if shares else ())),
+        estimates=(*stated("cost of a call", "s", calls.extra), *(shares[-1].estimates() if shares else ())),
     )
 
 
@@ -150,7 +150,7 @@ class _StepShare:
         if one is None:
             return []
         percent = Figure(100 * one.median, 100 * one.low, 100 * one.high, one.count)
-        return [stated("calls in a step", "%", percent)]
+        return list(stated("calls in a step", "%", percent))
 
     @property
     def _fraction(self) -> Figure | None:

@@ -26,6 +26,8 @@ LAST_S = 5.0
 """Time that must be left when compile is ready, to measure it and the others in turn."""
 PATIENCE_S = 180.0
 """Longest wait for compile if it was requested."""
+LEAST_SHARE = 0.25
+"""Part of the budget for eager and graph, even if setting them up took all of it."""
 SET_UPS = 3
 BUILD_S = 8.0
 """Time that a C compiler may take in any case."""
@@ -70,7 +72,7 @@ class _DeviceExecutors:
         reason = self._no_compile_reason()
         if reason:
             yield LeftOut(device=self._device, executor="compile", why=reason)
-            yield from self._step_rows(self._left_s())
+            yield from self._step_rows(max(self._left_s(), self._context.budget_s * LEAST_SHARE))
             return
         yield from self._step_rows(min(FIRST_S, self._left_s() / 4))
         yield from self._compile_rows()

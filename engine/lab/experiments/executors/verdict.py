@@ -136,7 +136,10 @@ class _DeviceCosts(DeviceAnswer):
     def estimates(self) -> list[Estimate]:
         """The step time of every other executor relative to eager."""
         sides = {cost.name: cost.against_eager for cost in self._others}
-        return [stated(f"time of {name} relative to eager", "×", one.ratio) for name, one in sides.items() if one]
+        ratios = {name: one.ratio for name, one in sides.items() if one}
+        return [
+            one for name, ratio in ratios.items() for one in stated(f"time of {name} relative to eager", "×", ratio)
+        ]
 
     def lines(self) -> list[Line]:
         """Seconds of a run over its steps, from one step to ten times the steps of the job."""

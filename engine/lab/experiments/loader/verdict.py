@@ -109,7 +109,7 @@ class _Feeding(DeviceAnswer):
     def estimates(self) -> list[Estimate]:
         """The wait for rows in a step with the source in use."""
         wait = self._wait()
-        return [stated("wait for rows", "s", wait)] if wait is not None else []
+        return list(stated("wait for rows", "s", wait)) if wait is not None else []
 
     def evidence(self) -> list[str]:
         lines = [f"a step takes {_listed(self._times)}"]

@@ -81,7 +81,11 @@ class _Scaling:
 
     def estimates(self) -> list[Estimate]:
         """The speed-up of every way."""
-        return [stated(f"speed-up of {_name(way)}", "×", speed_up.ratio) for way, speed_up in self.ways.items()]
+        return [
+            one
+            for way, speed_up in self.ways.items()
+            for one in stated(f"speed-up of {_name(way)}", "×", speed_up.ratio)
+        ]
 
     def evidence(self) -> list[str]:
         rows = self._ones[0].rows

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from epochtop.engine.lab.confidence import bootstrap_interval
-from epochtop.engine.lab.differences import FEWEST, difference, share, stated
+from epochtop.engine.lab.confidence import bootstrap_interval, undisturbed
+from epochtop.engine.lab.differences import FEWEST, difference, stated
 from epochtop.engine.lab.experiment import Findings, too_few
 from epochtop.engine.lab.experiments.reads.schema import LaunchTime, Operators, ReadTime, RunTime
 from epochtop.engine.lab.measurements import Measurement, of_kind
@@ -47,20 +47,19 @@ def read_cost(rows: Sequence[Measurement]) -> Figure | None:
     """Seconds of a read, from the rows of one device; None if steps with and without reads share no round.
 
     Where the host waits for the device, it is the time by which a read makes a step longer. Elsewhere steps vary by more than
-    a read takes, so it is the time of the call itself: the interval reaches from the call alone to the slower quarter of the
-    calls after a step, with the clock's own time added, and to the longer steps if these contradict it.
+    a read takes, so it is the time of the call after a step, in the blocks that were disturbed least. Of the clock's own time,
+    which was subtracted, half is uncertain. The interval reaches to the longer steps if these contradict it.
     """
     longer = longer_steps(rows)
-    call, alone, clock = (_part(rows, part) for part in ("call", "alone", "clock"))
-    if longer is None or call is None or call.count < FEWEST or _rows_of_part(rows, "wait"):
+    calls, clock = _rows_of_part(rows, "call"), _part(rows, "clock")
+    if longer is None or len(calls) < FEWEST or _rows_of_part(rows, "wait"):
         return longer
-    clock_s = clock.median if clock is not None else 0.0
-    least = min(max(0.0, call.low - clock_s), alone.low if alone is not None else math.inf)
-    slow_s = figure(values(_rows_of_part(rows, "call"), "seconds")).high
-    most = max(max(call.high, slow_s) + clock_s, alone.median if alone is not None else 0.0)
+    call_s, low_s, high_s = undisturbed(values(calls, "seconds"))
+    uncertain_s = clock.median / 2 if clock is not None else 0.0
+    least, most = max(0.0, low_s - uncertain_s), high_s + uncertain_s
     if least > longer.high or most < longer.low:
         least, most = min(least, max(0.0, longer.low)), max(most, longer.high)
-    return Figure(call.median, least, most, call.count)
+    return Figure(call_s, least, most, len(calls))
 
 
 def longer_steps(rows: Sequence[Measurement]) -> Figure | None:
@@ -113,12 +112,20 @@ class _Costs:
 
     @property
     def _launches(self) -> Figure | None:
-        """Fraction of a step spent launching its operators; None if it is unknown."""
-        if self._launch is None:
+        """Fraction of a step spent launching its operators, both disturbed least; None if it is unknown."""
+        launches = values(of_kind(self._rows, LaunchTime), "seconds")
+        if not launches or not min(self._times):
             return None
-        launch, count = self._launch, self._operators
-        all_s = Figure(count * launch.median, count * launch.low, count * launch.high, launch.count)
-        return share(all_s, self._step)
+        launch_s, step_s = undisturbed(launches), undisturbed(self._times)
+        count = self._operators
+        part, low, high = (
+            count * launch_s[0] / step_s[0],
+            count * launch_s[1] / step_s[2],
+            count * launch_s[2] / step_s[1],
+        )
+        if low > 1:  # operators that are launched alone can take longer than in the step
+            return None
+        return Figure(min(1.0, part), low, min(1.0, high), min(len(launches), len(self._times)))
 
     @property
     def launch_bound(self) -> bool:
@@ -177,7 +184,7 @@ class _Costs:
             by_clock = (
                 f", by a clock that takes {format_quantity(clock.median, 's')} itself" if clock is not None else ""
             )
-            lines.append(f"`loss.item()` after a step takes {with_spread(call)}{by_clock}")
+            lines.append(f"`loss.item()` after a step takes {with_spread(call)} in half of the blocks{by_clock}")
         if alone is not None:
             lines.append(f"`loss.item()` alone, repeated on a loss that is ready, takes {with_spread(alone)}")
         return lines
@@ -227,4 +234,7 @@ class _Costs:
         """The cost of a read, and the fraction of a step that launches take."""
         part = self._launches
         percent = [Figure(100 * part.median, 100 * part.low, 100 * part.high, part.count)] if part is not None else []
-        return [stated("cost of a read", "s", self._read), *(stated("launches", "%", one) for one in percent)]
+        return [
+            *stated("cost of a read", "s", self._read),
+            *(one for share in percent for one in stated("launches", "%", share)),
+        ]

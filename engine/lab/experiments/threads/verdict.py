@@ -51,9 +51,10 @@ class _Counts:
         first = self.numbers[0]
         ratios = {number: self.compared(number, first) for number in self.numbers[1:]}
         return [
-            stated(f"time on {number} threads relative to {first}", "×", sides.ratio)
+            one
             for number, sides in ratios.items()
             if sides is not None
+            for one in stated(f"time on {number} threads relative to {first}", "×", sides.ratio)
         ]
 
 

@@ -1,0 +1,73 @@
+"""Disk × operation × place × moment: no loss is lost while the run trains, nothing partial is left, and the run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.faults.disk.rows import IN_CI, STEPS, TABLE, Row
+from tests.faults.selection import EVERYTHING
+from tests.support.engines import losses
+from tests.support.executors import asked, train
+
+SOURCE = Path(__file__).parent / "disk/faults.c"
+ROWS = TABLE if EVERYTHING else IN_CI
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="preloads a library on Linux")
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[Row, dict[str, Any]]:
+    """What happened in every row."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    folder = tmp_path_factory.mktemp("disk")
+    library = folder / "faults.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl", "-lpthread"], check=True)
+    environment = os.environ | {"LD_PRELOAD": str(library), "EPOCHTOP_FAULT": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.disk.rows", str(folder)],
+        env=environment, capture_output=True, text=True, check=False, timeout=1500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {Row(*one["row"]): one for one in found}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The losses of the run on a disk that works."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    fields: dict[str, Any] = {"epochs": STEPS, "seed": 1, "eval_every": 0, "save_every": 0}
+    return losses(train(asked("eager", **fields), home)).tobytes()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=" × ".join)
+def test_a_failing_disk_costs_no_loss(row: Row, facts: dict[Row, dict[str, Any]], undisturbed: bytes) -> None:
+    told = facts[row]
+    assert "raised" not in told, told["raised"]
+    assert told["hits"] or row.place == "output.log" or row not in IN_CI, "nothing has failed"
+    assert "broken" not in told, told["broken"]
+    if "refused" in told:  # the run could not be created: nothing is left of it
+        assert told["left"] == []
+        return
+    assert told["finite"]
+    assert told["warnings"] == 0
+    assert not [name for name in told["left"] if name.endswith(".part") or ".tmp" in name], told["left"]
+    if row.moment != "to the end" or row.error == "slow":
+        assert (told["state"], told["steps"]) == ("finished", STEPS)
+    else:
+        assert told["state"] in ("finished", "unsaved", "died")
+    recorded = bytes.fromhex(told["losses"])
+    assert recorded == undisturbed[: len(recorded)]
+    if told["state"] == "finished" or told.get("resumed"):
+        assert np.frombuffer(recorded, "<f4").size == STEPS
