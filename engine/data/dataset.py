@@ -219,7 +219,5 @@ class RawDataset:
     are numbers without missing values."""
     is_rounded: bool = False
     """Whether the numbers of a table were rounded to float32, although `x` is float64."""
-    missing: Missing = "refuse"
-    """What happened to rows with missing values."""
     column_facts: tuple[ColumnFact, ...] = ()
     """The columns of a table, of the label too, before anything is fitted."""

@@ -76,7 +76,7 @@ def _inputs(raw: RawDataset, parts: SplitIndices, spec: RunSpec) -> tuple[Any, A
     columns = raw.columns
     if raw.kind == "table":
         fitted_encoder = fit_encoder(raw, parts.train, spec.model == "mlp")
-        fitted = {"encodings": fitted_encoder.encodings, "missing": raw.missing}
+        fitted = {"encodings": fitted_encoder.encodings, "missing": spec.missing}
         if raw.encodings:
             encoder, columns = fitted_encoder, input_names(raw.columns, fitted_encoder.encodings)
     scaling = fit_scaling(raw.x, parts.train, spec.scaling, encoder, raw.is_rounded)

@@ -79,8 +79,8 @@ def test_columns_that_a_model_needs_are_asked_for_by_name() -> None:
         table_inputs(preparation, ["x0", "y"], np.zeros((1, 2)))
     with pytest.raises(Invalid, match="'x0' appears twice"):
         table_inputs(preparation, ["x0", "x1", "x0"], np.zeros((1, 3)))
-    with pytest.raises(Invalid, match="row 2, column 'x1': nan is not a number"):
-        table_inputs(preparation, ["x0", "x1"], np.array([[0, 1], [0, np.nan]]))
+    with pytest.raises(Invalid, match="row 2, column 'x1': inf is not a number"):
+        table_inputs(preparation, ["x0", "x1"], np.array([[0, np.nan], [0, np.inf]]))
 
 
 # --- the split ---------------------------------------------------------------------------------------------

@@ -63,7 +63,6 @@ def dataset_of(table: Table, selection: ColumnSelection) -> RawDataset:
         notes=(*table.notes, *targets.notes, *notes),
         encodings=() if plain else tuple(feature.encoding for feature in features),
         is_rounded=is_rounded and any(feature.kind == "number" for feature in features),
-        missing=selection.missing,
         column_facts=_facts(table, features, left_out, targets, selection),
     )
 
