@@ -180,7 +180,7 @@ TYPED = {
     ("save_every", "nan"): "from 0",
     ("threads", "-1"): "from 0",
     ("seed", "-1"): "from 0",
-    ("dataset", "flowers"): "text:PATH or openml:NAME",
+    ("dataset", "flowers"): "hf:FOLDER or openml:NAME",
     ("dataset", "csv:"): "csv:PATH",
     ("device", "gpu"): "auto, cpu, cuda, cuda:N or mps",
     ("device", "cuda:x"): "cuda:N",
@@ -248,7 +248,7 @@ def test_rules_between_fields_name_the_field(standby: Engine, home: Path) -> Non
     assert "sgd" in momentum.message
     target = refusal(standby, RunSpec(target="species"), home)
     assert target.field == "target"
-    assert "applies to csv" in target.message
+    assert "applies to tables only" in target.message
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "mps", "cuda"])
