@@ -33,6 +33,8 @@ PARTS: dict[str, Callable[..., None]] = {
     "attach": app.attach,
     "hardware": hardware.main,
 }
+IN_APP = "attach"
+"""This part is one of the tables of `app`."""
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 """Names of devices."""
 
@@ -40,9 +42,7 @@ DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 def main(names: Sequence[str] = ()) -> int:
     """Print all tables, or those named in `names`. Returns the exit status."""
     devices = [name for name in names if DEVICE.fullmatch(name)]
-    parts = [name for name in names if name not in devices] or [
-        name for name in PARTS if name != "attach"
-    ]  # "app" has it
+    parts = [name for name in names if name not in devices] or [name for name in PARTS if name != IN_APP]
     unknown = [name for name in parts if name not in PARTS]
     if unknown:
         sys.stderr.write(f"no such part: {', '.join(unknown)}; use {', '.join(PARTS)}\n")
