@@ -42,16 +42,16 @@ class Work(Protocol):
         ...
 
 
-def serve(work: Work, path: Path, spec: RunSpec, *, attached: bool = False, resumed: bool = False) -> int:
+def serve(work: Work, path: Path, spec: RunSpec, *, attached: bool = False, commands_from: int = 0) -> int:
     """Do `work` for the run at `path`. Returns the exit status: 1 if it failed or its log could not be written, 4 if
     its last checkpoint could not be written.
 
-    `attached` keeps standard input and output. `resumed` ignores commands given before now.
+    `attached` keeps standard input and output. Commands in the first `commands_from` bytes are ignored.
     """
     if not attached:
         detach(path)
     remove_left_overs(path)
-    recorder = Recorder(path, spec, resumed=resumed, observer=RunNotifier.of(path, lambda event: recorder.put(event)))
+    recorder = Recorder(path, spec, commands_from, observer=RunNotifier.of(path, lambda event: recorder.put(event)))
     recorder.start(on_command=work.wake)
     work.wake()
     signals.answer(spec, recorder, work.wake)

@@ -108,7 +108,9 @@ class Run:
         `footprint` measures the memory that the run uses.
         """
         self._start: Start | None = start
-        self._spec, self._step, self._resumed = start.job.spec, start.origin.step, start.resumed
+        self._spec, self._step = start.job.spec, start.origin.step
+        # a viewer may send a command as soon as it knows that the run is resumed, before its commands are read
+        self._commands_from = writer.commands_end(path) if start.resumed else 0
         self.plan = msgspec.structs.replace(start.job.plan, summary=None)
         self.path, self._lock = path, lock
         self._launched, self._attached, self._footprint = launched, attached, footprint
@@ -118,7 +120,7 @@ class Run:
 
     def serve(self) -> int:
         """Train to the end, whatever the end is. Returns the exit status: 1 for a run that failed."""
-        return daemon.serve(self, self.path, self._spec, attached=self._attached, resumed=self._resumed)
+        return daemon.serve(self, self.path, self._spec, attached=self._attached, commands_from=self._commands_from)
 
     # --- as the daemon's work ----------------------------------------------------------------------------
 

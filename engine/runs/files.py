@@ -148,7 +148,7 @@ def _is_abandoned_run(folder: Path) -> bool:
     names = os.listdir(folder)  # noqa: PTH208
     if any(name not in _RUN_FILES and not _ASIDE.fullmatch(name) for name in names):
         return False
-    if LOCK not in names:
+    if LOCK not in names or EVENTS not in names:  # its lock is taken before there is a log
         return time.time() - _last_change(folder) >= OLD_S
     with contextlib.suppress(OSError), _unlocked(folder / LOCK):
         return True

@@ -123,14 +123,21 @@ def send(run: Path, command: AnyCommand) -> None:
         os.close(descriptor)
 
 
+def commands_end(run: Path) -> int:
+    """Size of the commands so far, in bytes; 0 if they cannot be read."""
+    try:
+        return (run / COMMANDS).stat().st_size
+    except OSError:
+        return 0
+
+
 class Inbox:
     """Reads the commands of a run as they arrive, for its engine. Skips unreadable lines."""
 
-    def __init__(self, run: Path, from_now: bool = False) -> None:
-        """`from_now` skips earlier commands, for a run that is resumed."""
+    def __init__(self, run: Path, start: int = 0) -> None:
+        """Skips the first `start` bytes: commands to a run that had ended (:func:`commands_end`)."""
         self._file = open_regular(run / COMMANDS)
-        if from_now:
-            self._file.seek(0, os.SEEK_END)
+        self._file.seek(start)
         self._rest = b""
 
     def read(self) -> list[AnyCommand]:

@@ -112,8 +112,8 @@ class Recorder:
     `commands` receives the commands of viewers. Items put before :meth:`start` are written after it.
     """
 
-    def __init__(self, run: Path, spec: RunSpec, resumed: bool = False, observer: Observer | None = None) -> None:
-        """`resumed` ignores commands that were given before now: the run had ended, and they are out of date.
+    def __init__(self, run: Path, spec: RunSpec, commands_from: int = 0, observer: Observer | None = None) -> None:
+        """Ignores the commands in the first `commands_from` bytes: the run had ended then, and they are out of date.
 
         `observer` sees every event.
         """
@@ -125,7 +125,7 @@ class Recorder:
         self._items: SimpleQueue[AnyEvent | PendingSave | threading.Event | None] = SimpleQueue()
         self._observer = observer
         self._log = EventLog(run)
-        self._inbox = Inbox(run, from_now=resumed)
+        self._inbox = Inbox(run, commands_from)
         self._heartbeat = Heartbeat(run)
         self._last_line = b""
         self._downloads = Downloads()

@@ -159,10 +159,11 @@ def test_run_directories_that_were_never_completed_are_removed(home: Path) -> No
     new(1, LOCK, "events.jsonl")
     new(2)
     locked, foreign, young = new(3, LOCK), new(4, LOCK, "thesis.tex"), new(5)
+    begun = new(6, LOCK)  # its process has opened the lock and is about to take it
     other = home / ".new-notes"
     other.mkdir()
     for path in home.iterdir():
-        if path != young:
+        if path not in (young, begun):
             os.utime(path, (OLD, OLD))
     (home / ".probe-12-0123abcd").touch()
     os.utime(home / ".probe-12-0123abcd", (OLD, OLD))
@@ -170,7 +171,7 @@ def test_run_directories_that_were_never_completed_are_removed(home: Path) -> No
         fcntl.flock(lock, fcntl.LOCK_EX)
         run, own_lock = create(home, RunSpec(), {}, time.time())
         own_lock.close()
-        assert names(home) == sorted(path.name for path in (locked, foreign, young, other, run))
+        assert names(home) == sorted(path.name for path in (locked, foreign, young, begun, other, run))
 
 
 def test_partial_files_in_the_caches_are_removed_once_they_are_old(

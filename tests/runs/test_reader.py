@@ -22,7 +22,7 @@ from epochtop.engine.runs.index import find, summarize
 from epochtop.engine.runs.paths import EVENTS
 from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail, read_record
 from epochtop.engine.runs.series import SeriesTranslator
-from epochtop.engine.runs.writer import Inbox
+from epochtop.engine.runs.writer import Inbox, commands_end, send
 from tests.support.logs import EVERY_EVENT, FINISHED, LOSSES, STARTED, end, log, packed
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -163,6 +163,17 @@ def test_commands_of_several_senders_at_once_do_not_mix(live: tuple[Path, IO[byt
         sent = [command for command in received if command.by == name * 100]
         assert sent == [Set(field="learning_rate", value=float(number), by=name * 100) for number in range(300)]
     assert len(received) == 1200
+
+
+def test_a_command_to_a_resumed_run_counts_from_the_moment_of_its_reply(live: tuple[Path, IO[bytes]]) -> None:
+    """The engine reads commands only some milliseconds after it has said that it resumes the run."""
+    run, lock = live
+    with lock:
+        send(run, Set(field="learning_rate", value=0.5))
+        start = commands_end(run)
+        send(run, Set(field="learning_rate", value=0.25))
+        with closing(Inbox(run, start)) as inbox:
+            assert [command.value for command in inbox.read() if isinstance(command, Set)] == [0.25]
 
 
 @settings(max_examples=25)

@@ -16,7 +16,7 @@ from epochtop.engine.job import job
 from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.protocol.commands import AnyCommand
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.writer import create
+from epochtop.engine.runs.writer import commands_end, create
 from epochtop.engine.step.window import Reading
 from epochtop.engine.training import loop, recorder, resume
 from tests.support.engines import finished, losses
@@ -93,7 +93,7 @@ def go_on(run: Path, at: Sequence[tuple[int, AnyCommand]] = ()) -> Path:
     left = resume.resumable_run(run)
     continued = built(left.spec)
     origin = left.restore(continued)
-    writing = recorder.Recorder(run, left.spec, resumed=True)
+    writing = recorder.Recorder(run, left.spec, commands_end(run))
     training = Cut(continued, writing, origin, at=at)
     writing.start(on_command=training.wake)
     training.prepare()

@@ -188,7 +188,7 @@ def test_a_running_run_is_not_deleted(app: Open, home: Path) -> None:
     watch = begun(terminal, home)
     terminal.wait_for(f"●  {watch.run.name}")
     terminal.press("2")
-    terminal.wait_for("del delete")
+    terminal.wait_for("n rename")
     terminal.press("d")
     terminal.wait_for("cannot be undone")
     time.sleep(0.3)

@@ -80,8 +80,6 @@ def take(row: Row, folder: Path) -> dict[str, Any]:
     healing = threading.Timer(0.6, heal)
     try:
         os.environ["EPOCHTOP_FAULT"] = row.setting
-        if row.moment == "for a while":
-            healing.start()
         run, lock = create(home, spec, {}, time.time())
     except Invalid as error:
         heal()
@@ -91,9 +89,12 @@ def take(row: Row, folder: Path) -> dict[str, Any]:
         writing = recorder.Recorder(run, spec)
         training = loop.Loop(prepare_job(spec), writing)
         writing.start(on_command=training.wake)
+        if row.moment == "for a while":
+            healing.start()
         writing.put(training.run())
         facts["written"] = writing.close()
-    healing.cancel()
+    if healing.is_alive():
+        healing.cancel()
     heal()
     return facts | {"seconds": time.monotonic() - began, "hits": hits(folder)} | after(run)
 

@@ -94,7 +94,7 @@ class ForkedProcess:
 
 
 ENGINE = (sys.executable, "-P", "-m", "epochtop.engine")
-FORKED_COMMANDS = ((), ("rank",), ("predict",), ("export",))
+FORKED_COMMANDS = ((), ("rank",))
 """First arguments of the engine processes that are forked; the others need a new interpreter."""
 MATTERING = ("PYTHON", "LD_", "OMP_", "MKL_", "CUDA_", "TORCH_")
 """Beginnings of variables that count when an interpreter starts or imports torch."""

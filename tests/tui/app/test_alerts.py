@@ -149,7 +149,8 @@ def test_the_app_rings_when_its_run_ends_and_keeps_its_frames_whole(app: Any, ho
     run = write_run(home, "iris-mlp-0001", [started(), *windows(values)])
     with engine_alive(run):
         terminal: Terminal = app("attach", run.name, TERM="xterm-kitty")
-        terminal.wait_for(lambda shown: step_of(shown) == 600)
+        # the list was read once: only a run that was seen running can end
+        terminal.wait_for(lambda shown: step_of(shown) == 600 and f"●  {run.name}" in shown)
         assert b"]777;" not in terminal.output
         with open(run / EVENTS, "ab") as log:
             log.write(encode(finished("finished", values)) + b"\n")

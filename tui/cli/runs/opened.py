@@ -53,14 +53,16 @@ def _logs_by_path(paths: Sequence[Path]) -> dict[Path, list[Log]]:
     logs: dict[Path, list[Log]] = {}
     reports: list[str] = []
     for path in paths:
-        logs[path], problems = logs_at(path)
-        nothing = f"there is no log in {path}; see docs/open-logs.md for the formats"
-        reports += problems or ([] if logs[path] else [nothing])
-    if not any(logs.values()):
+        try:
+            logs[path], problems = logs_at(path)
+        except Invalid as error:
+            problems = [error.message]
+        reports += problems
+    if not logs:
         raise Invalid("", "; ".join(reports))
     for report in reports:
         write_error(f"epochtop: {report}\n")
-    return {path: at_path for path, at_path in logs.items() if at_path}
+    return logs
 
 
 def _copy(home: Path, logs: list[Log]) -> int:
