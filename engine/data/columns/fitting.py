@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def embedding_size(categories: int) -> int:
-    """Size of the embedding of a column with so many categories: fastai's rule 1.6 · n^0.56, up to MOST_EMBEDDING.
+    """Size of the embedding of a column with this many categories: fastai's rule 1.6 · n^0.56, up to MOST_EMBEDDING.
 
     Source: `emb_sz_rule` in fastai.tabular.model, whose limit is 600.
     """

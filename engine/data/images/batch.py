@@ -73,7 +73,7 @@ def _in_format(
     except MemoryError:
         raise Invalid(
             "dataset",
-            f"{where}: a process that decodes images was killed, most likely for want of memory; use fewer workers",
+            f"{where}: a process that decodes images was killed, most likely because memory ran out; use fewer workers",
         ) from None
 
 

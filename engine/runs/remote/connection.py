@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SILENT_S = 15.0
 """The agent sends something every two seconds. After this time without anything, the connection is lost."""
 START_S = 60.0
-"""Longest wait for the first frame where nobody can be asked for a password."""
+"""Longest wait for the first frame where there is no user to ask for a password."""
 END_S = 2.0
 """Longest wait for the end of the ssh process."""
 READ_BYTES = 1 << 18
@@ -153,7 +153,7 @@ class Connection:
     # --- the end -----------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """End the process, so that whoever waits for it returns."""
+        """End the process, so that a wait for it returns."""
         self._process.terminate()
         if self._status() is None:
             self._process.kill()

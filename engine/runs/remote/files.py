@@ -76,7 +76,7 @@ class MirroredFiles:
         return self._folder / str(run_id)
 
     def follow(self, run_id: str, whole: bool) -> None:
-        """Begin a run's log anew. It counts as alive until everything has arrived."""
+        """Start a run's log again. It counts as alive until everything has arrived."""
         run = self.path(run_id)
         self.followed[run_id] = Followed(whole)
         self._create(run_id)
@@ -110,18 +110,18 @@ class MirroredFiles:
             os.utime(run / LOCK, (float(header["started"]),) * 2)
 
     def take_part(self, header: dict[str, Any], body: bytes) -> bool:
-        """Bytes that a file of a followed run has gained. True if the file begins anew. Raises ProtocolError, OSError."""
+        """Bytes that a file of a followed run has gained. True if the file starts again. Raises ProtocolError, OSError."""
         run, followed = self.path(header["run"]), self.followed.get(header["run"])
         place = followed.places.get(header.get("file", "")) if followed is not None else None
         if place is None:
-            raise ProtocolError("it sent a part of a file that nobody asked for")
+            raise ProtocolError("it sent a part of a file without a request")
         file, offset, skipped = header["file"], header["offset"], header["skipped"]
         if not isinstance(offset, int) or not isinstance(skipped, int) or offset < 0 or skipped < 0:
             raise ProtocolError("it sent a part without a place")
-        anew = bool(header["fresh"]) and place.offset > 0
+        restarted = bool(header["fresh"]) and place.offset > 0
         if place.offset == 0 and file == EVENTS:
             _append(run / file, body)  # a reader has this empty file open already
-        elif place.offset == 0 or anew:
+        elif place.offset == 0 or restarted:
             _replace(run / file, body)
             place.skipped = 0
         elif offset == place.offset + skipped:
@@ -130,7 +130,7 @@ class MirroredFiles:
             raise ProtocolError("it sent a part that does not fit")
         place.skipped += skipped
         place.offset, place.identity = offset + len(body), header["identity"]
-        return anew and file == EVENTS
+        return restarted and file == EVENTS
 
     def take_state(self, header: dict[str, Any]) -> None:
         """Everything of a followed run has arrived; whether it is alive. Raises ProtocolError, OSError."""
@@ -150,7 +150,7 @@ class MirroredFiles:
         shutil.rmtree(run, ignore_errors=True)
 
     def expect_list(self) -> None:
-        """The list of all runs begins anew."""
+        """The list of all runs starts again."""
         self._unseen = set(self._runs)
 
     def take_list_end(self) -> None:
