@@ -74,6 +74,9 @@ class Hooks:
 
     def _continue_analysis(self, step: int) -> None:
         self._guarded(step, lambda analysis: analysis.end_step())
+        analysis = self._analysis
+        if analysis is not None and analysis.is_over:  # a thread describes it; further steps do not belong to it
+            self._meter.on_boundary = None
 
     def _guarded(self, step: int, act: Callable[[Analysis], None]) -> None:
         analysis = self._analysis

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from epochtop.engine.protocol.events import Analyzed, DeviceRead
 from epochtop.engine.runs.reader import Follower
 from epochtop.engine.runs.writer import send
 from epochtop.hooks.analysis.operators import union_length
+from epochtop.hooks.hooked import Hooks
 from epochtop.supervisor.record import create_run
 from epochtop.supervisor.supervise import hooked_environment
 from epochtop.tui.cells.rows import uncolored
@@ -107,3 +110,16 @@ def test_the_screen_fits_its_width(width: int) -> None:
 
 def test_overlapping_kernels_count_once() -> None:
     assert union_length([(0, 4), (2, 6), (8, 9), (8.5, 8.6)]) == 7
+
+
+def test_steps_after_the_last_one_are_not_measured() -> None:
+    """While a thread described the result of a busy machine, as many steps again made a second one."""
+    hooks: Any = Hooks.__new__(Hooks)
+    ended: list[int] = []
+    hooks._meter = SimpleNamespace(on_boundary=hooks._continue_analysis)
+    hooks._analysis = SimpleNamespace(end_step=lambda: ended.append(1), is_over=True)
+    for step in range(30):
+        if hooks._meter.on_boundary is not None:
+            hooks._meter.on_boundary(step)
+    assert len(ended) == 1
+    assert hooks._analysis is not None  # until its result is there

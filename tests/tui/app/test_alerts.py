@@ -154,6 +154,7 @@ def test_the_app_rings_when_its_run_ends_and_keeps_its_frames_whole(app: Any, ho
         assert b"]777;" not in terminal.output
         with open(run / EVENTS, "ab") as log:
             log.write(encode(finished("finished", values)) + b"\n")
+        terminal.wait_for("finished")
         wait_until(lambda: b"]777;" in terminal.output)
     terminal.press(CTRL_Q)
     assert terminal.wait() == 0
