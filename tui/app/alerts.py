@@ -42,16 +42,20 @@ class Alerts:
         self._kind = str(configuration["notifications.desktop"])
         self._active: set[str] = set()
         """Ids of the runs that were active when they were last seen."""
+        self._open = ""
+        """Id of the open run, whose events are newer than the list."""
 
     def look_at_open(self, session: RunSession | None, home: Path) -> None:
         """Look at the open run."""
+        self._open = ""
         if session is not None and not session.catching_up:
-            run = session.run.name if session.run.parent == home else str(session.run)
+            run = self._open = session.run.name if session.run.parent == home else str(session.run)
             self._alert(self._ended([(run, session.name, session.state.state, session.state.verdict())]))
 
     def look_at_list(self, summaries: Iterable[RunSummary]) -> None:
-        """Look at all runs."""
-        self._alert(self._ended((run.id, run.name or run.id, run.state, run.note) for run in summaries))
+        """Look at all runs but the open one: the list may have been read before its end."""
+        others = (run for run in summaries if run.id != self._open)
+        self._alert(self._ended((run.id, run.name or run.id, run.state, run.note) for run in others))
 
     def _ended(self, runs: Iterable[tuple[str, str, str, str]]) -> list[tuple[str, str]]:
         """Titles and texts of the runs that have ended since they were last seen."""

@@ -123,6 +123,7 @@ class EpochtopApp(PlainApp):
         if self.live and not self._start:
             self._first_run = self._first_run or self._live_run()
             await self.runs.preview(self._first_run, self.host)
+            self.alerts.look_at_open(self.runs.session, self.home)  # it may end while the regions are built
         from epochtop.tui.forms.run_form import SpecForm
         from epochtop.tui.machine.panel import MachinePanel
         from epochtop.tui.runs_table.opener import TableOpener
