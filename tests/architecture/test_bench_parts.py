@@ -22,7 +22,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", "cpu"])
 def test_the_iris_part_takes_a_device(device: str, called: list[tuple[object, ...]]) -> None:
-    """It was taken for another part, and nobody could measure a GPU."""
+    """It was taken for another part, so a GPU could not be measured."""
     assert bench.main(["iris", device]) == 0
     assert called == [("iris", device)]
 

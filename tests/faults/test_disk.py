@@ -1,4 +1,4 @@
-"""Disk × operation × place × moment: no loss is lost while the run trains, nothing partial is left, and the run goes on."""
+"""Disk × operation × place × moment: no loss is lost while the run trains, nothing partial is left, and the run can be resumed."""
 
 from __future__ import annotations
 

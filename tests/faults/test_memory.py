@@ -1,4 +1,4 @@
-"""Memory that ends × moment: a run says that memory is out, or dies and goes on; nothing is left half-written."""
+"""Memory that ends × moment: a run says that memory is out, or dies and can be resumed; nothing is left half-written."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def _ahead(device: str, folder: Path) -> str:
 
 
 def _capture_broken(spec: RunSpec) -> str:
-    """After a capture that fails in the middle, eager steps go on, or the run ends with advice."""
+    """After a capture that fails in the middle, eager steps continue, or the run ends with advice."""
     job = prepare_job(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(capture, "_waiting_forbidden", nullcontext)
@@ -175,7 +175,7 @@ def _capture_broken(spec: RunSpec) -> str:
             captured(job)
         except Unsupported:
             losses = [float(job.step()) for _ in range(5)]
-            return f"ok, eager steps go on, loss {losses[-1]:.3f}"
+            return f"ok, eager steps continue, loss {losses[-1]:.3f}"
         except capture.CaptureError as error:
             return f"ok, the run ends with advice: {error}"
     raise AssertionError("a step that waits for its stream was captured")

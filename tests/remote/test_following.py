@@ -48,7 +48,7 @@ def connect(there: Path, files: MirroredFiles, whole: bool = False) -> FollowedR
 
 
 def transfer(run: FollowedRun, files: MirroredFiles, frames: int = 1_000_000) -> list[dict[str, Any]]:
-    """Take at most so many frames, or all there are. Returns their headers."""
+    """Take at most this many frames, or all there are. Returns their headers."""
     taken: list[dict[str, Any]] = []
     while len(taken) < frames and (new := run.next_frames()):
         for header, body in new:

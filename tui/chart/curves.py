@@ -26,7 +26,7 @@ OUTLIERS = 0.01
 """Fraction of the lowest, and of the highest values that can be hidden."""
 
 MARKER_SPACING = 3
-"""Cells per marker of a series beside the main one, so that the markers do not hide its line."""
+"""Cells per marker of a series drawn with the main one, so that the markers do not hide its line."""
 
 
 @dataclass(frozen=True)

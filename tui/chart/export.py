@@ -59,7 +59,7 @@ def save_files(folder: Path, name: str, svg: str, csv: str) -> tuple[Path, Path]
 def export_csv(trace: Trace, view: ChartView, overlays: Sequence[Trace] = (), prefix: str = "") -> str:
     """Every bucket in the visible range, of all series of the family. A bucket of a single step is exact.
 
-    Columns: series, step (the first one of the bucket), min, mean, max, last. Series beside the main one are in `last`. Of a
+    Columns: series, step (the first one of the bucket), min, mean, max, last. Series other than the main one are in `last`. Of a
     group, min and max are the ends of its band. With `prefix`, every name begins with it.
     """
     lines = [HEADER]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from epochtop.engine.data.arrays.targets import joined
-from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
+from epochtop.engine.data.dataset import Kind, OnProgress, RawDataset, no_progress
 from epochtop.engine.data.images.batch import check_broken, decode_images
 from epochtop.engine.data.images.read import need_pillow
 from epochtop.engine.data.labels import Labels, labels_of
@@ -182,16 +182,29 @@ def _images(spec: RunSpec, saved: _Saved, column: str, label: str, report: OnPro
     x = dict(zip(saved.parts, np.split(images.x, _ends(saved)), strict=True))
     readable = dict(zip(saved.parts, np.split(images.readable, _ends(saved)), strict=True))
     rows = {part: (x[part][readable[part]], y[part][readable[part]]) for part in saved.parts}
+    return _dataset("image", rows, coded, label, (*saved.notes, *images.notes, *broken, *coded.notes))
+
+
+def _dataset(
+    kind: Kind,
+    rows: Mapping[Part, tuple[Any, Any]],
+    coded: Labels,
+    label: str,
+    notes: tuple[str, ...],
+    columns: tuple[str, ...] = (),
+) -> RawDataset:
+    """The dataset of the rows and labels of each part."""
     return RawDataset(
-        kind="image",
+        kind=kind,
         x=rows["train"][0],
         y=rows["train"][1],
         loss=coded.loss,
         classes=coded.classes,
+        columns=columns,
         target=label,
         test=rows.get("test"),
         validation=rows.get("validation"),
-        notes=(*saved.notes, *images.notes, *broken, *coded.notes),
+        notes=notes,
     )
 
 
@@ -218,22 +231,8 @@ def _table(spec: RunSpec, saved: _Saved, numbers: Sequence[str], label: str) -> 
     unused = [name for name in saved.features if name not in (*columns, label)]
     coded, y = _labels(spec, saved, label)
     rows = {part: (_matrix(saved, split, columns), y[part]) for part, split in saved.parts.items()}
-    return RawDataset(
-        kind="table",
-        x=rows["train"][0],
-        y=rows["train"][1],
-        loss=coded.loss,
-        classes=coded.classes,
-        columns=columns,
-        target=label,
-        test=rows.get("test"),
-        validation=rows.get("validation"),
-        notes=(
-            *saved.notes,
-            *([f"columns without numbers are not used: {', '.join(unused)}"] if unused else ()),
-            *coded.notes,
-        ),
-    )
+    left_out = (f"columns without numbers are not used: {', '.join(unused)}",) if unused else ()
+    return _dataset("table", rows, coded, label, (*saved.notes, *left_out, *coded.notes), columns)
 
 
 def _matrix(saved: _Saved, split: Any, columns: tuple[str, ...]) -> Any:

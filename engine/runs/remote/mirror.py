@@ -1,6 +1,6 @@
 """A mirror of the home folder of another machine: connected by a thread, which connects again when the connection drops.
 
-Only the list of runs is mirrored, with both ends of each log, until somebody looks at a run; then its log follows, from where
+Only the list of runs is mirrored, with both ends of each log, until a viewer opens a run; then its log follows, from where
 it stopped if the connection dropped meanwhile. Never imports torch, numpy or Textual.
 """
 

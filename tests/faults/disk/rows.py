@@ -107,7 +107,7 @@ def hits(folder: Path) -> int:
 
 
 def after(run: Path) -> dict[str, Any]:
-    """What the run looks like on a disk that works again, and whether it goes on."""
+    """What the run looks like on a disk that works again, and whether it can be resumed."""
     import numpy as np
 
     from epochtop.engine.protocol.spec import Invalid

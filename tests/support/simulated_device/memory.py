@@ -65,5 +65,5 @@ class PinnedMemory:
         self._pointers[pointer] -= 1
 
     def holds(self, tensor: Any) -> bool:
-        """Whether a tensor of the host lies in pinned memory."""
+        """Whether a tensor of the host is in pinned memory."""
         return bool(self._pointers.get(tensor.untyped_storage().data_ptr()))

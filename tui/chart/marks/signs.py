@@ -9,7 +9,7 @@ OVERLAY_MARKERS = ("•", "×", "+", "◦")
 """Markers of the overlays."""
 AXIS, CURSOR, RAW = QUIET, TEXT, FAINT
 MARKERS = ("▪", "▫", "◆", "◇")
-"""Markers of the series beside the main one."""
+"""Markers of the series drawn with the main one."""
 FILL = "░"
 """The band of the open run's group."""
 OVERLAY_FILLS = ("·", ":", "'", ",")
