@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from epochtop.engine.execution.c import build
@@ -169,3 +170,35 @@ def test_one_foreign_file_among_torchs_programs_is_enough(cache: Path) -> None:
     give_away(kernel)
     assert use_own_cache().startswith(f"{kernel} belongs to {OTHER.pw_name}; ")
     assert inductor_folder() != cache / "compile"
+
+
+def _compiler(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("limit", "script", "stays"),
+    [
+        ("BUILD_S", "while :; do :; done", False),
+        ("BUILD_S", 'sleep 0.5; exec cc "$@"', True),
+        ("WAIT_S", "sleep 600 & wait", False),
+    ],
+    ids=["uses the processor for too long", "waits for the processor", "waits for too long"],
+)
+def test_a_compiler_is_limited_in_processor_time_and_at_last_on_the_clock(
+    limit: str, script: str, stays: bool, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine must not decide which program takes the steps of a run: its losses would differ by rounding."""
+    _compiler(tmp_path / "slow", script)
+    monkeypatch.setattr(build, "compiler", lambda: str(tmp_path / "slow"))
+    monkeypatch.setattr(build, "_version", lambda _: "slow 1.0")
+    monkeypatch.setattr(build, "POLL_S", 0.02)
+    monkeypatch.setattr(build, limit, 0.2)
+    if stays:
+        assert result(build.load(OURS)) == 1
+        return
+    with pytest.raises(Unsupported, match="needs more than"):
+        build.load(OURS)
+    assert not list(cache.rglob("*.part"))
+    assert not [child for child in psutil.Process().children(recursive=True) if "sleep" in child.name()]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from epochtop.engine.protocol.events import Warned
+from epochtop.engine.protocol.events import Switched, Warned
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import BadLine
@@ -78,6 +78,11 @@ def test_a_run_killed_at_random_moments_ends_like_an_uninterrupted_one(job: str,
     with Engine() as engine:
         assert isinstance(engine.resume(run), Accepted)
         engine.wait()
+    ours, theirs = ([event for event in events(of) if isinstance(event, Switched)] for of in (run, straight))
+    assert [(event.step, event.executor) for event in ours] == [(event.step, event.executor) for event in theirs], (
+        ours,
+        theirs,
+    )
     np.testing.assert_array_equal(losses(run), losses(straight))
     assert not [event for event in events(run) if isinstance(event, Warned | BadLine) and "another" in str(event)]
     for kind in ("last",):

@@ -31,13 +31,13 @@ def set_up(job: Job, name: str) -> tuple[Executor, float]:
 @contextmanager
 def empty_cache(most_s: float) -> Iterator[None]:
     """Build C programs as for the first time, in an empty cache. A build of more than `most_s` raises Unsupported."""
-    cache_before, limit_before_s = os.environ.get("EPOCHTOP_CACHE"), build.BUILD_S
+    cache_before, limit_before_s = os.environ.get("EPOCHTOP_CACHE"), build.WAIT_S
     with TemporaryDirectory(prefix="epochtop-lab-") as folder:
-        os.environ["EPOCHTOP_CACHE"], build.BUILD_S = folder, min(most_s, limit_before_s)
+        os.environ["EPOCHTOP_CACHE"], build.WAIT_S = folder, min(most_s, limit_before_s)
         try:
             yield
         finally:
-            build.BUILD_S = limit_before_s
+            build.WAIT_S = limit_before_s
             if cache_before is None:
                 del os.environ["EPOCHTOP_CACHE"]
             else:
