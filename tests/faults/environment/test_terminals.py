@@ -21,7 +21,6 @@ from tests.support.ui.terminals import APP, Terminal
 STEPS = 8_000
 COMMAND = (
     *APP, "train", "--threads", "1", "--device", "cpu", "--executor", "eager", "--epochs", str(STEPS), "--refresh-ms", "50",
-    "--name", "[/INST] d[k=='x'] [rank0]: boom",
 )  # fmt: skip
 COLOR = re.compile(rb"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9[0-7])[;m]")
 
