@@ -63,7 +63,7 @@ class LocalLauncher(RankLauncher):
                 str(port),
             ]
             # rank 0 alone answers signals to the processes of the terminal
-            child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603 - this Python, numbers
             if child.stdin is not None:
                 close_in_children(child.stdin)  # a worker of a data loader must not keep the other ranks alive
             self._children.append(child)

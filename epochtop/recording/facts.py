@@ -119,7 +119,7 @@ def rank() -> int:
     try:
         if torch is not None and torch.is_available() and torch.is_initialized():
             return int(torch.get_rank())
-    except Exception:
+    except Exception:  # noqa: S110 - a torch that is not what it seems; the environment tells the rank too
         pass
     for variable in RANKS:
         value = os.environ.get(variable, "").strip()
