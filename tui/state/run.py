@@ -142,6 +142,12 @@ class RunState:
         return (last_step - first_step) / (last_s - first_s) if last_s > first_s else None
 
     @property
+    def step_s(self) -> float:
+        """Seconds between two steps at the current speed; 0 if unknown."""
+        rate = self.steps_per_second
+        return 1 / rate if rate else 0.0
+
+    @property
     def remaining_s(self) -> float | None:
         """Seconds until the last step at the current speed; None if unknown."""
         rate = self.steps_per_second
