@@ -34,6 +34,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths, reader
 from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.reader import Follower
+from epochtop.engine.runs.regular import read_regular
 from epochtop.engine.tasks.sources import enter_working_folder
 from epochtop.engine.terminal.output import flush, write, write_error
 from epochtop.engine.training.resume import resumable_run
@@ -251,8 +252,8 @@ def _earlier_run(texts: dict[str, str], launch: Launch) -> Path | None:
 
 def _launch_of(run: Path) -> str:
     try:
-        return (run / LAUNCH).read_text()
-    except OSError:
+        return read_regular(run / LAUNCH, 4096).decode()
+    except (OSError, UnicodeDecodeError):
         return ""
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 
+from epochtop.configuration.regular import read_regular
 from epochtop.recording import directory
 from epochtop.recording.values.json_text import encode
 
@@ -321,8 +322,7 @@ class LateFacts:
         import json
 
         path = os.path.join(self._run, directory.RECORD)
-        with open(path, "rb") as file:
-            record = json.loads(file.read())
+        record = json.loads(read_regular(path))
         git = (record.get("script") or {}).get("git")
         if git is not None and changes is not None:
             git["dirty"] = bool(changes)
