@@ -327,7 +327,6 @@ class LateFacts:
         if git is not None and changes is not None:
             git["dirty"] = bool(changes)
             if changes:
-                with open(os.path.join(self._run, directory.DIFF), "wb") as file:
-                    file.write(changes)
+                directory.write_atomically(os.path.join(self._run, directory.DIFF), changes)
         record["versions"] = {**record.get("versions", {}), **versions(), **_own_version()}
         directory.write_atomically(path, encode(record).encode("ascii"))
