@@ -235,7 +235,12 @@ class GitChanges:
 
     def __init__(self, folder: str) -> None:
         """Start git. Raises OSError if that is impossible."""
-        arguments = ["git", "--no-optional-locks", "-C", folder, "diff", "--no-ext-diff", "--no-textconv", "--no-color"]
+        safe = (
+            "-c",
+            "core.fsmonitor=false",
+            "--no-optional-locks",
+        )  # the repository names programs that git would start
+        arguments = ["git", *safe, "-C", folder, "diff", "--no-ext-diff", "--no-textconv", "--no-color"]
         self._pipe, output = os.pipe()
         try:
             os.set_blocking(self._pipe, False)
