@@ -45,9 +45,10 @@ class Hang:
 
     def reason(self) -> str:
         """What the rank does, for people."""
+        pid, place = self.presence.pid, self.presence.place
         if self.suspended:
-            return f"process {self.presence.pid} does not run, `kill -CONT {self.presence.pid}` may continue it"
-        return f"it is at {self.presence.place}"
+            return f"process {pid} does not run since {place}, `kill -CONT {pid}` may continue it"
+        return f"it is at {place}"
 
     def message(self) -> str:
         """The warning."""

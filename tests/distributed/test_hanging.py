@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from epochtop.engine.distributed.hanging import PATIENCE, HangDetector, patience_s
+from epochtop.engine.distributed import hanging
+from epochtop.engine.distributed.hanging import PATIENCE, HangDetector, HangWatch, Reactions, patience_s
+from epochtop.engine.distributed.orders import RankFailure
 from epochtop.engine.distributed.presence import Presence, Progress, Wait
 from epochtop.engine.protocol.commands import Stop
 from epochtop.engine.protocol.events import RANK_HANGS, Failed, Noted, Warned
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.writer import send
-from tests.support.engines import HANGING_S, Engine, Watch, rank_of
+from tests.support.engines import HANGING_S, Engine, Watch, rank_of, wait_until
 
 PATIENCE_OF_TESTS_S = 20.0
 
@@ -70,6 +74,56 @@ def test_the_thread_that_tells_sees_the_line_of_the_main_thread() -> None:
     with progress.waiting("order"):
         assert progress.presence().waits_for == "order"
     assert progress.presence().beat > here.beat
+
+
+class Store(dict[str, bytes]):
+    """What the ranks have told."""
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self for key in keys)
+
+
+class Ranks:
+    """Ranks of a launcher that can end none of them, like torchrun's."""
+
+    world_size = 2
+
+    def __init__(self) -> None:
+        self.store = Store()
+
+    def connect(self) -> Store:
+        return self.store
+
+    def end_rank(self, report: RankFailure) -> bool:
+        return False
+
+    def tell(self, waits_for: Wait) -> None:
+        """Let rank 1 say where it is."""
+        told = Presence(beat=1, orders=0, waits_for=waits_for, place="own.py:8 in loss", pid=101)
+        self.store["presence/1"] = msgspec.json.encode(told)
+
+
+def test_rank_0_ends_itself_where_it_cannot_end_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hanging, "BEAT_S", 0.05)
+    monkeypatch.setenv(PATIENCE, "0.1")
+    ranks, progress, stop = Ranks(), Progress(), threading.Event()
+    named: list[str] = []
+    recovered: list[int] = []
+    failures: list[RankFailure] = []
+    watch = HangWatch(ranks, progress, Reactions(named.append, recovered.append, stop.is_set, failures.append))
+    with progress.waiting("others"):
+        ranks.tell("")
+        watch.start()
+        wait_until(lambda: named)
+        ranks.tell("others")
+        wait_until(lambda: recovered)
+        ranks.tell("")
+        stop.set()
+        wait_until(lambda: failures)
+    watch.close()
+    assert "own.py:8 in loss" in named[0]
+    assert set(recovered) == {1}
+    assert [failure.rank for failure in failures] == [1]
 
 
 TASK = """
