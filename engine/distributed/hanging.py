@@ -47,7 +47,7 @@ class Hang:
         """What the rank does, for people."""
         pid, place = self.presence.pid, self.presence.place
         if self.suspended:
-            return f"process {pid} does not run since {place}, `kill -CONT {pid}` may continue it"
+            return f"process {pid} is not running (last at {place}); `kill -CONT {pid}` may continue it"
         return f"it is at {place}"
 
     def message(self) -> str:
