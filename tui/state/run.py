@@ -38,7 +38,7 @@ from epochtop.engine.protocol.events import (
 from epochtop.engine.protocol.quantities import format_number, format_seconds, plural
 from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.runs.families import EPOCHS, main_series
-from epochtop.engine.runs.reader import BadLine
+from epochtop.engine.runs.reader import BadLine, SkippedLines
 from epochtop.engine.runs.series import LEARNING_RATE, SeriesTranslator, SeriesWindow
 from epochtop.tui.state.column_lines import notable_columns
 from epochtop.tui.state.lines import LineKind, MessageLine
@@ -96,6 +96,7 @@ class RunState:
         """The end of what the dead engine printed."""
         self.telemetry = RunTelemetry()
         self._translator = SeriesTranslator()
+        self._skipped = SkippedLines()
         self._recent: deque[tuple[float, int]] = deque(maxlen=512)
 
     @property
@@ -337,7 +338,8 @@ class RunState:
                     self.refusals.append(event.message)
                 return [MessageLine(f"warning: {event.message}", "warning")]
             case BadLine():
-                return [MessageLine(f"events.jsonl, line {event.number}: skipped, cannot be read: {event.reason}")]
+                report = self._skipped.report(event)
+                return [MessageLine(report)] if report else []
             case Analyzed():
                 self.analyzed = event
                 return [
