@@ -38,8 +38,8 @@ from epochtop.tui.state.run import RunState
 
 BAR = 24
 """Characters of the progress bar."""
-REMINDER_S = 30.0
-"""Seconds after which a silence is reported again."""
+PATIENCE_S, REMINDER_S = 10.0, 30.0
+"""Seconds after which a silence is worth a line, which cannot be taken back, and after which it is worth another one."""
 STATUS = {"finished": 0, "stopped": 0, "failed": 1, "died": 1, "diverged": 3, "unsaved": UNSAVED_STATUS}
 """Exit statuses."""
 
@@ -214,16 +214,18 @@ def _on_screen(display: Display) -> AbstractContextManager[Any]:
 
 
 class Reminder:
-    """Says when a text that stays true should be written again."""
+    """Says when a text that stays true should be written, and again."""
 
     def __init__(self) -> None:
         self._due = 0.0
+        """When to write it; 0 while there is none."""
 
     def is_due(self, text: str) -> bool:
-        """Whether `text` is new or old enough; an empty one never is."""
+        """Whether `text` has been true for long enough since it was new, or was written; an empty one never is due."""
         if not text:
             self._due = 0.0
             return False
+        self._due = self._due or monotonic() + PATIENCE_S
         if monotonic() < self._due:
             return False
         self._due = monotonic() + REMINDER_S

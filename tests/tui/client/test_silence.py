@@ -16,6 +16,7 @@ import pytest
 from epochtop.engine.protocol.events import RANK_HANGS, Noted, Telemetry, Warned, encode
 from epochtop.engine.runs.paths import EVENTS, RECORD
 from epochtop.engine.runs.reader import read_record
+from epochtop.tui.cli import train
 from epochtop.tui.cli.train import Bar, Lines, Quiet
 from epochtop.tui.client import follower, foreground, silence
 from epochtop.tui.client.session import Session
@@ -166,8 +167,9 @@ def test_the_log_of_another_tool_may_be_silent(tmp_path: Path) -> None:
 
 
 def test_a_training_on_the_command_line_says_that_it_records_nothing(
-    script: tuple[Path, int], capsys: pytest.CaptureFixture[str]
+    script: tuple[Path, int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(train, "PATIENCE_S", 0.0)
     run, pid = script
     state = RunState(read_record(run))
     for event in (started(100), *windows([1.0] * 10)):
