@@ -12,7 +12,6 @@ from epochtop.engine.data.columns.kinds import text_of
 from epochtop.engine.data.dataset import OnProgress, no_progress
 from epochtop.engine.data.tables.column import CellType, Column
 from epochtop.engine.data.tables.read import read_table
-from epochtop.engine.protocol.datasets import LABELED_TEXTS
 
 _FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 """Formats of tables by the ending of their files; that of other endings is csv."""
@@ -28,7 +27,6 @@ def read_columns_of_texts(
 
     In a column whose name is among `labels`, `NA` and `-` are labels, and only an empty cell is missing.
     """
-    assert path.suffix.lower() in LABELED_TEXTS
 
     def choose(names: Sequence[str]) -> Sequence[CellType]:
         return ["label" if name in labels else "text" for name in names]

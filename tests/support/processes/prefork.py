@@ -126,6 +126,7 @@ def fork_engines() -> None:
 
 def fork(descriptors: list[int], arguments: tuple[str, ...]) -> int:
     """Have an engine forked; its process id."""
+    address()  # an engine forks its ranks where it was forked itself, so the variable must be in its environment
     name = f"rank {arguments[1]} of {os.getpid()}" if arguments[:1] == ("rank",) else "engine"
     request = {"folder": os.getcwd(), "environment": dict(os.environ), "arguments": arguments, "name": name}  # noqa: PTH109
     return int(_ask(request, descriptors))
