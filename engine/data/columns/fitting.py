@@ -28,7 +28,7 @@ MOST_EMBEDDING = 50
 """Largest embedding."""
 MOST_ONE_HOT_INPUTS = 4096
 """Largest number of inputs from categories without embeddings."""
-SAMPLED_VALUES = 2**22
+SAMPLED_VALUES = 2**20
 """Numbers of which the medians of columns without missing values are taken, for missing values in new rows."""
 
 Floats = npt.NDArray[np.float64]
