@@ -186,7 +186,8 @@ def _types(dialect: Dialect, choose: ChooseTypes) -> tuple[CellType, ...]:
             hints.append("blanks separate its columns")
         if dialect.missing_header_line:
             line = dialect.missing_header_line
-            hints.append(f"line {line} looks like data, so the file has no header: set header to yes if it has one")
+            advice = "give the position of the target (#1, last), or set header to yes if it is one"
+            hints.append(f"line {line} looks like data, so the file is read without a header: {advice}")
         if names.looks_like_data:
             hints.append(f"line {names.line} looks like data, so the file may have no header: set header to no")
         raise Invalid(error.field, "; ".join((error.message, *hints))) from None
