@@ -169,6 +169,7 @@ WITH: dict[str, str] = {
     "letters only": "habitat,cap\nwoods,x\npath,b\nwoods,x\n",
     "a name and a number": "id,7\n1,2.5\n2,3.5\n",
     "units": "a,b,kind\nmm,kg,\n1,2,x\n3,4,y\n5,6,x\n",
+    "repeated": "size,kind\n1,x\n2,y\nsize,kind\n3,x\n",
     "nothing below": "1.5,2.5,a\n",
 }
 

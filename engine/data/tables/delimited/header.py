@@ -21,9 +21,10 @@ def is_data(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
 
     A text above a column of numbers is a name. A text that occurs again in its own column is a value. Without either,
     numbers above columns of numbers are values, unless they number the columns (0, 1, 2, … or years), or a text stands
-    above a column of few values without being one of them.
+    above a column of few values without being one of them. Copies of the first row tell nothing: joined files repeat their
+    header.
     """
-    columns = zip_longest(*rows, fillvalue="")
+    columns = zip_longest(*(row for row in rows if row != first), fillvalue="")
     numbers, has_repeated, has_new = 0, False, False
     for cell, below in zip(map(str.strip, first), columns, strict=False):
         if is_missing_text(cell):
