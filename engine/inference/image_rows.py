@@ -31,9 +31,9 @@ class ImageRows:
         return ([file] for file in self.files)
 
 
-def holds_images(path: Path) -> bool:
-    """Whether predictions for this path are predictions for images."""
-    return path.is_dir() or path.suffix.lower() in ENDINGS
+def holds_images(preparation: Preparation, path: Path) -> bool:
+    """Whether predictions for this path are predictions for images. A folder is none for a run of other rows."""
+    return path.suffix.lower() in ENDINGS or (path.is_dir() and preparation.kind == "image")
 
 
 def image_inputs(spec: RunSpec, preparation: Preparation, path: Path) -> tuple[ImageRows, NewRows]:

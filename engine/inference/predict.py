@@ -104,7 +104,7 @@ def _opened(trained: TrainedModel, path: Path, columns: Sequence[str]) -> tuple[
     if preparation is not None and is_array_file(path):
         rows = array_inputs(preparation, path)
         return NumberedRows(path, len(rows.x)), rows
-    if preparation is not None and holds_images(path):
+    if preparation is not None and holds_images(preparation, path):
         return image_inputs(trained.spec, preparation, path)
     if preparation is not None and is_other_table(path):
         _check_unnamed(trained, columns)

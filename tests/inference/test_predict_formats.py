@@ -103,4 +103,4 @@ def test_a_folder_of_images_is_predicted_as_its_pixels(table_run: Path, tmp_path
         }
     assert predicted(run, new / "a.png")[0]["prediction"] == "cat"
     with pytest.raises(Invalid, match="holds images, but the run was trained on rows of another kind"):
-        predict(table_run, new, None)
+        predict(table_run, new / "a.png", None)
