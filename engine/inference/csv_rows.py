@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from epochtop.engine.data.number_text import is_number
-from epochtop.engine.data.tables.cells.numbers import format_of, uses_decimal_comma
+from epochtop.engine.data.tables.cells.numbers import format_of
 from epochtop.engine.data.tables.delimited.cells import rows_of
 from epochtop.engine.data.tables.delimited.dialect import Dialect, read_dialect
 from epochtop.engine.data.tables.delimited.plain_text import PlainText, plain_text
@@ -66,7 +66,7 @@ class RowFile:
     @property
     def has_decimal_comma(self) -> bool:
         """Whether the file writes 1,5 for one and a half."""
-        return uses_decimal_comma(self.dialect.sample, self.dialect.delimiter)
+        return self.dialect.has_decimal_comma
 
 
 class RowSource(Protocol):

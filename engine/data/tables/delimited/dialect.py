@@ -47,6 +47,17 @@ class Dialect:
     missing_header_line: int = 0
     """The line of the first row if `auto` finds that it names no columns; else 0."""
 
+    def texts(self) -> list[list[str]]:
+        """The distinct texts of the first rows, column by column, without missing values."""
+        return [
+            list(dict.fromkeys(cell.strip() for cell in cells if not is_missing_text(cell))) for cells in self.sample
+        ]
+
+    @property
+    def has_decimal_comma(self) -> bool:
+        """Whether the file writes 1,5 for one and a half."""
+        return uses_decimal_comma(self.texts(), self.delimiter)
+
     def plain_line(self, line: str) -> str:
         """A line as the parser takes it: without comment, with single delimiters."""
         if self.has_comments and line.startswith("#"):
