@@ -148,9 +148,9 @@ class StepMeter:
             self.waiting.append(loss)
             self.stepped(self)
 
-    def record_into(self, run: Run, first_step: int) -> None:
+    def record_into(self, run: Run | None, first_step: int) -> None:
         """Record into this run, which had so many steps before."""
-        self._run, self._first_place = run, MEASURED - first_step
+        self._run, self._first_place, self._usual = run, MEASURED - first_step, None
 
     def quick_hook(self) -> Callable[[Any], None]:
         """A function like :meth:`stepped` that takes a usual step itself, without a call: 3 instead of 5 µs.
@@ -165,7 +165,7 @@ class StepMeter:
                 run, groups, loss = self._run, optimizer.param_groups, losses[0]
                 if (
                     loss.__class__ is float
-                    and groups[0]["lr"] is track.only_rate
+                    and groups[0].get("lr") is track.only_rate
                     and len(groups) == 1
                     and run._gate is None  # type: ignore[union-attr]
                     and len(run._entries) < QUEUE_ENTRIES  # type: ignore[union-attr]
@@ -206,7 +206,7 @@ class StepMeter:
                 self._loads_data, self.data_wait_s = True, 0.0
             track.previous = now
             groups: Sequence[Any] = optimizer.param_groups if track.has_groups else ()
-            if len(groups) != 1 or groups[0]["lr"] is not track.only_rate:
+            if len(groups) != 1 or groups[0].get("lr") is not track.only_rate:
                 self._read_rates(groups, track, values)
             step = track.step
             track.step = step + 1

@@ -117,7 +117,7 @@ class TorchPatches:
                 or losses.scaler is not None
                 or self.spans is not None
                 or not tensors.is_cpu
-                or len(waiting) >= meter.many - 1
+                or waiting
             ):
                 return backward(tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs)
             try:

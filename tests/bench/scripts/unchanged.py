@@ -70,6 +70,7 @@ def best(work):
         time.sleep(0.02)
     return min(times)
 hooks = best(steps)
+_hooks[0]._meter.record_into(None, 0)
 _hooks[0]._meter.emit = lambda step, values: rows.append((-3 - step, values))
 steps()
 print(json.dumps([hooks, best(write)]))
