@@ -40,6 +40,7 @@ from epochtop.engine.protocol.events.endings import Finished as Finished
 from epochtop.engine.protocol.events.endings import Outcome as Outcome
 from epochtop.engine.protocol.events.endings import Suggestion as Suggestion
 from epochtop.engine.protocol.events.event import Event as Event
+from epochtop.engine.protocol.events.event import is_unix_time as is_unix_time
 from epochtop.engine.protocol.events.lab import Concluded as Concluded
 from epochtop.engine.protocol.events.lab import Measured as Measured
 from epochtop.engine.protocol.events.lab import Prepared as Prepared

@@ -196,7 +196,7 @@ def serve(listener: socket.socket) -> None:
             return
         if listener in ready:
             connection, _ = listener.accept()
-            _answer(connection, running, (listener.fileno(), wakeup, on_child))
+            _answer(connection, running, listener, (wakeup, on_child))
 
 
 class Forked(NamedTuple):
@@ -207,7 +207,9 @@ class Forked(NamedTuple):
     """Descriptor of the pipe for its exit status."""
 
 
-def _answer(connection: socket.socket, running: dict[int, Forked], own: tuple[int, ...]) -> None:
+def _answer(
+    connection: socket.socket, running: dict[int, Forked], listener: socket.socket, wakeup: tuple[int, int]
+) -> None:
     data, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 4)
     request = json.loads(data)
     if not request:
@@ -217,7 +219,9 @@ def _answer(connection: socket.socket, running: dict[int, Forked], own: tuple[in
     *standard, status = descriptors
     pid = os.fork()
     if not pid:
-        for descriptor in (*own, connection.fileno(), status, *(process.status for process in running.values())):
+        for own in (connection, listener):
+            own.close()  # the object too: at the end of the process it would close what has its number by then
+        for descriptor in (*wakeup, status, *(process.status for process in running.values())):
             os.close(descriptor)
         _become_engine(request, standard)
     running[pid] = Forked(request["name"], status)
