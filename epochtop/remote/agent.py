@@ -21,6 +21,7 @@ from epochtop.remote import copying
 from epochtop.remote.following import FollowedRun
 from epochtop.remote.frames import PROTOCOL, Decoder, ProtocolError, encode, is_file_path, is_run_id
 from epochtop.remote.listing import Listing
+from epochtop.remote.machine import MachineWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class Agent:
         self._home, self._output = home, output
         self._listing = Listing(home)
         self._followed: dict[str, FollowedRun] = {}
+        self._machine: MachineWatch | None = None
+        """None until the viewer asks about the machine."""
         self._next_listing = self._next_tick = 0.0
 
     def serve(self, requests: Queue[Frame]) -> None:
@@ -109,12 +112,18 @@ class Agent:
                 for header, body in followed.next_frames():
                     self._send(header, body)
                     sent = True
+        sample = self._machine.due_sample() if self._machine is not None else None
+        if sample is not None:
+            self._send(*sample)
         if now >= self._next_tick:
             self._next_tick = now + TICK_S
             self._send({"type": "tick"})
         return sent
 
     def _answer(self, header: dict[str, Any], body: bytes) -> None:
+        if header["type"] == "machine":
+            self._watch_machine(header.get("engine_pid"))
+            return
         run_id = header.get("run")
         if not is_run_id(run_id):
             return
@@ -130,6 +139,13 @@ class Agent:
         elif header["type"] == "read" and is_file_path(header.get("path")):
             for part, content in copying.read_file(run, header["path"], int(header["offset"]), int(header["size"])):
                 self._send({**part, "number": header.get("number")}, content)
+
+    def _watch_machine(self, engine_pid: object) -> None:
+        """Send figures about the machine from now on, with the load of a process."""
+        if self._machine is None:
+            self._machine = MachineWatch()
+            self._send(*self._machine.identity())
+        self._machine.engine_pid = engine_pid if isinstance(engine_pid, int) and engine_pid > 0 else None
 
 
 def why_unreadable(folder: Path) -> str:

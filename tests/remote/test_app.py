@@ -46,7 +46,7 @@ async def test_a_run_of_another_machine_is_drawn_and_commanded(tmp_path: Path, m
 
             app.open(mirror.folder / RUN)
             await until(pilot, lambda: shows(9_500))
-            assert app.main.machine.border_title == "This machine"
+            assert app.main.machine.border_title == "Machine box"
             box.unplug()
             await until(pilot, lambda: (app.beat(), "connection to box lost" in app.main.status_line._shown)[1])
             app.action_pause()

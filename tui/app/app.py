@@ -132,7 +132,7 @@ class EpochtopApp(PlainApp):
         self.main.show_table = TableOpener(self, self.main, self.home, self.runs.stage.draw).open
         machine = MachinePanel(self._source, live=self.live, id="machine")
         if self.engine.elsewhere:
-            set_title(machine, "This machine")
+            set_title(machine, f"Machine {self.engine.elsewhere}")
         runs = RunList(self.home, live=self.live, now=self.now, id="runs")
         await self.main.furnish(runs, machine, SpecForm(self.requests.spec, id="form"))
         self.furnished = True

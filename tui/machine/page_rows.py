@@ -47,7 +47,7 @@ def sheet(view: MachineView, width: int) -> list[Row]:
 
 def _one_column(view: MachineView, width: int) -> list[Row]:
     sections = (host_rows(view, width), gpu_rows(view, width), software_rows(view, width))
-    rows = [line for section in sections for line in (*section, EMPTY)]
+    rows = [line for section in sections if section for line in (*section, EMPTY)]
     return [*rows[:-1], *run_rows(view, width)]
 
 
@@ -140,7 +140,7 @@ def software_rows(view: MachineView, width: int) -> list[Row]:
     machine, ready = view.machine, view.ready
     assert machine is not None
     rows = [heading("Software", width)]
-    if ready is None:
+    if ready is None and view.starts_engines:
         rows += fact_rows("torch", f"{UNKNOWN} not reported by the engine yet", width, QUIET)
     for label, text in software(ready) if ready else ():
         rows += fact_rows(label, text, width)
@@ -148,7 +148,7 @@ def software_rows(view: MachineView, width: int) -> list[Row]:
         rows += fact_rows("Driver", driver, width)
     for label, text, kind in compatibility(machine, ready) if ready else ():
         rows += fact_rows(label, text, width, FINDING_ROLES[kind])
-    return rows
+    return rows if len(rows) > 1 else []
 
 
 # --- run --------------------------------------------------------------------------------------------------

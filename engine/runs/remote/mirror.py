@@ -26,6 +26,7 @@ from epochtop.engine.runs.paths import EVENTS
 from epochtop.engine.runs.remote.connection import Connection, LostConnectionError
 from epochtop.engine.runs.remote.files import MirroredFiles
 from epochtop.engine.runs.remote.host import Host
+from epochtop.engine.runs.remote.machine import MachineFeed
 from epochtop.engine.runs.remote.registry import register, unregister
 from epochtop.remote.frames import ProtocolError
 
@@ -48,6 +49,8 @@ REPLIES = 16
 """Most frames of a copy that wait to be written."""
 COPYING = ("files", "chunk", "end", "refused")
 """Types of frames that answer :meth:`Mirror.ask`."""
+MACHINE = ("machine", "sample")
+"""Types of frames about the machine itself."""
 
 
 class Mirror:
@@ -73,11 +76,17 @@ class Mirror:
         self._number = self._asked = 0
         self._notices: list[str] = [f"{self.place} cannot be read: {hello['problem']}"] if hello.get("problem") else []
         self._replies: Queue[Frame | None] = Queue(REPLIES)
+        self.machine_feed = MachineFeed(self._request)
         register(self.folder, self)
         self._thread = threading.Thread(target=self._work, name=f"mirror {host.name}", daemon=True)
         self._thread.start()
 
     # --- what readers ask ------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The machine, as the user writes it."""
+        return self._host.name
 
     @property
     def place(self) -> str:
@@ -163,11 +172,8 @@ class Mirror:
                 self._replies.get_nowait()
                 continue
             break
-        connection = self._connection
-        if connection is None:
-            raise ConnectionError(0, self.problem)
         self._asked += 1
-        connection.send({**header, "number": self._asked})
+        self._request({**header, "number": self._asked})
 
     def reply(self) -> Frame | None:
         """The next frame of an answer; None if the connection was lost."""
@@ -183,12 +189,19 @@ class Mirror:
         if connection is not None:
             connection.close()
         unregister(self.folder)
+        self.machine_feed.close()
         self._files.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._session)
 
     def _id(self, run: Path) -> str:
         return run.relative_to(self.folder).as_posix()
+
+    def _request(self, header: dict[str, Any]) -> None:
+        connection = self._connection
+        if connection is None:
+            raise ConnectionError(0, self.problem)
+        connection.send(header)
 
     def _notify(self, notice: str) -> None:
         with self._lock:
@@ -231,6 +244,7 @@ class Mirror:
             self._files.expect_list()
             for run_id in self._files.followed:
                 self._ask_to_follow(run_id)
+        self.machine_feed.ask_again()
 
     def _lose(self, reason: str, wait_s: float) -> None:
         with self._lock:
@@ -256,6 +270,9 @@ class Mirror:
         if kind in COPYING:
             if header.get("number") == self._asked:
                 self._replies.put((header, body))
+            return
+        if kind in MACHINE:
+            self.machine_feed.take(kind, body)
             return
         with self._lock:
             if kind == "run":

@@ -20,6 +20,10 @@ class RemoteHome(Protocol):
         """The home folder on the other machine, as people write it: `user@box:/path`."""
 
     @property
+    def machine(self) -> str:
+        """Name of the other machine, by itself."""
+
+    @property
     def problem(self) -> str:
         """Why nothing arrives now, for people; empty while the connection works."""
 
