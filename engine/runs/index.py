@@ -7,7 +7,6 @@ Textual.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from math import isnan
 from pathlib import Path
@@ -30,16 +29,15 @@ from epochtop.engine.protocol.events import (
     ScriptStarted,
     Started,
     decode_event,
-    encode,
 )
 from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.families import main_series
-from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD, lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
 from epochtop.engine.runs.regular import open_regular, reason_of
-from epochtop.engine.runs.remote.registry import check_is_here, place_of
+from epochtop.engine.runs.remote.changes import remove_run, write_record
+from epochtop.engine.runs.remote.registry import place_of
 from epochtop.engine.runs.series import SeriesTranslator
 
 State = Literal["running", "paused", "finished", "stopped", "diverged", "unsaved", "failed", "died"]
@@ -291,7 +289,7 @@ def _name_of(path: Path) -> str:
 
 
 def rename(run: Path, name: str) -> None:
-    """Rename a run; its id does not change. Raises Invalid for an invalid name."""
+    """Rename a run; its id does not change. Raises Invalid for an invalid name, or if it cannot be stored."""
     checked = parse("name", name)
     _check_is_run(run)
     record = read_record(run)
@@ -299,7 +297,7 @@ def rename(run: Path, name: str) -> None:
         renamed = msgspec.structs.replace(record, script=msgspec.structs.replace(record.script, name=checked))
     else:
         renamed = msgspec.structs.replace(record, spec=msgspec.structs.replace(record.spec, name=checked))
-    write_atomically(run / RECORD, encode(renamed))
+    write_record(run, renamed)
 
 
 def check_can_resume(run: Path) -> None:
@@ -320,14 +318,10 @@ def delete(run: Path) -> None:
     _check_is_run(run)
     if is_alive(run):
         raise Invalid("", f"{run.name} is still running; stop it first")
-    try:
-        shutil.rmtree(run)
-    except OSError as error:
-        raise Invalid("", f"cannot delete {run.name}: {error.strerror}") from None
+    remove_run(run)
 
 
 def _check_is_run(run: Path) -> None:
-    """Raises Invalid for anything but a run directory of this machine, such as the log of another tool."""
-    check_is_here(run)
+    """Raises Invalid for anything but a run directory, such as the log of another tool."""
     if run.exists() and not (run / EVENTS).exists() and not (run / RECORD).exists():
         raise Invalid("", f"{run} is no run directory; epochtop does not change files of other tools")

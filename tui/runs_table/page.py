@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from asyncio import to_thread
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -383,7 +384,7 @@ class RunsTablePage(ModalScreen[None]):
         answers = (("cancel", "Keep"), ("delete", "Delete"))
         if await self.app.push_screen_wait(Question(delete_text(self._home, runs), answers)) != "delete":
             return
-        gone, problems = delete_runs(self._home, runs)
+        gone, problems = await to_thread(delete_runs, self._home, runs)
         for run in gone:
             self.app.post_message(RunList.Deleted(run.id))
         if problems:

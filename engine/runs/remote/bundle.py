@@ -26,6 +26,7 @@ MODULES = (
     "epochtop.remote.listing",
     "epochtop.remote.following",
     "epochtop.remote.copying",
+    "epochtop.remote.changing",
     "epochtop.remote.gpus",
     "epochtop.remote.machine",
     "epochtop.remote.agent",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.ownership import trusted_cache
-from epochtop.engine.runs.paths import EVENTS
+from epochtop.engine.runs.paths import EVENTS, RECORD
 from epochtop.engine.runs.remote.connection import Connection, LostConnectionError
 from epochtop.engine.runs.remote.files import MirroredFiles
 from epochtop.engine.runs.remote.host import Host
@@ -73,6 +74,8 @@ class Mirror:
         self._retry_at, self._reason = 0.0, ""
         self._unconfirmed: dict[int, str] = {}
         """By number: commands that the other machine has not confirmed, as text."""
+        self._changes: dict[int, Queue[str]] = {}
+        """By number: changes that are awaited; each gets why it was not made."""
         self._number = self._asked = 0
         self._notices: list[str] = [f"{self.place} cannot be read: {hello['problem']}"] if hello.get("problem") else []
         self._replies: Queue[Frame | None] = Queue(REPLIES)
@@ -159,6 +162,29 @@ class Mirror:
                 ) from None
             self._unconfirmed[self._number] = _name_of(line)
 
+    def replace_record(self, run: Path, content: bytes) -> None:
+        """Have the record of a run replaced, and wait for it. Raises Invalid."""
+        digest = hashlib.sha256((run / RECORD).read_bytes()).hexdigest()
+        self._change({"type": "record", "run": self._id(run), "digest": digest}, content)
+
+    def delete(self, run: Path) -> None:
+        """Have a run deleted, and wait for it. Raises Invalid."""
+        self._change({"type": "delete", "run": self._id(run)})
+
+    def _change(self, header: dict[str, Any], body: bytes = b"") -> None:
+        """Ask for a change and wait until it is made. Raises Invalid."""
+        answer: Queue[str] = Queue(1)
+        with self._lock:
+            self._number += 1
+            try:
+                self._request({**header, "number": self._number}, body)
+            except OSError:
+                raise Invalid("", f"there is no connection to {self.name}, so nothing was changed") from None
+            self._changes[self._number] = answer
+        error = answer.get()
+        if error:
+            raise Invalid("", f"{self.name} did not change {header['run']}: {error}")
+
     def take_notices(self) -> list[str]:
         """What users must know since the last call, one sentence each."""
         with self._lock:
@@ -189,6 +215,7 @@ class Mirror:
         if connection is not None:
             connection.close()
         unregister(self.folder)
+        _give_up(self._changes)
         self.machine_feed.close()
         self._files.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -197,11 +224,11 @@ class Mirror:
     def _id(self, run: Path) -> str:
         return run.relative_to(self.folder).as_posix()
 
-    def _request(self, header: dict[str, Any]) -> None:
+    def _request(self, header: dict[str, Any], body: bytes = b"") -> None:
         connection = self._connection
         if connection is None:
             raise ConnectionError(0, self.problem)
-        connection.send(header)
+        connection.send(header, body)
 
     def _notify(self, notice: str) -> None:
         with self._lock:
@@ -251,6 +278,8 @@ class Mirror:
             connection, self._connection = self._connection, None
             self._reason, self._retry_at = reason, time.monotonic() + wait_s
             unconfirmed, self._unconfirmed = self._unconfirmed, {}
+            changes, self._changes = self._changes, {}
+        _give_up(changes)
         for command in unconfirmed.values():
             self._notify(
                 f"the connection was lost before {self._host.name} confirmed {command}; it may not have arrived"
@@ -302,6 +331,10 @@ class Mirror:
             )
 
     def _take_confirmation(self, header: dict[str, Any]) -> None:
+        answer = self._changes.pop(header.get("number", 0), None)
+        if answer is not None:
+            answer.put(str(header.get("error", "")))
+            return
         command = self._unconfirmed.pop(header.get("number", 0), "the command")
         if header.get("error"):
             self._notify(f"{self._host.name} cannot take {command}: {header['error']}")
@@ -316,6 +349,13 @@ def _connect(host: Host, may_ask: bool = False, on_line: Callable[[str], object]
         connection.close()
         raise
     return connection
+
+
+def _give_up(changes: dict[int, Queue[str]]) -> None:
+    """End the waits for changes that are not confirmed any more."""
+    for answer in changes.values():
+        answer.put("the connection was lost before it confirmed; look at the run before you try again")
+    changes.clear()
 
 
 def _name_of(line: bytes) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.paths import LAB
 
 
@@ -42,6 +41,12 @@ class RemoteHome(Protocol):
     def send(self, run: Path, line: bytes) -> None:
         """Have a command appended to a run. Raises OSError if there is no connection."""
 
+    def replace_record(self, run: Path, content: bytes) -> None:
+        """Have the record of a run replaced, and wait for it. Raises Invalid."""
+
+    def delete(self, run: Path) -> None:
+        """Have a run deleted, and wait for it. Raises Invalid."""
+
 
 _mirrors: dict[Path, RemoteHome] = {}
 """By the folder that mirrors a home folder."""
@@ -74,10 +79,3 @@ def place_of(path: Path) -> str:
             inside = path.relative_to(folder).as_posix()
             return _mirrors[folder].place + (f"/{inside}" if inside != "." else "")
     return str(path)
-
-
-def check_is_here(run: Path) -> None:
-    """Raises Invalid for a run of another machine, which must be changed there."""
-    mirror = mirror_of(run)
-    if mirror is not None:
-        raise Invalid("", f"{run.name} is at {mirror.place}; change or delete it there")
