@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -167,7 +168,9 @@ def _differs(name: str, runs: Sequence[RunDetails]) -> bool:
 
 def default_keys(runs: Sequence[RunDetails]) -> list[str]:
     """The columns of a new table: duration, main metrics, the configuration in which runs differ, tags if there are any."""
-    names = series_names(runs)
+    counts = Counter(name for run in runs for name in run.series)
+    most = max(counts.values(), default=0)
+    names = [name for name in counts if 2 * counts[name] >= most]  # not those of a few runs among many others
     metrics = []
     for family in families(names)[:DEFAULT_METRICS]:
         series = members(names, family)

@@ -77,7 +77,7 @@ class RunsTablePage(ModalScreen[None]):
         self,
         home: Path,
         source: TableSource,
-        draw: Callable[[Sequence[tuple[str, Sequence[RunDetails]]]], None],
+        draw: Callable[[Sequence[tuple[str, Sequence[RunDetails]]], str], None],
         *,
         live: bool = True,
         now: Callable[[], float] = time.time,
@@ -356,7 +356,7 @@ class RunsTablePage(ModalScreen[None]):
         curves = [(self.model.curve_name(line), runs_of(line)) for line in lines]
         if curves:
             self.action_leave()
-            self._draw(curves)
+            self._draw(curves, self._layout.sort)
 
     def action_compare(self) -> None:
         """Compare the settings of the chosen runs."""

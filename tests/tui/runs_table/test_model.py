@@ -96,6 +96,12 @@ def test_only_settings_that_differ_are_columns_at_first() -> None:
     assert "best:loss" in default_keys(RUNS)
 
 
+def test_series_of_a_few_runs_are_no_columns_at_first() -> None:
+    runs = [run_details(f"r{number}", {}, accuracy=(0.5, 0.1, 0.9)) for number in range(4)]
+    other = run_details("other", {}, loss=(1.0, 1.0, 1.0), grad_norm=(1.0, 1.0, 1.0))
+    assert [key for key in default_keys([other, *runs]) if ":" in key] == ["last:accuracy", "best:accuracy"]
+
+
 def test_hidden_runs_are_left_out_until_they_are_asked_for() -> None:
     layout = Layout(hidden=("a",))
     assert [len(TableModel(RUNS, layout, NOW, show_hidden=show).lines) for show in (False, True)] == [2, 3]
