@@ -30,7 +30,7 @@ from epochtop.tui.cells.table import CellTable
 from epochtop.tui.forms.dialogs import Question
 from epochtop.tui.runs_table import layout as layouts
 from epochtop.tui.runs_table.changes import delete_runs, delete_text, edit_run
-from epochtop.tui.runs_table.columns import all_keys, column_of, default_keys
+from epochtop.tui.runs_table.columns import all_keys, column_of, default_keys, grouping_key
 from epochtop.tui.runs_table.filter.entry import FilterEntry
 from epochtop.tui.runs_table.filter.limits import Limit, limit_of, limited
 from epochtop.tui.runs_table.keys import KEYS
@@ -276,7 +276,7 @@ class RunsTablePage(ModalScreen[None]):
 
     def action_group(self) -> None:
         """Group by the column at the cursor, or ungroup."""
-        key = self._table.column_key
+        key = grouping_key(self.model.runs, self._table.column_key)
         self._arrange(group="" if self._layout.group else key)
 
     @work
