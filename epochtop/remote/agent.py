@@ -21,6 +21,8 @@ from epochtop.remote.following import FollowedRun
 from epochtop.remote.frames import PROTOCOL, Decoder, ProtocolError, encode, is_file_path, is_run_id
 from epochtop.remote.listing import Listing
 from epochtop.remote.machine import MachineWatch
+from epochtop.remote.opened import OpenedFolders
+from epochtop.remote.starting import Starts, find_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +77,10 @@ class Agent:
         self._home, self._output = home, output
         self._listing = Listing(home)
         self._followed: dict[str, FollowedRun] = {}
+        self._program = find_program()
+        self._starts = Starts(self._program, str(home))
+        self._opened: OpenedFolders | None = None
+        """None until the viewer asks for logs of other tools."""
         self._machine: MachineWatch | None = None
         """None until the viewer asks about the machine."""
         self._next_listing = self._next_tick = 0.0
@@ -82,7 +88,8 @@ class Agent:
     def serve(self, requests: Queue[Frame]) -> None:
         """Work until the connection ends. Raises BrokenPipeError then."""
         facts = {"home": str(self._home), "host": directory.host_name(), "problem": why_unreadable(self._home)}
-        self._send({"type": "hello", "protocol": PROTOCOL, "python": sys.version.split()[0], **facts})
+        python = sys.version.split()[0]
+        self._send({"type": "hello", "protocol": PROTOCOL, "python": python, "program": self._program, **facts})
         while True:
             sent = self._look()
             with contextlib.suppress(Empty):
@@ -105,6 +112,12 @@ class Agent:
                 for header, body in followed.next_frames():
                     self._send(header, body)
                     sent = True
+        for header, body in self._opened.next_frames() if self._opened is not None else ():
+            self._send(header, body)
+            sent = True
+        for answer in self._starts.answers():
+            self._list()
+            self._send(answer)
         sample = self._machine.due_sample() if self._machine is not None else None
         if sample is not None:
             self._send(*sample)
@@ -124,6 +137,12 @@ class Agent:
     def _answer(self, header: dict[str, Any], body: bytes) -> None:
         if header["type"] == "machine":
             self._watch_machine(header.get("engine_pid"))
+            return
+        if header["type"] == "logs":
+            self._opened = OpenedFolders(self._home, header.get("known") or {})
+            return
+        if header["type"] == "start":
+            self._starts.begin(header.get("number"), header.get("arguments") or [])
             return
         run_id = header.get("run")
         if not is_run_id(run_id):

@@ -20,6 +20,7 @@ from epochtop.engine.runs.paths import COMMANDS, EVENTS
 from epochtop.engine.runs.reader import is_alive
 from epochtop.engine.runs.remote import connection, mirror
 from epochtop.engine.runs.remote.connection import Connection, LostConnectionError
+from epochtop.engine.runs.remote.folder import SESSION
 from epochtop.engine.runs.remote.host import Host, parse_host
 from epochtop.engine.runs.remote.mirror import Mirror
 from epochtop.engine.runs.writer import send
@@ -177,7 +178,7 @@ def test_a_mirror_is_removed_with_its_process_or_by_the_next(box: StandIn, there
     cache = tmp_path / "cache" / "remote"
     left_over = cache / "box-killed"
     left_over.mkdir(parents=True)
-    (left_over / mirror.SESSION).touch()
+    (left_over / SESSION).touch()
     with closing(Mirror(Host("box", str(there)))) as first, closing(Mirror(Host("box", str(there)))) as second:
         assert set(cache.iterdir()) == {first.folder, second.folder}
     assert list(cache.iterdir()) == []

@@ -14,6 +14,7 @@ from epochtop.engine.protocol.spec import RunSpec
 if TYPE_CHECKING:
     from epochtop.engine.runs.remote.mirror import Mirror
     from epochtop.tui.app.app import EpochtopApp
+    from epochtop.tui.client.remote.starter import RemoteStarter
     from epochtop.tui.machine.source import OtherMachine
 
 NOTICES_S = 0.5
@@ -47,7 +48,7 @@ def run_app(
         folder, spec=spec, start=start, attach=attach, host=host, source=machine, configuration=load(flags)
     )
     if mirror is not None:
-        app.engine.watch_elsewhere(mirror.name)
+        app.engine.watch_elsewhere(mirror.name, _starter_of(app, mirror))
         app.call_later(partial(app.set_interval, NOTICES_S, partial(_report_notices, app, mirror)))
     app.call_later(_settle)
     status = app.run()
@@ -62,6 +63,14 @@ def _machine_of(mirror: Mirror) -> OtherMachine:
     from epochtop.tui.machine.source import OtherMachine
 
     return OtherMachine(mirror.machine_feed, mirror.name, lambda: mirror.problem)
+
+
+def _starter_of(app: EpochtopApp, mirror: Mirror) -> RemoteStarter | None:
+    if not mirror.program:
+        return None
+    from epochtop.tui.client.remote.starter import RemoteStarter
+
+    return RemoteStarter(app.post_message, mirror)
 
 
 def _report_notices(app: EpochtopApp, mirror: Mirror) -> None:

@@ -23,7 +23,7 @@ from epochtop.engine.runs.paths import lab_home, whoami
 from epochtop.tui.app.engine import NextEngine
 from epochtop.tui.app.stage import RunSession, Stage
 from epochtop.tui.cells.plain import plain_block
-from epochtop.tui.client.remote import connection_problem, recording_pid
+from epochtop.tui.client.remote.facts import connection_problem, recording_pid
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from epochtop.tui.state.new_runs import NewRuns

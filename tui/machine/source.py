@@ -63,6 +63,8 @@ class OtherMachine:
     def __init__(self, feed: MachineFeed, name: str, problem: Callable[[], str]) -> None:
         self._feed, self._name, self._problem = feed, name, problem
         self._engine_pid: int | None = None
+        self._seen = 0
+        """How many messages about the load had arrived with the last sample."""
 
     @property
     def silence(self) -> str:
@@ -75,13 +77,14 @@ class OtherMachine:
 
         self._feed.watch(self._engine_pid)
         check_identity(self._feed.identity())
-        return machine_from(self._feed.identity(), self._feed.newest_load())
+        return machine_from(self._feed.identity(), self._feed.load_after(0)[1])
 
     def sample(self) -> Sample:
         """How busy the machine is now. Waits for its next message. Raises UnreadableMachineError."""
         from epochtop.engine.hardware.remote.machine import sample_from
 
-        return sample_from(self._feed.next_load())
+        self._seen, load = self._feed.load_after(self._seen)
+        return sample_from(load)
 
     def watch_engine(self, pid: int | None) -> None:
         """Include the process `pid` in samples, or none."""

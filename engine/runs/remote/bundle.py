@@ -29,6 +29,8 @@ MODULES = (
     "epochtop.remote.changing",
     "epochtop.remote.gpus",
     "epochtop.remote.machine",
+    "epochtop.remote.opened",
+    "epochtop.remote.starting",
     "epochtop.remote.agent",
 )
 """Modules that are sent. They import the standard library and each other only, and work with Python 3.9."""

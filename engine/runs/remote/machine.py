@@ -36,16 +36,13 @@ class MachineFeed:
         self._wait(lambda: bool(self._identity))
         return self._identity
 
-    def newest_load(self) -> bytes:
-        """How busy the machine is. Waits for the first message. Raises ConnectionError if the mirror is closed meanwhile."""
-        self._wait(lambda: self._count > 0)
-        return self._load
+    def load_after(self, count: int) -> tuple[int, bytes]:
+        """How many messages about the load have arrived, and the newest one. Waits until there are more than `count`.
 
-    def next_load(self) -> bytes:
-        """As :meth:`newest_load`, from a message that arrives after this call."""
-        count = self._count
+        Raises ConnectionError if the mirror is closed meanwhile.
+        """
         self._wait(lambda: self._count > count)
-        return self._load
+        return self._count, self._load
 
     def _wait(self, happened: Callable[[], bool]) -> None:
         with self._changed:

@@ -38,6 +38,9 @@ class RemoteHome(Protocol):
     def is_abridged(self, run: Path) -> bool:
         """Whether only parts of a run's log are here."""
 
+    def opened_paths(self) -> list[Path]:
+        """Files and folders that were opened on the other machine, as far as their logs are here."""
+
     def send(self, run: Path, line: bytes) -> None:
         """Have a command appended to a run. Raises OSError if there is no connection."""
 
