@@ -38,7 +38,7 @@ from epochtop.engine.runs.reader import is_alive, read_record
 from epochtop.engine.runs.regular import open_regular, reason_of
 from epochtop.engine.runs.remote.changes import remove_run, write_record
 from epochtop.engine.runs.remote.registry import place_of
-from epochtop.engine.runs.series import SeriesTranslator
+from epochtop.engine.runs.series import SeriesTranslator, SeriesWindow
 
 State = Literal["running", "paused", "finished", "stopped", "diverged", "unsaved", "failed", "died"]
 """State of a run; `died` means that its engine ended without a last event, `unsaved` that it has no last checkpoint."""
@@ -178,23 +178,23 @@ def _after(summary: RunSummary, event: AnyEvent, alive: bool) -> RunSummary:
 
 def _with_series(summary: RunSummary, events: Iterable[AnyEvent]) -> RunSummary:
     """The summary with what the windows at both ends of the log say, unless the end of the run says it."""
-    translator, lasts, steps, seconds = SeriesTranslator(), dict[str, float](), 0, 0.0
+    translator, newest, steps, seconds = SeriesTranslator(), dict[str, SeriesWindow](), 0, 0.0
     for event in events:
-        for window in translator.windows(event):
-            lasts[window.name] = window.last
-            if isinstance(event, Losses | Logged):
-                steps, seconds = max(steps, window.last_step + 1), max(seconds, window.seconds)
-    main = main_series(lasts)
+        windows = translator.windows(event)
+        newest.update((window.name, window) for window in windows)
+        if windows and isinstance(event, Losses | Logged):  # all windows of an event have the same steps
+            steps, seconds = max(steps, windows[0].last_step + 1), max(seconds, windows[0].seconds)
+    main = main_series(newest)
     change = msgspec.structs.replace
     if summary.script:
         summary = change(summary, series=main)
     if summary.state in ("finished", "stopped", "diverged", "unsaved") and not summary.script:
         return summary
-    last = lasts.get(main)
+    last = newest[main].last if main in newest else None
     return change(
         summary,
-        seconds=(summary.seconds or seconds) if lasts else summary.seconds,
-        steps=(summary.steps or steps) if lasts else summary.steps,
+        seconds=(summary.seconds or seconds) if newest else summary.seconds,
+        steps=(summary.steps or steps) if newest else summary.steps,
         final_loss=None if last is None or isnan(last) else last,
     )
 
