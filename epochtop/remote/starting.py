@@ -26,7 +26,7 @@ LONGEST_ERROR = 500
 
 def find_program() -> str:
     """The command of the epochtop that is installed here; empty if there is none."""
-    beside_python = os.path.join(os.path.dirname(sys.executable or ""), "epochtop")
+    beside_python = os.path.join(sys.prefix, "bin", "epochtop")
     places = [beside_python, *map(os.path.expanduser, PLACES)]
     return shutil.which("epochtop") or next((place for place in places if os.access(place, os.X_OK)), "")
 
