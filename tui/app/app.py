@@ -132,7 +132,7 @@ class EpochtopApp(PlainApp):
         self.main.show_table = TableOpener(self, self.main, self.home, self.runs.stage.draw).open
         machine = MachinePanel(self._source, live=self.live, id="machine")
         if self.engine.elsewhere:
-            set_title(machine, "This machine")
+            set_title(machine, f"Machine {self.engine.elsewhere.rpartition('@')[2]}")
         runs = RunList(self.home, live=self.live, now=self.now, id="runs")
         await self.main.furnish(runs, machine, SpecForm(self.requests.spec, id="form"))
         self.furnished = True
@@ -295,7 +295,7 @@ class EpochtopApp(PlainApp):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """True if the key works now, None to gray it out, False to hide it."""
         runs = self.runs
-        if (self.lab.visible and action in KEYS_OF_RUNS) or (action == "begin" and self.engine.elsewhere):
+        if (self.lab.visible and action in KEYS_OF_RUNS) or (action == "begin" and not self.engine.can_begin):
             return False
         match action:
             case "pause":
@@ -319,7 +319,7 @@ class EpochtopApp(PlainApp):
         """Run a `script` of the user's own, or open `logs` of other tools."""
         from epochtop.tui.app.begin.dialogs import begin
 
-        self.run_worker(begin(self, way, self.home, self.open))
+        self.run_worker(begin(self, way, self.engine, self.home, self.open))
 
     def action_pause(self) -> None:
         """Pause or resume the run, also one that was stopped or has died."""

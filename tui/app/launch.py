@@ -14,6 +14,8 @@ from epochtop.engine.protocol.spec import RunSpec
 if TYPE_CHECKING:
     from epochtop.engine.runs.remote.mirror import Mirror
     from epochtop.tui.app.app import EpochtopApp
+    from epochtop.tui.client.remote.starter import RemoteStarter
+    from epochtop.tui.machine.source import OtherMachine
 
 NOTICES_S = 0.5
 """Seconds between two looks for what a mirror reports."""
@@ -41,9 +43,12 @@ def run_app(
     folder = home() if mirror is None else mirror.folder
     make_home(folder)
     host = "" if mirror is None else mirror.machine
-    app = EpochtopApp(folder, spec=spec, start=start, attach=attach, host=host, configuration=load(flags))
+    machine = None if mirror is None else _machine_of(mirror)
+    app = EpochtopApp(
+        folder, spec=spec, start=start, attach=attach, host=host, source=machine, configuration=load(flags)
+    )
     if mirror is not None:
-        app.engine.watch_elsewhere(mirror.place.partition(":")[0])
+        app.engine.watch_elsewhere(mirror.name, _starter_of(app, mirror))
         app.call_later(partial(app.set_interval, NOTICES_S, partial(_report_notices, app, mirror)))
     app.call_later(_settle)
     status = app.run()
@@ -52,6 +57,20 @@ def run_app(
     if status is None:
         write_error("epochtop: the app ended unexpectedly; a run continues, `epochtop` reopens it\n")
     return status or 0
+
+
+def _machine_of(mirror: Mirror) -> OtherMachine:
+    from epochtop.tui.machine.source import OtherMachine
+
+    return OtherMachine(mirror.machine_feed, mirror.name, lambda: mirror.problem)
+
+
+def _starter_of(app: EpochtopApp, mirror: Mirror) -> RemoteStarter | None:
+    if not mirror.program:
+        return None
+    from epochtop.tui.client.remote.starter import RemoteStarter
+
+    return RemoteStarter(app.post_message, mirror)
 
 
 def _report_notices(app: EpochtopApp, mirror: Mirror) -> None:

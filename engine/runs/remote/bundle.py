@@ -20,10 +20,18 @@ MODULES = (
     "epochtop.engine.runs.regular",
     "epochtop.engine.runs.paths",
     "epochtop.engine.runs.heartbeat",
+    "epochtop.engine.hardware.cgroups",
+    "epochtop.engine.hardware.limits",
+    "epochtop.engine.hardware.cpu.load",
     "epochtop.remote.frames",
     "epochtop.remote.listing",
     "epochtop.remote.following",
     "epochtop.remote.copying",
+    "epochtop.remote.changing",
+    "epochtop.remote.gpus",
+    "epochtop.remote.machine",
+    "epochtop.remote.opened",
+    "epochtop.remote.starting",
     "epochtop.remote.agent",
 )
 """Modules that are sent. They import the standard library and each other only, and work with Python 3.9."""
