@@ -38,6 +38,8 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
     ):  # in a background job of a shell; its children would ignore them too
         signal.signal(_number, _handler)
 
+# Threads without work sleep instead of spinning: on two busy cores, small steps on two threads took four times the CPU.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 prefork.fork_engines()
 gc.disable()  # until all tests are collected: a quarter of the time of collecting them
 
@@ -51,6 +53,12 @@ LONGEST_FIRST = (
     "tests/execution/",
 )
 """Tests that take longest or wait most. They start first; short tests fill the gaps and end together."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the process that forks engines before the workers, so that they share it."""
+    if config.getoption("numprocesses", None):
+        prefork.address()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

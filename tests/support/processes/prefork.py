@@ -5,14 +5,16 @@ arguments, its import path, its first imports) needs `Engine(FRESH)`, torchrun, 
 
 `python -m tests.support.processes.prefork FD` is the process that forks. It listens on the socket FD. A request is a JSON
 object with `folder`, `environment`, `arguments` and `name`, with the descriptors of standard input, output, error and of a
-pipe for the exit status. The answer is the process id. A request for a list is answered with the names of the processes that
-live, by process id. It ends when its standard input does.
+pipe for the exit status. The answer is the process id. A request with `home` is answered with the names of the processes of
+that home folder that live, by process id. It ends when its standard input does.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
+import importlib
 import json
 import os
 import select
@@ -32,6 +34,10 @@ EPOCHTOP = (sys.executable, "-P", str(Path(__file__).with_name("forking.py")))
 MOST_BYTES = 2**18
 ADDRESS = "EPOCHTOP_TESTS_FORKER"
 """The environment variable with the name of the forking process's socket."""
+
+
+HOME = "EPOCHTOP_HOME"
+"""The environment variable with the home folder; each test has its own, and one process forks for all tests of a run."""
 
 
 class ForkedProcess:
@@ -132,8 +138,8 @@ def fork(descriptors: list[int], arguments: tuple[str, ...]) -> int:
 
 
 def forked() -> dict[int, str]:
-    """The names of the forked processes that live, by process id: `engine`, or `rank 1 of` and the process id of rank 0."""
-    return {int(pid): name for pid, name in json.loads(_ask({})).items()}
+    """The names of the test's forked processes that live, by process id: `engine`, or `rank 1 of` and the id of rank 0."""
+    return {int(pid): name for pid, name in json.loads(_ask({"home": os.environ.get(HOME)})).items()}
 
 
 def _ask(request: dict[str, Any], descriptors: Sequence[int] = ()) -> str:
@@ -174,13 +180,7 @@ def server() -> str:
 
 def serve(listener: socket.socket) -> None:
     """Fork an engine for each request and pass its exit status on."""
-    import sklearn.datasets
-    import sklearn.model_selection
-    import sklearn.preprocessing  # noqa: F401
-
-    from epochtop.engine.distributed import rank  # noqa: F401
-    from epochtop.engine.process import standby  # noqa: F401 - imports torch
-
+    _import_all()
     wakeup, on_child = os.pipe()
     os.set_blocking(on_child, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -198,10 +198,31 @@ def serve(listener: socket.socket) -> None:
             _answer(connection, running, (listener.fileno(), wakeup, on_child))
 
 
+IMPORTED = (
+    *("sklearn.datasets", "sklearn.model_selection", "sklearn.preprocessing"),
+    *("torch._dynamo", "torch.distributed.fsdp", "torch.profiler", "torch.utils.data"),
+    *("epochtop.engine.distributed.rank", "epochtop.engine.process.standby"),
+)
+"""What engines import when they start, and later."""
+
+
+def _import_all() -> None:
+    """Import it, and exempt it from the garbage collections of engines."""
+    gc.disable()
+    for name in IMPORTED:
+        importlib.import_module(name)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("tabulate")  # by torch.fx, where it is installed
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
 class Forked(NamedTuple):
     """A process that lives, on the side of the process that forked it."""
 
     name: str
+    home: str | None
     status: int
     """Descriptor of the pipe for its exit status."""
 
@@ -209,8 +230,9 @@ class Forked(NamedTuple):
 def _answer(connection: socket.socket, running: dict[int, Forked], own: tuple[int, ...]) -> None:
     data, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 4)
     request = json.loads(data)
-    if not request:
-        connection.send(json.dumps({pid: process.name for pid, process in running.items()}).encode())
+    if "home" in request:
+        home = request["home"]
+        connection.send(json.dumps({pid: it.name for pid, it in running.items() if it.home == home}).encode())
         connection.close()
         return
     *standard, status = descriptors
@@ -219,7 +241,7 @@ def _answer(connection: socket.socket, running: dict[int, Forked], own: tuple[in
         for descriptor in (*own, connection.fileno(), status, *(process.status for process in running.values())):
             os.close(descriptor)
         _become_engine(request, standard)
-    running[pid] = Forked(request["name"], status)
+    running[pid] = Forked(request["name"], request["environment"].get(HOME), status)
     connection.send(str(pid).encode())
     connection.close()
     for descriptor in standard:
