@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ from epochtop.engine.lab.experiments.executors.breakeven import costs
 from epochtop.engine.lab.experiments.executors.schema import Fields
 from epochtop.engine.lab.experiments.executors.subprocess import ExecutorProcess, NotReady, ProgramReady, SetUpRequest
 from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.instruments.sampling import interleave
 from epochtop.engine.lab.instruments.stepping import Stepping, empty_cache, set_up
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import select
@@ -207,7 +209,8 @@ def test_a_compiler_that_uses_up_the_budget_is_measured_more_than_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(executors_measure, "ExecutorProcess", SlowCompiler)
-    monkeypatch.setattr(executors_measure, "LAST_S", 0.5)
+    monkeypatch.setattr(executors_measure, "LAST_S", 60.0)
+    monkeypatch.setattr(executors_measure, "interleave", partial(interleave, most_rounds=4))
     measured = context(tmp_path, budget_s=1.0, compile="yes")
     measured.devices = ("cpu", "cpu")  # the second one after the budget, too
     rows = list(EXECUTORS.measure(measured))
