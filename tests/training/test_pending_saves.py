@@ -20,7 +20,7 @@ from epochtop.engine.runs.writer import create
 from epochtop.engine.training import checkpoint
 from epochtop.engine.training.loop import Loop
 from epochtop.engine.training.recorder import MOST_PENDING, Recorder
-from tests.support.engines import events, wait_until
+from tests.support.engines import HANGING_S, events, wait_until
 
 ENDLESS = RunSpec(epochs=10**9, device="cpu", threads=1, executor="eager", refresh_ms=10, eval_every=0, save_every=0)
 
@@ -85,7 +85,7 @@ class Training:
     def end(self) -> None:
         """Stop and close."""
         self.send(Stop())
-        self._thread.join(60)
+        self._thread.join(HANGING_S)
         assert self.recorder.close()
         self._lock.close()
 
