@@ -98,6 +98,12 @@ class FieldRow(Vertical):
         if self._entry is not None:
             self._entry.value = show(value)
 
+    def focus_entry(self) -> bool:
+        """Focus the entry; False if there is none yet."""
+        if self._entry is not None:
+            self._entry.focus()
+        return self._entry is not None
+
     def complain(self, message: str) -> None:
         """Show an error; an empty message hides it."""
         if message != self._complaint:

@@ -211,8 +211,10 @@ class SpecForm(Vertical):
             pause.label = plain(label)
 
     def focus_first(self) -> None:
-        """Focus the first entry."""
-        self.query_one(f"#field-{MAIN[0]}").focus()
+        """Focus the first entry that is visible."""
+        for row in self.rows:
+            if row.display and row.focus_entry():
+                return
 
     def _show_what_applies(self) -> None:
         """Hide fields that have no effect, unless they are set."""
