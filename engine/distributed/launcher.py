@@ -142,12 +142,19 @@ class LocalLauncher(RankLauncher):
 
 def open_store() -> tuple[Any, int]:
     """A store that only this machine can reach, and its port."""
+    try:
+        return _store(use_libuv=True)
+    except NotImplementedError:  # torch 2.6 cannot give libuv a socket
+        return _store(use_libuv=False)
+
+
+def _store(*, use_libuv: bool) -> tuple[Any, int]:
     listener = socket.socket()
     listener.bind((HERE, 0))
     listener.listen(128)
     port = listener.getsockname()[1]
     store = dist.TCPStore(  # type: ignore[attr-defined]
-        HERE, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach(), use_libuv=True
+        HERE, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach(), use_libuv=use_libuv
     )
     return store, port
 
