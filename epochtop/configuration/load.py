@@ -94,11 +94,12 @@ def configured_home() -> str:
 
 def _read(configuration: Configuration) -> dict[str, Any]:
     from epochtop.configuration.regular import open_regular
-    from epochtop.configuration.toml import parse
 
     try:
         with os.fdopen(open_regular(configuration.path), "rb") as file:
             content = file.read(MOST_BYTES + 1)
+        from epochtop.configuration.toml import parse
+
         if len(content) > MOST_BYTES:
             raise ValueError("the file is larger than 1 MiB")
         return parse(content.decode("utf-8-sig"))
