@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from epochtop.configuration.regular import open_regular
 from epochtop.recording.series import FiniteWatch
 from epochtop.supervisor.child import signal_name
 
@@ -130,7 +131,7 @@ def last_traceback(text: str) -> str:
 
 def _tail(path: Path, size: int) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - size))
             return file.read()
     except OSError:

@@ -24,7 +24,10 @@ from epochtop.supervisor.printed import Printed, parse
 
 REFRESH_S = 0.1
 """Seconds between two looks for commands, and between two windows of printed values."""
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+FORWARDED = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGALRM,
+    signal.SIGHUP,
+)  # fmt: skip
 """Signals that are passed on to the command."""
 SITE = Path(__file__).parents[1] / "hooks" / "site"
 """Folder with the `sitecustomize` that starts the hooks."""

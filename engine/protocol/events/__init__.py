@@ -25,6 +25,7 @@ from epochtop.engine.protocol.events.codes import EXECUTOR_READY as EXECUTOR_REA
 from epochtop.engine.protocol.events.codes import LOSS_DIFFERS as LOSS_DIFFERS
 from epochtop.engine.protocol.events.codes import NOTIFICATION_FAILED as NOTIFICATION_FAILED
 from epochtop.engine.protocol.events.codes import PHASE as PHASE
+from epochtop.engine.protocol.events.codes import RANK_HANGS as RANK_HANGS
 from epochtop.engine.protocol.events.codes import RATE_LOWERED as RATE_LOWERED
 from epochtop.engine.protocol.events.codes import SETTING_REJECTED as SETTING_REJECTED
 from epochtop.engine.protocol.events.codes import TASK_CHANGED as TASK_CHANGED
