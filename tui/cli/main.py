@@ -110,9 +110,7 @@ def _app(arguments: list[str]) -> int:
     flags = spec_flags("App", "Open the app.", [switch("start", "start training at once"), theme, host])
     parsed = parse_options(flags, "", arguments)
     if parsed.host:
-        if parsed.start:
-            raise Invalid("start", "runs start on their own machine; log in there and start it")
-        return run_remote_app(parsed.host)
+        return run_remote_app(parsed.host, start=parsed.start, spec=spec_of(parsed, arguments))
     spec = _spec(parsed, arguments)
     if not is_terminal() or not sys.stdin.isatty():
         write_error("epochtop: no terminal; training with plain text lines\n")

@@ -12,7 +12,6 @@ from epochtop.engine.data.columns.kinds import text_of
 from epochtop.engine.data.dataset import OnProgress, no_progress
 from epochtop.engine.data.tables.column import CellType, Column
 from epochtop.engine.data.tables.read import format_of_file, read_table
-from epochtop.engine.protocol.datasets import LABELED_TEXTS
 
 Columns = dict[str, list[str]]
 """Texts by the name of their column; a missing value is empty."""
@@ -25,7 +24,6 @@ def read_columns_of_texts(
 
     In a column whose name is among `labels`, `NA` and `-` are labels, and only an empty cell is missing.
     """
-    assert path.suffix.lower() in LABELED_TEXTS
 
     def choose(names: Sequence[str]) -> Sequence[CellType]:
         return ["label" if name in labels else "text" for name in names]
