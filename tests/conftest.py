@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -66,10 +67,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Exempt what is imported by now from garbage collection, which took a quarter of the time of an app under test."""
-    gc.collect()
-    gc.freeze()
+    exempt_imported()
     gc.enable()
     gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_runtest_logfinish() -> None:
+    """The same for what tests import: with scikit-learn and torch's compiler, a collection takes a third of a second."""
+    if len(sys.modules) > _exempt_modules + MANY_MODULES:
+        exempt_imported()
+
+
+MANY_MODULES = 200
+_exempt_modules = 0
+
+
+def exempt_imported() -> None:
+    """Exempt all objects that exist now from garbage collection."""
+    global _exempt_modules
+    _exempt_modules = len(sys.modules)
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

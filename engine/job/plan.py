@@ -75,6 +75,8 @@ def _check_rules(spec: RunSpec, workload: Workload, device: torch.device) -> Non
         raise Invalid("precision", f"tf32 needs an NVIDIA GPU; use fp32 or bf16 on {device}")
     if spec.precision == "tf32" and torch.version.hip is not None:
         raise Invalid("precision", "tf32 needs an NVIDIA GPU; use fp32 or bf16 on an AMD GPU")
+    if spec.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
+        raise Invalid("optimizer", f"muon needs torch 2.9 or later, and this is torch {torch.__version__}; use adamw")
     if len(workload.train) < spec.processes:  # type: ignore[arg-type]
         raise Invalid("processes", f"{spec.processes} cannot share {len(workload.train):,} training rows; use fewer")  # type: ignore[arg-type]
     local = min(

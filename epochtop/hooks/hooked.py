@@ -32,7 +32,7 @@ class Hooks:
         self._patches = {
             **self._torch.patches(),
             **loggers.patches(self._recorder),
-            **frameworks.patches(self._recorder, self._torch.stepped, self._torch.losses.scaled),
+            **frameworks.patches(self._recorder, self._meter.stepped, self._torch.losses.scaled),
         }
         self._analysis: Analysis | None = None
         atexit.register(self._meter.finish)
@@ -51,7 +51,8 @@ class Hooks:
     def _is_measured(self, name: str) -> bool:
         return self._meter.measures(name)
 
-    def _begin(self, run: Run) -> None:
+    def _begin(self, run: Run, first_step: int) -> None:
+        self._meter.record_into(run, first_step)
         run.on_command("Analyze", self._analyze)
 
     # --- analysis ------------------------------------------------------------------------------------------

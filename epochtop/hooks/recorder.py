@@ -25,8 +25,10 @@ REPORTS = 20
 class Recorder:
     """Records values of hooks and of loggers in one run."""
 
-    def __init__(self, is_measured: Callable[[str], bool], on_start: Callable[[Run], None]) -> None:
-        """`is_measured` tells whether the hooks measure a series of this name. `on_start` gets a run that they add to."""
+    def __init__(self, is_measured: Callable[[str], bool], on_start: Callable[[Run, int], None]) -> None:
+        """`is_measured` tells whether the hooks measure a series of this name. `on_start` gets a run that they add to, and its
+        number of steps so far.
+        """
         self.calls = CallDepth()
         self._is_measured, self._on_start = is_measured, on_start
         self._run: Run | None = None
@@ -94,7 +96,7 @@ class Recorder:
             if not isinstance(run, Run) or not run.is_recording:
                 return None
             self._run = run
-            self._on_start(run)
+            self._on_start(run, self._first_step)
             return run
         finally:
             self._starting = False

@@ -7,6 +7,7 @@ does nothing, and skips every other function of this package, so graphs, guards 
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import weakref
 from time import perf_counter
@@ -31,7 +32,7 @@ class TorchPatches:
         self._report = report
         self.optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
         """Optimizers that exist."""
-        self.meter = StepMeter(emit, variable_name, lambda: len(self.optimizers))
+        self.meter = StepMeter(emit, report, variable_name, lambda: len(self.optimizers))
         self.losses = LossReader()
         self.spans: Any | None = None
         """What measures the parts of a step; None outside an analysis."""
@@ -51,7 +52,7 @@ class TorchPatches:
         if not hasattr(module, "register_optimizer_step_post_hook"):
             self._report("this torch has no hooks for all optimizers; losses need torch 2.0 or later")
             return
-        module.register_optimizer_step_post_hook(make_step_hook(module.torch, self.stepped))
+        module.register_optimizer_step_post_hook(make_step_hook(module.torch, self.meter.quick_hook()))
         original, optimizers = module.Optimizer.__init__, self.optimizers
 
         @functools.wraps(original)
@@ -61,18 +62,11 @@ class TorchPatches:
 
         module.Optimizer.__init__ = __init__
 
-    def stepped(self, optimizer: Any) -> None:
-        """An optimizer has taken a step."""
-        try:
-            self.meter.stepped(optimizer)
-        except Exception as error:  # a fault of ours must not end the script
-            self._report(f"an optimizer step was not recorded: {type(error).__name__}: {error}")
-
     def patch_autograd(self, module: Any) -> None:
         """See every backward pass: `Tensor.backward` looks `torch.autograd.backward` up here.
 
-        Code that has left the caches of the processor costs more than what it computes, so the usual case, a scalar on the
-        CPU, calls no other function of this package.
+        Between two steps, code leaves the caches of the processor and then costs several times more. So the usual case, a
+        scalar on the CPU, calls no other function of this package and packs no arguments: 4 instead of 6.7 µs.
         """
         original, losses, meter = module.backward, self.losses, self.meter
         waiting = meter.waiting
@@ -88,12 +82,9 @@ class TorchPatches:
             spans = self.spans
             began = perf_counter() if spans is not None else 0.0
             try:
-                if tensors.__class__ is usual and losses.scaler is None and tensors.is_cpu and tensors.numel() == 1:
-                    loss = tensors.item()
-                else:
-                    loss = losses.read(tensors)
-                    if type(loss) is float and not isinstance(tensors, (tuple, list)):
-                        usual = tensors.__class__
+                loss = losses.read(tensors)
+                if type(loss) is float and not isinstance(tensors, (tuple, list)):
+                    usual = tensors.__class__
             except Exception as error:
                 loss = None
                 self._report(f"a loss was not recorded: {type(error).__name__}: {error}")
@@ -109,7 +100,39 @@ class TorchPatches:
                     self._look()
             return result
 
-        module.backward = backward
+        @functools.wraps(original)
+        def usual_backward(
+            tensors: Any,
+            grad_tensors: Any = None,
+            retain_graph: Any = None,
+            create_graph: Any = False,
+            grad_variables: Any = None,
+            inputs: Any = None,
+        ) -> Any:
+            nonlocal inside
+            if (
+                tensors.__class__ is not usual
+                or inside
+                or grad_tensors is not None
+                or losses.scaler is not None
+                or self.spans is not None
+                or not tensors.is_cpu
+                or waiting
+            ):
+                return backward(tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs)
+            try:
+                loss = tensors.item()
+            except Exception:  # not one value: torch refuses it, with its own words
+                return original(tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs)
+            inside = True
+            try:
+                result = original(tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs)
+            finally:
+                inside = False
+            waiting.append(loss)
+            return result
+
+        module.backward = usual_backward if _names(original) == _names(usual_backward) else backward
 
     def _look(self) -> None:
         try:
@@ -151,6 +174,11 @@ class TorchPatches:
         """Tell torch.compile to skip the functions of this package."""
         for name in ("torch_patches", "losses", "steps"):
             module.add(f"epochtop.hooks.{name}")
+
+
+def _names(function: Callable[..., Any]) -> list[str]:
+    """Names of its parameters, in order."""
+    return list(inspect.signature(function, follow_wrapped=False).parameters)
 
 
 def variable_name(optimizer: Any) -> str:

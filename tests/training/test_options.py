@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import SGD, Adagrad, AdamW, Muon, Optimizer, RMSprop
+from torch.optim import SGD, Adagrad, AdamW, Optimizer, RMSprop
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from epochtop.engine.job.prepare import prepare_job
@@ -104,7 +104,7 @@ def muon(model: nn.Module) -> list[Optimizer]:
     matrices = [weight for weight in model.parameters() if weight.ndim == 2]
     others = [weight for weight in model.parameters() if weight.ndim != 2]
     return [
-        Muon(matrices, lr=0.05, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(matrices, lr=0.05, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
         AdamW(others, lr=0.05, weight_decay=0.1),
     ]
 

@@ -14,7 +14,7 @@ from epochtop.engine.protocol.datasets import BUILT_IN, CACHED, GENERATED, IMAGE
 from epochtop.engine.protocol.fields import Field, show
 from epochtop.engine.protocol.spec import Value
 from epochtop.tui.cells.plain import PlainText, plain
-from epochtop.tui.forms.text_entry import Entry
+from epochtop.tui.forms.text_entry import Choice, Entry
 
 SUGGESTIONS = {
     "dataset": (*BUILT_IN, *GENERATED, *CACHED, *IMAGES, *(f"{source}:" for source in SOURCES)),
@@ -77,7 +77,7 @@ class FieldRow(Vertical):
         if choices:
             options = [(plain(choice), choice) for choice in choices]
             value, name = show(self._value), f"field-{about.name}"
-            return Select(options, value=value, allow_blank=False, compact=True, id=name, tooltip=plain(tip))
+            return Choice(options, value, id=name, tooltip=plain(tip))
         suggestions = SUGGESTIONS.get(about.name)
         return Entry(
             show(self._value),

@@ -49,7 +49,8 @@ from epochtop.recording.values.json_text import encode_line
 from epochtop.recording.values.steps import Numbering
 loss = torch.zeros((), requires_grad=True)
 optimizer = torch.optim.SGD([loss], lr=0.1)
-module = SimpleNamespace(backward=lambda tensors: None)
+def nothing(tensors, grad_tensors=None, retain_graph=None, create_graph=False, grad_variables=None, inputs=None): pass
+module = SimpleNamespace(backward=nothing)
 _hooks[0]._torch.patch_autograd(module)
 (after_step,) = _global_optimizer_post_hooks.values()
 STEPS, rows = 370, []
@@ -69,12 +70,37 @@ def best(work):
         time.sleep(0.02)
     return min(times)
 hooks = best(steps)
+_hooks[0]._meter.record_into(None, 0)
 _hooks[0]._meter.emit = lambda step, values: rows.append((-3 - step, values))
 steps()
 print(json.dumps([hooks, best(write)]))
 """
 """Prints the least CPU time per step of the hooks alone, and of the writer for the rows of 0.1 s, in microseconds. Code and data are in
 the caches of the processor then, so other processes hardly matter."""
+
+SWITCHED_ROUNDS = 100
+SWITCHED = (
+    LOOP.partition("train(500)")[0]
+    + """
+from torch.optim.optimizer import _global_optimizer_post_hooks as hooks
+hooked, hook = torch.autograd.backward, dict(hooks)
+def switch(on):
+    torch.autograd.backward = hooked if on else hooked.__wrapped__
+    hooks.update(hook) if on else hooks.clear()
+def timed(on):
+    switch(on)
+    train(5)
+    began = [clock() for clock in clocks]
+    train(75)
+    return [clock() - start for clock, start in zip(clocks, began)]
+clocks = time.perf_counter, time.process_time
+train(500)
+rounds = [[timed(on) for on in (False, True, True, False)] for _ in range(int(sys.argv[1]))]
+speeds = [[(a[place] + d[place]) / (b[place] + c[place]) for place in (0, 1)] for a, b, c, d in rounds]
+print(json.dumps(speeds))
+"""
+)
+"""The same loop without and with hooks, in turn within one process: prints speeds by round, on the clock and of CPU time."""
 
 
 def alone(home: Path) -> list[float]:
@@ -83,6 +109,14 @@ def alone(home: Path) -> list[float]:
     command = [sys.executable, "-P", "-m", "epochtop", "run", "--plain", sys.executable, "-c", ALONE]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return [float(time_us) for time_us in json.loads(done.stdout)]
+
+
+def switched(home: Path) -> list[list[float]]:
+    """Speeds with hooks relative to those without, in one process: on the clock, and of CPU time of the process."""
+    environment = {**os.environ, "EPOCHTOP_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-m", "epochtop", "run", "--plain", sys.executable, "-c", SWITCHED]
+    done = subprocess.run([*command, str(SWITCHED_ROUNDS)], capture_output=True, text=True, check=True, env=environment)
+    return [list(speeds) for speeds in zip(*json.loads(done.stdout), strict=True)]
 
 
 def measure(home: Path, *, hooked: bool) -> list[float]:
@@ -98,13 +132,16 @@ def main() -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as folder:
         hooks_us, writer_us = alone(Path(folder))
+        clock, cpu = switched(Path(folder))
         pairs = [(measure(Path(folder), hooked=False), measure(Path(folder), hooked=True)) for _ in range(ROUNDS)]
     speed, _, process = ([bare[place] / hooked[place] for bare, hooked in pairs] for place in range(3))
     extra = [hooked[1] - bare[1] for bare, hooked in pairs]
     show(
         "unchanged script under `epochtop run`",
         [
-            Figure("speed relative to the script alone", middle(speed), "≥ 0.97"),
+            Figure("speed with hooks relative to that without, in turn in one process", middle(clock), "≥ 0.97"),
+            Figure("  the same in CPU time of the process, with the writer's thread", middle(cpu)),
+            Figure("speed relative to the script alone, in processes of their own", middle(speed), "≥ 0.97"),
             Figure("  the same in CPU time of the process, with the writer's thread", middle(process)),
             Figure("CPU time per step that hooks add to the loop's thread, µs", middle(extra, "{:.1f}"), "≤ 3"),
             Figure("  least CPU time per step: hooks; writer, µs", f"{hooks_us:.2f}; {writer_us:.2f}"),

@@ -1,0 +1,107 @@
+"""The quick way of a usual step records what the way of every other step does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from epochtop.hooks.steps import StepMeter
+from epochtop.recording.values.steps import MEASURED
+
+USUAL = 8
+"""A step that the quick way takes."""
+
+
+class Optimizer:
+    def __init__(self, rate: float) -> None:
+        self.param_groups = [{"lr": rate}]
+
+
+def recorded(act: Callable[[int, StepMeter, Optimizer, Any], None], *, quick: bool) -> tuple[list[Any], int]:
+    """Rows of a loop (place, names of series, values but times), and how many steps took the long way. `act` happens before every step."""
+    run = SimpleNamespace(_gate=None, _entries=[])
+    long_ways: list[Any] = []
+
+    def emit(step: int, values: dict[str, Any]) -> None:
+        run._entries.append((MEASURED - step, values))
+
+    reports: list[str] = []
+    meter = StepMeter(emit, reports.append, lambda _: "first", lambda: 1)
+    stepped = meter.stepped
+    meter.stepped = lambda optimizer: (long_ways.append(1), stepped(optimizer))[1]  # type: ignore[method-assign]
+    step = meter.quick_hook() if quick else meter.stepped
+    optimizer = Optimizer(0.125)
+    meter.record_into(run, 0)  # type: ignore[arg-type]
+    for number in range(USUAL + 12):
+        meter.waiting.append(1.0 + number)
+        act(number, meter, optimizer, run)
+        step(optimizer)
+    assert not reports
+    rows = [
+        (place, list(row), [value for name, value in row.items() if not name.startswith("time/")])
+        for place, row in run._entries
+    ]
+    return rows, len(long_ways)
+
+
+def nothing(number: int, meter: StepMeter, optimizer: Optimizer, run: Any) -> None:
+    """A usual step."""
+
+
+def rate(number: int, meter: StepMeter, optimizer: Optimizer, run: Any) -> None:
+    if number == USUAL:
+        optimizer.param_groups[0]["lr"] = 0.25
+
+
+def group(number: int, meter: StepMeter, optimizer: Optimizer, run: Any) -> None:
+    if number == USUAL:
+        optimizer.param_groups.append({"lr": 0.5})
+
+
+def micro_batches(number: int, meter: StepMeter, optimizer: Optimizer, run: Any) -> None:
+    if number == USUAL:
+        meter.waiting.append(3.0)
+
+
+def no_loss(number: int, meter: StepMeter, optimizer: Optimizer, run: Any) -> None:
+    if number == USUAL:
+        meter.waiting.clear()
+
+
+def tensor(number: int, meter: StepMeter, optimizer: Optimizer, run: Any) -> None:
+    if number == USUAL:
+        meter.waiting[:] = [SimpleNamespace()]
+
+
+def data(number: int, meter: StepMeter, optimizer: Optimizer, run: Any) -> None:
+    if number == USUAL:
+        meter.data_wait_s = 1e-9
+
+
+def gate(number: int, meter: StepMeter, optimizer: Optimizer, run: Any) -> None:
+    run._gate = run if number == USUAL else None
+
+
+def test_both_ways_record_the_same() -> None:
+    _, beginning = recorded(nothing, quick=True)
+    assert beginning < 5
+    for act in (nothing, rate, group, micro_batches, no_loss, data, gate):
+        quick, long_ways = recorded(act, quick=True)
+        assert quick == recorded(act, quick=False)[0], act.__name__
+        assert len(quick) == USUAL + 12
+        assert (long_ways > beginning) == (act is not nothing), act.__name__
+    assert len(recorded(tensor, quick=True)[0]) == USUAL + 12
+
+
+def test_an_analysis_sees_every_step_from_the_next_one_on() -> None:
+    seen: list[int] = []
+
+    def analyze(number: int, meter: StepMeter, optimizer: Optimizer, run: Any) -> None:
+        if number == USUAL:
+            meter.on_boundary = seen.append
+        if number == USUAL + 3:
+            meter.on_boundary = None
+
+    recorded(analyze, quick=True)
+    assert seen == [USUAL + 1, USUAL + 2, USUAL + 3]
