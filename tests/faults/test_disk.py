@@ -21,7 +21,10 @@ from tests.support.executors import asked, train
 SOURCE = Path(__file__).parent / "disk/faults.c"
 ROWS = TABLE if EVERYTHING else IN_CI
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="preloads a library on Linux")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="preloads a library on Linux"),
+    pytest.mark.xdist_group("disk"),  # one fixture trains in every row, once instead of per worker
+]
 
 
 @pytest.fixture(scope="module")
