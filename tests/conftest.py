@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -22,8 +22,6 @@ from epochtop.engine.runs.writer import create
 from tests.support.engines import FRESH, Engine
 from tests.support.fakes import fake_nvml
 from tests.support.processes import prefork
-from tests.support.ui.apps import Open
-from tests.support.ui.terminals import APP, Terminal
 
 # The machine may be busy: no example fails for being slow, and every run of the tests tries the same examples.
 settings.register_profile("full", deadline=None, derandomize=True, database=None)
@@ -151,22 +149,3 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the fake driver library."""
     yield fake_nvml.build(tmp_path_factory.mktemp("nvml"))
     fake_nvml.close()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The folder the app is started in."""
-    made = tmp_path / "here"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
-def app(folder: Path) -> Iterator[Open]:
-    """Starts the app in a terminal of its own; ended afterwards."""
-    with ExitStack() as stack:
-
-        def start(*arguments: str, size: tuple[int, int] = (120, 40), **environment: str) -> Terminal:
-            return stack.enter_context(Terminal(*APP, *arguments, size=size, folder=folder, environment=environment))
-
-        yield start

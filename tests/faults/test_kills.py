@@ -64,9 +64,8 @@ def test_a_kill_at_any_moment_changes_no_loss(seed: int, home: Path, undisturbed
     moment = random.Random(seed)
     with Engine() as engine:
         run = engine.train(SPEC, home)
-        watch = Watch(run)
-        watch.until(Logged)
-        time.sleep(moment.uniform(0, 0.6))
+        Watch(run).until_step(moment.randrange(STEPS))
+        time.sleep(moment.uniform(0, 0.01))
         engine.kill()
     assert not is_alive(run)
     check_resumed(run, undisturbed)

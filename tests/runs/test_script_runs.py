@@ -129,7 +129,7 @@ def test_a_run_of_another_host_is_alive_as_long_as_its_heart_beats(run: Path) ->
 
 def test_the_clock_of_the_file_system_counts(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beat(run, age_s=100, host="elsewhere")
-    monkeypatch.setattr(heartbeat, "_clock_offset_s", lambda _: -95.0)
+    monkeypatch.setattr(heartbeat, "_file_system_time", lambda _: time.time() - 95.0)
     assert is_alive(run)
 
 

@@ -147,8 +147,9 @@ def fork_engines() -> None:
 
 def fork(descriptors: list[int], module: str, arguments: tuple[str, ...], environment: Mapping[str, str]) -> int:
     """Have a process forked that runs a module; its process id."""
+    environment = {**environment, ADDRESS: address()}  # an engine forks its ranks where it was forked itself
     name = f"rank {arguments[1]} of {os.getpid()}" if arguments[:1] == ("rank",) else "engine"
-    request = {"folder": os.getcwd(), "environment": dict(environment), "name": name}  # noqa: PTH109
+    request = {"folder": os.getcwd(), "environment": environment, "name": name}  # noqa: PTH109
     return int(_ask(request | {"module": module, "arguments": arguments}, descriptors))
 
 
@@ -210,7 +211,7 @@ def serve(listener: socket.socket) -> None:
             return
         if listener in ready:
             connection, _ = listener.accept()
-            _answer(connection, running, (listener.fileno(), wakeup, on_child))
+            _answer(connection, running, listener, (wakeup, on_child))
 
 
 IMPORTED = (
@@ -242,7 +243,9 @@ class Forked(NamedTuple):
     """Descriptor of the pipe for its exit status."""
 
 
-def _answer(connection: socket.socket, running: dict[int, Forked], own: tuple[int, ...]) -> None:
+def _answer(
+    connection: socket.socket, running: dict[int, Forked], listener: socket.socket, wakeup: tuple[int, int]
+) -> None:
     data, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 4)
     request = json.loads(data)
     if "home" in request:
@@ -255,14 +258,10 @@ def _answer(connection: socket.socket, running: dict[int, Forked], own: tuple[in
     pid = os.fork()
     if not pid:
         os.setsid()
-        for descriptor in (
-            *own,
-            in_session,
-            leads_session,
-            connection.fileno(),
-            status,
-            *(process.status for process in running.values()),
-        ):
+        for own in (connection, listener):
+            own.close()  # the object too: at the end of the process it would close what has its number by then
+        statuses = (process.status for process in running.values())
+        for descriptor in (*wakeup, in_session, leads_session, status, *statuses):
             os.close(descriptor)
         _become_engine(request, standard)
     os.close(leads_session)
