@@ -25,6 +25,7 @@ from epochtop.engine.hardware.facts import (
     MigDevice,
     OtherGpu,
     Sample,
+    UnreadableMachineError,
 )
 from epochtop.engine.hardware.job_fit import job_findings, speed_class
 from epochtop.engine.hardware.limits import available_memory_bytes, usable_cpus, usable_memory_bytes
@@ -52,6 +53,7 @@ __all__ = [
     "Roots",
     "Sample",
     "Sampler",
+    "UnreadableMachineError",
     "available_memory_bytes",
     "cpu_meaning",
     "cpu_use",

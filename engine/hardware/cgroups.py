@@ -1,26 +1,29 @@
 """CPU and memory limits that a container or a batch system puts on this process, by control groups.
 
 On a host with 168 threads a job may get only two of them, and only the control groups tell. Both versions are read from
-files; an unreadable limit counts as none. Imports the standard library and msgspec only.
+files; an unreadable limit counts as none. This module is also sent to other machines (:mod:`epochtop.remote`), so it works
+with Python 3.9 and imports the standard library only.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import msgspec
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
-class Roots(msgspec.Struct, frozen=True):
+class Roots(NamedTuple):
     """Folders of the kernel's file systems; tests pass recorded ones."""
 
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
 
 
-class CpuQuota(msgspec.Struct, frozen=True):
+class CpuQuota(NamedTuple):
     """The CPU time that a control group may use."""
 
     cpus: float
@@ -40,7 +43,7 @@ class CpuQuota(msgspec.Struct, frozen=True):
             return None
 
 
-class MemoryLimit(msgspec.Struct, frozen=True):
+class MemoryLimit(NamedTuple):
     """The memory limit of a control group, and its use."""
 
     limit_bytes: int

@@ -24,6 +24,10 @@ NOT_ASKED: Fact[Any] = Fact(reason="not asked")
 """Default of a fact that nothing has asked for."""
 
 
+class UnreadableMachineError(Exception):
+    """Nothing about a machine can be read; the message says why, for people."""
+
+
 class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     """The host's processor, including parts that this process may not use."""
 

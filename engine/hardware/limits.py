@@ -1,11 +1,19 @@
-"""CPUs and memory that this process may use, by affinity and control groups. Never imports torch."""
+"""CPUs and memory that this process may use, by affinity and control groups.
+
+This module is also sent to other machines (:mod:`epochtop.remote`), so it works with Python 3.9. Where the kernel has no /proc,
+the calls that need it import psutil. Never imports torch.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 
-from epochtop.engine.hardware.cgroups import CpuQuota, MemoryLimit, Roots, cpu_quota, memory_limits
+from epochtop.engine.hardware.cgroups import Roots, cpu_quota, memory_limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from epochtop.engine.hardware.cgroups import CpuQuota, MemoryLimit
 
 _HERE = Roots()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from epochtop.engine.hardware import limits
-from epochtop.engine.hardware.cgroups import Roots, cpu_quota, memory_limits
+from epochtop.engine.hardware.cgroups import CpuQuota, MemoryLimit, Roots, cpu_quota, memory_limits
 from epochtop.engine.hardware.cpu.identify import identify_cpu
 from epochtop.engine.hardware.environment import container, display_devices, system
 from epochtop.engine.hardware.facts import Gpu, Machine, OtherGpu
@@ -21,6 +22,19 @@ from epochtop.engine.hardware.gpu.watchdog import GpuWatch
 
 PATIENCE_S = 2.0
 """Seconds to wait for the driver, which may have to wake its GPUs."""
+
+
+class Surroundings(NamedTuple):
+    """What only a process on the machine can tell."""
+
+    host: str
+    container: str
+    """Type of the container, such as `docker`; empty outside a container."""
+    affinity: int
+    """CPUs that a process may run on."""
+    quota: CpuQuota | None
+    memory_bytes: int
+    memory_limits: list[MemoryLimit]
 
 
 def identify(
@@ -35,14 +49,29 @@ def identify(
     """
     kind = container(roots)
     connection = watch or GpuWatch(Processes(roots, kind))
-    cpu, quota, affinity = identify_cpu(roots), cpu_quota(roots), len(limits.affinity_cpus())
-    memory, group_limits = limits.host_memory_bytes(roots)[0], memory_limits(roots)
-    on_bus, os_name = display_devices(roots), system(roots)
+    surroundings = Surroundings(
+        host=platform.node() or "unnamed",
+        container=kind,
+        affinity=len(limits.affinity_cpus()),
+        quota=cpu_quota(roots),
+        memory_bytes=limits.host_memory_bytes(roots)[0],
+        memory_limits=memory_limits(roots),
+    )
     inventory = connection.identify(patience_s)
     if watch is None:
         connection.close()
+    return machine_of(roots, surroundings, inventory, environment)
+
+
+def machine_of(
+    roots: Roots, surroundings: Surroundings, inventory: GpuInventory, environment: Mapping[str, str]
+) -> Machine:
+    """The machine whose kernel's files are under `roots`."""
+    kind, quota, affinity = surroundings.container, surroundings.quota, surroundings.affinity
+    cpu, on_bus, os_name = identify_cpu(roots), display_devices(roots), system(roots)
+    memory, group_limits = surroundings.memory_bytes, surroundings.memory_limits
     return Machine(
-        host=platform.node() or "unnamed",
+        host=surroundings.host,
         os=os_name,
         container=kind,
         cpu=cpu,

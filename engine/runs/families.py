@@ -134,6 +134,7 @@ def lower_is_better(name: str) -> bool:
     return LOWER_IS_BETTER.search(name) is not None
 
 
+@lru_cache(4096)
 def _rank(family: str) -> int:
     """The loss first, then other losses, other series, groups in LAST_GROUPS, counters."""
     group, _, rest = family.partition("/")

@@ -7,7 +7,6 @@ Textual.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from math import isnan
 from pathlib import Path
@@ -30,17 +29,16 @@ from epochtop.engine.protocol.events import (
     ScriptStarted,
     Started,
     decode_event,
-    encode,
 )
 from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.families import main_series
-from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD, lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
 from epochtop.engine.runs.regular import open_regular, reason_of
-from epochtop.engine.runs.remote.registry import check_is_here, place_of
-from epochtop.engine.runs.series import SeriesTranslator
+from epochtop.engine.runs.remote.changes import remove_run, write_record
+from epochtop.engine.runs.remote.registry import place_of
+from epochtop.engine.runs.series import SeriesTranslator, SeriesWindow
 
 State = Literal["running", "paused", "finished", "stopped", "diverged", "unsaved", "failed", "died"]
 """State of a run; `died` means that its engine ended without a last event, `unsaved` that it has no last checkpoint."""
@@ -185,23 +183,23 @@ def _after(summary: RunSummary, event: AnyEvent, alive: bool) -> RunSummary:
 
 def _with_series(summary: RunSummary, events: Iterable[AnyEvent]) -> RunSummary:
     """The summary with what the windows at both ends of the log say, unless the end of the run says it."""
-    translator, lasts, steps, seconds = SeriesTranslator(), dict[str, float](), 0, 0.0
+    translator, newest, steps, seconds = SeriesTranslator(), dict[str, SeriesWindow](), 0, 0.0
     for event in events:
-        for window in translator.windows(event):
-            lasts[window.name] = window.last
-            if isinstance(event, Losses | Logged):
-                steps, seconds = max(steps, window.last_step + 1), max(seconds, window.seconds)
-    main = main_series(lasts)
+        windows = translator.windows(event)
+        newest.update((window.name, window) for window in windows)
+        if windows and isinstance(event, Losses | Logged):  # all windows of an event have the same steps
+            steps, seconds = max(steps, windows[0].last_step + 1), max(seconds, windows[0].seconds)
+    main = main_series(newest)
     change = msgspec.structs.replace
     if summary.script:
         summary = change(summary, series=main)
     if summary.state in ("finished", "stopped", "diverged", "unsaved") and not summary.script:
         return summary
-    last = lasts.get(main)
+    last = newest[main].last if main in newest else None
     return change(
         summary,
-        seconds=(summary.seconds or seconds) if lasts else summary.seconds,
-        steps=(summary.steps or steps) if lasts else summary.steps,
+        seconds=(summary.seconds or seconds) if newest else summary.seconds,
+        steps=(summary.steps or steps) if newest else summary.steps,
         final_loss=None if last is None or isnan(last) else last,
     )
 
@@ -296,7 +294,7 @@ def _name_of(path: Path) -> str:
 
 
 def rename(run: Path, name: str) -> None:
-    """Rename a run; its id does not change. Raises Invalid for an invalid name."""
+    """Rename a run; its id does not change. Raises Invalid for an invalid name, or if it cannot be stored."""
     checked = parse("name", name)
     _check_is_run(run)
     record = read_record(run)
@@ -304,7 +302,7 @@ def rename(run: Path, name: str) -> None:
         renamed = msgspec.structs.replace(record, script=msgspec.structs.replace(record.script, name=checked))
     else:
         renamed = msgspec.structs.replace(record, spec=msgspec.structs.replace(record.spec, name=checked))
-    write_atomically(run / RECORD, encode(renamed))
+    write_record(run, renamed)
 
 
 def check_can_resume(run: Path) -> None:
@@ -325,14 +323,10 @@ def delete(run: Path) -> None:
     _check_is_run(run)
     if is_alive(run):
         raise Invalid("", f"{run.name} is still running; stop it first")
-    try:
-        shutil.rmtree(run)
-    except OSError as error:
-        raise Invalid("", f"cannot delete {run.name}: {error.strerror}") from None
+    remove_run(run)
 
 
 def _check_is_run(run: Path) -> None:
-    """Raises Invalid for anything but a run directory of this machine, such as the log of another tool."""
-    check_is_here(run)
+    """Raises Invalid for anything but a run directory, such as the log of another tool."""
     if run.exists() and not (run / EVENTS).exists() and not (run / RECORD).exists():
         raise Invalid("", f"{run} is no run directory; epochtop does not change files of other tools")

@@ -79,7 +79,8 @@ class SeriesWindow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def numbers(self) -> array[float]:
         """The values, one per step."""
-        return _numbers(self.values, "d" if self.double else "f")[: self.count]
+        numbers = _numbers(self.values, "d" if self.double else "f")
+        return numbers if len(numbers) == self.count else numbers[: self.count]
 
     def step_numbers(self) -> Sequence[int]:
         """The steps."""
@@ -90,7 +91,8 @@ class SeriesWindow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def _numbers(content: bytes, kind: str) -> array[float]:
     numbers: array[float] = array(kind)
-    numbers.frombytes(content[: len(content) // numbers.itemsize * numbers.itemsize])
+    rest = len(content) % numbers.itemsize
+    numbers.frombytes(content[:-rest] if rest else content)
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from epochtop.engine.hardware import GpuSample
 from epochtop.engine.hardware.cgroups import Roots
+from epochtop.engine.hardware.cpu.load import process_use
 from epochtop.engine.hardware.gpu.processes import Processes
 from epochtop.engine.hardware.gpu.watchdog import SILENT, GpuWatch
-from epochtop.engine.hardware.sampler import process_use
 from epochtop.engine.protocol import events
 
 INTERVAL_S = 5.0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from epochtop.engine.hardware import Roots, Sampler
-from epochtop.engine.hardware.sampler import process_use
+from epochtop.engine.hardware.cpu.load import process_use
 from tests.support.fakes.recorded import unpack
 
 TICKS = os.sysconf("SC_CLK_TCK")

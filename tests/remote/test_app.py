@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import index
 from epochtop.engine.runs.paths import COMMANDS, EVENTS
 from epochtop.engine.runs.remote import mirror as mirrors
@@ -14,10 +16,12 @@ from epochtop.engine.runs.remote.host import Host
 from epochtop.engine.runs.remote.mirror import Mirror
 from epochtop.engine.runs.table.table import RunTable
 from epochtop.tui.app.app import EpochtopApp
+from epochtop.tui.client.remote.starter import RemoteStarter
 from tests.remote.machines import StandIn
 from tests.support.engines import wait_until
 from tests.support.runs import engine_alive, events_of, write_run
 from tests.support.ui.screens import furnished, still_app, until
+from tests.tui.app.test_begin import entered
 
 RUN = "iris-mlp-0001"
 
@@ -46,13 +50,13 @@ async def test_a_run_of_another_machine_is_drawn_and_commanded(tmp_path: Path, m
 
             app.open(mirror.folder / RUN)
             await until(pilot, lambda: shows(9_500))
-            assert app.main.machine.border_title == "This machine"
+            assert app.main.machine.border_title == "Machine box"
             box.unplug()
             await until(pilot, lambda: (app.beat(), "connection to box lost" in app.main.status_line._shown)[1])
             app.action_pause()
             app.requests.start()
             await until(pilot, lambda: notified(app, "no connection to box, so the command was not sent"))
-            await until(pilot, lambda: notified(app, "these runs are on box; log in there to start, resume or measure"))
+            await until(pilot, lambda: notified(app, "no epochtop was found on box"))
             box.plug()
             await until(pilot, lambda: (app.beat(), "9,500 of 20,000" in app.main.status_line._shown)[1])
             app.action_pause()
@@ -73,3 +77,39 @@ def test_the_table_reads_figures_of_complete_logs_only(tmp_path: Path, monkeypat
         table = RunTable(mirror.folder)
         assert all(run.series in ({}, right[run.id]) for run in table.list())
         wait_until(lambda: {run.id: run.series for run in table.list()} == right)
+
+
+class Program:
+    """An epochtop on the machine `box`. It refuses everything."""
+
+    name = "box"
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def start(self, arguments: Sequence[str]) -> Path:
+        return Path(self.run_program(arguments))
+
+    def run_program(self, arguments: Sequence[str]) -> str:
+        self.asked.append(list(arguments))
+        raise Invalid("", f"refusal {len(self.asked)}")
+
+
+async def test_runs_scripts_and_logs_are_begun_on_the_other_machine(home: Path) -> None:
+    app, program = still_app(home), Program()
+    app.engine.watch_elsewhere("box", RemoteStarter(app.post_message, program))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await furnished(pilot)
+        for key, typed, expected in (
+            ("ctrl+s", "", ["train", "--detach"]),
+            ("R", "python3 train.py --lr '1 2'", ["run", "--detach", "--", "python3", "train.py", "--lr", "1 2"]),
+            ("O", " logs of tb", ["open", "--", "logs of tb"]),
+        ):
+            await (entered(pilot, key, typed) if typed else pilot.press(key))
+            await until(pilot, lambda: notified(app, f"refusal {len(program.asked)}") and not app.engine.starting)
+            assert program.asked[-1] == expected
+        run = write_run(home, RUN, events_of("stopped"))
+        app.requests.resume(run)
+        await until(pilot, lambda: notified(app, "refusal 4"))
+        assert program.asked[-1] == ["resume", "--detach", RUN]
+        assert "runs of box" in app.engine.idle

@@ -184,7 +184,6 @@ def test_errors_of_the_command_line_are_one_line(
     for arguments, message in (
         (("pull", "last"), "host: name the machine to copy from, such as `epochtop pull --host user@box last`"),
         (("pull", "x", *host), f"there is no run 'x' in box:{there}; list all runs with `epochtop runs`"),
-        (("--start", *host), "start: runs start on their own machine; log in there and start it"),
         (host, "the app needs a terminal; `epochtop runs --host` and `epochtop pull` work without one"),
         (
             ("export", "night", "--format", "onnx", *host),

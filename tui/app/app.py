@@ -133,7 +133,7 @@ class EpochtopApp(OpeningApp):
         self.main.show_table = TableOpener(self, self.main, self.home, self.runs.stage.draw).open
         machine = MachinePanel(self._source, live=self.live, id="machine")
         if self.engine.elsewhere:
-            set_title(machine, "This machine")
+            set_title(machine, f"Machine {self.engine.elsewhere.rpartition('@')[2]}")
         runs = RunList(self.home, live=self.live, now=self.now, id="runs")
         await self.main.furnish(runs, machine, SpecForm(self.requests.spec, id="form"))
 
@@ -304,7 +304,7 @@ class EpochtopApp(OpeningApp):
         if not self.furnished:
             return False
         is_shown = not (self.lab.visible and action in KEYS_OF_RUNS) and not (
-            action == "begin" and self.engine.elsewhere
+            action == "begin" and not self.engine.can_begin
         )
         return is_shown and works_now(action, parameters, self.runs)
 
@@ -316,7 +316,7 @@ class EpochtopApp(OpeningApp):
         """Run a `script` of the user's own, or open `logs` of other tools."""
         from epochtop.tui.app.begin.dialogs import begin
 
-        self.run_worker(begin(self, way, self.home, self.open))
+        self.run_worker(begin(self, way, self.engine, self.home, self.open))
 
     def action_pause(self) -> None:
         """Pause or resume the run, also one that was stopped or has died."""

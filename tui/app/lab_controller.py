@@ -23,7 +23,7 @@ from epochtop.tui.app.run_controller import RunController
 from epochtop.tui.app.run_requests import RunRequests
 from epochtop.tui.app.stage import RunSession
 from epochtop.tui.app.trust import with_trust
-from epochtop.tui.client.remote import connection_problem
+from epochtop.tui.client.remote.facts import connection_problem
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import MainScreen
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from epochtop.engine.protocol.spec import RunSpec
     from epochtop.engine.runs.remote.mirror import Mirror
     from epochtop.tui.app.app import EpochtopApp
+    from epochtop.tui.client.remote.starter import RemoteStarter
+    from epochtop.tui.machine.source import OtherMachine
 
 BAD_INPUT = 2
 """Exit status of a command with bad input."""
@@ -44,9 +46,12 @@ def run_app(
 
     _draw_on_the_terminal()
     host = "" if mirror is None else mirror.machine
-    app = EpochtopApp(folder, spec=spec, start=start, attach=attach, host=host, configuration=load(flags))
+    machine = None if mirror is None else _machine_of(mirror)
+    app = EpochtopApp(
+        folder, spec=spec, start=start, attach=attach, host=host, source=machine, configuration=load(flags)
+    )
     if mirror is not None:
-        app.engine.watch_elsewhere(mirror.place.partition(":")[0])
+        app.engine.watch_elsewhere(mirror.name, _starter_of(app, mirror))
         app.call_later(partial(app.set_interval, NOTICES_S, partial(_report_notices, app, mirror)))
     app.when_furnished = _settle
     status = app.run()
@@ -55,6 +60,20 @@ def run_app(
     if status is None:
         write_error("epochtop: the app ended unexpectedly; a run continues, `epochtop` reopens it\n")
     return status or 0
+
+
+def _machine_of(mirror: Mirror) -> OtherMachine:
+    from epochtop.tui.machine.source import OtherMachine
+
+    return OtherMachine(mirror.machine_feed, mirror.name, lambda: mirror.problem)
+
+
+def _starter_of(app: EpochtopApp, mirror: Mirror) -> RemoteStarter | None:
+    if not mirror.program:
+        return None
+    from epochtop.tui.client.remote.starter import RemoteStarter
+
+    return RemoteStarter(app.post_message, mirror)
 
 
 def _report_notices(app: EpochtopApp, mirror: Mirror) -> None:

@@ -23,7 +23,7 @@ from epochtop.engine.runs.paths import lab_home, whoami
 from epochtop.tui.app.engine import NextEngine
 from epochtop.tui.app.stage import RunSession, Stage
 from epochtop.tui.cells.plain import plain_block
-from epochtop.tui.client.remote import connection_problem, pid_here
+from epochtop.tui.client.remote.facts import connection_problem, recording_pid
 from epochtop.tui.screens import status
 from epochtop.tui.screens.main import EMPTY, EMPTY_AMONG_RUNS, MainScreen
 from epochtop.tui.state.new_runs import NewRuns
@@ -113,11 +113,11 @@ class RunController:
         self._show_on_machine(session)
 
     def _show_on_machine(self, session: RunSession) -> None:
-        """Show the run's telemetry in the machine panel, and its engine's process while it lives on this host."""
+        """Show the run's telemetry in the machine panel, and its process while it lives on the machine shown."""
         state = session.state
         end = state.finished
         memory = planned_and_peak(end.planned_memory_bytes, end.peak_memory_bytes) if end else ""
-        pid = None if state.over else pid_here(session.run, state.record)
+        pid = None if state.over else recording_pid(session.run, state.record)
         self._main.machine.show_run(state.telemetry, memory, pid)
 
     def draw(self, prior_finding: str) -> None:
@@ -167,7 +167,7 @@ class RunController:
         lost = connection_problem(self._home)
         state = None if engine.starting or lost else state
         trains = self._live and state is not None and state.state == "running"
-        silence = session.silence(state.refresh_ms / 1000) if trains and session and state else ""
+        silence = session.silence(state.refresh_ms / 1000, state.step_s) if trains and session and state else ""
         if self._live and session is not None and (overdue := session.overdue()):
             self._app.notify(overdue, severity="warning")
         main.status_line.put(status.status(state, lost or engine.status, width, silence))

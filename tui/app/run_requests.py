@@ -11,7 +11,7 @@ from textual.app import App
 from epochtop.engine.protocol.requests import Plan, Ready, Refused
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.reader import read_record
-from epochtop.tui.app.engine import IDLE, NextEngine
+from epochtop.tui.app.engine import NextEngine
 from epochtop.tui.app.run_controller import RunController
 from epochtop.tui.app.trust import with_trust
 from epochtop.tui.screens.main import MainScreen
@@ -60,6 +60,9 @@ class RunRequests:
             self._app.notify(f"{run.name} was recorded by a script, which has its own settings", severity="warning")
             return
         spec = record.spec
+        if self._engine.elsewhere:  # nothing is described here
+            self._load(run, spec)
+            return
         with_trust(self._app, run, spec.task, lambda _: self._load(run, spec))
 
     def _load(self, run: Path, spec: RunSpec) -> None:
@@ -79,7 +82,7 @@ class RunRequests:
 
     def _is_possible(self) -> bool:
         """Whether a run can be requested now. Tells the user if none ever can."""
-        if self._engine.elsewhere:
+        if self._engine.elsewhere and self._engine.starter is None:
             self._app.notify(self._engine.refusal, severity="warning")
         return self._engine.available
 
@@ -95,7 +98,8 @@ class RunRequests:
     async def _confirm(self, spec: RunSpec, on_started: Callable[[Path], object] | None) -> None:
         from epochtop.tui.forms.dialogs import Question
 
-        text = f"{self._busy()} is still running. Start another run? Both will share this machine."
+        place = self._engine.elsewhere or "this machine"
+        text = f"{self._busy()} is still running. Start another run? Both will share {place}."
         question = Question(text, (("cancel", "Cancel"), ("start", "Start another")))
         if await self._app.push_screen_wait(question) == "start":
             self._begin(spec, on_started)
@@ -104,7 +108,8 @@ class RunRequests:
         engine = self._engine
         assert engine.starter is not None
         self._on_started = on_started
-        engine.request("starting …" if engine.torch else "starting torch …")
+        there = f" on {engine.elsewhere}" * bool(engine.elsewhere)
+        engine.request(f"starting{there} …" if engine.torch or there else "starting torch …")
         if self._runs.session is None:
             self._main.chart.empty_text = engine.status
         engine.starter.begin(spec, self._home)
@@ -117,6 +122,9 @@ class RunRequests:
             task = read_record(run).spec.task
         except Invalid as error:
             self._app.notify(error.message, title="not resumed", severity="error")
+            return
+        if self._engine.elsewhere:  # its task is executed there, by its own epochtop
+            self._resume(run, "")
             return
         with_trust(self._app, run, task, lambda owner: self._resume(run, owner))
 
@@ -190,7 +198,7 @@ class RunRequests:
     def planned(self, spec: RunSpec, plan: Plan) -> None:
         """Show a plan, if the Run panel still has its settings."""
         if not self._engine.starting:
-            self._engine.status = IDLE
+            self._engine.status = self._engine.idle
         with suppress(Invalid):
             if self._main.form.spec() == spec:
                 self._main.form.show_plan(plan, self._advice(spec, plan))

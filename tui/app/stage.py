@@ -130,6 +130,8 @@ class Stage:
         """The groups among the runs that were drawn together."""
         self._drawn_with: Path | None = None
         """The run in front of these groups."""
+        self._family_drawn = ""
+        """The family with which that run is opened; empty for its main one."""
         self._readers: FamilyReaders | None = None
         self._families: set[str] = set()
         """Families that the readers were last told to show."""
@@ -154,6 +156,8 @@ class Stage:
         self.drop_overlay(run)
         self.close_run()
         trace = Trace(session.name, sweep=sweep_of(record.spec))
+        if run == self._drawn_with:
+            trace.selected, self._family_drawn = self._family_drawn, ""
         self._readers = FamilyReaders(run, trace)
         self._chart.show(trace, session.state.total_steps or None)
         self.session = session
@@ -195,9 +199,12 @@ class Stage:
         self.overlays[run] = Overlay(run, name, self._chart.trace.selected)
         self._show_overlays()
 
-    def draw(self, curves: Sequence[RunsOfCurve]) -> None:
-        """Draw these curves and no others, each a run or a group. The first run of the first one must be opened next."""
-        self._groups, self._drawn_with = [], None
+    def draw(self, curves: Sequence[RunsOfCurve], family: str = "") -> None:
+        """Draw these curves and no others, each a run or a group. The first run of the first one must be opened next.
+
+        `family` is drawn instead of the one that the chart draws.
+        """
+        self._groups, self._drawn_with, self._family_drawn = [], None, family
         for path in list(self.overlays):
             self.drop_overlay(path)
         self._groups = [(name, runs) for name, runs in curves if len(runs) > 1]
@@ -205,7 +212,7 @@ class Stage:
         for _, runs in curves:
             for path, name in runs.items():
                 if path != self._drawn_with:
-                    self.overlays[path] = Overlay(path, name, self._chart.trace.selected)
+                    self.overlays[path] = Overlay(path, name, family)
         self._show_overlays()
 
     def drop_overlay(self, run: Path) -> None:

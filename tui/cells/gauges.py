@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from epochtop.engine.hardware import Fact, GpuSample, Sample
@@ -53,6 +54,10 @@ class Histories:
     def tall_graph(self, name: Hashable, width: int, rows: int) -> list[str]:
         """At least two minutes in a graph of several rows and the whole width."""
         return tall_graph(self._columns(name, max(1, width)), width, rows)
+
+    def gauge(self, label: str, name: Hashable, numbers: tuple[str, ...], reason: str = "", old: bool = False) -> Gauge:
+        """The gauge of a figure."""
+        return Gauge(label, partial(self.graph, name), numbers, reason, old, partial(self.tall_graph, name))
 
     def _columns(self, name: Hashable, columns: int) -> list[float | None]:
         size = -(-HISTORY_LENGTH // columns)
@@ -196,14 +201,14 @@ class Gauge(NamedTuple):
             return row(label, (cut(f"{UNKNOWN} {self.reason}", room).ljust(room), QUIET), numbers)
         return row(label, (self.graph(room), graph_role), numbers)
 
-    def rows(self, width: int, numbers_width: int, graph_rows: int) -> list[Row]:
+    def rows(self, width: int, numbers_width: int, graph_rows: int, label_width: int = LABEL_WIDTH) -> list[Row]:
         """The row, and below it its graph in `graph_rows` rows; without them, the graph is in the row."""
         if graph_rows < 2 or self.tall_graph is None or self.reason or width < WIDE:
-            return [self.row(width, numbers_width)]
+            return [self.row(width, numbers_width, label_width)]
         blank = self._replace(graph=lambda room: " " * room)
-        role, room = FAINT if self.old else GRAPH, width - LABEL_WIDTH
-        lines = self.tall_graph(room, graph_rows)
-        return [blank.row(width, numbers_width), *(row((" " * LABEL_WIDTH, QUIET), (line, role)) for line in lines)]
+        role, margin = FAINT if self.old else GRAPH, (" " * label_width, QUIET)
+        lines = self.tall_graph(width - label_width, graph_rows)
+        return [blank.row(width, numbers_width, label_width), *(row(margin, (line, role)) for line in lines)]
 
 
 def _leading_numbers(numbers: Sequence[str], width: int) -> str:

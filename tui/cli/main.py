@@ -43,14 +43,17 @@ class ResumeRun:
 
 @dataclass(frozen=True)
 class Predict:
-    """Add the predictions of the run's best model to the rows of a CSV file.
+    """Add the predictions of the run's best model to the rows of a file.
 
-    FILE needs the feature columns that the run was trained on, by name and in any order. All columns are copied, including
-    a label. The output adds `prediction` and, for a classifier, one `probability_<class>` per class.
+    A table (CSV, Parquet, Feather, JSON lines) needs the feature columns that the run was trained on, by name and in any
+    order. All columns are copied, including a label. A folder of images gives a row per image. The output adds `prediction` and, for a classifier, one `probability_<class>` per class.
     """
 
     run: Run
-    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE", help="a CSV file with a header row")]
+    file: Annotated[
+        tyro.conf.Positional[str],
+        tyro.conf.arg(metavar="FILE", help="a table, arrays (.npz, .npy), an image or a folder of images"),
+    ]
     output: Annotated[str, tyro.conf.arg(metavar="PATH", help="output file; standard output by default")] = ""
     columns: Annotated[
         str,
@@ -107,9 +110,7 @@ def _app(arguments: list[str]) -> int:
     flags = spec_flags("App", "Open the app.", [switch("start", "start training at once"), theme, host])
     parsed = parse_options(flags, "", arguments)
     if parsed.host:
-        if parsed.start:
-            raise Invalid("start", "runs start on their own machine; log in there and start it")
-        return run_remote_app(parsed.host)
+        return run_remote_app(parsed.host, start=parsed.start, spec=spec_of(parsed, arguments))
     spec = _spec(parsed, arguments)
     if not is_terminal() or not sys.stdin.isatty():
         write_error("epochtop: no terminal; training with plain text lines\n")

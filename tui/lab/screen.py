@@ -5,6 +5,7 @@ It shows and posts requests; the app owns engines and runs. Closing the page or 
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -282,7 +283,7 @@ class LabScreen(Screen[None]):
         if await self.app.push_screen_wait(Question(text, (("cancel", "Keep"), ("delete", "Delete")))) != "delete":
             return
         try:
-            self.results.delete(event.run_id)
+            await to_thread(self.results.delete, event.run_id)
         except Invalid as error:
             self.notify(error.message, title="not deleted", severity="error")
             return

@@ -49,8 +49,8 @@ def fact_rows(label: str, text: str, width: int, role: int = TEXT) -> list[Row]:
     return captioned(label, wrapped_lines(text, width - LABEL, MOST_LINES) or [UNKNOWN], LABEL, role)
 
 
-def gpu_rows(view: MachineView, width: int) -> list[Row]:
-    """Identity, gauges and processes of the selected GPU, then the GPUs of other vendors."""
+def gpu_rows(view: MachineView, width: int, graph_rows: int = 0) -> list[Row]:
+    """Identity, gauges and processes of the selected GPU, then the GPUs of other vendors. Graphs have `graph_rows` rows."""
     machine, gpu = view.machine, view.gpu
     assert machine is not None
     if gpu is None:
@@ -66,7 +66,7 @@ def gpu_rows(view: MachineView, width: int) -> list[Row]:
         rows += fact_rows("Good for" if is_usable else "State", meaning, width, STRONG if is_usable else BAD)
         for label, text in problem_texts(problems):
             rows += fact_rows(label, text, width, BAD)
-        rows += _load_rows(view, gpu, width)
+        rows += _load_rows(view, gpu, width, graph_rows)
         for label, text in identity_texts(gpu, machine):
             rows += fact_rows(label, text, width)
     return [*rows, *other_rows(view, machine, width)]
@@ -81,19 +81,19 @@ def gpu_problems(view: MachineView, gpu: Gpu) -> tuple[GpuProblem, ...]:
 # --- load -------------------------------------------------------------------------------------------------
 
 
-def _load_rows(view: MachineView, gpu: Gpu, width: int) -> list[Row]:
+def _load_rows(view: MachineView, gpu: Gpu, width: int, graph_rows: int) -> list[Row]:
     """How busy a GPU is; nothing without a sample of it."""
     sample = next((sample for sample in view.sample.gpus if sample.index == gpu.index), None) if view.sample else None
     if view.sample is None or sample is None:
         return []
-    rows = [*gauge_rows(view, gpu, sample, width), *details(sample, width), *process_rows(sample, width)]
+    rows = [*gauge_rows(view, gpu, sample, width, graph_rows), *details(sample, width), *process_rows(sample, width)]
     if gpus_are_old(view.sample):
         note = f"no response from the driver for {view.sample.gpu_age_s:.0f} s; these figures are out of date"
         rows += fact_rows("Stale", note, width, BAD)
     return rows
 
 
-def gauge_rows(view: MachineView, gpu: Gpu, sample: GpuSample, width: int) -> list[Row]:
+def gauge_rows(view: MachineView, gpu: Gpu, sample: GpuSample, width: int, graph_rows: int = 0) -> list[Row]:
     """The last two minutes of every figure that has a graph."""
     gauges = list(_gauges(view, gpu, sample))
     column = max(gauge.width for gauge in gauges)
@@ -102,7 +102,7 @@ def gauge_rows(view: MachineView, gpu: Gpu, sample: GpuSample, width: int) -> li
         if gauge.reason:  # a reason needs the space of graph and numbers
             rows += fact_rows(gauge.label, f"{UNKNOWN} {gauge.reason}", width, QUIET)
         else:
-            rows.append(gauge.row(width, column, LABEL))
+            rows += gauge.rows(width, column, graph_rows, LABEL)
         if gauge.label == LOAD and sample.sm_percent.value is None:
             rows += fact_rows("", f"load {KERNEL_NOTE}", width, QUIET)
     return rows
@@ -116,7 +116,7 @@ def _gauges(view: MachineView, gpu: Gpu, sample: GpuSample) -> Iterator[Gauge]:
     old = view.stale or gpus_are_old(view.sample)
 
     def gauge(label: str, name: str, numbers: str, reason: str = "") -> Gauge:
-        return Gauge(label, lambda room: view.histories.graph((name, gpu.index), room), (numbers,), reason, old)
+        return view.histories.gauge(label, (name, gpu.index), (numbers,), reason, old)
 
     used, total = sample.memory_used_bytes, sample.memory_total_bytes
     memory = used_of(used.value, total.value) if total.value else ""

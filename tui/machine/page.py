@@ -57,11 +57,11 @@ class MachineSheet(ScrolledCells):
 
     def draw(self) -> None:
         """Paint what changed."""
-        width, machine = self.scrollable_content_region.width, self._panel.view.machine
+        (width, height), machine = self.scrollable_content_region.size, self._panel.view.machine
         if not width or not self.is_on_screen:
             return
         set_title(self, f"Machine · {host_text(machine)}" if machine else "Machine")
-        self.paint([fitted(row, width) for row in sheet(self._panel.view, width)])
+        self.paint([fitted(row, width) for row in sheet(self._panel.view, width, height)])
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer the keys that switch GPUs only on a machine with several."""

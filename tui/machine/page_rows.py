@@ -5,13 +5,13 @@ Pure functions of facts, so that tests read characters. Never imports Textual.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
 from epochtop.engine.hardware import Fact, Machine, cpu_meaning
 from epochtop.engine.protocol.quantities import UNKNOWN, format_bytes
 from epochtop.tui.cells.canvas import Row
-from epochtop.tui.cells.gauges import GRAPH, STALE, Gauge, graph, percent, used_of
+from epochtop.tui.cells.gauges import GRAPH, STALE, Gauge, graph, percent, tall_graph, used_of
 from epochtop.tui.cells.rows import BAD, EMPTY, QUIET, STRONG, TEXT, captioned, joined, recolored, row
 from epochtop.tui.machine.facts import (
     AnyFact,
@@ -34,39 +34,59 @@ TWO_COLUMNS = 110
 """Minimum width for processor and GPU next to each other."""
 GAP = 3
 """Blank cells between the columns."""
+TALLEST = 16
+"""Rows of the highest graph."""
 FINDING_ROLES: dict[FindingKind, int] = {"problem": BAD, "fix": TEXT, "fine": STRONG}
 
 
-def sheet(view: MachineView, width: int) -> list[Row]:
-    """Every row at `width`."""
+def sheet(view: MachineView, width: int, height: int = 0) -> list[Row]:
+    """Every row at `width`. Graphs get the rows that would be free in `height`."""
     if view.machine is None:
         return [row(("reading the machine …", QUIET))]
-    rows = _one_column(view, width) if width < TWO_COLUMNS else _two_columns(view, width)
+    rows = _one_column(view, width) if width < TWO_COLUMNS else _two_columns(view, width, height)
     return [recolored(line, STALE) for line in rows] if view.stale else rows
 
 
 def _one_column(view: MachineView, width: int) -> list[Row]:
     sections = (host_rows(view, width), gpu_rows(view, width), software_rows(view, width))
-    rows = [line for section in sections for line in (*section, EMPTY)]
+    rows = [line for section in sections if section for line in (*section, EMPTY)]
     return [*rows[:-1], *run_rows(view, width)]
 
 
-def _two_columns(view: MachineView, width: int) -> list[Row]:
+def _two_columns(view: MachineView, width: int, height: int) -> list[Row]:
     left_width = (width - GAP) // 2
     right_width = width - GAP - left_width
-    left, right = host_rows(view, left_width), gpu_rows(view, right_width)
-    if view.gpu is None:  # the column of the processor is the longer one
-        right += [EMPTY, *software_rows(view, right_width), *run_rows(view, right_width)]
-    else:
-        left += [EMPTY, *software_rows(view, left_width), *run_rows(view, left_width)]
-    return [joined(*pair, left_width + GAP) for pair in zip_longest(left, right, fillvalue=EMPTY)]
+    software_is_left = view.gpu is not None  # else the column of the processor is the longer one
+
+    def below(column: int, graph_rows: int) -> list[Row]:
+        return [EMPTY, *software_rows(view, column), *run_rows(view, column, graph_rows)]
+
+    def left(graph_rows: int) -> list[Row]:
+        rows = host_rows(view, left_width, graph_rows)
+        return [*rows, *below(left_width, graph_rows)] if software_is_left else rows
+
+    def right(graph_rows: int) -> list[Row]:
+        rows = gpu_rows(view, right_width, graph_rows)
+        return rows if software_is_left else [*rows, *below(right_width, graph_rows)]
+
+    columns = _stretched(left, height), _stretched(right, height)
+    return [joined(*pair, left_width + GAP) for pair in zip_longest(*columns, fillvalue=EMPTY)]
+
+
+def _stretched(make: Callable[[int], list[Row]], height: int) -> list[Row]:
+    """The rows with the highest graphs with which they fit into `height`. `make` gets the rows of a graph."""
+    flat, low = make(0), make(2)
+    more = (len(low) - len(flat)) // 2
+    if not more or len(low) > height:
+        return flat
+    return make(min(TALLEST, 2 + (height - len(low)) // more))
 
 
 # --- host -------------------------------------------------------------------------------------------------
 
 
-def host_rows(view: MachineView, width: int) -> list[Row]:
-    """Processor, memory and the engine."""
+def host_rows(view: MachineView, width: int, graph_rows: int = 0) -> list[Row]:
+    """Processor, memory and the engine. Graphs have `graph_rows` rows of their own."""
     machine, cpu = view.machine, view.machine.cpu if view.machine else None
     assert machine is not None
     assert cpu is not None
@@ -86,15 +106,15 @@ def host_rows(view: MachineView, width: int) -> list[Row]:
     rows += fact_rows("Instructions", instructions, width)
     rows += fact_rows("Caches", caches(machine), width)
     rows += fact_rows("Good for", cpu_meaning(machine), width, STRONG)
-    return [*rows, *host_gauges(view, machine, width)]
+    return [*rows, *host_gauges(view, machine, width, graph_rows)]
 
 
-def host_gauges(view: MachineView, machine: Machine, width: int) -> list[Row]:
+def host_gauges(view: MachineView, machine: Machine, width: int, graph_rows: int) -> list[Row]:
     """The last two minutes of CPUs, memory, swap and the engine's process."""
     gauges = _host_gauges(view, machine)
     column = max(gauge.width for gauge in gauges)
-    rows = [gauge.row(width, column, LABEL) for gauge in gauges]
-    rows[1:1] = core_rows(view, width)
+    cpu, *others = (gauge.rows(width, column, graph_rows, LABEL) for gauge in gauges)
+    rows = [*cpu, *core_rows(view, width), *(line for lines in others for line in lines)]
     if view.sample and view.sample.swap_total_bytes.value is None:
         rows += fact_rows("Swap", fact_text(view.sample.swap_total_bytes), width, QUIET)
     return rows
@@ -105,18 +125,18 @@ def _host_gauges(view: MachineView, machine: Machine) -> Sequence[Gauge]:
     load = sample.cpu_percent if sample else Fact[float](reason="")
     used = sample.memory_used_bytes if sample else None
     gauges = [
-        Gauge("CPU", lambda room: histories.graph("cpu", room), (percent(load), f" {machine.usable_cpus} CPUs")),
-        Gauge("Memory", lambda room: histories.graph("memory", room), (used_of(used, machine.usable_memory_bytes),)),
+        histories.gauge("CPU", "cpu", (percent(load), f" {machine.usable_cpus} CPUs")),
+        histories.gauge("Memory", "memory", (used_of(used, machine.usable_memory_bytes),)),
     ]
     if sample and sample.swap_total_bytes.value:
         swap = used_of(sample.swap_used_bytes.value, sample.swap_total_bytes.value)
-        gauges.append(Gauge("Swap", lambda room: histories.graph("swap", room), (swap,)))
+        gauges.append(histories.gauge("Swap", "swap", (swap,)))
     if sample and sample.engine:
         engine = sample.engine
         memory = format_bytes(engine.memory_bytes.value) if engine.memory_bytes.value is not None else ""
         numbers = (percent(engine.cpu_percent), f"{memory:>9}")
         reason = engine.memory_bytes.reason
-        gauges.append(Gauge("Engine", lambda room: histories.graph("engine", room), numbers, reason))
+        gauges.append(histories.gauge("Engine", "engine", numbers, reason))
     return gauges
 
 
@@ -140,7 +160,7 @@ def software_rows(view: MachineView, width: int) -> list[Row]:
     machine, ready = view.machine, view.ready
     assert machine is not None
     rows = [heading("Software", width)]
-    if ready is None:
+    if ready is None and view.starts_engines:
         rows += fact_rows("torch", f"{UNKNOWN} not reported by the engine yet", width, QUIET)
     for label, text in software(ready) if ready else ():
         rows += fact_rows(label, text, width)
@@ -148,25 +168,26 @@ def software_rows(view: MachineView, width: int) -> list[Row]:
         rows += fact_rows("Driver", driver, width)
     for label, text, kind in compatibility(machine, ready) if ready else ():
         rows += fact_rows(label, text, width, FINDING_ROLES[kind])
-    return rows
+    return rows if len(rows) > 1 else []
 
 
 # --- run --------------------------------------------------------------------------------------------------
 
 
-def run_rows(view: MachineView, width: int) -> list[Row]:
-    """How busy the device was during the run on the screen."""
+def run_rows(view: MachineView, width: int, graph_rows: int = 0) -> list[Row]:
+    """How busy the device was during the run on the screen. Graphs have `graph_rows` rows."""
     run, rows = view.run, [EMPTY, heading("Displayed run", width)]
     if run is None or not run.count:
         return []
     cpus = 100.0 * (view.machine.usable_cpus if view.machine else 1)
     for label, name, full in (("GPU load", "gpu_percent", 100.0), ("Engine CPU", "engine_cpu_percent", cpus)):
         if run.figures[name].mean is not None:
-            rows += captioned(label, [run_graph(run, name, full, width - LABEL)], LABEL, GRAPH)
+            rows += captioned(label, run_graph(run, name, full, width - LABEL, graph_rows), LABEL, GRAPH)
     rows += fact_rows("Summary", run.summary(), width)
     return [*rows, *(fact_rows("Memory", view.run_memory, width) if view.run_memory else [])]
 
 
-def run_graph(run: RunTelemetry, name: str, full: float, room: int) -> str:
+def run_graph(run: RunTelemetry, name: str, full: float, room: int, graph_rows: int = 0) -> list[str]:
     """The whole run, with its beginning at the left. `full` is the value of a full block."""
-    return graph(None if value is None else 100 * value / full for value in run.history(name, room))
+    percents = [None if value is None else 100 * value / full for value in run.history(name, room)]
+    return tall_graph(percents, len(percents), graph_rows) if graph_rows > 1 else [graph(percents)]

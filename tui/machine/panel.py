@@ -16,7 +16,7 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.signal import Signal
 
-from epochtop.engine.hardware import Machine, Sample
+from epochtop.engine.hardware import Machine, Sample, UnreadableMachineError
 from epochtop.engine.protocol.quantities import UNKNOWN
 from epochtop.engine.protocol.requests import Ready
 from epochtop.tui.cells.canvas import Row
@@ -27,13 +27,12 @@ from epochtop.tui.cells.view import CellWidget
 from epochtop.tui.machine.facts import gpus_are_old
 from epochtop.tui.machine.reasons import reasons
 from epochtop.tui.machine.rows import compact_height, panel_rows
-from epochtop.tui.machine.source import MachineSource, ThisMachine
+from epochtop.tui.machine.source import MachineSource, OtherMachine, ThisMachine
 from epochtop.tui.machine.view import MachineView
 from epochtop.tui.state.telemetry import RunTelemetry
 
 INTERVAL_S = 1.0
 STALE_AFTER_S = 3.0
-NO_RESPONSE = "no response from the sensors"
 
 
 class MachinePanel(CellWidget, can_focus=True):
@@ -95,7 +94,7 @@ class MachinePanel(CellWidget, can_focus=True):
         super().__init__(id=id, classes=classes)
         self.border_title = "Machine"
         self.source: MachineSource = source or ThisMachine()
-        self.view = MachineView()
+        self.view = MachineView(starts_engines=not isinstance(self.source, OtherMachine))
         self.changed: Signal[MachineView] = Signal(self, "machine changed")
         self._live = live
         self._clock = clock or (time.monotonic if live else lambda: 0.0)
@@ -134,6 +133,8 @@ class MachinePanel(CellWidget, can_focus=True):
                 identified = sample.gpus_identified
                 self._post(self.Sampled(sample))
                 stop.wait(INTERVAL_S)
+        except UnreadableMachineError as error:
+            self._post(self.Refused(str(error)))
         except Exception as error:  # a failing driver must not end the app
             self._post(self.Refused(f"{type(error).__name__}: {error}"))
 
@@ -234,12 +235,12 @@ class MachinePanel(CellWidget, can_focus=True):
     def _text_rows(self, size: Size) -> list[Row]:
         view = self.view
         if view.machine is None:
-            reason = f"{UNKNOWN} {self._refusal or NO_RESPONSE}" if view.stale else "reading the machine …"
+            reason = f"{UNKNOWN} {self._refusal or self.source.silence}" if view.stale else "reading the machine …"
             return [row((cut(reason, size.width), QUIET))]
         return panel_rows(view.machine, view.sample, view.histories, *size, view.selected, self.has_focus)
 
     def _explain(self) -> None:
         lines = reasons(self.view.machine, self.view.sample)
         if self.view.stale:
-            lines.insert(0, self._refusal or f"{NO_RESPONSE} for over {STALE_AFTER_S:.0f} s")
+            lines.insert(0, self._refusal or f"{self.source.silence} for over {STALE_AFTER_S:.0f} s")
         set_tooltip(self, "\n".join(lines))

@@ -6,7 +6,7 @@ with "…". Never imports Textual.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -206,27 +206,13 @@ def _captioned(label: str, lines: Sequence[str], width: int, role: int = TEXT) -
 def _cpu_gauge(machine: Machine, sample: Sample | None, histories: Histories) -> Gauge:
     load = sample.cpu_percent if sample else Fact[float](reason="")
     numbers = (percent(load), f" {plural(machine.usable_cpus, 'CPU')}")
-    return _gauge("CPU", histories, "cpu", numbers)
+    return histories.gauge("CPU", "cpu", numbers)
 
 
 def _memory_gauge(machine: Machine, sample: Sample | None, histories: Histories) -> Gauge:
     used = sample.memory_used_bytes if sample else None
     numbers = (used_of(used, machine.usable_memory_bytes),)
-    return _gauge("Mem", histories, "memory", numbers)
-
-
-def _gauge(
-    label: str, histories: Histories, name: Hashable, numbers: tuple[str, ...], reason: str = "", old: bool = False
-) -> Gauge:
-    """The gauge of a figure with a history."""
-    return Gauge(
-        label,
-        lambda width: histories.graph(name, width),
-        numbers,
-        reason,
-        old,
-        lambda width, rows: histories.tall_graph(name, width, rows),
-    )
+    return histories.gauge("Mem", "memory", numbers)
 
 
 def _core_rows(machine: Machine, sample: Sample | None, width: int) -> list[Row]:
@@ -257,8 +243,8 @@ def _gpu_gauges(gpu: Gpu, sample: GpuSample | None, histories: Histories, width:
     memory = used_of(used.value, total.value) if total.value else ""
     reason = total.reason or used.reason
     return (
-        _gauge(gpu_label(gpu), histories, ("gpu", gpu.index), numbers, load.reason, old),
-        _gauge("", histories, ("gpu memory", gpu.index), (memory,), reason, old),
+        histories.gauge(gpu_label(gpu), ("gpu", gpu.index), numbers, load.reason, old),
+        histories.gauge("", ("gpu memory", gpu.index), (memory,), reason, old),
     )
 
 

@@ -28,6 +28,8 @@ class MachineView:
     """Planned and peak memory of the run."""
     selected: int = 0
     """Position of the selected GPU in the machine's list."""
+    starts_engines: bool = True
+    """Whether engines of this app run there, which report what is installed."""
     stale: bool = False
     """Whether the sample is out of date."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,16 +30,22 @@ async def edit_run(app: App[int], home: Path, run: RunDetails) -> bool:
     answer = await app.push_screen_wait(Entries(f"{run.name}; tags are separated by commas:", texts, _check))
     if answer is None or answer == texts:
         return False
-    path = Path(run.path)
+    notes = run.labels.notes if answer["notes"] == texts["notes"] else answer["notes"]
+    labels = Labels(parse_tags(answer["tags"]), notes)
+    name = answer["name"] if named and answer["name"] != texts["name"] else None
     try:
-        if named and answer["name"] != texts["name"]:
-            rename(path, answer["name"])
-        notes = run.labels.notes if answer["notes"] == texts["notes"] else answer["notes"]
-        set_labels(home, path, Labels(parse_tags(answer["tags"]), notes))
+        await to_thread(_store, home, Path(run.path), name, labels)
     except (Invalid, OSError) as error:
         app.notify(str(error), severity="error")
         return False
     return True
+
+
+def _store(home: Path, run: Path, name: str | None, labels: Labels) -> None:
+    """Store what differs. Waits for the disk, or for another machine. Raises Invalid, OSError."""
+    if name is not None:
+        rename(run, name)
+    set_labels(home, run, labels)
 
 
 def _check(name: str, text: str) -> Value:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -166,16 +167,36 @@ def _differs(name: str, runs: Sequence[RunDetails]) -> bool:
 
 
 def default_keys(runs: Sequence[RunDetails]) -> list[str]:
-    """The columns of a new table: duration, main metrics, the configuration in which runs differ, tags if there are any."""
-    names = series_names(runs)
+    """The columns of a new table: duration, main metrics, settings in which runs differ, groups and tags if there are any."""
+    counts = Counter(name for run in runs for name in run.series)
+    most = max(counts.values(), default=0)
+    names = [name for name in counts if 2 * counts[name] >= most]  # not those of a few runs among many others
     metrics = []
     for family in families(names)[:DEFAULT_METRICS]:
         series = members(names, family)
         metrics += [f"last:{series[0]}"] if len(series) == 1 else [f"last:{series[0]}", f"best:{series[1]}"]
         metrics += [f"best:{series[0]}"] if len(series) == 1 else []
     config = [f"config:{name}" for name in differing(runs)[:DEFAULT_CONFIG]]
+    group = ["group"] if any(run.group for run in runs) else []
     tags = ["tags"] if any(run.labels.tags for run in runs) else []
-    return ["time", "age", *metrics, *config, *tags]
+    return ["time", "age", *metrics, *config, *group, *tags]
+
+
+def grouping_key(runs: Sequence[RunDetails], key: str) -> str:
+    """The column by which runs are grouped with the cursor at `key`.
+
+    Names and ids group nothing: there it is the first of the runs' group and their settings that several runs share, without
+    seeds.
+    """
+    if key not in ("run", "id"):
+        return key
+    settings = [name for name in dict.fromkeys([*differing(runs), *config_names(runs)]) if "seed" not in name.lower()]
+    for candidate in ("group", *(f"config:{name}" for name in settings)):
+        column = column_of(candidate)
+        values = {column.value(run, 0.0) for run in runs} - {None} if column is not None else set()
+        if values and len(values) < len(runs):
+            return candidate
+    return key
 
 
 def all_keys(runs: Sequence[RunDetails]) -> list[str]:

@@ -70,7 +70,7 @@ def group_text(group: Group, column: Column, now: float) -> str:
         distinct = set(values)
         return column.show(values[0]) if len(distinct) == 1 else plural(len(distinct), "value")
     mean = column.show(numbers.mean)
-    if not numbers.deviation:
+    if not numbers.deviation or column.key == "age":  # an age is too coarse for a deviation
         return mean
     return f"{mean} ± {_deviation_text(numbers.deviation, mean, column)}"
 

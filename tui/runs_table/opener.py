@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual.app import App
 
+from epochtop.engine.runs.families import place_of
 from epochtop.tui.screens.main import MainScreen
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ class TableOpener:
     """Keeps what the table has read while it is closed."""
 
     def __init__(
-        self, app: App[int], main: MainScreen, home: Path, draw: Callable[[Sequence[RunsOfCurve]], None]
+        self, app: App[int], main: MainScreen, home: Path, draw: Callable[[Sequence[RunsOfCurve], str], None]
     ) -> None:
-        """`draw` draws these curves and no others; the first run of the first one is opened next."""
+        """`draw` draws a family of these curves and no others; the first run of the first one is opened next."""
         self._app, self._main, self._home, self._draw = app, main, home, draw
         self._source: TableSource | None = None
 
@@ -38,7 +39,13 @@ class TableOpener:
         runs = self._main.runs
         self._app.push_screen(RunsTablePage(self._home, self._source, self.draw, live=runs.live, now=runs.now))
 
-    def draw(self, curves: Sequence[tuple[str, Sequence[RunDetails]]]) -> None:
-        """Draw these curves on the chart and no others: a single run, or a group under its name. The first is in front."""
-        self._draw([(name, {Path(run.path): run.name for run in runs}) for name, runs in curves])
-        self._main.runs.open(curves[0][1][0].id)
+    def draw(self, curves: Sequence[tuple[str, Sequence[RunDetails]]], column: str = "") -> None:
+        """Draw these curves on the chart and no others: a single run, or a group under its name. The first is in front.
+
+        If the table is sorted by a metric, which is `column` then, that metric is drawn.
+        """
+        first = curves[0][1][0]
+        kind, _, series = column.partition(":")
+        family = place_of(series).family if kind in ("last", "best") and series in first.series else ""
+        self._draw([(name, {Path(run.path): run.name for run in runs}) for name, runs in curves], family)
+        self._main.runs.open(first.id)

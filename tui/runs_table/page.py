@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from asyncio import to_thread
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from epochtop.tui.cells.table import CellTable
 from epochtop.tui.forms.dialogs import Question
 from epochtop.tui.runs_table import layout as layouts
 from epochtop.tui.runs_table.changes import delete_runs, delete_text, edit_run
-from epochtop.tui.runs_table.columns import all_keys, column_of, default_keys
+from epochtop.tui.runs_table.columns import all_keys, column_of, default_keys, grouping_key
 from epochtop.tui.runs_table.filter.entry import FilterEntry
 from epochtop.tui.runs_table.filter.limits import Limit, limit_of, limited
 from epochtop.tui.runs_table.keys import KEYS
@@ -76,7 +77,7 @@ class RunsTablePage(ModalScreen[None]):
         self,
         home: Path,
         source: TableSource,
-        draw: Callable[[Sequence[tuple[str, Sequence[RunDetails]]]], None],
+        draw: Callable[[Sequence[tuple[str, Sequence[RunDetails]]], str], None],
         *,
         live: bool = True,
         now: Callable[[], float] = time.time,
@@ -275,7 +276,7 @@ class RunsTablePage(ModalScreen[None]):
 
     def action_group(self) -> None:
         """Group by the column at the cursor, or ungroup."""
-        key = self._table.column_key
+        key = grouping_key(self.model.runs, self._table.column_key)
         self._arrange(group="" if self._layout.group else key)
 
     @work
@@ -355,7 +356,7 @@ class RunsTablePage(ModalScreen[None]):
         curves = [(self.model.curve_name(line), runs_of(line)) for line in lines]
         if curves:
             self.action_leave()
-            self._draw(curves)
+            self._draw(curves, self._layout.sort)
 
     def action_compare(self) -> None:
         """Compare the settings of the chosen runs."""
@@ -383,7 +384,7 @@ class RunsTablePage(ModalScreen[None]):
         answers = (("cancel", "Keep"), ("delete", "Delete"))
         if await self.app.push_screen_wait(Question(delete_text(self._home, runs), answers)) != "delete":
             return
-        gone, problems = delete_runs(self._home, runs)
+        gone, problems = await to_thread(delete_runs, self._home, runs)
         for run in gone:
             self.app.post_message(RunList.Deleted(run.id))
         if problems:

@@ -43,7 +43,7 @@ ctrl+s  start one (settings: 1)
 R       run a script
 O       open logs"""
 FIRST_KEYS = ("app.start", "app.pause", "app.stop", "screen.table", "app.lab", "app.help", "app.quit")
-"""Keys that even a narrow footer shows; the app's other keys follow, then those of the focused region."""
+"""Keys that even a narrow footer shows. Those of the list of runs follow, then the app's others, then those of other regions."""
 LAST_KEYS = ("app.anatomy", "app.metrics", "app.boundary", "app.script", "app.logs")
 """Keys after those of the focused region."""
 
@@ -235,6 +235,8 @@ def _rank(binding: Binding) -> int:
     name = binding.id or ""
     if name in FIRST_KEYS:
         return FIRST_KEYS.index(name)
+    if name.startswith("runs."):
+        return len(FIRST_KEYS)
     if name in LAST_KEYS:
-        return len(FIRST_KEYS) + 2
-    return len(FIRST_KEYS) if name.startswith("app.") else len(FIRST_KEYS) + 1
+        return len(FIRST_KEYS) + 3
+    return len(FIRST_KEYS) + (1 if name.startswith("app.") else 2)

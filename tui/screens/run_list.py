@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from asyncio import to_thread
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -308,7 +309,7 @@ class RunList(CellTable):
             Entries(f"New name of {chosen}; the id stays the same:", {"name": self.summaries[chosen].name})
         )
         if answer is not None:
-            self._try(lambda: rename(self._home / chosen, answer["name"]))
+            await self._try(lambda: rename(self._home / chosen, answer["name"]))
 
     @work
     async def action_delete(self) -> None:
@@ -321,7 +322,7 @@ class RunList(CellTable):
             return
         text = f"Delete {chosen} with its losses and checkpoints? This cannot be undone."
         if await self.app.push_screen_wait(Question(text, (("cancel", "Keep"), ("delete", "Delete")))) == "delete":
-            self._try(lambda: delete(self._home / chosen))
+            await self._try(lambda: delete(self._home / chosen))
             if not (self._home / chosen).exists():
                 self.post_message(self.Deleted(chosen))
 
@@ -330,11 +331,12 @@ class RunList(CellTable):
         text = f"Remove {chosen} from this list? Its files stay as they are."
         answers = (("cancel", "Keep"), ("remove", "Remove"))
         if await self.app.push_screen_wait(Question(text, answers)) == "remove":
-            self._try(lambda: hide(self._home, self._home / chosen))
+            await self._try(lambda: hide(self._home, self._home / chosen))
 
-    def _try(self, change: Callable[[], None]) -> None:
+    async def _try(self, change: Callable[[], None]) -> None:
+        """Make a change in a thread: the disk or another machine may be slow."""
         try:
-            change()
+            await to_thread(change)
         except (Invalid, OSError) as error:
             self.notify(str(error), severity="error")
         self.look()

@@ -105,17 +105,12 @@ class OpenedLogs:
         self._next = 0.0
 
     def list(self) -> list[Log]:
-        """All logs that are not hidden, each once. Run directories in the home folder itself are left out.
-
-        None with the runs of another machine: the folders are on this one.
-        """
-        if mirror_at(self._home) is not None:
-            return []
+        """All logs that are not hidden, each once. Run directories in the home folder itself are left out."""
         with self._lock:
             opened, now = read_opened(self._home), time.monotonic()
             if opened != self._opened or now >= self._next:
                 self._opened = opened
-                self._logs = search([absolute(path) for path in (*load()["folders"], *opened.paths)])
+                self._logs = search(_paths_of(self._home, opened))
                 took = time.monotonic() - now
                 self._next = now + took + max(SCAN_S, SHARE * took)
             hidden = set(opened.hidden)
@@ -124,6 +119,14 @@ class OpenedLogs:
                 for log in self._logs
                 if str(log.path) not in hidden and not (log.kind == EPOCHTOP and log.path.parent == self._home)
             ]
+
+
+def _paths_of(home: Path, opened: Opened) -> list[Path]:
+    """The opened paths; those of the other machine if `home` mirrors one."""
+    mirror = mirror_at(home)
+    if mirror is not None:
+        return mirror.opened_paths()
+    return [absolute(path) for path in (*load()["folders"], *opened.paths)]
 
 
 def search(paths: list[Path]) -> list[Log]:

@@ -81,7 +81,7 @@ class MirroredFiles:
         self.followed[run_id] = Followed(whole)
         self._create(run_id)
         self._set_alive(run_id, True)
-        _replace(run / EVENTS, b"")
+        replace(run / EVENTS, b"")
 
     def known(self, run_id: str) -> dict[str, Any]:
         """By file of a followed run: what is here of it."""
@@ -100,11 +100,11 @@ class MirroredFiles:
         self.sizes[run_id] = int(header.get("size", 0))
         record, log = header.get("record"), header.get("log")
         if record is not None:
-            _replace(run / RECORD, body[:record])
+            replace(run / RECORD, body[:record])
         if run_id in self.followed:
             return
         if log is not None:
-            _replace(run / EVENTS, body[record or 0 :])
+            replace(run / EVENTS, body[record or 0 :])
         self._set_alive(run_id, bool(header.get("alive")))
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             os.utime(run / LOCK, (float(header["started"]),) * 2)
@@ -120,12 +120,12 @@ class MirroredFiles:
             raise ProtocolError("it sent a part without a place")
         restarted = bool(header["fresh"]) and place.offset > 0
         if place.offset == 0 and file == EVENTS:
-            _append(run / file, body)  # a reader has this empty file open already
+            append(run / file, body)  # a reader has this empty file open already
         elif place.offset == 0 or restarted:
-            _replace(run / file, body)
+            replace(run / file, body)
             place.skipped = 0
         elif offset == place.offset + skipped:
-            _append(run / file, body)
+            append(run / file, body)
         else:
             raise ProtocolError("it sent a part that does not fit")
         place.skipped += skipped
@@ -191,13 +191,14 @@ class MirroredFiles:
             self._locks[run_id] = lock
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
     """A file with this content in place of the old one, which readers may still have open. Raises OSError."""
     aside = path.with_name(f".{path.name}.new")
     aside.write_bytes(content)
     aside.replace(path)
 
 
-def _append(path: Path, content: bytes) -> None:
+def append(path: Path, content: bytes) -> None:
+    """Add to a file. Raises OSError."""
     with open(path, "ab") as file:
         file.write(content)

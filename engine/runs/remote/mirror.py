@@ -7,26 +7,27 @@ it stopped if the connection dropped meanwhile. Never imports torch, numpy or Te
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import hashlib
 import json
 import os
-import re
 import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.ownership import trusted_cache
-from epochtop.engine.runs.paths import EVENTS
+from epochtop.engine.runs.paths import EVENTS, RECORD
 from epochtop.engine.runs.remote.connection import Connection, LostConnectionError
 from epochtop.engine.runs.remote.files import MirroredFiles
+from epochtop.engine.runs.remote.folder import new_folder
 from epochtop.engine.runs.remote.host import Host
+from epochtop.engine.runs.remote.logs import MirroredLogs
+from epochtop.engine.runs.remote.machine import MachineFeed
 from epochtop.engine.runs.remote.registry import register, unregister
+from epochtop.engine.terminal.plain import plain_line
 from epochtop.remote.frames import ProtocolError
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between attempts to connect again; the last one repeats."""
-SESSION = ".session"
-"""File in a mirror that is locked while its process lives."""
 POLL_S = 0.02
 SHORT_BYTES = 4 << 20
 """Longest log that is fetched for the table of runs; a longer one arrives when the run is opened."""
@@ -48,6 +47,8 @@ REPLIES = 16
 """Most frames of a copy that wait to be written."""
 COPYING = ("files", "chunk", "end", "refused")
 """Types of frames that answer :meth:`Mirror.ask`."""
+MACHINE = ("machine", "sample")
+"""Types of frames about the machine itself."""
 
 
 class Mirror:
@@ -62,22 +63,32 @@ class Mirror:
         self._connection: Connection | None = connection
         hello = connection.hello
         self._host, self.home, self.machine = host, str(hello.get("home", "")), str(hello.get("host", host.name))
-        self.folder, self._session = _new_folder(host.name)
+        self.folder, self._session = new_folder(host.name)
         self._files = MirroredFiles(self.folder, self.place)
         self._lock = threading.RLock()
         """Held while files, or what is known about them, change."""
+        self.program = str(hello.get("program", ""))
+        """The other machine's own epochtop, which can start runs; empty if there is none."""
         self._listed, self._closed = threading.Event(), threading.Event()
         self._retry_at, self._reason = 0.0, ""
         self._unconfirmed: dict[int, str] = {}
         """By number: commands that the other machine has not confirmed, as text."""
+        self._awaited: dict[int, Queue[dict[str, Any]]] = {}
+        """By number: changes whose answers are awaited."""
         self._number = self._asked = 0
         self._notices: list[str] = [f"{self.place} cannot be read: {hello['problem']}"] if hello.get("problem") else []
         self._replies: Queue[Frame | None] = Queue(REPLIES)
+        self.machine_feed, self._logs = MachineFeed(self._request), MirroredLogs(self.folder, self._request)
         register(self.folder, self)
         self._thread = threading.Thread(target=self._work, name=f"mirror {host.name}", daemon=True)
         self._thread.start()
 
     # --- what readers ask ------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The machine, as the user writes it."""
+        return self._host.name
 
     @property
     def place(self) -> str:
@@ -135,6 +146,11 @@ class Mirror:
             followed = self._files.followed.get(self._id(run))
             return followed is None or not followed.complete or followed.places[EVENTS].skipped > 0
 
+    def opened_paths(self) -> list[Path]:
+        """Files and folders that were opened on the other machine, as far as their logs are here."""
+        with self._lock:
+            return self._logs.paths()
+
     def send(self, run: Path, line: bytes) -> None:
         """Have a command appended to a run. Raises OSError if there is no connection."""
         with self._lock:
@@ -150,6 +166,49 @@ class Mirror:
                 ) from None
             self._unconfirmed[self._number] = _name_of(line)
 
+    def replace_record(self, run: Path, content: bytes) -> None:
+        """Have the record of a run replaced, and wait for it. Raises Invalid."""
+        digest = hashlib.sha256((run / RECORD).read_bytes()).hexdigest()
+        self._change(run, {"type": "record", "digest": digest}, content)
+
+    def delete(self, run: Path) -> None:
+        """Have a run deleted, and wait for it. Raises Invalid."""
+        self._change(run, {"type": "delete"})
+
+    def _change(self, run: Path, header: dict[str, Any], body: bytes = b"") -> None:
+        answer = self._answer_to({**header, "run": self._id(run)}, body)
+        if answer.get("error"):
+            raise Invalid("", f"{self.name} did not change {run.name}: {answer['error']}")
+
+    def run_program(self, arguments: Sequence[str]) -> str:
+        """Have :attr:`program` run a command, and wait for it. Returns the first word it prints. Raises Invalid."""
+        answer = self._answer_to({"type": "start", "arguments": list(arguments)})
+        if answer.get("error"):
+            raise Invalid("", plain_line(str(answer["error"])))
+        return str(answer.get("run"))
+
+    def start(self, arguments: Sequence[str]) -> Path:
+        """Have :attr:`program` start or resume a run, and wait for it. Raises Invalid."""
+        try:
+            run = self._files.path(self.run_program(arguments))
+        except ProtocolError as error:
+            raise Invalid("", str(error)) from None
+        if not run.exists():
+            raise Invalid("", f"there is no new run on {self.name}")
+        return run
+
+    def _answer_to(self, header: dict[str, Any], body: bytes = b"") -> dict[str, Any]:
+        """Ask for a change and wait for the answer. Raises Invalid without a connection."""
+        answer: Queue[dict[str, Any]] = Queue(1)
+        with self._lock:
+            self._number += 1
+            try:
+                self._request({**header, "number": self._number}, body)
+            except OSError:
+                raise Invalid("", f"there is no connection to {self.name}, so nothing was changed") from None
+            self._awaited[self._number] = answer
+        return answer.get()
+
     def take_notices(self) -> list[str]:
         """What users must know since the last call, one sentence each."""
         with self._lock:
@@ -163,11 +222,8 @@ class Mirror:
                 self._replies.get_nowait()
                 continue
             break
-        connection = self._connection
-        if connection is None:
-            raise ConnectionError(0, self.problem)
         self._asked += 1
-        connection.send({**header, "number": self._asked})
+        self._request({**header, "number": self._asked})
 
     def reply(self) -> Frame | None:
         """The next frame of an answer; None if the connection was lost."""
@@ -183,12 +239,20 @@ class Mirror:
         if connection is not None:
             connection.close()
         unregister(self.folder)
+        _give_up(self._awaited)
+        self.machine_feed.close()
         self._files.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._session)
 
     def _id(self, run: Path) -> str:
         return run.relative_to(self.folder).as_posix()
+
+    def _request(self, header: dict[str, Any], body: bytes = b"") -> None:
+        connection = self._connection
+        if connection is None:
+            raise ConnectionError(0, self.problem)
+        connection.send(header, body)
 
     def _notify(self, notice: str) -> None:
         with self._lock:
@@ -231,12 +295,16 @@ class Mirror:
             self._files.expect_list()
             for run_id in self._files.followed:
                 self._ask_to_follow(run_id)
+        self.machine_feed.ask_again()
+        self._logs.ask_again()
 
     def _lose(self, reason: str, wait_s: float) -> None:
         with self._lock:
             connection, self._connection = self._connection, None
             self._reason, self._retry_at = reason, time.monotonic() + wait_s
             unconfirmed, self._unconfirmed = self._unconfirmed, {}
+            awaited, self._awaited = self._awaited, {}
+        _give_up(awaited)
         for command in unconfirmed.values():
             self._notify(
                 f"the connection was lost before {self._host.name} confirmed {command}; it may not have arrived"
@@ -257,11 +325,16 @@ class Mirror:
             if header.get("number") == self._asked:
                 self._replies.put((header, body))
             return
+        if kind in MACHINE:
+            self.machine_feed.take(kind, body)
+            return
         with self._lock:
             if kind == "run":
                 self._files.take_run(header, body)
             elif kind == "part":
                 self._take_part(header, body)
+            elif kind == "log":
+                self._logs.take(header, body)
             elif kind == "state":
                 self._files.take_state(header)
             elif kind == "gone":
@@ -285,6 +358,10 @@ class Mirror:
             )
 
     def _take_confirmation(self, header: dict[str, Any]) -> None:
+        answer = self._awaited.pop(header.get("number", 0), None)
+        if answer is not None:
+            answer.put(header)
+            return
         command = self._unconfirmed.pop(header.get("number", 0), "the command")
         if header.get("error"):
             self._notify(f"{self._host.name} cannot take {command}: {header['error']}")
@@ -301,39 +378,13 @@ def _connect(host: Host, may_ask: bool = False, on_line: Callable[[str], object]
     return connection
 
 
+def _give_up(awaited: dict[int, Queue[dict[str, Any]]]) -> None:
+    """End the waits for answers that cannot come any more."""
+    for answer in awaited.values():
+        answer.put({"error": "the connection was lost before it answered; look at the runs before you try again"})
+    awaited.clear()
+
+
 def _name_of(line: bytes) -> str:
     """What a command is called."""
     return str(json.loads(line).get("type", "the command"))
-
-
-def _new_folder(name: str) -> tuple[Path, int]:
-    """A private folder for a mirror, and its session's lock. Removes mirrors of processes that were killed. Raises Invalid."""
-    cache = trusted_cache("remote").path
-    try:
-        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in cache.iterdir():
-            _remove_left_over(folder)
-        prefix = re.sub(r"[^\w.-]", "_", name)[:40]
-        folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=cache))
-        session = os.open(folder / SESSION, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(session, fcntl.LOCK_EX)
-    except OSError as error:
-        raise Invalid(
-            "", f"cannot mirror runs in {cache}: {error.strerror}; set EPOCHTOP_CACHE to another folder"
-        ) from None
-    return folder, session
-
-
-def _remove_left_over(folder: Path) -> None:
-    """Remove a mirror whose process is gone."""
-    try:
-        session = os.open(folder / SESSION, os.O_RDWR | os.O_NOFOLLOW)
-    except OSError:  # it is being created, or is no mirror
-        return
-    try:
-        fcntl.flock(session, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except OSError:
-        pass
-    finally:
-        os.close(session)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.paths import LAB
 
 
@@ -18,6 +17,10 @@ class RemoteHome(Protocol):
     @property
     def place(self) -> str:
         """The home folder on the other machine, as people write it: `user@box:/path`."""
+
+    @property
+    def machine(self) -> str:
+        """Name of the other machine, by itself."""
 
     @property
     def problem(self) -> str:
@@ -35,8 +38,17 @@ class RemoteHome(Protocol):
     def is_abridged(self, run: Path) -> bool:
         """Whether only parts of a run's log are here."""
 
+    def opened_paths(self) -> list[Path]:
+        """Files and folders that were opened on the other machine, as far as their logs are here."""
+
     def send(self, run: Path, line: bytes) -> None:
         """Have a command appended to a run. Raises OSError if there is no connection."""
+
+    def replace_record(self, run: Path, content: bytes) -> None:
+        """Have the record of a run replaced, and wait for it. Raises Invalid."""
+
+    def delete(self, run: Path) -> None:
+        """Have a run deleted, and wait for it. Raises Invalid."""
 
 
 _mirrors: dict[Path, RemoteHome] = {}
@@ -70,10 +82,3 @@ def place_of(path: Path) -> str:
             inside = path.relative_to(folder).as_posix()
             return _mirrors[folder].place + (f"/{inside}" if inside != "." else "")
     return str(path)
-
-
-def check_is_here(run: Path) -> None:
-    """Raises Invalid for a run of another machine, which must be changed there."""
-    mirror = mirror_of(run)
-    if mirror is not None:
-        raise Invalid("", f"{run.name} is at {mirror.place}; change or delete it there")

@@ -16,9 +16,9 @@ from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.opened.sources import is_opened_log
-from epochtop.engine.runs.paths import RECORD
 from epochtop.engine.runs.reader import read_record
-from epochtop.engine.runs.remote.registry import check_is_here
+from epochtop.engine.runs.regular import read_regular
+from epochtop.engine.runs.remote.changes import write_record
 
 LABELS = "labels.json"
 """File in the home folder with the labels of opened logs, by path."""
@@ -46,7 +46,7 @@ def labels_of(record: RunRecord) -> Labels:
 def read_log_labels(home: Path) -> dict[str, Labels]:
     """The labels of opened logs, by path. Raises Invalid if the file cannot be read."""
     try:
-        return _decode((home / LABELS).read_bytes())
+        return _decode(read_regular(home / LABELS))
     except FileNotFoundError:
         return {}
     except (OSError, *UNREADABLE) as error:
@@ -55,13 +55,12 @@ def read_log_labels(home: Path) -> dict[str, Labels]:
 
 def set_labels(home: Path, run: Path, labels: Labels) -> None:
     """Exchange the labels of a run or of an opened log. Raises Invalid if they cannot be stored."""
-    check_is_here(run)
-    if is_opened_log(run):
-        path, content = home / LABELS, encode({**read_log_labels(home), str(run): labels})
-    else:
-        path, content = run / RECORD, encode(_labeled(read_record(run), labels))
+    if not is_opened_log(run):
+        write_record(run, _labeled(read_record(run), labels))
+        return
+    path = home / LABELS
     try:
-        write_atomically(path, content)
+        write_atomically(path, encode({**read_log_labels(home), str(run): labels}))
     except OSError as error:
         raise Invalid("", f"cannot write {path}: {error.strerror}") from None
 

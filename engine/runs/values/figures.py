@@ -81,11 +81,14 @@ def _add_window(series: dict[str, SeriesFigures], window: SeriesWindow) -> None:
     if entry is None:
         entry = series[window.name] = SeriesFigures(first_step=window.first_step)
     entry.count += window.count
-    entry.last_step, entry.last = window.last_step, _finite(window.last)
     if window.summary is not None:
+        last = window.last
         entry.widen(window.summary.minimum, window.summary.maximum)
     else:
-        entry.widen(*extremes(window.numbers()))
+        numbers = window.numbers()
+        last = numbers[-1] if numbers else math.nan
+        entry.widen(*extremes(numbers))
+    entry.last_step, entry.last = window.last_step, _finite(last)
 
 
 def extremes(values: array[float]) -> tuple[float | None, float | None]:

@@ -219,7 +219,7 @@ async def test_another_result_another_experiment_and_a_deletion_end_it(home: Pat
         await pilot.press("d")
         await pilot.pause()
         await pilot.press("right", "enter")
-        await pilot.pause()
+        await until(pilot, lambda: lab.stage.against is None)
         await settled(pilot)
         assert not two[0].exists()
         assert lab.stage.against is None

@@ -14,7 +14,7 @@ from epochtop.tui.forms.dialogs import Question
 from tests.support.lab_runs import NO_GPU, ended, events_of, prepared, rows_of_reads, write_experiment
 from tests.support.runs import engine_alive
 from tests.support.ui.lab_screens import app_with, in_the_lab, settled, show_result, text_of
-from tests.support.ui.screens import still_app
+from tests.support.ui.screens import still_app, until
 
 
 async def test_a_kept_result_is_opened_again(home: Path) -> None:
@@ -122,7 +122,7 @@ async def test_a_result_is_deleted_after_a_question(home: Path) -> None:
         await pilot.press("delete")
         await pilot.pause()
         await pilot.press("right", "enter")
-        await pilot.pause()
+        await until(pilot, lambda: lab.stage.shown is not None and lab.stage.shown.run == older)
         await settled(pilot)
         assert not newer.exists()
         assert older.exists()

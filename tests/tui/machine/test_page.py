@@ -278,3 +278,15 @@ async def test_only_a_visible_page_is_drawn(home: Path) -> None:
         await pilot.pause()
         assert "  7 %" in shown(app)
         assert page.render_line(0).text.startswith("── Processor")
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_free_rows_go_to_the_graphs(gpus: int) -> None:
+    view = a_view(gpus, samples=30)
+    flat = [row.text for row in sheet(view, 198)]
+    high = [row.text for row in sheet(view, 198, 55)]
+    assert len(flat) < 40 < len(high) <= 55
+    assert sum("█" in line for line in high) > sum("█" in line for line in flat) + 8
+    numbers = [line for line in flat if "GiB" in line or "%" in line]
+    assert all(any(word in line for line in high) for text in numbers for word in text.split() if word[0].isdigit())
+    assert len(sheet(view, 198, len(flat))) == len(flat)

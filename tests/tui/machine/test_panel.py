@@ -143,6 +143,8 @@ async def test_figures_become_stale_after_three_seconds_and_fresh_with_a_sample(
 class Script:
     """A source that returns its samples in turn; it raises an exception and waits for an event."""
 
+    silence = "no response from the sensors"
+
     def __init__(self, machine: Machine | Exception, *samples: Sample | Exception | threading.Event) -> None:
         self.machine = machine
         self.samples: Iterator[Sample | Exception | threading.Event] = iter(samples)
@@ -199,6 +201,8 @@ import asyncio, threading
 from tests.tui.machine.test_panel import MachinePanel, Stage
 
 class Sick:
+    silence = ""
+
     def identify(self):
         hanging.set()
         threading.Event().wait()

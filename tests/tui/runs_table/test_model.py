@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from epochtop.engine.runs.table.details import RunDetails
 from epochtop.tui.runs_table import layout as layouts
-from epochtop.tui.runs_table.columns import Value, column_of, default_keys, differing
+from epochtop.tui.runs_table.columns import Value, column_of, default_keys, differing, grouping_key
 from epochtop.tui.runs_table.comparison import comparison_rows
 from epochtop.tui.runs_table.filter.limits import Limit, limit_of, limited
 from epochtop.tui.runs_table.filter.matching import Names
@@ -94,6 +94,23 @@ def test_only_settings_that_differ_are_columns_at_first() -> None:
     assert differing(RUNS) == ["lr", "model"]
     assert default_keys(RUNS)[-3:] == ["config:lr", "config:model", "tags"]
     assert "best:loss" in default_keys(RUNS)
+
+
+def test_names_group_nothing_so_another_column_does() -> None:
+    seeds = [run_details(f"r{number}", {"seed": number, "lr": 0.1}, loss=(1.0, 1.0, 1.0)) for number in range(3)]
+    assert grouping_key(seeds, "run") == "config:lr"
+    assert grouping_key(seeds, "config:seed") == "config:seed"
+    assert grouping_key(seeds[:1], "run") == "run"
+    for run in seeds:
+        run.group = "eight"
+    assert grouping_key(seeds, "run") == "group"
+    assert default_keys(seeds)[-1] == "group"
+
+
+def test_series_of_a_few_runs_are_no_columns_at_first() -> None:
+    runs = [run_details(f"r{number}", {}, accuracy=(0.5, 0.1, 0.9)) for number in range(4)]
+    other = run_details("other", {}, loss=(1.0, 1.0, 1.0), grad_norm=(1.0, 1.0, 1.0))
+    assert [key for key in default_keys([other, *runs]) if ":" in key] == ["last:accuracy", "best:accuracy"]
 
 
 def test_hidden_runs_are_left_out_until_they_are_asked_for() -> None:
@@ -186,7 +203,9 @@ def test_every_run_is_in_one_group_and_the_spread_is_that_of_the_statistics_modu
 
 def test_a_group_shows_count_mean_and_spread() -> None:
     values = (0.90, 0.92, 0.94)
-    runs: list[RunDetails] = [run_details(f"s{n}", {"lr": 0.1, "seed": n}, acc=(x, x, x)) for n, x in enumerate(values)]
+    runs: list[RunDetails] = [
+        run_details(f"s{n}", {"lr": 0.1, "seed": n}, age_s=300.0 + n, acc=(x, x, x)) for n, x in enumerate(values)
+    ]
     model = TableModel(runs, Layout(group="config:lr"), NOW)
     (line,) = model.lines
     acc, seed = column_of("last:acc"), column_of("config:seed")
@@ -196,6 +215,9 @@ def test_a_group_shows_count_mean_and_spread() -> None:
     assert model.name(line) == "0.1 · 3 runs"
     assert model.text(line, acc) == "0.9200 ± 0.0200"
     assert model.text(line, seed) == "1 ± 1"
+    age = column_of("age")
+    assert age is not None
+    assert model.text(line, age) == "5 min"
 
 
 # --- the layout in the home folder ----------------------------------------------------------------------------------

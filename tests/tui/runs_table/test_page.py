@@ -178,6 +178,8 @@ async def test_three_best_of_sixty_runs_are_on_one_chart_in_nine_keys(tmp_path: 
         await pilot.press(*keys)
         await beating(app, pilot, lambda: app.runs.session is not None and len(app.runs.stage.overlays) == 2)
         drawn = {app.runs.session.run.name, *(path.name for path in app.runs.stage.overlays)}
+        traces = (app.main.chart.trace, *app.main.chart.overlays)
+        assert [trace.family for trace in traces] == ["accuracy"] * 3, "the metric by which the table is sorted"
     allowed = [name for name, (_, lr) in accuracy.items() if lr >= 0.001]
     assert drawn == set(sorted(allowed, key=lambda name: -accuracy[name][0])[:3])
     assert layouts.load(tmp_path)[0].filter == "lr>=0.001"

@@ -144,6 +144,9 @@ async def test_the_footer_follows_the_width_of_the_terminal(home: Path) -> None:
         assert {"start", "pause", "stop", "table", "lab", "help", "quit"} <= set(shown(app))
         await pilot.resize_terminal(120, 40)
         await until(pilot, lambda: "grid" in shown(app))
+        await pilot.press("2")
+        await until(pilot, lambda: {"open", "overlay", "settings", "rename", "delete"} <= set(shown(app)))
+        assert {"start", "pause", "stop", "table", "lab", "help", "quit"} <= set(shown(app))
 
 
 def shown(app: EpochtopApp) -> list[str]:

@@ -7,6 +7,7 @@ import subprocess
 from asyncio import to_thread
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.app import App
 
@@ -16,16 +17,48 @@ from epochtop.engine.runs.opened.lookup import logs_at
 from epochtop.tui.client.supervised import check_command, start
 from epochtop.tui.forms.dialogs import Entries
 
+if TYPE_CHECKING:
+    from epochtop.tui.app.engine import NextEngine
+    from epochtop.tui.client.remote.starter import RemoteStarter
+
 STARTED: list[subprocess.Popen[bytes]] = []
 """Supervisors of commands; each ends with its command, which does not need this process."""
 
 
-async def begin(app: App[int], way: str, home: Path, show: Callable[[Path], None]) -> None:
+async def begin(app: App[int], way: str, engine: NextEngine, home: Path, show: Callable[[Path], None]) -> None:
     """Ask for a script to run (`script`) or for logs to open (`logs`), and show the run."""
-    if way == "script":
+    if engine.remote is not None:
+        if way == "script":
+            await run_script_on(engine.remote, app, engine)
+        else:
+            await open_logs_on(engine.remote, app)
+    elif way == "script":
         await run_script(app, show)
     else:
         await open_logs(app, home, show)
+
+
+async def run_script_on(starter: RemoteStarter, app: App[int], engine: NextEngine) -> None:
+    """Ask for a command, and have another machine run it. Its run is shown when it exists there."""
+    text = f"Command to run on {starter.machine}, in your home folder there. It continues if you close the app."
+    answer = await app.push_screen_wait(Entries(text, {"command": "python3 "}, _checked_words))
+    if answer is not None:
+        engine.request(f"starting on {starter.machine} …")
+        starter.run_command(shlex.split(answer["command"]))
+
+
+async def open_logs_on(starter: RemoteStarter, app: App[int]) -> None:
+    """Ask for a path on another machine, and add its logs to the list of runs there."""
+    text = f"File or folder on {starter.machine} with logs of another tool. Nothing is copied there."
+    answer = await app.push_screen_wait(Entries(text, {"path": ""}, _checked_name))
+    if answer is None:
+        return
+    try:
+        await to_thread(starter.open_logs, answer["path"].strip())
+    except Invalid as error:
+        app.notify(error.message, title="not opened", severity="error")
+        return
+    app.notify(f"opened on {starter.machine}; the logs appear in the list of runs")
 
 
 async def run_script(app: App[int], show: Callable[[Path], None]) -> None:
@@ -43,14 +76,18 @@ async def run_script(app: App[int], show: Callable[[Path], None]) -> None:
     show(run)
 
 
-def _checked_command(_name: str, text: str) -> str:
+def _checked_command(name: str, text: str) -> str:
+    check_command(shlex.split(_checked_words(name, text))[0])
+    return text
+
+
+def _checked_words(_name: str, text: str) -> str:
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise Invalid("", "a quote is not closed; close it or remove it") from error
     if not words:
         raise Invalid("", "name a command, such as python train.py --lr 0.1")
-    check_command(words[0])
     return text
 
 
@@ -72,9 +109,14 @@ def _absolute(text: str) -> Path:
     return folders.absolute(Path(text.strip()).expanduser())
 
 
-def _checked_path(_name: str, text: str) -> str:
+def _checked_name(_name: str, text: str) -> str:
     if not text.strip():
         raise Invalid("", "name a file or a folder, such as lightning_logs")
+    return text
+
+
+def _checked_path(name: str, text: str) -> str:
+    _checked_name(name, text)
     if not _absolute(text).exists():
         raise Invalid("", f"there is no file or folder {text.strip()}")
     return text

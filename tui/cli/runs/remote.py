@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths
 from epochtop.engine.terminal.output import is_terminal, write_error
 
@@ -60,8 +60,11 @@ def _report(mirror: Mirror) -> None:
         write_error(f"epochtop: {notice}\n")
 
 
-def run_remote_app(host: str, run: str = "") -> int:
-    """Open the app with the runs of `host`, and with `run` open if it is not empty. Returns its exit status."""
+def run_remote_app(host: str, run: str = "", start: bool = False, spec: RunSpec | None = None) -> int:
+    """Open the app with the runs of `host`, and with `run` open if it is not empty. Returns its exit status.
+
+    `start` starts a run of `spec` there.
+    """
     if not is_terminal() or not sys.stdin.isatty():
         raise Invalid("", "the app needs a terminal; `epochtop runs --host` and `epochtop pull` work without one")
     from epochtop.tui.app.launch import run_app
@@ -71,7 +74,7 @@ def run_remote_app(host: str, run: str = "") -> int:
             list_all(mirror)
             return run_app(attach=index.find_any(mirror.folder, run, prefers_live=True), mirror=mirror)
         mirror.wait_until_listed(FIRST_LIST_S)
-        return run_app(mirror=mirror)
+        return run_app(start=start, spec=spec, mirror=mirror)
 
 
 def fetch(runs: Sequence[Path]) -> None:

@@ -15,7 +15,9 @@ def connection_problem(home: Path) -> str:
     return mirror.problem if mirror is not None else ""
 
 
-def pid_here(run: Path, record: RunRecord | None) -> int | None:
-    """Id of the process that records a run if it is on this machine; None if it is elsewhere or unknown."""
-    is_here = record is not None and record.host == socket.gethostname() and mirror_of(run) is None
-    return record.pid if record is not None and is_here else None
+def recording_pid(run: Path, record: RunRecord | None) -> int | None:
+    """Id of the process that records a run, if it is on the machine that the panel shows; None if it is elsewhere or unknown."""
+    if record is None:
+        return None
+    mirror = mirror_of(run)
+    return record.pid if record.host == (mirror.machine if mirror is not None else socket.gethostname()) else None

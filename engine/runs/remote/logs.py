@@ -1,0 +1,68 @@
+"""The logs of other tools on another machine: files in a folder of the mirror, where readers take them for logs of this one.
+
+Names and places come from another machine and are checked. Used by one thread at a time, but for :attr:`MirroredLogs.paths`.
+Never imports torch, numpy or Textual.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from epochtop.engine.runs.remote.files import Place, append, replace
+from epochtop.remote.frames import ProtocolError, is_file_path
+
+FOLDER = "opened"
+"""Folder in a mirror with a folder per opened path, by number."""
+MOST_FILES, MOST_BYTES = 5_000, 1 << 30
+
+
+class MirroredLogs:
+    """Fills a folder of `mirror`. `send` sends a request to the other machine; it raises OSError without a connection."""
+
+    def __init__(self, mirror: Path, send: Callable[[dict[str, Any]], None]) -> None:
+        self._folder, self._send = mirror / FOLDER, send
+        self._places: dict[str, Place] = {}
+        self._bytes = 0
+        self._is_wanted = False
+
+    def paths(self) -> list[Path]:
+        """The opened paths, as far as files of them are here. The first call asks for them, without waiting."""
+        if not self._is_wanted:
+            self._is_wanted = True
+            self.ask_again()
+        with contextlib.suppress(OSError):
+            return [path for number in sorted(self._folder.iterdir()) for path in number.iterdir()]
+        return []
+
+    def ask_again(self) -> None:
+        """Ask for the logs, if anyone wants them; each connection needs it."""
+        if self._is_wanted:
+            known = {name: place.known(self._folder / name) for name, place in self._places.items() if place.offset}
+            with contextlib.suppress(OSError):  # the next connection asks again
+                self._send({"type": "logs", "known": known})
+
+    def take(self, header: dict[str, Any], body: bytes) -> None:
+        """What a file has gained, or a new file. Raises ProtocolError, OSError."""
+        name, offset = header.get("name"), header.get("offset")
+        if not isinstance(name, str) or not is_file_path(name) or "/" not in name or not isinstance(offset, int):
+            raise ProtocolError("it sent an invalid name of a log")
+        place = self._places.setdefault(name, Place())
+        self._bytes += len(body)
+        if len(self._places) > MOST_FILES or self._bytes > MOST_BYTES:
+            raise ProtocolError("it has too many logs")
+        path = self._folder / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if header["fresh"] or place.offset == 0:
+            if not path.exists() or path.read_bytes() != body:
+                replace(path, body)
+        elif offset == place.offset:
+            append(path, body)
+        else:
+            raise ProtocolError("it sent a part of a log that does not fit")
+        with contextlib.suppress(TypeError, ValueError, OverflowError):  # it tells whether a log still grows
+            os.utime(path, (float(header["modified"]),) * 2)
+        place.offset, place.identity = offset + len(body), int(header["identity"])
