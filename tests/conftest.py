@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -21,8 +22,6 @@ from epochtop.engine.runs.writer import create
 from tests.support.engines import FRESH, Engine
 from tests.support.fakes import fake_nvml
 from tests.support.processes import prefork
-from tests.support.ui.apps import Open
-from tests.support.ui.terminals import APP, Terminal
 
 # The machine may be busy: no example fails for being slow, and every run of the tests tries the same examples.
 settings.register_profile("full", deadline=None, derandomize=True, database=None)
@@ -38,6 +37,8 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
     ):  # in a background job of a shell; its children would ignore them too
         signal.signal(_number, _handler)
 
+# Threads without work sleep instead of spinning: on two busy cores, small steps on two threads took four times the CPU.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 prefork.fork_engines()
 gc.disable()  # until all tests are collected: a quarter of the time of collecting them
 
@@ -53,6 +54,12 @@ LONGEST_FIRST = (
 """Tests that take longest or wait most. They start first; short tests fill the gaps and end together."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the process that forks engines before the workers, so that they share it."""
+    if config.getoption("numprocesses", None):
+        prefork.address()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest tests first; the order of all others, and the order inside a file, remain."""
     items.sort(key=lambda item: next((n for n, path in enumerate(LONGEST_FIRST) if item.nodeid.startswith(path)), 99))
@@ -60,10 +67,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Exempt what is imported by now from garbage collection, which took a quarter of the time of an app under test."""
-    gc.collect()
-    gc.freeze()
+    exempt_imported()
     gc.enable()
     gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_runtest_logfinish() -> None:
+    """The same for what tests import: with scikit-learn and torch's compiler, a collection takes a third of a second."""
+    if len(sys.modules) > _exempt_modules + MANY_MODULES:
+        exempt_imported()
+
+
+MANY_MODULES = 200
+_exempt_modules = 0
+
+
+def exempt_imported() -> None:
+    """Exempt all objects that exist now from garbage collection."""
+    global _exempt_modules
+    _exempt_modules = len(sys.modules)
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -121,22 +145,3 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the fake driver library."""
     yield fake_nvml.build(tmp_path_factory.mktemp("nvml"))
     fake_nvml.close()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The folder the app is started in."""
-    made = tmp_path / "here"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
-def app(folder: Path) -> Iterator[Open]:
-    """Starts the app in a terminal of its own; ended afterwards."""
-    with ExitStack() as stack:
-
-        def start(*arguments: str, size: tuple[int, int] = (120, 40), **environment: str) -> Terminal:
-            return stack.enter_context(Terminal(*APP, *arguments, size=size, folder=folder, environment=environment))
-
-        yield start

@@ -22,8 +22,12 @@ def _run(arguments: list[str]) -> int:
         from epochtop.tui.app.launch import run_app
 
         return run_app(start=bool(arguments))
+    if len(arguments) == 2 and arguments[0] == "attach" and not arguments[1].startswith("-"):
+        from epochtop.tui.cli.runs.attach import run_attach  # without the argument parser, which takes longer to import
+
+        return run_attach(arguments[1])
     if arguments[:1] == ["hardware"] and set(arguments[1:]) <= {"--json", "--torch"}:
-        from epochtop.tui.cli.hardware import run_hardware  # without the argument parser, which takes longer to import
+        from epochtop.tui.cli.hardware import run_hardware  # as above
 
         return run_hardware("--json" in arguments, "--torch" in arguments)
     from epochtop.tui.cli.main import run

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from epochtop.engine.data.columns.assembly import dataset_of
+from epochtop.engine.data.columns.row_numbers import check_row_numbers
 from epochtop.engine.data.columns.selection import ColumnSelection
 from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
 from epochtop.engine.data.prepare import prepare_dataset
-from epochtop.engine.data.tables.row_numbers import check_row_numbers
 from epochtop.engine.protocol.datasets import FILES, GENERATED, IMAGES, WITH_TARGET, is_labeled_text
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 

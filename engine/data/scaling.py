@@ -96,6 +96,10 @@ class RowEncoder(Protocol):
         """Encode a block."""
         ...
 
+    def scaled_values(self, raw: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """The inputs of a block that are scaled (rows, scaled inputs)."""
+        ...
+
 
 def fit_scaling(
     x: npt.NDArray[Any],
@@ -125,7 +129,7 @@ def fit_scaling(
         if not encoder.scaled.any():
             return Scaling(kind, offset, factor, rounded)
         for block in blocks(x, index, encoder.inputs):
-            scaler.partial_fit(encoder(block)[:, encoder.scaled])
+            scaler.partial_fit(encoder.scaled_values(block))
     offset[encoder.scaled] = scaler.min_ if kind == "minmax" else scaler.mean_
     factor[encoder.scaled] = scaler.scale_
     return Scaling(kind, offset, factor, rounded)

@@ -35,6 +35,7 @@ from epochtop.engine.distributed.orders import (
     ShareWeights,
     TakeSteps,
 )
+from epochtop.engine.distributed.presence import Progress
 from epochtop.engine.job import evaluate
 from epochtop.engine.job import state as job_state
 from epochtop.engine.job.job import Job
@@ -53,9 +54,12 @@ _decode = msgspec.json.Decoder(AnyOrder).decode
 class Group:
     """The ranks of one run, seen from one of them. A process can have only one."""
 
-    def __init__(self, store: Any, rank: int, world_size: int, device: torch.device) -> None:
-        """Waits until all `world_size` ranks have joined."""
+    def __init__(
+        self, store: Any, rank: int, world_size: int, device: torch.device, progress: Progress | None = None
+    ) -> None:
+        """Waits until all `world_size` ranks have joined. Counts orders in `progress`."""
         self.rank, self.world_size, self._device = rank, world_size, device
+        self._progress = progress or Progress()
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=FOREVER)
 
@@ -67,13 +71,16 @@ class Group:
 
     def send(self, order: Order) -> None:
         """Send an order to the other ranks; for rank 0."""
+        self._progress.orders += 1
         text = msgspec.json.encode(order)
         dist.broadcast(torch.tensor(bytearray(text.ljust(ORDER_BYTES)), dtype=torch.uint8), 0)
 
     def receive(self) -> AnyOrder:
         """Wait for an order; for ranks other than 0."""
         buffer = torch.empty(ORDER_BYTES, dtype=torch.uint8)
-        dist.broadcast(buffer, 0)
+        with self._progress.waiting("order"):
+            dist.broadcast(buffer, 0)
+        self._progress.orders += 1
         order: AnyOrder = _decode(bytes(buffer.tolist()))
         return order
 

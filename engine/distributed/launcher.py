@@ -43,6 +43,9 @@ class LocalLauncher(RankLauncher):
         self._on_hang = on_hang
         self._children: list[subprocess.Popen[bytes]] = []
         self._reports: Any = None
+        self._port = 0
+        self._ended: RankFailure | None = None
+        """Why this process has ended a rank; None if it has ended none."""
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._noticed = threading.Event()
@@ -50,6 +53,7 @@ class LocalLauncher(RankLauncher):
     def start(self) -> Any:
         _stay_on_this_machine()
         store, port = open_store()
+        self._port = port
         self._reports = reach_store(port)
         for rank in range(1, self.world_size):
             command = [
@@ -63,12 +67,22 @@ class LocalLauncher(RankLauncher):
                 str(port),
             ]
             # rank 0 alone answers signals to the processes of the terminal
-            child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603 - this Python, numbers
             if child.stdin is not None:
                 close_in_children(child.stdin)  # a worker of a data loader must not keep the other ranks alive
             self._children.append(child)
         threading.Thread(target=self._watch, name="ranks", daemon=True).start()
         return store
+
+    def connect(self) -> Any:
+        return reach_store(self._port)
+
+    def end_rank(self, report: RankFailure) -> bool:
+        if not report.rank:
+            return False
+        self._ended = report
+        self._children[report.rank - 1].kill()
+        return True
 
     def _watch(self) -> None:
         while not self._over.wait(WATCH_S):
@@ -107,7 +121,9 @@ class LocalLauncher(RankLauncher):
         return self._over.is_set() or all(child.poll() is None for child in self._children)
 
     def _cause(self) -> RankFailure | None:
-        """A rank that was killed; else the first to report a cause; else one that ended without a report."""
+        """A rank that was ended or killed; else the first to report a cause; else one that ended without a report."""
+        if self._ended is not None:
+            return self._ended
         gone = {rank: child.returncode for rank, child in enumerate(self._children, 1) if child.poll() is not None}
         killed = [rank for rank, status in gone.items() if status < 0]
         if killed:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.distributed.group import Group
+from epochtop.engine.distributed.hanging import HangWatch, Reactions, patience_s
 from epochtop.engine.distributed.orders import (
     AverageLosses,
     End,
@@ -25,6 +26,7 @@ from epochtop.engine.distributed.orders import (
     TakeSteps,
     is_loss_of_others,
 )
+from epochtop.engine.distributed.presence import Progress
 from epochtop.engine.job import state as job_state
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.state import Values
@@ -53,6 +55,14 @@ class RankLauncher(ABC):
         """A rank that has ended too early; None if all are alive after `patience_s`."""
 
     @abstractmethod
+    def connect(self) -> Any:
+        """Another connection to the store, for another thread."""
+
+    @abstractmethod
+    def end_rank(self, report: RankFailure) -> bool:
+        """End the process of a rank because of `report`. False if that is not possible from here."""
+
+    @abstractmethod
     def release(self) -> None:
         """Let the ranks end."""
 
@@ -64,8 +74,11 @@ class RankLauncher(ABC):
 class RankGroupLeader:
     """Leads the other ranks of one run."""
 
-    def __init__(self, launcher: RankLauncher) -> None:
+    def __init__(self, launcher: RankLauncher, reactions: Reactions | None = None) -> None:
+        """`reactions` are what happens if a rank hangs; without them nobody watches for that."""
         self._launcher = launcher
+        self._progress = Progress()
+        self._hangs = None if reactions is None else HangWatch(launcher, self._progress, reactions)
         self._group: Group | None = None
         self._store: Any = None
 
@@ -82,20 +95,25 @@ class RankGroupLeader:
         self._store = self._launcher.start()
         self._wait_for("here")
         self._store.set(DEVICE, job.device.type)
-        self._group = Group(self._store, 0, self._launcher.world_size, job.device)
+        self._group = Group(self._store, 0, self._launcher.world_size, job.device, self._progress)
         # sums depend on the number of threads: all ranks use that of rank 0
         threads = torch.get_num_threads() if job.device.type == "cpu" else job.spec.threads
         if job.spec.shard:  # large tensors are sent later, in rows, one by one
             tensors = {name: tensor for name, tensor in tensors.items() if job_state.is_progress(name)}
         self._group.hand_out(setup_of(job, threads, step, values), tensors)
         self._wait_for("built")
+        if self._hangs is not None:
+            self._hangs.start()
         return self._group.join(job, step)
 
     def _wait_for(self, stage: str) -> None:
         keys = [f"{stage}/{rank}" for rank in range(1, self._launcher.world_size)]
+        until = time.monotonic() + patience_s()
         while not self._store.check(keys):
             if report := self._launcher.failed_rank():
                 raise RankError(report)
+            if self._hangs is not None and self._hangs.stop_requested and time.monotonic() > until:
+                raise RankError(RankFailure(rank=0, message="the run was stopped before all ranks were ready"))
             time.sleep(POLL_S)
 
     # --- while training ----------------------------------------------------------------------------------
@@ -134,6 +152,8 @@ class RankGroupLeader:
     def end(self) -> None:
         """Release the ranks after the last step has been read."""
         self._launcher.release()
+        if self._hangs is not None:
+            self._hangs.ending = True
         with contextlib.suppress(RuntimeError):  # a rank that dies now has finished
             self.group.send(End())
             self.group.close()  # NCCL lets the other ranks leave only together with this one
@@ -146,6 +166,8 @@ class RankGroupLeader:
 
     def close(self) -> None:
         """Leave no process behind."""
+        if self._hangs is not None:
+            self._hangs.close()
         self._launcher.close()
 
 

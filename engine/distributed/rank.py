@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from epochtop.engine.distributed.group import Group, follow_orders
 from epochtop.engine.distributed.launcher import reach_store
 from epochtop.engine.distributed.leader import DEVICE, NOTHING_TO_DO, POLL_S
 from epochtop.engine.distributed.orders import RankFailure, Setup, is_loss_of_others, leave_report
+from epochtop.engine.distributed.presence import PresenceTeller, Progress
 from epochtop.engine.job import state
 from epochtop.engine.job.failures import failed
 from epochtop.engine.job.job import Job
@@ -35,7 +37,7 @@ def main(arguments: list[str]) -> int:
     """Entry of `python -m epochtop.engine rank RANK WORLD_SIZE PORT`, which rank 0 starts with a pipe as input."""
     rank, world_size, port = map(int, arguments)
     threading.Thread(target=_end_with_rank_0, daemon=True).start()
-    return serve(reach_store(port), rank, world_size, local_rank=rank)
+    return serve(reach_store(port), rank, world_size, local_rank=rank, connect=lambda: reach_store(port))
 
 
 def _end_with_rank_0() -> None:
@@ -43,18 +45,25 @@ def _end_with_rank_0() -> None:
     os._exit(1)
 
 
-def serve(store: Any, rank: int, world_size: int, local_rank: int) -> int:
-    """Be rank `rank` of a run, to its end. Returns the exit status; a failure is reported in the store."""
+def serve(store: Any, rank: int, world_size: int, local_rank: int, connect: Callable[[], Any] | None = None) -> int:
+    """Be rank `rank` of a run, to its end. Returns the exit status; a failure is reported in the store.
+
+    `connect` opens another connection to the store, for telling rank 0 where this rank is.
+    """
     job: Job | None = None
     task = ""
+    progress = Progress()
+    teller = None if connect is None else PresenceTeller(connect, rank, progress)
     try:
+        if teller is not None:
+            teller.start()
         store.set(f"here/{rank}", "1")
         kind = _kind_of_device(store)
         if kind == NOTHING_TO_DO:
             return 0
         for ignored in RANK_0_SIGNALS:
             signal.signal(ignored, signal.SIG_IGN)  # rank 0 answers them: it stops the run in order
-        group = Group(store, rank, world_size, torch.device(f"cuda:{local_rank}" if kind == "cuda" else kind))
+        group = Group(store, rank, world_size, torch.device(f"cuda:{local_rank}" if kind == "cuda" else kind), progress)
         setup, tensors = group.hand_out(None, {})
         task = setup.spec.task
         job = _build(setup, tensors, rank, f"cuda:{local_rank}" if kind == "cuda" else "")
@@ -75,6 +84,9 @@ def serve(store: Any, rank: int, world_size: int, local_rank: int) -> int:
             leave_report(store, report)
         time.sleep(0.1)  # the report must be there before rank 0 sees that this process has ended
         return 1
+    finally:
+        if teller is not None:
+            teller.close()
     return 0
 
 

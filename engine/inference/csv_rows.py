@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TextIO
 
 from epochtop.engine.data.number_text import is_number
-from epochtop.engine.data.tables.cells.numbers import format_of, uses_decimal_comma
+from epochtop.engine.data.tables.cells.numbers import format_of
 from epochtop.engine.data.tables.delimited.cells import rows_of
 from epochtop.engine.data.tables.delimited.dialect import Dialect, read_dialect
 from epochtop.engine.data.tables.delimited.plain_text import PlainText, plain_text
@@ -66,7 +66,7 @@ class RowFile:
     @property
     def has_decimal_comma(self) -> bool:
         """Whether the file writes 1,5 for one and a half."""
-        return uses_decimal_comma(self.dialect.sample, self.dialect.delimiter)
+        return self.dialect.has_decimal_comma
 
 
 class RowSource(Protocol):
@@ -102,16 +102,28 @@ class RowSource(Protocol):
         ...
 
 
-def open_rows(path: Path, header: Header = "auto", encoding: str = "auto") -> RowFile:
-    """The dialect of `path`. `encoding` is that of a file which is not UTF-8. Raises Invalid if it is not a CSV file."""
+def open_rows(path: Path, header: Header = "auto", encoding: str = "auto", needed: Sequence[str] = ()) -> RowFile:
+    """The dialect of `path`. `encoding` is that of a file which is not UTF-8. Raises Invalid if it is not a CSV file.
+
+    The names of the columns that are `needed` decide whether there is a header, if `header` leaves that open.
+    """
     if path.exists() and not path.is_dir() and not path.is_file():
         raise Invalid("", f"{path} is not a regular file and would be read twice; save it to a file first")
     options = CsvOptions(header=header, likely_encoding=encoding, is_rounded=False)
     try:
         with _text(path, options) as text:
-            return RowFile(path, options, read_dialect(path, sample_of(text), header))
+            sample = sample_of(text)
+            for chosen in _likely_headers(header, needed):
+                dialect = read_dialect(path, sample, chosen)
+                if set(needed) <= set(dialect.names.names):
+                    return RowFile(path, replace(options, header=chosen), dialect)
+            return RowFile(path, options, read_dialect(path, sample, header))
     except Invalid as error:
         raise Invalid("", error.message) from None
+
+
+def _likely_headers(header: Header, needed: Sequence[str]) -> tuple[Header, ...]:
+    return ("auto", "yes", "no") if header == "auto" and needed else (header,)
 
 
 def _text(path: Path, options: CsvOptions) -> AbstractContextManager[PlainText]:

@@ -1,4 +1,4 @@
-"""Predictions for the rows of a CSV file: prepared as in training, decoded to class names or raw units.
+"""Predictions for the rows of a file or the images of a folder: prepared as in training, decoded to class names or raw units.
 
 Must never write into the run.
 """
@@ -17,11 +17,14 @@ from torch import Tensor
 from epochtop.engine.data.columns.new_rows import NewRows, new_rows, types_for
 from epochtop.engine.data.dataset import Preparation
 from epochtop.engine.data.tables.delimited.read import read_delimited, read_numbers
+from epochtop.engine.data.text.tables import texts_in
 from epochtop.engine.data.text.words import codes_for
 from epochtop.engine.device.select import choose_device
 from epochtop.engine.inference.array_rows import NumberedRows, array_inputs, is_array_file, series_rows
 from epochtop.engine.inference.csv_rows import RowFile, RowSource, open_rows, write_rows
 from epochtop.engine.inference.decode import decode
+from epochtop.engine.inference.image_rows import holds_images, image_inputs
+from epochtop.engine.inference.table_rows import TableRows, is_other_table, open_table
 from epochtop.engine.inference.trained_model import TrainedModel, load, numbers_per_row, report_changes
 from epochtop.engine.models.nested import mapped, rows_first, tensors_of
 from epochtop.engine.protocol.spec import Invalid
@@ -47,7 +50,7 @@ def predict(
 ) -> None:
     """Write the rows of the file at `path` with appended predictions to `output` or standard output.
 
-    All columns of a CSV file stay unchanged; rows of an `.npz` or `.npy` file get their number. `columns` names the columns
+    All columns of a table stay unchanged; rows of an `.npz` or `.npy` file get their number, images their path. `columns` names the columns
     that the model takes, in order, for runs that have no column names: custom tasks, images and series. `trusted_owner` is another owner of the run whose task may be executed.
     `excel_safe` escapes cells that a spreadsheet would execute as formulas. Raises Invalid, before anything is written.
     """
@@ -97,12 +100,35 @@ def _with_reasons(cells: Iterable[list[str]], problems: Mapping[int, str]) -> It
 
 def _opened(trained: TrainedModel, path: Path, columns: Sequence[str]) -> tuple[RowSource, NewRows]:
     """The rows of the file, and the same rows as model input. Raises Invalid."""
-    if trained.preparation is not None and is_array_file(path):
-        rows = array_inputs(trained.preparation, path)
+    preparation = trained.preparation
+    if preparation is not None and is_array_file(path):
+        rows = array_inputs(preparation, path)
         return NumberedRows(path, len(rows.x)), rows
-    is_document = trained.preparation is not None and trained.preparation.kind == "document"
-    file = open_rows(path, "yes" if is_document else trained.spec.header, trained.spec.encoding)
+    if preparation is not None and holds_images(preparation, path):
+        return image_inputs(trained.spec, preparation, path)
+    if preparation is not None and is_other_table(path):
+        _check_unnamed(trained, columns)
+        table = open_table(trained.spec, preparation, path)
+        return table, _table_inputs(preparation, table)
+    is_document = preparation is not None and preparation.kind == "document"
+    needed = preparation.columns if preparation is not None and preparation.kind == "table" else ()
+    file = open_rows(path, "yes" if is_document else trained.spec.header, trained.spec.encoding, needed)
     return file, _inputs(trained, file, columns)
+
+
+def _table_inputs(preparation: Preparation, rows: TableRows) -> NewRows:
+    if preparation.kind == "table":
+        return new_rows(preparation, rows.table)
+    texts = texts_in(rows.table.column(preparation.columns[0]))
+    return NewRows(codes_for(texts, preparation.length, preparation.ngrams), table=rows.table)
+
+
+def _check_unnamed(trained: TrainedModel, columns: Sequence[str]) -> None:
+    """Raise Invalid if columns are chosen for a run that knows their names."""
+    if columns and trained.preparation is not None:
+        stored = trained.preparation.columns
+        names = ", ".join(map(repr, stored[:12])) + ", …" * (len(stored) > 12)
+        raise Invalid("", f"{trained.run.name} has column names: {names}; leave --columns out")
 
 
 def _inputs(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> NewRows:
@@ -111,9 +137,7 @@ def _inputs(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> New
     if preparation is not None and preparation.kind == "text":
         raise Invalid("", f"{trained.run.name} was trained on a text without labels; it has no rows to predict")
     if preparation is not None and preparation.kind == "table":
-        if columns:
-            names = ", ".join(map(repr, preparation.columns[:12])) + ", …" * (len(preparation.columns) > 12)
-            raise Invalid("", f"{trained.run.name} has column names: {names}; leave --columns out")
+        _check_unnamed(trained, columns)
         file.check_names(preparation.columns)
         return new_rows(preparation, read_delimited(file.path, types_for(preparation), file.options))
     if preparation is not None and preparation.kind == "document":

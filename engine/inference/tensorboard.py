@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from epochtop.engine.protocol.events import Evaluated, Event, Started
-from epochtop.engine.runs.reader import BadLine, Follower, read_record
+from epochtop.engine.runs.reader import BadLine, Follower, SkippedLines, read_record
 from epochtop.engine.runs.series import LEARNING_RATE, TRAIN_LOSS, SeriesTranslator, SeriesWindow
 from epochtop.engine.terminal.output import write_error
 
@@ -73,11 +73,12 @@ def write(run: Path, writer: Writer) -> None:
     record = read_record(run)
     spec = msgspec.json.format(msgspec.json.encode(record.spec)).decode()
     writer.add_text("run", f"{run.name}\n\n```json\n{spec}\n```", 0, record.created)
-    curves, follower = _Curves(writer, record.created), Follower(run)
+    curves, follower, skipped = _Curves(writer, record.created), Follower(run), SkippedLines()
     try:
         for event in follower.read_all():
             if isinstance(event, BadLine):
-                write_error(f"epochtop: events.jsonl, line {event.number} is skipped: {event.reason}\n")
+                if report := skipped.report(event):
+                    write_error(f"epochtop: {run}: {report}\n")
             else:
                 curves.add(event)
     finally:

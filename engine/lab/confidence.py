@@ -61,7 +61,7 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     if _outside(count) is None:
         return median_interval(values)
     length = max(1, round(count ** (1 / 3)))
-    chance = random.Random(count)
+    chance = random.Random(count)  # noqa: S311 - resampling, repeatable
     medians = []
     for _ in range(RESAMPLES):
         starts = (chance.randrange(count - length + 1) for _ in range(-(-count // length)))

@@ -26,6 +26,7 @@ from epochtop.engine.device import inventory
 from epochtop.engine.device.footprint import Footprint
 from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.device.peak import release
+from epochtop.engine.distributed.hanging import Reactions
 from epochtop.engine.distributed.launcher import LocalLauncher
 from epochtop.engine.distributed.leader import RankGroupLeader, RankLauncher
 from epochtop.engine.distributed.orders import RankFailure
@@ -40,6 +41,7 @@ from epochtop.engine.process import daemon, signals
 from epochtop.engine.protocol.events import (
     CHECKPOINT_DAMAGED,
     DISK_SPACE,
+    RANK_HANGS,
     TASK_CHANGED,
     Continued,
     Failed,
@@ -209,11 +211,17 @@ class Run:
         return failed(error, self._step, job) if report is None else report.event(self._step)
 
     def _make_leader(self, recorder: Recorder) -> RankGroupLeader | None:
-        if self._launched is not None:
-            return RankGroupLeader(self._launched)
-        if self._spec.processes == 1:
+        give_up = partial(self._give_up, recorder)
+        if self._launched is None and self._spec.processes == 1:
             return None
-        return RankGroupLeader(LocalLauncher(self._spec.processes, partial(self._give_up, recorder)))
+        signals.note_stops(self._spec, recorder.stop_requested)
+        reactions = Reactions(
+            name=lambda message: recorder.put(Warned(message=message, code=RANK_HANGS)),
+            recovered=lambda rank: recorder.put(Noted(message=f"rank {rank} takes part again", code=RANK_HANGS)),
+            stop_requested=recorder.stop_requested.is_set,
+            give_up=give_up,
+        )
+        return RankGroupLeader(self._launched or LocalLauncher(self._spec.processes, give_up), reactions)
 
     def _give_up(self, recorder: Recorder, report: RankFailure) -> None:
         """End this process from another thread, because its main thread waits for ranks that are gone."""

@@ -6,7 +6,9 @@ saving. Must never import a concrete kind of work.
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable
 
 from epochtop.engine.protocol.commands import Stop
@@ -56,6 +58,24 @@ def answer(spec: RunSpec, recorder: Recorder, wake: Callable[[], None]) -> None:
     if _is_default(signal.SIGCONT):
         signal.signal(signal.SIGCONT, lambda _number, _frame: recorder.suspension.end())
     release()
+
+
+def note_stops(spec: RunSpec, requested: threading.Event) -> None:
+    """Set `requested` as soon as a signal arrives that stops a run of `spec`. To be called in the main thread.
+
+    Handlers run in the main thread only, and not while it waits in a library for another rank.
+    """
+    arrivals, on_arrival = os.pipe()
+    os.set_blocking(on_arrival, False)
+    signal.set_wakeup_fd(on_arrival, warn_on_full_buffer=False)
+    stops = {int(number) for number in stopping(spec)}
+
+    def read() -> None:
+        while not requested.is_set() and (numbers := os.read(arrivals, 64)):
+            if stops.intersection(numbers):
+                requested.set()
+
+    threading.Thread(target=read, name="signals", daemon=True).start()
 
 
 def ignore() -> None:

@@ -13,7 +13,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs import index, paths, reader
 from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.reader import Follower
+from epochtop.engine.runs.regular import read_regular
 from epochtop.engine.tasks.sources import enter_working_folder
 from epochtop.engine.terminal.output import flush, write, write_error
 from epochtop.engine.training.resume import resumable_run
@@ -81,11 +82,14 @@ def launch_in(environment: Mapping[str, str]) -> Launch:
 class TorchrunLauncher(RankLauncher):
     """Ranks that torchrun starts and ends."""
 
-    def __init__(self, world_size: int, store: Any) -> None:
-        self.world_size, self._store = world_size, store
+    def __init__(self, world_size: int, store: Any, connect: Callable[[], Any]) -> None:
+        self.world_size, self._store, self._connect = world_size, store, connect
 
     def start(self) -> Any:
         return self._store
+
+    def connect(self) -> Any:
+        return self._connect()
 
     def failed_rank(self, patience_s: float = 0.0) -> RankFailure | None:
         until = time.monotonic() + patience_s
@@ -106,6 +110,9 @@ class TorchrunLauncher(RankLauncher):
             message=f"{which} ended without reporting an error; it may have been killed",
             advice="see torchrun's output for how its processes ended; they may be out of memory",
         )
+
+    def end_rank(self, report: RankFailure) -> bool:
+        return False  # its process may be on another machine
 
     def release(self) -> None:
         pass
@@ -181,7 +188,7 @@ def main(arguments: list[str]) -> int:
         launch = launch_in(os.environ)
         store = _store(launch) if launch.world_size > 1 else None
         if launch.rank:
-            return follower.serve(store, launch.rank, launch.world_size, launch.local_rank)
+            return follower.serve(store, launch.rank, launch.world_size, launch.local_rank, lambda: _store(launch))
         return _lead(read_flags(arguments), launch, store)
     except Invalid as error:
         write_error(f"{error}\n")
@@ -200,7 +207,7 @@ def _store(launch: Launch) -> Any:
 
 def _lead(texts: dict[str, str], launch: Launch, store: Any) -> int:
     trusted_owner = _trusted_owner(texts)
-    launched = TorchrunLauncher(launch.world_size, store) if launch.world_size > 1 else None
+    launched = TorchrunLauncher(launch.world_size, store, lambda: _store(launch)) if launch.world_size > 1 else None
     earlier = _earlier_run(texts, launch)
     if earlier is not None and launch.restarts and index.summarize(earlier).state == "finished":
         if store is not None:
@@ -245,8 +252,8 @@ def _earlier_run(texts: dict[str, str], launch: Launch) -> Path | None:
 
 def _launch_of(run: Path) -> str:
     try:
-        return (run / LAUNCH).read_text()
-    except OSError:
+        return read_regular(run / LAUNCH, 4096).decode()
+    except (OSError, UnicodeDecodeError):
         return ""
 
 

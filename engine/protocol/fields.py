@@ -57,10 +57,11 @@ def fields(kind: type[msgspec.Struct] = RunSpec) -> tuple[Field, ...]:
     """The fields of `kind` in declared order; every field must be annotated with `declared`."""
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
-    return tuple(_describe(field, kind) for field in info.fields)
+    hints = get_type_hints(kind)
+    return tuple(_describe(field, hints[field.name]) for field in info.fields)
 
 
-def _describe(field: msgspec.inspect.Field, declared: type[msgspec.Struct]) -> Field:
+def _describe(field: msgspec.inspect.Field, hint: Any) -> Field:
     meta = field.type
     assert isinstance(meta, msgspec.inspect.Metadata)
     extra, kind = meta.extra or {}, meta.type
@@ -72,7 +73,7 @@ def _describe(field: msgspec.inspect.Field, declared: type[msgspec.Struct]) -> F
         case msgspec.inspect.FloatType():
             name, expects = "number", f"a number {_bounds(kind)}"
         case msgspec.inspect.LiteralType():
-            choices = get_args(get_type_hints(declared)[field.name])  # msgspec sorts them
+            choices = get_args(hint)  # msgspec sorts them
             name, expects = "choice", "one of " + ", ".join(choices)
         case msgspec.inspect.VarTupleType():
             name, expects = "integers", "whole numbers from 1, separated by commas"

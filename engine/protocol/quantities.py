@@ -139,8 +139,17 @@ def format_clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+OLDEST_S = 86_400.0 * 10_000
+"""Age that no run has."""
+
+
 def format_age(seconds: float) -> str:
-    """How long ago, in at most six characters, coarse enough to change rarely: `now`, `<1 min`, `5 min`, `3 h`."""
+    """How long ago, in at most six characters, coarse enough to change rarely: `now`, `<1 min`, `5 min`, `3 h`.
+
+    A time in the future is `now`; one of 10,000 days ago or more is unknown, because a clock was wrong.
+    """
+    if not seconds < OLDEST_S:
+        return UNKNOWN
     if seconds < 60:
         return "now" if seconds < 5 else "<1 min"
     if seconds < 3600:

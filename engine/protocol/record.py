@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from epochtop.engine.protocol.events.event import UnixTime
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import RunSpec
 
@@ -72,7 +73,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Request of an experiment; None for a run."""
     script: ScriptRecord | None = None
     """What a user's script records about itself; None if the engine trains."""
-    created: float
+    created: UnixTime
     """Unix time in seconds."""
     host: str
     """Host name of the machine."""

@@ -25,12 +25,10 @@ DEAD_S = 15.0
 """Age from which on the process counts as dead."""
 CLOSE_S = 0.5
 """Longest wait for a refresh that hangs on its disk."""
-CERTAIN_S = 3600.0
-"""Age that no difference between two clocks explains."""
 SIZE_BYTES = 4096
 """Most bytes of a heartbeat."""
 OFFSET_S = 60.0
-"""Seconds for which the clock of a file system is remembered."""
+"""Seconds for which the clock of a file system is known without another look."""
 
 
 class Heartbeat:
@@ -90,13 +88,11 @@ def is_beating(run: Path) -> bool:
     """Whether a run whose lock is free is alive nevertheless: its heartbeat is young, and locks tell nothing here."""
     path = run / HEARTBEAT
     try:
-        age_s = time.time() - path.stat().st_mtime
-        if age_s >= CERTAIN_S:
-            return False
+        refreshed_at = path.stat().st_mtime
         same_host = read_regular(path, SIZE_BYTES).split(b" ")[0] == socket.gethostname().encode()
-        if not same_host:
-            age_s += _clock_offset_s(run)
-        return age_s < DEAD_S and not (same_host and _locks_work(path))
+        if same_host and _locks_work(path):
+            return False
+        return _file_system_time(run.parent) - refreshed_at < DEAD_S
     except OSError:
         return False
 
@@ -116,19 +112,24 @@ def _locks_work(path: Path) -> bool:
 
 
 _offsets: dict[Path, tuple[float, float]] = {}
-"""By folder: when its clock was read, and how far it is ahead of ours."""
+"""By folder: when its clock was read, and how far it was ahead then; both of the monotonic clock, which nobody moves."""
 
 
-def _clock_offset_s(run: Path) -> float:
-    """Seconds by which the clock of the run's file system is ahead of this machine's; 0 if nothing can be written."""
-    folder, now = run.parent, time.monotonic()
+def _file_system_time(folder: Path) -> float:
+    """Unix time by the clock of a folder's file system; by the clock of this machine if nothing can be written there."""
+    now = time.monotonic()
     known = _offsets.get(folder)
-    if known is not None and now - known[0] < OFFSET_S:
-        return known[1]
-    offset, probe = 0.0, folder / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
+    if known is None or now - known[0] >= OFFSET_S:
+        known = _offsets[folder] = (now, _clock_of(folder) - now)
+    return now + known[1]
+
+
+def _clock_of(folder: Path) -> float:
+    probe = folder / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
     with contextlib.suppress(OSError):
         probe.touch()
-        offset = probe.stat().st_mtime - time.time()
-        probe.unlink()
-    _offsets[folder] = (now, offset)
-    return offset
+        try:
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink()
+    return time.time()

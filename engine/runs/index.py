@@ -88,6 +88,11 @@ def run_paths(folder: Path) -> list[Path]:
     return sorted((folder / name for name in names if _is_run(folder / name)), key=_lock_time, reverse=True)
 
 
+def newest_live_run(folder: Path, most: int = 50) -> Path | None:
+    """The newest of the last `most` runs that is alive; None if there is none."""
+    return next((path for path in run_paths(folder)[:most] if is_alive(path)), None)
+
+
 def _is_run(path: Path) -> bool:
     """Whether a run is stored there, as far as can be seen."""
     try:

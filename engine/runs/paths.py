@@ -40,6 +40,20 @@ def home() -> Path:
     return Path(platformdirs.user_data_dir("epochtop", appauthor=False)) / "runs"
 
 
+def home_problem(folder: Path) -> str:
+    """Create the home folder, private to the user. Returns why runs cannot be written there; empty if they can."""
+    try:
+        if folder.name == LAB:  # mkdir gives parents the default mode, not this one
+            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = folder / f".probe-{os.getpid()}-{os.urandom(4).hex()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return f"cannot write runs to {folder}: {error.strerror}; set EPOCHTOP_HOME to a folder you can write to"
+    return ""
+
+
 def cache_folder() -> Path:
     """The folder of downloaded datasets and compiled programs: $EPOCHTOP_CACHE, else the user's cache folder."""
     chosen = os.environ.get("EPOCHTOP_CACHE")

@@ -29,6 +29,25 @@ class BadLine(msgspec.Struct, frozen=True):
     """Why the line cannot be read."""
 
 
+class SkippedLines:
+    """Words for the lines of one log that were skipped: for the first, the tenth, the hundredth, and so on.
+
+    A damaged log may have a million of them.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def report(self, line: BadLine) -> str:
+        """What to say about the next line; empty for most."""
+        self.count += 1
+        if self.count == 1:
+            return f"{EVENTS}, line {line.number}: skipped, cannot be read: {line.reason}"
+        if set(str(self.count)[1:]) <= {"0"} and str(self.count)[0] == "1":
+            return f"{EVENTS}: {self.count:,} lines skipped so far, the last one is line {line.number}: {line.reason}"
+        return ""
+
+
 class Follower:
     """Reads the events of a run, from the first one, then as they arrive.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import socket
 from pathlib import Path
 from typing import IO
@@ -22,7 +21,17 @@ from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.files import clean_home, clean_run, write_atomically
 from epochtop.engine.runs.heartbeat import is_beating
-from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, HEARTBEAT, LAB, LOCK, OUTPUT, RECORD, user_name
+from epochtop.engine.runs.paths import (
+    CHECKPOINTS,
+    COMMANDS,
+    EVENTS,
+    HEARTBEAT,
+    LOCK,
+    OUTPUT,
+    RECORD,
+    home_problem,
+    user_name,
+)
 from epochtop.engine.runs.reader import READ_BYTES, read_record
 from epochtop.engine.runs.regular import check_regular, open_regular
 from epochtop.engine.runs.remote.registry import mirror_of
@@ -31,18 +40,8 @@ from epochtop.recording import directory
 
 def make_home(folder: Path) -> None:
     """Create the home folder, private to the user. Raises Invalid if runs cannot be written there."""
-    try:
-        if folder.name == LAB:  # mkdir gives parents the default mode, not this one
-            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = folder / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise Invalid(
-            "",
-            f"cannot write runs to {folder}: {error.strerror}; set EPOCHTOP_HOME to a folder you can write to",
-        ) from None
+    if problem := home_problem(folder):
+        raise Invalid("", problem)
 
 
 def create(

@@ -126,7 +126,7 @@ def _execute(file: Path, source: bytes | str) -> ModuleType:
     module = ModuleType(f"{MODULE_PREFIX}{file.stem}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module
-    exec(code, module.__dict__)
+    exec(code, module.__dict__)  # noqa: S102 - the user's task; another owner's only after a question
     return module
 
 

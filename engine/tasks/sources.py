@@ -125,7 +125,8 @@ class StoredModules(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Execute a stored module."""
         source = self._sources[module.__name__]
-        exec(compile(source.text or "", source.path, "exec", dont_inherit=True), module.__dict__)
+        code = compile(source.text or "", source.path, "exec", dont_inherit=True)
+        exec(code, module.__dict__)  # noqa: S102 - imports of the user's task; another owner's only after a question
 
 
 def _parents(name: str) -> list[str]:

@@ -42,16 +42,30 @@ def guarded(command: Callable[[], int]) -> int:
         write_error(f"epochtop: {error.strerror}\n")
         drop_output()
         return 1
+    finally:
+        _flush_errors()
     return status
 
 
-def drop_output() -> None:
-    """Discard what standard output has not taken, so that the end of the process does not try again."""
+def drop_output(descriptor: int = 1) -> None:
+    """Discard what standard output has not taken, so that the end of the process does not try again.
+
+    Python would exit with status 120. `descriptor` 2 is standard error.
+    """
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        if nowhere != 1:
+        os.dup2(nowhere, descriptor)
+        if nowhere != descriptor:
             os.close(nowhere)
+
+
+def _flush_errors() -> None:
+    """Write what is buffered to standard error, or discard it, for example when the terminal has hung up."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        drop_output(2)
 
 
 def flush() -> None:

@@ -60,7 +60,7 @@ def plain_json(text: str) -> str:
 
 def is_plain(text: str) -> bool:
     """Whether `text` has no unsafe character; newlines and tabs are safe."""
-    return _TEXT.search(text) is None
+    return (text.isascii() and text.isprintable()) or _TEXT.search(text) is None
 
 
 def _escaped(match: re.Match[str]) -> str:

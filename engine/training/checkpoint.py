@@ -159,6 +159,7 @@ def intact_info(run: Path, kind: Kind) -> CheckpointInfo:
     """The json of a checkpoint whose tensor file is the one that was saved. Raises Invalid if it is missing or damaged."""
     info = read_info(run, kind)
     path = run / CHECKPOINTS / Path(info.file).name
+    check_file(run, path)
     try:
         check_regular(path)
         with safe_open(path, framework="pt"):

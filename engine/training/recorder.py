@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from epochtop.engine.device.transfer import Downloads
-from epochtop.engine.protocol.commands import AnyCommand
+from epochtop.engine.protocol.commands import AnyCommand, Stop
 from epochtop.engine.protocol.events import (
     CHECKPOINT_DELAYED,
     CHECKPOINT_FAILED,
@@ -118,6 +118,8 @@ class Recorder:
         `observer` sees every event.
         """
         self.commands: SimpleQueue[AnyCommand] = SimpleQueue()
+        self.stop_requested = threading.Event()
+        """Set when a command Stop has arrived; also by a signal that stops the run."""
         self.suspension = Suspension()
         """Time for which the process was stopped by a signal."""
         self.run, self._spec = run, spec
@@ -298,6 +300,8 @@ class Recorder:
             return
         for command in commands:
             self.commands.put(command)
+            if isinstance(command, Stop):
+                self.stop_requested.set()
         if commands:
             self._on_command()
 

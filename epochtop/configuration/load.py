@@ -93,11 +93,13 @@ def configured_home() -> str:
 
 
 def _read(configuration: Configuration) -> dict[str, Any]:
-    from epochtop.configuration.toml import parse
+    from epochtop.configuration.regular import open_regular
 
     try:
-        with open(configuration.path, "rb") as file:
+        with os.fdopen(open_regular(configuration.path), "rb") as file:
             content = file.read(MOST_BYTES + 1)
+        from epochtop.configuration.toml import parse
+
         if len(content) > MOST_BYTES:
             raise ValueError("the file is larger than 1 MiB")
         return parse(content.decode("utf-8-sig"))

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from epochtop.formats.decoding.growing import modified_time
+from epochtop.formats.decoding.growing import modified_time, open_regular
 from epochtop.formats.records import NAN, Collector, Configuration, Record, Restart, number
 
 STATE = "trainer_state.json"
@@ -121,9 +121,10 @@ def _step(entry: dict[str, Any]) -> int:
 def _state(path: Path) -> dict[str, Any] | None:
     """The contents of a state file; None while it is incomplete. Raises OSError."""
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            return None
-        state = json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > LARGEST_BYTES:
+                return None
+            state = json.loads(file.read())
     except (ValueError, RecursionError, FileNotFoundError):
         return None
     return state if isinstance(state, dict) and isinstance(state.get("log_history"), list) else None

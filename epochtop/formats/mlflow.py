@@ -191,9 +191,10 @@ class MlflowDatabaseFollower:
         """Add the next values. Returns how many there were."""
         rows = self._database.query(
             "SELECT rowid, key, value, timestamp, step, is_nan FROM metrics "
-            f"WHERE run_uuid = ? AND rowid > ? ORDER BY rowid LIMIT {limit}",
+            "WHERE run_uuid = ? AND rowid > ? ORDER BY rowid LIMIT ?",
             self._run,
             self._last_row,
+            limit,
         )
         for row in rows:
             self._add(*row)

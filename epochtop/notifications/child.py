@@ -35,9 +35,10 @@ def main() -> None:
 
 def display_name(path: str) -> str:
     """The user's name for a run; empty if it has none."""
+    from epochtop.configuration.regular import read_regular
+
     try:
-        with open(os.path.join(path, "run.json"), encoding="utf-8") as file:
-            record = json.load(file)
+        record = json.loads(read_regular(os.path.join(path, "run.json")))
         return str(record["spec"].get("name") or (record.get("script") or {}).get("name") or "")
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return ""
@@ -51,8 +52,11 @@ def report(failures: "list[str]", path: str) -> None:
     except OSError:  # the process has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if failures and path:
+        from epochtop.configuration.regular import open_regular
+
         try:
-            with open(os.path.join(path, "output.log"), "a", encoding="utf-8") as log:
+            output = open_regular(os.path.join(path, "output.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            with os.fdopen(output, "a", encoding="utf-8") as log:
                 log.write(f"epochtop: a notification was not sent: {'; '.join(failures)}\n")
         except OSError:
             pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 
+from epochtop.configuration.regular import open_regular
 from epochtop.recording import endings
 from epochtop.recording.directory import COMMANDS
 
@@ -34,7 +35,7 @@ class Inbox:
 
     def __init__(self, run: str, from_now: bool) -> None:
         """`from_now` skips earlier commands, for a run that is continued. Raises OSError if the file cannot be opened."""
-        self._file = os.open(os.path.join(run, COMMANDS), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = open_regular(os.path.join(run, COMMANDS), os.O_RDONLY | os.O_CREAT)
         self._rest = b""
         if from_now:
             os.lseek(self._file, 0, os.SEEK_END)

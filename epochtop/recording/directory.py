@@ -12,6 +12,7 @@ import sys
 import time
 
 from epochtop.configuration.load import configured_home
+from epochtop.configuration.regular import open_regular
 from epochtop.recording.forks import close_in_children
 
 TYPE_CHECKING = False
@@ -125,11 +126,12 @@ def lock_again(run: str) -> IO[bytes]:
 
     Returns the open lock file. Raises BlockingIOError if another process records the run, and OSError if it cannot be written.
     """
-    lock = open(os.path.join(run, LOCK), "r+b")
+    lock = os.fdopen(open_regular(os.path.join(run, LOCK), os.O_RDWR), "r+b")
     try:
         acquire(lock)
         end_line(os.path.join(run, EVENTS))
-        with open(os.path.join(run, HEARTBEAT), "wb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with os.fdopen(open_regular(os.path.join(run, HEARTBEAT), flags), "wb") as file:
             file.write(identity())
     except BaseException:
         lock.close()
@@ -152,7 +154,7 @@ def acquire(lock: IO[bytes]) -> None:
 
 def end_line(path: str) -> None:
     """Append a newline to a log whose last line is incomplete. Raises OSError."""
-    with open(path, "r+b") as log:
+    with os.fdopen(open_regular(path, os.O_RDWR), "r+b") as log:
         size = log.seek(0, os.SEEK_END)
         if size:
             log.seek(-1, os.SEEK_END)

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 
+from epochtop.configuration.regular import read_regular
 from epochtop.recording import directory
 from epochtop.recording.values.json_text import encode
 
@@ -119,7 +120,7 @@ def rank() -> int:
     try:
         if torch is not None and torch.is_available() and torch.is_initialized():
             return int(torch.get_rank())
-    except Exception:
+    except Exception:  # noqa: S110 - a torch that is not what it seems; the environment tells the rank too
         pass
     for variable in RANKS:
         value = os.environ.get(variable, "").strip()
@@ -234,7 +235,12 @@ class GitChanges:
 
     def __init__(self, folder: str) -> None:
         """Start git. Raises OSError if that is impossible."""
-        arguments = ["git", "--no-optional-locks", "-C", folder, "diff", "--no-ext-diff", "--no-textconv", "--no-color"]
+        safe = (
+            "-c",
+            "core.fsmonitor=false",
+            "--no-optional-locks",
+        )  # the repository names programs that git would start
+        arguments = ["git", *safe, "-C", folder, "diff", "--no-ext-diff", "--no-textconv", "--no-color"]
         self._pipe, output = os.pipe()
         try:
             os.set_blocking(self._pipe, False)
@@ -321,13 +327,11 @@ class LateFacts:
         import json
 
         path = os.path.join(self._run, directory.RECORD)
-        with open(path, "rb") as file:
-            record = json.loads(file.read())
+        record = json.loads(read_regular(path))
         git = (record.get("script") or {}).get("git")
         if git is not None and changes is not None:
             git["dirty"] = bool(changes)
             if changes:
-                with open(os.path.join(self._run, directory.DIFF), "wb") as file:
-                    file.write(changes)
+                directory.write_atomically(os.path.join(self._run, directory.DIFF), changes)
         record["versions"] = {**record.get("versions", {}), **versions(), **_own_version()}
         directory.write_atomically(path, encode(record).encode("ascii"))

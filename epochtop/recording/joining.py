@@ -10,6 +10,7 @@ import fcntl
 import os
 import time
 
+from epochtop.configuration.regular import open_regular
 from epochtop.recording import directory, endings, resume
 from epochtop.recording.values.json_text import encode
 from epochtop.recording.values.steps import MEASURED
@@ -41,7 +42,7 @@ def join(writer: Writer, script: dict[str, Any]) -> bool:
     if not path or path in _joined:
         return False
     try:
-        claim = open(os.path.join(path, CLAIM), "ab")
+        claim = os.fdopen(open_regular(os.path.join(path, CLAIM), os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
     except OSError:
         return False
     try:

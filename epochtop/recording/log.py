@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from epochtop.configuration.regular import open_regular
 from epochtop.recording.directory import EVENTS, RESERVE
 
 TYPE_CHECKING = False
@@ -33,7 +34,7 @@ class EventLog:
         Raises OSError if the log cannot be opened.
         """
         self._path = os.path.join(run, EVENTS)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._reserve = os.path.join(run, RESERVE)
         self._report = report
         self._backlog = bytearray()
@@ -114,7 +115,7 @@ class EventLog:
     def reopen(self) -> bool:
         """Open the log again after it was deleted. False if its folder is still missing."""
         try:
-            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            file = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         except OSError:
             return False
         os.close(self._file)
@@ -126,7 +127,7 @@ class EventLog:
     def make_reserve(self) -> None:
         """Set space aside for the last line, if the disk has it."""
         try:
-            file = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            file = open_regular(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             try:
                 os.write(file, os.urandom(RESERVE_BYTES))  # random, because some disks compress
             finally:

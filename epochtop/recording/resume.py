@@ -9,6 +9,7 @@ import os
 from binascii import a2b_base64
 from struct import unpack
 
+from epochtop.configuration.regular import open_regular, read_regular
 from epochtop.recording import directory
 
 TYPE_CHECKING = False
@@ -42,8 +43,7 @@ def read_record(run: str) -> dict[str, Any]:
     import json
 
     try:
-        with open(os.path.join(run, directory.RECORD), "rb") as file:
-            record = json.loads(file.read())
+        record = json.loads(read_regular(os.path.join(run, directory.RECORD)))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
@@ -68,7 +68,7 @@ def end_of(run: str) -> tuple[int, float]:
     import json
 
     try:
-        with open(os.path.join(run, directory.EVENTS), "rb") as log:
+        with os.fdopen(open_regular(os.path.join(run, directory.EVENTS)), "rb") as log:
             size = log.seek(0, os.SEEK_END)
             span = TAIL_BYTES
             while True:

@@ -11,6 +11,7 @@ import _thread
 import os
 import time
 
+from epochtop.configuration.regular import open_regular
 from epochtop.notifications.scripts import ScriptNotifier, script_notifier
 from epochtop.recording import directory, endings, facts, forks
 from epochtop.recording.control import Control, Inbox
@@ -342,7 +343,9 @@ class Writer:
     def _restore(self) -> None:
         """Make a folder that was deleted and is there again a run directory."""
         assert self.path is not None
-        lock = open(os.path.join(self.path, directory.LOCK), "ab")
+        lock = os.fdopen(
+            open_regular(os.path.join(self.path, directory.LOCK), os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab"
+        )
         directory.acquire(lock)
         self._close_files()
         self._lock, self._inbox = lock, Inbox(self.path, from_now=True)

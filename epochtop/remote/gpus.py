@@ -63,7 +63,7 @@ class GpuLines:
     def _read_until_it_ends(self, program: str) -> None:
         command = [program, f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits", f"--loop={INTERVAL_S}"]
         try:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - nvidia-smi of the user's PATH, names of ours
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
             )
         except OSError as error:

@@ -40,7 +40,7 @@ class Child:
             outputs = (out_end, err_end)
             reading = {out: 1, err: 2}
         try:
-            self.process: subprocess.Popen[bytes] = subprocess.Popen(
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - the command of `epochtop run`
                 command,
                 stdin=stdin,
                 env=environment,

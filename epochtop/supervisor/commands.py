@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from epochtop.configuration.regular import open_regular
 from epochtop.supervisor.child import Child
 
 CLAIM = "recorder.lock"
@@ -35,7 +36,7 @@ class CommandReader:
         try:
             if path.stat().st_size <= self._position:
                 return
-            with open(path, "rb") as file:
+            with os.fdopen(open_regular(path), "rb") as file:
                 file.seek(self._position)
                 data = file.read()
         except OSError:
@@ -73,7 +74,7 @@ class CommandReader:
 def is_claimed(run: Path) -> bool:
     """Whether a process of the command records the run and obeys commands."""
     try:
-        claim = os.open(run / CLAIM, os.O_RDONLY)
+        claim = open_regular(run / CLAIM)
     except OSError:
         return False
     try:

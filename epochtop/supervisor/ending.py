@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from epochtop.configuration.regular import open_regular
 from epochtop.recording.series import FiniteWatch
 from epochtop.supervisor.child import signal_name
 
@@ -26,10 +27,10 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TRACEBACK = "Traceback (most recent call last):"
 
 
-def last_event(run: Path, exit_status: int, stopped_by: str, started: float, dropped: int = 0) -> dict[str, Any]:
+def last_event(run: Path, exit_status: int, stopped_by: str, seconds: float, dropped: int = 0) -> dict[str, Any]:
     """`ScriptEnded`, or `Failed` if the command ended with an error.
 
-    `exit_status` is negative for a signal. `stopped_by` says who asked it to stop; empty if nobody did.
+    `exit_status` is negative for a signal. `stopped_by` says who asked it to stop; empty if nobody did. The command took `seconds`.
     """
     windows = last_windows(run / "events.jsonl")
     now = time.time()
@@ -44,7 +45,7 @@ def last_event(run: Path, exit_status: int, stopped_by: str, started: float, dro
             "reason": "; ".join(filter(None, (reason, windows.not_finite))),
             "exit_status": shell_status(exit_status),
             "steps": windows.steps,
-            "seconds": now - started,
+            "seconds": seconds,
             "dropped": dropped,
         }
     traceback = last_traceback(output_tail(run / "output.log"))
@@ -130,7 +131,7 @@ def last_traceback(text: str) -> str:
 
 def _tail(path: Path, size: int) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - size))
             return file.read()
     except OSError:

@@ -10,6 +10,8 @@ import select
 from collections.abc import Callable
 from pathlib import Path
 
+from epochtop.configuration.regular import open_regular
+
 FULL_BYTES = 32 << 20
 """Size at which output.log becomes output.1.log, of which there is one."""
 REDRAWN_S = 1.0
@@ -25,7 +27,7 @@ class OutputLog:
 
     def __init__(self, path: Path, on_line: Callable[[str, bool], object]) -> None:
         self._path, self._on_line = path, on_line
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._file = open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._size = os.fstat(self._file).st_size
         self._line = bytearray()
         """The current line, since the last carriage return."""
@@ -96,7 +98,7 @@ class OutputLog:
     def _rotate(self) -> None:
         self._path.replace(self._path.with_name("output.1.log"))
         os.close(self._file)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._file = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._size = 0
 
     def close(self) -> None:

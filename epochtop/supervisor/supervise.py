@@ -24,7 +24,10 @@ from epochtop.supervisor.printed import Printed, parse
 
 REFRESH_S = 0.1
 """Seconds between two looks for commands, and between two windows of printed values."""
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+FORWARDED = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGALRM,
+    signal.SIGHUP,
+)  # fmt: skip
 """Signals that are passed on to the command."""
 SITE = Path(__file__).parents[1] / "hooks" / "site"
 """Folder with the `sitecustomize` that starts the hooks."""
@@ -49,7 +52,7 @@ class Supervision:
         self._output = OutputLog(run / "output.log", self._read_line)
         self._commands = CommandReader(run, child, self._record)
         self._heartbeat = Heartbeat(run)
-        self._started = time.time()
+        self._started_at = time.monotonic()
         self._rows: list[tuple[int, dict[str, float]]] = []
         self._next_step = 0
         self._redrawn: Printed | None = None
@@ -59,7 +62,7 @@ class Supervision:
     def run_to_the_end(self, facts: Sequence[dict[str, Any]] = ()) -> int:
         """Record until the command has ended. Returns its exit status, negative for a signal. `facts` are first events."""
         self._forward_signals()
-        self._record({"type": "ScriptStarted", "time": self._started, "pid": self.child.process.pid})
+        self._record({"type": "ScriptStarted", "time": time.time(), "pid": self.child.process.pid})
         for event in facts:
             self._record(event)
         refreshed = 0.0
@@ -94,7 +97,7 @@ class Supervision:
         self._output.close()
         self._refresh()
         by = self._commands.stopped_by or self._signal
-        final = last_event(self.run, status, by, self._started)
+        final = last_event(self.run, status, by, time.monotonic() - self._started_at)
         last = encode_line(final)
         if self._log.append(last):
             self._log.write_last(last)
@@ -140,8 +143,8 @@ class Supervision:
 
     def _write_rows(self) -> None:
         rows, self._rows = self._rows, []
-        now, columns = time.time(), columns_of(rows)
-        for event in logged(columns, now, now - self._started):
+        columns = columns_of(rows)
+        for event in logged(columns, time.time(), time.monotonic() - self._started_at):
             self._record(event)
         if rows:
             self._notifier.values(self._next_step, columns)

@@ -18,10 +18,15 @@ SCREEN = {"textual", "plotext", "rich", "tyro"}
 
 def loaded(statements: str) -> set[str]:
     """Every package that these statements load in a fresh interpreter."""
+    return {name.partition(".")[0] for name in modules_loaded(statements)}
+
+
+def modules_loaded(statements: str) -> set[str]:
+    """Every module that these statements load in a fresh interpreter."""
     code = LOADED.format(statements=statements)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+    return {*json.loads(done.stdout.splitlines()[-1])}
 
 
 def third_parties(names: set[str]) -> set[str]:
@@ -113,19 +118,20 @@ def test_no_module_of_the_screen_loads_what_trains() -> None:
     assert "textual" in found
 
 
-def test_an_app_loads_before_its_first_frame_no_readers_of_logs_and_nothing_that_can_wait() -> None:
-    code = "import sys, epochtop.tui.app.app, {}; print([*sys.modules])"
-    for more in ("sys", "epochtop.tui.cli.main"):
-        done = subprocess.run([sys.executable, "-c", code.format(more)], capture_output=True, text=True, check=True)
-        assert "epochtop.engine.runs.opened.sources" in done.stdout
-        assert "epochtop.formats" not in done.stdout
-        later = [
-            "epochtop.engine.hardware",
-            "epochtop.tui.forms.run_form",
-            "epochtop.tui.machine",
-            "epochtop.tui.runs_table",
-        ]
-        assert more != "sys" or [name for name in later if f"'{name}'" in done.stdout] == []
+def test_an_app_loads_before_its_first_frame_little_more_than_textual() -> None:
+    found = modules_loaded("import epochtop.tui.__main__, epochtop.tui.app.launch, epochtop.tui.app.app")
+    assert "epochtop.tui.screens.opening" in found
+    assert [name for name in found if name.partition(".")[0] in ("msgspec", "plotext", "psutil", "tyro")] == []
+    later = ("engine.protocol", "engine.hardware", "tui.board", "tui.chart", "tui.forms", "tui.machine", "tui.state")
+    assert [name for name in found if name.startswith(tuple(f"epochtop.{package}" for package in later))] == []
+
+
+def test_an_app_loads_no_readers_of_logs_and_attach_no_argument_parser() -> None:
+    controllers = "from epochtop.tui.app import lab_controller, run_controller, run_requests"
+    found = modules_loaded(f"import epochtop.tui.cli.runs.attach; {controllers}")
+    assert {"epochtop.engine.runs.opened.sources", "epochtop.tui.app.stage"} <= found
+    assert [name for name in found if name.startswith(("epochtop.formats", "tyro", "epochtop.engine.hardware"))] == []
+    assert "epochtop.formats" not in modules_loaded("import epochtop.tui.cli.main")
 
 
 def test_public_readers_need_no_torch() -> None:

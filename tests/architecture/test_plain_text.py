@@ -111,14 +111,21 @@ def test_every_output_goes_through_one_module() -> None:
     assert {path for path, lines in users.items() if lines} - {OUTPUT} == set(OWN_CONSOLE)
 
 
-def test_the_app_is_a_plain_app() -> None:
+@pytest.mark.parametrize(
+    ("name", "module", "parent"),
+    [
+        ("EpochtopApp", "tui/app/app.py", "OpeningApp"),
+        ("OpeningApp", "tui/screens/opening.py", "PlainApp"),
+    ],
+)
+def test_the_app_is_a_plain_app(name: str, module: str, parent: str) -> None:
     """Its notifications are plain, and its lines pass the last guard."""
     (base,) = [
         _name_of(node.bases[0])
-        for node in ast.walk(parse(Path(ROOT / "tui/app/app.py")))
-        if isinstance(node, ast.ClassDef) and node.name == "EpochtopApp"
+        for node in ast.walk(parse(Path(ROOT / module)))
+        if isinstance(node, ast.ClassDef) and node.name == name
     ]
-    assert base == "PlainApp"
+    assert base == parent
 
 
 @pytest.mark.parametrize(

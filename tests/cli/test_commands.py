@@ -19,6 +19,8 @@ from epochtop.engine.runs.reader import is_alive, read_record
 from tests.support.engines import HANGING_S, events, finished, losses
 from tests.support.processes import prefork
 from tests.support.runs import events_of, write_run
+from tests.support.ui import commands
+from tests.support.ui.commands import Command
 
 KEYS = {
     "run", "outcome", "device", "steps", "epochs", "seconds", "steps_per_second", "final_loss", "test_loss",
@@ -29,15 +31,21 @@ LONG = ("--threads", "1", "--device", "cpu", "--epochs", "100000000")
 
 
 def command(*arguments: str) -> list[str]:
+    """A command in a new interpreter."""
     prefork.address()  # its engines are forked
     return [*prefork.EPOCHTOP, *arguments]
 
 
+def started(*arguments: str) -> Command:
+    """A command whose output is a text."""
+    prefork.address()
+    return Command(*arguments, stdout=subprocess.PIPE, text=True)
+
+
 def epochtop(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=HANGING_S, check=False
-    )
+    prefork.address()
+    return commands.run(*arguments, timeout=HANGING_S)
 
 
 def started_run(process: subprocess.Popen[str], home: Path) -> Path:
@@ -104,7 +112,7 @@ def test_ctrl_c_stops_cleanly_and_saves(home: Path) -> None:
 
 
 def test_a_killed_engine_is_told_with_its_signal(home: Path) -> None:
-    with subprocess.Popen(command("train", *LONG), stdout=subprocess.PIPE, text=True) as process:
+    with started("train", *LONG) as process:
         run = started_run(process, home)
         os.kill(read_record(run).pid, signal.SIGKILL)
         output, _ = process.communicate(timeout=HANGING_S)
@@ -114,7 +122,7 @@ def test_a_killed_engine_is_told_with_its_signal(home: Path) -> None:
 
 
 def test_a_run_outlives_the_command_that_shows_it(home: Path) -> None:
-    with subprocess.Popen(command("train", *LONG), stdout=subprocess.PIPE, text=True) as process:
+    with started("train", *LONG) as process:
         run = started_run(process, home)
         process.kill()
     assert is_alive(run)
@@ -168,6 +176,11 @@ def test_bad_input_is_one_line_and_exit_status_2(
     assert len(done.stderr.splitlines()) == 1 or arguments[0] == "--start"
     assert all(word in done.stderr for word in words)
     assert not list(home.glob("*"))
+
+
+def test_errors_that_cannot_be_written_leave_the_exit_status() -> None:
+    with Path("/dev/full").open("w") as full:
+        assert commands.run("fly", stderr=full, timeout=HANGING_S).returncode == 2
 
 
 def test_a_home_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_commands import command
+from tests.cli.test_commands import epochtop
 from tests.job.test_oom_advice import task
-from tests.support.engines import HANGING_S, finished
+from tests.support.engines import finished
 
 ROW_BYTES = 2 * 2**20
 MEASURE = """
@@ -42,17 +42,6 @@ def make():
     x.requires_grad_(False)
     return Task(model=Hungry(), train=(x, (x[:, 0] > 0).long()))
 """
-
-
-def epochtop(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=HANGING_S,
-        check=False,
-    )
 
 
 def test_find_lr_says_which_rate_and_leaves_the_run(home: Path) -> None:

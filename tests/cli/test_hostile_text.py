@@ -23,7 +23,7 @@ from epochtop.engine.terminal import output
 from epochtop.engine.terminal.plain import is_plain, masked, plain_json, plain_line, plain_text
 from epochtop.tui.cli.main import run
 from epochtop.tui.cli.model_summary import summary_lines
-from epochtop.tui.cli.train import Bar, Lines, Silence
+from epochtop.tui.cli.train import Bar, Lines, Quiet
 from epochtop.tui.client.foreground import exit_status
 from epochtop.tui.state.lines import MessageLine
 from tests.support.lab_runs import prepared, write_experiment
@@ -243,7 +243,7 @@ def test_training_without_a_screen_ends_in_plain_text(home: Path, capsys: Captur
 @pytest.mark.parametrize("text", HOSTILE)
 def test_lines_of_a_training_are_plain(text: str, capsys: Captured) -> None:
     Lines().show(MessageLine(text, "warning"))
-    Silence().show(MessageLine(text, "warning"))
+    Quiet().show(MessageLine(text, "warning"))
     assert capsys.readouterr() == (f"{plain_text(text)}\n", f"{plain_text(text)}\n")
 
 

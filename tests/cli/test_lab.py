@@ -17,6 +17,7 @@ from epochtop.engine.runs.reader import is_alive, read_record
 from epochtop.tui.client.foreground import PASSED_ON, stop_on_signals
 from tests.cli.test_commands import command, epochtop
 from tests.support.engines import HANGING_S, events, wait_until
+from tests.support.ui.commands import Command
 
 KEYS = {
     "experiment", "fields", "run", "machine", "devices", "seconds", "outcome", "failure", "cannot_see", "rows", "verdict",
@@ -107,9 +108,7 @@ def test_a_stop_that_cannot_be_written_is_said_and_the_next_one_leaves(
 
 
 def test_a_killed_viewer_leaves_the_experiment_alone(home: Path) -> None:
-    process = subprocess.Popen(
-        command("lab", "reads", "--quick", *ON_CPU), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = Command("lab", "reads", "--quick", *ON_CPU, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_until(lambda: told(home, Prepared) > 0)
     process.kill()
     process.wait()

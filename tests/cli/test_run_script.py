@@ -155,13 +155,21 @@ def test_stop_reaches_a_command_that_was_started_as_a_background_job(home: Path)
     assert read_events(path)[-1]["outcome"] == "stopped"
 
 
-def test_signals_reach_the_command(home: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "field", "words"),
+    [
+        (signal.SIGTERM, "reason", "stopped by SIGTERM"),
+        (signal.SIGXCPU, "message", "the command was ended by SIGXCPU"),
+    ],
+)
+def test_signals_reach_the_command(number: signal.Signals, field: str, words: str, home: Path) -> None:
+    """A batch system sends SIGXCPU too, and it must not end the process that records."""
     with subprocess.Popen([*EPOCHTOP, "--plain", sys.executable, "-c", WAITS], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(HANGING_S) == 128 + signal.SIGTERM
-    assert read_events(run_paths(home)[0])[-1]["reason"] == "stopped by SIGTERM"
+        process.send_signal(number)
+        assert process.wait(HANGING_S) == 128 + number
+    assert read_events(run_paths(home)[0])[-1][field] == words
 
 
 def test_a_killed_starter_does_not_affect_the_command(home: Path) -> None:

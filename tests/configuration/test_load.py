@@ -94,7 +94,7 @@ def test_a_mistake_is_reported_and_a_default_takes_its_place(text: str, problem:
 def test_a_file_that_cannot_be_read_is_reported(file: Path) -> None:
     assert load.load().problems == [f"EPOCHTOP_CONFIG: there is no file {file}"]
     file.mkdir()
-    assert load.load().problems == [f"{file}: Is a directory; defaults are used"]
+    assert load.load().problems == [f"{file}: is a folder; defaults are used"]
     file.rmdir()
     file.write_bytes(b"\xff")
     assert load.load().problems == ["config.toml: the file is not UTF-8; defaults are used"]

@@ -17,6 +17,7 @@ from epochtop.engine.data.downloads import openml
 from epochtop.engine.data.downloads.registry import CLOTHES, NAMED, THINGS, load_download
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.paths import cache_folder
+from tests.support.engines import HANGING_S
 from tests.support.fakes.openml import Dataset, Server
 from tests.support.fakes.published import write_idx
 
@@ -332,7 +333,7 @@ def test_progress_is_reported_in_the_calling_thread(serve: Serve, monkeypatch: p
 
     def slowly(dataset: Dataset, path: str) -> bytes | None:
         if path.endswith(".arff"):
-            assert reported.wait(30)
+            assert reported.wait(HANGING_S)
         return answer(dataset, path)
 
     monkeypatch.setattr(server, "_answer", slowly)

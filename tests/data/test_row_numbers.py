@@ -54,17 +54,51 @@ def test_other_unnamed_columns_and_named_counters_stay(tmp_path: Path) -> None:
     rows = list(zip(values, NOISE.tolist(), KINDS, strict=True))
     assert features_of(loaded(write_table(tmp_path / "t.csv", ("", "noise", "kind"), rows))) == ("", "noise")
     rows = list(zip(range(ROWS), NOISE.tolist(), MIXED, strict=True))
-    prepared = loaded(write_table(tmp_path / "t.csv", ("id", "noise", "kind"), rows))
-    assert features_of(prepared) == ("id", "noise")
+    prepared = loaded(write_table(tmp_path / "t.csv", ("week", "noise", "kind"), rows))
+    assert features_of(prepared) == ("week", "noise")
     assert not any("gives the class away" in note for note in prepared.notes)
 
 
 @pytest.mark.parametrize("numbers", [range(ROWS), range(1000, 1000 + 7 * ROWS, 7), range(ROWS, 0, -1)])
 def test_a_counter_of_a_table_sorted_by_class_is_reported(tmp_path: Path, numbers: range) -> None:
     rows = list(zip(numbers, NOISE.tolist(), KINDS, strict=True))
-    prepared = loaded(write_table(tmp_path / "t.csv", ("id", "noise", "kind"), rows))
-    assert features_of(prepared) == ("id", "noise")
-    assert [note for note in prepared.notes if "gives the class away" in note and "'id'" in note]
+    prepared = loaded(write_table(tmp_path / "t.csv", ("week", "noise", "kind"), rows))
+    assert features_of(prepared) == ("week", "noise")
+    assert [note for note in prepared.notes if "gives the class away" in note and "'week'" in note]
+
+
+COUNTS = list(range(1, ROWS + 1))
+IDENTIFIERS: dict[str, tuple[str, list[float]]] = {
+    "counter": ("PassengerId", COUNTS),
+    "shuffled": ("user_id", SHUFFLED),
+    "hospital number": ("ID", [842302 + 131 * (row * 7 % ROWS) for row in range(ROWS)]),
+    "Kaggle's": ("Id", COUNTS),
+    "with a blank": ("Customer ID", COUNTS),
+    "index": ("index", COUNTS),
+    "row": ("row_nr", COUNTS),
+    "number sign": ("#", COUNTS),
+}
+OTHERS: dict[str, tuple[str, list[float]]] = {
+    "another name": ("week", COUNTS),
+    "id inside a word": ("grid", COUNTS),
+    "a measured index": ("price_index", COUNTS),
+    "repeated": ("id", [*COUNTS[1:], 2]),
+    "fractions": ("id", [row / 2 for row in range(ROWS)]),
+}
+
+
+@pytest.mark.parametrize("case", [*IDENTIFIERS, *OTHERS])
+def test_numbers_that_are_called_an_id_and_differ_in_every_row_are_left_out(tmp_path: Path, case: str) -> None:
+    name, numbers = (IDENTIFIERS | OTHERS)[case]
+    file = write_table(
+        tmp_path / "t.csv", (name, "noise", "kind"), list(zip(numbers, NOISE.tolist(), MIXED, strict=True))
+    )
+    prepared = loaded(file)
+    assert features_of(prepared) == (("noise",) if case in IDENTIFIERS else (name, "noise"))
+    (fact,) = [fact for fact in prepared.columns if fact.name == name]
+    assert (fact.kind == "identifier") == ("left out" in fact.treatment) == (case in IDENTIFIERS)
+    assert features_of(loaded(file, kinds=f"{name}=number")) == (name, "noise")
+    assert features_of(loaded(file, columns=f"{name},noise")) == (name, "noise")
 
 
 def test_sorted_tables_without_a_counter_are_not_reported() -> None:
@@ -112,6 +146,7 @@ def test_an_index_may_be_the_target_but_not_the_only_feature(tmp_path: Path) -> 
 
 
 def _header_note(folder: Path, header: str) -> bool:
+    """Whether a first row is called doubtful, above whole numbers and kinds that are x and y."""
     names = header.split(",")
     file = folder / "t.csv"
     body = "".join(",".join([str(number)] * (len(names) - 1) + [kind]) + "\n" for number, kind in enumerate(MIXED))
@@ -134,9 +169,14 @@ def test_names_of_numbered_columns_are_not_data(tmp_path: Path, header: str) -> 
 def test_a_table_without_a_header_says_so_when_its_target_is_not_found(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("4.4,3.3,Iris-a\n6.5,2.9,Iris-b\n")
+    with pytest.raises(
+        Invalid, match="the columns are c1, c2, c3; line 1 looks like data, so the file is read without"
+    ):
+        loaded(file, target="species")
+    file.write_text("4.4,3.3,Iris-a\n" + "6.5,2.9,Iris-b\n" * 3)  # a name above equal names may be a header
     with pytest.raises(Invalid, match="may have no header"):
         loaded(file, target="species")
-    file.write_text("4.4,4.4,Iris-a\n6.5,2.9,Iris-b\n")
+    file.write_text("4.4,4.4,Iris-a\n" + "6.5,2.9,Iris-b\n" * 3)
     with pytest.raises(Invalid, match="add a header row"):
         loaded(file, target="Iris-a")
 

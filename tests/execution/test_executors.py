@@ -125,7 +125,7 @@ def test_an_interrupted_run_continues_exactly(
 ) -> None:
     use(executor, monkeypatch)
     spec = asked(executor, **JOBS[kind], device=device, eval_epochs=7)
-    rate = (70, Set(field="learning_rate", value=0.03))
+    rate = (71, Set(field="learning_rate", value=0.03))
     straight = train(spec, home, [rate])
     run = train(spec, home, [rate, (83, Stop())])
     go_on(run, [(131, Stop())])

@@ -20,7 +20,7 @@ from tests.faults.selection import EVERYTHING, rows
 from tests.support.engines import Engine, Watch, finished, losses, train_here
 from tests.support.executors import go_on
 
-STEPS = 20_000
+STEPS = 4_000
 SPEC = RunSpec(
     epochs=STEPS, threads=1, device="cpu", executor="eager", batch_size=0, refresh_ms=10, save_every=0.05, eval_every=0,
     optimizer="adam", learning_rate=0.001, dropout=0.1,
@@ -62,9 +62,8 @@ def test_a_kill_at_any_moment_changes_no_loss(seed: int, home: Path, undisturbed
     moment = random.Random(seed)
     with Engine() as engine:
         run = engine.train(SPEC, home)
-        watch = Watch(run)
-        watch.until(Logged)
-        time.sleep(moment.uniform(0, 0.6))
+        Watch(run).until_step(moment.randrange(STEPS))
+        time.sleep(moment.uniform(0, 0.01))
         engine.kill()
     assert not is_alive(run)
     check_resumed(run, undisturbed)

@@ -58,7 +58,7 @@ def test_every_format_is_read(tmp_path: Path) -> None:
     writers.trackio(tmp_path / "f.db", {"a": [{"loss": 1.0}]}, {})
     writers.mlflow_database(tmp_path / "g.db", [("loss", 1.0, 0)])
     done = subprocess.run(
-        [python, "-c", READ, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+        [python, "-c", READ, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.stdout.splitlines() == [
         "tensorboard 5", "csv 6", "jsonl 1", "wandb 1", "transformers 9", "trackio 1", "mlflow 1",

@@ -125,7 +125,7 @@ def test_a_log_of_the_real_library(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=240,
         check=False,
     )
     if "ModuleNotFoundError" in done.stderr:

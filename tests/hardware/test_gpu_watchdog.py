@@ -8,21 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.engines import HANGING_S
 from tests.support.fakes import fake_nvml
 
 _HANG_LATER = """
 import json, os, pathlib, time
 from epochtop.engine.hardware import Sampler, identify
 sampler = Sampler()
-machine = identify(watch=sampler.gpus, patience_s=60)
-first = sampler.sample(patience_s=60)
+machine = identify(watch=sampler.gpus, patience_s=240)
+first = sampler.sample(patience_s=240)
 control = pathlib.Path(os.environ["FAKE_NVML_CONTROL"])
 control.write_text("{function}")
 old = sampler.sample(patience_s=0.05)
 time.sleep(0.05)
 older = sampler.sample(patience_s=0.05)
 control.write_text("")
-well = sampler.sample(patience_s=60)
+well = sampler.sample(patience_s=240)
 print(json.dumps({{
     "gpus": [len(machine.gpus), len(old.gpus), old.gpus == first.gpus],
     "ages": [first.gpu_age_s, old.gpu_age_s, older.gpu_age_s, well.gpu_age_s],
@@ -54,8 +55,8 @@ machine = identify(watch=sampler.gpus, patience_s=0.1)
 sample = sampler.sample(patience_s=0.1)
 silent = [machine.no_gpu_reason, machine.cpu.threads > 0, len(sample.gpus), sample.gpu_count]
 control.write_text("")
-found = identify(watch=sampler.gpus, patience_s=60)
-print(json.dumps([silent, len(found.gpus), sampler.sample(patience_s=60).gpu_count]))
+found = identify(watch=sampler.gpus, patience_s=240)
+print(json.dumps([silent, len(found.gpus), sampler.sample(patience_s=240).gpu_count]))
 """
 
 
@@ -84,7 +85,7 @@ def test_a_card_that_hangs_later_is_unknown_in_the_command(library: Path) -> Non
     code = (
         "from epochtop.tui.cli import hardware; from epochtop.tui.client import job_advice as t; "
         "identify, t.PATIENCE_S = t.identify, 0.3; "
-        "t.identify = lambda watch, patience_s: identify(watch=watch, patience_s=60); "
+        "t.identify = lambda watch, patience_s: identify(watch=watch, patience_s=240); "
         "raise SystemExit(hardware.print_hardware(True))"
     )
     answer = json.loads(fake_nvml.run(library, code, FAKE_NVML_HANG="nvmlDeviceGetPowerUsage"))
@@ -100,18 +101,18 @@ watchdog.PAUSES_S = (0.01,)
 control = pathlib.Path(os.environ["FAKE_NVML_CONTROL"])
 control.write_text("crash:{at_start}")
 sampler = Sampler()
-machine = identify(watch=sampler.gpus, patience_s=60)
+machine = identify(watch=sampler.gpus, patience_s=240)
 control.write_text("")
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 240
 while sampler.sample(patience_s=0.2).gpu_count < 2 and time.monotonic() < deadline:
     pass
-well = sampler.sample(patience_s=60)
+well = sampler.sample(patience_s=240)
 control.write_text("crash:nvmlDeviceGetPowerUsage")
 crashed = sampler.sample(patience_s=0.2)
 control.write_text("")
 while sampler.sample(patience_s=0.2).gpu_age_s > 0 and time.monotonic() < deadline:
     pass
-again = sampler.sample(patience_s=60)
+again = sampler.sample(patience_s=240)
 sampler.close()
 print(json.dumps([machine.no_gpu_reason, len(well.gpus), len(crashed.gpus), crashed.gpu_age_s > 0, again.gpus[1].power_w.value]))
 """
@@ -129,7 +130,7 @@ _NO_CHILD_LEFT = """
 import os, pathlib, sys, time
 from epochtop.engine.hardware import Sampler, identify
 sampler = Sampler()
-identify(watch=sampler.gpus, patience_s=60)
+identify(watch=sampler.gpus, patience_s=240)
 names = [p for p in pathlib.Path("/proc").glob("[0-9]*/cmdline")]
 children = [p.parent.name for p in names if b"gpu.child" in p.read_bytes() and f"PPid:\\t{os.getpid()}\\n" in (p.parent / "status").read_text()]
 print(*children)
@@ -138,7 +139,7 @@ print(*children)
 
 def test_the_child_process_ends_with_its_parent(library: Path) -> None:
     (child,) = fake_nvml.run(library, _NO_CHILD_LEFT).split()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANGING_S
     while Path(f"/proc/{child}/cmdline").exists() and Path(f"/proc/{child}/cmdline").read_bytes():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -112,13 +112,13 @@ from epochtop.engine.hardware import Sampler, identify
 control = pathlib.Path(os.environ["FAKE_NVML_CONTROL"])
 control.write_text("fail:nvmlDeviceGetName fail:nvmlDeviceGetMemoryInfo_v2")
 sampler = Sampler()
-machine = identify(watch=sampler.gpus, patience_s=60)
-before = sampler.sample(patience_s=60)
+machine = identify(watch=sampler.gpus, patience_s=240)
+before = sampler.sample(patience_s=240)
 control.write_text("")
-deadline = time.monotonic() + 60
-while sampler.sample(patience_s=60).gpus_identified == before.gpus_identified and time.monotonic() < deadline:
+deadline = time.monotonic() + 240
+while sampler.sample(patience_s=240).gpus_identified == before.gpus_identified and time.monotonic() < deadline:
     time.sleep(0.1)
-gpus = identify(watch=sampler.gpus, patience_s=60).gpus
+gpus = identify(watch=sampler.gpus, patience_s=240).gpus
 print(json.dumps([machine.gpus[0].name.value, machine.gpus[0].memory_bytes.value, gpus[0].name.value, gpus[0].memory_bytes.value]))
 """
 

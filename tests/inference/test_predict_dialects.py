@@ -44,3 +44,10 @@ def test_new_rows_may_be_in_any_dialect(run: Path, tmp_path: Path) -> None:
     }
     for delimiter, content in files.items():
         assert _predicted(run, tmp_path, content, ",", delimiter) == expected
+
+
+def test_decimal_commas_are_recognized_next_to_missing_values(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("area;age\n50,5;\n;40,5\n")
+    predict(run, tmp_path / "new.csv", tmp_path / "out.csv")
+    predictions = [line.split(";")[2] for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
+    assert all("," in prediction and "." not in prediction for prediction in predictions)

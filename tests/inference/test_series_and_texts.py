@@ -1,4 +1,4 @@
-"""Runs of arrays, series and texts learn, predict new rows, export, and continue from a checkpoint."""
+"""Runs of arrays, series and texts learn, predict new rows, and export."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler
 
 from epochtop.engine.inference.trained_model import load
-from epochtop.engine.job import state
-from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.process import commands
-from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.training.resume import recorded_run
 from tests.support.trained_runs import floats, read_table, trained, write_table
 
@@ -132,21 +129,3 @@ def test_float_images_are_predicted_from_arrays(home: Path, capsys: pytest.Captu
     np.save("new.npy", x)
     rows = answers(capsys, run, "new.npy")
     assert [row["prediction"] for row in rows] == ["0"] * 30 + ["1"] * 30
-
-
-@pytest.mark.parametrize(
-    "fields", [{"dataset": "npz:waves.npz", "model": "lstm", "layers": 2, "dropout": 0.3}, {"dataset": "text:f.csv"}]
-)
-def test_steps_after_a_checkpoint_repeat_those_of_an_uninterrupted_run(fields: dict[str, Any]) -> None:
-    np.savez("waves.npz", x=WAVES, y=SLOW)
-    write_table(Path("f.csv"), ("text", "label"), FILMS)
-    spec = RunSpec(device="cpu", threads=1, optimizer="adam", **{**COMMON, **fields})
-    straight = prepare_job(spec)  # each of them seeds the generator that dropout draws from
-    expected = [straight.step().item() for _ in range(9)]
-    interrupted = prepare_job(spec)
-    for _ in range(4):
-        interrupted.step()
-    tensors, values = state.capture(interrupted)
-    continued = prepare_job(spec)
-    state.restore(continued, tensors, values, 4)
-    assert [continued.step().item() for _ in range(5)] == expected[4:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from epochtop.engine.protocol.events import Continued, Failed, Finished, Warned
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import read_record
-from tests.support.engines import Engine, events, finished, losses
+from tests.support.engines import Engine, Watch, events, finished, losses
 
 TOLD = (
     "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 8.00 GiB of which 12.50 MiB is free."
@@ -107,7 +106,7 @@ def test_a_retry_continues_from_the_last_checkpoint_and_a_resume_keeps_its_batch
     spec = RunSpec(**common, task=task(tmp_path, 24, after=400), oom_retry=True)  # type: ignore[arg-type]
     with Engine() as engine:
         run = engine.train(spec, home)
-        _wait_for_losses(engine, run, 900)
+        Watch(run).until_step(900)
         seen = continued(run)
         engine.kill()
     assert 0 <= seen[0].step <= seen[0].recorded
@@ -115,17 +114,11 @@ def test_a_retry_continues_from_the_last_checkpoint_and_a_resume_keeps_its_batch
     assert (seen[0].batch_size, seen[0].accumulate) == (20, 2)
     with Engine() as engine:
         assert isinstance(engine.resume(run), Accepted)
-        _wait_for_losses(engine, run, 1_500)
+        Watch(run).until_step(len(losses(run)) + 600)
         engine.kill()
     assert len(continued(run)) == 2
     assert continued(run)[1].why == ""
     assert np.isfinite(losses(run)).all()
-
-
-def _wait_for_losses(engine: Engine, run: Path, count: int) -> None:
-    while len(losses(run)) < count:
-        assert engine.process.poll() is None
-        time.sleep(0.02)  # reading all events again and again would take the engine's core
 
 
 def test_it_ends_at_one_row(home: Path, tmp_path: Path) -> None:

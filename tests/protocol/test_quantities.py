@@ -47,9 +47,9 @@ def test_a_duration_has_at_most_two_units(value: float, text: str) -> None:
     assert format_seconds(value) == text
 
 
-@given(st.floats(min_value=0, max_value=1e8))
+@given(st.floats())
 def test_an_age_is_short(value: float) -> None:
-    assert len(format_age(value)) <= 6 or value > 9999 * 86_400
+    assert len(format_age(value)) <= 6
 
 
 def test_counts_and_memory_have_their_units() -> None:

@@ -15,7 +15,7 @@ import pytest
 from epochtop.engine.protocol.events import AnyEvent, Failed, ScriptEnded
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.reader import is_alive
-from tests.recording.scripts import only_run, recorded, run, series, start
+from tests.recording.scripts import HANGING_S, only_run, recorded, run, series, start
 from tests.support.engines import wait_until
 
 BEGIN = """
@@ -92,7 +92,7 @@ def test_a_signal_ends_a_process_whose_main_thread_does_not_come_back(home: Path
         assert process.stdout.readline() == "hashing\n"
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == -signal.SIGTERM
+        assert process.wait(HANGING_S) == -signal.SIGTERM
     last = end_of(home)
     assert isinstance(last, ScriptEnded)
     assert last.reason == "signal SIGTERM"
@@ -162,7 +162,7 @@ def test_the_scripts_own_hooks_are_called(home: Path) -> None:
 )
 def test_a_process_that_ends_without_a_word_is_seen_to_have_died(code: str, home: Path) -> None:
     with start(f"{BEGIN}    time.sleep(0.5)\n    {code}", home) as process:
-        process.wait(60)
+        process.wait(HANGING_S)
         assert not is_alive(only_run(home))
         if "fork" in code:
             assert process.stdout is not None
@@ -357,5 +357,5 @@ def test_a_spawned_process_that_imports_the_script_again_records_nothing(home: P
         "    assert process.exitcode == 0\n"
     )
     root = str(Path(__file__).parents[2])
-    subprocess.run([sys.executable, str(script)], check=True, env=os.environ | {"PYTHONPATH": root}, timeout=120)
+    subprocess.run([sys.executable, str(script)], check=True, env=os.environ | {"PYTHONPATH": root}, timeout=HANGING_S)
     assert series(only_run(home)) == {"loss": [(0, 1.0)]}

@@ -135,3 +135,17 @@ def test_a_run_without_a_name_is_named_after_its_script(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [program])
     assert facts.script_name() == name
+
+
+def test_no_program_that_a_repository_names_is_started(repository: Path, tmp_path: Path) -> None:
+    started, program = tmp_path / "started", tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho >> {started}\n")
+    program.chmod(0o755)
+    (repository / ".gitattributes").write_text("*.py diff=own\n")
+    for name in ("core.fsmonitor", "diff.external", "diff.own.command", "diff.own.textconv", "core.pager"):
+        git(repository, "config", name, str(program))
+    (repository / "train.py").write_text("print(2)\n")
+    changes = facts.GitChanges(str(repository))
+    wait_until(changes.poll)
+    assert b"+print(2)" in (changes.end() or b"")
+    assert not started.exists()

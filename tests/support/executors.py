@@ -38,9 +38,13 @@ def built(spec: RunSpec) -> job.Job:
 
 
 def use(executor: str, monkeypatch: Any) -> None:
-    """Let runs in this process have it without a long compilation: traced and functionalized, but left to torch."""
+    """Let runs in this process have it without a long compilation: traced and functionalized, but left to torch.
+
+    Two steps are one program, as several are without this; tracing takes as many times as long.
+    """
     torch.set_num_threads(1)
     monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
+    monkeypatch.setattr(compiled, "STEPS", 2)
     if executor == "captured":
         make = choice.make
 

@@ -9,7 +9,8 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
+import tempfile
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from epochtop.engine.step.batches import DataShard
 from epochtop.engine.step.window import LossWindow
 from tests.architecture.test_no_reads import Operators
 from tests.support.engines import HANGING_S
+from tests.support.processes.prefork import ForkedProcess
 
 STEPS = 6
 AT = 3
@@ -223,17 +225,24 @@ def train_all(of: int, device: str, folder: Path) -> None:
     (folder / "odd.py").write_text(ODD)
     (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 60)
     store, port = open_store()
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.support.sharded", str(rank), str(of), device, str(port), str(folder)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"LOCAL_WORLD_SIZE": str(of), "GLOO_SOCKET_IFNAME": "lo"},
-        )
-        for rank in range(of)
-    ]
-    said = [rank.communicate(timeout=4 * HANGING_S)[1] for rank in ranks]
-    assert all(rank.returncode == 0 for rank in ranks), "\n".join(said)
+    environment = os.environ | {"LOCAL_WORLD_SIZE": str(of), "GLOO_SOCKET_IFNAME": "lo"}
+    with ExitStack() as stack:
+        errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(of)]
+        ranks = [
+            ForkedProcess(
+                (str(rank), str(of), device, str(port), str(folder)),
+                "tests.support.sharded",
+                stdin=subprocess.DEVNULL,
+                stdout=None,
+                stderr=errors[rank],
+                environment=environment,
+            )
+            for rank in range(of)
+        ]
+        ended = [rank.wait(4 * HANGING_S) for rank in ranks]
+        for file in errors:
+            file.seek(0)
+        assert not any(ended), b"\n".join(file.read() for file in errors).decode()
     del store
 
 

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from epochtop.engine.protocol.events import Changed, Finished, Paused, Resumed, 
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.reader import is_alive, read_record
 from tests.support.engines import HANGING_S, events, finished, losses
+from tests.support.ui import commands
 from tests.support.ui.apps import ENDLESS, Open, begun, change_rate, end_of, ended, goes_on
 from tests.support.ui.terminals import (
     APP,
@@ -119,7 +119,7 @@ def test_a_rate_that_is_out_of_bounds_is_explained_and_not_sent(app: Open, home:
 
 
 def test_what_arrives_in_one_packet_of_a_slow_line_keeps_its_order(app: Open) -> None:
-    terminal = app(*ENDLESS)
+    terminal = app()
     terminal.wait_for("steps on")
     terminal.press("1")
     terminal.wait_for("^s start ^q quit")  # the focus is in a field
@@ -257,7 +257,7 @@ def test_app_and_engine_killed_together_leave_a_run_that_is_listed_as_died(app: 
     seen = len(watch.seen)
     assert events(watch.run)[:seen] == watch.seen
     assert len(losses(watch.run)) > 0
-    listed = subprocess.run([*APP, "runs"], capture_output=True, text=True, check=True, timeout=HANGING_S).stdout
+    listed = commands.run("runs", timeout=HANGING_S).stdout
     assert re.search(rf"{watch.run.name} .*died", listed)
     again = app("attach", watch.run.name)
     again.wait_for("the engine died after step")

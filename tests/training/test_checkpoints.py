@@ -18,7 +18,7 @@ from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.protocol.commands import Pause
 from epochtop.engine.protocol.events import CHECKPOINT_DAMAGED, Continued, Paused, Saved, Warned
 from epochtop.engine.protocol.requests import Accepted
-from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.runs.paths import CHECKPOINTS
 from epochtop.engine.runs.writer import create
 from epochtop.engine.training import checkpoint
@@ -144,6 +144,19 @@ def test_the_newest_intact_checkpoint_is_found(run: Path, file: str, damage: Cal
     again = checkpoint.newest(run, (checkpoint.LAST, checkpoint.PREVIOUS))
     assert again.info is not None
     assert (again.kind, again.info.step, list(again.problems)) == ("last", 9, [])
+
+
+@pytest.mark.parametrize("file", ["last.json", "last-7.safetensors"])
+def test_a_checkpoint_that_other_users_can_write_is_not_used(run: Path, file: str) -> None:
+    write_steps(run, 5, 7)
+    run.chmod(0o755)
+    (run / CHECKPOINTS / file).chmod(0o666)
+    for read in (checkpoint.read, checkpoint.intact_info):
+        with pytest.raises(Invalid, match=rf"{file} is writable by other users; it is not used"):
+            read(run, "last")
+    newest = checkpoint.newest(run, (checkpoint.LAST, checkpoint.PREVIOUS))
+    assert newest.kind == "previous"
+    assert checkpoint.newest_step(run, (checkpoint.LAST, checkpoint.PREVIOUS)) == 5
 
 
 def test_a_checkpoint_without_a_value_that_training_needs_is_not_used(run: Path) -> None:

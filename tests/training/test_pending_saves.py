@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+import psutil
 import pytest
 import torch
 
@@ -18,7 +20,7 @@ from epochtop.engine.runs.writer import create
 from epochtop.engine.training import checkpoint
 from epochtop.engine.training.loop import Loop
 from epochtop.engine.training.recorder import MOST_PENDING, Recorder
-from tests.support.engines import events, wait_until
+from tests.support.engines import HANGING_S, events, wait_until
 
 ENDLESS = RunSpec(epochs=10**9, device="cpu", threads=1, executor="eager", refresh_ms=10, eval_every=0, save_every=0)
 
@@ -83,7 +85,7 @@ class Training:
     def end(self) -> None:
         """Stop and close."""
         self.send(Stop())
-        self._thread.join(60)
+        self._thread.join(HANGING_S)
         assert self.recorder.close()
         self._lock.close()
 
@@ -113,6 +115,22 @@ def test_requests_are_merged_while_a_save_waits_for_the_disk(home: Path, disk: S
     steps = [event.step for event in events(training.run) if isinstance(event, Saved) and event.kind == "last"]
     assert len(steps) == 3
     assert steps == sorted(set(steps))
+
+
+def test_memory_stays_flat_while_someone_holds_the_key_for_saving(home: Path, disk: SlowDisk) -> None:
+    """Each copy of the state that waits is as large as the model; an engine grew from 401 MB to 3 GB."""
+    training = Training(home, msgspec.structs.replace(ENDLESS, hidden=(1500, 1500), eval_epochs=0))
+    training.send(Save())
+    wait_until(lambda: disk.begun)
+    process, copies = psutil.Process(), 60
+    before = process.memory_info().rss
+    for _ in range(copies):
+        training.send(Save())
+    copy_bytes = 4 * sum(parameter.numel() for parameter in training.loop.job.model.parameters())
+    assert copy_bytes > 8 << 20
+    assert (process.memory_info().rss - before) / copy_bytes < copies / 10
+    disk.release()
+    training.end()
 
 
 def test_a_request_in_a_pause_waits_for_an_older_state_only(home: Path, disk: SlowDisk) -> None:

@@ -207,7 +207,7 @@ def test_the_default_run_has_the_published_losses(iris_run: Path) -> None:
 def test_the_default_run_equals_a_plain_loop_to_its_last_epoch(iris_run: Path, home: Path) -> None:
     """Bit for bit with eager steps; up to rounding with `auto`."""
     data = plain_loop.rows("iris")
-    run = train_here(asked(epochs=20_000, seed=1), home)
+    run = train_here(asked(epochs=20_000, seed=1, eval_every=1.0, save_every=1.0), home)
     assert_same(run, plain_loop.Plain(data.x, data.y, (4, 10, 3), partial(SGD, lr=0.01)), steps=20_000)
     np.testing.assert_allclose(losses(iris_run), losses(run), rtol=1e-4)
     assert finished(iris_run).outcome == "finished"

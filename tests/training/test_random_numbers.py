@@ -22,6 +22,7 @@ from tests.support.engines import Engine, Watch, events, losses, train_here
 
 TASKS = '''
 import random, time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ DRAW = {
     "file": lambda: float(FILE.random()),
 }
 FILE = np.random.default_rng(5)
+FAST = Path(__file__).with_name("fast")
 X = torch.rand(96, 4, generator=torch.Generator().manual_seed(0))
 
 
@@ -79,8 +81,19 @@ def slow():
 
 
 class Plain(nn.Sequential):
+    """Until the file `fast` exists, its steps are slow, and number 41 takes until then."""
+
     def __init__(self):
         super().__init__(nn.Linear(4, 4))
+        self.taken = 0
+
+    def forward(self, x):
+        self.taken += self.training
+        while self.training and not FAST.exists():
+            time.sleep(0.007 * (1 + self.taken % 3))
+            if self.taken <= 40:
+                break
+        return super().forward(x)
 
 
 class Counting(Plain):
@@ -261,14 +274,14 @@ def test_seeding_is_that_of_each_library() -> None:
     [("by_torch", 0), ("by_numpy", 0), ("by_python", 0), ("counting", 0), ("by_numpy", 2), ("by_python", 1)],
 )
 def test_a_killed_run_repeats_its_random_numbers(function: str, workers: int, tasks: Path, home: Path) -> None:
-    epochs = 30 if workers else 400
-    spec = spec_of(tasks, function, epochs=epochs, workers=workers, save_every=0.05, eval_every=0.05)
-    straight = train_here(spec, home)
+    spec = spec_of(tasks, function, epochs=15, workers=workers, save_every=0.05, eval_every=0.05)
     with Engine() as engine:
         run = engine.train(spec, home)
         Watch(run).until(Saved, lambda event: event.step % 4 != 0)
         engine.kill()
-    assert 0 < checkpoint.read_info(run, "last").step < 4 * epochs
+    assert 0 < checkpoint.read_info(run, "last").step < 4 * spec.epochs
+    tasks.with_name("fast").touch()
+    straight = train_here(spec, home)
     with Engine() as engine:
         assert isinstance(engine.resume(run), Accepted)
         assert engine.wait() == 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from epochtop.engine.protocol.events import Switched, Warned
+from epochtop.engine.protocol.events import Finished, Switched, Warned
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import BadLine
@@ -47,7 +47,7 @@ JOBS: dict[str, dict[str, object]] = {
         "batch_size": 256,
         "optimizer": "adamw",
         "learning_rate": 0.002,
-        "epochs": 40,
+        "epochs": 25,
     },
 }
 
@@ -74,10 +74,13 @@ def test_a_run_killed_at_random_moments_ends_like_an_uninterrupted_one(job: str,
             watch = Watch(run)
             watch.until_step(int(moment))
             engine.kill()
-    assert run is not None
-    with Engine() as engine:
-        assert isinstance(engine.resume(run), Accepted)
-        engine.wait()
+        if isinstance(events(run)[-1], Finished):  # this process had to wait too long for a processor
+            break
+    else:
+        assert run is not None
+        with Engine() as engine:
+            assert isinstance(engine.resume(run), Accepted)
+            engine.wait()
     ours, theirs = ([event for event in events(of) if isinstance(event, Switched)] for of in (run, straight))
     assert [(event.step, event.executor) for event in ours] == [(event.step, event.executor) for event in theirs], (
         ours,

@@ -13,27 +13,26 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on, work
+from textual import work
 from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
 from epochtop.configuration.load import Configuration
-from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.index import run_paths
-from epochtop.engine.runs.reader import is_alive
-from epochtop.tui.app.alerts import Alerts
 from epochtop.tui.app.engine import NextEngine
-from epochtop.tui.app.keys import KEYS, system_commands
-from epochtop.tui.app.lab_controller import LabController
-from epochtop.tui.app.run_controller import RunController
-from epochtop.tui.app.run_requests import RunRequests
-from epochtop.tui.app.terminal import apply_configuration
-from epochtop.tui.cells.plain import PlainApp, set_title
-from epochtop.tui.chart.loss_chart import LossChart
+from epochtop.tui.app.keys import KEYS, KEYS_OF_RUNS, system_commands, works_now
+from epochtop.tui.app.terminal import apply_configuration, watch_terminal
+from epochtop.tui.cells.plain import set_title
 from epochtop.tui.screens.main import MainScreen
+from epochtop.tui.screens.opening import OpeningApp, OpeningFrame
 
 if TYPE_CHECKING:  # the first frame does not need these
+    from epochtop.engine.protocol.spec import RunSpec
+    from epochtop.tui.app.alerts import Alerts
+    from epochtop.tui.app.lab_controller import LabController
+    from epochtop.tui.app.run_controller import RunController
+    from epochtop.tui.app.run_requests import RunRequests
+    from epochtop.tui.chart.loss_chart import LossChart
     from epochtop.tui.client.messages import (
         EngineProgress,
         ExperimentRefused,
@@ -55,20 +54,20 @@ FAST_S = 0.05
 """Seconds between two checks for events, and between pictures until the first loss is on the screen."""
 QUIT_WAIT_S = 5.0
 """Longest wait for an engine that is starting a run before the app quits."""
-KEYS_OF_RUNS = frozenset(["start", "pause", "stop", "save", "change", "export", "look", "lab", "anatomy", "begin"])
-"""Actions of the main screen, which the Lab page hides."""
-NEWEST = 50
-"""Runs that are checked for a live one when the app opens."""
 
 
-class EpochtopApp(PlainApp):
+class EpochtopApp(OpeningApp):
     """Train, watch, compare. With `live` false no clock, thread or engine runs, and tests call :meth:`beat`."""
 
     TITLE = "epochtop"
     BINDING_GROUP_TITLE = "epochtop"
-    CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
+
+    runs: RunController
+    requests: RunRequests
+    lab: LabController
+    alerts: Alerts
 
     def __init__(
         self,
@@ -87,24 +86,19 @@ class EpochtopApp(PlainApp):
         """`configuration` is that of config.toml; None for the defaults."""
         super().__init__()
         self.configuration = configuration or Configuration("")
-        self.alerts = Alerts(self, self.configuration)
         self.pulses_per_picture = max(2, round(self.configuration["refresh_s"] / FAST_S))
         self.home, self.live, self.now, self.host = home, live, now, host or socket.gethostname()
-        self._start, self._first_run = start, attach
+        self._spec, self._start, self._first_run = spec, start, attach
         self._source, self._make_standby = source, make_standby
-        self.main = MainScreen(home)
         self.engine = NextEngine()
-        self.runs = RunController(self, self.main, self.engine, home, live, now())
-        self.requests = RunRequests(
-            self, self.main, home, self.engine, self.runs, spec or RunSpec(), busy=self.busy, redraw=self.show_lines
-        )
-        self.lab = LabController(
-            self, self.main, home, self.engine, self.runs, self.requests, live=live, now=now, redraw=self.show_lines
-        )
+        run = attach.name if attach is not None else ""
+        frame = OpeningFrame(run, self.host, lambda: self.engine.status, f"opening {run} …" if run else "")
+        self.main = MainScreen(home, frame)
         self._quit_question: Question | None = None
+        self._opened_at = now()
         self._pulses = 0
-        self.furnished = False
-        """Whether the regions that follow the first frame are there."""
+        self._is_built = False
+        """Whether the controllers exist."""
 
     # --- building ----------------------------------------------------------------------------------------
 
@@ -113,15 +107,22 @@ class EpochtopApp(PlainApp):
         return self.main
 
     def on_mount(self) -> None:
-        """Title and status belong to the first frame."""
+        """Use the theme in the first frame, and leave the terminal as it was from then on."""
         apply_configuration(self, self.configuration)
-        self.show_lines()
+        if self.live:
+            watch_terminal(self)
 
-    @on(MainScreen.Drawn)
-    async def _furnish(self) -> None:
-        """The curve of an open run first, then the regions that take longer to build."""
+    async def furnish(self) -> None:
+        """The main screen, the curve of an open run, then the regions that take longer to build."""
+        from epochtop.engine.runs.index import newest_live_run
+
+        self.stylesheet.read(Path(__file__).with_name("app.tcss"))
+        self.stylesheet.parse()
+        await self.main.build()
+        self._make_controllers()
+        self.show_lines()
         if self.live and not self._start:
-            self._first_run = self._first_run or self._live_run()
+            self._first_run = self._first_run or newest_live_run(self.home)
             await self.runs.preview(self._first_run, self.host)
             self.alerts.look_at_open(self.runs.session, self.home)  # it may end while the regions are built
         from epochtop.tui.forms.run_form import SpecForm
@@ -135,31 +136,37 @@ class EpochtopApp(PlainApp):
             set_title(machine, f"Machine {self.engine.elsewhere.rpartition('@')[2]}")
         runs = RunList(self.home, live=self.live, now=self.now, id="runs")
         await self.main.furnish(runs, machine, SpecForm(self.requests.spec, id="form"))
-        self.furnished = True
-        if self.live:
-            self._go_live()
 
-    def _go_live(self) -> None:
-        from epochtop.tui.app.terminal import watch_terminal
+    def _make_controllers(self) -> None:
+        from epochtop.engine.protocol.spec import RunSpec
+        from epochtop.tui.app.alerts import Alerts
+        from epochtop.tui.app.lab_controller import LabController
+        from epochtop.tui.app.run_controller import RunController
+        from epochtop.tui.app.run_requests import RunRequests
+
+        main, home, engine, redraw = self.main, self.home, self.engine, self.show_lines
+        spec, live, now = self._spec or RunSpec(), self.live, self.now
+        self.alerts = Alerts(self, self.configuration)
+        self.runs = runs = RunController(self, main, engine, home, live, self._opened_at)
+        self.requests = RunRequests(self, main, home, engine, runs, spec, busy=self.busy, redraw=redraw)
+        self.lab = LabController(self, main, home, engine, runs, self.requests, live=live, now=now, redraw=redraw)
+        self._is_built = True
+
+    def begin(self) -> None:
+        """Start a run, or show one."""
+        if not self.live:
+            return
         from epochtop.tui.client.starter import Starter
 
         if not self.engine.elsewhere:
             self.engine.starter = Starter(self.post_message, self._make_standby)
         self.set_interval(FAST_S, self._pulse)
-        watch_terminal(self)
         if self._start:
             self.requests.start()
-            return
-        if self.lab.open_at_start(self._first_run):
+        elif self.lab.open_at_start(self._first_run) or self._first_run is None:
             self.requests.warm()
-            return
-        if self._first_run is not None:
-            self.open(self._first_run)
         else:
-            self.requests.warm()
-
-    def _live_run(self) -> Path | None:
-        return next((path for path in run_paths(self.home)[:NEWEST] if is_alive(path)), None)
+            self.open(self._first_run)
 
     # --- the refresh -------------------------------------------------------------------------------------
 
@@ -294,22 +301,12 @@ class EpochtopApp(PlainApp):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """True if the key works now, None to gray it out, False to hide it."""
-        runs = self.runs
-        if (self.lab.visible and action in KEYS_OF_RUNS) or (action == "begin" and not self.engine.can_begin):
+        if not self.furnished:
             return False
-        match action:
-            case "pause":
-                return True if runs.active is not None or runs.resumable is not None else None
-            case "stop" | "change":
-                return True if runs.active is not None else None
-            case "save":
-                return True if runs.active is not None and not runs.script else None
-            case "export" | "anatomy":
-                return True if runs.session is not None else None
-            case "look":
-                return runs.can_view(str(parameters[0]))
-            case _:
-                return True
+        is_shown = not (self.lab.visible and action in KEYS_OF_RUNS) and not (
+            action == "begin" and not self.engine.can_begin
+        )
+        return is_shown and works_now(action, parameters, self.runs)
 
     def action_start(self) -> None:
         """Start a run with the settings of the Run panel."""
@@ -391,8 +388,9 @@ class EpochtopApp(PlainApp):
     def on_unmount(self) -> None:
         """Stop following; runs continue."""
         self.engine.close()
-        self.runs.close()
-        self.lab.close()
+        if self._is_built:
+            self.runs.close()
+            self.lab.close()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The command palette."""

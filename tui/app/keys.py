@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding
+
+if TYPE_CHECKING:
+    from epochtop.tui.app.run_controller import RunController
 
 KEYS = (
     Binding("4", "lab", "lab", id="app.lab", tooltip="Experiments: where time goes on this machine"),
@@ -50,6 +54,26 @@ KEYS = (
     ),
     Binding("ctrl+q", "quit", "quit", id="app.quit", tooltip="Quit; a run can continue", priority=True),
 )
+
+KEYS_OF_RUNS = frozenset(["start", "pause", "stop", "save", "change", "export", "look", "lab", "anatomy", "begin"])
+"""Actions of the main screen, which the Lab page hides."""
+
+
+def works_now(action: str, parameters: tuple[object, ...], runs: RunController) -> bool | None:
+    """True if an action can be taken now, None to gray its key out, False to hide it."""
+    match action:
+        case "pause":
+            return True if runs.active is not None or runs.resumable is not None else None
+        case "stop" | "change":
+            return True if runs.active is not None else None
+        case "save":
+            return True if runs.active is not None and not runs.script else None
+        case "export" | "anatomy":
+            return True if runs.session is not None else None
+        case "look":
+            return runs.can_view(str(parameters[0]))
+        case _:
+            return True
 
 
 def system_commands(app: App[int], is_active: bool) -> Iterator[SystemCommand]:

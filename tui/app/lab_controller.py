@@ -15,9 +15,8 @@ from textual.app import App
 from epochtop.engine.protocol.commands import Stop
 from epochtop.engine.protocol.experiments import ExperimentRequest
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.runs.index import run_paths
+from epochtop.engine.runs.index import newest_live_run
 from epochtop.engine.runs.paths import lab_home, whoami
-from epochtop.engine.runs.reader import is_alive
 from epochtop.engine.runs.writer import send
 from epochtop.tui.app.engine import IDLE, NextEngine
 from epochtop.tui.app.run_controller import RunController
@@ -111,7 +110,7 @@ class LabController:
 
     def open_at_start(self, first: Path | None) -> bool:
         """Follow a running experiment; True, with the page open, if `first` is a result of the lab."""
-        running = next((path for path in run_paths(lab_home(self._home))[:NEWEST] if is_alive(path)), None)
+        running = newest_live_run(lab_home(self._home), NEWEST)
         if running is not None:
             self._open(running)
         if first is None or first.parent != lab_home(self._home):

@@ -9,14 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epochtop.engine.protocol.spec import RunSpec
-
 if TYPE_CHECKING:
+    from epochtop.engine.protocol.spec import RunSpec
     from epochtop.engine.runs.remote.mirror import Mirror
     from epochtop.tui.app.app import EpochtopApp
     from epochtop.tui.client.remote.starter import RemoteStarter
     from epochtop.tui.machine.source import OtherMachine
 
+BAD_INPUT = 2
+"""Exit status of a command with bad input."""
 NOTICES_S = 0.5
 """Seconds between two looks for what a mirror reports."""
 
@@ -30,18 +31,20 @@ def run_app(
 ) -> int:
     """Open the app, with `mirror` for the runs of another machine. `flags` go before config.toml.
 
-    Returns its exit status once it is closed. Raises Invalid if the home folder cannot be written.
+    Returns its exit status once it is closed; 2, after a line on standard error, if the home folder cannot be written.
     """
-    gc.disable()  # nothing to collect before the first frame; see _settle
     from epochtop.configuration.load import load
-    from epochtop.engine.runs.paths import home
-    from epochtop.engine.runs.writer import make_home
+    from epochtop.engine.runs.paths import home, home_problem
     from epochtop.engine.terminal.output import write_error
+
+    folder = home() if mirror is None else mirror.folder
+    if problem := home_problem(folder):
+        write_error(f"epochtop: {problem}\n")
+        return BAD_INPUT
+    gc.disable()  # nothing to collect before all regions are there; see _settle
     from epochtop.tui.app.app import EpochtopApp
 
     _draw_on_the_terminal()
-    folder = home() if mirror is None else mirror.folder
-    make_home(folder)
     host = "" if mirror is None else mirror.machine
     machine = None if mirror is None else _machine_of(mirror)
     app = EpochtopApp(
@@ -50,7 +53,7 @@ def run_app(
     if mirror is not None:
         app.engine.watch_elsewhere(mirror.name, _starter_of(app, mirror))
         app.call_later(partial(app.set_interval, NOTICES_S, partial(_report_notices, app, mirror)))
-    app.call_later(_settle)
+    app.when_furnished = _settle
     status = app.run()
     if app.return_code:
         return app.return_code

@@ -167,7 +167,7 @@ class RunController:
         lost = connection_problem(self._home)
         state = None if engine.starting or lost else state
         trains = self._live and state is not None and state.state == "running"
-        silence = session.silence(state.refresh_ms / 1000) if trains and session and state else ""
+        silence = session.silence(state.refresh_ms / 1000, state.step_s) if trains and session and state else ""
         if self._live and session is not None and (overdue := session.overdue()):
             self._app.notify(overdue, severity="warning")
         main.status_line.put(status.status(state, lost or engine.status, width, silence))

@@ -15,8 +15,10 @@ from rich.text import Text
 from textual.app import App
 from textual.color import Color
 from textual.content import Content
+from textual.dom import DOMNode
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -94,6 +96,11 @@ class PlainFilter(LineFilter):
 
 class PlainApp(App[int]):
     """An app whose notifications and lines are plain."""
+
+    def update_styles(self, node: DOMNode, animate: bool = True) -> None:
+        """Apply the style sheet, except to a widget without a parent: Textual applies it again when the widget gets one."""
+        if node.parent is not None or not isinstance(node, Widget) or isinstance(node, Screen):
+            super().update_styles(node, animate)
 
     def notify(
         self,

@@ -27,6 +27,8 @@ OUTLIERS = 0.01
 
 MARKER_SPACING = 3
 """Cells per marker of a series drawn with the main one, so that the markers do not hide its line."""
+ROUNDING = 0.01
+"""Cells by which a computed edge may be off."""
 
 
 @dataclass(frozen=True)
@@ -207,10 +209,15 @@ def smooth(placed: Iterable[tuple[float, Column]], factor: float) -> Iterator[XY
 
 
 def _markers(trace: Trace, series: Series, view: ChartView, start: float, stop: float) -> list[XY]:
-    """The last point in every few cells. Later points do not move it."""
-    last_points: dict[int, XY] = {}
-    for point in series.points(start, stop):
-        if point.value > 0 or not view.log:
-            x = min(view.cell(trace.from_step(point.step, view.unit)), view.width - 0.01)
-            last_points[int(x // MARKER_SPACING)] = (x, point.value)
-    return list(last_points.values())
+    """The last point in every few cells. Later points do not move it. The cost depends on the cells, not on the points."""
+    markers: list[XY] = []
+    slot, step = view.width, stop + 1e-9
+    while (point := series.last_point(step)) is not None and point.step >= start:
+        x = min(view.cell(trace.from_step(point.step, view.unit)), view.width - 0.01)
+        step = point.step - 1
+        if int(x // MARKER_SPACING) < slot and (point.value > 0 or not view.log):
+            slot = int(x // MARKER_SPACING)
+            markers.append((x, point.value))
+            left = view.x(MARKER_SPACING * slot + ROUNDING)
+            step = min(step, max(trace.to_step(left, view.unit), start - 1))
+    return markers[::-1]

@@ -298,6 +298,13 @@ class Series:
         """The last value of every bucket from `start` to `stop`, both inclusive."""
         return [Point(bucket.start, bucket.last) for bucket in self.buckets(start, stop + 1e-9)]
 
+    def last_point(self, step: float) -> Point | None:
+        """The last value at or before `step`: that of the last bucket with values that starts there; None without any."""
+        place = bisect_right(self._index, int(step // self.width)) - 1
+        while place >= 0 and not self._count[place]:
+            place -= 1
+        return Point(self._index[place] * self.width, self._last[place]) if place >= 0 else None
+
     def __len__(self) -> int:
         """Number of buckets."""
         return len(self._index)

@@ -20,7 +20,7 @@ from epochtop.tui.client.standby import how_it_ended
 def ask_engine(arguments: Sequence[str]) -> int:
     """Run an engine command. Returns its exit status; 1 if it was killed, 130 after Ctrl-C."""
     flush()
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603 - this Python and our engine
         [sys.executable, "-P", "-m", "epochtop.engine", *arguments], stdin=subprocess.DEVNULL
     ) as process:
         try:

@@ -43,14 +43,17 @@ class ResumeRun:
 
 @dataclass(frozen=True)
 class Predict:
-    """Add the predictions of the run's best model to the rows of a CSV file.
+    """Add the predictions of the run's best model to the rows of a file.
 
-    FILE needs the feature columns that the run was trained on, by name and in any order. All columns are copied, including
-    a label. The output adds `prediction` and, for a classifier, one `probability_<class>` per class.
+    A table (CSV, Parquet, Feather, JSON lines) needs the feature columns that the run was trained on, by name and in any
+    order. All columns are copied, including a label. A folder of images gives a row per image. The output adds `prediction` and, for a classifier, one `probability_<class>` per class.
     """
 
     run: Run
-    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE", help="a CSV file with a header row")]
+    file: Annotated[
+        tyro.conf.Positional[str],
+        tyro.conf.arg(metavar="FILE", help="a table, arrays (.npz, .npy), an image or a folder of images"),
+    ]
     output: Annotated[str, tyro.conf.arg(metavar="PATH", help="output file; standard output by default")] = ""
     columns: Annotated[
         str,

@@ -41,7 +41,9 @@ options:
 exit status: that of the command, or 128 and the number of the signal that ended it. 0 with --detach, and if you leave the
 app while the command runs. 2 if the command cannot be started.
 """
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+FORWARDED = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGALRM,
+)  # fmt: skip
 """Signals that are passed on to the command."""
 
 

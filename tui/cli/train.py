@@ -5,9 +5,10 @@ The engine is a separate process here too: if this one is killed or its terminal
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 
 import msgspec
@@ -30,12 +31,15 @@ from epochtop.tui.client.foreground import (
     stop_on_signals,
 )
 from epochtop.tui.client.job_advice import job_advice, read_machine
+from epochtop.tui.client.silence import SilenceMeter
 from epochtop.tui.client.standby import Standby
 from epochtop.tui.state.lines import MessageLine
 from epochtop.tui.state.run import RunState
 
 BAR = 24
 """Characters of the progress bar."""
+PATIENCE_S, REMINDER_S = 10.0, 30.0
+"""Seconds after which a silence is worth a line, which cannot be taken back, and after which it is worth another one."""
 STATUS = {"finished": 0, "stopped": 0, "failed": 1, "died": 1, "diverged": 3, "unsaved": UNSAVED_STATUS}
 """Exit statuses."""
 
@@ -46,8 +50,11 @@ class Display(Protocol):
     def show(self, line: MessageLine) -> None:
         """Show a line of the log."""
 
-    def progress(self, state: RunState) -> None:
-        """Show the current figures; called about 20 times a second."""
+    def progress(self, state: RunState, silence: str) -> None:
+        """Show the current figures; called about 20 times a second.
+
+        `silence` says for how long and why the run has recorded nothing; its speed is unknown then.
+        """
 
 
 def train(spec: RunSpec, home: Path, as_json: bool, detach: bool) -> int:
@@ -150,11 +157,18 @@ def _follow(run: Path, standby: Standby, as_json: bool, resumed: bool) -> RunSta
         lambda: display.show(MessageLine("stopping after this step ...")),
         f"\nthe run stops after its current step; `epochtop attach {run.name}` opens it\n",
     )
+    meter = SilenceMeter(run)
+
+    def refresh(events: Sequence[object]) -> None:
+        meter.see(events)
+        trains = state.state == "running"
+        display.progress(state, meter.text(state.refresh_ms / 1000, state.step_s) if trains else "")
+
     with _on_screen(display):
         display.show(MessageLine(f"run {run.name} · Ctrl-C stops it and saves"))
         if resumed:
             skip_history(follower, state, display.show)
-        follow(follower, standby, state, display.show, lambda: display.progress(state))
+        follow(follower, standby, state, display.show, refresh)
     ignore_signals()
     return state
 
@@ -191,7 +205,7 @@ def _failure(state: RunState) -> str:
 
 def _display(as_json: bool) -> Display:
     if as_json:
-        return Silence()
+        return Quiet()
     return Bar() if is_terminal() else Lines()
 
 
@@ -199,16 +213,40 @@ def _on_screen(display: Display) -> AbstractContextManager[Any]:
     return display.bar if isinstance(display, Bar) else nullcontext()
 
 
-class Silence:
+class Reminder:
+    """Says when a text that stays true should be written, and again."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+        """When to write it; 0 while there is none."""
+
+    def is_due(self, text: str) -> bool:
+        """Whether `text` has been true for long enough since it was new, or was written; an empty one never is due."""
+        if not text:
+            self._due = 0.0
+            return False
+        self._due = self._due or monotonic() + PATIENCE_S
+        if monotonic() < self._due:
+            return False
+        self._due = monotonic() + REMINDER_S
+        return True
+
+
+class Quiet:
     """Shows nothing; warnings and failures go to standard error."""
+
+    def __init__(self) -> None:
+        self._reminder = Reminder()
 
     def show(self, line: MessageLine) -> None:
         """Write a warning or a failure."""
         if line.kind in ("warning", "failure"):
             write_error(line.text + "\n")
 
-    def progress(self, state: RunState) -> None:
-        """Do nothing."""
+    def progress(self, state: RunState, silence: str) -> None:
+        """Write only that there is nothing to show."""
+        if self._reminder.is_due(silence):
+            write_error(f"epochtop: {silence}\n")
 
 
 class Lines:
@@ -216,14 +254,17 @@ class Lines:
 
     def __init__(self) -> None:
         self._next_s = 1.0
+        self._reminder = Reminder()
 
     def show(self, line: MessageLine) -> None:
         """Write the line, unless the progress lines have its figures."""
         if line.kind != "evaluation":
             self._write(line.text)
 
-    def progress(self, state: RunState) -> None:
+    def progress(self, state: RunState, silence: str) -> None:
         """Write the figures if a line is due."""
+        if self._reminder.is_due(silence):
+            self._write(f"{format_seconds(state.seconds):>8}  {progress_text(state, silence=silence)}")
         if state.seconds < self._next_s or state.over:
             return
         self._next_s = state.seconds + min(10.0, max(1.0, state.seconds / 10))
@@ -235,11 +276,13 @@ class Lines:
         flush()
 
 
-def progress_text(state: RunState, brief: bool = False) -> str:
-    """Progress in one line of nearly fixed widths; `brief` leaves out test loss and speed."""
+def progress_text(state: RunState, brief: bool = False, silence: str = "") -> str:
+    """Progress in one line of nearly fixed widths; `brief` leaves out test loss and speed, `silence` replaces them."""
     total = state.total_steps
     share = state.step / total if total else 0.0
     steps = f"{state.step:>{len(f'{total:,}')},} of {total:,}  {share:4.0%}  loss {format_number(state.loss)}"
+    if silence:
+        return f"{steps}  {silence}"
     left = f"{format_seconds(state.remaining_s)} left"
     if brief:
         return f"{steps}  {left}"
@@ -263,10 +306,10 @@ class Bar:
         if line.kind != "evaluation":
             self.bar.console.print(plain_text(line.text), markup=False, highlight=False, emoji=False)
 
-    def progress(self, state: RunState) -> None:
+    def progress(self, state: RunState, silence: str) -> None:
         """Move the bar."""
         if state.total_steps:
-            text = progress_text(state)
-            if len(text) + BAR >= self.bar.console.width:
+            text = progress_text(state, silence=plain_text(silence))
+            if not silence and len(text) + BAR >= self.bar.console.width:
                 text = progress_text(state, brief=True)
             self.bar.update(self._task, description=text, completed=state.step, total=state.total_steps)

@@ -13,7 +13,7 @@ epochtop trains PyTorch models on this machine and shows them live in the termin
   epochtop stop RUN                    finish the step, evaluate, save, end
   epochtop --host USER@BOX             open the app with the runs of another machine (also: runs, attach, stop, export)
   epochtop pull RUN --host USER@BOX    copy a run from another machine; an interrupted copy continues
-  epochtop predict RUN FILE            add the model's predictions to the rows of a CSV file
+  epochtop predict RUN FILE            add the model's predictions to the rows of a file, or to images
   epochtop export RUN --format FORMAT  losses (csv, jsonl, tensorboard), weights (safetensors, torch), model (onnx)
   epochtop export RUN --series NAME…   series of a run or of another tool's log (csv, jsonl)
   epochtop find-lr [FIELDS]            find a good learning rate with a range test

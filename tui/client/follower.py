@@ -25,8 +25,8 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.opened.sources import follower_of, is_live
 from epochtop.engine.runs.reader import BadLine, output_tail
+from epochtop.tui.client import silence
 from epochtop.tui.client.printed import Printed, PrintedReader
-from epochtop.tui.client.silence import ALLOWED_S, HANGING_S, likely_cause
 
 POLL_S = 0.05
 CAUSE_POLL_S = 0.2
@@ -65,8 +65,10 @@ class Following:
         self.recorded_steps = 0
         """Steps that were recorded before the first batch; 0 if unknown."""
         self._news_at = self._look_at = monotonic()
-        """When the last events were read, and when the file system answered last."""
+        """When the last progress was read, and when the file system answered last."""
         self._cause = ""
+        self._script = 0
+        """Process of the script that records the run; 0 if it is no script."""
         threading.Thread(target=self._work, name=f"follow {run.name}", daemon=True).start()
 
     def next_batch(self) -> list[News]:
@@ -99,13 +101,13 @@ class Following:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the last events were read."""
+        """Seconds since the last events were read that show progress."""
         return monotonic() - self._news_at
 
     @property
     def cause(self) -> str:
         """Why a run that is silent may record nothing, for people; empty if unknown."""
-        if monotonic() - self._look_at > HANGING_S:
+        if monotonic() - self._look_at > silence.HANGING_S:
             return "the file system of the run does not answer"
         return self._cause
 
@@ -129,7 +131,9 @@ class Following:
             events = follower.read()
             self._look_at = monotonic()
             if events:
-                self._over, self._news_at, self._cause = False, self._look_at, ""
+                self._over, self._script = False, silence.script_process(events) or self._script
+            if silence.is_progress(events):
+                self._news_at, self._cause = self._look_at, ""
             for event in events:
                 if isinstance(event, ENDS):
                     ended = True
@@ -146,8 +150,8 @@ class Following:
                 self._stop.wait(OVER_POLL_S)
             elif alive:
                 self._up_to_date = True
-                if self.silent_s > ALLOWED_S:
-                    self._cause = likely_cause(self.run)
+                if self.silent_s > silence.ALLOWED_S:
+                    self._cause = silence.likely_cause(self.run, self._script)
                     self._stop.wait(CAUSE_POLL_S)
                 self._stop.wait(POLL_S)
                 at_once = False

@@ -7,24 +7,28 @@ Never imports a widget.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
 from epochtop.engine.protocol.commands import Stop
+from epochtop.engine.protocol.events import AnyEvent
 from epochtop.engine.protocol.requests import Accepted, Refused
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.paths import whoami
-from epochtop.engine.runs.reader import Follower, is_alive, output_tail, read_record
+from epochtop.engine.runs.reader import BadLine, Follower, is_alive, output_tail, read_record
 from epochtop.engine.runs.remote.registry import mirror_of
 from epochtop.engine.runs.writer import send
 from epochtop.engine.terminal.output import drop_output, write_error
 from epochtop.tui.client.session import Fold
+from epochtop.tui.client.silence import likely_cause
 from epochtop.tui.client.standby import EngineDied, Standby, how_it_ended
+from epochtop.tui.client.unanswered import PATIENCE_S
 from epochtop.tui.state.lines import MessageLine
 
 POLL_S = 0.05
@@ -85,9 +89,9 @@ def follow(
     standby: Standby,
     state: Fold,
     on_line: Callable[[MessageLine], object],
-    on_refresh: Callable[[], object] = lambda: None,
+    on_refresh: Callable[[Sequence[AnyEvent | BadLine]], object] = lambda _: None,
 ) -> None:
-    """Fold a run's events into `state` until it is over; `on_refresh` is called about 20 times a second."""
+    """Fold a run's events into `state` until it is over; `on_refresh` gets the new ones about 20 times a second."""
     run = follower.path
     while not state.over:
         alive = is_alive(run)  # checked before reading, so that an end written in between is read below
@@ -95,7 +99,7 @@ def follow(
         for event in events:
             for line in state.apply(event):
                 on_line(line)
-        on_refresh()
+        on_refresh(events)
         if events or state.over:
             continue
         if alive:
@@ -164,8 +168,13 @@ def ignore_signals() -> None:
 def stop_and_wait(run: Path) -> None:
     """Stop a run and wait until its engine has ended. Raises OSError if it cannot be told, or its machine is out of reach."""
     send(run, Stop(by=whoami()))
-    mirror = mirror_of(run)
+    mirror, report_at = mirror_of(run), time.monotonic() + PATIENCE_S
     while is_alive(run):
+        if time.monotonic() > report_at:
+            report_at = math.inf
+            cause = likely_cause(run)
+            reason = f": {cause}" if cause else ""
+            write_error(f"epochtop: Stop has not been answered for {PATIENCE_S:.0f} s{reason}\n")
         if mirror is not None and mirror.problem:
             raise ConnectionError(0, f"{mirror.problem}; the run may not have stopped")
         time.sleep(POLL_S)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from epochtop.engine.runs.paths import OUTPUT
+from epochtop.engine.runs.regular import open_regular
 
 FIRST_BYTES = 16 << 10
 """Bytes from the end of an existing file that are read first."""
@@ -34,7 +35,7 @@ class PrintedReader:
 
     def __init__(self, run: Path) -> None:
         self._path = run / OUTPUT
-        self._file: BinaryIO | None = None
+        self._file: IO[bytes] | None = None
         self._rest = b""
         """The beginning of a line."""
 
@@ -65,12 +66,12 @@ class PrintedReader:
 
     def _read_new(self) -> bytes:
         if self._file is None:
-            self._file = open(self._path, "rb", buffering=0)
+            self._file = open_regular(self._path)
             return self._read_end(FIRST_BYTES)
         data = self._read_end(LATER_BYTES)
         if not data and self._path.stat().st_ino != os.fstat(self._file.fileno()).st_ino:
             self._file.close()
-            self._file = open(self._path, "rb", buffering=0)
+            self._file = open_regular(self._path)
             data = self._read_end(LATER_BYTES)
         return data
 

@@ -11,11 +11,12 @@ from typing import Generic, Protocol, TypeVar
 
 from epochtop.engine.protocol.commands import AnyCommand
 from epochtop.engine.protocol.events import AnyEvent, Event
+from epochtop.engine.runs.opened.sources import is_opened_log
 from epochtop.engine.runs.reader import BadLine
 from epochtop.engine.runs.writer import send
 from epochtop.tui.client.follower import Death, Following, News, drain
 from epochtop.tui.client.printed import Printed
-from epochtop.tui.client.silence import ALLOWED_S
+from epochtop.tui.client.silence import HangingRank, silence_text
 from epochtop.tui.client.standby import how_it_ended
 from epochtop.tui.client.unanswered import PATIENCE_S, Unanswered
 from epochtop.tui.state.lines import MessageLine
@@ -57,6 +58,8 @@ class Session(Generic[State]):
         self._exit_code, self._observe = exit_code, observe
         self.unanswered = Unanswered()
         """Commands of this viewer."""
+        self._hanging_rank = HangingRank()
+        self._may_be_silent = is_opened_log(run)
         self.log: list[str] = []
         """Lines that are not displayed yet."""
 
@@ -70,13 +73,15 @@ class Session(Generic[State]):
         """Whether history is waiting, which the screen should read faster than its usual pace."""
         return self.following.behind
 
-    def silence(self, refresh_s: float) -> str:
-        """For how long nothing has been recorded and why, for people; empty for up to three refreshes and two seconds."""
-        silent_s = self.following.silent_s
-        if self.state.over or not self.following.caught_up or silent_s <= 3 * refresh_s + ALLOWED_S:
+    def silence(self, refresh_s: float, step_s: float = 0.0) -> str:
+        """For how long nothing has been recorded and why, for people; empty as long as that is usual.
+
+        That is three refreshes, or three steps of `step_s`, and two seconds. The log of another tool may always be silent.
+        """
+        if self._may_be_silent or self.state.over or not self.following.caught_up:
             return ""
-        cause = self.following.cause
-        return f"no data for {silent_s:.0f} s{f': {cause}' if cause else ''}"
+        cause = self._hanging_rank.message or self.following.cause
+        return silence_text(self.following.silent_s, cause, refresh_s, step_s)
 
     def send(self, command: AnyCommand) -> None:
         """Append a command to the run. Raises OSError."""
@@ -106,6 +111,7 @@ class Session(Generic[State]):
             lines = self.state.apply(event)
             if isinstance(event, Event):
                 self.unanswered.see(event)
+                self._hanging_rank.see(event)
                 self._observe(event)
         for line in lines:
             self.log += line.text.splitlines()

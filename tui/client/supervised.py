@@ -34,7 +34,7 @@ def start(
     words = [sys.executable, "-P", "-m", "epochtop.supervisor", "--report", str(report), "--name", name]
     words += ["--size", size] if size else []
     words += ["--echo"] * echo + ["--keep-input"] * keeps_input + ["--no-parse"] * (not parse)
-    supervisor = subprocess.Popen(
+    supervisor = subprocess.Popen(  # noqa: S603 - this Python, and the command that the user gives `epochtop run`
         [*words, "--", *command],
         stdin=None if keeps_input else subprocess.DEVNULL,
         stdout=None if echo else subprocess.DEVNULL,

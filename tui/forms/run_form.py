@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -55,6 +55,11 @@ def _suggested(spec: RunSpec) -> dict[str, str]:
     return {about.name: show(values.get(about.name, about.default)) for about in fields()}
 
 
+def _has_effect(about: Field, texts: Mapping[str, str]) -> bool:
+    """Whether a field applies to a run with these texts, or is set."""
+    return applies(about.name, texts) or texts[about.name] != show(about.default)
+
+
 class SpecForm(Vertical):
     """All fields, the plan of the run, and three buttons."""
 
@@ -100,6 +105,7 @@ class SpecForm(Vertical):
 
     def compose(self) -> ComposeResult:
         """Rows, plan, buttons."""
+        texts = {about.name: show(getattr(self._initial, about.name)) for about in _in_order()}
         with VerticalScroll(id="fields", can_focus=False):
             group = ""
             for about in _in_order():
@@ -109,7 +115,8 @@ class SpecForm(Vertical):
                 if about.name not in MAIN and about.group != group:
                     group = about.group
                     yield Label(plain(f"more: {group}"), classes="group")
-                self.rows.append(FieldRow(about, getattr(self._initial, about.name)))
+                value = getattr(self._initial, about.name)
+                self.rows.append(FieldRow(about, value, visible=_has_effect(about, texts)))
                 yield self.rows[-1]
         yield PlainText(id="plan")
         with Horizontal(id="buttons"):
@@ -120,8 +127,7 @@ class SpecForm(Vertical):
             )
 
     def on_mount(self) -> None:
-        """Hide fields that do not apply."""
-        self._show_what_applies()
+        """What is shown is what was composed."""
         self._show_columns(())
         self._processed = self._texts()
 
@@ -153,6 +159,7 @@ class SpecForm(Vertical):
         self._suggested = _suggested(spec)
         for row in self.rows:
             row.put(getattr(spec, row.about.name))
+        self._process()
 
     def complain(self, name: str, message: str) -> None:
         """Show an error at its field, or below the fields if it belongs to none."""
@@ -204,15 +211,16 @@ class SpecForm(Vertical):
             pause.label = plain(label)
 
     def focus_first(self) -> None:
-        """Focus the first entry."""
-        self.query_one(f"#field-{MAIN[0]}").focus()
+        """Focus the first entry that is visible."""
+        for row in self.rows:
+            if row.display and row.focus_entry():
+                return
 
     def _show_what_applies(self) -> None:
         """Hide fields that have no effect, unless they are set."""
         texts = self._texts()
         for row in self.rows:
-            name = row.about.name
-            row.display = applies(name, texts) or texts[name] != show(row.about.default)
+            row.reveal(_has_effect(row.about, texts))
 
     def _texts(self) -> dict[str, str]:
         return {row.about.name: row.text.strip() for row in self.rows}
@@ -235,6 +243,10 @@ class SpecForm(Vertical):
     @on(Select.Changed)
     def _changed(self, event: Input.Changed | Select.Changed) -> None:
         event.stop()
+        self._process()
+
+    def _process(self) -> None:
+        """Bring everything that follows from the texts of the entries up to date."""
         before, now = self._processed, self._texts()
         if now == before:  # entries also report their initial texts, which are processed together
             return

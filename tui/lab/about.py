@@ -104,7 +104,7 @@ class About(Vertical):
         self.experiment = experiment
         for name, rows in self._specific.items():
             for row in rows:
-                row.display = name == experiment.name
+                row.reveal(name == experiment.name)
         set_title(self, experiment.title)
         self._load(self._bases[experiment.name])
         self.show_newest(newest)
@@ -143,7 +143,7 @@ class About(Vertical):
         base = self._bases[self.experiment.name]
         texts = self._all_texts(base or RunSpec())
         for row in self._job:
-            row.display = base is not None and applies(row.about.name, texts)
+            row.reveal(base is not None and applies(row.about.name, texts))
 
     def show_state(self, measuring: bool, can_measure: bool) -> None:
         """Enable the buttons that work now."""

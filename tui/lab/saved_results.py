@@ -17,7 +17,7 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import output_file
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.paths import EVENTS, RECORD, lab_home
-from epochtop.engine.runs.reader import BadLine, Follower, is_alive, read_record
+from epochtop.engine.runs.reader import BadLine, Follower, SkippedLines, is_alive, read_record
 from epochtop.engine.runs.regular import open_regular
 from epochtop.engine.terminal.output import data_output, write, write_error, write_json
 from epochtop.engine.terminal.plain import plain_line
@@ -164,11 +164,11 @@ def _write(run: Path, form: str, file: TextIO, excel_safe: bool) -> None:
 
 
 def _rows(run: Path) -> list[dict[str, Cell]]:
-    follower, rows = Follower(run), []
+    follower, skipped, rows = Follower(run), SkippedLines(), []
     for event in follower.read_all():
         if isinstance(event, Measured):
             rows.append(event.values)
-        elif isinstance(event, BadLine):
-            write_error(f"epochtop: {run / EVENTS}, line {event.number}: skipped, cannot be read: {event.reason}\n")
+        elif isinstance(event, BadLine) and (report := skipped.report(event)):
+            write_error(f"epochtop: {run}: {report}\n")
     follower.close()
     return rows

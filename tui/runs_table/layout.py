@@ -8,6 +8,7 @@ import msgspec
 
 from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.runs.files import write_atomically
+from epochtop.engine.runs.regular import read_regular
 from epochtop.tui.runs_table.columns import ALWAYS, column_of
 
 LAYOUT = "table.json"
@@ -36,7 +37,7 @@ def load(home: Path) -> tuple[Layout, str]:
     """The layout, and why it could not be read; then it is the default one."""
     path = home / LAYOUT
     try:
-        layout = _decode(path.read_bytes())
+        layout = _decode(read_regular(path))
     except FileNotFoundError:
         return Layout(), ""
     except (OSError, *UNREADABLE) as error:

@@ -10,25 +10,25 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
+from textual.geometry import Size
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Label
 
-from epochtop.tui.board.board import Board
-from epochtop.tui.cells.plain import PlainText, plain
-from epochtop.tui.screens import status
-from epochtop.tui.screens.layout import SMALLEST, size_classes
+from epochtop.tui.cells.plain import PlainText, plain, set_title
+from epochtop.tui.screens.layout import MACHINE_ROWS, size_classes
+from epochtop.tui.screens.opening import PAGES, SELECTED, TABS, TITLES, TOO_SMALL, OpeningApp, OpeningFrame
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the first frame does not need these
     from textual.widgets import RichLog
 
+    from epochtop.tui.board.board import Board
+    from epochtop.tui.chart.loss_chart import LossChart
     from epochtop.tui.forms.run_form import SpecForm
     from epochtop.tui.machine.panel import MachinePanel
     from epochtop.tui.screens.run_list import RunList
+    from epochtop.tui.screens.status import StatusLine
 
-PAGES = {"form": "1 Train", "runs": "2 Runs", "machine": "3 Machine", "log": "5 Log"}
-TABS = {"form": PAGES["form"], "runs": PAGES["runs"], "machine": PAGES["machine"], "lab": "4 Lab", "log": PAGES["log"]}
-"""Regions and the Lab page."""
 EMPTY = """\
 No runs yet. Three ways to begin:
 
@@ -60,6 +60,22 @@ class Tab(Label):
         await self.run_action("app.lab" if self._page == "lab" else f"screen.page('{self._page}')")
 
 
+class Placeholder(Widget):
+    """An empty region, in place of one that is built later."""
+
+    DEFAULT_CSS = """
+    Placeholder { height: 1fr; }
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(id=name)
+        set_title(self, TITLES[name])
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """That of a machine panel that does not know its machine."""
+        return MACHINE_ROWS - 2
+
+
 class MainScreen(Screen[None]):
     """Title, chart, runs, log, machine, form, status, keys."""
 
@@ -72,37 +88,58 @@ class MainScreen(Screen[None]):
         Binding("0", "focus_chart", "chart", id="screen.chart", tooltip="Back to the chart", show=False),
     ]
 
-    class Drawn(Message):
-        """The first frame is out."""
-
+    title_line: StatusLine
+    status_line: StatusLine
+    board: Board
+    chart: LossChart
     runs: RunList
     machine: MachinePanel
     form: SpecForm
     log_lines: RichLog
 
-    def __init__(self, home: Path | None = None) -> None:
-        """`home` is where the board remembers its layout."""
+    def __init__(self, home: Path, frame: OpeningFrame) -> None:
+        """`home` is where the board remembers its layout. `frame` is the first frame."""
         super().__init__()
-        self._page = "runs"
+        self._home, self._frame = home, frame
+        self._page = SELECTED
+        self._is_built = False
         self.show_table: Callable[[], None] = lambda: None
         """Opens the table of all runs; set by the app."""
-        self.title_line = status.StatusLine("title")
-        self.board = Board(home, empty_text=EMPTY, id="board")
-        self.chart = self.board.chart
-        self.status_line = status.StatusLine("status")
 
     # --- building ----------------------------------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
-        """The regions of the first frame."""
-        yield self.title_line
-        with Horizontal(id="tabs"):
-            for page in TABS:
-                yield Tab(page)
-        with Horizontal(id="body"), Vertical(id="left"):
-            yield self.board
-        yield PlainText(f"epochtop needs {SMALLEST[0]} × {SMALLEST[1]} characters", id="tiny")
-        yield self.status_line
+        """The first frame."""
+        yield self._frame
+
+    def on_mount(self) -> None:
+        """Report the first frame when it is drawn."""
+        self.call_after_refresh(self.app.post_message, OpeningApp.Drawn())
+
+    async def build(self) -> None:
+        """Replace the first frame by the chart, and by placeholders for the regions that :meth:`furnish` brings."""
+        from epochtop.tui.board.board import Board
+        from epochtop.tui.cells.key_footer import KeyFooter
+        from epochtop.tui.screens.status import StatusLine
+
+        self.title_line, self.status_line = StatusLine("title"), StatusLine("status")
+        self.board = Board(self._home, empty_text=EMPTY, id="board")
+        self.chart = self.board.chart
+        left = Vertical(self.board, Placeholder("runs"), Placeholder("log"), id="left")
+        right = Vertical(Placeholder("machine"), Placeholder("form"), id="right")
+        with self.app.batch_update():
+            self._frame.remove()
+            await self.mount(
+                self.title_line,
+                Horizontal(*map(Tab, TABS), id="tabs"),
+                Horizontal(left, right, id="body"),
+                PlainText(TOO_SMALL, id="tiny"),
+                self.status_line,
+                KeyFooter(),
+            )
+            self._is_built = True
+            self.apply_layout()
+        self.board.focus_view()
 
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:
@@ -110,27 +147,27 @@ class MainScreen(Screen[None]):
         bindings = super().active_bindings
         return dict(sorted(bindings.items(), key=lambda item: _rank(item[1].binding)))
 
-    def on_mount(self) -> None:
-        """Draw the first frame, then report it."""
-        self.apply_layout()
-        self.board.focus_view()
-        self.call_after_refresh(self.post_message, self.Drawn())
-
     async def furnish(self, runs: RunList, machine: MachinePanel, form: SpecForm) -> None:
-        """Add the regions that the first frame does not need."""
+        """Put the regions in place of their placeholders."""
         from textual.widgets import RichLog
 
-        from epochtop.tui.cells.key_footer import KeyFooter
         from epochtop.tui.machine.page import MachineSheet
 
         self.runs, self.machine, self.form = runs, machine, form
         self.log_lines = RichLog(id="log", max_lines=1000, wrap=True, min_width=20, markup=False)
         self.log_lines.border_title = "Log"
-        await self.query_one("#left").mount(self.runs, self.log_lines)
-        await self.query_one("#body").mount(Vertical(self.machine, self.form, id="right"))
-        await self.mount(MachineSheet(self.machine, id="sheet"), before="#status")
-        await self.mount(KeyFooter())
+        with self.app.batch_update():
+            await self.query(Placeholder).remove()
+            left, right = self.query_one("#left"), self.query_one("#right")
+            mounting = [
+                left.mount(self.runs, self.log_lines),
+                right.mount(self.machine, self.form),
+                self.mount(MachineSheet(self.machine, id="sheet"), before="#status"),
+            ]
+            for mounted in mounting:
+                await mounted
         self.apply_layout()
+        self.refresh()  # what changed meanwhile, such as the size, was not painted
 
     # --- layout ------------------------------------------------------------------------------------------
 
@@ -143,7 +180,8 @@ class MainScreen(Screen[None]):
 
     @on(events.Resize)
     def _resized(self) -> None:
-        self.apply_layout()
+        if self._is_built:
+            self.apply_layout()
 
     def action_page(self, page: str) -> None:
         """Show a region and focus it. The second time, the log closes, and the machine or the runs fill the page."""

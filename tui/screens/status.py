@@ -87,7 +87,7 @@ def status(state: RunState | None, idle: str, width: int, silence: str = "") -> 
         line = f" {plain_line(state.verdict())}"
         return line if len(line) <= width else line[: width - 1] + "…"
     if state.script is not None:
-        return _script_status(state, width)
+        return _script_status(state, width, silence)
     total = state.total_steps
     if not total:
         return " preparing the data …"
@@ -113,16 +113,20 @@ def status(state: RunState | None, idle: str, width: int, silence: str = "") -> 
     return "  ".join([progress, bar, *parts, tail] if len(bar) >= 4 else [progress, *parts, tail])[:width]
 
 
-def _script_status(state: RunState, width: int) -> str:
-    """Step, speed, and the last values of as many series as fit, the main one first."""
+def _script_status(state: RunState, width: int, silence: str = "") -> str:
+    """Step, speed, and the last values of as many series as fit, the main one first. `silence` as for :func:`status`."""
     total, names = state.total_steps, list(state.last_values)
     if not names:
-        return " the script has logged no value yet"
+        line = " the script has logged no value yet" + (f"  {plain_line(silence)}" if silence else "")
+        return line if len(line) <= width else line[: width - 1] + "…"
     parts = [f"step {state.step - 1:,}"]
     if total:
         parts = [f"step {state.step:>{len(f'{total:,}')},} of {total:,}", f"{state.step / total:4.0%}"]
     if state.epoch is not None:
         parts.append(f"epoch {state.epoch:,.1f}")
+    if silence:
+        line = " " + "  ".join([*parts, f"{UNKNOWN} steps/s", plain_line(silence)])
+        return line if len(line) <= width else line[: width - 1] + "…"
     parts.append(f"{'paused' if state.state == 'paused' else format_rate(state.steps_per_second):>13}")
     if total and state.remaining_s is not None:
         parts.append(f"{format_seconds(state.remaining_s):>10} left")

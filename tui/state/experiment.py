@@ -10,7 +10,7 @@ from epochtop.engine.lab.measurements import Row
 from epochtop.engine.protocol.events import AnyEvent, Concluded, Failed, Measured, Noted, Prepared
 from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.reader import BadLine
+from epochtop.engine.runs.reader import BadLine, SkippedLines
 from epochtop.tui.state.lines import MessageLine
 
 
@@ -30,6 +30,7 @@ class ExperimentState:
         """Whether its engine died."""
         self.phase = ""
         """What it is doing now."""
+        self._skipped = SkippedLines()
 
     @property
     def over(self) -> bool:
@@ -58,11 +59,8 @@ class ExperimentState:
             case Failed():
                 self.failure = "; ".join(filter(None, (event.message, event.advice)))
             case BadLine():
-                return [
-                    MessageLine(
-                        f"events.jsonl, line {event.number}: skipped, cannot be read: {event.reason}", "warning"
-                    )
-                ]
+                report = self._skipped.report(event)
+                return [MessageLine(report, "warning")] if report else []
             case _:
                 pass
         return []

@@ -38,7 +38,7 @@ from epochtop.engine.protocol.events import (
 from epochtop.engine.protocol.quantities import format_number, format_seconds, plural
 from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.runs.families import EPOCHS, main_series
-from epochtop.engine.runs.reader import BadLine
+from epochtop.engine.runs.reader import BadLine, SkippedLines
 from epochtop.engine.runs.series import LEARNING_RATE, SeriesTranslator, SeriesWindow
 from epochtop.tui.state.column_lines import notable_columns
 from epochtop.tui.state.lines import LineKind, MessageLine
@@ -96,6 +96,7 @@ class RunState:
         """The end of what the dead engine printed."""
         self.telemetry = RunTelemetry()
         self._translator = SeriesTranslator()
+        self._skipped = SkippedLines()
         self._recent: deque[tuple[float, int]] = deque(maxlen=512)
 
     @property
@@ -140,6 +141,12 @@ class RunState:
             return None
         (first_s, first_step), (last_s, last_step) = self._recent[0], self._recent[-1]
         return (last_step - first_step) / (last_s - first_s) if last_s > first_s else None
+
+    @property
+    def step_s(self) -> float:
+        """Seconds between two steps at the current speed; 0 if unknown."""
+        rate = self.steps_per_second
+        return 1 / rate if rate else 0.0
 
     @property
     def remaining_s(self) -> float | None:
@@ -331,7 +338,8 @@ class RunState:
                     self.refusals.append(event.message)
                 return [MessageLine(f"warning: {event.message}", "warning")]
             case BadLine():
-                return [MessageLine(f"events.jsonl, line {event.number}: skipped, cannot be read: {event.reason}")]
+                report = self._skipped.report(event)
+                return [MessageLine(report)] if report else []
             case Analyzed():
                 self.analyzed = event
                 return [

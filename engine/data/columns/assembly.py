@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.columns.kinds import Feature, LeftOut, feature_of
+from epochtop.engine.data.columns.row_numbers import is_identifier
 from epochtop.engine.data.columns.selection import ColumnSelection
 from epochtop.engine.data.columns.targets import Targets, labels_of_columns
 from epochtop.engine.data.columns.times import seconds_of
@@ -74,7 +75,9 @@ def _features(
     columns: Sequence[Column], selection: ColumnSelection, gaps: _Gaps
 ) -> tuple[list[Feature], list[LeftOut]]:
     inferred = [
-        feature_of(column, selection.kinds.get(column.name), gaps.missing.get(column.name)) for column in columns
+        _identifier(column, selection)
+        or feature_of(column, selection.kinds.get(column.name), gaps.missing.get(column.name))
+        for column in columns
     ]
     features = [one for one in inferred if isinstance(one, Feature)]
     left_out = [one for one in inferred if isinstance(one, LeftOut)]
@@ -82,6 +85,14 @@ def _features(
         reasons = "; ".join(f"{one.name!r}: {one.kind}, {one.reason}" for one in left_out[:4])
         raise Invalid("dataset", f"no feature column is left ({reasons}); set the kind of one with kinds")
     return features, left_out
+
+
+def _identifier(column: Column, selection: ColumnSelection) -> LeftOut | None:
+    """A column of numbers that only identifies the rows, unless the user asked for it."""
+    is_chosen = column.name in selection.kinds or column.name in selection.named
+    if is_chosen or not isinstance(column, NumberColumn) or not is_identifier(column.name, column.values):
+        return None
+    return LeftOut(column.name, "identifier", "it numbers the rows", 0, len(column.values))
 
 
 def _is_single(feature: Feature) -> bool:

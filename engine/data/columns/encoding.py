@@ -44,14 +44,28 @@ class Encoder:
         result = np.zeros((len(raw), self.inputs))
         start = 0
         for column, encoding in enumerate(self.encodings):
-            values = self._values(raw, column)
-            missing = np.isnan(values)
-            inputs = result[:, start : start + encoding.inputs]
-            if encoding.indicator:
-                inputs[:, -1] = missing
-            _ENCODE[encoding.kind](inputs, np.where(missing, encoding.fill, values), encoding)
+            self._encode(result[:, start : start + encoding.inputs], raw, column)
             start += encoding.inputs
         return result
+
+    def scaled_values(self, raw: Raw) -> Floats:
+        """Only the inputs that are scaled (rows, scaled inputs), for which no category is encoded."""
+        parts = [np.empty((len(raw), 0))]
+        for column, encoding in enumerate(self.encodings):
+            is_scaled = scaled_inputs([encoding])
+            if is_scaled.any():
+                inputs = np.zeros((len(raw), encoding.inputs))
+                self._encode(inputs, raw, column)
+                parts.append(inputs[:, is_scaled])
+        return np.concatenate(parts, axis=1)
+
+    def _encode(self, inputs: Floats, raw: Raw, column: int) -> None:
+        """Write the inputs of one column (rows, inputs), which are 0."""
+        encoding, values = self.encodings[column], self._values(raw, column)
+        missing = np.isnan(values)
+        if encoding.indicator:
+            inputs[:, -1] = missing
+        _ENCODE[encoding.kind](inputs, np.where(missing, encoding.fill, values), encoding)
 
     def _values(self, raw: Raw, column: int) -> Floats:
         values = raw[:, column].astype(np.float64)

@@ -16,7 +16,7 @@ from epochtop.engine.data.columns.encoding import Encoder
 from epochtop.engine.data.columns.kinds import number_from, text_of
 from epochtop.engine.data.columns.times import ISO, seconds_of, times_of
 from epochtop.engine.data.dataset import ColumnEncoding, Preparation
-from epochtop.engine.data.scaling import Floats, Scaling
+from epochtop.engine.data.scaling import Scaling
 from epochtop.engine.data.tables.column import CellType, Column, NumberColumn, Table, TimeColumn
 from epochtop.engine.protocol.spec import Invalid
 
@@ -28,8 +28,8 @@ BLOCK_VALUES = 2**20
 class NewRows:
     """Rows to predict. Those with a problem have no prediction."""
 
-    x: Floats
-    """Model input, float32 (rows, inputs); 0 in rows with a problem."""
+    x: npt.NDArray[Any]
+    """Model input, float32 (rows, inputs), pixels or codes of words; 0 in rows with a problem."""
     problems: dict[int, str] = field(default_factory=dict)
     """Why a row cannot be predicted, by its number from 0."""
     table: Table | None = None

@@ -32,6 +32,8 @@ class ColumnSelection:
         """Names of the label columns, once the names are known."""
         self.kinds: dict[str, WantedKind] = {}
         """Kinds that the user chose, by name, once the names are known."""
+        self.named = frozenset(part.strip() for part in spec.columns.split(","))
+        """Columns that the user asked for by name."""
         self.skipped: tuple[str, ...] = ()
         """Columns that the user left out, once the names are known."""
 

@@ -53,21 +53,30 @@ def decode_images(spec: RunSpec, where: object, sources: Sequence[Source], repor
     if guess is None:
         formats = _headers(sources, report)
     else:
-        x, formats = _in_format(spec, where, sources, guess, report)
+        x, formats = in_format(spec, where, sources, guess, report)
     known = known_formats(formats)
     if not known:
         return Images(np.zeros((len(sources), 1, 1, 1), np.uint8), formats)
     target, notes = common_format(known, spec.image_size)
     if target != guess:
-        x, formats = _in_format(spec, where, sources, target, report)
+        x, formats = in_format(spec, where, sources, target, report)
     return Images(x, formats, notes)
 
 
-def _in_format(
-    spec: RunSpec, where: object, sources: Sequence[Source], target: Format, report: OnProgress
+def in_format(
+    spec: RunSpec,
+    where: object,
+    sources: Sequence[Source],
+    target: Format,
+    report: OnProgress,
+    converts_color: bool = False,
 ) -> tuple[Pixels, list[Format | str]]:
+    """All images in one format, and the format of each or why it cannot be read. Raises Invalid if memory runs out.
+
+    Images with color have no pixels where the format has none, unless `converts_color` makes them gray.
+    """
     _need_memory(where, len(sources), target)
-    work = Decoding(sources, target, spec.image_size > 0, spec.workers or usable_cpus())
+    work = Decoding(sources, target, spec.image_size > 0, spec.workers or usable_cpus(), converts_color)
     try:
         return decode_all(work, lambda count: report(f"read {count:,} of {len(sources):,} images"), PROGRESS_S)
     except MemoryError:

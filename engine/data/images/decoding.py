@@ -47,15 +47,17 @@ def header(source: Source) -> Format:
         return format_of(image)
 
 
-def decoded(source: Source, target: Format, reduced: bool, out: npt.NDArray[np.uint8]) -> Format:
+def decoded(
+    source: Source, target: Format, reduced: bool, out: npt.NDArray[np.uint8], converts_color: bool = False
+) -> Format:
     """Decode an image into `out` (channels, height, width), turned as its EXIF data says; returns its own format.
 
-    Leaves `out` as it is if the image has color and `target` has not. With `reduced`, large JPEG files are decoded at a
+    Leaves `out` as it is if the image has color and `target` has not, unless it `converts_color`. With `reduced`, large JPEG files are decoded at a
     smaller scale, which is quicker and rounds differently. Raises BrokenImageError.
     """
     with opened(source) as image:
         own = format_of(image)
-        if own.channels > target.channels:
+        if own.channels > target.channels and not converts_color:
             return own
         if reduced:
             image.draft(None, (DRAFT * target.width, DRAFT * target.height))

@@ -147,11 +147,16 @@ def _held_out_classes(folder: Path, classes: tuple[str, ...]) -> tuple[tuple[str
 
 def _images(folder: Path) -> list[ImageFile]:
     """The images in a class folder and in the folders inside it, sorted by path. Raises Invalid if there are none."""
-    files = sorted(_walk(str(folder)), key=lambda file: file.path.split("/"))
+    files = images_below(folder)
     if not files:
         kinds = ", ".join(sorted(ENDINGS))
         raise Invalid("dataset", f"{folder} contains no images ({kinds}); add some or remove the folder")
     return files
+
+
+def images_below(folder: Path) -> list[ImageFile]:
+    """The images in a folder and in the folders inside it, sorted by path."""
+    return sorted(_walk(str(folder)), key=lambda file: file.path.split("/"))
 
 
 def _walk(folder: str) -> Iterator[ImageFile]:

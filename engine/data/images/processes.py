@@ -41,6 +41,8 @@ class Decoding:
     reduced: bool
     """Whether large JPEG files may be decoded at a smaller scale."""
     processes: int
+    converts_color: bool = False
+    """Whether images with color become gray if the target is; otherwise they have no pixels."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _in_this_process(work: Decoding, x: Pixels, on_count: OnCount, interval_s: f
 
 def _one(source: Source, work: Decoding, out: Pixels) -> Format | str:
     try:
-        return decoded(source, work.target, work.reduced, out)
+        return decoded(source, work.target, work.reduced, out, work.converts_color)
     except BrokenImageError as error:
         return str(error)
 
@@ -139,4 +141,4 @@ def _collect(started: Sequence[_Process], on_time: Callable[[], None], interval_
         os.waitpid(process.number, 0)
     if not all(content.values()):
         raise MemoryError
-    return [pickle.loads(each) for each in content.values()]
+    return [pickle.loads(each) for each in content.values()]  # noqa: S301 - from our own forks, through pipes

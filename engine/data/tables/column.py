@@ -22,7 +22,8 @@ empty cell is missing (`NA` and `-` are text); numbers if there are more than MO
 numbers · skip: not read.
 """
 ChooseTypes = Callable[[Sequence[str]], Sequence[CellType]]
-"""A function from the names of all columns of a file to the type of each; raises Invalid. Readers call it once."""
+"""A function from the names of all columns of a file to the type of each; raises Invalid. Readers may
+call it with other names if it does; the last call counts."""
 MOST_LABEL_TEXTS = 10_000
 """A label column of numbers with more distinct texts than this is a column of numbers."""
 

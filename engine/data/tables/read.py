@@ -11,6 +11,16 @@ from epochtop.engine.data.dataset import OnProgress, no_progress
 from epochtop.engine.data.tables.column import ChooseTypes, Table
 from epochtop.engine.protocol.datasets import Header
 
+_FORMATS = {
+    ".parquet": "parquet", ".feather": "feather", ".arrow": "feather", ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".arff": "arff",
+}  # fmt: skip
+
+
+def format_of_file(path: Path) -> str:
+    """The format of a table by the ending of its file; csv for other endings."""
+    return _FORMATS.get(path.suffix.lower(), "csv")
+
 
 def read_table(
     source: str,

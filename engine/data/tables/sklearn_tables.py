@@ -1,12 +1,21 @@
-"""Tables that scikit-learn brings or keeps in its cache. Never downloads, and never imports torch."""
+"""Tables that scikit-learn brings or keeps in its cache. Never downloads, and never imports torch.
+
+Files in the cache are pickles, so one that another user could have written is never opened.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
 from epochtop.engine.data.dataset import RawDataset
 from epochtop.engine.protocol.datasets import CACHED
 from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.runs.ownership import risk_of
+
+CACHE_FILES = {"california_housing": "cal_housing_py3.pkz"}
+"""Names of scikit-learn's files."""
 
 
 def read_sklearn(name: str) -> RawDataset:
@@ -32,6 +41,11 @@ def read_sklearn(name: str) -> RawDataset:
 def _cached(name: str) -> RawDataset:
     from sklearn import datasets
 
+    risk = risk_of(Path(datasets.get_data_home()) / CACHE_FILES[name])
+    if risk is not None:
+        raise Invalid(
+            "dataset", f"{risk}, so {name} is not read from it; set SCIKIT_LEARN_DATA to a folder of your own"
+        )
     try:
         bunch = getattr(datasets, f"fetch_{name}")(download_if_missing=False)
     except OSError:

@@ -11,11 +11,7 @@ import numpy as np
 from epochtop.engine.data.columns.kinds import text_of
 from epochtop.engine.data.dataset import OnProgress, no_progress
 from epochtop.engine.data.tables.column import CellType, Column
-from epochtop.engine.data.tables.read import read_table
-from epochtop.engine.protocol.datasets import LABELED_TEXTS
-
-_FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-"""Formats of tables by the ending of their files; that of other endings is csv."""
+from epochtop.engine.data.tables.read import format_of_file, read_table
 
 Columns = dict[str, list[str]]
 """Texts by the name of their column; a missing value is empty."""
@@ -28,12 +24,11 @@ def read_columns_of_texts(
 
     In a column whose name is among `labels`, `NA` and `-` are labels, and only an empty cell is missing.
     """
-    assert path.suffix.lower() in LABELED_TEXTS
 
     def choose(names: Sequence[str]) -> Sequence[CellType]:
         return ["label" if name in labels else "text" for name in names]
 
-    table = read_table(_FORMATS.get(path.suffix.lower(), "csv"), path, choose, encoding, "yes", report)
+    table = read_table(format_of_file(path), path, choose, encoding, "yes", report)
     return {column.name: texts_in(column) for column in table.columns}
 
 

@@ -108,7 +108,7 @@ def _build(source: str, path: Path) -> None:
 def _compile(source: str, output: Path, flags: tuple[str, ...]) -> str:
     """Compile to `output`. Returns the compiler's first error; empty if it succeeded."""
     command = [compiler(), *FLAGS, "-x", "c", "-", "-o", str(output), *flags, "-lm"]
-    with subprocess.Popen(command, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, text=True) as process:  # noqa: S603 - $CC or cc
         error = _output(process, source)
     lines = [line for line in error.splitlines() if "error" in line] or error.splitlines() or ["no reason"]
     return "" if process.returncode == 0 else lines[0]
@@ -163,7 +163,7 @@ def compiler() -> str:
 @cache
 def _version(path: str) -> str:
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - $CC or cc
             [path, "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,

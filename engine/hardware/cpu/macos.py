@@ -15,7 +15,8 @@ _NOT_REPORTED = "not reported by the system"
 
 def _sysctl(name: str) -> str:
     try:
-        return subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, timeout=2).stdout.strip()
+        command = ["/usr/sbin/sysctl", "-n", name]
+        return subprocess.run(command, capture_output=True, text=True, timeout=2).stdout.strip()  # noqa: S603 - our names
     except (OSError, subprocess.TimeoutExpired):
         return ""
 

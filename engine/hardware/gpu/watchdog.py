@@ -100,7 +100,7 @@ class GpuWatch:
     def _serve(self) -> str:
         """Talk to one child process until it ends, hangs or is not needed; why there are no figures any more."""
         try:
-            child = subprocess.Popen(
+            child = subprocess.Popen(  # noqa: S603 - this Python and a module of ours
                 [sys.executable, "-P", "-m", CHILD, *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

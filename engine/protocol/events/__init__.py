@@ -25,6 +25,7 @@ from epochtop.engine.protocol.events.codes import EXECUTOR_READY as EXECUTOR_REA
 from epochtop.engine.protocol.events.codes import LOSS_DIFFERS as LOSS_DIFFERS
 from epochtop.engine.protocol.events.codes import NOTIFICATION_FAILED as NOTIFICATION_FAILED
 from epochtop.engine.protocol.events.codes import PHASE as PHASE
+from epochtop.engine.protocol.events.codes import RANK_HANGS as RANK_HANGS
 from epochtop.engine.protocol.events.codes import RATE_LOWERED as RATE_LOWERED
 from epochtop.engine.protocol.events.codes import SETTING_REJECTED as SETTING_REJECTED
 from epochtop.engine.protocol.events.codes import TASK_CHANGED as TASK_CHANGED
@@ -39,6 +40,7 @@ from epochtop.engine.protocol.events.endings import Finished as Finished
 from epochtop.engine.protocol.events.endings import Outcome as Outcome
 from epochtop.engine.protocol.events.endings import Suggestion as Suggestion
 from epochtop.engine.protocol.events.event import Event as Event
+from epochtop.engine.protocol.events.event import is_unix_time as is_unix_time
 from epochtop.engine.protocol.events.lab import Concluded as Concluded
 from epochtop.engine.protocol.events.lab import Measured as Measured
 from epochtop.engine.protocol.events.lab import Prepared as Prepared

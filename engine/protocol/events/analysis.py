@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from epochtop.engine.protocol.events.event import Event
+from epochtop.engine.protocol.events.event import Event, UnixTime
 
 
 class DeviceRead(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ class Analyzed(Event, frozen=True, kw_only=True):
     The first steps are timed and their reads listed; further steps are profiled, which slows them down.
     """
 
-    time: float
+    time: UnixTime
     """Unix time in seconds."""
     first_step: int
     """Number of the first measured step, counted from 0."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from epochtop.engine.protocol.events.event import Event
+from epochtop.engine.protocol.events.event import Event, UnixTime
 
 Outcome = Literal["finished", "stopped", "diverged", "unsaved"]
 """How a run ended that did not crash; `unsaved` has no last checkpoint. A crash is the event :class:`Failed`."""
@@ -32,7 +32,7 @@ class Suggestion(msgspec.Struct, frozen=True, kw_only=True):
 class Finished(Event, frozen=True, kw_only=True):
     """Summary of a run that did not crash; its last event unless the run is resumed."""
 
-    time: float
+    time: UnixTime
     """Unix time in seconds."""
     outcome: Outcome
     reason: str
@@ -77,7 +77,7 @@ class Finished(Event, frozen=True, kw_only=True):
 class Failed(Event, frozen=True, kw_only=True):
     """The run ended with an error."""
 
-    time: float
+    time: UnixTime
     """Unix time in seconds."""
     step: int
     """Step at which it failed."""

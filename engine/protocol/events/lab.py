@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from epochtop.engine.protocol.events.event import Event
+from epochtop.engine.protocol.events.event import Event, UnixTime
 from epochtop.engine.protocol.experiments import Cell, Verdict
 
 
 class Prepared(Event, frozen=True, kw_only=True):
     """An experiment is about to measure; the first event of its log."""
 
-    time: float
+    time: UnixTime
     """Unix time in seconds."""
     budget_s: float
     """Time budget in seconds."""
@@ -33,7 +33,7 @@ class Measured(Event, frozen=True, kw_only=True):
 class Concluded(Event, frozen=True, kw_only=True):
     """The experiment has ended, by itself or by command; the last event of its log."""
 
-    time: float
+    time: UnixTime
     """Unix time in seconds."""
     seconds: float
     """Duration in seconds."""

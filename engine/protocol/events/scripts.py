@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from epochtop.engine.protocol.events.event import Event
+from epochtop.engine.protocol.events.event import Event, UnixTime
 
 
 class ScriptStarted(Event, frozen=True, kw_only=True):
     """A script begins to record, or continues a run that had ended; events that ended the run before no longer count."""
 
-    time: float
+    time: UnixTime
     """Unix time in seconds."""
     pid: int
     """Process id of the script; 0 for the log of another tool."""
@@ -47,7 +47,7 @@ class SettingDeclared(Event, frozen=True, kw_only=True):
 class ScriptEnded(Event, frozen=True, kw_only=True):
     """The script has ended without an exception; its last event unless the run is continued."""
 
-    time: float
+    time: UnixTime
     """Unix time in seconds."""
     outcome: Literal["finished", "stopped"]
     reason: str = ""

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from epochtop.engine.protocol.events.event import Event, Step
+from epochtop.engine.protocol.events.event import Event, Step, UnixTime
 
 
 class SeriesSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class Logged(Event, frozen=True, kw_only=True):
     before may come again, in a resumed run or with an explicit step: its last value counts.
     """
 
-    time: float
+    time: UnixTime
     """Unix time in seconds at the end of the window."""
     seconds: float
     """Time since the start of the run at the end of the window, in seconds; training time without pauses, if known."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from epochtop.engine.protocol.datasets import ColumnFact
-from epochtop.engine.protocol.events.event import Event, Step
+from epochtop.engine.protocol.events.event import Event, Step, UnixTime
 
 
 class Started(Event, frozen=True, kw_only=True):
     """The job is built and the first step is about to run."""
 
-    time: float
+    time: UnixTime
     """Unix time in seconds."""
     device: str
     """torch's name of the device, such as `cuda:0`."""
@@ -140,7 +140,7 @@ class Continued(Event, frozen=True, kw_only=True):
     ended the run before no longer count.
     """
 
-    time: float
+    time: UnixTime
     """Unix time in seconds."""
     step: Step
     """First step that runs again."""
@@ -171,7 +171,7 @@ class Switched(Event, frozen=True, kw_only=True):
 class Telemetry(Event, frozen=True, kw_only=True):
     """Load of the engine and of its device, every few seconds. None means unknown."""
 
-    time: float
+    time: UnixTime
     """Unix time in seconds."""
     engine_cpu_percent: float | None = None
     """CPU use of the engine process; 100 is one busy CPU."""

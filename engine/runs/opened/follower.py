@@ -19,6 +19,7 @@ from epochtop.engine.protocol.events import (
     ScriptEnded,
     ScriptStarted,
     Warned,
+    is_unix_time,
 )
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.reader import BadLine
@@ -55,9 +56,9 @@ class Activity:
         """Take in values."""
         self.steps = max(self.steps, batch.steps[-1] + 1)
         self._lowest = min(self._lowest, batch.steps[0])
-        if not math.isnan(batch.times[-1]):
+        if is_unix_time(batch.times[-1]):
             self.last = max(self.last, batch.times[-1])
-        if not math.isnan(batch.times[0]):
+        if is_unix_time(batch.times[0]):
             self.first = min(self.first, batch.times[0])
 
     @property
@@ -72,9 +73,12 @@ class Activity:
         return min(max(QUIET_S, GAPS * pace), LONGEST_QUIET_S)
 
     def is_growing(self, modified: float, now: float) -> bool:
-        """Whether the last value, and the last change of the file, are recent enough. Both arguments are Unix times."""
+        """Whether the last value, and the last change of the file, are recent enough. Both arguments are Unix times.
+
+        A change that lies further in the future than clocks of two machines differ was made before a clock was moved back.
+        """
         newest = min(modified, self.last) if math.isfinite(self.last) else modified
-        return now - newest < self.quiet_s()
+        return -LONGEST_QUIET_S < now - newest < self.quiet_s()
 
 
 class OpenedFollower:
@@ -173,7 +177,7 @@ class OpenedFollower:
         self._ended = True
         end, activity = self._end, self._activity
         if end is not None:
-            moment = modified if math.isnan(end.time) else end.time
+            moment = end.time if is_unix_time(end.time) else modified
             if end.outcome == "failed":
                 return [Failed(time=moment, step=activity.steps, message=end.reason or "the log says that it failed")]
             outcome, reason, status = end.outcome, end.reason, end.exit_status
@@ -240,9 +244,8 @@ class OpenedFollower:
 
     def _window(self, group: list[Batch], first: int, end: int) -> Logged:
         steps = group[0].steps[first:end]
-        moment = max(
-            (batch.times[end - 1] for batch in group if not math.isnan(batch.times[end - 1])), default=math.nan
-        )
+        times = [batch.times[end - 1] for batch in group]
+        moment = max((time for time in times if is_unix_time(time)), default=math.nan)
         if math.isnan(moment):
             moment = self._begin()
         contiguous = steps[-1] - steps[0] == end - first - 1 and all(

@@ -13,6 +13,7 @@ from typing import Any
 MODULES = (
     "epochtop.configuration.keys",
     "epochtop.configuration.load",
+    "epochtop.configuration.regular",
     "epochtop.configuration.toml",
     "epochtop.recording.forks",
     "epochtop.recording.directory",

@@ -17,6 +17,7 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import write_atomically
 from epochtop.engine.runs.opened.sources import is_opened_log
 from epochtop.engine.runs.reader import read_record
+from epochtop.engine.runs.regular import read_regular
 from epochtop.engine.runs.remote.changes import write_record
 
 LABELS = "labels.json"
@@ -45,7 +46,7 @@ def labels_of(record: RunRecord) -> Labels:
 def read_log_labels(home: Path) -> dict[str, Labels]:
     """The labels of opened logs, by path. Raises Invalid if the file cannot be read."""
     try:
-        return _decode((home / LABELS).read_bytes())
+        return _decode(read_regular(home / LABELS))
     except FileNotFoundError:
         return {}
     except (OSError, *UNREADABLE) as error:

@@ -12,6 +12,7 @@ import msgspec
 
 from epochtop.engine.protocol.events import UNREADABLE
 from epochtop.engine.runs.files import write_atomically
+from epochtop.engine.runs.regular import read_regular
 from epochtop.engine.runs.table.details import RunDetails
 
 STORE = ".table.msgpack"
@@ -38,7 +39,7 @@ class _Store(msgspec.Struct):
 def load(home: Path) -> dict[str, Stored]:
     """What was stored, by path; nothing if the file is missing, damaged or from another version."""
     try:
-        store = msgspec.msgpack.decode((home / STORE).read_bytes(), type=_Store)
+        store = msgspec.msgpack.decode(read_regular(home / STORE), type=_Store)
         if store.version != VERSION:
             return {}
         decode = msgspec.msgpack.Decoder(Stored).decode

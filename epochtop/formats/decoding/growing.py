@@ -5,7 +5,9 @@ Imports the standard library only and never writes.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import IO
 
@@ -73,7 +75,7 @@ class GrowingFile:
 
     def _open(self) -> bool:
         try:
-            self._file = open(self.path, "rb", buffering=0)
+            self._file = open_regular(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return False
         self._file.seek(self.offset)
@@ -128,10 +130,19 @@ def read_head(path: str | Path, count: int) -> bytes:
     """The first bytes of a regular file; empty for anything else, such as a pipe, which would block. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        import stat
-
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return b""
-        return os.read(descriptor, count)
+        return os.read(descriptor, count) if _is_regular(descriptor) else b""
     finally:
         os.close(descriptor)
+
+
+def open_regular(path: str | Path) -> IO[bytes]:
+    """Open a regular file, unbuffered, without ever waiting for another process. Raises OSError for anything else."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not _is_regular(descriptor):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def _is_regular(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)

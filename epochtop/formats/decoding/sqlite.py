@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from epochtop.formats.decoding.growing import modified_time, open_regular
+
 MAGIC = b"SQLite format 3\0"
 BUSY_S = 0.5
 """Seconds to wait for a writer that holds the database."""
@@ -53,8 +55,6 @@ class Database:
 
     def modified(self) -> float:
         """Unix time of the last change."""
-        from epochtop.formats.decoding.growing import modified_time
-
         return modified_time(self.path, self._write_ahead_log())
 
     def _connect(self) -> sqlite3.Connection:
@@ -66,7 +66,7 @@ class Database:
 
     def _has_writer(self) -> bool:
         """Whether SQLite can coordinate with a writer without creating files."""
-        with open(self.path, "rb") as file:
+        with open_regular(self.path) as file:
             file.seek(18)
             in_wal_mode = file.read(2) == b"\2\2"
         log = self._write_ahead_log()

@@ -34,7 +34,7 @@ class Reports:
         self._known.add(key)
         try:
             sys.stderr.write(f"epochtop: {message}\n")
-        except Exception:  # closed, or replaced by an object of the script
+        except Exception:  # noqa: S110 - closed, or replaced by an object of the script
             pass
         return True
 

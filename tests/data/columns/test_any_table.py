@@ -1,4 +1,6 @@
-"""Any table of numbers, categories, times and texts with gaps is prepared, or its message says what is wrong."""
+"""Any table of numbers, categories, times and texts with gaps, in any dialect, is prepared, or its message says what is
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -61,13 +63,19 @@ def loaded(spec: RunSpec) -> PreparedDataset | Invalid:
     problem=st.sampled_from(["auto", "auto", "classification", "regression"]),
     scaling=st.sampled_from(["minmax", "standard", "none"]),
     kind=st.sampled_from(["", "", "number", "category", "time"]),
+    delimiter=st.sampled_from(",;\t|"),
+    end=st.sampled_from(["\n", "\r\n"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    has_decimal_commas=st.booleans(),
 )
 def test_any_table_is_prepared_or_explained(
-    tmp_path: Path, rows: list[list[str]], missing: Any, problem: Any, scaling: Any, kind: str
-) -> None:
+    tmp_path: Path, rows: list[list[str]], missing: Any, problem: Any, scaling: Any, kind: str,
+    delimiter: str, end: str, encoding: str, has_decimal_commas: bool,
+) -> None:  # fmt: skip
     path = tmp_path / "any.csv"
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows)
+    with open(path, "w", encoding=encoding, newline="") as file:
+        cells = [[cell.replace(".", ",") for cell in row] for row in rows] if has_decimal_commas else rows
+        csv.writer(file, delimiter=delimiter, lineterminator=end).writerows(cells)
     kinds = f"{rows[0][0]}={kind}" if kind else ""
     spec = RunSpec(
         dataset=f"csv:{path}", target="last", missing=missing, problem=problem, scaling=scaling, kinds=kinds,

@@ -50,8 +50,8 @@ def test_a_table_trains_with_its_file_and_target_and_predicts_rows_with_gaps(
     write, target = LIKE[like]
     table = write(tmp_path / "table.csv")
     suited = preset(f"csv:{table}", "mlp", "")
-    header, columns = ("no", ("sex", "length", "width", "rings")) if target == "last" else ("auto", ())
-    run = trained(home, **{**suited, "dataset": f"csv:{table}", "target": target, "header": header, "epochs": 8})
+    columns = ("sex", "length", "width", "rings") if target == "last" else ()
+    run = trained(home, **{**suited, "dataset": f"csv:{table}", "target": target, "epochs": 8})
     (run / "checkpoints" / "best.json").unlink()  # the last evaluation is about the last weights
     evaluated = [event for event in events(run) if isinstance(event, Evaluated)][-1]
     assert evaluated.metric == pytest.approx(metric_of(predicted(capsys, run, table, columns), target), abs=1e-5)

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from epochtop.engine.data.columns.selection import ColumnSelection
 from epochtop.engine.data.tables.column import CellType, NumberColumn, Table, TextColumn, TimeColumn
 from epochtop.engine.data.tables.delimited.read import CsvOptions, read_delimited
-from epochtop.engine.protocol.spec import Invalid
+from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
 def last_is_label(names: Sequence[str]) -> Sequence[CellType]:
@@ -144,12 +145,55 @@ def test_letters_of_other_encodings_are_read(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_header_has_numbered_columns(tmp_path: Path) -> None:
-    assert cells_of(read(tmp_path, PLAIN.partition("\n")[2], header="no")) == dict(
-        zip(("c1", "c2", "c3"), EXPECTED.values(), strict=True)
-    )
-    assert "looks like data" in read(tmp_path, PLAIN.partition("\n")[2]).notes[0]
+    rows = PLAIN.partition("\n")[2]
+    assert cells_of(read(tmp_path, rows, header="no")) == dict(zip(("c1", "c2", "c3"), EXPECTED.values(), strict=True))
     with pytest.raises(Invalid, match=r"line 1: .* only numbers; if it is a row, set header to no"):
         read(tmp_path, "1,2\n3,4\n")
+
+
+ABALONE = "M,0.455,0.365,15\nM,0.35,0.265,7\nF,0.53,0.42,9\nM,0.44,0.365,10\n"
+WITHOUT: dict[str, str] = {
+    "letters and numbers": ABALONE,
+    "numbers": "5.1,3.5,0\n4.9,3.0,0\n6.3,2.5,1\n",
+    "pixels": "7,0,0,254,0\n2,0,13,255,0\n1,0,0,3,0\n",
+    "letters only": "p,x,s\ne,x,y\np,b,s\ne,x,w\n",
+    "a gap in the first row": "?,1.5,a\n3,2.5,b\n4,0.5,a\n",
+    "decimal commas": "1,5;2,25;a\n0,5;3,75;b\n1,25;2,5;a\n",
+    "blanks": '18.0   8   307.0   "chevrolet chevelle"\n15.0   8   350.0   "buick skylark"\n26.5   4   97.0   "vw"\n',
+    "names that differ": "1,0,3,Braund,22\n2,1,1,Cumings,38\n4,1,3,Heikkinen,26\n",
+}
+WITH: dict[str, str] = {
+    "names": PLAIN,
+    "names of numbered columns": "0,1,2,kind\n5,1,9,x\n4,2,9,y\n4,2,9,x\n5,2,1,y\n",
+    "years": "2019,2020,2021,kind\n1.5,2,3,x\n4,5,6,y\n",
+    "letters only": "habitat,cap\nwoods,x\npath,b\nwoods,x\n",
+    "a name and a number": "id,7\n1,2.5\n2,3.5\n",
+    "units": "a,b,kind\nmm,kg,\n1,2,x\n3,4,y\n5,6,x\n",
+    "repeated": "size,kind\n1,x\n2,y\nsize,kind\n3,x\n",
+    "nothing below": "1.5,2.5,a\n",
+}
+
+
+@pytest.mark.parametrize("case", [*WITHOUT, *WITH])
+def test_the_first_row_is_the_header_unless_it_holds_data(tmp_path: Path, case: str) -> None:
+    for content, has_header in ((WITHOUT.get(case), False), (WITH.get(case), True)):
+        if content is not None:
+            table = read(tmp_path, content)
+            assert (table.names[0] == "c1") == (not has_header)
+            assert (
+                any("line 1 looks like data, so the columns are called c1" in note for note in table.notes)
+                != has_header
+            )
+
+
+def test_a_first_row_with_the_name_of_the_target_is_the_header(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("1990,1995,2005\n1.5,2,3\n4,5,6\n")
+    spec = RunSpec(dataset=f"csv:{file}", target="2005", problem="regression")
+    assert read_delimited(file, ColumnSelection(spec)).names == ("1990", "1995", "2005")
+    for part in ("1", "2"):
+        (tmp_path / f"part-{part}.csv").write_text(ABALONE if part == "1" else "F,0.1,0.2,3\n")
+    assert len(read_delimited(tmp_path / "part-*.csv", last_is_label)) == 5
 
 
 def test_repeated_and_absent_names_are_made_unique(tmp_path: Path) -> None:

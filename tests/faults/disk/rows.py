@@ -1,7 +1,7 @@
-"""`python -m tests.faults.disk.rows FOLDER` takes every row of the table in this process, under the preloaded library.
+"""The rows in which the preloaded library lets calls fail, and a run that trains meanwhile.
 
-It prints one JSON object per row: what the run was at its end, its losses, what the folder holds, and what a later engine
-makes of it. The test that reads them decides whether that is right.
+`take` returns facts: what the run was at its end, its losses, what the folder holds, and what a later engine makes of it. The
+test that reads them decides whether that is right.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import json
 import os
-import shutil
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 OPERATIONS = ("write", "sync", "rename", "open")
 PLACES = ("events.jsonl", "checkpoints", "output.log", "runs/")
@@ -63,40 +60,59 @@ IN_CI = [
 STEPS = 1500
 
 
-def take(row: Row, folder: Path) -> dict[str, Any]:
-    """Train while the disk fails; returns the facts."""
-    from epochtop.engine.job.prepare import prepare_job
-    from epochtop.engine.protocol.spec import Invalid, RunSpec
-    from epochtop.engine.runs.writer import create
-    from epochtop.engine.training import loop, recorder
+def spec_of_run() -> Any:
+    """The run of every row."""
+    from epochtop.engine.protocol.spec import RunSpec
 
-    recorder.PATIENCE_S, recorder.RETRY_S = 1.0, 0.05
-    home = folder / "runs"
-    spec = RunSpec(
+    return RunSpec(
         epochs=STEPS, threads=1, device="cpu", executor="eager", refresh_ms=10, save_every=0.05, eval_every=0
     )
+
+
+def train(
+    run: Path, lock: IO[bytes], moment: str, observer: Any = None, on_start: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
+    """Train to the end. Whether everything was written, and how long it took.
+
+    The run has little patience with a disk that will not work again, and enough with one that will, if slowly.
+    """
+    from epochtop.engine.job.prepare import prepare_job
+    from epochtop.engine.training import loop, recorder
+
+    recorder.PATIENCE_S, recorder.RETRY_S = 1.0 if moment == "to the end" else 60.0, 0.05
+    spec = spec_of_run()
+    began = time.monotonic()
+    with lock:
+        writing = recorder.Recorder(run, spec, observer=observer)
+        training = loop.Loop(prepare_job(spec), writing)
+        writing.start(on_command=training.wake)
+        on_start()
+        writing.put(training.run())
+        written = writing.close()
+    return {"written": written, "seconds": time.monotonic() - began}
+
+
+def take(row: Row, folder: Path) -> dict[str, Any]:
+    """Train while the disk fails; returns the facts."""
+    from epochtop.engine.protocol.spec import Invalid
+    from epochtop.engine.runs.writer import create
+
+    home = folder / "runs"
     facts: dict[str, Any] = {"row": list(row)}
     os.environ["EPOCHTOP_FAULT_HITS"] = str(folder / "hits")
     healing = threading.Timer(0.6, heal)
     try:
         os.environ["EPOCHTOP_FAULT"] = row.setting
-        run, lock = create(home, spec, {}, time.time())
+        run, lock = create(home, spec_of_run(), {}, time.time())
     except Invalid as error:
         heal()
         return facts | {"refused": error.message, "left": names(home), "hits": hits(folder)}
-    began = time.monotonic()
-    with lock:
-        writing = recorder.Recorder(run, spec)
-        training = loop.Loop(prepare_job(spec), writing)
-        writing.start(on_command=training.wake)
-        if row.moment == "for a while":
-            healing.start()
-        writing.put(training.run())
-        facts["written"] = writing.close()
-    if healing.is_alive():
+    try:
+        facts |= train(run, lock, row.moment, on_start=healing.start if row.moment == "for a while" else lambda: None)
+    finally:
         healing.cancel()
-    heal()
-    return facts | {"seconds": time.monotonic() - began, "hits": hits(folder)} | after(run)
+        heal()
+    return facts | {"hits": hits(folder)} | after(run)
 
 
 def hits(folder: Path) -> int:
@@ -145,31 +161,3 @@ def names(folder: Path) -> list[str]:
 def heal() -> None:
     """Let the disk work."""
     os.environ["EPOCHTOP_FAULT"] = ""
-
-
-def chosen(everything: bool) -> Iterator[Row]:
-    """The rows to take."""
-    yield from TABLE if everything else IN_CI
-
-
-def main() -> None:
-    """Take the rows."""
-    import torch
-
-    torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
-    for number, row in enumerate(chosen(os.environ.get("EPOCHTOP_FAULTS") == "all")):
-        one = folder / f"row{number}"
-        one.mkdir()
-        try:
-            facts = take(row, one)
-        except BaseException as error:
-            heal()
-            facts = {"row": list(row), "raised": f"{type(error).__name__}: {error}"}
-        sys.stdout.write(json.dumps(facts) + "\n")
-        sys.stdout.flush()
-        shutil.rmtree(one, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main()

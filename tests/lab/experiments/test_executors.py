@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,11 +22,13 @@ from epochtop.engine.lab.experiments.executors.breakeven import costs
 from epochtop.engine.lab.experiments.executors.schema import Fields
 from epochtop.engine.lab.experiments.executors.subprocess import ExecutorProcess, NotReady, ProgramReady, SetUpRequest
 from epochtop.engine.lab.instruments.jobs import job_of
+from epochtop.engine.lab.instruments.sampling import interleave
 from epochtop.engine.lab.instruments.stepping import Stepping, empty_cache, set_up
 from epochtop.engine.lab.measurements import Row
 from epochtop.engine.lab.statistics import select
 from epochtop.engine.protocol.spec import RunSpec
 from tests.lab.stored_rows import StoredRows
+from tests.support.engines import HANGING_S, wait_until
 
 EXECUTORS = StoredRows("executors")
 
@@ -206,7 +209,8 @@ def test_a_compiler_that_uses_up_the_budget_is_measured_more_than_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(executors_measure, "ExecutorProcess", SlowCompiler)
-    monkeypatch.setattr(executors_measure, "LAST_S", 0.5)
+    monkeypatch.setattr(executors_measure, "LAST_S", 60.0)
+    monkeypatch.setattr(executors_measure, "interleave", partial(interleave, most_rounds=4))
     measured = context(tmp_path, budget_s=1.0, compile="yes")
     measured.devices = ("cpu", "cpu")  # the second one after the budget, too
     rows = list(EXECUTORS.measure(measured))
@@ -259,7 +263,7 @@ def expected(executor: str, **fields: object) -> SetUpRequest:
 
 def test_steps_are_taken_in_another_process(tmp_path: Path) -> None:
     with ExecutorProcess(context(tmp_path), expected("eager")) as process:
-        assert process.ready(60).seconds > 0
+        assert process.ready(HANGING_S).seconds > 0
         assert process(10) > 0
         assert process(10) > 0
 
@@ -269,7 +273,7 @@ def test_a_job_that_does_not_fit_there_says_why(tmp_path: Path) -> None:
         ExecutorProcess(context(tmp_path), expected("graph", precision="fp16")) as process,
         pytest.raises(Unsupported, match="fp16"),
     ):
-        process.ready(60)
+        process.ready(HANGING_S)
 
 
 def test_one_that_is_not_ready_in_time_is_ended(tmp_path: Path) -> None:
@@ -282,20 +286,17 @@ def test_one_is_ended_when_the_experiment_is_stopped(tmp_path: Path) -> None:
     stopped = context(tmp_path)
     stopped.stop.set()
     with ExecutorProcess(stopped, expected("compile")) as process, pytest.raises(Stopped):
-        process.ready(60)
+        process.ready(HANGING_S)
     assert ended(process)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_it_ends_with_whoever_began_it(tmp_path: Path) -> None:
     with ExecutorProcess(context(tmp_path), expected("eager")) as process:
-        process.ready(60)
+        process.ready(HANGING_S)
         assert process._process.stdin is not None
         process._process.stdin.close()  # as the system does for a process that was killed
-        until = time.monotonic() + 10
-        while not ended(process) and time.monotonic() < until:
-            time.sleep(0.02)
-        assert ended(process)
+        wait_until(lambda: ended(process))
 
 
 def ended(process: ExecutorProcess) -> bool:

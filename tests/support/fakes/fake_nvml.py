@@ -84,7 +84,7 @@ def run(library: Path, code: str, stdin: str = "", **environment: str) -> str:
     """Standard output of `code` in a fresh interpreter that finds the library of `library`; it must succeed."""
     env = {**os.environ, "LD_LIBRARY_PATH": str(library), **environment}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, input=stdin, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env=env, input=stdin, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr

@@ -4,24 +4,27 @@ A forked process runs what `python -P -m epochtop.engine ARGUMENTS` runs. What o
 arguments, its import path, its first imports) needs `Engine(FRESH)`, torchrun, or the installed wheel.
 
 `python -m tests.support.processes.prefork FD` is the process that forks. It listens on the socket FD. A request is a JSON
-object with `folder`, `environment`, `arguments` and `name`, with the descriptors of standard input, output, error and of a
-pipe for the exit status. The answer is the process id. A request for a list is answered with the names of the processes that
-live, by process id. It ends when its standard input does.
+object with `folder`, `environment`, `module`, `arguments` and `name`, with the descriptors of standard input, output, error
+and of a pipe for the exit status. The answer is the process id. A request with `home` is answered with the names of the
+processes of that home folder that live, by process id. It ends when its standard input does.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
+import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn, cast
@@ -34,16 +37,22 @@ ADDRESS = "EPOCHTOP_TESTS_FORKER"
 """The environment variable with the name of the forking process's socket."""
 
 
+HOME = "EPOCHTOP_HOME"
+"""The environment variable with the home folder; each test has its own, and one process forks for all tests of a run."""
+
+
 class ForkedProcess:
     """An engine process; the part of :class:`subprocess.Popen` that engines, viewers and tests use."""
 
     def __init__(
         self,
         arguments: tuple[str, ...] = (),
+        module: str = "epochtop.engine",
         stdin: int = subprocess.PIPE,
         stdout: int | None = subprocess.PIPE,
         stderr: int | IO[bytes] | None = None,
         bufsize: int = 0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._status, child_status = os.pipe()
         child_input, our_input = os.pipe() if stdin == subprocess.PIPE else (os.open(os.devnull, os.O_RDONLY), -1)
@@ -53,9 +62,17 @@ class ForkedProcess:
         self.returncode: int | None = None
         self._lock = threading.Lock()
         errors = stderr if isinstance(stderr, int) else stderr.fileno() if stderr is not None else 2
-        self.pid = fork([child_input, child_output, errors, child_status], arguments)
+        self.pid = fork([child_input, child_output, errors, child_status], module, arguments, environment or os.environ)
         for descriptor in (child_input, child_output, child_status):
             os.close(descriptor)
+
+    def __enter__(self) -> ForkedProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in filter(None, (self.stdout, self.stdin)):
+            pipe.close()
+        self.wait()
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while the process runs."""
@@ -93,9 +110,11 @@ class ForkedProcess:
             return self.returncode
 
 
-ENGINE = (sys.executable, "-P", "-m", "epochtop.engine")
-FORKED_COMMANDS = ((), ("rank",))
-"""First arguments of the engine processes that are forked; the others need a new interpreter."""
+FORKED = {
+    "epochtop.engine": ((), ("rank",), ("predict",), ("export",)),
+    "epochtop.engine.lab.experiments.executors.subprocess": ((),),
+}
+"""The modules that run in a forked process, with their first arguments; others need a new interpreter."""
 MATTERING = ("PYTHON", "LD_", "OMP_", "MKL_", "CUDA_", "TORCH_")
 """Beginnings of variables that count when an interpreter starts or imports torch."""
 
@@ -110,12 +129,13 @@ def fork_engines() -> None:
             words = () if isinstance(arguments, str | bytes | os.PathLike) else tuple(map(str, arguments))
             now = {name: value for name, value in os.environ.items() if name.startswith(MATTERING)}
             is_plain = not more and not options.keys() & {"env", "cwd"} and now == started
-            if words[:4] == ENGINE and words[4:5] in FORKED_COMMANDS and is_plain:
+            is_module = words[:3] == (sys.executable, "-P", "-m")
+            if is_module and is_plain and words[4:5] in FORKED.get(words[3], ()):
                 names = ("stdin", "stdout", "stderr")
                 chosen = {name: options[name] for name in names if options.get(name) is not None}
                 if "stdout" not in chosen:
                     chosen["stdout"] = None
-                return ForkedProcess(words[4:], bufsize=options.get("bufsize", -1), **chosen)
+                return ForkedProcess(words[4:], words[3], bufsize=options.get("bufsize", -1), **chosen)
             return super().__new__(cls)
 
     subprocess.Popen = cast(Any, Popen)  # type: ignore[misc]
@@ -124,16 +144,17 @@ def fork_engines() -> None:
 # --- the forking process, from the side of the others -------------------------------------------------------
 
 
-def fork(descriptors: list[int], arguments: tuple[str, ...]) -> int:
-    """Have an engine forked; its process id."""
+def fork(descriptors: list[int], module: str, arguments: tuple[str, ...], environment: Mapping[str, str]) -> int:
+    """Have a process forked that runs a module; its process id."""
+    environment = {**environment, ADDRESS: address()}  # an engine forks its ranks where it was forked itself
     name = f"rank {arguments[1]} of {os.getpid()}" if arguments[:1] == ("rank",) else "engine"
-    request = {"folder": os.getcwd(), "environment": dict(os.environ), "arguments": arguments, "name": name}  # noqa: PTH109
-    return int(_ask(request, descriptors))
+    request = {"folder": os.getcwd(), "environment": environment, "name": name}  # noqa: PTH109
+    return int(_ask(request | {"module": module, "arguments": arguments}, descriptors))
 
 
 def forked() -> dict[int, str]:
-    """The names of the forked processes that live, by process id: `engine`, or `rank 1 of` and the process id of rank 0."""
-    return {int(pid): name for pid, name in json.loads(_ask({})).items()}
+    """The names of the test's forked processes that live, by process id: `engine`, or `rank 1 of` and the id of rank 0."""
+    return {int(pid): name for pid, name in json.loads(_ask({"home": os.environ.get(HOME)})).items()}
 
 
 def _ask(request: dict[str, Any], descriptors: Sequence[int] = ()) -> str:
@@ -174,13 +195,7 @@ def server() -> str:
 
 def serve(listener: socket.socket) -> None:
     """Fork an engine for each request and pass its exit status on."""
-    import sklearn.datasets
-    import sklearn.model_selection
-    import sklearn.preprocessing  # noqa: F401
-
-    from epochtop.engine.distributed import rank  # noqa: F401
-    from epochtop.engine.process import standby  # noqa: F401 - imports torch
-
+    _import_all()
     wakeup, on_child = os.pipe()
     os.set_blocking(on_child, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -195,31 +210,63 @@ def serve(listener: socket.socket) -> None:
             return
         if listener in ready:
             connection, _ = listener.accept()
-            _answer(connection, running, (listener.fileno(), wakeup, on_child))
+            _answer(connection, running, listener, (wakeup, on_child))
+
+
+IMPORTED = (
+    *("sklearn.datasets", "sklearn.model_selection", "sklearn.preprocessing"),
+    *("torch._dynamo", "torch.distributed.fsdp", "torch.profiler", "torch.utils.data"),
+    *("epochtop.engine.distributed.rank", "epochtop.engine.process.standby"),
+)
+"""What engines import when they start, and later."""
+
+
+def _import_all() -> None:
+    """Import it, and exempt it from the garbage collections of engines."""
+    gc.disable()
+    for name in IMPORTED:
+        importlib.import_module(name)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("tabulate")  # by torch.fx, where it is installed
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 class Forked(NamedTuple):
     """A process that lives, on the side of the process that forked it."""
 
     name: str
+    home: str | None
     status: int
     """Descriptor of the pipe for its exit status."""
 
 
-def _answer(connection: socket.socket, running: dict[int, Forked], own: tuple[int, ...]) -> None:
+def _answer(
+    connection: socket.socket, running: dict[int, Forked], listener: socket.socket, wakeup: tuple[int, int]
+) -> None:
     data, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 4)
     request = json.loads(data)
-    if not request:
-        connection.send(json.dumps({pid: process.name for pid, process in running.items()}).encode())
+    if "home" in request:
+        home = request["home"]
+        connection.send(json.dumps({pid: it.name for pid, it in running.items() if it.home == home}).encode())
         connection.close()
         return
     *standard, status = descriptors
+    in_session, leads_session = os.pipe()
     pid = os.fork()
     if not pid:
-        for descriptor in (*own, connection.fileno(), status, *(process.status for process in running.values())):
+        os.setsid()
+        for own in (connection, listener):
+            own.close()  # the object too: at the end of the process it would close what has its number by then
+        statuses = (process.status for process in running.values())
+        for descriptor in (*wakeup, in_session, leads_session, status, *statuses):
             os.close(descriptor)
         _become_engine(request, standard)
-    running[pid] = Forked(request["name"], status)
+    os.close(leads_session)
+    os.read(in_session, 1)  # until the process leads a session: whoever asked may kill all of it
+    os.close(in_session)
+    running[pid] = Forked(request["name"], request["environment"].get(HOME), status)
     connection.send(str(pid).encode())
     connection.close()
     for descriptor in standard:
@@ -239,20 +286,20 @@ def _report_ended(running: dict[int, Forked]) -> None:
 
 def _become_engine(request: dict[str, Any], standard: list[int]) -> NoReturn:
     """In the forked process: what a new interpreter in a session of its own would be."""
-    from epochtop.engine.__main__ import main
-
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.setsid()
     for number, descriptor in enumerate(standard):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
+    sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     fork_engines()
     sys.argv[1:] = request["arguments"]
-    sys.exit(main(list(request["arguments"])))
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    sys.exit(0)
 
 
 if __name__ == "__main__":

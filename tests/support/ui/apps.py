@@ -14,8 +14,12 @@ from epochtop.engine.runs.writer import send
 from tests.support.engines import Watch, losses
 from tests.support.ui.terminals import BACKSPACE, END, ENTER, Terminal
 
-ENDLESS = ("--epochs", "1000000000", "--threads", "1", "--device", "cpu", "--refresh-ms", "50", "--executor", "eager")
-"""An Iris run that goes on until it is stopped."""
+SLOW_TASK = Path(__file__).with_name("slow_task.py")
+ENDLESS = (
+    *("--task", f"{SLOW_TASK}:make_task", "--epochs", "1000000000", "--threads", "1", "--device", "cpu"),
+    *("--refresh-ms", "50", "--executor", "eager"),
+)
+"""A run that goes on until it is stopped, and takes little processor time."""
 
 Open = Callable[..., Terminal]
 

@@ -13,18 +13,21 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import psutil
 import pyte
 
 from tests.support.engines import HANGING_S
 from tests.support.processes.prefork import EPOCHTOP, forked
+from tests.support.ui.commands import Command
 
 APP = EPOCHTOP
+"""The command `epochtop` in a new interpreter."""
 
 CTRL_C, CTRL_P, CTRL_Q, CTRL_S, CTRL_X, CTRL_Z = "\x03", "\x10", "\x11", "\x13", "\x18", "\x1a"
 ENTER, ESCAPE, TAB, BACKSPACE = "\r", "\x1b", "\t", "\x7f"
@@ -47,7 +50,9 @@ class Terminal:
         size: tuple[int, int] = (120, 40),
         folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        is_forked: bool = False,
     ) -> None:
+        """With `is_forked`, `command` are the arguments of an `epochtop` that is forked, which saves a second."""
         forked()  # waits until the process that forks engines has imported torch
         self._master, slave = pty.openpty()
         self._lock = threading.Lock()
@@ -65,14 +70,9 @@ class Terminal:
         self._reading.set()
         self._stop = False
         self._tell_size(*size)
-        self.process = subprocess.Popen(
-            [sys.executable, "-S", "-c", TAKE_THE_TERMINAL, *command],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            cwd=folder,
-            start_new_session=True,
-            env={**_environment(), **(environment or {})},
+        variables = {**_environment(), **(environment or {})}
+        self.process = (
+            _fork(slave, command, folder, variables) if is_forked else _start(slave, command, folder, variables)
         )
         os.close(slave)
         self._reader = threading.Thread(target=self._read, name="terminal", daemon=True)
@@ -117,7 +117,7 @@ class Terminal:
 
     def wait_for(self, wanted: Wanted) -> str:
         """Wait until the screen shows a text, or is as a predicate wants it; returns the screen."""
-        patience = time.monotonic() + HANGING_S / 4
+        patience = time.monotonic() + HANGING_S
         while not _is(wanted, shown := self.text):
             ended = not self._reader.is_alive()
             assert not ended or _is(wanted, self.text), f"the command ended without {wanted!r}:\n{self.text}"
@@ -229,6 +229,21 @@ class Terminal:
         self._stream.feed(bytes(self.output[self._drawn : end]))
         self._drawn = end
         self._rows = None
+
+
+def _start(
+    terminal: int, command: Sequence[str], folder: Path | None, environment: Mapping[str, str]
+) -> subprocess.Popen[Any]:
+    words = [sys.executable, "-S", "-c", TAKE_THE_TERMINAL, *command]
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    return subprocess.Popen(words, cwd=folder, start_new_session=True, env=environment, **streams)
+
+
+def _fork(
+    terminal: int, arguments: Sequence[str], folder: Path | None, environment: Mapping[str, str]
+) -> subprocess.Popen[Any]:
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    return Command(*arguments, environment=environment, terminal=True, folder=folder, **streams)
 
 
 def _environment() -> dict[str, str]:

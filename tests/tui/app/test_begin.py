@@ -44,7 +44,7 @@ async def test_attach_draws_the_curve_before_the_form_exists(home: Path, monkeyp
         await furnish(*regions)
 
     monkeypatch.setattr(run_controller, "PREVIEW_S", HANGING_S)
-    monkeypatch.setattr(app, "_go_live", lambda: None)
+    monkeypatch.setattr(app, "begin", lambda: None)
     monkeypatch.setattr(app.main, "furnish", note)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: app.furnished)

@@ -8,6 +8,7 @@ import pytest
 
 from epochtop.configuration.load import Configuration
 from epochtop.tui.app.app import EpochtopApp
+from epochtop.tui.app.launch import run_app
 from tests.support.ui.screens import furnished
 
 
@@ -28,3 +29,14 @@ async def test_the_theme_is_used_and_an_unknown_one_is_reported(
         messages = [notification.message for notification in app._notifications]
         assert len(messages) == problems
         assert all('theme is "nrod", but must be one of' in message for message in messages)
+
+
+def test_a_home_that_cannot_be_written_is_named_before_the_app_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("EPOCHTOP_HOME", str(file / "runs"))
+    assert run_app() == 2
+    error = f"epochtop: cannot write runs to {file / 'runs'}: Not a directory; set EPOCHTOP_HOME to a folder you can write to"
+    assert capsys.readouterr().err == f"{error}\n"

@@ -16,7 +16,7 @@ from epochtop.engine.protocol.commands import Analyze, AnyCommand, Pause, Resume
 from epochtop.engine.protocol.events import Changed, Event, Paused, Warned, encode
 from epochtop.engine.runs.paths import RECORD
 from epochtop.engine.runs.reader import read_record
-from epochtop.tui.client import follower, unanswered
+from epochtop.tui.client import silence, unanswered
 from epochtop.tui.client.session import Session
 from epochtop.tui.client.unanswered import ANSWERS, Unanswered
 from epochtop.tui.state.run import RunState
@@ -68,7 +68,7 @@ def test_every_command_has_answers() -> None:
 
 def test_the_report_names_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unanswered, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(follower, "ALLOWED_S", 0.05)
+    monkeypatch.setattr(silence, "ALLOWED_S", 0.05)
     run = write_run(tmp_path, "iris-mlp-0001", [started(100), *windows([1.0] * 10)])
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
     try:

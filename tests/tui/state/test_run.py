@@ -76,6 +76,14 @@ def test_trouble_is_news() -> None:
     assert "line 4" in run_state.apply(BadLine(4, "not json"))[0].text
 
 
+def test_ten_thousand_damaged_lines_are_five_lines_of_the_log() -> None:
+    state = RunState()
+    lines = [line.text for number in range(1, 10_001) for line in state.apply(BadLine(number, "not json"))]
+    assert lines[0] == "events.jsonl, line 1: skipped, cannot be read: not json"
+    assert lines[-1] == "events.jsonl: 10,000 lines skipped so far, the last one is line 10000: not json"
+    assert len(lines) == 5
+
+
 def test_kinds_of_lines_do_not_depend_on_their_wording() -> None:
     run_state = RunState()
     assert [line.kind for line in run_state.apply(Noted(message="warning: step 3 failed"))] == ["news"]

@@ -115,7 +115,7 @@ def _follow(run: Path, standby: Standby, quiet: bool) -> ExperimentState:
     display = _Silence() if quiet else _Progress(state)
     stop_on_signals(run, lambda: None)
     display.show(MessageLine(f"{run.name} · Ctrl-C stops it and keeps its rows"))
-    follow(Follower(run), standby, state, display.show, display.refresh)
+    follow(Follower(run), standby, state, display.show, lambda _: display.refresh())
     ignore_signals()
     display.clear()
     if state.failure:

@@ -5,7 +5,6 @@ What they do is imported when they are called.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +13,6 @@ import tyro
 
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs import index, paths
-from epochtop.engine.terminal.output import is_terminal
 from epochtop.tui.cli.flags import ExcelSafe, Run, Trust, parse_options
 from epochtop.tui.cli.runs.remote import HostFlag, fetch, run_remote_app, runs_home
 
@@ -138,17 +136,10 @@ def open_logs(arguments: list[str]) -> int:
 
 def attach(arguments: list[str]) -> int:
     """Open a run in the app. Returns the exit status."""
-    from epochtop.engine.runs.opened.lookup import find_run
+    from epochtop.tui.cli.runs.attach import attach_run
 
     parsed = parse_options(Attach, "attach", arguments)
-    if parsed.host:
-        return run_remote_app(parsed.host, parsed.run)
-    path = find_run(paths.home(), parsed.run, prefers_live=True)
-    if not is_terminal() or not sys.stdin.isatty():
-        raise Invalid("", "attach needs a terminal; `epochtop runs` and `epochtop export` work without one")
-    from epochtop.tui.app.launch import run_app
-
-    return run_app(attach=path)
+    return run_remote_app(parsed.host, parsed.run) if parsed.host else attach_run(parsed.run)
 
 
 def stop(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from epochtop.engine.protocol.events import Evaluated
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import output_file
 from epochtop.engine.runs.index import summarize
-from epochtop.engine.runs.reader import BadLine, Follower
+from epochtop.engine.runs.reader import BadLine, Follower, SkippedLines
 from epochtop.engine.runs.series import TRAIN_LOSS, SeriesTranslator, SeriesWindow
 from epochtop.engine.runs.values import history
 from epochtop.engine.terminal.output import data_output, write_error
@@ -77,6 +77,7 @@ def _write_losses(run: Path, form: str, file: TextIO) -> None:
     if form == "csv":
         file.write("step,loss\n")
     name, translator, follower = summarize(run).series or TRAIN_LOSS, SeriesTranslator(), Follower(run)
+    skipped = SkippedLines()
     for event in follower.read_all():
         if not isinstance(event, BadLine):
             file.writelines(_lines(window, form) for window in translator.windows(event) if window.name == name)
@@ -85,9 +86,8 @@ def _write_losses(run: Path, form: str, file: TextIO) -> None:
                 row = {"step": event.step, "test_loss": event.loss, "test_metric": event.metric}
                 file.write(msgspec.json.encode(row).decode() + "\n")
             case BadLine():
-                write_error(
-                    f"epochtop: {run / 'events.jsonl'}, line {event.number}: skipped, cannot be read: {event.reason}\n"
-                )
+                if report := skipped.report(event):
+                    write_error(f"epochtop: {run}: {report}\n")
             case _:
                 pass
     follower.close()

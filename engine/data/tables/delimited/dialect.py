@@ -9,12 +9,14 @@ import csv
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
 from epochtop.engine.data.number_text import is_number
 from epochtop.engine.data.tables.cells.missing import is_missing_text
+from epochtop.engine.data.tables.cells.numbers import uses_decimal_comma
+from epochtop.engine.data.tables.delimited.header import is_data
 from epochtop.engine.data.tables.delimited.names import Names, header_names, numbered_names
 from epochtop.engine.protocol.datasets import Header
 from epochtop.engine.protocol.spec import Invalid
@@ -42,6 +44,19 @@ class Dialect:
     sample: tuple[list[str], ...] = ()
     """Cells of the first rows, column by column."""
     notes: tuple[str, ...] = ()
+    missing_header_line: int = 0
+    """The line of the first row if `auto` finds that it names no columns; else 0."""
+
+    def texts(self) -> list[list[str]]:
+        """The distinct texts of the first rows, column by column, without missing values."""
+        return [
+            list(dict.fromkeys(cell.strip() for cell in cells if not is_missing_text(cell))) for cells in self.sample
+        ]
+
+    @property
+    def has_decimal_comma(self) -> bool:
+        """Whether the file writes 1,5 for one and a half."""
+        return uses_decimal_comma(self.texts(), self.delimiter)
 
     def plain_line(self, line: str) -> str:
         """A line as the parser takes it: without comment, with single delimiters."""
@@ -151,8 +166,16 @@ def _delimiter(lines: _Sample, has_comments: bool) -> str:
         if blank_width > max(1, width if agreement >= 0.5 else 1) and blank_agreement >= 0.9:
             return BLANKS
     if width >= 2:
-        return best
+        others = (other for other in _DELIMITERS[1:] if scores[other] >= (0.9, 2)) if best == "," else ()
+        return next((other for other in others if _has_decimal_commas(lines, other, has_comments)), best)
     return max(_DELIMITERS, key=lines.lines[lines.at].count)
+
+
+def _has_decimal_commas(lines: _Sample, delimiter: str, has_comments: bool) -> bool:
+    """Whether the commas are decimal if the rows are split at `delimiter`, as in `1,5;2,25`."""
+    rows = (row.cells for row in islice(_first_rows(lines, delimiter, has_comments), 100))
+    columns = zip_longest(*rows, fillvalue="")
+    return uses_decimal_comma([[cell for cell in cells if not is_missing_text(cell)] for cells in columns], delimiter)
 
 
 def _is_aligned(lines: _Sample) -> bool:
@@ -196,7 +219,8 @@ def _dialect(lines: _Sample, delimiter: str, comment: str | None, rows: list[_Ro
         raise Invalid("dataset", f"{lines.path}, line {lines.at + 1}: a quote is never closed")
     first, notes = rows[0], list[str]()
     commented = None if comment is None else _commented_header(comment, delimiter, rows, header)
-    if header == "no":
+    is_without = commented is None and header == "auto" and is_data(first.cells, [row.cells for row in rows[1:]])
+    if header == "no" or is_without:
         names = numbered_names(lines.path, max(len(row.cells) for row in rows[:50]) - _extra(rows))
         data = rows
     elif commented is not None:
@@ -206,6 +230,11 @@ def _dialect(lines: _Sample, delimiter: str, comment: str | None, rows: list[_Ro
         if data and _is_units(data):
             notes.append(f"line {data[0].first + 1} holds units ({_listed(data[0].cells)}); it is left out")
             data = data[1:]
+    if is_without:
+        listed = f"c1 … c{len(names.names)}" if len(names.names) > 1 else "c1"
+        notes.append(
+            f"line {first.first + 1} looks like data, so the columns are called {listed}; if it is a header, set header to yes"
+        )
     start = data[0].first if data else first.end
     width = len(names.names)
     cells = [row.cells + [""] * (width - len(row.cells)) for row in data]
@@ -217,6 +246,7 @@ def _dialect(lines: _Sample, delimiter: str, comment: str | None, rows: list[_Ro
         first_byte=sum(len(line.encode()) for line in lines.lines[:start]),
         sample=tuple([row[place] for row in cells] for place in range(width)),
         notes=(*notes, *names.notes),
+        missing_header_line=first.first + 1 if is_without else 0,
     )
 
 

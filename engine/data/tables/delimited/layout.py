@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochtop.engine.data.tables.cells.missing import is_missing_text
 from epochtop.engine.data.tables.cells.numbers import (
     PLAIN,
     NumberFormat,
@@ -77,9 +76,7 @@ class Layout:
 
 def layout_of(dialect: Dialect, types: tuple[CellType, ...], is_rounded: bool) -> Layout:
     """The layout that suits the first rows of the file."""
-    texts = [
-        list(dict.fromkeys(cell.strip() for cell in cells if not is_missing_text(cell))) for cells in dialect.sample
-    ]
+    texts = dialect.texts()
     has_decimal_comma = uses_decimal_comma(texts, dialect.delimiter)
     plans = []
     for place, (name, kind) in enumerate(zip(dialect.names.names, types, strict=True)):

@@ -35,7 +35,7 @@ class Names:
     @property
     def looks_like_data(self) -> bool:
         """Whether names are numbers, and not those of numbered columns: 0, 1, 2, … or years."""
-        return bool(self.line) and _looks_like_data(self.names)
+        return bool(self.line) and look_like_data(self.names)
 
     def check(self) -> None:
         """Raise Invalid if there is a header and it cannot be one."""
@@ -105,7 +105,8 @@ def _notes(names: Names) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _looks_like_data(names: Sequence[str]) -> bool:
+def look_like_data(names: Sequence[str]) -> bool:
+    """Whether some names are numbers, and not those of numbered columns: 0, 1, 2, … or years."""
     numbers = [float(name) for name in names if is_number(name)]
     steps = {after - before for before, after in pairwise(numbers)} or {1.0}
     numbered = steps == {1.0} or (len(numbers) > 2 and len(steps) == 1 and 0.0 not in steps)

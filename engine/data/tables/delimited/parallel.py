@@ -114,7 +114,8 @@ def _in_parts(file: BinaryIO, text: PlainText, layout: Layout, spans: list[Span]
         _fork(file.name, Parser(text.source, layout, buffers.part(first, end), span.line), span)
         for span, first, end in zip(spans, firsts, ends, strict=True)
     ]
-    answers = [pickle.loads(answer) if answer else None for answer in [_answer(*process) for process in started]]
+    contents = [_answer(*process) for process in started]
+    answers = [pickle.loads(each) if each else None for each in contents]  # noqa: S301 - from our own forks, through pipes
     conflicts = [answer for answer in answers if isinstance(answer, ConflictError)]
     if conflicts:
         raise ConflictError(

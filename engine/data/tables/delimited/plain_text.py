@@ -18,12 +18,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from epochtop.engine.data.opening import explain_errors
 from epochtop.engine.data.tables.delimited.content import HEAD_BYTES, check_is_text, compression
 from epochtop.engine.protocol.spec import Invalid
 
-COUNTED_BYTES = 2**22
-"""Bytes of a block whose line ends and quotes are counted."""
+COUNTED_BYTES = 2**18
+"""Bytes of a block whose line ends and quotes are counted; few enough for the processor's cache."""
+COPIED_BYTES = 2**22
+"""Bytes of a block that is decompressed or decoded."""
 _FEWEST_BYTES = 16
 """A file with fewer bytes does not show that it is UTF-16 without a byte order mark."""
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
@@ -92,7 +96,7 @@ def _decompressed(source: Path, folder: Path, is_delimited: bool) -> Path:
     path = folder / "decompressed"
     try:
         with _decompressor(source, method) as reader, open(path, "wb") as writer:
-            shutil.copyfileobj(reader, writer, COUNTED_BYTES)
+            shutil.copyfileobj(reader, writer, COPIED_BYTES)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError) as error:
         raise Invalid("dataset", f"{source} is damaged {method} data: {error}") from None
     with open(path, "rb") as file:
@@ -156,6 +160,11 @@ def _wide_codec(source: Path, head: bytes) -> str:
     raise Invalid("dataset", f"{source} is no text: it holds NUL bytes; name a CSV file in UTF-8 or another encoding")
 
 
+def count_of(data: bytes, byte: bytes) -> int:
+    """How often a byte occurs. `bytes.count` of Python 3.11 takes 1 ns per byte, ten times as long."""
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord(byte))) if byte in data else 0
+
+
 def _census(path: Path) -> _Census:
     """Count what decides how the file is read, in one pass."""
     returns = pairs = 0
@@ -163,7 +172,7 @@ def _census(path: Path) -> _Census:
     last, is_utf8, is_split, decoder = b"\n", True, False, codecs.getincrementaldecoder("utf-8")()
     with open(path, "rb") as file:
         while block := file.read(COUNTED_BYTES):
-            counts.append((block.count(b"\n"), block.count(b'"')))
+            counts.append((count_of(block, b"\n"), count_of(block, b'"')))
             if last.endswith(b"\r") or b"\r" in block:
                 returns += block.count(b"\r")
                 pairs += block.count(b"\r\n") + (last.endswith(b"\r") and block.startswith(b"\n"))
@@ -198,7 +207,7 @@ def _transcoded(source: Path, path: Path, codec: str, copy: Path) -> Path:
         ):
             first = reader.read(1)
             writer.write(first.removeprefix("\ufeff"))
-            shutil.copyfileobj(reader, writer, COUNTED_BYTES)
+            shutil.copyfileobj(reader, writer, COPIED_BYTES)
     except UnicodeError as error:
         if codecs.lookup(codec).name == "utf-8" and isinstance(error, UnicodeDecodeError):
             raise

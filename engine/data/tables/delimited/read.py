@@ -6,6 +6,7 @@ Never imports torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,16 +54,27 @@ def read_delimited(
     """
     files = files_of(path)
     if len(files) == 1:
-        return _read(files[0], choose, options, report)
+        return _read(files[0], choose, options, report)[0]
     if options.is_rounded is None:
         sizes = [file.stat().st_size for file in files if file.is_file()]
         options = replace(options, is_rounded=sum(sizes) >= LARGE_BYTES)
     chosen = _OneChoice(path, choose)
-    tables = [_read(file, chosen, options, report) for file in files]
+    tables = _read_all(files, chosen, options, report)
     if differing := differing_columns(tables):
         chosen.read_as_text(differing)
-        tables = [_read(file, chosen, options, report) for file in files]
+        tables = _read_all(files, chosen, options, report)
     return joined_tables(str(path), tables)
+
+
+def _read_all(files: Sequence[Path], chosen: _OneChoice, options: CsvOptions, report: OnProgress) -> list[Table]:
+    """The tables of all files; whether they have headers is decided by the first."""
+    tables = list[Table]()
+    for file in files:
+        table, dialect = _read(file, chosen, options, report)
+        tables.append(table)
+        if dialect.missing_header_line:
+            options = replace(options, header="no")
+    return tables
 
 
 def read_numbers(path: Path, columns: Sequence[str], options: CsvOptions = CsvOptions()) -> npt.NDArray[np.float64]:
@@ -123,15 +135,14 @@ def _difference(names: tuple[str, ...], others: tuple[str, ...], path: Path) -> 
     return f"the files {path} must have the same columns, but {what}"
 
 
-def _read(path: Path, choose: ChooseTypes, options: CsvOptions, report: OnProgress) -> Table:
+def _read(path: Path, choose: ChooseTypes, options: CsvOptions, report: OnProgress) -> tuple[Table, Dialect]:
     with plain_text(path, options.encoding, likely_encoding=options.likely_encoding) as text:
-        dialect = read_dialect(path, sample_of(text), options.header)
-        types = _types(dialect, choose)
+        dialect, types = _dialect(path, sample_of(text), choose, options.header)
         is_rounded = text.size >= LARGE_BYTES if options.is_rounded is None else options.is_rounded
         layout = layout_of(dialect, types, is_rounded)
         while True:
             try:
-                return _table(text, layout, read_rows(text, layout, report))
+                return _table(text, layout, read_rows(text, layout, report)), dialect
             except ConflictError as conflict:  # each turns columns into texts, or rounding off, so they end
                 layout = layout.with_texts(conflict.places)
                 layout = layout.without_rounding() if conflict.is_beyond_float32 else layout
@@ -146,6 +157,23 @@ def sample_of(text: PlainText) -> str:
     return data.decode()
 
 
+def _dialect(path: Path, sample: str, choose: ChooseTypes, header: Header) -> tuple[Dialect, tuple[CellType, ...]]:
+    """The dialect, and the type of every column. A first row that looks like data is the header if the settings fit it only.
+
+    Raises Invalid.
+    """
+    dialect = read_dialect(path, sample, header)
+    try:
+        return dialect, _types(dialect, choose)
+    except Invalid:
+        if not dialect.missing_header_line:
+            raise
+        named = read_dialect(path, sample, "yes")
+        with suppress(Invalid):
+            return named, tuple(choose(named.names.names))
+        raise
+
+
 def _types(dialect: Dialect, choose: ChooseTypes) -> tuple[CellType, ...]:
     """The type of every column. Raises Invalid, with a hint if the header looks like a row."""
     names = dialect.names
@@ -156,6 +184,10 @@ def _types(dialect: Dialect, choose: ChooseTypes) -> tuple[CellType, ...]:
         hints = []
         if dialect.delimiter == BLANKS:
             hints.append("blanks separate its columns")
+        if dialect.missing_header_line:
+            line = dialect.missing_header_line
+            advice = "give the position of the target (#1, last), or set header to yes if it is one"
+            hints.append(f"line {line} looks like data, so the file is read without a header: {advice}")
         if names.looks_like_data:
             hints.append(f"line {names.line} looks like data, so the file may have no header: set header to no")
         raise Invalid(error.field, "; ".join((error.message, *hints))) from None

@@ -81,7 +81,7 @@ class Alternation:
     def __init__(self, kinds: Mapping[str, Work], wait: Work, steps: int, seed: int = 0) -> None:
         """`wait` waits for the device; `steps` steps of one kind run in a row."""
         self._kinds, self._wait, self._steps = dict(kinds), wait, steps
-        self._chance = random.Random(seed)
+        self._chance = random.Random(seed)  # noqa: S311 - the order of blocks, repeatable
 
     def block(self, seconds: float) -> dict[str, tuple[float, int]]:
         """Run a block of about `seconds`; the median seconds of a step of each kind, and the steps behind it."""

@@ -1,5 +1,5 @@
-"""Columns that only count the rows of a table: an unnamed index is left out, a named counter that gives the class away is
-reported.
+"""Columns that only number the rows of a table: an unnamed index and numbers called an id are left out, another counter is
+reported if it gives the class away.
 
 Must never read a file or import torch.
 """
@@ -18,6 +18,10 @@ from epochtop.engine.data.dataset import RawDataset
 
 _UNNAMED = re.compile(r"|Unnamed: \d+")
 """Names of an index that pandas writes to a CSV file and reads back."""
+_ID = re.compile(
+    r"(?i:id|idx|index|row|nr|no|#|row[ _.-]?(id|idx|index|nr|no|num|number))|.*[ _.-](?i:id)|.*[a-z](Id|ID)"
+)
+"""Names of identifiers: a few whole names, and names that end in id as a word of its own (`user_id`, `PassengerId`)."""
 _FIRST_ROWS = 1000
 """Rows that are looked at before a whole column is."""
 
@@ -28,6 +32,11 @@ def check_row_numbers(raw: RawDataset) -> RawDataset:
         return raw
     raw = _without_index(raw)
     return dataclasses.replace(raw, notes=(*raw.notes, *_counter_notes(raw)))
+
+
+def is_identifier(name: str, values: npt.NDArray[Any]) -> bool:
+    """Whether a column of numbers is called an id, and holds another whole number in every row."""
+    return _ID.fullmatch(name.strip()) is not None and len(values) > 1 and _is_numbering(values)
 
 
 def _without_index(raw: RawDataset) -> RawDataset:
@@ -55,7 +64,7 @@ def _is_numbering(values: npt.NDArray[Any]) -> bool:
 
     float32 merges neighbors from 2**24 on, so values that rise by one per row on average count as well.
     """
-    if not bool((values == np.floor(values)).all()) or float(values.min()) < 0:
+    if values.dtype.kind == "b" or not bool((values == np.floor(values)).all()) or float(values.min()) < 0:
         return False
     rises = bool((values[1:] >= values[:-1]).all()) and float(values[-1]) - float(values[0]) >= len(values) - 1
     return rises or len(np.unique(values)) == len(values)

@@ -1,0 +1,1 @@
+"""Faults of what surrounds a run: clocks, networks, terminals and other users."""
