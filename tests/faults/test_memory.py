@@ -84,10 +84,10 @@ RANKS = [(1, 0), (2, 0), (2, 1)] if EVERYTHING else [(1, 0)]
 
 @pytest.mark.parametrize(("processes", "rank"), RANKS, ids=lambda value: str(value))
 def test_a_run_that_is_killed_for_its_memory_again_and_again_reaches_its_end(
-    processes: int, rank: int, home: Path, folder: Path
+    processes: int, rank: int, home: Path, tmp_path: Path
 ) -> None:
     """Every resumed engine comes further, and the losses are those of a run that nothing limits."""
-    file = folder / "own.py"
+    file = tmp_path / "own.py"
     spec = RunSpec(
         task=f"{file}:make_task", processes=processes, batch_size=0, epochs=STEPS, threads=1, device="cpu",
         executor="eager", refresh_ms=10, save_every=0.02, eval_every=0, learning_rate=0.1,
