@@ -24,7 +24,10 @@ ROWS = TABLE if EVERYTHING else IN_CI
 MOUNTS = mounts.TABLE if EVERYTHING else mounts.IN_CI
 Facts = dict[tuple[str, ...], dict[str, Any]]
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="preloads a library on Linux")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="preloads a library on Linux"),
+    pytest.mark.xdist_group("disk"),  # one fixture trains in every row, once instead of per worker
+]
 
 
 @pytest.fixture(scope="module")

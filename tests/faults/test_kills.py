@@ -33,6 +33,8 @@ NUMBERS = [number for number in signal.Signals if number < signal.SIGRTMIN]
 TABLE = [(number.name,) for number in NUMBERS]
 IN_CI = [("SIGPIPE",), ("SIGTSTP",)]
 
+pytestmark = pytest.mark.xdist_group("kills")  # the undisturbed run is trained once instead of per worker
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:

@@ -113,6 +113,9 @@ print(json.dumps({rule: ask(rule) for rule in json.load(sys.stdin)}))
 """
 
 
+pytestmark = pytest.mark.xdist_group("every call")  # the driver is asked about all failures once instead of per worker
+
+
 def rule(function: str, code: int) -> str:
     return f"{function}:{'*' if function in WITHOUT_CARD else 1}:{code}"
 

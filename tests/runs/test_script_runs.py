@@ -144,8 +144,8 @@ def test_a_heart_beats_until_it_is_closed_even_if_its_file_is_removed(run: Path)
     heart = Heartbeat(run, interval_s=0.01)
     heart.start()
     (run / HEARTBEAT).unlink()
-    wait_until((run / HEARTBEAT).exists)
-    assert (run / HEARTBEAT).read_text().split()[:2] == [socket.gethostname(), str(os.getpid())]
+    owner = [socket.gethostname(), str(os.getpid())]
+    wait_until(lambda: (run / HEARTBEAT).exists() and (run / HEARTBEAT).read_text().split()[:2] == owner)
     heart.close()
     assert not (run / HEARTBEAT).exists()
 

@@ -16,7 +16,7 @@ from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.reader import is_alive, read_record
 from tests.support.engines import HANGING_S, events, finished, losses
 from tests.support.ui import commands
-from tests.support.ui.apps import ENDLESS, Open, begun, change_rate, end_of, ended, goes_on
+from tests.support.ui.apps import ENDLESS, Open, begun, change_rate, end_of, ended, goes_on, move_to, type_into
 from tests.support.ui.terminals import (
     APP,
     BACKSPACE,
@@ -24,7 +24,6 @@ from tests.support.ui.terminals import (
     CTRL_S,
     CTRL_X,
     DELETE,
-    END,
     ENTER,
     ESCAPE,
     HOME,
@@ -109,8 +108,8 @@ def test_a_rate_that_is_out_of_bounds_is_explained_and_not_sent(app: Open, home:
     watch = begun(terminal, home)
     terminal.press("r")
     terminal.wait_for("Apply")
-    time.sleep(0.3)
-    terminal.press(END, *[BACKSPACE] * 12, "-", "1", ENTER)
+    type_into(terminal, "Learning rate     ", "-1")
+    terminal.press(ENTER)
     terminal.wait_for("'-1' is not a number above 0 and up to")
     terminal.press(ESCAPE)
     terminal.wait_without("Apply")
@@ -135,7 +134,7 @@ def test_a_run_left_running_finishes_and_comes_back_whole(app: Open, home: Path)
     terminal = app("--start", "--threads", "1", "--epochs", "12000")
     watch = begun(terminal, home)
     terminal.press(CTRL_Q)
-    terminal.wait_for("Leave it running")
+    move_to(terminal, "Leave it running")
     terminal.press(ENTER)
     assert terminal.wait() == 0
     ended(terminal)
@@ -155,8 +154,7 @@ def test_stopping_at_the_question_evaluates_and_saves(app: Open, home: Path) -> 
     terminal = app("--start", *ENDLESS)
     watch = begun(terminal, home)
     terminal.press(CTRL_Q)
-    terminal.wait_for("Stop it")
-    terminal.press(TAB)
+    move_to(terminal, "Stop it", TAB, first="Leave it running")
     terminal.press(ENTER)
     assert terminal.wait() == 0
     end = watch.end()

@@ -15,7 +15,7 @@ from epochtop.engine.runs.reader import read_record
 from tests.support.engines import losses
 from tests.support.runs import events_of, losses_like_iris, started, windows, write_run
 from tests.support.runs import finished as summary_of
-from tests.support.ui.apps import ENDLESS, Open, begun, end_of, goes_on
+from tests.support.ui.apps import ENDLESS, Open, begun, end_of, goes_on, move_to, type_into
 from tests.support.ui.terminals import (
     APP,
     BACKSPACE,
@@ -157,9 +157,7 @@ def test_runs_are_overlaid_renamed_loaded_and_deleted_from_the_list(app: Open, t
 
     terminal.press("n")
     terminal.wait_for(f"New name of {older.name}")
-    time.sleep(0.3)
-    terminal.press(*"short and wide")
-    terminal.wait_for("Name              short and wide")
+    type_into(terminal, "Name              ", "short and wide")
     terminal.press(ENTER)
     terminal.wait_for("✓  short and wide")
     assert read_record(older).spec.name == "short and wide"
@@ -169,14 +167,13 @@ def test_runs_are_overlaid_renamed_loaded_and_deleted_from_the_list(app: Open, t
 
     terminal.press("d")
     terminal.wait_for("cannot be undone")
-    terminal.press(ENTER)  # the first answer keeps it
+    move_to(terminal, "Keep")
+    terminal.press(ENTER)
     terminal.wait_without("cannot be undone")
     assert older.exists()
     terminal.press("d")
     terminal.wait_for("cannot be undone")
-    time.sleep(0.3)
-    terminal.press(RIGHT)
-    time.sleep(0.3)
+    move_to(terminal, "Delete", RIGHT, first="Keep")
     terminal.press(ENTER)
     terminal.wait_without("✓  short and wide")
     assert not older.exists()
@@ -191,9 +188,7 @@ def test_a_running_run_is_not_deleted(app: Open, home: Path) -> None:
     terminal.wait_for("n rename")
     terminal.press("d")
     terminal.wait_for("cannot be undone")
-    time.sleep(0.3)
-    terminal.press(RIGHT)
-    time.sleep(0.3)
+    move_to(terminal, "Delete", RIGHT, first="Keep")
     terminal.press(ENTER)
     terminal.wait_for("still running; stop it")
     terminal.press("d")
@@ -235,7 +230,7 @@ def test_a_wrong_value_is_explained_beside_its_field_and_nothing_starts(app: Ope
     terminal = app()
     terminal.wait_for("20,000 steps on")
     terminal.click_on("Hidden         10")
-    time.sleep(0.3)
+    terminal.wait_for("^s start ^q quit")  # the focus is in a field
     terminal.press(END, *"x")
     terminal.wait_for("'10x' is not whole numbers")
     terminal.wait_without("20,000 steps on")  # it would be told of other settings
@@ -257,7 +252,7 @@ def test_a_table_of_ones_own_is_typed_into_the_form_and_trained(app: Open, home:
     terminal.press(HOME, DELETE * 4, *"csv:mine.csv")
     terminal.wait_for("kind")  # the last of the columns in the message, whose lines break where the path makes them
     terminal.press(ENTER)
-    time.sleep(0.3)
+    terminal.wait_for(lambda _: terminal.has_cursor_after("Target         "))
     terminal.press(*"kind")
     terminal.wait_for("32 rows")
     terminal.press(CTRL_S)

@@ -209,6 +209,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_here(DIGITS, tmp_path_factory.mktemp("straight"))
 
 
+@pytest.mark.xdist_group("straight")
 @pytest.mark.parametrize("damage", [_empty, _flipped])
 @pytest.mark.parametrize("whose", ["last-*.safetensors", "last.json", "last", "best-*.safetensors", "best.json"])
 def test_a_run_resumes_from_the_newest_intact_checkpoint_and_says_so(

@@ -1,7 +1,8 @@
 """Engine processes forked from one process that has imported what they need: an interpreter that imports torch takes seconds.
 
-A forked process runs what `python -P -m epochtop.engine ARGUMENTS` runs. What only a new interpreter can show (its
-arguments, its import path, its first imports) needs `Engine(FRESH)`, torchrun, or the installed wheel.
+A forked process runs what `python -P -m epochtop.engine ARGUMENTS` runs, or another module of FORKED. What only a new
+interpreter can show (its arguments, its import path, its first imports) needs `Engine(FRESH)`, torchrun, or the installed
+wheel. All workers of pytest-xdist share the process that forks.
 
 `python -m tests.support.processes.prefork FD` is the process that forks. It listens on the socket FD. A request is a JSON
 object with `folder`, `environment`, `module`, `arguments` and `name`, with the descriptors of standard input, output, error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from epochtop.engine.protocol.commands import Stop
@@ -59,12 +59,31 @@ def end_of(run: Path) -> Finished:
     return end
 
 
+def move_to(terminal: Terminal, button: str, key: str = "", first: str = "") -> None:
+    """Wait until a button has the focus, which `key` moves there from the `first` one."""
+    if key:
+        move_to(terminal, first)
+        terminal.press(key)
+    terminal.wait_for(lambda _: terminal.is_reversed(button))
+
+
+def type_into(terminal: Terminal, caption: str, text: str) -> None:
+    """Type a text into the entry with the focus, right of its padded `caption`; again where keys came before the focus."""
+    shown = f"{caption}{text} "
+    while shown not in terminal.text:
+        terminal.press(END, *[BACKSPACE] * 20, *text)
+        with suppress(AssertionError):
+            terminal.wait_for(shown, patience_s=RETYPE_S)
+
+
+RETYPE_S = 2.0
+"""Seconds until a text that has not come to an entry is typed again."""
+
+
 def change_rate(terminal: Terminal, rate: str) -> None:
     """Ask for the live settings and type another learning rate."""
     terminal.press("r")
     terminal.wait_for("Apply")
-    while f"Learning rate     {rate}" not in terminal.text:
-        terminal.press(END, *[BACKSPACE] * 12, *rate)
-        time.sleep(0.3)
+    type_into(terminal, "Learning rate     ", rate)
     terminal.press(ENTER)
     terminal.wait_without("Apply")

@@ -115,9 +115,24 @@ class Terminal:
             self._draw(len(self.output))
             return {cell.fg for row in self._screen.buffer.values() for cell in row.values() if cell.data.strip()}
 
-    def wait_for(self, wanted: Wanted) -> str:
+    def is_reversed(self, text: str) -> bool:
+        """Whether a text stands somewhere with its colors swapped, as on the button with the focus."""
+        return any(row[column].reverse for row, column in self._cells(text))
+
+    def has_cursor_after(self, text: str) -> bool:
+        """Whether the cell after a text has a background of its own, as in an empty entry with the focus."""
+        ends = [(row, column + len(text)) for row, column in self._cells(text)]
+        return any(row[end].bg != row[end + 1].bg for row, end in ends)
+
+    def _cells(self, text: str) -> list[tuple[Mapping[int, Any], int]]:
+        """Where a text stands: rows of cells, and its first column in each."""
+        places = [(number, row.find(text)) for number, row in enumerate(self.rows()) if text in row]
+        with self._lock:
+            return [(dict(self._screen.buffer[number]), column) for number, column in places]
+
+    def wait_for(self, wanted: Wanted, patience_s: float = HANGING_S) -> str:
         """Wait until the screen shows a text, or is as a predicate wants it; returns the screen."""
-        patience = time.monotonic() + HANGING_S
+        patience = time.monotonic() + patience_s
         while not _is(wanted, shown := self.text):
             ended = not self._reader.is_alive()
             assert not ended or _is(wanted, self.text), f"the command ended without {wanted!r}:\n{self.text}"

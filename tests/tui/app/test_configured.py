@@ -16,17 +16,18 @@ from tests.support.ui.screens import furnished
     ("theme", "shown", "problems"), [("nord", "nord", 0), ("", "textual-dark", 0), ("nrod", "textual-dark", 1)]
 )
 async def test_the_theme_is_used_and_an_unknown_one_is_reported(
-    theme: str, shown: str, problems: int, home: Path
+    theme: str, shown: str, problems: int, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home.mkdir()
     configuration = Configuration("config.toml")
     configuration.values |= {"theme": theme, "refresh_s": 1.0}
     app = EpochtopApp(home, live=False, host="box", configuration=configuration)
+    messages = list[str]()  # the notifications themselves expire
+    monkeypatch.setattr(app, "notify", lambda message, **_: messages.append(message))
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)
         assert app.theme == shown
         assert app.pulses_per_picture == 20
-        messages = [notification.message for notification in app._notifications]
         assert len(messages) == problems
         assert all('theme is "nrod", but must be one of' in message for message in messages)
 
