@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -48,14 +49,11 @@ def read_npz(path: Path, problem: Problem = "auto", model: str = "mlp") -> RawDa
     """
     if _begins(path, _NPY):
         raise Invalid("dataset", f"{path} holds one array; read it as npy:{path}")
-    try:
-        with open(path, "rb") as file, NpzFile(file, allow_pickle=False) as saved:
-            members = list(saved.files)
-            pairs = pairs_of(path, {name: _shape(saved, name) for name in members})
-            names = [name for pair in pairs for name in (pair.x, pair.y)]
-            arrays = {name: _member(path, saved, name) for name in names}
-    except BadZipFile as error:
-        raise Invalid("dataset", f"{path} is not a NumPy archive: {_line(error)}; save it with numpy.savez") from None
+    with _archive(path, "dataset") as saved:
+        members = list(saved.files)
+        pairs = pairs_of(path, {name: _shape(saved, name) for name in members})
+        names = [name for pair in pairs for name in (pair.x, pair.y)]
+        arrays = {name: _member(path, saved, name) for name in names}
     unused = [name for name in members if name not in arrays]
     notes = (f"the arrays {', '.join(unused[:12])} of {path.name} are not used",) if unused else ()
     return _raw(path, pairs, arrays, problem, model, notes)
@@ -69,11 +67,20 @@ def read_rows(path: Path) -> Array:
         except Exception as error:  # a damaged header raises whatever its parser raises
             raise Invalid("", f"{path} cannot be read as an array: {_line(error)}") from None
         return rows
-    try:
-        with open(path, "rb") as file, NpzFile(file, allow_pickle=False) as saved:
-            return _member(path, saved, rows_among(path, {name: _shape(saved, name) for name in saved.files}))
-    except BadZipFile as error:
-        raise Invalid("", f"{path} is not a NumPy archive: {_line(error)}; save it with numpy.savez") from None
+    with _archive(path, "") as saved:
+        return _member(path, saved, rows_among(path, {name: _shape(saved, name) for name in saved.files}))
+
+
+@contextmanager
+def _archive(path: Path, field: str) -> Iterator[NpzFile]:
+    """The archive at `path`, which the setting `field` names. Raises Invalid if its directory is damaged."""
+    with open(path, "rb") as file:
+        try:
+            saved = NpzFile(file, allow_pickle=False)
+        except Exception as error:  # a damaged directory raises whatever the parser of zip files raises
+            raise Invalid(field, f"{path} is not a NumPy archive: {_line(error)}; save it with numpy.savez") from None
+        with saved:
+            yield saved
 
 
 def _begins(path: Path, magic: bytes) -> bool:

@@ -134,3 +134,19 @@ def test_several_numbers_are_standardized_one_by_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(prepared.train.y, StandardScaler().fit_transform(NUMBERS), rtol=1e-5)
     assert (prepared.outputs, prepared.preparation.targets) == (2, ("y0", "y1"))
     assert prepared.preparation.target_centers == pytest.approx(NUMBERS.mean(axis=0))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [(6, b"\x40\x00", "version 6.4"), (0, b"PK\x00\x00", "central directory")],
+    ids=["a later version of zip", "no directory"],
+)
+def test_an_archive_with_a_damaged_directory_is_refused(place: int, value: bytes, reason: str, tmp_path: Path) -> None:
+    """The directory at the end of a zip file: signature (bytes 0 to 3), then versions."""
+    path = saved(tmp_path, x=np.zeros((8, 2), np.float32), y=np.arange(8) % 2)
+    content = path.read_bytes()
+    at = content.index(b"PK\x01\x02") + place
+    path.write_bytes(content[:at] + value + content[at + len(value) :])
+    with pytest.raises(Invalid, match=reason) as refusal:
+        read_npz(path)
+    assert str(path) in refusal.value.message

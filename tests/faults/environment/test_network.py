@@ -20,10 +20,13 @@ import numpy.typing as npt
 import psutil
 import pytest
 
-from epochtop.engine.protocol.events import Saved
+from epochtop.engine.distributed.hanging import PATIENCE
+from epochtop.engine.protocol.commands import Stop
+from epochtop.engine.protocol.events import RANK_HANGS, Failed, Saved, Warned
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.index import run_paths, summarize
+from epochtop.engine.runs.writer import send
 from tests.faults.selection import EVERYTHING
 from tests.support.engines import HANGING_S, Engine, Watch, losses, rank_of, wait_until
 
@@ -159,15 +162,23 @@ def test_ranks_that_lose_each_other_for_a_while_take_the_same_steps(
     np.testing.assert_array_equal(losses(watch.run), undisturbed)
 
 
+@pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_ranks_that_lose_each_other_for_good_continue_from_a_checkpoint(
-    cable: Cable, home: Path, undisturbed: npt.NDArray[np.float32]
+    how: str, cable: Cable, home: Path, undisturbed: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Rank 0 names the other one, and obeys Stop although it waits for it."""
+    monkeypatch.setenv(PATIENCE, str(CUT_S))
     with ranks_on(cable, home) as (watch, processes):
         cable.cut()
-        time.sleep(CUT_S)
+        watch.until(Warned, lambda event: event.code == RANK_HANGS)
+        if how == "stopped":
+            send(watch.run, Stop())
+            assert "rank 1" in watch.until(Failed).message
+            processes[0].wait(HANGING_S)
         for process in processes:
-            process.kill()
-    assert summarize(watch.run).state == "died"
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    assert summarize(watch.run).state == ("failed" if how == "stopped" else "died")
     assert len(losses(watch.run)) < STEPS
     np.testing.assert_array_equal(resumed_losses(watch.run), undisturbed)
 
