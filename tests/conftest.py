@@ -149,3 +149,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the fake driver library."""
     yield fake_nvml.build(tmp_path_factory.mktemp("nvml"))
     fake_nvml.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of the user, such as the one that an app is started in."""
+    made = tmp_path / "here"
+    made.mkdir()
+    return made

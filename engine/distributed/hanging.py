@@ -67,7 +67,9 @@ class HangDetector:
     """Decides which rank hangs, from what the ranks tell. Knows nothing of processes and clocks."""
 
     def __init__(self, patience_s: float, beat_s: float = BEAT_S) -> None:
-        self._patience_s, self._suspended_s = patience_s, SUSPENDED_BEATS * beat_s
+        self._suspended_s = SUSPENDED_BEATS * beat_s
+        self._patience_s, self._busy_s = patience_s, max(patience_s, self._suspended_s + beat_s)
+        """A rank counts as busy only after it would have been seen to be suspended: its last word may be old."""
         self._beats: dict[int, tuple[int, float]] = {}
         """By rank: its last beat, and when it was new."""
         self._situation: object = None
@@ -91,7 +93,7 @@ class HangDetector:
         situation = suspended, busy, [presence.orders for presence in presences.values()]
         if situation != self._situation:
             self._situation, self._since = situation, now
-        if now - self._since < self._patience_s:
+        if now - self._since < (self._patience_s if suspended else self._busy_s):
             return None
         rank = (suspended or busy)[0]
         return Hang(rank, now - self._since, presences[rank], rank in suspended)
@@ -148,7 +150,7 @@ class HangWatch:
 
     def _work(self) -> None:
         with contextlib.suppress(RuntimeError):  # the store is closed
-            self._watch(self._ranks.connect(), HangDetector(patience_s()))
+            self._watch(self._ranks.connect(), HangDetector(patience_s(), BEAT_S))
 
     def _watch(self, store: Any, detector: HangDetector) -> None:
         named: Hang | None = None

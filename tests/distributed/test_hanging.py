@@ -89,7 +89,7 @@ class Ranks:
     world_size = 2
 
     def __init__(self) -> None:
-        self.store = Store()
+        self.store, self._beat = Store(), 0
 
     def connect(self) -> Store:
         return self.store
@@ -99,7 +99,8 @@ class Ranks:
 
     def tell(self, waits_for: Wait) -> None:
         """Let rank 1 say where it is."""
-        told = Presence(beat=1, orders=0, waits_for=waits_for, place="own.py:8 in loss", pid=101)
+        self._beat += 1
+        told = Presence(beat=self._beat, orders=0, waits_for=waits_for, place="own.py:8 in loss", pid=101)
         self.store["presence/1"] = msgspec.json.encode(told)
 
 
@@ -172,9 +173,8 @@ def test_a_suspended_rank_is_named_and_stop_works(home: Path) -> None:
         named = watch.until(Warned, lambda event: event.code == RANK_HANGS)
         assert "rank 1 has kept the other ranks waiting" in named.message
         assert f"kill -CONT {other.pid}" in named.message
-        start = len(watch.seen)
         other.resume()
-        again = watch.until(Noted, lambda event: event.code == RANK_HANGS, start)
+        again = watch.until(Noted, lambda event: event.code == RANK_HANGS, watch.seen.index(named) + 1)
         assert again.message == "rank 1 takes part again"
         watch.windows(1)
         other.suspend()
@@ -185,8 +185,8 @@ def test_a_suspended_rank_is_named_and_stop_works(home: Path) -> None:
 
 @pytest.mark.xdist_group("processes")
 @pytest.mark.usefixtures("impatient")
-def test_a_rank_that_loops_is_named_with_its_line_and_a_signal_stops_the_run(home: Path, folder: Path) -> None:
-    file = folder / "own.py"
+def test_a_rank_that_loops_is_named_with_its_line_and_a_signal_stops_the_run(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
     file.write_text(TASK)
     with Engine() as engine:
         run = engine.train(RunSpec(**SPEC, task=f"{file}:make_task"), home)  # type: ignore[arg-type]

@@ -14,14 +14,6 @@ from tests.support.ui.terminals import APP, Terminal
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The folder the app is started in."""
-    made = tmp_path / "here"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
 def app(folder: Path) -> Iterator[Open]:
     """Starts the app in a terminal of its own; ended afterwards."""
     with ExitStack() as stack:
