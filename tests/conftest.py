@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +22,9 @@ from epochtop.engine.runs.writer import create
 from tests.support.engines import FRESH, Engine
 from tests.support.fakes import fake_nvml
 from tests.support.processes import prefork
+from tests.support.ui.apps import Open
+from tests.support.ui.commands import can_fork
+from tests.support.ui.terminals import APP, Terminal
 
 # The machine may be busy: no example fails for being slow, and every run of the tests tries the same examples.
 settings.register_profile("full", deadline=None, derandomize=True, database=None)
@@ -157,3 +160,18 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "here"
     made.mkdir()
     return made
+
+
+@pytest.fixture
+def app(folder: Path) -> Iterator[Open]:
+    """Starts the app in a terminal of its own; ended afterwards."""
+    with ExitStack() as stack:
+
+        def start(*arguments: str, size: tuple[int, int] = (120, 40), **environment: str) -> Terminal:
+            is_forked = can_fork(environment)
+            command = arguments if is_forked else (*APP, *arguments)
+            return stack.enter_context(
+                Terminal(*command, size=size, folder=folder, environment=environment, is_forked=is_forked)
+            )
+
+        yield start

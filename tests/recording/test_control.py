@@ -108,9 +108,9 @@ def test_a_script_that_logs_nothing_is_interrupted_where_it_is(ignored: bool, ho
     control.STOP_PATIENCE_S = 0.0
     import epochtop
     run = epochtop.Run()
-    with open(run.path + "/commands.jsonl", "a") as commands:
-        commands.write(json.dumps({{"type": "Stop", "by": "{BY}"}}) + "\\n")
     try:
+        with open(run.path + "/commands.jsonl", "a") as commands:
+            commands.write(json.dumps({{"type": "Stop", "by": "{BY}"}}) + "\\n")
         while True:
             time.sleep(0.05)
     except KeyboardInterrupt:

@@ -45,11 +45,13 @@ NOISE = (0.5, 0.7, 0.8, 1.0, 1.0, 1.0, 1.3, 1.5, 1.9)
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
+def _as_before() -> Iterator[None]:
+    """Every test ends the processes that it starts; those of earlier tests are not its own."""
+    threads, processes = torch.get_num_threads(), multiprocessing.active_children()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+    assert set(multiprocessing.active_children()) <= set(processes)
 
 
 def context(folder: Path, spec: RunSpec = JOB, budget_s: float = 1.0, most_workers: int = 1) -> ExperimentContext:
@@ -76,7 +78,6 @@ def test_every_way_feeds_a_step_and_is_timed_alone(tmp_path: Path) -> None:
     assert (job["way"], job["batches"], job["sets"]) == ("resident", -(-1437 // 64), "placement")  # of 1,797 digits
     assert all(row["seconds"] > 0 for row in rows if row["kind"] != "job")  # type: ignore[operator]
     assert torch.get_num_threads() == 1
-    assert not multiprocessing.active_children()
     conclusion = LOADER.conclude(rows, Fields(), JOB)
     assert "resident" in conclusion.finding
 
@@ -96,16 +97,16 @@ def test_workers_are_ended_also_by_a_stop(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         list(measuring)
     assert row["way"] == "1 worker"
-    assert not multiprocessing.active_children()
 
 
 def test_batches_of_a_loader_come_from_its_workers_and_hold_every_row_once_a_pass(task: RunSpec) -> None:
     import os
 
+    before = set(multiprocessing.active_children())
     feed = sources.loader(job_of(task, "cpu"), 1, pinned=False)
     with feed.open() as batch:
         taken = [batch() for _ in range(8)]
-        (worker,) = multiprocessing.active_children()
+        (worker,) = set(multiprocessing.active_children()) - before
     assert {pid for _, y in taken for pid in y.tolist()} == {worker.pid} != {os.getpid()}
     for epoch in (taken[:4], taken[4:]):
         assert sorted(number for x, _ in epoch for number in x[:, 0].tolist()) == list(range(40))

@@ -36,11 +36,12 @@ NOISE = (0.5, 0.7, 0.8, 1.0, 1.0, 1.0, 1.3, 1.5, 1.9)
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     threads, interface = torch.get_num_threads(), os.environ.get("GLOO_SOCKET_IFNAME")
+    processes = multiprocessing.active_children()
     yield
     assert torch.get_num_threads() == threads
     assert os.environ.get("GLOO_SOCKET_IFNAME") == interface
     assert not torch.distributed.is_initialized()
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= set(processes)
 
 
 @pytest.fixture
