@@ -127,7 +127,7 @@ def start_to_loss() -> list[Figure]:
             time.sleep(SETTLE_S)
             start = perf_counter()
             terminal.press(CTRL_S)
-            until(seen(terminal, "train "))
+            until(seen(terminal, "log off"))  # below the chart
             times.append(perf_counter() - start)
             time.sleep(0.5)
             before, sent = perf_counter(), len(terminal.output)

@@ -37,6 +37,8 @@ PREVIEW_S = 3.0
 """Longest time for which the other regions wait for the history of a run."""
 PICTURE_S, LOOK_S = 0.35, 0.005
 """Seconds between two pictures of the curve meanwhile, and between two looks for events."""
+PAINTED_S = 0.04
+"""How long the other regions wait for Textual to paint the curve and the lines: it paints sixty times per second."""
 LOG_ROWS = 200
 """Most rows of the log that one refresh writes."""
 
@@ -190,7 +192,9 @@ class RunController:
                 self._draw_preview(host)
                 drawn_at = monotonic()
             await sleep(LOOK_S)
+        self.stage.drain()
         self._draw_preview(host)
+        await sleep(PAINTED_S)
 
     def _draw_preview(self, host: str) -> None:
         self._main.board.redraw()
