@@ -15,6 +15,7 @@ from epochtop.engine.execution.executor import Unsupported
 from epochtop.engine.job.prepare import prepare_job
 from epochtop.engine.protocol.spec import Invalid
 from tests.support.engines import losses, train_here
+from tests.support.plain_loop import needs_muon
 from tests.tasks.task_files import plain_task, task_file, task_spec
 
 SPARSE = """
@@ -51,7 +52,7 @@ def test_sgd_takes_the_steps_of_torch(momentum: float, home: Path, tmp_path: Pat
         {"optimizer": "adamw"},
         {"optimizer": "rmsprop"},
         {"optimizer": "adagrad"},
-        {"optimizer": "muon"},
+        pytest.param({"optimizer": "muon"}, marks=needs_muon),
         {"weight_decay": 0.1},
         {"momentum": 0.9, "nesterov": True},
         {"clip_norm": 1.0},

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 from sklearn import datasets
 from sklearn.model_selection import train_test_split
@@ -18,6 +19,7 @@ from sklearn.preprocessing import MinMaxScaler
 from torch import Tensor, nn
 
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch 2.9 or later")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.training import checkpoint
 from tests.support import plain_loop
 from tests.support.engines import events, finished, losses, train_here
+from tests.support.plain_loop import needs_muon
 
 STEPS = 120
 
@@ -169,7 +170,7 @@ def asked(**fields: object) -> RunSpec:
     return RunSpec(**(common | fields))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=needs_muon) if case == "muon" else case for case in CASES])
 def test_losses_and_weights_equal_the_plain_loop(case: str, home: Path) -> None:
     fields, theirs = CASES[case]
     run = train_here(asked(**fields), home)
