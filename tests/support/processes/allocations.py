@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ class Allocated(NamedTuple):
 
 def allocated(work: Callable[[], object]) -> Allocated:
     """Watch `work`; what it returns is still held at the end."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        held = work()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch 2.11 explains that it keeps the events of one cycle
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+            held = work()
     events = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
