@@ -33,7 +33,7 @@ SHARE = 20
 MOST_ENTRIES, MOST_FILES = 50_000, 2_000
 """Most files that are looked at in a search, and that are sent."""
 LARGEST_LOG, LARGEST_WHOLE = 64 << 20, 4 << 20
-"""Most bytes of a file that grows, and of one that may be written anew at any time."""
+"""Most bytes of a file that grows, and of one that may be rewritten at any time."""
 PARTS = 4
 """Most parts that are sent between two looks at the runs."""
 
@@ -44,7 +44,7 @@ def is_growing(name: str) -> bool:
 
 
 def is_rewritten(name: str, folder: str) -> bool:
-    """Whether files of this name are logs, or their settings, that a tool writes anew."""
+    """Whether files of this name are logs, or their settings, that a tool rewrites."""
     is_mlflow = os.path.basename(folder) in ("metrics", "params", "tags")
     return name.endswith((".csv", ".yaml", "trainer_state.json")) or (is_mlflow and "." not in name)
 
