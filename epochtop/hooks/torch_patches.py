@@ -66,7 +66,7 @@ class TorchPatches:
         """See every backward pass: `Tensor.backward` looks `torch.autograd.backward` up here.
 
         Between two steps, code leaves the caches of the processor and then costs several times more. So the usual case, a
-        scalar on the CPU, calls no other function of this package and packs no arguments: 4 instead of 6.7 µs.
+        scalar on the CPU, calls no other function of this package and packs no arguments: 4.6 instead of 6.7 µs.
         """
         original, losses, meter = module.backward, self.losses, self.meter
         waiting = meter.waiting
@@ -117,7 +117,7 @@ class TorchPatches:
                 or losses.scaler is not None
                 or self.spans is not None
                 or not tensors.is_cpu
-                or waiting
+                or len(waiting) >= meter.many - 1
             ):
                 return backward(tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs)
             try:

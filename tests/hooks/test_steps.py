@@ -6,7 +6,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from epochtop.hooks.steps import StepMeter
+import pytest
+
+from epochtop.hooks import steps
+from epochtop.hooks.steps import LOSS, UNSEEN_STEPS, StepMeter
+from epochtop.hooks.torch_patches import TorchPatches
 from epochtop.recording.values.steps import MEASURED
 
 USUAL = 8
@@ -105,3 +109,38 @@ def test_an_analysis_sees_every_step_from_the_next_one_on() -> None:
 
     recorded(analyze, quick=True)
     assert seen == [USUAL + 1, USUAL + 2, USUAL + 3]
+
+
+def test_steps_that_only_backward_passes_show_are_recorded_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a script takes its steps by hand; its loss arrives with every backward pass, not with every second one."""
+    monkeypatch.setattr(steps, "COMPILER", "")  # another test may have loaded it
+    rows: list[tuple[int, dict[str, Any]]] = []
+    patches = TorchPatches(lambda step, values: rows.append((step, values)), lambda _: None)
+
+    class Loss(float):
+        is_cpu = True
+
+        def numel(self) -> int:
+            return 1
+
+        def item(self) -> float:
+            return float(self)
+
+    def backward(
+        tensors: Any,
+        grad_tensors: Any = None,
+        retain_graph: Any = None,
+        create_graph: bool = False,
+        grad_variables: Any = None,
+        inputs: Any = None,
+    ) -> None:
+        """With the parameters of torch.autograd.backward."""
+
+    module = SimpleNamespace(backward=backward)
+    patches.patch_autograd(module)
+    counts = []
+    for step in range(UNSEEN_STEPS + 20):
+        module.backward(Loss(step))
+        counts.append(len(rows))
+    assert counts[UNSEEN_STEPS - 1 :] == list(range(UNSEEN_STEPS, UNSEEN_STEPS + 21))
+    assert [values[LOSS] for _, values in rows] == list(range(UNSEEN_STEPS + 20))
