@@ -56,7 +56,6 @@ class OptimizerSteps:
         self.undecided: list[tuple[int, dict[str, Any]]] | None = []
         """Steps and values that wait for the names of their series; None as soon as these are known."""
         self.loss_name, self.rate_name = LOSS, RATE
-        self.has_groups = hasattr(optimizer, "param_groups")
         self.is_timed = True
         """Whether times are recorded: those of one optimizer are enough."""
 
@@ -153,7 +152,7 @@ class StepMeter:
         self._run, self._first_place, self._usual = run, MEASURED - first_step, None
 
     def quick_hook(self) -> Callable[[Any], None]:
-        """A function like :meth:`stepped` that takes a usual step itself, without a call: 3 instead of 5 µs.
+        """A function like :meth:`stepped` that takes a usual step itself, without a call: 4 instead of 5 µs.
 
         Between two steps, code leaves the caches of the processor and then costs several times more than in a loop of its own.
         """
@@ -172,7 +171,7 @@ class StepMeter:
                 ):
                     losses.clear()
                     now, step = time(), track.step
-                    step_ms = (now - track.previous) * 1024e3 // 1.0 / 1024.0
+                    step_ms = int((now - track.previous) * 1024e3) / 1024
                     track.previous, track.step = now, step + 1
                     values = {track.loss_name: loss, STEP_MS: step_ms}
                     run._entries.append((self._first_place - step, values))  # type: ignore[union-attr]
@@ -191,21 +190,19 @@ class StepMeter:
             values: dict[str, Any] = {}
             losses = self.waiting
             if losses:
-                loss = losses.pop()
-                if losses:
-                    loss = mean([*losses, loss])
-                    losses.clear()
-                values[track.loss_name] = loss
+                values[track.loss_name] = losses[0] if len(losses) == 1 else mean(losses)
+                losses.clear()
                 track.has_loss = True
+            wait_s, self.data_wait_s = self.data_wait_s, 0.0
+            if wait_s:
+                self._loads_data = True
             if track.previous and track.is_timed:
                 elapsed_s = now - track.previous
-                values[STEP_MS] = elapsed_s * 1024e3 // 1.0 / 1024.0
-                if self._loads_data or self.data_wait_s:
-                    values[DATA_WAIT] = self.data_wait_s / elapsed_s * 6400.0 // 1.0 / 64.0 if elapsed_s else 0.0
-            if self.data_wait_s:
-                self._loads_data, self.data_wait_s = True, 0.0
+                values[STEP_MS] = int(elapsed_s * 1024e3) / 1024
+                if self._loads_data:
+                    values[DATA_WAIT] = int(wait_s / elapsed_s * 6400.0) / 64 if elapsed_s else 0.0
             track.previous = now
-            groups: Sequence[Any] = optimizer.param_groups if track.has_groups else ()
+            groups: Sequence[Any] = getattr(optimizer, "param_groups", ())
             if len(groups) != 1 or groups[0].get("lr") is not track.only_rate:
                 self._read_rates(groups, track, values)
             step = track.step
