@@ -1,15 +1,16 @@
 """A file that another process appends to, or replaces.
 
-Imports the standard library only and never writes.
+Imports the standard library and what opens regular files; never writes.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from pathlib import Path
 from typing import IO
+
+from epochtop.configuration import regular
 
 READ_BYTES = 1 << 20
 """Bytes read at once, so that memory stays bounded for any length."""
@@ -130,19 +131,11 @@ def read_head(path: str | Path, count: int) -> bytes:
     """The first bytes of a regular file; empty for anything else, such as a pipe, which would block. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        return os.read(descriptor, count) if _is_regular(descriptor) else b""
+        return os.read(descriptor, count) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
     finally:
         os.close(descriptor)
 
 
 def open_regular(path: str | Path) -> IO[bytes]:
     """Open a regular file, unbuffered, without ever waiting for another process. Raises OSError for anything else."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not _is_regular(descriptor):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "is not a regular file", str(path))
-    return os.fdopen(descriptor, "rb", buffering=0)
-
-
-def _is_regular(descriptor: int) -> bool:
-    return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    return os.fdopen(regular.open_regular(path), "rb", buffering=0)
