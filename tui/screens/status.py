@@ -85,7 +85,7 @@ def status(state: RunState | None, idle: str, width: int, silence: str = "") -> 
         return f" {plain_line(idle)}"
     if state.over:
         line = f" {plain_line(state.verdict())}"
-        return line if len(line) <= width else line[: width - 1] + "…"
+        return _ended(line, width)
     if state.script is not None:
         return _script_status(state, width, silence)
     total = state.total_steps
@@ -93,7 +93,7 @@ def status(state: RunState | None, idle: str, width: int, silence: str = "") -> 
         return " preparing the data …"
     if silence:
         line = f" step {state.step:,} of {total:,}  {UNKNOWN} steps/s  {plain_line(silence)}"
-        return line if len(line) <= width else line[: width - 1] + "…"
+        return _ended(line, width)
     share = state.step / total
     progress = f" step {state.step:>{len(f'{total:,}')},} of {total:,}"
     speed = "paused" if state.state == "paused" else format_rate(state.steps_per_second)
@@ -113,12 +113,17 @@ def status(state: RunState | None, idle: str, width: int, silence: str = "") -> 
     return "  ".join([progress, bar, *parts, tail] if len(bar) >= 4 else [progress, *parts, tail])[:width]
 
 
+def _ended(line: str, width: int) -> str:
+    """The line, with "…" for what does not fit."""
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
 def _script_status(state: RunState, width: int, silence: str = "") -> str:
     """Step, speed, and the last values of as many series as fit, the main one first. `silence` as for :func:`status`."""
     total, names = state.total_steps, list(state.last_values)
     if not names:
         line = " the script has logged no value yet" + (f"  {plain_line(silence)}" if silence else "")
-        return line if len(line) <= width else line[: width - 1] + "…"
+        return _ended(line, width)
     parts = [f"step {state.step - 1:,}"]
     if total:
         parts = [f"step {state.step:>{len(f'{total:,}')},} of {total:,}", f"{state.step / total:4.0%}"]
@@ -126,7 +131,7 @@ def _script_status(state: RunState, width: int, silence: str = "") -> str:
         parts.append(f"epoch {state.epoch:,.1f}")
     if silence:
         line = " " + "  ".join([*parts, f"{UNKNOWN} steps/s", plain_line(silence)])
-        return line if len(line) <= width else line[: width - 1] + "…"
+        return _ended(line, width)
     parts.append(f"{'paused' if state.state == 'paused' else format_rate(state.steps_per_second):>13}")
     if total and state.remaining_s is not None:
         parts.append(f"{format_seconds(state.remaining_s):>10} left")
