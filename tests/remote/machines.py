@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from epochtop.engine.runs.remote import mirror
 from tests.support.engines import HANGING_S
 
 STAND_IN = """#!/bin/sh
@@ -42,6 +43,12 @@ class StandIn:
         self.command = folder / "ssh"
         self.command.write_text(STAND_IN.format(folder=folder, before=before))
         self.command.chmod(0o755)
+
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let ssh reach this machine, soon again after a drop, and mirror its runs next to its folder."""
+        monkeypatch.setenv("EPOCHTOP_SSH", str(self.command))
+        monkeypatch.setenv("EPOCHTOP_CACHE", str(self.folder.parent / "cache"))
+        monkeypatch.setattr(mirror, "BACKOFF_S", (0.05,))
 
     @property
     def processes(self) -> list[int]:

@@ -33,9 +33,7 @@ def notified(app: EpochtopApp, text: str) -> bool:
 
 async def test_a_run_of_another_machine_is_drawn_and_commanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there, box = tmp_path / "there", StandIn(tmp_path / "box")
-    monkeypatch.setenv("EPOCHTOP_SSH", str(box.command))
-    monkeypatch.setenv("EPOCHTOP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(mirrors, "BACKOFF_S", (0.05,))
+    box.use(monkeypatch)
     run = write_run(there, RUN, events_of("running"))
     with engine_alive(run), closing(Mirror(Host("box", str(there)))) as mirror:
         mirror.wait_until_listed()
@@ -65,8 +63,7 @@ async def test_a_run_of_another_machine_is_drawn_and_commanded(tmp_path: Path, m
 
 def test_the_table_reads_figures_of_complete_logs_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there, box = tmp_path / "there", StandIn(tmp_path / "box")
-    monkeypatch.setenv("EPOCHTOP_SSH", str(box.command))
-    monkeypatch.setenv("EPOCHTOP_CACHE", str(tmp_path / "cache"))
+    box.use(monkeypatch)
     for number in range(6):
         write_run(there, f"iris-mlp-000{number}", events_of("finished"))
     monkeypatch.setattr(mirrors, "AT_ONCE", 2)

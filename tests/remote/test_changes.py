@@ -14,7 +14,6 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import delete, rename, summarize
 from epochtop.engine.runs.paths import EVENTS, RECORD
 from epochtop.engine.runs.reader import read_record
-from epochtop.engine.runs.remote import mirror as mirrors
 from epochtop.engine.runs.remote.host import Host
 from epochtop.engine.runs.remote.mirror import Mirror
 from epochtop.engine.runs.table.labels import Labels, labels_of, set_labels
@@ -38,9 +37,7 @@ def there(tmp_path: Path) -> Path:
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     machine = StandIn(tmp_path / "box")
-    monkeypatch.setenv("EPOCHTOP_SSH", str(machine.command))
-    monkeypatch.setenv("EPOCHTOP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(mirrors, "BACKOFF_S", (0.05,))
+    machine.use(monkeypatch)
     return machine
 
 

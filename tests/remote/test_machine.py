@@ -12,7 +12,6 @@ import pytest
 
 from epochtop.engine.hardware import UnreadableMachineError, identify
 from epochtop.engine.hardware.remote.machine import check_identity, machine_from, sample_from
-from epochtop.engine.runs.remote import mirror as mirrors
 from epochtop.engine.runs.remote.host import Host
 from epochtop.engine.runs.remote.mirror import Mirror
 from epochtop.remote import gpus
@@ -106,9 +105,7 @@ def test_nvidia_smi_is_read_until_it_fails(tmp_path: Path, monkeypatch: pytest.M
 def test_figures_of_another_machine_come_again_after_a_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     box = StandIn(tmp_path / "box")
     program(tmp_path / "box" / "bin")
-    monkeypatch.setenv("EPOCHTOP_SSH", str(box.command))
-    monkeypatch.setenv("EPOCHTOP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(mirrors, "BACKOFF_S", (0.05,))
+    box.use(monkeypatch)
     with closing(Mirror(Host("box", str(tmp_path)))) as mirror:
         source = OtherMachine(mirror.machine_feed, mirror.name, lambda: mirror.problem)
         source.watch_engine(os.getpid())

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from epochtop.engine.runs.opened.folders import OpenedLogs
-from epochtop.engine.runs.remote import mirror as mirrors
 from epochtop.engine.runs.remote.host import Host
 from epochtop.engine.runs.remote.mirror import Mirror
 from epochtop.formats.scan import find_logs
@@ -52,9 +51,7 @@ def test_logs_of_another_machine_are_listed_and_followed(
     logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box = StandIn(tmp_path / "box")
-    monkeypatch.setenv("EPOCHTOP_SSH", str(box.command))
-    monkeypatch.setenv("EPOCHTOP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(mirrors, "BACKOFF_S", (0.05,))
+    box.use(monkeypatch)
     with closing(Mirror(Host("box", str(tmp_path / "there")))) as mirror:
         wait_until(lambda: len(find_logs(mirror.folder / "opened").logs if mirror.opened_paths() else []) == 2)
         listed = {log.kind: log for log in OpenedLogs(mirror.folder).list()}

@@ -15,7 +15,6 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.ownership import check_code, code_owner
 from epochtop.engine.runs.paths import CHECKPOINTS, COMMANDS, EVENTS, LOCK
-from epochtop.engine.runs.remote import mirror as mirrors
 from epochtop.engine.runs.remote import pull as pulling
 from epochtop.engine.runs.remote.host import Host
 from epochtop.engine.runs.remote.mirror import Mirror
@@ -44,9 +43,7 @@ def there(tmp_path: Path) -> Path:
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """A machine that is reached without a network."""
     machine = StandIn(tmp_path / "box")
-    monkeypatch.setenv("EPOCHTOP_SSH", str(machine.command))
-    monkeypatch.setenv("EPOCHTOP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(mirrors, "BACKOFF_S", (0.05,))
+    machine.use(monkeypatch)
     return machine
 
 

@@ -64,8 +64,7 @@ def test_runs_are_started_and_logs_opened_there(tmp_path: Path, monkeypatch: pyt
     program = tmp_path / "box" / "bin" / "epochtop"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m epochtop "$@"\n')
     program.chmod(0o755)
-    monkeypatch.setenv("EPOCHTOP_SSH", str(box.command))
-    monkeypatch.setenv("EPOCHTOP_CACHE", str(tmp_path / "cache"))
+    box.use(monkeypatch)
     posted: list[Message] = []
     with closing(Mirror(Host("box", str(there)))) as mirror:
         assert mirror.program == str(program)

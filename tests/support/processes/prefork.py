@@ -175,21 +175,22 @@ def address() -> str:
 def server() -> str:
     """The name of the socket of the process that forks, which is started now. It ends with this process; its engines do not."""
     name = os.environ[ADDRESS] = f"epochtop-tests-{os.getpid()}"
+    start_listening(name, "-m", "tests.support.processes.prefork")
+    return name
+
+
+def start_listening(name: str, *arguments: str) -> None:
+    """Start a Python process that serves the abstract socket `name`: its descriptor is the last argument. It ends with this one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind("\0" + name)
         listener.listen(64)
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.processes.prefork", str(listener.fileno())],
+            [sys.executable, *arguments, str(listener.fileno())],
             pass_fds=[listener.fileno()],
             stdin=subprocess.PIPE,
             cwd=ROOT,
         )
-
-    def close() -> None:
-        process.communicate()
-
-    atexit.register(close)
-    return name
+    atexit.register(process.communicate)
 
 
 # --- the process that forks ---------------------------------------------------------------------------------

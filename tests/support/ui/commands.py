@@ -11,7 +11,6 @@ standard input does, and never imports torch.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import io
 import json
@@ -115,23 +114,12 @@ def _ask(request: Mapping[str, Any], descriptors: Sequence[int]) -> int:
 
 @cache
 def _server() -> str:
-    """The name of the socket of the process that forks, which is started now. It ends with this process; its children do not."""
-    name = f"\0epochtop-commands-{os.getpid()}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(name)
-        listener.listen(64)
-        process = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(listener.fileno())],
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.PIPE,
-            cwd=ROOT,
-        )
+    """The address of the process that forks, which is started now. It ends with this process; its children do not."""
+    from tests.support.processes.prefork import start_listening  # the process that forks does not find it
 
-    def close() -> None:
-        process.communicate()
-
-    atexit.register(close)
-    return name
+    name = f"epochtop-commands-{os.getpid()}"
+    start_listening(name, "-P", __file__)
+    return f"\0{name}"
 
 
 # --- the process that forks ---------------------------------------------------------------------------------
