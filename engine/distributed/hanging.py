@@ -22,7 +22,7 @@ PATIENCE = "EPOCHTOP_RANK_PATIENCE"
 PATIENCE_S = 20.0
 """How long a rank may keep others waiting before it is named."""
 SUSPENDED_BEATS = 3
-"""A process that has missed so many beats does not run."""
+"""A process that misses this many beats in a row is not running."""
 
 
 def patience_s() -> float:

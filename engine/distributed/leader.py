@@ -75,7 +75,7 @@ class RankGroupLeader:
     """Leads the other ranks of one run."""
 
     def __init__(self, launcher: RankLauncher, reactions: Reactions | None = None) -> None:
-        """`reactions` are what happens if a rank hangs; without them nobody watches for that."""
+        """`reactions` are what happens if a rank hangs. Without them, hanging ranks are not detected."""
         self._launcher = launcher
         self._progress = Progress()
         self._hangs = None if reactions is None else HangWatch(launcher, self._progress, reactions)

@@ -112,7 +112,7 @@ def _locks_work(path: Path) -> bool:
 
 
 _offsets: dict[Path, tuple[float, float]] = {}
-"""By folder: when its clock was read, and how far it was ahead then; both of the monotonic clock, which nobody moves."""
+"""By folder: when its clock was read, and how far ahead it was then. Both are in seconds of the monotonic clock."""
 
 
 def _file_system_time(folder: Path) -> float:

@@ -148,7 +148,7 @@ class StepMeter:
             self.stepped(self)
 
     def record_into(self, run: Run | None, first_step: int) -> None:
-        """Record into this run, which had so many steps before."""
+        """Record into this run, which has `first_step` steps from earlier processes."""
         self._run, self._first_place, self._usual = run, MEASURED - first_step, None
 
     def quick_hook(self) -> Callable[[Any], None]:

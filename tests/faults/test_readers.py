@@ -1,4 +1,4 @@
-"""Every reader × what lies in the place of its file: a pipe without a writer, or a folder. No reader waits or raises a surprise."""
+"""Every reader with a pipe without a writer, or a folder, in place of its file: it neither waits nor raises undeclared errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`california_housing` comes from a file as scikit-learn caches it, if nobody else can have written it."""
+"""`california_housing` is read from scikit-learn's cache, unless another user can write there."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def shift_s(request: pytest.FixtureRequest) -> float:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> npt.NDArray[np.float32]:
-    """The losses of the run with a clock that nobody moves."""
+    """The losses of the run with an unchanged clock."""
     return losses(train_here(SPEC, tmp_path_factory.mktemp("undisturbed")))
 
 

@@ -76,7 +76,7 @@ class Cable:
         """Nothing passes any more; no connection is closed."""
         self.on(1, "ip", "link", "set", "eth0", "down")
 
-    def mend(self) -> None:
+    def reconnect(self) -> None:
         """Everything passes again."""
         self.on(1, "ip", "link", "set", "eth0", "up")
 
@@ -154,7 +154,7 @@ def test_ranks_that_lose_each_other_for_a_while_take_the_same_steps(
         watch.catch_up()
         before = len(losses(watch.run))
         assert before < STEPS
-        cable.mend()
+        cable.reconnect()
         watch.end()
         for process in processes:
             process.wait(HANGING_S)
