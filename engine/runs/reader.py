@@ -43,7 +43,7 @@ class SkippedLines:
         self.count += 1
         if self.count == 1:
             return f"{EVENTS}, line {line.number}: skipped, cannot be read: {line.reason}"
-        if set(str(self.count)[1:]) <= {"0"} and str(self.count)[0] == "1":
+        if str(self.count).rstrip("0") == "1":
             return f"{EVENTS}: {self.count:,} lines skipped so far, the last one is line {line.number}: {line.reason}"
         return ""
 
