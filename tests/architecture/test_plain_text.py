@@ -114,7 +114,8 @@ def test_every_output_goes_through_one_module() -> None:
 @pytest.mark.parametrize(
     ("name", "module", "parent"),
     [
-        ("EpochtopApp", "tui/app/app.py", "OpeningApp"),
+        ("EpochtopApp", "tui/app/app.py", "TerminalApp"),
+        ("TerminalApp", "tui/app/terminal.py", "OpeningApp"),
         ("OpeningApp", "tui/screens/opening.py", "PlainApp"),
     ],
 )

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -223,6 +224,27 @@ def test_a_run_outlives_its_app(app: Open, home: Path, how: str) -> None:
     watch.windows(3)
     assert is_alive(watch.run)
     assert end_of(watch.run).outcome == "stopped"
+
+
+def test_a_failed_read_of_a_closed_terminal_is_a_hang_up(home: Path) -> None:
+    """The reading thread may notice first. Here no SIGHUP comes at all, and the kernel's EIO is planted."""
+    program = """if True:
+        import errno, os, sys
+        read = os.read
+        def read_or_fail(descriptor, size):
+            data = read(descriptor, size)
+            if not data and descriptor == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return data
+        os.read = read_or_fail
+        from epochtop.tui.__main__ import main
+        main()
+    """
+    command = f"trap '' HUP; setsid --wait {shlex.join((sys.executable, '-P', '-c', program))}; exit $?"
+    with Terminal("sh", "-c", command, environment={"EPOCHTOP_HOME": str(home)}) as terminal:
+        terminal.wait_for("steps on")
+        terminal.hang_up()
+        assert terminal.wait() == 129
 
 
 def test_an_engine_killed_from_outside_is_shown_as_died_with_its_signal_and_last_words(app: Open, home: Path) -> None:

@@ -21,10 +21,10 @@ from textual.screen import Screen
 from epochtop.configuration.load import Configuration
 from epochtop.tui.app.engine import NextEngine
 from epochtop.tui.app.keys import KEYS, KEYS_OF_RUNS, system_commands, works_now
-from epochtop.tui.app.terminal import apply_configuration, watch_terminal
+from epochtop.tui.app.terminal import TerminalApp, apply_configuration
 from epochtop.tui.cells.plain import set_title
 from epochtop.tui.screens.main import MainScreen
-from epochtop.tui.screens.opening import OpeningApp, OpeningFrame
+from epochtop.tui.screens.opening import OpeningFrame
 
 if TYPE_CHECKING:  # the first frame does not need these
     from epochtop.engine.protocol.spec import RunSpec
@@ -56,7 +56,7 @@ QUIT_WAIT_S = 5.0
 """Longest wait for an engine that is starting a run before the app quits."""
 
 
-class EpochtopApp(OpeningApp):
+class EpochtopApp(TerminalApp):
     """Train, watch, compare. With `live` false no clock, thread or engine runs, and tests call :meth:`beat`."""
 
     TITLE = "epochtop"
@@ -110,7 +110,7 @@ class EpochtopApp(OpeningApp):
         """Use the theme in the first frame, and leave the terminal as it was from then on."""
         apply_configuration(self, self.configuration)
         if self.live:
-            watch_terminal(self)
+            self.watch_terminal()
 
     async def furnish(self) -> None:
         """The main screen, the curve of an open run, then the regions that take longer to build."""

@@ -14,12 +14,16 @@ import termios
 import threading
 from typing import Any
 
+from rich.console import RenderableType
 from textual.app import App
 
 from epochtop.configuration.load import Configuration
+from epochtop.tui.screens.opening import OpeningApp
 
 CHECK_S = 1.0
 """Seconds between two checks of the terminal."""
+HUNG_UP = 128 + signal.SIGHUP
+"""Exit status of an app whose terminal is gone."""
 PATIENCE_S = 3.0
 """Longest clean exit before the process is ended: writing to a dead terminal can block."""
 
@@ -35,14 +39,27 @@ def apply_configuration(app: App[Any], configuration: Configuration) -> None:
         app.notify(problem, title="configuration", severity="warning", timeout=15)
 
 
-def watch_terminal(app: App[Any]) -> None:
-    """End `app` on SIGTERM and SIGHUP and when its terminal is gone; does nothing for an app without one."""
-    if app.is_headless:
-        return
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, _leave, app, 128 + number)
-    app.set_interval(CHECK_S, lambda: None if _has_terminal() else _leave(app, 128 + signal.SIGHUP))
+class TerminalApp(OpeningApp):
+    """An app that ends in order when its terminal does."""
+
+    def watch_terminal(self) -> None:
+        """End on SIGTERM and SIGHUP and when the terminal is gone; does nothing for an app without one."""
+        if self.is_headless:
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, _leave, self, 128 + number)
+        self.set_interval(CHECK_S, lambda: None if _has_terminal() else _leave(self, HUNG_UP))
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """End with an error message, or without one if the terminal is gone.
+
+        Textual's input thread may fail to read from a closed terminal before SIGHUP arrives.
+        """
+        if self.is_headless or _has_terminal():
+            super().panic(*renderables)
+        else:
+            _leave(self, HUNG_UP)
 
 
 def _has_terminal() -> bool:

@@ -29,6 +29,25 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
         await pilot.pause(0.01)
 
 
+async def beating(app: EpochtopApp, pilot: Pilot[Any], condition: Callable[[], object]) -> None:
+    """Beat until the condition holds."""
+
+    def beat_then_look() -> object:
+        app.beat()
+        return condition()
+
+    await until(pilot, beat_then_look)
+
+
+def has_read_all(app: EpochtopApp) -> bool:
+    """Whether the open run and the runs drawn with it are over and the app has taken in all their events."""
+    stage = app.runs.stage
+    if stage.session is None or stage.catching_up:
+        return False
+    followings = (stage.session.following, *(overlay.following for overlay in stage.overlays.values()))
+    return all(following.done for following in followings)
+
+
 def still_app(home: Path) -> EpochtopApp:
     """An app on `home` that does nothing by itself."""
     home.mkdir(parents=True, exist_ok=True)

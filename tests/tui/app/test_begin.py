@@ -17,8 +17,7 @@ from epochtop.tui.forms.dialogs import Entries
 from tests.support.engines import HANGING_S
 from tests.support.runs import events_of, write_run
 from tests.support.ui.charts import text
-from tests.support.ui.screens import furnished, still_app, until
-from tests.tui.board.test_board import beating
+from tests.support.ui.screens import beating, furnished, still_app, until
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ from textual.pilot import Pilot
 
 from epochtop.engine.protocol.events import encode
 from epochtop.engine.runs.paths import EVENTS
-from epochtop.tui.app.app import EpochtopApp
 from epochtop.tui.board.board import Board
 from epochtop.tui.board.grid import Grid
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, logged_at, script_ended, write_script_run
-from tests.support.ui.screens import furnished, still_app, until
+from tests.support.ui.screens import beating, furnished, still_app, until
 
 NAMES = ("lr", "grad_norm", "perplexity", "bleu", "mnli__f1", "mnli__mcc", "system__gpu0__percent")
 
@@ -49,16 +48,6 @@ async def opened(home: Path, run: Path, size: tuple[int, int] = (120, 40)) -> As
         await beating(app, pilot, lambda: app.main.chart.trace.steps == 100)
         app.main.board.focus_view()
         yield app, pilot
-
-
-async def beating(app: EpochtopApp, pilot: Pilot[Any], condition: Callable[[], object]) -> None:
-    """Beat until the condition holds."""
-
-    def beat_then_look() -> object:
-        app.beat()
-        return condition()
-
-    await until(pilot, beat_then_look)
 
 
 def complete(board: Board) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.support.ui.screens import furnished, still_app
-from tests.tui.board.test_board import beating, complete, script_run
+from tests.support.ui.screens import beating, furnished, has_read_all, still_app
+from tests.tui.board.test_board import complete, script_run
 from tests.tui.screens.test_screenshots import SIZES, Compare
 
 
@@ -22,10 +22,10 @@ def test_the_grid(snap_compare: Compare, tmp_path: Path, count: int, size: str) 
     async def run_before(pilot: Pilot[Any]) -> None:
         await furnished(pilot)
         app.open(run)
-        await beating(app, pilot, lambda: app.main.chart.trace.steps == 100)
+        await beating(app, pilot, lambda: has_read_all(app))
         app.main.board.focus_view()
         await pilot.press("g")
-        await beating(app, pilot, lambda: complete(app.main.board))
+        await beating(app, pilot, lambda: complete(app.main.board) and has_read_all(app))
         app.beat()
         await pilot.pause()
 

@@ -22,8 +22,8 @@ from epochtop.tui.runs_table.page import RunsTablePage
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, script_ended, write_script_run
 from tests.support.table_runs import run_details
 from tests.support.ui.charts import text
-from tests.support.ui.screens import furnished, still_app, until
-from tests.tui.board.test_board import beating, complete
+from tests.support.ui.screens import beating, furnished, still_app, until
+from tests.tui.board.test_board import complete
 
 
 def write_runs(home: Path) -> None:

@@ -13,8 +13,8 @@ from epochtop.engine.runs.table.details import RunDetails
 from epochtop.tui.runs_table.page import RunsTablePage
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, logged_at, script_ended, write_script_run
 from tests.support.table_runs import NOW, run_details
-from tests.support.ui.screens import furnished, still_app, until
-from tests.tui.board.test_board import beating, complete
+from tests.support.ui.screens import beating, furnished, has_read_all, still_app, until
+from tests.tui.board.test_board import complete
 from tests.tui.screens.test_screenshots import SIZES, Compare
 
 
@@ -88,14 +88,18 @@ def test_a_group_as_a_band(snap_compare: Compare, home: Path, size: str, grid: b
         app.runs.stage.draw([("lr=0.1", paths)])
         app.open(home / "seed-0")
         chart = app.main.chart
-        await beating(app, pilot, lambda: [run.steps for run in chart.trace.runs] == [300] * 8)
+        await beating(app, pilot, lambda: [run.steps for run in chart.trace.runs] == [300] * 8 and has_read_all(app))
         app.main.board.focus_view()
         if grid:
             await pilot.press("g")
             await beating(
                 app,
                 pilot,
-                lambda: complete(app.main.board) and all(len(run.run.series) == 4 for run in chart.trace.runs),
+                lambda: (
+                    complete(app.main.board)
+                    and all(len(run.run.series) == 4 for run in chart.trace.runs)
+                    and has_read_all(app)
+                ),
             )
         app.beat()
         await pilot.pause()
