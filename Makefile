@@ -20,7 +20,7 @@ test-all: $(VENV)/.dev
 
 # The fault campaign: every row of the tables in tests/faults, of which `make test` tries a selection.
 faults: $(VENV)/.dev
-	EPOCHTOP_FAULTS=all $(BIN)/python -m pytest -n 2 tests/faults
+	EPOCHTOP_FAULTS=all $(PYTEST) tests/faults
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

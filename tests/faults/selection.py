@@ -1,13 +1,24 @@
-"""Which rows of a table of faults are tried: all with EPOCHTOP_FAULTS=all, as `make faults` sets it, else a selection."""
+"""Which rows of a table of faults are tried: all with EPOCHTOP_FAULTS=all, as `make faults` sets it, else a selection.
+
+Tests note what a fault led to; `make faults` counts it (see `tests/faults/conftest.py`).
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import pytest
 
 EVERYTHING = os.environ.get("EPOCHTOP_FAULTS") == "all"
+
+
+class Note(Protocol):
+    """Notes what the fault of a test led to."""
+
+    def __call__(self, result: str, amount: int | None = None) -> None:
+        """`result` is counted; of an `amount`, the campaign prints the largest."""
 
 
 def rows(table: Iterable[Sequence[object]], in_ci: Iterable[Sequence[object]]) -> list[pytest.ParameterSet]:  # type: ignore[name-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +75,7 @@ def test_a_folder_that_disappears_ends_nothing_else(fault: str, home: Path) -> N
         else:
             run.rename(home / "elsewhere-mlp-0000")
         time.sleep(0.3)
-        os.kill(engine.process.pid, 15)
+        engine.process.terminate()
         engine.wait()
     assert summarize(other).state == "finished"
     assert other in run_paths(home)

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +16,29 @@ import numpy as np
 import pytest
 
 from tests.faults.disk import mounts
-from tests.faults.disk.rows import IN_CI, STEPS, TABLE, Row
-from tests.faults.selection import EVERYTHING
+from tests.faults.disk.rows import IN_CI, OPERATIONS, STEPS, TABLE, Row
+from tests.faults.selection import EVERYTHING, Note
 from tests.support.engines import losses
 from tests.support.executors import asked, train
 
 SOURCE = Path(__file__).parent / "disk/faults.c"
+HANGING_S = 1200
 ROWS = TABLE if EVERYTHING else IN_CI
 MOUNTS = mounts.TABLE if EVERYTHING else mounts.IN_CI
+PARTS = (*OPERATIONS, mounts.PART)
+"""Rows that one process takes, which saves starting it. The whole campaign has one process for each part."""
 Facts = dict[tuple[str, ...], dict[str, Any]]
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="preloads a library on Linux"),
-    pytest.mark.xdist_group("disk"),  # one fixture trains in every row, once instead of per worker
+    pytest.mark.xdist_group("disk"),
+    pytest.mark.timeout(HANGING_S),  # the first test of a part waits for all of its rows
 ]
 
 
 @pytest.fixture(scope="module")
-def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
-    """What happened in every row."""
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Facts]:
+    """Takes the rows of a part, once; tells what happened in each."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("needs a C compiler")
@@ -40,13 +46,26 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     library = folder / "faults.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl", "-lpthread"], check=True)
     environment = os.environ | {"LD_PRELOAD": str(library), "EPOCHTOP_FAULT": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.disk", str(folder)],
-        env=environment, capture_output=True, text=True, check=False, timeout=1500,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {tuple(one["row"]): one for one in found}
+
+    @cache
+    def taken(*parts: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tests.faults.disk", str(tmp_path_factory.mktemp("rows")), *parts],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def facts_of(part: str) -> Facts:
+        done = taken(part) if EVERYTHING else taken(*PARTS)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        return {tuple(one["row"]): one for one in found}
+
+    return facts_of
+
+
+def row_of(row: Row | mounts.Mount, part: str) -> pytest.ParameterSet:  # type: ignore[name-defined]
+    """A row, for the worker that takes its part."""
+    return pytest.param(row, marks=pytest.mark.xdist_group(part) if EVERYTHING else (), id=" × ".join(row))
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +76,19 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return losses(train(asked("eager", **fields), home)).tobytes()
 
 
-@pytest.mark.parametrize("row", ROWS, ids=" × ".join)
-def test_a_failing_disk_costs_no_loss(row: Row, facts: Facts, undisturbed: bytes) -> None:
-    told = facts[row]
+@pytest.mark.parametrize("row", [row_of(row, row.operation) for row in ROWS])
+def test_a_failing_disk_costs_no_loss(row: Row, facts: Callable[[str], Facts], undisturbed: bytes, note: Note) -> None:
+    told = facts(row.operation)[row]
     assert "raised" not in told, told["raised"]
+    note("a call failed" if told["hits"] else "no call to fail")
     assert told["hits"] or row.place == "output.log" or row not in IN_CI, "nothing has failed"
     assert "broken" not in told, told["broken"]
     if "refused" in told:  # the run could not be created: nothing is left of it
         assert told["left"] == []
+        note("refused")
         return
+    note(told["state"])
+    note("resumed" if told.get("resumed") else "not resumed")
     assert told["finite"]
     assert told["warnings"] == 0
     assert not [name for name in told["left"] if name.endswith(".part") or ".tmp" in name], told["left"]
@@ -79,18 +102,23 @@ def test_a_failing_disk_costs_no_loss(row: Row, facts: Facts, undisturbed: bytes
         assert np.frombuffer(recorded, "<f4").size == STEPS
 
 
-@pytest.mark.parametrize("row", MOUNTS, ids=" × ".join)
-def test_a_file_system_that_fails_costs_no_loss(row: mounts.Mount, facts: Facts, undisturbed: bytes) -> None:
-    if row not in facts:
+@pytest.mark.parametrize("row", [row_of(row, mounts.PART) for row in MOUNTS])
+def test_a_file_system_that_fails_costs_no_loss(
+    row: mounts.Mount, facts: Callable[[str], Facts], undisturbed: bytes, note: Note
+) -> None:
+    taken = facts(mounts.PART)
+    if row not in taken:
         pytest.skip("only root may mount")
-    told = facts[row]
+    told = taken[row]
     assert "raised" not in told, told["raised"]
     assert told["hits"]
     assert "broken" not in told, told["broken"]
     if row.moment in ("start", "resume"):
         assert told["refused"]
         assert told["left"] == []
+        note("refused")
         return
+    note(told["state"])
     assert told["finite"]
     assert (told["warnings"], told["beneath"]) == (0, ["other"] if row.fault == "moved" else [])
     assert not [name for name in told["left"] if name.endswith(".part") or ".tmp" in name], told["left"]

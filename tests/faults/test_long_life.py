@@ -154,7 +154,11 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folders[0], folders[1]
 
 
+SAME_HOMES = pytest.mark.xdist_group("homes")
+
+
 @linux
+@SAME_HOMES
 def test_opening_a_home_of_many_runs_is_bounded(homes: tuple[Path, Path]) -> None:
     """The first list reads every run once, the first picture only what fits its time, a later start nothing again."""
     calls_per_run = []
@@ -171,6 +175,7 @@ def test_opening_a_home_of_many_runs_is_bounded(homes: tuple[Path, Path]) -> Non
     assert calls_per_run[1] < 1.1 * calls_per_run[0] + 1
 
 
+@SAME_HOMES
 def test_memory_of_a_table_grows_with_its_runs_and_no_faster(homes: tuple[Path, Path]) -> None:
     kept = []
     for home in homes:

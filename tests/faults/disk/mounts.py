@@ -19,6 +19,8 @@ from tests.faults.disk.rows import after, names, spec_of_run, train
 CLONE_NEWNS = 0x20000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
+PART = "mounts"
+"""What the table is called next to the operations of the other one."""
 SIZE = "size=8m,nr_inodes=200"
 FAULT_STEP = 300
 """Step at which the file system of a run fails."""

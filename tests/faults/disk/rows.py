@@ -58,6 +58,7 @@ IN_CI = [
     Row("write", "events.jsonl", "slow", "to the end"),
 ]
 STEPS = 1500
+HEALS_AFTER_S = 0.6
 
 
 def spec_of_run() -> Any:
@@ -100,7 +101,15 @@ def take(row: Row, folder: Path) -> dict[str, Any]:
     home = folder / "runs"
     facts: dict[str, Any] = {"row": list(row)}
     os.environ["EPOCHTOP_FAULT_HITS"] = str(folder / "hits")
-    healing = threading.Timer(0.6, heal)
+    over = threading.Event()
+
+    def heal_later() -> None:
+        while not hits(folder) and not over.wait(0.005):
+            pass
+        over.wait(HEALS_AFTER_S)
+        heal()
+
+    healing = threading.Thread(target=heal_later, name="healing")
     try:
         os.environ["EPOCHTOP_FAULT"] = row.setting
         run, lock = create(home, spec_of_run(), {}, time.time())
@@ -110,7 +119,9 @@ def take(row: Row, folder: Path) -> dict[str, Any]:
     try:
         facts |= train(run, lock, row.moment, on_start=healing.start if row.moment == "for a while" else lambda: None)
     finally:
-        healing.cancel()
+        over.set()
+        if healing.ident is not None:
+            healing.join()
         heal()
     return facts | {"hits": hits(folder)} | after(run)
 

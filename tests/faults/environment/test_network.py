@@ -32,13 +32,13 @@ from tests.support.engines import HANGING_S, Engine, Watch, losses, rank_of, wai
 
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 PORT = 29_417
-STEPS = 480
+STEPS = 1920
 FLAGS = {
-    "dataset": "digits", "hidden": "16", "batch_size": "100", "dropout": "0.3", "epochs": "60", "seed": "3", "device": "cpu",
+    "dataset": "digits", "hidden": "16", "batch_size": "100", "dropout": "0.3", "epochs": "240", "seed": "3", "device": "cpu",
     "threads": "1", "refresh_ms": "20", "save_every": "0.1", "eval_every": "0",
 }  # fmt: skip
 SPEC = RunSpec(
-    dataset="digits", hidden=(16,), batch_size=100, dropout=0.3, epochs=60, seed=3, device="cpu", threads=1, refresh_ms=20,
+    dataset="digits", hidden=(16,), batch_size=100, dropout=0.3, epochs=240, seed=3, device="cpu", threads=1, refresh_ms=20,
     save_every=0.1, eval_every=0, processes=2,
 )  # fmt: skip
 CUT_S = 3.0
