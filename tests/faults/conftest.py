@@ -25,14 +25,14 @@ def note(record_property: Callable[[str, object], None]) -> Note:
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the tables."""
-    if not EVERYTHING:
-        return
-    terminalreporter.section("faults")
     tables: dict[str, list[tuple[str, pytest.TestReport]]] = defaultdict(list)
     for outcome in OUTCOMES:
         for report in terminalreporter.stats.get(outcome, ()):
             if isinstance(report, pytest.TestReport):
                 tables[report.nodeid.partition("[")[0].partition("@")[0]].append((outcome, report))
+    if not EVERYTHING or not tables:
+        return
+    terminalreporter.section("faults")
     for name, reports in sorted(tables.items()):
         terminalreporter.write_line(f"{name}: {', '.join(described(reports))}")
 
