@@ -80,13 +80,20 @@ class EventLog:
     def write_last(self, line: bytes) -> bool:
         """Write the last of the lines that wait in the space of the reserve, without the others if they are too many.
 
-        False if the disk refuses it too.
+        A line that is written in part is completed if there is room for it. False if the disk refuses the last line too.
         """
         if len(self._backlog) > RESERVE_BYTES // 2:
-            self._backlog[:] = b"\n" * self._line_is_open + line
+            self._backlog[:] = self._rest_of_open_line(RESERVE_BYTES // 2 - len(line)) + line
         self._release_reserve()
         self.flush()
         return not self._backlog
+
+    def _rest_of_open_line(self, most_bytes: int) -> bytes:
+        """What completes the line that is written in part, if it has at most so many bytes, else what ends it."""
+        if not self._line_is_open:
+            return b""
+        length = self._backlog.find(b"\n") + 1
+        return bytes(self._backlog[:length]) if length <= most_bytes else b"\n"
 
     def close(self) -> bool:
         """Close the file and release the reserve. False if lines were never written."""

@@ -21,7 +21,7 @@ from tests.faults.selection import EVERYTHING, Note, rows
 from tests.support.engines import Engine, Watch, finished, losses, train_here
 from tests.support.executors import go_on
 
-STEPS = 4_000
+STEPS = 2_500
 SPEC = RunSpec(
     epochs=STEPS, threads=1, device="cpu", executor="eager", batch_size=0, refresh_ms=10, save_every=0.05, eval_every=0,
     optimizer="adam", learning_rate=0.001, dropout=0.1,

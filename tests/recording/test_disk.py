@@ -53,6 +53,34 @@ def test_a_full_disk_loses_nothing_once_there_is_space(
     )
 
 
+@pytest.mark.parametrize(
+    ("length", "first"), [(1000, b"a" * 1000), (40_000, b"a" * 10)], ids=["fits into the reserve", "does not fit"]
+)
+def test_the_last_line_cuts_no_line_off_that_the_reserve_has_room_for(
+    length: int, first: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk has room for ten bytes, the reserve for the last line and a short one."""
+    write, room = os.write, 10
+
+    def write_while_there_is_room(descriptor: int, content: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(descriptor, content[:room])
+        room -= written
+        return written
+
+    monkeypatch.setattr(os, "write", write_while_there_is_room)
+    events = log.EventLog(tmp_path, lambda _: None, reserve=False)
+    for line in (b"a" * length, b"b" * 40_000, b"last"):
+        events.append(line + b"\n")
+    assert (tmp_path / "events.jsonl").read_bytes() == b"a" * 10
+    room = log.RESERVE_BYTES
+    assert events.write_last(b"last\n")
+    assert events.close()
+    assert (tmp_path / "events.jsonl").read_bytes() == first + b"\nlast\n"
+
+
 def test_memory_is_bounded_and_what_does_not_fit_is_counted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "BACKLOG_BYTES", 2000)
     with Run() as recording:
