@@ -10,6 +10,8 @@ import pytest
 from epochtop.engine.process import commands
 from epochtop.engine.protocol.events import Measured
 from epochtop.engine.terminal.spreadsheets import escaped
+from epochtop.recording.run import Run
+from epochtop.tui.cli import engine
 from epochtop.tui.cli.main import run
 from tests.support.lab_runs import prepared, write_experiment
 from tests.support.trained_runs import houses, trained, write_table
@@ -28,13 +30,16 @@ def test_other_cells_stay(cell: object) -> None:
     assert escaped(cell) == cell
 
 
-def test_predict_escapes_cells_and_names_on_request_only(home: Path, tmp_path: Path) -> None:
+def test_predict_escapes_cells_and_names_on_request_only(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "ask_engine", commands.main)  # in this process
     model = trained(home, dataset=f"csv:{houses(tmp_path / 'houses.csv')}", target="price", epochs=3)
     names = ("area", "age", "=NOTE()")
     table = write_table(tmp_path / "new.csv", names, [(50, -3, "=1+1"), (60, 4, "fine")])
     cells = {}
     for option in ((), ("--excel-safe",)):
-        assert commands.main(["predict", *option, str(model), str(table), "--output", str(tmp_path / "out.csv")]) == 0
+        assert run(["predict", *option, model.name, str(table), "--output", str(tmp_path / "out.csv")]) == 0
         with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
             cells[option] = [row[:3] for row in csv.reader(file)]
     assert cells[()] == [[*names], ["50", "-3", "=1+1"], ["60", "4", "fine"]]
@@ -46,6 +51,14 @@ def test_rows_of_an_experiment_are_escaped_on_request_only(home: Path, capsys: p
     for option, expected in (((), "@name,ratio\n=1+1,-1.5\n"), (("--excel-safe",), "'@name,ratio\n'=1+1,-1.5\n")):
         assert run(["export", path.name, *option]) == 0
         assert capsys.readouterr().out == expected
+
+
+def test_names_of_series_are_escaped_on_request_only(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Run("night run") as recording:
+        recording.log({"=1+1": 0.5})
+    for option, expected in (((), "step,time,=1+1"), (("--excel-safe",), "step,time,'=1+1")):
+        assert run(["export", "last", "--series", "=1+1", *option]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == expected
 
 
 def test_other_formats_refuse_the_option(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
