@@ -28,7 +28,7 @@ WITH_ENCODING = ("csv", "jsonl", "arff")
 """Formats of tables in text (`encoding`)."""
 WRITTEN = tuple(f"{kind}:{'FOLDER' if kind in ('images', 'hf') else 'PATH'}" for kind in FILES)
 """How datasets of the user's files are written."""
-WITH_TARGET = (*TABLES, "openml")
+WITH_TARGET = (*TABLES, "openml", "hf")
 """Kinds of datasets with a label column to choose (`target`)."""
 
 WITH_PROBLEM = (*TABLES, "npz", "npy", "hf", "openml")
@@ -51,7 +51,7 @@ def is_labeled_text(dataset: str) -> bool:
 
 def takes_target(dataset: str) -> bool:
     """Whether `dataset` has columns of which one can be the label."""
-    return _kind(dataset) in (*WITH_TARGET, "hf") or is_labeled_text(dataset)
+    return _kind(dataset) in WITH_TARGET or is_labeled_text(dataset)
 
 
 def takes_problem(dataset: str) -> bool:

@@ -18,6 +18,7 @@ from epochtop.engine.data.labels import MISSING, Labels, labels_of, of_texts
 from epochtop.engine.data.number_text import as_numbers, is_finite
 from epochtop.engine.data.tables.column import Column, NumberColumn, TextColumn, TimeColumn, is_missing
 from epochtop.engine.protocol.datasets import ColumnFact, Problem
+from epochtop.engine.protocol.quantities import plural
 from epochtop.engine.protocol.spec import Invalid
 
 CLASS_TEXTS = ("-", "na", "none")
@@ -55,7 +56,8 @@ def labels_of_columns(columns: Sequence[Column], problem: Problem) -> Targets:
     result = _several(rows, present, problem) if several else _single(rows[0], present, problem)
     facts = tuple(_fact(row, int(gap.sum()), result) for row, gap in zip(rows, missing, strict=True))
     gaps = int((~present).sum())
-    note = (f"{gaps:,} rows without a label in {names} are left out",) if gaps else ()
+    verb = "is" if gaps == 1 else "are"
+    note = (f"{plural(gaps, 'row')} without a label in {names} {verb} left out",) if gaps else ()
     return replace(result, notes=(*note, *result.notes), facts=facts)
 
 

@@ -30,7 +30,7 @@ def read_images(spec: RunSpec, report: OnProgress = no_progress) -> RawDataset:
     contents = image_folder(folder)
     files = [file for part in contents.files.values() for file in part]
     images = _cached_or_decoded(spec, folder, files, report)
-    broken = check_broken(spec, folder, relative(folder, [file.path for file in files]), images)
+    broken = check_broken(spec, folder, lambda place: relative(folder, files[place].path), images)
     return _dataset(contents, images, (*contents.notes, *images.notes, *broken))
 
 

@@ -94,7 +94,7 @@ def choose_columns(where: str, columns: Mapping[str, Sequence[str]], target: str
         what = f"has no column {target!r}" if target else "has no column called label"
         raise Invalid("target", f"{where} {what}; name the column of labels: its columns are {listed}")
     others = {name: texts for name, texts in columns.items() if name != label}
-    text = _usual(others, TEXT_NAMES) or _only_texts(others)
+    text = _usual(others, TEXT_NAMES) or only_texts(others)
     if not text:
         raise Invalid("dataset", f"{where} needs one column of texts; call it text: its columns are {listed}")
     return TextColumns(text, label)
@@ -105,7 +105,7 @@ def _usual(columns: Mapping[str, Sequence[str]], names: Sequence[str]) -> str:
     return next((lower[name] for name in names if name in lower), "")
 
 
-def _only_texts(columns: Mapping[str, Sequence[str]]) -> str:
+def only_texts(columns: Mapping[str, Sequence[str]]) -> str:
     """The only column, or the only one whose values have several words; empty if there are more."""
     if len(columns) == 1:
         return next(iter(columns))
