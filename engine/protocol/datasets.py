@@ -73,11 +73,12 @@ def _kind(dataset: str) -> str:
 
 
 class ColumnFact(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does with one column of a table."""
+    """What a run does with one column of a table, or with an array, images or texts and their labels."""
 
     name: str
     kind: str
-    """`number`, `category`, `time`, `text`, `identifier`, `label`, or `skipped` if the settings leave the column out."""
+    """`number`, `category`, `time`, `text`, `identifier`, `image`, `series`, `label`, or `skipped` if the settings leave the
+    column out."""
     missing: int = 0
     """Rows without a value."""
     distinct: int | None = None

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from epochtop.engine.data.columns.kinds import texts_with_rows
 from epochtop.engine.data.columns.times import DAY_S, seconds_of, time_format, times_of
 from epochtop.engine.data.dataset import LossName
+from epochtop.engine.data.facts import label_fact
 from epochtop.engine.data.labels import MISSING, Labels, labels_of, of_texts
 from epochtop.engine.data.number_text import as_numbers, is_finite
 from epochtop.engine.data.tables.column import Column, NumberColumn, TextColumn, TimeColumn, is_missing
@@ -175,8 +176,4 @@ def _selected(column: Column, present: npt.NDArray[np.bool_]) -> Column:
 
 def _fact(column: Column, missing: int, result: Targets) -> ColumnFact:
     distinct = len(column.texts) if isinstance(column, TextColumn) else len(result.classes) or None
-    if result.loss == "binary_cross_entropy":
-        treatment = "yes or no"
-    else:
-        treatment = f"{len(result.classes)} classes" if result.classes else "a number, standardized"
-    return ColumnFact(name=column.name, kind="label", missing=missing, distinct=distinct, treatment=treatment)
+    return label_fact(column.name, result.loss, result.classes, missing, distinct)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
+from epochtop.engine.data.facts import label_fact, rows_fact
 from epochtop.engine.data.hugging_face.saved import MOST_LISTED, Part, SavedDataset, open_saved
 from epochtop.engine.data.hugging_face.tables import read_columns
 from epochtop.engine.data.images.batch import check_broken, decode_images
@@ -116,6 +117,10 @@ def _images(spec: RunSpec, saved: SavedDataset, column: str, label: str, report:
         test=rows.get("test"),
         validation=rows.get("validation"),
         notes=(*saved.notes, *images.notes, *broken, *labels.notes),
+        column_facts=(
+            rows_fact(column, "image", images.x.shape[1:], int((~images.readable).sum())),
+            label_fact(label, labels.loss, labels.classes, int((~labeled).sum()), distinct=len(labels.classes) or None),
+        ),
     )
 
 
