@@ -16,7 +16,7 @@ from epochtop.engine.runs.remote.host import Host
 from epochtop.engine.runs.remote.mirror import Mirror
 from epochtop.engine.runs.table.table import RunTable
 from epochtop.tui.app.app import EpochtopApp
-from epochtop.tui.cli.main import COMMANDS
+from epochtop.tui.cli import main as command_line
 from epochtop.tui.cli.runs.remote import with_host
 from epochtop.tui.client.remote.starter import RemoteStarter
 from tests.remote.machines import StandIn
@@ -95,7 +95,7 @@ def test_the_table_reads_figures_of_complete_logs_only(tmp_path: Path, monkeypat
 )
 def test_the_host_may_come_first_and_is_refused_for_commands_of_this_machine(line: str, expected: str) -> None:
     try:
-        result = " ".join(with_host(line.split(), COMMANDS))
+        result = " ".join(with_host(line.split(), command_line.COMMANDS))
     except Invalid as error:
         result = error.message
     assert result == expected

@@ -67,14 +67,19 @@ def mirror_of_host(host: str) -> Iterator[Mirror]:
 
 
 @contextlib.contextmanager
-def runs_home(host: str) -> Iterator[Path]:
-    """The home folder of this machine, or with `host` the folder that mirrors its runs, once all are listed."""
+def runs_home(host: str, *, reports_logs: bool = False) -> Iterator[Path]:
+    """The home folder of this machine, or with `host` the folder that mirrors its runs, once all are listed.
+
+    `reports_logs` says at the end that logs of other tools, which only the app transfers, are left out.
+    """
     if not host:
         yield paths.home()
         return
     with mirror_of_host(host) as mirror:
         list_all(mirror)
         yield mirror.folder
+        if reports_logs and mirror.opened_there:
+            write_error(f"epochtop: logs of other tools are not listed; `epochtop --host {host}` shows them\n")
 
 
 def list_all(mirror: Mirror) -> None:
