@@ -64,6 +64,8 @@ def test_the_total_of_the_configuration_gives_progress_and_time_left() -> None:
     state.apply(logged(10, 2.0, loss=[1.0] * 10, epoch=[0.5] * 10))
     assert (state.total_steps, state.remaining_s, state.epoch) == (100, 8.0, 0.5)
     assert status(state, "", 100).startswith(" step  20 of 100   20%  epoch 0.5")
+    state.apply(logged(100, 3.0, loss=[1.0]))  # it counts from 1
+    assert status(state, "", 100).startswith(" step 100 of 100  100%  epoch 0.5")
 
 
 @pytest.mark.parametrize("config", [{"max_steps": -1}, {"max_steps": "many"}, {"steps_taken": 5}, {"max_steps": True}])
