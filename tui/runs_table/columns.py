@@ -154,8 +154,8 @@ def series_names(runs: Iterable[RunDetails]) -> list[str]:
 
 
 def config_names(runs: Iterable[RunDetails]) -> list[str]:
-    """The entries of all configurations, in order of their first appearance."""
-    return list(dict.fromkeys(name for run in runs for name in run.config))
+    """The entries of all configurations, those of most runs first, else in order of their first appearance."""
+    return [name for name, _ in Counter(name for run in runs for name in run.config).most_common()]
 
 
 def differing(runs: Sequence[RunDetails]) -> list[str]:
@@ -178,7 +178,9 @@ def default_keys(runs: Sequence[RunDetails]) -> list[str]:
         series = members(names, family)
         metrics += [f"last:{series[0]}"] if len(series) == 1 else [f"last:{series[0]}", f"best:{series[1]}"]
         metrics += [f"best:{series[0]}"] if len(series) == 1 else []
-    config = [f"config:{name}" for name in differing(runs)[:DEFAULT_CONFIG]]
+    owners = Counter(name for run in runs for name in run.config)
+    most = max(owners.values(), default=0)
+    config = [f"config:{name}" for name in differing(runs) if 2 * owners[name] >= most][:DEFAULT_CONFIG]
     group = ["group"] if any(run.group for run in runs) else []
     tags = ["tags"] if any(run.labels.tags for run in runs) else []
     return ["time", "age", *metrics, *config, *group, *tags]

@@ -134,6 +134,9 @@ def test_a_script_ends_with_its_summary(state: RunState) -> None:
     assert texts(state, script_ended(30)) == ["finished: 30 steps in 9.00 s · best 0.2500"]
     assert (state.over, state.state) == (True, "finished")
     assert status(state, "", 80) == " finished: 30 steps in 9.00 s · best 0.2500"
+    state.apply(Configured(values={"max_steps": 29}))  # so it counts from 1
+    state.apply(script_ended(30, seconds=0.0))
+    assert state.verdict() == "finished: 29 steps · best 0.2500"
 
 
 def test_a_stopped_script_says_why_and_what_was_dropped(state: RunState) -> None:
