@@ -19,8 +19,8 @@ from epochtop.engine.protocol.events import AnyEvent, Continued, Failed, Finishe
 from epochtop.engine.runs.heartbeat import DEAD_S
 from epochtop.engine.runs.paths import EVENTS, HEARTBEAT
 from epochtop.engine.runs.reader import READ_BYTES
-from epochtop.tui.client.follower import AHEAD, POLL_S, Death, Following
-from tests.support.engines import wait_until
+from epochtop.tui.client.follower import AHEAD, Death, Following
+from tests.support.engines import HANGING_S, wait_until
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, script_ended, write_script_run
 from tests.support.runs import STEPS, engine_alive, finished, losses_like_iris, started, windows, write_run
 from tests.support.ui.screens import furnished, show_run, still_app
@@ -69,7 +69,8 @@ def test_windows_of_a_live_run_are_no_history_however_many_wait(tmp_path: Path) 
     with engine_alive(run), closing(Following(run)) as following:
         for count, window in enumerate(news[1 : AHEAD - 1], 1):
             wait_until(lambda count=count: following.waiting == count)
-            time.sleep(5 * POLL_S)  # as an engine does, between its windows
+            looks: set[float] = set()  # an engine leaves time for them between its windows
+            wait_until(lambda looks=looks: (looks.add(following._look_at), len(looks) > 2)[1])
             with open(run / EVENTS, "ab") as log:
                 log.write(encode(window) + b"\n")
         wait_until(lambda: following.waiting == AHEAD - 1)
@@ -79,15 +80,16 @@ def test_windows_of_a_live_run_are_no_history_however_many_wait(tmp_path: Path) 
 def test_a_killed_script_is_dead_soon_also_where_locks_have_no_effect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The heartbeat ends one second before it is too old."""
+    """After everything is read, the heartbeat ends one second before it is too old."""
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
     run = write_script_run(tmp_path, "resnet-1a2b", [SCRIPT_STARTED, logged(0, loss=[1.0])])
     (run / HEARTBEAT).write_text(f"{socket.gethostname()} 7 0\n")
-    os.utime(run / HEARTBEAT, (time.time() - DEAD_S + 1, time.time() - DEAD_S + 1))
+    os.utime(run / HEARTBEAT, (time.time() + HANGING_S, time.time() + HANGING_S))
     with closing(Following(run)) as following:
         wait_until(lambda: following.waiting)
         assert [type(event) for event in following.next_batch()] == [ScriptStarted, Logged]
         assert not following.done
+        os.utime(run / HEARTBEAT, (time.time() - DEAD_S + 1, time.time() - DEAD_S + 1))
         wait_until(lambda: following.waiting)
         assert [type(event) for event in following.next_batch()] == [Death]
         wait_until(lambda: following.done)
