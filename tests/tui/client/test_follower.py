@@ -6,10 +6,12 @@ import asyncio
 import fcntl
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from textual.geometry import Region
@@ -18,8 +20,11 @@ from textual.widget import Widget
 from epochtop.engine.protocol.events import AnyEvent, Continued, Failed, Finished, Logged, ScriptStarted, encode
 from epochtop.engine.runs.heartbeat import DEAD_S
 from epochtop.engine.runs.paths import EVENTS, HEARTBEAT
-from epochtop.engine.runs.reader import READ_BYTES
+from epochtop.engine.runs.reader import READ_BYTES, read_record
 from epochtop.tui.client.follower import AHEAD, Death, Following
+from epochtop.tui.client.session import Session
+from epochtop.tui.client.starter import Starter
+from epochtop.tui.state.run import RunState
 from tests.support.engines import HANGING_S, wait_until
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, script_ended, write_script_run
 from tests.support.runs import STEPS, engine_alive, finished, losses_like_iris, started, windows, write_run
@@ -93,6 +98,18 @@ def test_a_killed_script_is_dead_soon_also_where_locks_have_no_effect(
         wait_until(lambda: following.waiting)
         assert [type(event) for event in following.next_batch()] == [Death]
         wait_until(lambda: following.done)
+
+
+def test_an_exit_status_that_comes_a_moment_after_the_death_is_shown(tmp_path: Path) -> None:
+    """An engine releases the lock of its run while it ends, and whoever started it learns its status when it has ended."""
+    run = write_run(tmp_path, "iris-mlp-0001", [started(), *windows([1.0] * 10)])
+    starter, state = Starter(lambda _: None), RunState(read_record(run))
+    with subprocess.Popen(["sh", "-c", "sleep 0.5; kill -KILL $$"]) as engine:
+        starter._engines[run] = SimpleNamespace(process=engine)  # type: ignore[assignment]
+        with closing(Session(run, state, starter.exit_code)) as viewed:
+            wait_until(lambda: (viewed.drain(), state.over)[1])
+    starter.close()
+    assert "killed by SIGKILL" in state.verdict()
 
 
 @pytest.mark.parametrize("last", [script_ended(1), Failed(time=1.0, step=1, message="x")], ids=["ended", "failed"])
