@@ -19,6 +19,7 @@ from epochtop.engine.protocol.events import encode
 from epochtop.engine.runs.paths import EVENTS
 from epochtop.tui.board.board import Board
 from epochtop.tui.board.grid import Grid
+from tests.support.engines import HANGING_S
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, logged_at, script_ended, write_script_run
 from tests.support.ui.screens import beating, furnished, still_app, until
 
@@ -246,7 +247,7 @@ async def test_the_choice_is_remembered_for_the_home_folder(tmp_path: Path) -> N
     async with opened(tmp_path, run) as (app, pilot):
         await pilot.press("g", "l", "n")
         board = app.main.board
-        board._memory.wait(10)
+        board._memory.wait(HANGING_S)
         saved = json.loads((tmp_path / "board.json").read_text())
         assert (saved["view"], saved["log_y"], saved["page"]) == ("grid", True, 1)
     async with opened(tmp_path, run) as (app, pilot):
