@@ -57,7 +57,7 @@ OneText().run()
 
 def app(home: Path, *arguments: str, size: tuple[int, int] = (120, 40)) -> Terminal:
     """The app in a terminal of `size`, started as users start it: no process is forked, which would take other imports."""
-    return Terminal(*COMMAND, *arguments, size=size, environment={"EPOCHTOP_HOME": str(home)})
+    return Terminal(*COMMAND, *arguments, size=size, environment={"EPOCHTOP_HOME": str(home)}, synchronized=False)
 
 
 def as_installed() -> None:
@@ -90,7 +90,7 @@ def first_frame() -> list[Figure]:
         for _ in range(STARTS):
             for name, command in commands.items():
                 start = perf_counter()
-                with Terminal(*command, environment={"EPOCHTOP_HOME": folder}) as terminal:
+                with Terminal(*command, environment={"EPOCHTOP_HOME": folder}, synchronized=False) as terminal:
                     until(seen(terminal, "Loss"))
                     seconds[name].append(perf_counter() - start)
                     cpu[name].append(cpu_s(terminal))
@@ -274,7 +274,9 @@ def write_new(home: Path, name: str, steps: int) -> Path:
 def attach_s(program: Sequence[str], home: Path, run: Path, steps: int) -> tuple[float, float, float]:
     """Seconds until the whole curve is on the screen, CPU seconds until then, and MiB of the app's process."""
     start = perf_counter()
-    with Terminal(*program, "attach", run.name, size=(120, 40), environment={"EPOCHTOP_HOME": str(home)}) as terminal:
+    with Terminal(
+        *program, "attach", run.name, size=(120, 40), environment={"EPOCHTOP_HOME": str(home)}, synchronized=False
+    ) as terminal:
         text = f"finished: {steps:,}".encode()
         while text not in terminal.output:
             assert perf_counter() - start < LIMIT_S

@@ -56,7 +56,7 @@ def panel_bytes(size: tuple[int, int], keys: tuple[str, ...] = ()) -> float:
     """KB/s to the terminal of an idle app over twenty seconds, so only the machine panel changes."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {"EPOCHTOP_HOME": str(Path(folder))}
-        with Terminal(*APP, size=size, environment=environment) as terminal:
+        with Terminal(*APP, size=size, environment=environment, synchronized=False) as terminal:
             terminal.wait_for("torch 2")
             terminal.press(*keys)
             time.sleep(3)

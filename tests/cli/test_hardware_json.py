@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.engines import HANGING_S
 from tests.support.fakes import fake_nvml
 
 DOCS = (Path(__file__).parents[2] / "docs" / "hardware.md").read_text()
-_PRINT = "from epochtop.tui.cli.hardware import print_hardware; raise SystemExit(print_hardware(True))"
 
 
 def documented(part: str) -> set[str]:
@@ -26,7 +26,7 @@ def documented(part: str) -> set[str]:
 @pytest.fixture(scope="module")
 def answer(library: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(
-        fake_nvml.run(library, _PRINT, FAKE_NVML_NAME="NVIDIA H100 80GB HBM3", FAKE_NVML_PID="1")
+        fake_nvml.print_hardware(library, True, FAKE_NVML_NAME="NVIDIA H100 80GB HBM3", FAKE_NVML_PID="1")
     )
     return found
 
@@ -64,7 +64,7 @@ def test_figures_have_the_documented_units(answer: dict[str, Any]) -> None:
 
 
 def test_a_name_that_is_not_in_the_table(library: Path) -> None:
-    answer = json.loads(fake_nvml.run(library, _PRINT, FAKE_NVML_NAME="NVIDIA H300"))
+    answer = json.loads(fake_nvml.print_hardware(library, True, FAKE_NVML_NAME="NVIDIA H300"))
     gpu = answer["gpus"][0]
     assert gpu["tier"] == {"value": None, "reason": "not in the table"}
     assert gpu["architecture"] == {"value": "Hopper"}  # as the driver says
@@ -72,7 +72,7 @@ def test_a_name_that_is_not_in_the_table(library: Path) -> None:
 
 
 def test_visible_devices_are_respected_and_shown(library: Path) -> None:
-    answer = json.loads(fake_nvml.run(library, _PRINT, CUDA_VISIBLE_DEVICES="GPU-00000001"))
+    answer = json.loads(fake_nvml.print_hardware(library, True, CUDA_VISIBLE_DEVICES="GPU-00000001"))
     assert answer["cuda_visible_devices"] == "GPU-00000001"
     first, second = answer["gpus"]
     assert first["cuda_index"]["reason"] == "hidden by CUDA_VISIBLE_DEVICES"
@@ -81,7 +81,7 @@ def test_visible_devices_are_respected_and_shown(library: Path) -> None:
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-P", "-m", "epochtop", "hardware", *words]
-    return subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(program, capture_output=True, text=True, timeout=HANGING_S, check=False)
 
 
 def test_the_command_asks_an_engine_for_torch() -> None:
@@ -102,7 +102,7 @@ def test_the_command_never_loads_torch_or_textual() -> None:
         "import sys; from epochtop.tui.cli.hardware import print_hardware; print_hardware(False); "
         "print([name for name in ('torch', 'numpy', 'textual', 'tyro') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGING_S, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
 

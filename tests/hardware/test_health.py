@@ -91,13 +91,12 @@ def test_an_xid_error_is_named(library: Path) -> None:
 
 
 def test_the_command_and_its_json_say_the_same(library: Path) -> None:
-    code = "from epochtop.tui.cli.hardware import print_hardware; raise SystemExit(print_hardware({}))"
     sick = {"FAKE_NVML_RECOVERY": "0:2", "FAKE_NVML_PENDING": "1:1"}
-    text = fake_nvml.run(library, code.format(False), **sick)
+    text = fake_nvml.print_hardware(library, False, **sick)
     assert "Problem       the driver asks to reboot the machine" in text
     assert "rows are remapped at the next reset" in text
     assert "Health        fabric ready · recovery action: reboot the machine · 3 rows remapped · no Xid errors" in text
-    first, second = json.loads(fake_nvml.run(library, code.format(True), **sick))["gpus"]
+    first, second = json.loads(fake_nvml.print_hardware(library, True, **sick))["gpus"]
     assert [problem["kind"] for problem in first["problems"]] == ["Recovery"]
     assert first["problems"][0]["stops_jobs"]
     assert first["meaning"].endswith("no job runs on it: the driver asks to reboot the machine")

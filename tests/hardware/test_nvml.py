@@ -156,8 +156,6 @@ def test_a_newer_driver_answers_in_the_new_way(tmp_path: Path) -> None:
 
 # --- epochtop hardware ------------------------------------------------------------------------------------
 
-_PRINT = "from epochtop.tui.cli.hardware import print_hardware; raise SystemExit(print_hardware({as_json}))"
-
 
 def figures(value: object, path: str = "") -> Iterator[tuple[str, dict[str, object]]]:
     """Every `{"value": …}` of a JSON answer with its path."""
@@ -171,7 +169,7 @@ def figures(value: object, path: str = "") -> Iterator[tuple[str, dict[str, obje
 
 def test_json_gives_every_unknown_a_reason_and_every_figure_a_unit(library: Path) -> None:
     fail = f"nvmlDeviceGetPowerUsage:0:{NOT_SUPPORTED}"
-    text = fake_nvml.run(library, _PRINT.format(as_json=True), FAKE_NVML_FAIL=fail)
+    text = fake_nvml.print_hardware(library, True, FAKE_NVML_FAIL=fail)
     answer = json.loads(text)
     assert answer["schema"] == 1
     assert answer["gpus"][0]["power"] == {"value": None, "unit": "W", "reason": "not supported by this card"}
@@ -183,14 +181,12 @@ def test_json_gives_every_unknown_a_reason_and_every_figure_a_unit(library: Path
 
 
 def test_text_gives_the_reason_for_an_unknown_value(library: Path) -> None:
-    text = fake_nvml.run(library, _PRINT.format(as_json=False), FAKE_NVML_MIG="0")
+    text = fake_nvml.print_hardware(library, False, FAKE_NVML_MIG="0")
     assert "NVIDIA Fake MIG 3g.40gb, 40.0 GiB, 60 multiprocessors, MIG-00000016" in text
     assert "Unknown       utilization, sm, tensor, dram: MIG is on" in text
     assert "power 412.3 W · power limit 700 W" in text
 
 
 def test_text_without_a_gpu(library: Path) -> None:
-    text = fake_nvml.run(
-        library, _PRINT.format(as_json=False), FAKE_NVML_FAIL=f"nvmlInitWithFlags:*:{DRIVER_NOT_LOADED}"
-    )
+    text = fake_nvml.print_hardware(library, False, FAKE_NVML_FAIL=f"nvmlInitWithFlags:*:{DRIVER_NOT_LOADED}")
     assert "— NVIDIA driver is not loaded" in text

@@ -22,7 +22,7 @@ from epochtop.supervisor.record import create_run
 from epochtop.supervisor.supervise import hooked_environment
 from epochtop.tui.cells.rows import uncolored
 from epochtop.tui.screens.analysis import analysis_rows, gains
-from tests.support.engines import wait_until
+from tests.support.engines import HANGING_S, wait_until
 
 PROGRAM = Path(__file__).parent / "programs" / "analyzed.py"
 
@@ -42,7 +42,7 @@ def test_a_live_script_is_measured_and_left_as_it_was(home: Path, tmp_path: Path
         send(run, Analyze(steps=20))
         wait_until(lambda: b'"Analyzed"' in (run / "events.jsonl").read_bytes())
         stop.touch()
-        printed, _ = script.communicate(timeout=120)
+        printed, _ = script.communicate(timeout=HANGING_S)
     follower = Follower(run)
     (result,) = [event for event in follower.read_all() if isinstance(event, Analyzed)]
     follower.close()

@@ -70,16 +70,16 @@ def test_a_command_gets_arguments_environment_and_standard_input(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("command", "problem"),
+    ("command", "timeout_s", "problem"),
     [
-        (("/no/such",), "/no/such: No such file or directory"),
-        (("false",), "false: exit status 1"),
-        (("sh", "-c", "sleep 1000 & wait"), "sh: not done in 0.2 s"),
+        (("/no/such",), 240.0, "/no/such: No such file or directory"),
+        (("false",), 240.0, "false: exit status 1"),
+        (("sh", "-c", "sleep 1000 & wait"), 0.2, "sh: not done in 0.2 s"),
     ],
     ids=["missing", "failing", "hanging"],
 )
-def test_a_command_that_fails_is_reported(command: tuple[str, ...], problem: str) -> None:
-    assert send(MESSAGE, values(command=command, timeout_s=0.2)) == {"command": problem}
+def test_a_command_that_fails_is_reported(command: tuple[str, ...], timeout_s: float, problem: str) -> None:
+    assert send(MESSAGE, values(command=command, timeout_s=timeout_s)) == {"command": problem}
 
 
 def test_without_a_route_nothing_is_sent() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import is_alive
-from tests.support.engines import HANGING_S, Engine, Watch, rank_of
+from tests.support.engines import HANGING_S, Engine, Watch, rank_of, wait_until
 
 TASK = """
 import os
@@ -71,6 +71,7 @@ def stopped_worker(engine: Engine, folder: Path) -> psutil.Process:
     """The worker of rank 0's loader, stopped: it cannot notice that its engine is gone."""
     worker = psutil.Process(int((folder / f"worker of {engine.process.pid}").read_text()))
     worker.suspend()
+    wait_until(lambda: worker.status() == psutil.STATUS_STOPPED)
     return worker
 
 

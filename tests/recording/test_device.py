@@ -49,7 +49,7 @@ def test_nothing_waits_for_the_device_and_every_value_arrives(recording: Run, ho
     recording.log(loss=on_device(7.0))
     wait_until(lambda: drained(recording, 101))
     DEVICE.run()
-    wait_until(lambda: _run_until(len(series(only_run(home))["loss"]) == 101))
+    wait_until(lambda: arrived(home, 101))
     values = series(only_run(home))
     assert values["loss"] == [*((step, step / 2) for step in range(100)), (100, 7.0)]
     assert values["plain"] == [(step, float(step)) for step in range(100)]
@@ -60,12 +60,17 @@ def _run_until(condition: bool) -> bool:
     return condition
 
 
+def arrived(home: Path, count: int, name: str = "loss") -> bool:
+    """Let the device work; whether so many values of a series are in the log."""
+    return _run_until(len(series(only_run(home)).get(name, ())) >= count)
+
+
 def test_a_tensor_may_be_overwritten_after_it_was_logged(recording: Run, home: Path) -> None:
     loss = on_device(1.0)
     recording.log(loss=loss)
     loss.copy_(on_device(2.0))
     recording.log(loss=loss)
-    wait_until(lambda: _run_until("loss" in series(only_run(home))))
+    wait_until(lambda: arrived(home, 2))
     assert series(only_run(home)) == {"loss": [(0, 1.0), (1, 2.0)]}
 
 
@@ -80,7 +85,7 @@ def test_the_copies_come_after_the_work_of_every_stream(recording: Run, home: Pa
         each.run()
     time.sleep(0.15)
     assert series(only_run(home)) == {}
-    wait_until(lambda: _run_until("a" in series(only_run(home))))
+    wait_until(lambda: arrived(home, 2, "a"))
     assert series(only_run(home)) == {"a": [(0, 1.0), (1, 2.0)]}
 
 
@@ -90,7 +95,7 @@ def test_blocks_of_device_memory_are_used_again(recording: Run, home: Path, monk
     for step in range(64):
         recording.log(loss=on_device(float(step)))
         if step % 16 == 15:
-            wait_until(lambda: _run_until(len(series(only_run(home)).get("loss", [])) == step + 1))  # noqa: B023
+            wait_until(lambda: arrived(home, step + 1))  # noqa: B023
     assert series(only_run(home)) == {"loss": [(step, float(step)) for step in range(64)]}
 
 
@@ -101,7 +106,7 @@ def test_a_device_that_is_far_behind_loses_values_and_no_memory(
     monkeypatch.setattr(device, "BLOCKS", 2)
     for step in range(30):
         recording.log(loss=on_device(float(step)))
-    wait_until(lambda: _run_until("loss" in series(only_run(home))))
+    wait_until(lambda: arrived(home, 16))
     assert series(only_run(home)) == {"loss": [(step, float(step)) for step in range(16)]}
     assert "is 16 values behind" in capsys.readouterr().err
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -111,12 +110,11 @@ def test_a_queue_that_nobody_empties_is_bounded(home: Path, monkeypatch: pytest.
     from epochtop.recording import run as run_module
 
     monkeypatch.setattr(run_module, "QUEUE_ENTRIES", 50)
-    monkeypatch.setattr(writer, "INTERVAL_S", 60.0)
     with Run() as recording:
-        wait_until(lambda: recorded(only_run(home)))
-        time.sleep(0.05)
-        for step in range(80):
-            recording.log(loss=float(step))
+        assert recording._writer is not None
+        with recording._writer._working:  # the thread that empties the queue waits for it
+            for step in range(80):
+                recording.log(loss=float(step))
     last = recorded(only_run(home))[-1]
     assert isinstance(last, ScriptEnded)
     assert len(series(only_run(home))["loss"]) + last.dropped == 80
@@ -132,6 +130,8 @@ QUOTA = """
         run.log(value=float(step % 1000))
         if step % 1000 == 0:
             time.sleep(0.11)
+    while run._writer._log.error is None:
+        time.sleep(0.01)
     if {raised}:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
         run.log(value=1.0)

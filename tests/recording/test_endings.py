@@ -23,6 +23,8 @@ BEGIN = """
     run = epochtop.Run("ending")
     run.log(loss=1.0)
 """
+WRITTEN = """while b'"Logged"' not in open(run.path + "/events.jsonl", "rb").read(): time.sleep(0.01)"""
+"""Waits until the value is in the log."""
 
 
 def end_of(home: Path) -> AnyEvent:
@@ -40,8 +42,8 @@ def end_of(home: Path) -> AnyEvent:
         pytest.param("sys.exit()", 0, "finished", "", id="exit"),
         pytest.param("run.finish(); run.log(loss=2.0); run.finish()", 0, "finished", "", id="finish, then log"),
         pytest.param("run.finish('stopped')", 0, "stopped", "", id="finish as stopped"),
-        pytest.param("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", -15, "stopped", "signal SIGTERM", id="signal"),
-        pytest.param("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -2, "stopped", "KeyboardInterrupt", id="ctrl-c"),
+        pytest.param("os.kill(os.getpid(), signal.SIGTERM); time.sleep(10**6)", -15, "stopped", "signal SIGTERM", id="signal"),
+        pytest.param("os.kill(os.getpid(), signal.SIGINT); time.sleep(10**6)", -2, "stopped", "KeyboardInterrupt", id="ctrl-c"),
         pytest.param(
             "import hashlib; os.kill(os.getpid(), signal.SIGHUP)\n"
             "    import threading; hashlib.pbkdf2_hmac('sha256', b'', b'', 1 << 31)",
@@ -108,7 +110,7 @@ def test_the_scripts_own_handler_is_called(before: bool, home: Path) -> None:
     signal.signal(signal.SIGTERM, handle)
     """
     code = f"{own}{BEGIN}" if before else f"{BEGIN}{own}"
-    status, output, _ = run(f"{code}\n    os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", home)
+    status, output, _ = run(f"{code}\n    os.kill(os.getpid(), signal.SIGTERM); time.sleep(10**6)", home)
     assert (status, output) == (7, "saving 15\n")
     last = end_of(home)
     assert isinstance(last, ScriptEnded)
@@ -161,7 +163,7 @@ def test_the_scripts_own_hooks_are_called(home: Path) -> None:
     ],
 )
 def test_a_process_that_ends_without_a_word_is_seen_to_have_died(code: str, home: Path) -> None:
-    with start(f"{BEGIN}    time.sleep(0.5)\n    {code}", home) as process:
+    with start(f"{BEGIN}    {WRITTEN}\n    {code}", home) as process:
         process.wait(HANGING_S)
         assert not is_alive(only_run(home))
         if "fork" in code:
@@ -174,9 +176,10 @@ def test_a_process_that_ends_without_a_word_is_seen_to_have_died(code: str, home
 
 
 KILLED = """
-    import os, random, time
+    import mmap, os, random, time
     from epochtop import Run
     children = []
+    counts = memoryview(mmap.mmap(-1, 8 * 20)).cast("q")
     os.makedirs(os.environ["EPOCHTOP_HOME"])
     for number in range(20):
         pid = os.fork()
@@ -186,31 +189,32 @@ KILLED = """
             while True:
                 run.log(value=value)
                 value += 1
+                counts[number] = value
                 time.sleep(0.001)
         children.append(pid)
     home = os.environ["EPOCHTOP_HOME"]
     while len([name for name in os.listdir(home) if name[0] != "."]) < 20:
         time.sleep(0.01)
     random.seed(1)
-    for pid in children:
+    for number, pid in enumerate(children):
         time.sleep(random.uniform(0.02, 0.08))
         os.kill(pid, 9)
         os.waitpid(pid, 0)
-        print(time.time())
+        print(counts[number])
 """
 
 
 def test_a_process_that_is_killed_loses_one_refresh_at_most(home: Path) -> None:
-    """Windows have no gap, and the last one is as young as a busy machine allows."""
+    """Windows have no gap, and the last one is as young as a busy machine allows: a value takes a millisecond or longer."""
     status, output, _ = run(KILLED, home)
     assert status == 0
     paths = sorted(run_paths(home), key=lambda path: int(path.name.partition("-")[0]))
     assert len(paths) == 20
-    for path, killed_at in zip(paths, map(float, output.split()), strict=True):
+    for path, count in zip(paths, map(int, output.split()), strict=True):
         assert not is_alive(path)
         values = series(path).get("value", [])
         assert values == [(step, step) for step in range(len(values))]
-        assert killed_at - getattr(recorded(path)[-1], "time") < 5  # noqa: B009
+        assert count - 5_000 < len(values) <= count + 1
 
 
 def test_the_heartbeat_moves_while_the_process_lives(home: Path) -> None:
@@ -238,16 +242,14 @@ def test_a_disk_that_hangs_does_not_hold_up_the_end_of_the_script(home: Path) ->
     code = f"""{BEGIN}
     write = os.write
     def hang(file, content):
-        time.sleep(60)
+        time.sleep(10**6)
         return write(file, content)
-    time.sleep(0.3)
+    {WRITTEN}
     os.write = hang
     run.log(loss=2.0)
     """
-    started_at = time.monotonic()
     status, _, errors = run(code, home)
     assert status == 0
-    assert time.monotonic() - started_at < 30
     assert "did not take the last values in time" in errors
 
 
@@ -287,6 +289,7 @@ FORKED = """
     from epochtop import Run
     run = Run("parent")
     run.log(loss=1.0)
+    logged, write = os.pipe()
 
     def work():
         run.log(loss=2.0)
@@ -295,12 +298,12 @@ FORKED = """
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         with Run("child") as own:
             own.log(loss=3.0)
-        time.sleep(60)
+        os.write(write, b"x")
+        time.sleep(10**6)
 
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
-    while len(os.listdir(os.environ["EPOCHTOP_HOME"])) < 2: time.sleep(0.01)
-    time.sleep(0.3)
+    os.read(logged, 1)
     process.terminate()
     process.join()
     assert process.exitcode in (-15,), process.exitcode
@@ -329,14 +332,14 @@ def test_a_forked_process_can_import_what_a_writer_was_importing(home: Path, tmp
         while "slow_module" not in sys.modules: time.sleep(0.001)
         child = os.fork()
         if child == 0:
-            signal.alarm(20)
+            signal.alarm(200)
             import slow_module
             with epochtop.Run("child") as own:
                 own.log(loss=3.0)
             sys.exit()
         sys.exit(os.waitpid(child, 0)[1] != 0)
     """
-    status, _, errors = run(f"import signal; signal.alarm(60)\n{textwrap.dedent(code)}", home, str(tmp_path))
+    status, _, errors = run(f"import signal; signal.alarm(200)\n{textwrap.dedent(code)}", home, str(tmp_path))
     assert (status, errors) == (0, "")
     (child,) = (path for path in run_paths(home) if path.name.startswith("child"))
     assert series(child) == {"loss": [(0, 3.0)]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -182,10 +181,7 @@ def test_a_mirror_is_removed_with_its_process_or_by_the_next(box: StandIn, there
     with closing(Mirror(Host("box", str(there)))) as first, closing(Mirror(Host("box", str(there)))) as second:
         assert set(cache.iterdir()) == {first.folder, second.folder}
     assert list(cache.iterdir()) == []
-    deadline = time.monotonic() + 60
-    while any(_is_running(process) for process in box.processes):
-        assert time.monotonic() < deadline, "the agent outlives its connection"
-        time.sleep(0.02)
+    wait_until(lambda: not any(_is_running(process) for process in box.processes))
 
 
 def _is_running(process: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,7 +11,7 @@ import pytest
 
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.reader import read_record
-from tests.support.engines import losses
+from tests.support.engines import losses, wait_until
 from tests.support.runs import events_of, losses_like_iris, started, windows, write_run
 from tests.support.runs import finished as summary_of
 from tests.support.ui.apps import ENDLESS, Open, begun, end_of, goes_on, move_to, type_into
@@ -55,14 +54,11 @@ def two_runs(home: Path) -> tuple[Path, Path]:
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
 def test_every_size_shows_the_run_its_verdict_and_the_keys(app: Open, size: tuple[int, int]) -> None:
     terminal = app("attach", "last", size=size)
-    shown = terminal.wait_for("finished: 20,000 steps")
-    shown = terminal.wait_for("^q quit")
-    shown = terminal.wait_for("iris-mlp-11c0")
+    words = ("iris-mlp-7f3a · finished ✓", "accuracy 0.9667", "^s start", "^q quit", "20,000", "train", "iris-mlp-11c0")
+    shown = terminal.wait_for("finished: 20,000 steps", *words)
     rows = shown.splitlines()
     assert len(rows) == size[1]
     assert max(map(len, rows)) <= size[0]
-    for words in ("iris-mlp-7f3a · finished ✓", "accuracy 0.9667", "^s start", "20,000", "train"):
-        assert words in shown
     assert ("1 Train" in shown) == (size == (80, 24))
     assert ("Log ─" in shown) == (size == (200, 60))
     if size == (80, 24):
@@ -102,9 +98,7 @@ def test_a_window_can_be_resized_while_the_run_goes_on(app: Open, home: Path) ->
 @pytest.mark.usefixtures("two_runs")
 def test_a_locale_without_utf8_has_its_box_characters_all_the_same(app: Open) -> None:
     terminal = app("attach", "last", LANG="C", LC_ALL="C", PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
-    shown = terminal.wait_for("finished: 20,000 steps")
-    assert "╭─ Loss" in shown
-    assert "⠒" in shown
+    terminal.wait_for("finished: 20,000 steps", "╭─ Loss", "⠒")
     assert b"\\u" not in terminal.output
 
 
@@ -126,7 +120,9 @@ def test_suspending_gives_the_shell_back_and_fg_returns(home: Path, folder: Path
         before = terminal.output.count(b"\x1b[?1049l")
         terminal.press(CTRL_Z)
         terminal.wait_for(lambda _: terminal.output.count(b"\x1b[?1049l") > before)
-        time.sleep(0.5)
+        terminal.wait_for(
+            lambda _: b"shell> " in terminal.output.rpartition(b"\x1b[?1049l")[2]
+        )  # it reads the next line
         watch.windows(2)  # the engine is no child of the shell's job
         terminal.press("echo in the $((40 + 2)) shell\n")
         terminal.wait_for("in the 42 shell")
@@ -150,8 +146,8 @@ def test_runs_are_overlaid_renamed_loaded_and_deleted_from_the_list(app: Open, t
     terminal.wait_for("o overlay")
     terminal.press(DOWN)
     terminal.press("o")
-    shown = terminal.wait_for(lambda text: bool(re.search(rf"{older.name} .* ▪ *│", text)))
-    assert sum(older.name in row for row in shown.splitlines()) == 2, "the overlay is named in the legend"
+    terminal.wait_for(lambda text: bool(re.search(rf"{older.name} .* ▪ *│", text)))
+    terminal.wait_for(lambda text: sum(older.name in row for row in text.splitlines()) == 2)  # also in the legend
     terminal.press("o")
     terminal.wait_for(lambda text: sum(older.name in row for row in text.splitlines()) == 1)
 
@@ -176,7 +172,7 @@ def test_runs_are_overlaid_renamed_loaded_and_deleted_from_the_list(app: Open, t
     move_to(terminal, "Delete", RIGHT, first="Keep")
     terminal.press(ENTER)
     terminal.wait_without("✓  short and wide")
-    assert not older.exists()
+    wait_until(lambda: not older.exists())
     assert newer.exists()
 
 

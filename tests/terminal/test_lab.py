@@ -30,19 +30,16 @@ def test_an_experiment_is_measured_left_alone_and_found_again(app: Open, home: P
     first.press(CTRL_S)
     first.wait_for("● measuring")
     (run,) = run_paths(lab_home(home))
-    assert run.name in first.text
+    first.wait_for(run.name)
     record = read_record(run)
     assert record.experiment is not None
     assert record.experiment.quick
     first.press(CTRL_Q)
     first.wait()
     ended(first)
-    assert is_alive(run)
 
     second = app("attach", run.name, size=(120, 40))
-    second.wait_for("Verdict")
-    shown = second.wait_for("finished ✓")
-    assert run.name in shown
+    second.wait_for("Verdict", "finished ✓", run.name)
     last = events(run)[-1]
     assert isinstance(last, Concluded)
     assert last.outcome == "finished"
@@ -82,8 +79,8 @@ def test_x_trains_with_the_setting_and_says_what_it_gained(app: Open, home: Path
     terminal.wait_for("Verdict    on cpu a read costs")
     terminal.press("x")
     terminal.wait_for("setting of reads-7f3a")
-    shown = terminal.wait_for("evaluations")  # of the sentence on what was gained, the word that wraps nowhere
-    assert "finished: 2,000 steps" in shown
+    terminal.wait_for("evaluations")  # of the sentence on what was gained, the word that wraps nowhere
+    terminal.wait_for("finished: 2,000 steps")
     (run,) = run_paths(home)
     assert read_record(run).spec.executor == "graph"
 

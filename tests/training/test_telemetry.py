@@ -31,7 +31,7 @@ def test_a_run_records_how_busy_its_engine_is(engine: Engine, home: Path) -> Non
     assert isinstance(watch.end(), Finished)
     readings = [event for event in events(run) if isinstance(event, Telemetry)]
     assert readings
-    assert 20 < (readings[-1].engine_cpu_percent or 0) <= 400
+    assert 0 < (readings[-1].engine_cpu_percent or 0) <= 400  # however little of the processor it gets
     assert 50 << 20 < (readings[-1].engine_memory_bytes or 0) < 50 << 30
     assert readings[-1].gpu_percent is None
     assert readings[-1].reason == ""
@@ -55,10 +55,11 @@ def test_a_run_reports_planned_and_used_memory(engine: Engine, home: Path) -> No
 
 _HANG = """
 import json, os, sys, time
-from epochtop.engine.training.telemetry import TelemetryRecorder
+from epochtop.engine.training import telemetry as module
+module.PATIENCE_S = {patience_s}
 os.environ["FAKE_NVML_HANG"] = sys.stdin.read()
 events = []
-telemetry = TelemetryRecorder(events.append, "GPU-00000001", interval_s=0.05)
+telemetry = module.TelemetryRecorder(events.append, "GPU-00000001", interval_s=0.05)
 telemetry.start()
 while not events:
     time.sleep(0.01)
@@ -73,7 +74,10 @@ print(json.dumps([event.gpu_percent, event.sm_percent, event.power_w, event.reas
 
 
 def readings_of(library: Path, hang: str = "", **environment: str) -> list[Any]:
-    answer: list[Any] = json.loads(fake_nvml.run(library, _HANG, stdin=hang or "nothing", **environment))
+    patience_s = "0.5" if hang else "120"
+    answer: list[Any] = json.loads(
+        fake_nvml.run(library, _HANG.replace("{patience_s}", patience_s), stdin=hang or "nothing", **environment)
+    )
     return answer
 
 

@@ -64,7 +64,7 @@ class NextEngine:
         self.status = self.idle
 
     def exit_code(self, run: Path) -> int | None:
-        """Exit status of the engine of a run that was started here; None while it lives and for other runs."""
+        """Exit status of the dead engine of a run that was started here; None for other runs. Waits for it."""
         return self.starter.exit_code(run) if self.starter is not None else None
 
     def request(self, status: str) -> None:

@@ -40,10 +40,13 @@ AHEAD = 8
 
 
 class Death:
-    """The process of the run is gone without a final event; `tail` is the end of its output."""
+    """The process of the run is gone without a final event.
 
-    def __init__(self, tail: str) -> None:
-        self.tail = tail
+    `tail` is the end of its output, `returncode` its exit status, None if unknown.
+    """
+
+    def __init__(self, tail: str, returncode: int | None = None) -> None:
+        self.tail, self.returncode = tail, returncode
 
 
 News = AnyEvent | BadLine | Death | Printed
@@ -52,12 +55,14 @@ News = AnyEvent | BadLine | Death | Printed
 class Following:
     """Follows `run` until `close` is called; `next_batch` returns what was read. A run that is over may be resumed.
 
-
-    With `reads_output`, the lines that a script prints are among it.
+    With `reads_output`, the lines that a script prints are among it. `exit_code` returns the exit status of a dead engine,
+    None if unknown. It may wait, and is called in the thread.
     """
 
-    def __init__(self, run: Path, *, reads_output: bool = False) -> None:
-        self.run, self._reads_output = run, reads_output
+    def __init__(
+        self, run: Path, *, reads_output: bool = False, exit_code: Callable[[Path], int | None] = lambda _: None
+    ) -> None:
+        self.run, self._reads_output, self._exit_code = run, reads_output, exit_code
         self._queue: Queue[tuple[list[News], bool]] = Queue(AHEAD)
         """Batches, each with whether it was already written when the previous one had been read."""
         self._stop = threading.Event()
@@ -157,7 +162,8 @@ class Following:
                 at_once = False
             else:
                 if not ended:
-                    self._hand_over([Death(output_tail(self.run) if printed is None else "")], at_once)
+                    tail = output_tail(self.run) if printed is None else ""
+                    self._hand_over([Death(tail, self._exit_code(self.run))], at_once)
                     ended = True
                 self._over = self._up_to_date = True
         if printed is not None:

@@ -44,7 +44,10 @@ State = TypeVar("State", bound=Fold)
 
 
 class Session(Generic[State]):
-    """Follows `run` and folds its events into `state`. `exit_code` returns the exit status of an engine, None if unknown."""
+    """Follows `run` and folds its events into `state`.
+
+    `exit_code` returns the exit status of a dead engine, None if unknown. It is called in the thread of the follower.
+    """
 
     def __init__(
         self,
@@ -54,8 +57,8 @@ class Session(Generic[State]):
         observe: Callable[[AnyEvent], object] = lambda _: None,
     ) -> None:
         self.run, self.state = run, state
-        self.following = Following(run, reads_output=True)
-        self._exit_code, self._observe = exit_code, observe
+        self.following = Following(run, reads_output=True, exit_code=exit_code)
+        self._observe = observe
         self.unanswered = Unanswered()
         """Commands of this viewer."""
         self._hanging_rank = HangingRank()
@@ -106,7 +109,7 @@ class Session(Generic[State]):
             self.log += event.lines
             return
         if isinstance(event, Death):
-            lines = self.state.died(how_it_ended(self._exit_code(self.run)), event.tail)
+            lines = self.state.died(how_it_ended(event.returncode), event.tail)
         else:
             lines = self.state.apply(event)
             if isinstance(event, Event):

@@ -6,6 +6,7 @@ run would slow the run down.
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from epochtop.tui.client.messages import (
     StandbyReady,
 )
 from epochtop.tui.client.standby import EngineDied, Standby
+
+EXIT_S = 30.0
+"""Longest wait for the exit status of an engine that has released its run."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,17 @@ class Starter:
         self._requests.put(_Request(run=run, trusted_owner=trusted_owner))
 
     def exit_code(self, run: Path) -> int | None:
-        """Exit status of the engine of a run that was started here; None while it lives and for other runs."""
+        """Exit status of the dead engine of a run that was started here; None for other runs. Waits for it.
+
+        An engine that dies releases the lock of its run a moment before its exit status is known.
+        """
         engine = self._engines.get(run)
-        return engine.process.poll() if engine else None
+        if engine is None:
+            return None
+        try:
+            return engine.process.wait(EXIT_S)
+        except subprocess.TimeoutExpired:
+            return None
 
     def close(self) -> None:
         """End the standby; engines that have a run continue."""

@@ -91,6 +91,15 @@ def run(library: Path, code: str, stdin: str = "", **environment: str) -> str:
     return done.stdout
 
 
+def print_hardware(library: Path, as_json: bool, **environment: str) -> str:
+    """What `epochtop hardware` prints with the library of `library`. A busy machine may take its time to ask the driver."""
+    code = (
+        "from epochtop.tui.cli.hardware import print_hardware; from epochtop.tui.client import job_advice; "
+        f"job_advice.PATIENCE_S = 120; raise SystemExit(print_hardware({as_json}))"
+    )
+    return run(library, code, **environment)
+
+
 _servers: dict[Path, subprocess.Popen[str]] = {}
 
 

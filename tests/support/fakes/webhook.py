@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.received.append(Received(self.path, dict(self.headers), body))
         if self.path == "/hang":
-            self.server.closing.wait(120)
+            self.server.closing.wait()
         elif self.path == "/drip":
             self.wfile.write(b"HTTP/1.1 200 OK\r\n")
             while not self.server.closing.wait(0.05):

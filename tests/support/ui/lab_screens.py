@@ -46,7 +46,7 @@ async def settled(pilot: Pilot[int]) -> None:
     app = pilot.app
     assert isinstance(app, EpochtopApp)
     shown = app.lab.page.stage.shown
-    while shown is not None and not (shown.following.done or (len(shown.state.rows) and shown.following.waiting == 0)):
+    while shown is not None and not shown.following.caught_up:
         await asyncio.sleep(0.01)
         app.beat()
     app.beat()

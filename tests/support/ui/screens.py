@@ -86,13 +86,10 @@ async def show_run(pilot: Pilot[int], run: Path, step: int) -> None:
     assert isinstance(app, EpochtopApp)
     app.open(run)
     while app.runs.session is not None and not (
-        app.runs.session.state.step >= step and app.runs.session.following.waiting == 0
+        app.runs.session.state.step >= step and app.runs.session.following.caught_up
     ):
         await asyncio.sleep(0.01)
         app.beat()
-    if app.runs.session is not None and app.runs.session.state.state not in ("running", "paused"):
-        while not app.runs.session.following.done:
-            await asyncio.sleep(0.01)
     app.beat()
     await pilot.pause()
     await list_runs(pilot)

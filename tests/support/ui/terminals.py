@@ -38,6 +38,10 @@ TAKE_THE_TERMINAL = (
 )
 """Makes standard input the controlling terminal; `preexec_fn` would do it in a fork of a process with threads."""
 
+FRAME_BEGINS, FRAME_ENDS = b"\x1b[?2026h", b"\x1b[?2026l"
+ASKED, ANSWER = b"\x1b[?2026$p", b"\x1b[?2026;2$y"
+"""Whether the terminal shows complete frames only (synchronized output), and that it does."""
+
 Wanted = str | Callable[[str], bool]
 
 
@@ -51,8 +55,12 @@ class Terminal:
         folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
         is_forked: bool = False,
+        synchronized: bool = True,
     ) -> None:
-        """With `is_forked`, `command` are the arguments of an `epochtop` that is forked, which saves a second."""
+        """With `is_forked`, `command` are the arguments of an `epochtop` that is forked, which saves a second.
+
+        A `synchronized` terminal never shows a part of a frame: a test may look while the rest is on its way.
+        """
         forked()  # waits until the process that forks engines has imported torch
         self._master, slave = pty.openpty()
         self._lock = threading.Lock()
@@ -62,6 +70,7 @@ class Terminal:
         """All bytes that came."""
         self._arrivals: list[tuple[float, int]] = []
         """When each part of them came (perf_counter), and where it ends."""
+        self._synchronized, self._asked_at = synchronized, 0
         self._drawn = 0
         """Bytes that are on the screen: drawing takes longer than the app does, so it is left until somebody looks."""
         self._rows: list[str] | None = None
@@ -99,8 +108,8 @@ class Terminal:
     def rows(self) -> list[str]:
         """The screen, row by row."""
         with self._lock:
-            if self._rows is None or self._drawn < len(self.output):
-                self._draw(len(self.output))
+            if self._rows is None or self._drawn < self._shown():
+                self._draw(self._shown())
                 self._rows = [row.rstrip() for row in self._screen.display]
             return list(self._rows)
 
@@ -112,7 +121,7 @@ class Terminal:
     def colors(self) -> set[str]:
         """Every foreground color that is on the screen, blanks left out."""
         with self._lock:
-            self._draw(len(self.output))
+            self._draw(self._shown())
             return {cell.fg for row in self._screen.buffer.values() for cell in row.values() if cell.data.strip()}
 
     def is_reversed(self, text: str) -> bool:
@@ -130,8 +139,8 @@ class Terminal:
         with self._lock:
             return [(dict(self._screen.buffer[number]), column) for number, column in places]
 
-    def wait_for(self, wanted: Wanted, patience_s: float = HANGING_S) -> str:
-        """Wait until the screen shows a text, or is as a predicate wants it; returns the screen."""
+    def wait_for(self, *wanted: Wanted, patience_s: float = HANGING_S) -> str:
+        """Wait until the screen shows these texts at once, and is as predicates want it; returns the screen."""
         patience = time.monotonic() + patience_s
         while not _is(wanted, shown := self.text):
             ended = not self._reader.is_alive()
@@ -177,7 +186,7 @@ class Terminal:
     def resize(self, width: int, height: int) -> None:
         """Give the window another size."""
         with self._lock:
-            self._draw(len(self.output))
+            self._draw(self._shown())
             self._screen.resize(height, width)
             self._rows = None
             self._tell_size(width, height)
@@ -239,8 +248,27 @@ class Terminal:
             with self._lock:
                 self.output += new
                 self._arrivals.append((time.perf_counter(), len(self.output)))
+            if self._synchronized:
+                self._answer()
+
+    def _answer(self) -> None:
+        """Tell the command that it may mark its frames, when it asks."""
+        asked_at = self.output.find(ASKED, self._asked_at)
+        if asked_at >= 0:
+            self._asked_at = asked_at + len(ASKED)
+            with suppress(OSError):  # the command has ended
+                os.write(self._master, ANSWER)
+        else:
+            self._asked_at = max(self._asked_at, len(self.output) - len(ASKED) + 1)
+
+    def _shown(self) -> int:
+        """Where the last complete frame ends; a command that has ended completes none."""
+        begins = self.output.rfind(FRAME_BEGINS, max(0, self._drawn - len(FRAME_BEGINS)))
+        is_complete = begins < 0 or self.output.find(FRAME_ENDS, begins) >= 0
+        return len(self.output) if is_complete or not self._reader.is_alive() else begins
 
     def _draw(self, end: int) -> None:
+        end = max(end, self._drawn)
         self._stream.feed(bytes(self.output[self._drawn : end]))
         self._drawn = end
         self._rows = None
@@ -267,5 +295,5 @@ def _environment() -> dict[str, str]:
     return {**kept, "TERM": "xterm-256color"}
 
 
-def _is(wanted: Wanted, shown: str) -> bool:
-    return wanted in shown if isinstance(wanted, str) else wanted(shown)
+def _is(wanted: Sequence[Wanted], shown: str) -> bool:
+    return all(each in shown if isinstance(each, str) else each(shown) for each in wanted)

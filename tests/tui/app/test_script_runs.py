@@ -23,11 +23,11 @@ from epochtop.engine.runs.reader import is_alive
 from epochtop.tui.app.app import EpochtopApp
 from epochtop.tui.forms.picker import Picker, matching
 from epochtop.tui.screens.analysis import AnalysisScreen
-from tests.support.engines import wait_until
+from tests.support.engines import HANGING_S, wait_until
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, logged_at, script_ended, write_script_run
 from tests.support.runs import engine_alive, events_of, write_run
 from tests.support.ui.charts import text
-from tests.support.ui.screens import furnished, list_runs, still_app
+from tests.support.ui.screens import beating, furnished, list_runs, still_app
 
 RUN_FORMAT = Path(__file__).parents[3] / "docs" / "run-format.md"
 WINDOWS: list[AnyEvent] = [
@@ -40,23 +40,13 @@ WINDOWS: list[AnyEvent] = [
 
 @asynccontextmanager
 async def opened(home: Path, run: Path) -> AsyncIterator[tuple[EpochtopApp, Pilot[Any]]]:
-    """An app with the run open; `until` of a test calls its beat."""
+    """An app with the run open; :func:`beating` of a test calls its beat."""
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await furnished(pilot)
         app.open(run)
-        await until(app, pilot, lambda: app.main.chart.trace.steps > 0)
+        await beating(app, pilot, lambda: app.main.chart.trace.steps > 0)
         yield app, pilot
-
-
-async def until(app: EpochtopApp, pilot: Pilot[Any], condition: Any) -> None:
-    """Beat until the condition holds."""
-    for _ in range(2000):
-        app.beat()
-        await pilot.pause(0.01)
-        if condition():
-            return
-    raise AssertionError("it did not happen")
 
 
 def commands(run: Path) -> list[dict[str, Any]]:
@@ -70,11 +60,11 @@ async def test_a_run_that_begins_while_none_is_open_opens_and_takes_the_screen_f
         first = write_script_run(home, "first-0001", WINDOWS)
         with engine_alive(first):
             await list_runs(pilot)
-            await until(app, pilot, lambda: app.runs.session is not None)
+            await beating(app, pilot, lambda: app.runs.session is not None)
             second = write_script_run(home, "second-0001", WINDOWS)
             with engine_alive(second):
                 await list_runs(pilot)
-                await until(app, pilot, lambda: "second-0001" in app.main.runs.summaries)
+                await beating(app, pilot, lambda: "second-0001" in app.main.runs.summaries)
                 assert app.runs.session is not None
                 assert app.runs.session.run == first
 
@@ -99,8 +89,8 @@ def test_the_writer_of_the_documentation_is_a_live_run_and_ends(tmp_path: Path) 
         (run,) = run_paths(tmp_path)
         assert (run / "heartbeat").exists()
         if writer.poll() is None:
-            assert is_alive(run) or writer.wait(60) == 0
-        assert writer.wait(60) == 0
+            assert is_alive(run) or writer.wait(HANGING_S) == 0
+        assert writer.wait(HANGING_S) == 0
     summary = summarize(run)
     assert (summary.name, summary.state, summary.steps, summary.series) == ("plain", "finished", 200, "loss")
     assert summary.final_loss == pytest.approx(1 / 200)
@@ -125,15 +115,15 @@ async def test_pause_stop_and_settings_reach_the_script(tmp_path: Path) -> None:
     with engine_alive(run):
         async with opened(tmp_path, run) as (app, pilot):
             await pilot.press("space", "ctrl+x", "r")
-            await until(app, pilot, lambda: app.screen.query("#entry-0"))
+            await beating(app, pilot, lambda: app.screen.query("#entry-0"))
             entry = app.screen.query_one("#entry-0", Input)
             assert entry.value == "0.1"
             entry.value = "7"
             await pilot.press("enter")
-            await until(app, pilot, lambda: "0 to 1" in str(app.screen.query_one(".error").render()))
+            await beating(app, pilot, lambda: "0 to 1" in str(app.screen.query_one(".error").render()))
             entry.value = "0.5"
             await pilot.press("enter")
-            await until(app, pilot, lambda: len(commands(run)) == 3)
+            await beating(app, pilot, lambda: len(commands(run)) == 3)
     assert [command["type"] for command in commands(run)] == ["Pause", "Stop", "Set"]
     assert (commands(run)[2]["field"], commands(run)[2]["value"]) == ("lr", 0.5)
 
@@ -144,7 +134,7 @@ async def test_the_analysis_of_a_script_is_its_own_command_and_saving_is_not_off
         async with opened(tmp_path, run) as (app, pilot):
             assert app.check_action("save", ()) is None
             await pilot.press("a")
-            await until(app, pilot, lambda: bool(commands(run)))
+            await beating(app, pilot, lambda: bool(commands(run)))
     assert commands(run)[0]["type"] == "Analyze"
 
 
@@ -162,16 +152,16 @@ async def test_an_analysis_opens_when_it_arrives_and_can_be_repeated(tmp_path: P
     with engine_alive(run):
         async with opened(tmp_path, run) as (app, pilot):
             await pilot.press("a")
-            await until(app, pilot, lambda: len(commands(run)) == 1)
+            await beating(app, pilot, lambda: len(commands(run)) == 1)
             assert not isinstance(app.screen, AnalysisScreen)
             add(run, ANALYZED)
-            await until(app, pilot, lambda: isinstance(app.screen, AnalysisScreen))
+            await beating(app, pilot, lambda: isinstance(app.screen, AnalysisScreen))
             await pilot.press("a")
-            await until(app, pilot, lambda: len(commands(run)) == 2)
+            await beating(app, pilot, lambda: len(commands(run)) == 2)
             await pilot.press("escape")
-            await until(app, pilot, lambda: not isinstance(app.screen, AnalysisScreen))
+            await beating(app, pilot, lambda: not isinstance(app.screen, AnalysisScreen))
             await pilot.press("a")
-            await until(app, pilot, lambda: isinstance(app.screen, AnalysisScreen))
+            await beating(app, pilot, lambda: isinstance(app.screen, AnalysisScreen))
     assert {command["type"] for command in commands(run)} == {"Analyze"}
     assert len(commands(run)) == 2
 
@@ -179,11 +169,11 @@ async def test_an_analysis_opens_when_it_arrives_and_can_be_repeated(tmp_path: P
 async def test_a_script_that_has_ended_shows_its_analysis_and_is_not_measured_again(tmp_path: Path) -> None:
     run = write_script_run(tmp_path, "resnet-1a2b", [*WINDOWS, ANALYZED, script_ended(4)])
     async with opened(tmp_path, run) as (app, pilot):
-        await until(app, pilot, lambda: app.runs.session is not None and app.runs.session.state.over)
+        await beating(app, pilot, lambda: app.runs.session is not None and app.runs.session.state.over)
         await pilot.press("a")
-        await until(app, pilot, lambda: isinstance(app.screen, AnalysisScreen))
+        await beating(app, pilot, lambda: isinstance(app.screen, AnalysisScreen))
         await pilot.press("a")
-        await until(app, pilot, lambda: any("only a running script" in note.message for note in app._notifications))
+        await beating(app, pilot, lambda: any("only a running script" in note.message for note in app._notifications))
     assert commands(run) == []
 
 
@@ -201,10 +191,10 @@ async def test_the_log_shows_what_the_script_prints_without_colors(
         async with opened(tmp_path, run) as (app, pilot):
             monkeypatch.setattr(app.main.log_lines, "write", lambda text, **_: lines.append(text.plain))
             add_output(b"x" * 100_000 + b"\n\x1b[31mred\x1b[0m [/b]\n 10%|\r 90%|\rdone 100%\nepoch 2\nhal")
-            await until(app, pilot, lambda: "epoch 2" in lines)
+            await beating(app, pilot, lambda: "epoch 2" in lines)
             assert lines[-3:] == ["red [/b]", "done 100%", "epoch 2"]
             add_output(b"f\n")
-            await until(app, pilot, lambda: "half" in lines)
+            await beating(app, pilot, lambda: "half" in lines)
 
 
 async def test_a_script_without_values_says_so_and_the_form_is_about_the_next_run(tmp_path: Path) -> None:
@@ -215,11 +205,11 @@ async def test_a_script_without_values_says_so_and_the_form_is_about_the_next_ru
         assert str(app.main.form.border_title) == "Run"
         with engine_alive(run):
             app.open(run)
-            await until(app, pilot, lambda: any("no values yet" in row for row in text(app.main.chart)))
-            await until(app, pilot, lambda: str(app.main.form.border_title) == "New run")
+            await beating(app, pilot, lambda: any("no values yet" in row for row in text(app.main.chart)))
+            await beating(app, pilot, lambda: str(app.main.form.border_title) == "New run")
             with open(run / EVENTS, "ab") as log:
                 log.write(encode(script_ended(0)) + b"\n")
-            await until(app, pilot, lambda: any("This run has no values." in row for row in text(app.main.chart)))
+            await beating(app, pilot, lambda: any("This run has no values." in row for row in text(app.main.chart)))
 
 
 async def test_the_refusal_of_a_command_from_here_is_shown(tmp_path: Path) -> None:
@@ -228,10 +218,10 @@ async def test_the_refusal_of_a_command_from_here_is_shown(tmp_path: Path) -> No
     with engine_alive(run):
         async with opened(tmp_path, run) as (app, pilot):
             await pilot.press("a")
-            await until(app, pilot, lambda: bool(commands(run)))
+            await beating(app, pilot, lambda: bool(commands(run)))
             with open(run / EVENTS, "ab") as log:
                 log.write(encode(Warned(message="cannot be measured", code=COMMAND_IGNORED)) + b"\n")
-            await until(app, pilot, lambda: len(app._notifications) == 2)
+            await beating(app, pilot, lambda: len(app._notifications) == 2)
             assert [toast.message for toast in app._notifications] == [
                 "measuring the next 20 steps",
                 "cannot be measured",
@@ -245,17 +235,17 @@ async def test_any_family_can_be_drawn_and_grows_while_it_is(tmp_path: Path) -> 
             chart = app.main.chart
             chart.focus()
             await pilot.press("n")
-            await until(app, pilot, lambda: chart.trace.family == "lr" and len(chart.trace.main) == 4)
+            await beating(app, pilot, lambda: chart.trace.family == "lr" and len(chart.trace.main) == 4)
             assert "lr" in str(chart.border_title)
             await pilot.press("n")
-            await until(app, pilot, lambda: chart.trace.family == "accuracy" and len(chart.trace.main) == 1)
+            await beating(app, pilot, lambda: chart.trace.family == "accuracy" and len(chart.trace.main) == 1)
             assert set(chart.trace.run.series) == {"loss", "val_loss", "val_accuracy"}  # the rest is forgotten
             with open(run / EVENTS, "ab") as log:
                 log.write(encode(logged_at([4, 5], 2.0, val_accuracy=[0.75, 1.0])) + b"\n")
-            await until(app, pilot, lambda: len(chart.trace.main) == 3)
+            await beating(app, pilot, lambda: len(chart.trace.main) == 3)
             assert [point.value for point in chart.trace.main.points(0, 9)] == [0.5, 0.75, 1.0]
             await pilot.press("n")
-            await until(app, pilot, lambda: chart.trace.family == "loss")
+            await beating(app, pilot, lambda: chart.trace.family == "loss")
             assert set(chart.trace.run.series) == {"loss", "val_loss"}
             assert text(chart)[0].rstrip().endswith("⠒⠒ train 0.5000")
 
@@ -265,15 +255,15 @@ async def test_a_family_is_picked_by_typing(tmp_path: Path) -> None:
     async with opened(tmp_path, run) as (app, pilot):
         app.main.chart.focus()
         await pilot.press("slash")
-        await until(app, pilot, lambda: isinstance(app.screen, Picker) and app.screen.query(OptionList))
+        await beating(app, pilot, lambda: isinstance(app.screen, Picker) and app.screen.query(OptionList))
         options = app.screen.query_one(OptionList)
         assert [options.get_option_at_index(place).id for place in range(options.option_count)] == [
             "loss", "lr", "accuracy",
         ]  # fmt: skip
         await pilot.press("a", "c", "c")
-        await until(app, pilot, lambda: options.option_count == 1)
+        await beating(app, pilot, lambda: options.option_count == 1)
         await pilot.press("enter")
-        await until(
+        await beating(
             app, pilot, lambda: app.main.chart.trace.family == "accuracy" and len(app.main.chart.trace.main) == 1
         )
 
@@ -284,9 +274,9 @@ async def test_every_family_has_one_row_next_to_the_scroll_bar(tmp_path: Path) -
     async with opened(tmp_path, run) as (app, pilot):
         app.main.chart.focus()
         await pilot.press("slash")
-        await until(app, pilot, lambda: isinstance(app.screen, Picker) and app.screen.query(OptionList))
+        await beating(app, pilot, lambda: isinstance(app.screen, Picker) and app.screen.query(OptionList))
         options = app.screen.query_one(OptionList)
-        await until(app, pilot, lambda: options.virtual_size.height > 0)
+        await beating(app, pilot, lambda: options.virtual_size.height > 0)
         assert options.option_count == options.virtual_size.height == 40
 
 
@@ -295,9 +285,9 @@ async def test_an_overlay_is_drawn_in_the_family_of_the_chart(tmp_path: Path) ->
     other = write_script_run(tmp_path, "resnet-3c4d", [SCRIPT_STARTED, logged(0, loss=[1.0] * 9, lr=[0.2] * 9)])
     async with opened(tmp_path, run) as (app, pilot):
         app.runs.toggle_overlay(other)
-        await until(app, pilot, lambda: app.main.chart.overlays[0].main.last == 1.0)
+        await beating(app, pilot, lambda: app.main.chart.overlays[0].main.last == 1.0)
         app.runs.select("lr")
-        await until(app, pilot, lambda: len(app.main.chart.overlays[0].main) == 9)
+        await beating(app, pilot, lambda: len(app.main.chart.overlays[0].main) == 9)
         assert app.main.chart.overlays[0].main.last == pytest.approx(0.2)
 
 
@@ -305,7 +295,7 @@ async def test_the_metrics_and_the_load_of_an_engine_are_series_too(tmp_path: Pa
     run = write_run(tmp_path, "iris-mlp-0001", events_of("finished"))
     async with opened(tmp_path, run) as (app, pilot):
         app.runs.select("accuracy")
-        await until(app, pilot, lambda: len(app.main.chart.trace.main) == 7)
+        await beating(app, pilot, lambda: len(app.main.chart.trace.main) == 7)
         assert {point.value for point in app.main.chart.trace.main.points(0, 20_000)} == {0.9}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from textual import events
 from textual.geometry import Region
 from textual.pilot import Pilot
 
@@ -18,6 +19,7 @@ from epochtop.engine.protocol.events import encode
 from epochtop.engine.runs.paths import EVENTS
 from epochtop.tui.board.board import Board
 from epochtop.tui.board.grid import Grid
+from tests.support.engines import HANGING_S
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, logged_at, script_ended, write_script_run
 from tests.support.ui.screens import beating, furnished, still_app, until
 
@@ -160,6 +162,17 @@ async def test_a_filter_is_typed_with_errors_next_to_it(tmp_path: Path) -> None:
         assert board.grid.filter.text == "loss !val"
 
 
+async def test_letters_of_the_same_packet_as_the_slash_are_typed_into_the_filter(tmp_path: Path) -> None:
+    async with opened(tmp_path, script_run(tmp_path)) as (app, pilot):
+        board = app.main.board
+        await pilot.press("g")
+        for key in ("slash", "f", "1", "enter"):
+            app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: board.grid.filter.text == "f1" and board.grid.has_focus)
+        assert not board.query("FilterLine")
+        assert not app.main.has_class("-full")
+
+
 async def test_groups_follow_the_paths(tmp_path: Path) -> None:
     async with opened(tmp_path, script_run(tmp_path)) as (app, pilot):
         grid = app.main.board.grid
@@ -234,7 +247,7 @@ async def test_the_choice_is_remembered_for_the_home_folder(tmp_path: Path) -> N
     async with opened(tmp_path, run) as (app, pilot):
         await pilot.press("g", "l", "n")
         board = app.main.board
-        board._memory.wait(10)
+        board._memory.wait(HANGING_S)
         saved = json.loads((tmp_path / "board.json").read_text())
         assert (saved["view"], saved["log_y"], saved["page"]) == ("grid", True, 1)
     async with opened(tmp_path, run) as (app, pilot):

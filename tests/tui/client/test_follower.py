@@ -6,10 +6,12 @@ import asyncio
 import fcntl
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from textual.geometry import Region
@@ -18,9 +20,12 @@ from textual.widget import Widget
 from epochtop.engine.protocol.events import AnyEvent, Continued, Failed, Finished, Logged, ScriptStarted, encode
 from epochtop.engine.runs.heartbeat import DEAD_S
 from epochtop.engine.runs.paths import EVENTS, HEARTBEAT
-from epochtop.engine.runs.reader import READ_BYTES
-from epochtop.tui.client.follower import AHEAD, POLL_S, Death, Following
-from tests.support.engines import wait_until
+from epochtop.engine.runs.reader import READ_BYTES, read_record
+from epochtop.tui.client.follower import AHEAD, Death, Following
+from epochtop.tui.client.session import Session
+from epochtop.tui.client.starter import Starter
+from epochtop.tui.state.run import RunState
+from tests.support.engines import HANGING_S, wait_until
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, script_ended, write_script_run
 from tests.support.runs import STEPS, engine_alive, finished, losses_like_iris, started, windows, write_run
 from tests.support.ui.screens import furnished, show_run, still_app
@@ -69,7 +74,8 @@ def test_windows_of_a_live_run_are_no_history_however_many_wait(tmp_path: Path) 
     with engine_alive(run), closing(Following(run)) as following:
         for count, window in enumerate(news[1 : AHEAD - 1], 1):
             wait_until(lambda count=count: following.waiting == count)
-            time.sleep(5 * POLL_S)  # as an engine does, between its windows
+            looks: set[float] = set()  # an engine leaves time for them between its windows
+            wait_until(lambda looks=looks: (looks.add(following._look_at), len(looks) > 2)[1])
             with open(run / EVENTS, "ab") as log:
                 log.write(encode(window) + b"\n")
         wait_until(lambda: following.waiting == AHEAD - 1)
@@ -79,18 +85,31 @@ def test_windows_of_a_live_run_are_no_history_however_many_wait(tmp_path: Path) 
 def test_a_killed_script_is_dead_soon_also_where_locks_have_no_effect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The heartbeat ends one second before it is too old."""
+    """After everything is read, the heartbeat ends one second before it is too old."""
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
     run = write_script_run(tmp_path, "resnet-1a2b", [SCRIPT_STARTED, logged(0, loss=[1.0])])
     (run / HEARTBEAT).write_text(f"{socket.gethostname()} 7 0\n")
-    os.utime(run / HEARTBEAT, (time.time() - DEAD_S + 1, time.time() - DEAD_S + 1))
+    os.utime(run / HEARTBEAT, (time.time() + HANGING_S, time.time() + HANGING_S))
     with closing(Following(run)) as following:
         wait_until(lambda: following.waiting)
         assert [type(event) for event in following.next_batch()] == [ScriptStarted, Logged]
         assert not following.done
+        os.utime(run / HEARTBEAT, (time.time() - DEAD_S + 1, time.time() - DEAD_S + 1))
         wait_until(lambda: following.waiting)
         assert [type(event) for event in following.next_batch()] == [Death]
         wait_until(lambda: following.done)
+
+
+def test_an_exit_status_that_comes_a_moment_after_the_death_is_shown(tmp_path: Path) -> None:
+    """An engine releases the lock of its run while it ends, and whoever started it learns its status when it has ended."""
+    run = write_run(tmp_path, "iris-mlp-0001", [started(), *windows([1.0] * 10)])
+    starter, state = Starter(lambda _: None), RunState(read_record(run))
+    with subprocess.Popen(["sh", "-c", "sleep 0.5; kill -KILL $$"]) as engine:
+        starter._engines[run] = SimpleNamespace(process=engine)  # type: ignore[assignment]
+        with closing(Session(run, state, starter.exit_code)) as viewed:
+            wait_until(lambda: (viewed.drain(), state.over)[1])
+    starter.close()
+    assert "killed by SIGKILL" in state.verdict()
 
 
 @pytest.mark.parametrize("last", [script_ended(1), Failed(time=1.0, step=1, message="x")], ids=["ended", "failed"])

@@ -48,7 +48,7 @@ async def both_read(pilot: Pilot[int], lab: LabScreen) -> None:
     assert isinstance(app, EpochtopApp)
     other = lab.stage.against
     assert other is not None
-    while not (other.following.done or (other.state.rows and not other.following.waiting)):
+    while not other.following.caught_up:
         await asyncio.sleep(0.01)
         app.beat()
     await settled(pilot)

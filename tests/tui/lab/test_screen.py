@@ -20,7 +20,7 @@ from tests.support.lab_runs import CREATED, events_of, write_experiment
 from tests.support.runs import engine_alive, write_run
 from tests.support.runs import events_of as run_events
 from tests.support.ui.lab_screens import app_with, choose, in_the_lab, list_kept, settled, text_of
-from tests.support.ui.screens import show_run, still_app
+from tests.support.ui.screens import show_run, still_app, until
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
@@ -266,8 +266,7 @@ async def test_a_key_opens_the_guide_and_escape_closes_it(home: Path, key: str) 
         assert isinstance(app.screen, GuideScreen)
         assert "Why a GPU can be slower than the CPU" in text_of(app)
         await pilot.press("end")
-        await pilot.pause(0.5)
-        assert "unchanged" in text_of(app)
+        await until(pilot, lambda: "unchanged" in text_of(app))  # it scrolls there
         await pilot.press("escape")
         assert isinstance(app.screen, LabScreen)
 

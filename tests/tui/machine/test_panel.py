@@ -15,6 +15,7 @@ from textual.geometry import Region
 from epochtop.engine.hardware import Fact, Machine, Sample
 from epochtop.tui.cells.gauges import HISTORY_LENGTH
 from epochtop.tui.machine.panel import MachinePanel
+from tests.support.engines import HANGING_S
 from tests.support.fakes.machines import a_load, a_machine, a_sample, rows
 from tests.support.ui.screens import until
 
@@ -160,7 +161,7 @@ class Script:
         self.threads.add(threading.current_thread().name)
         match next(self.samples):
             case threading.Event() as event:
-                event.wait(60)
+                event.wait(HANGING_S)
                 raise OSError("too late")
             case Exception() as error:
                 raise error
@@ -216,7 +217,7 @@ hanging = threading.Event()
 asyncio.run(main())
 print("out")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGING_S)
     assert done.stdout == "out\n", done.stderr
 
 
@@ -224,6 +225,7 @@ def test_no_color_paints_every_segment_with_a_style() -> None:
     code = """
 import asyncio, os
 os.environ["NO_COLOR"] = "1"
+from tests.support.engines import HANGING_S
 from tests.support.fakes.machines import a_machine, a_sample
 from tests.tui.machine.test_panel import MachinePanel, Stage
 
@@ -239,7 +241,7 @@ async def main():
 
 asyncio.run(main())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGING_S)
     assert done.stdout == "True True\n", done.stderr
 
 
