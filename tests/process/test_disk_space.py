@@ -11,7 +11,7 @@ from epochtop.engine.protocol.events import DISK_SPACE, Finished, Saved, Warned
 from epochtop.engine.protocol.quantities import format_bytes
 from epochtop.engine.protocol.requests import Accepted
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.paths import CHECKPOINTS
+from epochtop.engine.runs.paths import CHECKPOINTS, EVENTS, LOCK
 from epochtop.engine.training import checkpoint
 from tests.runs.test_files import names
 from tests.support.engines import Engine, Watch, events, is_window
@@ -60,11 +60,16 @@ def test_an_engine_that_starts_cleans_up_after_killed_ones(home: Path) -> None:
     (folder / ".best-3.safetensors.1.epochtop").write_bytes(b"half")
     foreign = folder / "my-thesis-1.safetensors"
     foreign.write_bytes(b"mine")
+    abandoned = home / ".new-0123456789abcdef"  # its process was killed while it began another run
+    abandoned.mkdir()
+    for name in (LOCK, EVENTS):
+        (abandoned / name).touch()
     with Engine() as engine:
         assert isinstance(engine.resume(run), Accepted)
         watch = Watch(run)
         watch.command(Stop(), Finished)
         assert engine.wait() == 0
+    assert not abandoned.exists()
     assert foreign.read_bytes() == b"mine"
     foreign.unlink()
     left = names(folder)
