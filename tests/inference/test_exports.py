@@ -21,6 +21,7 @@ from epochtop.engine.protocol.events import Evaluated
 from epochtop.engine.runs.paths import TASK
 from epochtop.engine.runs.reader import read_record
 from tests.cli.test_commands import command
+from tests.runs.test_files import largest_file, names
 from tests.support.engines import HANGING_S, events, losses
 from tests.support.runs import events_of, losses_like_iris, started, windows, write_run
 from tests.support.trained_runs import trained, weights
@@ -135,6 +136,20 @@ def test_weights_are_read_by_safetensors_and_by_torch(home: Path, capsys: pytest
     model = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 3))
     model.load_state_dict(torch.load(path, weights_only=True))
     assert torch.equal(model[2].weight, expected["2.weight"])
+
+
+@pytest.mark.parametrize("form", ["safetensors", "torch", "onnx"])
+def test_an_export_that_the_disk_refuses_leaves_the_old_file_and_nothing_else(
+    form: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(home, epochs=2)
+    folder = Path("exports")
+    folder.mkdir()
+    (folder / "weights").write_bytes(b"of yesterday")
+    with largest_file(100):
+        assert "cannot write" in refused(capsys, run, form, "--output", "exports/weights")
+    assert names(folder) == ["weights"]
+    assert (folder / "weights").read_bytes() == b"of yesterday"
 
 
 def test_exported_weights_of_a_custom_task_do_not_need_its_file(

@@ -57,6 +57,7 @@ def test_an_engine_that_starts_cleans_up_after_killed_ones(home: Path) -> None:
         engine.kill()
     folder = run / CHECKPOINTS
     (folder / "last-999999999.safetensors").write_bytes(b"never named by a json")
+    (folder / "epoch-3-360.safetensors").write_bytes(b"of a kind that this run does not save again")
     (folder / ".best-3.safetensors.1.epochtop").write_bytes(b"half")
     foreign = folder / "my-thesis-1.safetensors"
     foreign.write_bytes(b"mine")
