@@ -170,7 +170,7 @@ class PreparedDataset:
     notes: tuple[str, ...] = ()
     """Facts about reading and splitting that the user should know, one sentence each."""
     columns: tuple[ColumnFact, ...] = ()
-    """What was done to each column of a table; empty for other datasets."""
+    """What was done to each column of a table, or to arrays, images and texts; empty for datasets that are no files."""
 
     @property
     def bytes(self) -> int:
@@ -220,4 +220,4 @@ class RawDataset:
     is_rounded: bool = False
     """Whether the numbers of a table were rounded to float32, although `x` is float64."""
     column_facts: tuple[ColumnFact, ...] = ()
-    """The columns of a table, of the label too, before anything is fitted."""
+    """The columns of a table, of the label too, before anything is fitted; one fact each of images, series, texts and labels."""

@@ -12,7 +12,7 @@ from epochtop.engine.data.columns.row_numbers import check_row_numbers
 from epochtop.engine.data.columns.selection import ColumnSelection
 from epochtop.engine.data.dataset import OnProgress, PreparedDataset, RawDataset, no_progress
 from epochtop.engine.data.prepare import prepare_dataset
-from epochtop.engine.protocol.datasets import FILES, GENERATED, IMAGES, WITH_TARGET, is_labeled_text
+from epochtop.engine.protocol.datasets import FILES, GENERATED, IMAGES, TABLES, is_labeled_text
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
@@ -64,7 +64,7 @@ def _read(spec: RunSpec, path: Path | None, report: OnProgress) -> RawDataset:
 
 
 def _read_file(spec: RunSpec, path: Path, report: OnProgress) -> RawDataset:
-    if spec.source in WITH_TARGET:
+    if spec.source in TABLES:
         from epochtop.engine.data.tables.read import read_table
 
         selection = ColumnSelection(spec)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +17,7 @@ from epochtop.engine.data.dataset import Preparation, PreparedDataset, RawDatase
 from epochtop.engine.data.number_text import as_numbers
 from epochtop.engine.data.scaling import Index, Scaling, blocks, fit_scaling, scale_rows, selected
 from epochtop.engine.data.splitting import SplitIndices, split_indices
+from epochtop.engine.protocol.datasets import ColumnFact
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
@@ -56,9 +58,18 @@ def prepare_dataset(raw: RawDataset, spec: RunSpec) -> PreparedDataset:
         preparation=preparation,
         class_weights=weights,
         notes=(*raw.notes, *parts.notes, *weight_notes),
-        columns=described(raw.column_facts, raw.columns, preparation.encodings, spec.scaling)
-        if raw.column_facts
-        else (),
+        columns=_described(raw, preparation) if raw.column_facts else (),
+    )
+
+
+def _described(raw: RawDataset, preparation: Preparation) -> tuple[ColumnFact, ...]:
+    """The facts with what was fitted."""
+    if raw.kind == "table":
+        return described(raw.column_facts, raw.columns, preparation.encodings, preparation.scaling)
+    scaled = "as they are" if preparation.scaling == "none" else f"each scaled ({preparation.scaling})"
+    return tuple(
+        msgspec.structs.replace(fact, treatment=f"{fact.treatment}, {scaled}") if fact.kind == "series" else fact
+        for fact in raw.column_facts
     )
 
 

@@ -48,5 +48,5 @@ def image_inputs(spec: RunSpec, preparation: Preparation, path: Path) -> tuple[I
         raise Invalid("", f"{path} contains no images ({', '.join(sorted(ENDINGS))})")
     x, formats = in_format(spec, path, sources, Format(*preparation.image), no_progress, converts_color=True)
     problems = {row: f"cannot be read: {why}" for row, why in enumerate(formats) if isinstance(why, str)}
-    names = relative(path, sources) if path.is_dir() else sources
+    names = [relative(path, source) for source in sources] if path.is_dir() else sources
     return ImageRows(path, tuple(names)), NewRows(x, problems)

@@ -28,7 +28,7 @@ WITH_ENCODING = ("csv", "jsonl", "arff")
 """Formats of tables in text (`encoding`)."""
 WRITTEN = tuple(f"{kind}:{'FOLDER' if kind in ('images', 'hf') else 'PATH'}" for kind in FILES)
 """How datasets of the user's files are written."""
-WITH_TARGET = (*TABLES, "openml")
+WITH_TARGET = (*TABLES, "openml", "hf")
 """Kinds of datasets with a label column to choose (`target`)."""
 
 WITH_PROBLEM = (*TABLES, "npz", "npy", "hf", "openml")
@@ -51,7 +51,7 @@ def is_labeled_text(dataset: str) -> bool:
 
 def takes_target(dataset: str) -> bool:
     """Whether `dataset` has columns of which one can be the label."""
-    return _kind(dataset) in (*WITH_TARGET, "hf") or is_labeled_text(dataset)
+    return _kind(dataset) in WITH_TARGET or is_labeled_text(dataset)
 
 
 def takes_problem(dataset: str) -> bool:
@@ -73,11 +73,12 @@ def _kind(dataset: str) -> str:
 
 
 class ColumnFact(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does with one column of a table."""
+    """What a run does with one column of a table, or with an array, images or texts and their labels."""
 
     name: str
     kind: str
-    """`number`, `category`, `time`, `text`, `identifier`, `label`, or `skipped` if the settings leave the column out."""
+    """`number`, `category`, `time`, `text`, `identifier`, `image`, `series`, `label`, or `skipped` if the settings leave the
+    column out."""
     missing: int = 0
     """Rows without a value."""
     distinct: int | None = None

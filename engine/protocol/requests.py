@@ -164,7 +164,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"
     notes: tuple[str, ...] = ()
     """Decisions made while the data were prepared, one sentence each."""
     columns: tuple[ColumnFact, ...] = ()
-    """What the run does with each column of a table; empty for other data."""
+    """What the run does with each column of a table, and with arrays, images and texts; empty for other data."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):

@@ -129,6 +129,7 @@ def main_series(names: Iterable[str]) -> str:
     return next(iter(members(names, family)), "")
 
 
+@lru_cache(maxsize=16_384)
 def lower_is_better(name: str) -> bool:
     """Whether the lowest value of a series is its best one, by its name; otherwise it is the highest."""
     return LOWER_IS_BETTER.search(name) is not None

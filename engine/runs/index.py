@@ -31,6 +31,7 @@ from epochtop.engine.protocol.events import (
     decode_event,
 )
 from epochtop.engine.protocol.fields import parse
+from epochtop.engine.protocol.record import RunRecord
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.families import main_series
 from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD, lab_home
@@ -113,11 +114,20 @@ def _lock_time(run: Path) -> float:
 
 def summarize(run: Path) -> RunSummary:
     """Summarize a run, from its record and both ends of its log."""
+    return summary_and_record(run)[0]
+
+
+def summary_and_record(run: Path) -> tuple[RunSummary, RunRecord | None]:
+    """The summary of a run and its record; None if the record cannot be read."""
     alive = is_alive(run)  # checked before reading, so that a run that ends meanwhile does not look dead
     try:
         record = read_record(run)
     except Invalid as error:
-        return RunSummary(id=run.name, state="died", created=_lock_time(run), note=error.message)
+        return RunSummary(id=run.name, state="died", created=_lock_time(run), note=error.message), None
+    return _summary(run, record, alive), record
+
+
+def _summary(run: Path, record: RunRecord, alive: bool) -> RunSummary:
     process = "script" if record.script is not None else "engine"
     summary = RunSummary(
         id=run.name,

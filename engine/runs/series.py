@@ -79,7 +79,7 @@ class SeriesWindow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def numbers(self) -> array[float]:
         """The values, one per step."""
-        numbers = _numbers(self.values, "d" if self.double else "f")
+        numbers = _numbers(self.values, "d" if len(self.values) >= 8 * self.count else "f")
         return numbers if len(numbers) == self.count else numbers[: self.count]
 
     def step_numbers(self) -> Sequence[int]:
@@ -90,9 +90,8 @@ class SeriesWindow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def _numbers(content: bytes, kind: str) -> array[float]:
-    numbers: array[float] = array(kind)
-    rest = len(content) % numbers.itemsize
-    numbers.frombytes(content[:-rest] if rest else content)
+    rest = len(content) % (4 if kind == "f" else 8)
+    numbers: array[float] = array(kind, content[:-rest] if rest else content)
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers

@@ -88,8 +88,18 @@ class Agent:
     def serve(self, requests: Queue[Frame]) -> None:
         """Work until the connection ends. Raises BrokenPipeError then."""
         facts = {"home": str(self._home), "host": directory.host_name(), "problem": why_unreadable(self._home)}
+        opened = OpenedFolders(self._home, {}).count_roots()
         python = sys.version.split()[0]
-        self._send({"type": "hello", "protocol": PROTOCOL, "python": python, "program": self._program, **facts})
+        self._send(
+            {
+                "type": "hello",
+                "protocol": PROTOCOL,
+                "python": python,
+                "program": self._program,
+                "opened": opened,
+                **facts,
+            }
+        )
         while True:
             sent = self._look()
             with contextlib.suppress(Empty):

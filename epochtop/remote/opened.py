@@ -1,5 +1,7 @@
 """Logs of other tools in the folders that were opened on this machine: the files that may be logs, and what they gain.
 
+A file that is too large is named to the viewer, which would otherwise lack a log without a word.
+
 The viewer knows the formats; names decide here which files are worth sending. Reads regular files only, and never follows a
 link. Imports the standard library and modules that are sent with it only.
 """
@@ -12,7 +14,7 @@ import time
 from pathlib import Path
 
 from epochtop.configuration.load import load
-from epochtop.engine.runs.regular import read_regular
+from epochtop.engine.runs.regular import open_regular, read_regular
 from epochtop.recording.directory import RECORD
 from epochtop.remote.following import GrowingFile
 from epochtop.remote.frames import is_file_path
@@ -22,10 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from epochtop.remote.databases import SentDatabase
     from epochtop.remote.frames import Frame
 
 OPENED = "opened.json"
 """File in the home folder with the list (:mod:`epochtop.engine.runs.opened.folders`)."""
+DATABASES = (".db", ".sqlite", ".sqlite3")
+"""Endings of files that may be databases."""
+MAGIC = b"SQLite format 3\0"
+"""What a database begins with."""
 SCAN_S = 5.0
 """Least seconds between two searches of the folders."""
 SHARE = 20
@@ -34,13 +41,15 @@ MOST_ENTRIES, MOST_FILES = 50_000, 2_000
 """Most files that are looked at in a search, and that are sent."""
 LARGEST_LOG, LARGEST_WHOLE = 64 << 20, 4 << 20
 """Most bytes of a file that grows, and of one that may be rewritten at any time."""
+SENT = ("offset", "identity", "fresh", "table", "columns", "modified")
+"""What the viewer learns about a part."""
 PARTS = 4
 """Most parts that are sent between two looks at the runs."""
 
 
 def is_growing(name: str) -> bool:
     """Whether a tool appends to files of this name."""
-    return "tfevents" in name or name.endswith((".jsonl", ".wandb"))
+    return "tfevents" in os.path.basename(name) or name.endswith((".jsonl", ".wandb", *DATABASES))
 
 
 def is_rewritten(name: str, folder: str) -> bool:
@@ -74,8 +83,10 @@ class OpenedFolders:
 
     def __init__(self, home: Path, known: dict[str, Any]) -> None:
         self._home, self._known = home, known
-        self._files: dict[str, tuple[Path, GrowingFile | RewrittenFile]] = {}
+        self._files: dict[str, tuple[Path, GrowingFile | RewrittenFile | SentDatabase]] = {}
         """By the name that the viewer uses: number and name of the opened path, and the path below it."""
+        self._left_out: dict[str, str] = {}
+        """Why logs are not sent, by name; empty once the viewer knows."""
         self._next_scan = 0.0
 
     def next_frames(self) -> Iterator[Frame]:
@@ -85,22 +96,39 @@ class OpenedFolders:
             self._search()
             took = time.monotonic() - now
             self._next_scan = time.monotonic() + max(SCAN_S, SHARE * took)
+            yield from self._reports()
         sent = 0
         for name, (path, file) in self._files.items():
             part = file.next_part()
             if part is not None:
-                header = {key: part[0][key] for key in ("offset", "identity", "fresh")}
-                yield {"type": "log", "name": name, "modified": _modified(path), **header}, part[1]
+                header = {key: part[0][key] for key in SENT if key in part[0]}
+                kind = "rows" if "table" in header else "log"
+                yield {"type": kind, "name": name, "modified": _modified(path), **header}, part[1]
                 sent += 1
             if sent == PARTS:
                 return
+
+    def _reports(self) -> Iterator[Frame]:
+        for name, reason in self._left_out.items():
+            if reason:
+                self._left_out[name] = ""
+                yield {"type": "left_out", "name": name, "reason": reason}, b""
 
     def _search(self) -> None:
         for number, root in enumerate(self._roots()):
             for path in _files_of(root):
                 name = f"{number}/{os.path.relpath(path, os.path.dirname(root))}"
-                if name not in self._files and len(self._files) < MOST_FILES and is_file_path(name):
+                if (
+                    name not in self._files
+                    and name not in self._left_out
+                    and len(self._files) < MOST_FILES
+                    and is_file_path(name)
+                ):
                     self._add(name, path)
+
+    def count_roots(self) -> int:
+        """How many files and folders are opened."""
+        return len(self._roots())
 
     def _roots(self) -> list[str]:
         opened: Any = {}
@@ -116,10 +144,31 @@ class OpenedFolders:
             size = os.lstat(path).st_size
         except OSError:
             return
-        place, grows = Path(path), is_growing(os.path.basename(path))
-        if size <= (LARGEST_LOG if grows else LARGEST_WHOLE):
-            known = self._known.get(name)
+        place, known, grows = Path(path), self._known.get(name), is_growing(path)
+        if size > (LARGEST_LOG if grows else LARGEST_WHOLE):
+            if grows:  # others are rarely logs
+                self._left_out[name] = f"it has more than {LARGEST_LOG >> 20} MiB"
+        elif not path.endswith(DATABASES):
             self._files[name] = (place, GrowingFile(place, known, whole=True) if grows else RewrittenFile(place))
+        elif _is_database(place):
+            self._add_database(name, place, known)
+
+    def _add_database(self, name: str, path: Path, known: dict[str, Any] | None) -> None:
+        try:
+            from epochtop.remote.databases import SentDatabase
+        except ImportError:
+            self._left_out[name] = "the Python there was built without sqlite3"
+            return
+        self._files[name] = (path, SentDatabase(path, known))
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file is a database of SQLite; an empty file may become one."""
+    try:
+        with open_regular(path) as file:
+            return bool(file.read(len(MAGIC)) == MAGIC)
+    except OSError:
+        return False
 
 
 def _modified(path: Path) -> float:

@@ -16,6 +16,8 @@ from epochtop.engine.runs.remote.host import Host
 from epochtop.engine.runs.remote.mirror import Mirror
 from epochtop.engine.runs.table.table import RunTable
 from epochtop.tui.app.app import EpochtopApp
+from epochtop.tui.cli import main as command_line
+from epochtop.tui.cli.runs.remote import with_host
 from epochtop.tui.client.remote.starter import RemoteStarter
 from tests.remote.machines import StandIn
 from tests.support.engines import wait_until
@@ -74,6 +76,29 @@ def test_the_table_reads_figures_of_complete_logs_only(tmp_path: Path, monkeypat
         table = RunTable(mirror.folder)
         assert all(run.series in ({}, right[run.id]) for run in table.list())
         wait_until(lambda: {run.id: run.series for run in table.list()} == right)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("--host box runs --json", "runs --json --host box"),
+        ("--host=box:/r attach last", "attach last --host box:/r"),
+        ("stop last --host box", "stop last --host box"),
+        ("--host box --start", "--host box --start"),
+        ("--start --host lab", "--start --host lab"),
+        ("run python serve.py --host lab", "run python serve.py --host lab"),
+        ("lab reads --quick", "lab reads --quick"),
+        ("lab reads --host=box:/r", "`epochtop lab` works on this machine only; log in to box to use it there"),
+        ("--host box lab", "`epochtop lab` works on this machine only; log in to box to use it there"),
+        ("--host box run x", "`epochtop run` works on this machine only; log in to box to use it there"),
+    ],
+)
+def test_the_host_may_come_first_and_is_refused_for_commands_of_this_machine(line: str, expected: str) -> None:
+    try:
+        result = " ".join(with_host(line.split(), command_line.COMMANDS))
+    except Invalid as error:
+        result = error.message
+    assert result == expected
 
 
 class Program:

@@ -44,7 +44,8 @@ def test_only_files_that_may_be_logs_are_sent(logs: Path, tmp_path: Path, monkey
     assert names == ["0/logs/csv/metrics.csv", f"0/logs/tb/{EVENTS}"]
     assert list(folders.next_frames()) == []
     monkeypatch.setattr(opened, "LARGEST_LOG", 10)
-    assert len(list(OpenedFolders(tmp_path / "there", {}).next_frames())) == 1
+    types = [header["type"] for header, _ in OpenedFolders(tmp_path / "there", {}).next_frames()]
+    assert types == ["left_out", "log"]
 
 
 def test_logs_of_another_machine_are_listed_and_followed(

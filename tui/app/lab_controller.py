@@ -141,7 +141,10 @@ class LabController:
 
     def measure(self, request: ExperimentRequest, spec: RunSpec) -> None:
         """Start an experiment, unless something else is in progress."""
-        if self.running is not None:
+        if self._engine.elsewhere:
+            reason = f"experiments measure the machine they run on; log in to {self._engine.elsewhere} to start one"
+            self._app.notify(reason, title="not measured", severity="warning")
+        elif self.running is not None:
             self._app.notify(f"{self.running.name} is still measuring; ctrl+x stops it", severity="warning")
         elif not self._engine.available:
             self._app.notify(self._engine.refusal, severity="warning")

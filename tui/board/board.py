@@ -127,6 +127,7 @@ class Board(Vertical):
         event.stop()
         if not self.query(FilterLine):
             await self.mount(FilterLine(self.grid.filter))
+        await self.grid.hand_over(self.query_one(FilterLine).entry)
 
     def on_filter_line_typed(self, event: FilterLine.Typed) -> None:
         """Show the result while the user types."""

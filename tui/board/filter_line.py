@@ -48,16 +48,13 @@ class FilterLine(Horizontal):
     def __init__(self, current: Filter) -> None:
         super().__init__()
         self._before = self._filter = current
+        self.entry = Entry(current.text, placeholder="loss !val   a|b   /regex/")
 
     def compose(self) -> ComposeResult:
         """The entry and the error."""
         yield PlainText("filter", id="filter-mark")
-        yield Entry(self._before.text, placeholder="loss !val   a|b   /regex/")
+        yield self.entry
         yield PlainText("", id="filter-error")
-
-    def on_mount(self) -> None:
-        """Type at once."""
-        self.query_one(Entry).focus()
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:

@@ -31,6 +31,7 @@ from epochtop.tui.chart.frame import put_centered
 from epochtop.tui.chart.groups.band import BAND_TEXTS
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.x_range import RANGE_TEXTS
+from epochtop.tui.forms.type_ahead import TypeAhead
 
 MOST_AT_ONCE = 6
 """Charts with new data that are drawn in the same frame."""
@@ -50,7 +51,7 @@ class Page:
     """Number of charts on all pages."""
 
 
-class Grid(CellWidget, can_focus=True):
+class Grid(CellWidget, TypeAhead, can_focus=True):
     """A page of small charts of the open run."""
 
     DEFAULT_CSS = """

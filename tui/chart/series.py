@@ -102,7 +102,7 @@ class Series:
         self.double = self.double or window.double
         newest = window.last
         self.newest = newest if isfinite(newest) else None
-        if window.first_step <= self._newest:
+        if window.first_step < self._newest:  # the same step again is a correction
             self.seams = [*self.seams, window.first_step][-SEAMS:]
         if window.steps is None:
             self._add_contiguous(window)
@@ -145,7 +145,7 @@ class Series:
 
     def _add_scattered(self, steps: Sequence[int], values: array[float]) -> None:
         for step, value in zip(steps, values, strict=True):
-            if step <= self._newest and (not self.seams or self.seams[-1] != step):
+            if step < self._newest and (not self.seams or self.seams[-1] != step):
                 self.seams = [*self.seams, step][-SEAMS:]
             self._add(self._bucket_for(step), [value], step)
             self._advance(step + 1)

@@ -18,7 +18,7 @@ from epochtop.engine.terminal.output import is_terminal, write, write_error
 from epochtop.tui.cli.configuration import commands as configuration
 from epochtop.tui.cli.flags import ExcelSafe, Run, Trust, parse_options, spec_flags, spec_of, switch
 from epochtop.tui.cli.runs import commands
-from epochtop.tui.cli.runs.remote import HostFlag, run_remote_app
+from epochtop.tui.cli.runs.remote import HostFlag, run_remote_app, with_host
 from epochtop.tui.cli.usage import HELP
 from epochtop.tui.client.foreground import exit_status
 
@@ -82,6 +82,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    arguments = with_host(arguments, COMMANDS)
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
     if "-h" in arguments or "--help" in arguments:

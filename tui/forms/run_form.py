@@ -22,7 +22,7 @@ from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.cells.plain import PlainText, plain, set_title
 from epochtop.tui.forms.field_row import FieldRow
-from epochtop.tui.state.column_lines import short_lines
+from epochtop.tui.state.column_lines import heading, short_lines
 
 MAIN = (
     "dataset",
@@ -110,7 +110,7 @@ class SpecForm(Vertical):
             group = ""
             for about in _in_order():
                 if about.name not in MAIN and not group:
-                    yield Label(plain("columns"), id="columns-heading", classes="group")
+                    yield PlainText(id="columns-heading", classes="group")
                     yield PlainText(id="columns")
                 if about.name not in MAIN and about.group != group:
                     group = about.group
@@ -128,7 +128,7 @@ class SpecForm(Vertical):
 
     def on_mount(self) -> None:
         """What is shown is what was composed."""
-        self._show_columns(())
+        self._show_columns("", ())
         self._processed = self._texts()
 
     # --- reading ---------------------------------------------------------------------------------------
@@ -182,14 +182,15 @@ class SpecForm(Vertical):
                 parts.insert(0, plan.problem)
             free = f" of {format_bytes(plan.available_bytes)} free" if plan.available_bytes is not None else ""
             parts.append(f"needs about {format_bytes(plan.memory_bytes)}{free}")
-        self._show_columns(short_lines(plan.columns))
+        self._show_columns(heading(plan.columns), short_lines(plan.columns))
         notes = plan.notes if isinstance(plan, Plan) else ()
         self.say("\n".join((" · ".join(parts), *advice, *notes)))
 
-    def _show_columns(self, lines: Sequence[str]) -> None:
-        """Show what the run does with the columns of a table; nothing for other data."""
-        heading, text = self.query_one("#columns-heading"), self.query_one("#columns", PlainText)
-        heading.display = text.display = bool(lines)
+    def _show_columns(self, title: str, lines: Sequence[str]) -> None:
+        """Show what the run does with the columns of a table, or with other data of the user; nothing without lines."""
+        label, text = self.query_one("#columns-heading", PlainText), self.query_one("#columns", PlainText)
+        label.display = text.display = bool(lines)
+        label.show(title)
         text.show("\n".join(lines))
 
     def say(self, text: str, error: bool = False) -> None:

@@ -31,7 +31,7 @@ from epochtop.tui.forms.dialogs import Question
 from epochtop.tui.runs_table import layout as layouts
 from epochtop.tui.runs_table.changes import delete_runs, delete_text, edit_run
 from epochtop.tui.runs_table.columns import all_keys, column_of, default_keys, grouping_key
-from epochtop.tui.runs_table.filter.entry import FilterEntry
+from epochtop.tui.runs_table.filter.entry import FilteredTable, FilterEntry
 from epochtop.tui.runs_table.filter.limits import Limit, limit_of, limited
 from epochtop.tui.runs_table.keys import KEYS
 from epochtop.tui.runs_table.lines import (
@@ -89,7 +89,7 @@ class RunsTablePage(ModalScreen[None]):
         self._layout, self._problem = layouts.load(home)
         self._show_hidden = False
         self._selected: dict[str, None] = {}
-        self._table = CellTable(fixed=FIXED, id="runs-table")
+        self._table = FilteredTable(fixed=FIXED, id="runs-table")
         self._entry = FilterEntry(self._layout.filter, id="runs-filter")
         self.model = TableModel([], self._layout, now())
         """What the table shows."""
@@ -307,9 +307,9 @@ class RunsTablePage(ModalScreen[None]):
         self._show_hidden = not self._show_hidden
         self._rebuild()
 
-    def action_filter(self) -> None:
+    async def action_filter(self) -> None:
         """Edit the filter."""
-        self._entry.focus()
+        await self._table.hand_over(self._entry)
         self._explain()
 
     @on(Input.Changed)

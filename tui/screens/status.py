@@ -126,7 +126,8 @@ def _script_status(state: RunState, width: int, silence: str = "") -> str:
         return _ended(line, width)
     parts = [f"step {state.step - 1:,}"]
     if total:
-        parts = [f"step {state.step:>{len(f'{total:,}')},} of {total:,}", f"{state.step / total:4.0%}"]
+        step = state.script.step_count(state.step) if state.script is not None else state.step
+        parts = [f"step {step:>{len(f'{total:,}')},} of {total:,}", f"{step / total:4.0%}"]
     if state.epoch is not None:
         parts.append(f"epoch {state.epoch:,.1f}")
     if silence:

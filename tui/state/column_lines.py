@@ -9,6 +9,8 @@ from epochtop.engine.protocol.quantities import plural
 
 HEADINGS = ("column", "kind", "missing", "distinct", "treatment")
 LONGEST_NAME = 24
+UNREMARKABLE = ("label", "image", "series")
+"""Kinds that are worth a line of the log only if values are missing."""
 MOST_COLUMNS = 200
 """Columns of the largest table of columns."""
 
@@ -28,18 +30,29 @@ def notable_columns(facts: Sequence[ColumnFact]) -> list[str]:
     """The same table without numbers that have no missing values, which the last line counts; empty if all are such."""
     plain = [fact for fact in facts if fact.kind == "number" and not fact.missing]
     notable = [fact for fact in facts if fact not in plain]
-    if all(fact.kind == "label" and not fact.missing for fact in notable):
+    if all(fact.kind in UNREMARKABLE and not fact.missing for fact in notable):
         return []
-    rest = [f"{plural(len(plain), 'other column')} of numbers without missing values"] if plain else []
-    return [*table_of_columns(notable), *rest]
+    return [*table_of_columns(notable), *_rest(plain)]
+
+
+def heading(facts: Sequence[ColumnFact]) -> str:
+    """What the facts are about: `columns` of a table, or `data` of other kinds."""
+    return "data" if any(fact.kind in ("image", "series") for fact in facts) else "columns"
 
 
 def short_lines(facts: Sequence[ColumnFact]) -> list[str]:
     """One line per notable column for a narrow place: `Age (number): 8 missing, …`."""
     plain = [fact for fact in facts if fact.kind == "number" and not fact.missing]
     lines = [_short(fact) for fact in facts[:MOST_COLUMNS] if fact not in plain]
-    rest = [f"{plural(len(plain), 'other column')} of numbers without missing values"] if plain else []
-    return [*lines, *rest]
+    return [*lines, *_rest(plain)]
+
+
+def _rest(plain: Sequence[ColumnFact]) -> list[str]:
+    """The number of columns that have no line of their own, and what is done to them."""
+    if not plain:
+        return []
+    treatments = ", ".join(dict.fromkeys(fact.treatment for fact in plain if fact.treatment))
+    return [f"{plural(len(plain), 'other column')} of numbers without missing values: {treatments}".removesuffix(": ")]
 
 
 def _short(fact: ColumnFact) -> str:

@@ -50,6 +50,11 @@ class ScriptState:
                 return value
         return 0
 
+    def step_count(self, steps: int) -> int:
+        """The highest step plus 1, without step 0 if the script counts from 1, which its total tells."""
+        total = self.total_steps
+        return total if total and steps == total + 1 else steps
+
     def apply(self, event: AnyEvent) -> list[MessageLine] | None:
         """Update the state. Returns lines for the log; None if the event is not about scripts."""
         match event:
@@ -106,10 +111,9 @@ class ScriptState:
             return ""
         status = f"exit status {end.exit_status}" if end.exit_status else ""
         summary = _pairs(self.summary)
-        parts = (
-            f"{end.outcome}: {plural(end.steps, 'step')} in {format_seconds(end.seconds)}", end.reason, status, summary,
-        )  # fmt: skip
-        return " · ".join(filter(None, parts))
+        took = f" in {format_seconds(end.seconds)}" if end.seconds else ""  # some logs have no times
+        what = f"{end.outcome}: {plural(self.step_count(end.steps), 'step')}{took}"
+        return " · ".join(filter(None, (what, end.reason, status, summary)))
 
     def _start_summary(self, event: ScriptStarted) -> str:
         if not event.pid:

@@ -14,10 +14,11 @@ from numpy.lib.npyio import NpzFile
 
 from epochtop.engine.data.arrays.features import Features, features_of
 from epochtop.engine.data.arrays.names import Pair, pairs_of, rows_among
-from epochtop.engine.data.arrays.targets import joined, label_array, targets_of
+from epochtop.engine.data.arrays.targets import Targets, joined, label_array, targets_of
 from epochtop.engine.data.dataset import RawDataset
+from epochtop.engine.data.facts import label_fact, rows_fact
 from epochtop.engine.data.opening import explain_errors
-from epochtop.engine.protocol.datasets import Problem
+from epochtop.engine.protocol.datasets import ColumnFact, Problem
 from epochtop.engine.protocol.spec import Invalid
 
 Array = npt.NDArray[Any]
@@ -135,19 +136,33 @@ def _raw(
     ends = np.cumsum([len(y) for y in labels])[:-1]
     rows = {pair.part: (part.x, y) for pair, part, y in zip(pairs, parts, np.split(coded.y, ends), strict=True)}
     kind, x = first.kind, first.x
+    columns = () if kind == "image" else tuple(f"x{number}" for number in range(x.shape[-1]))
     return RawDataset(
         kind=kind,
         x=x,
         y=rows["train"][1],
         loss=coded.loss,
         classes=coded.classes,
-        columns=() if kind == "image" else tuple(f"x{number}" for number in range(x.shape[-1])),
+        columns=columns,
         target="y",
         targets=coded.targets,
         test=rows.get("test"),
         validation=rows.get("validation"),
         notes=(*notes, *first.notes, *coded.notes),
+        column_facts=(*_row_facts(pairs[0].x, first, columns), *_label_facts(pairs[0].y, coded)),
     )
+
+
+def _row_facts(name: str, rows: Features, columns: tuple[str, ...]) -> list[ColumnFact]:
+    if rows.kind == "table":
+        return [ColumnFact(name=column, kind="number") for column in columns]
+    return [rows_fact(name, rows.kind, rows.x.shape[1:])]
+
+
+def _label_facts(name: str, targets: Targets) -> list[ColumnFact]:
+    distinct = len(targets.classes) or None
+    names = targets.targets or (name,)
+    return [label_fact(each, targets.loss, targets.classes, distinct=distinct) for each in names]
 
 
 def _check_parts(path: Path, pairs: list[Pair], parts: list[Features], labels: list[Array]) -> None:

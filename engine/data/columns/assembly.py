@@ -6,9 +6,9 @@ not split yet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from epochtop.engine.data.tables.column import (
     values_of,
 )
 from epochtop.engine.protocol.datasets import ColumnFact
+from epochtop.engine.protocol.quantities import plural
 from epochtop.engine.protocol.spec import Invalid
 
 BLOCK_VALUES = 2**18
@@ -36,10 +37,16 @@ COUNTED_VALUES = 5_000_000
 """Distinct numbers are counted in tables of at most this many cells."""
 
 Mask = npt.NDArray[np.bool_]
+HeldOut = Mapping[Literal["validation", "test"], slice]
+"""Fixed rows of a table: where those of each part are."""
+NOTHING_HELD_OUT: HeldOut = {}
 
 
-def dataset_of(table: Table, selection: ColumnSelection) -> RawDataset:
-    """The raw dataset of a table that was read with `selection`. Raises Invalid with the line or the column."""
+def dataset_of(table: Table, selection: ColumnSelection, held_out: HeldOut = NOTHING_HELD_OUT) -> RawDataset:
+    """The raw dataset of a table that was read with `selection`. Raises Invalid with the line or the column.
+
+    `held_out` are the fixed validation and test rows of the table, which follow its training rows.
+    """
     if len(table) < 2:
         raise Invalid("dataset", f"{table.source} has {len(table)} rows; it needs at least two")
     targets = labels_of_columns([table.column(name) for name in selection.targets], selection.problem)
@@ -52,16 +59,20 @@ def dataset_of(table: Table, selection: ColumnSelection) -> RawDataset:
     is_rounded = all(_is_single(feature) for feature in features if feature.kind == "number")
     selected = rows[targets.present]
     several = len(selection.targets) > 1
+    x, y = _matrix(table, features, rows), targets.y if selected.all() else targets.y[selected]
+    parts, unused = _parts(rows, held_out)
     return RawDataset(
         kind="table",
-        x=_matrix(table, features, rows),
-        y=targets.y if selected.all() else targets.y[selected],
+        x=x[parts["train"]],
+        y=y[parts["train"]],
         loss=targets.loss,
         classes=targets.classes,
         columns=tuple(feature.column.name for feature in features),
         target="" if several else selection.targets[0],
         targets=targets.targets,
-        notes=(*table.notes, *targets.notes, *notes),
+        validation=(x[parts["validation"]], y[parts["validation"]]) if "validation" in parts else None,
+        test=(x[parts["test"]], y[parts["test"]]) if "test" in parts else None,
+        notes=(*table.notes, *targets.notes, *notes, *unused),
         encodings=() if plain else tuple(feature.encoding for feature in features),
         is_rounded=is_rounded and any(feature.kind == "number" for feature in features),
         column_facts=_facts(table, features, left_out, targets, selection),
@@ -164,7 +175,20 @@ def _rows(
     dropped = int(targets.present.sum() - rows.sum())
     if rows.sum() < 2:
         raise Invalid("missing", f"{int(rows.sum())} rows have no missing value; use fill, or leave columns out")
-    return rows, (f"{dropped:,} rows with missing values are left out",) if dropped else ()
+    return rows, (
+        f"{plural(dropped, 'row')} with missing values {'is' if dropped == 1 else 'are'} left out",
+    ) if dropped else ()
+
+
+def _parts(rows: Mask, held_out: HeldOut) -> tuple[dict[str, slice], tuple[str, ...]]:
+    """Where each part is in the rows that are used, and notes on parts that have none. Raises Invalid without training rows."""
+    places = {part: slice(*(int(rows[:end].sum()) for end in (at.start, at.stop))) for part, at in held_out.items()}
+    parts: dict[str, slice] = {part: place for part, place in places.items() if place.start < place.stop}
+    trained = min((place.start for place in places.values()), default=int(rows.sum()))
+    if trained < 2:
+        raise Invalid("dataset", f"only {trained} training rows can be used; at least two are needed")
+    unused = tuple(f"no {part} row has a label; they are not used" for part in places if part not in parts)
+    return {"train": slice(0, trained), **parts}, unused
 
 
 def _matrix(table: Table, features: Sequence[Feature], rows: Mask) -> npt.NDArray[Any]:

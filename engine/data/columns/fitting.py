@@ -18,6 +18,7 @@ from epochtop.engine.data.columns.times import CYCLES, DAY_S, PARTS, part_of
 from epochtop.engine.data.dataset import ColumnEncoding, RawDataset
 from epochtop.engine.data.scaling import Index, selected
 from epochtop.engine.protocol.datasets import ColumnFact
+from epochtop.engine.protocol.quantities import plural
 from epochtop.engine.protocol.spec import Invalid
 
 INDICATOR_SHARE = 0.01
@@ -147,7 +148,7 @@ def _inputs(fact: ColumnFact, encoding: ColumnEncoding, scaling: str) -> str:
         return "as it is" if scaling == "none" else f"scaled ({scaling})"
     if encoding.embedding:
         return f"embedding of size {encoding.embedding}"
-    return f"{len(encoding.categories)} inputs, one per value"
+    return f"{plural(len(encoding.categories), 'input')}, one per value"
 
 
 def _fill(encoding: ColumnEncoding) -> str:

@@ -14,10 +14,12 @@ import numpy.typing as npt
 from epochtop.engine.data.columns.kinds import texts_with_rows
 from epochtop.engine.data.columns.times import DAY_S, seconds_of, time_format, times_of
 from epochtop.engine.data.dataset import LossName
+from epochtop.engine.data.facts import label_fact
 from epochtop.engine.data.labels import MISSING, Labels, labels_of, of_texts
 from epochtop.engine.data.number_text import as_numbers, is_finite
 from epochtop.engine.data.tables.column import Column, NumberColumn, TextColumn, TimeColumn, is_missing
 from epochtop.engine.protocol.datasets import ColumnFact, Problem
+from epochtop.engine.protocol.quantities import plural
 from epochtop.engine.protocol.spec import Invalid
 
 CLASS_TEXTS = ("-", "na", "none")
@@ -55,7 +57,8 @@ def labels_of_columns(columns: Sequence[Column], problem: Problem) -> Targets:
     result = _several(rows, present, problem) if several else _single(rows[0], present, problem)
     facts = tuple(_fact(row, int(gap.sum()), result) for row, gap in zip(rows, missing, strict=True))
     gaps = int((~present).sum())
-    note = (f"{gaps:,} rows without a label in {names} are left out",) if gaps else ()
+    verb = "is" if gaps == 1 else "are"
+    note = (f"{plural(gaps, 'row')} without a label in {names} {verb} left out",) if gaps else ()
     return replace(result, notes=(*note, *result.notes), facts=facts)
 
 
@@ -173,8 +176,4 @@ def _selected(column: Column, present: npt.NDArray[np.bool_]) -> Column:
 
 def _fact(column: Column, missing: int, result: Targets) -> ColumnFact:
     distinct = len(column.texts) if isinstance(column, TextColumn) else len(result.classes) or None
-    if result.loss == "binary_cross_entropy":
-        treatment = "yes or no"
-    else:
-        treatment = f"{len(result.classes)} classes" if result.classes else "a number, standardized"
-    return ColumnFact(name=column.name, kind="label", missing=missing, distinct=distinct, treatment=treatment)
+    return label_fact(column.name, result.loss, result.classes, missing, distinct)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -126,26 +126,29 @@ def _need_memory(where: object, count: int, target: Format) -> None:
 # --- images that cannot be read ---------------------------------------------------------------------------
 
 
-def check_broken(spec: RunSpec, where: object, names: Sequence[str], images: Images) -> tuple[str, ...]:
-    """A note on the images that are left out; `names` are those of all images.
+def check_broken(spec: RunSpec, where: object, name_of: Callable[[int], str], images: Images) -> tuple[str, ...]:
+    """A note on the images that are left out; `name_of` names an image by its place.
 
     Raises Invalid, naming all of them, unless `skip_broken` is set.
     """
-    broken = [(name, each) for name, each in zip(names, images.formats, strict=True) if isinstance(each, str)]
+    broken = [(place, why) for place, why in enumerate(images.formats) if isinstance(why, str)]
+    count = len(images.formats)
     if not broken:
         return ()
-    listed = ", ".join(f"{name} ({why})" for name, why in broken[:MOST_LISTED])
+    listed = ", ".join(f"{name_of(place)} ({why})" for place, why in broken[:MOST_LISTED])
     more = f" and {len(broken) - MOST_LISTED:,} more" if len(broken) > MOST_LISTED else ""
-    if len(broken) == len(names):
+    if len(broken) == count:
         raise Invalid("dataset", f"{where}: no image can be read: {listed}{more}")
     if spec.skip_broken:
         verb = "image that cannot be read is" if len(broken) == 1 else "images that cannot be read are"
         return (f"{len(broken):,} {verb} left out: {listed}{more}",)
     if len(broken) == 1:
-        name, why = broken[0]
-        raise Invalid("dataset", f"{where}/{name} cannot be read: {why}; repair or remove it, or set skip_broken")
+        place, why = broken[0]
+        raise Invalid(
+            "dataset", f"{where}/{name_of(place)} cannot be read: {why}; repair or remove it, or set skip_broken"
+        )
     raise Invalid(
         "dataset",
-        f"{where}: {len(broken):,} of {len(names):,} images cannot be read: {listed}{more}; repair or remove them, or set "
+        f"{where}: {len(broken):,} of {count:,} images cannot be read: {listed}{more}; repair or remove them, or set "
         "skip_broken",
     )

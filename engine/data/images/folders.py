@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -171,6 +171,6 @@ def _walk(folder: str) -> Iterator[ImageFile]:
                 yield ImageFile(entry.path, facts.st_size, facts.st_mtime_ns)
 
 
-def relative(folder: Path, paths: Sequence[str]) -> list[str]:
-    """Paths as they are named inside the folder."""
-    return [os.path.relpath(path, folder) for path in paths]
+def relative(folder: Path, path: str) -> str:
+    """A path as it is named inside the folder."""
+    return os.path.relpath(path, folder)

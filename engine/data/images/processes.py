@@ -6,6 +6,7 @@ touch no device, which makes forking a process with threads safe. Never imports 
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import pickle
@@ -95,9 +96,10 @@ def _one(source: Source, work: Decoding, out: Pixels) -> Format | str:
 
 
 def _load_plugins() -> None:
-    """Import Pillow's readers before the forks, so that each of them need not."""
+    """Import Pillow's readers before the forks, so that each of them need not; common formats are tried first."""
     from PIL import Image, ImageOps  # noqa: F401
 
+    Image.preinit()
     Image.init()
 
 
@@ -111,10 +113,13 @@ def _fork(work: Decoding, x: Pixels, counters: npt.NDArray[np.int64], number: in
         return _Process(process, reader)
     try:
         os.close(reader)
+        gc.freeze()  # a collection would write to, and so copy, the memory that is shared with the parent
         answer: Answer = {}
+        same: dict[Format | str, Format | str] = {}
         for start in range(number * BLOCK, len(work.sources), work.processes * BLOCK):
             for row in range(start, min(start + BLOCK, len(work.sources))):
-                answer[row] = _one(work.sources[row], work, x[row])
+                each = _one(work.sources[row], work, x[row])
+                answer[row] = same.setdefault(each, each)  # pickled once
                 counters[number] += 1
         with os.fdopen(writer, "wb") as pipe:
             pickle.dump(answer, pipe, protocol=5)

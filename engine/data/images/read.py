@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
+from epochtop.engine.data.facts import label_fact, rows_fact
 from epochtop.engine.data.images.batch import Images, check_broken, decode_images, known_formats
 from epochtop.engine.data.images.cache import cache_file, load_images, store_images
 from epochtop.engine.data.images.folders import ImageFile, ImageFolder, image_folder, relative
@@ -30,7 +31,7 @@ def read_images(spec: RunSpec, report: OnProgress = no_progress) -> RawDataset:
     contents = image_folder(folder)
     files = [file for part in contents.files.values() for file in part]
     images = _cached_or_decoded(spec, folder, files, report)
-    broken = check_broken(spec, folder, relative(folder, [file.path for file in files]), images)
+    broken = check_broken(spec, folder, lambda place: relative(folder, files[place].path), images)
     return _dataset(contents, images, (*contents.notes, *images.notes, *broken))
 
 
@@ -61,6 +62,10 @@ def _dataset(contents: ImageFolder, images: Images, notes: tuple[str, ...]) -> R
         validation=rows.get("validation"),
         test=rows.get("test"),
         notes=notes,
+        column_facts=(
+            rows_fact("images", "image", images.x.shape[1:], int((~images.readable).sum())),
+            label_fact("folder", "cross_entropy", contents.classes, distinct=len(contents.classes)),
+        ),
     )
 
 

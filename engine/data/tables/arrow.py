@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def read_parquet(path: Path, choose: ChooseTypes) -> Table:
 
         with ParquetFile(path) as file:
             read = lambda name: file.read(columns=[name], use_threads=False).column(0)  # noqa: E731
-            return _table(path, file.schema_arrow, file.metadata.num_rows, choose, read)
+            return table_of(str(path), file.schema_arrow, file.metadata.num_rows, choose, read)
 
 
 def read_feather(path: Path, choose: ChooseTypes) -> Table:
@@ -51,7 +51,7 @@ def read_feather(path: Path, choose: ChooseTypes) -> Table:
 
         with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_file(source) as file:
             table = file.read_all()
-            return _table(path, table.schema, table.num_rows, choose, table.column)
+            return table_of(str(path), table.schema, table.num_rows, choose, table.column)
 
 
 @contextmanager
@@ -70,12 +70,13 @@ def _explained(path: Path, kind: str) -> Iterator[None]:
         raise Invalid("dataset", f"{path} cannot be read as {kind}: {' '.join(str(error).split())}") from None
 
 
-def _table(path: Path, schema: Any, rows: int, choose: ChooseTypes, read: Any) -> Table:
+def table_of(source: str, schema: Any, rows: int, choose: ChooseTypes, read: Callable[[str], Any]) -> Table:
+    """The table with this schema; `read` gives a column as a chunked array, `source` names it in messages. Raises Invalid."""
     types = dict(zip(schema.names, choose(tuple(schema.names)), strict=True))
     index = [name for name in _pandas_index(schema) if types[name] == "any"]
     names = [name for name in schema.names if types[name] != "skip" and name not in index]
     if index and all(types[name] == "label" for name in names):
-        raise Invalid("dataset", f"{path} has no feature columns except its index; add one")
+        raise Invalid("dataset", f"{source} has no feature columns except its index; add one")
     in_matrix = [name for name in names if types[name] in ("any", "number") and _is_number(schema.field(name).type)]
     single = all(str(schema.field(name).type) in ("float", "halffloat") for name in in_matrix)
     numbers = np.empty((rows, len(in_matrix)), dtype=np.float32 if single else np.float64)
@@ -89,7 +90,7 @@ def _table(path: Path, schema: Any, rows: int, choose: ChooseTypes, read: Any) -
         columns.append(column)
     is_whole = all(isinstance(column, NumberColumn) for column in columns if column.name in in_matrix)
     return Table(
-        source=str(path),
+        source=source,
         columns=tuple(columns),
         lines=range(1, rows + 1),
         unit="row",

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from epochtop.engine.data.dataset import OnProgress, RawDataset, no_progress
+from epochtop.engine.data.facts import label_fact
 from epochtop.engine.data.labels import labels_of
 from epochtop.engine.data.number_text import is_number
 from epochtop.engine.data.text.tables import read_columns_of_texts
 from epochtop.engine.data.text.words import codes_of, row_length, split_words
+from epochtop.engine.protocol.datasets import ColumnFact
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "y")
@@ -83,6 +85,10 @@ def documents(
         validation=rows.get("validation"),
         ngrams=ngrams,
         notes=(*_notes(names, ngrams, cut, dropped, spec), *notes, *labels.notes),
+        column_facts=(
+            ColumnFact(name=names.text, kind="text", treatment=f"{_read_as(ngrams)}, hashed, at most {length} per row"),
+            label_fact(names.label, labels.loss, labels.classes, dropped, len(labels.classes) or None),
+        ),
     )
 
 
@@ -94,7 +100,7 @@ def choose_columns(where: str, columns: Mapping[str, Sequence[str]], target: str
         what = f"has no column {target!r}" if target else "has no column called label"
         raise Invalid("target", f"{where} {what}; name the column of labels: its columns are {listed}")
     others = {name: texts for name, texts in columns.items() if name != label}
-    text = _usual(others, TEXT_NAMES) or _only_texts(others)
+    text = _usual(others, TEXT_NAMES) or only_texts(others)
     if not text:
         raise Invalid("dataset", f"{where} needs one column of texts; call it text: its columns are {listed}")
     return TextColumns(text, label)
@@ -105,7 +111,7 @@ def _usual(columns: Mapping[str, Sequence[str]], names: Sequence[str]) -> str:
     return next((lower[name] for name in names if name in lower), "")
 
 
-def _only_texts(columns: Mapping[str, Sequence[str]]) -> str:
+def only_texts(columns: Mapping[str, Sequence[str]]) -> str:
     """The only column, or the only one whose values have several words; empty if there are more."""
     if len(columns) == 1:
         return next(iter(columns))
@@ -128,9 +134,12 @@ def _named(codes: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(names[int(code)] for code in codes) if names else codes
 
 
+def _read_as(ngrams: int) -> str:
+    return "words" if ngrams == 1 else "words and pairs of neighboring words"
+
+
 def _notes(names: TextColumns, ngrams: int, cut: int, dropped: int, spec: RunSpec) -> list[str]:
-    read = "words" if ngrams == 1 else "words and pairs of neighboring words"
-    notes = [f"{names.text!r} is read as {read}, {names.label!r} is the label"]
+    notes = [f"{names.text!r} is read as {_read_as(ngrams)}, {names.label!r} is the label"]
     if cut:
         verb = "text has" if cut == 1 else "texts have"
         notes.append(f"{cut:,} {verb} more than {spec.context} words; the end is left out (context)")

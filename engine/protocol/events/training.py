@@ -49,7 +49,8 @@ class Started(Event, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     """Decisions made while the job was built, one sentence each."""
     columns: tuple[ColumnFact, ...] = ()
-    """What the run does with each column of a table; empty for other data, and in logs of older versions."""
+    """What the run does with each column of a table, and with arrays, images and texts; empty for other data, and in logs of older
+    versions."""
     fallback: str = ""
     """Why steps are eager although another executor was requested; empty otherwise, and in logs of older versions."""
 

@@ -47,6 +47,8 @@ REPLIES = 16
 """Most frames of a copy that wait to be written."""
 COPYING = ("files", "chunk", "end", "refused")
 """Types of frames that answer :meth:`Mirror.ask`."""
+LOGS = ("log", "rows", "left_out")
+"""Types of frames about logs of other tools."""
 MACHINE = ("machine", "sample")
 """Types of frames about the machine itself."""
 
@@ -78,7 +80,10 @@ class Mirror:
         self._number = self._asked = 0
         self._notices: list[str] = [f"{self.place} cannot be read: {hello['problem']}"] if hello.get("problem") else []
         self._replies: Queue[Frame | None] = Queue(REPLIES)
-        self.machine_feed, self._logs = MachineFeed(self._request), MirroredLogs(self.folder, self._request)
+        self.opened_there = int(hello.get("opened", 0))
+        """How many files and folders with logs of other tools are opened there."""
+        self._logs = MirroredLogs(self.folder, self._request, lambda notice: self._notify(f"{host.name}: {notice}"))
+        self.machine_feed = MachineFeed(self._request)
         register(self.folder, self)
         self._thread = threading.Thread(target=self._work, name=f"mirror {host.name}", daemon=True)
         self._thread.start()
@@ -333,7 +338,7 @@ class Mirror:
                 self._files.take_run(header, body)
             elif kind == "part":
                 self._take_part(header, body)
-            elif kind == "log":
+            elif kind in LOGS:
                 self._logs.take(header, body)
             elif kind == "state":
                 self._files.take_state(header)

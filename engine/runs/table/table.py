@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.index import RunSummary, run_paths, summarize
+from epochtop.engine.runs.index import run_paths, summary_and_record
 from epochtop.engine.runs.opened.folders import EPOCHTOP, OpenedLogs
 from epochtop.engine.runs.paths import EVENTS, RECORD
-from epochtop.engine.runs.reader import is_alive, read_record
+from epochtop.engine.runs.reader import is_alive
 from epochtop.engine.runs.remote.registry import mirror_of
 from epochtop.engine.runs.table.details import RunDetails, details_of
 from epochtop.engine.runs.table.labels import Labels, read_log_labels
@@ -93,11 +93,9 @@ class RunTable:
             return old
         if old is not None and time.monotonic() > deadline:
             return old
-        summary = self._summary(path)
-        try:
-            record = read_record(path)
-        except Invalid:
-            record = None
+        summary, record = summary_and_record(path)
+        if path.parent != self._home:
+            summary = msgspec.structs.replace(summary, id=str(path))
         details = details_of(path, EPOCHTOP, summary, record)
         entry.details = details
         if record is None:
@@ -132,10 +130,6 @@ class RunTable:
     def _state_holds(details: RunDetails, path: Path) -> bool:
         state = details.summary.state
         return state in ENDED or is_alive(path) == (state != "died")
-
-    def _summary(self, path: Path) -> RunSummary:
-        summary = summarize(path)
-        return summary if path.parent == self._home else msgspec.structs.replace(summary, id=str(path))
 
     # --- logs of other tools -----------------------------------------------------------------------------------
 

@@ -72,23 +72,36 @@ class FiguresReader:
     def _add(self, event: AnyEvent) -> None:
         if isinstance(event, Configured):
             self.config.update(event.values)
-        for window in self._translator.windows(event):
-            _add_window(self.series, window)
+        windows = self._translator.windows(event)
+        if windows:
+            last_step = windows[0].last_step  # the windows of an event end at the same step
+            for window in windows:
+                _add_window(self.series, window, last_step)
 
 
-def _add_window(series: dict[str, SeriesFigures], window: SeriesWindow) -> None:
-    entry = series.get(window.name)
-    if entry is None:
-        entry = series[window.name] = SeriesFigures(first_step=window.first_step)
-    entry.count += window.count
-    if window.summary is not None:
-        last = window.last
-        entry.widen(window.summary.minimum, window.summary.maximum)
+def _add_window(series: dict[str, SeriesFigures], window: SeriesWindow, last_step: int) -> None:
+    summary = window.summary
+    if summary is not None:
+        last, low, high = window.last, summary.minimum, summary.maximum
     else:
         numbers = window.numbers()
         last = numbers[-1] if numbers else math.nan
-        entry.widen(*extremes(numbers))
-    entry.last_step, entry.last = window.last_step, _finite(last)
+        low, high = extremes(numbers)
+    last_value = last if math.isfinite(last) else None
+    entry = series.get(window.name)
+    if entry is None:
+        series[window.name] = SeriesFigures(
+            count=window.count,
+            first_step=window.first_step,
+            last_step=last_step,
+            last=last_value,
+            minimum=low,
+            maximum=high,
+        )
+        return
+    entry.count += window.count
+    entry.widen(low, high)
+    entry.last_step, entry.last = last_step, last_value
 
 
 def extremes(values: array[float]) -> tuple[float | None, float | None]:

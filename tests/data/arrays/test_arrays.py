@@ -46,6 +46,10 @@ def test_the_arrays_of_medmnist(tmp_path: Path) -> None:
         arrays[f"{part}_labels"] = (np.arange(rows) % 3)[:, None].astype(np.uint8)
     raw = read_npz(saved(tmp_path, **arrays))
     assert (raw.kind, raw.classes, raw.y.tolist()) == ("image", ("0", "1", "2"), Y.tolist())
+    assert [(fact.name, fact.treatment) for fact in raw.column_facts] == [
+        ("train_images", "28×28 pixels, RGB, each channel standardized"),
+        ("train_labels", "3 classes"),
+    ]
     assert raw.validation is not None
     assert raw.test is not None
     assert np.array_equal(raw.validation[0], arrays["val_images"].transpose(0, 3, 1, 2))
@@ -97,6 +101,7 @@ def test_features_of_series_are_scaled_over_all_time_steps(tmp_path: Path) -> No
     scaler = StandardScaler().fit(train.reshape(-1, 2))
     np.testing.assert_allclose(prepared.test.x, scaler.transform(test.reshape(-1, 2)).reshape(test.shape), rtol=1e-5)
     assert prepared.preparation.series == (7, 2)
+    assert prepared.columns[0].treatment == "7 time steps of 2 features, each scaled (standard)"
 
 
 # --- labels ------------------------------------------------------------------------------------------------

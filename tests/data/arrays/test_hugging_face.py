@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 import warnings
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +67,86 @@ def test_columns_of_numbers_are_a_table(datasets: Any, tmp_path: Path) -> None:
     assert prepared.preparation.columns == ("a",)
     assert prepared.train.x[:, 0].tolist() == columns["a"]
     assert prepared.preparation.target_center == pytest.approx(np.mean(columns["target"]))
-    with pytest.raises(Invalid, match=r"has no column 'b'; its columns are 'a', 'name', 'target'"):
+    with pytest.raises(Invalid, match=r"there is no column 'b'; the columns are a, name, target"):
         loaded(tmp_path / "d", target="b")
+
+
+ROWS = 40
+PEOPLE: dict[str, list[Any]] = {
+    "age": [None if row % 10 == 3 else 20.0 + row for row in range(ROWS)],
+    "sex": [None if row % 20 == 7 else ("female", "male")[row % 2] for row in range(ROWS)],
+    "port": [-1 if row % 8 == 5 else row % 3 for row in range(ROWS)],
+    "born": [date(1980, 1 + row % 12, 1) for row in range(ROWS)],
+    "survived": [-1 if row == 9 else int(row % 5 < 2) for row in range(ROWS)],
+}
+PORTS, FATES = ("S", "C", "Q"), ("yes", "died")
+
+
+def write_csv(path: Path, people: dict[str, list[Any]]) -> None:
+    """The same table with the names of the classes, and an empty cell for a missing value."""
+    shown = people | {
+        "port": ["" if code < 0 else PORTS[code] for code in people["port"]],
+        "survived": ["" if code < 0 else FATES[code] for code in people["survived"]],
+    }
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(shown)
+        rows.writerows(zip(*shown.values(), strict=True))
+
+
+@pytest.mark.parametrize("missing", ["fill", "drop"])
+def test_a_table_is_treated_as_the_same_csv_file(datasets: Any, tmp_path: Path, missing: str) -> None:
+    features = datasets.Features(
+        age=datasets.Value("float64"),
+        sex=datasets.Value("string"),
+        port=datasets.ClassLabel(names=list(PORTS)),
+        born=datasets.Value("date32"),
+        survived=datasets.ClassLabel(names=list(FATES)),
+    )
+    datasets.Dataset.from_dict(PEOPLE, features=features).save_to_disk(str(tmp_path / "d"))
+    write_csv(tmp_path / "d.csv", PEOPLE)
+    fields = {"target": "survived", "missing": missing}
+    saved = loaded(tmp_path / "d", **fields)
+    table = load(RunSpec(dataset=f"csv:{tmp_path / 'd.csv'}", **fields))  # type: ignore[arg-type]
+    assert np.array_equal(saved.train.x, table.train.x)
+    assert saved.columns == table.columns
+    assert saved.preparation.encodings[:3] == table.preparation.encodings[:3]  # times know their format in the file
+    names = [[prepared.preparation.classes[code] for code in prepared.test.y] for prepared in (saved, table)]
+    assert names[0] == names[1]
+    assert saved.preparation.classes == FATES
+    assert "1 row without a label in 'survived' is left out" in saved.notes
+    with pytest.raises(Invalid, match="train, row 4, column 'age': the value is missing"):
+        loaded(tmp_path / "d", target="survived", missing="refuse")
+
+
+def test_parts_of_a_table_are_prepared_with_the_training_rows(datasets: Any, tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_dict(
+        {"a": [0.0, 4.0, None, 2.0] * 3, "b": ["x", "y", "x", "y"] * 3, "label": [0, 1] * 6}
+    )
+    other = datasets.Dataset.from_dict({"a": [None, 100.0], "b": ["z", "y"], "label": [1, 0]})
+    unlabeled = datasets.Dataset.from_dict({"a": [1.0], "b": ["x"]})
+    datasets.DatasetDict(train=rows, test=unlabeled, validation=other).save_to_disk(str(tmp_path / "d"))
+    prepared = loaded(tmp_path / "d", test_fraction=0, scaling="none")
+    a, b = prepared.preparation.encodings
+    assert (a.fill, b.categories) == (2.0, ("x", "y"))
+    assert prepared.validation.x.tolist() == [[2, 1, 0, 0], [100, 0, 0, 1]]
+    assert prepared.validation.y.tolist() == [1, 0]
+    assert len(prepared.test) == 0
+    assert "no test row has a label; they are not used" in prepared.notes
+
+
+def test_images_without_a_label_are_left_out(datasets: Any, tmp_path: Path) -> None:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    pixels = [Image.new("RGB", (4, 4), (row, 0, 0)) for row in range(4)]
+    train = datasets.Dataset.from_dict({"image": pixels, "label": [1, 0, -1, 1]}, features=features)
+    test = datasets.Dataset.from_dict({"image": pixels, "label": [-1] * 4}, features=features)
+    datasets.DatasetDict(train=train, test=test).save_to_disk(str(tmp_path / "d"))
+    prepared = loaded(tmp_path / "d", model="mlp", test_fraction=0)
+    assert prepared.preparation.classes == ("cat", "dog")
+    assert prepared.train.y.tolist() == [1, 0, 1]
+    assert prepared.train.x[:, 0, 0, 0].tolist() == [0, 1, 3]
+    with pytest.raises(Invalid, match="applies to tables only"):
+        loaded(tmp_path / "d", model="mlp", columns="label")
 
 
 def test_folders_that_hold_no_dataset(datasets: Any, tmp_path: Path) -> None:

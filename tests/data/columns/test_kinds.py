@@ -67,7 +67,8 @@ def test_rows_without_a_label_are_left_out_and_counted(case: str) -> None:
     assert result.y.tolist() == labels
     assert result.loss == ("cross_entropy" if problem == "classification" else "mean_squared_error")
     gaps = len(cells) - len(labels)
-    assert f"{gaps} rows without a label in 'y' are left out" in result.notes
+    rows = "1 row without a label in 'y' is" if gaps == 1 else f"{gaps} rows without a label in 'y' are"
+    assert f"{rows} left out" in result.notes
     assert result.facts[0].missing == gaps
 
 

@@ -54,6 +54,10 @@ def test_one_folder_per_class(pets: Path) -> None:
     assert raw.y.tolist() == [0, 0, 1]
     assert raw.test is None
     assert raw.notes == ()
+    assert [(fact.name, fact.kind, fact.treatment) for fact in raw.column_facts] == [
+        ("images", "image", "4×3 pixels, RGB, each channel standardized"),
+        ("folder", "label", "2 classes"),
+    ]
 
 
 def test_every_pixel_keeps_its_place(tmp_path: Path) -> None:
@@ -270,6 +274,7 @@ def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pyte
 
 def test_decoded_images_are_cached_until_one_changes(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "WORTH_CACHING_S", 0.0)
+    monkeypatch.setenv("EPOCHTOP_CACHE", str(pets.parent / "cache"))  # slow tests fill the common one too
     lines: list[str] = []
     spec = RunSpec(dataset=f"images:{pets}", model="cnn")
     first, again = read_images(spec, lines.append), read_images(spec, lines.append)

@@ -11,6 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from textual import events
 from textual.geometry import Region
 from textual.pilot import Pilot
 
@@ -158,6 +159,17 @@ async def test_a_filter_is_typed_with_errors_next_to_it(tmp_path: Path) -> None:
         await pilot.press("x", "y", "escape")
         await until(pilot, lambda: not board.query("FilterLine"))
         assert board.grid.filter.text == "loss !val"
+
+
+async def test_letters_of_the_same_packet_as_the_slash_are_typed_into_the_filter(tmp_path: Path) -> None:
+    async with opened(tmp_path, script_run(tmp_path)) as (app, pilot):
+        board = app.main.board
+        await pilot.press("g")
+        for key in ("slash", "f", "1", "enter"):
+            app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: board.grid.filter.text == "f1" and board.grid.has_focus)
+        assert not board.query("FilterLine")
+        assert not app.main.has_class("-full")
 
 
 async def test_groups_follow_the_paths(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from epochtop.tui.cells.canvas import Row
 from epochtop.tui.chart import frame
 from epochtop.tui.chart.curves import ChartView
 from epochtop.tui.chart.frame import ChartContent, Ranges
+from epochtop.tui.chart.marks.legend import entries
 from epochtop.tui.chart.marks.signs import OVERLAYS, RAW, TEST, TRAIN
 from epochtop.tui.chart.trace import Trace
 from tests.support.ui.charts import evaluated, losses
@@ -75,3 +76,14 @@ def test_the_legend_hides_no_curve(
     assert [place for place, char in curve.items() if rows[place[1] + above].text[place[0]] != char] == []
     assert len(rows) == size[1]
     assert {len(row.text) for row in rows} == {size[0]}
+
+
+def test_one_curve_among_other_runs_has_the_name_of_its_run() -> None:
+    first, second = Trace("lr 0.1"), Trace("lr 0.2")
+    for trace in (first, second):
+        trace.feed(losses(0, [1.0, 0.5]))
+    names = [
+        [entry.text.rpartition(" ")[0].strip() for entry in entries(first, others, "deviation", False)]
+        for others in ([], [second])
+    ]
+    assert names == [["train"], ["lr 0.1", "lr 0.2"]]

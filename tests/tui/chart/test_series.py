@@ -121,6 +121,14 @@ def test_steps_that_come_again_replace_the_old_ones_and_leave_a_seam() -> None:
     assert (series.steps, series.seams) == (4, [1])
 
 
+def test_a_step_that_is_logged_twice_leaves_no_seam() -> None:
+    """A trainer logs the epoch with the loss, and again with the evaluation of the same step."""
+    series = Series()
+    for step in (50, 50, 100, 100):
+        series.add(window(step, [step / 100]))
+    assert (series.steps, series.seams) == (101, [])
+
+
 @pytest.mark.parametrize("begin", [0, 13, 64, 100])
 def test_a_second_pass_replaces_wide_buckets_from_its_first_whole_one_on(begin: int) -> None:
     series = Series(16)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from epochtop.engine.runs.table.details import RunDetails
 from epochtop.tui.runs_table import layout as layouts
-from epochtop.tui.runs_table.columns import Value, column_of, default_keys, differing, grouping_key
+from epochtop.tui.runs_table.columns import Value, all_keys, column_of, default_keys, differing, grouping_key
 from epochtop.tui.runs_table.comparison import comparison_rows
 from epochtop.tui.runs_table.filter.limits import Limit, limit_of, limited
 from epochtop.tui.runs_table.filter.matching import Names
@@ -107,10 +107,12 @@ def test_names_group_nothing_so_another_column_does() -> None:
     assert default_keys(seeds)[-1] == "group"
 
 
-def test_series_of_a_few_runs_are_no_columns_at_first() -> None:
-    runs = [run_details(f"r{number}", {}, accuracy=(0.5, 0.1, 0.9)) for number in range(4)]
-    other = run_details("other", {}, loss=(1.0, 1.0, 1.0), grad_norm=(1.0, 1.0, 1.0))
-    assert [key for key in default_keys([other, *runs]) if ":" in key] == ["last:accuracy", "best:accuracy"]
+def test_series_and_settings_of_a_few_runs_are_no_columns_at_first() -> None:
+    runs = [run_details(f"r{number}", {"lr": number}, accuracy=(0.5, 0.1, 0.9)) for number in range(4)]
+    other = run_details("other", {"max_steps": 600}, loss=(1.0, 1.0, 1.0), grad_norm=(1.0, 1.0, 1.0))
+    columns = [key for key in default_keys([other, *runs]) if ":" in key]
+    assert columns == ["last:accuracy", "best:accuracy", "config:lr"]
+    assert all_keys([other, *runs])[-2:] == ["config:lr", "config:max_steps"]
 
 
 def test_hidden_runs_are_left_out_until_they_are_asked_for() -> None:

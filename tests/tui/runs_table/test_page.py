@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -110,6 +111,15 @@ async def test_a_filter_is_typed_completed_explained_and_remembered(tmp_path: Pa
         await until(pilot, lambda: table_of(page).has_focus)
         assert sorted(names(page)) == ["net3", "net5"]
     assert layouts.load(tmp_path)[0].filter == "lr>0.05 seed>=1"
+
+
+async def test_letters_of_the_same_packet_as_the_slash_are_typed_into_the_filter(tmp_path: Path) -> None:
+    write_runs(tmp_path)
+    async with table_page(tmp_path) as (page, pilot):
+        for key in ("slash", "n", "e", "t", "3", "enter"):
+            page.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: names(page) == ["net3"] and table_of(page).has_focus)
+        assert page.query_one(FilterEntry).value == "net3"
 
 
 async def test_a_group_has_one_line_and_opens_as_a_mean_with_a_band(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epochtop.engine.protocol.datasets import ColumnFact
-from epochtop.tui.state.column_lines import notable_columns, short_lines, table_of_columns
+from epochtop.tui.state.column_lines import heading, notable_columns, short_lines, table_of_columns
 
 FACTS = (
     ColumnFact(
@@ -27,11 +27,19 @@ def test_numbers_without_gaps_are_only_counted() -> None:
     assert notable_columns(FACTS)[1:] == [
         "age       number      177        88  scaled (standard); missing: 28 (median)",
         "survived  label         0         2  2 classes",
-        "1 other column of numbers without missing values",
+        "1 other column of numbers without missing values: scaled (standard)",
     ]
     assert notable_columns(FACTS[1:]) == []
+    assert heading(FACTS) == "columns"
     assert short_lines(FACTS) == [
         "age (number): 177 missing; scaled (standard); missing: 28 (median)",
         "survived (label): 2 classes",
-        "1 other column of numbers without missing values",
+        "1 other column of numbers without missing values: scaled (standard)",
     ]
+
+
+def test_images_have_a_line_in_the_form_but_not_in_the_log() -> None:
+    images = ColumnFact(name="images", kind="image", treatment="28×28 pixels, gray, each channel standardized")
+    assert heading([images, FACTS[2]]) == "data"
+    assert short_lines([images]) == ["images (image): 28×28 pixels, gray, each channel standardized"]
+    assert notable_columns([images, FACTS[2]]) == []

@@ -64,6 +64,8 @@ def test_the_total_of_the_configuration_gives_progress_and_time_left() -> None:
     state.apply(logged(10, 2.0, loss=[1.0] * 10, epoch=[0.5] * 10))
     assert (state.total_steps, state.remaining_s, state.epoch) == (100, 8.0, 0.5)
     assert status(state, "", 100).startswith(" step  20 of 100   20%  epoch 0.5")
+    state.apply(logged(100, 3.0, loss=[1.0]))  # it counts from 1
+    assert status(state, "", 100).startswith(" step 100 of 100  100%  epoch 0.5")
 
 
 @pytest.mark.parametrize("config", [{"max_steps": -1}, {"max_steps": "many"}, {"steps_taken": 5}, {"max_steps": True}])
@@ -132,6 +134,9 @@ def test_a_script_ends_with_its_summary(state: RunState) -> None:
     assert texts(state, script_ended(30)) == ["finished: 30 steps in 9.00 s · best 0.2500"]
     assert (state.over, state.state) == (True, "finished")
     assert status(state, "", 80) == " finished: 30 steps in 9.00 s · best 0.2500"
+    state.apply(Configured(values={"max_steps": 29}))  # so it counts from 1
+    state.apply(script_ended(30, seconds=0.0))
+    assert state.verdict() == "finished: 29 steps · best 0.2500"
 
 
 def test_a_stopped_script_says_why_and_what_was_dropped(state: RunState) -> None:

@@ -54,9 +54,11 @@ def entries(trace: Trace, overlays: Sequence[Trace], kind: BandKind, blocks: boo
     """An entry for each curve, in texts of the same width. `blocks` is whether lines are drawn in blocks."""
     sample = "▄▄" if blocks else "⠒⠒"
     values = newest_values(trace) or [("train", None)]
+    is_one_of_several = bool(overlays) and len(values) == 1 and bool(trace.name)  # a role would not tell the runs apart
     lines = []
     for place, (label, value) in enumerate(values):
-        name = _fitted(trace) if trace.peers and not place else cut(SHORT.get(label, _narrow(label)), NAME_CELLS)
+        names_run = not place and (trace.peers or is_one_of_several)
+        name = _fitted(trace) if names_run else cut(SHORT.get(label, _narrow(label)), NAME_CELLS)
         marker = sample if place == 0 else f" {MARKERS[(place - 1) % len(MARKERS)]}"
         lines.append((marker, TEST if place else TRAIN, name, format_fixed_width(value)))
         if trace.peers and not place:

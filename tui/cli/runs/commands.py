@@ -120,7 +120,7 @@ def runs(arguments: list[str]) -> int:
     parsed = parse_options(Runs, "runs", arguments)
     if parsed.host and parsed.paths:
         raise Invalid("host", "PATH is a path of this machine; leave out one of both")
-    with runs_home(parsed.host) as home:
+    with runs_home(parsed.host, reports_logs=True) as home:
         if parsed.json:
             fetch(index.run_paths(home))
         return listing.print_runs(home, as_json=parsed.json, paths=[Path(path) for path in parsed.paths])

@@ -7,11 +7,17 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from epochtop.tui.cells.table import CellTable
 from epochtop.tui.forms.text_entry import Entry
+from epochtop.tui.forms.type_ahead import TypeAhead
 from epochtop.tui.runs_table.filter.matching import Names
 
 OFFERED = 8
 """Words that the line below the entry shows."""
+
+
+class FilteredTable(CellTable, TypeAhead):
+    """The table that the filter belongs to."""
 
 
 class FilterEntry(Entry):
