@@ -28,21 +28,30 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What only a GPU can show, in less than nine minutes; without one, as much of it as the CPU can.
+# What only a GPU can show, in less than nine minutes by its limits; without one, as much of it as the CPU can.
 gpu-check: $(VENV)/.dev
 	PYTHON=$(BIN)/python tests/gpu/check.sh
 
-# The tests that touch torch's internals, against another torch: `make test-torch VERSION=2.6.0`. Three or four minutes.
-INTERNALS := tests/device tests/execution tests/step tests/training tests/distributed tests/architecture
-test-torch:
+# The tests that touch torch's internals, against another torch. `make test-torch VERSION=2.11.0` installs it into an
+# environment of its own; pip's settings say from where. `make test-torch VERSION=2.11.0 TORCH_PYTHON=…/bin/python` takes an
+# interpreter that has this torch, and the packages of the tests, already.
+INTERNALS := tests/device tests/execution tests/step tests/job tests/training tests/distributed \
+	tests/architecture/test_no_reads.py
+TORCH_VENV := .venv-torch-$(VERSION)
+TORCH_PYTHON ?= $(TORCH_VENV)/bin/python
+TORCH_PIP := $(TORCH_PYTHON) -m pip install --quiet --disable-pip-version-check --constraint $(TORCH_VENV)/constraints.txt
+test-torch: $(if $(VERSION),$(if $(filter $(TORCH_VENV)/%,$(TORCH_PYTHON)),$(TORCH_VENV)/.tests))
 	@test -n "$(VERSION)" || { echo "name a version: make test-torch VERSION=2.6.0"; exit 2; }
-	@test -x .venv-torch-$(VERSION)/bin/python || $(PYTHON) -m venv .venv-torch-$(VERSION)
-	@grep -v '^torch==' constraints.txt >.venv-torch-$(VERSION)/constraints.txt
-	.venv-torch-$(VERSION)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint .venv-torch-$(VERSION)/constraints.txt torch==$(VERSION)
-	.venv-torch-$(VERSION)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint .venv-torch-$(VERSION)/constraints.txt torch==$(VERSION) --editable . pytest pytest-xdist pytest-asyncio hypothesis
-	HYPOTHESIS_PROFILE=ci .venv-torch-$(VERSION)/bin/python -m pytest -n 2 --dist loadgroup $(INTERNALS)
+	@$(TORCH_PYTHON) -c 'import torch; version = torch.__version__; print("torch", version); \
+		assert version.split("+")[0] == "$(VERSION)", "not torch $(VERSION)"'
+	HYPOTHESIS_PROFILE=ci $(TORCH_PYTHON) -m pytest -n 2 --dist loadgroup $(INTERNALS)
+
+.venv-torch-%/.tests: pyproject.toml constraints.txt
+	@test -x $(TORCH_PYTHON) || $(PYTHON) -m venv $(TORCH_VENV)
+	@grep -v '^torch==' constraints.txt >$(TORCH_VENV)/constraints.txt
+	@$(TORCH_PIP) torch==$(VERSION)
+	@$(TORCH_PIP) torch==$(VERSION) --editable . pytest pytest-xdist pytest-timeout pytest-asyncio hypothesis pyte
+	@touch $@
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -77,4 +86,4 @@ $(VENV)/.bench: $(VENV)/.dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .venv-torch-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -24,6 +24,7 @@ from epochtop.engine.runs.writer import create
 from epochtop.engine.training import checkpoint
 from tests.runs.test_files import largest_file, names
 from tests.support.engines import Engine, Watch, events, finished, losses, train_here
+from tests.support.plain_loop import needs_muon
 
 TENSORS = {"weight": torch.arange(3000.0)}
 
@@ -248,7 +249,9 @@ def test_a_run_resumes_from_the_newest_intact_checkpoint_and_says_so(
 
 
 @pytest.mark.parametrize(
-    "fields", [{"optimizer": "adam"}, {"momentum": 0.9, "ema": 0.9}, {"optimizer": "muon"}, {}], ids=str
+    "fields",
+    [{"optimizer": "adam"}, {"momentum": 0.9, "ema": 0.9}, pytest.param({"optimizer": "muon"}, marks=needs_muon), {}],
+    ids=str,
 )
 def test_the_size_of_a_save_is_known_before_the_first_step(home: Path, fields: dict[str, object]) -> None:
     spec = RunSpec(**({"hidden": (300, 300), "epochs": 3, "device": "cpu"} | fields))  # type: ignore[arg-type]
