@@ -1,9 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_OPTIONS)
 
-.PHONY: run test test-all test-torch gpu-check faults check format bench lab-check screenshots clean
+.PHONY: run dev bytecode test test-all test-torch gpu-check faults check lint types contracts format bench lab-check screenshots clean
 
 run: $(VENV)/.app
 	@$(BIN)/epochtop --start
@@ -22,27 +22,53 @@ test-all: $(VENV)/.dev
 faults: $(VENV)/.dev
 	EPOCHTOP_FAULTS=all $(PYTEST) tests/faults
 
-check: $(VENV)/.dev
+check: lint types contracts
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
 	$(BIN)/mypy
+
+contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-# What only a GPU can show, in less than nine minutes; without one, as much of it as the CPU can.
+# With PIP_OPTIONS=--no-compile, packages are left to `make bytecode`.
+dev: $(VENV)/.dev
+
+# Compile packages, this program and its tests beside `make check`, which leaves a core idle. pip compiles on one core, and
+# also what nobody imports here: a third of all source text is in these two kinds of folders.
+UNUSED := /tests/|/transformers/models/
+bytecode: export PYTHONDONTWRITEBYTECODE :=
+bytecode: $(VENV)/.dev
+	$(BIN)/python -m compileall -qq -j 2 -x '$(UNUSED)' $(VENV)/lib epochtop engine tui || true
+	@$(BIN)/python -m pytest --collect-only --quiet >$(VENV)/collected.txt || { cat $(VENV)/collected.txt; exit 1; }
+
+# What only a GPU can show, in less than nine minutes by its limits; without one, as much of it as the CPU can.
 gpu-check: $(VENV)/.dev
 	PYTHON=$(BIN)/python tests/gpu/check.sh
 
-# The tests that touch torch's internals, against another torch: `make test-torch VERSION=2.6.0`. Three or four minutes.
-INTERNALS := tests/device tests/execution tests/step tests/training tests/distributed tests/architecture
-test-torch:
+# The tests that touch torch's internals, against another torch. `make test-torch VERSION=2.11.0` installs it into an
+# environment of its own; pip's settings say from where. `make test-torch VERSION=2.11.0 TORCH_PYTHON=…/bin/python` takes an
+# interpreter that has this torch, and the packages of the tests, already.
+INTERNALS := tests/device tests/execution tests/step tests/job tests/training tests/distributed \
+	tests/architecture/test_no_reads.py
+TORCH_VENV := .venv-torch-$(VERSION)
+TORCH_PYTHON ?= $(TORCH_VENV)/bin/python
+TORCH_PIP := $(TORCH_PYTHON) -m pip install --quiet --disable-pip-version-check --constraint $(TORCH_VENV)/constraints.txt
+test-torch: $(if $(VERSION),$(if $(filter $(TORCH_VENV)/%,$(TORCH_PYTHON)),$(TORCH_VENV)/.tests))
 	@test -n "$(VERSION)" || { echo "name a version: make test-torch VERSION=2.6.0"; exit 2; }
-	@test -x .venv-torch-$(VERSION)/bin/python || $(PYTHON) -m venv .venv-torch-$(VERSION)
-	@grep -v '^torch==' constraints.txt >.venv-torch-$(VERSION)/constraints.txt
-	.venv-torch-$(VERSION)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint .venv-torch-$(VERSION)/constraints.txt torch==$(VERSION)
-	.venv-torch-$(VERSION)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint .venv-torch-$(VERSION)/constraints.txt torch==$(VERSION) --editable . pytest pytest-xdist pytest-asyncio hypothesis
-	HYPOTHESIS_PROFILE=ci .venv-torch-$(VERSION)/bin/python -m pytest -n 2 --dist loadgroup $(INTERNALS)
+	@$(TORCH_PYTHON) -c 'import torch; version = torch.__version__; print("torch", version); \
+		assert version.split("+")[0] == "$(VERSION)", "not torch $(VERSION)"'
+	HYPOTHESIS_PROFILE=ci $(TORCH_PYTHON) -m pytest -n 2 --dist loadgroup $(INTERNALS)
+
+.venv-torch-%/.tests: pyproject.toml constraints.txt
+	@test -x $(TORCH_PYTHON) || $(PYTHON) -m venv $(TORCH_VENV)
+	@grep -v '^torch==' constraints.txt >$(TORCH_VENV)/constraints.txt
+	@$(TORCH_PIP) torch==$(VERSION)
+	@$(TORCH_PIP) torch==$(VERSION) --editable . pytest pytest-xdist pytest-timeout pytest-asyncio hypothesis pyte
+	@touch $@
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -60,16 +86,19 @@ screenshots: $(VENV)/.dev
 	$(BIN)/python -m screenshots
 
 # torch first, so that no other package can pull in another build of it.
-$(VENV)/.app: pyproject.toml constraints.txt
+$(VENV)/.torch: constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing epochtop into $(VENV) (the first time takes a minute or two) ..."
 	@$(PIP) torch
+	@touch $@
+
+$(VENV)/.app: $(VENV)/.torch pyproject.toml
 	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.app
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@$(PIP) --editable '.[dev]'
-	@touch $@
+	@touch $(VENV)/.app $@
 
 # The trainers that ours is measured against.
 $(VENV)/.bench: $(VENV)/.dev
@@ -77,4 +106,4 @@ $(VENV)/.bench: $(VENV)/.dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .venv-torch-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

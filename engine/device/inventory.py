@@ -44,7 +44,7 @@ def torch_inventory() -> Ready:
         python_version=platform.python_version(),
         hip_version=torch.version.hip,
         architectures=(_fact(_architectures, errors) or ()) if available else (),
-        accelerator=_fact(_accelerator, errors) or "",
+        accelerator=_fact(accelerator, errors) or "",
         cuda_reason="; ".join(dict.fromkeys(errors)),
     )
 
@@ -105,7 +105,7 @@ def _uuid(facts: Any) -> str:
     return f"GPU-{facts.uuid}" if torch.version.hip is None and hasattr(facts, "uuid") else ""
 
 
-def _accelerator() -> str:
+def accelerator() -> str:
     """torch's name for the type of accelerator: `cuda` (also for ROCm), `mps`, `xpu`; empty without one."""
     if not torch.accelerator.is_available():
         return ""
@@ -115,7 +115,7 @@ def _accelerator() -> str:
 
 def _other_accelerators(is_listed: bool) -> list[DeviceFact]:
     """Accelerators of other vendors, of which torch reports only the number."""
-    kind = "" if is_listed else _accelerator()
+    kind = "" if is_listed else accelerator()
     count = torch.accelerator.device_count() if kind else 0
     return [DeviceFact(device=f"{kind}:{index}", name=f"{kind} accelerator") for index in range(count)]
 

@@ -40,6 +40,11 @@ def as_input(rows: Tensor, copied: bool = False) -> Tensor:
     return rows.to(INPUT_TYPES.get(rows.dtype, rows.dtype), copy=copied)
 
 
+def on_device(rows: Tensor, device: torch.device) -> Tensor:
+    """Stored rows on a device. Apple's GPUs have no float64, so there they get the type that a step receives first."""
+    return (as_input(rows) if device.type == "mps" else rows).to(device)
+
+
 def picked(rows: Tensor, numbers: Tensor) -> Tensor:
     """A copy of the rows with these numbers, in the type that a step receives."""
     if rows.dtype not in INPUT_TYPES:

@@ -45,6 +45,16 @@ def why_not_cuda(index: int = 0) -> str:
     return ""
 
 
+def why_not_accelerated(device: torch.device) -> str:
+    """Why `auto` is `device` although torch finds another accelerator; empty if it finds none."""
+    if device.type == "cuda":
+        return ""
+    if torch.cuda.is_available():
+        return why_not_cuda()
+    kind = inventory.accelerator()
+    return "" if kind in ("", "cuda", "mps") else f"epochtop does not train on {kind}"
+
+
 def _why_no_cuda(count: int) -> str:
     if count:
         last = f" to cuda:{count - 1}" if count > 1 else ""

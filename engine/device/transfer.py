@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from epochtop.engine.device.row_types import on_device
+
 BUFFER_BYTES = 2**26
 """Pinned memory that downloads use."""
 AHEAD_BYTES = 2**26
@@ -79,7 +81,7 @@ class Uploads:
     def __call__(self, tensor: Tensor) -> Tensor:
         """A copy on the device, enqueued on its current stream; on the CPU, the tensor itself."""
         if self._device.type != "cuda" or tensor.is_cuda:
-            return tensor.to(self._device, non_blocking=True)
+            return on_device(tensor, self._device)
         pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
         copy = pinned.to(self._device, non_blocking=True)
         done = torch.cuda.Event()

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from epochtop.engine.distributed.leader import RankLauncher
@@ -30,6 +31,8 @@ TOGETHER_S = 0.3
 GRACE_S = 4.0
 """How long rank 0 may take to notice on its own that a rank is gone."""
 FAREWELL_S = 10.0
+LIBUV_TAKES_SOCKETS = "2.8"
+"""The first torch whose store over libuv accepts a listening socket (pytorch #150215). Older ones print an error."""
 
 
 class LocalLauncher(RankLauncher):
@@ -158,19 +161,17 @@ class LocalLauncher(RankLauncher):
 
 def open_store() -> tuple[Any, int]:
     """A store that only this machine can reach, and its port."""
-    try:
-        return _store(use_libuv=True)
-    except NotImplementedError:  # torch 2.6 cannot give libuv a socket
-        return _store(use_libuv=False)
-
-
-def _store(*, use_libuv: bool) -> tuple[Any, int]:
     listener = socket.socket()
     listener.bind((HERE, 0))
     listener.listen(128)
     port = listener.getsockname()[1]
     store = dist.TCPStore(  # type: ignore[attr-defined]
-        HERE, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach(), use_libuv=use_libuv
+        HERE,
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+        use_libuv=torch.__version__ >= LIBUV_TAKES_SOCKETS,
     )
     return store, port
 

@@ -54,6 +54,8 @@ class Compiled(Executor):
     def __init__(self, job: Job) -> None:
         """Compiles all programs that the job needs. Raises Unsupported."""
         recordable_rule(job)
+        if job.device.type != "cpu":
+            raise Unsupported(f"it supports the CPU and CUDA, not {job.device}")
         if job.parts.loss_average is not None or (job.loss_module is not None and job.loss_module.trained):
             raise Unsupported("its loss has trained weights")
         self.note = use_own_cache()

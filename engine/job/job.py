@@ -20,8 +20,8 @@ from torch.utils.data import Subset
 
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
-from epochtop.engine.device.row_types import rows_tensor
-from epochtop.engine.device.select import free_bytes, why_not_cuda
+from epochtop.engine.device.row_types import on_device, rows_tensor
+from epochtop.engine.device.select import free_bytes, why_not_accelerated
 from epochtop.engine.device.tf32 import allow_tf32
 from epochtop.engine.job import memory_estimate, threads
 from epochtop.engine.job.decision_boundary import Boundary, boundary_of
@@ -143,10 +143,9 @@ def build(
 
 
 def _device_notes(spec: RunSpec, device: torch.device) -> list[str]:
-    """Why `auto` did not choose a GPU that torch finds."""
-    if spec.device != "auto" or device.type == "cuda" or not torch.cuda.is_available():
-        return []
-    return [f"device auto is {device.type}: {why_not_cuda()}"]
+    """Why `auto` did not choose an accelerator that torch finds."""
+    reason = why_not_accelerated(device) if spec.device == "auto" else ""
+    return [f"device auto is {device.type}: {reason}"] if reason else []
 
 
 def copied_step(job: Job) -> Step:
@@ -319,7 +318,7 @@ def _batches(spec: RunSpec, workload: Workload, device: torch.device, resident: 
     one_batch = spec.batch_size == 0 or spec.batch_size * shard.world_size >= len(train)
     if not resident and not one_batch:
         return StreamedBatches(train, spec.batch_size, spec.seed, shard, device, per_epoch)
-    x, y = rows_tensor(train.x).to(device), rows_tensor(train.y).to(device)
+    x, y = on_device(rows_tensor(train.x), device), on_device(rows_tensor(train.y), device)
     if spec.channels_last and x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     if one_batch:

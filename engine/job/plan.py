@@ -19,6 +19,9 @@ from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.rules import check
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
+FSDP_ON_CPUS = "2.7"
+"""The first torch whose `fully_shard` runs on the CPU (pytorch #145935) and leaves out parameters."""
+
 
 def resolved(spec: RunSpec) -> RunSpec:
     """The spec with absolute paths, so that it means the same in every folder."""
@@ -88,6 +91,8 @@ def _check_rules(spec: RunSpec, workload: Workload, device: torch.device) -> Non
         )
     if device.type == "mps" and spec.processes > 1:
         raise Invalid("processes", "more than one needs device cpu or cuda; mps trains with 1 process")
+    if spec.shard and torch.__version__ < FSDP_ON_CPUS:
+        raise Invalid("shard", f"needs torch 2.7 or later, and this is torch {torch.__version__}; turn shard off")
     if spec.shard and workload.task is not None:
         fsdp_units.check(workload.task.model)
     if spec.accumulate > 1 and not spec.batch_size:

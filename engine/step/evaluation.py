@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from epochtop.engine.data.dataset import Rows
-from epochtop.engine.device.row_types import as_input, rows_tensor
+from epochtop.engine.device.row_types import as_input, on_device, rows_tensor
 from epochtop.engine.device.transfer import Uploads
 from epochtop.engine.models.checked_rows import batch_of, collation_of
 from epochtop.engine.models.nested import mapped
@@ -102,7 +102,7 @@ def eval_batches(
     size = max(1, batch_rows) if careful else min(MAX_ROWS, max(batch_rows, MAX_VALUES // values, 1))
     source: Any = examples
     if resident:
-        source = (rows_tensor(examples.x).to(device), rows_tensor(examples.y).to(device))
+        source = (on_device(rows_tensor(examples.x), device), on_device(rows_tensor(examples.y), device))
     return EvalBatches(source, len(examples), device, size, resident, copied)
 
 

@@ -277,6 +277,24 @@ def has_fused(name: str, device_type: str) -> bool:
     return True
 
 
+@cache
+def can_scale_loss(name: str, device_type: str) -> bool:
+    """Whether the fused optimizer takes steps with a loss scale on this type of device, by trying one.
+
+    Apple's GPUs have fused optimizers, but no loss scale before torch 2.8.
+    """
+    parameter = nn.Parameter(torch.zeros(1, device=device_type))
+    parameter.grad = torch.zeros_like(parameter)
+    try:
+        scaler = torch.amp.GradScaler(device_type)
+        scaler.scale(torch.zeros((), device=device_type))
+        scaler.step(getattr(torch.optim, name)([parameter], lr=0.1, fused=True))
+        scaler.update()
+    except (RuntimeError, NotImplementedError, TypeError):
+        return False
+    return True
+
+
 FUSED_NAMES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "adagrad": "Adagrad"}
 
 
@@ -287,10 +305,10 @@ def make_update_rule(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> Updat
         parameter.is_complex() for parameter in parameters
     )  # torch has no fused kernels for complex numbers
     if spec.precision == "fp16":
-        if not has_fused(FUSED_NAMES[spec.optimizer], parameters[0].device.type):
+        if not can_scale_loss(FUSED_NAMES[spec.optimizer], parameters[0].device.type):
             raise Invalid(
                 "precision",
-                f"fp16 needs a fused {spec.optimizer}, which torch {torch.__version__} does not have on "
+                f"fp16 needs a fused {spec.optimizer} with a loss scale, which torch {torch.__version__} does not have on "
                 f"{parameters[0].device.type}; use bf16 or another optimizer",
             )
         return LossScaledRule(parameters, torch_optimizer(spec, fused=True)(parameters), spec.clip_norm)

@@ -26,6 +26,7 @@ from epochtop.engine.step import batches, evaluation, step, torch_rules, update_
 from epochtop.engine.step.window import SLOTS, LossWindow
 from epochtop.engine.training import evaluations, loop
 from tests.support.engines import Engine, Watch, events, finished, windows
+from tests.support.plain_loop import needs_muon
 
 READS = {"aten._local_scalar_dense", "aten.item", "aten.is_nonzero", "aten.nonzero", "aten.equal", "aten.masked_select"}
 
@@ -102,7 +103,9 @@ def built(spec: RunSpec) -> Job:
 
 
 @pytest.mark.parametrize(
-    "spec", JOBS, ids=lambda spec: f"{spec.dataset}-{spec.optimizer}-{spec.batch_size}-{spec.precision}"
+    "spec",
+    [pytest.param(spec, marks=needs_muon) if spec.optimizer == "muon" else spec for spec in JOBS],
+    ids=lambda spec: f"{spec.dataset}-{spec.optimizer}-{spec.batch_size}-{spec.precision}",
 )
 def test_no_operator_of_a_step_reads(spec: RunSpec) -> None:
     training = built(spec)

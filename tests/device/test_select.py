@@ -91,6 +91,15 @@ def test_rocm_names_architectures_after_processors(monkeypatch: pytest.MonkeyPat
     assert choose_device("auto") == GPU
 
 
+def test_auto_says_that_another_accelerator_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("xpu"))
+    assert choose_device("auto") == torch.device("cpu")
+    assert _device_notes(RunSpec(), torch.device("cpu")) == ["device auto is cpu: epochtop does not train on xpu"]
+    assert _device_notes(RunSpec(device="cpu"), torch.device("cpu")) == []
+
+
 def test_a_rocm_build_without_a_gpu_is_not_called_a_build_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "hip", "6.3")

@@ -1,12 +1,16 @@
-"""The end of a run with several ranks, as rank 0 makes it; the other ranks are not there."""
+"""Steps and the end of a run with several ranks, as rank 0 orders them; the other ranks are not there."""
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from epochtop.engine.distributed.leader import RankGroupLeader
 from epochtop.engine.distributed.orders import End
+from epochtop.engine.training import loop as loop_module
 from epochtop.engine.training.loop import Loop
 
 
@@ -77,3 +81,24 @@ def test_an_exchange_that_never_ends_is_not_waited_for() -> None:
     """A lost rank leaves an all-reduce on the device that nothing completes."""
     assert rescued(is_ready=False) == []
     assert rescued(is_ready=True) == ["the last window"]
+
+
+def test_ranks_take_no_more_steps_than_their_device_does_in_a_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enqueueing takes almost no time, so the clock of the host would allow any number of steps."""
+    ordered: list[int] = []
+    boundaries: list[int] = []
+
+    def boundary() -> None:
+        boundaries.append(loop.step)
+        loop._enqueue_limit = loop.step + 30  # of the device
+
+    loop: Any = SimpleNamespace(
+        step=0, ending=None, rate=0.1, refresh_s=0.1, deadline=math.inf, window=None,
+        job=SimpleNamespace(schedule=SimpleNamespace(state_dict=dict)),
+        _pace=SimpleNamespace(steps=50, update=lambda *_: None), _enqueue_limit=30, _boundary=boundary,
+    )  # fmt: skip
+    leader: Any = SimpleNamespace(take_steps=lambda count, *_: ordered.append(count))
+    monkeypatch.setattr(loop_module, "run_steps", lambda *_: None)
+    Loop._run_together(loop, leader, 100)
+    assert ordered == [30, 30, 30, 10]
+    assert boundaries == [30, 60, 90]

@@ -25,6 +25,7 @@ from epochtop.engine.runs.reader import is_alive
 from epochtop.engine.step.window import LossWindow
 from tests.support.engines import Engine, Watch, events, finished, is_window, losses, wait_until
 from tests.support.executors import asked, built, go_on, reading_of_steps, train
+from tests.support.plain_loop import needs_muon
 
 TASK = """
 import torch
@@ -114,7 +115,7 @@ def test_two_runs_have_the_same_losses(home: Path) -> None:
         ({"dataset": "digits", "hidden": (4096,), "max_steps": 60}, "its operators are large"),
         ({"dataset": "digits", "model": "cnn", "width": 1, "batch_size": 16}, "the operator convolution is not"),
         ({"precision": "bf16"}, "its values are bfloat16"),
-        ({"optimizer": "muon"}, "muon is an optimizer of torch"),
+        pytest.param({"optimizer": "muon"}, "muon is an optimizer of torch", marks=needs_muon),
         (
             {"hidden": (8, 8), "dropout": 0.5, "checkpoint_activations": True},
             "checkpoint_activations repeats the random numbers of dropout",

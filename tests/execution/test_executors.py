@@ -15,6 +15,7 @@ from epochtop.engine.step import torch_rules
 from epochtop.engine.training import checkpoint
 from tests.support.engines import events, finished, losses
 from tests.support.executors import EXECUTORS, asked, go_on, train, use
+from tests.support.plain_loop import needs_muon
 
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.xdist_group("gpu")])]
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -66,7 +67,9 @@ def start_of(run: Path) -> Started:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer", [pytest.param(name, marks=needs_muon) if name == "muon" else name for name in OPTIMIZERS]
+)
 @pytest.mark.parametrize("executor", EXECUTORS[1:])
 def test_losses_equal_those_of_eager_steps(
     executor: str, device: str, optimizer: str, precision: str, home: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,8 +1,10 @@
-"""Every optimizer, precision and model, and the risky singles: one line per job, `ok`, `FAIL` or why it needs a GPU.
+"""Every optimizer, precision and model: one line per job, `ok`, `FAIL` or why it needs a GPU.
 
-`python -m tests.gpu.matrix [--device cuda:0] [--only WORD ...] [--seconds S]` never stops at a failure. For each job: steps,
-an evaluation and a checkpoint without a wait for the device; the weights are the same before and after a graph is made; a
-graph takes the steps of eager ones. On the CPU, a graph is the same function called again, and waits cannot be seen.
+`python -m tests.gpu.matrix [--device cuda:0] [--only WORD ...] [--seconds S]` never stops at a failure. If a failure leaves
+the device unusable, another process continues with the next job. For each job: steps, an evaluation and a checkpoint without
+a wait for the device; the weights are the same before and after a graph is made; a graph takes the steps of eager ones. On
+the CPU, a graph is the same function called again, and waits cannot be seen. `--singles` are the jobs of
+:mod:`tests.gpu.singles` instead.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -70,28 +73,56 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only", nargs="*", default=[], help="jobs whose names contain all of these words")
+    parser.add_argument("--singles", action="store_true", help="the four risky jobs")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no other job after this time")
+    parser.add_argument("--skip", type=int, default=0, help="leave out this many jobs, which are done")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     counts = dict.fromkeys(("ok", "FAIL", "needs a GPU", "no time left"), 0)
     started_at = monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        for name, check in jobs(options.device, Path(folder)):
-            if not all(word in name for word in options.only):
+        every = singles.checks(options.device, Path(folder)) if options.singles else jobs(options.device, Path(folder))
+        for number, (name, check) in enumerate(every):
+            if number < options.skip or not all(word in name for word in options.only):
                 continue
-            line = _line(check) if monotonic() - started_at < options.seconds else "no time left"
+            left_s = options.seconds - (monotonic() - started_at)
+            line = _line(check) if left_s > 0 else "no time left"
             counts[next(kind for kind in counts if line.startswith(kind))] += 1
             print(f"{name}: {line}", flush=True)
-    print(", ".join(f"{count} {kind}" for kind, count in counts.items() if count), flush=True)
+            if line.startswith("FAIL") and not _usable(options.device):
+                print(f"{_totals(counts)}; the device is unusable now, another process continues", flush=True)
+                _continue(options, number + 1, left_s)
+                return 1
+    print(_totals(counts), flush=True)
     return 1 if counts["FAIL"] else 0
 
 
+def _totals(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+
+
+def _usable(device: str) -> bool:
+    """Whether work can still be done on the device. An error of a kernel ends its context, and every later job would fail."""
+    try:
+        torch.ones(1, device=device).item()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _continue(options: argparse.Namespace, skip: int, seconds: float) -> None:
+    """Do the rest of the jobs in a new process, whose context works."""
+    command = [sys.executable, "-m", "tests.gpu.matrix", "--device", options.device, "--skip", str(skip)]
+    command += ["--seconds", f"{seconds:.0f}", *(["--singles"] if options.singles else [])]
+    subprocess.run([*command, *(["--only", *options.only] if options.only else [])], check=False)
+
+
 def jobs(device: str, folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
-    """Names and checks, the risky ones first."""
-    yield from singles.checks(device, folder)
+    """Names and checks. The first quarter of the products has every pair of optimizer, precision and model."""
     for name, fields in OPTIONS.items():
         yield name, _check_of(device, folder, fields)
-    for precision, model, optimizer in itertools.product(PRECISIONS, MODELS, OPTIMIZERS):
+    product = itertools.product(enumerate(PRECISIONS), enumerate(MODELS), enumerate(OPTIMIZERS))
+    for (_, precision), (_, model), (_, optimizer) in sorted(product, key=lambda job: sum(n for n, _ in job) % 4):
         fields = MODELS[model] | OPTIMIZERS[optimizer] | {"precision": precision}
         yield f"{model} {optimizer} {precision}", _check_of(device, folder, fields)
 

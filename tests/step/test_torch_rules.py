@@ -26,8 +26,10 @@ def no_fused_adagrad(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(torch.optim, "Adagrad", adagrad)
     torch_rules.has_fused.cache_clear()
+    torch_rules.can_scale_loss.cache_clear()
     yield
     torch_rules.has_fused.cache_clear()
+    torch_rules.can_scale_loss.cache_clear()
 
 
 @pytest.mark.usefixtures("no_fused_adagrad")
@@ -46,6 +48,21 @@ def test_adagrad_trains_where_torch_has_no_fused_one() -> None:
 def test_fp16_is_refused_where_torch_has_no_fused_optimizer() -> None:
     with pytest.raises(Invalid, match="fp16 needs a fused adagrad"):
         make_update_rule(RunSpec(optimizer="adagrad", precision="fp16"), [nn.Parameter(torch.ones(3))])
+
+
+def test_fp16_is_refused_where_torch_has_no_loss_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Apple's GPUs before torch 2.8, which have fused optimizers, the first step of a run failed."""
+
+    def missing(*_: object) -> None:
+        raise NotImplementedError("The operator 'aten::_amp_update_scale_' is not implemented for the MPS device")
+
+    monkeypatch.setattr(torch, "_amp_update_scale_", missing)
+    torch_rules.can_scale_loss.cache_clear()
+    try:
+        with pytest.raises(Invalid, match="fp16 needs a fused adam with a loss scale"):
+            make_update_rule(RunSpec(optimizer="adam", precision="fp16"), [nn.Parameter(torch.ones(3))])
+    finally:
+        torch_rules.can_scale_loss.cache_clear()
 
 
 OPERATIONS = {

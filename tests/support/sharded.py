@@ -73,7 +73,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "odd, clipped": RULES["momentum"] | {"task": "{folder}/odd.py:make_task", "clip_norm": 0.1, "ema": 0.8, "accumulate": 2},
 }  # fmt: skip
 CASES = CROSS | OPTIONS
-RESUMED = ("cnn adam", "adagrad", "muon", "everything", "odd, clipped")
+if not hasattr(torch.optim, "Muon"):  # new in torch 2.9
+    del CASES["muon"]
+RESUMED = tuple(case for case in ("cnn adam", "adagrad", "muon", "everything", "odd, clipped") if case in CASES)
 """Cases of which others go on from a checkpoint."""
 DDP, FSDP = "whole", "sharded"
 THEN = {DDP: (FSDP,), FSDP: (DDP, FSDP)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from epochtop.engine.runs.writer import create
 from epochtop.engine.training import checkpoint
 from tests.runs.test_files import largest_file, names
 from tests.support.engines import Engine, Watch, events, finished, losses, train_here
+from tests.support.plain_loop import needs_muon
 
 TENSORS = {"weight": torch.arange(3000.0)}
 
@@ -209,19 +211,26 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_here(DIGITS, tmp_path_factory.mktemp("straight"))
 
 
-@pytest.mark.xdist_group("straight")
-@pytest.mark.parametrize("damage", [_empty, _flipped])
-@pytest.mark.parametrize("whose", ["last-*.safetensors", "last.json", "last", "best-*.safetensors", "best.json"])
-def test_a_run_resumes_from_the_newest_intact_checkpoint_and_says_so(
-    home: Path, straight: Path, damage: Callable[[Path], None], whose: str
-) -> None:
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DIGITS, killed when it had saved three times."""
     with Engine() as engine:
-        run = engine.train(DIGITS, home)
+        run = engine.train(DIGITS, tmp_path_factory.mktemp("interrupted"))
         watch = Watch(run)
         for _ in range(3):
             watch.until(Saved, lambda event: event.kind == "last", start=len(watch.seen))
         watch.command(Pause(), Paused)  # nothing is being written
         engine.kill()
+    return run
+
+
+@pytest.mark.xdist_group("straight")
+@pytest.mark.parametrize("damage", [_empty, _flipped])
+@pytest.mark.parametrize("whose", ["last-*.safetensors", "last.json", "last", "best-*.safetensors", "best.json"])
+def test_a_run_resumes_from_the_newest_intact_checkpoint_and_says_so(
+    home: Path, straight: Path, interrupted: Path, damage: Callable[[Path], None], whose: str
+) -> None:
+    run = shutil.copytree(interrupted, home / interrupted.name)
     folder = run / CHECKPOINTS
     expected = checkpoint.read_info(run, "last" if whose.startswith("best") else "previous").step
     if whose == "last":  # no checkpoint is left
@@ -248,7 +257,9 @@ def test_a_run_resumes_from_the_newest_intact_checkpoint_and_says_so(
 
 
 @pytest.mark.parametrize(
-    "fields", [{"optimizer": "adam"}, {"momentum": 0.9, "ema": 0.9}, {"optimizer": "muon"}, {}], ids=str
+    "fields",
+    [{"optimizer": "adam"}, {"momentum": 0.9, "ema": 0.9}, pytest.param({"optimizer": "muon"}, marks=needs_muon), {}],
+    ids=str,
 )
 def test_the_size_of_a_save_is_known_before_the_first_step(home: Path, fields: dict[str, object]) -> None:
     spec = RunSpec(**({"hidden": (300, 300), "epochs": 3, "device": "cpu"} | fields))  # type: ignore[arg-type]

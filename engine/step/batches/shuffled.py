@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from epochtop.engine.data.dataset import Rows
-from epochtop.engine.device.row_types import INPUT_TYPES, as_input, picked
+from epochtop.engine.device.row_types import INPUT_TYPES, as_input, on_device, picked
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.step.batches.batch import Batch, Batches, DataShard, part_of
 from epochtop.engine.step.batches.row_order import is_listed, new_order, no_order, restored_order
@@ -161,7 +161,7 @@ class StreamedBatches(ShuffledBatches):
         numbers = chosen.numpy()
         x, y = _tensor(self._x, numbers), _tensor(self._y, numbers)
         if self._stream is None:
-            return (x.to(self._target), y.to(self._target)), None
+            return (on_device(x, self._target), on_device(y, self._target)), None
         with torch.cuda.stream(self._stream):
             sent = (
                 x.pin_memory().to(self._target, non_blocking=True),

@@ -28,8 +28,8 @@ from tests.lab.repeatability.judge import Judgment, Repeated, Run, decoded, judg
 from tests.lab.repeatability.planted import PLANTED
 
 PLANTS = tuple(f"{name}, planted" for name in PLANTED)
-BUSY = "import os\nos.sched_setaffinity(0, {%d})\nwhile True:\n    pass"
-"""A program that keeps one CPU busy."""
+BUSY = "import os\nos.sched_setaffinity(0, {%d})\nparent = os.getppid()\nwhile os.getppid() == parent:\n    pass"
+"""A program that keeps one CPU busy as long as the process that started it lives."""
 LONGEST_S = 300
 """Time after which a run has failed."""
 

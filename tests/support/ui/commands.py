@@ -16,7 +16,6 @@ import io
 import json
 import os
 import pkgutil
-import runpy
 import select
 import signal
 import socket
@@ -28,7 +27,7 @@ from contextlib import redirect_stdout, suppress
 from fcntl import ioctl
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 ROOT = Path(__file__).parents[3]
 MOST_BYTES = 2**18
@@ -189,8 +188,8 @@ def _import_all() -> None:
     gc.enable()
 
 
-def _become_command(request: dict[str, Any], standard: list[int]) -> None:
-    """In the forked process: what `python -P -m epochtop` would be. Ends with SystemExit."""
+def _become_command(request: dict[str, Any], standard: list[int]) -> NoReturn:
+    """In the forked process: what `python -P -m epochtop` would be."""
     if request["terminal"]:
         os.setsid()
         ioctl(standard[0], termios.TIOCSCTTY, 0)
@@ -209,7 +208,7 @@ def _become_command(request: dict[str, Any], standard: list[int]) -> None:
     if prefork.ADDRESS in os.environ:
         prefork.fork_engines()
     sys.argv[1:] = request["arguments"]
-    runpy.run_module("epochtop", run_name="__main__", alter_sys=True)
+    prefork.run_to_end("epochtop")
 
 
 def _stream(descriptor: int, mode: str) -> IO[str]:
