@@ -20,11 +20,6 @@ Direction = Literal["slower", "faster", "same", "few"]
 """The first side takes longer · less time · no difference can be seen · too few rounds to tell."""
 FEWEST = 3
 """Rounds from which a difference counts."""
-BETWEEN_RUNS = 0.05
-"""Fraction of a time by which two runs differ in any case, by the memory that they get for example.
-
-`make lab-check` saw 2 to 9 % where the measurements of one run said less.
-"""
 ROUNDING = 1e-6
 """Distance from 1 that is no difference: no sentence shows more digits."""
 
@@ -113,30 +108,20 @@ def _ratio_estimate(ratios: Sequence[float]) -> Figure:
     """As `estimate`, of logarithms: which side comes first does not matter, and no interval reaches below 0."""
     if min(ratios) <= 0:  # parts that were computed as differences can be below 0
         return estimate(ratios)
-    logs = _estimate([math.log(ratio) for ratio in ratios], math.log1p(BETWEEN_RUNS))
+    logs = estimate([math.log(ratio) for ratio in ratios])
     return Figure(math.exp(logs.median), math.exp(logs.low), math.exp(logs.high), logs.count)
 
 
 def gap(first: Iterable[AnyRow], second: Iterable[AnyRow], column: str = "seconds") -> Figure | None:
     """The first side minus the second with the interval of the median; None if no round has both."""
-    pairs = list(_paired(first, second, column))
-    if not pairs:
-        return None
-    longer = max(abs(figure(side).median) for side in zip(*pairs, strict=True))
-    return _estimate([value - other for value, other in pairs], BETWEEN_RUNS * longer)
+    gaps = [value - other for value, other in _paired(first, second, column)]
+    return estimate(gaps) if gaps else None
 
 
 def estimate(values: Sequence[float]) -> Figure:
-    """The median of at least one time, with the interval in which that of another run is expected."""
-    return _estimate(values, BETWEEN_RUNS * abs(figure(values).median))
-
-
-def _estimate(values: Sequence[float], between_runs: float) -> Figure:
-    """As `estimate`, for values that differ by `between_runs` from run to run; the two errors are independent."""
+    """The median of at least one value, with the interval in which that of another run is expected."""
     low, high = repeat_interval(values)
-    median = figure(values).median
-    below, above = (math.hypot(distance, between_runs) for distance in (median - low, high - median))
-    return Figure(median, median - below, median + above, len(values))
+    return Figure(figure(values).median, low, high, len(values))
 
 
 def stated(name: str, unit: str, value: Figure) -> tuple[Estimate, ...]:
