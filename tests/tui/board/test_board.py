@@ -168,8 +168,9 @@ async def test_letters_of_the_same_packet_as_the_slash_are_typed_into_the_filter
         await pilot.press("g")
         for key in ("slash", "f", "1", "enter"):
             app.post_message(events.Key(key, key if len(key) == 1 else None))
-        await until(pilot, lambda: board.grid.filter.text == "f1" and board.grid.has_focus)
-        assert not board.query("FilterLine")
+        await until(
+            pilot, lambda: board.grid.filter.text == "f1" and board.grid.has_focus and not board.query("FilterLine")
+        )
         assert not app.main.has_class("-full")
 
 
