@@ -5,8 +5,8 @@
 #
 # PYTHON chooses the interpreter (default: .venv/bin/python, else python3), for example one with another torch.
 # Each part has a time limit and a process of its own, and never stops the others. Without a GPU the same parts run on the
-# CPU as far as they can, and the others say "needs a GPU". The last lines are a table of all parts. Everything is written
-# to the log at once, so that an interrupted check leaves what it has shown so far.
+# CPU as far as they can, and the others say "needs a GPU"; "in part" means that the time ran out. The last lines are a table
+# of all parts. Everything is written to the log at once, so that an interrupted check leaves what it has shown so far.
 set -um # -m: a part may be waited for and interrupted, and does not ignore SIGINT
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
@@ -76,6 +76,7 @@ part() {
     *) result="FAILED" ;;
     esac
     if [ "$status" = 0 ] && grep -aqE '^[0-9]+ skipped' "$output"; then result="needs a GPU"; fi
+    case "$result $first" in passed*"no time left"*) result="in part" ;; esac
     [ "$result" = FAILED ] && FAILED=1
     rm -f "$output"
     row "$name" "$result" $((SECONDS - began)) "$first"
