@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import is_alive
 from tests.support.engines import HANGING_S, Engine, Watch, rank_of, wait_until
+from tests.support.processes import prefork
 
 TASK = """
 import os
@@ -100,3 +102,14 @@ def test_no_rank_outlives_the_first_although_a_worker_of_its_loader_lives(
         other.wait(HANGING_S)
     assert not is_alive(run)
     assert forks[0].status() == psutil.STATUS_STOPPED
+
+
+@pytest.mark.parametrize("request_sent", [b"", b'{"home": "of nobody"}'])
+def test_a_viewer_that_is_killed_while_it_asks_for_an_engine_ends_no_other(request_sent: bytes) -> None:
+    """The engines of all tests are forked from one process."""
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.connect("\0" + prefork.address())
+            if request_sent:
+                connection.send(request_sent)
+    assert prefork.forked() == {}

@@ -213,7 +213,8 @@ def serve(listener: socket.socket) -> None:
             return
         if listener in ready:
             connection, _ = listener.accept()
-            _answer(connection, running, listener, (wakeup, on_child))
+            with connection:
+                _answer(connection, running, listener, (wakeup, on_child))
 
 
 IMPORTED = (
@@ -248,12 +249,13 @@ class Forked(NamedTuple):
 def _answer(
     connection: socket.socket, running: dict[int, Forked], listener: socket.socket, wakeup: tuple[int, int]
 ) -> None:
-    data, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 4)
+    data, descriptors = hear(connection)
+    if not data:
+        return
     request = json.loads(data)
     if "home" in request:
         home = request["home"]
-        connection.send(json.dumps({pid: it.name for pid, it in running.items() if it.home == home}).encode())
-        connection.close()
+        tell(connection, json.dumps({pid: it.name for pid, it in running.items() if it.home == home}))
         return
     *standard, status = descriptors
     in_session, leads_session = os.pipe()
@@ -270,10 +272,23 @@ def _answer(
     os.read(in_session, 1)  # until the process leads a session: whoever asked may kill all of it
     os.close(in_session)
     running[pid] = Forked(request["name"], request["environment"].get(HOME), status)
-    connection.send(str(pid).encode())
-    connection.close()
     for descriptor in standard:
         os.close(descriptor)
+    tell(connection, str(pid))
+
+
+def hear(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """A request and its descriptors; nothing if whoever asked was killed meanwhile: other tests need this process."""
+    with contextlib.suppress(ConnectionError):
+        data, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 4)
+        return data, descriptors
+    return b"", []
+
+
+def tell(connection: socket.socket, answer: str) -> None:
+    """Answer whoever asked, unless it was killed meanwhile."""
+    with contextlib.suppress(ConnectionError):
+        connection.send(answer.encode())
 
 
 def _report_ended(running: dict[int, Forked]) -> None:

@@ -127,6 +127,8 @@ def _server() -> str:
 def serve(listener: socket.socket) -> None:
     """Fork a command for each request and pass its wait status on."""
     _import_all()
+    from tests.support.processes import prefork
+
     running: dict[int, tuple[int, int]] = {}
     """By descriptor of the process: its id, and the pipe for its status."""
     while True:
@@ -141,7 +143,10 @@ def serve(listener: socket.socket) -> None:
             return
         if listener in ready:
             connection, _ = listener.accept()
-            data, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 4)
+            data, descriptors = prefork.hear(connection)
+            if not data:
+                connection.close()
+                continue
             *standard, pipe = descriptors
             pid = os.fork()
             if not pid:
@@ -152,7 +157,7 @@ def serve(listener: socket.socket) -> None:
                     os.close(other)
                 _become_command(json.loads(data), standard)
             running[os.pidfd_open(pid)] = pid, pipe
-            connection.send(str(pid).encode())
+            prefork.tell(connection, str(pid))
             connection.close()
             for descriptor in standard:
                 os.close(descriptor)
