@@ -72,6 +72,12 @@ class FieldRow(Vertical):
             self.mount(self._entry, before=0 if self.children else None)
 
     def _make_entry(self) -> Input | Select[str]:
+        entry = self._new_entry()
+        if len(self._caption) == CAPTION_WIDTH:  # a gap after the longest captions, too
+            entry.styles.margin = (0, 0, 0, CAPTION_WIDTH + 1)
+        return entry
+
+    def _new_entry(self) -> Input | Select[str]:
         about, tip = self.about, f"{self.about.description}. {self.about.expects.capitalize()}."
         choices = ("no", "yes") if about.kind == "switch" else about.choices
         if choices:
