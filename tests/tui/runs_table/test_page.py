@@ -23,7 +23,7 @@ from epochtop.tui.runs_table.page import RunsTablePage
 from tests.support.fakes.script_runs import SCRIPT_STARTED, logged, script_ended, write_script_run
 from tests.support.table_runs import run_details
 from tests.support.ui.charts import text
-from tests.support.ui.screens import beating, furnished, still_app, until
+from tests.support.ui.screens import beating, furnished, has_read_all, still_app, until
 from tests.tui.board.test_board import complete
 
 
@@ -142,10 +142,10 @@ async def test_a_group_has_one_line_and_opens_as_a_mean_with_a_band(tmp_path: Pa
         app.main.board.focus_view()
         await pilot.press("g")
         grid = app.main.board.grid
-        await beating(app, pilot, lambda: complete(app.main.board))
+        await beating(app, pilot, lambda: complete(app.main.board) and has_read_all(app))
+        await beating(app, pilot, lambda: any("░" in grid.render_line(y).text for y in range(grid.size.height)))
         assert "lr=0.1, mean of 3 runs, ± std" in str(grid.border_title)
         assert {tile.family: len(tile.trace.runs) for tile in grid.tiles} == {"loss": 3, "acc": 3}
-        assert any("░" in grid.render_line(y).text for y in range(grid.size.height))
         app.open(tmp_path / "run-0")  # another run has no group
         await beating(app, pilot, lambda: chart.trace.run.steps == 2)
         assert chart.trace.peers == ()
