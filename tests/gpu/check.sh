@@ -113,9 +113,10 @@ part sync 50 "${TEST[@]}" tests/gpu/test_sync.py tests/gpu/test_metrics_sync.py
 part executors 50 "${TEST[@]}" tests/gpu/test_executor_sync.py -k "not compile"
 part sharded 40 "${TEST[@]}" tests/gpu/test_sharded.py
 gpu_part iris 50 "$PYTHON" -c 'from tests.bench import iris; iris.EPOCHS, iris.ROUNDS = 5_000, 2; iris.main("cuda:0")'
-for experiment in anatomy profile transfer; do
+for experiment in anatomy profile; do
     part "lab-$experiment" 15 bash -c 'run lab "$0" --quick --json --device "$1"' "$experiment" "$DEVICE"
 done
+part lab-transfer 15 bash -c 'run lab transfer --quick --json' # between the host and every device
 # Inductor compiles for most of a minute: two tests of one job, which share its cache, and last, so that it delays nothing
 part compile 55 "${TEST[@]}" tests/gpu/test_executor_sync.py -k "compile and (full or trace)"
 [ "$DEVICE" = cpu ] && part simulated 60 "${TEST[@]}" tests/device tests/execution/test_capture.py
