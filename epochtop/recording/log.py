@@ -89,7 +89,7 @@ class EventLog:
         return not self._backlog
 
     def _rest_of_open_line(self, most_bytes: int) -> bytes:
-        """What completes the line that is written in part, if it has at most so many bytes, else what ends it."""
+        """The rest of the partly written line; only its line break if the rest is longer than `most_bytes`."""
         if not self._line_is_open:
             return b""
         length = self._backlog.find(b"\n") + 1

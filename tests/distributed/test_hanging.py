@@ -170,7 +170,7 @@ def test_a_suspended_rank_is_named_and_stop_works(home: Path) -> None:
         watch.windows(1)
         other = rank_of(engine, 1)
         other.suspend()
-        # On a busy machine a rank may be named although nobody suspended it.
+        # On a busy machine, a rank that was not suspended may be named too.
         named = watch.until(
             Warned, lambda event: event.code == RANK_HANGS and f"kill -CONT {other.pid}" in event.message
         )

@@ -170,7 +170,7 @@ def test_a_webhook_that_fails_is_reported_once_and_never_named(
     path: str, timeout_s: int, problem: str, file: Path, server: Webhook, home: Path
 ) -> None:
     with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # nobody listens on its port, and nobody else gets it
+        silent.bind(("127.0.0.1", 0))  # a port without a listener, which no other program gets
         url = server.url(path) if path else f"http://127.0.0.1:{silent.getsockname()[1]}/"
         configure(file, url, f"timeout_s = {timeout_s}")
         with start(DIVERGED, home) as process:

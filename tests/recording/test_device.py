@@ -61,7 +61,7 @@ def _run_until(condition: bool) -> bool:
 
 
 def arrived(home: Path, count: int, name: str = "loss") -> bool:
-    """Let the device work; whether so many values of a series are in the log."""
+    """Let the device work; whether the log has this many values of a series."""
     return _run_until(len(series(only_run(home)).get(name, ())) >= count)
 
 

@@ -155,7 +155,18 @@ def series_names(runs: Iterable[RunDetails]) -> list[str]:
 
 def config_names(runs: Iterable[RunDetails]) -> list[str]:
     """The entries of all configurations, those of most runs first, else in order of their first appearance."""
-    return [name for name, _ in Counter(name for run in runs for name in run.config).most_common()]
+    return [name for name, _ in _owners(runs).most_common()]
+
+
+def _owners(runs: Iterable[RunDetails]) -> Counter[str]:
+    """How many runs have each entry of a configuration, in order of their first appearance."""
+    return Counter(name for run in runs for name in run.config)
+
+
+def _widespread(counts: Counter[str]) -> list[str]:
+    """The names that at least half as many runs have as the commonest one: not those of a few runs among many others."""
+    most = max(counts.values(), default=0)
+    return [name for name, count in counts.items() if 2 * count >= most]
 
 
 def differing(runs: Sequence[RunDetails]) -> list[str]:
@@ -170,17 +181,14 @@ def _differs(name: str, runs: Sequence[RunDetails]) -> bool:
 
 def default_keys(runs: Sequence[RunDetails]) -> list[str]:
     """The columns of a new table: duration, main metrics, settings in which runs differ, groups and tags if there are any."""
-    counts = Counter(name for run in runs for name in run.series)
-    most = max(counts.values(), default=0)
-    names = [name for name in counts if 2 * counts[name] >= most]  # not those of a few runs among many others
+    names = _widespread(Counter(name for run in runs for name in run.series))
     metrics = []
     for family in families(names)[:DEFAULT_METRICS]:
         series = members(names, family)
         metrics += [f"last:{series[0]}"] if len(series) == 1 else [f"last:{series[0]}", f"best:{series[1]}"]
         metrics += [f"best:{series[0]}"] if len(series) == 1 else []
-    owners = Counter(name for run in runs for name in run.config)
-    most = max(owners.values(), default=0)
-    config = [f"config:{name}" for name in differing(runs) if 2 * owners[name] >= most][:DEFAULT_CONFIG]
+    settings = set(_widespread(_owners(runs)))
+    config = [f"config:{name}" for name in differing(runs) if name in settings][:DEFAULT_CONFIG]
     group = ["group"] if any(run.group for run in runs) else []
     tags = ["tags"] if any(run.labels.tags for run in runs) else []
     return ["time", "age", *metrics, *config, *group, *tags]

@@ -278,7 +278,7 @@ def _answer(
 
 
 def hear(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """A request and its descriptors; nothing if whoever asked was killed meanwhile: other tests need this process."""
+    """A request and its descriptors; nothing if the process that asked was killed. Other tests still need this process."""
     with contextlib.suppress(ConnectionError):
         data, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 4)
         return data, descriptors
@@ -286,7 +286,7 @@ def hear(connection: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def tell(connection: socket.socket, answer: str) -> None:
-    """Answer whoever asked, unless it was killed meanwhile."""
+    """Answer the process that asked, unless it was killed."""
     with contextlib.suppress(ConnectionError):
         connection.send(answer.encode())
 
@@ -332,7 +332,7 @@ def run_to_end(module: str) -> NoReturn:
     if isinstance(status, int):
         threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
         atexit._run_exitfuncs()
-        with contextlib.suppress(OSError, ValueError):  # nobody reads them any more; the interpreter says so
+        with contextlib.suppress(OSError, ValueError):  # their reader is gone; the normal end reports it
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
             os._exit(status)

@@ -101,7 +101,7 @@ def test_a_killed_script_is_dead_soon_also_where_locks_have_no_effect(
 
 
 def test_an_exit_status_that_comes_a_moment_after_the_death_is_shown(tmp_path: Path) -> None:
-    """An engine releases the lock of its run while it ends, and whoever started it learns its status when it has ended."""
+    """An engine releases the lock of its run before its exit status is known."""
     run = write_run(tmp_path, "iris-mlp-0001", [started(), *windows([1.0] * 10)])
     starter, state = Starter(lambda _: None), RunState(read_record(run))
     with subprocess.Popen(["sh", "-c", "sleep 0.5; kill -KILL $$"]) as engine:
