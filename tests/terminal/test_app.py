@@ -18,6 +18,7 @@ from epochtop.engine.runs.reader import is_alive, read_record
 from tests.support.engines import HANGING_S, events, finished, losses
 from tests.support.ui import commands
 from tests.support.ui.apps import ENDLESS, Open, begun, change_rate, end_of, ended, goes_on, move_to, step_of, type_into
+from tests.support.ui.slow_task import HURRY
 from tests.support.ui.terminals import (
     APP,
     BACKSPACE,
@@ -130,14 +131,16 @@ def test_what_arrives_in_one_packet_of_a_slow_line_keeps_its_order(app: Open) ->
 # --- leaving and coming back -------------------------------------------------------------------------------
 
 
-def test_a_run_left_running_finishes_and_comes_back_whole(app: Open, home: Path) -> None:
-    terminal = app("--start", "--threads", "1", "--epochs", "12000")
+def test_a_run_left_running_finishes_and_comes_back_whole(app: Open, home: Path, folder: Path) -> None:
+    terminal = app("--start", *ENDLESS, "--epochs", "6000", "--learning-rate", "1e-5")  # two batches in each
     watch = begun(terminal, home)
     terminal.press(CTRL_Q)
     move_to(terminal, "Leave it running")
     terminal.press(ENTER)
     assert terminal.wait() == 0
     ended(terminal)
+    assert is_alive(watch.run)
+    (folder / HURRY).touch()
     end = watch.end()
     assert isinstance(end, Finished)
     assert (end.outcome, len(losses(watch.run))) == ("finished", 12_000)

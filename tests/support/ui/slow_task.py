@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from epochtop import Task
 
 STEP_S = 0.01
 """Seconds that a step sleeps."""
+
+HURRY = Path("hurry")
+"""Steps no longer sleep once this file exists in the working directory: the run ends when a test wants it to."""
 
 
 class Sleeper(nn.Module):
@@ -21,7 +25,8 @@ class Sleeper(nn.Module):
         self.layers = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        time.sleep(STEP_S)
+        if not HURRY.exists():
+            time.sleep(STEP_S)
         out: Tensor = self.layers(x)
         return out
 
