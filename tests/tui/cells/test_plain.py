@@ -16,6 +16,7 @@ from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.forms.dialogs import Entries, Question
 from epochtop.tui.screens.status import StatusLine
 from tests.support.ui.hostile import EVERYTHING, HOSTILE, MARKUP, unsafe_characters
+from tests.support.ui.screens import until
 
 SIZE = (200, 60)
 hostile = pytest.mark.parametrize("text", HOSTILE)
@@ -24,6 +25,8 @@ markup = pytest.mark.parametrize("text", MARKUP)
 
 class Gallery(PlainApp):
     """Every kind of widget with one text."""
+
+    TOOLTIP_DELAY = 0.01
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -118,10 +121,10 @@ async def test_a_notification_is_plain(text: str) -> None:
 async def test_a_tooltip_is_plain(text: str) -> None:
     app = Gallery(text)
     async with app.run_test(size=SIZE, tooltips=True) as pilot:
-        await pilot.hover("#box")
-        await pilot.pause(app.TOOLTIP_DELAY + 0.2)
         (tooltip,) = app.screen.query("Tooltip")
-        assert tooltip.display
+        await pilot.hover("#box")
+        await until(pilot, lambda: tooltip.display)
+        await pilot.pause()
         content = str(tooltip.visual)  # type: ignore[attr-defined]
         assert unsafe_characters(content) == unsafe_characters(screen_text(app)) == set()
         if text in MARKUP:
