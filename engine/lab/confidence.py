@@ -6,6 +6,7 @@ machine have long tails. Pure, and imports no torch and no numpy: the screen com
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import statistics
@@ -19,6 +20,10 @@ NOTCH = 1.57
 """The notch of a box plot (McGill, Tukey and Larsen 1978), in distances between quartiles over the root of the count."""
 RESAMPLES = 400
 """Bootstrap samples of an interval."""
+PARTS = 5
+"""Parts of a run, one after the other, whose medians show how a quantity drifts."""
+DRIFT = 2.776
+"""The 97.5 % quantile of Student's distribution with PARTS - 1 degrees of freedom."""
 LEAST = 0.1
 """Fraction of the measurements that was disturbed least."""
 
@@ -73,17 +78,33 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def repeat_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The interval in which the median of another run of the experiment is expected; at least one value.
+    """The interval in which the median of another run of the experiment is expected; at least one value, in order of time.
 
-    It is the interval of the median, and reaches at least from quartile to quartile. Two runs differ in more than the
-    measurements of one run show: the memory they get, what their caches have, the load of the machine. That does not become
-    less with more measurements.
+    It is the interval of the median, and reaches at least from quartile to quartile and over :func:`drift`. Two runs differ
+    in more than independent measurements of one run show: other programs, other machines on the same host, the clock of the
+    processor. That does not become less with more measurements.
     """
     low, high = median_interval(values)
     if len(values) < 2:
         return low, high
-    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
-    return min(low, lower), max(high, upper)
+    lower, middle, upper = statistics.quantiles(values, n=4, method="inclusive")
+    distance = drift(values)
+    return min(low, lower, middle - distance), max(high, upper, middle + distance)
+
+
+def drift(values: Sequence[float]) -> float:
+    """The distance from the median within which that of another run is expected with 95 %; 0 for less than 2 · PARTS values.
+
+    The run is divided into PARTS parts in order of time. Independent measurements would have medians that are close together.
+    Where the machine changes slowly, longer parts have medians as far apart as shorter ones (flicker noise: Allan 1966), and
+    so have runs. The distance is that of one more part, by Student's prediction interval.
+    """
+    count = len(values)
+    if count < 2 * PARTS:
+        return 0.0
+    ends = [count * part // PARTS for part in range(PARTS + 1)]
+    medians = [statistics.median(values[begin:end]) for begin, end in itertools.pairwise(ends)]
+    return DRIFT * statistics.stdev(medians) * math.sqrt(1 + 1 / PARTS)
 
 
 def undisturbed(values: Sequence[float]) -> tuple[float, float, float]:

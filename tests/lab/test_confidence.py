@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 
@@ -9,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochtop.engine.lab.confidence import bootstrap_interval, median_interval, repeat_interval, undisturbed
+from epochtop.engine.lab.confidence import (
+    PARTS,
+    bootstrap_interval,
+    drift,
+    median_interval,
+    repeat_interval,
+    undisturbed,
+)
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
 
@@ -59,8 +67,38 @@ def test_the_same_values_have_the_same_interval() -> None:
 
 
 def test_the_interval_of_another_run_has_the_quartiles_however_many_values_there_are() -> None:
-    low, high = repeat_interval([float(value) for value in range(401)])
+    values = [float(turn * 150 % 401) for turn in range(401)]  # 0 to 400, and every part of them has the same spread
+    low, high = repeat_interval(values)
     assert (low, high) == (100.0, 300.0)  # the median alone is known to within 26: 2.576 · √401 / 2
+
+
+def test_another_run_of_a_machine_that_drifts_is_in_the_interval_as_often_as_stated() -> None:
+    chance = random.Random(6)
+    tries, contained, in_median_interval = 2000, 0, 0
+    for _ in range(tries):
+        *levels, next_level = (chance.gauss(0, 1) for _ in range(PARTS + 1))
+        run = [level + chance.gauss(0, 0.01) for level in levels for _ in range(12)]
+        distance = drift(run)
+        contained += abs(next_level - statistics.median(run)) <= distance
+        low, high = median_interval(run)
+        in_median_interval += low <= next_level <= high
+    # Student's interval of 95 % around a mean of 5 levels; their median varies √(1.287 / 1.2) times as much
+    assert 0.93 <= contained / tries <= 0.96
+    assert in_median_interval / tries < 0.6
+
+
+@pytest.mark.parametrize("count", [25, 100, 400])
+def test_independent_values_drift_by_no_more_than_medians_of_parts_differ(count: int) -> None:
+    chance = random.Random(count)
+    distances = [drift([chance.gauss(0, 1) for _ in range(count)]) for _ in range(400)]
+    # the standard deviation of a median is √(π / 2 / values), that of five values is 0.94 of it on average
+    expected = 2.776 * math.sqrt(1.2) * 0.94 * math.sqrt(math.pi / 2 / (count / PARTS))
+    assert statistics.fmean(distances) == pytest.approx(expected, rel=0.1)
+
+
+def test_too_few_values_and_equal_ones_do_not_drift() -> None:
+    assert drift([float(turn) for turn in range(2 * PARTS - 1)]) == 0
+    assert drift([3.0] * 50) == 0
 
 
 def test_runs_on_machines_that_differ_by_less_than_their_measurements_agree() -> None:

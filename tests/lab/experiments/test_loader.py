@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epochtop.engine.lab.experiment import ExperimentContext, Stopped
+from epochtop.engine.lab.experiments.loader import measure as loader_measure
 from epochtop.engine.lab.experiments.loader import sources
 from epochtop.engine.lab.experiments.loader.schema import Fields
 from epochtop.engine.lab.instruments.jobs import job_of
@@ -77,6 +78,7 @@ def test_every_way_feeds_a_step_and_is_timed_alone(tmp_path: Path) -> None:
     (job,) = (row for row in rows if row["kind"] == "job")
     assert (job["way"], job["batches"], job["sets"]) == ("resident", -(-1437 // 64), "placement")  # of 1,797 digits
     assert all(row["seconds"] > 0 for row in rows if row["kind"] != "job")  # type: ignore[operator]
+    assert all(row["wait_s"] > 0 for row in rows if row["kind"] == "step")  # type: ignore[operator]
     assert torch.get_num_threads() == 1
     conclusion = LOADER.conclude(rows, Fields(), JOB)
     assert "resident" in conclusion.finding
@@ -169,6 +171,38 @@ def test_the_wait_for_rows_is_stated_with_an_interval_that_has_it(order: list[fl
     (wait,) = conclusion.estimates
     assert wait.low <= 200e-6 <= wait.high
     assert wait.low > 0
+
+
+def test_a_timed_wait_is_stated_without_what_the_step_loses_after_it() -> None:
+    seconds = {"one batch": 168e-6, "resident": 381e-6, "streamed": 400e-6}
+    rows: list[Row] = [
+        {**row, "wait_s": 200e-6} if row.get("way") == "resident" and row["kind"] == "step" else row
+        for row in planted(seconds, "resident", "placement", {})
+    ]
+    conclusion = concluded(rows)
+    assert "381 µs per step, of which 200 µs (" in conclusion.finding
+    (wait,) = conclusion.estimates
+    assert wait.value == pytest.approx(200e-6)
+
+
+def test_waits_are_a_median_without_interruptions_or_the_mean_of_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    durations = iter([1.0, 200e-6, 200e-6, 5e-3, 200e-6, 200e-6])
+    monkeypatch.setattr(loader_measure, "perf_counter", lambda: clock[0])
+
+    def next_batch() -> tuple[int, int]:
+        clock[0] += next(durations)
+        return 1, 2
+
+    waits = loader_measure.Waits()
+    assert waits.of_a_step(bursts=False) is None
+    batch = waits.clocked(next_batch)
+    assert batch() == (1, 2)
+    waits.clear()
+    for _ in range(5):
+        batch()
+    assert waits.of_a_step(bursts=False) == pytest.approx(200e-6)
+    assert waits.of_a_step(bursts=True) == pytest.approx((4 * 200e-6 + 5e-3) / 5)
 
 
 def test_a_wait_longer_than_the_step_is_not_stated() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,7 @@ from epochtop.engine.lab.experiments.loader.schema import BatchTime, Fields, Job
 from epochtop.engine.lab.experiments.loader.sources import NextBatch, Source
 from epochtop.engine.lab.instruments.clocks import elapsed, repeated, wait_for
 from epochtop.engine.lab.instruments.jobs import job_of
-from epochtop.engine.lab.instruments.sampling import Case, interleave, restores_threads
+from epochtop.engine.lab.instruments.sampling import Case, Run, interleave, restores_threads
 from epochtop.engine.lab.measurements import Measurement
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.step.batches import LoaderBatches, StreamedBatches
@@ -47,13 +48,17 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
         raise Invalid(
             "batch_size", f"all {rows:,} rows are one batch, which stays on the device; set 1 to {rows - 1:,}"
         )
-    cases: list[tuple[Source, LoaderCase]] = []
+    steps: list[tuple[Source, LoaderCase]] = []
+    batches: list[tuple[Source, LoaderCase]] = []
     starts: list[Start] = []
     for device in _devices(context):
         job = job_of(context.spec, device, workload, accumulate=1)
         yield _job_facts(job)
-        cases += _cases(context, job, starts)
-    in_process = [case for source, case in cases if not source.workers and _is_step(case)]
+        of_device = _cases(context, job, starts)
+        steps += of_device[0]
+        batches += of_device[1]
+    cases = [*steps, *batches]
+    in_process = [case for source, case in steps if not source.workers]
     context = context.after_setup()
     if len(in_process) < len(cases):
         yield from interleave(context, in_process, context.left_s() / 2)
@@ -81,7 +86,10 @@ def _job_facts(job: Job) -> JobFacts:
     return JobFacts(device=str(job.device), way=name, batches=batches.per_epoch, sets=field)
 
 
-def _cases(context: ExperimentContext, job: Job, starts: list[Start]) -> list[tuple[Source, LoaderCase]]:
+def _cases(
+    context: ExperimentContext, job: Job, starts: list[Start]
+) -> tuple[list[tuple[Source, LoaderCase]], list[tuple[Source, LoaderCase]]]:
+    """Steps fed by each source, and batches alone."""
     slow = _batch_s(sources.loader(job, 0, False)) > SLOW * context.budget_s
     if slow:
         context.cannot_see.append("most numbers of workers: batches take too long to try all of them")
@@ -95,7 +103,7 @@ def _cases(context: ExperimentContext, job: Job, starts: list[Start]) -> list[tu
     fed = (sources.same_batch(job), *engine, *loaders)
     alone = [] if slow else [source for source in (*engine, *loaders) if not (seldom and source.workers)]
     steps = [(source, _step(job, source, starts if seldom else [])) for source in fed]
-    return [*steps, *((source, _batch(job, source, starts)) for source in alone)]
+    return steps, [(source, _batch(job, source, starts)) for source in alone]
 
 
 def _batch_s(source: Source) -> float:
@@ -114,38 +122,70 @@ def _worker_counts(context: ExperimentContext, job: Job, slow: bool) -> list[int
 
 
 def _step(job: Job, source: Source, starts: list[Start]) -> LoaderCase:
-    """A training step fed by the source."""
+    """A training step fed by the source, with the wait for its rows."""
+    waits = Waits()
 
     def work(next_batch: Any) -> Callable[[], object]:
-        return make_step(replace(job.parts, batches=next_batch))
+        batches = waits.clocked(next_batch) if job.device.type == "cpu" else next_batch
+        return make_step(replace(job.parts, batches=batches))
 
-    return _case(StepTime, job, source, work, starts)
+    def record(**measured: Any) -> StepTime:
+        return StepTime(**_labels(job, source), **measured, wait_s=waits.of_a_step(bursts=bool(source.workers)))
+
+    return Case(record, _run(job, source, work, starts, waits))
 
 
-def _is_step(case: LoaderCase) -> bool:
-    assert isinstance(case.record, partial)
-    return case.record.func is StepTime
+class Waits:
+    """How long a step waits for its rows: the times from asking for a batch to having it."""
+
+    def __init__(self) -> None:
+        self._seconds: list[float] = []
+
+    def clocked(self, next_batch: NextBatch) -> Any:
+        """The same source. Every batch of it is timed."""
+
+        def batch() -> Any:
+            start = perf_counter()
+            rows = next_batch()
+            self._seconds.append(perf_counter() - start)
+            return rows
+
+        return batch
+
+    def clear(self) -> None:
+        """Forget the waits so far."""
+        self._seconds.clear()
+
+    def of_a_step(self, bursts: bool) -> float | None:
+        """The median, which interrupted waits do not change, or the mean of batches that come in bursts; None if unknown."""
+        if not self._seconds:
+            return None
+        return statistics.fmean(self._seconds) if bursts else statistics.median(self._seconds)
 
 
 def _batch(job: Job, source: Source, starts: list[Start]) -> LoaderCase:
     """A batch on the device, without a step."""
-    return _case(BatchTime, job, source, lambda next_batch: next_batch, starts)
+    return Case(partial(BatchTime, **_labels(job, source)), _run(job, source, lambda next_batch: next_batch, starts))
 
 
-def _case(
-    kind: type[StepTime | BatchTime],
-    job: Job,
-    source: Source,
-    work: Callable[[NextBatch], Callable[[], object]],
-    starts: list[Start],
-) -> LoaderCase:
-    labels: dict[str, Any] = {
+def _labels(job: Job, source: Source) -> dict[str, Any]:
+    return {
         "device": str(job.device),
         "way": source.name,
         "workers": source.workers,
         "pinned": None if source.pinned is None else int(source.pinned),
         "own": int(source.name == _job_facts(job).way),
     }
+
+
+def _run(
+    job: Job,
+    source: Source,
+    work: Callable[[NextBatch], Callable[[], object]],
+    starts: list[Start],
+    waits: Waits | None = None,
+) -> Run:
+    """A run of the work with the source. The start of workers goes to `starts`."""
 
     def run(times: int) -> float:
         opening = perf_counter()
@@ -155,11 +195,13 @@ def _case(
             wait_for(job.device)
             start_s = perf_counter() - opening
             elapsed(job.device, once)(source.ahead)
+            if waits is not None:
+                waits.clear()
             clock = elapsed if source.workers else repeated  # workers deliver in bursts, so only the mean counts
             seconds = clock(job.device, once)(times)
             closing = perf_counter()
         if source.workers:
-            starts.append(partial(StartTime, **labels, seconds=start_s + perf_counter() - closing))
+            starts.append(partial(StartTime, **_labels(job, source), seconds=start_s + perf_counter() - closing))
         return seconds
 
-    return Case(partial(kind, **labels), run)
+    return run

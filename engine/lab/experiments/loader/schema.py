@@ -52,6 +52,9 @@ class SourceTime(Measurement, frozen=True, kw_only=True):
 class StepTime(SourceTime, frozen=True, kw_only=True, tag="step"):
     """A training step fed by the source."""
 
+    wait_s: float | None = None
+    """Seconds of it from asking for a batch to having it. Measured on the CPU; other devices work while the host waits."""
+
 
 class BatchTime(SourceTime, frozen=True, kw_only=True, tag="batch"):
     """A batch on the device, without a step."""

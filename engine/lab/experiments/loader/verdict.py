@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from epochtop.engine.lab.differences import FEWEST, Difference, difference, gap, stated
+from epochtop.engine.lab.differences import FEWEST, Difference, difference, estimate, gap, stated
 from epochtop.engine.lab.experiment import DeviceAnswer, Findings, verdict_of
 from epochtop.engine.lab.experiments.loader.schema import SAME, BatchTime, JobFacts, StartTime, StepTime
 from epochtop.engine.lab.measurements import Measurement, of_kind
@@ -79,15 +79,25 @@ class _Feeding(DeviceAnswer):
         sides = self._against_same()
         return sides is not None and sides.slower
 
+    @property
+    def _timed_waits(self) -> list[float]:
+        """Seconds for which steps with the source in use waited; empty where they were not timed."""
+        return values(self._steps[self._now], "wait_s")
+
     def _wait(self) -> Figure | None:
-        """Seconds by which a step with the source in use is longer than one that does not wait for rows."""
-        return gap(self._steps[self._now], self._same)
+        """Seconds for which a step with the source in use waits for its rows.
+
+        Where they were not timed, the seconds by which it is longer than a step that does not wait. That is more than the
+        wait: rows that have just come are not in the processor's caches, and after a long wait neither is the step.
+        """
+        waits = self._timed_waits
+        return estimate(waits) if waits else gap(self._steps[self._now], self._same)
 
     def _wait_words(self) -> str:
         wait = self._wait()
         if wait is None:
             return ""
-        if self._waits:
+        if self._timed_waits or self._waits:
             return f", of which {with_spread(wait)} are waiting for rows"
         if wait.count < FEWEST or wait.high >= self._times[self._now].median:
             return f"; how much of that is waiting for rows cannot be told from {wait.count} rounds"
