@@ -80,16 +80,17 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
 def repeat_interval(values: Sequence[float]) -> tuple[float, float]:
     """The interval in which the median of another run of the experiment is expected; at least one value, in order of time.
 
-    It is the interval of the median, and reaches at least from quartile to quartile and over :func:`drift`. Two runs differ
-    in more than independent measurements of one run show: other programs, other machines on the same host, the clock of the
-    processor. That does not become less with more measurements.
+    It is the interval of the median, and reaches at least from quartile to quartile and over :func:`drift`, as far as values
+    were measured. Two runs differ in more than independent measurements of one run show: other programs, other machines on
+    the same host, the clock of the processor. That does not become less with more measurements.
     """
     low, high = median_interval(values)
     if len(values) < 2:
         return low, high
     lower, middle, upper = statistics.quantiles(values, n=4, method="inclusive")
     distance = drift(values)
-    return min(low, lower, middle - distance), max(high, upper, middle + distance)
+    least, most = max(min(values), middle - distance), min(max(values), middle + distance)
+    return min(low, lower, least), max(high, upper, most)
 
 
 def drift(values: Sequence[float]) -> float:

@@ -96,6 +96,13 @@ def test_independent_values_drift_by_no_more_than_medians_of_parts_differ(count:
     assert statistics.fmean(distances) == pytest.approx(expected, rel=0.1)
 
 
+def test_drift_widens_an_interval_only_as_far_as_values_were_measured() -> None:
+    in_turn = [1.0, 100.0] * 20
+    one_after_the_other = [1.0] * 19 + [50.0, 60.0] + [100.0] * 19
+    assert drift(one_after_the_other) > 100 > drift(in_turn)
+    assert repeat_interval(one_after_the_other) == (1.0, 100.0)
+
+
 def test_too_few_values_and_equal_ones_do_not_drift() -> None:
     assert drift([float(turn) for turn in range(2 * PARTS - 1)]) == 0
     assert drift([3.0] * 50) == 0
