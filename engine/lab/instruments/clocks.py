@@ -10,6 +10,17 @@ import torch
 
 PIECE_S = 0.001
 """Length of a piece of work on the CPU: shorter than the time for which a neighbor interrupts it."""
+SCHEDULING = "/proc/thread-self/schedstat"
+"""Linux: nanoseconds that a thread ran, nanoseconds that it waited for a CPU, and how often it got one."""
+
+
+def cpu_wait_s() -> float:
+    """Seconds so far for which this thread could have run, but another had its CPU; 0 where the system does not tell."""
+    try:
+        with open(SCHEDULING, "rb", buffering=0) as file:
+            return int(file.read(128).split()[1]) * 1e-9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def wait_for(device: torch.device) -> None:
@@ -43,10 +54,12 @@ def repeated(device: torch.device, work: Callable[[], object]) -> Callable[[int]
     return undisturbed(elapsed(device, work)) if device.type == "cpu" else elapsed(device, work)
 
 
-def undisturbed(timed: Callable[[int], float]) -> Callable[[int], float]:
+def undisturbed(timed: Callable[[int], float], waited_s: Callable[[], float] = cpu_wait_s) -> Callable[[int], float]:
     """Runs `timed` in short pieces; the seconds of N repetitions are N times the median of the pieces.
 
-    So pieces that another program interrupts do not count.
+    The time for which this thread waits for a CPU is no part of a piece. So a repetition that is as long as the turns of a
+    neighbor takes as long as without it. Where the system does not tell that time, only the median leaves out interrupted
+    pieces, which must be the minority.
     """
 
     def run(times: int) -> float:
@@ -54,7 +67,10 @@ def undisturbed(timed: Callable[[int], float]) -> Callable[[int], float]:
         left, size, total_s = times, 1, 0.0
         while left > 0:
             count = min(size, left)
-            seconds = timed(count)
+            before_s = waited_s()
+            wall_s = timed(count)
+            wait_s = waited_s() - before_s
+            seconds = wall_s - wait_s if wait_s < wall_s else wall_s  # else it was outside the timed part
             total_s += seconds
             left -= count
             if seconds < PIECE_S / 2 and left > 0:
