@@ -173,10 +173,11 @@ def test_the_wait_for_rows_is_stated_with_an_interval_that_has_it(order: list[fl
     assert wait.low > 0
 
 
-def test_a_timed_wait_is_stated_without_what_the_step_loses_after_it() -> None:
+def test_a_timed_wait_is_stated_without_the_clock_and_what_the_step_loses_after_it() -> None:
     seconds = {"one batch": 168e-6, "resident": 381e-6, "streamed": 400e-6}
+    waits = {"one batch": 0.5e-6, "resident": 200.5e-6, "streamed": 210e-6}
     rows: list[Row] = [
-        {**row, "wait_s": 200e-6} if row.get("way") == "resident" and row["kind"] == "step" else row
+        {**row, "wait_s": waits[str(row["way"])]} if row["kind"] == "step" else row
         for row in planted(seconds, "resident", "placement", {})
     ]
     conclusion = concluded(rows)

@@ -19,7 +19,8 @@ EXPERIMENT = Experiment(
     "workers; a step that does not wait for rows",
     why="a DataLoader assembles a batch row by row in Python, and its workers send batches through shared memory. For "
     "small rows that takes longer than the step; for rows that are expensive to make, workers hide the cost",
-    reading=f"the bar `{SAME}` is the step itself: no loader can be faster. The rest of each bar is waiting for rows. A "
+    reading=f"the bar `{SAME}` is the step itself: no loader can be faster. The rest of each bar is waiting for rows, "
+    "and what a step loses because new rows, and after a wait its own data, are not in the processor's caches. A "
     "batch alone may take longer than it adds to a step, because it is made during the step before",
     pictures=(
         Picture(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from epochtop.engine.lab.differences import FEWEST, Difference, difference, estimate, gap, stated
+from epochtop.engine.lab.differences import FEWEST, Difference, difference, gap, stated
 from epochtop.engine.lab.experiment import DeviceAnswer, Findings, verdict_of
 from epochtop.engine.lab.experiments.loader.schema import SAME, BatchTime, JobFacts, StartTime, StepTime
 from epochtop.engine.lab.measurements import Measurement, of_kind
@@ -80,9 +80,12 @@ class _Feeding(DeviceAnswer):
         return sides is not None and sides.slower
 
     @property
-    def _timed_waits(self) -> list[float]:
-        """Seconds for which steps with the source in use waited; empty where they were not timed."""
-        return values(self._steps[self._now], "wait_s")
+    def _timed_wait(self) -> Figure | None:
+        """Seconds from asking for a batch to having it, more than with a batch that is always there; None if not timed.
+
+        The time for that batch is the clock's own.
+        """
+        return gap(self._steps[self._now], self._same, "wait_s")
 
     def _wait(self) -> Figure | None:
         """Seconds for which a step with the source in use waits for its rows.
@@ -90,14 +93,13 @@ class _Feeding(DeviceAnswer):
         Where they were not timed, the seconds by which it is longer than a step that does not wait. That is more than the
         wait: rows that have just come are not in the processor's caches, and after a long wait neither is the step.
         """
-        waits = self._timed_waits
-        return estimate(waits) if waits else gap(self._steps[self._now], self._same)
+        return self._timed_wait or gap(self._steps[self._now], self._same)
 
     def _wait_words(self) -> str:
         wait = self._wait()
         if wait is None:
             return ""
-        if self._timed_waits or self._waits:
+        if self._waits or self._timed_wait is not None:
             return f", of which {with_spread(wait)} are waiting for rows"
         if wait.count < FEWEST or wait.high >= self._times[self._now].median:
             return f"; how much of that is waiting for rows cannot be told from {wait.count} rounds"
