@@ -142,10 +142,10 @@ def _inputs(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> New
         return new_rows(preparation, read_delimited(file.path, types_for(preparation), file.options))
     if preparation is not None and preparation.kind == "document":
         return NewRows(_documents(preparation, file))
-    taken, values = _unnamed(trained, file, columns)
+    names, values = _unnamed(trained, file, columns)
     if preparation is not None and preparation.kind == "series":
         return series_rows(preparation, values.reshape(-1, *(preparation.series or ())))
-    return NewRows(_typed(values, taken, trained.example))
+    return NewRows(_typed(values, names, trained.example))
 
 
 def _documents(preparation: Preparation, file: RowFile) -> npt.NDArray[Any]:

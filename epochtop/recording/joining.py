@@ -63,10 +63,10 @@ def join(writer: Writer, script: dict[str, Any]) -> bool:
 
 def describe(path: str, script: dict[str, Any]) -> None:
     """Add what a script says about itself to the record of the command's run."""
-    said = {name: script[name] for name in NAMES if script.get(name)}
+    description = {name: script[name] for name in NAMES if script.get(name)}
     record = resume.read_record(path)
     if record:
-        record["script"] = {**record.get("script", {}), "python": script.get("python", ""), **said}
+        record["script"] = {**record.get("script", {}), "python": script.get("python", ""), **description}
         try:
             directory.write_atomically(os.path.join(path, directory.RECORD), encode(record).encode("ascii"))
         except OSError:

@@ -253,7 +253,7 @@ def test_hardware_version_and_help_answer(home: Path) -> None:
     assert epochtop("--version").stdout.startswith("epochtop 0.")
     assert "Examples:" in epochtop("--help").stdout
     for name in ("train", "runs", "attach", "stop", "export", "hardware"):
-        told = epochtop(name, "--help")
-        assert told.returncode == 0
-        assert f"epochtop {name}" in told.stdout
+        done = epochtop(name, "--help")
+        assert done.returncode == 0
+        assert f"epochtop {name}" in done.stdout
     assert "--learning-rate" in epochtop("train", "--help").stdout

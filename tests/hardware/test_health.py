@@ -197,10 +197,10 @@ change = partial(WELL._replace)
     ],
 )
 def test_problems(errors: dict[str, str], health: Health, kinds: list[str], is_fatal: bool) -> None:
-    found = problems(3, errors, health)
-    assert [problem.kind for problem in found] == kinds
-    assert any(problem.is_fatal for problem in found) == is_fatal
-    assert all(problem.text and problem.advice for problem in found)
+    listed = problems(3, errors, health)
+    assert [problem.kind for problem in listed] == kinds
+    assert any(problem.is_fatal for problem in listed) == is_fatal
+    assert all(problem.text and problem.advice for problem in listed)
 
 
 XIDS = """13 RESTART_APP|31 RESTART_APP|43 IGNORE|46 RESET_GPU|54 CHECK_MECHANICALS|62 RESET_GPU|63 IGNORE|64 RESET_GPU

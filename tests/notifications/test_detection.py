@@ -64,16 +64,16 @@ def test_ordinary_noise_is_no_divergence(name: str) -> None:
 @pytest.mark.parametrize("name", DIVERGED)
 def test_a_divergence_is_reported_within_a_hundred_steps(name: str) -> None:
     for seed in range(4):
-        found = verdict(DIVERGED[name], seed)
-        assert found is not None
-        assert found[1].startswith(name)
-        assert 4000 - 37 <= found[0] < 4100
+        report = verdict(DIVERGED[name], seed)
+        assert report is not None
+        assert report[1].startswith(name)
+        assert 4000 - 37 <= report[0] < 4100
 
 
 def test_a_loss_that_grows_exponentially_is_reported() -> None:
-    found = verdict(lambda step, generator: learned(step, generator) * math.exp(max(0, step - 4000) / 200), 0)
-    assert found is not None
-    assert found[0] > 4000
+    report = verdict(lambda step, generator: learned(step, generator) * math.exp(max(0, step - 4000) / 200), 0)
+    assert report is not None
+    assert report[0] > 4000
 
 
 def test_a_window_of_a_million_values_is_looked_at() -> None:

@@ -63,9 +63,9 @@ def add(home: Path, paths: list[Path]) -> None:
     """Add paths to the list, and show runs in them again that were hidden. Raises Invalid if the list cannot be written."""
     opened = read_opened(home)
     new = [str(absolute(path)) for path in paths]
-    kept = [path for path in opened.paths if path not in new]
+    remaining = [path for path in opened.paths if path not in new]
     shown = [run for run in opened.hidden if not any(Path(run).is_relative_to(path) for path in new)]
-    _write(home, Opened(paths=(*kept, *new), hidden=tuple(shown)))
+    _write(home, Opened(paths=(*remaining, *new), hidden=tuple(shown)))
 
 
 def forget(home: Path, paths: list[Path]) -> None:
@@ -74,8 +74,8 @@ def forget(home: Path, paths: list[Path]) -> None:
     gone = {str(absolute(path)) for path in paths}
     for path in sorted(gone - set(opened.paths)):
         raise Invalid("", f"{path} is not open; open are {', '.join(opened.paths) or 'none'}")
-    kept = tuple(path for path in opened.paths if path not in gone)
-    _write(home, msgspec.structs.replace(opened, paths=kept))
+    remaining = tuple(path for path in opened.paths if path not in gone)
+    _write(home, msgspec.structs.replace(opened, paths=remaining))
 
 
 def hide(home: Path, run: Path) -> None:

@@ -83,10 +83,10 @@ def no_order(rows: int, device: torch.device, listed: bool) -> RowOrder:
     return ListedOrder(torch.empty(0, dtype=torch.int64, device=device)) if listed else KeyedOrder(rows, 0, device)
 
 
-def new_order(rows: int, taken: int, generator: torch.Generator, device: torch.device, listed: bool) -> RowOrder:
-    """The order of a new epoch, which takes the first `taken` numbers of it. The generator is on the host."""
+def new_order(rows: int, count: int, generator: torch.Generator, device: torch.device, listed: bool) -> RowOrder:
+    """The order of a new epoch, which takes the first `count` numbers of it. The generator is on the host."""
     if listed:
-        numbers = torch.randperm(rows, generator=generator, device="cpu")[:taken]
+        numbers = torch.randperm(rows, generator=generator, device="cpu")[:count]
         return ListedOrder(_on(device, numbers))
     return KeyedOrder(rows, int(torch.randint(2**63 - 1, (), generator=generator)), device)
 

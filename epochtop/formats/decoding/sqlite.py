@@ -47,8 +47,8 @@ class Database:
         facts = []
         for name in (self.path, self._write_ahead_log()):
             try:
-                found = os.stat(name)
-                facts.append((found.st_ino, found.st_size, found.st_mtime_ns))
+                status = os.stat(name)
+                facts.append((status.st_ino, status.st_size, status.st_mtime_ns))
             except OSError:
                 facts.append((0, 0, 0))
         return tuple(facts)

@@ -154,9 +154,9 @@ async def test_the_rows_of_a_result_are_exported(home: Path, tmp_path: Path, mon
         await pilot.press("e")
         await pilot.pause()
     with open(tmp_path / "reads-7f3a.csv", encoding="utf-8") as file:
-        found = list(csv.DictReader(file))
-    assert len(found) == len(rows_of_reads())
-    assert {row["kind"] for row in found} == {"operators", "run", "launch"}
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(rows_of_reads())
+    assert {row["kind"] for row in rows} == {"operators", "run", "launch"}
 
 
 async def test_what_was_not_seen_is_told(home: Path) -> None:

@@ -106,8 +106,8 @@ def test_the_command_line_lists_what_is_kept(home: Path, capsys: pytest.CaptureF
     assert line.split()[:2] == ["reads-7f3a", "finished"]
     assert "on cpu a read costs" in line
     assert run(["lab", "--results", "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert (found["id"], found["experiment"], found["state"]) == ("reads-7f3a", "reads", "finished")
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["id"], listed["experiment"], listed["state"]) == ("reads-7f3a", "reads", "finished")
 
 
 def test_the_rows_of_an_experiment_are_exported(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,9 +117,9 @@ def test_the_rows_of_an_experiment_are_exported(home: Path, tmp_path: Path, caps
     path = tmp_path / "rows.csv"
     assert run(["export", "reads-7f3a", "--format", "csv", "--output", str(path)]) == 0
     with open(path, encoding="utf-8") as file:
-        found = list(csv.DictReader(file))
-    assert [row["kind"] for row in found] == [row["kind"] for row in rows_of_reads()]
-    assert [float(row["seconds"]) for row in found if row["seconds"]] == [
+        rows = list(csv.DictReader(file))
+    assert [row["kind"] for row in rows] == [row["kind"] for row in rows_of_reads()]
+    assert [float(row["seconds"]) for row in rows if row["seconds"]] == [
         row["seconds"] for row in rows_of_reads() if "seconds" in row
     ]
 

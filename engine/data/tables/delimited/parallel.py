@@ -183,8 +183,8 @@ def _joined(layout: Layout, buffers: Buffers, parts: list[tuple[Span, int]], par
         for index, cells in part.unreadable.items():
             unreadable.setdefault(index, {}).update((rows + row, text) for row, text in cells.items())
         rows += part.rows
-    kept = buffers.part(0, rows)
-    return Rows(kept.numbers, kept.codes, [list(codes) for codes in codes_of], unreadable, _lines(parts, parsed))
+    filled = buffers.part(0, rows)
+    return Rows(filled.numbers, filled.codes, [list(codes) for codes in codes_of], unreadable, _lines(parts, parsed))
 
 
 def _lines(parts: list[tuple[Span, int]], parsed: list[Parsed]) -> Sequence[int] | npt.NDArray[np.int64]:
