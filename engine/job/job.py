@@ -273,9 +273,7 @@ def _last_batch_notes(job: Job) -> list[str]:
     if not rest or job.spec.last_batch != "auto":
         return []
     few = "1 row" if rest == 1 else f"{rest:,} rows"
-    note = (
-        f"the model cannot train on the last batch of an epoch ({few}): every epoch leaves out {few}, others each time"
-    )
+    note = f"the model cannot train on the last batch of an epoch ({few}): every epoch leaves out {few}, a different choice each time"
     return [note]
 
 

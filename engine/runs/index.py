@@ -339,4 +339,4 @@ def delete(run: Path) -> None:
 def _check_is_run(run: Path) -> None:
     """Raises Invalid for anything but a run directory, such as the log of another tool."""
     if run.exists() and not (run / EVENTS).exists() and not (run / RECORD).exists():
-        raise Invalid("", f"{run} is no run directory; epochtop does not change files of other tools")
+        raise Invalid("", f"{run} is not a run directory; epochtop does not change files of other tools")

@@ -81,7 +81,7 @@ class Run(endings.Recording):
             return
         try:
             self._start(self._describe(), resume, folder)
-        except Exception as error:  # a failure to record is no failure of the script
+        except Exception as error:  # a failure to record is not a failure of the script
             self._writer, self._gate = None, _refuse
             self._report(f"cannot record the run: {error}")
 

@@ -53,7 +53,7 @@ def last_event(run: Path, exit_status: int, stopped_by: str, seconds: float, dro
     advice = "output.log has what it printed"
     if by_signal:
         message, traceback = f"the command was ended by {by_signal}", ""
-        advice = "it may have run out of memory; `dmesg` tells" if -exit_status == signal.SIGKILL else advice
+        advice = "possibly out of memory; check `dmesg`" if -exit_status == signal.SIGKILL else advice
     return {
         "type": "Failed",
         "time": now,

@@ -179,7 +179,7 @@ change = partial(WELL._replace)
     [
         ({}, WELL, [], False),
         ({"nvmlDeviceGetFanSpeed": "Unknown"}, WELL, [], False),
-        ({"temperature": "Unknown"}, WELL, [], False),  # one transient failure is no ERR!
+        ({"temperature": "Unknown"}, WELL, [], False),  # one transient failure is not an ERR!
         ({"temperature": "Unknown", "memory": "Unknown"}, WELL, ["Error"], True),
         ({"handle": "Timeout"}, WELL, ["Error"], True),
         ({"handle": "InsufficientPower"}, WELL, ["InsufficientPower"], True),

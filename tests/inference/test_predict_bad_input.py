@@ -69,10 +69,10 @@ def test_a_file_that_cannot_be_used_is_explained(
 
 
 CELLS: dict[str, tuple[str, str]] = {
-    "text": ("many", "'sepal width': 'many' is no number"),
-    "an underscore": ("1_000", "'sepal width': '1_000' is no number"),
-    "digits of another script": ("١", "'sepal width': '١' is no number"),
-    "infinity": ("inf", "'sepal width': 'inf' is no number"),
+    "text": ("many", "'sepal width': 'many' is not a number"),
+    "an underscore": ("1_000", "'sepal width': '1_000' is not a number"),
+    "digits of another script": ("١", "'sepal width': '١' is not a number"),
+    "infinity": ("inf", "'sepal width': 'inf' is not a number"),
     "too large": ("1e300", "'sepal width': 1e+300 is not a number that the model can take"),
 }
 

@@ -248,7 +248,7 @@ def test_hosts_as_users_write_them() -> None:
     assert parse_host("ada@box:/data/runs") == Host("ada@box", "/data/runs")
     assert parse_host("ada@box:~/runs") == Host("ada@box", "~/runs")
     for text in ("", "-oProxyCommand=date", "a b", ":/data", "a\nb"):
-        with pytest.raises(Invalid, match="is no machine"):
+        with pytest.raises(Invalid, match="is not a machine"):
             parse_host(text)
 
 

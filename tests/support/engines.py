@@ -38,7 +38,7 @@ from epochtop.engine.runs.writer import create, send
 from tests.support.processes.prefork import ForkedProcess, forked
 
 HANGING_S = 240.0
-"""A wait this long means that something hangs. It is no measure of speed."""
+"""A wait this long means that something hangs. It is not a measure of speed."""
 POLL_S = 0.005
 
 Kind = TypeVar("Kind")

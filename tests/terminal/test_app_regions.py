@@ -108,7 +108,7 @@ def test_no_color_shows_everything_in_grays(app: Open) -> None:
     terminal.wait_for("finished: 20,000 steps")
     terminal.wait_for("iris-mlp-11c0")
     for color in terminal.colors() - {"default"}:
-        assert color[:2] == color[2:4] == color[4:], f"{color} is no gray"
+        assert color[:2] == color[2:4] == color[4:], f"{color} is not a gray"
 
 
 def test_suspending_gives_the_shell_back_and_fg_returns(home: Path, folder: Path) -> None:
@@ -123,7 +123,7 @@ def test_suspending_gives_the_shell_back_and_fg_returns(home: Path, folder: Path
         terminal.wait_for(
             lambda _: b"shell> " in terminal.output.rpartition(b"\x1b[?1049l")[2]
         )  # it reads the next line
-        watch.windows(2)  # the engine is no child of the shell's job
+        watch.windows(2)  # the engine is not a child of the shell's job
         terminal.press("echo in the $((40 + 2)) shell\n")
         terminal.wait_for("in the 42 shell")
         terminal.press("fg\n")
@@ -189,7 +189,7 @@ def test_a_running_run_is_not_deleted(app: Open, home: Path) -> None:
     terminal.wait_for("still running; stop it")
     terminal.press("d")
     terminal.wait_for("cannot be undone")
-    terminal.press(CTRL_Q)  # one question is no answer to another
+    terminal.press(CTRL_Q)  # one question is not an answer to another
     terminal.wait_for("Leave it running")
     end_of(watch.run)
 

@@ -59,7 +59,7 @@ class Options:
 
 
 def parse_options(words: list[str]) -> Options | None:
-    """Options up to the first word that is none; None if help is asked for. Raises Invalid."""
+    """The options before the first other word; None if help is requested. Raises Invalid."""
     options: dict[str, object] = {}
     rest = list(words)
     while rest and rest[0].startswith("-"):

@@ -73,7 +73,7 @@ class Following:
         """When the last progress was read, and when the file system answered last."""
         self._cause = ""
         self._script = 0
-        """Process of the script that records the run; 0 if it is no script."""
+        """Process of the script that records the run; 0 if it is not a script."""
         threading.Thread(target=self._work, name=f"follow {run.name}", daemon=True).start()
 
     def next_batch(self) -> list[News]:

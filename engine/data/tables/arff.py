@@ -55,7 +55,7 @@ def _attributes(path: Path, lines: Iterator[tuple[int, str]]) -> list[_Attribute
         elif text.lower().startswith("@data"):
             break
     if not attributes:
-        raise Invalid("dataset", f"{path} is no ARFF file: it declares no @attribute before @data")
+        raise Invalid("dataset", f"{path} is not an ARFF file: it declares no @attribute before @data")
     return attributes
 
 

@@ -27,7 +27,7 @@ _SLOWED_BY = (
     (0x02, "application clocks"),
     (0x100, "display clocks"),
 )
-"""nvmlClocksEventReason* of nvml.h, without "GPU is idle", which is no slowdown."""
+"""nvmlClocksEventReason* of nvml.h, without "GPU is idle", which is not a slowdown."""
 _POLICIES = ((3, "board power limit"), (5, "reliability limit"))
 """NVML_PERF_POLICY_BOARD_LIMIT and _RELIABILITY, which have no bit of their own."""
 _ALL_LINKS = 0xFFFFFFFF

@@ -48,6 +48,6 @@ def parse_host(text: str) -> Host:
             break
     if not name or name.startswith("-") or not name.isprintable() or " " in name:
         raise Invalid(
-            "host", f"{text!r} is no machine; write --host box, --host user@box or --host user@box:/home/folder"
+            "host", f"{text!r} is not a machine; write --host box, --host user@box or --host user@box:/home/folder"
         )
     return Host(name, home)

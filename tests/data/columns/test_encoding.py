@@ -104,7 +104,7 @@ def test_an_unknown_category_is_no_known_one_and_what_cannot_be_read_has_a_reaso
     rows = new_rows(stored, table(age, texts("city", ["Paris", "", "Rome"]), NumberColumn("paid", np.ones(3))))
     assert rows.x[0, 2:5].tolist() == [0, 0, 0]
     assert rows.x[1, 1:6].tolist() == [1, 0, 0, 1, 1]  # both missing: marked, and the most frequent city
-    assert rows.problems == {2: "'age': '1_000' is no number"}
+    assert rows.problems == {2: "'age': '1_000' is not a number"}
 
 
 def test_categories_of_test_rows_only_are_unknown() -> None:

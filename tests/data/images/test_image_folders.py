@@ -35,7 +35,7 @@ def refused(folder: Path) -> str:
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    """Two cats and a dog of 4×3 pixels, and what is no image."""
+    """Two cats and a dog of 4×3 pixels, and what is not an image."""
     folder = tmp_path / "pets"
     save(folder / "cat" / "b.png", (1, 2, 3))
     save(folder / "cat" / "a.PNG", (4, 5, 6))

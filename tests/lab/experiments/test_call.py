@@ -1,4 +1,4 @@
-"""The experiment `call`: hooks are counted, planted times are recovered, and noise is no difference."""
+"""The experiment `call`: hooks are counted, planted times are recovered, and noise is not a difference."""
 
 from __future__ import annotations
 

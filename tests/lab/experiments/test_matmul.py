@@ -1,4 +1,4 @@
-"""The experiment `matmul`: planted speeds are recovered, noise is no difference, and no GPU is mentioned without its rows."""
+"""The experiment `matmul`: planted speeds are recovered, noise is not a difference, and no GPU is mentioned without its rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The experiment `reads`: planted costs are recovered, the interval supports the verdict, and waiting is no call."""
+"""The experiment `reads`: planted costs are recovered, the interval supports the verdict, and waiting is not a call."""
 
 from __future__ import annotations
 

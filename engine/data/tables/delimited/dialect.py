@@ -35,7 +35,7 @@ class Dialect:
 
     delimiter: str
     has_comments: bool
-    """Whether lines that begin with `#` are no rows."""
+    """Whether lines that begin with `#` are not rows."""
     names: Names
     first_line: int
     """Number of the line at which the rows begin, from 1."""

@@ -157,7 +157,7 @@ def _wide_codec(source: Path, head: bytes) -> str:
         return "utf-16-le"
     if even > 0.3 and odd < 0.05 and len(head) >= _FEWEST_BYTES:
         return "utf-16-be"
-    raise Invalid("dataset", f"{source} is no text: it holds NUL bytes; name a CSV file in UTF-8 or another encoding")
+    raise Invalid("dataset", f"{source} is not text: it holds NUL bytes; name a CSV file in UTF-8 or another encoding")
 
 
 def count_of(data: bytes, byte: bytes) -> int:
