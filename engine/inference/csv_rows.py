@@ -13,7 +13,7 @@ from epochtop.engine.data.number_text import is_number
 from epochtop.engine.data.tables.cells.numbers import format_of
 from epochtop.engine.data.tables.delimited.cells import rows_of
 from epochtop.engine.data.tables.delimited.dialect import Dialect, read_dialect
-from epochtop.engine.data.tables.delimited.plain_text import PlainText, plain_text
+from epochtop.engine.data.tables.delimited.plain_text import Utf8File, plain_text
 from epochtop.engine.data.tables.delimited.read import CsvOptions, sample_of
 from epochtop.engine.protocol.datasets import Header
 from epochtop.engine.protocol.spec import Invalid
@@ -126,7 +126,7 @@ def _likely_headers(header: Header, needed: Sequence[str]) -> tuple[Header, ...]
     return ("auto", "yes", "no") if header == "auto" and needed else (header,)
 
 
-def _text(path: Path, options: CsvOptions) -> AbstractContextManager[PlainText]:
+def _text(path: Path, options: CsvOptions) -> AbstractContextManager[Utf8File]:
     return plain_text(path, options.encoding, likely_encoding=options.likely_encoding)
 
 

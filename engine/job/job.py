@@ -43,6 +43,7 @@ from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of
 MOST_EVALUATED_TRAINING_ROWS = 8192
 """Training rows of an evaluation, at most, if no row is held out."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Types of 16 bits, by `precision`."""
 
 
 class ShardedWeights(Protocol):

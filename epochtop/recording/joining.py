@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from epochtop.recording.writer import Writer
 
-CLAIM = "recorder.lock"
-"""File of the run that the process that adds to it holds locked."""
 NAMES = ("name", "project", "group", "tags", "notes", "config")
 """Entries of the record that a script's own run changes."""
 
@@ -42,7 +40,9 @@ def join(writer: Writer, script: dict[str, Any]) -> bool:
     if not path or path in _joined:
         return False
     try:
-        claim = os.fdopen(open_regular(os.path.join(path, CLAIM), os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+        claim = os.fdopen(
+            open_regular(os.path.join(path, directory.CLAIM), os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab"
+        )
     except OSError:
         return False
     try:

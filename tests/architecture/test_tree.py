@@ -134,7 +134,7 @@ def test_an_empty_name_is_seen(source: str, count: int) -> None:
 # --- imports ----------------------------------------------------------------------------------------------
 
 
-def test_top_level_engine_and_tui_are_imported_by_nobody() -> None:
+def test_nothing_imports_top_level_engine_or_tui() -> None:
     """A user may have an `engine.py` or a `tui` folder: only `epochtop.engine` and `epochtop.tui` are ours."""
     assert [f"{path}:{line}" for path in modules(*TREES) for line in top_level_uses(parse(ROOT / path))] == []
 

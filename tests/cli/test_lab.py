@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from epochtop.engine.lab.catalog import NAMES, experiments
+from epochtop.engine.protocol.commands import BATCH_SIGNALS
 from epochtop.engine.protocol.events import Concluded, Event, Measured, Prepared
 from epochtop.engine.runs.paths import lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
-from epochtop.tui.client.foreground import PASSED_ON, stop_on_signals
+from epochtop.tui.client.foreground import stop_on_signals
 from tests.cli.test_commands import command, epochtop
 from tests.support.engines import HANGING_S, events, wait_until
 from tests.support.ui.commands import Command
@@ -52,7 +53,7 @@ def test_every_experiment_explains_itself(name: str) -> None:
     assert "Why:" in done.stdout
 
 
-def test_one_object_tells_everything(home: Path) -> None:
+def test_one_object_has_everything(home: Path) -> None:
     done = epochtop("lab", "reads", "--quick", "--json", *ON_CPU)
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
@@ -88,10 +89,10 @@ def test_ctrl_c_keeps_the_rows_so_far(home: Path) -> None:
     assert printed["seconds"] < 45
 
 
-def test_a_stop_that_cannot_be_written_is_said_and_the_next_one_leaves(
+def test_a_stop_that_cannot_be_written_is_reported_and_the_next_one_leaves(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    handled = (signal.SIGINT, signal.SIGTERM, *PASSED_ON)
+    handled = (signal.SIGINT, signal.SIGTERM, *BATCH_SIGNALS)
     before = [signal.getsignal(number) for number in handled]
     try:
         stop_on_signals(tmp_path / "gone", lambda: None)

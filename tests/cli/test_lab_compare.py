@@ -114,7 +114,7 @@ def test_one_object_has_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(point["before"]) == set(point["ratio"]) == {"median", "low", "high", "count"}
 
 
-def test_one_that_goes_on_is_compared_as_far_as_it_has_come(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_live_result_is_compared_as_far_as_it_has_come(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_result(home, "reads-11c0", rows_of_reads(9), age_s=600)
     rows = [Measured(values=row) for row in TWICE[:40]]
     live = write_experiment(home, "reads-7f3a", [prepared(), *rows])
@@ -169,7 +169,7 @@ def test_bad_input_is_one_clear_line(
     assert line.startswith(f"epochtop: {message}")
 
 
-def test_what_lies_among_results_and_is_none_is_passed_over(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_folders_among_results_are_skipped(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_result(home, "reads-11c0", rows_of_reads(9), age_s=600)
     write_result(home, "reads-7f3a", TWICE)
     broken = write_result(home, "reads-bad0", TWICE)

@@ -176,7 +176,7 @@ def test_leading_zeros_are_codes_however_many_they_are() -> None:
     assert "leading zeros" in labels.notes[0]
 
 
-def test_text_is_no_regression() -> None:
+def test_text_is_not_a_regression() -> None:
     with pytest.raises(Invalid, match=r"'red'.*needs numbers") as caught:
         labels_of(["1", "red", "2"], "color", "regression")
     assert caught.value.field == "problem"

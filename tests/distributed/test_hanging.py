@@ -66,7 +66,7 @@ def test_a_rank_is_named_within_thirty_seconds() -> None:
     assert patience_s() + 5 < 30
 
 
-def test_the_thread_that_tells_sees_the_line_of_the_main_thread() -> None:
+def test_the_reporting_thread_sees_the_line_of_the_main_thread() -> None:
     progress = Progress()
     here = progress.presence()
     assert (here.waits_for, here.pid) == ("", os.getpid())

@@ -225,7 +225,7 @@ def test_the_advice_about_xid_errors_is_nvidias() -> None:
         assert "gpu-reset" not in problem.advice or action == "RESET_GPU", row
 
 
-def test_unsupported_queries_are_no_problem(library: Path) -> None:
+def test_unsupported_queries_are_not_problems(library: Path) -> None:
     fail = " ".join(
         f"{function}:0:{NOT_SUPPORTED}" for function in ("nvmlDeviceGetTemperature", "nvmlDeviceGetPowerUsage")
     )

@@ -94,7 +94,7 @@ def test_a_row_that_cannot_be_predicted_has_a_reason_and_the_others_a_prediction
     assert printed.err.endswith(f"line 3: {reason}\n")
 
 
-def test_a_path_that_is_no_file_is_explained(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_that_is_not_a_file_is_explained(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no file" in refused(capsys, run, tmp_path / "nothing.csv")
     assert "is a folder" in refused(capsys, run, tmp_path)
     assert "not a regular file" in refused(capsys, run, "/dev/null")

@@ -79,7 +79,7 @@ def test_a_window_that_is_too_small_says_so_and_recovers(app: Open) -> None:
     terminal.wait_without("epochtop needs")
 
 
-def test_a_window_can_be_resized_while_the_run_goes_on(app: Open, home: Path) -> None:
+def test_a_window_can_be_resized_while_the_run_continues(app: Open, home: Path) -> None:
     terminal = app("--start", *ENDLESS)
     watch = begun(terminal, home)
     for size, mark in (((80, 24), "1 Train"), ((58, 14), "needs"), ((200, 60), "Log ─"), ((120, 40), "Machine ─")):
@@ -211,7 +211,7 @@ def test_what_the_chart_shows_is_written_into_the_folder_of_the_app(
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_ids_that_do_not_fit_can_still_be_told_apart(app: Open, home: Path, width: int) -> None:
+def test_ids_that_do_not_fit_can_still_be_distinguished(app: Open, home: Path, width: int) -> None:
     for tail in ("11c0", "7f3a"):
         write_run(home, f"breast-cancer-mlp-{tail}", events_of("stopped"))
     terminal = app(size=(width, 30))
@@ -222,7 +222,7 @@ def test_ids_that_do_not_fit_can_still_be_told_apart(app: Open, home: Path, widt
 # --- the form ----------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_value_is_explained_beside_its_field_and_nothing_starts(app: Open, home: Path) -> None:
+def test_a_wrong_value_is_explained_next_to_its_field_and_nothing_starts(app: Open, home: Path) -> None:
     terminal = app()
     terminal.wait_for("20,000 steps on")
     terminal.click_on("Hidden         10")

@@ -26,7 +26,7 @@ from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.opened.sources import follower_of, is_live
 from epochtop.engine.runs.reader import BadLine, output_tail
 from epochtop.tui.client import silence
-from epochtop.tui.client.printed import Printed, PrintedReader
+from epochtop.tui.client.printed import PrintedLines, PrintedReader
 
 POLL_S = 0.05
 CAUSE_POLL_S = 0.2
@@ -49,7 +49,7 @@ class Death:
         self.tail, self.returncode = tail, returncode
 
 
-News = AnyEvent | BadLine | Death | Printed
+News = AnyEvent | BadLine | Death | PrintedLines
 
 
 class Following:

@@ -10,12 +10,10 @@ import msgspec
 
 from epochtop.engine.hardware.facts import Fact, GpuSample
 from epochtop.engine.hardware.gpu.bounds import plausible
-from epochtop.engine.hardware.gpu.gpm import Gpm
+from epochtop.engine.hardware.gpu.gpm import FIRST_READING, Gpm
 from epochtop.engine.hardware.gpu.health import HealthReader, problems
 from epochtop.engine.hardware.gpu.nvml import Driver, mapped
 from epochtop.engine.hardware.gpu.processes import Processes
-
-FIRST_READING = "a rate needs two readings"
 
 _SLOWED_BY = (
     (0x04, "power limit"),

@@ -17,6 +17,7 @@ from epochtop.configuration.load import load
 from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import write_atomically
+from epochtop.engine.runs.paths import OPENED
 from epochtop.engine.runs.regular import read_regular
 from epochtop.engine.runs.remote.registry import mirror_at
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 EPOCHTOP = "epochtop"
 """Kind of a log that is a run directory."""
 
-OPENED = "opened.json"
-"""File in the home folder with the list."""
 SCAN_S = 5.0
 """Least time between two searches of the opened folders in one process; more if a search takes long."""
 SHARE = 20

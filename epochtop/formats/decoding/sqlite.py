@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from epochtop.formats.decoding.growing import modified_time, open_regular
+from epochtop.configuration.regular import open_file
+from epochtop.formats.decoding.growing import modified_time
 
 MAGIC = b"SQLite format 3\0"
 BUSY_S = 0.5
@@ -66,7 +67,7 @@ class Database:
 
     def _has_writer(self) -> bool:
         """Whether SQLite can coordinate with a writer without creating files."""
-        with open_regular(self.path) as file:
+        with open_file(self.path) as file:
             file.seek(18)
             in_wal_mode = file.read(2) == b"\2\2"
         log = self._write_ahead_log()

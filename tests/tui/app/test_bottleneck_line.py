@@ -36,7 +36,7 @@ def run(device: str, seconds: float, waited_s: float, steps: int = 1000, fallbac
         (0.6, "host and device about even: 2.00 ms a step, 30% waited · press a to see where it goes"),
     ],
 )
-def test_on_a_gpu_it_is_the_waiting_that_tells_who_is_behind(waited_s: float, line: str) -> None:
+def test_on_a_gpu_the_waiting_shows_who_is_behind(waited_s: float, line: str) -> None:
     assert bottleneck_line(run("cuda:0", 2.0, waited_s)) == line
 
 
@@ -47,13 +47,13 @@ def test_what_the_run_has_already_is_not_offered() -> None:
     assert "precision" not in bottleneck_line(run("cuda:0", 2.0, 1.8, precision="bf16"))
 
 
-def test_a_switch_is_told_with_both_figures_that_were_measured() -> None:
+def test_a_switch_is_shown_with_both_measured_figures() -> None:
     state = run("cpu", 2.0, 0.0)
     state.apply(Switched(step=625, executor="graph", why="a step takes 5.1 µs instead of 64 µs"))
     assert bottleneck_line(state) == "graph: a step takes 5.1 µs instead of 64 µs"
 
 
-def test_a_refused_graph_is_told_with_its_reason_and_not_offered() -> None:
+def test_a_refused_graph_is_shown_with_its_reason_and_not_offered() -> None:
     state = run("cpu", 2.0, 0.0)
     state.apply(Switched(step=625, executor="eager", why="auto stays with eager: no compiler"))
     line = "2.00 ms a step, eager · press a to see where it goes · auto stays with eager: no compiler"
@@ -62,12 +62,12 @@ def test_a_refused_graph_is_told_with_its_reason_and_not_offered() -> None:
     assert bottleneck_line(noted) == line
 
 
-def test_nothing_is_said_before_enough_was_measured() -> None:
+def test_nothing_is_shown_before_enough_was_measured() -> None:
     assert bottleneck_line(RunState()) == ""
     assert bottleneck_line(run("cuda:0", 0.5, 0.0)) == ""
 
 
-def test_on_the_cpu_the_step_is_told_and_what_may_help_while_it_goes_on_and_after() -> None:
+def test_on_the_cpu_the_step_and_what_may_help_are_shown_during_the_run_and_after() -> None:
     state = run("cpu", 2.0, 0.0, executor="eager")
     assert bottleneck_line(state) == "2.00 ms a step, eager · executor=graph may help: press a"
     state.died("killed")
@@ -101,7 +101,7 @@ def events_with(finding: str) -> list[AnyEvent]:
     return [prepared(), ended(Verdict(finding=finding, evidence=(), next_step="n", uncertainty="u"))]
 
 
-def test_what_the_lab_found_of_the_same_job_is_told_instead_of_a_hint() -> None:
+def test_the_labs_finding_for_the_same_job_replaces_the_hint() -> None:
     known = "anatomy: on cpu this job is launch-bound"
     assert bottleneck_line(run("cpu", 0.1, 0.0), known) == known
     switched = run("cpu", 2.0, 0.0)
@@ -122,7 +122,7 @@ def test_only_a_finished_result_of_the_same_job_on_the_same_host_counts(tmp_path
     assert finding_for(tmp_path, msgspec.structs.replace(wanted, host="elsewhere")) == ""
 
 
-async def test_the_finding_stands_under_the_chart_as_soon_as_the_experiment_ends(home: Path) -> None:
+async def test_the_finding_is_under_the_chart_as_soon_as_the_experiment_ends(home: Path) -> None:
     path = write_run(home, "iris-mlp-20260921-143305-7f3a", events_of("finished"))
     app = still_app(home)
     async with app.run_test(size=(80, 24)) as pilot:

@@ -141,7 +141,7 @@ async def test_footer_and_help_name_the_key_where_the_list_has_the_focus(home: P
 
 
 @pytest.mark.parametrize("shown", ["reads-11c0", "reads-7f3a"])
-async def test_one_that_goes_on_is_compared_as_far_as_it_has_come(home: Path, shown: str) -> None:
+async def test_a_live_result_is_compared_as_far_as_it_has_come(home: Path, shown: str) -> None:
     older = write_result(home, "reads-11c0", events_with(rows_of_reads(9)), age_s=600)
     events = events_with(TWICE)
     live = write_result(home, "reads-7f3a", events[:20])
@@ -262,7 +262,7 @@ def of_transfer(changed: str) -> Comparison:
 
 
 @pytest.mark.parametrize(("changed", "drawn"), [("", "abc"), ("bcdefg", "bcd"), ("eg", "eg")])
-def test_as_many_curves_are_drawn_as_can_be_told_apart(changed: str, drawn: str) -> None:
+def test_only_as_many_curves_are_drawn_as_can_be_distinguished(changed: str, drawn: str) -> None:
     """Those that differ; the first ones where none does."""
     rows = [uncolored(row) for row in comparison_rows.drawn(of_transfer(changed), 120, 20)]
     legend = " ".join(line for line in rows if "before" in line or "after" in line)

@@ -51,12 +51,12 @@ def test_rows_of_steps_are_compared_with_the_run() -> None:
     assert gain.endswith("before: measured by reads-7f3a; now: the complete run, including evaluations and checkpoints")
 
 
-def test_a_step_within_the_spread_is_no_difference() -> None:
+def test_a_step_within_the_spread_is_not_a_difference() -> None:
     lab = lab_of(steps(0.9e-3, 1e-3, 1.2e-3), {"executor": "graph"})
     assert "made no measurable difference" in gained(lab, run_of(1 / 1.05e-3))
 
 
-def test_what_became_slower_is_said_too() -> None:
+def test_a_slower_run_is_reported_too() -> None:
     assert "made it slower: 2 × as long" in gained(lab_of(steps(*[1e-3] * 3), {"threads": "8"}), run_of(500))
 
 
@@ -99,7 +99,7 @@ def test_another_device_is_compared_with_the_one_that_the_job_would_take() -> No
     assert "made it 10 × as fast" in gained(lab, run_of(10_000))
 
 
-def test_against_auto_it_is_the_eager_steps_that_are_compared_and_that_is_said() -> None:
+def test_against_auto_the_eager_steps_are_compared_and_the_text_says_so() -> None:
     rows = steps(*[1e-3] * 3, executor="eager") + steps(*[1e-4] * 3, executor="graph")
     assert "in eager steps, as auto starts" in gained(lab_of(rows, {"executor": "graph"}), run_of(10_000))
     assert "auto" not in gained(lab_of(rows, {"executor": "graph"}, executor="eager"), run_of(10_000))
@@ -124,13 +124,13 @@ def test_steps_of_another_device_do_not_count() -> None:
 
 
 @given(st.integers(0, 50))
-def test_a_run_without_reads_tells_the_step_too(seed: int) -> None:
+def test_a_run_without_reads_measures_the_step_too(seed: int) -> None:
     step = measured_step(rows_of_reads(seed=seed), "cpu", RunSpec(), {"executor": "graph"})
     assert step is not None
     assert step.median == pytest.approx(STEP_S * 1.01, rel=0.02)
 
 
-def test_a_run_that_failed_gained_nothing_that_can_be_told() -> None:
+def test_a_failed_run_has_no_gain_to_report() -> None:
     state = RunState()
     assert "the run did not finish" in gained(lab_of([], {"executor": "graph"}), state)
 

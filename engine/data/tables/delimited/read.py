@@ -21,7 +21,7 @@ from epochtop.engine.data.tables.delimited.dialect import BLANKS, Dialect, read_
 from epochtop.engine.data.tables.delimited.files import files_of
 from epochtop.engine.data.tables.delimited.layout import Layout, layout_of
 from epochtop.engine.data.tables.delimited.parallel import Rows, read_rows
-from epochtop.engine.data.tables.delimited.plain_text import PlainText, plain_text
+from epochtop.engine.data.tables.delimited.plain_text import Utf8File, plain_text
 from epochtop.engine.data.tables.joined import differing_columns, joined_tables
 from epochtop.engine.protocol.datasets import Header
 from epochtop.engine.protocol.spec import Invalid
@@ -148,7 +148,7 @@ def _read(path: Path, choose: ChooseTypes, options: CsvOptions, report: OnProgre
                 layout = layout.without_rounding() if conflict.is_beyond_float32 else layout
 
 
-def sample_of(text: PlainText) -> str:
+def sample_of(text: Utf8File) -> str:
     """The first lines of a text, from which its dialect is read."""
     with open(text.path, "rb") as file:
         file.seek(text.start)
@@ -193,7 +193,7 @@ def _types(dialect: Dialect, choose: ChooseTypes) -> tuple[CellType, ...]:
         raise Invalid(error.field, "; ".join((error.message, *hints))) from None
 
 
-def _table(text: PlainText, layout: Layout, rows: Rows) -> Table:
+def _table(text: Utf8File, layout: Layout, rows: Rows) -> Table:
     columns: list[Column] = []
     for plan in layout.plans:
         if plan.form is not None:
