@@ -11,10 +11,10 @@ from typing import Protocol, TextIO
 
 from epochtop.engine.data.number_text import is_number
 from epochtop.engine.data.tables.cells.numbers import format_of
-from epochtop.engine.data.tables.delimited.cells import rows_of
-from epochtop.engine.data.tables.delimited.dialect import Dialect, read_dialect
-from epochtop.engine.data.tables.delimited.plain_text import Utf8File, plain_text
-from epochtop.engine.data.tables.delimited.read import CsvOptions, sample_of
+from epochtop.engine.data.tables.csv_files.cells import rows_of
+from epochtop.engine.data.tables.csv_files.dialect import Dialect, read_dialect
+from epochtop.engine.data.tables.csv_files.plain_text import Utf8File, plain_text
+from epochtop.engine.data.tables.csv_files.read import CsvOptions, sample_of
 from epochtop.engine.protocol.datasets import Header
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import output_file

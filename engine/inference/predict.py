@@ -16,7 +16,7 @@ from torch import Tensor
 
 from epochtop.engine.data.columns.new_rows import NewRows, new_rows, types_for
 from epochtop.engine.data.dataset import Preparation
-from epochtop.engine.data.tables.delimited.read import read_delimited, read_numbers
+from epochtop.engine.data.tables.csv_files.read import read_csv, read_numbers
 from epochtop.engine.data.text.tables import texts_in
 from epochtop.engine.data.text.words import codes_for
 from epochtop.engine.device.select import choose_device
@@ -139,7 +139,7 @@ def _inputs(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> New
     if preparation is not None and preparation.kind == "table":
         _check_unnamed(trained, columns)
         file.check_names(preparation.columns)
-        return new_rows(preparation, read_delimited(file.path, types_for(preparation), file.options))
+        return new_rows(preparation, read_csv(file.path, types_for(preparation), file.options))
     if preparation is not None and preparation.kind == "document":
         return NewRows(_documents(preparation, file))
     names, values = _unnamed(trained, file, columns)

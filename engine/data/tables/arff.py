@@ -13,7 +13,7 @@ import numpy as np
 from epochtop.engine.data.tables.cells.numbers import PLAIN, NotNumbersError, floats_of
 from epochtop.engine.data.tables.cells.typed import typed
 from epochtop.engine.data.tables.column import CellType, ChooseTypes, Column, NumberColumn, Table, TextColumn
-from epochtop.engine.data.tables.delimited.plain_text import plain_text
+from epochtop.engine.data.tables.csv_files.plain_text import plain_text
 from epochtop.engine.protocol.spec import Invalid
 
 _ATTRIBUTE = re.compile(r"@attribute\s+('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\S+)\s+(.+)", re.IGNORECASE | re.DOTALL)

@@ -9,8 +9,8 @@ import csv
 import io
 from collections.abc import Iterator
 
-from epochtop.engine.data.tables.delimited.dialect import Dialect, row_reader
-from epochtop.engine.data.tables.delimited.plain_text import Utf8File
+from epochtop.engine.data.tables.csv_files.dialect import Dialect, row_reader
+from epochtop.engine.data.tables.csv_files.plain_text import Utf8File
 from epochtop.engine.protocol.spec import Invalid
 
 

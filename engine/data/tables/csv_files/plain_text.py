@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from epochtop.engine.data.opening import explain_errors
-from epochtop.engine.data.tables.delimited.content import HEAD_BYTES, check_is_text, compression
+from epochtop.engine.data.tables.csv_files.content import HEAD_BYTES, check_is_text, compression
 from epochtop.engine.protocol.spec import Invalid
 
 COUNTED_BYTES = 2**18

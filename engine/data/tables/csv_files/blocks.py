@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.tables.cells.numbers import NotNumbersError, floats_of
-from epochtop.engine.data.tables.delimited.dialect import BLANKS, row_reader
-from epochtop.engine.data.tables.delimited.layout import Buffers, ColumnPlan, Layout
-from epochtop.engine.data.tables.delimited.plain_text import count_of
+from epochtop.engine.data.tables.csv_files.dialect import BLANKS, row_reader
+from epochtop.engine.data.tables.csv_files.layout import Buffers, ColumnPlan, Layout
+from epochtop.engine.data.tables.csv_files.plain_text import count_of
 from epochtop.engine.protocol.spec import Invalid
 
 BLOCK_BYTES = 2**18

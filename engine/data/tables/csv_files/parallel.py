@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import OnProgress
-from epochtop.engine.data.tables.delimited.blocks import ConflictError, Parsed, Parser, Span, blocks_of
-from epochtop.engine.data.tables.delimited.layout import Buffers, Layout
-from epochtop.engine.data.tables.delimited.plain_text import COUNTED_BYTES, Utf8File
+from epochtop.engine.data.tables.csv_files.blocks import ConflictError, Parsed, Parser, Span, blocks_of
+from epochtop.engine.data.tables.csv_files.layout import Buffers, Layout
+from epochtop.engine.data.tables.csv_files.plain_text import COUNTED_BYTES, Utf8File
 from epochtop.engine.protocol.spec import Invalid
 
 PART_BYTES, MOST_PROCESSES = 2**25, 8
