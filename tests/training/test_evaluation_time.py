@@ -24,20 +24,22 @@ from torch.utils.data import Dataset
 
 from epochtop import Task
 
-LOG = Path(__file__).with_suffix(".log")
+LOG, GO = Path(__file__).with_suffix(".log"), Path(__file__).with_suffix(".go")
 
 
 class Rows(Dataset):
-    """Row numbers; logs every row if its name is given, and takes its time."""
+    """Row numbers; logs every row if its name is given, takes its time, and waits for a file where it is held."""
 
-    def __init__(self, rows, name="", pause_s=0.0):
-        self.rows, self.name, self.pause_s = rows, name, pause_s
+    def __init__(self, rows, name="", pause_s=0.0, held=False):
+        self.rows, self.name, self.pause_s, self.held = rows, name, pause_s, held
 
     def __len__(self):
         return self.rows
 
     def __getitem__(self, row):
         time.sleep(self.pause_s)
+        while self.held and row == 1 and not GO.exists():
+            time.sleep(0.01)
         if self.name:
             with LOG.open("a") as log:
                 print(self.name, row, file=log)
@@ -64,6 +66,10 @@ def arrays():
 
 def slow_test():
     return task(Rows(32, pause_s=0.001), test=Rows(20, "test", 0.01))
+
+
+def held_test():
+    return task(Rows(32, pause_s=0.001), test=Rows(20, "test", 0.01, held=True))
 
 
 def endless_test():
@@ -200,15 +206,18 @@ def test_an_evaluation_after_a_stop_does_not_take_long(tasks: Path, home: Path) 
 
 def test_an_evaluation_that_a_pause_interrupted_is_repeated(tasks: Path, home: Path) -> None:
     """With `eval_epochs` every evaluation takes place, whatever happens meanwhile."""
-    spec = spec_of(tasks, "slow_test", epochs=3, eval_epochs=1)
+    spec = spec_of(tasks, "held_test", epochs=3, eval_epochs=1)
     with Engine() as engine:
         run = engine.train(spec, home)
         wait_until(lambda: lines(tasks))
         watch = Watch(run)
-        watch.command(Pause(), Paused)
+        send(run, Pause())
+        tasks.with_suffix(".go").touch()
+        watch.until(Paused)
         watch.command(Resume(), Resumed)
         assert engine.wait() == 0
     assert [event.step for event in events(run) if isinstance(event, Evaluated)] == [4, 8, 12]
+    assert lines(tasks) > 60  # three evaluations of 20 rows, and a part of the first one
     straight = train_here(spec, home)
     figures = [[event.loss for event in events(path) if isinstance(event, Evaluated)] for path in (run, straight)]
     assert figures[0] == figures[1]
