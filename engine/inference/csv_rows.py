@@ -139,8 +139,8 @@ def write_rows(
 ) -> None:
     """Write the rows of `file` with the cells of `added` appended, to `output` or standard output. Raises Invalid.
 
-    `names` are the appended columns. The delimiter, the decimal comma and the absence of a header stay. `excel_safe` escapes cells that a spreadsheet would execute. An output file is written
-    completely or not at all.
+    `names` are the appended columns. The delimiter, the decimal comma and the absence of a header stay. `excel_safe`
+    escapes cells that a spreadsheet would execute. An output file is written completely or not at all.
     """
     if output is not None and output.exists() and output.samefile(file.path):
         raise Invalid("", f"--output would overwrite the input file {output}; choose another name")

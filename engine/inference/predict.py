@@ -50,9 +50,10 @@ def predict(
 ) -> None:
     """Write the rows of the file at `path` with appended predictions to `output` or standard output.
 
-    All columns of a table stay unchanged; rows of an `.npz` or `.npy` file get their number, images their path. `columns` names the columns
-    that the model takes, in order, for runs that have no column names: custom tasks, images and series. `trusted_owner` is another owner of the run whose task may be executed.
-    `excel_safe` escapes cells that a spreadsheet would execute as formulas. Raises Invalid, before anything is written.
+    All columns of a table stay unchanged; rows of an `.npz` or `.npy` file get their number, images their path.
+    `columns` names the columns that the model takes, in order, for runs that have no column names: custom tasks, images
+    and series. `trusted_owner` is another owner of the run whose task may be executed. `excel_safe` escapes cells that
+    a spreadsheet would execute as formulas. Raises Invalid, before anything is written.
     """
     trained = load(run, trusted_owner)
     report_changes(trained)

@@ -95,7 +95,8 @@ def _gone() -> bool:
 def log_row(run: Any, step: int, values: dict[str, Any]) -> bool:
     """Like `run.log()`, at the least cost: `values` are numbers or tensors by series, in a new dictionary.
 
-    What the script logs next without a step belongs to this step, unless it has logged something for it already. False if the run does not record.
+    What the script logs next without a step belongs to this step, unless it has logged something for it already. False
+    if the run does not record.
     """
     if run._gate is not None and not run._gate():
         return False

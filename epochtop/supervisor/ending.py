@@ -30,7 +30,8 @@ TRACEBACK = "Traceback (most recent call last):"
 def last_event(run: Path, exit_status: int, stopped_by: str, seconds: float, dropped: int = 0) -> dict[str, Any]:
     """`ScriptEnded`, or `Failed` if the command ended with an error.
 
-    `exit_status` is negative for a signal. `stopped_by` is the viewer who asked it to stop, or empty. The command ran for `seconds`.
+    `exit_status` is negative for a signal. `stopped_by` is the viewer who asked it to stop, or empty. The command ran
+    for `seconds`.
     """
     windows = last_windows(run / "events.jsonl")
     now = time.time()

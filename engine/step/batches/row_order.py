@@ -1,8 +1,9 @@
 """The order of the rows in an epoch: a list of numbers, or a key from which every number is computed.
 
-Both are drawn on the host, wherever the rows are, so that the order depends neither on the placement of the rows nor on the
-model of a GPU, and a run continues on another device. A list is torch's permutation, as in a plain loop. More than :data:`MOST_LISTED_ROWS` rows have a key instead, so that a
-Dataset of any length begins at once and takes no memory. Must never read a device.
+Both are drawn on the host, wherever the rows are, so that the order depends neither on the placement of the rows nor on
+the model of a GPU, and a run continues on another device. A list is torch's permutation, as in a plain loop. More than
+:data:`MOST_LISTED_ROWS` rows have a key instead, so that a Dataset of any length begins at once and takes no memory.
+Must never read a device.
 """
 
 from __future__ import annotations
