@@ -176,7 +176,7 @@ def test_a_wait_longer_than_the_step_is_not_stated() -> None:
     conclusion = concluded(
         planted({"one batch": 0.1, "resident": 1.0, "streamed": 1.0}, "resident", "placement", noise)
     )
-    assert "how much of that is waiting for rows cannot be told from 9 rounds" in conclusion.finding
+    assert "how much of that is waiting for rows cannot be determined from 9 rounds" in conclusion.finding
 
 
 @pytest.mark.parametrize(("start_s", "setting"), [(0.5, {"workers": "2"}), (30.0, {})])

@@ -157,7 +157,7 @@ def test_launches_are_a_part_of_the_step_or_unknown(step: float, launch: float, 
     assert all(0 <= part.low <= part.value <= part.high <= 100 for part in parts)
     if 40 * launch > 4 * step:
         assert parts == []
-        assert "their part of a step cannot be told" in result_of(conclusion)
+        assert "their part of a step is unknown" in result_of(conclusion)
         assert conclusion.setting == {}
 
 
