@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +15,7 @@ from epochtop.engine.runs.reader import read_record
 from tests.support.engines import losses, wait_until
 from tests.support.runs import events_of, losses_like_iris, started, windows, write_run
 from tests.support.runs import finished as summary_of
-from tests.support.ui.apps import ENDLESS, Open, begun, end_of, goes_on, move_to, type_into
+from tests.support.ui.apps import ENDLESS, Open, begun, end_of, ended, goes_on, move_to, type_into
 from tests.support.ui.terminals import (
     APP,
     BACKSPACE,
@@ -27,6 +28,7 @@ from tests.support.ui.terminals import (
     DOWN,
     END,
     ENTER,
+    ENTER_SCREEN,
     ESCAPE,
     HOME,
     RIGHT,
@@ -132,6 +134,23 @@ def test_suspending_gives_the_shell_back_and_fg_returns(home: Path, folder: Path
         terminal.wait_for("stopped:")
         terminal.press(CTRL_Q)
         terminal.wait_for(lambda _: not terminal.modes()["1049"])
+
+
+def test_an_app_that_was_stopped_from_outside_restores_the_terminal(app: Open, two_runs: tuple[Path, Path]) -> None:
+    terminal = app("attach", two_runs[0].name)
+    terminal.wait_for("finished: 20,000 steps")
+    assert terminal.echoes is False
+    for times in (1, 2):
+        terminal.kill(signal.SIGSTOP)
+        terminal.kill(signal.SIGCONT)
+        wait_until(lambda times=times: terminal.output.count(ENTER_SCREEN) == times + 1)
+        terminal.wait_for("finished: 20,000 steps")
+    terminal.press("?")
+    terminal.wait_for("^z suspend")  # one thread reads the keys, so that none is lost
+    terminal.press(CTRL_Q)
+    assert terminal.wait() == 0
+    ended(terminal)
+    assert terminal.echoes
 
 
 # --- the list of runs --------------------------------------------------------------------------------------

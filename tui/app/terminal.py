@@ -1,4 +1,5 @@
-"""The app on its terminal: its theme, and its end when the terminal hangs up, terminates it, or disappears.
+"""The app on its terminal: its theme, what it does when it continues after a stop, and its end when the terminal hangs up,
+terminates it, or disappears.
 
 Textual restores the terminal only when it exits by itself, and its input thread spins at full speed on a terminal that
 is gone (textual PR 6690), so all three end the app here. Runs continue.
@@ -16,6 +17,7 @@ from typing import Any
 
 from rich.console import RenderableType
 from textual.app import App
+from textual.drivers.linux_driver import LinuxDriver
 
 from epochtop.configuration.load import Configuration
 from epochtop.tui.screens.opening import OpeningApp
@@ -47,9 +49,24 @@ class TerminalApp(OpeningApp):
         if self.is_headless:
             return
         loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCONT, self._take_terminal)
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, _leave, self, 128 + number)
         self.set_interval(CHECK_S, lambda: None if _has_terminal() else _leave(self, HUNG_UP))
+
+    def _take_terminal(self) -> None:
+        """Draw on the terminal again after SIGCONT.
+
+        Textual's own handler starts a second input thread where the app was not suspended by its key, and takes the raw
+        mode of the terminal for the one to restore. In an app that exits, it fails.
+        """
+        driver = self._driver
+        if not isinstance(driver, LinuxDriver) or not driver._auto_restart or self._exit or not self.is_running:
+            return
+        if not driver._must_signal_resume:
+            driver.suspend_application_mode()
+        driver.resume_application_mode()
+        self.refresh()
 
     def panic(self, *renderables: RenderableType) -> None:
         """End with an error message, or without one if the terminal is gone.

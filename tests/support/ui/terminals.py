@@ -42,6 +42,9 @@ FRAME_BEGINS, FRAME_ENDS = b"\x1b[?2026h", b"\x1b[?2026l"
 ASKED, ANSWER = b"\x1b[?2026$p", b"\x1b[?2026;2$y"
 """Whether the terminal shows complete frames only (synchronized output), and that it does."""
 
+ENTER_SCREEN = b"\x1b[?1049h"
+"""Switches to the alternate screen."""
+
 Wanted = str | Callable[[str], bool]
 
 
@@ -123,6 +126,11 @@ class Terminal:
         with self._lock:
             self._draw(self._shown())
             return {cell.fg for row in self._screen.buffer.values() for cell in row.values() if cell.data.strip()}
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the terminal echoes what is typed, as for a shell."""
+        return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
 
     def is_reversed(self, text: str) -> bool:
         """Whether a text stands somewhere with its colors swapped, as on the button with the focus."""
