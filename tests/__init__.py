@@ -1,1 +1,1 @@
-"""Tests, named after behaviour. Expected values come from elsewhere than the code under test."""
+"""Tests, named after behavior. Expected values come from elsewhere than the code under test."""

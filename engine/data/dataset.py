@@ -170,7 +170,7 @@ class PreparedDataset:
     notes: tuple[str, ...] = ()
     """Facts about reading and splitting that the user should know, one sentence each."""
     columns: tuple[ColumnFact, ...] = ()
-    """What was done to each column of a table, or to arrays, images and texts; empty for datasets that are no files."""
+    """What was done to each column of a table, or to arrays, images and texts; empty for datasets that are not files."""
 
     @property
     def bytes(self) -> int:

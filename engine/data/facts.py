@@ -1,4 +1,4 @@
-"""What is said about the rows and labels of data that are no table of named columns. Must never look at values."""
+"""What is said about the rows and labels of data that are not a table of named columns. Must never look at values."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Footprint:
         if self._device.type != "cpu":
             return None
         peak = peak_resident_bytes()
-        # Mapped pages of data files are the system's to drop, so they are no memory of the run.
+        # Mapped pages of data files are the system's to drop, so they are not memory of the run.
         base = self._base_bytes + resident_file_bytes()
         # Where the peak cannot be reset, an earlier one hides all lower peaks of the run.
         return max(0, peak - base) if peak > self._earlier_peak_bytes else None

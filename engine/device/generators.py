@@ -73,7 +73,7 @@ def _python_state() -> Tensor:
 
 
 def _numpy_state() -> Tensor | None:
-    """numpy's generator in the same form; None if it is no Mersenne Twister."""
+    """numpy's generator in the same form; None if it is not a Mersenne Twister."""
     state: Any = np.random.get_state(legacy=False)
     if state["bit_generator"] != "MT19937":
         return None

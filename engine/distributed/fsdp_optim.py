@@ -124,10 +124,10 @@ class ShardedMuon(UpdateRule):
         present = [(number, gradient) for number, gradient in enumerate(gradients) if gradient is not None]
         if not present:
             return
-        numbers, given = [number for number, _ in present], [gradient for _, gradient in present]
+        numbers, updates = [number for number, _ in present], [gradient for _, gradient in present]
         velocity, rows = ([tensors[number] for number in numbers] for tensors in (self._velocity, self._rows))
-        torch._foreach_lerp_(velocity, given, 1 - self.MOMENTUM)
-        ahead = torch._foreach_lerp(given, velocity, self.MOMENTUM)
+        torch._foreach_lerp_(velocity, updates, 1 - self.MOMENTUM)
+        ahead = torch._foreach_lerp(updates, velocity, self.MOMENTUM)
         torch._foreach_mul_(rows, 1 - self.learning_rate * self._weight_decay)
         names = [self._names[number] for number in numbers]
         for name, weight, direction in zip(names, rows, ahead, strict=True):

@@ -174,4 +174,6 @@ class HangWatch:
 
     def _presences(self, store: Any) -> dict[int, Presence]:
         others = {rank: presence_of(store, rank) for rank in range(1, self._ranks.world_size)}
-        return {0: self._progress.presence()} | {rank: told for rank, told in others.items() if told is not None}
+        return {0: self._progress.presence()} | {
+            rank: presence for rank, presence in others.items() if presence is not None
+        }

@@ -43,7 +43,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress:
-    """How far this rank is, for the thread that tells it. The main thread sets it."""
+    """How far this rank is, for the thread that reports it. The main thread sets it."""
 
     def __init__(self) -> None:
         self.orders = 0

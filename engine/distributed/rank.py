@@ -46,7 +46,7 @@ def _end_with_rank_0() -> None:
 
 
 def serve(store: Any, rank: int, world_size: int, local_rank: int, connect: Callable[[], Any] | None = None) -> int:
-    """Be rank `rank` of a run, to its end. Returns the exit status; a failure is reported in the store.
+    """Serve as rank `rank` until the run ends. Returns the exit status; a failure is reported in the store.
 
     `connect` opens another connection to the store, for telling rank 0 where this rank is.
     """

@@ -12,7 +12,7 @@ from typing import Any
 
 MAPS, SIZES = Path("/proc/self/maps"), Path("/proc/self/smaps")
 SHARED_MEMORY = "/dev/", "/memfd:", "/SYSV"
-"""Beginnings of names in the list that are no files on a disk."""
+"""Beginnings of names in the list that are not files on a disk."""
 
 
 def is_mapped_file(array: Any) -> bool:

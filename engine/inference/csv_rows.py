@@ -11,10 +11,10 @@ from typing import Protocol, TextIO
 
 from epochtop.engine.data.number_text import is_number
 from epochtop.engine.data.tables.cells.numbers import format_of
-from epochtop.engine.data.tables.delimited.cells import rows_of
-from epochtop.engine.data.tables.delimited.dialect import Dialect, read_dialect
-from epochtop.engine.data.tables.delimited.plain_text import PlainText, plain_text
-from epochtop.engine.data.tables.delimited.read import CsvOptions, sample_of
+from epochtop.engine.data.tables.csv_files.cells import rows_of
+from epochtop.engine.data.tables.csv_files.dialect import Dialect, read_dialect
+from epochtop.engine.data.tables.csv_files.plain_text import Utf8File, plain_text
+from epochtop.engine.data.tables.csv_files.read import CsvOptions, sample_of
 from epochtop.engine.protocol.datasets import Header
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import output_file
@@ -126,7 +126,7 @@ def _likely_headers(header: Header, needed: Sequence[str]) -> tuple[Header, ...]
     return ("auto", "yes", "no") if header == "auto" and needed else (header,)
 
 
-def _text(path: Path, options: CsvOptions) -> AbstractContextManager[PlainText]:
+def _text(path: Path, options: CsvOptions) -> AbstractContextManager[Utf8File]:
     return plain_text(path, options.encoding, likely_encoding=options.likely_encoding)
 
 
@@ -139,8 +139,8 @@ def write_rows(
 ) -> None:
     """Write the rows of `file` with the cells of `added` appended, to `output` or standard output. Raises Invalid.
 
-    `names` are the appended columns. The delimiter, the decimal comma and the absence of a header stay. `excel_safe` escapes cells that a spreadsheet would execute. An output file is written
-    completely or not at all.
+    `names` are the appended columns. The delimiter, the decimal comma and the absence of a header stay. `excel_safe`
+    escapes cells that a spreadsheet would execute. An output file is written completely or not at all.
     """
     if output is not None and output.exists() and output.samefile(file.path):
         raise Invalid("", f"--output would overwrite the input file {output}; choose another name")

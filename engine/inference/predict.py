@@ -16,7 +16,7 @@ from torch import Tensor
 
 from epochtop.engine.data.columns.new_rows import NewRows, new_rows, types_for
 from epochtop.engine.data.dataset import Preparation
-from epochtop.engine.data.tables.delimited.read import read_delimited, read_numbers
+from epochtop.engine.data.tables.csv_files.read import read_csv, read_numbers
 from epochtop.engine.data.text.tables import texts_in
 from epochtop.engine.data.text.words import codes_for
 from epochtop.engine.device.select import choose_device
@@ -50,9 +50,10 @@ def predict(
 ) -> None:
     """Write the rows of the file at `path` with appended predictions to `output` or standard output.
 
-    All columns of a table stay unchanged; rows of an `.npz` or `.npy` file get their number, images their path. `columns` names the columns
-    that the model takes, in order, for runs that have no column names: custom tasks, images and series. `trusted_owner` is another owner of the run whose task may be executed.
-    `excel_safe` escapes cells that a spreadsheet would execute as formulas. Raises Invalid, before anything is written.
+    All columns of a table stay unchanged; rows of an `.npz` or `.npy` file get their number, images their path.
+    `columns` names the columns that the model takes, in order, for runs that have no column names: custom tasks, images
+    and series. `trusted_owner` is another owner of the run whose task may be executed. `excel_safe` escapes cells that
+    a spreadsheet would execute as formulas. Raises Invalid, before anything is written.
     """
     trained = load(run, trusted_owner)
     report_changes(trained)
@@ -139,13 +140,13 @@ def _inputs(trained: TrainedModel, file: RowFile, columns: Sequence[str]) -> New
     if preparation is not None and preparation.kind == "table":
         _check_unnamed(trained, columns)
         file.check_names(preparation.columns)
-        return new_rows(preparation, read_delimited(file.path, types_for(preparation), file.options))
+        return new_rows(preparation, read_csv(file.path, types_for(preparation), file.options))
     if preparation is not None and preparation.kind == "document":
         return NewRows(_documents(preparation, file))
-    taken, values = _unnamed(trained, file, columns)
+    names, values = _unnamed(trained, file, columns)
     if preparation is not None and preparation.kind == "series":
         return series_rows(preparation, values.reshape(-1, *(preparation.series or ())))
-    return NewRows(_typed(values, taken, trained.example))
+    return NewRows(_typed(values, names, trained.example))
 
 
 def _documents(preparation: Preparation, file: RowFile) -> npt.NDArray[Any]:

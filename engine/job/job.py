@@ -43,6 +43,7 @@ from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of
 MOST_EVALUATED_TRAINING_ROWS = 8192
 """Training rows of an evaluation, at most, if no row is held out."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Types of 16 bits, by `precision`."""
 
 
 class ShardedWeights(Protocol):
@@ -273,9 +274,7 @@ def _last_batch_notes(job: Job) -> list[str]:
     if not rest or job.spec.last_batch != "auto":
         return []
     few = "1 row" if rest == 1 else f"{rest:,} rows"
-    note = (
-        f"the model cannot train on the last batch of an epoch ({few}): every epoch leaves out {few}, others each time"
-    )
+    note = f"the model cannot train on the last batch of an epoch ({few}): every epoch leaves out {few}, a different choice each time"
     return [note]
 
 

@@ -64,7 +64,7 @@ class LabelRange:
 
 
 def class_numbers(labels: object) -> npt.NDArray[Any] | None:
-    """Labels on the host as an array; None if they are no tensor of integers."""
+    """Labels on the host as an array; None if they are not a tensor of integers."""
     if not isinstance(labels, Tensor) or labels.layout != torch.strided:
         return None
     return None if labels.is_floating_point() or labels.is_complex() else labels.cpu().numpy()

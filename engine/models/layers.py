@@ -34,7 +34,8 @@ def dropout_layers(probability: float) -> list[nn.Module]:
 class Pixels(nn.Module):
     """Standardizes pixels: x (rows, channels, height, width) becomes `(x / largest - mean) / std`, per channel.
 
-    `largest` is 255 for bytes. Without statistics, these become 0 to 1. The statistics are buffers, so they are saved with the model.
+    `largest` is 255 for bytes. Without statistics, these become 0 to 1. The statistics are buffers, so they are saved
+    with the model.
     """
 
     scale: Tensor

@@ -35,7 +35,7 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
 
 
 def mapped(value: Any, change: Change, other: Callable[[Any], Any] = lambda leaf: leaf) -> Any:
-    """A copy of the structure with `change` applied to every tensor, and `other` to everything else that is no container."""
+    """A copy of the structure with `change` applied to every tensor, and `other` to everything else that is not a container."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, Mapping):

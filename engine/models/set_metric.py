@@ -1,4 +1,4 @@
-"""Metrics over all rows of a set, such as an F1 score, which is no mean over batches. Never imports torchmetrics."""
+"""Metrics over all rows of a set, such as an F1 score, which is not a mean over batches. Never imports torchmetrics."""
 
 from __future__ import annotations
 

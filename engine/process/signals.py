@@ -11,22 +11,20 @@ import signal
 import threading
 from collections.abc import Callable
 
-from epochtop.engine.protocol.commands import Stop
+from epochtop.engine.protocol.commands import BATCH_SIGNALS, Stop
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.training.recorder import Recorder
 
 ALWAYS_STOP = (signal.SIGTERM, signal.SIGINT)
 """Signals that stop every run."""
-CHOSEN = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGQUIT, signal.SIGALRM)
-"""Signals that stop a run if its `signals` name them. Otherwise they do nothing, unless a task has a handler of its own."""
-RUN_SIGNALS = (*ALWAYS_STOP, signal.SIGHUP, *CHOSEN)
+RUN_SIGNALS = (*ALWAYS_STOP, signal.SIGHUP, *BATCH_SIGNALS)
 """Signals whose default action would end a run without saving."""
 
 
 def stopping(spec: RunSpec) -> tuple[signal.Signals, ...]:
     """Signals that stop a run of `spec`."""
     names = {name.strip().removeprefix("SIG") for name in spec.signals.split(",")}
-    return (*ALWAYS_STOP, *(number for number in CHOSEN if number.name.removeprefix("SIG") in names))
+    return (*ALWAYS_STOP, *(number for number in BATCH_SIGNALS if number.name.removeprefix("SIG") in names))
 
 
 def hold() -> None:
@@ -52,7 +50,7 @@ def answer(spec: RunSpec, recorder: Recorder, wake: Callable[[], None]) -> None:
     for number in stopping(spec):
         if number in ALWAYS_STOP or _is_default(number):
             signal.signal(number, stop)
-    for number in (signal.SIGHUP, *CHOSEN):
+    for number in (signal.SIGHUP, *BATCH_SIGNALS):
         if _is_default(number):
             signal.signal(number, signal.SIG_IGN)
     if _is_default(signal.SIGCONT):

@@ -40,7 +40,7 @@ from epochtop.engine.terminal.output import flush, write, write_error
 from epochtop.engine.training.resume import resumable_run
 
 REQUESTS = ("resume", "trust")
-"""Flags that are no fields: the run to continue, and another owner of it whose task may be executed."""
+"""Flags that are not fields: the run to continue, and another owner of it whose task may be executed."""
 LAUNCH = "launch"
 """File in a run directory: which launch of torchrun made it."""
 

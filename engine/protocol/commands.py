@@ -5,9 +5,14 @@ Each line has the class name of the command under `type`. Imports msgspec and th
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import msgspec
+
+BATCH_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGQUIT, signal.SIGALRM)
+"""Signals that batch systems send before they kill a job. They stop a run whose `signals` name them. Otherwise they do nothing,
+unless a task has a handler of its own."""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):

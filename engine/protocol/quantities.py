@@ -14,7 +14,8 @@ UNKNOWN = "—"
 GIB = 1 << 30
 """Bytes in a gibibyte."""
 
-_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+"""Seconds in a unit, and its symbol."""
 _SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
 
 
@@ -60,7 +61,7 @@ def format_quantity(value: float | None, unit: str = "") -> str:
         return UNKNOWN
     match unit:
         case "s":
-            return _scaled(value, _TIMES)
+            return _scaled(value, TIME_UNITS)
         case "B":
             return _scaled(value, _SIZES)
         case "B/s":

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from epochtop.engine.runs.paths import HEARTBEAT, LOCK
-from epochtop.engine.runs.regular import open_regular, read_regular
+from epochtop.engine.runs.regular import open_file, read_regular
 
 INTERVAL_S = 5.0
 """Seconds between two refreshes."""
@@ -75,7 +75,7 @@ def is_alive(run: Path) -> bool:
 
 def _is_locked(run: Path) -> bool:
     try:
-        with open_regular(run / LOCK) as lock:
+        with open_file(run / LOCK) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
     except BlockingIOError:
@@ -99,7 +99,7 @@ def is_beating(run: Path) -> bool:
 
 def _locks_work(path: Path) -> bool:
     """Whether a second lock on a file is refused, as it must be."""
-    with open_regular(path) as first, open_regular(path) as second:
+    with open_file(path) as first, open_file(path) as second:
         try:
             fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:  # another viewer asks at the same moment, which also shows that locks work

@@ -36,7 +36,7 @@ from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.families import main_series
 from epochtop.engine.runs.paths import EVENTS, LOCK, OUTPUT, RECORD, lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
-from epochtop.engine.runs.regular import open_regular, reason_of
+from epochtop.engine.runs.regular import open_file, reason_of
 from epochtop.engine.runs.remote.changes import remove_run, write_record
 from epochtop.engine.runs.remote.registry import place_of
 from epochtop.engine.runs.series import SeriesTranslator, SeriesWindow
@@ -110,6 +110,15 @@ def _lock_time(run: Path) -> float:
         return (run / LOCK).stat().st_mtime
     except OSError:
         return 0.0
+
+
+def fingerprint(run: Path) -> object:
+    """A value that stays equal as long as the summary of a run does; different each time if the run cannot be read."""
+    try:
+        log, record = (run / EVENTS).stat(), (run / RECORD).stat()
+    except OSError:
+        return object()
+    return log.st_size, log.st_mtime_ns, record.st_mtime_ns, is_alive(run)
 
 
 def summarize(run: Path) -> RunSummary:
@@ -216,7 +225,7 @@ def _with_series(summary: RunSummary, events: Iterable[AnyEvent]) -> RunSummary:
 
 def _ends(log: Path) -> tuple[list[AnyEvent], list[AnyEvent]]:
     """The readable events at the beginning and at the end of a log, one list for a short log. Raises OSError."""
-    with open_regular(log) as file:
+    with open_file(log) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         head = _readable(file.read(_END_BYTES).split(b"\n")[:-1])
@@ -339,4 +348,4 @@ def delete(run: Path) -> None:
 def _check_is_run(run: Path) -> None:
     """Raises Invalid for anything but a run directory, such as the log of another tool."""
     if run.exists() and not (run / EVENTS).exists() and not (run / RECORD).exists():
-        raise Invalid("", f"{run} is no run directory; epochtop does not change files of other tools")
+        raise Invalid("", f"{run} is not a run directory; epochtop does not change files of other tools")

@@ -1,6 +1,6 @@
 """Who could have written a file: decided before code or data from it is used.
 
-A path is trusted if it belongs to this user, is no link, and no other user can change or replace it. A run that was copied from
+A path is trusted if it belongs to this user, is not a link, and no other user can change or replace it. A run that was copied from
 another machine counts as that machine's, regardless of who owns the copy. Never imports torch or numpy.
 """
 

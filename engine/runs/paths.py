@@ -15,6 +15,7 @@ from epochtop.recording.directory import DIFF as DIFF
 from epochtop.recording.directory import EVENTS as EVENTS
 from epochtop.recording.directory import HEARTBEAT as HEARTBEAT
 from epochtop.recording.directory import LOCK as LOCK
+from epochtop.recording.directory import OPENED as OPENED
 from epochtop.recording.directory import OUTPUT as OUTPUT
 from epochtop.recording.directory import RECORD as RECORD
 from epochtop.recording.directory import RESERVE as RESERVE

@@ -17,7 +17,7 @@ from epochtop.engine.protocol.record import RunRecord, TaskRecord, decode_record
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.heartbeat import is_alive as is_alive
 from epochtop.engine.runs.paths import EVENTS, OUTPUT, RECORD, TASK
-from epochtop.engine.runs.regular import open_regular, read_regular, reason_of
+from epochtop.engine.runs.regular import open_file, read_regular, reason_of
 
 
 class BadLine(msgspec.Struct, frozen=True):
@@ -85,7 +85,7 @@ class Follower:
     def _lines(self) -> list[bytes]:
         """The next complete lines. Raises OSError."""
         if self._file is None:
-            self._file = open_regular(self.path / EVENTS)
+            self._file = open_file(self.path / EVENTS)
             self._file.seek(self._place)
         lines: list[bytes] = []
         while not lines:
@@ -140,7 +140,7 @@ def damage_of(event: Logged) -> str:
 def output_tail(run: Path, lines: int = 12) -> str:
     """The last lines that the engine printed; empty if it printed nothing."""
     try:
-        with open_regular(run / OUTPUT) as file:
+        with open_file(run / OUTPUT) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 16_384))
             text = file.read().decode("utf-8", "replace")
     except OSError:

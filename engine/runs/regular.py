@@ -5,17 +5,11 @@ Never imports torch, numpy or Textual.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import IO
 
 from epochtop.configuration import regular
+from epochtop.configuration.regular import open_file as open_file
 from epochtop.configuration.regular import read_regular as read_regular
-
-
-def open_regular(path: Path) -> IO[bytes]:
-    """Open a regular file to read it, unbuffered, without ever waiting for another process. Raises OSError."""
-    return os.fdopen(regular.open_regular(path), "rb", buffering=0)
 
 
 def check_regular(path: Path) -> None:

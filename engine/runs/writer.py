@@ -33,7 +33,7 @@ from epochtop.engine.runs.paths import (
     user_name,
 )
 from epochtop.engine.runs.reader import READ_BYTES, read_record
-from epochtop.engine.runs.regular import check_regular, open_regular
+from epochtop.engine.runs.regular import check_regular, open_file
 from epochtop.engine.runs.remote.registry import mirror_of
 from epochtop.recording import directory
 
@@ -135,7 +135,7 @@ class Inbox:
 
     def __init__(self, run: Path, start: int = 0) -> None:
         """Skips the first `start` bytes: commands to a run that had ended (:func:`commands_end`)."""
-        self._file = open_regular(run / COMMANDS)
+        self._file = open_file(run / COMMANDS)
         self._file.seek(start)
         self._rest = b""
 

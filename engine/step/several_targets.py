@@ -74,10 +74,10 @@ class SeveralLabels:
 
     def add(self, state: Tensor, output: Tensor, labels: Tensor, rows: int) -> None:
         """Add a batch in place: outputs and labels of 0 and 1, (rows, labels)."""
-        predicted, given = (output > 0).to(state.dtype), labels.to(state.dtype)
-        right = (predicted == given).to(state.dtype)
+        predicted, actual = (output > 0).to(state.dtype), labels.to(state.dtype)
+        right = (predicted == actual).to(state.dtype)
         count = torch.full((), rows, dtype=state.dtype, device=state.device)
-        state[:3, : self._labels] += torch.stack([(predicted * given).sum(0), given.sum(0), predicted.sum(0)])
+        state[:3, : self._labels] += torch.stack([(predicted * actual).sum(0), actual.sum(0), predicted.sum(0)])
         state[3, :3] += torch.stack([count, right.prod(1).sum(), right.sum()])
 
     def flat(self, state: Tensor) -> Tensor:
@@ -90,8 +90,8 @@ class SeveralLabels:
         rows, exact, right = (float(number) for number in counts[3, :3])
         if rows == 0:
             return Scores({})
-        both, given, predicted = counts[:3, : self._labels]
-        f1 = _macro_f1(both, given + predicted)
+        both, actual, predicted = counts[:3, : self._labels]
+        f1 = _macro_f1(both, actual + predicted)
         return Scores({"f1": f1, "exact_match": exact / rows, "label_accuracy": right / rows / self._labels})
 
 

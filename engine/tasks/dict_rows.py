@@ -106,8 +106,8 @@ def _by_name(
         entries["labels"] = entries.pop(label)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return (), entries
-    taken = {name: value for name, value in entries.items() if name in parameters}
-    return ((), taken) if taken else None
+    arguments = {name: value for name, value in entries.items() if name in parameters}
+    return ((), arguments) if arguments else None
 
 
 def _entry(output: Any, name: str) -> Any:

@@ -20,7 +20,7 @@ from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks import sources
 from epochtop.engine.tasks.dict_rows import with_paired_rows
-from epochtop.engine.tasks.errors.tracebacks import explain_user_error, is_of
+from epochtop.engine.tasks.errors.tracebacks import describe_value, explain_user_error, is_of
 from epochtop.engine.tasks.task import MODULE_PREFIX, Task
 from epochtop.engine.tasks.traits import TaskTraits
 from epochtop.engine.tasks.trial import try_out
@@ -61,7 +61,9 @@ def load_recorded(text: str, stored: TaskRecord | None = None) -> LoadedTask:
         except (Exception, SystemExit) as error:
             raise Invalid("task", explain_user_error(error, file)) from error
         if not isinstance(task, Task):
-            raise Invalid("task", f"{file.name}: {name}() returned {_describe(task)}; it must return an epochtop.Task")
+            raise Invalid(
+                "task", f"{file.name}: {name}() returned {describe_value(task)}; it must return an epochtop.Task"
+            )
         try:
             task = with_paired_rows(task)
         except Exception as error:
@@ -138,7 +140,7 @@ def _function(module: ModuleType, name: str, file: Path) -> Callable[[], Any]:
         hint = f"it has {', '.join(suggestions)}" if suggestions else "it defines no functions"
         raise Invalid("task", f"{file.name} has no function {name}; {hint}")
     if not callable(function):
-        raise Invalid("task", f"{file.name}: {name} is {_describe(function)}, not a function")
+        raise Invalid("task", f"{file.name}: {name} is {describe_value(function)}, not a function")
     required = [
         parameter.name
         for parameter in inspect.signature(function).parameters.values()
@@ -156,7 +158,3 @@ def function_of(text: str) -> Callable[[], Any] | None:
     """The function of `PATH.py:FUNCTION`, once it has been loaded."""
     path, _, name = text.rpartition(":")
     return getattr(sys.modules.get(f"{MODULE_PREFIX}{Path(path).stem}"), name, None)
-
-
-def _describe(value: object) -> str:
-    return "None" if value is None else f"a value of type {type(value).__name__}"

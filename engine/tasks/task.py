@@ -57,7 +57,7 @@ class Task:
     loss: Callable[[Any, Any], Tensor] = functional.cross_entropy
     """Function of (output, labels)."""
     metrics: Mapping[str, Callable[[Any, Any], Tensor] | SetMetric] = field(default_factory=dict)
-    """Metrics by name: functions of (output, labels), or objects with `update` and `compute` for metrics that are no mean
+    """Metrics by name: functions of (output, labels), or objects with `update` and `compute` for metrics that are not means
     over rows. The first is the headline metric."""
     classes: Sequence[str] = ()
     """Names of the classes, in the order of their labels."""

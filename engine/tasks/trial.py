@@ -22,7 +22,7 @@ from epochtop.engine.models.set_metric import SetMetric, fresh
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks import extra_state, user_state
 from epochtop.engine.tasks.errors.shape_errors import explain_shapes
-from epochtop.engine.tasks.errors.tracebacks import TaskError, explain_user_error, one_line, place
+from epochtop.engine.tasks.errors.tracebacks import TaskError, describe_value, explain_user_error, one_line, place
 from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of, modules_of
 from epochtop.engine.tasks.task import Task
 from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
@@ -223,13 +223,11 @@ def load_state(task: Task, state: dict[str, Any] | None, file: Path) -> None:
         raise Invalid("task", explain_user_error(error, file, (type(task).load_state_dict,))) from error
 
 
-def _describe(value: object) -> str:
-    return "None" if value is None else f"a value of type {type(value).__name__}"
-
-
 def _check_number(what: str, value: Any) -> None:
     if not isinstance(value, Tensor):
-        raise TaskError(f"{what} is {_describe(value)}; return a tensor with the mean over the batch, without .item()")
+        raise TaskError(
+            f"{what} is {describe_value(value)}; return a tensor with the mean over the batch, without .item()"
+        )
     if value.ndim:
         raise TaskError(f"{what} has the shape {tuple(value.shape)}; return one number, for example its .mean()")
 

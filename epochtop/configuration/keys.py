@@ -35,7 +35,7 @@ class Key:
     ) -> None:
         """The type of `default` is the type of the value: text, number, switch, or list of texts.
 
-        `choices` are the only texts. `low` and `high` are bounds. `variable` is the environment variable that goes before
+        `choices` are the only texts. `low` and `high` are bounds. `variable` is the environment variable that overrides
         the file. `epochtop config` hides the value of a secret.
         """
         self.name, self.default, self.description = name, default, description

@@ -42,14 +42,14 @@ class Configuration:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
-    def _take(self, source: str, where: str, given: Mapping[str, object]) -> None:
+    def _take(self, source: str, where: str, settings: Mapping[str, object]) -> None:
         for key in _keys():
-            if key.name in given:
+            if key.name in settings:
                 try:
-                    self.values[key.name] = key.accept(given[key.name])
+                    self.values[key.name] = key.accept(settings[key.name])
                     self.sources[key.name] = source
                 except ValueError as error:
-                    shown = "(hidden)" if key.is_secret else _shown(given[key.name])
+                    shown = "(hidden)" if key.is_secret else _shown(settings[key.name])
                     self.problems.append(f"{where}: {key.name} is {shown}, but must be {error}")
 
 
@@ -73,12 +73,12 @@ def load(flags: Mapping[str, object] | None = None) -> Configuration:
     """Read everything: defaults, the file, environment variables, and flags, of which later ones win."""
     configuration = Configuration(path())
     tables = _read(configuration)
-    given = _flat(tables)
+    settings = _flat(tables)
     known = {key.name for key in _keys()}
-    for name in given:
+    for name in settings:
         if name not in known:
             configuration.problems.append(f"{_name(configuration)}: there is no key {name}{_suggestion(name)}")
-    configuration._take("file", _name(configuration), given)
+    configuration._take("file", _name(configuration), settings)
     environment = {
         key.name: os.environ[key.variable] for key in _keys() if key.variable and os.environ.get(key.variable)
     }

@@ -11,7 +11,7 @@ import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Union
+    from typing import IO, Union
 
     AnyPath = Union[str, "os.PathLike[str]"]
 
@@ -32,6 +32,11 @@ def open_regular(path: AnyPath, flags: int = os.O_RDONLY) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def open_file(path: AnyPath) -> IO[bytes]:
+    """A regular file to read, unbuffered, opened without ever waiting for another process. Raises OSError."""
+    return os.fdopen(open_regular(path), "rb", buffering=0)
 
 
 def read_regular(path: AnyPath, largest: int = LARGEST) -> bytes:

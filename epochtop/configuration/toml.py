@@ -106,7 +106,7 @@ class _Reader:
         if is_array:
             tables = table.setdefault(last, [])
             if not isinstance(tables, list) or any(tables is inner for inner in self.closed):
-                raise self.fail(f"{last} is no list of tables")
+                raise self.fail(f"{last} is not a list of tables")
             tables.append({})
             return tables[-1]  # type: ignore[no-any-return]
         chosen = self.inner(table, last)
@@ -121,7 +121,7 @@ class _Reader:
         if isinstance(value, list) and value and not any(value is inner for inner in self.closed):
             value = value[-1]
         if not isinstance(value, dict) or any(value is inner for inner in self.closed):
-            raise self.fail(f"{name} is no table")
+            raise self.fail(f"{name} is not a table")
         return value
 
     def pair(self, table: dict[str, Any]) -> None:
@@ -213,7 +213,7 @@ class _Reader:
             return _number(word)
         except ValueError:
             self.at = start
-            raise self.fail(f"{word or self.peek() or 'the end'!r} is no value; texts need quotes") from None
+            raise self.fail(f"{word or self.peek() or 'the end'!r} is not a value; texts need quotes") from None
 
     def string(self, multiline: bool) -> str:
         quote = self.peek()
@@ -257,11 +257,11 @@ class _Reader:
                     raise ValueError
                 character = chr(code)
             except (ValueError, OverflowError):
-                raise self.fail(f"\\{letter}{digits} is no character") from None
+                raise self.fail(f"\\{letter}{digits} is not a character") from None
             self.at += len(digits)
             return character
         if letter not in _ESCAPES or letter == "e":
-            raise self.fail(f"\\{letter} is no escape; write \\\\ for a backslash, or use single quotes")
+            raise self.fail(f"\\{letter} is not an escape; write \\\\ for a backslash, or use single quotes")
         return _ESCAPES[letter]
 
 

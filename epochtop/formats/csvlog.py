@@ -58,7 +58,7 @@ class _Header:
         self.time_column = next((lower.index(name) for name in TIMES if name in lower), None)
 
     def parse(self, line: str) -> tuple[int | None, float, list[tuple[str, float]]] | None:
-        """Step (None if the cell is empty), Unix time or NaN, and the values of a row; None if it is no row."""
+        """Step (None if the cell is empty), Unix time or NaN, and the values of a row; None if it is not a row."""
         cells = _cells(line.rstrip("\r"), self.delimiter)
         if len(cells) != len(self.names) or self.step_column is None:
             return None

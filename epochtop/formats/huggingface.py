@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from epochtop.formats.decoding.growing import modified_time, open_regular
+from epochtop.configuration.regular import open_file
+from epochtop.formats.decoding.growing import modified_time
 from epochtop.formats.records import NAN, Collector, Configuration, Record, Restart, number
 
 STATE = "trainer_state.json"
@@ -121,7 +122,7 @@ def _step(entry: dict[str, Any]) -> int:
 def _state(path: Path) -> dict[str, Any] | None:
     """The contents of a state file; None while it is incomplete. Raises OSError."""
     try:
-        with open_regular(path) as file:
+        with open_file(path) as file:
             if os.fstat(file.fileno()).st_size > LARGEST_BYTES:
                 return None
             state = json.loads(file.read())

@@ -77,7 +77,7 @@ class JsonLinesFollower:
         self._path = path
         self._lines = Lines(path)
         self._collector = Collector()
-        self._taken = b""
+        self._unterminated = b""
         """Last line that was read without its newline."""
         self._bad_lines = 0
         if last_bytes is not None:
@@ -105,18 +105,18 @@ class JsonLinesFollower:
             generation = self._lines.generation
             lines = self._lines.read()
             if self._lines.generation != generation:
-                self._taken = b""
+                self._unterminated = b""
                 self._collector.put(Restart(-(1 << 63)))
             if not lines:
                 rest = self._lines.rest
-                if rest.endswith(b"}") and rest != self._taken and self._add(rest, is_complete=False):
-                    self._taken = rest
+                if rest.endswith(b"}") and rest != self._unterminated and self._add(rest, is_complete=False):
+                    self._unterminated = rest
                     continue
                 records = self._collector.take()
                 break
-            if self._taken:
-                lines = lines[lines[0].rstrip() == self._taken :]
-                self._taken = b""
+            if self._unterminated:
+                lines = lines[lines[0].rstrip() == self._unterminated :]
+                self._unterminated = b""
             for line in lines:
                 self._add(line, is_complete=True)
         return records

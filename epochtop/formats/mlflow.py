@@ -226,7 +226,7 @@ class MlflowDatabaseFollower:
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
     """Files in a folder and below it, with their names joined by `/`."""
-    found: list[tuple[str, Path]] = []
+    files: list[tuple[str, Path]] = []
     folders = [("", folder, 0)]
     while folders:
         prefix, current, depth = folders.pop()
@@ -238,8 +238,8 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
             if entry.is_dir() and depth < 8:
                 folders.append((f"{prefix}{entry.name}/", Path(entry.path), depth + 1))
             elif entry.is_file():
-                found.append((f"{prefix}{entry.name}", Path(entry.path)))
-    return found
+                files.append((f"{prefix}{entry.name}", Path(entry.path)))
+    return files
 
 
 def _seconds(milliseconds: Any) -> float:

@@ -78,7 +78,7 @@ OTHER_FILES = frozenset(
         ".zst",
     ]
 )
-"""Endings of files that are no logs."""
+"""Endings of files that are not logs."""
 OTHER_FOLDERS = frozenset(("__pycache__", "node_modules", "site-packages"))
 RECORD = "run.json"
 """File of a run directory of epochtop."""
@@ -181,7 +181,7 @@ class _Search:
                 read_head(self._root, 1)
                 self.logs = _in_file(self._root, self._root.name)
                 if not self.logs:
-                    self._problems.append(f"{self._root} is no log in a format that epochtop reads")
+                    self._problems.append(f"{self._root} is not a log in a format that epochtop reads")
                 return Scan(self.logs, self._problems)
         except OSError as error:
             return Scan([], [f"{self._root} cannot be read: {error.strerror}"])

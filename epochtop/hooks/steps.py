@@ -33,8 +33,9 @@ torch.compile is used, compiled."""
 COMPILER = "torch._dynamo"
 """Module that is loaded if the script uses torch.compile."""
 LOSS, STEP_MS, DATA_WAIT, RATE = "train/loss", "time/step_ms", "time/data_wait_percent", "optimizer/learning_rate"
-"""Series of the only optimizer. Times are multiples of 1/1024 ms and 1/64 %, so that four bytes hold them. With several, the name of
-the optimizer is the second part of loss and learning rate, as in `train/generator/loss`; times are those of the first one."""
+"""Series of the only optimizer. Times are multiples of 1/1024 ms and 1/64 %, so that four bytes hold them. With
+several, the name of the optimizer is the second part of loss and learning rate, as in `train/generator/loss`; times are
+those of the first one."""
 
 
 class OptimizerSteps:

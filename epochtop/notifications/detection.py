@@ -112,7 +112,7 @@ class StallWatch:
         self.is_paused = True
 
     def resume(self, now: float) -> None:
-        """The run continues; the pause is no gap between steps."""
+        """The run continues; the pause is not a gap between steps."""
         self.is_paused = False
         self._last = now if self._last is not None else None
 

@@ -74,7 +74,7 @@ class Setting:
         self._whole = type(value) is int
 
     def accept(self, value: object) -> bool:
-        """Take a new value. False if it is no number or out of bounds."""
+        """Take a new value. False if it is not a number or out of bounds."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
             return False
         if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
@@ -132,7 +132,7 @@ class Control:
         elif kind in self.handlers:
             self.handlers[kind](command)
         else:
-            message = UNSUPPORTED.get(kind) or f"a script cannot obey the command {kind[:80]}"
+            message = UNSUPPORTED.get(kind) or f"scripts do not support the command {kind[:80]}"
             self._put({"type": "Warned", "message": message, "code": "command_ignored"})
         self.on_change()
 

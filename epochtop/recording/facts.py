@@ -84,7 +84,7 @@ def environment() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Version by name of Python and of the packages that are loaded and state one."""
-    found = {"python": sys.version.partition(" ")[0]}
+    versions = {"python": sys.version.partition(" ")[0]}
     for name, module in list(sys.modules.items()):
         if "." in name or name.startswith("_"):
             continue
@@ -92,8 +92,8 @@ def versions() -> dict[str, str]:
         if type(version) is not str and name == "torch":
             version = str(version)  # a subclass of str
         if type(version) is str and name not in _standard_library():
-            found[name] = version[:80]
-    return found
+            versions[name] = version[:80]
+    return versions
 
 
 def _standard_library() -> frozenset[str]:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from epochtop.recording.writer import Writer
 
-CLAIM = "recorder.lock"
-"""File of the run that the process that adds to it holds locked."""
 NAMES = ("name", "project", "group", "tags", "notes", "config")
 """Entries of the record that a script's own run changes."""
 
@@ -42,7 +40,9 @@ def join(writer: Writer, script: dict[str, Any]) -> bool:
     if not path or path in _joined:
         return False
     try:
-        claim = os.fdopen(open_regular(os.path.join(path, CLAIM), os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+        claim = os.fdopen(
+            open_regular(os.path.join(path, directory.CLAIM), os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab"
+        )
     except OSError:
         return False
     try:
@@ -63,10 +63,10 @@ def join(writer: Writer, script: dict[str, Any]) -> bool:
 
 def describe(path: str, script: dict[str, Any]) -> None:
     """Add what a script says about itself to the record of the command's run."""
-    said = {name: script[name] for name in NAMES if script.get(name)}
+    description = {name: script[name] for name in NAMES if script.get(name)}
     record = resume.read_record(path)
     if record:
-        record["script"] = {**record.get("script", {}), "python": script.get("python", ""), **said}
+        record["script"] = {**record.get("script", {}), "python": script.get("python", ""), **description}
         try:
             directory.write_atomically(os.path.join(path, directory.RECORD), encode(record).encode("ascii"))
         except OSError:
@@ -95,7 +95,8 @@ def _gone() -> bool:
 def log_row(run: Any, step: int, values: dict[str, Any]) -> bool:
     """Like `run.log()`, at the least cost: `values` are numbers or tensors by series, in a new dictionary.
 
-    What the script logs next without a step belongs to this step, unless it has logged something for it already. False if the run does not record.
+    What the script logs next without a step belongs to this step, unless it has logged something for it already. False
+    if the run does not record.
     """
     if run._gate is not None and not run._gate():
         return False

@@ -81,7 +81,7 @@ class Run(endings.Recording):
             return
         try:
             self._start(self._describe(), resume, folder)
-        except Exception as error:  # a failure to record is no failure of the script
+        except Exception as error:  # a failure to record is not a failure of the script
             self._writer, self._gate = None, _refuse
             self._report(f"cannot record the run: {error}")
 
@@ -284,23 +284,23 @@ class Run(endings.Recording):
             "protocol": PROTOCOL_VERSION,
         }
         stem = directory.slug(self.name or facts.script_name())
-        writer = begun = None
+        writer = earlier_writer = None
         joins = not earlier and not folder and directory.RUN_TO_JOIN in os.environ
         if joins:
             from epochtop.recording import joining  # few scripts need it, and every import takes time
 
-            writer = begun = joining.take_over(script)
+            writer = earlier_writer = joining.take_over(script)
         if writer is None:
             writer = Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
         if earlier:
             self._continue(writer, home, os.fspath(earlier))
-        elif joins and begun is None:
+        elif joins and earlier_writer is None:
             joining.join(writer, script)
         writer.control.on_change = self._set_gate
         self._writer, self._entries = writer, writer.entries
         self._settings = writer.control.settings
         self._set_gate()
-        if begun is None:
+        if earlier_writer is None:
             writer.start()
         endings.watch(self, writer.is_guest)
 

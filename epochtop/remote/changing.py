@@ -53,7 +53,7 @@ def replace_record(run: Path, digest: str, content: bytes) -> str:
     except OSError as error:
         return error.strerror or str(error)
     except ValueError:
-        return "it is no record"
+        return "it is not a record"
     return ""
 
 

@@ -10,7 +10,7 @@ import os
 import time
 
 from epochtop.engine.runs.heartbeat import is_alive
-from epochtop.engine.runs.regular import open_regular
+from epochtop.engine.runs.regular import open_file
 from epochtop.recording.directory import COMMANDS, HEARTBEAT, LOCK
 from epochtop.remote.frames import DEEPEST, is_name
 
@@ -60,7 +60,7 @@ def read_file(run: Path, path: str, offset: int, size: int) -> Iterator[Frame]:
     try:
         if os.path.realpath(file_path) != os.path.join(os.path.realpath(run), path):
             raise OSError("is a link")
-        with open_regular(file_path) as file:
+        with open_file(file_path) as file:
             place, next_tick = 0, time.monotonic() + TICK_S
             while place < size:
                 body = file.read(min(PART_BYTES, (offset if place < offset else size) - place))

@@ -11,7 +11,7 @@ import os
 import time
 
 from epochtop.engine.runs.heartbeat import is_alive
-from epochtop.engine.runs.regular import open_regular
+from epochtop.engine.runs.regular import open_file
 from epochtop.recording.directory import EVENTS, OUTPUT
 from epochtop.remote.listing import first_lines
 
@@ -64,7 +64,7 @@ class GrowingFile:
         if known["identity"] != facts.st_ino or facts.st_size < known["offset"]:
             return False
         try:
-            with open_regular(self._path) as file:
+            with open_file(self._path) as file:
                 file.seek(known["offset"] - known["tail"])
                 return bool(hashlib.sha256(file.read(known["tail"])).hexdigest() == known["digest"])
         except OSError:
@@ -72,7 +72,7 @@ class GrowingFile:
 
     def _middle(self, size: int) -> tuple[int, int] | None:
         try:
-            with open_regular(self._path) as file:
+            with open_file(self._path) as file:
                 begin = len(first_lines(file, HEAD_BYTES))
                 end = file.seek(size - NEWEST_BYTES)
                 gap = file.read(PART_BYTES).find(b"\n")
@@ -95,7 +95,7 @@ class GrowingFile:
             return None
         most = PART_BYTES if self._skip is None else min(PART_BYTES, self._skip[0] - self._offset)
         try:
-            with open_regular(self._path) as file:
+            with open_file(self._path) as file:
                 file.seek(self._offset)
                 body = file.read(most)
         except OSError:

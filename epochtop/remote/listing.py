@@ -9,7 +9,7 @@ import os
 import time
 
 from epochtop.engine.runs.heartbeat import is_alive
-from epochtop.engine.runs.regular import open_regular, read_regular
+from epochtop.engine.runs.regular import open_file, read_regular
 from epochtop.recording.directory import EVENTS, LOCK, RECORD
 from epochtop.remote.frames import LAB, is_run_id
 
@@ -66,7 +66,7 @@ class Listing:
             for run_id in (prefix + name for name in names):
                 folder = self._home / run_id
                 if is_run_id(run_id) and os.path.lexists(folder / RECORD) and not folder.is_symlink():
-                    ids[run_id] = _time_of(folder / LOCK)
+                    ids[run_id] = modified_time(folder / LOCK)
         return ids
 
     def _change(self, run_id: str, started: float, followed: bool) -> Frame | None:
@@ -104,7 +104,8 @@ def _state_of(path: Path) -> State:
     return facts.st_size, facts.st_mtime_ns, facts.st_ino
 
 
-def _time_of(path: Path) -> float:
+def modified_time(path: Path) -> float:
+    """Unix time of the last change of a file; 0 if it cannot be read."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -121,7 +122,7 @@ def _content(path: Path) -> bytes:
 def both_ends(path: Path, end_bytes: int = END_BYTES) -> bytes:
     """The complete lines at the beginning and at the end of a log, or a short log as a whole; empty if it cannot be read."""
     try:
-        with open_regular(path) as file:
+        with open_file(path) as file:
             size = file.seek(0, os.SEEK_END)
             if size <= 2 * end_bytes:
                 file.seek(0)

@@ -55,7 +55,7 @@ class MachineWatch:
         self.engine_pid: int | None = None
         """Process whose load is included."""
         self.is_readable = os.path.exists(os.path.join(root, "proc/stat"))
-        self._due, self._begun = 0.0, time.monotonic()
+        self._due, self._start = 0.0, time.monotonic()
         if self.is_readable:
             from pathlib import Path
 
@@ -98,7 +98,7 @@ class MachineWatch:
         now = time.monotonic()
         if now < self._due or not self.is_readable:
             return None
-        if not self._gpus.is_known and now < self._begun + PATIENCE_S:
+        if not self._gpus.is_known and now < self._start + PATIENCE_S:
             return None
         self._due = now + INTERVAL_S
         cpu, total = self._cpus.read(), limits.usable_memory_bytes(self._roots)

@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 from epochtop.configuration.load import load
-from epochtop.engine.runs.regular import open_regular, read_regular
-from epochtop.recording.directory import RECORD
+from epochtop.engine.runs.regular import open_file, read_regular
+from epochtop.recording.directory import OPENED, RECORD
 from epochtop.remote.following import GrowingFile
 from epochtop.remote.frames import is_file_path
+from epochtop.remote.listing import modified_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from epochtop.remote.databases import SentDatabase
     from epochtop.remote.frames import Frame
 
-OPENED = "opened.json"
-"""File in the home folder with the list (:mod:`epochtop.engine.runs.opened.folders`)."""
 DATABASES = (".db", ".sqlite", ".sqlite3")
 """Endings of files that may be databases."""
 MAGIC = b"SQLite format 3\0"
@@ -103,7 +102,7 @@ class OpenedFolders:
             if part is not None:
                 header = {key: part[0][key] for key in SENT if key in part[0]}
                 kind = "rows" if "table" in header else "log"
-                yield {"type": kind, "name": name, "modified": _modified(path), **header}, part[1]
+                yield {"type": kind, "name": name, "modified": modified_time(path), **header}, part[1]
                 sent += 1
             if sent == PARTS:
                 return
@@ -165,17 +164,10 @@ class OpenedFolders:
 def _is_database(path: Path) -> bool:
     """Whether a file is a database of SQLite; an empty file may become one."""
     try:
-        with open_regular(path) as file:
+        with open_file(path) as file:
             return bool(file.read(len(MAGIC)) == MAGIC)
     except OSError:
         return False
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def _files_of(root: str) -> Iterator[str]:

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from epochtop.configuration.regular import open_regular
+from epochtop.recording.directory import CLAIM
 from epochtop.supervisor.child import Child
-
-CLAIM = "recorder.lock"
-"""File that a hooked process holds locked while it records the run and obeys commands."""
 
 
 class CommandReader:

@@ -30,7 +30,8 @@ TRACEBACK = "Traceback (most recent call last):"
 def last_event(run: Path, exit_status: int, stopped_by: str, seconds: float, dropped: int = 0) -> dict[str, Any]:
     """`ScriptEnded`, or `Failed` if the command ended with an error.
 
-    `exit_status` is negative for a signal. `stopped_by` is the viewer who asked it to stop, or empty. The command ran for `seconds`.
+    `exit_status` is negative for a signal. `stopped_by` is the viewer who asked it to stop, or empty. The command ran
+    for `seconds`.
     """
     windows = last_windows(run / "events.jsonl")
     now = time.time()
@@ -53,7 +54,7 @@ def last_event(run: Path, exit_status: int, stopped_by: str, seconds: float, dro
     advice = "output.log has what it printed"
     if by_signal:
         message, traceback = f"the command was ended by {by_signal}", ""
-        advice = "it may have run out of memory; `dmesg` tells" if -exit_status == signal.SIGKILL else advice
+        advice = "possibly out of memory; check `dmesg`" if -exit_status == signal.SIGKILL else advice
     return {
         "type": "Failed",
         "time": now,

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 VERDICT = re.compile(r"^(.+?) (KEPT|BROKEN)\b", re.MULTILINE)
 
+PACKAGE_LAYERS = "Package layers"
 ENGINE_LAYERS = "Engine layers"
 SCREEN_LAYERS = "Screen layers"
 FIVE_DOORS = "Five doors"
@@ -67,6 +68,7 @@ def test_every_contract_is_kept(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "line", "contract"),
     [
+        pytest.param("epochtop/newfolder/__init__.py", "", PACKAGE_LAYERS, id="a top folder without a layer"),
         pytest.param("engine/newfolder/__init__.py", "", ENGINE_LAYERS, id="an engine folder without a layer"),
         pytest.param("tui/newfolder/__init__.py", "", SCREEN_LAYERS, id="a screen folder without a layer"),
         pytest.param(

@@ -133,8 +133,8 @@ def flags() -> dict[str, set[str]]:
     """The flags of every command; of the app itself under the empty name."""
     texts = {name: help_of(name) for name in COMMANDS}
     texts["lab"] += "".join(help_of("lab", name) for name in NAMES)
-    found = {name: {"--help", *re.findall(r"--[a-z][a-z-]*", text)} for name, text in texts.items()}
-    return found | {"": {"--start", "--theme", "--host", "--help", "--version", *fields_of_runs()}}
+    flags_by_command = {name: {"--help", *re.findall(r"--[a-z][a-z-]*", text)} for name, text in texts.items()}
+    return flags_by_command | {"": {"--start", "--theme", "--host", "--help", "--version", *fields_of_runs()}}
 
 
 def test_every_command_and_flag_in_the_documentation_exists(flags: dict[str, set[str]]) -> None:
@@ -212,13 +212,13 @@ def test_the_readme_is_short() -> None:
 
 def sections() -> dict[str, list[tuple[str, str, str]]]:
     """Field, type and default of every row, by type of record."""
-    found: dict[str, list[tuple[str, str, str]]] = {}
+    rows_by_type: dict[str, list[tuple[str, str, str]]] = {}
     for section in re.split(r"^#+ ", RUN_FORMAT.read_text(encoding="utf-8"), flags=re.MULTILINE):
         name = re.match(r"`(\w+)`\n", section)
         rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", section, re.MULTILINE)
         if name is not None:
-            found.setdefault(name[1], rows)
-    return found
+            rows_by_type.setdefault(name[1], rows)
+    return rows_by_type
 
 
 def _place(name: str) -> int:

@@ -75,9 +75,9 @@ def test_using_a_run_stays_light() -> None:
 
 def test_the_engine_knows_nothing_of_a_screen() -> None:
     """Rich is not looked for: scikit-learn loads it, where it is installed, for a progress bar of its own."""
-    found = loaded("import epochtop.engine.process.standby; epochtop.engine.process.standby.warm_up()")
-    assert not found & (SCREEN - {"rich"})
-    assert {"torch", "sklearn"} <= found
+    modules = loaded("import epochtop.engine.process.standby; epochtop.engine.process.standby.warm_up()")
+    assert not modules & (SCREEN - {"rich"})
+    assert {"torch", "sklearn"} <= modules
 
 
 @pytest.mark.parametrize("executor", ["eager", "graph"])
@@ -88,9 +88,9 @@ def test_a_run_that_is_not_compiled_does_not_load_what_compiles(executor: str) -
         f"spec = RunSpec(device='cpu', threads=1, executor='{executor}'); "
         f"executor = make(prepare_job(spec), '{executor}')"
     )
-    found = loaded(begin)
-    assert "sympy" not in found
-    assert "torch" in found
+    modules = loaded(begin)
+    assert "sympy" not in modules
+    assert "torch" in modules
 
 
 def test_the_lab_is_listed_and_shown_without_what_measures() -> None:
@@ -102,9 +102,9 @@ def test_the_lab_is_listed_and_shown_without_what_measures() -> None:
         "[each.conclude(Findings([])) for each in experiments()]; "
         "[picture_rows(picture, [], (), 80, 12) for each in experiments() for picture in each.pictures]"
     )
-    found = loaded(use)
-    assert not found & HEAVY
-    assert "textual" in found
+    modules = loaded(use)
+    assert not modules & HEAVY
+    assert "textual" in modules
 
 
 def test_no_module_of_the_screen_loads_what_trains() -> None:
@@ -113,27 +113,27 @@ def test_no_module_of_the_screen_loads_what_trains() -> None:
         "names = ['epochtop.tui', *(found.name for found in pkgutil.walk_packages(epochtop.tui.__path__, 'epochtop.tui.'))]; "
         "[importlib.import_module(name) for name in names]"
     )
-    found = loaded(every)
-    assert not found & HEAVY
-    assert "textual" in found
+    modules = loaded(every)
+    assert not modules & HEAVY
+    assert "textual" in modules
 
 
 def test_an_app_loads_before_its_first_frame_little_more_than_textual() -> None:
-    found = modules_loaded("import epochtop.tui.__main__, epochtop.tui.app.launch, epochtop.tui.app.app")
-    assert "epochtop.tui.screens.opening" in found
-    assert [name for name in found if name.partition(".")[0] in ("msgspec", "plotext", "psutil", "tyro")] == []
+    modules = modules_loaded("import epochtop.tui.__main__, epochtop.tui.app.launch, epochtop.tui.app.app")
+    assert "epochtop.tui.screens.opening" in modules
+    assert [name for name in modules if name.partition(".")[0] in ("msgspec", "plotext", "psutil", "tyro")] == []
     later = (
         *("epochtop.engine.protocol", "epochtop.engine.hardware", "epochtop.tui.board", "epochtop.tui.chart"),
         *("epochtop.tui.forms", "epochtop.tui.machine", "epochtop.tui.state"),
     )
-    assert [name for name in found if name.startswith(later)] == []
+    assert [name for name in modules if name.startswith(later)] == []
 
 
 def test_an_app_loads_no_readers_of_logs_and_attach_no_argument_parser() -> None:
     controllers = "from epochtop.tui.app import lab_controller, run_controller, run_requests"
-    found = modules_loaded(f"import epochtop.tui.cli.runs.attach; {controllers}")
-    assert {"epochtop.engine.runs.opened.sources", "epochtop.tui.app.stage"} <= found
-    assert [name for name in found if name.startswith(("epochtop.formats", "tyro", "epochtop.engine.hardware"))] == []
+    modules = modules_loaded(f"import epochtop.tui.cli.runs.attach; {controllers}")
+    assert {"epochtop.engine.runs.opened.sources", "epochtop.tui.app.stage"} <= modules
+    assert [name for name in modules if name.startswith(("epochtop.formats", "tyro", "epochtop.engine.hardware"))] == []
     assert "epochtop.formats" not in modules_loaded("import epochtop.tui.cli.main")
 
 

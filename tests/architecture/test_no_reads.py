@@ -201,7 +201,7 @@ def test_the_source_of_the_step_path_calls_nothing_that_reads(part: Any) -> None
 
 
 def test_the_window_waits_in_one_place() -> None:
-    """The one synchronisation of the training loop."""
+    """The one synchronization of the training loop."""
     assert inspect.getsource(window).count(".synchronize()") == 1
     assert "synchronize" not in inspect.getsource(loop)
 
@@ -239,7 +239,7 @@ def test_a_pause_does_not_read_more(engine: Engine, home: Path) -> None:
     assert finished(watch.run).device_reads <= finished(watch.run).seconds / 0.05 + 2 + commands
 
 
-def test_the_loss_is_the_one_of_the_plain_loop_though_nobody_reads_it_in_between() -> None:
+def test_the_loss_is_that_of_the_plain_loop_without_reads_in_between() -> None:
     """The window holds values of steps, not a view of the newest."""
     training = built(JOBS[0])
     losses, take_step = LossWindow(training.device), training.step

@@ -1,4 +1,4 @@
-"""The shape of the source tree: sizes of folders and files, purposes of packages, and who starts or imports what by name."""
+"""The shape of the source tree: sizes of folders and files, purposes of packages, names, and who starts or imports what by name."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ DYNAMIC_IMPORTS = {
     "engine/tasks/sources.py": "the user's modules",
 }
 """The only modules that may import a module whose name they compute, and why."""
+
+EMPTY_NAMES = {"found", "told", "said", "stuff", "mine"}
+"""Names that say that there is a value, not what it is."""
 
 INTERPRETER_AS_FACT = {"engine/device/inventory.py", "epochtop/recording/facts.py"}
 """Modules that record the path of the interpreter and start nothing with it."""
@@ -91,10 +94,47 @@ def _docstring(path: Path) -> str:
     return ast.get_docstring(parse(ROOT / path)) or ""
 
 
+# --- names ------------------------------------------------------------------------------------------------
+
+
+def test_a_name_says_what_the_value_is() -> None:
+    assert [f"{path}:{line}" for path in modules(*TREES) for line in empty_names(parse(ROOT / path))] == []
+
+
+def empty_names(tree: ast.Module) -> list[int]:
+    """Lines that bind one of the empty names: a variable, an attribute, a parameter, a function or a class."""
+    lines = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                pass
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                pass
+            case _:
+                continue
+        lines += [node.lineno] if name.strip("_").lower() in EMPTY_NAMES else []
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("found = 1", 1),
+        ("def read(told): self._said = told", 2),
+        ("def found(): return 1", 1),
+        ("class Found: pass", 1),
+        ("print(found)", 0),
+        ("found_at = 1", 0),
+    ],
+)
+def test_an_empty_name_is_seen(source: str, count: int) -> None:
+    assert len(empty_names(ast.parse(source))) == count
+
+
 # --- imports ----------------------------------------------------------------------------------------------
 
 
-def test_top_level_engine_and_tui_are_imported_by_nobody() -> None:
+def test_nothing_imports_top_level_engine_or_tui() -> None:
     """A user may have an `engine.py` or a `tui` folder: only `epochtop.engine` and `epochtop.tui` are ours."""
     assert [f"{path}:{line}" for path in modules(*TREES) for line in top_level_uses(parse(ROOT / path))] == []
 

@@ -147,7 +147,7 @@ def test_a_table_that_was_corrected_is_read_again(standby: Engine, tmp_path: Pat
 # --- fields ------------------------------------------------------------------------------------------------
 
 
-def test_a_network_that_does_not_fit_is_told_both_memories(standby: Engine, home: Path) -> None:
+def test_a_network_that_does_not_fit_is_refused_with_needed_and_free_memory(standby: Engine, home: Path) -> None:
     reply = refusal(standby, RunSpec(hidden=(10**9,), device="cpu"), home)
     assert reply.field == "hidden"
     needed, free = (float(size.replace(",", "")) for size in re.findall(r"([\d,.]+) GiB", reply.message))
@@ -192,7 +192,7 @@ TYPED = {
 
 
 @pytest.mark.parametrize(("name", "text"), TYPED)
-def test_a_value_out_of_bounds_is_told_what_would_be_right(name: str, text: str) -> None:
+def test_the_error_for_a_value_out_of_bounds_says_what_would_be_right(name: str, text: str) -> None:
     with pytest.raises(Invalid) as caught:
         spec_from({name: text})
     assert caught.value.field == name
@@ -227,14 +227,14 @@ def test_the_engine_refuses_a_value_that_no_viewer_should_have_sent(standby: Eng
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_the_engine_refuses_a_rate_that_is_no_number(standby: Engine, home: Path, value: float) -> None:
+def test_the_engine_refuses_a_rate_that_is_not_a_number(standby: Engine, home: Path, value: float) -> None:
     reply = standby.begin(RunSpec(learning_rate=value), home)
     assert reply == Refused(field="learning_rate", message="needs a number above 0 and up to 1,000,000")
     assert not home.exists()
 
 
 @pytest.mark.parametrize("line", [b"", b"{}", b"\xff", b"[" * 100_000, b'{"type":"Begin","spec":{"colour":1}}'])
-def test_the_engine_survives_what_is_no_request(standby: Engine, line: bytes) -> None:
+def test_the_engine_survives_lines_that_are_not_requests(standby: Engine, line: bytes) -> None:
     standby.tell(line)
     reply = standby.reply()
     assert isinstance(reply, Refused)

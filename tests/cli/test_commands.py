@@ -87,7 +87,7 @@ def test_the_app_without_a_terminal_says_so_and_trains(home: Path) -> None:
     assert done.stdout.splitlines()[-1].startswith("finished: 300 steps")
 
 
-def test_a_detached_run_goes_on_and_is_stopped_by_its_name(home: Path) -> None:
+def test_a_detached_run_continues_and_is_stopped_by_its_name(home: Path) -> None:
     done = epochtop("train", "--detach", "--name", "far away", *LONG)
     run = home / done.stdout.strip()
     assert is_alive(run)
@@ -111,7 +111,7 @@ def test_ctrl_c_stops_cleanly_and_saves(home: Path) -> None:
     assert {event.kind for event in events(run) if isinstance(event, Saved)} == {"last", "best"}
 
 
-def test_a_killed_engine_is_told_with_its_signal(home: Path) -> None:
+def test_a_killed_engine_is_reported_with_its_signal(home: Path) -> None:
     with started("train", *LONG) as process:
         run = started_run(process, home)
         os.kill(read_record(run).pid, signal.SIGKILL)
@@ -215,7 +215,7 @@ def test_exported_losses_are_the_recorded_ones_bit_for_bit(home: Path) -> None:
     assert lines[-1]["test_loss"] is not None
 
 
-def test_a_reader_that_has_enough_is_no_error(home: Path) -> None:
+def test_a_reader_that_has_enough_is_not_an_error(home: Path) -> None:
     write_run(home, "iris-mlp-11c0", events_of("finished"))
     with subprocess.Popen(command("export", "last"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -253,7 +253,7 @@ def test_hardware_version_and_help_answer(home: Path) -> None:
     assert epochtop("--version").stdout.startswith("epochtop 0.")
     assert "Examples:" in epochtop("--help").stdout
     for name in ("train", "runs", "attach", "stop", "export", "hardware"):
-        told = epochtop(name, "--help")
-        assert told.returncode == 0
-        assert f"epochtop {name}" in told.stdout
+        done = epochtop(name, "--help")
+        assert done.returncode == 0
+        assert f"epochtop {name}" in done.stdout
     assert "--learning-rate" in epochtop("train", "--help").stdout

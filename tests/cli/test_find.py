@@ -47,10 +47,10 @@ def make():
 def test_find_lr_says_which_rate_and_leaves_the_run(home: Path) -> None:
     done = epochtop("find-lr", "--json", "--dataset", "wine", "--device", "cpu", "--threads", "1")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    end = finished(home / found["run"])
+    result = json.loads(done.stdout)
+    end = finished(home / result["run"])
     assert end.suggestion is not None
-    assert found["learning_rate"] == end.suggestion.learning_rate
+    assert result["learning_rate"] == end.suggestion.learning_rate
     assert end.steps <= 250
     words = epochtop("find-lr", "--dataset", "wine", "--device", "cpu", "--threads", "1", "--max-steps", "120")
     assert "--learning-rate " in words.stdout
@@ -64,7 +64,7 @@ def test_find_lr_without_a_fall_has_a_status_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("find-batch", "--margin", "1.5"), "margin"),
         (("find-batch", "--dataset", "nonsense"), "dataset"),
@@ -72,20 +72,20 @@ def test_find_lr_without_a_fall_has_a_status_of_its_own() -> None:
         (("find-lr", "--device", "cuda:9"), "device"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(arguments: tuple[str, ...], said: str) -> None:
+def test_bad_input_is_one_line_and_status_2(arguments: tuple[str, ...], message: str) -> None:
     done = epochtop(*arguments)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_find_batch_names_the_largest_power_of_two_that_its_model_takes(tmp_path: Path) -> None:
     done = epochtop("find-batch", "--json", "--task", task(tmp_path, 48), "--device", "cpu", "--threads", "1")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["batch_size"] == 32
-    assert dict(found["tries"])[64] is None
-    assert found["needed_bytes"] <= found["budget_bytes"]
+    result = json.loads(done.stdout)
+    assert result["batch_size"] == 32
+    assert dict(result["tries"])[64] is None
+    assert result["needed_bytes"] <= result["budget_bytes"]
 
 
 def test_what_fits_on_the_host_is_measured_and_stays_within_the_margin(tmp_path: Path) -> None:
@@ -97,10 +97,10 @@ def test_what_fits_on_the_host_is_measured_and_stays_within_the_margin(tmp_path:
         [sys.executable, "-c", MEASURE, f"{file}:make", str(available)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert 1.8 * ROW_BYTES < found["row_bytes"] < 3.3 * ROW_BYTES
-    size = found["batch_size"]
+    result = json.loads(done.stdout)
+    assert 1.8 * ROW_BYTES < result["row_bytes"] < 3.3 * ROW_BYTES
+    size = result["batch_size"]
     assert size & (size - 1) == 0
-    assert size * found["row_bytes"] <= available // 2
-    assert dict(found["tries"])[size] <= available // 2
-    assert 2 * size * found["row_bytes"] > available // 2 * 0.8  # twice as many rows would not have fitted
+    assert size * result["row_bytes"] <= available // 2
+    assert dict(result["tries"])[size] <= available // 2
+    assert 2 * size * result["row_bytes"] > available // 2 * 0.8  # twice as many rows would not have fitted

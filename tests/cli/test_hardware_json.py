@@ -25,10 +25,10 @@ def documented(part: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def answer(library: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
+    machine: dict[str, Any] = json.loads(
         fake_nvml.print_hardware(library, True, FAKE_NVML_NAME="NVIDIA H100 80GB HBM3", FAKE_NVML_PID="1")
     )
-    return found
+    return machine
 
 
 def test_every_key_is_documented_and_every_documented_key_is_there(answer: dict[str, Any]) -> None:

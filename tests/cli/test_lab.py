@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from epochtop.engine.lab.catalog import NAMES, experiments
+from epochtop.engine.protocol.commands import BATCH_SIGNALS
 from epochtop.engine.protocol.events import Concluded, Event, Measured, Prepared
 from epochtop.engine.runs.paths import lab_home
 from epochtop.engine.runs.reader import is_alive, read_record
-from epochtop.tui.client.foreground import PASSED_ON, stop_on_signals
+from epochtop.tui.client.foreground import stop_on_signals
 from tests.cli.test_commands import command, epochtop
 from tests.support.engines import HANGING_S, events, wait_until
 from tests.support.ui.commands import Command
@@ -25,15 +26,15 @@ KEYS = {
 ON_CPU = ("--device", "cpu", "--threads", "1")
 
 
-def kept(home: Path) -> list[Path]:
+def results(home: Path) -> list[Path]:
     return sorted(path for path in lab_home(home).iterdir() if not path.name.startswith("."))
 
 
-def told(home: Path, kind: type[Event]) -> int:
-    """How many events of a kind the only experiment has told so far."""
-    if not lab_home(home).exists() or not kept(home):
+def count_of(home: Path, kind: type[Event]) -> int:
+    """How many events of a kind the only experiment has recorded so far."""
+    if not lab_home(home).exists() or not results(home):
         return 0
-    return sum(isinstance(event, kind) for event in events(kept(home)[0]))
+    return sum(isinstance(event, kind) for event in events(results(home)[0]))
 
 
 def test_without_a_name_it_lists_every_experiment() -> None:
@@ -52,21 +53,21 @@ def test_every_experiment_explains_itself(name: str) -> None:
     assert "Why:" in done.stdout
 
 
-def test_one_object_tells_everything(home: Path) -> None:
+def test_one_object_has_everything(home: Path) -> None:
     done = epochtop("lab", "reads", "--quick", "--json", *ON_CPU)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert set(said) == KEYS
-    assert said["experiment"] == "reads"
-    assert said["outcome"] == "finished"
-    assert said["devices"] == ["cpu"]
-    assert said["machine"]["usable_cpus"] >= 1
-    assert set(said["verdict"]) == {"finding", "evidence", "next_step", "uncertainty", "setting", "estimates"}
-    (run,) = kept(home)
-    assert run.name == said["run"]
-    told = events(run)
-    assert isinstance(told[-1], Concluded)
-    assert [event.values for event in told if isinstance(event, Measured)] == said["rows"]
+    printed = json.loads(done.stdout)
+    assert set(printed) == KEYS
+    assert printed["experiment"] == "reads"
+    assert printed["outcome"] == "finished"
+    assert printed["devices"] == ["cpu"]
+    assert printed["machine"]["usable_cpus"] >= 1
+    assert set(printed["verdict"]) == {"finding", "evidence", "next_step", "uncertainty", "setting", "estimates"}
+    (run,) = results(home)
+    assert run.name == printed["run"]
+    recorded = events(run)
+    assert isinstance(recorded[-1], Concluded)
+    assert [event.values for event in recorded if isinstance(event, Measured)] == printed["rows"]
     record = read_record(run)
     assert record.experiment is not None
     assert (record.experiment.name, record.experiment.quick) == ("reads", True)
@@ -77,21 +78,21 @@ def test_ctrl_c_keeps_the_rows_so_far(home: Path) -> None:
     process = subprocess.Popen(
         command("lab", "reads", "--json", *ON_CPU), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_until(lambda: told(home, Measured) > 2)
+    wait_until(lambda: count_of(home, Measured) > 2)
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=HANGING_S)
     assert process.returncode == 0, err
-    said = json.loads(out)
-    assert said["outcome"] == "stopped"
-    assert len(said["rows"]) > 2
-    assert said["verdict"]["finding"]
-    assert said["seconds"] < 45
+    printed = json.loads(out)
+    assert printed["outcome"] == "stopped"
+    assert len(printed["rows"]) > 2
+    assert printed["verdict"]["finding"]
+    assert printed["seconds"] < 45
 
 
-def test_a_stop_that_cannot_be_written_is_said_and_the_next_one_leaves(
+def test_a_stop_that_cannot_be_written_is_reported_and_the_next_one_leaves(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    handled = (signal.SIGINT, signal.SIGTERM, *PASSED_ON)
+    handled = (signal.SIGINT, signal.SIGTERM, *BATCH_SIGNALS)
     before = [signal.getsignal(number) for number in handled]
     try:
         stop_on_signals(tmp_path / "gone", lambda: None)
@@ -109,16 +110,16 @@ def test_a_stop_that_cannot_be_written_is_said_and_the_next_one_leaves(
 
 def test_a_killed_viewer_leaves_the_experiment_alone(home: Path) -> None:
     process = Command("lab", "reads", "--quick", *ON_CPU, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: told(home, Prepared) > 0)
+    wait_until(lambda: count_of(home, Prepared) > 0)
     process.kill()
     process.wait()
-    (run,) = kept(home)
+    (run,) = results(home)
     wait_until(lambda: not is_alive(run))
     assert isinstance(events(run)[-1], Concluded)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["nonsense"], "there is no experiment 'nonsense'; choose one of reads"),
         (["reads", "--steps", "few"], "steps: 'few' is not a whole number from 1,000"),
@@ -127,9 +128,9 @@ def test_a_killed_viewer_leaves_the_experiment_alone(home: Path) -> None:
         (["reads", "--dataset", "csv:/nowhere.csv", "--target", "y"], "nowhere.csv"),
     ],
 )
-def test_bad_input_is_one_clear_line(home: Path, arguments: list[str], told: str) -> None:
+def test_bad_input_is_one_clear_line(home: Path, arguments: list[str], message: str) -> None:
     done = epochtop("lab", *arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert not lab_home(home).exists() or kept(home) == []
+    assert not lab_home(home).exists() or results(home) == []

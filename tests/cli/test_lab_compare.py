@@ -23,18 +23,18 @@ TWICE = slower(rows_of_reads(9, seed=2), 2.0, every=1)
 CONCLUSION = "1 of 8 points is slower by 2.00 ×, the others show no difference"
 
 
-def kept(home: Path, run_id: str, rows: list[Row], age_s: float = 0.0, **machine: object) -> Path:
+def write_result(home: Path, run_id: str, rows: list[Row], age_s: float = 0.0, **machine: object) -> Path:
     """A finished result that is so old."""
-    made = write_experiment(home, run_id, events_with(rows, **machine), age_s=age_s)  # type: ignore[arg-type]
-    os.utime(made / "lock", (CREATED - age_s, CREATED - age_s))
-    return made
+    path = write_experiment(home, run_id, events_with(rows, **machine), age_s=age_s)  # type: ignore[arg-type]
+    os.utime(path / "lock", (CREATED - age_s, CREATED - age_s))
+    return path
 
 
 @pytest.fixture
 def two(home: Path) -> None:
     """An old result, and a newer one with another torch where reading every step takes twice as long."""
-    kept(home, "reads-11c0", rows_of_reads(9), age_s=600)
-    kept(home, "reads-7f3a", TWICE, torch="2.14.0")
+    write_result(home, "reads-11c0", rows_of_reads(9), age_s=600)
+    write_result(home, "reads-7f3a", TWICE, torch="2.14.0")
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def _width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def compared(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert run(["lab", "--compare", *arguments]) == 0
     out = capsys.readouterr()
     assert not out.err
@@ -51,7 +51,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.usefixtures("two")
 def test_conditions_come_first_then_points_then_the_conclusion(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = said(capsys, "reads-11c0", "reads-7f3a").splitlines()
+    lines = compared(capsys, "reads-11c0", "reads-7f3a").splitlines()
     heads = ("reads · The cost of reading", "Before     reads-11c0 · ", "After      reads-7f3a · ", "Conditions torch 2.13.0 → ",
              "Time of the run over", "plain     20,000", "Conclusion 1 of 8", "Uncertain")  # fmt: skip
     places = [next(place for place, line in enumerate(lines) if line.startswith(head)) for head in heads]
@@ -71,9 +71,9 @@ def test_no_line_is_wider_than_the_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     cpu = "Intel(R) Xeon(R) Platinum 8480+ with a name that is long"
-    kept(home, "reads-11c0", rows_of_reads(9), age_s=600)
-    kept(home, "reads-7f3a", TWICE, cpu=cpu, torch="2.14.0", load=2.0, host="another", usable_cpus=64)
-    lines = said(capsys, "reads-7").splitlines()
+    write_result(home, "reads-11c0", rows_of_reads(9), age_s=600)
+    write_result(home, "reads-7f3a", TWICE, cpu=cpu, torch="2.14.0", load=2.0, host="another", usable_cpus=64)
+    lines = compared(capsys, "reads-7").splitlines()
     assert max(map(len, lines)) <= int(columns)
     assert cpu.split()[-1] in " ".join(lines)
 
@@ -83,30 +83,30 @@ def test_no_line_is_wider_than_the_terminal(
 def test_beginnings_will_do_and_the_newest_other_is_the_second(
     home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
-    kept(home, "reads-0000", rows_of_reads(9), age_s=7000)
-    kept(home, "call-7f3b", rows_of_reads(9))
+    write_result(home, "reads-0000", rows_of_reads(9), age_s=7000)
+    write_result(home, "call-7f3b", rows_of_reads(9))
     write_experiment(home, "reads-9999", events_of("failed"))  # the newest of all, but there is nothing in it
-    told = json.loads(said(capsys, *arguments, "--json"))
-    assert (told["before"]["run"], told["after"]["run"]) == ("reads-11c0", "reads-7f3a")
+    printed = json.loads(compared(capsys, *arguments, "--json"))
+    assert (printed["before"]["run"], printed["after"]["run"]) == ("reads-11c0", "reads-7f3a")
 
 
 @pytest.mark.usefixtures("two")
 def test_the_last_one_is_the_last_result(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(home, "iris-mlp-7f3a", run_events("finished"))
-    assert json.loads(said(capsys, "last", "--json"))["after"]["run"] == "reads-7f3a"
+    assert json.loads(compared(capsys, "last", "--json"))["after"]["run"] == "reads-7f3a"
 
 
 @pytest.mark.usefixtures("two")
 def test_one_object_has_everything(capsys: pytest.CaptureFixture[str]) -> None:
-    told = json.loads(said(capsys, "--json", "reads-7"))
-    assert set(told) == {"experiment", "before", "after", "conditions", "pictures", "conclusion"}
-    assert told["conclusion"] == CONCLUSION
-    assert told["conditions"] == [{"name": "torch", "before": "2.13.0", "after": "2.14.0"}]
-    assert told["before"] == {
+    printed = json.loads(compared(capsys, "--json", "reads-7"))
+    assert set(printed) == {"experiment", "before", "after", "conditions", "pictures", "conclusion"}
+    assert printed["conclusion"] == CONCLUSION
+    assert printed["conditions"] == [{"name": "torch", "before": "2.13.0", "after": "2.14.0"}]
+    assert printed["before"] == {
         "run": "reads-11c0", "created": CREATED - 600, "outcome": "finished", "quick": False,
         "rows": len(rows_of_reads(9)),
     }  # fmt: skip
-    (picture,) = told["pictures"]
+    (picture,) = printed["pictures"]
     assert len(picture["points"]) == 8
     (point,) = [each for each in picture["points"] if each["outcome"] == "slower"]
     assert point["labels"] == {"device": "cpu", "loop": "plain", "reads": 20_000}
@@ -114,22 +114,22 @@ def test_one_object_has_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(point["before"]) == set(point["ratio"]) == {"median", "low", "high", "count"}
 
 
-def test_one_that_goes_on_is_compared_as_far_as_it_has_come(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept(home, "reads-11c0", rows_of_reads(9), age_s=600)
+def test_a_live_result_is_compared_as_far_as_it_has_come(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_result(home, "reads-11c0", rows_of_reads(9), age_s=600)
     rows = [Measured(values=row) for row in TWICE[:40]]
     live = write_experiment(home, "reads-7f3a", [prepared(), *rows])
     with engine_alive(live), open(live / "events.jsonl", "ab") as log:
         log.write(b'{"type":"Measu')
         log.flush()
-        told = said(capsys, "reads-7f3a")
-    assert "running · 40 rows" in told
-    assert "slower" in told
-    assert "died · 40 rows" in said(capsys, "reads-7f3a")
+        text = compared(capsys, "reads-7f3a")
+    assert "running · 40 rows" in text
+    assert "slower" in text
+    assert "died · 40 rows" in compared(capsys, "reads-7f3a")
 
 
 def test_a_line_that_cannot_be_read_is_skipped_and_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept(home, "reads-11c0", rows_of_reads(9), age_s=600)
-    damaged = kept(home, "reads-7f3a", TWICE)
+    write_result(home, "reads-11c0", rows_of_reads(9), age_s=600)
+    damaged = write_result(home, "reads-7f3a", TWICE)
     with open(damaged / "events.jsonl", "ab") as log:
         log.write(b"nothing\n")
     assert run(["lab", "--compare", "reads-7", "reads-1"]) == 0
@@ -140,7 +140,7 @@ def test_a_line_that_cannot_be_read_is_skipped_and_named(home: Path, capsys: pyt
 
 @pytest.mark.usefixtures("two")
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "compare: needs the ids of one or two results, not 0"),
         (["a", "b", "c"], "compare: needs the ids of one or two results, not 3"),
@@ -156,28 +156,28 @@ def test_a_line_that_cannot_be_read_is_skipped_and_named(home: Path, capsys: pyt
     ],
 )
 def test_bad_input_is_one_clear_line(
-    home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+    home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    kept(home, "call-7f3b", rows_of_reads(9), age_s=900)
-    kept(home, "later-0001", rows_of_reads(9), age_s=900)
-    kept(home, "later-0002", rows_of_reads(9), age_s=900)
+    write_result(home, "call-7f3b", rows_of_reads(9), age_s=900)
+    write_result(home, "later-0001", rows_of_reads(9), age_s=900)
+    write_result(home, "later-0002", rows_of_reads(9), age_s=900)
     write_run(home, "iris-mlp-7f3a", run_events("finished"))
     assert run(["lab", "--compare", *arguments]) == 2
     out = capsys.readouterr()
     assert not out.out
     (line,) = out.err.splitlines()
-    assert line.startswith(f"epochtop: {told}")
+    assert line.startswith(f"epochtop: {message}")
 
 
-def test_what_lies_among_results_and_is_none_is_passed_over(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept(home, "reads-11c0", rows_of_reads(9), age_s=600)
-    kept(home, "reads-7f3a", TWICE)
-    broken = kept(home, "reads-bad0", TWICE)
+def test_other_folders_among_results_are_skipped(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_result(home, "reads-11c0", rows_of_reads(9), age_s=600)
+    write_result(home, "reads-7f3a", TWICE)
+    broken = write_result(home, "reads-bad0", TWICE)
     (broken / RECORD).write_text("{")
-    other = kept(home, "reads-bad1", TWICE)
+    other = write_result(home, "reads-bad1", TWICE)
     record: RunRecord = decode_record((other / RECORD).read_bytes())
     (other / RECORD).write_bytes(encode(msgspec.structs.replace(record, experiment=None)))
-    assert json.loads(said(capsys, "reads-1", "--json"))["after"]["run"] == "reads-7f3a"
+    assert json.loads(compared(capsys, "reads-1", "--json"))["after"]["run"] == "reads-7f3a"
     assert run(["lab", "--compare", "reads-bad1", "reads-1"]) == 2
     assert "reads-bad1 is a training run, not an experiment" in capsys.readouterr().err
 

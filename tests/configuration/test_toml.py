@@ -78,7 +78,7 @@ def test_what_was_written_is_read(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("text", INVALID)
-def test_what_is_no_toml_is_refused(text: str) -> None:
+def test_text_that_is_not_toml_is_refused(text: str) -> None:
     with pytest.raises(tomllib.TOMLDecodeError):
         tomllib.loads(text)
     with pytest.raises(ValueError, match=r"at line \d+"):

@@ -21,7 +21,7 @@ from epochtop.engine.data.number_text import is_infinity, is_number
 from epochtop.engine.data.tables.cells.missing import is_missing_text
 from epochtop.engine.data.tables.cells.numbers import PLAIN, NotNumbersError, floats_of
 from epochtop.engine.data.tables.column import TextColumn
-from epochtop.engine.data.tables.delimited import read
+from epochtop.engine.data.tables.csv_files import read
 from epochtop.engine.protocol.datasets import Problem
 from epochtop.engine.protocol.rules import check
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -126,7 +126,7 @@ def test_large_ids_that_were_stored_as_floats_are_refused() -> None:
 def test_a_feature_outside_the_grammar_is_text(tmp_path: Path, cell: str) -> None:
     file = tmp_path / "table.csv"
     file.write_text(f"a,kind\n1,x\n{cell},y\n3,x\n4,y\n", encoding="utf-8")
-    column = read.read_delimited(file, lambda names: ["any", "label"]).column("a")
+    column = read.read_csv(file, lambda names: ["any", "label"]).column("a")
     assert isinstance(column, TextColumn)
     assert set(column.texts) == {"1", cell, "3", "4"}
 
@@ -176,7 +176,7 @@ def test_leading_zeros_are_codes_however_many_they_are() -> None:
     assert "leading zeros" in labels.notes[0]
 
 
-def test_text_is_no_regression() -> None:
+def test_text_is_not_a_regression() -> None:
     with pytest.raises(Invalid, match=r"'red'.*needs numbers") as caught:
         labels_of(["1", "red", "2"], "color", "regression")
     assert caught.value.field == "problem"

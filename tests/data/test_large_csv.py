@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from epochtop.engine.data.tables.column import CellType, NumberColumn, Table
-from epochtop.engine.data.tables.delimited import blocks, parallel, read
-from epochtop.engine.data.tables.delimited.read import CsvOptions, read_delimited
+from epochtop.engine.data.tables.csv_files import blocks, parallel, read
+from epochtop.engine.data.tables.csv_files.read import CsvOptions, read_csv
 from epochtop.engine.protocol.spec import Invalid
 from tests.data.tables.test_dialects import cells_of
 
@@ -32,7 +32,7 @@ def _read_large(file: Path, monkeypatch: pytest.MonkeyPatch, parts: int, is_roun
     with monkeypatch.context() as patch:
         patch.setattr(blocks, "BLOCK_BYTES", 1000)
         patch.setattr(parallel, "processes", lambda size: parts)
-        return read_delimited(file, choose, CsvOptions(is_rounded=is_rounded))
+        return read_csv(file, choose, CsvOptions(is_rounded=is_rounded))
 
 
 @pytest.mark.parametrize(("delimiter", "ending"), [(",", "\n"), (",", "\r\n"), (";", "\n"), ("\t", "\n")])
@@ -51,7 +51,7 @@ def test_blocks_of_numbers_and_rows_of_cells_are_read_alike(
     file.write_bytes(ending.join(map(delimiter.join, [names, *rows])).encode())
     with monkeypatch.context() as patch:
         patch.setattr(blocks, "is_quick", lambda layout: False)
-        small = read_delimited(file, choose)
+        small = read_csv(file, choose)
     for parts in (1, 3):
         large = _read_large(file, monkeypatch, parts)
         assert small.numbers is not None
@@ -86,7 +86,7 @@ def test_several_processes_read_an_odd_file_like_one(
 ) -> None:
     file = tmp_path / "table.csv"
     file.write_text(ODD[name])
-    small = read_delimited(file, choose)
+    small = read_csv(file, choose)
     for parts in (1, 3):
         large = _read_large(file, monkeypatch, parts, is_rounded=name == "beyond float32")
         assert large.names == small.names
@@ -104,9 +104,9 @@ def test_a_column_that_turns_to_text_late_is_text(tmp_path: Path, monkeypatch: p
     file = tmp_path / "table.csv"
     file.write_text("a,label\n" + "1,x\n" * 50 + "two,y\n" + '"1,5",y\n' * 3)
     monkeypatch.setattr(read, "SAMPLE_BYTES", 40)
-    assert cells_of(read_delimited(file, choose))["a"] == ["1"] * 50 + ["two", *["1,5"] * 3]
+    assert cells_of(read_csv(file, choose))["a"] == ["1"] * 50 + ["two", *["1,5"] * 3]
     file.write_text("a,label\n" + "1,x\n" * 50 + '"1,500",y\n' * 3)
-    assert cells_of(read_delimited(file, choose))["a"] == [1.0] * 50 + [1500.0] * 3
+    assert cells_of(read_csv(file, choose))["a"] == [1.0] * 50 + [1500.0] * 3
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_large_label_column_of_numbers_is_a_column_of_numbers(tmp_path: Path) 
     file = tmp_path / "table.csv"
     labels = [row / 7 for row in range(11_000)]
     file.write_text("a,label\n" + "".join(f"{row % 3},{label!r}\n" for row, label in enumerate(labels)))
-    column = read_delimited(file, choose).column("label")
+    column = read_csv(file, choose).column("label")
     assert isinstance(column, NumberColumn)
     assert column.values.tolist() == labels
 
@@ -138,7 +138,7 @@ def test_a_large_label_column_of_numbers_is_a_column_of_numbers(tmp_path: Path) 
 GROWTH = """
 import resource, sys
 import sklearn.model_selection, sklearn.preprocessing
-from epochtop.engine.data.tables.delimited import parallel
+from epochtop.engine.data.tables.csv_files import parallel
 from epochtop.engine.data.load import load
 from epochtop.engine.protocol.spec import RunSpec
 parallel.processes = lambda size: int(sys.argv[2])

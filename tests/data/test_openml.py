@@ -211,7 +211,7 @@ def test_columns_of_pixels_are_images(serve: Serve, name: str, shape: tuple[int,
     assert raw.test is None
 
 
-def test_pixels_that_are_no_bytes_stay_a_table(serve: Serve) -> None:
+def test_pixels_that_are_not_bytes_stay_a_table(serve: Serve) -> None:
     dataset, _ = images_of("mnist_784", (1, 28, 28))
     rows = tuple("256" + row[row.index(",") :] for row in dataset.rows)
     serve(Dataset(dataset.name, dataset.columns, rows))

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from epochtop.engine.data.dataset import PreparedDataset
 from epochtop.engine.data.load import load
-from epochtop.engine.data.tables.delimited import read as csvfile
-from epochtop.engine.data.tables.delimited.read import read_numbers
+from epochtop.engine.data.tables.csv_files import read as csvfile
+from epochtop.engine.data.tables.csv_files.read import read_numbers
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 

@@ -174,7 +174,7 @@ def test_a_unit_is_a_layer_or_a_block(
     assert names_of(model, units(model)) == expected
 
 
-def test_a_module_whose_weights_are_used_elsewhere_is_no_unit(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_whose_weights_are_used_elsewhere_is_not_a_unit(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("epochtop.engine.models.fsdp_units.UNDIVIDED_WEIGHTS", 0)
     job = job_of(spec_of("odd", pair))
     assert job.workload.task is not None

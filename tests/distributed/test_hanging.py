@@ -31,11 +31,11 @@ def hang_after(seconds: int, ranks: Callable[[int], dict[int, tuple[int, int, Wa
     """
     detector, hang = HangDetector(PATIENCE_OF_TESTS_S), None
     for second in range(seconds + 1):
-        told = {
+        presences = {
             rank: Presence(beat=beat, orders=orders, waits_for=wait, place="own.py:8 in loss", pid=100 + rank)
             for rank, (beat, orders, wait) in ranks(second).items()
         }
-        hang = detector.see(told, float(second))
+        hang = detector.see(presences, float(second))
     return None if hang is None else (hang.rank, hang.suspended)
 
 
@@ -66,7 +66,7 @@ def test_a_rank_is_named_within_thirty_seconds() -> None:
     assert patience_s() + 5 < 30
 
 
-def test_the_thread_that_tells_sees_the_line_of_the_main_thread() -> None:
+def test_the_reporting_thread_sees_the_line_of_the_main_thread() -> None:
     progress = Progress()
     here = progress.presence()
     assert (here.waits_for, here.pid) == ("", os.getpid())
@@ -100,8 +100,8 @@ class Ranks:
     def tell(self, waits_for: Wait) -> None:
         """Let rank 1 say where it is."""
         self._beat += 1
-        told = Presence(beat=self._beat, orders=0, waits_for=waits_for, place="own.py:8 in loss", pid=101)
-        self.store["presence/1"] = msgspec.json.encode(told)
+        presence = Presence(beat=self._beat, orders=0, waits_for=waits_for, place="own.py:8 in loss", pid=101)
+        self.store["presence/1"] = msgspec.json.encode(presence)
 
 
 def test_rank_0_ends_itself_where_it_cannot_end_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:

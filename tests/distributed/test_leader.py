@@ -58,7 +58,7 @@ def test_rank_0_leaves_the_group_with_the_others() -> None:
     assert launcher.released == 1
 
 
-def test_a_rank_that_has_gone_already_is_no_error() -> None:
+def test_a_rank_that_has_gone_already_is_not_an_error() -> None:
     group = Group(fails=True)
     leader, launcher = leader_of(group)
     leader.end()

@@ -120,6 +120,7 @@ def test_gradients_equal_torch_s() -> None:
         lambda x: functional.binary_cross_entropy_with_logits(x[:, 0], (Y[:, 0] > 0).float()),
         lambda x: functional.linear(x, WEIGHT, BIAS).square().mean(),
         lambda x: (x.mean(0) * Y[0]).sum(),
+        lambda x: (x[1:6:2, -3:] * Y[1:6:2, -3:]).sum(),
     ]  # fmt: skip
     same(*(gradient(loss) for loss in losses))
     same(*((lambda loss=loss: loss(X)) for loss in losses))

@@ -48,17 +48,17 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Facts]:
     environment = os.environ | {"LD_PRELOAD": str(library), "EPOCHTOP_FAULT": "", "OMP_NUM_THREADS": "1"}
 
     @cache
-    def taken(*parts: str) -> subprocess.CompletedProcess[str]:
+    def inject(*parts: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "tests.faults.disk", str(tmp_path_factory.mktemp("rows")), *parts],
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     def facts_of(part: str) -> Facts:
-        done = taken(part) if EVERYTHING else taken(*PARTS)
+        done = inject(part) if EVERYTHING else inject(*PARTS)
         assert done.returncode == 0, done.stderr[-3000:]
-        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        return {tuple(one["row"]): one for one in found}
+        printed = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        return {tuple(one["row"]): one for one in printed}
 
     return facts_of
 
@@ -78,27 +78,27 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.mark.parametrize("row", [row_of(row, row.operation) for row in ROWS])
 def test_a_failing_disk_costs_no_loss(row: Row, facts: Callable[[str], Facts], undisturbed: bytes, note: Note) -> None:
-    told = facts(row.operation)[row]
-    assert "raised" not in told, told["raised"]
-    note("a call failed" if told["hits"] else "no call to fail")
-    assert told["hits"] or row.place == "output.log" or row not in IN_CI, "nothing has failed"
-    assert "broken" not in told, told["broken"]
-    if "refused" in told:  # the run could not be created: nothing is left of it
-        assert told["left"] == []
+    outcome = facts(row.operation)[row]
+    assert "raised" not in outcome, outcome["raised"]
+    note("a call failed" if outcome["hits"] else "no call to fail")
+    assert outcome["hits"] or row.place == "output.log" or row not in IN_CI, "nothing has failed"
+    assert "broken" not in outcome, outcome["broken"]
+    if "refused" in outcome:  # the run could not be created: nothing is left of it
+        assert outcome["left"] == []
         note("refused")
         return
-    note(told["state"])
-    note("resumed" if told.get("resumed") else "not resumed")
-    assert told["finite"]
-    assert told["warnings"] == 0
-    assert not [name for name in told["left"] if name.endswith(".part") or ".tmp" in name], told["left"]
+    note(outcome["state"])
+    note("resumed" if outcome.get("resumed") else "not resumed")
+    assert outcome["finite"]
+    assert outcome["warnings"] == 0
+    assert not [name for name in outcome["left"] if name.endswith(".part") or ".tmp" in name], outcome["left"]
     if row.moment != "to the end" or row.error == "slow":
-        assert (told["state"], told["steps"]) == ("finished", STEPS)
+        assert (outcome["state"], outcome["steps"]) == ("finished", STEPS)
     else:
-        assert told["state"] in ("finished", "unsaved", "died")
-    recorded = bytes.fromhex(told["losses"])
+        assert outcome["state"] in ("finished", "unsaved", "died")
+    recorded = bytes.fromhex(outcome["losses"])
     assert recorded == undisturbed[: len(recorded)]
-    if told["state"] == "finished" or told.get("resumed"):
+    if outcome["state"] == "finished" or outcome.get("resumed"):
         assert np.frombuffer(recorded, "<f4").size == STEPS
 
 
@@ -106,27 +106,27 @@ def test_a_failing_disk_costs_no_loss(row: Row, facts: Callable[[str], Facts], u
 def test_a_file_system_that_fails_costs_no_loss(
     row: mounts.Mount, facts: Callable[[str], Facts], undisturbed: bytes, note: Note
 ) -> None:
-    taken = facts(mounts.PART)
-    if row not in taken:
+    outcomes = facts(mounts.PART)
+    if row not in outcomes:
         pytest.skip("only root may mount")
-    told = taken[row]
-    assert "raised" not in told, told["raised"]
-    assert told["hits"]
-    assert "broken" not in told, told["broken"]
+    outcome = outcomes[row]
+    assert "raised" not in outcome, outcome["raised"]
+    assert outcome["hits"]
+    assert "broken" not in outcome, outcome["broken"]
     if row.moment in ("start", "resume"):
-        assert told["refused"]
-        assert told["left"] == []
+        assert outcome["refused"]
+        assert outcome["left"] == []
         note("refused")
         return
-    note(told["state"])
-    assert told["finite"]
-    assert (told["warnings"], told["beneath"]) == (0, ["other"] if row.fault == "moved" else [])
-    assert not [name for name in told["left"] if name.endswith(".part") or ".tmp" in name], told["left"]
+    note(outcome["state"])
+    assert outcome["finite"]
+    assert (outcome["warnings"], outcome["beneath"]) == (0, ["other"] if row.fault == "moved" else [])
+    assert not [name for name in outcome["left"] if name.endswith(".part") or ".tmp" in name], outcome["left"]
     if row.moment == "for a while":
-        assert (told["state"], told["steps"]) == ("finished", STEPS)
+        assert (outcome["state"], outcome["steps"]) == ("finished", STEPS)
     else:
-        assert told["state"] == "unsaved"
-        assert told["resumed"]
+        assert outcome["state"] == "unsaved"
+        assert outcome["resumed"]
     if row.fault in ("removed", "moved") and row.moment == "to the end":
-        assert (told["listed"], told["state_without"]) == ([], "died")
-    assert bytes.fromhex(told["losses"]) == undisturbed
+        assert (outcome["listed"], outcome["state_without"]) == ([], "died")
+    assert bytes.fromhex(outcome["losses"]) == undisturbed

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from epochtop.engine.process import signals
+from epochtop.engine.protocol.commands import BATCH_SIGNALS
 from epochtop.engine.protocol.events import Logged
 from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import is_alive
@@ -134,5 +134,5 @@ def signals_of(spec: RunSpec) -> list[signal.Signals]:
 
 
 def test_every_signal_of_the_system_is_in_the_table() -> None:
-    assert {name for (name,) in TABLE} >= {number.name for number in signals.CHOSEN}
+    assert {name for (name,) in TABLE} >= {number.name for number in BATCH_SIGNALS}
     assert rows([(1,)], [(1,)])

@@ -66,8 +66,8 @@ READERS: dict[str, tuple[str, Reader]] = {
     "the log that a script continues": (EVENTS, lambda run: log.EventLog(run, print)),
     "the lock that a script takes": (LOCK, lambda run: directory.lock_again(str(run))),
     "commands, in a script": (COMMANDS, lambda run: control.Inbox(str(run), False)),
-    "the claim of a script": (joining.CLAIM, _join),
-    "the claim, in the supervisor": (joining.CLAIM, supervisor_commands.is_claimed),
+    "the claim of a script": (directory.CLAIM, _join),
+    "the claim, in the supervisor": (directory.CLAIM, supervisor_commands.is_claimed),
     "commands, in the supervisor": (
         COMMANDS,
         lambda run: supervisor_commands.CommandReader(run, None, print).look(),  # type: ignore[arg-type]

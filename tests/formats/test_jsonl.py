@@ -66,7 +66,7 @@ def test_bad_lines_are_skipped_and_counted(tmp_path: Path) -> None:
     assert result.follower.damaged == 4
 
 
-def test_a_number_with_a_thousand_digits_is_no_value(tmp_path: Path) -> None:
+def test_a_number_with_a_thousand_digits_is_not_a_value(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(f'{{"step":1,"loss":1,"x":{"9" * 1000}}}\n{{"step":{"9" * 30},"loss":2}}\n')
     assert Read(jsonl.JsonLinesFollower(path)).series == {"loss": {1: 1.0}}

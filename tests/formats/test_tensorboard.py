@@ -68,7 +68,7 @@ def test_tensors_without_dimensions_are_values(tmp_path: Path, tensor: bytes, va
     assert read(tmp_path, tensorboard(events)).series == {"loss": dict.fromkeys((1, 2, 3), value)}
 
 
-def test_tensors_of_other_plugins_and_shapes_are_no_values(tmp_path: Path) -> None:
+def test_tensors_of_other_plugins_and_shapes_are_not_values(tmp_path: Path) -> None:
     vector = message((1, 1), (2, message((2, message((1, 2))))), (4, struct.pack("<2f", 1, 2)))
     number = message((1, 1), (4, struct.pack("<f", 1)))
     text = message((1, 7), (8, "hello"))

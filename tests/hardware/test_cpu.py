@@ -213,8 +213,8 @@ def identified(roots: Roots, root: Path, monkeypatch: pytest.MonkeyPatch) -> tup
             return GpuInventory(reason=reason, driver_version=Fact(reason=reason), cuda_version=Fact(reason=reason))
 
     monkeypatch.setattr(module, "container", lambda roots: container(roots, root))
-    found = identify(roots, watch=NoDriver())  # type: ignore[arg-type]
-    return found.no_gpu_reason, [other.vendor for other in found.other_gpus]
+    machine = identify(roots, watch=NoDriver())  # type: ignore[arg-type]
+    return machine.no_gpu_reason, [other.vendor for other in machine.other_gpus]
 
 
 def test_the_pci_bus_decides_which_remedy_is_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

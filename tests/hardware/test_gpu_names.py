@@ -113,7 +113,7 @@ def test_generated_vgpus(board: str, slices: str, series: str) -> None:
 @pytest.mark.parametrize("name", ["NVIDIA P106-100", "NVIDIA P104-100", "NVIDIA A100-PG509-200", "NVIDIA PG509-210",
     "NVIDIA H20-3e", "Tesla V100-SXM2-16GB", "Tesla P100-PCIE-16GB", "NVIDIA A100-SXM4-40GB", "GRID K520", "GRID K2",
     "NVIDIA CMP 100-210", "NVIDIA DRIVE-PG199-PROD"])  # fmt: skip
-def test_cards_with_a_hyphen_are_no_vgpus(name: str) -> None:
+def test_cards_with_a_hyphen_are_not_vgpus(name: str) -> None:
     read = read_name(name)
     assert read.is_known
     assert "vGPU" not in read.suffix

@@ -55,8 +55,8 @@ machine = identify(watch=sampler.gpus, patience_s=0.1)
 sample = sampler.sample(patience_s=0.1)
 silent = [machine.no_gpu_reason, machine.cpu.threads > 0, len(sample.gpus), sample.gpu_count]
 control.write_text("")
-found = identify(watch=sampler.gpus, patience_s=240)
-print(json.dumps([silent, len(found.gpus), sampler.sample(patience_s=240).gpu_count]))
+answered = identify(watch=sampler.gpus, patience_s=240)
+print(json.dumps([silent, len(answered.gpus), sampler.sample(patience_s=240).gpu_count]))
 """
 
 
@@ -64,9 +64,9 @@ def test_a_driver_that_does_not_answer_gives_a_reason_and_is_used_once_it_answer
     library: Path, tmp_path: Path
 ) -> None:
     text = fake_nvml.run(library, _HANG_AT_ONCE, FAKE_NVML_CONTROL=str(tmp_path / "control"))
-    silent, found, count = json.loads(text)
+    silent, gpu_count, count = json.loads(text)
     assert silent == ["the NVIDIA driver does not answer", True, 0, 0]
-    assert (found, count) == (2, 2)
+    assert (gpu_count, count) == (2, 2)
 
 
 def test_the_command_answers_while_the_driver_hangs(library: Path) -> None:

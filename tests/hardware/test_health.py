@@ -179,7 +179,7 @@ change = partial(WELL._replace)
     [
         ({}, WELL, [], False),
         ({"nvmlDeviceGetFanSpeed": "Unknown"}, WELL, [], False),
-        ({"temperature": "Unknown"}, WELL, [], False),  # one transient failure is no ERR!
+        ({"temperature": "Unknown"}, WELL, [], False),  # one transient failure is not an ERR!
         ({"temperature": "Unknown", "memory": "Unknown"}, WELL, ["Error"], True),
         ({"handle": "Timeout"}, WELL, ["Error"], True),
         ({"handle": "InsufficientPower"}, WELL, ["InsufficientPower"], True),
@@ -197,10 +197,10 @@ change = partial(WELL._replace)
     ],
 )
 def test_problems(errors: dict[str, str], health: Health, kinds: list[str], is_fatal: bool) -> None:
-    found = problems(3, errors, health)
-    assert [problem.kind for problem in found] == kinds
-    assert any(problem.is_fatal for problem in found) == is_fatal
-    assert all(problem.text and problem.advice for problem in found)
+    listed = problems(3, errors, health)
+    assert [problem.kind for problem in listed] == kinds
+    assert any(problem.is_fatal for problem in listed) == is_fatal
+    assert all(problem.text and problem.advice for problem in listed)
 
 
 XIDS = """13 RESTART_APP|31 RESTART_APP|43 IGNORE|46 RESET_GPU|54 CHECK_MECHANICALS|62 RESET_GPU|63 IGNORE|64 RESET_GPU
@@ -225,7 +225,7 @@ def test_the_advice_about_xid_errors_is_nvidias() -> None:
         assert "gpu-reset" not in problem.advice or action == "RESET_GPU", row
 
 
-def test_unsupported_queries_are_no_problem(library: Path) -> None:
+def test_unsupported_queries_are_not_problems(library: Path) -> None:
     fail = " ".join(
         f"{function}:0:{NOT_SUPPORTED}" for function in ("nvmlDeviceGetTemperature", "nvmlDeviceGetPowerUsage")
     )

@@ -120,7 +120,7 @@ def test_memory_limit_of_cgroup_v1_without_the_cache_that_can_be_dropped(tmp_pat
     assert available_memory_bytes(roots) == 3 * GIB
 
 
-def test_the_unlimited_value_of_cgroup_v1_is_no_limit(tmp_path: Path) -> None:
+def test_the_unlimited_value_of_cgroup_v1_is_not_a_limit(tmp_path: Path) -> None:
     roots = unpack("xeon-docker-cgroup-v1", tmp_path)
     (roots.sys / "fs/cgroup/memory/memory.limit_in_bytes").write_text("9223372036854771712\n")
     (roots.sys / "fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us").write_text("-1\n")

@@ -130,7 +130,7 @@ def test_a_chip_that_is_known_to_share_the_systems_memory(library: Path, environ
 
 @pytest.mark.parametrize("environment", WITHOUT_SIZE)
 @pytest.mark.parametrize("name", ["NVIDIA GH200 480GB", "NVIDIA H100 80GB HBM3", "NVIDIA Fake"])
-def test_any_other_card_without_a_size_of_memory_is_not_said_to_share(
+def test_any_other_card_without_a_size_of_memory_is_not_reported_as_sharing(
     library: Path, environment: dict[str, str], name: str
 ) -> None:
     machine, _ = fake_nvml.ask(library, FAKE_NVML_NAME=name, **environment)
@@ -139,7 +139,7 @@ def test_any_other_card_without_a_size_of_memory_is_not_said_to_share(
     assert "shares" not in memory["reason"]
 
 
-def test_a_name_that_is_no_text_is_unknown(library: Path) -> None:
+def test_a_name_that_is_not_text_is_unknown(library: Path) -> None:
     machine, _ = fake_nvml.ask(library, FAKE_NVML_GARBAGE="1")
     assert machine["gpus"][0]["name"] == {"value": None, "reason": "the driver's answer could not be read"}
 

@@ -126,8 +126,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     library = fake_nvml.build(tmp_path_factory.mktemp("nvml"))
     rules = ["", *(rule(function, code) for function in CALLS for code in ERRORS)]
     text = fake_nvml.run(library, _ASK_ALL, stdin=json.dumps(rules), FAKE_NVML_COUNT="4", FAKE_NVML_PID="1")
-    found: dict[str, list[dict[str, Any]]] = json.loads(text)
-    return found
+    machines: dict[str, list[dict[str, Any]]] = json.loads(text)
+    return machines
 
 
 def test_without_a_failure_every_value_is_known(answers: dict[str, list[dict[str, Any]]]) -> None:

@@ -69,10 +69,10 @@ def test_a_file_that_cannot_be_used_is_explained(
 
 
 CELLS: dict[str, tuple[str, str]] = {
-    "text": ("many", "'sepal width': 'many' is no number"),
-    "an underscore": ("1_000", "'sepal width': '1_000' is no number"),
-    "digits of another script": ("١", "'sepal width': '١' is no number"),
-    "infinity": ("inf", "'sepal width': 'inf' is no number"),
+    "text": ("many", "'sepal width': 'many' is not a number"),
+    "an underscore": ("1_000", "'sepal width': '1_000' is not a number"),
+    "digits of another script": ("١", "'sepal width': '١' is not a number"),
+    "infinity": ("inf", "'sepal width': 'inf' is not a number"),
     "too large": ("1e300", "'sepal width': 1e+300 is not a number that the model can take"),
 }
 
@@ -94,7 +94,7 @@ def test_a_row_that_cannot_be_predicted_has_a_reason_and_the_others_a_prediction
     assert printed.err.endswith(f"line 3: {reason}\n")
 
 
-def test_a_path_that_is_no_file_is_explained(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_that_is_not_a_file_is_explained(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no file" in refused(capsys, run, tmp_path / "nothing.csv")
     assert "is a folder" in refused(capsys, run, tmp_path)
     assert "not a regular file" in refused(capsys, run, "/dev/null")

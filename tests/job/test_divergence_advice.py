@@ -96,7 +96,7 @@ def test_finite_data_and_a_learning_rate_that_is_too_high(tmp_path: Path) -> Non
     assert advice(tmp_path, rate=100.0) == "lower the learning rate: 100 is too high, try 10"
 
 
-def test_a_loss_of_finite_outputs_is_told_from_outputs(tmp_path: Path) -> None:
+def test_a_loss_of_finite_outputs_is_distinguished_from_outputs(tmp_path: Path) -> None:
     """The loss takes a logarithm of 0 for a row that comes late; a smaller learning rate would not help."""
     plant = "Y[40] = 500.0"
     line = advice(

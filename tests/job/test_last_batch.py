@@ -57,7 +57,7 @@ def test_a_last_batch_of_one_row_is_left_out_for_batchnorm(placement: str, home:
     assert finished(run).steps == 4 * spec.epochs
     assert finished(run).epochs == spec.epochs
     assert notes(spec) == [
-        "the model cannot train on the last batch of an epoch (1 row): every epoch leaves out 1 row, others each time"
+        "the model cannot train on the last batch of an epoch (1 row): every epoch leaves out 1 row, a different choice each time"
     ]
 
 

@@ -18,7 +18,7 @@ from epochtop.engine.protocol.spec import RunSpec
 from epochtop.engine.runs.reader import read_record
 from tests.support.engines import Engine, Watch, events, finished, losses
 
-TOLD = (
+CUDA_MESSAGE = (
     "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 8.00 GiB of which 12.50 MiB is free."
 )
 SOURCE = """\
@@ -48,7 +48,7 @@ COMMON = {"device": "cpu", "threads": 1, "eval_every": 0.0, "refresh_ms": 10}
 def task(folder: Path, limit: int, after: int = 0, rows: int = 200, error: str = "") -> str:
     """A task whose model runs out of memory for more than `limit` rows, after `after` calls."""
     file = folder / f"limited_{limit}_{after}.py"
-    raised = error or f"torch.OutOfMemoryError({TOLD!r})"
+    raised = error or f"torch.OutOfMemoryError({CUDA_MESSAGE!r})"
     file.write_text(SOURCE.format(limit=limit, after=after, rows=rows, error=raised))
     return f"{file}:make"
 
@@ -152,7 +152,7 @@ def test_smaller_batches_make_the_same_steps(rows: int, size: int, accumulate: i
 
 
 def test_torch_s_message_is_parsed() -> None:
-    gpu = torch.OutOfMemoryError(TOLD)
+    gpu = torch.OutOfMemoryError(CUDA_MESSAGE)
     assert asked(gpu) == 2.5 * 2**30
     assert was_free(gpu, torch.device("cpu")) == 12.5 * 2**20
     assert is_out_of_memory(gpu)

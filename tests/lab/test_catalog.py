@@ -58,7 +58,7 @@ def test_it_says_what_it_measures_why_and_how_to_read_it(experiment: Experiment)
 
 
 @ALL
-def test_its_own_fields_are_declared_and_are_no_fields_of_a_run(experiment: Experiment) -> None:
+def test_its_own_fields_are_declared_and_are_not_fields_of_a_run(experiment: Experiment) -> None:
     own = fields(experiment.fields)
     assert all(field.description for field in own)
     assert not {field.name for field in own} & {field.name for field in fields(RunSpec)}

@@ -68,7 +68,7 @@ def differing(before: dict[str, object], after: dict[str, object], experiment: s
 # --- what is a difference ------------------------------------------------------------------------------------------
 
 
-def test_the_same_within_noise_is_no_difference_at_any_point() -> None:
+def test_equality_within_noise_is_not_a_difference_at_any_point() -> None:
     reads = find("reads").pictures[0]
     actual = outcomes(reads, rows_of_reads(9, seed=1), rows_of_reads(9, seed=2))
     assert len(actual) == 8
@@ -245,7 +245,7 @@ def test_before_is_the_older_one_whichever_comes_first() -> None:
         assert (actual.before.name, actual.after.name) == ("reads-0001", "reads-0002")
 
 
-def test_one_that_goes_on_is_compared_as_far_as_it_has_come() -> None:
+def test_a_live_result_is_compared_as_far_as_it_has_come() -> None:
     every = rows_of_reads(5)
     actual = compare(
         find("reads"), a_result("reads-0001", every, age_s=60), a_result("reads-0002", every[:10], outcome="running")
@@ -271,7 +271,7 @@ def test_results_of_two_experiments_and_one_alone_are_refused() -> None:
         compare(find("reads"), a_result("reads-1"), a_result("reads-1"))
 
 
-def test_the_same_conditions_are_no_conditions() -> None:
+def test_equal_conditions_are_not_listed() -> None:
     same = {"asked": ExperimentRequest(name="reads", fields={"steps": "10000"}), "spec": RunSpec(name="old")}
     written = {"asked": ExperimentRequest(name="reads", fields={"steps": "1e4"}), "spec": RunSpec(name="new")}
     assert differing(same, written) == []

@@ -57,7 +57,7 @@ def test_a_planted_gain_is_reported_back(step_s: float, times: float, spread: fl
 
 
 @pytest.mark.parametrize("rate", [0.0, math.nan, math.inf])
-def test_a_run_without_steps_tells_nothing(rate: float) -> None:
+def test_a_run_without_steps_has_no_gain(rate: float) -> None:
     assert gained(BEFORE, rate) is None
 
 

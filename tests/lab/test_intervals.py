@@ -15,7 +15,7 @@ NUMBERS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)).map(lambda p
 
 
 @given(intervals=INTERVALS)
-def test_gaps_and_what_they_lie_between_fill_a_window(intervals: list[tuple[float, float]]) -> None:
+def test_gaps_and_the_intervals_between_them_fill_a_window(intervals: list[tuple[float, float]]) -> None:
     left = gaps(intervals, (2.0, 8.0))
     busy = [(max(start, 2.0), min(end, 8.0)) for start, end in merged(intervals) if end > 2.0 and start < 8.0]
     assert sum(end - start for start, end in (*left, *busy)) == pytest.approx(6.0)

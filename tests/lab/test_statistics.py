@@ -68,7 +68,7 @@ def test_an_effect_larger_than_the_noise_is_a_difference(effect: float, seed: in
 
 @settings(max_examples=60)
 @given(effect=st.floats(0, 0.02), seed=st.integers(0, 10**6))
-def test_noise_larger_than_the_effect_is_no_difference(effect: float, seed: int) -> None:
+def test_noise_larger_than_the_effect_is_not_a_difference(effect: float, seed: int) -> None:
     chance = random.Random(seed)
     noise = [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4]
     sides = [chance.sample(noise, 9) for _ in range(2)]
@@ -90,14 +90,14 @@ def test_a_difference_is_of_the_same_round() -> None:
     assert difference(rows([1.0]), [{"round": 5, "seconds": 1.0}]) is None
 
 
-def test_two_measurements_are_no_proof() -> None:
+def test_two_measurements_are_not_proof() -> None:
     actual = difference(rows([2.0, 2.0]), rows([1.0, 1.0]))
     assert actual is not None
     assert not actual.distinct
     assert actual.words("a", "b") == "a and b were compared only twice, too few to be sure: 2 ×"
 
 
-def test_groups_leave_out_what_is_no_number() -> None:
+def test_groups_leave_out_what_is_not_a_number() -> None:
     actual = grouped(
         [{"a": 1, "t": 2.0}, {"a": 1, "t": None}, {"a": 1, "t": math.inf}, {"a": 2, "t": 3}, {"a": 1, "t": 4.0}],
         ("a",),

@@ -98,7 +98,7 @@ def test_every_weight_gets_a_gradient(model: str, autocast: bool) -> None:
 
 
 @pytest.mark.parametrize("model", ["cnn", "resnet"])
-def test_rows_that_are_no_images_are_refused(model: str) -> None:
+def test_rows_that_are_not_images_are_refused(model: str) -> None:
     with pytest.raises(Invalid, match="iris") as error:
         build_model(RunSpec(model=model), table("a", "b", "c", "d"), 3)
     assert error.value.field == "model"

@@ -129,7 +129,7 @@ def test_a_mapped_structure_has_the_same_types_and_other_tensors(name: str) -> N
     assert [id(tensor) for tensor in tensors_of(structure)] == [id(tensor) for tensor in expected]
 
 
-def test_what_is_no_tensor_stays() -> None:
+def test_what_is_not_a_tensor_stays() -> None:
     assert mapped(Checked("text", (None, 3)), torch.neg) == Checked("text", (None, 3))
     assert mapped({"a": None, "b": 3}, torch.neg, other=lambda _: "leaf") == {"a": "leaf", "b": "leaf"}
 

@@ -57,23 +57,23 @@ DIVERGED: dict[str, Curve] = {
 
 
 @pytest.mark.parametrize("name", QUIET)
-def test_ordinary_noise_is_no_divergence(name: str) -> None:
+def test_ordinary_noise_is_not_a_divergence(name: str) -> None:
     assert [verdict(QUIET[name], seed) for seed in range(8)] == [None] * 8
 
 
 @pytest.mark.parametrize("name", DIVERGED)
 def test_a_divergence_is_reported_within_a_hundred_steps(name: str) -> None:
     for seed in range(4):
-        found = verdict(DIVERGED[name], seed)
-        assert found is not None
-        assert found[1].startswith(name)
-        assert 4000 - 37 <= found[0] < 4100
+        report = verdict(DIVERGED[name], seed)
+        assert report is not None
+        assert report[1].startswith(name)
+        assert 4000 - 37 <= report[0] < 4100
 
 
 def test_a_loss_that_grows_exponentially_is_reported() -> None:
-    found = verdict(lambda step, generator: learned(step, generator) * math.exp(max(0, step - 4000) / 200), 0)
-    assert found is not None
-    assert found[0] > 4000
+    report = verdict(lambda step, generator: learned(step, generator) * math.exp(max(0, step - 4000) / 200), 0)
+    assert report is not None
+    assert report[0] > 4000
 
 
 def test_a_window_of_a_million_values_is_looked_at() -> None:
@@ -82,7 +82,7 @@ def test_a_window_of_a_million_values_is_looked_at() -> None:
     assert watch.add([1.0] * 999_999 + [math.nan]) == "is NaN"
 
 
-def test_finite_values_whose_sum_overflows_are_no_divergence() -> None:
+def test_finite_values_whose_sum_overflows_are_not_divergence() -> None:
     assert LossWatch().add([1e308] * 30) == ""
 
 
@@ -92,7 +92,7 @@ def test_a_loss_is_known_by_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["accuracy", "lossless", "glossary/size", "learning_rate"])
-def test_other_series_are_no_losses(name: str) -> None:
+def test_other_series_are_not_losses(name: str) -> None:
     assert not is_loss(name)
 
 
@@ -123,7 +123,7 @@ def test_slow_steps_may_take_ten_times_as_long() -> None:
     assert watch.stalled_s(960 + 601) == 601
 
 
-def test_an_evaluation_that_takes_long_is_no_stall_the_next_time() -> None:
+def test_an_evaluation_that_takes_long_is_not_a_stall_the_next_time() -> None:
     watch = stepping(*range(10), 9 + 280, *range(290, 300))
     assert watch.stalled_s(299 + 560) is None
     assert watch.stalled_s(299 + 561) == 561
@@ -134,7 +134,7 @@ def test_the_first_steps_may_compile() -> None:
     assert StallWatch(10, 300).stalled_s(10_000) is None
 
 
-def test_a_pause_is_no_stall() -> None:
+def test_a_pause_is_not_a_stall() -> None:
     watch = stepping(*range(20))
     watch.pause()
     assert watch.stalled_s(5000) is None

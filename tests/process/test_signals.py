@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from epochtop.engine.process import signals
+from epochtop.engine.process.signals import answer
+from epochtop.engine.protocol.commands import BATCH_SIGNALS
 from epochtop.engine.protocol.events import Finished, Logged
 from epochtop.engine.protocol.fields import parse
 from epochtop.engine.protocol.spec import Invalid, RunSpec
@@ -19,7 +20,7 @@ from epochtop.engine.training import checkpoint, clock
 from tests.cli.test_commands import command
 from tests.support.engines import HANGING_S, Engine, Watch, finished, losses
 
-NAMES = [number.name for number in signals.CHOSEN]
+NAMES = [number.name for number in BATCH_SIGNALS]
 
 
 def endless(**fields: object) -> RunSpec:
@@ -98,7 +99,7 @@ def test_a_handler_of_a_task_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     installed: dict[signal.Signals, object] = {signal.SIGALRM: print, signal.SIGUSR1: print}
     monkeypatch.setattr(signal, "signal", installed.__setitem__)
     monkeypatch.setattr(signal, "getsignal", lambda number: installed.get(number, signal.SIG_DFL))
-    signals.answer(endless(), None, lambda: None)  # type: ignore[arg-type]
+    answer(endless(), None, lambda: None)  # type: ignore[arg-type]
     assert installed[signal.SIGALRM] is installed[signal.SIGUSR1] is print
     assert installed[signal.SIGUSR2] == installed[signal.SIGHUP] == signal.SIG_IGN
     assert callable(installed[signal.SIGXCPU])

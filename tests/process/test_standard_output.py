@@ -49,7 +49,7 @@ def test_a_closed_output_is_one_line_and_a_status(arguments: tuple[str, ...]) ->
     assert done.stderr.splitlines() == ["epochtop: standard output is closed"]
 
 
-def test_a_reader_that_is_gone_is_no_error() -> None:
+def test_a_reader_that_is_gone_is_not_an_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(

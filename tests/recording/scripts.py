@@ -17,7 +17,7 @@ from epochtop.engine.runs.reader import BadLine, Follower
 
 ROOT = Path(__file__).parents[2]
 HANGING_S = 240.0
-"""A script that takes this long hangs. It is no measure of speed."""
+"""A script that takes this long hangs. It is not a measure of speed."""
 
 
 def start(

@@ -106,7 +106,7 @@ def test_memory_is_bounded_and_what_does_not_fit_is_counted(home: Path, monkeypa
     assert str(last.dropped) in warnings[0].message
 
 
-def test_a_queue_that_nobody_empties_is_bounded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_that_is_never_emptied_is_bounded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from epochtop.recording import run as run_module
 
     monkeypatch.setattr(run_module, "QUEUE_ENTRIES", 50)

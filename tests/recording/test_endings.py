@@ -52,8 +52,8 @@ def end_of(home: Path) -> AnyEvent:
     ],
 )  # fmt: skip
 def test_an_end_is_recorded(code: str, status: int, outcome: str, reason: str, home: Path) -> None:
-    found, _, _ = run(f"{BEGIN}    {code}", home)
-    assert found == status
+    exit_status, _, _ = run(f"{BEGIN}    {code}", home)
+    assert exit_status == status
     last = end_of(home)
     assert isinstance(last, ScriptEnded)
     assert (last.outcome, last.reason, last.steps) == (outcome, reason, 1)
@@ -72,8 +72,8 @@ def test_an_end_is_recorded(code: str, status: int, outcome: str, reason: str, h
     ],
 )
 def test_a_failure_is_recorded(code: str, status: int, message: str, home: Path) -> None:
-    found, _, errors = run(f"{BEGIN}    {code}", home)
-    assert found == status
+    exit_status, _, errors = run(f"{BEGIN}    {code}", home)
+    assert exit_status == status
     last = end_of(home)
     assert isinstance(last, Failed)
     assert (last.message, last.step) == (message, 1)

@@ -335,8 +335,8 @@ MANY = """
 def test_32_processes_record_into_one_home_without_loss(home: Path) -> None:
     status, _, errors = run(MANY, home)
     assert (status, errors) == (0, "")
-    found = sorted(series(path)["value"] for path in home.iterdir())
-    assert found == [[(i, n * 1000 + i) for i in range(1000)] for n in range(32)]
+    recorded = sorted(series(path)["value"] for path in home.iterdir())
+    assert recorded == [[(i, n * 1000 + i) for i in range(1000)] for n in range(32)]
 
 
 def test_a_failure_is_recorded_with_its_traceback(home: Path) -> None:

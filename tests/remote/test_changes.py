@@ -86,7 +86,7 @@ def test_a_record_that_changed_meanwhile_or_is_a_link_stays(there: Path) -> None
     old = (run / RECORD).read_bytes()
     digest = hashlib.sha256(old).hexdigest()
     assert replace_record(run, digest, b"[]") == "its record cannot be replaced"
-    assert replace_record(run, digest, b"{") == "it is no record"
+    assert replace_record(run, digest, b"{") == "it is not a record"
     assert replace_record(run, hashlib.sha256(b"").hexdigest(), b"{}").startswith("the run was changed there")
     (run / RECORD).rename(there / "original")
     (run / RECORD).symlink_to(there / "original")

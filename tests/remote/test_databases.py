@@ -112,7 +112,7 @@ def test_new_and_changed_rows_follow_across_a_drop(connection: Connection, logs:
     assert followed.end.outcome == "finished"
 
 
-def test_a_database_that_was_replaced_begins_anew(connection: Connection, logs: Path) -> None:
+def test_a_database_that_was_replaced_is_read_from_its_beginning(connection: Connection, logs: Path) -> None:
     connection.transfer()
     new = logs / "new"
     trackio(new, {"c": [{"loss": 3}]}, {})

@@ -114,7 +114,7 @@ def test_the_middle_of_a_long_log_is_left_out_at_a_line(
     assert (files.path(RUN) / EVENTS).read_bytes() == log
 
 
-def test_a_log_that_was_replaced_begins_anew(there: Path, files: MirroredFiles) -> None:
+def test_a_log_that_was_replaced_is_read_from_its_beginning(there: Path, files: MirroredFiles) -> None:
     transfer(connect(there, files), files)
     log = there / RUN / EVENTS
     other = log.read_bytes()[::-1] + b"more"

@@ -30,7 +30,7 @@ def test_frames_arrive_in_pieces_after_what_a_shell_prints(piece: int) -> None:
     ]
 
 
-def test_a_frame_is_laid_out_as_described() -> None:
+def test_a_frame_has_the_documented_layout() -> None:
     assert Decoder().feed(by_hand(b'{"type":"tick"}', b"xyz")) == [({"type": "tick"}, b"xyz")]
     assert encode({"type": "tick"}, b"xyz") == by_hand(b'{"type": "tick"}', b"xyz")
 
@@ -81,7 +81,7 @@ HARMFUL = (
 
 
 @pytest.mark.parametrize("name", HARMFUL, ids=range(len(HARMFUL)))
-def test_a_name_that_leads_elsewhere_or_is_not_printable_is_no_name(name: object) -> None:
+def test_a_name_that_leads_elsewhere_or_is_not_printable_is_refused(name: object) -> None:
     assert not is_run_id(name)
     assert not is_file_path(name)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,7 +22,7 @@ from epochtop.engine.runs.reader import is_alive
 from epochtop.engine.runs.remote import connection, mirror
 from epochtop.engine.runs.remote.connection import Connection, LostConnectionError
 from epochtop.engine.runs.remote.folder import SESSION
-from epochtop.engine.runs.remote.host import Host, parse_host
+from epochtop.engine.runs.remote.host import BOOTSTRAP, Host, parse_host
 from epochtop.engine.runs.remote.mirror import Mirror
 from epochtop.engine.runs.writer import send
 from epochtop.tui.client.foreground import stop_and_wait
@@ -248,7 +250,7 @@ def test_hosts_as_users_write_them() -> None:
     assert parse_host("ada@box:/data/runs") == Host("ada@box", "/data/runs")
     assert parse_host("ada@box:~/runs") == Host("ada@box", "~/runs")
     for text in ("", "-oProxyCommand=date", "a b", ":/data", "a\nb"):
-        with pytest.raises(Invalid, match="is no machine"):
+        with pytest.raises(Invalid, match="is not a machine"):
             parse_host(text)
 
 
@@ -285,3 +287,12 @@ def test_a_run_is_followed_and_commanded_through_a_real_sshd(
             send(copy, Pause(by="ada"))
             wait_until(lambda: (run / COMMANDS).read_bytes() == b'{"type":"Pause","by":"ada"}\n')
             assert is_alive(copy)
+
+
+def test_a_module_in_the_folder_of_the_login_does_not_replace_one_of_python(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')\n")
+    source = b"import json; print(json.dumps([1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", BOOTSTRAP], cwd=tmp_path, input=b"%d\n%s" % (len(source), source), capture_output=True
+    )
+    assert done.stdout == b"[1]\n", done.stderr

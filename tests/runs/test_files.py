@@ -79,7 +79,7 @@ def test_a_failed_sync_or_rename_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert names(tmp_path) == []
 
 
-def test_an_output_that_is_no_file_is_written_directly(tmp_path: Path) -> None:
+def test_an_output_that_is_not_a_file_is_written_directly(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

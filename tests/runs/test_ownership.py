@@ -181,7 +181,7 @@ def test_a_link_to_a_run_of_another_user_does_not_hide_its_owner(run: Path) -> N
 
 
 @as_root
-def test_trust_in_an_owner_is_no_trust_in_everybody(run: Path) -> None:
+def test_trust_in_one_owner_is_not_trust_in_others(run: Path) -> None:
     give_away(run)
     run.chmod(0o777)
     with pytest.raises(Invalid, match="is writable by other users"):
@@ -202,7 +202,7 @@ def test_a_record_behind_a_link_executes_nothing(name: str, run: Path) -> None:
         check_code(run, TASK_TEXT)
 
 
-def test_a_file_that_everybody_could_write_is_safe_in_a_folder_that_nobody_can_enter(run: Path) -> None:
+def test_a_world_writable_file_is_safe_in_a_private_folder(run: Path) -> None:
     (run / RECORD).chmod(0o666)
     check_code(run, TASK_TEXT)
     check_file(run, run / RECORD)

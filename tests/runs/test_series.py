@@ -55,11 +55,11 @@ def test_losses_of_protocol_1_are_the_series_of_the_training_loss_and_the_learni
 def test_evaluations_are_series_by_rows_and_metric() -> None:
     first = Evaluated(step=3, seconds=0.1, loss=0.5, metric=0.75, metrics={"accuracy": 0.75, "macro F1": 0.5})
     bad = Evaluated(step=4, seconds=0.2, loss=None, metric=0.8)
-    found = read(VALIDATED, first, bad)
-    assert list(found) == ["validation/loss", "validation/accuracy", "validation/macro F1"]
-    assert found["validation/accuracy"] == [(3, 0.75), (4, 0.8)]
-    assert found["validation/loss"][0] == (3, 0.5)
-    assert math.isnan(found["validation/loss"][1][1])
+    series = read(VALIDATED, first, bad)
+    assert list(series) == ["validation/loss", "validation/accuracy", "validation/macro F1"]
+    assert series["validation/accuracy"] == [(3, 0.75), (4, 0.8)]
+    assert series["validation/loss"][0] == (3, 0.5)
+    assert math.isnan(series["validation/loss"][1][1])
     assert list(read(STARTED, first)) == ["test/loss", "test/accuracy", "test/macro F1"]
 
 
@@ -67,11 +67,11 @@ def test_telemetry_is_series_at_the_last_recorded_step() -> None:
     on_gpu = Started(**{**{name: getattr(STARTED, name) for name in STARTED.__struct_fields__}, "device": "cuda:1"})
     losses = Losses(first_step=0, seconds=0.1, values=packed(3, 2, 1), reads=1, waited=0.0)
     load = Telemetry(time=9.0, engine_cpu_percent=99.5, gpu_percent=50.0, gpu_memory_bytes=3 * 2**31)
-    found = read(on_gpu, losses, load)
-    assert found["system/gpu1/percent"] == [(2, 50.0)]
-    assert found["system/gpu1/memory_bytes"] == [(2, 3.0 * 2**31)]
-    assert found["system/engine/cpu_percent"] == [(2, 99.5)]
-    assert "system/gpu1/power_w" not in found
+    series = read(on_gpu, losses, load)
+    assert series["system/gpu1/percent"] == [(2, 50.0)]
+    assert series["system/gpu1/memory_bytes"] == [(2, 3.0 * 2**31)]
+    assert series["system/engine/cpu_percent"] == [(2, 99.5)]
+    assert "system/gpu1/power_w" not in series
 
 
 def test_logged_windows_are_read_as_they_were_written() -> None:

@@ -61,7 +61,7 @@ ORDINARY = [
 
 
 @pytest.mark.parametrize("line", ORDINARY)
-def test_ordinary_text_is_no_progress(line: str) -> None:
+def test_ordinary_text_is_not_progress(line: str) -> None:
     assert parse(line) is None
 
 
@@ -79,7 +79,7 @@ sentences = st.lists(
 
 @given(sentences)
 @example("epoch 3 took 12.000 s")
-def test_text_without_the_name_of_a_metric_is_no_progress(line: str) -> None:
+def test_text_without_the_name_of_a_metric_is_not_progress(line: str) -> None:
     assert parse(line) is None
 
 

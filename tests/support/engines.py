@@ -38,7 +38,7 @@ from epochtop.engine.runs.writer import create, send
 from tests.support.processes.prefork import ForkedProcess, forked
 
 HANGING_S = 240.0
-"""A wait this long means that something hangs. It is no measure of speed."""
+"""A wait this long means that something hangs. It is not a measure of speed."""
 POLL_S = 0.005
 
 Kind = TypeVar("Kind")
@@ -169,15 +169,19 @@ def train_here(spec: RunSpec, home: Path) -> Path:
 
 def ranks() -> list[psutil.Process]:
     """Every rank but the first, of any engine that pytest started."""
-    found = [
+    processes = [
         psutil.Process(pid) for pid, name in forked().items() if name.startswith("rank ") and psutil.pid_exists(pid)
     ]
     for process in psutil.process_iter(["cmdline", "environ"]):
         line = process.info["cmdline"] or []
-        mine = (process.info["environ"] or {}).get("EPOCHTOP_HOME") == os.environ["EPOCHTOP_HOME"]
-        if mine and line[1:5] == ["-P", "-m", "epochtop.engine", "rank"] and process.status() != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
+        is_of_this_test = (process.info["environ"] or {}).get("EPOCHTOP_HOME") == os.environ["EPOCHTOP_HOME"]
+        if (
+            is_of_this_test
+            and line[1:5] == ["-P", "-m", "epochtop.engine", "rank"]
+            and process.status() != psutil.STATUS_ZOMBIE
+        ):
+            processes.append(process)
+    return processes
 
 
 def rank_of(engine: Engine, rank: int) -> psutil.Process:

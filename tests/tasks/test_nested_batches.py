@@ -219,7 +219,7 @@ def test_an_object_with_update_and_compute_is_a_metric(tmp_path: Path) -> None:
         ("def update(self, output, y): pass\n    def compute(self): return None", "is None"),
     ],
 )
-def test_an_object_that_is_no_metric_is_refused(body: str, says: str, tmp_path: Path) -> None:
+def test_an_object_that_is_not_a_metric_is_refused(body: str, says: str, tmp_path: Path) -> None:
     source = f"class Metric:\n    {body}\ndef make_task():\n    return Task(model=nn.Linear(5, 3), train=(X, Y), metrics={{'m': Metric()}})\n"
     file = tmp_path / "nested.py"
     file.write_text(START + source)

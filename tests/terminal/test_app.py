@@ -166,7 +166,7 @@ def test_stopping_at_the_question_evaluates_and_saves(app: Open, home: Path) -> 
     assert any(isinstance(event, Saved) and event.step == end.steps for event in events(watch.run))
 
 
-def test_the_question_can_be_cancelled_and_asking_twice_leaves(app: Open, home: Path) -> None:
+def test_the_question_can_be_canceled_and_asking_twice_leaves(app: Open, home: Path) -> None:
     terminal = app("--start", *ENDLESS)
     watch = begun(terminal, home)
     for key in (ESCAPE, ""):
@@ -196,7 +196,7 @@ def test_leaving_while_a_run_begins_asks_what_becomes_of_it(app: Open, home: Pat
     assert end_of(run).outcome == "stopped"
 
 
-def test_an_app_opened_beside_a_run_that_goes_on_shows_it(app: Open, home: Path) -> None:
+def test_an_app_opened_next_to_a_live_run_shows_it(app: Open, home: Path) -> None:
     terminal = app("--start", *ENDLESS)
     watch = begun(terminal, home)
     terminal.kill(signal.SIGTERM)

@@ -81,7 +81,7 @@ def test_a_window_that_is_too_small_says_so_and_recovers(app: Open) -> None:
     terminal.wait_without("epochtop needs")
 
 
-def test_a_window_can_be_resized_while_the_run_goes_on(app: Open, home: Path) -> None:
+def test_a_window_can_be_resized_while_the_run_continues(app: Open, home: Path) -> None:
     terminal = app("--start", *ENDLESS)
     watch = begun(terminal, home)
     for size, mark in (((80, 24), "1 Train"), ((58, 14), "needs"), ((200, 60), "Log ─"), ((120, 40), "Machine ─")):
@@ -110,7 +110,7 @@ def test_no_color_shows_everything_in_grays(app: Open) -> None:
     terminal.wait_for("finished: 20,000 steps")
     terminal.wait_for("iris-mlp-11c0")
     for color in terminal.colors() - {"default"}:
-        assert color[:2] == color[2:4] == color[4:], f"{color} is no gray"
+        assert color[:2] == color[2:4] == color[4:], f"{color} is not a gray"
 
 
 def test_suspending_gives_the_shell_back_and_fg_returns(home: Path, folder: Path) -> None:
@@ -125,7 +125,7 @@ def test_suspending_gives_the_shell_back_and_fg_returns(home: Path, folder: Path
         terminal.wait_for(
             lambda _: b"shell> " in terminal.output.rpartition(b"\x1b[?1049l")[2]
         )  # it reads the next line
-        watch.windows(2)  # the engine is no child of the shell's job
+        watch.windows(2)  # the engine is not a child of the shell's job
         terminal.press("echo in the $((40 + 2)) shell\n")
         terminal.wait_for("in the 42 shell")
         terminal.press("fg\n")
@@ -208,7 +208,7 @@ def test_a_running_run_is_not_deleted(app: Open, home: Path) -> None:
     terminal.wait_for("still running; stop it")
     terminal.press("d")
     terminal.wait_for("cannot be undone")
-    terminal.press(CTRL_Q)  # one question is no answer to another
+    terminal.press(CTRL_Q)  # one question is not an answer to another
     terminal.wait_for("Leave it running")
     end_of(watch.run)
 
@@ -230,7 +230,7 @@ def test_what_the_chart_shows_is_written_into_the_folder_of_the_app(
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_ids_that_do_not_fit_can_still_be_told_apart(app: Open, home: Path, width: int) -> None:
+def test_ids_that_do_not_fit_can_still_be_distinguished(app: Open, home: Path, width: int) -> None:
     for tail in ("11c0", "7f3a"):
         write_run(home, f"breast-cancer-mlp-{tail}", events_of("stopped"))
     terminal = app(size=(width, 30))
@@ -241,7 +241,7 @@ def test_ids_that_do_not_fit_can_still_be_told_apart(app: Open, home: Path, widt
 # --- the form ----------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_value_is_explained_beside_its_field_and_nothing_starts(app: Open, home: Path) -> None:
+def test_a_wrong_value_is_explained_next_to_its_field_and_nothing_starts(app: Open, home: Path) -> None:
     terminal = app()
     terminal.wait_for("20,000 steps on")
     terminal.click_on("Hidden         10")

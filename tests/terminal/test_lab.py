@@ -57,10 +57,10 @@ def test_a_stopped_experiment_keeps_its_rows_and_its_verdict(app: Open, home: Pa
     terminal.press(CTRL_X)
     terminal.wait_for("stopped ■")
     (run,) = run_paths(lab_home(home))
-    found = events(run)
-    assert isinstance(found[-1], Concluded)
-    assert found[-1].outcome == "stopped"
-    assert sum(isinstance(event, Measured) for event in found) >= QUICK_ROWS
+    recorded = events(run)
+    assert isinstance(recorded[-1], Concluded)
+    assert recorded[-1].outcome == "stopped"
+    assert sum(isinstance(event, Measured) for event in recorded) >= QUICK_ROWS
 
 
 def test_one_that_is_over_is_attached_to(app: Open, home: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_curve_that_never_falls_gives_no_suggestion(curve: npt.NDArray[np.floa
     assert suggest(np.geomspace(1e-6, 10, len(curve)), curve) is None
 
 
-def test_noise_is_no_fall() -> None:
+def test_noise_is_not_a_fall() -> None:
     rates = np.geomspace(1e-6, 10, STEPS)
     fooled = [suggest(rates, 1 + 0.3 * np.random.default_rng(seed).normal(size=STEPS)) for seed in range(200)]
     assert sum(suggested is not None for suggested in fooled) <= 2

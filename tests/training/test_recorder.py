@@ -59,7 +59,7 @@ class FullOutput:
         """Do nothing."""
 
     def isatty(self) -> bool:
-        """A file is no terminal."""
+        """A file is not a terminal."""
         return False
 
 

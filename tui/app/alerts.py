@@ -17,8 +17,8 @@ from epochtop.configuration.load import Configuration
 from epochtop.engine.runs.index import RunSummary
 from epochtop.engine.terminal.desktop import BELL, desktop_notification
 from epochtop.tui.app.stage import RunSession
+from epochtop.tui.state.new_runs import LIVE
 
-ACTIVE = ("starting", "running", "paused")
 EVENTS = {
     "finished": "finished",
     "stopped": "stopped",
@@ -61,7 +61,7 @@ class Alerts:
         """Titles and texts of the runs that have ended since they were last seen."""
         ended = []
         for run, name, state, text in runs:
-            if state in ACTIVE:
+            if state in LIVE:
                 self._active.add(run)
             elif run in self._active:
                 self._active.discard(run)

@@ -6,8 +6,9 @@ Owns the sessions and hands their events to the chart. Knows no other widget.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from epochtop.engine.protocol.events import Event
 from epochtop.engine.protocol.spec import Invalid
@@ -18,6 +19,9 @@ from epochtop.tui.chart.trace import Trace
 from epochtop.tui.client.follower import Following, News, drain
 from epochtop.tui.client.session import Session
 from epochtop.tui.state.run import RunState
+
+if TYPE_CHECKING:
+    from epochtop.tui.runs_table.opener import RunsOfCurve
 
 RunSession = Session[RunState]
 
@@ -80,10 +84,6 @@ class FamilyReaders:
         """Stop reading."""
         for reader in self._readers:
             reader.close()
-
-
-RunsOfCurve = tuple[str, Mapping[Path, str]]
-"""Name of a group, and path and name of each of its runs. Of several runs, the mean is drawn."""
 
 
 class Overlay:

@@ -38,7 +38,7 @@ MOST_AT_ONCE = 6
 
 
 @dataclass(frozen=True)
-class Page:
+class ChartPage:
     """The charts of a page."""
 
     shape: Shape
@@ -90,7 +90,7 @@ class Grid(CellWidget, TypeAhead, can_focus=True):
         """The page that the user chose; a run with fewer pages shows its last one."""
         self.selected = 0
         """Place of the selected chart on the page."""
-        self._page = Page(Shape(1, 1), 0, 1, (), 0)
+        self._page = ChartPage(Shape(1, 1), 0, 1, (), 0)
         self._plan: tuple[object, list[str]] = (None, [])
         self._tiles: list[Tile] = []
         self._boxes: list[Box] = []
@@ -108,7 +108,7 @@ class Grid(CellWidget, TypeAhead, can_focus=True):
         return self._tiles
 
     @property
-    def page(self) -> Page:
+    def page(self) -> ChartPage:
         """The page that is drawn."""
         return self._page
 
@@ -130,7 +130,7 @@ class Grid(CellWidget, TypeAhead, can_focus=True):
             self._plan = key, families(name for name in run.last_values if self.filter.matches(name))
         return self._plan[1]
 
-    def _planned(self) -> Page:
+    def _planned(self) -> ChartPage:
         names = self._all_families()
         if self.group is not None and self.group in pages.groups(names):
             names = [family for family in names if pages.group_of(family) == self.group]
@@ -139,7 +139,7 @@ class Grid(CellWidget, TypeAhead, can_focus=True):
         count = pages.page_count(len(names), shape)
         number = min(self.page_number, count - 1)
         shown = tuple(names[number * shape.size : (number + 1) * shape.size])
-        return Page(shape, number, count, shown, len(names))
+        return ChartPage(shape, number, count, shown, len(names))
 
     def plan(self) -> tuple[str, ...]:
         """The families that the page shows, before it is drawn."""

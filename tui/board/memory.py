@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from epochtop.engine.runs.files import write_atomically
-from epochtop.engine.runs.regular import open_regular
+from epochtop.engine.runs.regular import open_file
 from epochtop.tui.chart.curves import BandKind
 from epochtop.tui.chart.loss_chart import SMOOTHING, UNITS
 
@@ -49,7 +49,7 @@ class SettingsError(ValueError):
 def load(path: Path) -> BoardSettings:
     """The settings in a file, or the defaults if there is none. Raises SettingsError if it cannot be read."""
     try:
-        with open_regular(path) as file:
+        with open_file(path) as file:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise SettingsError(f"{path} is too long; the board begins with its defaults")

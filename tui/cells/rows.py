@@ -60,7 +60,7 @@ def captioned(label: str, lines: Sequence[str], label_width: int, role: int = TE
     return [row((("" if place else label).ljust(label_width), QUIET), (line, role)) for place, line in enumerate(lines)]
 
 
-def labelled(label: str, sentences: Iterable[str], width: int, role: int = TEXT) -> list[Row]:
+def labeled(label: str, sentences: Iterable[str], width: int, role: int = TEXT) -> list[Row]:
     """Wrapped sentences with a label in front. Two or more sentences get a bullet each."""
     texts = list(sentences)
     bullet = "· " if len(texts) > 1 else ""

@@ -12,7 +12,7 @@ from typing import Literal
 
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits, Tick
-from epochtop.tui.chart.series import Column, Series
+from epochtop.tui.chart.series import Bucket, Series
 from epochtop.tui.chart.trace import Trace, Unit
 
 XY = tuple[float, float]
@@ -149,8 +149,8 @@ def y_limits(runs: Iterable[Visible], rows: int, log: bool) -> Limits:
 
 
 def placed(
-    trace: Trace, main: Series, view: ChartView, columns: Iterable[Column | None]
-) -> Iterator[tuple[float, Column]]:
+    trace: Trace, main: Series, view: ChartView, columns: Iterable[Bucket | None]
+) -> Iterator[tuple[float, Bucket]]:
     """Each column with its x: its cell if it has several buckets, else the position of its step."""
     for cell, column in enumerate(columns):
         if column is None:
@@ -162,7 +162,7 @@ def placed(
             yield min(max(x, cell), cell + 0.99), column
 
 
-def _range(column: Column, log: bool) -> tuple[float, float]:
+def _range(column: Bucket, log: bool) -> tuple[float, float]:
     """The lowest and highest loss of a column that can be drawn; positive on a logarithmic axis if any is."""
     low, high = column.minimum, column.maximum
     if log and low <= 0 < high:
@@ -170,7 +170,7 @@ def _range(column: Column, log: bool) -> tuple[float, float]:
     return low, high
 
 
-def _stroke(x: float, column: Column, low: float, high: float) -> list[XY]:
+def _stroke(x: float, column: Bucket, low: float, high: float) -> list[XY]:
     """Up to two points; half a cell apart if the cell has several buckets."""
     if not low < high:
         return [(x, low)]
@@ -180,7 +180,7 @@ def _stroke(x: float, column: Column, low: float, high: float) -> list[XY]:
 
 
 def _to_the_edges(
-    raw: list[XY], placed: list[tuple[float, Column]], trace: Trace, main: Series, view: ChartView
+    raw: list[XY], placed: list[tuple[float, Bucket]], trace: Trace, main: Series, view: ChartView
 ) -> list[XY]:
     """Where steps are cells apart, extend the line towards its neighbors outside the view."""
     if not raw:
@@ -195,7 +195,7 @@ def _to_the_edges(
     return [*edges[0], *raw, *edges[1]]
 
 
-def smooth(placed: Iterable[tuple[float, Column]], factor: float) -> Iterator[XY]:
+def smooth(placed: Iterable[tuple[float, Bucket]], factor: float) -> Iterator[XY]:
     """Exponential mean of the columns' means, divided by the sum of weights so that it does not start at 0."""
     total = weight = 0.0
     for x, column in placed:

@@ -30,8 +30,8 @@ from epochtop.tui.chart.marks.signs import (
     TEST,
     TRAIN,
 )
-from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
-from epochtop.tui.chart.series import Column
+from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, PlottedCurve, draw, row_of
+from epochtop.tui.chart.series import Bucket
 from epochtop.tui.chart.trace import Trace
 
 FINE_CELLS = 4500
@@ -135,7 +135,7 @@ def _chart(canvas: Canvas, content: ChartContent, ranges: Ranges, rows: int) -> 
         canvas.put(1, rows + 2, line, AXIS if content.cursor is None else CURSOR)
 
 
-def _legend_lines(content: ChartContent, rows: int, marker: str) -> list[legend.Entry]:
+def _legend_lines(content: ChartContent, rows: int, marker: str) -> list[legend.LegendEntry]:
     """The entries of the legend; none in a plot without room for any."""
     if not content.legend or rows <= LEAST_ROWS:
         return []
@@ -143,8 +143,8 @@ def _legend_lines(content: ChartContent, rows: int, marker: str) -> list[legend.
 
 
 def _legend_above(
-    content: ChartContent, ranges: Ranges, lines: Sequence[legend.Entry], rows: int
-) -> list[list[legend.Entry]]:
+    content: ChartContent, ranges: Ranges, lines: Sequence[legend.LegendEntry], rows: int
+) -> list[list[legend.LegendEntry]]:
     """The rows of the legend above the plot; none while it is in a corner."""
     if not lines or ranges.legend != "above":
         return []
@@ -171,25 +171,25 @@ def _scene(content: ChartContent, width: int, rows: int, ranges: Ranges) -> _Sce
     return _Scene(view, ranges.limits, run, overlays)
 
 
-def _curves(scene: _Scene, marker: str) -> list[Curve]:
+def _curves(scene: _Scene, marker: str) -> list[PlottedCurve]:
     run, smoothed = scene.run, scene.view.smoothing > 0
-    curves = [*_edges(run, RAW, marker), Curve(run.raw, RAW if smoothed else TRAIN, marker)]
+    curves = [*_edges(run, RAW, marker), PlottedCurve(run.raw, RAW if smoothed else TRAIN, marker)]
     for index, overlay in enumerate(scene.overlays):
         style = index % len(OVERLAY_MARKERS)
         curves += _edges(overlay, OVERLAYS[style], marker)
-        curves.append(Curve(overlay.smooth, OVERLAYS[style], OVERLAY_MARKERS[style], line=False))
+        curves.append(PlottedCurve(overlay.smooth, OVERLAYS[style], OVERLAY_MARKERS[style], line=False))
     if smoothed:
-        curves.append(Curve(run.smooth, TRAIN, marker))
+        curves.append(PlottedCurve(run.smooth, TRAIN, marker))
     for place, points in enumerate(run.others):
-        curves.append(Curve(points, TEST, MARKERS[place % len(MARKERS)], line=False))
+        curves.append(PlottedCurve(points, TEST, MARKERS[place % len(MARKERS)], line=False))
     return curves
 
 
-def _edges(points: Visible, role: int, marker: str) -> list[Curve]:
+def _edges(points: Visible, role: int, marker: str) -> list[PlottedCurve]:
     """The ends of the band of a group: a dot per column."""
     band = filled(points) if points.is_group else []
     ends = ([(x, high) for x, _, high in band], [(x, low) for x, low, _ in band])
-    return [Curve(end, role, marker, line=False) for end in ends if end]
+    return [PlottedCurve(end, role, marker, line=False) for end in ends if end]
 
 
 def _fill(plot: Canvas, scene: _Scene) -> None:
@@ -289,7 +289,7 @@ def _group_values(content: ChartContent, step: int) -> list[str]:
     return parts
 
 
-def _value(here: Column | None, before: Column | None, bad: bool) -> str:
+def _value(here: Bucket | None, before: Bucket | None, bad: bool) -> str:
     """The value of a bucket: its own, or the last one before it. Empty if there is none."""
     if here is None:
         return format_fixed_width(before.last).strip() if before is not None and before.finite else ""

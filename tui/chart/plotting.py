@@ -20,7 +20,7 @@ _SGR = re.compile("\x1b\\[([0-9;]*)m")
 
 
 @dataclass(frozen=True)
-class Curve:
+class PlottedCurve:
     """Points: x in cells from the left edge, y in data values. A value that cannot be drawn breaks the line."""
 
     points: Sequence[tuple[float, float]]
@@ -37,7 +37,7 @@ def row_of(value: float, limits: Limits, height: int) -> int | None:
     return None if position is None else height - 1 - floor(_level(position, height, 1))
 
 
-def draw(curves: Sequence[Curve], width: int, height: int, limits: Limits) -> Canvas:
+def draw(curves: Sequence[PlottedCurve], width: int, height: int, limits: Limits) -> Canvas:
     """Draw curves, later ones over earlier ones. Without points the canvas stays blank."""
     canvas = Canvas(width, height)
     if width < 2 or height < 2:
@@ -48,7 +48,7 @@ def draw(curves: Sequence[Curve], width: int, height: int, limits: Limits) -> Ca
     return canvas
 
 
-def _plotext(runs: list[tuple[Curve, list[tuple[float, float]]]], width: int, height: int) -> str:
+def _plotext(runs: list[tuple[PlottedCurve, list[tuple[float, float]]]], width: int, height: int) -> str:
     import plotext  # takes 30 ms to import, so import it with the first curve
 
     plotext.clear_figure()
@@ -67,7 +67,7 @@ def _plotext(runs: list[tuple[Curve, list[tuple[float, float]]]], width: int, he
     return str(plotext.build())
 
 
-def _runs(curve: Curve, width: int, height: int, limits: Limits) -> list[list[tuple[float, float]]]:
+def _runs(curve: PlottedCurve, width: int, height: int, limits: Limits) -> list[list[tuple[float, float]]]:
     """Unbroken stretches of a curve in plotext's range 0 … 1, each point in the middle of its dot."""
     across, up = _DOTS.get(curve.marker, (1, 1))
     right, top = width * across - 1, height * up - 1

@@ -24,7 +24,7 @@ SEAMS = 16
 """Most seams that are remembered, the newest ones."""
 
 
-class Column(NamedTuple):
+class Bucket(NamedTuple):
     """The finite values of the steps `start` … `stop`−1 as one column. `finite` is their number."""
 
     start: int
@@ -259,7 +259,7 @@ class Series:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def columns(self, edges: Sequence[float]) -> list[Column | None]:
+    def columns(self, edges: Sequence[float]) -> list[Bucket | None]:
         """One column between each two neighboring `edges` (steps, ascending); None if no bucket starts there.
 
         A bucket belongs to the column in which it starts, so a complete column never changes.
@@ -268,23 +268,23 @@ class Series:
         places = [bisect_left(self._index, ceil(edge / self.width)) for edge in edges]
         return [self._column(a, b) if a < b else None for a, b in pairwise(places)]
 
-    def bucket(self, step: float) -> Column | None:
+    def bucket(self, step: float) -> Bucket | None:
         """The bucket that contains `step`; None if it has none."""
         number = int(step // self.width)
         place = bisect_left(self._index, number)
         return self._column(place, place + 1) if place < len(self._index) and self._index[place] == number else None
 
-    def near(self, step: float) -> Column | None:
+    def near(self, step: float) -> Bucket | None:
         """The last bucket that starts at or before `step`; None if there is none."""
         place = bisect_right(self._index, int(step // self.width)) - 1
         return self._column(place, place + 1) if place >= 0 else None
 
-    def after(self, step: float) -> Column | None:
+    def after(self, step: float) -> Bucket | None:
         """The first bucket that starts at or after `step`; None if there is none."""
         place = bisect_left(self._index, ceil(step / self.width))
         return self._column(place, place + 1) if place < len(self._index) else None
 
-    def buckets(self, start: float, stop: float) -> Iterator[Column]:
+    def buckets(self, start: float, stop: float) -> Iterator[Bucket]:
         """Every bucket that starts at `start` or later and before `stop`, without those without finite values."""
         low, high = (bisect_left(self._index, ceil(edge / self.width)) for edge in (start, stop))
         return (self._column(place, place + 1) for place in range(low, high) if self._count[place])
@@ -309,16 +309,16 @@ class Series:
         """Number of buckets."""
         return len(self._index)
 
-    def _column(self, low: int, high: int) -> Column:
+    def _column(self, low: int, high: int) -> Bucket:
         counts = self._count[low:high]
         count = sum(counts)
         start = self._index[low] * self.width
         stop = min((self._index[high - 1] + 1) * self.width, self.steps)
         if not count:
-            return Column(start, stop, 0, nan, nan, nan, nan, nan)
+            return Bucket(start, stop, 0, nan, nan, nan, nan, nan)
         first = next(i for i, n in enumerate(counts, low) if n)
         last = next(high - 1 - i for i, n in enumerate(reversed(counts)) if n)
-        return Column(
+        return Bucket(
             start,
             stop,
             count,

@@ -26,7 +26,7 @@ SET_BY_TEST = (
     *("schedule", "epochs", "warmup", "patience", "eval_every", "eval_epochs"),
     *("save_every", "keep_epochs", "max_seconds"),
 )
-"""Fields that a test sets itself; they are no flags of its command."""
+"""Fields that a test sets itself; they are not flags of its command."""
 
 
 def rate_defaults() -> RunSpec:

@@ -45,8 +45,9 @@ class ResumeRun:
 class Predict:
     """Add the predictions of the run's best model to the rows of a file.
 
-    A table (CSV, Parquet, Feather, JSON lines) needs the feature columns that the run was trained on, by name and in any
-    order. All columns are copied, including a label. A folder of images gives a row per image. The output adds `prediction` and, for a classifier, one `probability_<class>` per class.
+    A table (CSV, Parquet, Feather, JSON lines) needs the feature columns that the run was trained on, by name and in
+    any order. All columns are copied, including a label. A folder of images gives a row per image. The output adds
+    `prediction` and, for a classifier, one `probability_<class>` per class.
     """
 
     run: Run

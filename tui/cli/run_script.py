@@ -59,8 +59,8 @@ class Options:
 
 
 def parse_options(words: list[str]) -> Options | None:
-    """Options up to the first word that is none; None if help is asked for. Raises Invalid."""
-    given: dict[str, object] = {}
+    """The options before the first other word; None if help is requested. Raises Invalid."""
+    options: dict[str, object] = {}
     rest = list(words)
     while rest and rest[0].startswith("-"):
         word = rest.pop(0)
@@ -72,18 +72,18 @@ def parse_options(words: list[str]) -> Options | None:
         if option == "--name":
             if not value and not rest:
                 raise Invalid("", "--name needs a name; `epochtop run --help` shows the options")
-            given["name"] = value or rest.pop(0)
+            options["name"] = value or rest.pop(0)
         elif word in ("--detach", "--plain"):
-            given[word[2:]] = True
+            options[word[2:]] = True
         elif word == "--no-parse":
-            given["parse"] = False
+            options["parse"] = False
         else:
             raise Invalid("", f"there is no option {word!r} of `epochtop run`; options of your program follow its name")
     if not rest:
         raise Invalid("", "`epochtop run` needs a command, such as `epochtop run python train.py`")
-    if given.get("detach") and given.get("plain"):
+    if options.get("detach") and options.get("plain"):
         raise Invalid("", "--detach and --plain exclude each other")
-    return Options(command=rest, **given)  # type: ignore[arg-type]
+    return Options(command=rest, **options)  # type: ignore[arg-type]
 
 
 def run_script(words: list[str]) -> int:

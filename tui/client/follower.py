@@ -26,7 +26,7 @@ from epochtop.engine.runs.index import summarize
 from epochtop.engine.runs.opened.sources import follower_of, is_live
 from epochtop.engine.runs.reader import BadLine, output_tail
 from epochtop.tui.client import silence
-from epochtop.tui.client.printed import Printed, PrintedReader
+from epochtop.tui.client.printed import PrintedLines, PrintedReader
 
 POLL_S = 0.05
 CAUSE_POLL_S = 0.2
@@ -49,7 +49,7 @@ class Death:
         self.tail, self.returncode = tail, returncode
 
 
-News = AnyEvent | BadLine | Death | Printed
+News = AnyEvent | BadLine | Death | PrintedLines
 
 
 class Following:
@@ -73,7 +73,7 @@ class Following:
         """When the last progress was read, and when the file system answered last."""
         self._cause = ""
         self._script = 0
-        """Process of the script that records the run; 0 if it is no script."""
+        """Process of the script that records the run; 0 if it is not a script."""
         threading.Thread(target=self._work, name=f"follow {run.name}", daemon=True).start()
 
     def next_batch(self) -> list[News]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-from epochtop.engine.protocol.commands import Stop
+from epochtop.engine.protocol.commands import BATCH_SIGNALS, Stop
 from epochtop.engine.protocol.events import AnyEvent
 from epochtop.engine.protocol.requests import Accepted, Refused
 from epochtop.engine.protocol.spec import Invalid
@@ -122,10 +122,6 @@ def skip_history(follower: Follower, state: Fold, on_line: Callable[[MessageLine
         time.sleep(POLL_S)
 
 
-PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGQUIT, signal.SIGALRM)
-"""Signals that batch systems send before they kill a job. The engine decides what they mean."""
-
-
 def stop_on_signals(run: Path, announce: Callable[[], object], farewell: str = "") -> None:
     """Stop `run` on Ctrl-C and SIGTERM; leave with exit status 130 on another Ctrl-C, after writing `farewell`.
 
@@ -155,13 +151,13 @@ def stop_on_signals(run: Path, announce: Callable[[], object], farewell: str = "
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    for number in PASSED_ON:
+    for number in BATCH_SIGNALS:
         signal.signal(number, pass_on)
 
 
 def ignore_signals() -> None:
     """Ignore signals of batch systems: the run is over, and the exit status must say how it ended."""
-    for number in (signal.SIGTERM, *PASSED_ON):
+    for number in (signal.SIGTERM, *BATCH_SIGNALS):
         signal.signal(number, signal.SIG_IGN)
 
 

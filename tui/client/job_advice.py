@@ -30,7 +30,7 @@ def read_machine(interval_s: float = 0.0) -> tuple[Machine, Sample]:
 def job_advice(
     home: Path, spec: RunSpec, plan: Plan, machine: Machine, sample: Sample | None, ready: Ready | None
 ) -> list[str]:
-    """What speaks against this job on this machine, and how long it takes by the speed that the lab measured."""
+    """Warnings about this job on this machine, and how long it takes at the speed that the lab measured."""
     advice = job_findings(plan, machine, sample, ready)
     gflops = measured_gflops(home, plan.device, spec.precision)
     if gflops is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from epochtop.engine.runs.paths import OUTPUT
-from epochtop.engine.runs.regular import open_regular
+from epochtop.engine.runs.regular import open_file
 
 FIRST_BYTES = 16 << 10
 """Bytes from the end of an existing file that are read first."""
@@ -23,7 +23,7 @@ CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07
 """Colors, cursor movements and titles for a terminal (ECMA-48)."""
 
 
-class Printed:
+class PrintedLines:
     """Lines that a script has printed."""
 
     def __init__(self, lines: list[str]) -> None:
@@ -39,7 +39,7 @@ class PrintedReader:
         self._rest = b""
         """The beginning of a line."""
 
-    def read(self) -> Printed | None:
+    def read(self) -> PrintedLines | None:
         """The complete lines that are new; None if there are none."""
         try:
             data = self._read_new()
@@ -48,16 +48,16 @@ class PrintedReader:
         content, newline, self._rest = (self._rest + data).rpartition(b"\n")
         if len(self._rest) > LATER_BYTES:  # a progress bar that never ends its line
             self._rest = self._rest[-LINE_LENGTH:]
-        return Printed([shown(line) for line in content.split(b"\n")]) if newline else None
+        return PrintedLines([shown(line) for line in content.split(b"\n")]) if newline else None
 
-    def last(self) -> Printed | None:
+    def last(self) -> PrintedLines | None:
         """What is left when the script has ended: its last lines, with one that is incomplete."""
         printed = self.read()
         lines = printed.lines if printed is not None else []
         if self._rest:
             lines.append(shown(self._rest))
             self._rest = b""
-        return Printed(lines) if lines else None
+        return PrintedLines(lines) if lines else None
 
     def close(self) -> None:
         """Close the file."""
@@ -66,12 +66,12 @@ class PrintedReader:
 
     def _read_new(self) -> bytes:
         if self._file is None:
-            self._file = open_regular(self._path)
+            self._file = open_file(self._path)
             return self._read_end(FIRST_BYTES)
         data = self._read_end(LATER_BYTES)
         if not data and self._path.stat().st_ino != os.fstat(self._file.fileno()).st_ino:
             self._file.close()
-            self._file = open_regular(self._path)
+            self._file = open_file(self._path)
             data = self._read_end(LATER_BYTES)
         return data
 

@@ -15,7 +15,7 @@ from epochtop.engine.runs.opened.sources import is_opened_log
 from epochtop.engine.runs.reader import BadLine
 from epochtop.engine.runs.writer import send
 from epochtop.tui.client.follower import Death, Following, News, drain
-from epochtop.tui.client.printed import Printed
+from epochtop.tui.client.printed import PrintedLines
 from epochtop.tui.client.silence import HangingRank, silence_text
 from epochtop.tui.client.standby import how_it_ended
 from epochtop.tui.client.unanswered import PATIENCE_S, Unanswered
@@ -105,7 +105,7 @@ class Session(Generic[State]):
         return drain(self.following, self._apply)
 
     def _apply(self, event: News) -> None:
-        if isinstance(event, Printed):
+        if isinstance(event, PrintedLines):
             self.log += event.lines
             return
         if isinstance(event, Death):

@@ -17,10 +17,10 @@ from epochtop.engine.terminal.output import is_terminal
 def check_command(program: str) -> None:
     """Raise Invalid if there is no such program."""
     if shutil.which(program) is None:
-        found = Path(program).is_file()
-        advice = f"make it executable or name its interpreter, as in `epochtop run bash {program}`" if found else ""
+        exists = Path(program).is_file()
+        advice = f"make it executable or name its interpreter, as in `epochtop run bash {program}`" if exists else ""
         advice = f"did you mean `epochtop run python {program}`?" if program.endswith(".py") else advice
-        problem = "it is not executable" if found else "there is no such program"
+        problem = "it is not executable" if exists else "there is no such program"
         raise Invalid("", f"cannot start {program!r}: {problem}{'; ' if advice else ''}{advice}")
 
 

@@ -23,7 +23,7 @@ from epochtop.engine.protocol.quantities import format_age
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.plain import PlainText, set_title
-from epochtop.tui.cells.rows import QUIET, TEXT, labelled
+from epochtop.tui.cells.rows import QUIET, TEXT, labeled
 from epochtop.tui.cells.view import Words
 from epochtop.tui.forms.field_row import FieldRow
 from epochtop.tui.lab.saved_results import SavedResult
@@ -116,10 +116,10 @@ class About(Vertical):
 
         def words(width: int) -> list[Row]:
             return [
-                *labelled("Measures", [sentence(experiment.measures)], width),
-                *labelled("Why", [sentence(experiment.why)], width),
-                *labelled("Reading it", [sentence(experiment.reading)], width),
-                *labelled("Newest", [_newest(newest, now)] if newest else [], width, TEXT if newest else QUIET),
+                *labeled("Measures", [sentence(experiment.measures)], width),
+                *labeled("Why", [sentence(experiment.why)], width),
+                *labeled("Reading it", [sentence(experiment.reading)], width),
+                *labeled("Newest", [_newest(newest, now)] if newest else [], width, TEXT if newest else QUIET),
             ]
 
         self._words.show(words)

@@ -15,7 +15,7 @@ from epochtop.engine.protocol.experiments import Cell
 from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_quantity, plural
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.tui.cells.canvas import Row
-from epochtop.tui.cells.rows import BAD, EMPTY, GOOD, LABEL, QUIET, STRONG, TEXT, cut, labelled, row, wrapped
+from epochtop.tui.cells.rows import BAD, EMPTY, GOOD, LABEL, QUIET, STRONG, TEXT, cut, labeled, row, wrapped
 from epochtop.tui.lab.pictures.picture import picture_rows
 from epochtop.tui.lab.pictures.points import cell, constant, heading, label, unit_of
 from epochtop.tui.lab.pictures.tables import GAP, laid_out
@@ -73,7 +73,7 @@ def _short(comparison: Comparison, one: Result) -> str:
 def sides(comparison: Comparison, width: int, now: float) -> list[Row]:
     """The two results; `now` in Unix seconds."""
     pairs = (("Before", comparison.before), ("After", comparison.after))
-    return [line for name, one in pairs for line in labelled(name, [_side(one, now)], width)]
+    return [line for name, one in pairs for line in labeled(name, [_side(one, now)], width)]
 
 
 def _side(one: Result, now: float) -> str:
@@ -85,7 +85,7 @@ def _side(one: Result, now: float) -> str:
 def conditions(comparison: Comparison, width: int) -> list[Row]:
     """Differences in the conditions of the measurements."""
     if not comparison.conditions:
-        return labelled("Conditions", ["the same, as far as recorded"], width, QUIET)
+        return labeled("Conditions", ["the same, as far as recorded"], width, QUIET)
     parts = [_condition(one) for one in comparison.conditions]
     if any(point.outcome in DIFFER for one in comparison.pictures for point in one.points):
         parts.append(f"{'this' if len(parts) == 1 else 'any of these'} may explain the differences")
@@ -117,7 +117,7 @@ def _fact(name: str, value: Cell) -> str:
 
 def conclusion(comparison: Comparison, width: int) -> list[Row]:
     """The differences between the results, in one sentence."""
-    return labelled("Conclusion", [comparison.conclusion()], width, STRONG)
+    return labeled("Conclusion", [comparison.conclusion()], width, STRONG)
 
 
 # --- points --------------------------------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def page(comparison: Comparison, width: int, height: int, now: float) -> list[Ro
         head,
         drawn(comparison, width, max(least, min(most, height - len(head) - 2))),
         tables(comparison, width),
-        labelled("Uncertain", [UNCERTAIN], width),
+        labeled("Uncertain", [UNCERTAIN], width),
     ]
     return _apart(blocks)
 
@@ -249,7 +249,7 @@ def page(comparison: Comparison, width: int, height: int, now: float) -> list[Ro
 def report(comparison: Comparison, width: int, now: float) -> list[Row]:
     """The comparison for a terminal: the conclusion comes last, where it stays visible."""
     head = [*sides(comparison, width, now), *conditions(comparison, width)]
-    end = [*conclusion(comparison, width), *labelled("Uncertain", [UNCERTAIN], width)]
+    end = [*conclusion(comparison, width), *labeled("Uncertain", [UNCERTAIN], width)]
     what = f"{comparison.experiment.name} · {comparison.experiment.title}"
     return _apart([[row((cut(what, width), STRONG)), *head], tables(comparison, width), end])
 

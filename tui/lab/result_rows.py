@@ -11,7 +11,7 @@ from epochtop.engine.protocol.experiments import Cell, Verdict
 from epochtop.engine.protocol.fields import show
 from epochtop.engine.protocol.quantities import format_bytes, format_seconds, plural
 from epochtop.tui.cells.canvas import Row
-from epochtop.tui.cells.rows import BAD, EMPTY, GOOD, QUIET, STRONG, cut, labelled, row, wrapped
+from epochtop.tui.cells.rows import BAD, EMPTY, GOOD, QUIET, STRONG, cut, labeled, row, wrapped
 from epochtop.tui.lab.pictures.picture import figures, picture_rows
 from epochtop.tui.state.experiment import ExperimentState
 
@@ -54,13 +54,13 @@ def medians(state: ExperimentState, width: int) -> list[Row]:
 def finding(state: ExperimentState, width: int) -> list[Row]:
     """The line `Verdict`, or the reason why there is none."""
     if state.concluded is not None:
-        return labelled("Verdict", [state.concluded.verdict.finding], width, STRONG)
+        return labeled("Verdict", [state.concluded.verdict.finding], width, STRONG)
     if state.failure:
         lines = [line for line in state.failure.splitlines() if line.strip()]
         return [
             line_row
             for place, line in enumerate(lines)
-            for line_row in labelled("" if place else "Failed", [line], width, BAD)
+            for line_row in labeled("" if place else "Failed", [line], width, BAD)
         ]
     return []
 
@@ -68,14 +68,14 @@ def finding(state: ExperimentState, width: int) -> list[Row]:
 def reasons(state: ExperimentState, width: int, hint: str = "") -> list[Row]:
     """The lines `Why` and `Next`, the setting to try with a hint about it, the uncertainty, and what was not seen."""
     if state.concluded is None:
-        return labelled("Not seen", state.prepared.cannot_see if state.prepared else (), width)
+        return labeled("Not seen", state.prepared.cannot_see if state.prepared else (), width)
     verdict = state.concluded.verdict
     return [
-        *labelled("Why", verdict.evidence, width),
-        *labelled("Next", [verdict.next_step], width),
-        *labelled("Setting", [setting(verdict) + hint] if verdict.setting else [], width, GOOD),
-        *labelled("Uncertain", [verdict.uncertainty], width),
-        *labelled("Not seen", state.concluded.cannot_see, width),
+        *labeled("Why", verdict.evidence, width),
+        *labeled("Next", [verdict.next_step], width),
+        *labeled("Setting", [setting(verdict) + hint] if verdict.setting else [], width, GOOD),
+        *labeled("Uncertain", [verdict.uncertainty], width),
+        *labeled("Not seen", state.concluded.cannot_see, width),
     ]
 
 
@@ -86,9 +86,7 @@ def setting(verdict: Verdict) -> str:
 
 def circumstances(state: ExperimentState, width: int) -> list[Row]:
     """The job, the machine, and the extent of the measurement."""
-    return labelled(
-        "Measured", [" · ".join(filter(None, (_job(state), _machine(state), _extent(state))))], width, QUIET
-    )
+    return labeled("Measured", [" · ".join(filter(None, (_job(state), _machine(state), _extent(state))))], width, QUIET)
 
 
 def _job(state: ExperimentState) -> str:
@@ -151,7 +149,7 @@ def page(state: ExperimentState, width: int, height: int, now: float, gained: st
     blocks = [
         head,
         pictures(state, width, plot),
-        [*reasons(state, width, TRY), *labelled("Gained", [gained] if gained else [], width, GOOD)],
+        [*reasons(state, width, TRY), *labeled("Gained", [gained] if gained else [], width, GOOD)],
         medians(state, width),
         circumstances(state, width),
     ]

@@ -15,10 +15,10 @@ from epochtop.engine.protocol.experiments import Cell
 from epochtop.engine.protocol.quantities import format_age
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import output_file
-from epochtop.engine.runs.index import run_paths
-from epochtop.engine.runs.paths import EVENTS, RECORD, lab_home
+from epochtop.engine.runs.index import fingerprint, run_paths
+from epochtop.engine.runs.paths import EVENTS, lab_home
 from epochtop.engine.runs.reader import BadLine, Follower, SkippedLines, is_alive, read_record
-from epochtop.engine.runs.regular import open_regular
+from epochtop.engine.runs.regular import open_file
 from epochtop.engine.terminal.output import data_output, write, write_error, write_json
 from epochtop.engine.terminal.plain import plain_line
 from epochtop.engine.terminal.spreadsheets import row_filter
@@ -56,21 +56,13 @@ class ResultIndex:
         """The newest results first, at most MOST; other directories are skipped."""
         entries: dict[Path, tuple[object, SavedResult]] = {}
         for run in run_paths(self._folder)[:MOST]:
-            key, cached = _key(run), self._cache.get(run)
+            key, cached = fingerprint(run), self._cache.get(run)
             if cached is not None and cached[0] == key:
                 entries[run] = cached
             elif (result := look(run)) is not None:
                 entries[run] = (key, result)
         self._cache = entries
         return [result for _, result in entries.values()]
-
-
-def _key(run: Path) -> object:
-    try:
-        log, record = (run / EVENTS).stat(), (run / RECORD).stat()
-    except OSError:
-        return object()
-    return log.st_size, log.st_mtime_ns, record.st_mtime_ns, is_alive(run)
 
 
 def look(run: Path) -> SavedResult | None:
@@ -97,7 +89,7 @@ def look(run: Path) -> SavedResult | None:
 def _last(log: Path) -> AnyEvent | None:
     """The last readable event."""
     try:
-        with open_regular(log) as file:
+        with open_file(log) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - END_BYTES))
             lines = file.read().split(b"\n")[:-1]
     except OSError:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 RunsOfCurve = tuple[str, Mapping[Path, str]]
-"""Name of a group, and path and name of each of its runs; a single run has no group."""
+"""Name of a group, and path and name of each of its runs, whose mean is drawn; a single run has no group."""
 
 
 class TableOpener:

@@ -27,7 +27,7 @@ from epochtop.tui.screens.confusion_grid import (
     HEAD_ROWS,
     NONE,
     RECALL_CELLS,
-    Grid,
+    CellGrid,
     arrange,
     ended,
     fitted,
@@ -85,9 +85,9 @@ class ConfusionMatrix(ScrollView, can_focus=True):
 
     def __init__(self, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
-        self._grid: Grid | None = None
+        self._grid: CellGrid | None = None
 
-    def put(self, grid: Grid, most: Size) -> None:
+    def put(self, grid: CellGrid, most: Size) -> None:
         """Show a matrix in a space of at most `most`."""
         width, height = grid.size
         tall = height > most.height
@@ -124,7 +124,7 @@ class ConfusionMatrix(ScrollView, can_focus=True):
         room = max(0, width - grid.side_cells)
         return Strip([*side, *self._in_view(grid, columns, room)]).adjust_cell_length(width, self.rich_style)
 
-    def _in_view(self, grid: Grid, columns: list[Cell], room: int) -> list[Segment]:
+    def _in_view(self, grid: CellGrid, columns: list[Cell], room: int) -> list[Segment]:
         """The columns that are completely visible: half a number would be a different number."""
         left = self.scroll_offset.x
         visible = [
@@ -135,7 +135,7 @@ class ConfusionMatrix(ScrollView, can_focus=True):
         gap = visible[0][0] - left if visible else 0
         return [Segment(" " * gap, self._style("none")), *(segment for _, cell in visible for segment in cell)]
 
-    def _head(self, grid: Grid, y: int) -> tuple[list[Segment], list[Cell]]:
+    def _head(self, grid: CellGrid, y: int) -> tuple[list[Segment], list[Cell]]:
         name, quiet = self._style("name"), self._style("share")
         left = grid.label_cells + RECALL_CELLS
         corner = (
@@ -146,7 +146,7 @@ class ConfusionMatrix(ScrollView, can_focus=True):
         columns = (grid.heads, grid.precisions, [""] * len(grid.heads))[y]
         return [Segment(f"{corner} │", quiet)], [[Segment(text, quiet if y else name)] for text in columns]
 
-    def _row(self, grid: Grid, row: int) -> tuple[list[Segment], list[Cell]]:
+    def _row(self, grid: CellGrid, row: int) -> tuple[list[Segment], list[Cell]]:
         side = [
             Segment(grid.labels[row], self._style("name")),
             Segment(f"{grid.recalls[row]} │", self._style("share")),

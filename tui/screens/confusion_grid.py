@@ -24,7 +24,7 @@ RECALL_CELLS = 6
 
 
 @dataclass(frozen=True)
-class Grid:
+class CellGrid:
     """Text cells, one width per column, ready to be styled."""
 
     counts: tuple[tuple[int, ...], ...]
@@ -56,7 +56,7 @@ class Grid:
         return tuple(accumulate(self.widths[:-1], initial=0))
 
 
-def arrange(classes: Sequence[str], counts: Sequence[Sequence[int]], cells: int) -> Grid:
+def arrange(classes: Sequence[str], counts: Sequence[Sequence[int]], cells: int) -> CellGrid:
     """Lay out a square of counts for a space of `cells`; what is wider than that has to scroll.
 
     Columns have names if all of them fit, else the numbers that then stand before the names of the rows. Classes
@@ -76,7 +76,7 @@ def arrange(classes: Sequence[str], counts: Sequence[Sequence[int]], cells: int)
     widths = _widths(heads, figures, 2 if sum(_widths(heads, figures, 2)) <= spare else 1)
     scrolls = LEAST_LABEL + RECALL_CELLS + 2 + sum(widths) > cells
     label_cells = _label_cells(names, cells // 3 + RECALL_CELLS + 2 if scrolls else cells - sum(widths))
-    return Grid(
+    return CellGrid(
         counts=tuple(map(tuple, counts)),
         labels=tuple(fitted(name, label_cells) for name in names),
         recalls=tuple(f"{share(row[place], sum(row)):>{RECALL_CELLS}}" for place, row in enumerate(counts)),

@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from epochtop.engine.lab.catalog import NAMES
 from epochtop.tui.cells.canvas import Row
 from epochtop.tui.cells.key_footer import KeyFooter
-from epochtop.tui.cells.rows import EMPTY, FIRST, STRONG, TEXT, labelled, row, wrapped
+from epochtop.tui.cells.rows import EMPTY, FIRST, STRONG, TEXT, labeled, row, wrapped
 from epochtop.tui.cells.view import Page
 
 GUIDE = """\
@@ -96,7 +96,7 @@ def _block(block: str, width: int) -> list[Row]:
         return [row((block[2:], STRONG))]
     if block.startswith("> "):
         pairs = [line[2:].split(" | ") for line in block.splitlines()]
-        return labelled("See it", [f"{name}: {what}" for name, what in pairs if name in NAMES], width, FIRST)
+        return labeled("See it", [f"{name}: {what}" for name, what in pairs if name in NAMES], width, FIRST)
     text = " ".join(block.split("\n"))
     term, bar, meaning = text.partition(" | ")
     return wrapped(meaning, width, TEXT, term.ljust(TERM)) if bar else wrapped(text, width)

@@ -18,10 +18,8 @@ from textual.message import Message
 
 from epochtop.engine.protocol.quantities import UNKNOWN, format_age, format_number, format_seconds
 from epochtop.engine.protocol.spec import Invalid
-from epochtop.engine.runs.index import RunSummary, delete, rename, run_paths, summarize
+from epochtop.engine.runs.index import RunSummary, delete, fingerprint, rename, run_paths, summarize
 from epochtop.engine.runs.opened.folders import EPOCHTOP, OpenedLogs, hide
-from epochtop.engine.runs.paths import EVENTS, RECORD
-from epochtop.engine.runs.reader import is_alive
 from epochtop.engine.terminal.plain import plain_line
 from epochtop.tui.cells.plain import set_subtitle
 from epochtop.tui.cells.rows import TEXT
@@ -76,21 +74,13 @@ class Lister:
         return sorted(summaries, key=lambda summary: summary.created, reverse=True)
 
     def _entry(self, path: Path, cached: tuple[object, RunSummary] | None) -> tuple[object, RunSummary]:
-        key = self._key(path)
+        key = fingerprint(path)
         if cached is not None and cached[0] == key:
             return cached
         summary = summarize(path)
         if path.parent != self._home:
             summary = msgspec.structs.replace(summary, id=str(path))
         return key, summary
-
-    @staticmethod
-    def _key(path: Path) -> object:
-        try:
-            log, record = (path / EVENTS).stat(), (path / RECORD).stat()
-        except OSError:
-            return object()
-        return log.st_size, log.st_mtime_ns, record.st_mtime_ns, is_alive(path)
 
 
 def _row(summary: RunSummary, now: float, mark: str, width: int) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Encoding of raw rows: from one number per column to the inputs of the model, block by block.
 
 A raw value is a number, the index of a category, or seconds since 1970; NaN is missing and -1 an unknown category. What is
-not known is no category: all its inputs are 0, or its embedding is the one with index 0. Equals scikit-learn's
+not known is not a category: all its inputs are 0, or its embedding is the one with index 0. Equals scikit-learn's
 ColumnTransformer with SimpleImputer and OneHotEncoder(handle_unknown="ignore"). Never fits anything.
 """
 

@@ -91,7 +91,7 @@ def _of_numbers(column: NumberColumn, wanted: WantedKind | None, missing: int | 
     note = ""
     if column.unreadable:
         first = next(iter(column.unreadable.values()))
-        note = f"column {column.name!r}: {len(column.unreadable):,} cells such as {first!r} are no numbers; they are missing"
+        note = f"column {column.name!r}: {len(column.unreadable):,} cells such as {first!r} are not numbers; they are missing"
     return Feature(column, "number", ColumnEncoding(), missing, note=note)
 
 
@@ -186,7 +186,9 @@ def _as_times(column: TextColumn, wanted: WantedKind | None) -> Feature | LeftOu
     name = time_format(column.texts, COMPACT if wanted == "time" else ())
     if name is None:
         if wanted == "time":
-            raise Invalid("kinds", f"column {column.name!r} holds {_example(column.texts)}, which is no date or time")
+            raise Invalid(
+                "kinds", f"column {column.name!r} holds {_example(column.texts)}, which is not a date or time"
+            )
         return None
     times = np.append(times_of(column.texts, name), np.datetime64("NaT", "us"))
     return _of_times(TimeColumn(column.name, times[column.codes]), name, wanted)

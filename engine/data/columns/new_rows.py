@@ -76,7 +76,7 @@ def new_rows(preparation: Preparation, table: Table) -> NewRows:
         values, unreadable = _raw(table.column(name), encoding)
         raw[:, number] = values
         for row, text in unreadable.items():
-            problems.setdefault(row, f"{name!r}: {_shown(text)} is no {_WORDS[encoding.kind]}")
+            problems.setdefault(row, f"{name!r}: {_shown(text)} is not {_WORDS[encoding.kind]}")
     if preparation.missing != "fill":
         for row, number in np.argwhere(np.isnan(raw)):
             problems.setdefault(int(row), f"{preparation.columns[number]!r} is missing")
@@ -107,7 +107,7 @@ def _with_input(preparation: Preparation, raw: npt.NDArray[np.float64], problems
     return NewRows(x, problems)
 
 
-_WORDS = {"number": "number", "category": "text", "time": "date or time"}
+_WORDS = {"number": "a number", "category": "text", "time": "a date or time"}
 
 
 def _raw(column: Column, encoding: ColumnEncoding) -> tuple[npt.NDArray[np.float64], dict[int, str]]:

@@ -89,8 +89,8 @@ def _named(text: str, names: Sequence[str]) -> str:
 def chosen_features(columns: str, names: Sequence[str]) -> tuple[str, ...]:
     """The columns that a list of names and patterns selects, in the order of the table. Raises Invalid."""
     parts = [part.strip() for part in columns.split(",") if part.strip()]
-    kept = [part for part in parts if not part.startswith("!")]
-    selected = set(names) if not kept else {name for part in kept for name in _matching("columns", part, names)}
+    included = [part for part in parts if not part.startswith("!")]
+    selected = set(names) if not included else {name for part in included for name in _matching("columns", part, names)}
     for part in parts:
         if part.startswith("!"):
             selected -= set(_matching("columns", part[1:].strip(), names))

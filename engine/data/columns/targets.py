@@ -81,7 +81,7 @@ def _labels(column: Column, problem: Problem) -> Labels:
 
 
 def _days(column: Column, problem: Problem) -> npt.NDArray[np.float64] | None:
-    """Times as days since 1970; None for texts that are no times, and for classes."""
+    """Times as days since 1970; None for texts that are not times, and for classes."""
     if isinstance(column, TimeColumn):
         if problem == "classification":
             raise Invalid("problem", f"column {column.name!r} holds times; predict them with problem regression")

@@ -12,7 +12,7 @@ import numpy as np
 
 from epochtop.engine.data.dataset import ColumnEncoding, Kind, LossName, RawDataset
 from epochtop.engine.runs.files import remove_old
-from epochtop.engine.runs.regular import open_regular
+from epochtop.engine.runs.regular import open_file
 
 _PARTIAL = re.compile(r"\.(writing|fetching)-[a-z0-9_]{8}")
 """Folders for files that are being written or downloaded."""
@@ -53,7 +53,7 @@ def remove_left_overs(folder: Path) -> None:
 def load_cached(path: Path) -> RawDataset:
     """The dataset stored in `path`. Raises FileNotFoundError, or ValueError if the file is damaged."""
     try:
-        with open_regular(path) as content, np.load(content, allow_pickle=False) as file:
+        with open_file(path) as content, np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = msgspec.json.decode(arrays.pop("header").tobytes(), type=_Header)
         raw = RawDataset(

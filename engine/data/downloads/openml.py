@@ -236,7 +236,7 @@ def _from_file(folder: Path) -> Any:
     with open(path, "rb") as file:
         if hashlib.file_digest(file, "md5").hexdigest() != details.get("md5_checksum"):
             raise ValueError("md5 checksum of the file differs")
-    table = read_arff(path, lambda found: ["any" if name in names else "skip" for name in found])
+    table = read_arff(path, lambda attributes: ["any" if name in names else "skip" for name in attributes])
     return SimpleNamespace(
         data=np.column_stack([_values(column) for column in table.columns]),
         feature_names=list(table.names),

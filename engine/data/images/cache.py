@@ -20,7 +20,7 @@ from epochtop.engine.data.images.folders import ImageFile
 from epochtop.engine.data.images.formats import Format
 from epochtop.engine.runs.files import atomic_file, remove_left_overs_of
 from epochtop.engine.runs.ownership import risk_of, trusted_cache
-from epochtop.engine.runs.regular import open_regular
+from epochtop.engine.runs.regular import open_file
 
 FOLDER = "images"
 SHARE_OF_FREE = 0.1
@@ -53,7 +53,7 @@ def load_images(path: Path, count: int) -> tuple[Pixels, list[Format | str]] | N
     if not path.exists() or risk_of(path) is not None:
         return None
     try:
-        with open_regular(path) as file:
+        with open_file(path) as file:
             x = np.load(file, allow_pickle=False)
             header = msgspec.json.decode(np.load(file, allow_pickle=False).tobytes(), type=CachedHeader)
     except Exception:  # a damaged file raises whatever numpy's and msgspec's parsers raise

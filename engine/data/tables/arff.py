@@ -13,7 +13,7 @@ import numpy as np
 from epochtop.engine.data.tables.cells.numbers import PLAIN, NotNumbersError, floats_of
 from epochtop.engine.data.tables.cells.typed import typed
 from epochtop.engine.data.tables.column import CellType, ChooseTypes, Column, NumberColumn, Table, TextColumn
-from epochtop.engine.data.tables.delimited.plain_text import plain_text
+from epochtop.engine.data.tables.csv_files.plain_text import plain_text
 from epochtop.engine.protocol.spec import Invalid
 
 _ATTRIBUTE = re.compile(r"@attribute\s+('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\S+)\s+(.+)", re.IGNORECASE | re.DOTALL)
@@ -55,7 +55,7 @@ def _attributes(path: Path, lines: Iterator[tuple[int, str]]) -> list[_Attribute
         elif text.lower().startswith("@data"):
             break
     if not attributes:
-        raise Invalid("dataset", f"{path} is no ARFF file: it declares no @attribute before @data")
+        raise Invalid("dataset", f"{path} is not an ARFF file: it declares no @attribute before @data")
     return attributes
 
 

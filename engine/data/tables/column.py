@@ -50,7 +50,7 @@ class TextColumn:
     """The distinct texts as written, without blanks around them, in any order; some may have no rows."""
     numbers: npt.NDArray[np.float64] | None = None
     """The value of each text if the reader reads all of them as numbers in the way of its file (`1.234,5`, `$3`), NaN for a
-    spelling of a missing value; None if one is no number. Readers give it for columns of type `label`."""
+    spelling of a missing value; None if one is not a number. Readers give it for columns of type `label`."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from epochtop.engine.data.tables.cells.objects import column_of_objects
 from epochtop.engine.data.tables.column import ChooseTypes, Table
-from epochtop.engine.data.tables.delimited.plain_text import plain_text
+from epochtop.engine.data.tables.csv_files.plain_text import plain_text
 from epochtop.engine.protocol.spec import Invalid
 
 

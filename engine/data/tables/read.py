@@ -56,9 +56,9 @@ def read_table(
 
         file, table = split_query(str(path))
         return read_sqlite(Path(file), table, choose)
-    from epochtop.engine.data.tables.delimited.read import CsvOptions, read_delimited
+    from epochtop.engine.data.tables.csv_files.read import CsvOptions, read_csv
 
-    return read_delimited(path, choose, CsvOptions(encoding, header), report)
+    return read_csv(path, choose, CsvOptions(encoding, header), report)
 
 
 def files_at(source: str, path: Path) -> list[Path]:
@@ -66,7 +66,7 @@ def files_at(source: str, path: Path) -> list[Path]:
     if source == "sqlite":
         return [Path(str(path).partition("?")[0])]
     if source == "csv":
-        from epochtop.engine.data.tables.delimited.files import files_of
+        from epochtop.engine.data.tables.csv_files.files import files_of
 
         return files_of(path)
     return [path]

@@ -53,10 +53,10 @@ def _read(path: Path, table: str, choose: ChooseTypes, connection: sqlite3.Conne
     if table not in names:
         raise Invalid("dataset", f"{path} has no table {table!r}; its tables are {', '.join(names[:12])}")
     quoted = table.replace('"', '""')
-    found = connection.execute(f'SELECT * FROM "{quoted}"')  # noqa: S608 - a table of this database, quoted
-    columns = tuple(description[0] for description in found.description)
+    cursor = connection.execute(f'SELECT * FROM "{quoted}"')  # noqa: S608 - a table of this database, quoted
+    columns = tuple(description[0] for description in cursor.description)
     types = choose(columns)
-    rows = found.fetchall()
+    rows = cursor.fetchall()
     cells = zip(*rows, strict=True) if rows else ([] for _ in columns)
     return Table(
         source=f"{path}, table {table}",

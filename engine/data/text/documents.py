@@ -125,8 +125,8 @@ def _have_words(texts: Sequence[str]) -> bool:
 
 
 def _labeled(texts: Sequence[str], labels: Sequence[str]) -> Part:
-    kept = [row for row, label in enumerate(labels) if label.strip()]
-    return [texts[row] for row in kept], [labels[row].strip() for row in kept]
+    labeled = [row for row, label in enumerate(labels) if label.strip()]
+    return [texts[row] for row in labeled], [labels[row].strip() for row in labeled]
 
 
 def _named(codes: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:

@@ -155,15 +155,29 @@ def _select_backward(program: Program, call: Call) -> None:
     """Zeros, except the gradient at the selected index of an axis."""
     gradient, sizes, axis, place = call.arguments
     out, axis = call.results[0], axis % len(sizes)
-    program.line("{")
-    program.pointwise(out, [], lambda: "0")
-    program.line("} {")
     others = [at for at in range(len(sizes)) if at != axis]
     first = out.offset + (place % sizes[axis]) * out.strides[axis]
     into = View(
         out.memory, first, tuple(sizes[at] for at in others), tuple(out.strides[at] for at in others), out.dtype
     )
-    program.pointwise(into, [gradient], lambda x: x)
+    _copy_into_zeros(program, gradient, into, out)
+
+
+def _slice_backward(program: Program, call: Call) -> None:
+    """Zeros, except the gradient at the sliced indices of an axis."""
+    gradient, sizes, axis, start, end, step = call.arguments
+    out, axis = call.results[0], axis % len(sizes)
+    first = out.offset + slice(start, end, step).indices(sizes[axis])[0] * out.strides[axis]
+    strides = (*out.strides[:axis], out.strides[axis] * step, *out.strides[axis + 1 :])
+    _copy_into_zeros(program, gradient, View(out.memory, first, gradient.sizes, strides, out.dtype), out)
+
+
+def _copy_into_zeros(program: Program, values: View, into: View, out: View) -> None:
+    """Fill `out` with zeros, then `into`, a part of it, with values."""
+    program.line("{")
+    program.pointwise(out, [], lambda: "0")
+    program.line("} {")
+    program.pointwise(into, [values], lambda x: x)
     program.line("}")
 
 
@@ -195,6 +209,7 @@ OPERATORS = (
         "index_select.default": _index_select,
         "gather.default": _gather,
         "select_backward.default": _select_backward,
+        "slice_backward.default": _slice_backward,
     }
 )
 """The code of every supported operator."""

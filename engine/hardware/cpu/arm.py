@@ -6,7 +6,7 @@ The kernel's `ARMv8 Processor rev 1 (v8l)` is filler, no model. A hypervisor can
 from __future__ import annotations
 
 from epochtop.engine.hardware.cgroups import Roots
-from epochtop.engine.hardware.cpu.cpuinfo import Block, CpuInfo
+from epochtop.engine.hardware.cpu.cpuinfo import Block, CpuInfo, number_of
 from epochtop.engine.hardware.facts import Fact
 
 IMPLEMENTERS = {
@@ -75,27 +75,20 @@ def is_arm(block: Block) -> bool:
 
 def vendor(block: Block) -> Fact[str]:
     """The implementer of the core, which is Arm where a vendor uses Arm's design."""
-    code = _number(block.get("cpu implementer", ""))
+    code = number_of(block.get("cpu implementer", ""))
     name = IMPLEMENTERS.get(code)
     return Fact(name) if name else Fact(reason=f"unknown implementer {block.get('cpu implementer', '')}")
 
 
 def part_name(block: Block) -> Fact[str]:
     """The design of one core."""
-    implementer, part = _number(block.get("cpu implementer", "")), _number(block.get("cpu part", ""))
+    implementer, part = number_of(block.get("cpu implementer", "")), number_of(block.get("cpu part", ""))
     if implementer == 0x61 and part == 0:
         return Fact(
             reason="masked by the hypervisor: Apple silicon, of which the virtual machine does not see the model"
         )
     name = PARTS.get(implementer, {}).get(part)
     return Fact(name) if name else Fact(reason=f"unknown part {block.get('cpu part', '')}".strip())
-
-
-def _number(text: str) -> int:
-    try:
-        return int(text, 0)
-    except ValueError:
-        return -1
 
 
 def board(roots: Roots, info: CpuInfo) -> str:

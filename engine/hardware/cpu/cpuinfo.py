@@ -55,3 +55,11 @@ def _counted(common: Block) -> int:
         if common.get(name, "").isdigit():
             return int(common[name])
     return 1 if "cpu implementer" in common else os.cpu_count() or 1
+
+
+def number_of(text: str) -> int:
+    """The number in a field, decimal or with 0x; -1 if it has none."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        return -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from epochtop.engine.hardware.cpu.cpuinfo import Block
+from epochtop.engine.hardware.cpu.cpuinfo import Block, number_of
 from epochtop.engine.hardware.facts import Fact
 
 NO_MODEL = "the kernel names no model"
@@ -58,7 +58,7 @@ def identify_other(first: Block) -> Identity:
 
 def _riscv(first: Block) -> Identity:
     prefix, _, core = first.get("uarch", "").partition(",")
-    vendor = _RISCV_VENDORS.get(prefix) or _RISCV_IDS.get(_number(first.get("mvendorid", "")))
+    vendor = _RISCV_VENDORS.get(prefix) or _RISCV_IDS.get(number_of(first.get("mvendorid", "")))
     design: Fact[str] = Fact(core.upper()) if core else Fact(reason="the kernel reports no uarch")
     name = f"{vendor} {core.upper()}" if vendor and core else first.get("model name", "")
     return Identity(
@@ -121,10 +121,3 @@ def _named(first: Block) -> Identity:
         Fact(name) if name else Fact(reason=NO_MODEL),
         _NO_VECTORS,
     )
-
-
-def _number(text: str) -> int:
-    try:
-        return int(text, 0)
-    except ValueError:
-        return -1

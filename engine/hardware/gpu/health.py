@@ -170,36 +170,36 @@ def identity_problems(index: int, errors: Mapping[str, str]) -> tuple[GpuProblem
 
 def problems(index: int, errors: Mapping[str, str], health: Health) -> tuple[GpuProblem, ...]:
     """Every problem of a GPU, those that stop jobs first."""
-    found = [*identity_problems(index, errors), *_state_problems(index, health), *_xid_problems(index, health)]
-    return tuple(sorted(found, key=lambda problem: not problem.is_fatal))
+    all_problems = [*identity_problems(index, errors), *_state_problems(index, health), *_xid_problems(index, health)]
+    return tuple(sorted(all_problems, key=lambda problem: not problem.is_fatal))
 
 
 def _state_problems(index: int, health: Health) -> list[GpuProblem]:
-    found = []
+    listed = []
     if health.fabric.value not in (None, "ready"):
         text = f"NVLink fabric: {health.fabric.value}; CUDA fails with error 802 (system not yet initialized)"
         advice = "start the fabric manager of the driver's version: sudo systemctl start nvidia-fabricmanager"
-        found.append(GpuProblem("Fabric", text, advice, True))
+        listed.append(GpuProblem("Fabric", text, advice, True))
     action = health.recovery_action.value
     if action not in (None, "none"):
         is_fatal = action in {_RECOVERY[number] for number in _STOPPED}
-        found.append(GpuProblem("Recovery", f"the driver asks to {action}", RESET.format(index=index), is_fatal))
+        listed.append(GpuProblem("Recovery", f"the driver asks to {action}", RESET.format(index=index), is_fatal))
     if health.remapping_failed.value:
         text = "memory rows could not be remapped: its memory is defective"
-        found.append(GpuProblem("RemappingFailed", text, "replace the card (NVIDIA's RMA process)", False))
+        listed.append(GpuProblem("RemappingFailed", text, "replace the card (NVIDIA's RMA process)", False))
     if health.remapping_pending.value:
         text = "memory errors were found; rows are remapped at the next reset"
-        found.append(GpuProblem("RemappingPending", text, RESET.format(index=index), False))
-    return found
+        listed.append(GpuProblem("RemappingPending", text, RESET.format(index=index), False))
+    return listed
 
 
 def _xid_problems(index: int, health: Health) -> list[GpuProblem]:
-    found = []
+    listed = []
     for number in health.xid_errors.value or ():
         advice, meaning = next(
             ((advice, meanings[number]) for advice, meanings in _XIDS.items() if number in meanings),
             (LOG, "see NVIDIA's catalog of Xid errors"),
         )
         text = f"Xid {number}: {meaning}"
-        found.append(GpuProblem(f"Xid {number}", text, advice.format(index=index), advice in _STOPPING))
-    return found
+        listed.append(GpuProblem(f"Xid {number}", text, advice.format(index=index), advice in _STOPPING))
+    return listed

@@ -10,12 +10,10 @@ import msgspec
 
 from epochtop.engine.hardware.facts import Fact, GpuSample
 from epochtop.engine.hardware.gpu.bounds import plausible
-from epochtop.engine.hardware.gpu.gpm import Gpm
+from epochtop.engine.hardware.gpu.gpm import FIRST_READING, Gpm
 from epochtop.engine.hardware.gpu.health import HealthReader, problems
 from epochtop.engine.hardware.gpu.nvml import Driver, mapped
 from epochtop.engine.hardware.gpu.processes import Processes
-
-FIRST_READING = "a rate needs two readings"
 
 _SLOWED_BY = (
     (0x04, "power limit"),
@@ -27,7 +25,7 @@ _SLOWED_BY = (
     (0x02, "application clocks"),
     (0x100, "display clocks"),
 )
-"""nvmlClocksEventReason* of nvml.h, without "GPU is idle", which is no slowdown."""
+"""nvmlClocksEventReason* of nvml.h, without "GPU is idle", which is not a slowdown."""
 _POLICIES = ((3, "board power limit"), (5, "reliability limit"))
 """NVML_PERF_POLICY_BOARD_LIMIT and _RELIABILITY, which have no bit of their own."""
 _ALL_LINKS = 0xFFFFFFFF

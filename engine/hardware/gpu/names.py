@@ -59,9 +59,9 @@ def _read_vgpu(name: str) -> GpuName | None:
         return None
     gib = int(match["gib"])
     for board in _table()["board"]:
-        found = re.fullmatch(board["pattern"], match["board"])
-        if found and gib >= board.get("smallest_gib", 1):
-            physical = _read_card(found.expand(board["card"]))
+        card = re.fullmatch(board["pattern"], match["board"])
+        if card and gib >= board.get("smallest_gib", 1):
+            physical = _read_card(card.expand(board["card"]))
             suffix = ("vGPU", "MIG") if _MIG.search(name) else ("vGPU",)
             has_cuda = match["series"] not in WITHOUT_CUDA and gib >= board.get("cuda_from_gib", 0)
             return physical and msgspec.structs.replace(

@@ -17,6 +17,7 @@ from epochtop.configuration.load import load
 from epochtop.engine.protocol.events import UNREADABLE, encode
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.files import write_atomically
+from epochtop.engine.runs.paths import OPENED
 from epochtop.engine.runs.regular import read_regular
 from epochtop.engine.runs.remote.registry import mirror_at
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 EPOCHTOP = "epochtop"
 """Kind of a log that is a run directory."""
 
-OPENED = "opened.json"
-"""File in the home folder with the list."""
 SCAN_S = 5.0
 """Least time between two searches of the opened folders in one process; more if a search takes long."""
 SHARE = 20
@@ -63,9 +62,9 @@ def add(home: Path, paths: list[Path]) -> None:
     """Add paths to the list, and show runs in them again that were hidden. Raises Invalid if the list cannot be written."""
     opened = read_opened(home)
     new = [str(absolute(path)) for path in paths]
-    kept = [path for path in opened.paths if path not in new]
+    remaining = [path for path in opened.paths if path not in new]
     shown = [run for run in opened.hidden if not any(Path(run).is_relative_to(path) for path in new)]
-    _write(home, Opened(paths=(*kept, *new), hidden=tuple(shown)))
+    _write(home, Opened(paths=(*remaining, *new), hidden=tuple(shown)))
 
 
 def forget(home: Path, paths: list[Path]) -> None:
@@ -74,8 +73,8 @@ def forget(home: Path, paths: list[Path]) -> None:
     gone = {str(absolute(path)) for path in paths}
     for path in sorted(gone - set(opened.paths)):
         raise Invalid("", f"{path} is not open; open are {', '.join(opened.paths) or 'none'}")
-    kept = tuple(path for path in opened.paths if path not in gone)
-    _write(home, msgspec.structs.replace(opened, paths=kept))
+    remaining = tuple(path for path in opened.paths if path not in gone)
+    _write(home, msgspec.structs.replace(opened, paths=remaining))
 
 
 def hide(home: Path, run: Path) -> None:

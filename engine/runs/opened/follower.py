@@ -91,7 +91,7 @@ class OpenedFollower:
         """Raises Invalid if there is no log at `path`."""
         log = log_at(path)
         if log is None:
-            raise Invalid("", f"{path} is no run and no log in a format that epochtop reads")
+            raise Invalid("", f"{path} is neither a run nor a log in a format that epochtop reads")
         self.path, self.log = path, log
         self._follower = log.follow()
         self._activity = Activity()

@@ -28,7 +28,7 @@ def read_log_record(path: Path) -> RunRecord:
     """A record for an opened log, with the configuration and the name at its beginning. Raises Invalid if there is no log."""
     log = log_at(path)
     if log is None:
-        raise Invalid("", f"{path} is no run and no log in a format that epochtop reads")
+        raise Invalid("", f"{path} is neither a run nor a log in a format that epochtop reads")
     follower, activity = log.follow(), Activity()
     description, config = Description(), dict[str, Any]()
     try:

@@ -38,7 +38,7 @@ def _remove_left_over(folder: Path) -> None:
     """Remove a mirror whose process is gone."""
     try:
         session = os.open(folder / SESSION, os.O_RDWR | os.O_NOFOLLOW)
-    except OSError:  # it is being created, or is no mirror
+    except OSError:  # it is being created, or is not a mirror
         return
     try:
         fcntl.flock(session, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,10 +15,12 @@ PATIENCE_S = 15
 TOO_OLD_STATUS = 78
 """Exit status of a Python that is too old."""
 BOOTSTRAP = (
-    "import sys;sys.version_info<(3,9)and(sys.stderr.write(sys.version.split()[0]),sys.exit(78));"
+    "import sys;sys.path[:]=filter(None,sys.path);"
+    "sys.version_info<(3,9)and(sys.stderr.write(sys.version.split()[0]),sys.exit(78));"
     'b=sys.stdin.buffer;exec(compile(b.read(int(b.readline())),"epochtop","exec"))'
 )
-"""Runs the source that follows on standard input, after a line with its length. No shell changes any of its characters."""
+"""Runs the source that follows on standard input, after a line with its length. No shell changes any of its characters.
+Modules in the current folder cannot take the place of those of Python; `-P` would need Python 3.11."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,6 @@ def parse_host(text: str) -> Host:
             break
     if not name or name.startswith("-") or not name.isprintable() or " " in name:
         raise Invalid(
-            "host", f"{text!r} is no machine; write --host box, --host user@box or --host user@box:/home/folder"
+            "host", f"{text!r} is not a machine; write --host box, --host user@box or --host user@box:/home/folder"
         )
     return Host(name, home)

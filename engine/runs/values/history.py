@@ -145,7 +145,7 @@ def _series(history: RunHistory, name: str) -> SeriesValues:
 def _load_log(path: Path) -> RunHistory:
     log = log_at(path)
     if log is None:
-        raise Invalid("", f"{path} is no run and no log in a format that epochtop reads")
+        raise Invalid("", f"{path} is neither a run nor a log in a format that epochtop reads")
     history = RunHistory(path, str(path), log.name, log.kind, "finished", 0.0, {}, {})
     follower, activity, end = log.follow(), Activity(), None
     try:

@@ -1,8 +1,9 @@
 """The order of the rows in an epoch: a list of numbers, or a key from which every number is computed.
 
-Both are drawn on the host, wherever the rows are, so that the order depends neither on the placement of the rows nor on the
-model of a GPU, and a run continues on another device. A list is torch's permutation, as in a plain loop. More than :data:`MOST_LISTED_ROWS` rows have a key instead, so that a
-Dataset of any length begins at once and takes no memory. Must never read a device.
+Both are drawn on the host, wherever the rows are, so that the order depends neither on the placement of the rows nor on
+the model of a GPU, and a run continues on another device. A list is torch's permutation, as in a plain loop. More than
+:data:`MOST_LISTED_ROWS` rows have a key instead, so that a Dataset of any length begins at once and takes no memory.
+Must never read a device.
 """
 
 from __future__ import annotations
@@ -83,10 +84,10 @@ def no_order(rows: int, device: torch.device, listed: bool) -> RowOrder:
     return ListedOrder(torch.empty(0, dtype=torch.int64, device=device)) if listed else KeyedOrder(rows, 0, device)
 
 
-def new_order(rows: int, taken: int, generator: torch.Generator, device: torch.device, listed: bool) -> RowOrder:
-    """The order of a new epoch, which takes the first `taken` numbers of it. The generator is on the host."""
+def new_order(rows: int, count: int, generator: torch.Generator, device: torch.device, listed: bool) -> RowOrder:
+    """The order of a new epoch, which takes the first `count` numbers of it. The generator is on the host."""
     if listed:
-        numbers = torch.randperm(rows, generator=generator, device="cpu")[:taken]
+        numbers = torch.randperm(rows, generator=generator, device="cpu")[:count]
         return ListedOrder(_on(device, numbers))
     return KeyedOrder(rows, int(torch.randint(2**63 - 1, (), generator=generator)), device)
 

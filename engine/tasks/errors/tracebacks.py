@@ -105,3 +105,8 @@ def _place(path: Path, file: Path, number: int, function: str, source: str) -> s
 
 def _source(name: str, number: int) -> str:
     return linecache.getline(name, number).strip()
+
+
+def describe_value(value: object) -> str:
+    """`None`, or `a value of type int`."""
+    return "None" if value is None else f"a value of type {type(value).__name__}"

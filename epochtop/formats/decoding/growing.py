@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import IO
 
-from epochtop.configuration import regular
+from epochtop.configuration.regular import open_file
 
 READ_BYTES = 1 << 20
 """Bytes read at once, so that memory stays bounded for any length."""
@@ -76,7 +76,7 @@ class GrowingFile:
 
     def _open(self) -> bool:
         try:
-            self._file = open_regular(self.path)
+            self._file = open_file(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return False
         self._file.seek(self.offset)
@@ -134,8 +134,3 @@ def read_head(path: str | Path, count: int) -> bytes:
         return os.read(descriptor, count) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
     finally:
         os.close(descriptor)
-
-
-def open_regular(path: str | Path) -> IO[bytes]:
-    """Open a regular file, unbuffered, without ever waiting for another process. Raises OSError for anything else."""
-    return os.fdopen(regular.open_regular(path), "rb", buffering=0)

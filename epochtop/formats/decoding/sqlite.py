@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from epochtop.formats.decoding.growing import modified_time, open_regular
+from epochtop.configuration.regular import open_file
+from epochtop.formats.decoding.growing import modified_time
 
 MAGIC = b"SQLite format 3\0"
 BUSY_S = 0.5
@@ -47,8 +48,8 @@ class Database:
         facts = []
         for name in (self.path, self._write_ahead_log()):
             try:
-                found = os.stat(name)
-                facts.append((found.st_ino, found.st_size, found.st_mtime_ns))
+                status = os.stat(name)
+                facts.append((status.st_ino, status.st_size, status.st_mtime_ns))
             except OSError:
                 facts.append((0, 0, 0))
         return tuple(facts)
@@ -66,7 +67,7 @@ class Database:
 
     def _has_writer(self) -> bool:
         """Whether SQLite can coordinate with a writer without creating files."""
-        with open_regular(self.path) as file:
+        with open_file(self.path) as file:
             file.seek(18)
             in_wal_mode = file.read(2) == b"\2\2"
         log = self._write_ahead_log()

@@ -98,13 +98,13 @@ def test_new_rows_are_encoded_as_the_training_rows_were() -> None:
     assert again.problems == {}
 
 
-def test_an_unknown_category_is_no_known_one_and_what_cannot_be_read_has_a_reason() -> None:
+def test_an_unknown_category_has_no_input_and_an_unreadable_cell_has_a_reason() -> None:
     stored = prepared(MIXED).preparation
     age = NumberColumn("age", np.array([30.0, np.nan, np.nan]), {2: "1_000"})
     rows = new_rows(stored, table(age, texts("city", ["Paris", "", "Rome"]), NumberColumn("paid", np.ones(3))))
     assert rows.x[0, 2:5].tolist() == [0, 0, 0]
     assert rows.x[1, 1:6].tolist() == [1, 0, 0, 1, 1]  # both missing: marked, and the most frequent city
-    assert rows.problems == {2: "'age': '1_000' is no number"}
+    assert rows.problems == {2: "'age': '1_000' is not a number"}
 
 
 def test_categories_of_test_rows_only_are_unknown() -> None:
@@ -160,7 +160,7 @@ def test_rows_with_gaps_are_dropped_or_refused_if_asked() -> None:
         prepared(MIXED, missing="refuse")
 
 
-def test_the_treatment_of_every_column_is_said() -> None:
+def test_the_treatment_of_every_column_is_reported() -> None:
     source = table(
         *MIXED.columns,
         texts("note", [f"a longer text {at}" for at in range(ROWS)]),

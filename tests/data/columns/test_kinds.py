@@ -49,7 +49,7 @@ def test_a_chosen_kind_wins_or_is_explained() -> None:
     day = feature_of(NumberColumn("day", np.array([20240228, 20240301])), "time")
     assert isinstance(day, Feature)
     assert (day.kind, day.encoding.time_format) == ("time", "%Y%m%d")
-    with pytest.raises(Invalid, match="column 'x' holds 'b', which is no date or time"):
+    with pytest.raises(Invalid, match="column 'x' holds 'b', which is not a date or time"):
         feature_of(texts("x", ["2024-02-28", "b"]), "time")
 
 

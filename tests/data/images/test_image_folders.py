@@ -35,7 +35,7 @@ def refused(folder: Path) -> str:
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    """Two cats and a dog of 4×3 pixels, and what is no image."""
+    """Two cats and a dog of 4×3 pixels, and what is not an image."""
     folder = tmp_path / "pets"
     save(folder / "cat" / "b.png", (1, 2, 3))
     save(folder / "cat" / "a.PNG", (4, 5, 6))
@@ -239,9 +239,9 @@ def test_all_broken_images_are_named_and_can_be_left_out(pets: Path) -> None:
         noise.resize((4, 3)).save(pets / "dog" / "cut.png")
         whole = (pets / "dog" / "cut.png").read_bytes()
         (pets / name).write_bytes({"empty": b"", "text": b"no image", "cut": whole[:-40]}[Path(name).stem])
-    said = refused(pets)
-    assert "3 of 6 images cannot be read: cat/empty.jpg (is not an image), dog/cut.png (" in said
-    assert said.endswith("dog/text.png (is not an image); repair or remove them, or set skip_broken")
+    message = refused(pets)
+    assert "3 of 6 images cannot be read: cat/empty.jpg (is not an image), dog/cut.png (" in message
+    assert message.endswith("dog/text.png (is not an image); repair or remove them, or set skip_broken")
     raw = read(pets, skip_broken=True)
     assert raw.x[:, :, 0, 0].tolist() == [[4, 5, 6], [1, 2, 3], [7, 8, 9]]
     assert raw.notes[0].startswith("3 images that cannot be read are left out: cat/empty.jpg")

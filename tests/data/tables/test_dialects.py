@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from epochtop.engine.data.columns.selection import ColumnSelection
 from epochtop.engine.data.tables.column import CellType, NumberColumn, Table, TextColumn, TimeColumn
-from epochtop.engine.data.tables.delimited.read import CsvOptions, read_delimited
+from epochtop.engine.data.tables.csv_files.read import CsvOptions, read_csv
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 
 
@@ -44,7 +44,7 @@ def cells_of(table: Table) -> dict[str, list[Any]]:
 def read(tmp_path: Path, content: str | bytes, **options: Any) -> Table:
     file = tmp_path / "t.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_delimited(file, last_is_label, CsvOptions(**options))
+    return read_csv(file, last_is_label, CsvOptions(**options))
 
 
 PLAIN = "a,b,kind\n0.5,1,x\n-1.25,2,y\n3,4,x\n"
@@ -190,10 +190,10 @@ def test_a_first_row_with_the_name_of_the_target_is_the_header(tmp_path: Path) -
     file = tmp_path / "t.csv"
     file.write_text("1990,1995,2005\n1.5,2,3\n4,5,6\n")
     spec = RunSpec(dataset=f"csv:{file}", target="2005", problem="regression")
-    assert read_delimited(file, ColumnSelection(spec)).names == ("1990", "1995", "2005")
+    assert read_csv(file, ColumnSelection(spec)).names == ("1990", "1995", "2005")
     for part in ("1", "2"):
         (tmp_path / f"part-{part}.csv").write_text(ABALONE if part == "1" else "F,0.1,0.2,3\n")
-    assert len(read_delimited(tmp_path / "part-*.csv", last_is_label)) == 5
+    assert len(read_csv(tmp_path / "part-*.csv", last_is_label)) == 5
 
 
 def test_repeated_and_absent_names_are_made_unique(tmp_path: Path) -> None:
@@ -250,20 +250,20 @@ def test_a_file_of_another_kind_is_recognized(tmp_path: Path, name: str) -> None
 def test_several_files_are_one_table(tmp_path: Path) -> None:
     (tmp_path / "part-1.csv").write_text("a,b,kind\n1,2,x\n")
     (tmp_path / "part-2.csv").write_text("a;b;kind\n3,5;u;y\n4;v;x\n")
-    table = read_delimited(tmp_path / "part-*.csv", last_is_label)
+    table = read_csv(tmp_path / "part-*.csv", last_is_label)
     assert cells_of(table) == {"a": [1, 3.5, 4], "b": ["2", "u", "v"], "kind": ["x", "y", "x"]}
     assert table.where(2) == f"{tmp_path / 'part-2.csv'}, line 3"
     (tmp_path / "part-3.csv").write_text("a,c,kind\n1,2,x\n")
     with pytest.raises(Invalid, match="not all of them have the column 'b'"):
-        read_delimited(tmp_path / "part-*.csv", last_is_label)
+        read_csv(tmp_path / "part-*.csv", last_is_label)
     with pytest.raises(Invalid, match="no file matches"):
-        read_delimited(tmp_path / "parts-*.csv", last_is_label)
+        read_csv(tmp_path / "parts-*.csv", last_is_label)
 
 
 def test_unreadable_numbers_are_kept_with_their_rows(tmp_path: Path) -> None:
     file = tmp_path / "new.csv"
     file.write_text("a,b\n1,2\nmany,?\n1_000,4\n")
-    table = read_delimited(file, lambda names: ["number"] * len(names))
+    table = read_csv(file, lambda names: ["number"] * len(names))
     column = table.column("a")
     assert isinstance(column, NumberColumn)
     np.testing.assert_equal(column.values, [1, np.nan, np.nan])

@@ -80,7 +80,7 @@ def test_the_usual_names_of_columns(columns: tuple[str, ...], target: str, text:
     assert (names.text, names.label) == (text, label)
 
 
-def test_columns_that_cannot_be_told_apart_are_listed() -> None:
+def test_columns_that_cannot_be_distinguished_are_listed() -> None:
     with pytest.raises(Invalid, match=r"no column called label; name the column of labels: its columns are 'a', 'b'"):
         choose_columns("t.csv", {"a": ["x"], "b": ["y"]}, "")
     with pytest.raises(Invalid, match=r"needs one column of texts; call it text: its columns are 'a', 'b', 'y'"):

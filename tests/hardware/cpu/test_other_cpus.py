@@ -117,7 +117,7 @@ def test_the_board(tmp_path: Path, text: str, tree: str, board: str) -> None:
     assert identified(tmp_path, text, tree).board.value == board
 
 
-def test_clusters_are_no_sockets(tmp_path: Path) -> None:
+def test_clusters_are_not_sockets(tmp_path: Path) -> None:
     roots = Roots(tmp_path / "proc", tmp_path / "sys")
     for number in range(8):
         folder = roots.sys / f"devices/system/cpu/cpu{number}/topology"

@@ -92,7 +92,7 @@ AVX2 = "cx16 lahf_lm popcnt pni ssse3 sse4_1 sse4_2 avx avx2 bmi1 bmi2 f16c fma 
         ("GenuineIntel", (6, 251, 1), "Intel Processor", f"{AVX2} avx512f avx512bw avx512cd avx512dq avx512vl", "x86-64-v4 (AVX-512)"),
     ],
 )  # fmt: skip
-def test_a_masked_processor_is_no_old_one(
+def test_a_masked_processor_is_not_taken_for_an_old_one(
     tmp_path: Path, vendor: str, numbers: tuple[int, int, int], name: str, flags: str, note: str
 ) -> None:
     architecture = identify_cpu(cpuinfo(tmp_path, a_block(vendor, *numbers, name, flags))).microarchitecture

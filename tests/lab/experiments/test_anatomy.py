@@ -275,7 +275,7 @@ def test_it_stops_when_it_is_asked_to_and_keeps_what_it_has(tmp_path: Path) -> N
     assert "a step takes" in ANATOMY.conclude(actual).evidence[0]
 
 
-def test_the_way_of_a_gpu_tells_all_time_as_the_hosts_where_no_device_works(tmp_path: Path) -> None:
+def test_the_gpu_method_attributes_all_time_to_the_host_where_no_device_works(tmp_path: Path) -> None:
     context = ExperimentContext(fields=NoFields(), spec=spec(), devices=("cpu",), budget_s=3, folder=tmp_path)
     anatomy = DeviceAnatomy(job_of(spec()), context, on_gpu=True)
     measured_rows = list(anatomy.facts())

@@ -1,4 +1,4 @@
-"""The experiment `call`: hooks are counted, planted times are recovered, and noise is no difference."""
+"""The experiment `call`: hooks are counted, planted times are recovered, and noise is not a difference."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_step_that_is_much_shorter_without_calls_widens_the_share_to_both_meth
     assert "by leaving them out" in verdict.finding
 
 
-def test_a_step_that_agrees_with_the_count_is_said_to_agree() -> None:
+def test_a_step_that_agrees_with_the_count_is_reported_as_such() -> None:
     verdict = CALLS.conclude(planted(1e-5, step_s=1e-3, without_s=0.96e-3))
     assert share_in(verdict).value == pytest.approx(4, abs=0.2)
     assert any("this agrees with the count" in line for line in verdict.evidence)

@@ -193,7 +193,7 @@ def upright(result: Verdict) -> dict[str, tuple[tuple[float, float], ...]]:
 
 
 @given(st.floats(2e-4, 2e-3), st.floats(200, 5000), st.floats(10, 100))
-def test_a_line_stands_at_the_least_work_beyond_the_planted_crossing(
+def test_a_line_is_drawn_at_the_least_work_beyond_the_planted_crossing(
     overhead_s: float, gflops: float, cpu_gflops: float
 ) -> None:
     result = verdict(grid("cpu", 1e-4, cpu_gflops) + grid("cuda:0", overhead_s, gflops))
@@ -229,7 +229,7 @@ def test_one_width_at_which_the_cpu_is_as_fast_puts_the_line_beyond_it() -> None
     assert upright(verdict(rows))["cuda:0 is faster (mlp)"][0][0] == work_mflop(256, 1024)
 
 
-def test_no_line_stands_without_a_gpu_or_before_it_takes_over() -> None:
+def test_no_line_is_drawn_without_a_gpu_or_before_it_takes_over() -> None:
     assert upright(verdict(job("cpu", 1e-4) + grid("cpu", 1e-4, 20))) == {}
     assert upright(verdict(grid("cuda:0", 1e-4, 20))) == {}
     assert upright(verdict(grid("cpu", 1e-4, 2000) + grid("cuda:0", 3e-4, 20))) == {}

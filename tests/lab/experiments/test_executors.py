@@ -113,7 +113,7 @@ def test_a_slower_executor_never_pays() -> None:
     assert EXECUTORS.conclude(rows, spec=RunSpec(executor="graph")).setting == {"executor": "eager"}
 
 
-def test_what_a_run_has_already_is_no_setting_to_try() -> None:
+def test_a_setting_that_the_run_has_already_is_not_suggested() -> None:
     rows = planted(1.0, EAGER_S / 10, 10**6)
     assert EXECUTORS.conclude(rows, spec=RunSpec(executor="graph")).setting == {}
     assert EXECUTORS.conclude(rows, spec=RunSpec(executor="compile")).setting == {"executor": "graph"}

@@ -56,7 +56,7 @@ def test_the_idle_device_is_reported_with_its_spread_and_what_the_host_did_meanw
     )
 
 
-def test_an_idle_device_is_no_further_part_of_the_step() -> None:
+def test_an_idle_device_is_not_a_further_part_of_the_step() -> None:
     actual = rows("cuda:0", launches=60e-6, compute=40e-6)
     before, after = (
         Anatomy.of(ANATOMY.measurements(planted), "cuda:0") for planted in (actual, idle(actual, *[60e-6] * 9))
@@ -82,12 +82,12 @@ def test_what_was_measured_once_has_no_spread() -> None:
     assert "idle 60% (once) of the step: during launches 60%" in idle_line(idle(actual, 60e-6))
 
 
-def test_without_idle_rows_nothing_is_said_of_a_gpu() -> None:
+def test_without_idle_rows_the_idle_time_of_a_gpu_is_not_mentioned() -> None:
     verdict = ANATOMY.conclude(rows("cuda:0", launches=60e-6, compute=40e-6), devices=("cuda:0",))
     assert not any("idle" in line for line in verdict.evidence)
 
 
-def test_of_a_cpu_it_is_said_that_it_has_no_device_to_be_idle() -> None:
+def test_a_cpu_is_reported_to_have_no_idle_device() -> None:
     verdict = ANATOMY.conclude(rows("cpu", launches=60e-6, compute=40e-6))
     assert verdict.evidence[1] == "cpu: the CPU is the device itself, so it has no idle time of its own"
 

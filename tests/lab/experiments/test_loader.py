@@ -153,7 +153,7 @@ def test_a_slower_placement_is_found_with_the_setting_that_changes_it(times: flo
 
 
 @given(effect=st.floats(1.0, 1.2), order=st.permutations(NOISE))
-def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, order: list[float]) -> None:
+def test_noise_that_is_larger_than_the_effect_is_not_a_difference(effect: float, order: list[float]) -> None:
     seconds = {"one batch": 1.0, "resident": 1.0, "streamed": effect, "2 workers": effect}
     noise = dict.fromkeys(("streamed", "2 workers"), tuple(order))
     conclusion = concluded(planted(seconds, "streamed", "placement", noise))
@@ -211,7 +211,7 @@ def test_a_wait_longer_than_the_step_is_not_stated() -> None:
     conclusion = concluded(
         planted({"one batch": 0.1, "resident": 1.0, "streamed": 1.0}, "resident", "placement", noise)
     )
-    assert "how much of that is waiting for rows cannot be told from 9 rounds" in conclusion.finding
+    assert "how much of that is waiting for rows cannot be determined from 9 rounds" in conclusion.finding
 
 
 @pytest.mark.parametrize(("start_s", "setting"), [(0.5, {"workers": "2"}), (30.0, {})])
@@ -222,7 +222,7 @@ def test_workers_of_a_dataset_count_with_their_start_once_an_epoch(start_s: floa
     assert ("a DataLoader with 2 workers feeds a step fastest: 650 ms" in conclusion.finding) == bool(setting)
 
 
-def test_a_faster_dataloader_is_no_setting_where_the_engine_has_its_own_way() -> None:
+def test_a_faster_dataloader_is_not_a_setting_where_the_engine_has_its_own_way() -> None:
     conclusion = concluded(planted({"resident": 1.0, "streamed": 1.1, "0 workers": 0.5}, "resident", "placement", {}))
     assert "a DataLoader with 0 workers feeds a step fastest" in conclusion.finding
     assert conclusion.setting == {}

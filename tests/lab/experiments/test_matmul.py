@@ -1,4 +1,4 @@
-"""The experiment `matmul`: planted speeds are recovered, noise is no difference, and no GPU is mentioned without its rows."""
+"""The experiment `matmul`: planted speeds are recovered, noise is not a difference, and no GPU is mentioned without its rows."""
 
 from __future__ import annotations
 
@@ -119,7 +119,9 @@ def test_noise_that_is_larger_than_the_effect_gives_no_difference(noise: list[fl
         ("AVX2, AVX-512 BF16", "torch has no fast path for it on this processor (AVX2, AVX-512 BF16)"),
     ],
 )
-def test_an_arithmetic_without_hardware_is_said_to_be_slower_and_why(instructions: str, conclusion: str) -> None:
+def test_an_arithmetic_without_hardware_is_reported_as_slower_with_the_reason(
+    instructions: str, conclusion: str
+) -> None:
     rows: list[Row] = [{"kind": "cpu", "threads": 1, "instructions": instructions}]
     rows += products("cpu", "fp32", {256: 90}) + products("cpu", "bf16", {256: 1.5})
     result = verdict(rows)

@@ -149,7 +149,7 @@ def test_a_planted_speed_up_and_its_efficiency_are_reported(speed_up: float, ord
 
 
 @given(effect=st.floats(0.85, 1.15), order=st.permutations(NOISE))
-def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, order: list[float]) -> None:
+def test_noise_that_is_larger_than_the_effect_is_not_a_difference(effect: float, order: list[float]) -> None:
     conclusion = concluded(planted({("processes", 2): effect, ("threads", 2): effect}, tuple(order)))
     assert conclusion.finding.startswith("no difference between 2 processes and one process larger than")
     assert conclusion.setting == {}

@@ -153,7 +153,7 @@ def test_with_time_all_seeds_are_trained_as_long_as_was_asked(tmp_path: Path) ->
     assert {(row["steps"], row["epochs"]) for row in rows} == {(2 * STEPS_PER_EPOCH, 2.0)}
 
 
-def test_without_time_not_even_an_epoch_is_trained_and_that_is_said(tmp_path: Path) -> None:
+def test_without_time_not_even_an_epoch_is_trained_and_the_verdict_says_so(tmp_path: Path) -> None:
     short = context(tmp_path, budget_s=0.0)
     rows = accuracies(short)
     assert [(row["way"], row["round"], row["steps"]) for row in rows] == [("fp32", 0, 1), ("bf16", 0, 1)]

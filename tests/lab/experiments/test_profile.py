@@ -150,7 +150,7 @@ def event(name: str, start: float, end: float, gpu: bool = False, custom: bool =
     )
 
 
-def test_on_a_gpu_a_named_range_is_no_operator_and_hides_no_gap() -> None:
+def test_on_a_gpu_a_named_range_is_not_an_operator_and_hides_no_gap() -> None:
     """The range is on the GPU's line from its first kernel to its last, with the idle time between them."""
     events = [
         event("step", 0, 100, custom=True, self_device_time_total=100.0),
@@ -215,7 +215,7 @@ def test_the_operator_that_takes_the_most_is_named(more: float, order: list[floa
 
 
 @given(effect=st.floats(0.85, 1.15), order=st.permutations(NOISE))
-def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, order: list[float]) -> None:
+def test_noise_that_is_larger_than_the_effect_is_not_a_difference(effect: float, order: list[float]) -> None:
     rows = planted({"aten::mul": 20.0, "aten::addmm": 20.0 * effect}, 20.0, effect, tuple(order))
     conclusion = concluded(rows)
     assert "take the largest parts of a step, with no difference between them that can be seen" in conclusion.finding
@@ -227,7 +227,7 @@ def test_noise_that_is_larger_than_the_effect_is_no_difference(effect: float, or
     ("idle", "executor", "setting"),
     [(60.0, "auto", {"executor": "graph"}), (60.0, "graph", {}), (40.0, "auto", {})],
 )
-def test_a_step_that_lies_mostly_between_operators_is_to_be_recorded(
+def test_a_step_that_is_mostly_between_operators_should_be_recorded(
     idle: float, executor: str, setting: dict[str, str]
 ) -> None:
     conclusion = concluded(planted({"aten::addmm": 100 - idle}, idle), executor)
@@ -239,7 +239,7 @@ def test_a_step_that_lies_mostly_between_operators_is_to_be_recorded(
 @pytest.mark.parametrize(
     ("share", "words"), [(70.0, "improve aten::addmm, at most 70.0 % of the step"), (5.0, "5.00 % shorter")]
 )
-def test_the_next_step_tells_the_most_that_one_operator_can_gain(share: float, words: str) -> None:
+def test_the_advice_names_the_most_that_one_operator_can_gain(share: float, words: str) -> None:
     assert words in concluded(planted({"aten::addmm": share, "aten::mul": 1.0}, 10.0)).next_step
 
 

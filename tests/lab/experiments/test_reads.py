@@ -1,4 +1,4 @@
-"""The experiment `reads`: planted costs are recovered, the interval supports the verdict, and waiting is no call."""
+"""The experiment `reads`: planted costs are recovered, the interval supports the verdict, and waiting is not a call."""
 
 from __future__ import annotations
 
@@ -151,13 +151,13 @@ def test_a_load_in_most_blocks_changes_neither_the_launches_nor_the_cost_of_a_re
 
 @settings(max_examples=40)
 @given(step=st.floats(1e-6, 1e-2), launch=st.floats(1e-7, 1e-2), noise=st.floats(0, 0.5), seed=st.integers(0, 10**6))
-def test_launches_are_a_part_of_the_step_or_cannot_be_told(step: float, launch: float, noise: float, seed: int) -> None:
+def test_launches_are_a_part_of_the_step_or_unknown(step: float, launch: float, noise: float, seed: int) -> None:
     conclusion = READS.conclude(planted(step, 1e-6, launch=launch, noise=noise, seed=seed), devices=("cpu",))
     parts = [one for one in conclusion.estimates if one.name == "launches"]
     assert all(0 <= part.low <= part.value <= part.high <= 100 for part in parts)
     if 40 * launch > 4 * step:
         assert parts == []
-        assert "their part of a step cannot be told" in result_of(conclusion)
+        assert "their part of a step is unknown" in result_of(conclusion)
         assert conclusion.setting == {}
 
 
@@ -202,7 +202,7 @@ class Machine:
         return 0.0
 
 
-def test_waiting_for_the_device_is_told_from_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_the_device_is_separated_from_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Machine(monkeypatch, step_s=1e-4, behind_s=9e-4, call_s=1e-5)
     reads = TimedReads(gpu.wait)
     Alternation({"apart": reads.apart(gpu.step)}, gpu.wait, steps=20).block(0.05)

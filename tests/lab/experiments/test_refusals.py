@@ -108,7 +108,7 @@ def test_accumulation_that_is_refused_on_one_device_is_measured_on_the_next(
 
 
 @pytest.mark.parametrize(("kind", "seen"), [("cpu", True), ("cuda", True), ("mps", False)])
-def test_where_torch_does_not_tell_the_peak_that_is_said(tmp_path: Path, kind: str, seen: bool) -> None:
+def test_an_unknown_peak_of_torch_is_reported(tmp_path: Path, kind: str, seen: bool) -> None:
     asked = context(memory.EXPERIMENT, tmp_path, CNN)
     assert allocation.peak_is_seen(asked, torch.device(kind)) == seen
     assert [f"peak memory on {kind}" in line for line in asked.cannot_see] == [True] * (not seen)
@@ -187,7 +187,7 @@ def test_a_model_with_batch_norm_is_measured_from_two_rows_on(tmp_path: Path) ->
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "Tried to allocate"),
     ],
 )
-def test_a_batch_that_does_not_fit_is_reported_however_that_is_said(
+def test_a_batch_that_does_not_fit_is_reported_whatever_the_error_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, result: str
 ) -> None:
     monkeypatch.setattr(memory_measure, "_peak", _raising(error))

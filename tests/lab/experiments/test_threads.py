@@ -77,13 +77,13 @@ def test_planted_noise_larger_than_the_effect_gives_no_difference(usable: int, s
     assert verdict.setting == {}
 
 
-def test_what_a_run_has_already_is_no_setting_to_try() -> None:
+def test_a_setting_that_the_run_has_already_is_not_suggested() -> None:
     rows = planted(lambda number: 1 / number, 4)
     assert THREADS.conclude(rows, spec=RunSpec(threads=4)).setting == {}
     assert THREADS.conclude(rows, spec=RunSpec(threads=2)).setting == {"threads": "4"}
 
 
-def test_what_a_run_chooses_by_itself_is_no_setting_to_try_either() -> None:
+def test_a_setting_that_a_run_chooses_by_itself_is_not_suggested() -> None:
     rows = planted(lambda number: 1 / number, 4)
     chosen = THREADS.conclude(owned(rows, 4))
     assert chosen.setting == {}
@@ -109,7 +109,7 @@ def test_the_number_that_a_run_takes_is_measured_and_marked(
     assert marks == ({(1, 0), (2, 1)} if asked == 0 else {(1, 0), (2, 0), (3, 1)})
 
 
-def test_one_usable_cpu_is_said_to_be_one() -> None:
+def test_one_usable_cpu_is_reported_as_one() -> None:
     verdict = THREADS.conclude(planted(lambda _: 1e-3, 1))
     assert "1 CPU" in verdict.finding
     assert verdict.setting == {}

@@ -107,7 +107,7 @@ def test_what_is_faster_and_worse_is_not_proposed() -> None:
     assert conclusion.next_step.startswith("stay with fp32")
 
 
-def test_noise_larger_than_the_gain_is_no_difference_in_speed() -> None:
+def test_noise_larger_than_the_gain_is_not_a_difference_in_speed() -> None:
     rows = planted({"fp32": (1e-3, 1e6), "bf16": (0.98e-3, 1e6)}, noise=0.4, seed=5)
     conclusion = PRECISION.conclude(scored(rows, {"fp32": 0.97, "bf16": 0.97}), precision.Fields())
     assert "no difference between bf16 and fp32 larger than" in conclusion.finding
@@ -346,7 +346,7 @@ def test_the_line_is_checked_on_the_path_that_it_was_measured_on(tmp_path: Path)
     assert int(check["peak_bytes"] or 0) == pytest.approx(fixed + int(check["batch"] or 0) * row, rel=CLOSE)
 
 
-def test_without_time_the_line_is_said_to_be_unchecked(tmp_path: Path) -> None:
+def test_without_time_the_line_is_reported_as_unchecked(tmp_path: Path) -> None:
     rows, finding = measured(tmp_path, 0.0)
     assert [row["kind"] for row in rows if row["kind"] == "check"] == []
     assert any("time" in str(row.get("why")) for row in rows)

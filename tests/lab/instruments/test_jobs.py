@@ -70,7 +70,7 @@ def test_it_adds_up_batches_and_clips_as_the_job_asks(fields: dict[str, Any]) ->
     assert_same_steps(spec_of(optimizer="adam", accumulate=4, **fields))
 
 
-def test_what_it_does_not_do_is_said_only_of_a_job_that_does_it() -> None:
+def test_differences_from_the_job_are_named_only_if_the_job_has_them() -> None:
     assert not_plain(spec_of()) == []
     (conclusion,) = not_plain(spec_of(ema=0.99))
     assert "moving average" in conclusion

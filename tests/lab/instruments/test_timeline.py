@@ -134,7 +134,7 @@ def test_events_are_known_by_their_kind_and_name(kind: str, name: str, expected:
     assert cause(kind, name) == expected
 
 
-def test_a_profile_of_real_steps_tells_the_hosts_time() -> None:
+def test_a_profile_of_real_steps_has_the_hosts_time() -> None:
     steps = Steps(job_of(RunSpec(threads=1, device="cpu", dataset="digits", batch_size=64)))
     steps.run(2)
     actual = shares(profile(steps, 3).events)

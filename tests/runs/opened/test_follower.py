@@ -160,9 +160,9 @@ def test_the_summary_follows_the_log(tmp_path: Path) -> None:
     assert summary.update().created == writers.TIME
 
 
-def test_something_else_is_no_log(tmp_path: Path) -> None:
+def test_something_else_is_not_a_log(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(Invalid, match="no log in a format"):
+    with pytest.raises(Invalid, match="nor a log in a format"):
         OpenedFollower(tmp_path / "notes.txt")
-    with pytest.raises(Invalid, match="no log in a format"):
+    with pytest.raises(Invalid, match="nor a log in a format"):
         read_log_record(tmp_path)

@@ -100,7 +100,7 @@ def test_a_follower_continues_after_a_pause_in_the_middle_of_a_line(tmp_path: Pa
     assert [event.first_step for event in events] == [9]  # type: ignore[union-attr]
 
 
-def test_a_damaged_store_and_a_run_without_a_record_are_no_obstacle(tmp_path: Path) -> None:
+def test_a_damaged_store_and_a_run_without_a_record_do_not_prevent_the_table(tmp_path: Path) -> None:
     a_script(tmp_path, "a", script_ended(6))
     RunTable(tmp_path).list()
     for content in (b"", b"\x81\xa1", (tmp_path / STORE).read_bytes()[:-9]):

@@ -58,9 +58,9 @@ class Server:
     def _answer(self, dataset: Dataset, path: str) -> bytes | None:
         number = dataset.number
         if path.startswith(f"{API}/list/data_name/{dataset.name.lower()}/"):
-            found = [{"did": number, "name": dataset.name, "version": 1, "status": "active"}]
-            found += [{"did": 9999, "name": dataset.name, "version": 2, "status": "active"}] if self.twice else []
-            return _json({"data": {"dataset": found}})
+            listed = [{"did": number, "name": dataset.name, "version": 1, "status": "active"}]
+            listed += [{"did": 9999, "name": dataset.name, "version": 2, "status": "active"}] if self.twice else []
+            return _json({"data": {"dataset": listed}})
         return {
             f"{API}/{number}": lambda: _json({"data_set_description": _description(dataset)}),
             f"{API}/features/{number}": lambda: _json({"data_features": {"feature": _features(dataset)}}),

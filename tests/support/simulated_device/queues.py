@@ -191,14 +191,14 @@ class Event:
 
 def _ancestors(kernel: Kernel) -> set[int]:
     """Ids of a kernel and of all that must be executed before it and is not yet."""
-    found: dict[int, Any] = {}
+    ancestors: dict[int, Any] = {}
     waiting = [kernel]
     while waiting:
         one = waiting.pop()
-        if not one.is_done and id(one) not in found:
-            found[id(one)] = one
+        if not one.is_done and id(one) not in ancestors:
+            ancestors[id(one)] = one
             waiting += one.after
-    return set(found)
+    return set(ancestors)
 
 
 def _execute(kernel: Kernel) -> None:

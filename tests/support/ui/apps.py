@@ -32,8 +32,8 @@ def begun(terminal: Terminal, home: Path) -> Watch:
 
 def step_of(shown: str) -> int:
     """The step in the status line; 0 where there is none."""
-    found = re.search(r"step +([\d,]+) of", shown)
-    return int(found[1].replace(",", "")) if found else 0
+    match = re.search(r"step +([\d,]+) of", shown)
+    return int(match[1].replace(",", "")) if match else 0
 
 
 def goes_on(terminal: Terminal) -> None:

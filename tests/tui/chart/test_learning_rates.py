@@ -15,7 +15,7 @@ from epochtop.tui.chart.trace import Trace
 from tests.support.ui.charts import Host, losses, plot, text
 
 TOP, STEPS = 10.0, 201
-FOUND = Suggestion(
+SUGGESTION = Suggestion(
     learning_rate=0.01, steepest_rate=0.0102, lowest_rate=0.1, tenth_of_lowest=0.01, first_loss=1.0, lowest_loss=0.1
 )
 
@@ -65,7 +65,7 @@ async def test_a_loss_is_above_its_learning_rate_and_the_suggestion_is_marked() 
         chart.redraw()
         before = plot(chart)
         assert not any("┊" in row for row in before)
-        chart.feed(ended(FOUND))
+        chart.feed(ended(SUGGESTION))
         chart.redraw()
         mark = {row.index("┊") for row in plot(chart) if "┊" in row}
         assert len(mark) == 1
@@ -129,7 +129,7 @@ async def test_another_run_uses_steps_and_an_overlay_without_rates_is_omitted() 
 def test_a_drawing_has_the_axis_and_the_mark() -> None:
     trace = sweep_trace()
     trace.feed(losses(0, [1.0] * STEPS))
-    trace.feed(ended(FOUND))
+    trace.feed(ended(SUGGESTION))
     drawing = export_svg(trace, ChartView(-6.0, 1.0, "rate", 100))
     assert ">learning rate</text>" in drawing
     assert ">try 0.01</text>" in drawing
@@ -142,6 +142,6 @@ def test_ticks_are_one_two_five_if_there_is_room() -> None:
 
 def test_only_range_tests_have_a_sweep() -> None:
     assert sweep_of(RunSpec()) is None
-    found = sweep_of(RunSpec(schedule="range_test", learning_rate=3.0))
-    assert found is not None
-    assert found.top == 3.0
+    sweep = sweep_of(RunSpec(schedule="range_test", learning_rate=3.0))
+    assert sweep is not None
+    assert sweep.top == 3.0

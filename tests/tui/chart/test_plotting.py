@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from epochtop.engine.protocol.quantities import format_fixed_width
 from epochtop.tui.cells.canvas import Canvas
 from epochtop.tui.chart.axes import Limits, labels, linear_limits, log_limits, place_labels, x_ticks, y_ticks
-from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve, draw, row_of
+from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, PlottedCurve, draw, row_of
 
 UNIT = Limits(0, 1, 0.5)
 DECADES = Limits(-2, 0, 1, log=True)
@@ -22,14 +22,14 @@ def rows(canvas: Canvas) -> list[str]:
 
 
 def test_points_are_in_the_cells_of_their_values() -> None:
-    canvas = draw([Curve([(0, 0.0), (2, 0.5), (4, 1.0)], 3, "x", line=False)], 5, 3, UNIT)
+    canvas = draw([PlottedCurve([(0, 0.0), (2, 0.5), (4, 1.0)], 3, "x", line=False)], 5, 3, UNIT)
     assert rows(canvas) == ["    x", "  x  ", "x    "]
     assert canvas.roles[0] == [0, 0, 0, 0, 3]
 
 
 def test_a_later_curve_is_drawn_over_an_earlier_one() -> None:
-    low = Curve([(0, 0.0), (4, 0.0)], 1, "-")
-    high = Curve([(2, 0.0)], 2, "o", line=False)
+    low = PlottedCurve([(0, 0.0), (4, 0.0)], 1, "-")
+    high = PlottedCurve([(2, 0.0)], 2, "o", line=False)
     assert rows(draw([low, high], 5, 2, UNIT))[1] == "--o--"
 
 
@@ -48,31 +48,31 @@ def test_a_later_curve_is_drawn_over_an_earlier_one() -> None:
 )
 @pytest.mark.parametrize("limits", [UNIT, DECADES])
 def test_no_measured_values_break_the_plot(points: list[tuple[float, float]], marker: str, limits: Limits) -> None:
-    canvas = draw([Curve(points, 1, marker)], 10, 4, limits)
+    canvas = draw([PlottedCurve(points, 1, marker)], 10, 4, limits)
     assert [len(text) for text in rows(canvas)] == [10] * 4
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(width=32)), max_size=30), st.booleans())
 def test_any_floats_can_be_drawn(points: list[tuple[float, float]], log: bool) -> None:
-    canvas = draw([Curve(points, 1)], 10, 4, DECADES if log else UNIT)
+    canvas = draw([PlottedCurve(points, 1)], 10, 4, DECADES if log else UNIT)
     drawable = [y for _, y in points if y == y and abs(y) != inf and (y > 0 or not log)]
     assert any(text.strip() for text in rows(canvas)) == bool(drawable)
 
 
 def test_values_from_zero_down_break_the_line_of_a_log_axis() -> None:
-    canvas = draw([Curve([(0, 1.0), (1, 1.0), (4, 0.0), (7, 1.0), (8, 1.0)], 1, "x")], 9, 3, DECADES)
+    canvas = draw([PlottedCurve([(0, 1.0), (1, 1.0), (4, 0.0), (7, 1.0), (8, 1.0)], 1, "x")], 9, 3, DECADES)
     assert rows(canvas)[0] == "xx     xx"
 
 
 def test_a_canvas_too_small_to_plot_stays_blank() -> None:
-    assert rows(draw([Curve([(0, 1.0)], 1)], 1, 1, UNIT)) == [" "]
+    assert rows(draw([PlottedCurve([(0, 1.0)], 1)], 1, 1, UNIT)) == [" "]
 
 
 def test_ticks_and_curves_agree() -> None:
     for rows_ in (5, 8, 17, 34):
         limits = linear_limits(0.03, 1.1, rows_)
         for level, _ in y_ticks(limits, rows_):
-            canvas = draw([Curve([(0, level), (3, level)], 1)], 4, rows_, limits)
+            canvas = draw([PlottedCurve([(0, level), (3, level)], 1)], 4, rows_, limits)
             inked = [row for row, text in enumerate(rows(canvas)) if text.strip()]
             assert inked == [row_of(level, limits, rows_)]
 

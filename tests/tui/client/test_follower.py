@@ -31,7 +31,7 @@ from tests.support.runs import STEPS, engine_alive, finished, losses_like_iris, 
 from tests.support.ui.screens import furnished, show_run, still_app
 
 
-def test_history_is_told_from_news(tmp_path: Path) -> None:
+def test_history_is_distinguished_from_news(tmp_path: Path) -> None:
     values = [1.0] * (READ_BYTES // 2)
     run = write_run(tmp_path, "iris-mlp-0001", [started(len(values)), *windows(values), finished("finished", values)])
     with closing(Following(run)) as following:
@@ -68,7 +68,7 @@ def test_a_run_that_is_over_is_followed_when_another_process_resumes_it(tmp_path
         assert isinstance(taken[-1], Death)
 
 
-def test_windows_of_a_live_run_are_no_history_however_many_wait(tmp_path: Path) -> None:
+def test_windows_of_a_live_run_are_not_history_however_many_wait(tmp_path: Path) -> None:
     news = windows([1.0] * 5_000)
     run = write_run(tmp_path, "iris-mlp-0001", [started(), news[0]])
     with engine_alive(run), closing(Following(run)) as following:

@@ -112,7 +112,7 @@ def test_a_silence_is_shown_after_three_refreshes_or_steps_and_two_seconds(
     assert text == (f"no data for {silent_s:.0f} s{': ' * bool(cause)}{cause}" if shown else "")
 
 
-def test_telemetry_and_warnings_are_no_progress() -> None:
+def test_telemetry_and_warnings_are_not_progress() -> None:
     """They come from threads of their own, so they go on while training hangs."""
     telemetry = Telemetry(time=0.0, engine_cpu_percent=0.0, engine_memory_bytes=1)
     assert not silence.is_progress([telemetry, Warned(message="m"), Noted(message="n")])

@@ -29,17 +29,17 @@ TWICE = slower(rows_of_reads(9, seed=2), 2.0, every=1)
 SLOWER = "1 of 8 points is slower by 2.00 ×"
 
 
-def kept(home: Path, run_id: str, events: list[AnyEvent], age_s: float = 0.0) -> Path:
-    made = write_experiment(home, run_id, events, age_s=age_s)
-    os.utime(made / "lock", (CREATED - age_s, CREATED - age_s))
-    return made
+def write_result(home: Path, run_id: str, events: list[AnyEvent], age_s: float = 0.0) -> Path:
+    run = write_experiment(home, run_id, events, age_s=age_s)
+    os.utime(run / "lock", (CREATED - age_s, CREATED - age_s))
+    return run
 
 
 @pytest.fixture
 def two(home: Path) -> list[Path]:
     """An older result and a newer one; the newest is first in the list."""
-    older = kept(home, "reads-11c0", events_with(rows_of_reads(9)), age_s=600)
-    return [older, kept(home, "reads-7f3a", events_with(TWICE, torch="2.14.0"))]
+    older = write_result(home, "reads-11c0", events_with(rows_of_reads(9)), age_s=600)
+    return [older, write_result(home, "reads-7f3a", events_with(TWICE, torch="2.14.0"))]
 
 
 async def both_read(pilot: Pilot[int], lab: LabScreen) -> None:
@@ -113,8 +113,8 @@ async def test_the_list_marks_both_and_the_key_ends_what_it_began(home: Path) ->
 
 
 async def test_a_result_alone_has_nothing_to_be_compared_with(home: Path) -> None:
-    kept(home, "reads-7f3a", events_of("finished"))
-    kept(home, "call-11c0", events_of("finished"), age_s=60)
+    write_result(home, "reads-7f3a", events_of("finished"))
+    write_result(home, "call-11c0", events_of("finished"), age_s=60)
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         lab = await in_the_lab(pilot)
@@ -141,10 +141,10 @@ async def test_footer_and_help_name_the_key_where_the_list_has_the_focus(home: P
 
 
 @pytest.mark.parametrize("shown", ["reads-11c0", "reads-7f3a"])
-async def test_one_that_goes_on_is_compared_as_far_as_it_has_come(home: Path, shown: str) -> None:
-    older = kept(home, "reads-11c0", events_with(rows_of_reads(9)), age_s=600)
+async def test_a_live_result_is_compared_as_far_as_it_has_come(home: Path, shown: str) -> None:
+    older = write_result(home, "reads-11c0", events_with(rows_of_reads(9)), age_s=600)
     events = events_with(TWICE)
-    live = kept(home, "reads-7f3a", events[:20])
+    live = write_result(home, "reads-7f3a", events[:20])
     app = still_app(home)
     with engine_alive(live):
         async with app.run_test(size=(120, 40)) as pilot:
@@ -172,7 +172,7 @@ def append(run: Path, events: list[AnyEvent]) -> None:
 
 
 async def test_leaving_the_comparison_ends_no_experiment(home: Path, two: list[Path]) -> None:
-    live = kept(home, "reads-0001", events_with(TWICE)[:20], age_s=-5)
+    live = write_result(home, "reads-0001", events_with(TWICE)[:20], age_s=-5)
     app = still_app(home)
     with engine_alive(live):
         async with app.run_test(size=(120, 40)) as pilot:
@@ -227,8 +227,8 @@ async def test_another_result_another_experiment_and_a_deletion_end_it(home: Pat
 
 
 async def test_results_of_two_experiments_are_refused(home: Path) -> None:
-    kept(home, "later-7f3a", events_of("finished"))
-    kept(home, "reads-7f3a", events_of("finished"), age_s=60)
+    write_result(home, "later-7f3a", events_of("finished"))
+    write_result(home, "reads-7f3a", events_of("finished"), age_s=60)
     app = still_app(home)
     async with app.run_test(size=(120, 40)) as pilot:
         lab = await in_the_lab(pilot)
@@ -262,7 +262,7 @@ def of_transfer(changed: str) -> Comparison:
 
 
 @pytest.mark.parametrize(("changed", "drawn"), [("", "abc"), ("bcdefg", "bcd"), ("eg", "eg")])
-def test_as_many_curves_are_drawn_as_can_be_told_apart(changed: str, drawn: str) -> None:
+def test_only_as_many_curves_are_drawn_as_can_be_distinguished(changed: str, drawn: str) -> None:
     """Those that differ; the first ones where none does."""
     rows = [uncolored(row) for row in comparison_rows.drawn(of_transfer(changed), 120, 20)]
     legend = " ".join(line for line in rows if "before" in line or "after" in line)
@@ -271,13 +271,13 @@ def test_as_many_curves_are_drawn_as_can_be_told_apart(changed: str, drawn: str)
 
 
 def test_a_curve_that_differs_alone_is_drawn_alone_and_all_are_in_the_table() -> None:
-    found = of_transfer("f")
-    drawn = [uncolored(row) for row in comparison_rows.drawn(found, 100, 20)]
+    comparison = of_transfer("f")
+    drawn = [uncolored(row) for row in comparison_rows.drawn(comparison, 100, 20)]
     legend = " ".join(line for line in drawn if "before" in line and "drawn" not in line)
     assert legend == "● before 0   × after 1"
     assert drawn[0].endswith(" · to device f")
     assert drawn[-1] == "1 of 7 curves is drawn; the table has all of them"
-    table = [uncolored(row) for row in comparison_rows.tables(found, 100)]
+    table = [uncolored(row) for row in comparison_rows.tables(comparison, 100)]
     assert sum("slower" in line for line in table) == 2
     assert sum("no difference" in line for line in table) == 12
 
@@ -292,17 +292,17 @@ def test_bars_of_both_results_stand_side_by_side() -> None:
         Result(f"anatomy-{place}", CREATED + place, ExperimentRequest(name="anatomy"), RunSpec(), rows)
         for place in range(2)
     )
-    found = compare(find("anatomy"), first, second)
-    bars = [uncolored(row).split("█")[0].split() for row in comparison_rows.drawn(found, 80, 20)[1:]]
+    comparison = compare(find("anatomy"), first, second)
+    bars = [uncolored(row).split("█")[0].split() for row in comparison_rows.drawn(comparison, 80, 20)[1:]]
     assert [" ".join(name) for name in bars] == [
         "host before 0", "host after 1", "compute before 0", "compute after 1",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("width", [48, 60, 76, 120])
-@pytest.mark.parametrize("found", [of_transfer("a"), of_transfer("")], ids=["differs", "same"])
-def test_the_page_fits_its_width(found: Comparison, width: int) -> None:
-    for text, roles in comparison_rows.page(found, width, 19, CREATED):
+@pytest.mark.parametrize("comparison", [of_transfer("a"), of_transfer("")], ids=["differs", "same"])
+def test_the_page_fits_its_width(comparison: Comparison, width: int) -> None:
+    for text, roles in comparison_rows.page(comparison, width, 19, CREATED):
         assert len(text) == len(roles) <= width
 
 

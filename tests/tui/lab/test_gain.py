@@ -46,17 +46,17 @@ def steps(*seconds: float, **labels: str) -> list[Row]:
 
 def test_rows_of_steps_are_compared_with_the_run() -> None:
     lab = lab_of(steps(1e-3, 1.1e-3, 0.9e-3), {"executor": "graph"}, executor="eager")
-    said = gained(lab, run_of(10_000))
-    assert said.startswith("executor=graph made it 10 × as fast (1.00 ms per step before, 100 µs now)")
-    assert said.endswith("before: measured by reads-7f3a; now: the complete run, including evaluations and checkpoints")
+    gain = gained(lab, run_of(10_000))
+    assert gain.startswith("executor=graph made it 10 × as fast (1.00 ms per step before, 100 µs now)")
+    assert gain.endswith("before: measured by reads-7f3a; now: the complete run, including evaluations and checkpoints")
 
 
-def test_a_step_within_the_spread_is_no_difference() -> None:
+def test_a_step_within_the_spread_is_not_a_difference() -> None:
     lab = lab_of(steps(0.9e-3, 1e-3, 1.2e-3), {"executor": "graph"})
     assert "made no measurable difference" in gained(lab, run_of(1 / 1.05e-3))
 
 
-def test_what_became_slower_is_said_too() -> None:
+def test_a_slower_run_is_reported_too() -> None:
     assert "made it slower: 2 × as long" in gained(lab_of(steps(*[1e-3] * 3), {"threads": "8"}), run_of(500))
 
 
@@ -75,20 +75,20 @@ def test_of_several_ways_the_job_s_own_is_compared() -> None:
 
 def test_of_several_numbers_of_threads_the_job_s_own_is_compared() -> None:
     rows = [{**row, "threads": number} for number in (1, 2, 4) for row in steps(1e-3 * number, 1e-3 * number)]
-    found = measured_step(rows, "cpu", RunSpec(threads=2), {"threads": "1"})
-    assert found is not None
-    assert found.median == 2e-3
+    step = measured_step(rows, "cpu", RunSpec(threads=2), {"threads": "1"})
+    assert step is not None
+    assert step.median == 2e-3
     marked = [{**row, "own": int(row["threads"] == 4)} for row in rows]
-    found = measured_step(marked, "cpu", RunSpec(), {"threads": "1"})
-    assert found is not None
-    assert found.median == 4e-3
+    step = measured_step(marked, "cpu", RunSpec(), {"threads": "1"})
+    assert step is not None
+    assert step.median == 4e-3
 
 
 def test_no_worker_is_not_taken_for_all_of_them() -> None:
     rows = [{**row, "workers": number} for number in (0, 4) for row in steps(1e-3 * (1 + number))]
-    found = measured_step(rows, "cpu", RunSpec(workers=0), {"workers": "4"})
-    assert found is not None
-    assert found.median == 1e-3
+    step = measured_step(rows, "cpu", RunSpec(workers=0), {"workers": "4"})
+    assert step is not None
+    assert step.median == 1e-3
 
 
 def test_another_device_is_compared_with_the_one_that_the_job_would_take() -> None:
@@ -99,7 +99,7 @@ def test_another_device_is_compared_with_the_one_that_the_job_would_take() -> No
     assert "made it 10 × as fast" in gained(lab, run_of(10_000))
 
 
-def test_against_auto_it_is_the_eager_steps_that_are_compared_and_that_is_said() -> None:
+def test_against_auto_the_eager_steps_are_compared_and_the_text_says_so() -> None:
     rows = steps(*[1e-3] * 3, executor="eager") + steps(*[1e-4] * 3, executor="graph")
     assert "in eager steps, as auto starts" in gained(lab_of(rows, {"executor": "graph"}), run_of(10_000))
     assert "auto" not in gained(lab_of(rows, {"executor": "graph"}, executor="eager"), run_of(10_000))
@@ -112,9 +112,9 @@ def test_experiments_measure_one_process_of_several() -> None:
 
 def test_a_larger_batch_gains_by_the_row() -> None:
     lab = lab_of(steps(*[1e-3] * 3), {"batch_size": "0"}, batch_size=30)
-    said = gained(lab, run_of(500))
-    assert "made it 2 × as fast" in said  # 120 rows in 2 ms after 30 in 1 ms
-    assert "per row before" in said
+    gain = gained(lab, run_of(500))
+    assert "made it 2 × as fast" in gain  # 120 rows in 2 ms after 30 in 1 ms
+    assert "per row before" in gain
 
 
 def test_steps_of_another_device_do_not_count() -> None:
@@ -124,13 +124,13 @@ def test_steps_of_another_device_do_not_count() -> None:
 
 
 @given(st.integers(0, 50))
-def test_a_run_without_reads_tells_the_step_too(seed: int) -> None:
-    found = measured_step(rows_of_reads(seed=seed), "cpu", RunSpec(), {"executor": "graph"})
-    assert found is not None
-    assert found.median == pytest.approx(STEP_S * 1.01, rel=0.02)
+def test_a_run_without_reads_measures_the_step_too(seed: int) -> None:
+    step = measured_step(rows_of_reads(seed=seed), "cpu", RunSpec(), {"executor": "graph"})
+    assert step is not None
+    assert step.median == pytest.approx(STEP_S * 1.01, rel=0.02)
 
 
-def test_a_run_that_failed_gained_nothing_that_can_be_told() -> None:
+def test_a_failed_run_has_no_gain_to_report() -> None:
     state = RunState()
     assert "the run did not finish" in gained(lab_of([], {"executor": "graph"}), state)
 

@@ -35,7 +35,7 @@ async def test_a_kept_result_is_opened_again(home: Path) -> None:
         assert "Measures" in text_of(app)
 
 
-async def test_one_that_goes_on_is_shown_again_after_the_app_was_closed(home: Path) -> None:
+async def test_a_live_experiment_is_shown_again_after_the_app_was_closed(home: Path) -> None:
     run = write_experiment(home, "reads-7f3a", events_of("running"))
     with engine_alive(run):
         app = still_app(home)
@@ -48,7 +48,7 @@ async def test_one_that_goes_on_is_shown_again_after_the_app_was_closed(home: Pa
             assert "● measuring" in text_of(app)
 
 
-async def test_one_that_goes_on_and_cannot_be_read_is_told_and_the_app_begins(home: Path) -> None:
+async def test_a_live_experiment_that_cannot_be_read_is_reported_and_the_app_begins(home: Path) -> None:
     run = write_experiment(home, "reads-7f3a", events_of("running"))
     (run / RECORD).write_bytes(b"{")
     with engine_alive(run):
@@ -131,7 +131,7 @@ async def test_a_result_is_deleted_after_a_question(home: Path) -> None:
         assert lab.stage.shown.run == older
 
 
-async def test_one_that_goes_on_is_not_deleted(home: Path) -> None:
+async def test_a_live_experiment_is_not_deleted(home: Path) -> None:
     run = write_experiment(home, "reads-7f3a", events_of("running"))
     app = still_app(home)
     with engine_alive(run):
@@ -154,12 +154,12 @@ async def test_the_rows_of_a_result_are_exported(home: Path, tmp_path: Path, mon
         await pilot.press("e")
         await pilot.pause()
     with open(tmp_path / "reads-7f3a.csv", encoding="utf-8") as file:
-        found = list(csv.DictReader(file))
-    assert len(found) == len(rows_of_reads())
-    assert {row["kind"] for row in found} == {"operators", "run", "launch"}
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(rows_of_reads())
+    assert {row["kind"] for row in rows} == {"operators", "run", "launch"}
 
 
-async def test_what_was_not_seen_is_told(home: Path) -> None:
+async def test_what_was_not_measured_is_reported(home: Path) -> None:
     write_experiment(home, "reads-7f3a", events_of("finished"))
     app = still_app(home)
     async with app.run_test(size=(200, 60)) as pilot:
@@ -168,7 +168,7 @@ async def test_what_was_not_seen_is_told(home: Path) -> None:
         assert f"Not seen {NO_GPU}" in words
 
 
-async def test_results_of_an_experiment_nobody_knows_are_passed_over(home: Path) -> None:
+async def test_results_of_an_unknown_experiment_are_skipped(home: Path) -> None:
     write_experiment(home, "later-7f3a", events_of("finished"))
     (lab_home(home) / "reads-0000").mkdir()
     app = still_app(home)

@@ -41,7 +41,7 @@ def test_how_it_ended_and_what_was_found(home: Path, state: str, finding: str) -
     assert finding in kept.finding
 
 
-def test_one_that_goes_on_is_running(home: Path) -> None:
+def test_a_live_experiment_is_running(home: Path) -> None:
     run = write_experiment(home, "reads-7f3a", events_of("running"))
     with engine_alive(run):
         kept = look(run)
@@ -58,7 +58,7 @@ def test_a_log_that_ends_in_the_middle_of_a_line_is_read_to_the_line_before(home
     assert kept.state == "finished"
 
 
-def test_a_run_that_trains_is_no_experiment(home: Path) -> None:
+def test_a_training_run_is_not_an_experiment(home: Path) -> None:
     assert look(write_run(home, "iris-mlp-7f3a", run_events("finished"))) is None
 
 
@@ -72,7 +72,7 @@ def test_the_newest_comes_first_and_what_is_not_readable_is_left_out(home: Path)
     assert [kept.id for kept in keeping.list()] == ["reads-0003", "reads-0001"]
 
 
-def test_experiments_are_no_runs(home: Path) -> None:
+def test_experiments_are_not_runs(home: Path) -> None:
     """`last` stays the last run that trained, and the list of runs has no experiment in it."""
     training = write_run(home, "iris-mlp-7f3a", run_events("finished"))
     write_experiment(home, "reads-7f3a", events_of("finished"))
@@ -106,8 +106,8 @@ def test_the_command_line_lists_what_is_kept(home: Path, capsys: pytest.CaptureF
     assert line.split()[:2] == ["reads-7f3a", "finished"]
     assert "on cpu a read costs" in line
     assert run(["lab", "--results", "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert (found["id"], found["experiment"], found["state"]) == ("reads-7f3a", "reads", "finished")
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["id"], listed["experiment"], listed["state"]) == ("reads-7f3a", "reads", "finished")
 
 
 def test_the_rows_of_an_experiment_are_exported(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,9 +117,9 @@ def test_the_rows_of_an_experiment_are_exported(home: Path, tmp_path: Path, caps
     path = tmp_path / "rows.csv"
     assert run(["export", "reads-7f3a", "--format", "csv", "--output", str(path)]) == 0
     with open(path, encoding="utf-8") as file:
-        found = list(csv.DictReader(file))
-    assert [row["kind"] for row in found] == [row["kind"] for row in rows_of_reads()]
-    assert [float(row["seconds"]) for row in found if row["seconds"]] == [
+        rows = list(csv.DictReader(file))
+    assert [row["kind"] for row in rows] == [row["kind"] for row in rows_of_reads()]
+    assert [float(row["seconds"]) for row in rows if row["seconds"]] == [
         row["seconds"] for row in rows_of_reads() if "seconds" in row
     ]
 

@@ -121,7 +121,7 @@ async def test_a_key_asks_for_the_experiment_under_the_cursor(home: Path, key: s
         assert len(starter.measured) == 1
 
 
-async def test_what_suits_other_data_goes_into_the_fields_nobody_typed_into(home: Path) -> None:
+async def test_defaults_for_other_data_go_into_untouched_fields(home: Path) -> None:
     app, starter = app_with(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await in_the_lab(pilot)
@@ -145,7 +145,7 @@ async def test_the_job_of_the_run_panel_can_be_measured(home: Path) -> None:
         assert starter.measured[0][1] == RunSpec(dataset="wine", hidden=(20,), learning_rate=0.3, threads=2)
 
 
-async def test_a_wrong_field_is_told_beside_it_and_nothing_is_asked(home: Path) -> None:
+async def test_a_wrong_field_has_its_error_next_to_it_and_nothing_is_requested(home: Path) -> None:
     app, starter = app_with(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await in_the_lab(pilot)
@@ -156,7 +156,7 @@ async def test_a_wrong_field_is_told_beside_it_and_nothing_is_asked(home: Path) 
         assert "'many' is not a whole number from 1,000" in text_of(app)
 
 
-async def test_what_the_engine_refuses_is_told(home: Path) -> None:
+async def test_a_refusal_of_the_engine_is_shown(home: Path) -> None:
     app, _ = app_with(home)
     async with app.run_test(size=(120, 40)) as pilot:
         await in_the_lab(pilot)
@@ -240,7 +240,7 @@ async def test_beside_a_run_that_trains_it_asks_first(home: Path) -> None:
             assert len(starter.measured) == 1
 
 
-async def test_a_run_is_not_started_beside_an_experiment_without_asking(home: Path) -> None:
+async def test_a_run_is_not_started_during_an_experiment_without_a_question(home: Path) -> None:
     run = write_experiment(home, "reads-7f3a", events_of("running"))
     app, starter = app_with(home)
     with engine_alive(run):

@@ -14,7 +14,7 @@ from tests.support.ui.lab_screens import app_with, in_the_lab, settled
 from tests.support.ui.screens import show_run
 
 
-async def test_x_trains_with_the_setting_and_tells_what_it_gained(home: Path) -> None:
+async def test_x_trains_with_the_setting_and_reports_the_gain(home: Path) -> None:
     write_experiment(home, "reads-7f3a", events_of("finished"))
     app, starter = app_with(home)
     async with app.run_test(size=(120, 40)) as pilot:

@@ -107,7 +107,7 @@ def test_names_group_nothing_so_another_column_does() -> None:
     assert default_keys(seeds)[-1] == "group"
 
 
-def test_series_and_settings_of_a_few_runs_are_no_columns_at_first() -> None:
+def test_series_and_settings_of_a_few_runs_are_not_shown_at_first() -> None:
     runs = [run_details(f"r{number}", {"lr": number}, accuracy=(0.5, 0.1, 0.9)) for number in range(4)]
     other = run_details("other", {"max_steps": 600}, loss=(1.0, 1.0, 1.0), grad_norm=(1.0, 1.0, 1.0))
     columns = [key for key in default_keys([other, *runs]) if ":" in key]

@@ -79,7 +79,7 @@ async def test_up_to_ten_classes_need_no_scrolling_at_80_by_24(classes: int, nam
         assert screen.query_one("#verdict").region.bottom < box.bottom
 
 
-async def test_names_that_do_not_fit_above_their_columns_are_numbered_beside_their_rows() -> None:
+async def test_names_that_do_not_fit_above_their_columns_are_numbered_next_to_their_rows() -> None:
     async with App[None]().run_test(size=(80, 24)) as pilot:
         await opened(pilot, CIFAR, counts_of(10))
         rows = shown(pilot)
@@ -169,7 +169,7 @@ async def test_a_regression_shows_its_figures_alone() -> None:
         await pilot.press("escape")
 
 
-async def test_too_many_classes_are_told() -> None:
+async def test_too_many_classes_are_reported() -> None:
     async with App[None]().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, (), None, SCORES)
         assert "up to 100 classes" in str(screen.query_one("#verdict", Static).content)

@@ -18,7 +18,7 @@ EXPERIMENTS = {
 
 @pytest.mark.parametrize("width", [56, 76, 116, 196])
 def test_it_fits_and_leaves_no_word_out(width: int) -> None:
-    lines = [uncolored(found) for found in guide(width)]
+    lines = [uncolored(row) for row in guide(width)]
     assert max(map(len, lines)) <= width
     words = " ".join(" ".join(lines).split())
     for block in GUIDE.split("\n\n"):
@@ -50,7 +50,7 @@ def test_every_section_points_at_experiments() -> None:
 def test_experiments_that_are_not_there_are_not_pointed_at() -> None:
     shown = set(
         re.findall(
-            r"(?:See it +|^ +)(?:· )?(\w+): ", "\n".join(uncolored(found) for found in guide(100)), flags=re.MULTILINE
+            r"(?:See it +|^ +)(?:· )?(\w+): ", "\n".join(uncolored(row) for row in guide(100)), flags=re.MULTILINE
         )
     )
     assert shown <= set(NAMES)

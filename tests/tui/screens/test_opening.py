@@ -42,13 +42,13 @@ def _look(char: str, style: Style) -> tuple[object, ...]:
 
 def boxes(screen: list[list[Cell]]) -> dict[str, Region]:
     """The bordered regions by title, found by their corners."""
-    rows, found = ["".join(cell.char for cell in row) for row in screen], {}
+    rows, regions = ["".join(cell.char for cell in row) for row in screen], {}
     for y, row in enumerate(rows):
         for x in (x for x, char in enumerate(row) if char == "╭"):
             right = row.index("╮", x)
             bottom = next(below for below in range(y, len(rows)) if rows[below][x] == "╰")
-            found[row[x : right + 1].strip("╭─╮ ")] = Region.from_corners(x, y, right + 1, bottom + 1)
-    return found
+            regions[row[x : right + 1].strip("╭─╮ ")] = Region.from_corners(x, y, right + 1, bottom + 1)
+    return regions
 
 
 async def first_and_settled(app: EpochtopApp, size: tuple[int, int], key: str) -> list[list[list[Cell]]]:

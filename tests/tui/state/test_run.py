@@ -40,7 +40,7 @@ def test_speed_is_that_of_the_last_two_seconds() -> None:
     assert run_state.remaining_s == pytest.approx((20_000 - 8_000) / 2_000, rel=0.2)
 
 
-def test_live_settings_and_who_set_them_are_told() -> None:
+def test_live_settings_and_who_set_them_are_reported() -> None:
     run_state = RunState()
     run_state.apply(started())
     lines = run_state.apply(Changed(step=7, field="learning_rate", value=0.05, by="ada@laptop:7"))

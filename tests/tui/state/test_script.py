@@ -69,7 +69,7 @@ def test_the_total_of_the_configuration_gives_progress_and_time_left() -> None:
 
 
 @pytest.mark.parametrize("config", [{"max_steps": -1}, {"max_steps": "many"}, {"steps_taken": 5}, {"max_steps": True}])
-def test_other_entries_are_no_total(config: dict[str, object]) -> None:
+def test_other_entries_are_not_a_total(config: dict[str, object]) -> None:
     assert RunState(script_record(config=config)).total_steps == 0
 
 

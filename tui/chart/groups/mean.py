@@ -26,8 +26,9 @@ from epochtop.tui.chart.curves import (
     visible,
 )
 from epochtop.tui.chart.groups.band import Band, band
-from epochtop.tui.chart.series import Column, Series
+from epochtop.tui.chart.series import Bucket, Series
 from epochtop.tui.chart.trace import Trace
+from epochtop.tui.state.telemetry import mean_of_known
 
 
 def shown(trace: Trace, view: ChartView) -> Visible:
@@ -60,14 +61,14 @@ def newest_values(trace: Trace) -> list[tuple[str, float | None]]:
     if not trace.peers:
         return [(label, series.newest if place else series.last) for place, (label, series) in enumerate(trace.curves)]
     return [
-        (label, _mean_of([series.newest if place else series.last for _, series in runs]))
+        (label, mean_of_known([series.newest if place else series.last for _, series in runs]))
         for place, (label, runs) in enumerate(group_curves(trace))
     ]
 
 
 def values_at(trace: Trace, step: float) -> list[tuple[str, float | None]]:
     """Label and value of each curve at a step, or the last one before it; of a group, the mean."""
-    return [(label, _mean_of([_at(series, step) for _, series in runs])) for label, runs in group_curves(trace)]
+    return [(label, mean_of_known([_at(series, step) for _, series in runs])) for label, runs in group_curves(trace)]
 
 
 def spread_at(curve: GroupCurve, step: float, kind: BandKind) -> Band:
@@ -79,11 +80,6 @@ def spread_at(curve: GroupCurve, step: float, kind: BandKind) -> Band:
 def _at(series: Series, step: float) -> float | None:
     column = series.near(step)
     return column.last if column is not None and column.finite else None
-
-
-def _mean_of(values: Sequence[float | None]) -> float | None:
-    numbers = [value for value in values if value is not None]
-    return sum(numbers) / len(numbers) if numbers else None
 
 
 # --- curves ------------------------------------------------------------------------------------------------
@@ -125,9 +121,9 @@ class _Columns:
     def xs(self) -> list[float]:
         return [self._x[cell] for cell in self.band.steps]
 
-    def placed(self) -> list[tuple[float, Column]]:
+    def placed(self) -> list[tuple[float, Bucket]]:
         """The means as columns of single values."""
-        return [(x, Column(0, 1, 1, *[mean] * 5)) for x, mean in zip(self.xs(), self.band.means, strict=True)]
+        return [(x, Bucket(0, 1, 1, *[mean] * 5)) for x, mean in zip(self.xs(), self.band.means, strict=True)]
 
     def markers(self, is_log: bool) -> list[XY]:
         """The last mean in every few cells."""

@@ -41,7 +41,7 @@ Place = Literal["top right", "top left", "bottom right", "bottom left", "above"]
 CORNERS: tuple[Place, ...] = ("top right", "top left", "bottom right", "bottom left")
 
 
-class Entry(NamedTuple):
+class LegendEntry(NamedTuple):
     """A line of the legend."""
 
     sample: str
@@ -50,7 +50,7 @@ class Entry(NamedTuple):
     text: str
 
 
-def entries(trace: Trace, overlays: Sequence[Trace], kind: BandKind, blocks: bool) -> list[Entry]:
+def entries(trace: Trace, overlays: Sequence[Trace], kind: BandKind, blocks: bool) -> list[LegendEntry]:
     """An entry for each curve, in texts of the same width. `blocks` is whether lines are drawn in blocks."""
     sample = "▄▄" if blocks else "⠒⠒"
     values = newest_values(trace) or [("train", None)]
@@ -69,7 +69,7 @@ def entries(trace: Trace, overlays: Sequence[Trace], kind: BandKind, blocks: boo
         value = next((value for _, value in newest_values(overlay)), None)
         lines.append((first + OVERLAY_MARKERS[style], OVERLAYS[style], _fitted(overlay), format_fixed_width(value)))
     width = max(len(name) for _, _, name, _ in lines)
-    return [Entry(sample, role, f"{name.ljust(width)} {value}") for sample, role, name, value in lines]
+    return [LegendEntry(sample, role, f"{name.ljust(width)} {value}") for sample, role, name, value in lines]
 
 
 def _fitted(trace: Trace) -> str:
@@ -86,35 +86,35 @@ def _narrow(name: str) -> str:
 # --- in a corner -------------------------------------------------------------------------------------------
 
 
-def place_of(canvas: Canvas, lines: Sequence[Entry], current: Place) -> Place:
+def place_of(canvas: Canvas, lines: Sequence[LegendEntry], current: Place) -> Place:
     """Where the legend hides nothing: the current place while it can, else the first free corner, else above the plot."""
     if current == "above" or _width(lines) > canvas.width // 2 or len(lines) > canvas.height // 2:
         return "above"
     return next((place for place in (current, *CORNERS) if _is_free(canvas, lines, place)), "above")
 
 
-def put(canvas: Canvas, lines: Sequence[Entry], place: Place) -> None:
+def put(canvas: Canvas, lines: Sequence[LegendEntry], place: Place) -> None:
     """Write the legend into a corner of the plot."""
     left, top = _corner(canvas, lines, place)
     for row, entry in enumerate(lines, top):
         _put_entry(canvas, left, row, entry, _width(lines))
 
 
-def _put_entry(canvas: Canvas, left: int, row: int, entry: Entry, width: int) -> None:
+def _put_entry(canvas: Canvas, left: int, row: int, entry: LegendEntry, width: int) -> None:
     canvas.put(left, row, f" {entry.sample} {entry.text}".ljust(width), LEGEND)
     canvas.put(left + 1, row, entry.sample, entry.role)
 
 
-def _width(lines: Sequence[Entry]) -> int:
+def _width(lines: Sequence[LegendEntry]) -> int:
     return max(len(entry.text) for entry in lines) + 4
 
 
-def _corner(canvas: Canvas, lines: Sequence[Entry], place: Place) -> tuple[int, int]:
+def _corner(canvas: Canvas, lines: Sequence[LegendEntry], place: Place) -> tuple[int, int]:
     left = 0 if place.endswith("left") else canvas.width - _width(lines)
     return left, 0 if place.startswith("top") else canvas.height - len(lines)
 
 
-def _is_free(canvas: Canvas, lines: Sequence[Entry], place: Place) -> bool:
+def _is_free(canvas: Canvas, lines: Sequence[LegendEntry], place: Place) -> bool:
     left, top = _corner(canvas, lines, place)
     rows = canvas.roles[top : top + len(lines)]
     return all(role in (BLANK, CURSOR) for row in rows for role in row[left : left + _width(lines)])
@@ -123,9 +123,9 @@ def _is_free(canvas: Canvas, lines: Sequence[Entry], place: Place) -> bool:
 # --- above the plot ----------------------------------------------------------------------------------------
 
 
-def side_by_side(lines: Sequence[Entry], width: int, most: int) -> list[list[Entry]]:
+def side_by_side(lines: Sequence[LegendEntry], width: int, most: int) -> list[list[LegendEntry]]:
     """The entries in at most `most` rows of `width` cells; those that do not fit are left out."""
-    rows: list[list[Entry]] = [[]]
+    rows: list[list[LegendEntry]] = [[]]
     cells = _width(lines) + GAP
     per_row = max(1, (width + GAP) // cells)
     for entry in lines:
@@ -135,7 +135,7 @@ def side_by_side(lines: Sequence[Entry], width: int, most: int) -> list[list[Ent
     return rows[:most]
 
 
-def put_above(canvas: Canvas, rows: Sequence[Sequence[Entry]], left: int) -> None:
+def put_above(canvas: Canvas, rows: Sequence[Sequence[LegendEntry]], left: int) -> None:
     """Write the legend into the first rows of the chart, from column `left` on."""
     for row, line in enumerate(rows):
         cells = _width(line) + GAP

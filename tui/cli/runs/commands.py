@@ -24,7 +24,8 @@ class Runs:
     paths: Annotated[
         tyro.conf.Positional[tuple[str, ...]],
         tyro.conf.arg(
-            metavar="PATH", help="run directories, logs of other tools, or folders with such; default: yours"
+            metavar="[PATH…]",
+            help="run directories, logs of other tools, or folders with either; without PATH, your runs",
         ),
     ] = ()
     json: Annotated[

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from math import ceil, floor, isfinite, log2, log10
 
 from epochtop.engine.protocol.experiments import Cell
+from epochtop.engine.protocol.quantities import TIME_UNITS
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits, Tick
 
-_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = tuple(
     (2.0 ** (10 * power), name) for power, name in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB"), (0, "B"))
 )
@@ -28,7 +28,7 @@ def scale(value: float, unit: str) -> tuple[float, str]:
     """The multiple of `unit` in which `value` is a short number: its size and its name."""
     match unit:
         case "s":
-            units: Sequence[tuple[float, str]] = _TIMES
+            units: Sequence[tuple[float, str]] = TIME_UNITS
         case "B":
             units = _BYTES
         case "B/s":

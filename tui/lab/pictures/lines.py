@@ -13,7 +13,7 @@ from epochtop.engine.protocol.experiments import Line
 from epochtop.tui.cells.canvas import Canvas, Row
 from epochtop.tui.cells.rows import FIT, QUIET, TEXT, cut, role_of, side_by_side
 from epochtop.tui.chart import axes, plotting
-from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, Curve
+from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, PlottedCurve
 from epochtop.tui.lab.pictures.axes import Axis, across, upright
 from epochtop.tui.lab.pictures.points import Series
 
@@ -95,7 +95,7 @@ def _computed_markers(computed: Sequence[Line]) -> list[str]:
 
 def _drawn(where: _Plot, series: Sequence[Series], computed: Sequence[Line]) -> Canvas:
     fine = BRAILLE if where.width * where.height <= FINE_CELLS else BLOCKS
-    curves = [Curve(_placed(where, one), role_of(place), fine) for place, one in enumerate(series)]
+    curves = [PlottedCurve(_placed(where, one), role_of(place), fine) for place, one in enumerate(series)]
     canvas = plotting.draw(curves, where.width, where.height, where.upright.limits)
     for place, one in enumerate(series):
         _spreads(canvas, where, one, role_of(place))

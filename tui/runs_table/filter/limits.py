@@ -29,8 +29,8 @@ def limited(text: str, names: Names, column: Column, operator: Limit, value: Val
     except FilterError:
         parsed = EVERYTHING
     parts = parsed.parts if isinstance(parsed, Both) else (parsed,)
-    kept = [part for part in parts if not _is_about(part, names, column, operator)]
-    return show(Both((*kept, Compare(_name(names, column), operator, _text(value)))))
+    others = [part for part in parts if not _is_about(part, names, column, operator)]
+    return show(Both((*others, Compare(_name(names, column), operator, _text(value)))))
 
 
 def _is_about(part: Filter, names: Names, column: Column, operator: Limit) -> bool:

@@ -31,17 +31,17 @@ def measure(context: ExperimentContext) -> Iterator[Measurement]:
         yield from refusals
         if len(built.jobs) < len(VARIANTS):
             continue
-        kept, again = built.jobs.values()
-        yield Gradients(device=device, deviation=_deviation(kept, again))
+        stored, again = built.jobs.values()
+        yield Gradients(device=device, deviation=_deviation(stored, again))
         yield from variants.memory(context, built, VARIANTS)
         yield from variants.steps(context, built, VARIANTS, context.share_s(device))
 
 
-def _deviation(kept: Job, again: Job) -> float:
+def _deviation(stored: Job, again: Job) -> float:
     """Between the gradients of the same rows and weights, with the same random numbers for dropout."""
-    batch = kept.batches.next_batches(1)[0]
+    batch = stored.batches.next_batches(1)[0]
     gradients = []
-    for job in (again, kept):
+    for job in (again, stored):
         torch.manual_seed(0)
         loss = job.parts.criterion(job.parts.model(batch.x), batch.y)
         gradients.append(gradients_of(job.parts.parameters)(loss))

@@ -102,7 +102,7 @@ class _Feeding(DeviceAnswer):
         if self._waits or self._timed_wait is not None:
             return f", of which {with_spread(wait)} are waiting for rows"
         if wait.count < FEWEST or wait.high >= self._times[self._now].median:
-            return f"; how much of that is waiting for rows cannot be told from {wait.count} rounds"
+            return f"; how much of that is waiting for rows cannot be determined from {wait.count} rounds"
         return f", of which less than {format_quantity(max(wait.high, 0.0), 's')} are waiting for rows"
 
     def finding(self) -> str:

@@ -13,6 +13,7 @@ from epochtop.engine.device.select import free_bytes
 from epochtop.engine.hardware import usable_cpus
 from epochtop.engine.hardware.cgroups import Roots
 from epochtop.engine.hardware.cpu.identify import identify_cpu
+from epochtop.engine.job.job import AUTOCAST
 from epochtop.engine.lab.experiment import ExperimentContext
 from epochtop.engine.lab.experiments.matmul.schema import BestShare, CpuFacts, Fields, Limit, Product
 from epochtop.engine.lab.experiments.matmul.verdict import curves_of
@@ -31,7 +32,6 @@ CLEAR = 0.8
 SAMPLE_S = 0.001
 """Shortest measurement for choosing threads."""
 ITEM_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @restores_threads
@@ -123,7 +123,7 @@ def _fits(device: str, dtype: str, size: int) -> bool:
 
 def _case(device: str, dtype: str, size: int, threads: _ThreadChoice) -> Case[Product]:
     """Products in a row into the same matrix; the device is waited for after the last one."""
-    where, kind = torch.device(device), DTYPES.get(dtype, torch.float32)
+    where, kind = torch.device(device), AUTOCAST.get(dtype, torch.float32)
     first, second = (torch.randn(size, size, device=where, dtype=kind) for _ in range(2))
     product = torch.empty_like(first)
     run = repeated(where, lambda: torch.mm(first, second, out=product))

@@ -204,7 +204,7 @@ class _Costs:
         launches = f"a step launches {self._operators:,} operators; an empty one takes {with_spread(self._launch)}"
         part = self._launches
         if part is None:
-            return [f"{launches}, which is too much to add up to the step: their part of a step cannot be told"]
+            return [f"{launches}, which is too much to add up to the step: their part of a step is unknown"]
         low, high = format_percent(part.low), format_percent(part.high)
         return [f"{launches}, so launches are {format_percent(part.median)} of the step ({low} … {high})"]
 

@@ -20,7 +20,7 @@ from epochtop.engine.data.tables.cells.numbers import (
     uses_decimal_comma,
 )
 from epochtop.engine.data.tables.column import CellType
-from epochtop.engine.data.tables.delimited.dialect import Dialect
+from epochtop.engine.data.tables.csv_files.dialect import Dialect
 
 
 @dataclass(frozen=True)

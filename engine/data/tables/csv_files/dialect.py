@@ -16,8 +16,8 @@ from typing import Any
 from epochtop.engine.data.number_text import is_number
 from epochtop.engine.data.tables.cells.missing import is_missing_text
 from epochtop.engine.data.tables.cells.numbers import uses_decimal_comma
-from epochtop.engine.data.tables.delimited.header import is_data
-from epochtop.engine.data.tables.delimited.names import Names, header_names, numbered_names
+from epochtop.engine.data.tables.csv_files.header import is_data
+from epochtop.engine.data.tables.csv_files.names import Names, header_names, numbered_names
 from epochtop.engine.protocol.datasets import Header
 from epochtop.engine.protocol.spec import Invalid
 
@@ -35,7 +35,7 @@ class Dialect:
 
     delimiter: str
     has_comments: bool
-    """Whether lines that begin with `#` are no rows."""
+    """Whether lines that begin with `#` are not rows."""
     names: Names
     first_line: int
     """Number of the line at which the rows begin, from 1."""

@@ -9,12 +9,12 @@ import csv
 import io
 from collections.abc import Iterator
 
-from epochtop.engine.data.tables.delimited.dialect import Dialect, row_reader
-from epochtop.engine.data.tables.delimited.plain_text import PlainText
+from epochtop.engine.data.tables.csv_files.dialect import Dialect, row_reader
+from epochtop.engine.data.tables.csv_files.plain_text import Utf8File
 from epochtop.engine.protocol.spec import Invalid
 
 
-def rows_of(text: PlainText, dialect: Dialect) -> Iterator[list[str]]:
+def rows_of(text: Utf8File, dialect: Dialect) -> Iterator[list[str]]:
     """The cells of the same rows that the parser reads, each with one cell for every column. Raises Invalid."""
     width, line = len(dialect.names.names), dialect.first_line
     with open(text.path, "rb") as file:

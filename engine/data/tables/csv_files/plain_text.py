@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from epochtop.engine.data.opening import explain_errors
-from epochtop.engine.data.tables.delimited.content import HEAD_BYTES, check_is_text, compression
+from epochtop.engine.data.tables.csv_files.content import HEAD_BYTES, check_is_text, compression
 from epochtop.engine.protocol.spec import Invalid
 
 COUNTED_BYTES = 2**18
@@ -34,7 +34,7 @@ _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UT
 
 
 @dataclass(frozen=True)
-class PlainText:
+class Utf8File:
     """A file in UTF-8."""
 
     source: Path
@@ -70,7 +70,7 @@ def plain_text(
     kind: str = "CSV file",
     is_delimited: bool = True,
     likely_encoding: str = "auto",
-) -> Iterator[PlainText]:
+) -> Iterator[Utf8File]:
     """The text of `source`, for the time of the context. Raises Invalid, also for errors of reading in the context.
 
     `kind` is the kind of file that is expected; JSON is refused if it is `is_delimited`.
@@ -127,7 +127,7 @@ def _decompressor(path: Path, method: str) -> Any:
         ) from None
 
 
-def _decoded(source: Path, path: Path, encoding: str, likely_encoding: str, folder: Path) -> PlainText:
+def _decoded(source: Path, path: Path, encoding: str, likely_encoding: str, folder: Path) -> Utf8File:
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
     mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
@@ -138,14 +138,14 @@ def _decoded(source: Path, path: Path, encoding: str, likely_encoding: str, fold
         start = len(mark) if mark == codecs.BOM_UTF8 else 0
         census = _census(path)
         if census.is_utf8 and not census.lone_returns:
-            return PlainText(source, path, start, path.stat().st_size, census.lines, census.counts)
+            return Utf8File(source, path, start, path.stat().st_size, census.lines, census.counts)
         if census.is_utf8:
             codec = "utf-8-sig"
         elif encoding == "auto":
             codec, notes = (likely_encoding, ()) if likely_encoding != "auto" else _single_byte_codec(path)
     copy = _transcoded(source, path, codec, folder / "text")
     census = _census(copy)
-    return PlainText(source, copy, 0, copy.stat().st_size, census.lines, census.counts, notes)
+    return Utf8File(source, copy, 0, copy.stat().st_size, census.lines, census.counts, notes)
 
 
 def _wide_codec(source: Path, head: bytes) -> str:
@@ -157,7 +157,7 @@ def _wide_codec(source: Path, head: bytes) -> str:
         return "utf-16-le"
     if even > 0.3 and odd < 0.05 and len(head) >= _FEWEST_BYTES:
         return "utf-16-be"
-    raise Invalid("dataset", f"{source} is no text: it holds NUL bytes; name a CSV file in UTF-8 or another encoding")
+    raise Invalid("dataset", f"{source} is not text: it holds NUL bytes; name a CSV file in UTF-8 or another encoding")
 
 
 def count_of(data: bytes, byte: bytes) -> int:

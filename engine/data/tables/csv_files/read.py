@@ -16,12 +16,12 @@ import numpy.typing as npt
 from epochtop.engine.data.dataset import OnProgress, no_progress
 from epochtop.engine.data.tables.cells.typed import typed
 from epochtop.engine.data.tables.column import CellType, ChooseTypes, Column, NumberColumn, Table, TextColumn, values_of
-from epochtop.engine.data.tables.delimited.blocks import ConflictError
-from epochtop.engine.data.tables.delimited.dialect import BLANKS, Dialect, read_dialect
-from epochtop.engine.data.tables.delimited.files import files_of
-from epochtop.engine.data.tables.delimited.layout import Layout, layout_of
-from epochtop.engine.data.tables.delimited.parallel import Rows, read_rows
-from epochtop.engine.data.tables.delimited.plain_text import PlainText, plain_text
+from epochtop.engine.data.tables.csv_files.blocks import ConflictError
+from epochtop.engine.data.tables.csv_files.dialect import BLANKS, Dialect, read_dialect
+from epochtop.engine.data.tables.csv_files.files import files_of
+from epochtop.engine.data.tables.csv_files.layout import Layout, layout_of
+from epochtop.engine.data.tables.csv_files.parallel import Rows, read_rows
+from epochtop.engine.data.tables.csv_files.plain_text import Utf8File, plain_text
 from epochtop.engine.data.tables.joined import differing_columns, joined_tables
 from epochtop.engine.protocol.datasets import Header
 from epochtop.engine.protocol.spec import Invalid
@@ -45,7 +45,7 @@ class CsvOptions:
     """Whether numbers are rounded to float32; None decides by the size of the file."""
 
 
-def read_delimited(
+def read_csv(
     path: Path, choose: ChooseTypes, options: CsvOptions = CsvOptions(), report: OnProgress = no_progress
 ) -> Table:
     """The table in the file or files at `path`. Raises Invalid.
@@ -87,7 +87,7 @@ def read_numbers(path: Path, columns: Sequence[str], options: CsvOptions = CsvOp
             raise Invalid("dataset", f"{path} has no column {listed}; the model needs {len(columns)} columns")
         return ["number" if name in columns else "skip" for name in names]
 
-    table = read_delimited(path, choose, replace(options, is_rounded=False))
+    table = read_csv(path, choose, replace(options, is_rounded=False))
     for name in columns:
         _check_numbers(table, name)
     return np.column_stack([values_of(table.column(name)) for name in columns])
@@ -148,7 +148,7 @@ def _read(path: Path, choose: ChooseTypes, options: CsvOptions, report: OnProgre
                 layout = layout.without_rounding() if conflict.is_beyond_float32 else layout
 
 
-def sample_of(text: PlainText) -> str:
+def sample_of(text: Utf8File) -> str:
     """The first lines of a text, from which its dialect is read."""
     with open(text.path, "rb") as file:
         file.seek(text.start)
@@ -193,7 +193,7 @@ def _types(dialect: Dialect, choose: ChooseTypes) -> tuple[CellType, ...]:
         raise Invalid(error.field, "; ".join((error.message, *hints))) from None
 
 
-def _table(text: PlainText, layout: Layout, rows: Rows) -> Table:
+def _table(text: Utf8File, layout: Layout, rows: Rows) -> Table:
     columns: list[Column] = []
     for plan in layout.plans:
         if plan.form is not None:

@@ -39,9 +39,9 @@ def compression(head: bytes) -> str:
 
 
 def check_is_text(path: Path, head: bytes, is_delimited: bool = True) -> None:
-    """Raise Invalid, with the command that converts it, if a file that begins with `head` is no text.
+    """Raise Invalid, with the command that converts it, if a file that begins with `head` is not text.
 
-    JSON is no text either if `is_delimited`.
+    JSON is not text either if `is_delimited`.
     """
     kind = _other_kind(head) or (_json(head) if is_delimited else "")
     if kind:

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.tables.cells.numbers import NotNumbersError, floats_of
-from epochtop.engine.data.tables.delimited.dialect import BLANKS, row_reader
-from epochtop.engine.data.tables.delimited.layout import Buffers, ColumnPlan, Layout
-from epochtop.engine.data.tables.delimited.plain_text import count_of
+from epochtop.engine.data.tables.csv_files.dialect import BLANKS, row_reader
+from epochtop.engine.data.tables.csv_files.layout import Buffers, ColumnPlan, Layout
+from epochtop.engine.data.tables.csv_files.plain_text import count_of
 from epochtop.engine.protocol.spec import Invalid
 
 BLOCK_BYTES = 2**18
@@ -31,7 +31,7 @@ BLOCK_BYTES = 2**18
 MOST_QUOTED_BYTES = 2**24
 """Longest stretch of text that is read to find the end of a quoted cell."""
 _MOST_REFUSALS = 3
-"""Blocks in a row that are no plain numbers, after which no other is tried as such."""
+"""Blocks in a row that are not plain numbers, after which no other is tried as such."""
 
 
 class ConflictError(Exception):
@@ -50,7 +50,7 @@ class Parsed:
     texts: list[list[str]] = field(default_factory=list)
     """Distinct texts of each column of texts, by code."""
     unreadable: dict[int, dict[int, str]] = field(default_factory=dict)
-    """Cells that are no numbers, by index of the row, by index of the column of numbers."""
+    """Cells that are not numbers, by index of the row, by index of the column of numbers."""
     lines: npt.NDArray[np.int64] | None = None
     """The line of each row, counted from the first line of the part; None if there is one row per line."""
 
@@ -176,7 +176,7 @@ class Parser:
         return self._with_lines(lines)
 
     def _with_lines(self, lines: list[str]) -> tuple[list[list[str]], npt.NDArray[np.int64]]:
-        """Rows without blank ones, and the line of each, for a block in which a row is no line."""
+        """Rows without blank ones, and the line of each, for a block in which a row is not a line."""
         rows, numbers, first = [], [], self._line
         reader = row_reader(lines, self._layout.dialect.delimiter)
         for cells in reader:

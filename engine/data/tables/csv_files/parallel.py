@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import OnProgress
-from epochtop.engine.data.tables.delimited.blocks import ConflictError, Parsed, Parser, Span, blocks_of
-from epochtop.engine.data.tables.delimited.layout import Buffers, Layout
-from epochtop.engine.data.tables.delimited.plain_text import COUNTED_BYTES, PlainText
+from epochtop.engine.data.tables.csv_files.blocks import ConflictError, Parsed, Parser, Span, blocks_of
+from epochtop.engine.data.tables.csv_files.layout import Buffers, Layout
+from epochtop.engine.data.tables.csv_files.plain_text import COUNTED_BYTES, Utf8File
 from epochtop.engine.protocol.spec import Invalid
 
 PART_BYTES, MOST_PROCESSES = 2**25, 8
@@ -40,7 +40,7 @@ class Rows:
     lines: Sequence[int] | npt.NDArray[np.int64]
 
 
-def read_rows(text: PlainText, layout: Layout, report: OnProgress) -> Rows:
+def read_rows(text: Utf8File, layout: Layout, report: OnProgress) -> Rows:
     """The rows of a file. Raises ConflictError if they do not fit the layout, or Invalid with the line."""
     span = Span(text.start + layout.dialect.first_byte, text.size, layout.dialect.first_line)
     rows = max(0, text.line_count - span.line + 1)
@@ -63,7 +63,7 @@ def processes(size_bytes: int) -> int:
 
 
 def _sequential(
-    file: BinaryIO, text: PlainText, layout: Layout, buffers: Buffers, span: Span, report: OnProgress
+    file: BinaryIO, text: Utf8File, layout: Layout, buffers: Buffers, span: Span, report: OnProgress
 ) -> Parsed:
     parser, reported, size = Parser(text.source, layout, buffers, span.line), 0, max(1, span.end - span.start)
     for block in blocks_of(file, span):
@@ -75,7 +75,7 @@ def _sequential(
     return parser.parsed()
 
 
-def cut(file: BinaryIO, text: PlainText, span: Span, parts: int) -> list[Span]:
+def cut(file: BinaryIO, text: Utf8File, span: Span, parts: int) -> list[Span]:
     """Spans of about equal size that end at line ends outside quotes."""
     spans, start, line = [], span.start, span.line
     for number in range(1, parts + 1):
@@ -87,7 +87,7 @@ def cut(file: BinaryIO, text: PlainText, span: Span, parts: int) -> list[Span]:
     return spans
 
 
-def _boundary(file: BinaryIO, text: PlainText, goal: int) -> tuple[int, int]:
+def _boundary(file: BinaryIO, text: Utf8File, goal: int) -> tuple[int, int]:
     """The first line end outside quotes from `goal` on, and the number of line ends before it."""
     blocks, rest = divmod(goal, COUNTED_BYTES)
     lines = sum(newlines for newlines, _ in text.counts[:blocks])
@@ -105,7 +105,7 @@ def _boundary(file: BinaryIO, text: PlainText, goal: int) -> tuple[int, int]:
 # --- several processes -------------------------------------------------------------------------------------
 
 
-def _in_parts(file: BinaryIO, text: PlainText, layout: Layout, spans: list[Span]) -> Rows | None:
+def _in_parts(file: BinaryIO, text: Utf8File, layout: Layout, spans: list[Span]) -> Rows | None:
     """The rows of all spans; None if one of them has an error to explain. Raises ConflictError."""
     firsts = [span.line - spans[0].line for span in spans]
     ends = [*firsts[1:], max(firsts[-1], text.line_count - spans[0].line + 1)]
@@ -183,8 +183,8 @@ def _joined(layout: Layout, buffers: Buffers, parts: list[tuple[Span, int]], par
         for index, cells in part.unreadable.items():
             unreadable.setdefault(index, {}).update((rows + row, text) for row, text in cells.items())
         rows += part.rows
-    kept = buffers.part(0, rows)
-    return Rows(kept.numbers, kept.codes, [list(codes) for codes in codes_of], unreadable, _lines(parts, parsed))
+    filled = buffers.part(0, rows)
+    return Rows(filled.numbers, filled.codes, [list(codes) for codes in codes_of], unreadable, _lines(parts, parsed))
 
 
 def _lines(parts: list[tuple[Span, int]], parsed: list[Parsed]) -> Sequence[int] | npt.NDArray[np.int64]:

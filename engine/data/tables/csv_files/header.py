@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 from epochtop.engine.data.tables.cells.missing import is_missing_text
 from epochtop.engine.data.tables.cells.numbers import format_of
-from epochtop.engine.data.tables.delimited.names import look_like_data
+from epochtop.engine.data.tables.csv_files.names import look_like_data
 
 COMPARED_ROWS = 100
 """Rows that show whether a column holds numbers."""
