@@ -20,10 +20,9 @@ NOTCH = 1.57
 """The notch of a box plot (McGill, Tukey and Larsen 1978), in distances between quartiles over the root of the count."""
 RESAMPLES = 400
 """Bootstrap samples of an interval."""
-PARTS = 5
-"""Parts of a run, one after the other, whose medians show how a quantity drifts."""
-DRIFT = 2.776
-"""The 97.5 % quantile of Student's distribution with PARTS - 1 degrees of freedom."""
+STUDENT = {5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
+"""The 97.5 % quantile of Student's distribution for this number of values. A run is divided into so many parts."""
+FEWEST_PARTS, MOST_PARTS = min(STUDENT), max(STUDENT)
 LEAST = 0.1
 """Fraction of the measurements that was disturbed least."""
 
@@ -94,18 +93,18 @@ def repeat_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def drift(values: Sequence[float]) -> float:
-    """The distance from the median within which that of another run is expected with 95 %; 0 for less than 2 · PARTS values.
+    """The distance from the median within which that of another run is expected with 95 %; 0 for fewer than 10 values.
 
-    The run is divided into PARTS parts in order of time. Independent measurements would have medians that are close together.
-    Where the machine changes slowly, longer parts have medians as far apart as shorter ones (flicker noise: Allan 1966), and
-    so have runs. The distance is that of one more part, by Student's prediction interval.
+    The run is divided into parts of two values or more, in order of time. Independent measurements would have medians that
+    are close together. Where the machine changes slowly, longer parts have medians as far apart as shorter ones (flicker
+    noise: Allan 1966), and so have runs. The distance is that of one more part, by Student's prediction interval.
     """
-    count = len(values)
-    if count < 2 * PARTS:
+    parts = min(MOST_PARTS, len(values) // 2)
+    if parts < FEWEST_PARTS:
         return 0.0
-    ends = [count * part // PARTS for part in range(PARTS + 1)]
+    ends = [len(values) * part // parts for part in range(parts + 1)]
     medians = [statistics.median(values[begin:end]) for begin, end in itertools.pairwise(ends)]
-    return DRIFT * statistics.stdev(medians) * math.sqrt(1 + 1 / PARTS)
+    return STUDENT[parts] * statistics.stdev(medians) * math.sqrt(1 + 1 / parts)
 
 
 def undisturbed(values: Sequence[float]) -> tuple[float, float, float]:
