@@ -21,7 +21,7 @@ NOTCH = 1.57
 RESAMPLES = 400
 """Bootstrap samples of an interval."""
 STUDENT = {5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
-"""The 97.5 % quantile of Student's distribution for this number of values. A run is divided into so many parts."""
+"""By number of parts that a run is divided into: the 97.5 % quantile of Student's distribution for as many values."""
 FEWEST_PARTS, MOST_PARTS = min(STUDENT), max(STUDENT)
 LEAST = 0.1
 """Fraction of the measurements that was disturbed least."""
