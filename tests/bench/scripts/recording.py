@@ -1,7 +1,8 @@
 """What recording costs a script: one call of `log()`, bytes on disk, a new run, and a loop that logs every step.
 
-TensorBoard's writer is measured next to it in the same process, alternating, so that a busy machine slows both. wandb,
-MLflow and Trackio are measured where they are installed.
+A call of TensorBoard's writer is measured in the same process, alternating, so that a busy machine slows both. In the loop, every
+logger has a process of its own and is compared with the same loop without it. wandb, MLflow and Trackio are measured where they
+are installed.
 """
 
 from __future__ import annotations
@@ -68,27 +69,25 @@ import os; print(os.path.getsize(run.path + "/events.jsonl") / 50_000)
 EMPTY, NEW_RUN = "pass", "import epochtop; run = epochtop.Run('new'); run.log(loss=1.0); run.finish()"
 
 LOOP = """
-import json, sys, time, torch, epochtop
+import json, sys, time, torch
 from torch import nn
+folder, rounds, logger = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 torch.manual_seed(0); torch.set_num_threads(1)
 rows, labels = torch.randn(120, 4), torch.arange(120) % 3
 net = nn.Sequential(nn.Linear(4, 10), nn.Tanh(), nn.Linear(10, 3))
 optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-run = epochtop.Run("loop", folder=sys.argv[1])
-def ours(loss, step): run.log(loss=loss)
-kinds = {"epochtop": ours}
-try:
+if logger == "epochtop":
+    import epochtop
+    run = epochtop.Run("loop", folder=folder)
+    def log(loss, step): run.log(loss=loss)
+elif logger == "TensorBoard":
     from torch.utils.tensorboard import SummaryWriter
-    writer = SummaryWriter(sys.argv[1] + "/tensorboard")
-    def theirs(loss, step): writer.add_scalar("loss", loss, step)
-    kinds["TensorBoard"] = theirs
-except ImportError: pass
-try:
+    writer = SummaryWriter(folder + "/tensorboard")
+    def log(loss, step): writer.add_scalar("loss", loss, step)
+else:
     import wandb
-    wandb_run = wandb.init(mode="offline", dir=sys.argv[1], settings=wandb.Settings(silent=True))
-    def wandbs(loss, step): wandb_run.log({"loss": loss})
-    kinds["wandb"] = wandbs
-except ImportError: pass
+    run = wandb.init(mode="offline", dir=folder, settings=wandb.Settings(silent=True))
+    def log(loss, step): run.log({"loss": loss})
 def train(log, steps):
     for step in range(steps):
         optimizer.zero_grad()
@@ -102,16 +101,17 @@ def timed(log):
     began, used = time.perf_counter(), time.process_time()
     train(log, 100)
     return time.perf_counter() - began, time.process_time() - used
-times = {name: [] for name in kinds}
-for round in range(int(sys.argv[2])):
-    for name, log in kinds.items():
-        bare, logged, again, last = timed(None), timed(log), timed(log), timed(None)
-        times[name].append([bare[0] + last[0], logged[0] + again[0], bare[1] + last[1], logged[1] + again[1]])
-        time.sleep(0.15)  # what is written later than the loop would slow the next one
+times = []
+for round in range(rounds):
+    bare, logged, again, last = timed(None), timed(log), timed(log), timed(None)
+    times.append([bare[0] + last[0], logged[0] + again[0], bare[1] + last[1], logged[1] + again[1]])
+    time.sleep(0.15)  # what is written later than the loop would slow the next one
 print(json.dumps(times), flush=True)
 """
 """An Iris-like loop, without logging and with it in turn. Prints seconds on the clock without and with, then of CPU time of the process
-without and with, by what logs and by round."""
+without and with, by round. Every logger has a process of its own: the thread of another one would take from its speed."""
+LOGGERS = {"epochtop": "epochtop", "TensorBoard": "tensorboard", "wandb": "wandb"}
+"""The package of each logger."""
 
 
 def run(code: str, *arguments: str | Path) -> str:
@@ -160,15 +160,19 @@ def _milliseconds(code: str) -> tuple[float, float]:
 
 def loop(folder: Path) -> list[Figure]:
     """The speed of a loop that logs every step, relative to no logging."""
-    times = json.loads(run(LOOP, folder, str(LOOP_ROUNDS)))
     figures = []
-    for name, rounds in times.items():
+    for name, package in LOGGERS.items():
+        if find_spec(package) is None:
+            continue
+        rounds = json.loads(run(LOOP, folder, str(LOOP_ROUNDS), name))
         clock, cpu = ([each[place] / each[place + 1] for each in rounds] for place in (0, 2))
         target = "≥ 0.97" if name == "epochtop" else ""
         figures.append(Figure(f"Iris loop that logs every step, {name}: speed", middle(clock), target))
         figures.append(Figure("  the same in CPU time of the process", middle(cpu)))
-    step_us = 1e6 / 200 * statistics.median(each[0] for each in times["epochtop"])
-    return [*figures, Figure("  step without logging, µs", f"{step_us:.0f}")]
+        figures.append(
+            Figure("  step without logging, µs", f"{1e6 / 200 * statistics.median(each[0] for each in rounds):.0f}")
+        )
+    return figures
 
 
 def main() -> None:
