@@ -12,13 +12,14 @@ import os
 import pickle
 import select
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from epochtop.engine.data.forking import fork_to_answer
 from epochtop.engine.data.images.decoding import BrokenImageError, Source, decoded
 from epochtop.engine.data.images.formats import Format
 
@@ -104,27 +105,20 @@ def _load_plugins() -> None:
 
 
 def _fork(work: Decoding, x: Pixels, counters: npt.NDArray[np.int64], number: int) -> _Process:
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns about forks in a process with threads
-        process = os.fork()
-    if process:
-        os.close(writer)
-        return _Process(process, reader)
-    try:
-        os.close(reader)
-        gc.freeze()  # a collection would write to, and so copy, the memory that is shared with the parent
-        answer: Answer = {}
-        same: dict[Format | str, Format | str] = {}
-        for start in range(number * BLOCK, len(work.sources), work.processes * BLOCK):
-            for row in range(start, min(start + BLOCK, len(work.sources))):
-                each = _one(work.sources[row], work, x[row])
-                answer[row] = same.setdefault(each, each)  # pickled once
-                counters[number] += 1
-        with os.fdopen(writer, "wb") as pipe:
-            pickle.dump(answer, pipe, protocol=5)
-    finally:
-        os._exit(0)  # flushes and closes nothing that belongs to the parent
+    return _Process(*fork_to_answer(partial(_decode, work, x, counters, number)))
+
+
+def _decode(work: Decoding, x: Pixels, counters: npt.NDArray[np.int64], number: int) -> Answer:
+    """In a forked process: decode the blocks of images that belong to this one."""
+    gc.freeze()  # a collection would write to, and so copy, the memory that is shared with the parent
+    answer: Answer = {}
+    same: dict[Format | str, Format | str] = {}
+    for start in range(number * BLOCK, len(work.sources), work.processes * BLOCK):
+        for row in range(start, min(start + BLOCK, len(work.sources))):
+            each = _one(work.sources[row], work, x[row])
+            answer[row] = same.setdefault(each, each)  # pickled once
+            counters[number] += 1
+    return answer
 
 
 def _collect(started: Sequence[_Process], on_time: Callable[[], None], interval_s: float) -> list[Answer]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from epochtop.engine.data.dataset import OnProgress
+from epochtop.engine.data.forking import fork_to_answer
 from epochtop.engine.data.tables.csv_files.blocks import ConflictError, Parsed, Parser, Span, blocks_of
 from epochtop.engine.data.tables.csv_files.layout import Buffers, Layout
 from epochtop.engine.data.tables.csv_files.plain_text import COUNTED_BYTES, Utf8File
@@ -111,7 +112,9 @@ def _in_parts(file: BinaryIO, text: Utf8File, layout: Layout, spans: list[Span])
     ends = [*firsts[1:], max(firsts[-1], text.line_count - spans[0].line + 1)]
     buffers = Buffers.of(layout, ends[-1], is_shared=True)
     started = [
-        _fork(file.name, Parser(text.source, layout, buffers.part(first, end), span.line), span)
+        fork_to_answer(
+            partial(_parse, file.name, Parser(text.source, layout, buffers.part(first, end), span.line), span)
+        )
         for span, first, end in zip(spans, firsts, ends, strict=True)
     ]
     contents = [_answer(*process) for process in started]
@@ -126,24 +129,6 @@ def _in_parts(file: BinaryIO, text: Utf8File, layout: Layout, spans: list[Span])
     if len(parsed) < len(spans):
         return None
     return _joined(layout, buffers, list(zip(spans, firsts, strict=True)), parsed)
-
-
-def _fork(path: str, parser: Parser, span: Span) -> tuple[int, int]:
-    """Start a process that parses a span. Returns its id, and a pipe from which to read its answer."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns about forks in a process with threads
-        number = os.fork()
-    if number:
-        os.close(writer)
-        return number, reader
-    try:
-        os.close(reader)
-        answer = _parse(path, parser, span)
-        with os.fdopen(writer, "wb") as pipe:
-            pickle.dump(answer, pipe, protocol=5)
-    finally:
-        os._exit(0)  # flushes and closes nothing that belongs to the parent
 
 
 def _parse(path: str, parser: Parser, span: Span) -> Parsed | ConflictError | None:
