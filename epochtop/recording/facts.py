@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from epochtop.configuration.regular import read_regular
+from epochtop.configuration.regular import open_regular, read_regular
 from epochtop.recording import directory
 from epochtop.recording.values.json_text import encode
 
@@ -41,6 +41,18 @@ RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"
 """Variables with the number of a process, as torchrun, SLURM and MPI set them; the first one that is set counts."""
 VALUE_LENGTH = 4096
 """Most characters of a stored text."""
+
+
+def of_script() -> dict[str, Any]:
+    """What the record of a script says about its process, as docs/run-format.md describes it."""
+    folder = working_folder()
+    return {
+        "command": command(),
+        "working_folder": folder,
+        "python": interpreter(),
+        "environment": environment(),
+        "git": git_state(folder) if folder else None,
+    }
 
 
 def script_name() -> str:
@@ -75,11 +87,8 @@ def working_folder() -> str:
 
 def environment() -> dict[str, str]:
     """Variables that describe the job, by name."""
-    return {
-        name: value[:VALUE_LENGTH]
-        for name, value in sorted(os.environ.items())
-        if name in VARIABLES or name.startswith(PREFIXES)
-    }
+    names = [name for name in os.environ if name in VARIABLES or name.startswith(PREFIXES)]
+    return {name: os.environ[name][:VALUE_LENGTH] for name in sorted(names)}
 
 
 def versions() -> dict[str, str]:
@@ -183,10 +192,13 @@ def _git_folder(folder: str) -> str | None:
 def _first_line(path: str) -> str:
     """The first line of a file; empty if there is none."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.readline(4096).strip()
+        file = open_regular(path)
     except OSError:
         return ""
+    try:
+        return os.read(file, 4096).partition(b"\n")[0].decode("utf-8", "replace").strip()
+    finally:
+        os.close(file)
 
 
 def _resolve(git: str, shared: str, reference: str) -> str:
@@ -195,27 +207,27 @@ def _resolve(git: str, shared: str, reference: str) -> str:
         if commit := _first_line(os.path.join(folder, reference)):
             return commit
     try:
-        with open(os.path.join(shared, "packed-refs"), encoding="utf-8", errors="replace") as file:
-            for line in file:
-                commit, _, name = line.strip().partition(" ")
-                if name == reference:
-                    return commit
+        packed = _lines(os.path.join(shared, "packed-refs"))
     except OSError:
-        pass
-    return ""
+        return ""
+    pairs = (line.partition(" ") for line in packed)
+    return next((commit for commit, _, name in pairs if name == reference), "")
 
 
 def _remote(shared: str) -> str:
     """Address of the remote `origin`, without credentials; empty if there is none."""
     section = ""
-    with open(os.path.join(shared, "config"), encoding="utf-8", errors="replace") as file:
-        for line in file:
-            line = line.strip()
-            if line.startswith("["):
-                section = line
-            elif section == '[remote "origin"]' and line.partition("=")[0].strip() == "url":
-                return without_credentials(line.partition("=")[2].strip())
+    for line in _lines(os.path.join(shared, "config")):
+        if line.startswith("["):
+            section = line
+        elif section == '[remote "origin"]' and line.partition("=")[0].strip() == "url":
+            return without_credentials(line.partition("=")[2].strip())
     return ""
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a file, without spaces around them. Raises OSError."""
+    return [line.strip() for line in read_regular(path).decode("utf-8", "replace").split("\n")]
 
 
 def without_credentials(address: str) -> str:

@@ -12,8 +12,8 @@ import time
 
 from epochtop.configuration.regular import open_regular
 from epochtop.recording import directory, endings, resume
+from epochtop.recording.series import MEASURED
 from epochtop.recording.values.json_text import encode
-from epochtop.recording.values.steps import MEASURED
 from epochtop.recording.writer import QUEUE_ENTRIES
 
 TYPE_CHECKING = False
