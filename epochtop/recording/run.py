@@ -9,11 +9,10 @@ import os
 import time
 
 from epochtop.recording import directory, endings, facts
+from epochtop.recording.json_text import clean_text, encode
+from epochtop.recording.numbers import Numbers, flatten
+from epochtop.recording.reports import Reports, UnusableError
 from epochtop.recording.series import COMMITTED, UNCOMMITTED
-from epochtop.recording.values import UnusableError
-from epochtop.recording.values.json_text import clean_text, encode
-from epochtop.recording.values.numbers import Numbers, flatten
-from epochtop.recording.values.reports import Reports
 from epochtop.recording.writer import QUEUE_ENTRIES, Writer
 
 TYPE_CHECKING = False
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from epochtop.recording.control import Setting
+    from epochtop.recording.later.control import Setting
     from epochtop.recording.values.mappings import Entries
 
 PROTOCOL_VERSION = 1
@@ -42,11 +41,10 @@ class Run(endings.Recording):
 
     url = None
     """For scripts that were written for wandb: a run has no address."""
-    if TYPE_CHECKING:
-        config: Entries
-        """The configuration. Changes are recorded."""
-        summary: Entries
-        """Results that the script names. Changes are recorded."""
+    config: Entries
+    """The configuration. Changes are recorded."""
+    summary: Entries
+    """Results that the script names. Changes are recorded."""
 
     def __init__(
         self,
@@ -185,7 +183,7 @@ class Run(endings.Recording):
         """
         setting = self._settings.get(name)
         if setting is None:
-            from epochtop.recording.control import Setting
+            from epochtop.recording.later.control import Setting
 
             setting = self._settings.setdefault(name, Setting(value, low, high))
             self.write_event(setting.declaration(name))
@@ -287,7 +285,7 @@ class Run(endings.Recording):
         writer = earlier_writer = None
         joins = not earlier and not folder and directory.RUN_TO_JOIN in os.environ
         if joins:
-            from epochtop.recording import joining  # few scripts need it, and every import takes time
+            from epochtop.recording.earlier import joining  # few scripts need it, and every import takes time
 
             writer = earlier_writer = joining.take_over(script)
         if writer is None:
@@ -306,7 +304,7 @@ class Run(endings.Recording):
 
     def _continue(self, writer: Writer, home: str, query: str) -> None:
         """Let the writer continue an earlier run, if there is one and no other process records it."""
-        from epochtop.recording import resume
+        from epochtop.recording.earlier import resume
 
         path = resume.find(home, query)
         if path is None:
@@ -370,6 +368,9 @@ class Run(endings.Recording):
         from epochtop.recording.values.ignored import wandb_attribute
 
         return wandb_attribute(self, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), "config", "summary"})
 
     def __enter__(self) -> Run:
         return self

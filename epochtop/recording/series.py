@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from epochtop.recording.values.reports import Reports
+    from epochtop.recording.reports import Reports
 
     Row = tuple[int, dict[str, Any]]
     """A step, or what stands for one, and values by series."""

@@ -12,10 +12,10 @@ import os
 import time
 
 from epochtop.configuration import is_present
-from epochtop.recording import directory, endings, facts, forks
+from epochtop.recording import directory, endings, forks
+from epochtop.recording.json_text import encode_line
 from epochtop.recording.log import DISK_SPACE, EventLog
 from epochtop.recording.series import FiniteWatch, Numbering, Window, logged
-from epochtop.recording.values.json_text import encode_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from epochtop.notifications.scripts import ScriptNotifier
-    from epochtop.recording.control import Control, Setting
-    from epochtop.recording.values.reports import Reports
+    from epochtop.recording.later.control import Control, Setting
+    from epochtop.recording.later.facts import LateFacts
+    from epochtop.recording.reports import Reports
 else:
     from _collections import deque  # importing `collections` takes a millisecond
 
@@ -35,6 +36,8 @@ QUEUE_ENTRIES = 1 << 18
 """Most calls of `log()` that wait in memory for the writer; later ones are dropped and counted."""
 LOOK_S = 1.0
 """Seconds between two looks at whether the run directory still exists."""
+LATE_S = 0.5
+"""Seconds after the start when facts are collected that take a while."""
 RETRY_S = 5.0
 """Seconds between two attempts to create a run directory."""
 DEVICE_S = 5.0
@@ -91,9 +94,9 @@ class Writer:
         self._sent: deque[Window] = deque()
         self._waiting_rows = 0
         self._reported_drops = 0
-        self._facts: facts.LateFacts | None = None
+        self._facts: LateFacts | None = None
+        self._facts_due_at = float("inf")
         self._notifier: ScriptNotifier | None = None
-        self._has_reserve = False
         self._next_look = self._next_try = 0.0
         self._is_removed = False
         self._final: dict[str, Any] | None = None
@@ -130,7 +133,7 @@ class Writer:
     def control(self) -> Control:
         """What viewers ask of the script. It is created after the first interval, because a script waits for every import."""
         if self._control is None:
-            from epochtop.recording.control import Control
+            from epochtop.recording.later.control import Control
 
             control = Control(self.events.append, lambda: self.on_control(), self.settings)
             self._control = self.__dict__.setdefault("_only_control", control)  # another thread may create one
@@ -212,13 +215,22 @@ class Writer:
             self.control.look(self.path)
         self._write_events()
         self._look_at_folder()
-        if self._facts is not None and self._facts.is_due:
-            if not self._has_reserve and self._log is not None:
-                self._has_reserve = True
-                self._log.make_reserve()
-            self._facts.collect()
+        if time.monotonic() >= self._facts_due_at:
+            self._collect_facts()
         if self._notifier is not None:
             self._notifier.tick()
+
+    def _collect_facts(self) -> None:
+        """Find what takes a while, and set space aside for the last line."""
+        if self._facts is None:
+            from epochtop.recording.later.facts import LateFacts
+
+            assert self._log is not None
+            assert self.path is not None
+            self._log.make_reserve()
+            self._facts = LateFacts(self.path)
+        if not self._facts.is_complete:
+            self._facts.collect()
 
     def _open(self) -> None:
         self._next_try = time.monotonic() + RETRY_S
@@ -230,7 +242,7 @@ class Writer:
             if self._continues:
                 self.control.open(self.path, from_now=True)
             self._heartbeat = directory.Heartbeat(self.path)
-            self._facts = self._facts or facts.LateFacts(self.path)
+            self._facts_due_at = time.monotonic() + LATE_S
         except OSError as error:
             self._report(f"cannot record a run in {self._home}: {error.strerror or error}; values wait in memory")
             return

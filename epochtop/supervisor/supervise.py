@@ -13,9 +13,9 @@ from typing import Any
 
 from epochtop.notifications.scripts import script_notifier
 from epochtop.recording.directory import Heartbeat
+from epochtop.recording.json_text import encode_line
 from epochtop.recording.log import EventLog
 from epochtop.recording.series import columns_of, logged
-from epochtop.recording.values.json_text import encode_line
 from epochtop.supervisor.child import Child
 from epochtop.supervisor.commands import CommandReader, is_claimed
 from epochtop.supervisor.ending import last_event, shell_status

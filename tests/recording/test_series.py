@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from epochtop.engine.protocol.events import Logged, decode_event
+from epochtop.recording.json_text import encode, encode_line
 from epochtop.recording.run import Run
 from epochtop.recording.series import (
     COMMITTED,
@@ -20,7 +21,6 @@ from epochtop.recording.series import (
     columns_of,
     logged,
 )
-from epochtop.recording.values.json_text import encode, encode_line
 from tests.recording.scripts import decode, only_run
 
 
