@@ -52,7 +52,7 @@ class TorchPatches:
         if not hasattr(module, "register_optimizer_step_post_hook"):
             self._report("this torch has no hooks for all optimizers; losses need torch 2.0 or later")
             return
-        module.register_optimizer_step_post_hook(make_step_hook(module.torch, self.meter.quick_hook()))
+        module.register_optimizer_step_post_hook(make_step_hook(module.torch, self.meter))
         original, optimizers = module.Optimizer.__init__, self.optimizers
 
         @functools.wraps(original)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    Columns = dict[str, tuple[list[int], list[float]]]
+    Columns = dict[str, tuple[Sequence[int], list[float]]]
     """Steps and values by series, in the order in which they were logged. None is empty."""
 
 SUMMARY_STEPS = 64
@@ -24,16 +24,41 @@ WINDOW_STEPS = 8192
 
 
 class Window:
-    """Rows that wait for a device."""
+    """Values that wait to be written."""
 
-    __slots__ = ("is_plain", "rows", "seconds", "time", "waiting")
+    __slots__ = ("_columns", "_rows", "is_plain", "seconds", "steps", "time", "waiting")
 
     def __init__(self, rows: list[tuple[int, dict[str, Any]]], time: float, seconds: float) -> None:
-        self.rows, self.time, self.seconds = rows, time, seconds
+        """`rows` are steps and values by series; some values may have to be waited for."""
+        self._rows, self.time, self.seconds = rows, time, seconds
+        self._columns: Columns | None = None
+        self.steps = len(rows)
+        """Number of rows."""
         values = [values.values() for _, values in rows]
         self.is_plain = all_floats(chain.from_iterable(values))
         """Whether no value ever had to be waited for."""
         self.waiting = [] if self.is_plain else [v for each in values for v in each if type(v) is not float]
+
+    @classmethod
+    def of_columns(cls, columns: Columns, time: float, seconds: float) -> Window:
+        """A window of numbers."""
+        window = cls([], time, seconds)
+        window._columns = columns
+        window.steps = max(len(steps) for steps, _ in columns.values())
+        return window
+
+    @property
+    def columns(self) -> Columns:
+        """The values by series, of a plain window."""
+        return columns_of(self._rows) if self._columns is None else self._columns
+
+    @property
+    def rows(self) -> Iterable[tuple[int, dict[str, Any]]]:
+        """Steps and values by series."""
+        if self._columns is None:
+            return self._rows
+        series = self._columns.items()
+        return ((step, {name: value}) for name, (steps, values) in series for step, value in zip(steps, values))
 
     @property
     def is_ready(self) -> bool:
@@ -44,11 +69,13 @@ class Window:
 
     def discard(self) -> int:
         """Give up the values. Returns their number."""
+        count = 0
         for _, values in self.rows:
+            count += len(values)
             for value in values.values():
                 if type(value) is not float:
                     value.discard()
-        return sum(len(values) for _, values in self.rows)
+        return count
 
 
 def columns_of(rows: Iterable[tuple[int, Mapping[str, float]]]) -> Columns:

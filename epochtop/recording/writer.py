@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from epochtop.recording.values.reports import Reports
+    from epochtop.recording.values.steps import Entry
 else:
     from _collections import deque  # importing `collections` takes a millisecond
 
@@ -65,8 +66,8 @@ class Writer:
         any more.
         """
         self._home, self._stem, self._record, self._report = home, stem, record, report
-        self.entries: deque[tuple[int, dict[str, Any]]] = deque()
-        """Calls of `log()`: a step, COMMITTED or UNCOMMITTED, and values by series."""
+        self.entries: deque[Entry] = deque()
+        """Calls of `log()`: a step, COMMITTED or UNCOMMITTED, and values by series. Hooks add :class:`UsualSteps`."""
         self.events: deque[dict[str, Any]] = deque()
         """Further events to write. A step of None becomes the next step."""
         self.control = Control(self.events.append, on_control)
@@ -225,22 +226,27 @@ class Writer:
 
     def _drain(self) -> None:
         """Take what was logged and give it steps."""
-        waiting = len(self.entries)
-        for first in range(0, waiting, DRAIN_ROWS):
-            self._take(min(DRAIN_ROWS, waiting - first))
-
-    def _take(self, count: int) -> None:
         take = self.entries.popleft
-        rows = self._numbering.rows([take() for _ in range(count)])
-        self._sent.append(Window(rows, time.time(), self.seconds))
-        self._waiting_rows += len(rows)
+        entries = [take() for _ in range(len(self.entries))]
+        if not entries:
+            return
+        now, seconds = time.time(), self.seconds
+        columns = self._numbering.usual_columns(entries)
+        if columns is not None:
+            windows = [Window.of_columns(columns, now, seconds)]
+        else:
+            rows = self._numbering.rows(entries)
+            parts = (rows[first : first + DRAIN_ROWS] for first in range(0, len(rows), DRAIN_ROWS))
+            windows = [Window(part, now, seconds) for part in parts]
+        self._sent.extend(windows)
+        self._waiting_rows += sum(window.steps for window in windows)
 
     def _write_ready(self) -> None:
         """Write the windows whose values are known, in order."""
         self._send()
         while self._sent and self._log is not None and self._sent[0].is_ready:
             window = self._sent.popleft()
-            self._waiting_rows -= len(window.rows)
+            self._waiting_rows -= window.steps
             if self._log.congested:
                 self.dropped += window.discard()
                 self._log.flush()
@@ -250,7 +256,7 @@ class Writer:
             self._log.flush()
         while self._sent and self._waiting_rows > QUEUE_ENTRIES:
             lost = self._sent.popleft()
-            self._waiting_rows -= len(lost.rows)
+            self._waiting_rows -= lost.steps
             self.dropped += lost.discard()
 
     def _send(self) -> None:
@@ -266,7 +272,7 @@ class Writer:
                     window.waiting = []
 
     def _write_window(self, window: Window) -> None:
-        columns = columns_of(window.rows) if window.is_plain else None
+        columns = window.columns if window.is_plain else None
         if columns is None or len(self.last) + len(columns) > SERIES:
             columns = columns_of([(step, self._numbers(values)) for step, values in window.rows])
         else:
