@@ -10,6 +10,7 @@ import sys
 import weakref
 from time import perf_counter
 
+from epochtop.hooks.fast_path import FastPath
 from epochtop.recording.values.steps import UsualSteps, milliseconds
 from epochtop.recording.writer import QUEUE_ENTRIES
 
@@ -113,8 +114,9 @@ class StepMeter:
         `count_optimizers` how many exist.
         """
         self.emit, self._report = emit, report
-        self.run: Run | None = None
-        """Where usual steps go, as long as :meth:`Run.log` would not wait; None before it is known."""
+        self.fast = FastPath()
+        """The way of usual steps; they go to the run without a call, as long as :meth:`Run.log` would not wait."""
+        self._run: Run | None = None
         self._first_step_of_run = 0
         self._find_name, self._count_optimizers = find_name, count_optimizers
         self._tracks: dict[int, OptimizerSteps] = {}
@@ -128,9 +130,6 @@ class StepMeter:
         self._loads_data = False
         """Whether the script has used a data loader; without one, there is nothing to wait for."""
         self._on_boundary: Callable[[int], None] | None = None
-        self.usual: OptimizerSteps | None = None
-        """The optimizer whose next step only needs what :mod:`epochtop.hooks.step_hook` does with a usual step, as far as is
-        known after the previous one. Its run has been told that usual steps follow."""
         self._first_step = 0
         """First step of the optimizers that exist: the last one of those that no longer exist."""
         self._counts_backward = False
@@ -143,7 +142,8 @@ class StepMeter:
 
     @on_boundary.setter
     def on_boundary(self, function: Callable[[int], None] | None) -> None:
-        self._on_boundary, self.usual = function, None
+        self._on_boundary = function
+        self.fast.close()
 
     def look(self) -> None:
         """Let every backward pass count as a step if no optimizer is seen to take one."""
@@ -157,6 +157,7 @@ class StepMeter:
     def _count_losses(self) -> None:
         """Every loss that waits belongs to a step."""
         self._counts_backward, self.many = True, 1
+        self.fast.leave(self.waiting)
         losses = self.waiting.copy()
         self.waiting.clear()
         for loss in losses:
@@ -165,17 +166,20 @@ class StepMeter:
 
     def record_into(self, run: Run | None, first_step: int) -> None:
         """Record into this run, which has `first_step` steps from earlier processes."""
-        self.run, self._first_step_of_run, self.usual = run, first_step, None
+        self._run, self._first_step_of_run = run, first_step
+        self.fast.leave(self.waiting)
 
     def stepped(self, optimizer: Any) -> None:
         """An optimizer has taken a step."""
         try:
             now = perf_counter()
+            self.fast.leave(self.waiting)
             track = self._current
             if track is None or track.reference() is not optimizer:
                 track = self._track(optimizer)
             values: dict[str, Any] = {}
             losses = self.waiting
+            has_one_loss = len(losses) == 1
             if losses:
                 values[track.loss_name] = losses[0] if len(losses) == 1 else mean(losses)
                 losses.clear()
@@ -201,21 +205,23 @@ class StepMeter:
                 self.emit(step, values)
             if self._on_boundary is not None:
                 self._on_boundary(step + 1)
-            self.usual = track if len(values) == 2 and self._expects_usual_steps(track, values) else None
-            if self._on_boundary is not None:
-                self.usual = None  # another thread has set it meanwhile
+            if has_one_loss and len(values) == 2:
+                self._expect_usual_steps(track, values)
         except Exception as error:  # a fault of ours must not end the script
             self._report(f"an optimizer step was not recorded: {type(error).__name__}: {error}")
 
-    def _expects_usual_steps(self, track: OptimizerSteps, values: Mapping[str, Any]) -> bool:
-        """Tell the run that usual steps follow, if this one with these values was usual."""
-        run, is_decided = self.run, track.undecided is None and track.only_rate is not None
+    def _expect_usual_steps(self, track: OptimizerSteps, values: Mapping[str, Any]) -> None:
+        """Let the next step take the fast path if this one, with these values, was usual."""
+        run, is_decided = self._run, track.undecided is None and track.only_rate is not None
         if run is None or not is_decided or self._counts_backward or type(values.get(track.loss_name)) is not float:
-            return False
+            return
         if STEP_MS not in values or run._gate is not None or len(run._entries) >= QUEUE_ENTRIES:
-            return False
-        run._entries.append(UsualSteps(track.loss_name, STEP_MS, track.step + self._first_step_of_run))
-        return True
+            return
+        step = track.step + self._first_step_of_run
+        run._entries.append(UsualSteps(track.loss_name, STEP_MS, step, track.previous))
+        self.fast.enter(track, run)
+        if self._on_boundary is not None:  # another thread may have set it meanwhile
+            self.fast.close()
 
     @staticmethod
     def _read_rates(groups: Sequence[Mapping[str, Any]], track: OptimizerSteps, values: dict[str, Any]) -> None:
@@ -265,14 +271,16 @@ class StepMeter:
 
     def finish(self) -> None:
         """Record the last steps: no more will come."""
+        self.fast.leave(self.waiting)
         if len(self.waiting) > 1 and not self._live_tracks():
             self._count_losses()
         self._decide(now=True)
 
     def discard(self) -> None:
         """Forget everything, in a forked process, and record nothing any more."""
+        self.fast.leave(self.waiting)
         self.waiting.clear()
-        self.emit, self.run = _ignore, None
+        self.emit, self._run = _ignore, None
         self.on_boundary = None
 
 

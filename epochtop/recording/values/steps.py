@@ -23,28 +23,33 @@ MEASURED = -3
 class UsualSteps:
     """Steps in a row that hooks have measured, each with a loss and a duration and nothing else.
 
-    It stands in the queue before them. Each of them is two floats: its loss, and the seconds since the step before. That
-    costs the script's loop less than a row.
+    It stands in the queue before them. Each of them is two floats: its loss, and the time at its end. That costs the
+    script's loop less than a row.
     """
 
-    __slots__ = ("_loss", "_time", "step")
+    __slots__ = ("_loss", "_previous", "_time", "step")
 
-    def __init__(self, loss: str, time: str, step: int) -> None:
-        """`loss` and `time` are the names of the series of losses and of milliseconds, `step` is the first of these steps."""
-        self._loss, self._time, self.step = loss, time, step
+    def __init__(self, loss: str, time: str, step: int, previous: float) -> None:
+        """`loss` and `time` are the names of the series of losses and of milliseconds, `step` is the first of these steps,
+        and `previous` the time in seconds at the end of the step before.
+        """
+        self._loss, self._time, self.step, self._previous = loss, time, step, previous
 
     def columns(self, numbers: list[float]) -> Columns:
-        """The values of the next steps. `numbers` are their losses and seconds in turn."""
-        losses, seconds = numbers[::2], numbers[1::2]
+        """The values of the next steps. `numbers` are their losses and times in turn."""
+        losses, ends = numbers[::2], numbers[1::2]
+        begins = [self._previous, *ends[:-1]]
+        self._previous = ends[-1]
         steps = range(self.step, self.step + len(losses))
         self.step = steps.stop
-        return {self._loss: (steps, losses), self._time: (steps, [milliseconds(each) for each in seconds])}
+        durations = [milliseconds(end - begin) for begin, end in zip(begins, ends)]
+        return {self._loss: (steps, losses), self._time: (steps, durations)}
 
-    def row(self, loss: float, seconds: float) -> Row:
+    def row(self, loss: float, end: float) -> Row:
         """The next step."""
-        place = MEASURED - self.step
-        self.step += 1
-        return place, {self._loss: loss, self._time: milliseconds(seconds)}
+        place, elapsed_s = MEASURED - self.step, end - self._previous
+        self.step, self._previous = self.step + 1, end
+        return place, {self._loss: loss, self._time: milliseconds(elapsed_s)}
 
 
 def milliseconds(seconds: float) -> float:

@@ -59,7 +59,7 @@ def steps():
         module.backward(loss)
         after_step(optimizer, (), {})
 numbering, numbers = Numbering(), [float(number) for number in range(2 * STEPS)]
-numbering.rows([UsualSteps("train/loss", "time/step_ms", 0)])
+numbering.rows([UsualSteps("train/loss", "time/step_ms", 0, 0.0)])
 def write():
     b"".join(map(encode_line, logged(numbering.usual_columns(numbers), 1.0, 1.0)))
 def best(work):
