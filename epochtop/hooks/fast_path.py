@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections import deque
     from typing import Any
 
-    from epochtop.hooks.steps import OptimizerSteps
     from epochtop.recording.run import Run
 
 
@@ -41,9 +40,9 @@ class FastPath:
     def __init__(self) -> None:
         self.inside = False
         """Whether a backward pass is running."""
-        self.loss_class: type | None = None
+        self.loss_class: Any = None
         """Class of the losses on the CPU; None before the first one."""
-        self.expected_class: type | None = None
+        self.expected_class: Any = None
         """The same while the next backward pass may be the only one of a usual step; else None."""
         self.loss: float | None = None
         """Loss of that backward pass; None before it."""
@@ -58,10 +57,10 @@ class FastPath:
         """Time of the previous step."""
         self.step = 0
         """Number of the next step."""
-        self.track: OptimizerSteps | None = None
-        """The steps of the optimizer; None if there is none."""
+        self.track: Any = None
+        """The steps of the optimizer, an `OptimizerSteps`; None if there is none."""
 
-    def enter(self, track: OptimizerSteps, run: Run) -> None:
+    def enter(self, track: Any, run: Run) -> None:
         """The next step of this optimizer may be usual. The run has been told so."""
         self.track, self.run, self.entries = track, run, run._entries
         self.rate, self.previous, self.step = track.only_rate, track.previous, track.step

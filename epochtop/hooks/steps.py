@@ -11,7 +11,7 @@ import weakref
 from time import perf_counter
 
 from epochtop.hooks.fast_path import FastPath
-from epochtop.recording.values.steps import UsualSteps, milliseconds
+from epochtop.recording.values.usual_steps import UsualSteps, milliseconds
 from epochtop.recording.writer import QUEUE_ENTRIES
 
 TYPE_CHECKING = False

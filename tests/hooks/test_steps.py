@@ -13,8 +13,8 @@ from epochtop.hooks import steps
 from epochtop.hooks.step_hook import make_step_hook
 from epochtop.hooks.steps import LOSS, STEP_MS, UNSEEN_STEPS, StepMeter
 from epochtop.hooks.torch_patches import TorchPatches
-from epochtop.recording.series import columns_of
-from epochtop.recording.values.steps import COMMITTED, MEASURED, Numbering, UsualSteps
+from epochtop.recording.series import COMMITTED, MEASURED, Numbering, columns_of
+from epochtop.recording.values.usual_steps import UsualSteps
 
 USUAL = 8
 """A step that the quick way takes."""
