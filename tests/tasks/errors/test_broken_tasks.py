@@ -79,7 +79,7 @@ BROKEN: dict[str, Case] = {
         {"forward": f"{LAST} raise ValueError('too few')\n        return self.fc(x)"}, "raise ValueError", "ValueError: too few", {},
     ),
     "an error in an evaluation": (
-        {"forward": "assert self.training or len(x) != 1, 'one'\n        return self.fc(x)"}, "assert self", "AssertionError: one", {},
+        {"forward": "assert self.training or len(x) < 9, 'many'\n        return self.fc(x)"}, "assert self", "AssertionError: many", {},
     ),
     "no output for a later batch": (
         {"forward": f"{LAST} return None\n        return self.fc(x)"}, "def forward", "the model returns None", {},
@@ -136,7 +136,8 @@ BROKEN: dict[str, Case] = {
     "a row of a subset": ({"task": "Task(model=Net(), train=torch.utils.data.Subset(Rows(), range(40, 45)))", "row": f"{ROW_40}X[at]"}, "def __getitem__", "row 0 is a Tensor", {}),
     "a longer row in a worker": ({"task": DATASET, "row": f"{ROW_40}(X[:2].flatten(), 1)"}, "def __getitem__", "cannot be joined to a batch", {"workers": 1}),
     "a row without a label": ({"task": DATASET, "row": f"{ROW_40}X[at]"}, "def __getitem__", "row 40 is a Tensor, but items of a Dataset must be pairs", {}),
-    "a label that is None": ({"task": DATASET, "row": f"{ROW_40}(X[at], None)"}, "def __getitem__", "rows cannot be joined to a batch", {}),
+    "a label that is None": ({"task": DATASET, "row": f"{ROW_40}(X[at], None)"}, "def __getitem__", "(Tensor, None)", {}),
+    "a label that is a text": ({"task": DATASET, "row": f"{ROW_40}(X[at], 'cat')"}, "def __getitem__", "row 40", {"seed": 0}),
     # --- metrics
     "an error in a metric": ({"task": METRIC, "metric": "assert len(y) > 2 or len(y) == 2"}, "def metric", "the metric 'm' is None", {}),
     "a later error in a metric": ({"task": METRIC, "metric": "assert len(y) > 1\n    return output.mean()"}, "assert len(y)", "AssertionError", {}),
