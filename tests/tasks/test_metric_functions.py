@@ -55,7 +55,9 @@ def test_scores_of_a_set_are_those_of_scikit_learn_whatever_the_batch_size(
     assert scores["accuracy"] == pytest.approx((task.model(x).argmax(1) == y).float().mean().item())
     assert scores["f1"] == pytest.approx(f1_score(actual, chosen))
     assert scores["precision"] == pytest.approx(precision_score(actual, chosen, zero_division=0))
-    assert sum("computed for all evaluated rows at once: f1, precision" in note for note in prepare_job(spec).notes) == 1
+    assert (
+        sum("computed for all evaluated rows at once: f1, precision" in note for note in prepare_job(spec).notes) == 1
+    )
 
 
 def geometric_mean(output: Tensor, y: Tensor) -> Tensor:
