@@ -120,7 +120,7 @@ class CheckedRows(Dataset[Any]):
     def __getitem__(self, row: int) -> Any:
         try:
             return self.dataset[row]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._error(f"row {row:,}: {_one_line(error)}", error) from error
 
     def __getitems__(self, numbers: Sequence[int]) -> NumberedRows | RowError:
@@ -134,7 +134,7 @@ class CheckedRows(Dataset[Any]):
             else:
                 for number in numbers:
                     rows.append(self.dataset[number])
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # which would end a worker without a word
             which = f"row {number:,}" if fetch is None else f"rows {number:,}, …"
             return self._error(f"{which}: {_one_line(error)}", error)
         return rows
@@ -166,7 +166,7 @@ class CheckedRows(Dataset[Any]):
         """The batch of the rows with these numbers. Raises RowError."""
         return batch_of(self.collate(self.__getitems__(list(numbers))))
 
-    def _error(self, message: str, error: Exception | None = None) -> RowError:
+    def _error(self, message: str, error: BaseException | None = None) -> RowError:
         code = getattr(getattr(type(_innermost(self.dataset)), "__getitem__", None), "__code__", None)
         defined = [(code.co_filename, code.co_firstlineno, code.co_name)] if code is not None else []
         stack = traceback.extract_tb(error.__traceback__) if error is not None else []
@@ -201,7 +201,7 @@ def users_dataset(dataset: Dataset[Any]) -> Dataset[Any]:
     return dataset.dataset if isinstance(dataset, CheckedRows) else dataset
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
