@@ -6,7 +6,7 @@ Built on the host; the job moves it to its device. Never chooses a device or an 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
@@ -240,7 +240,7 @@ def _of_task(spec: RunSpec, loaded: LoadedTask) -> Workload:
     task, traits = loaded.task, loaded.traits
     file, _ = parse_task(spec.task, must_exist=False)
     try:
-        output, changes_rows = _example_output(task)
+        output, changes_rows, with_gradients = _example_output(task)
     except Exception as error:
         raise Invalid("task", explain_user_error(error, file, (task.model, loaded.function))) from error
     try:
@@ -248,8 +248,7 @@ def _of_task(spec: RunSpec, loaded: LoadedTask) -> Workload:
     except ValueError as error:
         raise Invalid("task", f"{definition(loaded.function, file) or file.name}: {error}") from None
     train = parts[0]
-    if changes_rows:
-        traits = replace(traits, changes_rows=True)
+    traits = replace(traits, changes_rows=traits.changes_rows or changes_rows, evaluates_with_gradients=with_gradients)
     custom_loss = task.loss is not functional.cross_entropy
     of_all_rows = needs_all_rows(task)
     metrics: EvalMetrics = TaskMetrics(
@@ -272,7 +271,7 @@ def _of_task(spec: RunSpec, loaded: LoadedTask) -> Workload:
         task_record=loaded.record,
         likely_labels=LabelRange(output.shape[1], IGNORED) if output.ndim > 1 else None,
         traits=traits,
-        notes=tuple(_notes(traits, of_all_rows)),
+        notes=tuple(_notes(task, traits, of_all_rows)),
     )
 
 
@@ -287,12 +286,15 @@ def _checked(task: Task, part: Part, labels: LabelRange | None) -> Examples:
     return examples
 
 
-def _notes(traits: TaskTraits, of_all_rows: Sequence[str]) -> Iterator[str]:
+def _notes(task: Task, traits: TaskTraits, of_all_rows: Sequence[str]) -> Iterator[str]:
     if traits.changes_rows:
         yield CHANGES_ROWS
     if traits.unused:
         yield f"not used by the rows of the trial: {_listing(traits.unused)}; a step skips weights that its batch does not use"
-
+    if "sum" in (getattr(task.loss, "reduction", ""), getattr(task.loss, "keywords", {}).get("reduction")):
+        yield "the loss is a sum over the rows of a batch, so losses and the learning rate depend on the batch size; use a mean"
+    if traits.evaluates_with_gradients:
+        yield "model or loss compute gradients in evaluations too, which takes more memory"
     if of_all_rows:
         yield f"not a mean over rows, so computed for all evaluated rows at once: {_listing(of_all_rows)}"
 
@@ -301,21 +303,34 @@ def _listing(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _example_output(task: Task) -> tuple[Tensor, bool]:
-    """The output of a copy of the model for two rows, and whether it changed them in place.
+def _example_output(task: Task) -> tuple[Tensor, bool, bool]:
+    """The output of a copy of the model for two rows, whether it changed them in place, and whether it needs gradients.
 
     The output is an empty tensor if the model returns no tensor. Of a nested output, the first tensor with a row per row of
     the batch, else the first.
     """
     rows = min(2, len(task.examples("train")))  # type: ignore[arg-type]
-    x = task.batch(rows)[0]
+    x, y = task.batch(rows)
     watch = BatchWatch(x)
-    with task.untouched(torch.device("cpu")), torch.random.fork_rng(), torch.no_grad():
-        output = deep_copy(task.model, task.model).eval()(x)
+    output, with_gradients = _evaluated(task, x, y)
     if output is None:
         raise TaskError("the model returns None in evaluation mode; end its forward with `return output`")
     by_row = rows_first(output, rows)
-    return next(tensors_of(output), torch.empty(0)) if by_row is None else by_row, watch.changed()
+    first = next(tensors_of(output), torch.empty(0)) if by_row is None else by_row
+    return first, watch.changed(), with_gradients
+
+
+def _evaluated(task: Task, x: Any, y: Any) -> tuple[Any, bool]:
+    """The output of a copy of the model in evaluation mode, and whether it or the loss computes gradients."""
+    with task.untouched(torch.device("cpu")), torch.random.fork_rng():
+        model = deep_copy(task.model, task.model).eval()
+        for gradients in (False, True):
+            with suppress(Exception), torch.set_grad_enabled(gradients):  # the first evaluation explains it
+                output = model(x)
+                task.loss(output, y)
+                return mapped(output, Tensor.detach), gradients
+        with torch.no_grad():
+            return model(x), False
 
 
 def _may_ignore(train: Examples) -> bool:

@@ -128,8 +128,9 @@ class Evaluator:
     autocast: torch.dtype | None = None
     loss_weight: LossWeight | None = None
     """Weight of a batch in the mean loss; None weighs batches by their rows."""
+    gradients: bool = False
+    """Whether model or loss compute gradients."""
 
-    @torch.no_grad()
     def evaluate(
         self,
         model: nn.Module,
@@ -145,16 +146,29 @@ class Evaluator:
         restore = training_modes(model)
         model.eval()
         try:
-            with nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast):
+            with (
+                torch.no_grad(),
+                nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast),
+            ):
                 for number, (x, y, rows) in enumerate(batches):
                     before_batch(number)
-                    output = model(x)
-                    mean.add(self.criterion(output, y), rows if weigh is None else weigh(output, y))
+                    output, loss = self._computed(model, x, y)
+                    mean.add(loss, rows if weigh is None else weigh(output, y))
                     self.metrics.add(state, output, y, rows)
         finally:
             restore()
         flat = self.metrics.flat(state)
         return torch.cat((mean.value().type(flat.dtype).reshape(1), flat))
+
+    def _computed(self, model: nn.Module, x: Any, y: Any) -> tuple[Any, Tensor]:
+        """Output and loss of a batch, without their graph."""
+        if not self.gradients:
+            output = model(x)
+            return output, self.criterion(output, y)
+        with torch.enable_grad():
+            output = model(x)
+            loss = self.criterion(output, y)
+        return mapped(output, Tensor.detach), loss.detach()
 
     def read(self, values: Tensor) -> tuple[float | None, Scores]:
         """Loss and scores from the host's copy of the result of :meth:`evaluate`; None for a loss that is not finite."""

@@ -76,3 +76,11 @@ def test_a_metric_of_too_many_rows_is_the_mean_of_its_batches(monkeypatch: pytes
             metric.update(output[part], y[part])
         means = [float(geometric_mean(output[part], y[part])) * len(part) for part in torch.arange(30).split(8)]
         assert float(metric.compute()) == pytest.approx(sum(means) / 30)
+
+
+@pytest.mark.parametrize("loss", ["nn.CrossEntropyLoss(reduction='sum')", "partial(F.cross_entropy, reduction='sum')"])
+def test_a_loss_that_is_a_sum_is_reported(loss: str, tmp_path: Path) -> None:
+    body = BODY.replace("metrics=metrics", f"loss={loss}").replace(
+        "def counts", "from functools import partial\n\ndef counts"
+    )
+    assert [note for note in prepare_job(task_spec(task_file(tmp_path, body))).notes if "the loss is a sum" in note]
