@@ -24,15 +24,15 @@ _LEAVES = (int, float, complex, str, bytes, bytearray, type, ModuleType, Tensor,
 
 def held_objects(roots: Iterable[object], follow: Callable[[object], bool] = lambda _: True) -> list[object]:
     """The roots and everything that they hold, each object once. Objects for which `follow` is false are left out."""
-    found: dict[int, object] = {}
+    objects: dict[int, object] = {}
     waiting = deque[object](roots)
-    while waiting and len(found) < MOST_OBJECTS:
+    while waiting and len(objects) < MOST_OBJECTS:
         value = waiting.popleft()
-        if id(value) in found or not follow(value):
+        if id(value) in objects or not follow(value):
             continue
-        found[id(value)] = value
+        objects[id(value)] = value
         waiting.extend(part for part in _parts(value) if part is not None and not isinstance(part, _LEAVES))
-    return list(found.values())
+    return list(objects.values())
 
 
 def attributes_of(owner: object) -> dict[str, Any] | None:

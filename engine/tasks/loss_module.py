@@ -91,7 +91,7 @@ def _is_copied(value: object) -> bool:
 
 def parameters_behind(loss: Tensor) -> list[nn.Parameter]:
     """The parameters that a loss was computed from."""
-    found: dict[int, nn.Parameter] = {}
+    parameters: dict[int, nn.Parameter] = {}
     waiting, seen = [loss.grad_fn], set[Any]()
     while waiting:
         node = waiting.pop()
@@ -100,6 +100,6 @@ def parameters_behind(loss: Tensor) -> list[nn.Parameter]:
         seen.add(node)
         variable = getattr(node, "variable", None)
         if isinstance(variable, nn.Parameter):
-            found[id(variable)] = variable
+            parameters[id(variable)] = variable
         waiting.extend(before for before, _ in node.next_functions)
-    return list(found.values())
+    return list(parameters.values())
