@@ -5,7 +5,7 @@ Imports built-in modules only.
 
 from __future__ import annotations
 
-from epochtop.recording.values.reports import Reports
+from epochtop.recording.reports import Reports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ def read_record(run: str) -> dict[str, Any]:
 
 def reopen(run: str) -> IO[bytes]:
     """Lock a run and record this process as its process. Raises BlockingIOError if another process records it."""
-    from epochtop.recording.values.json_text import encode
+    from epochtop.recording.json_text import encode
 
     lock = directory.lock_again(run)
     try:
