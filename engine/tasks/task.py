@@ -122,19 +122,16 @@ class Task:
         Generators may be anywhere in the task, such as in a list of transforms. State is what :func:`restored_attributes`
         restores. Datasets and metrics keep theirs: training does not depend on it.
         """
-        own = [value for value in self._held(datasets=True) if isinstance(value, generators.KINDS)]
-        with generators.forked(device, own), restored_attributes(*self._held(datasets=False)):
-            yield
-
-    def _held(self, datasets: bool) -> list[object]:
-        """The objects in the task; without Datasets, only those of the user's own classes, and not those in metrics."""
         parts = [part for part in (self.train, self.validation, self.test) if is_dataset(part)]
-        roots = [self.model, self.loss, *parts, *self.metrics.values()]
         files = [Path(module.__file__ or "") for name, module in sys.modules.items() if name.startswith(MODULE_PREFIX)]
-        modules = _modules_of(files)
-        if datasets:
-            return held_objects([*roots, *modules])
-        return held_objects([self.model, self.loss, *modules], OwnObjects(files, self.metrics.values()))
+        roots = [self.model, self.loss, *_modules_of(files)]
+        own = [
+            one for one in held_objects([*roots, *parts, *self.metrics.values()]) if isinstance(one, generators.KINDS)
+        ]
+        stateful = {id(one): one for one in held_objects(roots, OwnObjects(files, self.metrics.values()))}
+        stateful |= {id(part): part for part in self.model.modules()}  # however many there are
+        with generators.forked(device, own), restored_attributes(*stateful.values()):
+            yield
 
     def batch(self, rows: int = 2) -> tuple[Any, Any]:
         """The first training rows with their labels, as the model and the loss receive them."""
@@ -178,8 +175,11 @@ class OwnObjects:
 def _modules_of(files: Sequence[Path]) -> list[ModuleType]:
     """The user's files and the modules that they have imported from their folders."""
     folders = tuple(f"{file.parent}{os.sep}" for file in files)
-    paths = ((module, getattr(module, "__file__", None) or "") for module in list(sys.modules.values()))
-    likely = [(module, Path(path)) for module, path in paths if path.startswith(folders)]
+    # not by getattr, which makes lazy modules import themselves
+    paths = (
+        (module, vars(module).get("__file__")) for module in list(sys.modules.values()) if hasattr(module, "__dict__")
+    )
+    likely = [(module, Path(path)) for module, path in paths if isinstance(path, str) and path.startswith(folders)]
     return [module for module, path in likely if any(is_of(path, file) for file in files)]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
+from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.models.checked_rows import IGNORED, RowError, class_loss_options, class_numbers, label_range
 from epochtop.engine.models.nested import mapped, tensors_of
@@ -26,8 +27,8 @@ from epochtop.engine.tasks.task import Part, Task
 from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
 
 HOST = torch.device("cpu")
-TRIED_ROWS = 32
-"""Rows with which metrics are tried."""
+TRIED_ROWS, TRIED_ROWS_OF_A_DATASET, TRIED_VALUES = 32, 8, 1 << 20
+"""Rows with which metrics are tried, at most: of arrays, of a Dataset, and of large rows by their values."""
 BROADCAST = "Using a target size"
 """First words of torch's warning that a loss broadcasts outputs against labels."""
 
@@ -149,8 +150,7 @@ def needs_all_rows(task: Task) -> tuple[str, ...]:
     if not functions:
         return ()
     part: Part = "validation" if task.validation is not None else "test" if task.test is not None else "train"
-    count = len(task.examples(part))  # type: ignore[arg-type]
-    numbers = sorted({place * count // TRIED_ROWS for place in range(TRIED_ROWS)})
+    numbers = _spread_rows(task, part)
     with _restored(task), torch.no_grad():
         task.model.eval()
         try:
@@ -165,6 +165,15 @@ def needs_all_rows(task: Task) -> tuple[str, ...]:
             )
         except Exception:  # the first evaluation explains it
             return ()
+
+
+def _spread_rows(task: Task, part: Part) -> list[int]:
+    """Numbers of some rows of a part, few of large rows, evenly spaced because neighbors may be of one class."""
+    examples = task.examples(part)
+    count, values = len(examples), sum(tensor[:1].numel() for tensor in tensors_of(task.batch(1)[0]) if tensor.ndim)  # type: ignore[arg-type]
+    most = TRIED_ROWS if isinstance(examples, Rows) else TRIED_ROWS_OF_A_DATASET
+    rows = min(most, max(2, TRIED_VALUES // max(1, values)))
+    return sorted({place * count // rows for place in range(rows)})
 
 
 def _noise(value: Tensor, generator: torch.Generator) -> Tensor:
