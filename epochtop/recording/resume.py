@@ -21,7 +21,9 @@ TAIL_BYTES = 1 << 20
 
 
 def find(home: str, query: str) -> str | None:
-    """The run that `query` refers to: an id, a path, or a name, of which the newest run counts. None if there is none."""
+    """The run that `query` refers to: an id, a path, an id that its script has chosen, or a name. Of several runs with one
+    name, the newest counts. None if there is none.
+    """
     for path in (os.path.join(home, query), query):
         if os.path.isfile(os.path.join(path, directory.RECORD)):
             return os.path.abspath(path)
@@ -33,9 +35,10 @@ def find(home: str, query: str) -> str | None:
     for path in entries:
         record = read_record(path)
         script = record.get("script") or {}
-        if query and (script.get("name") or record.get("spec", {}).get("name")) == query:
-            named.append((record.get("created", 0.0), path))
-    return max(named)[1] if named else None
+        is_chosen = script.get("resume_id") == query
+        if query and (is_chosen or (script.get("name") or record.get("spec", {}).get("name")) == query):
+            named.append((is_chosen, record.get("created", 0.0), path))
+    return max(named)[2] if named else None
 
 
 def read_record(run: str) -> dict[str, Any]:

@@ -52,20 +52,23 @@ class Run(endings.Recording):
         tags: Iterable[str] = (),
         notes: str = "",
         resume: str | os.PathLike[str] | None = None,
+        resume_id: str = "",
         folder: str | os.PathLike[str] | None = None,
         every_rank: bool = False,
         enabled: bool = True,
     ) -> None:
         """Start to record.
 
-        `config` is a mapping, a namespace or a dataclass. `resume` is the id, the path or the name of a run to continue; a
-        new run is created if there is none. `folder` is the home folder of runs. With `every_rank`, processes of all ranks
+        `config` is a mapping, a namespace or a dataclass. `resume` is the id, the path, the `resume_id` or the name of a run
+        to continue; a new run is created if there is none. `folder` is the home folder of runs. With `every_rank`, processes of all ranks
         record, each a run of its own. Nothing is recorded if `enabled` is False.
         """
         self.name: str = clean_text(str(name or ""))
         """Display name; empty if it has none."""
         self.project, self.group, self.notes = str(project or ""), str(group or ""), str(notes or "")
         self.tags = tuple(str(tag) for tag in ((tags,) if isinstance(tags, str) else tags or ()))
+        self.resume_id = str(resume_id or "")
+        """An id that the script has chosen, by which `resume` finds the run."""
         self.config = Entries(config, self._on_config)
         """The configuration. Changes are recorded."""
         self.summary = Entries(None, self._on_summary)
@@ -88,13 +91,7 @@ class Run(endings.Recording):
     # --- logging -------------------------------------------------------------------------------------------
 
     def log(
-        self,
-        data: dict[str, Any] | None = None,
-        /,
-        *,
-        step: int | None = None,
-        commit: bool | None = None,
-        **values: Any,
+        self, data: dict[str, Any] | None = None, /, step: int | None = None, commit: bool | None = None, **values: Any
     ) -> None:
         """Record values of this step: `log(loss=loss)` or `log({"train/loss": loss}, step=10)`.
 
@@ -259,6 +256,7 @@ class Run(endings.Recording):
             "group": self.group,
             "tags": self.tags,
             "notes": self.notes,
+            "resume_id": self.resume_id,
             "config": flat(self.config),
             "command": facts.command(),
             "working_folder": working_folder,
@@ -285,15 +283,21 @@ class Run(endings.Recording):
         }
         stem = directory.slug(self.name or facts.script_name())
         writer = earlier_writer = None
-        joins = not earlier and not folder and directory.RUN_TO_JOIN in os.environ
+        path = None
+        if earlier:
+            from epochtop.recording import resume
+
+            path = resume.find(home, os.fspath(earlier))
+            path = None if path == os.environ.get(directory.RUN_TO_JOIN) else path
+        joins = path is None and not folder and directory.RUN_TO_JOIN in os.environ
         if joins:
             from epochtop.recording import joining  # few scripts need it, and every import takes time
 
             writer = earlier_writer = joining.take_over(script)
         if writer is None:
             writer = Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
-        if earlier:
-            self._continue(writer, home, os.fspath(earlier))
+        if path is not None:
+            self._continue(writer, path)
         elif joins and earlier_writer is None:
             joining.join(writer, script)
         writer.control.on_change = self._set_gate
@@ -303,14 +307,13 @@ class Run(endings.Recording):
         if earlier_writer is None:
             writer.start()
         endings.watch(self, writer.is_guest)
+        if path is not None and script["config"]:
+            self._on_config(script["config"])
 
-    def _continue(self, writer: Writer, home: str, query: str) -> None:
-        """Let the writer continue an earlier run, if there is one and no other process records it."""
+    def _continue(self, writer: Writer, path: str) -> None:
+        """Let the writer continue an earlier run, if no other process records it."""
         from epochtop.recording import resume
 
-        path = resume.find(home, query)
-        if path is None:
-            return
         try:
             lock = resume.reopen(path)
         except BlockingIOError:

@@ -61,8 +61,7 @@ class Writer:
     ) -> None:
         """The run directory is created in the folder `home`; its id begins with `stem`. `record` is the content of run.json.
 
-        `report` tells the user about a problem. `on_control` is called when `control` has something to obey, or nothing
-        any more.
+        `report` tells the user about a problem. `on_control` is called when `control` begins or ceases to hold the script.
         """
         self._home, self._stem, self._record, self._report = home, stem, record, report
         self.entries: deque[tuple[int, dict[str, Any]]] = deque()
@@ -138,8 +137,8 @@ class Writer:
     def close(self, final: dict[str, Any], deadline: float | None) -> bool:
         """Write everything, and `final` as the last event. False if the disk hangs at `deadline` of the monotonic clock.
 
-        Waits longer, up to DEVICE_S, for values that are being encoded or computed. A deadline of None does not wait. If
-        it is not done, the thread goes on as long as the process lives.
+        Waits longer, up to DEVICE_S, for values that are being encoded or computed. A deadline of None does not wait. The
+        thread goes on as long as the process lives.
         """
         self._final = final
         self.wake()
@@ -184,23 +183,31 @@ class Writer:
     def _tick(self) -> None:
         endings.check_signals()
         if self._log is None and time.monotonic() >= self._next_try:
-            self._open()
+            self._on_disk(self._open)
         if self._heartbeat is not None and not self._is_removed:
-            self._heartbeat.beat()
+            self._on_disk(self._heartbeat.beat)
         self._drain()
         self._write_ready()
         if self._inbox is not None:
-            for command in self._inbox.read():
+            for command in self._on_disk(self._inbox.read):
                 self.control.obey(command)
             self.control.check()
         self._write_events()
-        self._look_at_folder()
+        self._on_disk(self._look_at_folder)
         if self._facts is not None and self._facts.is_due:
             if not self._has_reserve and self._log is not None:
                 self._has_reserve = True
                 self._log.make_reserve()
             self._facts.collect()
         self._notifier.tick()
+
+    def _on_disk(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        """Let :meth:`close` know that the disk is at work, which may hang."""
+        self._disk_since = time.monotonic()
+        try:
+            return act(*arguments)
+        finally:
+            self._disk_since = float("inf")
 
     def _open(self) -> None:
         self._next_try = time.monotonic() + RETRY_S
@@ -243,11 +250,11 @@ class Writer:
             self._waiting_rows -= len(window.rows)
             if self._log.congested:
                 self.dropped += window.discard()
-                self._log.flush()
+                self._on_disk(self._log.flush)
                 continue
             self._write_window(window)
         if self._log is not None and self._log.error is not None:
-            self._log.flush()
+            self._on_disk(self._log.flush)
         while self._sent and self._waiting_rows > QUEUE_ENTRIES:
             lost = self._sent.popleft()
             self._waiting_rows -= len(lost.rows)
@@ -297,11 +304,9 @@ class Writer:
     # --- events --------------------------------------------------------------------------------------------
 
     def _write_events(self) -> None:
-        if self._log is None:
-            while len(self.events) > QUEUE_ENTRIES:
-                self.events.popleft()
-            return
-        while self.events:
+        while self._log is None and len(self.events) > QUEUE_ENTRIES:
+            self.events.popleft()
+        while self._log is not None and self.events:
             event = self.events.popleft()
             if event.get("step", 0) is None:
                 event["step"] = self._numbering.position
@@ -314,9 +319,7 @@ class Writer:
         if self._is_removed:
             self._log.hold(line)
             return
-        self._disk_since = time.monotonic()
-        self._log.append(line)
-        self._disk_since = float("inf")
+        self._on_disk(self._log.append, line)
         if self._log.error is None and self.dropped > self._reported_drops:
             self._report_drops()
 

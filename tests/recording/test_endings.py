@@ -238,17 +238,32 @@ def test_the_heartbeat_moves_while_the_process_lives(home: Path) -> None:
 # --- how long the end takes --------------------------------------------------------------------------------------
 
 
-def test_a_disk_that_hangs_does_not_hold_up_the_end_of_the_script(home: Path) -> None:
-    code = f"""{BEGIN}
-    write = os.write
-    def hang(file, content):
+HANGS = """
+    from epochtop.recording import control, directory, writer
+    directory.HEARTBEAT_S = writer.LOOK_S = 0.0
+    from _thread import get_ident
+    writer.DEVICE_S = 10**6
+    stuck, main, call = [], get_ident(), sys.argv[1]
+    owner = control.Inbox if call == "read" else os
+    real = getattr(owner, call)
+    def hang(*arguments):
+        if get_ident() == main:
+            return real(*arguments)
+        stuck.append(1)
         time.sleep(10**6)
-        return write(file, content)
+"""
+
+
+@pytest.mark.parametrize("call", ["write", "utime", "read", "fstat"])
+def test_a_disk_that_hangs_does_not_hold_up_the_end_of_the_script(call: str, home: Path) -> None:
+    """Whatever the writer asks of it: to take values, to refresh the heartbeat, to give commands, to find the folder."""
+    code = f"""{BEGIN}{HANGS}
     {WRITTEN}
-    os.write = hang
+    setattr(owner, call, hang)
     run.log(loss=2.0)
+    while not stuck: time.sleep(0.001)
     """
-    status, _, errors = run(code, home)
+    status, _, errors = run(code, home, call)
     assert status == 0
     assert "did not take the last values in time" in errors
 
