@@ -205,16 +205,23 @@ KILLED = """
 
 
 def test_a_process_that_is_killed_loses_one_refresh_at_most(home: Path) -> None:
-    """Windows have no gap, and the last one is as young as a busy machine allows: a value takes a millisecond or longer."""
+    """Windows have no gap, and the last one is as young as a busy machine allows: a value takes a millisecond or longer.
+
+    Half of the processes lose less than four refreshes, however long the machine keeps single ones waiting.
+    """
     status, output, _ = run(KILLED, home)
     assert status == 0
     paths = sorted(run_paths(home), key=lambda path: int(path.name.partition("-")[0]))
     assert len(paths) == 20
+    lost = []
     for path, count in zip(paths, map(int, output.split()), strict=True):
         assert not is_alive(path)
         values = series(path).get("value", [])
         assert values == [(step, step) for step in range(len(values))]
-        assert count - 5_000 < len(values) <= count + 1
+        assert len(values) <= count + 1
+        lost.append(count - len(values))
+    assert max(lost) < 5_000
+    assert sorted(lost)[9] < 400
 
 
 def test_the_heartbeat_moves_while_the_process_lives(home: Path) -> None:
