@@ -9,7 +9,7 @@ import os
 import socket
 from pathlib import Path
 
-from epochtop.configuration.load import configured_home
+from epochtop.configuration import configured_home
 from epochtop.recording.directory import COMMANDS as COMMANDS
 from epochtop.recording.directory import DIFF as DIFF
 from epochtop.recording.directory import EVENTS as EVENTS

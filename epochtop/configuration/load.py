@@ -6,7 +6,8 @@ Imports built-in modules only; the reader of TOML is imported if there is a file
 from __future__ import annotations
 
 import os
-import sys
+
+from epochtop.configuration import path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,22 +54,6 @@ class Configuration:
                     self.problems.append(f"{where}: {key.name} is {shown}, but must be {error}")
 
 
-def path() -> str:
-    """Path of the file: $EPOCHTOP_CONFIG, else `epochtop/config.toml` in the platform's folder of configurations."""
-    custom = os.environ.get("EPOCHTOP_CONFIG")
-    if custom:
-        return os.path.abspath(os.path.expanduser(custom))
-    if sys.platform == "darwin":
-        return os.path.expanduser("~/Library/Application Support/epochtop/config.toml")
-    folder = os.environ.get("XDG_CONFIG_HOME", "").strip() or os.path.expanduser("~/.config")
-    return os.path.join(folder, "epochtop", "config.toml")
-
-
-def is_present() -> bool:
-    """Whether anything may differ from the defaults: there is a file, or a variable with a webhook."""
-    return bool(os.environ.get("EPOCHTOP_WEBHOOK")) or os.path.exists(path())
-
-
 def load(flags: Mapping[str, object] | None = None) -> Configuration:
     """Read everything: defaults, the file, environment variables, and flags, of which later ones win."""
     configuration = Configuration(path())
@@ -85,11 +70,6 @@ def load(flags: Mapping[str, object] | None = None) -> Configuration:
     configuration._take("environment", "environment", environment)
     configuration._take("flag", "flag", flags or {})
     return configuration
-
-
-def configured_home() -> str:
-    """The home folder of runs that the file names; empty if it names none."""
-    return str(load()["home"]) if os.path.exists(path()) else ""
 
 
 def _read(configuration: Configuration) -> dict[str, Any]:

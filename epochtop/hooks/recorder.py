@@ -9,8 +9,9 @@ import os
 import sys
 
 from epochtop.hooks.loggers import CallDepth
-from epochtop.recording import directory, endings, joining
-from epochtop.recording.joining import log_row
+from epochtop.recording import directory, endings
+from epochtop.recording.earlier import joining
+from epochtop.recording.earlier.joining import log_row
 from epochtop.recording.run import Run
 
 TYPE_CHECKING = False

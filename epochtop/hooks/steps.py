@@ -10,7 +10,7 @@ import sys
 import weakref
 from time import perf_counter
 
-from epochtop.recording.values.steps import MEASURED
+from epochtop.recording.series import MEASURED
 from epochtop.recording.writer import QUEUE_ENTRIES
 
 TYPE_CHECKING = False

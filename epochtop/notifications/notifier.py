@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from epochtop.configuration import load
+from epochtop.configuration import is_present, load
 from epochtop.notifications.delivery import Delivery
 from epochtop.notifications.detection import LossWatch, StallWatch, is_loss
 
@@ -25,7 +25,7 @@ def notifier(run: str, warn: Callable[[str], None]) -> Notifier | None:
 
     `warn` receives a sentence, once, if a message cannot be sent.
     """
-    if not load.is_present():
+    if not is_present():
         return None
     try:
         configuration = load.load()

@@ -1,8 +1,11 @@
-"""Notifications of a script that records itself, and nothing at all if none are configured. Imports built-in modules only."""
+"""Notifications of a script that records itself. Imported only where something may be configured.
+
+Imports built-in modules only.
+"""
 
 from __future__ import annotations
 
-from epochtop.configuration.load import is_present
+from epochtop.notifications.notifier import notifier
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,61 +15,44 @@ if TYPE_CHECKING:
     from epochtop.notifications.notifier import Notifier
 
 
-class ScriptNotifier:
-    """Sees what a script records, and sends nothing. A subclass does. Called by the writer's thread; never waits or raises."""
+def script_notifier(run: str, put: Callable[[dict[str, Any]], None], is_guest: bool = False) -> ScriptNotifier | None:
+    """The notifier of the run at this path; None if no route is configured.
 
-    def values(self, steps: int, columns: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
-        """A window was recorded: steps and values by series. `steps` is the number of steps so far."""
-
-    def observe(self, event: Mapping[str, Any]) -> None:
-        """An event of the run format was recorded."""
-
-    def tick(self) -> None:
-        """Look at the clock and at what was sent."""
-
-    def end(self, final: Mapping[str, Any] | None) -> None:
-        """The last event was recorded, and the log is complete."""
-
-    def wait(self) -> None:
-        """Wait for the messages on their way, as long as the user has configured."""
-
-
-def script_notifier(run: str, put: Callable[[dict[str, Any]], None], is_guest: bool = False) -> ScriptNotifier:
-    """The notifier of the run at this path. `put` receives an event, once, if a message cannot be sent.
-
-    The end of a guest is not reported: another process records the end of its run.
+    `put` receives an event, once, if a message cannot be sent. The end of a guest is not reported: another process records
+    the end of its run.
     """
-    if not is_present():
-        return ScriptNotifier()
-    from epochtop.notifications.notifier import notifier
 
     def warn(message: str) -> None:
         put({"type": "Warned", "message": message, "code": "notification_failed"})
 
     sender = notifier(run, warn)
-    return ScriptNotifier() if sender is None else _Sending(sender, is_guest)
+    return None if sender is None else ScriptNotifier(sender, is_guest)
 
 
-class _Sending(ScriptNotifier):
-    """Sends messages."""
+class ScriptNotifier:
+    """Sees what a script records, and sends messages. Called by the writer's thread; never waits or raises."""
 
     def __init__(self, sender: Notifier, is_guest: bool) -> None:
         self._sender, self._is_guest = sender, is_guest
 
     def values(self, steps: int, columns: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
+        """A window was recorded: steps and values by series. `steps` is the number of steps so far."""
         self._sender.stepped(steps, {name: values for name, (_, values) in columns.items()})
 
     def observe(self, event: Mapping[str, Any]) -> None:
+        """An event of the run format was recorded."""
         if event["type"] == "Paused":
             self._sender.paused()
         elif event["type"] == "Resumed":
             self._sender.resumed()
 
     def tick(self) -> None:
+        """Look at the clock and at what was sent."""
         self._sender.tick()
 
-    def end(self, final: Mapping[str, Any] | None) -> None:
-        if final is None or self._is_guest:
+    def end(self, final: Mapping[str, Any]) -> None:
+        """The last event was recorded, and the log is complete."""
+        if self._is_guest:
             return
         self._sender.reached(final.get("steps", final.get("step")))
         if final["type"] == "Failed":
@@ -75,4 +61,5 @@ class _Sending(ScriptNotifier):
             self._sender.ended(str(final.get("outcome", "finished")), str(final.get("reason", "")))
 
     def wait(self) -> None:
+        """Wait for the messages on their way, as long as the user has configured."""
         self._sender.wait()

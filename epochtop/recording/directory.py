@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from epochtop.configuration.load import configured_home
+from epochtop.configuration import configured_home
 from epochtop.configuration.regular import open_regular
 from epochtop.recording.forks import close_in_children
 
@@ -108,8 +108,9 @@ def create(folder: str, stem: str, record: bytes, subfolders: Iterable[str] = ()
         lock = open(os.path.join(aside, LOCK), "wb")
         acquire(lock)
         for name, content in ((EVENTS, b""), (COMMANDS, b""), (OUTPUT, b""), (HEARTBEAT, identity()), (RECORD, record)):
-            with open(os.path.join(aside, name), "wb") as file:
-                file.write(content)
+            with open(os.path.join(aside, name), "wb", buffering=0) as file:
+                while content:
+                    content = content[file.write(content) :]
         while True:
             path = os.path.join(folder, f"{stem}-{os.urandom(2).hex()}")
             if not os.path.lexists(path):
@@ -140,6 +141,16 @@ def lock_again(run: str) -> IO[bytes]:
     except BaseException:
         lock.close()
         raise
+    return lock
+
+
+def restore(run: str, record: bytes) -> IO[bytes]:
+    """Make a folder that was deleted and is there again a run directory. Returns the open lock file. Raises OSError."""
+    lock = os.fdopen(open_regular(os.path.join(run, LOCK), os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+    acquire(lock)
+    path = os.path.join(run, RECORD)
+    if not os.path.exists(path):
+        write_atomically(path, record)
     return lock
 
 

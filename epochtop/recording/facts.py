@@ -1,28 +1,21 @@
 """Facts that are stored with a script's run: command, versions, environment, state of its git repository.
 
-What is quick to find is there when the run starts. The rest, such as the uncommitted changes, is collected by the writer's
-thread. Imports built-in modules only.
+They are quick to find and are there when the run starts; :mod:`epochtop.recording.later.facts` adds the rest. Imports built-in
+modules only.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 
-from epochtop.configuration.regular import read_regular
-from epochtop.recording import directory
-from epochtop.recording.values.json_text import encode
+from epochtop.configuration.regular import open_regular, read_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-LATE_S = 0.5
-"""Seconds after the start when facts are collected that take a while."""
-DIFF_BYTES = 1 << 20
-"""Most bytes of uncommitted changes that are stored."""
 VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "HIP_VISIBLE_DEVICES",
@@ -41,6 +34,18 @@ RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"
 """Variables with the number of a process, as torchrun, SLURM and MPI set them; the first one that is set counts."""
 VALUE_LENGTH = 4096
 """Most characters of a stored text."""
+
+
+def of_script() -> dict[str, Any]:
+    """What the record of a script says about its process, as docs/run-format.md describes it."""
+    folder = working_folder()
+    return {
+        "command": command(),
+        "working_folder": folder,
+        "python": interpreter(),
+        "environment": environment(),
+        "git": git_state(folder) if folder else None,
+    }
 
 
 def script_name() -> str:
@@ -75,11 +80,8 @@ def working_folder() -> str:
 
 def environment() -> dict[str, str]:
     """Variables that describe the job, by name."""
-    return {
-        name: value[:VALUE_LENGTH]
-        for name, value in sorted(os.environ.items())
-        if name in VARIABLES or name.startswith(PREFIXES)
-    }
+    names = [name for name in os.environ if name in VARIABLES or name.startswith(PREFIXES)]
+    return {name: os.environ[name][:VALUE_LENGTH] for name in sorted(names)}
 
 
 def versions() -> dict[str, str]:
@@ -98,17 +100,6 @@ def versions() -> dict[str, str]:
 
 def _standard_library() -> frozenset[str]:
     return getattr(sys, "stdlib_module_names", frozenset(("re", "json", "csv", "logging", "argparse", "decimal", "zlib", "ctypes", "platform", "tarfile", "ipaddress", "optparse", "xmlrpc", "pyexpat")))  # fmt: skip
-
-
-def _own_version() -> dict[str, str]:
-    if "threading" not in sys.modules:  # the import below would import it in the wrong thread
-        return {}
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return {"epochtop": version("epochtop")}
-    except PackageNotFoundError:
-        return {}
 
 
 # --- which of several processes this is ---------------------------------------------------------------------
@@ -183,10 +174,13 @@ def _git_folder(folder: str) -> str | None:
 def _first_line(path: str) -> str:
     """The first line of a file; empty if there is none."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.readline(4096).strip()
+        file = open_regular(path)
     except OSError:
         return ""
+    try:
+        return os.read(file, 4096).partition(b"\n")[0].decode("utf-8", "replace").strip()
+    finally:
+        os.close(file)
 
 
 def _resolve(git: str, shared: str, reference: str) -> str:
@@ -195,27 +189,27 @@ def _resolve(git: str, shared: str, reference: str) -> str:
         if commit := _first_line(os.path.join(folder, reference)):
             return commit
     try:
-        with open(os.path.join(shared, "packed-refs"), encoding="utf-8", errors="replace") as file:
-            for line in file:
-                commit, _, name = line.strip().partition(" ")
-                if name == reference:
-                    return commit
+        packed = _lines(os.path.join(shared, "packed-refs"))
     except OSError:
-        pass
-    return ""
+        return ""
+    pairs = (line.partition(" ") for line in packed)
+    return next((commit for commit, _, name in pairs if name == reference), "")
 
 
 def _remote(shared: str) -> str:
     """Address of the remote `origin`, without credentials; empty if there is none."""
     section = ""
-    with open(os.path.join(shared, "config"), encoding="utf-8", errors="replace") as file:
-        for line in file:
-            line = line.strip()
-            if line.startswith("["):
-                section = line
-            elif section == '[remote "origin"]' and line.partition("=")[0].strip() == "url":
-                return without_credentials(line.partition("=")[2].strip())
+    for line in _lines(os.path.join(shared, "config")):
+        if line.startswith("["):
+            section = line
+        elif section == '[remote "origin"]' and line.partition("=")[0].strip() == "url":
+            return without_credentials(line.partition("=")[2].strip())
     return ""
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a file, without spaces around them. Raises OSError."""
+    return [line.strip() for line in read_regular(path).decode("utf-8", "replace").split("\n")]
 
 
 def without_credentials(address: str) -> str:
@@ -225,113 +219,3 @@ def without_credentials(address: str) -> str:
         return address
     authority, slash, path = rest.partition("/")
     return scheme + separator + authority.rpartition("@")[2] + slash + path
-
-
-class GitChanges:
-    """Collects the difference of tracked files from the commit that is checked out, in a process of its own.
-
-    It does without `subprocess`, which would import `threading` in the writer's thread and make that the main thread.
-    """
-
-    def __init__(self, folder: str) -> None:
-        """Start git. Raises OSError if that is impossible."""
-        safe = (
-            "-c",
-            "core.fsmonitor=false",
-            "--no-optional-locks",
-        )  # the repository names programs that git would start
-        arguments = ["git", *safe, "-C", folder, "diff", "--no-ext-diff", "--no-textconv", "--no-color"]
-        self._pipe, output = os.pipe()
-        try:
-            os.set_blocking(self._pipe, False)
-            actions = [
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, output, 1),
-                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-            ]
-            self._pid = os.posix_spawnp("git", [*arguments, "HEAD"], os.environ, file_actions=actions)
-        except BaseException:
-            os.close(self._pipe)
-            raise
-        finally:
-            os.close(output)
-        self._changes = b""
-
-    def poll(self) -> bool:
-        """Whether git has ended or has written enough. Never waits."""
-        try:
-            while len(self._changes) <= DIFF_BYTES:
-                new = os.read(self._pipe, 1 << 16)
-                if not new:
-                    return True
-                self._changes += new
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
-        return True
-
-    def end(self) -> bytes | None:
-        """Stop git. Returns at most 1 MiB of the changes; None if git cannot tell."""
-        os.close(self._pipe)
-        complete = len(self._changes) > DIFF_BYTES
-        try:
-            if complete:
-                os.kill(self._pid, 9)
-            _, status = os.waitpid(self._pid, 0)
-        except OSError:  # the script has waited for all its children
-            status = 0 if self._changes else 1
-        return self._changes[:DIFF_BYTES] if complete or status == 0 else None
-
-    def cancel(self) -> None:
-        """Stop git because the script ends."""
-        try:
-            os.kill(self._pid, 9)
-        except OSError:
-            pass
-        self.end()
-
-
-class LateFacts:
-    """Completes run.json with what takes a while to find: versions of packages and uncommitted changes."""
-
-    def __init__(self, run: str) -> None:
-        self._run = run
-        self._due = time.monotonic() + LATE_S
-        self._changes: GitChanges | None = None
-        self._is_complete = False
-
-    @property
-    def is_due(self) -> bool:
-        """Whether there is something to collect."""
-        return not self._is_complete and time.monotonic() >= self._due
-
-    def collect(self) -> None:
-        """Do what is due. Never waits for git. Raises OSError if run.json cannot be written."""
-        if self._changes is None:
-            try:
-                self._changes = GitChanges(working_folder() or os.sep)
-            except (OSError, ValueError, AttributeError):
-                self._complete(None)
-        elif self._changes.poll():
-            self._complete(self._changes.end())
-
-    def cancel(self) -> None:
-        """Stop collecting, because the run ends."""
-        if not self._is_complete and self._changes is not None:
-            self._changes.cancel()
-        self._is_complete = True
-
-    def _complete(self, changes: bytes | None) -> None:
-        self._is_complete = True
-        import json
-
-        path = os.path.join(self._run, directory.RECORD)
-        record = json.loads(read_regular(path))
-        git = (record.get("script") or {}).get("git")
-        if git is not None and changes is not None:
-            git["dirty"] = bool(changes)
-            if changes:
-                directory.write_atomically(os.path.join(self._run, directory.DIFF), changes)
-        record["versions"] = {**record.get("versions", {}), **versions(), **_own_version()}
-        directory.write_atomically(path, encode(record).encode("ascii"))

@@ -9,13 +9,10 @@ import os
 import time
 
 from epochtop.recording import directory, endings, facts
-from epochtop.recording.control import Setting
-from epochtop.recording.values import UnusableError
-from epochtop.recording.values.json_text import clean_text, encode
-from epochtop.recording.values.mappings import Entries, flat
-from epochtop.recording.values.numbers import Numbers, flatten
-from epochtop.recording.values.reports import Reports
-from epochtop.recording.values.steps import COMMITTED, UNCOMMITTED
+from epochtop.recording.json_text import clean_text, encode
+from epochtop.recording.numbers import Numbers, flatten
+from epochtop.recording.reports import Reports, UnusableError
+from epochtop.recording.series import COMMITTED, UNCOMMITTED
 from epochtop.recording.writer import QUEUE_ENTRIES, Writer
 
 TYPE_CHECKING = False
@@ -23,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Any
+
+    from epochtop.recording.later.control import Setting
+    from epochtop.recording.values.mappings import Entries
 
 PROTOCOL_VERSION = 1
 """Version of the run format."""
@@ -41,6 +41,10 @@ class Run(endings.Recording):
 
     url = None
     """For scripts that were written for wandb: a run has no address."""
+    config: Entries
+    """The configuration. Changes are recorded."""
+    summary: Entries
+    """Results that the script names. Changes are recorded."""
 
     def __init__(
         self,
@@ -69,10 +73,8 @@ class Run(endings.Recording):
         self.tags = tuple(str(tag) for tag in ((tags,) if isinstance(tags, str) else tags or ()))
         self.resume_id = str(resume_id or "")
         """An id that the script has chosen, by which `resume` finds the run."""
-        self.config = Entries(config, self._on_config)
-        """The configuration. Changes are recorded."""
-        self.summary = Entries(None, self._on_summary)
-        """Results that the script names. Changes are recorded."""
+        if config is not None:
+            self._create_entries("config", config)
         self._report = Reports(self.write_event)
         self._numbers = Numbers()
         self._converters = self._numbers.converters
@@ -85,6 +87,7 @@ class Run(endings.Recording):
         try:
             self._start(self._describe(), resume, folder)
         except Exception as error:  # a failure to record is not a failure of the script
+            endings.forget(self)
             self._writer, self._gate = None, _refuse
             self._report(f"cannot record the run: {error}")
 
@@ -177,16 +180,10 @@ class Run(endings.Recording):
         """
         setting = self._settings.get(name)
         if setting is None:
+            from epochtop.recording.later.control import Setting
+
             setting = self._settings.setdefault(name, Setting(value, low, high))
-            self.write_event(
-                {
-                    "type": "SettingDeclared",
-                    "name": str(name),
-                    "value": float(value),
-                    "low": None if low is None else float(low),
-                    "high": None if high is None else float(high),
-                }
-            )
+            self.write_event(setting.declaration(name))
         return setting.value
 
     def obey(self) -> None:
@@ -202,7 +199,7 @@ class Run(endings.Recording):
     @property
     def stopped_by(self) -> str | None:
         """The viewer who asked the script to stop, as `user@host:pid`; None if nobody has."""
-        return self._writer.control.stopped_by if self._writer is not None else None
+        return self._writer.stopped_by if self._writer is not None else None
 
     def on_command(self, kind: str, function: Callable[[dict[str, Any]], None]) -> None:
         """Let `function` obey commands of this type; it is called in the writer's thread."""
@@ -241,15 +238,20 @@ class Run(endings.Recording):
         """Step of the next value that names none."""
         return self._writer.next_step() if self._writer is not None else 0
 
-    def _on_config(self, values: dict[str, Any]) -> None:
-        self.write_event({"type": "Configured", "values": values})
+    def _create_entries(self, name: str, values: object) -> Entries:
+        from epochtop.recording.values.mappings import Entries  # a script without a configuration does not wait for it
 
-    def _on_summary(self, values: dict[str, Any]) -> None:
-        self.write_event({"type": "Summarized", "values": values})
+        kind = "Configured" if name == "config" else "Summarized"
+        entries = Entries(values, lambda changed: self.write_event({"type": kind, "values": changed}))
+        return self.__dict__.setdefault(name, entries)  # type: ignore[no-any-return] # another thread may create them too
 
     def _describe(self) -> dict[str, Any]:
         """The record of the script, as docs/run-format.md describes it."""
-        working_folder = facts.working_folder()
+        config: dict[str, Any] = {}
+        if "config" in self.__dict__:
+            from epochtop.recording.values.mappings import flat
+
+            config = flat(self.config)
         return {
             "name": self.name,
             "project": self.project,
@@ -257,12 +259,8 @@ class Run(endings.Recording):
             "tags": self.tags,
             "notes": self.notes,
             "resume_id": self.resume_id,
-            "config": flat(self.config),
-            "command": facts.command(),
-            "working_folder": working_folder,
-            "python": facts.interpreter(),
-            "environment": facts.environment(),
-            "git": facts.git_state(working_folder) if working_folder else None,
+            "config": config,
+            **facts.of_script(),
         }
 
     # --- start and end -----------------------------------------------------------------------------------------
@@ -285,49 +283,37 @@ class Run(endings.Recording):
         writer = earlier_writer = None
         path = None
         if earlier:
-            from epochtop.recording import resume
+            from epochtop.recording.earlier import resume
 
             path = resume.find(home, os.fspath(earlier))
             path = None if path == os.environ.get(directory.RUN_TO_JOIN) else path
         joins = path is None and not folder and directory.RUN_TO_JOIN in os.environ
         if joins:
-            from epochtop.recording import joining  # few scripts need it, and every import takes time
+            from epochtop.recording.earlier import joining  # few scripts need it, and every import takes time
 
             writer = earlier_writer = joining.take_over(script)
         if writer is None:
             writer = Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
         if path is not None:
-            self._continue(writer, path)
+            earlier_name = resume.continue_run(writer, path, self._report)
+            self.name = self.name or earlier_name
         elif joins and earlier_writer is None:
             joining.join(writer, script)
-        writer.control.on_change = self._set_gate
+        writer.on_control = self._set_gate
         self._writer, self._entries = writer, writer.entries
-        self._settings = writer.control.settings
+        self._settings = writer.settings
         self._set_gate()
+        endings.watch(self, writer.is_guest)
         if earlier_writer is None:
             writer.start()
-        endings.watch(self, writer.is_guest)
         if path is not None and script["config"]:
-            self._on_config(script["config"])
-
-    def _continue(self, writer: Writer, path: str) -> None:
-        """Let the writer continue an earlier run, if no other process records it."""
-        from epochtop.recording import resume
-
-        try:
-            lock = resume.reopen(path)
-        except BlockingIOError:
-            self._report(f"{os.path.basename(path)} is being recorded by another process; a new run is recorded")
-            return
-        steps, seconds = resume.end_of(path)
-        writer.continue_run(path, lock, steps, seconds)
-        self.name = self.name or str((resume.read_record(path).get("script") or {}).get("name", ""))
+            self.write_event({"type": "Configured", "values": script["config"]})
 
     def _set_gate(self) -> None:
         """Let `log()` ask for permission only if there is something to obey."""
         assert self._writer is not None
         if self._gate is not _finished:
-            self._gate = None if self._writer.control.is_quiet else self._obey
+            self._gate = None if self._writer.is_quiet else self._obey
 
     def _obey(self) -> bool:
         assert self._writer is not None
@@ -367,10 +353,15 @@ class Run(endings.Recording):
             self._writer.abandon()
 
     def __getattr__(self, name: str) -> Any:
-        """What wandb's runs offer beyond this class. Raises AttributeError for any other name."""
+        """`config` and `summary` on first use, and what wandb's runs offer. Raises AttributeError for any other name."""
+        if name in ("config", "summary"):
+            return self._create_entries(name, None)
         from epochtop.recording.values.ignored import wandb_attribute
 
         return wandb_attribute(self, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), "config", "summary"})
 
     def __enter__(self) -> Run:
         return self

@@ -1,26 +1,99 @@
-"""Windows of logged values as `Logged` events: binary columns in base64, with summaries of long windows.
+"""Logged rows: the steps that they belong to, and windows of them as `Logged` events: binary columns in base64, with summaries.
 
 See docs/run-format.md. Imports built-in modules only.
 """
 
 from __future__ import annotations
 
+from _struct import pack, unpack  # `struct` is a file that imports this one
 from binascii import b2a_base64
 from itertools import chain, groupby
-from struct import pack, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from epochtop.recording.reports import Reports
+
+    Row = tuple[int, dict[str, Any]]
+    """A step, or what stands for one, and values by series."""
     Columns = dict[str, tuple[list[int], list[float]]]
     """Steps and values by series, in the order in which they were logged. None is empty."""
 
+COMMITTED, UNCOMMITTED = -1, -2
+"""In place of a step: the next one, without or with further values of the same step to follow."""
+MEASURED = -3
+"""`MEASURED - step` stands for a step that hooks have measured. What the script logs after it belongs to it, once."""
 SUMMARY_STEPS = 64
 """Least number of steps of a window with summaries."""
 WINDOW_STEPS = 8192
 """Most steps of one event; longer windows are divided."""
+SERIES = 10_000
+"""Most series of a run."""
+
+
+# --- steps ---------------------------------------------------------------------------------------------------
+
+
+class Numbering:
+    """Gives steps to values in the order in which they were logged."""
+
+    def __init__(self) -> None:
+        self.next = 0
+        """Step of the next value that names none."""
+        self.end = 0
+        """Highest step plus 1."""
+        self._measured_end = 0
+        """Last measured step plus 1."""
+
+    @property
+    def position(self) -> int:
+        """Number of the step that the script is in or begins next."""
+        return max(self.next, self._measured_end)
+
+    def rows(self, entries: list[Row]) -> list[Row]:
+        """The same values with their steps. `entries` are not empty."""
+        places = [place for place, _ in entries]
+        if min(places) >= 0:
+            self.next = places[-1] + 1
+            rows = entries
+        elif max(places) <= MEASURED:
+            self._measure(MEASURED - min(places))
+            rows = [(MEASURED - place, values) for place, values in entries]
+        else:
+            rows = [(self._number(place), values) for place, values in entries]
+            places = [step for step, _ in rows]
+        self.end = max(self.end, max(places) + 1, self._measured_end)
+        return rows
+
+    def _number(self, place: int) -> int:
+        if place <= MEASURED:
+            self._measure(MEASURED - place)
+            return MEASURED - place
+        step = place if place >= 0 else self.next
+        self.next = _next_after(self.next, place)
+        return step
+
+    def _measure(self, step: int) -> None:
+        self.next = max(self.next, step)
+        self._measured_end = max(self._measured_end, step + 1)
+
+    def next_after(self, entries: Iterable[Row]) -> int:
+        """Step of the next value that names none, once these have steps."""
+        step = self.next
+        for place, _ in entries:
+            step = _next_after(step, place)
+        return step
+
+
+def _next_after(step: int, place: int) -> int:
+    if place >= 0:
+        return place + 1
+    return max(step, MEASURED - place) if place <= MEASURED else step + (place == COMMITTED)
+
+
+# --- windows -------------------------------------------------------------------------------------------------
 
 
 class Window:
@@ -28,7 +101,7 @@ class Window:
 
     __slots__ = ("is_plain", "rows", "seconds", "time", "waiting")
 
-    def __init__(self, rows: list[tuple[int, dict[str, Any]]], time: float, seconds: float) -> None:
+    def __init__(self, rows: list[Row], time: float, seconds: float) -> None:
         self.rows, self.time, self.seconds = rows, time, seconds
         values = [values.values() for _, values in rows]
         self.is_plain = all_floats(chain.from_iterable(values))
@@ -41,6 +114,43 @@ class Window:
         while self.waiting and self.waiting[-1].is_ready:
             self.waiting.pop()
         return not self.waiting
+
+    def send(self, report: Reports) -> None:
+        """Enqueue the copies of the values, so that a device that is behind does not delay later ones."""
+        if self.waiting:
+            from epochtop.recording.values.device import send
+
+            try:
+                send(self.waiting)
+            except Exception as error:
+                report(f"values could not be copied from their device: {error}"[:300])
+                self.waiting = []
+
+    def columns(self, last: dict[str, float], report: Reports) -> Columns:
+        """The values, without those that cannot be read. `last` holds the newest value of every series, and is updated."""
+        columns = columns_of(self.rows) if self.is_plain else None
+        if columns is None or len(last) + len(columns) > SERIES:
+            self._read(last, report)
+            return columns_of(self.rows)
+        last.update({name: numbers[-1] for name, (_, numbers) in columns.items()})
+        return columns
+
+    def _read(self, last: dict[str, float], report: Reports) -> None:
+        """Replace the values by numbers, and remove those that cannot be read or whose series is one too many."""
+        for _, values in self.rows:
+            for name, value in list(values.items()):
+                if type(value) is not float:
+                    try:
+                        values[name] = value = value.read()
+                    except Exception as error:
+                        del values[name]
+                        report.ignored(f"{name} could not be read: {error}"[:300])
+                        continue
+                if name in last or len(last) < SERIES:
+                    last[name] = value
+                else:
+                    del values[name]
+                    report.ignored(f"only the first {SERIES} series are recorded")
 
     def discard(self) -> int:
         """Give up the values. Returns their number."""

@@ -11,14 +11,11 @@ import _thread
 import os
 import time
 
-from epochtop.configuration.regular import open_regular
-from epochtop.notifications.scripts import ScriptNotifier, script_notifier
-from epochtop.recording import directory, endings, facts, forks
-from epochtop.recording.control import Control, Inbox
+from epochtop.configuration import is_present
+from epochtop.recording import directory, endings, forks
+from epochtop.recording.json_text import encode_line
 from epochtop.recording.log import DISK_SPACE, EventLog
-from epochtop.recording.series import FiniteWatch, Window, columns_of, logged
-from epochtop.recording.values.json_text import encode_line
-from epochtop.recording.values.steps import Numbering
+from epochtop.recording.series import FiniteWatch, Numbering, Window, logged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import IO, Any
 
-    from epochtop.recording.values.reports import Reports
+    from epochtop.notifications.scripts import ScriptNotifier
+    from epochtop.recording.later.control import Control, Setting
+    from epochtop.recording.later.facts import LateFacts
+    from epochtop.recording.reports import Reports
 else:
     from _collections import deque  # importing `collections` takes a millisecond
 
@@ -36,6 +36,8 @@ QUEUE_ENTRIES = 1 << 18
 """Most calls of `log()` that wait in memory for the writer; later ones are dropped and counted."""
 LOOK_S = 1.0
 """Seconds between two looks at whether the run directory still exists."""
+LATE_S = 0.5
+"""Seconds after the start when facts are collected that take a while."""
 RETRY_S = 5.0
 """Seconds between two attempts to create a run directory."""
 DEVICE_S = 5.0
@@ -44,31 +46,27 @@ HANGING_S = 0.15
 """Time after which a disk that takes no data hangs."""
 DRAIN_ROWS = 8192
 """Most calls of `log()` in one window."""
-SERIES = 10_000
-"""Most series of a run."""
 
 
 class Writer:
     """Writes one run directory. The script's threads append to `entries` and `events` and never wait."""
 
     def __init__(
-        self,
-        home: str,
-        stem: str,
-        record: bytes,
-        report: Reports,
-        on_control: Callable[[], None] = lambda: None,
+        self, home: str, stem: str, record: bytes, report: Reports, on_control: Callable[[], None] = lambda: None
     ) -> None:
         """The run directory is created in the folder `home`; its id begins with `stem`. `record` is the content of run.json.
 
-        `report` tells the user about a problem. `on_control` is called when `control` begins or ceases to hold the script.
+        `report` tells the user about a problem. `on_control` is called when `is_quiet` may have changed.
         """
         self._home, self._stem, self._record, self._report = home, stem, record, report
         self.entries: deque[tuple[int, dict[str, Any]]] = deque()
         """Calls of `log()`: a step, COMMITTED or UNCOMMITTED, and values by series."""
         self.events: deque[dict[str, Any]] = deque()
         """Further events to write. A step of None becomes the next step."""
-        self.control = Control(self.events.append, on_control)
+        self.on_control = on_control
+        self.settings: dict[str, Setting] = {}
+        """Settings that the script has declared."""
+        self._control: Control | None = None
         self.path: str | None = None
         """The run directory; None as long as it cannot be created."""
         self.dropped = 0
@@ -85,16 +83,15 @@ class Writer:
         self._started_at = time.monotonic()
         self._lock: IO[bytes] | None = None
         self._log: EventLog | None = None
-        self._inbox: Inbox | None = None
         self._heartbeat: directory.Heartbeat | None = None
         self._disk_since = float("inf")
         """When the present operation on the disk began; infinite if there is none."""
         self._sent: deque[Window] = deque()
         self._waiting_rows = 0
         self._reported_drops = 0
-        self._facts: facts.LateFacts | None = None
-        self._notifier = ScriptNotifier()
-        self._has_reserve = False
+        self._facts: LateFacts | None = None
+        self._facts_due_at = float("inf")
+        self._notifier: ScriptNotifier | None = None
         self._next_look = self._next_try = 0.0
         self._is_removed = False
         self._final: dict[str, Any] | None = None
@@ -124,7 +121,28 @@ class Writer:
     @property
     def seconds(self) -> float:
         """Time since the start, without pauses."""
-        return self.seconds_before + time.monotonic() - self._started_at - self.control.paused_s
+        paused_s = self._control.paused_s if self._control is not None else 0.0
+        return self.seconds_before + time.monotonic() - self._started_at - paused_s
+
+    @property
+    def control(self) -> Control:
+        """What viewers ask of the script. It is created after the first interval, because a script waits for every import."""
+        if self._control is None:
+            from epochtop.recording.later.control import Control
+
+            control = Control(self.events.append, lambda: self.on_control(), self.settings)
+            self._control = self.__dict__.setdefault("_only_control", control)  # another thread may create one
+        return self._control
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether `log()` has nothing to obey."""
+        return self._control is None or self._control.is_quiet
+
+    @property
+    def stopped_by(self) -> str | None:
+        """Who asked the script to stop; None if nobody has."""
+        return self._control.stopped_by if self._control is not None else None
 
     def wake(self) -> None:
         """Let the thread write now."""
@@ -150,7 +168,8 @@ class Writer:
             if now >= deadline and (hangs or now >= deadline + DEVICE_S):
                 return False
         self._ended.release()
-        self._notifier.wait()
+        if self._notifier is not None:
+            self._notifier.wait()
         return True
 
     def abandon(self) -> None:
@@ -164,9 +183,8 @@ class Writer:
 
     def _work(self) -> None:
         try:
-            while self._final is None:
+            while not self._wake.acquire(timeout=INTERVAL_S) or self._final is None:
                 self._guard(self._tick)
-                self._wake.acquire(timeout=INTERVAL_S)
             self._guard(self._write_rest)
             self._guard(self._write_end)
         finally:
@@ -188,18 +206,26 @@ class Writer:
             self._on_disk(self._heartbeat.beat)
         self._drain()
         self._write_ready()
-        if self._inbox is not None:
-            for command in self._on_disk(self._inbox.read):
-                self.control.obey(command)
-            self.control.check()
+        if self._log is not None and self.path is not None:
+            self._on_disk(self.control.look, self.path)
         self._write_events()
         self._on_disk(self._look_at_folder)
-        if self._facts is not None and self._facts.is_due:
-            if not self._has_reserve and self._log is not None:
-                self._has_reserve = True
-                self._log.make_reserve()
+        if time.monotonic() >= self._facts_due_at:
+            self._collect_facts()
+        if self._notifier is not None:
+            self._notifier.tick()
+
+    def _collect_facts(self) -> None:
+        """Find what takes a while, and set space aside for the last line."""
+        if self._facts is None:
+            from epochtop.recording.later.facts import LateFacts
+
+            assert self._log is not None
+            assert self.path is not None
+            self._log.make_reserve()
+            self._facts = LateFacts(self.path)
+        if not self._facts.is_complete:
             self._facts.collect()
-        self._notifier.tick()
 
     def _on_disk(self, act: Callable[..., Any], *arguments: Any) -> Any:
         """Let :meth:`close` know that the disk is at work, which may hang."""
@@ -216,14 +242,18 @@ class Writer:
                 directory.make_folder(self._home)
                 self.path, self._lock = directory.create(self._home, self._stem, self._record)
             log = EventLog(self.path, self._report, reserve=False)
-            self._inbox = Inbox(self.path, from_now=self._continues)
+            if self._continues:
+                self.control.open(self.path, from_now=True)
             self._heartbeat = directory.Heartbeat(self.path)
-            self._facts = self._facts or facts.LateFacts(self.path)
+            self._facts_due_at = time.monotonic() + LATE_S
         except OSError as error:
             self._report(f"cannot record a run in {self._home}: {error.strerror or error}; values wait in memory")
             return
         self._log = log
-        self._notifier = script_notifier(self.path, self.events.append, self.is_guest)
+        if is_present():
+            from epochtop.notifications.scripts import script_notifier
+
+            self._notifier = script_notifier(self.path, self.events.append, self.is_guest)
         if not self.is_guest:
             now, step = round(time.time(), 3), self._numbering.next
             self._append({"type": "ScriptStarted", "time": now, "pid": os.getpid(), "step": step})
@@ -244,7 +274,8 @@ class Writer:
 
     def _write_ready(self) -> None:
         """Write the windows whose values are known, in order."""
-        self._send()
+        for window in self._sent:
+            window.send(self._report)
         while self._sent and self._log is not None and self._sent[0].is_ready:
             window = self._sent.popleft()
             self._waiting_rows -= len(window.rows)
@@ -260,46 +291,13 @@ class Writer:
             self._waiting_rows -= len(lost.rows)
             self.dropped += lost.discard()
 
-    def _send(self) -> None:
-        """Enqueue the copies of all windows, so that a device that is behind does not delay later ones."""
-        for window in self._sent:
-            if window.waiting:
-                from epochtop.recording.values.device import send
-
-                try:
-                    send(window.waiting)
-                except Exception as error:
-                    self._report(f"values could not be copied from their device: {error}"[:300])
-                    window.waiting = []
-
     def _write_window(self, window: Window) -> None:
-        columns = columns_of(window.rows) if window.is_plain else None
-        if columns is None or len(self.last) + len(columns) > SERIES:
-            columns = columns_of([(step, self._numbers(values)) for step, values in window.rows])
-        else:
-            self.last.update({name: numbers[-1] for name, (_, numbers) in columns.items()})
+        columns = window.columns(self.last, self._report)
         for event in logged(columns, window.time, window.seconds):
             self._append(event)
         self._finite.add(columns)
-        self._notifier.values(self._numbering.end, columns)
-
-    def _numbers(self, values: dict[str, Any]) -> dict[str, float]:
-        """The values of a row as numbers, without those that cannot be read."""
-        last = self.last
-        for name, value in list(values.items()):
-            if type(value) is not float:
-                try:
-                    values[name] = value = value.read()
-                except Exception as error:
-                    del values[name]
-                    self._report.ignored(f"{name} could not be read: {error}"[:300])
-                    continue
-            if name in last or len(last) < SERIES:
-                last[name] = value
-            else:
-                del values[name]
-                self._report.ignored(f"only the first {SERIES} series are recorded")
-        return values
+        if self._notifier is not None:
+            self._notifier.values(self._numbering.end, columns)
 
     # --- events --------------------------------------------------------------------------------------------
 
@@ -314,7 +312,8 @@ class Writer:
 
     def _append(self, event: dict[str, Any]) -> None:
         assert self._log is not None
-        self._notifier.observe(event)
+        if self._notifier is not None:
+            self._notifier.observe(event)
         line = encode_line(event)
         if self._is_removed:
             self._log.hold(line)
@@ -346,15 +345,11 @@ class Writer:
     def _restore(self) -> None:
         """Make a folder that was deleted and is there again a run directory."""
         assert self.path is not None
-        lock = os.fdopen(
-            open_regular(os.path.join(self.path, directory.LOCK), os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab"
-        )
-        directory.acquire(lock)
-        self._close_files()
-        self._lock, self._inbox = lock, Inbox(self.path, from_now=True)
-        record = os.path.join(self.path, directory.RECORD)
-        if not os.path.exists(record):
-            directory.write_atomically(record, self._record)
+        lock = directory.restore(self.path, self._record)
+        self.control.open(self.path, from_now=True)
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = lock
 
     # --- the end ---------------------------------------------------------------------------------------------
 
@@ -384,12 +379,14 @@ class Writer:
             if not self._log.close():
                 self._report("the disk refused the last values of the run")
         self._close_files()
-        self._notifier.end(final)
+        if self._notifier is not None:
+            self._notifier.end(final)
 
     def _close_files(self) -> None:
-        for file in (self._inbox, self._lock):
-            if file is not None:
-                file.close()
+        if self._control is not None:
+            self._control.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def _last_event(self, final: dict[str, Any]) -> dict[str, Any]:
         event = {"type": final["type"], "time": round(time.time(), 3), **final}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from epochtop.recording import directory, facts
-from epochtop.recording.values.json_text import encode
+from epochtop.recording.json_text import encode
 
 LAUNCHERS = (
     "torchrun",

@@ -13,9 +13,9 @@ from typing import Any
 
 from epochtop.notifications.scripts import script_notifier
 from epochtop.recording.directory import Heartbeat
+from epochtop.recording.json_text import encode_line
 from epochtop.recording.log import EventLog
 from epochtop.recording.series import columns_of, logged
-from epochtop.recording.values.json_text import encode_line
 from epochtop.supervisor.child import Child
 from epochtop.supervisor.commands import CommandReader, is_claimed
 from epochtop.supervisor.ending import last_event, shell_status
@@ -89,7 +89,8 @@ class Supervision:
         self._heartbeat.beat()
         self._write_rows()
         self._log.flush()
-        self._notifier.tick()
+        if self._notifier is not None:
+            self._notifier.tick()
 
     def _finish(self) -> int:
         status = self.child.exit_status
@@ -102,8 +103,9 @@ class Supervision:
         if self._log.append(last):
             self._log.write_last(last)
         self._log.close()
-        self._notifier.end(final)
-        self._notifier.wait()
+        if self._notifier is not None:
+            self._notifier.end(final)
+            self._notifier.wait()
         return status
 
     def _forward_signals(self) -> None:
@@ -119,7 +121,8 @@ class Supervision:
     # --- events ------------------------------------------------------------------------------------------
 
     def _record(self, event: dict[str, Any]) -> None:
-        self._notifier.observe(event)
+        if self._notifier is not None:
+            self._notifier.observe(event)
         self._log.append(encode_line(event))
 
     def _note(self, message: str) -> None:
@@ -146,7 +149,7 @@ class Supervision:
         columns = columns_of(rows)
         for event in logged(columns, time.time(), time.monotonic() - self._started_at):
             self._record(event)
-        if rows:
+        if rows and self._notifier is not None:
             self._notifier.values(self._next_step, columns)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ LOADED = (
 
 HEAVY = {"torch", "numpy", "sklearn", "scipy", "safetensors"}
 SCREEN = {"textual", "plotext", "rich", "tyro"}
+RECORDING = Path(__file__).parents[2] / "epochtop" / "recording"
 
 
 def loaded(statements: str) -> set[str]:
@@ -105,6 +107,28 @@ def test_the_lab_is_listed_and_shown_without_what_measures() -> None:
     modules = loaded(use)
     assert not modules & HEAVY
     assert "textual" in modules
+
+
+def test_a_script_waits_for_no_module_that_its_run_does_not_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes 0.1 ms. `earlier`, `later` and `values` of recording, the reader of config.toml and notifications come later."""
+    monkeypatch.setenv("EPOCHTOP_HOME", str(tmp_path))
+    monkeypatch.setenv("EPOCHTOP_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.delenv("EPOCHTOP_WEBHOOK", raising=False)
+    use = (
+        "import epochtop; from epochtop.recording import writer; writer.INTERVAL_S = 60; "
+        "run = epochtop.init(); run.log(loss=1.0); run.finish()"
+    )
+    own = {name for name in modules_loaded(use) if name.partition(".")[0] == "epochtop"}
+    needed = {f"epochtop.recording.{path.stem}" for path in RECORDING.glob("[!_]*.py")}
+    assert own == {
+        "epochtop",
+        "epochtop.configuration",
+        "epochtop.configuration.regular",
+        "epochtop.recording",
+        *needed,
+    }
 
 
 def test_no_module_of_the_screen_loads_what_trains() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from epochtop.configuration import load
+from epochtop.configuration import is_present, load, path
 from epochtop.configuration.keys import KEYS
 from epochtop.engine.runs import paths
 from epochtop.recording import directory
@@ -28,10 +28,10 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_path_is_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load.path() == str(platformdirs.user_config_path("epochtop", appauthor=False) / "config.toml")
+    assert path() == str(platformdirs.user_config_path("epochtop", appauthor=False) / "config.toml")
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setenv("HOME", "/Users/ada")
-    assert load.path() == "/Users/ada/Library/Application Support/epochtop/config.toml"
+    assert path() == "/Users/ada/Library/Application Support/epochtop/config.toml"
 
 
 def test_without_a_file_everything_is_a_default() -> None:
@@ -39,7 +39,7 @@ def test_without_a_file_everything_is_a_default() -> None:
     assert set(configuration.sources.values()) == {"default", "environment"}
     assert configuration.sources["home"] == "environment"  # set for every test
     assert configuration.problems == []
-    assert not load.is_present()
+    assert not is_present()
 
 
 def test_flags_go_before_the_environment_and_that_before_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

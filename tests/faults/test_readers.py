@@ -22,7 +22,9 @@ from epochtop.engine.runs.table import labels, store
 from epochtop.engine.training import checkpoint
 from epochtop.formats import csvlog, huggingface, jsonl, mlflow, scan, tensorboard, trackio, wandb
 from epochtop.notifications import child
-from epochtop.recording import control, directory, joining, log, resume
+from epochtop.recording import directory, log
+from epochtop.recording.earlier import joining, resume
+from epochtop.recording.later import control
 from epochtop.supervisor import commands as supervisor_commands
 from epochtop.supervisor import ending
 from epochtop.supervisor.output import OutputLog

@@ -11,7 +11,7 @@ import pytest
 from epochtop.hooks import steps
 from epochtop.hooks.steps import LOSS, UNSEEN_STEPS, StepMeter
 from epochtop.hooks.torch_patches import TorchPatches
-from epochtop.recording.values.steps import MEASURED
+from epochtop.recording.series import MEASURED
 
 USUAL = 8
 """A step that the quick way takes."""

@@ -20,7 +20,7 @@ from epochtop.engine.protocol.events import (
     Warned,
 )
 from epochtop.engine.runs.writer import send
-from epochtop.recording import control
+from epochtop.recording.later import control
 from epochtop.recording.run import Run
 from tests.recording.scripts import only_run, recorded, run, series
 from tests.support.engines import wait_until
@@ -105,7 +105,7 @@ def test_a_script_that_logs_nothing_is_interrupted_where_it_is(ignored: bool, ho
     import json, os, signal, time
     if {ignored}:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from epochtop.recording import control
+    from epochtop.recording.later import control
     control.STOP_PATIENCE_S = 0.0
     import epochtop
     run = epochtop.Run()

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from epochtop.engine.runs.reader import read_record
-from epochtop.recording import facts
+from epochtop.recording import facts, writer
+from epochtop.recording.later import facts as late_facts
 from epochtop.recording.run import Run
 from tests.recording.scripts import only_run
 from tests.support.engines import wait_until
@@ -78,7 +79,7 @@ def test_addresses_are_stored_without_credentials(address: str, stored: str) -> 
 
 @pytest.mark.parametrize("change", ["none", "small", "large"])
 def test_changes_are_stored_later(repository: Path, change: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "LATE_S", 0.0)
+    monkeypatch.setattr(writer, "LATE_S", 0.0)
     if change != "none":
         (repository / "train.py").write_text("print(2)\n" * (1 if change == "small" else 300_000))
     with Run("git"):
@@ -90,7 +91,7 @@ def test_changes_are_stored_later(repository: Path, change: str, home: Path, mon
         assert not diff.exists()
     else:
         whole = git(repository, "diff", "HEAD") + "\n"
-        assert diff.read_text() == whole[: facts.DIFF_BYTES]
+        assert diff.read_text() == whole[: late_facts.DIFF_BYTES]
 
 
 def _dirty(path: Path) -> bool | None:
@@ -145,7 +146,7 @@ def test_no_program_that_a_repository_names_is_started(repository: Path, tmp_pat
     for name in ("core.fsmonitor", "diff.external", "diff.own.command", "diff.own.textconv", "core.pager"):
         git(repository, "config", name, str(program))
     (repository / "train.py").write_text("print(2)\n")
-    changes = facts.GitChanges(str(repository))
+    changes = late_facts.GitChanges(str(repository))
     wait_until(changes.poll)
     assert b"+print(2)" in (changes.end() or b"")
     assert not started.exists()

@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 
 from epochtop.engine.protocol.events import Logged, decode_event
+from epochtop.recording.json_text import encode, encode_line
 from epochtop.recording.run import Run
-from epochtop.recording.series import WINDOW_STEPS, columns_of, logged
-from epochtop.recording.values.json_text import encode, encode_line
-from epochtop.recording.values.steps import COMMITTED, MEASURED, UNCOMMITTED, Numbering
+from epochtop.recording.series import (
+    COMMITTED,
+    MEASURED,
+    UNCOMMITTED,
+    WINDOW_STEPS,
+    Numbering,
+    columns_of,
+    logged,
+)
 from tests.recording.scripts import decode, only_run
 
 

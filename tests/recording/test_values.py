@@ -162,7 +162,7 @@ def test_the_data_of_the_caller_is_not_changed(home: Path) -> None:
 def test_the_number_of_series_is_bounded(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("epochtop.recording.writer.SERIES", 5)
+    monkeypatch.setattr("epochtop.recording.series.SERIES", 5)
     with Run() as recording:
         for step in range(10):
             recording.log({f"loss {step}": 1.0})

@@ -14,7 +14,8 @@ from epochtop.engine.protocol.commands import Stop
 from epochtop.engine.protocol.events import Configured, ScriptEnded, SettingDeclared, Summarized
 from epochtop.engine.runs.reader import read_record
 from epochtop.engine.runs.writer import send
-from epochtop.recording import control, current, endings
+from epochtop.recording import current, endings
+from epochtop.recording.later import control
 from epochtop.recording.run import Run
 from epochtop.tensorboard import SummaryWriter
 from tests.recording.scripts import ROOT, only_run, recorded, series

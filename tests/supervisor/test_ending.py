@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from epochtop.recording.json_text import encode_line
 from epochtop.recording.series import columns_of, logged
-from epochtop.recording.values.json_text import encode_line
 from epochtop.supervisor import ending
 
 

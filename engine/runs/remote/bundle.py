@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 MODULES = (
+    "epochtop.configuration",
     "epochtop.configuration.keys",
     "epochtop.configuration.load",
     "epochtop.configuration.regular",

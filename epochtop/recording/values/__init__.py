@@ -1,8 +1,5 @@
-"""Values that a script hands over: numbers, tensors on a device, configuration.
+"""Values of a script other than plain numbers: tensors on a device, the configuration, objects of the wandb package.
 
-Imports the standard library only; torch and other libraries are looked up in `sys.modules` and never imported.
+Imported when a script hands one over. Imports the standard library only; torch and other libraries are looked up in
+`sys.modules` and never imported.
 """
-
-
-class UnusableError(Exception):
-    """A value is not a number. The message completes the sentence `NAME is …`."""

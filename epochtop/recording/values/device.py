@@ -11,7 +11,7 @@ import sys
 from collections import deque
 from itertools import count
 
-from epochtop.recording.values import UnusableError
+from epochtop.recording.reports import UnusableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

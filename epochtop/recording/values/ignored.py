@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from epochtop.recording.values.reports import Reports
+from epochtop.recording.reports import Reports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

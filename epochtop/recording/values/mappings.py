@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from epochtop.recording.values.numbers import describe
+from epochtop.recording.reports import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -44,9 +44,8 @@ import json, time, torch
 from types import SimpleNamespace
 from torch.optim.optimizer import _global_optimizer_post_hooks
 from epochtop.hooks.start import _hooks
-from epochtop.recording.series import Window, columns_of, logged
-from epochtop.recording.values.json_text import encode_line
-from epochtop.recording.values.steps import Numbering
+from epochtop.recording.series import Numbering, Window, columns_of, logged
+from epochtop.recording.json_text import encode_line
 loss = torch.zeros((), requires_grad=True)
 optimizer = torch.optim.SGD([loss], lr=0.1)
 def nothing(tensors, grad_tensors=None, retain_graph=None, create_graph=False, grad_variables=None, inputs=None): pass

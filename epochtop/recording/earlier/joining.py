@@ -11,9 +11,10 @@ import os
 import time
 
 from epochtop.configuration.regular import open_regular
-from epochtop.recording import directory, endings, resume
-from epochtop.recording.values.json_text import encode
-from epochtop.recording.values.steps import MEASURED
+from epochtop.recording import directory, endings
+from epochtop.recording.earlier import resume
+from epochtop.recording.json_text import encode
+from epochtop.recording.series import MEASURED
 from epochtop.recording.writer import QUEUE_ENTRIES
 
 TYPE_CHECKING = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from epochtop.recording.values import UnusableError
+from epochtop.recording.reports import UnusableError, describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,13 +122,3 @@ def _refuse_silently(value: Any) -> float:
 
 def _refuse_sharded(value: Any) -> float:
     raise UnusableError("a DTensor; log its full_tensor() on every rank")
-
-
-def describe(value: Any) -> str:
-    """What a value is, without looking into it."""
-    if value is None:
-        return "None"
-    kind = type(value)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    article = "an" if name[:1] in "aeiou" else "a"
-    return f"{article} {name}"

@@ -14,7 +14,10 @@ from epochtop.recording import directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import IO, Any
+
+    from epochtop.recording.writer import Writer
 
 TAIL_BYTES = 1 << 20
 """Bytes of a log that are read from its end, at first."""
@@ -54,7 +57,7 @@ def read_record(run: str) -> dict[str, Any]:
 
 def reopen(run: str) -> IO[bytes]:
     """Lock a run and record this process as its process. Raises BlockingIOError if another process records it."""
-    from epochtop.recording.values.json_text import encode
+    from epochtop.recording.json_text import encode
 
     lock = directory.lock_again(run)
     try:
@@ -64,6 +67,20 @@ def reopen(run: str) -> IO[bytes]:
         lock.close()
         raise
     return lock
+
+
+def continue_run(writer: Writer, run: str, report: Callable[[str], object]) -> str:
+    """Let a writer that has not started continue a run; `report` is told if another process records it.
+
+    Returns the name of the run; empty if it is not continued. Raises OSError if it cannot be written.
+    """
+    try:
+        lock = reopen(run)
+    except BlockingIOError:
+        report(f"{os.path.basename(run)} is being recorded by another process; a new run is recorded")
+        return ""
+    writer.continue_run(run, lock, *end_of(run))
+    return str((read_record(run).get("script") or {}).get("name", ""))
 
 
 def end_of(run: str) -> tuple[int, float]:

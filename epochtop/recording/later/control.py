@@ -73,6 +73,11 @@ class Setting:
         self.value, self.low, self.high = value, low, high
         self._whole = type(value) is int
 
+    def declaration(self, name: object) -> dict[str, Any]:
+        """The event that declares it."""
+        low, high = (None if bound is None else float(bound) for bound in (self.low, self.high))
+        return {"type": "SettingDeclared", "name": str(name), "value": float(self.value), "low": low, "high": high}
+
     def accept(self, value: object) -> bool:
         """Take a new value. False if it is not a number or out of bounds."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
@@ -88,13 +93,15 @@ class Setting:
 class Control:
     """State that viewers change. `obey` runs in the writer's thread, `enter` in the script's."""
 
-    def __init__(self, put: Callable[[dict[str, Any]], None], on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, put: Callable[[dict[str, Any]], None], on_change: Callable[[], None], settings: dict[str, Setting]
+    ) -> None:
         """`put` hands over an event that answers; the writer replaces a step of None by the next step.
 
-        `on_change` is called when `is_quiet` may have changed.
+        `on_change` is called when `is_quiet` may have changed. `settings` are those that the script declares, by name.
         """
-        self._put, self.on_change = put, on_change
-        self.settings: dict[str, Setting] = {}
+        self._put, self._on_change, self._settings = put, on_change, settings
+        self._inbox: Inbox | None = None
         self.handlers: dict[str, Callable[[dict[str, Any]], None]] = {}
         """Functions that obey further commands, by type; called in the writer's thread."""
         self.paused_s = 0.0
@@ -117,6 +124,30 @@ class Control:
 
     # --- in the writer's thread ----------------------------------------------------------------------------
 
+    def open(self, run: str, from_now: bool) -> None:
+        """Read the commands of the run at this path from now on, without earlier ones if `from_now`. Raises OSError."""
+        inbox = Inbox(run, from_now)
+        self.close()
+        self._inbox = inbox
+
+    def close(self) -> None:
+        """Read no more commands."""
+        inbox, self._inbox = self._inbox, None
+        if inbox is not None:
+            inbox.close()
+
+    def look(self, run: str) -> None:
+        """Obey the commands that have arrived, and interrupt the script if it should have stopped by now."""
+        if self._inbox is None:
+            try:
+                self.open(run, from_now=False)
+            except OSError:  # the folder was deleted, or the process may not open more files
+                return
+        assert self._inbox is not None
+        for command in self._inbox.read():
+            self.obey(command)
+        self.check()
+
     def obey(self, command: dict[str, Any]) -> None:
         """Obey a command."""
         by = str(command.get("by", ""))
@@ -134,13 +165,13 @@ class Control:
         else:
             message = UNSUPPORTED.get(kind) or f"scripts do not support the command {kind[:80]}"
             self._put({"type": "Warned", "message": message, "code": "command_ignored"})
-        self.on_change()
+        self._on_change()
 
     def check(self) -> None:
         """Interrupt the script where it is if it should have stopped by now."""
         if self.interrupts and not self._blocked and time.monotonic() >= self._interrupt_at:
             self.interrupts = False
-            self.on_change()
+            self._on_change()
             endings.interrupt_main()
 
     def _resume(self, by: str) -> None:
@@ -157,7 +188,7 @@ class Control:
         self._resume(by)
 
     def _set(self, name: str, value: object, by: str) -> None:
-        setting = self.settings.get(name)
+        setting = self._settings.get(name)
         if setting is not None and setting.accept(value):
             self._put({"type": "Changed", "step": None, "field": name, "value": float(setting.value), "by": by})
             return
@@ -174,7 +205,7 @@ class Control:
         if not self.stop_is_polled:
             self.stop_is_polled = True
             self.interrupts = False
-            self.on_change()
+            self._on_change()
         return self.stopped_by is not None
 
     # --- in the script's thread ------------------------------------------------------------------------------
@@ -185,7 +216,7 @@ class Control:
             self._wait()
         if self.interrupts and endings.is_main_thread():
             self.interrupts = False
-            self.on_change()
+            self._on_change()
             raise KeyboardInterrupt(f"stopped by {self.stopped_by or 'a viewer'}")
 
     def _wait(self) -> None:

@@ -18,6 +18,10 @@ VALUE_IGNORED = "value_ignored"
 """Code of the warning that something the script logs is not recorded."""
 
 
+class UnusableError(Exception):
+    """A value is not a number. The message completes the sentence `NAME is …`."""
+
+
 class Reports:
     """Tells the user about each problem once. Never raises."""
 
@@ -42,3 +46,13 @@ class Reports:
         """Report that a value is not recorded, also as a warning in the log of the run."""
         if self(message, key):
             self._write_event({"type": "Warned", "message": message, "code": VALUE_IGNORED})
+
+
+def describe(value: Any) -> str:
+    """What a value is, without looking into it."""
+    if value is None:
+        return "None"
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    article = "an" if name[:1] in "aeiou" else "a"
+    return f"{article} {name}"
