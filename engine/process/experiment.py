@@ -26,7 +26,9 @@ from epochtop.engine.lab.catalog import find
 from epochtop.engine.lab.experiment import Experiment, ExperimentContext, Findings, Stopped
 from epochtop.engine.lab.experiments import measurement_of
 from epochtop.engine.lab.measurements import Measurement, stored
+from epochtop.engine.lab.repetitions import with_earlier
 from epochtop.engine.process import daemon
+from epochtop.engine.process.earlier_results import earlier_verdicts
 from epochtop.engine.protocol.commands import AnyCommand, Stop
 from epochtop.engine.protocol.events import PHASE, Concluded, Failed, Measured, Noted, Prepared
 from epochtop.engine.protocol.experiments import Cell, ExperimentRequest
@@ -96,8 +98,9 @@ class ExperimentRun:
         self.wake()
         daemon.freeze_heap()
         try:
-            recorder.put(_prepared(context))
-            return self._concluded(self._measure(recorder))
+            prepared = _prepared(context)
+            recorder.put(prepared)
+            return self._concluded(self._measure(recorder), prepared)
         except BaseException as error:
             event = failed(error, len(self._rows))
             with contextlib.suppress(OSError):  # output.log may be on a full disk
@@ -125,9 +128,10 @@ class ExperimentRun:
             return "stopped"
         return "finished"
 
-    def _concluded(self, outcome: Literal["finished", "stopped"]) -> Concluded:
+    def _concluded(self, outcome: Literal["finished", "stopped"], prepared: Prepared) -> Concluded:
         context = self._context
         verdict = self._experiment.conclude(Findings(self._rows, context.fields, context.spec, context.devices))
+        verdict = with_earlier(verdict, earlier_verdicts(self.path, self._experiment, prepared))
         if self._experiment.job is not None:
             verdict = msgspec.structs.replace(verdict, setting=effective_setting(verdict.setting, context.spec))
         return Concluded(

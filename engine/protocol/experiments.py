@@ -31,7 +31,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """A measured quantity with the interval in which the median of another run is expected. It has three rounds or more."""
+    """A measured quantity with the interval in which the median of another run is expected. It has three rounds or more.
+
+    The interval also spans the values of earlier results on the machine under the same conditions.
+    """
 
     name: str
     unit: str

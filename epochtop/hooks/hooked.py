@@ -32,7 +32,7 @@ class Hooks:
         self._patches = {
             **self._torch.patches(),
             **loggers.patches(self._recorder),
-            **frameworks.patches(self._recorder, self._meter.stepped, self._torch.losses.scaled),
+            **frameworks.patches(self._recorder, self._meter.stepped, self._torch.scaled),
         }
         self._analysis: Analysis | None = None
         atexit.register(self._meter.finish)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TORCH = (
     "torch.optim.optimizer",
+    "torch.compiler",
     "torch.autograd",
     "torch.amp.grad_scaler",
     "torch.utils.data.dataloader",

@@ -35,12 +35,17 @@ class TorchPatches:
         self.meter = StepMeter(emit, report, variable_name, lambda: len(self.optimizers))
         self.losses = LossReader()
         self.spans: Any | None = None
-        """What measures the parts of a step; None outside an analysis."""
+        """What measures the parts of a step; None outside an analysis. While there is one, no step is on the fast path."""
+        self._optimizers: Any = None
+        """torch.optim.optimizer until steps are hooked."""
+        self._compiler: Any = None
+        """torch.compiler, once it is imported."""
 
     def patches(self) -> dict[str, Callable[[Any], None]]:
         """Patch by the module that it changes."""
         return {
             "torch.optim.optimizer": self.patch_optimizer,
+            "torch.compiler": self.patch_compiler,
             "torch.autograd": self.patch_autograd,
             "torch.amp.grad_scaler": self.patch_scaler,
             "torch.utils.data.dataloader": self.patch_data_loader,
@@ -52,7 +57,6 @@ class TorchPatches:
         if not hasattr(module, "register_optimizer_step_post_hook"):
             self._report("this torch has no hooks for all optimizers; losses need torch 2.0 or later")
             return
-        module.register_optimizer_step_post_hook(make_step_hook(module.torch, self.meter.quick_hook()))
         original, optimizers = module.Optimizer.__init__, self.optimizers
 
         @functools.wraps(original)
@@ -61,47 +65,65 @@ class TorchPatches:
             optimizers.add(self)
 
         module.Optimizer.__init__ = __init__
+        self._optimizers = module
+        self._add_step_hook()
+
+    def patch_compiler(self, module: Any) -> None:
+        """Ask it in every step whether it compiles. It is imported after the optimizers."""
+        self._compiler = module
+        self._add_step_hook()
+
+    def _add_step_hook(self) -> None:
+        """Let torch call the meter after every step, once both modules are known. Torch 2.0 does not call it while compiling."""
+        optimizers, compiler = self._optimizers, self._compiler
+        if optimizers is None:
+            return
+        version = tuple(map(int, sys.modules["torch"].version.__version__.split(".")[:2]))
+        if compiler is None and version >= (2, 1):
+            return
+        is_compiling = _never
+        if compiler is not None:
+            is_compiling = compiler.is_dynamo_compiling if version >= (2, 4) else compiler.is_compiling
+        optimizers.register_optimizer_step_post_hook(make_step_hook(is_compiling, self.meter))
+        self._optimizers = None
 
     def patch_autograd(self, module: Any) -> None:
         """See every backward pass: `Tensor.backward` looks `torch.autograd.backward` up here.
 
-        Between two steps, code leaves the caches of the processor and then costs several times more. So the usual case, a
-        scalar on the CPU, calls no other function of this package and packs no arguments: 4.6 instead of 6.7 µs.
+        The first one of a usual step takes the fast path.
         """
         original, losses, meter = module.backward, self.losses, self.meter
-        waiting = meter.waiting
-        inside = False
-        usual: Any = None  # class of the losses on the CPU
+        waiting, fast = meter.waiting, meter.fast
 
         @functools.wraps(original)
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            nonlocal inside, usual
-            if inside:  # a backward pass within another one, as in a checkpointed model
+            if fast.inside:  # a backward pass within another one, as in a checkpointed model
                 return original(tensors, *args, **kwargs)
-            inside = True
+            fast.inside = True
             spans = self.spans
             began = perf_counter() if spans is not None else 0.0
             try:
                 loss = losses.read(tensors)
                 if type(loss) is float and not isinstance(tensors, (tuple, list)):
-                    usual = tensors.__class__
+                    fast.loss_class = tensors.__class__
             except Exception as error:
                 loss = None
                 self._report(f"a loss was not recorded: {type(error).__name__}: {error}")
             try:
                 result = original(tensors, *args, **kwargs)
             finally:
-                inside = False
+                fast.inside = False
                 if spans is not None:
                     spans.add("backward", began)
             if loss is not None:
+                fast.leave(waiting)
                 waiting.append(loss)
                 if len(waiting) >= meter.many:
                     self._look()
             return result
 
         @functools.wraps(original)
-        def usual_backward(
+        def first_backward(
             tensors: Any,
             grad_tensors: Any = None,
             retain_graph: Any = None,
@@ -109,30 +131,22 @@ class TorchPatches:
             grad_variables: Any = None,
             inputs: Any = None,
         ) -> Any:
-            nonlocal inside
-            if (
-                tensors.__class__ is not usual
-                or inside
-                or grad_tensors is not None
-                or losses.scaler is not None
-                or self.spans is not None
-                or not tensors.is_cpu
-                or len(waiting) >= meter.many - 1
-            ):
+            path = fast
+            if tensors.__class__ is not path.expected_class or grad_tensors is not None or not tensors.is_cpu:
                 return backward(tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs)
             try:
                 loss = tensors.item()
             except Exception:  # not one value: torch refuses it, with its own words
                 return original(tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs)
-            inside = True
+            path.inside, path.expected_class = True, None
             try:
                 result = original(tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs)
             finally:
-                inside = False
-            waiting.append(loss)
+                path.inside = False
+            path.loss = loss
             return result
 
-        module.backward = usual_backward if _names(original) == _names(usual_backward) else backward
+        module.backward = first_backward if _names(original) == _names(first_backward) else backward
 
     def _look(self) -> None:
         try:
@@ -142,15 +156,20 @@ class TorchPatches:
 
     def patch_scaler(self, module: Any) -> None:
         """Remember the loss before a gradient scaler multiplies it."""
-        original, losses = module.GradScaler.scale, self.losses
+        original, scaled_loss = module.GradScaler.scale, self.scaled
 
         @functools.wraps(original)
         def scale(self: Any, outputs: Any) -> Any:
             scaled = original(self, outputs)
-            losses.scaled(self, outputs, scaled)
+            scaled_loss(self, outputs, scaled)
             return scaled
 
         module.GradScaler.scale = scale
+
+    def scaled(self, scaler: Any, loss: Any, result: Any) -> None:
+        """A gradient scaler has multiplied a loss."""
+        self.meter.fast.close()
+        self.losses.scaled(scaler, loss, result)
 
     def patch_data_loader(self, module: Any) -> None:
         """Time the wait for the next batch."""
@@ -164,6 +183,7 @@ class TorchPatches:
                 return original(loader)
             finally:
                 meter.data_wait_s += perf_counter() - began
+                meter.fast.close()
                 if self.spans is not None:
                     self.spans.add("data_wait", began)
 
@@ -174,6 +194,11 @@ class TorchPatches:
         """Tell torch.compile to skip the functions of this package."""
         for name in ("torch_patches", "losses", "steps"):
             module.add(f"epochtop.hooks.{name}")
+
+
+def _never() -> bool:
+    """Stands for torch.compiler, where there is none."""
+    return False
 
 
 def _names(function: Callable[..., Any]) -> list[str]:

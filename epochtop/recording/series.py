@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     Row = tuple[int, dict[str, Any]]
     """A step, or what stands for one, and values by series."""
-    Columns = dict[str, tuple[list[int], list[float]]]
+    Entry = Any
+    """What waits for the writer: a row, or, for usual steps of hooks, :class:`UsualSteps` and then two floats per step."""
+    Columns = Mapping[str, tuple[Sequence[int], list[float]]]
     """Steps and values by series, in the order in which they were logged. None is empty."""
 
 COMMITTED, UNCOMMITTED = -1, -2
@@ -46,14 +48,44 @@ class Numbering:
         """Highest step plus 1."""
         self._measured_end = 0
         """Last measured step plus 1."""
+        self._usual: Any = None
+        """Usual steps that may go on."""
 
     @property
     def position(self) -> int:
         """Number of the step that the script is in or begins next."""
         return max(self.next, self._measured_end)
 
-    def rows(self, entries: list[Row]) -> list[Row]:
+    def usual_columns(self, entries: list[Entry]) -> Columns | None:
+        """The values of these entries if all of them are usual steps; None if not. `entries` are not empty."""
+        if self._usual is None or set(map(type, entries)) != {float}:
+            return None
+        columns: Columns = self._usual.columns(entries)
+        self._measure(self._usual.step - 1)
+        self.end = max(self.end, self._measured_end)
+        return columns
+
+    def rows(self, entries: list[Entry]) -> list[Row]:
         """The same values with their steps. `entries` are not empty."""
+        rows = self._complete(entries)
+        return self._numbered(rows) if rows else []
+
+    def _complete(self, entries: Iterable[Entry]) -> list[Row]:
+        """The rows, with usual steps as rows too."""
+        rows: list[Row] = []
+        ahead = iter(entries)
+        for entry in ahead:
+            if type(entry) is tuple:
+                rows.append(entry)
+            elif type(entry) is float:
+                assert self._usual is not None
+                step, values = self._usual.next(entry, next(ahead))
+                rows.append((MEASURED - step, values))
+            else:
+                self._usual = entry
+        return rows
+
+    def _numbered(self, entries: list[Row]) -> list[Row]:
         places = [place for place, _ in entries]
         if min(places) >= 0:
             self.next = places[-1] + 1
@@ -79,11 +111,18 @@ class Numbering:
         self.next = max(self.next, step)
         self._measured_end = max(self._measured_end, step + 1)
 
-    def next_after(self, entries: Iterable[Row]) -> int:
+    def next_after(self, entries: Iterable[Entry]) -> int:
         """Step of the next value that names none, once these have steps."""
-        step = self.next
-        for place, _ in entries:
-            step = _next_after(step, place)
+        step, usual_step = self.next, 0 if self._usual is None else self._usual.step
+        ahead = iter(entries)
+        for entry in ahead:
+            if type(entry) is tuple:
+                step = _next_after(step, entry[0])
+            elif type(entry) is float:
+                step, usual_step = max(step, usual_step), usual_step + 1
+                next(ahead)
+            else:
+                usual_step = entry.step
         return step
 
 
@@ -97,12 +136,14 @@ def _next_after(step: int, place: int) -> int:
 
 
 class Window:
-    """Rows that wait for a device."""
+    """Values that wait to be written."""
 
-    __slots__ = ("is_plain", "rows", "seconds", "time", "waiting")
+    __slots__ = ("_columns", "is_plain", "rows", "seconds", "steps", "time", "waiting")
 
-    def __init__(self, rows: list[Row], time: float, seconds: float) -> None:
-        self.rows, self.time, self.seconds = rows, time, seconds
+    def __init__(self, rows: list[Row], time: float, seconds: float, columns: Columns | None = None) -> None:
+        """`rows` are steps and values by series, and `columns` numbers by series, if there are no rows."""
+        self.rows, self._columns, self.time, self.seconds = rows, columns, time, seconds
+        self.steps = len(rows) if columns is None else max(len(steps) for steps, _ in columns.values())
         values = [values.values() for _, values in rows]
         self.is_plain = all_floats(chain.from_iterable(values))
         """Whether no value ever had to be waited for."""
@@ -128,7 +169,9 @@ class Window:
 
     def columns(self, last: dict[str, float], report: Reports) -> Columns:
         """The values, without those that cannot be read. `last` holds the newest value of every series, and is updated."""
-        columns = columns_of(self.rows) if self.is_plain else None
+        columns = self._columns
+        if columns is None and self.is_plain:
+            columns = columns_of(self.rows)
         if columns is None or len(last) + len(columns) > SERIES:
             self._read(last, report)
             return columns_of(self.rows)
@@ -137,6 +180,8 @@ class Window:
 
     def _read(self, last: dict[str, float], report: Reports) -> None:
         """Replace the values by numbers, and remove those that cannot be read or whose series is one too many."""
+        if self._columns is not None:
+            self.rows = rows_of(self._columns)
         for _, values in self.rows:
             for name, value in list(values.items()):
                 if type(value) is not float:
@@ -154,6 +199,8 @@ class Window:
 
     def discard(self) -> int:
         """Give up the values. Returns their number."""
+        if self._columns is not None:
+            return sum(len(numbers) for _, numbers in self._columns.values())
         for _, values in self.rows:
             for value in values.values():
                 if type(value) is not float:
@@ -161,12 +208,18 @@ class Window:
         return sum(len(values) for _, values in self.rows)
 
 
+def rows_of(columns: Columns) -> list[Row]:
+    """The values one by one, in rows of their own."""
+    series = columns.items()
+    return [(step, {name: number}) for name, (steps, numbers) in series for step, number in zip(steps, numbers)]
+
+
 def columns_of(rows: Iterable[tuple[int, Mapping[str, float]]]) -> Columns:
     """The values of rows, each of which is a step and values by series, as columns.
 
     Consecutive values of one series for the same step count as one, the last of them.
     """
-    columns: Columns = {}
+    columns: dict[str, tuple[list[int], list[float]]] = {}
     for names, alike in groupby(rows, _names):
         new_steps, mappings = zip(*alike)
         are_distinct = len(set(new_steps)) == len(new_steps)

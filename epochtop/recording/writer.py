@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from epochtop.recording.later.control import Control, Setting
     from epochtop.recording.later.facts import LateFacts
     from epochtop.recording.reports import Reports
+    from epochtop.recording.series import Entry
 else:
     from _collections import deque  # importing `collections` takes a millisecond
 
@@ -59,8 +60,8 @@ class Writer:
         `report` tells the user about a problem. `on_control` is called when `is_quiet` may have changed.
         """
         self._home, self._stem, self._record, self._report = home, stem, record, report
-        self.entries: deque[tuple[int, dict[str, Any]]] = deque()
-        """Calls of `log()`: a step, COMMITTED or UNCOMMITTED, and values by series."""
+        self.entries: deque[Entry] = deque()
+        """Calls of `log()`: a step, COMMITTED or UNCOMMITTED, and values by series. Hooks add :class:`UsualSteps`."""
         self.events: deque[dict[str, Any]] = deque()
         """Further events to write. A step of None becomes the next step."""
         self.on_control = on_control
@@ -262,15 +263,20 @@ class Writer:
 
     def _drain(self) -> None:
         """Take what was logged and give it steps."""
-        waiting = len(self.entries)
-        for first in range(0, waiting, DRAIN_ROWS):
-            self._take(min(DRAIN_ROWS, waiting - first))
-
-    def _take(self, count: int) -> None:
         take = self.entries.popleft
-        rows = self._numbering.rows([take() for _ in range(count)])
-        self._sent.append(Window(rows, time.time(), self.seconds))
-        self._waiting_rows += len(rows)
+        entries = [take() for _ in range(len(self.entries))]
+        if not entries:
+            return
+        now, seconds = time.time(), self.seconds
+        columns = self._numbering.usual_columns(entries)
+        if columns is not None:
+            windows = [Window([], now, seconds, columns)]
+        else:
+            rows = self._numbering.rows(entries)
+            parts = (rows[first : first + DRAIN_ROWS] for first in range(0, len(rows), DRAIN_ROWS))
+            windows = [Window(part, now, seconds) for part in parts]
+        self._sent.extend(windows)
+        self._waiting_rows += sum(window.steps for window in windows)
 
     def _write_ready(self) -> None:
         """Write the windows whose values are known, in order."""
@@ -278,7 +284,7 @@ class Writer:
             window.send(self._report)
         while self._sent and self._log is not None and self._sent[0].is_ready:
             window = self._sent.popleft()
-            self._waiting_rows -= len(window.rows)
+            self._waiting_rows -= window.steps
             if self._log.congested:
                 self.dropped += window.discard()
                 self._on_disk(self._log.flush)
@@ -288,7 +294,7 @@ class Writer:
             self._on_disk(self._log.flush)
         while self._sent and self._waiting_rows > QUEUE_ENTRIES:
             lost = self._sent.popleft()
-            self._waiting_rows -= len(lost.rows)
+            self._waiting_rows -= lost.steps
             self.dropped += lost.discard()
 
     def _write_window(self, window: Window) -> None:

@@ -184,6 +184,8 @@ def test_a_timed_wait_is_stated_without_the_clock_and_what_the_step_loses_after_
     assert "381 µs per step, of which 200 µs (" in conclusion.finding
     (wait,) = conclusion.estimates
     assert wait.value == pytest.approx(200e-6)
+    assert wait.low == pytest.approx(199.5e-6)  # the clock's own time is known no better than the whole of it
+    assert wait.high == pytest.approx(200.5e-6)
 
 
 def test_waits_are_a_median_without_interruptions_or_the_mean_of_bursts(monkeypatch: pytest.MonkeyPatch) -> None:

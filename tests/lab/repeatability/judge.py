@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from epochtop.engine.protocol.experiments import Estimate
+from epochtop.engine.lab.repetitions import with_earlier
+from epochtop.engine.protocol.experiments import Estimate, Verdict
 
 ENOUGH = 0.9
 """Fraction of the runs whose interval must contain the truth."""
@@ -30,6 +31,14 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Planted: the least and the most that an estimate may be, by its name."""
     load: float = 0.0
     """Programs that wanted a CPU when it started, the mean of a minute."""
+
+    def after(self, earlier: Sequence[Run]) -> Run:
+        """The same run with the intervals that it states if there are earlier results."""
+        verdicts = [
+            Verdict(finding="", evidence=(), next_step="", uncertainty="", estimates=tuple(run.estimates))
+            for run in (self, *earlier)
+        ]
+        return msgspec.structs.replace(self, estimates=list(with_earlier(verdicts[0], verdicts[1:]).estimates))
 
 
 @dataclass(frozen=True)

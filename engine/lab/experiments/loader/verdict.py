@@ -83,9 +83,14 @@ class _Feeding(DeviceAnswer):
     def _timed_wait(self) -> Figure | None:
         """Seconds from asking for a batch to having it, more than with a batch that is always there; None if not timed.
 
-        The time for that batch is the clock's own.
+        The time for that batch is the clock's own. Between steps, that is known no better than the whole of it: the code of
+        the clock may have left the processor's caches.
         """
-        return gap(self._steps[self._now], self._same, "wait_s")
+        wait, clock = gap(self._steps[self._now], self._same, "wait_s"), values(self._same, "wait_s")
+        if wait is None:
+            return None
+        clock_s = figure(clock).median
+        return Figure(wait.median, wait.low - clock_s, wait.high + clock_s, wait.count)
 
     def _wait(self) -> Figure | None:
         """Seconds for which a step with the source in use waits for its rows.
