@@ -147,17 +147,15 @@ class Writer:
 
     def wake(self) -> None:
         """Let the thread write now."""
-        if self._wake.locked():
-            try:
-                self._wake.release()
-            except RuntimeError:  # another thread was faster
-                pass
+        try:
+            self._wake.release()
+        except RuntimeError:  # it is awake already
+            pass
 
     def close(self, final: dict[str, Any], deadline: float | None) -> bool:
         """Write everything, and `final` as the last event. False if the disk hangs at `deadline` of the monotonic clock.
 
-        Waits longer, up to DEVICE_S, for values that are being encoded or computed. A deadline of None does not wait. The
-        thread goes on as long as the process lives.
+        Waits up to DEVICE_S longer for values that are being encoded or computed. A deadline of None does not wait.
         """
         self._final = final
         self.wake()
@@ -320,11 +318,10 @@ class Writer:
         assert self._log is not None
         if self._notifier is not None:
             self._notifier.observe(event)
-        line = encode_line(event)
         if self._is_removed:
-            self._log.hold(line)
+            self._log.hold(encode_line(event))
             return
-        self._on_disk(self._log.append, line)
+        self._on_disk(self._log.append, encode_line(event))
         if self._log.error is None and self.dropped > self._reported_drops:
             self._report_drops()
 
