@@ -137,7 +137,7 @@ def test_the_summary_shows_the_problem_and_why(home: Path, tmp_path: Path) -> No
     lines = done.stdout.splitlines()
     assert "problem: regression" in lines
     assert any("'age': 62 distinct whole numbers in 90 rows make this a regression" in line for line in lines)
-    assert any("first column" in line and "left out" in line for line in lines)
+    assert any("unnamed column" in line and "left out" in line for line in lines)
     assert not home.exists()
 
 
