@@ -54,10 +54,9 @@ def __getattr__(name: str) -> Any:
             return current.current()
         return getattr(current.current_or_new(), name)
     if name[:2] != "__":
-        from epochtop.recording.values.ignored import IGNORED, Ignored
+        from epochtop.recording.values.ignored import wandb_module_attribute
 
-        if name in IGNORED:
-            return Ignored(name)
+        return wandb_module_attribute(name)
     raise AttributeError(f"module 'epochtop' has no attribute {name!r}")
 
 

@@ -46,9 +46,14 @@ class SummaryWriter:
         self.run.config.update(hparam_dict)
         self.run.summary.update(metric_dict)
 
+    @property
+    def log_dir(self) -> str:
+        """A folder for files of the script, in the run directory; a temporary one if nothing is recorded."""
+        return str(self.run.dir)
+
     def get_logdir(self) -> str:
-        """The run directory."""
-        return self.run.path or ""
+        """The same as `log_dir`."""
+        return self.log_dir
 
     def flush(self) -> None:
         """Nothing to do: values are written by the clock."""

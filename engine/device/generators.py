@@ -92,16 +92,13 @@ def _parts(state: Tensor, name: str) -> tuple[list[int], list[int], float | None
 
 
 @contextmanager
-def forked(device: torch.device, owners: Iterable[object] = ()) -> Iterator[None]:
-    """Restore all generators afterwards, as if nothing had been drawn.
-
-    Includes generators of torch, numpy and Python that are attributes of `owners`, such as the layers of a model.
-    """
+def forked(device: torch.device, own: Iterable[object] = ()) -> Iterator[None]:
+    """Restore all generators afterwards, as if nothing had been drawn: the global ones, and the user's `own`."""
     numpy_state: Any = np.random.get_state(legacy=False)
     undo: list[Callable[[], object]] = [
         partial(random.setstate, random.getstate()),
         partial(np.random.set_state, numpy_state),
-        *(_undo(value) for owner in owners for value in _attributes(owner) if isinstance(value, KINDS)),
+        *map(_undo, own),
     ]
     with torch.random.fork_rng(**_fork_arguments(device)):
         try:
@@ -119,10 +116,6 @@ def _fork_arguments(device: torch.device) -> dict[str, Any]:
 
 KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 """Types of generators that a user's objects may own."""
-
-
-def _attributes(owner: object) -> list[object]:
-    return list(getattr(owner, "__dict__", {}).values())
 
 
 def _undo(generator: Any) -> Callable[[], object]:

@@ -9,7 +9,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from epochtop.engine.device import generators
 from epochtop.engine.device.row_types import picked
 from epochtop.engine.execution.executor import Rate, Unsupported
 from epochtop.engine.job.job import Job
@@ -104,7 +103,7 @@ def untouched(job: Job) -> Iterator[None]:
     epoch, position = {name: tensor.clone() for name, tensor in job.batches.state_dict().items()}, job.batches.position
     rate, steps = job.update.learning_rate, job.update.steps if isinstance(job.update, InPlaceRule) else 0
     missed = dict(job.update.missed) if isinstance(job.update, InPlaceRule) else {}
-    with generators.forked(job.device):
+    with job.workload.untouched(job.device):
         try:
             yield
         finally:

@@ -215,11 +215,11 @@ def _outputs(trained: TrainedModel, x: npt.NDArray[Any]) -> Tensor:
     size = max(1, min(MAX_ROWS, MAX_VALUES // max(1, x[:1].size)))
     try:
         model = trained.model.to(device)
-        with torch.no_grad():
+        with torch.set_grad_enabled(trained.task is not None):  # a task may compute gradients by the input
             batches = (torch.from_numpy(np.ascontiguousarray(x[at : at + size])) for at in range(0, len(x), size))
-            outputs = [_flat(model(batch.to(device)), len(batch)).cpu() for batch in batches]
+            outputs = [_flat(model(batch.to(device)), len(batch)).detach().cpu() for batch in batches]
             if not outputs:  # the output of the example shows the number of columns
-                return _flat(model(_on(trained.example, device)), 2).cpu()[:0]
+                return _flat(model(_on(trained.example, device)), 2).detach().cpu()[:0]
     except Invalid:
         raise
     except Exception as error:

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 
 from torch import Tensor
 
-from epochtop.engine.device import generators
 from epochtop.engine.job.job import Job
 from epochtop.engine.step.evaluation import BeforeBatch, uninterrupted
 
@@ -16,10 +15,10 @@ def enqueue(job: Job, test: bool = False, before_batch: BeforeBatch = uninterrup
     """Figures of the rows that select the best weights, or of the `test` rows; and the decision boundary, if there is one.
 
     Evaluates the moving average in place of the weights, if there is one. If weights are sharded, all ranks must call it.
-    What the model draws here does not change the random numbers of later steps. Raises EvaluationInterruptedError if
-    `before_batch` does.
+    Random numbers and counters of the user's code are the same afterwards, so later steps do not depend on it. Raises
+    EvaluationInterruptedError if `before_batch` does.
     """
-    with generators.forked(job.device, job.workload.generator_owners()), evaluating(job):
+    with evaluating(job), job.workload.untouched(job.device):
         figures = job.evaluator.evaluate(job.model, job.test if test else job.eval_batches, before_batch)
         boundary = None if test else job.boundary
         mapped = boundary.enqueue(job.model) if boundary is not None else None

@@ -30,7 +30,15 @@ from epochtop.engine.models.copies import deep_copy
 from epochtop.engine.protocol.requests import Plan
 from epochtop.engine.protocol.schedules import Schedule
 from epochtop.engine.protocol.spec import Invalid, RunSpec
-from epochtop.engine.step.batches import Batches, DataShard, FullBatch, LoaderBatches, ResidentBatches, StreamedBatches
+from epochtop.engine.step.batches import (
+    Batches,
+    DataShard,
+    FullBatch,
+    LoaderBatches,
+    ResidentBatches,
+    RowsChangedError,
+    StreamedBatches,
+)
 from epochtop.engine.step.deferred_rule import DeferredRule
 from epochtop.engine.step.ema import WeightAverage
 from epochtop.engine.step.evaluation import EvalBatches, Evaluator, eval_batches
@@ -137,8 +145,11 @@ def build(
             *placement_notes,
             f"no test rows: {len(job.eval_batches):,} of the {plan.rows:,} training rows choose the best weights",
         ]
-    with generators.forked(device, workload.generator_owners()):
-        thread_notes = threads.choose(spec, job.device, partial(copied_step, job))
+    try:
+        with workload.untouched(device):
+            thread_notes = threads.choose(spec, job.device, partial(copied_step, job))
+    except RowsChangedError:  # the trial with two rows has not shown it
+        return build(spec, workload.with_copied_rows(), plan, shard, checked)
     notes = (*workload.notes, *_last_batch_notes(job), *placement_notes, *thread_notes, *_device_notes(spec, device))
     return replace(job, notes=notes)
 
@@ -223,7 +234,14 @@ def _assemble(spec: RunSpec, workload: Workload, plan: Plan, model: nn.Module, r
         schedule=Schedule(spec, plan.steps),
         parts=parts,
         step=make_step(parts),
-        evaluator=Evaluator(workload.eval_loss, workload.metrics, device, parts.autocast, workload.eval_loss_weight),
+        evaluator=Evaluator(
+            workload.eval_loss,
+            workload.metrics,
+            device,
+            parts.autocast,
+            workload.eval_loss_weight,
+            workload.traits.evaluates_with_gradients,
+        ),
         eval_batches=held_out,
         eval_split=eval_split,
         test=test,
@@ -287,6 +305,8 @@ def _eval_rows(
         rows = min(spec.batch_size or plan.rows, plan.rows)
         careful = bool(spec.task) or spec.oom_retry
         device = torch.device(plan.device)
+        while 2 < rows < len(examples) and len(examples) % rows == 1 and not workload.evaluates(1):  # type: ignore[arg-type]
+            rows -= 1
         return eval_batches(examples, device, resident, rows, careful, workload.traits.changes_rows)
 
     test = batches(workload.test)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from epochtop.engine.data.load import file_of
-from epochtop.engine.device import generators
 from epochtop.engine.device.select import choose_device, free_bytes
 from epochtop.engine.job import memory_estimate
 from epochtop.engine.job.workload import Workload
@@ -41,7 +40,7 @@ def make_plan(spec: RunSpec, workload: Workload, device: torch.device) -> Plan:
     batches = -(-workload.rows_per_epoch(spec) // (batch_rows * spec.processes)) if spec.batch_size else 1
     steps_per_epoch = -(-batches // spec.accumulate)
     steps = spec.epochs * steps_per_epoch
-    with generators.forked(torch.device("cpu"), workload.generator_owners()):
+    with workload.untouched(torch.device("cpu")):
         summary = memory_estimate.summary_of(spec, workload, batch_rows)
     return Plan(
         device=str(device),

@@ -11,6 +11,7 @@ import torch
 from epochtop.engine.device.oom import is_out_of_memory
 from epochtop.engine.hardware import usable_cpus
 from epochtop.engine.protocol.spec import RunSpec
+from epochtop.engine.step.batches import RowsChangedError
 from epochtop.engine.step.step import Step
 
 CLEARLY_FASTER = 0.8
@@ -21,7 +22,8 @@ def choose(spec: RunSpec, device: torch.device, copied_step: Callable[[], Step])
     """Time a few steps of a copy with one thread and with all, and set the number. All threads must be clearly faster.
 
     The risk is not symmetric: if the machine gets busy later, many threads make tiny operators 30 times slower.
-    `copied_step` makes a step on a copy of the job. Returns a note of the measurement. Generators do not change.
+    `copied_step` makes a step on a copy of the job. Returns a note of the measurement. Generators do not change. Raises
+    RowsChangedError if steps change the rows in place.
     """
     if spec.threads or device.type != "cpu":
         return []
@@ -36,11 +38,12 @@ def choose(spec: RunSpec, device: torch.device, copied_step: Callable[[], Step])
             together = _Times.of(copied_step())
             torch.set_num_threads(1)
             after = _Times.of(copied_step())
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        torch.set_num_threads(1)  # the run itself reports the failed allocation
-        return ["threads 1: no step could be timed, out of memory"]
+    except RowsChangedError:
+        raise
+    except Exception as error:  # the run itself reports it, with the user's line
+        torch.set_num_threads(1)
+        why = "out of memory" if is_out_of_memory(error) else type(error).__name__
+        return [f"threads 1: no step could be timed, {why}"]
     faster = together.clearly_faster_than(before) and together.clearly_faster_than(after)
     threads = all_threads if faster else 1
     torch.set_num_threads(threads)

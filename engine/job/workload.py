@@ -6,6 +6,7 @@ Built on the host; the job moves it to its device. Never chooses a device or an 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
@@ -23,7 +24,8 @@ from epochtop.engine.device.row_types import as_input, rows_tensor
 from epochtop.engine.models import build, summary
 from epochtop.engine.models.checked_rows import IGNORED, CheckedRows, LabelRange, label_range
 from epochtop.engine.models.copies import deep_copy
-from epochtop.engine.models.nested import rows_first, tensors_of
+from epochtop.engine.models.nested import mapped, rows_first, tensors_of
+from epochtop.engine.models.set_metric import MetricOfAllRows
 from epochtop.engine.protocol.record import TaskRecord
 from epochtop.engine.protocol.spec import Invalid, RunSpec
 from epochtop.engine.step.batches import DataShard, FullBatch, move
@@ -36,9 +38,12 @@ from epochtop.engine.tasks.loader import LoadedTask, load_recorded, parse_task
 from epochtop.engine.tasks.loss_module import module_of, modules_of
 from epochtop.engine.tasks.task import Part, Task
 from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
-from epochtop.engine.tasks.trial import trains_on
+from epochtop.engine.tasks.trial import evaluates, needs_all_rows, trains_on
 
 Examples = Rows | Dataset[Any]
+CHANGES_ROWS = "your task changes its input in place; every batch is a copy, so your rows stay as they are"
+MOST_COPIED = 1 << 28
+"""Bytes of the largest batch that is copied before steps are timed."""
 PARTS: dict[Part, str] = {"train": "training", "validation": "validation", "test": "test"}
 """Parts of a task, and how people call their rows."""
 
@@ -134,9 +139,13 @@ class Workload:
             return False
         return True
 
-    def generator_owners(self) -> list[object]:
-        """The user's objects whose attributes may be random generators."""
-        return self.task.generator_owners() if self.task is not None else []
+    def evaluates(self, rows: int) -> bool:
+        """Whether the model of a task evaluates a batch of its first `rows` rows. Only a few kinds of models do not."""
+        return self.task is None or evaluates(self.task, rows)
+
+    def untouched(self, device: torch.device) -> AbstractContextManager[None]:
+        """Restore the random generators and the state of the user's objects afterwards."""
+        return generators.forked(device) if self.task is None else self.task.untouched(device)
 
     def first(self, rows: int, device: torch.device) -> FullBatch:
         """The first `rows` examples (0 for all) as a batch that every step takes, for measuring."""
@@ -146,7 +155,18 @@ class Workload:
             assert self.task is not None
             x, y = self.task.batch(rows or len(self.train))  # type: ignore[arg-type]
         count = min(rows or len(self.train), len(self.train))  # type: ignore[arg-type]
+        if (
+            self.task is not None
+            and device.type == "cpu"
+            and sum(part.nbytes for part in tensors_of((x, y))) <= MOST_COPIED
+        ):
+            x, y = mapped((x, y), Tensor.clone)  # a step may change them in place, although the trial has not
         return FullBatch(move(x, device), move(y, device), count, DataShard(), self.traits.changes_rows)
+
+    def with_copied_rows(self) -> Workload:
+        """The same workload for a task that changes its input in place."""
+        traits = replace(self.traits, changes_rows=True)
+        return replace(self, traits=traits, notes=(*self.notes, CHANGES_ROWS))
 
     def model(self, spec: RunSpec) -> nn.Module:
         """The model of the task, or a new one with weights drawn from the default generator."""
@@ -220,7 +240,7 @@ def _of_task(spec: RunSpec, loaded: LoadedTask) -> Workload:
     task, traits = loaded.task, loaded.traits
     file, _ = parse_task(spec.task, must_exist=False)
     try:
-        output, changes_rows = _example_output(task)
+        output, changes_rows, with_gradients = _example_output(task)
     except Exception as error:
         raise Invalid("task", explain_user_error(error, file, (task.model, loaded.function))) from error
     try:
@@ -228,10 +248,12 @@ def _of_task(spec: RunSpec, loaded: LoadedTask) -> Workload:
     except ValueError as error:
         raise Invalid("task", f"{definition(loaded.function, file) or file.name}: {error}") from None
     train = parts[0]
-    if changes_rows:
-        traits = replace(traits, changes_rows=True)
+    traits = replace(traits, changes_rows=traits.changes_rows or changes_rows, evaluates_with_gradients=with_gradients)
     custom_loss = task.loss is not functional.cross_entropy
-    metrics: EvalMetrics = TaskMetrics(task.metrics)
+    of_all_rows = needs_all_rows(task)
+    metrics: EvalMetrics = TaskMetrics(
+        {name: MetricOfAllRows(each) if name in of_all_rows else each for name, each in task.metrics.items()}  # type: ignore[arg-type]
+    )
     if not task.metrics and not custom_loss and output.ndim == 2:
         metrics = Metrics("cross_entropy", output.shape[1], ignore_index=IGNORED)
     return Workload(
@@ -249,7 +271,7 @@ def _of_task(spec: RunSpec, loaded: LoadedTask) -> Workload:
         task_record=loaded.record,
         likely_labels=LabelRange(output.shape[1], IGNORED) if output.ndim > 1 else None,
         traits=traits,
-        notes=tuple(_notes(traits)),
+        notes=tuple(_notes(task, traits, of_all_rows)),
     )
 
 
@@ -264,33 +286,51 @@ def _checked(task: Task, part: Part, labels: LabelRange | None) -> Examples:
     return examples
 
 
-def _notes(traits: TaskTraits) -> Iterator[str]:
+def _notes(task: Task, traits: TaskTraits, of_all_rows: Sequence[str]) -> Iterator[str]:
     if traits.changes_rows:
-        yield "your task changes its input in place; every batch is a copy, so your rows stay as they are"
+        yield CHANGES_ROWS
     if traits.unused:
         yield f"not used by the rows of the trial: {_listing(traits.unused)}; a step skips weights that its batch does not use"
+    if "sum" in (getattr(task.loss, "reduction", ""), getattr(task.loss, "keywords", {}).get("reduction")):
+        yield "the loss is a sum over the rows of a batch, so losses and the learning rate depend on the batch size; use a mean"
+    if traits.evaluates_with_gradients:
+        yield "model or loss compute gradients in evaluations too, which takes more memory"
+    if of_all_rows:
+        yield f"not a mean over rows, so computed for all evaluated rows at once: {_listing(of_all_rows)}"
 
 
 def _listing(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _example_output(task: Task) -> tuple[Tensor, bool]:
-    """The output of a copy of the model for two rows, and whether it changed them in place.
+def _example_output(task: Task) -> tuple[Tensor, bool, bool]:
+    """The output of a copy of the model for two rows, whether it changed them in place, and whether it needs gradients.
 
     The output is an empty tensor if the model returns no tensor. Of a nested output, the first tensor with a row per row of
     the batch, else the first.
     """
     rows = min(2, len(task.examples("train")))  # type: ignore[arg-type]
-    x = task.batch(rows)[0]
+    x, y = task.batch(rows)
     watch = BatchWatch(x)
-    owners = task.generator_owners()
-    with generators.forked(torch.device("cpu"), owners), torch.random.fork_rng(), torch.no_grad():
-        output = deep_copy(task.model, task.model).eval()(x)
+    output, with_gradients = _evaluated(task, x, y)
     if output is None:
         raise TaskError("the model returns None in evaluation mode; end its forward with `return output`")
     by_row = rows_first(output, rows)
-    return next(tensors_of(output), torch.empty(0)) if by_row is None else by_row, watch.changed()
+    first = next(tensors_of(output), torch.empty(0)) if by_row is None else by_row
+    return first, watch.changed(), with_gradients
+
+
+def _evaluated(task: Task, x: Any, y: Any) -> tuple[Any, bool]:
+    """The output of a copy of the model in evaluation mode, and whether it or the loss computes gradients."""
+    with task.untouched(torch.device("cpu")), torch.random.fork_rng():
+        model = deep_copy(task.model, task.model).eval()
+        for gradients in (False, True):
+            with suppress(Exception), torch.set_grad_enabled(gradients):  # the first evaluation explains it
+                output = model(x)
+                task.loss(output, y)
+                return mapped(output, Tensor.detach), gradients
+        with torch.no_grad():
+            return model(x), False
 
 
 def _may_ignore(train: Examples) -> bool:

@@ -7,7 +7,7 @@ raised where the batch is taken. Never imports tasks.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -70,14 +70,17 @@ def class_numbers(labels: object) -> npt.NDArray[Any] | None:
     return None if labels.is_floating_point() or labels.is_complex() else labels.cpu().numpy()
 
 
+_CLASS_LOSSES = (nn.CrossEntropyLoss.forward, nn.NLLLoss.forward)
+
+
 def class_loss_options(loss: object) -> dict[str, Any] | None:
     """The options of a loss of torch that takes class numbers, by torch's names; None for any other loss."""
     options: dict[str, Any] = {}
     if isinstance(loss, partial):  # partials of partials are flat
         options = loss.keywords
         loss = loss.func
-    if type(loss) in (nn.CrossEntropyLoss, nn.NLLLoss):
-        return vars(loss) | {"weight": loss.weight}  # type: ignore[attr-defined]
+    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) and type(loss).forward in _CLASS_LOSSES:
+        return vars(loss) | {"weight": loss.weight}
     return options if loss is functional.cross_entropy or loss is functional.nll_loss else None
 
 
@@ -117,7 +120,7 @@ class CheckedRows(Dataset[Any]):
     def __getitem__(self, row: int) -> Any:
         try:
             return self.dataset[row]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._error(f"row {row:,}: {_one_line(error)}", error) from error
 
     def __getitems__(self, numbers: Sequence[int]) -> NumberedRows | RowError:
@@ -131,7 +134,7 @@ class CheckedRows(Dataset[Any]):
             else:
                 for number in numbers:
                     rows.append(self.dataset[number])
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # which would end a worker without a word
             which = f"row {number:,}" if fetch is None else f"rows {number:,}, …"
             return self._error(f"{which}: {_one_line(error)}", error)
         return rows
@@ -146,6 +149,8 @@ class CheckedRows(Dataset[Any]):
             problem = next(filter(None, problems))
         if problem:
             return self._error(problem)
+        if any(_is_text_among_others(part) for part in zip(*rows, strict=True)):  # torch would make a list of them
+            return self._error(_different(rows))
         try:
             x, y = collated(rows)
         except Exception as error:
@@ -161,7 +166,7 @@ class CheckedRows(Dataset[Any]):
         """The batch of the rows with these numbers. Raises RowError."""
         return batch_of(self.collate(self.__getitems__(list(numbers))))
 
-    def _error(self, message: str, error: Exception | None = None) -> RowError:
+    def _error(self, message: str, error: BaseException | None = None) -> RowError:
         code = getattr(getattr(type(_innermost(self.dataset)), "__getitem__", None), "__code__", None)
         defined = [(code.co_filename, code.co_firstlineno, code.co_name)] if code is not None else []
         stack = traceback.extract_tb(error.__traceback__) if error is not None else []
@@ -196,7 +201,7 @@ def users_dataset(dataset: Dataset[Any]) -> Dataset[Any]:
     return dataset.dataset if isinstance(dataset, CheckedRows) else dataset
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -209,9 +214,14 @@ def _not_a_pair(row: Any, number: int) -> str:
 
 
 def _different(rows: NumberedRows) -> str:
-    """How the tensors of two rows differ in shape; empty if they do not."""
-    first = _shapes(rows[0])
+    """How two rows differ in structure, or their tensors in shape; empty if they do not."""
+    first, first_form = _shapes(rows[0]), _form(rows[0])
     for number, row in zip(rows.numbers, rows, strict=False):
+        if _form(row) != first_form:
+            return (
+                f"row {rows.numbers[0]:,} is {first_form} and row {number:,} {_form(row)}, so they cannot be joined to a batch; "
+                "give all rows one structure in __getitem__"
+            )
         for one, other in zip(first, _shapes(row), strict=False):
             if one != other:
                 return (
@@ -219,6 +229,21 @@ def _different(rows: NumberedRows) -> str:
                     "batch; give all rows one shape in __getitem__, for example with padding"
                 )
     return ""
+
+
+def _is_text_among_others(values: Sequence[Any]) -> bool:
+    return isinstance(values[0], str) and not all(isinstance(value, str) for value in values)
+
+
+def _form(value: Any) -> str:
+    """The types in a row: `(Tensor, str)`, `{'x': Tensor}`."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_form(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(_form, value))})"
+    if isinstance(value, bool | int | float | np.generic):
+        return "a number"
+    return "None" if value is None else type(value).__name__
 
 
 def _shapes(row: Any) -> list[tuple[int, ...]]:

@@ -97,7 +97,7 @@ def _excluded(model: nn.Module, parts: list[nn.Module], example: Any) -> set[nn.
     training = model.training
     model.eval()
     try:
-        with generators.forked(torch.device("cpu")), restored_attributes(model), torch.no_grad(), uses:
+        with generators.forked(torch.device("cpu")), restored_attributes(*model.modules()), torch.no_grad(), uses:
             model(example)
     finally:
         model.train(training)

@@ -31,7 +31,11 @@ def measure(model: nn.Module, example: Any, rows: int) -> ModelSummary:
 
     Raises any error that the model raises for the batch.
     """
-    with torch.random.fork_rng(devices=_devices_of(model)), generators.forked(HOST), restored_attributes(model):
+    with (
+        torch.random.fork_rng(devices=_devices_of(model)),
+        generators.forked(HOST),
+        restored_attributes(*model.modules()),
+    ):
         try:
             return _traced(model, example, rows, _to_meta)
         except Exception:

@@ -185,6 +185,7 @@ class Run:
             self._loop = None
 
     def _interrupted(self, error: BaseException, job: Job) -> Interruption:
+        signals.forget_workers()
         if self._loop is not None:
             self._loop.rescue()
             self._step = self._loop.step

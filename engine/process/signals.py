@@ -17,6 +17,8 @@ from epochtop.engine.training.recorder import Recorder
 
 ALWAYS_STOP = (signal.SIGTERM, signal.SIGINT)
 """Signals that stop every run."""
+MOST_WORKERS = 100
+"""Workers that may end at the same moment."""
 RUN_SIGNALS = (*ALWAYS_STOP, signal.SIGHUP, *BATCH_SIGNALS)
 """Signals whose default action would end a run without saving."""
 
@@ -80,6 +82,19 @@ def ignore() -> None:
     """Ignore all signals, for a process that another one stops, or that has written its last event."""
     for number in RUN_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def forget_workers() -> None:
+    """Ignore the ends of a DataLoader's workers from now on.
+
+    torch's handler raises RuntimeError wherever the main thread is, for every child that ends after a worker has failed.
+    """
+    for _ in range(MOST_WORKERS):
+        try:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        except RuntimeError:  # it has run once more
+            continue
+        return
 
 
 def _is_default(number: signal.Signals) -> bool:

@@ -44,6 +44,8 @@ class ScriptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Name that runs share which belong together, such as the seeds of one setting."""
     tags: tuple[str, ...] = ()
     notes: str = ""
+    resume_id: str = ""
+    """Id that the script has chosen, by which it can continue the run; empty if it has none."""
     config: dict[str, Any] = {}
     """Configuration: JSON values by name; nested names are joined with `/`."""
     command: tuple[str, ...] = ()

@@ -37,6 +37,12 @@ EPOCHS = ("epoch", "train/epoch")
 """Series that count the epochs of a script."""
 COUNTERS = {"epoch", "step", "global_step", "iteration", "iter"}
 """Series that count, which are of interest last."""
+COUNTED = frozenset(
+    ["tokens", "samples", "examples", "images", "frames", "sequences", "episodes", "timesteps", "flos", "flops", "seen"]
+)
+"""Words in the names of series that count what was trained on so far, such as `tokens_seen` and `total_flos`."""
+RATES = frozenset(["per", "sec", "second", "rate", "speed", "throughput", "loss"])
+"""Words in the names of series that are no counts, such as `tokens_per_second`."""
 
 LOWER_IS_BETTER = re.compile(
     r"(loss|err|error|mse|mae|rmse|mape|nll|cross_entropy|perplexity|ppl|bpc|bpb|wer|cer|ter|fid|kid|lpips|brier|ece|eer"
@@ -127,6 +133,13 @@ def main_series(names: Iterable[str]) -> str:
     names = list(names)
     family = main_family(names)
     return next(iter(members(names, family)), "")
+
+
+@lru_cache(maxsize=16_384)
+def counts(name: str) -> bool:
+    """Whether a series counts what was trained on so far, by its name. Such a series can be the x axis."""
+    words = frozenset(re.split(r"[_/.\- ]", name.lower()))
+    return bool(words & COUNTED) and not words & RATES
 
 
 @lru_cache(maxsize=16_384)

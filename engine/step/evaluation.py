@@ -18,8 +18,10 @@ from torch.utils.data import DataLoader
 from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device.row_types import as_input, on_device, rows_tensor
 from epochtop.engine.device.transfer import Uploads
+from epochtop.engine.models.attributes import training_modes
 from epochtop.engine.models.checked_rows import batch_of, collation_of
 from epochtop.engine.models.nested import mapped
+from epochtop.engine.step.batches import RowsWatch
 from epochtop.engine.step.losses import LossWeight
 from epochtop.engine.step.metrics import EvalMetrics, Scores, finite
 from epochtop.engine.step.step import Criterion
@@ -63,22 +65,32 @@ class EvalBatches:
     def __iter__(self) -> Iterator[tuple[Any, Any, int]]:
         counts = (min(self.size, self.rows - first) for first in range(0, self.rows, self.size))
         for batch, count in zip(self._batches(), counts, strict=False):
+            watch = RowsWatch(batch if self._shares_memory else ())
+            if self.resident or isinstance(self.source, Rows):
+                batch = as_input(batch[0]), as_input(batch[1])
             x, y = mapped(batch, Tensor.clone) if self.copied else batch
             yield x, y, count
+            watch.check()
+
+    @property
+    def _shares_memory(self) -> bool:
+        """Whether batches are views of the rows."""
+        if self.resident or not isinstance(self.source, Rows):
+            return self.resident
+        return self.device.type == "cpu" and self.source.x.flags.c_contiguous and self.source.y.flags.c_contiguous
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
-        """The batches; on the CPU, those of Rows share the memory of the rows."""
+        """The batches as they are stored; on the CPU, those of Rows share the memory of the rows."""
         upload = Uploads(self.device)
         if self.resident:
             x, y = self.source
-            for batch in zip(torch.split(x, self.size), torch.split(y, self.size), strict=True):
-                yield as_input(batch[0]), as_input(batch[1])
+            yield from zip(torch.split(x, self.size), torch.split(y, self.size), strict=True)
         elif isinstance(self.source, Rows):
             for first in range(0, self.rows, self.size):
                 numbers = slice(first, first + self.size)
                 arrays = (self.source.x[numbers], self.source.y[numbers])
                 x, y = (upload(rows_tensor(np.ascontiguousarray(array))) for array in arrays)
-                yield as_input(x), as_input(y)
+                yield x, y
         else:
             generator = torch.Generator()
             collate = collation_of(self.source)
@@ -116,8 +128,9 @@ class Evaluator:
     autocast: torch.dtype | None = None
     loss_weight: LossWeight | None = None
     """Weight of a batch in the mean loss; None weighs batches by their rows."""
+    gradients: bool = False
+    """Whether model or loss compute gradients."""
 
-    @torch.no_grad()
     def evaluate(
         self,
         model: nn.Module,
@@ -130,19 +143,32 @@ class Evaluator:
         """
         mean, weigh = _Mean(self.device), self.loss_weight
         state = self.metrics.empty(self.device)
-        training = model.training
+        restore = training_modes(model)
         model.eval()
         try:
-            with nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast):
+            with (
+                torch.no_grad(),
+                nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast),
+            ):
                 for number, (x, y, rows) in enumerate(batches):
                     before_batch(number)
-                    output = model(x)
-                    mean.add(self.criterion(output, y), rows if weigh is None else weigh(output, y))
+                    output, loss = self._computed(model, x, y)
+                    mean.add(loss, rows if weigh is None else weigh(output, y))
                     self.metrics.add(state, output, y, rows)
         finally:
-            model.train(training)
+            restore()
         flat = self.metrics.flat(state)
         return torch.cat((mean.value().type(flat.dtype).reshape(1), flat))
+
+    def _computed(self, model: nn.Module, x: Any, y: Any) -> tuple[Any, Tensor]:
+        """Output and loss of a batch, without their graph."""
+        if not self.gradients:
+            output = model(x)
+            return output, self.criterion(output, y)
+        with torch.enable_grad():
+            output = model(x)
+            loss = self.criterion(output, y)
+        return mapped(output, Tensor.detach), loss.detach()
 
     def read(self, values: Tensor) -> tuple[float | None, Scores]:
         """Loss and scores from the host's copy of the result of :meth:`evaluate`; None for a loss that is not finite."""

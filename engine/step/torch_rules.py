@@ -319,5 +319,7 @@ def make_update_rule(spec: RunSpec, parameters: Sequence[nn.Parameter]) -> Updat
     if spec.optimizer == "rmsprop":
         return RMSprop(parameters, spec.learning_rate, spec.weight_decay, spec.momentum)
     if spec.optimizer == "muon":
+        if not fusible:
+            raise Invalid("optimizer", "muon does not support complex weights, which this model has; use adamw")
         return Muon(parameters, spec.learning_rate, spec.weight_decay)
     return TorchRule(parameters, [torch_optimizer(spec, fused=cuda and fusible)(parameters)])

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from epochtop.engine.device import generators
 from epochtop.engine.models.copies import deep_copy
 from epochtop.engine.tasks.task import Task, is_dataset
 
@@ -51,7 +50,7 @@ def with_paired_rows(task: Task) -> Task:
     """
     if not is_dataset(task.train):
         return task
-    with generators.forked(_HOST, task.generator_owners()):
+    with task.untouched(_HOST):
         first = task.train[0]
     if not isinstance(first, Mapping):
         return task
@@ -68,7 +67,7 @@ def with_paired_rows(task: Task) -> Task:
 def _returns_tensor(task: Task) -> bool:
     """Whether the model returns a tensor for two rows. If it fails, the trial of the task explains why."""
     try:
-        with generators.forked(_HOST, task.generator_owners()), torch.no_grad():
+        with task.untouched(_HOST), torch.no_grad():
             return isinstance(deep_copy(task.model, task.model).eval()(task.batch()[0]), Tensor)
     except Exception:
         return True

@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 
-from epochtop.engine.device import generators
-from epochtop.engine.models.attributes import restored_attributes
 from epochtop.engine.models.checked_rows import RowError
 from epochtop.engine.models.nested import mapped, tensors_of
 from epochtop.engine.tasks.errors.tracebacks import TaskError, explain_user_error, user_line
@@ -31,7 +29,7 @@ def explain(error: BaseException, task: Task, file: Path, function: Callable[[],
         return explain_user_error(error, file, (function,))
     trial = Trial(task, batch.x, batch.y)
     problem = error
-    with generators.forked(torch.device("cpu"), task.generator_owners()), restored_attributes(task.model):
+    with task.untouched(torch.device("cpu")):
         task.model.train(not batch.evaluated)
         try:
             with torch.enable_grad():

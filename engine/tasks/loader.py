@@ -50,7 +50,7 @@ def load_recorded(text: str, stored: TaskRecord | None = None) -> LoadedTask:
     """
     stored = stored if stored is not None and stored.stored else None
     file, name = parse_task(text, must_exist=stored is None)
-    with _importable(file) as imported, sources.in_place_of_files(stored) if stored else nullcontext():
+    with _importable(file, stored) as imported, sources.in_place_of_files(stored) if stored else nullcontext():
         content = _content(file) if stored is None else b""
         try:
             module = _execute(file, content if stored is None else stored.sources[0].text or "")
@@ -69,7 +69,8 @@ def load_recorded(text: str, stored: TaskRecord | None = None) -> LoadedTask:
         except Exception as error:
             raise Invalid("task", explain_user_error(error, file)) from error
         traits = try_out(task, file, function)
-        record = stored or sources.task_record(file, content, imported())
+        modules = sources.mentioned_modules(file, content) | imported()
+        record = stored or sources.task_record(file, content, modules)
     return LoadedTask(task, record, function, traits)
 
 
@@ -86,21 +87,22 @@ def parse_task(text: str, must_exist: bool = True) -> tuple[Path, str]:
     return file, name
 
 
+_loaded: list[tuple[Path, set[str]]] = []
+"""The file of the task that was loaded last, and the names of the modules before it, if there is one."""
+
+
 @contextmanager
-def _importable(file: Path) -> Iterator[Callable[[], dict[str, Path]]]:
+def _importable(file: Path, stored: TaskRecord | None) -> Iterator[Callable[[], dict[str, Path]]]:
     """Let the file import modules in its folder, freshly every time, without writing bytecode next to it.
 
-    Yields a function that returns the files of the modules imported so far, by name.
+    Yields a function that returns the files of the modules imported so far, by name. The modules stay until another task is
+    loaded: batches of workers hold objects of their classes, and code may import more of them while it trains.
     """
+    _forget_last_task()
     folder, dont_write_bytecode, modules_before = str(file.parent), sys.dont_write_bytecode, set(sys.modules)
 
     def imported() -> dict[str, Path]:
-        files = {
-            name: Path(source)
-            for name in set(sys.modules) - modules_before
-            if (source := getattr(sys.modules[name], "__file__", None))
-        }
-        return {name: path for name, path in files.items() if is_of(path, file) and path != file}
+        return _modules_of(file, modules_before)
 
     sys.path.insert(0, folder)
     sys.dont_write_bytecode = True
@@ -110,8 +112,29 @@ def _importable(file: Path) -> Iterator[Callable[[], dict[str, Path]]]:
     finally:
         sys.dont_write_bytecode = dont_write_bytecode
         sys.path.remove(folder)
-        for name in imported():
+        _loaded.append((file, modules_before))
+        stored_modules = [sources.StoredModules(stored.sources)] if stored else []
+        sys.meta_path[:0] = [*stored_modules, sources.LaterImports(file.parent, in_packages=True)]
+        sys.meta_path.append(sources.LaterImports(file.parent, in_packages=False))
+
+
+def _forget_last_task() -> None:
+    """Remove the modules of the task that was loaded last, and what finds more of them."""
+    while _loaded:
+        for name in _modules_of(*_loaded.pop()):
             del sys.modules[name]
+    kinds = sources.StoredModules, sources.LaterImports
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, kinds)]
+
+
+def _modules_of(file: Path, modules_before: set[str]) -> dict[str, Path]:
+    """The modules in the folder of a task that were imported since `modules_before`, without its file, by name."""
+    files = {
+        name: Path(source)
+        for name in set(sys.modules) - modules_before
+        if (source := getattr(sys.modules[name], "__file__", None))
+    }
+    return {name: path for name, path in files.items() if is_of(path, file) and path != file}
 
 
 def _content(file: Path) -> bytes:

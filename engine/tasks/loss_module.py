@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from epochtop.engine.models.attributes import training_modes
+from epochtop.engine.models.held_objects import held_objects
 from epochtop.engine.tasks.task import Task
 
 PREFIX = "loss:"
@@ -56,12 +58,12 @@ class LossModule:
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Use evaluation mode inside."""
-        training = self.module.training
+        restore = training_modes(self.module)
         self.module.eval()
         try:
             yield
         finally:
-            self.module.train(training)
+            restore()
 
 
 def modules_of(task: Task) -> list[nn.Module]:
@@ -71,10 +73,33 @@ def modules_of(task: Task) -> list[nn.Module]:
 
 
 def module_of(loss: Any, model: nn.Module) -> nn.Module | None:
-    """The module that `loss` is, wraps with arguments, or is a method of; None for a function, or a part of the model."""
-    while isinstance(loss, partial):
-        loss = loss.func
-    module = loss if isinstance(loss, nn.Module) else getattr(loss, "__self__", None)
-    if not isinstance(module, nn.Module) or any(module is part for part in model.modules()):
-        return None
-    return module
+    """The module that `loss` is or holds; a list of them if it holds several; None if it holds none besides the model's.
+
+    A loss may be a method of a module, a partial with modules as arguments, or another object with modules as attributes.
+    Closures are not looked into, because a copy of a function would share them.
+    """
+    held = [part for part in held_objects([loss], _is_copied) if isinstance(part, nn.Module)]
+    inside = {id(part) for module in held for part in module.modules() if part is not module}
+    outer = [module for module in held if id(module) not in inside | {id(part) for part in model.modules()}]
+    return outer[0] if len(outer) == 1 else nn.ModuleList(outer) if outer else None
+
+
+def _is_copied(value: object) -> bool:
+    """Whether a copy of an object has copies of what it holds."""
+    return not isinstance(value, FunctionType | ModuleType)
+
+
+def parameters_behind(loss: Tensor) -> list[nn.Parameter]:
+    """The parameters that a loss was computed from."""
+    parameters: dict[int, nn.Parameter] = {}
+    waiting, seen = [loss.grad_fn], set[Any]()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if isinstance(variable, nn.Parameter):
+            parameters[id(variable)] = variable
+        waiting.extend(before for before, _ in node.next_functions)
+    return list(parameters.values())

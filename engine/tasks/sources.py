@@ -5,6 +5,7 @@ Never imports torch.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import importlib.util
@@ -13,9 +14,10 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import msgspec
 
@@ -127,6 +129,60 @@ class StoredModules(MetaPathFinder, Loader):
         source = self._sources[module.__name__]
         code = compile(source.text or "", source.path, "exec", dont_inherit=True)
         exec(code, module.__dict__)  # noqa: S102 - imports of the user's task; another owner's only after a question
+
+
+class LaterImports(MetaPathFinder):
+    """Finds modules in the folder of a task that its code imports while it trains, without writing bytecode next to them."""
+
+    def __init__(self, folder: Path, in_packages: bool) -> None:
+        """Finds modules inside packages, or else those in the folder itself."""
+        self.folder, self._in_packages = folder, in_packages
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The spec of a module in the folder; None for any other one."""
+        if (path is not None) != self._in_packages:
+            return None
+        folders = [str(self.folder)] if path is None else [one for one in path if Path(one).is_relative_to(self.folder)]
+        specs = (FileFinder(one, (_SourceLoader, SOURCE_SUFFIXES)).find_spec(fullname) for one in folders)
+        return next((spec for spec in specs if spec is not None and spec.loader is not None), None)
+
+
+class _SourceLoader(SourceFileLoader):
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        """Write no bytecode: an edit within the same second would not be noticed."""
+
+
+def mentioned_modules(file: Path, content: bytes) -> dict[str, Path]:
+    """The modules next to `file` that it or one of them imports anywhere, also inside functions, by name."""
+    modules: dict[str, Path] = {}
+    waiting = [("", content)]
+    while waiting:
+        package, source = waiting.pop()
+        for name in _imported_names(package, source):
+            place = file.parent.joinpath(*name.split("."))
+            path = next((one for one in (place / "__init__.py", place.with_suffix(".py")) if one.is_file()), None)
+            if path is not None and path != file and name not in modules:
+                modules[name] = path
+                with contextlib.suppress(OSError):
+                    waiting.append((name if path.name == "__init__.py" else name.rpartition(".")[0], path.read_bytes()))
+    return modules
+
+
+def _imported_names(package: str, source: bytes) -> set[str]:
+    """Names that import statements in a module of a package may mean, with those of the packages around them."""
+    try:
+        statements = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return set()
+    names = {alias.name for one in statements if isinstance(one, ast.Import) for alias in one.names}
+    for one in statements:
+        if isinstance(one, ast.ImportFrom):
+            parts = package.split(".") if one.level else []
+            base = ".".join([*parts[: len(parts) - one.level + 1], *([one.module] if one.module else [])])
+            names |= {base, *(f"{base}.{alias.name}".strip(".") for alias in one.names)}
+    return {name for full in names if full for name in (full, *_parents(full))}
 
 
 def _parents(name: str) -> list[str]:

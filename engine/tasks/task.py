@@ -6,9 +6,15 @@ the training loop.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -22,8 +28,11 @@ from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device import generators
 from epochtop.engine.device.row_types import input_array
 from epochtop.engine.hardware.memory_maps import is_mapped_file
+from epochtop.engine.models.attributes import restored_attributes
 from epochtop.engine.models.checked_rows import CheckedRows
+from epochtop.engine.models.held_objects import held_objects
 from epochtop.engine.models.set_metric import SetMetric
+from epochtop.engine.tasks.errors.tracebacks import is_of
 
 Examples = tuple[Any, Any] | Dataset[Any]
 """A pair (x, y) of tensors or arrays of equal length, or a Dataset with `__len__` and `__getitem__`.
@@ -106,26 +115,72 @@ class Task:
         x, y = examples
         return Rows(x=_array(x), y=_array(y))
 
-    def generator_owners(self) -> list[object]:
-        """The user's objects whose attributes may be random generators: layers, Datasets, functions, and the user's file."""
-        datasets = [part for part in (self.train, self.validation, self.test) if is_dataset(part)]
-        for dataset in datasets:  # grows: a Subset, and the like, has another Dataset inside
-            inner = getattr(dataset, "dataset", None)
-            if is_dataset(inner):
-                datasets.append(inner)
-        owners = [*self.model.modules(), *datasets, self.loss, *self.metrics.values()]
-        names = {getattr(owner, "__module__", "") or "" for owner in owners}
-        files = [sys.modules[name] for name in sorted(names) if name.startswith(MODULE_PREFIX) and name in sys.modules]
-        return [*owners, *files]
+    @contextmanager
+    def untouched(self, device: torch.device) -> Iterator[None]:
+        """Restore the random generators, and the state of model, loss and file afterwards.
+
+        Generators may be anywhere in the task, such as in a list of transforms. State is what :func:`restored_attributes`
+        restores. Datasets and metrics keep theirs: training does not depend on it.
+        """
+        parts = [part for part in (self.train, self.validation, self.test) if is_dataset(part)]
+        files = [Path(module.__file__ or "") for name, module in sys.modules.items() if name.startswith(MODULE_PREFIX)]
+        roots = [self.model, self.loss, *_modules_of(files)]
+        own = [
+            one for one in held_objects([*roots, *parts, *self.metrics.values()]) if isinstance(one, generators.KINDS)
+        ]
+        stateful = {id(one): one for one in held_objects(roots, OwnObjects(files, self.metrics.values()))}
+        stateful |= {id(part): part for part in self.model.modules()}  # however many there are
+        with generators.forked(device, own), restored_attributes(*stateful.values()):
+            yield
 
     def batch(self, rows: int = 2) -> tuple[Any, Any]:
         """The first training rows with their labels, as the model and the loss receive them."""
-        part = self.examples("train")
-        if isinstance(part, Rows):
-            return torch.from_numpy(input_array(part.x[:rows])), torch.from_numpy(input_array(part.y[:rows]))
-        with generators.forked(torch.device("cpu"), self.generator_owners()):
-            x, y = CheckedRows(part, "training").batch(range(min(rows, len(part))))  # type: ignore[arg-type]
+        return self.batch_of("train", range(min(rows, len(self.examples("train")))))  # type: ignore[arg-type]
+
+    def batch_of(self, part: Part, numbers: Sequence[int]) -> tuple[Any, Any]:
+        """The rows of a part with these numbers, with their labels, as the model and the loss receive them."""
+        examples = self.examples(part)
+        if isinstance(examples, Rows):
+            chosen = slice(0, len(numbers)) if isinstance(numbers, range) else list(numbers)
+            return torch.from_numpy(input_array(examples.x[chosen])), torch.from_numpy(input_array(examples.y[chosen]))
+        with self.untouched(torch.device("cpu")):
+            x, y = CheckedRows(examples, "training" if part == "train" else part).batch(numbers)
         return x, y
+
+
+_HOLDERS = (nn.Module, list, tuple, dict, set, deque, partial, FunctionType, MethodType, ModuleType)
+"""Types of objects that have state, or hold objects that may have some, whoever has defined them."""
+
+
+class OwnObjects:
+    """Tells the objects with state that belongs to a task: layers, containers, functions, and objects of the user's classes."""
+
+    def __init__(self, files: Sequence[Path], others: Iterable[object]) -> None:
+        """`files` are the user's files. `others` do not count."""
+        self._files, self._others = files, {id(other) for other in others}
+
+    def __call__(self, value: object) -> bool:
+        """Whether `value` is such an object."""
+        if id(value) in self._others:
+            return False
+        if isinstance(value, _HOLDERS):
+            return True
+        if is_dataset(value):
+            return False
+        module = sys.modules.get(type(value).__module__)
+        path = getattr(module, "__file__", None)
+        return path is not None and any(is_of(Path(path), file) for file in self._files)
+
+
+def _modules_of(files: Sequence[Path]) -> list[ModuleType]:
+    """The user's files and the modules that they have imported from their folders."""
+    folders = tuple(f"{file.parent}{os.sep}" for file in files)
+    # not by getattr, which makes lazy modules import themselves
+    paths = (
+        (module, vars(module).get("__file__")) for module in list(sys.modules.values()) if hasattr(module, "__dict__")
+    )
+    likely = [(module, Path(path)) for module, path in paths if isinstance(path, str) and path.startswith(folders)]
+    return [module for module, path in likely if any(is_of(path, file) for file in files)]
 
 
 def _kind(value: object) -> str:

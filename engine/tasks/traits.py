@@ -23,6 +23,8 @@ class TaskTraits:
     """Whether gradients must come from `loss.backward()`: for hooks that it calls, or reentrant checkpointing."""
     sparse: tuple[str, ...] = ()
     """Names of the trained parameters whose gradients are sparse, as those of `nn.Embedding(sparse=True)`."""
+    evaluates_with_gradients: bool = False
+    """Whether an evaluation computes gradients too, such as those of the output by the input."""
 
 
 class BatchWatch:

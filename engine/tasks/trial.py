@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,22 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
-from epochtop.engine.device import generators
+from epochtop.engine.data.dataset import Rows
 from epochtop.engine.device.oom import is_out_of_memory
-from epochtop.engine.models.attributes import restored_attributes
-from epochtop.engine.models.checked_rows import RowError, class_numbers, label_range
+from epochtop.engine.models.checked_rows import IGNORED, RowError, class_loss_options, class_numbers, label_range
 from epochtop.engine.models.nested import mapped, tensors_of
-from epochtop.engine.models.set_metric import SetMetric, fresh
+from epochtop.engine.models.set_metric import SetMetric, depends_on_batches, fresh
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.tasks import extra_state, user_state
 from epochtop.engine.tasks.errors.shape_errors import explain_shapes
 from epochtop.engine.tasks.errors.tracebacks import TaskError, describe_value, explain_user_error, one_line, place
-from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of, modules_of
-from epochtop.engine.tasks.task import Task
+from epochtop.engine.tasks.loss_module import PREFIX, LossModule, module_of, modules_of, parameters_behind
+from epochtop.engine.tasks.task import Part, Task
 from epochtop.engine.tasks.traits import BatchWatch, TaskTraits
 
 HOST = torch.device("cpu")
+TRIED_ROWS, TRIED_ROWS_OF_A_DATASET, TRIED_VALUES = 32, 8, 1 << 20
+"""Rows with which metrics are tried, at most: of arrays, of a Dataset, and of large rows by their values."""
 BROADCAST = "Using a target size"
 """First words of torch's warning that a loss broadcasts outputs against labels."""
 
@@ -126,18 +127,72 @@ def dataset_methods(task: Task) -> tuple[object, ...]:
 def trains_on(task: Task, rows: int) -> bool:
     """Whether the task computes a training loss of its first `rows` rows, which BatchNorm refuses for a single row.
 
-    For one row the loss must be finite, unless that of two rows is not finite either.
+    For one row the loss must be finite, unless that of two rows is not finite either, or the row has an ignored label.
     """
     loss = _loss_of(task, rows)
-    if loss is None or rows > 1 or loss.isfinite():
+    if loss is None or rows > 1 or loss.isfinite() or _is_ignored(task):
         return loss is not None
     more = _loss_of(task, 2)
     return more is None or not bool(more.isfinite())
 
 
-def _loss_of(task: Task, rows: int) -> Tensor | None:
-    """The training loss of the first rows; None if the task fails for another reason than memory."""
+def evaluates(task: Task, rows: int) -> bool:
+    """Whether the task computes a loss of its first `rows` rows in evaluation mode."""
+    return _loss_of(task, rows, training=False) is not None
+
+
+def needs_all_rows(task: Task) -> tuple[str, ...]:
+    """Names of the metrics that are functions, but not means over rows, such as an F1 score.
+
+    Tries them with some rows, their outputs, and random outputs, for a model that gives all rows the same class.
+    """
+    functions = {name: metric for name, metric in task.metrics.items() if not isinstance(metric, SetMetric)}
+    if not functions:
+        return ()
+    part: Part = "validation" if task.validation is not None else "test" if task.test is not None else "train"
+    numbers = _spread_rows(task, part)
+    with _restored(task), torch.no_grad():
+        task.model.eval()
+        try:
+            x, y = _on_model_device(task, task.batch_of(part, numbers))
+            output = task.model(x)
+            generator = torch.Generator().manual_seed(0)
+            noise = mapped(output, lambda value: _noise(value, generator))
+            return tuple(
+                name
+                for name, function in functions.items()
+                if any(depends_on_batches(function, one, y, len(numbers)) for one in (output, noise))
+            )
+        except Exception:  # the first evaluation explains it
+            return ()
+
+
+def _spread_rows(task: Task, part: Part) -> list[int]:
+    """Numbers of some rows of a part, few of large rows, evenly spaced because neighbors may be of one class."""
+    examples = task.examples(part)
+    count, values = len(examples), sum(tensor[:1].numel() for tensor in tensors_of(task.batch(1)[0]) if tensor.ndim)  # type: ignore[arg-type]
+    most = TRIED_ROWS if isinstance(examples, Rows) else TRIED_ROWS_OF_A_DATASET
+    rows = min(most, max(2, TRIED_VALUES // max(1, values)))
+    return sorted({place * count // rows for place in range(rows)})
+
+
+def _noise(value: Tensor, generator: torch.Generator) -> Tensor:
+    """Random numbers in place of an output; whole numbers, which may be codes, stay as they are."""
+    if not value.is_floating_point():
+        return value
+    return torch.randn(value.shape, generator=generator).to(value)
+
+
+def _is_ignored(task: Task) -> bool:
+    """Whether the loss ignores all labels of the first row."""
+    options, labels = class_loss_options(task.loss), class_numbers(task.batch(1)[1])
+    return options is not None and labels is not None and bool((labels == options.get("ignore_index", IGNORED)).all())
+
+
+def _loss_of(task: Task, rows: int, training: bool = True) -> Tensor | None:
+    """The loss of the first rows; None if the task fails for another reason than memory."""
     with _restored(task):
+        task.model.train(training)
         try:
             x, y = _on_model_device(task, task.batch(rows))
             return task.loss(task.model(x), y).detach()
@@ -161,27 +216,17 @@ def _initialize(task: Task, x: Any) -> None:
     """Give the parameters and buffers of lazy modules their shapes, which the first forward pass decides."""
     modules = modules_of(task)
     if any(is_lazy(tensor) for part in modules for tensor in (*part.parameters(), *part.buffers())):
-        with generators.forked(HOST, task.generator_owners()), restored_attributes(task.model), torch.no_grad():
+        with task.untouched(HOST), torch.no_grad():
             task.model.eval()(x)
 
 
 @contextmanager
 def _restored(task: Task) -> Iterator[None]:
     """Restore random generators, buffers, and counters and training modes of modules afterwards."""
-    parts = modules_of(task)
-    buffers = [(buffer, buffer.detach().clone()) for part in parts for buffer in part.buffers()]
     devices = sorted({weight.device.index or 0 for weight in task.model.parameters() if weight.is_cuda})
-    forks = torch.random.fork_rng(devices=devices), generators.forked(HOST, task.generator_owners())
-    with forks[0], forks[1], ExitStack() as attributes, torch.enable_grad():
-        for part in parts:
-            attributes.enter_context(restored_attributes(part))
+    with torch.random.fork_rng(devices=devices), task.untouched(HOST), torch.enable_grad():
         task.model.train()
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, values in buffers:
-                    buffer.copy_(values)
+        yield
 
 
 def _try_metric(name: str, metric: Any, output: Any, y: Any) -> None:
@@ -253,6 +298,7 @@ def _tried_gradients(task: Task, batch: tuple[Any, Any], loss: Tensor) -> tuple[
     if not trained:
         raise TaskError("the model has no trainable parameters; set requires_grad on some")
     check_gradient(loss)
+    _check_parameters(task, loss)
     parameters = list(trained.values())
     needs_backward = any(getattr(weight, "_post_accumulate_grad_hooks", None) for weight in parameters)
     try:
@@ -265,6 +311,17 @@ def _tried_gradients(task: Task, batch: tuple[Any, Any], loss: Tensor) -> tuple[
     if len(unused) == len(trained):
         raise TaskError("the loss does not depend on any trained weight; use them, or freeze fewer")
     return unused, sparse, needs_backward
+
+
+def _check_parameters(task: Task, loss: Tensor) -> None:
+    """Raise TaskError if the loss depends on parameters that are not those of the model or of the loss."""
+    known = {weight.data_ptr() for part in modules_of(task) for weight in part.parameters()}
+    others = [weight for weight in parameters_behind(loss) if weight.data_ptr() not in known]
+    if others:
+        raise TaskError(
+            f"a parameter of the shape {tuple(others[0].shape)} belongs neither to the model nor to the loss, so it would not be "
+            "trained; make it an attribute of an nn.Module (layers in an nn.ModuleList), or freeze it with requires_grad_(False)"
+        )
 
 
 def _backward(task: Task, batch: tuple[Any, Any], parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:

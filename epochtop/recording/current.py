@@ -56,6 +56,7 @@ def init(
         tags=tags or (),
         notes=notes or "",
         resume=earlier,
+        resume_id=id or "",
         folder=folder,
         enabled=mode != "disabled",
     )
@@ -74,7 +75,7 @@ def current_or_new() -> Run:
 
 
 def log(
-    data: dict[str, Any] | None = None, /, *, step: int | None = None, commit: bool | None = None, **values: Any
+    data: dict[str, Any] | None = None, /, step: int | None = None, commit: bool | None = None, **values: Any
 ) -> None:
     """Record values of the current run, which is started if there is none; see :meth:`Run.log`."""
     run = _current

@@ -56,20 +56,23 @@ class Run(endings.Recording):
         tags: Iterable[str] = (),
         notes: str = "",
         resume: str | os.PathLike[str] | None = None,
+        resume_id: str = "",
         folder: str | os.PathLike[str] | None = None,
         every_rank: bool = False,
         enabled: bool = True,
     ) -> None:
         """Start to record.
 
-        `config` is a mapping, a namespace or a dataclass. `resume` is the id, the path or the name of a run to continue; a
-        new run is created if there is none. `folder` is the home folder of runs. With `every_rank`, processes of all ranks
+        `config` is a mapping, a namespace or a dataclass. `resume` is the id, the path, the `resume_id` or the name of a run
+        to continue; a new run is created if there is none. `folder` is the home folder of runs. With `every_rank`, processes of all ranks
         record, each a run of its own. Nothing is recorded if `enabled` is False.
         """
         self.name: str = clean_text(str(name or ""))
         """Display name; empty if it has none."""
         self.project, self.group, self.notes = str(project or ""), str(group or ""), str(notes or "")
         self.tags = tuple(str(tag) for tag in ((tags,) if isinstance(tags, str) else tags or ()))
+        self.resume_id = str(resume_id or "")
+        """An id that the script has chosen, by which `resume` finds the run."""
         if config is not None:
             self._create_entries("config", config)
         self._report = Reports(self.write_event)
@@ -91,13 +94,7 @@ class Run(endings.Recording):
     # --- logging -------------------------------------------------------------------------------------------
 
     def log(
-        self,
-        data: dict[str, Any] | None = None,
-        /,
-        *,
-        step: int | None = None,
-        commit: bool | None = None,
-        **values: Any,
+        self, data: dict[str, Any] | None = None, /, step: int | None = None, commit: bool | None = None, **values: Any
     ) -> None:
         """Record values of this step: `log(loss=loss)` or `log({"train/loss": loss}, step=10)`.
 
@@ -261,6 +258,7 @@ class Run(endings.Recording):
             "group": self.group,
             "tags": self.tags,
             "notes": self.notes,
+            "resume_id": self.resume_id,
             "config": config,
             **facts.of_script(),
         }
@@ -283,15 +281,22 @@ class Run(endings.Recording):
         }
         stem = directory.slug(self.name or facts.script_name())
         writer = earlier_writer = None
-        joins = not earlier and not folder and directory.RUN_TO_JOIN in os.environ
+        path = None
+        if earlier:
+            from epochtop.recording.earlier import resume
+
+            path = resume.find(home, os.fspath(earlier))
+            path = None if path == os.environ.get(directory.RUN_TO_JOIN) else path
+        joins = path is None and not folder and directory.RUN_TO_JOIN in os.environ
         if joins:
             from epochtop.recording.earlier import joining  # few scripts need it, and every import takes time
 
             writer = earlier_writer = joining.take_over(script)
         if writer is None:
             writer = Writer(home, stem, encode(record).encode("ascii"), self._report, self._set_gate)
-        if earlier:
-            self._continue(writer, home, os.fspath(earlier))
+        if path is not None:
+            earlier_name = resume.continue_run(writer, path, self._report)
+            self.name = self.name or earlier_name
         elif joins and earlier_writer is None:
             joining.join(writer, script)
         writer.on_control = self._set_gate
@@ -301,22 +306,8 @@ class Run(endings.Recording):
         endings.watch(self, writer.is_guest)
         if earlier_writer is None:
             writer.start()
-
-    def _continue(self, writer: Writer, home: str, query: str) -> None:
-        """Let the writer continue an earlier run, if there is one and no other process records it."""
-        from epochtop.recording.earlier import resume
-
-        path = resume.find(home, query)
-        if path is None:
-            return
-        try:
-            lock = resume.reopen(path)
-        except BlockingIOError:
-            self._report(f"{os.path.basename(path)} is being recorded by another process; a new run is recorded")
-            return
-        steps, seconds = resume.end_of(path)
-        writer.continue_run(path, lock, steps, seconds)
-        self.name = self.name or str((resume.read_record(path).get("script") or {}).get("name", ""))
+        if path is not None and script["config"]:
+            self.write_event({"type": "Configured", "values": script["config"]})
 
     def _set_gate(self) -> None:
         """Let `log()` ask for permission only if there is something to obey."""

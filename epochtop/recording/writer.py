@@ -53,12 +53,7 @@ class Writer:
     """Writes one run directory. The script's threads append to `entries` and `events` and never wait."""
 
     def __init__(
-        self,
-        home: str,
-        stem: str,
-        record: bytes,
-        report: Reports,
-        on_control: Callable[[], None] = lambda: None,
+        self, home: str, stem: str, record: bytes, report: Reports, on_control: Callable[[], None] = lambda: None
     ) -> None:
         """The run directory is created in the folder `home`; its id begins with `stem`. `record` is the content of run.json.
 
@@ -152,17 +147,15 @@ class Writer:
 
     def wake(self) -> None:
         """Let the thread write now."""
-        if self._wake.locked():
-            try:
-                self._wake.release()
-            except RuntimeError:  # another thread was faster
-                pass
+        try:
+            self._wake.release()
+        except RuntimeError:  # it is awake already
+            pass
 
     def close(self, final: dict[str, Any], deadline: float | None) -> bool:
         """Write everything, and `final` as the last event. False if the disk hangs at `deadline` of the monotonic clock.
 
-        Waits longer, up to DEVICE_S, for values that are being encoded or computed. A deadline of None does not wait. If
-        it is not done, the thread goes on as long as the process lives.
+        Waits up to DEVICE_S longer for values that are being encoded or computed. A deadline of None does not wait.
         """
         self._final = final
         self.wake()
@@ -207,15 +200,15 @@ class Writer:
     def _tick(self) -> None:
         endings.check_signals()
         if self._log is None and time.monotonic() >= self._next_try:
-            self._open()
+            self._on_disk(self._open)
         if self._heartbeat is not None and not self._is_removed:
-            self._heartbeat.beat()
+            self._on_disk(self._heartbeat.beat)
         self._drain()
         self._write_ready()
         if self._log is not None and self.path is not None:
-            self.control.look(self.path)
+            self._on_disk(self.control.look, self.path)
         self._write_events()
-        self._look_at_folder()
+        self._on_disk(self._look_at_folder)
         if time.monotonic() >= self._facts_due_at:
             self._collect_facts()
         if self._notifier is not None:
@@ -232,6 +225,14 @@ class Writer:
             self._facts = LateFacts(self.path)
         if not self._facts.is_complete:
             self._facts.collect()
+
+    def _on_disk(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        """Let :meth:`close` know that the disk is at work, which may hang."""
+        self._disk_since = time.monotonic()
+        try:
+            return act(*arguments)
+        finally:
+            self._disk_since = float("inf")
 
     def _open(self) -> None:
         self._next_try = time.monotonic() + RETRY_S
@@ -284,11 +285,11 @@ class Writer:
             self._waiting_rows -= window.steps
             if self._log.congested:
                 self.dropped += window.discard()
-                self._log.flush()
+                self._on_disk(self._log.flush)
                 continue
             self._write_window(window)
         if self._log is not None and self._log.error is not None:
-            self._log.flush()
+            self._on_disk(self._log.flush)
         while self._sent and self._waiting_rows > QUEUE_ENTRIES:
             lost = self._sent.popleft()
             self._waiting_rows -= lost.steps
@@ -305,11 +306,9 @@ class Writer:
     # --- events --------------------------------------------------------------------------------------------
 
     def _write_events(self) -> None:
-        if self._log is None:
-            while len(self.events) > QUEUE_ENTRIES:
-                self.events.popleft()
-            return
-        while self.events:
+        while self._log is None and len(self.events) > QUEUE_ENTRIES:
+            self.events.popleft()
+        while self._log is not None and self.events:
             event = self.events.popleft()
             if event.get("step", 0) is None:
                 event["step"] = self._numbering.position
@@ -319,13 +318,10 @@ class Writer:
         assert self._log is not None
         if self._notifier is not None:
             self._notifier.observe(event)
-        line = encode_line(event)
         if self._is_removed:
-            self._log.hold(line)
+            self._log.hold(encode_line(event))
             return
-        self._disk_since = time.monotonic()
-        self._log.append(line)
-        self._disk_since = float("inf")
+        self._on_disk(self._log.append, encode_line(event))
         if self._log.error is None and self.dropped > self._reported_drops:
             self._report_drops()
 

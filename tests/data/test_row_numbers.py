@@ -46,7 +46,30 @@ def test_an_unnamed_column_of_row_numbers_is_left_out(tmp_path: Path, name: str,
     rows = list(zip(numbers, NOISE.tolist(), KINDS, strict=True))
     prepared = loaded(write_table(tmp_path / "t.csv", (name, "noise", "kind"), rows))
     assert features_of(prepared) == ("noise",)
-    assert any("first column" in note and "left out" in note for note in prepared.notes)
+    assert any("unnamed column" in note and "left out" in note for note in prepared.notes)
+
+
+PIECES = [*range(15), *range(25)]
+"""Row numbers of two tables, one below the other."""
+
+
+@pytest.mark.parametrize(
+    "names", [("", "Unnamed: 0"), ("", ""), ("Unnamed: 0.1", "Unnamed: 0"), ("Unnamed: 0_x", "Unnamed: 0_y")]
+)
+def test_all_row_numbers_of_a_table_that_was_saved_twice_are_left_out(tmp_path: Path, names: tuple[str, str]) -> None:
+    rows = list(zip(PIECES, SHUFFLED, NOISE.tolist(), KINDS, strict=True))
+    prepared = loaded(write_table(tmp_path / "t.csv", (*names, "noise", "kind"), rows))
+    assert features_of(prepared) == ("noise",)
+    assert sum("unnamed column" in note for note in prepared.notes) == 2
+
+
+def test_old_row_numbers_may_be_anywhere(tmp_path: Path) -> None:
+    rows = list(zip(KINDS, SHUFFLED, NOISE.tolist(), strict=True))
+    prepared = loaded(write_table(tmp_path / "t.csv", ("kind", "Unnamed: 0", "noise"), rows))
+    assert features_of(prepared) == ("noise",)
+    data = list(zip(NOISE.tolist(), SHUFFLED, NOISE.tolist(), KINDS, strict=True))  # a column of data has no name
+    prepared = loaded(write_table(tmp_path / "t.csv", ("other", "", "noise", "kind"), data))
+    assert features_of(prepared) == ("other", "Unnamed: 1", "noise")
 
 
 def test_other_unnamed_columns_and_named_counters_stay(tmp_path: Path) -> None:

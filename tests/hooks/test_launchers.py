@@ -14,9 +14,11 @@ from tests.support.hooked import hooked
 
 SHELL = """
 "$PYTHON" -c 'import epochtop; epochtop.log(loss=2.0); epochtop.log(loss=1.5)'
-"$PYTHON" -c 'import epochtop; epochtop.log(loss=1.0)'
+"$PYTHON" -c 'import epochtop; run = epochtop.Run("night", resume="night"); run.log(loss=1.0)'
+"$PYTHON" -c 'import epochtop; run = epochtop.Run("night", resume="night"); run.log(loss=0.5)'
 exit 3
 """
+"""There is no run to continue at first; then it is the run of the command."""
 
 
 def test_the_processes_of_a_shell_script_add_to_one_run(home: Path, tmp_path: Path) -> None:
@@ -24,7 +26,7 @@ def test_the_processes_of_a_shell_script_add_to_one_run(home: Path, tmp_path: Pa
     script.write_text(SHELL)
     result = hooked([script], python="bash", PYTHON=sys.executable)
     assert (result.status, result.output, result.complaints) == (3, "", "")
-    assert result.series == {"loss": [(0, 2.0), (1, 1.5), (2, 1.0)]}
+    assert result.series == {"loss": [(0, 2.0), (1, 1.5), (2, 1.0), (3, 0.5)]}
 
 
 # --- the oldest Python ----------------------------------------------------------------------------------------

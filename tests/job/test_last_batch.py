@@ -77,6 +77,24 @@ def test_other_models_keep_it(home: Path, tmp_path: Path) -> None:
     assert not notes(spec)
 
 
+def test_a_first_row_without_a_label_is_no_reason_to_leave_it_out(home: Path, tmp_path: Path) -> None:
+    """torch's loss of that row alone is NaN."""
+    body = PLAIN.replace("def make_task", "Y[0] = -100\n\ndef make_task").replace("(X, Y)", "(X, Y.clone())")
+    spec = task_spec(task_file(tmp_path, body), seed=4)
+    run = train_here(spec, home)
+    assert finished(run).steps == 5 * spec.epochs
+    assert not notes(spec)
+
+
+def test_a_last_test_batch_of_one_row_is_avoided_if_the_model_cannot_evaluate_it(home: Path, tmp_path: Path) -> None:
+    """Without running statistics, BatchNorm refuses a single row in evaluation mode too."""
+    body = NORMALIZED.replace("BatchNorm1d(8", "BatchNorm1d(8, track_running_stats=False")
+    job = prepare_job(task_spec(task_file(tmp_path, body)))
+    assert len(job.test) == 33
+    assert 33 % job.test.size > 1
+    assert finished(train_here(task_spec(task_file(tmp_path, body)), home)).test_loss is not None
+
+
 def test_a_loss_that_is_nan_for_one_row_counts_as_a_failure(home: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="degrees of freedom"):
         run = train_here(task_spec(task_file(tmp_path, SPREAD)), home)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from epochtop.engine.process.signals import answer
+from epochtop.engine.process.signals import answer, forget_workers
 from epochtop.engine.protocol.commands import BATCH_SIGNALS
 from epochtop.engine.protocol.events import Finished, Logged
 from epochtop.engine.protocol.fields import parse
@@ -35,6 +35,22 @@ def check_saved(run: Path, *reasons: str) -> None:
     assert end.outcome == "stopped"
     assert end.reason in reasons
     assert checkpoint.read(run, "last")[0].step == end.steps == len(losses(run)) > 0
+
+
+def test_after_a_failure_the_ends_of_workers_raise_nothing() -> None:
+    """A handler like that of torch, which raises in the main thread as long as a dead worker is known."""
+
+    def handler(_number: int, _frame: object) -> None:
+        raise RuntimeError("DataLoader worker exited unexpectedly")
+
+    before = signal.signal(signal.SIGCHLD, handler)
+    try:
+        with pytest.raises(RuntimeError, match="worker"):
+            os.kill(os.getpid(), signal.SIGCHLD)
+        forget_workers()
+        os.kill(os.getpid(), signal.SIGCHLD)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGXCPU", "SIGTERM"])

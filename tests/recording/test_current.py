@@ -43,6 +43,7 @@ WANDB = """
     wandb.watch(object(), log="all", log_freq=10)
     for step in range(3):
         wandb.log({"train": {"loss": 1.0 / (step + 1)}, "image": wandb.Image("x")}, step=step)
+    wandb.log({"train": {"loss": 0.25}}, 3)
     wandb.log({"a": 1}, commit=False)
     wandb.log({"b": 2})
     table = wandb.Table(columns=["a"])
@@ -55,6 +56,14 @@ WANDB = """
     wandb.run.summary["best"] = 0.9
     wandb.summary["worst"] = 0.1
     wandb.save("model.pt")
+    assert len({wandb.util.generate_id() for _ in range(9)}) == 9
+    annotation = wandb.sdk.wandb_run.Run
+    try:
+        raise ValueError("not wandb's")
+    except (wandb.errors.CommError, wandb.Error):
+        raise
+    except ValueError:
+        wandb.alert(title="t", text="t", level=wandb.AlertLevel.WARN)
     print(wandb.run.name, wandb.config.lr, wandb.config["layers"], bool(wandb.run.id), wandb.run.url)
     wandb.finish()
     print(wandb.run)
@@ -67,9 +76,9 @@ def test_a_script_for_wandb_runs_with_another_import(home: Path) -> None:
     assert output == "baseline 0.1 [1, 2] True None\nNone\n"
     path = only_run(home)
     assert series(path) == {
-        "train/loss": [(0, 1.0), (1, 0.5), (2, 1 / 3)],
-        "a": [(3, 1.0)],
-        "b": [(3, 2.0)],
+        "train/loss": [(0, 1.0), (1, 0.5), (2, 1 / 3), (3, 0.25)],
+        "a": [(4, 1.0)],
+        "b": [(4, 2.0)],
     }
     record = read_record(path)
     assert record.script is not None
@@ -87,9 +96,10 @@ def test_a_script_for_wandb_runs_with_another_import(home: Path) -> None:
         "Artifact",
         "log_artifact",
         "save",
+        "alert",
     ):
         assert errors.count(f"epochtop: {name} is ignored") == 1, errors
-    assert len(errors.splitlines()) == 9, errors
+    assert len(errors.splitlines()) == 10, errors
 
 
 def test_a_run_without_a_name_is_named_by_its_id(home: Path) -> None:
@@ -140,6 +150,19 @@ def test_init_continues_a_run_by_its_id(home: Path) -> None:
     epochtop.log(loss=2.0)
     epochtop.finish()
     assert series(only_run(home)) == {"loss": [(0, 1.0), (1, 2.0)]}
+
+
+def test_init_continues_a_run_by_the_id_that_the_script_has_chosen(home: Path) -> None:
+    for rate in (0.1, 0.2):
+        epochtop.init(name="night", id="job-7", resume="allow", config={"lr": rate})
+        epochtop.log({"loss": rate})
+        epochtop.finish()
+    epochtop.init(name="night", id="job-8", resume="allow")
+    epochtop.finish()
+    first, second = sorted(run_paths(home), key=lambda path: len(series(path)), reverse=True)
+    assert series(first) == {"loss": [(0, 0.1), (1, 0.2)]}
+    assert Configured(values={"lr": 0.2}) in recorded(first)
+    assert series(second) == {}
 
 
 def test_a_disabled_run_records_nothing(home: Path) -> None:

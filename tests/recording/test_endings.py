@@ -205,16 +205,23 @@ KILLED = """
 
 
 def test_a_process_that_is_killed_loses_one_refresh_at_most(home: Path) -> None:
-    """Windows have no gap, and the last one is as young as a busy machine allows: a value takes a millisecond or longer."""
+    """Windows have no gap, and the last one is as young as a busy machine allows: a value takes a millisecond or longer.
+
+    Half of the processes lose less than four refreshes, however long the machine keeps single ones waiting.
+    """
     status, output, _ = run(KILLED, home)
     assert status == 0
     paths = sorted(run_paths(home), key=lambda path: int(path.name.partition("-")[0]))
     assert len(paths) == 20
+    lost = []
     for path, count in zip(paths, map(int, output.split()), strict=True):
         assert not is_alive(path)
         values = series(path).get("value", [])
         assert values == [(step, step) for step in range(len(values))]
-        assert count - 5_000 < len(values) <= count + 1
+        assert len(values) <= count + 1
+        lost.append(count - len(values))
+    assert max(lost) < 5_000
+    assert sorted(lost)[9] < 400
 
 
 def test_the_heartbeat_moves_while_the_process_lives(home: Path) -> None:
@@ -238,17 +245,33 @@ def test_the_heartbeat_moves_while_the_process_lives(home: Path) -> None:
 # --- how long the end takes --------------------------------------------------------------------------------------
 
 
-def test_a_disk_that_hangs_does_not_hold_up_the_end_of_the_script(home: Path) -> None:
-    code = f"""{BEGIN}
-    write = os.write
-    def hang(file, content):
+HANGS = """
+    from epochtop.recording import directory, writer
+    from epochtop.recording.later import control
+    directory.HEARTBEAT_S = writer.LOOK_S = 0.0
+    from _thread import get_ident
+    writer.DEVICE_S = 10**6
+    stuck, main, call = [], get_ident(), sys.argv[1]
+    owner = control.Inbox if call == "read" else os
+    real = getattr(owner, call)
+    def hang(*arguments):
+        if get_ident() == main:
+            return real(*arguments)
+        stuck.append(1)
         time.sleep(10**6)
-        return write(file, content)
+"""
+
+
+@pytest.mark.parametrize("call", ["write", "utime", "read", "fstat"])
+def test_a_disk_that_hangs_does_not_hold_up_the_end_of_the_script(call: str, home: Path) -> None:
+    """Whatever the writer asks of it: to take values, to refresh the heartbeat, to give commands, to find the folder."""
+    code = f"""{BEGIN}{HANGS}
     {WRITTEN}
-    os.write = hang
+    setattr(owner, call, hang)
     run.log(loss=2.0)
+    while not stuck: time.sleep(0.001)
     """
-    status, _, errors = run(code, home)
+    status, _, errors = run(code, home, call)
     assert status == 0
     assert "did not take the last values in time" in errors
 

@@ -7,12 +7,15 @@ import math
 import os
 import threading
 import time
+from collections import UserDict, UserList
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from epochtop.engine.protocol.events import (
     Configured,
@@ -240,6 +243,32 @@ def test_a_configuration_of_hostile_and_endless_values_is_described(home: Path) 
     assert "Hostile" in record.script.config["x"]
 
 
+class Fields(SimpleNamespace):
+    """An object with named fields, as pydantic makes them."""
+
+    model_fields = ("rate",)
+
+
+class Unset(UserDict[str, object]):
+    """A mapping of which an entry has no value, as OmegaConf's `???`, in a class that is no `dict`."""
+
+    def __getitem__(self, name: str) -> object:
+        if self.data[name] == "???":
+            raise LookupError(f"missing mandatory value: {name}")
+        return self.data[name]
+
+
+def test_the_configuration_of_a_library_is_stored_flat(home: Path) -> None:
+    model = Unset(sizes=UserList([1, 2]), name="???", inner=Unset(depth=3))
+    config = Unset(model=model, data=SimpleNamespace(path="x"), fields=Fields(rate=0.5), folder="???")
+    Run(config=config).finish()
+    record = read_record(only_run(home))
+    assert record.script is not None
+    assert record.script.config == {
+        "model/sizes": [1, 2], "model/name": None, "model/inner/depth": 3, "data/path": "x", "fields/rate": 0.5, "folder": None,
+    }  # fmt: skip
+
+
 def test_a_namespace_is_a_configuration(home: Path) -> None:
     Run(config=argparse.Namespace(lr=0.1, name="x")).finish()
     record = read_record(only_run(home))
@@ -249,9 +278,11 @@ def test_a_namespace_is_a_configuration(home: Path) -> None:
 
 def test_a_summary_is_recorded(home: Path) -> None:
     with Run() as recording:
+        recording.summary["best"] = torch.tensor([0.5])
         recording.summary["best"] = 0.9
         recording.summary.update(epoch=3)
     assert [event.values for event in recorded(only_run(home)) if isinstance(event, Summarized)] == [
+        {"best": 0.5},
         {"best": 0.9},
         {"epoch": 3},
     ]

@@ -17,6 +17,7 @@ from epochtop.engine.runs.writer import send
 from epochtop.recording import current, endings
 from epochtop.recording.later import control
 from epochtop.recording.run import Run
+from epochtop.tensorboard import SummaryWriter
 from tests.recording.scripts import ROOT, only_run, recorded, series
 from tests.support.engines import wait_until
 
@@ -103,6 +104,13 @@ def test_tensorboard(home: Path) -> None:
     execute("A script that uses TensorBoard")
     assert series(only_run(home)) == {"train/loss": HARMONIC[:10]}
     assert read_record(only_run(home)).name == "baseline"
+
+
+def test_a_summary_writer_has_a_folder_for_files(home: Path) -> None:
+    with SummaryWriter("runs/baseline") as writer:
+        (Path(writer.log_dir) / "model.pt").write_bytes(b"x")
+        assert writer.get_logdir() == writer.log_dir
+    assert (only_run(home) / "files" / "model.pt").exists()
 
 
 def test_lightning(home: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epochtop.engine.runs.families import families, labels, main_family, main_series, members, place_of
+from epochtop.engine.runs.families import counts, families, labels, main_family, main_series, members, place_of
 
 NAMES = {
     # Lightning
@@ -44,6 +44,12 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 def test_a_series_is_placed_by_its_name(name: str) -> None:
     assert place_of(name) == NAMES[name]
+
+
+def test_series_that_count_are_known_by_their_words() -> None:
+    names = ["tokens", "train/num_input_tokens_seen", "total_flos", "time/total_timesteps", "Samples"]
+    assert all(map(counts, names))
+    assert not any(map(counts, ["tokens_per_second", "imagesize", "unseen", "loss/samples", "lr", "frames_rate"]))
 
 
 @pytest.mark.parametrize(

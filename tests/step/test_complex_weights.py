@@ -15,6 +15,7 @@ from epochtop.engine.execution.choice import make
 from epochtop.engine.execution.executor import Unsupported
 from epochtop.engine.job import state
 from epochtop.engine.job.prepare import prepare_job
+from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.step.ema import WeightAverage
 from epochtop.engine.training import checkpoint
 from tests.support.engines import losses, train_here
@@ -45,6 +46,12 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, object]]] = {
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def test_muon_is_refused_before_the_run(tmp_path: Path) -> None:
+    """torch's Muon does not support complex parameters."""
+    with pytest.raises(Invalid, match="muon does not support complex weights"):
+        prepare_job(task_spec(task_file(tmp_path, FOURIER), optimizer="muon"))
 
 
 @pytest.mark.parametrize("body", [FOURIER, ONLY_COMPLEX], ids=["mixed", "complex"])

@@ -129,6 +129,10 @@ ONE_BATCH_ONLY = torch.where(torch.arange(ROWS) < 3, LABELS, -100)
 CLASS_WEIGHTS = torch.tensor([1.0, 5.0, 0.2])
 
 
+class OwnName(nn.CrossEntropyLoss):
+    """A subclass with torch's own arithmetic."""
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("labels", [IGNORING, ONE_BATCH_ONLY], ids=["a quarter", "nearly all"])
 @pytest.mark.parametrize(
@@ -140,6 +144,7 @@ CLASS_WEIGHTS = torch.tensor([1.0, 5.0, 0.2])
         partial(functional.cross_entropy, weight=CLASS_WEIGHTS),
         partial(functional.cross_entropy, ignore_index=1),
         nn.CrossEntropyLoss(ignore_index=2),
+        OwnName(weight=CLASS_WEIGHTS),
     ],
     ids=[
         "function",
@@ -148,6 +153,7 @@ CLASS_WEIGHTS = torch.tensor([1.0, 5.0, 0.2])
         "partial with weights",
         "partial that ignores",
         "module that ignores",
+        "subclass",
     ],
 )
 def test_ignored_labels_do_not_count(loss: Any, labels: Tensor, size: int) -> None:

@@ -11,7 +11,8 @@ import torch
 from torch.optim import SGD
 
 from epochtop.engine.job.prepare import prepare_job
-from tests.support.engines import finished, losses, train_here
+from epochtop.engine.protocol.events import Failed
+from tests.support.engines import Engine, events, finished, losses, train_here
 from tests.tasks.task_files import plain_task, task_file, task_spec
 
 HALVES = """
@@ -74,3 +75,29 @@ def test_other_jobs_get_no_copies(tmp_path: Path) -> None:
     first, again = (next(iter(job.test))[0].data_ptr() for _ in range(2))
     assert first == again
     assert not [note for note in job.notes if "copy" in note]
+
+
+# --- changes that the trial with two rows does not show --------------------------------------------------------
+
+OF_LARGE_BATCHES = HALVES.replace("x.mul_(0.5)", "x.mul_(0.5) if CONDITION else None")
+
+
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("condition", ["len(x) > 40 and self.training", "len(x) > 2 and not self.training"])
+def test_rows_that_are_changed_in_some_batches_only_end_the_run(
+    condition: str, timed: bool, home: Path, tmp_path: Path
+) -> None:
+    """A plain loop over such rows would compute with changed ones from then on. Timed steps may notice it before the run."""
+    task = task_file(tmp_path, OF_LARGE_BATCHES.replace("CONDITION", condition))
+    with Engine() as engine:
+        run = engine.train(task_spec(task, batch_size=0, threads=0 if timed else 1, eval_epochs=1), home)
+        engine.wait()
+    failed = next((event for event in events(run) if isinstance(event, Failed)), None)
+    if failed is not None:
+        assert "has changed the rows in place" in failed.message
+        assert "task_file.py, line" in failed.message
+        assert len(losses(run)) <= 1
+    else:
+        assert timed
+        expected, _ = plain_task(task_spec(task, batch_size=0), partial(SGD, lr=0.1))
+        np.testing.assert_array_equal(losses(run), expected)

@@ -131,3 +131,72 @@ def test_weights_of_a_loss_cannot_be_sharded(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="loss cannot be sharded") as error:
         prepare_job(task_spec(task_file(tmp_path, ARC), processes=2, shard=True))
     assert error.value.field == "shard"
+
+
+HOLDERS = {
+    "object": "Holder(arc)",
+    "method": "Holder(arc).loss",
+    "argument": "partial(apply, module=arc)",
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_module_that_a_loss_holds_is_trained(holder: str, home: Path, tmp_path: Path) -> None:
+    body = ARC.replace(
+        "def make_task():",
+        """
+from functools import partial
+
+class Holder:
+    def __init__(self, module):
+        self.modules = [module]
+    def __call__(self, f, y):
+        return self.modules[0](f, y)
+    loss = __call__
+
+def apply(f, y, module):
+    return module(f, y)
+
+def make_task():
+    arc = Arc()""",
+    ).replace("loss=Arc()", f"loss={HOLDERS[holder]}")
+    run = train_here(task_spec(task_file(tmp_path, body)), home)
+    (tmp_path / "module").mkdir()
+    expected, task = plain_task(task_spec(task_file(tmp_path / "module", ARC)), partial(SGD, lr=0.1))
+    np.testing.assert_array_equal(losses(run), expected)
+    assert torch.equal(checkpoint.read(run, "last")[1]["loss.w"], task.loss.w)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    ["lambda f, y: ARC(f, y)", "lambda f, y: F.cross_entropy(f[:, :3] * SCALE, y)"],
+    ids=["a module", "a parameter"],
+)
+def test_weights_that_would_not_be_trained_are_refused(loss: str, tmp_path: Path) -> None:
+    body = ARC.replace("def make_task", "ARC, SCALE = Arc(), nn.Parameter(torch.ones(3))\n\ndef make_task")
+    task = task_spec(task_file(tmp_path, body.replace("loss=Arc()", f"loss={loss}")))
+    with pytest.raises(
+        Invalid, match=r"task_file.py, line .*would not be trained; make it an attribute of an nn.Module"
+    ):
+        prepare_job(task)
+
+
+def test_layers_in_a_list_are_refused_unless_they_are_frozen(tmp_path: Path) -> None:
+    body = """
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.out = [nn.Linear(4, 8)], nn.Linear(8, 3)
+        def forward(self, x):
+            return self.out(self.layers[0](x))
+
+    def make_task():
+        return Task(model=Net(), train=(X, Y))
+    """
+    with pytest.raises(
+        Invalid, match=r"a parameter of the shape \(8, 4\) belongs neither to the model nor to the loss"
+    ):
+        prepare_job(task_spec(task_file(tmp_path, body)))
+    prepare_job(
+        task_spec(task_file(tmp_path, body.replace("nn.Linear(4, 8)]", "nn.Linear(4, 8).requires_grad_(False)]")))
+    )

@@ -339,7 +339,7 @@ class RunController:
         elif self._can_command():
             self._analysis_is_due = self.active.state.analyzed is None
             self.send(Analyze(by=whoami()))
-            self._app.notify(f"measuring the next {Analyze().steps} steps")
+            self._app.notify(f"asked the script to measure its next {Analyze().steps} steps")
 
     def view(self, name: str) -> None:
         """Open the last evaluation (`metrics`), the decision boundary (`boundary`) or the `analysis` over the screen."""

@@ -44,7 +44,7 @@ class ChartView:
     """Weight of the previous value in the exponential mean; 0 turns smoothing off."""
     log: bool = False
     log_x: bool = False
-    """Whether the x axis is logarithmic where it can be: with steps, epochs and seconds."""
+    """Whether the x axis is logarithmic where it can be: not with times of day and learning rates."""
     hide_outliers: bool = False
     """Whether the y axis leaves out the lowest and the highest 1 % of the values."""
     band: BandKind = "deviation"
@@ -52,7 +52,7 @@ class ChartView:
     @property
     def has_log_x(self) -> bool:
         """Whether the x axis is logarithmic."""
-        return self.log_x and self.unit in ("step", "epoch", "seconds") and self.high > 0
+        return self.log_x and self.unit not in ("clock", "rate") and self.high > 0
 
     @property
     def start(self) -> float:

@@ -22,7 +22,7 @@ from epochtop.tui.chart.groups.mean import GroupCurve, group_curves, newest_valu
 from epochtop.tui.chart.loss_chart import LossChart
 from epochtop.tui.chart.marks.notes import first_bad
 from epochtop.tui.chart.series import Series
-from epochtop.tui.chart.trace import Trace, heading
+from epochtop.tui.chart.trace import Trace, counter_name, heading, is_counter
 
 HEADER = "series,step,min,mean,max,last"
 COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#7f7f7f", "#d62728")
@@ -221,6 +221,7 @@ def _frame(view: ChartView, limits: Limits) -> list[str]:
         parts.append(_text(min(place, right - 4 * len(label)), bottom + 20, label, "middle"))
     parts.append(f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="#404040"/>')
     name = {"rate": "learning rate", "clock": "time"}.get(view.unit, view.unit)
+    name = counter_name(name) if is_counter(name) else name
     parts.append(_text((LEFT + right) / 2, HEIGHT - 12, name, "middle"))
     return parts
 

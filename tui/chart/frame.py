@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from epochtop.engine.protocol.quantities import UNKNOWN, format_fixed_width
 from epochtop.tui.cells.canvas import Canvas, Row
+from epochtop.tui.cells.rows import cut
 from epochtop.tui.chart import axes
 from epochtop.tui.chart.axes import Limits
 from epochtop.tui.chart.curves import ChartView, Visible, y_limits
@@ -32,7 +33,7 @@ from epochtop.tui.chart.marks.signs import (
 )
 from epochtop.tui.chart.plotting import BLOCKS, BRAILLE, PlottedCurve, draw, row_of
 from epochtop.tui.chart.series import Bucket
-from epochtop.tui.chart.trace import Trace
+from epochtop.tui.chart.trace import Trace, counter_name, is_counter
 
 FINE_CELLS = 4500
 """Cells from which on a plot uses blocks: braille takes over 25 ms there, blocks half of that."""
@@ -228,6 +229,8 @@ def _x_axis(canvas: Canvas, view: ChartView, gutter: int, row: int) -> None:
         canvas.put(gutter + column, row, "┬", AXIS)
     name = "time" if view.unit == "seconds" and view.high > 60 else "s" if view.unit == "seconds" else view.unit
     name = "time" if view.unit == "clock" else name
+    if is_counter(view.unit):
+        name = cut(counter_name(view.unit).rpartition("/")[2], gutter - 2)
     canvas.put(0, row + 1, axes.place_labels(placed, canvas.width), AXIS)
     room = gutter - (3 if view.unit == "rate" else 2)  # the label of the first power of ten starts at the left edge
     canvas.put(0, row + 1, name.rjust(room), AXIS, over=False)
@@ -240,6 +243,7 @@ def settings(content: ChartContent) -> str:
         "every step" if width == 1 else f"buckets of {width:,} steps",
         f"log {'on' if view.log else 'off'}",
         f"smooth {view.smoothing:g}" if view.smoothing else "smooth off",
+        *([f"x {counter_name(view.unit)}"] if is_counter(view.unit) else []),
         *(["log x"] if view.has_log_x else []),
         *(["no outliers"] if view.hide_outliers else []),
         *([f"band {BAND_TEXTS[view.band]}"] if any(run.peers for run in (content.trace, *content.overlays)) else []),
@@ -263,6 +267,9 @@ def readout(content: ChartContent) -> str:
         parts.append(f"learning rate {trace.sweep.rate(step):.2g}")
     if trace.epoch_known:
         parts.append(f"epoch {trace.from_step(step, 'epoch'):,.1f}")
+    unit = content.view.unit
+    if is_counter(unit):
+        parts.append(f"{counter_name(unit)} {format_fixed_width(trace.from_step(step, unit)).strip()}")
     parts.append(f"{trace.seconds.at(step):,.1f} s")
     return " · ".join(parts)
 

@@ -18,7 +18,7 @@ KEYS: tuple[BindingType, ...] = (
         "x",
         "cycle_unit",
         "x axis",
-        "X axis in steps, epochs, seconds or time of day; also learning rates in a range test",
+        "X axis in steps, epochs, seconds, time of day, or a series that counts, such as tokens; learning rates in a range test",
         "unit",
     ),
     _key("X", "toggle_log_x", "log x", "Logarithmic or linear x axis", "log_x", show=False),

@@ -98,14 +98,14 @@ class LossChart(CellWidget, can_focus=True):
         self._exchange(trace, total_steps)
 
     def _exchange(self, trace: Trace, total_steps: int | None) -> None:
+        if self.unit not in UNITS:
+            self.unit = "step"
         self.trace, self.total_steps, self._ended = trace, total_steps, False
         self._show_heading()
         self.cursor = None
         self.range_mode = "whole"
         if trace.sweep is not None:
             self.unit = "rate"
-        elif self.unit == "rate":
-            self.unit = "step"
         self._reset()
 
     def clear(self) -> None:
@@ -296,10 +296,11 @@ class LossChart(CellWidget, can_focus=True):
         self.smoothing = SMOOTHING[(SMOOTHING.index(self.smoothing) + 1) % len(SMOOTHING)]
 
     def action_cycle_unit(self) -> None:
-        """Switch between steps, epochs, seconds and time of day. The visible steps stay the same."""
+        """Switch between steps, epochs, seconds, time of day and series that count. The visible steps stay the same."""
         low, high = (self.trace.to_step(x, self.unit) for x in self._zoom)
         units = [unit for unit in (UNITS_OF_A_SWEEP if self.trace.sweep else UNITS) if self._can_show(unit)]
-        unit = units[(units.index(self.unit) + 1) % len(units)]
+        units += self.trace.counter_units
+        unit = units[(units.index(self.unit) + 1) % len(units)] if self.unit in units else units[0]
         self._zoom = (self.trace.from_step(low, unit), self.trace.from_step(high, unit))
         if self.range_mode == "zoomed" and self._zoom[1] <= self._zoom[0]:
             self.range_mode = "whole"

@@ -11,10 +11,13 @@ from math import log10
 from epochtop.engine.protocol.events import Event, Finished, Logged, Losses, ScriptStarted, Started
 from epochtop.engine.protocol.schedules import RANGE, range_rate
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.families import EPOCHS, main_family, place_of
+from epochtop.engine.runs.families import EPOCHS, counts, main_family, place_of
 from epochtop.engine.runs.series import SeriesTranslator, SeriesWindow
 from epochtop.tui.chart.scales import StepScale
 from epochtop.tui.chart.series import Series
+
+MOST_COUNTERS = 16
+"""Series that count, of which a run offers the first ones."""
 
 
 @dataclass
@@ -65,6 +68,10 @@ class RunSeries:
     clock: StepScale = field(default_factory=StepScale)
     epochs: StepScale = field(default_factory=StepScale)
     """Epochs by step, as a script logs them."""
+    counters: dict[str, StepScale] = field(default_factory=dict)
+    """Values by step of the series that count, such as tokens."""
+    fallen: set[str] = field(default_factory=set)
+    """Those of them that have fallen, so that they do not count."""
     read_again: set[str] = field(default_factory=set)
     """Families that a :class:`FamilyHistory` fills."""
     known: set[str] = field(default_factory=set)
@@ -113,6 +120,14 @@ class RunSeries:
             self.clock.add(stop, window.time)
         if window.name in EPOCHS:
             self.epochs.add(stop, window.last)
+        elif counts(window.name) and (window.name in self.counters or len(self.counters) < MOST_COUNTERS):
+            self._count(window.name, stop, window.last)
+
+    def _count(self, name: str, stop: int, value: float) -> None:
+        scale = self.counters.setdefault(name, StepScale())
+        if scale.continues(stop) and value < scale.last:
+            self.fallen.add(name)
+        scale.add(stop, value)
 
     def _follow_main(self) -> None:
         """Keep the values of the loss as soon as there is one, which is its first window."""

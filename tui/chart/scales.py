@@ -1,4 +1,4 @@
-"""Scales of the x axis that follow the step: seconds, wall clock, epochs. Interpolated between few stored points.
+"""Scales of the x axis that follow the step: seconds, wall clock, epochs, series that count. Interpolated between few stored points.
 
 Never imports numpy or a widget.
 """
@@ -34,6 +34,11 @@ class StepScale:
         return len(self._steps) > 1
 
     @property
+    def rises(self) -> bool:
+        """Whether the values are known and not all the same."""
+        return self.known and (len(self._steps) == 2 or self._values[-1] > self._values[1])
+
+    @property
     def memory_bytes(self) -> int:
         """Memory of the points."""
         return sys.getsizeof(self._steps) + sys.getsizeof(self._values)
@@ -45,12 +50,16 @@ class StepScale:
 
     def add(self, step: int, value: float) -> None:
         """Steps before `step` were done at `value`. A lower value than the last one counts as the last one."""
-        if step <= self._steps[-1] or not isfinite(value):
+        if not self.continues(step) or not isfinite(value):
             return
         self._steps.append(step)
         self._values.append(max(value, self._values[-1]))
         if len(self._steps) > self._capacity:
             del self._steps[1:-1:2], self._values[1:-1:2]
+
+    def continues(self, step: int) -> bool:
+        """Whether `step` is beyond the last one."""
+        return step > self._steps[-1]
 
     def at(self, step: float) -> float:
         """The value when `step` began; outside the run, that of its nearest end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from epochtop.engine.protocol.events import Event
 from epochtop.engine.protocol.quantities import format_fixed_width
@@ -13,8 +13,27 @@ from epochtop.tui.chart.run_series import RunSeries, Sweep
 from epochtop.tui.chart.scales import StepScale
 from epochtop.tui.chart.series import Series
 
-Unit = Literal["step", "epoch", "seconds", "clock", "rate"]
-"""`clock` is Unix time. `rate` is the decimal logarithm of the learning rate, for runs with the `range_test` schedule."""
+Unit = str
+"""Quantity of the x axis: `step`, `epoch`, `seconds`, `clock`, `rate`, or a series that counts, as :func:`counter_unit` names it.
+
+`clock` is Unix time. `rate` is the decimal logarithm of the learning rate, for runs with the `range_test` schedule.
+"""
+COUNTER = "series:"
+
+
+def counter_unit(name: str) -> Unit:
+    """The unit of the series of this name."""
+    return COUNTER + name
+
+
+def is_counter(unit: Unit) -> bool:
+    """Whether a unit is a series."""
+    return unit.startswith(COUNTER)
+
+
+def counter_name(unit: Unit) -> str:
+    """The name of the series that is a unit."""
+    return unit[len(COUNTER) :]
 
 
 class Curve(NamedTuple):
@@ -99,8 +118,17 @@ class Trace:
         """Whether epochs can be drawn; for a run of the engine they always can."""
         return self.run.steps_per_epoch > 1 or self.run.epochs.known
 
+    @property
+    def counter_units(self) -> list[Unit]:
+        """The series of the run that can be its x axis."""
+        counters, fallen = self.run.counters, self.run.fallen
+        return [counter_unit(name) for name, scale in counters.items() if scale.rises and name not in fallen]
+
     def to_step(self, x: float, unit: Unit) -> float:
-        """The step at `x` of the x axis; -1 for a learning rate if the run is not a range test."""
+        """The step at `x` of the x axis; -1 for a quantity that the run does not have."""
+        if is_counter(unit):
+            scale = self.run.counters.get(counter_name(unit))
+            return scale.step_at(x) if scale is not None else -1.0
         match unit:
             case "rate":
                 return self.sweep.step(x) if self.sweep else -1.0
@@ -116,7 +144,10 @@ class Trace:
                 return x
 
     def from_step(self, step: float, unit: Unit) -> float:
-        """The position of `step` on the x axis."""
+        """The position of `step` on the x axis; minus infinity for a quantity that the run does not have."""
+        if is_counter(unit):
+            scale = self.run.counters.get(counter_name(unit))
+            return scale.at(step) if scale is not None else -inf
         match unit:
             case "rate":
                 return self.sweep.level(step) if self.sweep else -inf

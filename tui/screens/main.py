@@ -75,6 +75,10 @@ class Placeholder(Widget):
         """That of a machine panel that does not know its machine."""
         return MACHINE_ROWS - 2
 
+    def render(self) -> str:
+        """Nothing; Textual would show the name of the class."""
+        return ""
+
 
 class MainScreen(Screen[None]):
     """Title, chart, runs, log, machine, form, status, keys."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -17,7 +18,9 @@ import numpy.typing as npt
 from epochtop.engine.data.dataset import RawDataset
 
 _UNNAMED = re.compile(r"|Unnamed: \d+")
-"""Names of an index that pandas writes to a CSV file and reads back."""
+"""Names of columns without one, as pandas and our reader of CSV files write them."""
+_OLD_INDEX = re.compile(r"Unnamed: 0(\.\d+)*(_[xy])?")
+"""Names of an index that pandas has saved and read several times, or of two tables that it has joined."""
 _ID = re.compile(
     r"(?i:id|idx|index|row|nr|no|#|row[ _.-]?(id|idx|index|nr|no|num|number))|.*[ _.-](?i:id)|.*[a-z](Id|ID)"
 )
@@ -27,7 +30,7 @@ _FIRST_ROWS = 1000
 
 
 def check_row_numbers(raw: RawDataset) -> RawDataset:
-    """The dataset without an unnamed first column of row numbers, with notes on it and on counters among the features."""
+    """The dataset without unnamed columns of row numbers, with notes on them and on counters among the features."""
     if raw.kind != "table":
         return raw
     raw = _without_index(raw)
@@ -40,22 +43,43 @@ def is_identifier(name: str, values: npt.NDArray[Any]) -> bool:
 
 
 def _without_index(raw: RawDataset) -> RawDataset:
-    if len(raw.columns) < 2 or not _UNNAMED.fullmatch(raw.columns[0]) or not _is_numbering(raw.x[:, 0]):
+    first = [*takewhile(lambda number: _UNNAMED.fullmatch(raw.columns[number]), range(len(raw.columns)))]
+    likely = [number for number, name in enumerate(raw.columns) if number in first or _OLD_INDEX.fullmatch(name)]
+    indices = [number for number in likely if _is_index(raw.x[:, number])]
+    kept = [number for number in range(len(raw.columns)) if number not in indices]
+    if not indices or not kept:
         return raw
-    note = f"the unnamed first column ({raw.columns[0]!r}) holds row numbers; it is left out of the features"
+    names = [raw.columns[number] for number in indices]
     facts = tuple(
         msgspec.structs.replace(fact, kind="identifier", treatment="left out: row numbers")
-        if fact.name == raw.columns[0]
+        if fact.name in names
         else fact
         for fact in raw.column_facts
     )
+    are_first = indices == [*range(len(indices))]  # then the rest is a view
     return dataclasses.replace(
         raw,
-        x=raw.x[:, 1:],
-        columns=raw.columns[1:],
-        encodings=raw.encodings[1:],
+        x=raw.x[:, len(indices) :] if are_first else raw.x[:, kept],
+        columns=tuple(raw.columns[number] for number in kept),
+        encodings=tuple(raw.encodings[number] for number in kept if raw.encodings),
         column_facts=facts,
-        notes=(*raw.notes, note),
+        notes=(
+            *raw.notes,
+            *(f"the unnamed column {name!r} holds row numbers; it is left out of the features" for name in names),
+        ),
+    )
+
+
+def _is_index(values: npt.NDArray[Any]) -> bool:
+    """Whether the values are row numbers, or those of several tables, one below the other."""
+    if not bool(np.isfinite(values).all()):
+        return False
+    if _is_numbering(values):
+        return True
+    steps = np.diff(values.astype(np.float64))
+    restarts = values[1:][steps != 1]
+    return (
+        len(values) > 2 * (len(restarts) + 1) and float(values[0]) in (0.0, 1.0) and bool((restarts == values[0]).all())
     )
 
 

@@ -14,7 +14,6 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from epochtop.engine.device import generators
 from epochtop.engine.job import state
 from epochtop.engine.job.job import Job
 from epochtop.engine.job.prepare import prepare_job
@@ -47,7 +46,7 @@ def first_not_finite(
         return ""
     deadline = time.perf_counter() + seconds
     try:
-        with generators.forked(job.device, job.workload.generator_owners()):
+        with job.workload.untouched(job.device):
             again = prepare_job(
                 msgspec.structs.replace(spec, threads=torch.get_num_threads()),
                 device=str(job.device),

@@ -8,7 +8,7 @@ imports job, execution or training.
 
 from __future__ import annotations
 
-from epochtop.engine.step.batches.batch import Batch, Batches, DataShard, FullBatch, move
+from epochtop.engine.step.batches.batch import Batch, Batches, DataShard, FullBatch, RowsChangedError, RowsWatch, move
 from epochtop.engine.step.batches.loader import LoaderBatches
 from epochtop.engine.step.batches.shuffled import ResidentBatches, ShuffledBatches, StreamedBatches
 
@@ -19,6 +19,8 @@ __all__ = [
     "FullBatch",
     "LoaderBatches",
     "ResidentBatches",
+    "RowsChangedError",
+    "RowsWatch",
     "ShuffledBatches",
     "StreamedBatches",
     "move",

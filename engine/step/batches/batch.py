@@ -71,11 +71,13 @@ class FullBatch(Batches):
         chosen = part_of(torch.arange(rows), shard)
         alone = shard.world_size == 1
         self._batch: tuple[Any, Any] = (x, y) if alone else mapped((x, y), lambda part: part[chosen])
+        self._watch = RowsWatch(self._batch)
         self._weight = len(chosen) * shard.world_size / rows
         self._change = _change(self._batch, copied, stored)
         self.per_epoch, self.position = 1, 0
 
     def __call__(self) -> tuple[Any, Any]:
+        self._watch.check()
         if self._change is None:
             return self._batch
         x, y = mapped(self._batch, self._change)
@@ -89,6 +91,29 @@ class FullBatch(Batches):
 
     def load_state_dict(self, state: dict[str, Tensor], position: int) -> None:
         pass
+
+
+class RowsWatch:
+    """Notices that rows which are passed without a copy have been changed in place. Never looks at their values."""
+
+    def __init__(self, rows: Any) -> None:
+        self._tensors = list(tensors_of(rows))
+        self._versions = [tensor._version for tensor in self._tensors]
+
+    def check(self) -> None:
+        """Raise RowsChangedError if a tensor has been changed."""
+        if [tensor._version for tensor in self._tensors] != self._versions:
+            raise RowsChangedError(
+                "the model, the loss or a metric has changed the rows in place, and all later steps would use the changed "
+                "rows; change a copy instead, for example x = x.clone()"
+            )
+
+
+class RowsChangedError(Exception):
+    """Rows that were passed without a copy have been changed in place; the message is complete."""
+
+    user_frames = ()
+    """No line of the user is known."""
 
 
 def _change(batch: Any, copied: bool, stored: bool) -> Callable[[Tensor], Tensor] | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from epochtop.recording.writer import Writer
 
-NAMES = ("name", "project", "group", "tags", "notes", "config")
+NAMES = ("name", "project", "group", "tags", "notes", "resume_id", "config")
 """Entries of the record that a script's own run changes."""
 
 _joined: list[str] = []

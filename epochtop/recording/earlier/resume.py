@@ -14,14 +14,19 @@ from epochtop.recording import directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import IO, Any
+
+    from epochtop.recording.writer import Writer
 
 TAIL_BYTES = 1 << 20
 """Bytes of a log that are read from its end, at first."""
 
 
 def find(home: str, query: str) -> str | None:
-    """The run that `query` refers to: an id, a path, or a name, of which the newest run counts. None if there is none."""
+    """The run that `query` refers to: an id, a path, an id that its script has chosen, or a name. Of several runs with one
+    name, the newest counts. None if there is none.
+    """
     for path in (os.path.join(home, query), query):
         if os.path.isfile(os.path.join(path, directory.RECORD)):
             return os.path.abspath(path)
@@ -33,9 +38,10 @@ def find(home: str, query: str) -> str | None:
     for path in entries:
         record = read_record(path)
         script = record.get("script") or {}
-        if query and (script.get("name") or record.get("spec", {}).get("name")) == query:
-            named.append((record.get("created", 0.0), path))
-    return max(named)[1] if named else None
+        is_chosen = script.get("resume_id") == query
+        if query and (is_chosen or (script.get("name") or record.get("spec", {}).get("name")) == query):
+            named.append((is_chosen, record.get("created", 0.0), path))
+    return max(named)[2] if named else None
 
 
 def read_record(run: str) -> dict[str, Any]:
@@ -61,6 +67,20 @@ def reopen(run: str) -> IO[bytes]:
         lock.close()
         raise
     return lock
+
+
+def continue_run(writer: Writer, run: str, report: Callable[[str], object]) -> str:
+    """Let a writer that has not started continue a run; `report` is told if another process records it.
+
+    Returns the name of the run; empty if it is not continued. Raises OSError if it cannot be written.
+    """
+    try:
+        lock = reopen(run)
+    except BlockingIOError:
+        report(f"{os.path.basename(run)} is being recorded by another process; a new run is recorded")
+        return ""
+    writer.continue_run(run, lock, *end_of(run))
+    return str((read_record(run).get("script") or {}).get("name", ""))
 
 
 def end_of(run: str) -> tuple[int, float]:

@@ -5,6 +5,8 @@ Imports built-in modules only.
 
 from __future__ import annotations
 
+import os
+
 from epochtop.recording.reports import Reports
 
 TYPE_CHECKING = False
@@ -13,10 +15,12 @@ if TYPE_CHECKING:
 
 IGNORED = frozenset(
     [
+        "AlertLevel",
         "Api",
         "Artifact",
         "Audio",
         "Bokeh",
+        "Classes",
         "Graph",
         "Histogram",
         "Html",
@@ -29,8 +33,15 @@ IGNORED = frozenset(
         "Table",
         "Video",
         "alert",
+        "data_types",
         "define_metric",
+        "display",
+        "env",
+        "finish_artifact",
+        "history",
+        "integration",
         "link_artifact",
+        "link_model",
         "log_artifact",
         "log_code",
         "log_model",
@@ -39,27 +50,78 @@ IGNORED = frozenset(
         "plot_table",
         "restore",
         "save",
+        "sdk",
+        "settings",
         "setup",
+        "sklearn",
+        "status",
         "teardown",
+        "termerror",
+        "termlog",
+        "termwarn",
+        "to_html",
         "unwatch",
+        "upsert_artifact",
         "use_artifact",
         "use_model",
         "watch",
     ]
 )
-"""Names of the wandb package that are accepted and ignored."""
-
+"""Names of the wandb package and of its runs that are accepted and ignored."""
 
 NEUTRAL = {
     "disabled": False,
     "entity": "",
     "job_type": "",
+    "mode": "offline",
     "offline": True,
+    "project_url": "",
     "resumed": False,
     "starting_step": 0,
     "sweep_id": None,
+    "sweep_url": "",
 }
 """Facts about a run of wandb that a run of epochtop does not have."""
+
+
+class Error(Exception):
+    """Stands for every error of wandb in `except` clauses. Never raised."""
+
+
+class _Errors:
+    """`wandb.errors`, whatever error a script looks up."""
+
+    def __getattr__(self, name: str) -> type[Error]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Error
+
+
+class _Util:
+    """`wandb.util`."""
+
+    @staticmethod
+    def generate_id(length: int = 8) -> str:
+        """A random id for a run."""
+        return "".join("0123456789abcdefghijklmnopqrstuvwxyz"[byte % 36] for byte in os.urandom(length))
+
+    def __getattr__(self, name: str) -> Ignored:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Ignored(f"util.{name}")
+
+
+def wandb_module_attribute(name: str) -> Any:
+    """What the wandb package offers under this name and epochtop does not. Raises AttributeError for any other name."""
+    if name in ("Error", "CommError", "UsageError"):
+        return Error
+    if name == "errors":
+        return _Errors()
+    if name == "util":
+        return _Util()
+    if name in IGNORED:
+        return Ignored(name)
+    raise AttributeError(f"module 'epochtop' has no attribute {name!r}")
 
 
 def wandb_attribute(run: Any, name: str) -> Any:
@@ -79,8 +141,6 @@ def wandb_attribute(run: Any, name: str) -> Any:
 
 
 def _files_folder(run_path: str | None) -> str:
-    import os
-
     if run_path is None:
         import tempfile
 

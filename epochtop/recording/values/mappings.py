@@ -11,8 +11,10 @@ from epochtop.recording.reports import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
+else:
+    from _collections_abc import Mapping, Sequence  # loaded by every Python; `collections.abc` takes a millisecond
 
 TEXT_LENGTH = 10_000
 """Most characters of a stored text."""
@@ -20,6 +22,10 @@ ITEMS = 1000
 """Most items of a stored list, and of a stored mapping."""
 LEVELS = 16
 """Most levels of nesting."""
+NAMESPACES = ("Namespace", "SimpleNamespace", "ConfigDict", "FrozenConfigDict")
+"""Classes of mappings that do not call themselves mappings: of argparse, types and ml_collections."""
+FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "model_fields")
+"""Attributes of classes with named fields: data classes, those of attrs and pydantic."""
 
 
 class Entries(dict):  # type: ignore[type-arg]
@@ -73,10 +79,20 @@ def entries_of(values: object) -> dict[str, Any]:
     if values is None:
         return {}
     if isinstance(values, dict) or hasattr(values, "keys"):
-        return {str(name): values[name] for name in values.keys()}  # type: ignore[index] # noqa: SIM118
+        return {str(name): _entry(values.__getitem__, name) for name in values.keys()}  # type: ignore[index] # noqa: SIM118
     if fields := getattr(type(values), "__dataclass_fields__", None):
         return {name: getattr(values, name) for name in fields}
+    if attributes := getattr(type(values), "__attrs_attrs__", None):
+        return {each.name: getattr(values, each.name) for each in attributes}
     return {name: value for name, value in getattr(values, "__dict__", {}).items() if not name.startswith("_")}
+
+
+def _entry(get: Callable[[Any], Any], name: Any) -> Any:
+    """An entry of a mapping; None if it has no value, as a mandatory one of OmegaConf that nobody has set."""
+    try:
+        return get(name)
+    except Exception:
+        return None
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,11 +118,11 @@ def _flatten(values: Mapping[str, Any], into: dict[str, Any], prefix: str, level
 
 def _is_mapping(value: object) -> bool:
     kind = type(value)
-    return isinstance(value, dict) or hasattr(kind, "__dataclass_fields__") or kind.__name__ == "Namespace"
+    return isinstance(value, Mapping) or kind.__name__ in NAMESPACES or any(hasattr(kind, name) for name in FIELDS)
 
 
 def plain(value: Any, level: int = 0) -> Any:
-    """A value of JSON types that describes `value`. Never reads a tensor and never prints a large object."""
+    """A value of JSON types that describes `value`. Never reads a device and never prints a large object."""
     kind = type(value)
     if value is None or kind is bool or kind is float:
         return value
@@ -115,7 +131,7 @@ def plain(value: Any, level: int = 0) -> Any:
     if isinstance(value, str):
         return str(value)[:TEXT_LENGTH]
     if level < LEVELS:
-        if isinstance(value, (list, tuple, set, frozenset)):
+        if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (bytes, bytearray, memoryview)):
             return [plain(item, level + 1) for item, _ in zip(value, range(ITEMS))]
         if _is_mapping(value):
             return {str(name): plain(item, level + 1) for name, item in list(entries_of(value).items())[:ITEMS]}
@@ -126,6 +142,8 @@ def _plain_object(value: Any) -> Any:
     kind = type(value)
     package = kind.__module__.partition(".")[0]
     if package == "numpy" and getattr(value, "size", 0) == 1:
+        return plain(value.item(), LEVELS)
+    if package == "torch" and getattr(value, "is_cpu", False) and value.numel() == 1:
         return plain(value.item(), LEVELS)
     if hasattr(kind, "__fspath__"):
         return os.fspath(value)

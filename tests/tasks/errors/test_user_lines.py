@@ -257,8 +257,11 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     before = [*sys.path], sys.dont_write_bytecode
     loaded(tmp_path, script(f"import beside_me_too\n{GOOD}"))
     assert ([*sys.path], sys.dont_write_bytecode) == before
+    assert sys.modules["beside_me_too"].__file__ == str(tmp_path / "beside_me_too.py")  # until another task is loaded
+    (tmp_path / "other").mkdir()
+    loaded(tmp_path / "other", script(GOOD))
     assert "beside_me_too" not in sys.modules
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.py", "beside_me_too.py"}
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.py", "beside_me_too.py", "other"}
 
 
 def test_the_trial_step_changes_no_weights_statistics_or_generators(tmp_path: Path) -> None:

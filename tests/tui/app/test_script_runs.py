@@ -223,7 +223,7 @@ async def test_the_refusal_of_a_command_from_here_is_shown(tmp_path: Path) -> No
                 log.write(encode(Warned(message="cannot be measured", code=COMMAND_IGNORED)) + b"\n")
             await beating(app, pilot, lambda: len(app._notifications) == 2)
             assert [toast.message for toast in app._notifications] == [
-                "measuring the next 20 steps",
+                "asked the script to measure its next 20 steps",
                 "cannot be measured",
             ]
 

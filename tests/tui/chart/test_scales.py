@@ -71,6 +71,38 @@ async def test_the_unit_key_offers_what_the_run_has() -> None:
         assert chart.unit == "seconds"
 
 
+async def test_a_series_that_counts_is_an_x_axis() -> None:
+    """Ten steps, each of 500 tokens; what falls, or is the same at every step, is none, and neither is a rate."""
+    trace = Trace()
+    for step in range(10):
+        others = {"batch_samples": [32.0], "images": [float(10 - step)], "tokens_per_sec": [step + 1.0]}
+        trace.feed(logged(step, step / 2, loss=[1.0], train__tokens_seen=[500.0 * (step + 1)], **others))
+    assert trace.counter_units == ["series:train/tokens_seen"]
+    async with Host().run_test(size=(120, 40)) as pilot:
+        chart = pilot.app.query_one(LossChart)
+        chart.focus()
+        chart.show(trace, None)
+        chart.unit = "clock" if chart._can_show("clock") else "seconds"
+        await pilot.press("x")
+        assert chart.unit == "series:train/tokens_seen"
+        assert chart.bounds() == (0.0, 5000.0)
+        chart.cursor = 4
+        rows = text(chart)
+        assert "4,000" in rows[-2]
+        assert "train/tokens_seen 2000" in rows[-1]
+        await pilot.press("x")
+        assert chart.unit == "step"
+        chart.unit = "series:train/tokens_seen"
+        chart.feed(logged(10, 6.0, loss=[1.0], train__tokens_seen=[9.0]))
+        chart.redraw()
+        assert trace.counter_units == []
+        chart.set_overlays((script(),))
+        chart.feed(logged(11, 6.0, loss=[1.0]))
+        chart.redraw()
+        chart.show(script(), None)
+        assert chart.unit == "step"
+
+
 async def test_steps_that_come_again_are_marked_at_their_first_one() -> None:
     async with Host().run_test(size=(80, 24)) as pilot:
         chart = await started(pilot)

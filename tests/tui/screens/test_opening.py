@@ -11,6 +11,7 @@ from rich.style import Style
 from textual.geometry import Region
 
 from epochtop.tui.app.app import EpochtopApp
+from epochtop.tui.screens.main import Placeholder
 from epochtop.tui.screens.opening import TITLES
 from tests.support.runs import events_of, write_run
 from tests.support.ui.screens import NOW, still_app, until
@@ -71,6 +72,11 @@ async def first_and_settled(app: EpochtopApp, size: tuple[int, int], key: str) -
         await until(pilot, lambda: app.main.chart.has_focus)
         await pilot.pause()
         return [first, cells_of(app)]
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_a_region_that_is_built_later_is_empty(name: str) -> None:
+    assert Placeholder(name).render() == ""
 
 
 @pytest.mark.parametrize("size", REGIONS)
