@@ -77,6 +77,16 @@ def test_the_loss_of_every_step_is_recorded(series: Series, printed: str, reques
     assert set(series) == {"train/loss", "optimizer/learning_rate", "time/step_ms", "time/data_wait_percent"}
 
 
+@of("full_batch")
+def test_usual_steps_are_recorded_like_all_others(series: Series, printed: str) -> None:
+    expected = losses(printed, "full_batch")
+    assert series["train/loss"] == numbered([fmean(step) for step in expected])
+    assert [number for number, step in enumerate(expected) if len(step) == 2] == [10, 11, 31]
+    assert series["optimizer/learning_rate"] == [(0, 0.1), (20, 0.05), (40, 0.025)]
+    assert [step for step, _ in series["time/step_ms"]] == list(range(1, 60))
+    assert all(milliseconds > 0 for _, milliseconds in series["time/step_ms"])
+
+
 @of("plain")
 def test_the_learning_rate_is_recorded_when_it_changes(series: Series) -> None:
     assert series["optimizer/learning_rate"] == [(0, 0.01), (4, 0.005), (8, 0.0025)]

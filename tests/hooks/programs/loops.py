@@ -25,6 +25,27 @@ def show(loop: str, *values: torch.Tensor) -> None:
     print(loop, *[value.item().hex() for value in values])
 
 
+def full_batch() -> None:
+    """Most steps have one backward pass and nothing new; some have a second one, or another one within it."""
+    from torch.utils.checkpoint import checkpoint
+
+    net, head = nn.Sequential(nn.Linear(4, 8), nn.Tanh()), nn.Linear(8, 3)
+    optimizer = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.1)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 20, gamma=0.5)
+    for number in range(60):
+        optimizer.zero_grad()
+        rows = ROWS.clone().requires_grad_()
+        hidden = checkpoint(net, rows, use_reentrant=True) if number % 3 == 1 else net(rows)
+        losses = [nn.functional.cross_entropy(head(hidden), LABELS)]
+        losses[0].backward()
+        if number in (10, 11, 31):
+            losses.append(head(net(ROWS)).square().mean())
+            losses[1].backward()
+        optimizer.step()
+        schedule.step()
+        show("full_batch", *losses)
+
+
 def plain() -> None:
     net = model()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
@@ -168,7 +189,8 @@ def compiled() -> None:
     print("graphs", sorted(counters["stats"].items()), "breaks", sum(counters["graph_break"].values()))
 
 
-LOOPS = (plain, accumulation, gan, two_optimizers_one_loss, scaled, closure, checkpointed, compiled)
+LOOPS = (full_batch, compiled, plain, accumulation, gan, two_optimizers_one_loss, scaled, closure, checkpointed)
+"""From the third one on, they use a data loader; steps after its first batch take no fast path."""
 
 
 def main() -> None:
