@@ -7,11 +7,11 @@ from pathlib import Path
 
 from epochtop.engine.lab.comparison import Result, conditions
 from epochtop.engine.lab.experiment import Experiment
-from epochtop.engine.protocol.events import AnyEvent, Concluded, Prepared
+from epochtop.engine.protocol.events import Concluded, Prepared
 from epochtop.engine.protocol.experiments import ExperimentRequest, Verdict
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import run_paths
-from epochtop.engine.runs.reader import BadLine, Follower, read_record
+from epochtop.engine.runs.reader import read_events, read_record
 
 MOST = 9
 """Most earlier results that count."""
@@ -54,7 +54,7 @@ def _read(run: Path) -> tuple[Result | None, Verdict | None]:
     """A result and its verdict; None for what it does not have, or what cannot be read."""
     result, verdict = None, None
     try:
-        for event in _events(run):
+        for event in read_events(run):
             if isinstance(event, Prepared):
                 result = _result(run, event)
             elif isinstance(event, Concluded) and event.outcome == "finished":
@@ -62,14 +62,6 @@ def _read(run: Path) -> tuple[Result | None, Verdict | None]:
     except (Invalid, OSError):
         return None, None
     return result, verdict
-
-
-def _events(run: Path) -> list[AnyEvent | BadLine]:
-    follower = Follower(run)
-    try:
-        return list(follower.read_all())
-    finally:
-        follower.close()
 
 
 def _result(run: Path, prepared: Prepared) -> Result:

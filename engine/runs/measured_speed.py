@@ -9,7 +9,7 @@ from epochtop.engine.protocol.events import Measured
 from epochtop.engine.protocol.spec import Invalid
 from epochtop.engine.runs.index import run_paths
 from epochtop.engine.runs.paths import lab_home
-from epochtop.engine.runs.reader import Follower, read_record
+from epochtop.engine.runs.reader import read_events, read_record
 
 EXPERIMENT = "matmul"
 MOST = 100
@@ -32,9 +32,7 @@ def measured_gflops(home: Path, device: str, precision: str) -> float | None:
 
 def _speeds(run: Path, device: str, dtype: str) -> list[float]:
     """Speeds of the products in a result, in GFLOP/s; the rows are those of the experiment `matmul`."""
-    follower = Follower(run)
-    rows = [event.values for event in follower.read_all() if isinstance(event, Measured)]
-    follower.close()
+    rows = [event.values for event in read_events(run) if isinstance(event, Measured)]
     return [
         float(speed)
         for row in rows

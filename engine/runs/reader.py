@@ -120,6 +120,15 @@ class Follower:
             self._file.close()
 
 
+def read_events(run: Path) -> list[AnyEvent | BadLine]:
+    """All events of a run that are complete now."""
+    follower = Follower(run)
+    try:
+        return list(follower.read_all())
+    finally:
+        follower.close()
+
+
 def damage_of(event: Logged) -> str:
     """Which series of a window have another number of bytes than the window has steps; empty if none has.
 

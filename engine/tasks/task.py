@@ -149,7 +149,7 @@ class Task:
 
 
 _HOLDERS = (nn.Module, list, tuple, dict, set, deque, partial, FunctionType, MethodType, ModuleType)
-"""Types of objects that have state, or hold objects that may have some, whoever has defined them."""
+"""Types of objects that have state or hold objects with state, in the user's code and elsewhere."""
 
 
 class OwnObjects:

@@ -49,7 +49,7 @@ class Numbering:
         self._measured_end = 0
         """Last measured step plus 1."""
         self._usual: Any = None
-        """Usual steps that may go on."""
+        """The usual steps that the next floats continue; None before the first ones."""
 
     @property
     def position(self) -> int:

@@ -32,7 +32,7 @@ from epochtop.engine.protocol.requests import (
     decode_reply,
 )
 from epochtop.engine.protocol.spec import RunSpec
-from epochtop.engine.runs.reader import BadLine, Follower, is_alive
+from epochtop.engine.runs.reader import BadLine, Follower, is_alive, read_events
 from epochtop.engine.runs.series import TRAIN_LOSS
 from epochtop.engine.runs.writer import create, send
 from tests.support.processes.prefork import ForkedProcess, forked
@@ -268,11 +268,7 @@ class Watch:
 
 def events(run: Path) -> list[AnyEvent | BadLine]:
     """All events of a run."""
-    follower = Follower(run)
-    try:
-        return list(follower.read_all())
-    finally:
-        follower.close()
+    return read_events(run)
 
 
 def losses(run: Path) -> npt.NDArray[np.float32]:

@@ -88,7 +88,7 @@ def entries_of(values: object) -> dict[str, Any]:
 
 
 def _entry(get: Callable[[Any], Any], name: Any) -> Any:
-    """An entry of a mapping; None if it has no value, as a mandatory one of OmegaConf that nobody has set."""
+    """An entry of a mapping; None if it has no value, such as a mandatory entry of OmegaConf before it is set."""
     try:
         return get(name)
     except Exception:
